@@ -1,0 +1,56 @@
+# Perigee's commands. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+# A folder of caches for machines whose home cannot be written.
+CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
+
+.PHONY: help setup lock demo test test-faults check format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.done deploy/kafka/target/.done ## Make .venv from the lock and fetch Kafka's artefacts
+
+.venv/.done: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "perigee needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=python3.12, say."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip --version >/dev/null
+	@echo "setup: installing the locked packages"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.txt
+	@$(CACHES) $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(CACHES) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+deploy/kafka/target/.done: deploy/kafka/pom.xml
+	@bash deploy/kafka/fetch
+
+lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry named)
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml \
+	  --group ingest --group scoring --group orchestrator --group embedded --group dev --group build -o requirements/dev.txt
+	echo "uv==0.13.9" | $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url - -o requirements/uv.txt
+
+demo: setup ## Start everything, send the storefront's touchpoints, show what happened (DEMO_ARGS="--exit --json")
+	@$(BIN)/perigee demo $(DEMO_ARGS)
+
+test: setup ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-faults: setup ## The long form of the fault tests
+	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults $(TEST_ARGS)
+
+check: setup ## Format, lint, types, architecture
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: setup ## Format and fix what can be fixed
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+bench: setup ## Measure scoring against its floor and write docs/benchmarks.md
+	@$(BIN)/python -m tests.benchmarks.scoring
+
+clean: ## Remove what setup and the servers made
+	rm -rf .venv .perigee deploy/kafka/target

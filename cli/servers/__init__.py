@@ -1,0 +1,1 @@
+"""The processes of an instance: how each is started, known to be ready, and stopped."""

@@ -1,0 +1,115 @@
+"""A process that outlives the command that started it, and is recognised again by the next one."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+
+from cli.home import Home
+from libs.common.errors import PerigeeError
+
+
+class StartFailed(PerigeeError):  # noqa: N818
+    """A process ended, or was not ready in time; the message ends with its last log lines."""
+
+
+class Managed:
+    """One named process of a home. A pid in a file is ours only while its start time fits too."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        self.home = home
+        self.name = name
+
+    @property
+    def log_path(self) -> Path:
+        """Return where the process writes."""
+        return self.home.folder / "logs" / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Return the pid of the running process, or None."""
+        found = self._process()
+        return found.pid if found else None
+
+    def _process(self) -> psutil.Process | None:
+        record = self.home.read(f"run/{self.name}")
+        if not record:
+            return None
+        try:
+            process = psutil.Process(record["pid"])
+            # A killed process stays visible until its parent reaps it: a zombie is dead.
+            ours = abs(process.create_time() - record["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return None
+        return process if ours else None
+
+    def runs_as(self, command: Sequence[str], environment: dict[str, str]) -> bool:
+        """Return whether the process runs with just this command and environment."""
+        return self.pid is not None and self.home.read(f"run/{self.name}").get("made_of") == _mark(command, environment)
+
+    def start(self, command: Sequence[str], environment: dict[str, str], cwd: Path) -> int:
+        """Start the process in a session of its own and remember it; return its pid."""
+        with self.log_path.open("ab") as log:
+            child = subprocess.Popen(
+                list(command),
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _children[child.pid] = child
+        started = psutil.Process(child.pid).create_time()
+        record = {"pid": child.pid, "started": started, "made_of": _mark(command, environment)}
+        self.home.write(f"run/{self.name}", record)
+        return child.pid
+
+    def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until the process lives and `ready()` holds. Raises StartFailed with the end of its log."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.pid is None:
+                raise StartFailed(f"{self.name} ended at once. {self._last_words()}")
+            if ready():
+                return
+            time.sleep(0.1)
+        raise StartFailed(f"{self.name} was not ready within {seconds:.0f} s. {self._last_words()}")
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM, seconds: float = 15) -> bool:
+        """Ask the process to end, kill it after `seconds`; return whether it ran."""
+        process = self._process()
+        if process is not None:
+            process.send_signal(sign)
+            if not self._gone(seconds):
+                process.kill()
+                self._gone(10)
+        (self.home.folder / "run" / f"{self.name}.json").unlink(missing_ok=True)
+        return process is not None
+
+    def _gone(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.pid is not None:
+            child = _children.get(self.pid)
+            if child is not None:
+                child.poll()
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _last_words(self) -> str:
+        lines = self.log_path.read_text(errors="replace").splitlines()[-8:] if self.log_path.exists() else []
+        return "\n  ".join([f"Its log is {self.log_path} and ends:", *lines])
+
+
+_children: dict[int, "subprocess.Popen[bytes]"] = {}
+
+
+def _mark(command: Sequence[str], environment: dict[str, str]) -> str:
+    relevant = sorted((k, v) for k, v in environment.items() if k.startswith(("PERIGEE_", "KAFKA_", "DATABASE_")))
+    return sha256(repr((list(command), relevant)).encode()).hexdigest()

@@ -1,0 +1,156 @@
+"""A whole instance: what belongs to it, in which order it starts and stops, and its environment."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from cli.home import Home
+from cli.servers.kafka import KafkaServer
+from cli.servers.mail import MailCatcher
+from cli.servers.postgres import PostgresServer
+from cli.servers.process import Managed
+from cli.servers.service import ServiceProcess
+
+Say = Callable[[str], None]
+
+
+class Part(Protocol):
+    """A process of the instance."""
+
+    name: str
+    process: Managed
+
+    def start(self) -> None: ...
+    def wait(self) -> None: ...
+    def ready(self) -> bool: ...
+    def stop(self) -> None: ...
+
+
+class Stack:
+    """The processes of one home. Kafka or PostgreSQL given from outside are used, not started."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.kafka = KafkaServer(home)
+        self.postgres = PostgresServer(home)
+        self.mail = MailCatcher(home)
+
+    @property
+    def _given_kafka(self) -> str | None:
+        given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+        return given if given and given != self.kafka.address else None
+
+    @property
+    def _given_database(self) -> str | None:
+        given = os.environ.get("DATABASE_URL")
+        return given if given and given != self.postgres.url() else None
+
+    def environment(self) -> dict[str, str]:
+        """Return what the services and `perigee env` need to know."""
+        ports = self.home.read("ports")
+        options = self.home.read("options").get("environment", {})
+        return {
+            "PERIGEE_HOME": str(self.home.folder),
+            "KAFKA_BOOTSTRAP_SERVERS": self._given_kafka or self.kafka.address,
+            "DATABASE_URL": self._given_database or self.postgres.url(),
+            "INGEST_URL": f"http://127.0.0.1:{ports.get('ingest', 0)}",
+            "SCORING_URL": f"http://127.0.0.1:{ports.get('scoring', 0)}",
+            "ORCHESTRATOR_URL": f"http://127.0.0.1:{ports.get('orchestrator', 0)}",
+            "WRITE_KEY": self.home.secret("write-key"),
+            "ORCHESTRATOR_WRITE_KEY": self.home.secret("orchestrator-write-key"),
+            "STOREFRONT_WRITE_KEY": self.home.secret("storefront-write-key"),
+            "SMTP_URL": f"smtp://127.0.0.1:{self.mail.port}",
+            "MAIL_FOLDER": str(self.mail.folder),
+            "UNSUBSCRIBE_SECRET": self.home.secret("unsubscribe"),
+            **options,
+        }
+
+    def servers(self) -> list[Part]:
+        """Return the servers that this instance runs itself."""
+        kafka: list[Part] = [] if self._given_kafka else [self.kafka]
+        database: list[Part] = [] if self._given_database else [self.postgres]
+        return [*kafka, *database, self.mail]
+
+    def services(self, scoring: int = 1) -> list[Part]:
+        """Return Perigee's services, with `scoring` instances of scoring."""
+        instances = ["scoring", *(f"scoring-{n}" for n in range(2, scoring + 1))]
+        # Ports are known before anything starts, since the services name each other's doors.
+        for name in ("ingest", "orchestrator", *instances):
+            self.home.port(name, running=Managed(self.home, name).pid is not None)
+        environment = self.environment()
+        return [ServiceProcess(self.home, name, environment) for name in ("ingest", *instances, "orchestrator")]
+
+    def up(self, say: Say, scoring: int | None = None) -> None:
+        """Start whatever is missing, in order, and return when all of it is ready."""
+        self.home.make()
+        count = scoring or int(self.home.read("options").get("scoring", 1))
+        self.home.remember(scoring=count)
+        with self.home.locked():
+            _start(self.servers(), say)
+            say("database schema and topics")
+            asyncio.run(self._prepare())
+            self._stop_extra_scoring(count)
+            _start(self.services(count), say)
+
+    async def _prepare(self) -> None:
+        from cli.prepare import apply_topics, migrate  # noqa: PLC0415 - alembic is slow to import
+
+        environment = self.environment()
+        await migrate(environment)
+        await apply_topics(environment["KAFKA_BOOTSTRAP_SERVERS"])
+
+    def _stop_extra_scoring(self, count: int) -> None:
+        for name in self._named():
+            if name.startswith("scoring-") and int(name.split("-")[1]) > count:
+                Managed(self.home, name).stop()
+
+    def down(self, say: Say) -> None:
+        """Stop everything, services before servers."""
+        if not self.home.exists:
+            return
+        with self.home.locked():
+            for name in sorted((n for n in self._named() if not _is_server(n)), reverse=True):
+                if Managed(self.home, name).stop():
+                    say(f"stopped {name}")
+            for part in (self.mail, self.kafka, self.postgres):
+                if part.process.pid is not None:
+                    part.stop()
+                    say(f"stopped {part.name}")
+
+    def _named(self) -> list[str]:
+        return [path.stem for path in (self.home.folder / "run").glob("*.json")]
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return one entry per process: name, pid, ready, url."""
+        if not self.home.exists:
+            return []
+        count = int(self.home.read("options").get("scoring", 1))
+        instances = ["scoring", *(f"scoring-{n}" for n in range(2, count + 1))]
+        services: list[Part] = [ServiceProcess(self.home, name, {}) for name in ("ingest", *instances, "orchestrator")]
+        return [
+            {"name": part.name, "pid": part.process.pid, "ready": part.ready(), "url": self._url(part)}
+            for part in [*self.servers(), *services]
+        ]
+
+    def _url(self, part: Part) -> str:
+        if isinstance(part, ServiceProcess):
+            return part.url
+        if part is self.postgres:
+            where = urlsplit(self.postgres.url())
+            return f"postgresql://{where.hostname}:{where.port}{where.path}"
+        return self.kafka.address if part is self.kafka else f"smtp://127.0.0.1:{self.mail.port}"
+
+
+def _start(parts: list[Part], say: Say) -> None:
+    for part in parts:
+        if part.process.pid is None:
+            say(f"starting {part.name}")
+        part.start()
+    for part in parts:
+        part.wait()
+
+
+def _is_server(name: str) -> bool:
+    return name in ("kafka", "postgres", "mail")

@@ -1,0 +1,94 @@
+"""Connections with the time limits that keep one stuck client from stopping the others."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+
+from libs.common.errors import Unavailable
+
+Connection = asyncpg.Connection
+
+_LIMITS = {
+    "lock_timeout": "15s",
+    "statement_timeout": "120s",
+    "idle_in_transaction_session_timeout": "60s",
+    "synchronous_commit": "on",
+}
+
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.DiskFullError,
+    asyncpg.ReadOnlySQLTransactionError,
+    OSError,
+    TimeoutError,
+)
+"""Errors that say nothing about the data: the same batch may pass when it is tried again."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's passing errors into Unavailable, so that callers need not know the driver."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
+
+
+async def connect(database_url: str, *, application: str) -> Connection:
+    """Open one connection. Raises Unavailable when the server does not answer within 10 s."""
+    with translated():
+        return await asyncpg.connect(
+            database_url, timeout=10, command_timeout=130, server_settings={**_LIMITS, "application_name": application}
+        )
+
+
+class Session:
+    """One connection that is opened when it is needed and dropped after any error.
+
+    A connection whose transaction failed half-way is never used again: opening one costs a few milliseconds, a
+    poisoned one costs wrong data.
+    """
+
+    def __init__(self, database_url: str, application: str) -> None:
+        self._database_url = database_url
+        self._application = application
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[Connection]:
+        """Lend the connection to one task at a time; on any error it is closed."""
+        async with self._lock:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._database_url, application=self._application)
+            try:
+                with translated():
+                    yield self._connection
+            except BaseException:
+                self._drop()
+                raise
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        async with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None and not connection.is_closed():
+                await connection.close(timeout=5)

@@ -1,0 +1,66 @@
+"""Bring a database to the newest schema, and keep its monthly partitions ahead of time."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from libs.common.clock import from_datetime, to_datetime
+from libs.common.db.connection import Connection
+
+_HERE = Path(__file__).parent / "migrations"
+_MONTHS_BACK, _MONTHS_AHEAD = 18, 12
+
+
+async def upgrade(database_url: str) -> None:
+    """Run every revision that the database lacks, in one transaction."""
+    engine = create_async_engine(database_url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: SyncConnection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    attributes: dict[str, Any] = config.attributes
+    attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def ensure_partitions(connection: Connection, now: int) -> None:
+    """Make the monthly partitions of `scoring.touchpoints` around `now`; older and newer rows go to the default one.
+
+    A month whose rows already lie in the default partition stays there.
+    """
+    today = to_datetime(now)
+    first = today.year * 12 + today.month - 1
+    for month in range(first - _MONTHS_BACK, first + _MONTHS_AHEAD):
+        begin, end = _instant(month), _instant(month + 1)
+        name = f"touchpoints_{month // 12:04d}_{month % 12 + 1:02d}"
+        exists = await connection.fetchval("SELECT to_regclass($1)", f"scoring.{name}")
+        if exists is None and not await _in_default(connection, begin, end):
+            await connection.execute(
+                f"CREATE TABLE IF NOT EXISTS scoring.{name} PARTITION OF scoring.touchpoints "
+                f"FOR VALUES FROM ({begin}) TO ({end})"
+            )
+
+
+async def _in_default(connection: Connection, begin: int, end: int) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM scoring.touchpoints_default WHERE occurred_at >= $1 AND occurred_at < $2)",
+            begin,
+            end,
+        )
+    )
+
+
+def _instant(month: int) -> int:
+    return from_datetime(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC))

@@ -1,0 +1,7 @@
+"""Alembic's entry: runs the revisions on the connection that `libs.common.db.migrate` hands over."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], version_table="schema_version")
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,42 @@
+"""The outbox: messages written in the transaction that decided them, published later by the relay of their shard."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from libs.common.messages import Message
+from libs.common.topics import partition_of
+
+_headers = msgspec.msgpack.Encoder()
+_decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+
+
+class Outbox:
+    """Writes to one service's outbox table."""
+
+    def __init__(self, schema: str, partitions: int) -> None:
+        self.schema = schema
+        self.partitions = partitions
+        self._shard = lru_cache(maxsize=100_000)(self._shard_of)
+
+    def _shard_of(self, key: bytes) -> int:
+        return partition_of(key, self.partitions)
+
+    async def write(self, connection: Connection, messages: Sequence[Message]) -> None:
+        """Add messages in order and wake the relays when the transaction commits."""
+        if not messages:
+            return
+        await connection.copy_records_to_table(
+            "outbox",
+            schema_name=self.schema,
+            columns=["shard", "topic", "key", "value", "headers"],
+            records=[(self._shard(m.key), m.topic, m.key, m.value, _headers.encode(m.headers)) for m in messages],
+        )
+        await connection.execute(f"NOTIFY {self.schema}_outbox")
+
+
+def message_of(topic: str, key: bytes, value: bytes | None, headers: bytes) -> Message:
+    """Rebuild the message of an outbox row."""
+    return Message(topic, key, value, _decode_headers.decode(headers))

@@ -1,0 +1,160 @@
+"""The relay: the only one that publishes an outbox.
+
+A row carries its shard, the partition of its key. One relay per shard, holding a session advisory lock on the very
+connection that deletes the rows; rows go out in id order through an idempotent producer, and are deleted when Kafka has
+acknowledged them. A crash between the two repeats rows in order; ids are deterministic, so readers drop them.
+
+A process keeps the locks of its shards on one connection and gives up what exceeds its fair share. NOTIFY wakes it, a
+look every half second is the net. A row that the broker refuses is quarantined: it stays, with the error, and later rows
+of its key wait for the operator, so that `sequence` has no gap.
+"""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import asyncpg
+
+from libs.common.db.connection import Connection, connect, translated
+from libs.common.db.outbox import message_of
+from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.failpoints import reach
+from libs.common.messages import Message
+from libs.common.observability import logs, metrics
+
+BATCH = 1_000
+
+
+class PublishPort(Protocol):
+    """What the relay needs of a publisher."""
+
+    async def publish(self, messages: Sequence[Message], seconds: float) -> Sequence[Exception | None]:
+        """Send in order; return one fault or None per message."""
+        ...
+
+
+log = logs.get(__name__)
+
+
+class Relay:
+    """Publishes one service's outbox until told to stop."""
+
+    def __init__(self, database_url: str, schema: str, shards: int, publisher: PublishPort) -> None:
+        self._database_url = database_url
+        self._schema = schema
+        self._shards = shards
+        self._publisher = publisher
+        self._class = zlib.crc32(f"perigee.relay.{schema}".encode()) & 0x7FFFFFFF
+        self._held: set[int] = set()
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop` is set; a lost connection is opened again, its locks having gone with it."""
+        while not stop.is_set():
+            try:
+                connection = await connect(self._database_url, application=f"{self._schema}-relay")
+            except Unavailable:
+                await asyncio.sleep(1)
+                continue
+            try:
+                with translated():
+                    await self._serve(connection, stop)
+            except Unavailable as error:
+                log.warning("relay_interrupted", error=str(error))
+                await asyncio.sleep(0.3)
+            finally:
+                self._held.clear()
+                with contextlib.suppress(Exception):
+                    await connection.close(timeout=2)
+
+    async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
+        await connection.execute("SELECT pg_advisory_lock_shared($1, -1)", self._class)
+        await connection.add_listener(f"{self._schema}_outbox", lambda *_: self._wake.set())
+        shares_at = 0.0
+        while not stop.is_set():
+            if asyncio.get_running_loop().time() >= shares_at:
+                await self._share(connection)
+                shares_at = asyncio.get_running_loop().time() + 1
+            self._wake.clear()
+            if not await self._flush(connection):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), 0.5)
+
+    async def _share(self, connection: Connection) -> None:
+        """Take free shards up to the fair share, and give up what exceeds it."""
+        members = await connection.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid "
+            "AND objid = 4294967295::oid AND granted AND database = (SELECT oid FROM pg_database "
+            "WHERE datname = current_database())",
+            self._class,
+        )
+        fair = -(-self._shards // max(1, members))
+        for shard in sorted(self._held)[fair:]:
+            await connection.execute("SELECT pg_advisory_unlock($1, $2)", self._class, shard)
+            self._held.discard(shard)
+        for shard in range(self._shards):
+            if len(self._held) >= fair:
+                return
+            if shard not in self._held and await connection.fetchval(
+                "SELECT pg_try_advisory_lock($1, $2)", self._class, shard
+            ):
+                self._held.add(shard)
+
+    async def _flush(self, connection: Connection) -> bool:
+        """Publish one batch of the held shards; return whether there may be more."""
+        rows = await connection.fetch(
+            f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "  # noqa: S608 - schema is ours
+            "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
+            f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND q.shard = o.shard AND q.topic = o.topic "
+            "AND q.key = o.key) ORDER BY id LIMIT $2",
+            list(self._held),
+            BATCH,
+        )
+        if not rows:
+            return False
+        reach("before_publish")
+        done = await self._publish(connection, rows)
+        reach("after_publish")
+        await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done)  # noqa: S608
+        metrics.RELAYED.labels(service=self._schema).inc(len(done))
+        return bool(done)
+
+    async def _publish(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[int]:
+        """Send the rows; on a fault keep what went out before it in each partition, and find the refused row."""
+        faults = await self._publisher.publish([message_of(*tuple(r)[1:]) for r in rows], 10)
+        if not any(faults):
+            return [r["id"] for r in rows]
+        refused = [(r, f) for r, f in zip(rows, faults, strict=True) if isinstance(f, InvalidMessage)]
+        for row, fault in refused:
+            if await self._refused_alone(row):
+                await self._quarantine(connection, row, fault)
+        return _acknowledged(rows, faults)
+
+    async def _refused_alone(self, row: asyncpg.Record) -> bool:
+        """Return whether a fresh producer refuses this row too, so that no neighbour is to blame."""
+        faults = await self._publisher.publish([message_of(*tuple(row)[1:])], 10)
+        return isinstance(faults[0], InvalidMessage)
+
+    async def _quarantine(self, connection: Connection, row: asyncpg.Record, fault: InvalidMessage) -> None:
+        await connection.execute(
+            f"UPDATE {self._schema}.outbox SET refused = $2 WHERE id = $1",  # noqa: S608
+            row["id"],
+            str(fault),
+        )
+        metrics.QUARANTINED.labels(service=self._schema).inc()
+        log.error("outbox_row_refused", id=row["id"], topic=row["topic"], reason=fault.reason)
+
+
+def _acknowledged(rows: Sequence[asyncpg.Record], faults: Sequence[object]) -> list[int]:
+    """Return the ids before the first fault of each (topic, key): a later row of the key must not overtake it."""
+    stopped: set[tuple[str, bytes]] = set()
+    done = []
+    for row, fault in zip(rows, faults, strict=True):
+        place = (row["topic"], row["key"])
+        if fault is not None:
+            stopped.add(place)
+        elif place not in stopped:
+            done.append(row["id"])
+    return done

@@ -1,0 +1,1 @@
+"""The typed door to Kafka: topics, a publisher that survives a refused record, a consumer that commits in PostgreSQL."""

@@ -1,0 +1,281 @@
+"""The loop of every consumer, and the commit protocol it keeps.
+
+1. Poll a batch: what is there, at most `MAX_BATCH` records, taken partition by partition.
+2. The handler decodes. What cannot be decoded becomes an outbox row for the service's dead letters in the same
+   transaction: no offset passes it before it is safe.
+3. Per partition, one READ COMMITTED transaction that begins with the fence (`libs.common.db.offsets`): the offset row
+   moves from the expected to the new offset, or another owner has it, and we roll back and rejoin.
+4. Only relays publish (`libs.common.db.relay`); the handler writes outbox rows.
+5. Too many dead letters in a row stop the consumer with a named error.
+6. Kafka's own offsets are committed as a hint for lag tools. The truth is the row; a new owner seeks to it. There is no
+   automatic reset: a gap in the log stops the consumer with a named error.
+
+Errors of connections, locks and serialization retry the whole batch through the fence. An error that the data causes is
+bisected until the one bad record stands alone; it is then buried as a dead letter.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from libs.common.errors import FenceLost, LogGap, PerigeeError, TooManyDeadLetters, Unavailable
+from libs.common.observability import logs, metrics
+
+MAX_BATCH = 2_000
+MAX_BURIED_IN_A_ROW = 200
+log = logs.get(__name__)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record as polled. `timestamp` is the broker's append time, microseconds UTC."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp: int
+
+
+class Handler(Protocol):
+    """What a service does with a batch of one partition."""
+
+    async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
+        """Return the offset of record, making the row at `beginning` when there is none."""
+        ...
+
+    async def handle(self, records: Sequence[Record]) -> int:
+        """Process the batch in one fenced transaction and return how many records were dead letters.
+
+        Raises FenceLost when another owner has the partition, Unavailable when a dependency failed and the batch may
+        be tried again, and anything else when the data is to blame.
+        """
+        ...
+
+    async def bury(self, record: Record, error: Exception) -> None:
+        """Store one bad record as a dead letter, through the same fence."""
+        ...
+
+
+Reached = Mapping[tuple[str, int], int]
+
+
+class Consumer:
+    """Runs a handler over the partitions that the group gives this process."""
+
+    def __init__(  # noqa: PLR0913 - one composition root calls this
+        self,
+        *,
+        bootstrap_servers: str,
+        group: str,
+        topics: Sequence[str],
+        handler: Handler,
+        session_timeout_ms: int = 10_000,
+        on_progress: Callable[[Reached], Awaitable[None]] | None = None,
+    ) -> None:
+        self._handler = handler
+        self._topics = list(topics)
+        self._on_progress = on_progress
+        self._barrier = asyncio.Lock()
+        self._fault: Exception | None = None
+        self._buried_in_a_row = 0
+        self._progress_at = 0.0
+        self.last_poll = time.monotonic()
+        self.committed: dict[tuple[str, int], int] = {}
+        self._last_append: dict[tuple[str, int], int] = {}
+        self._consumer: Any = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=max(100, session_timeout_ms // 4),
+            max_poll_interval_ms=300_000,
+            rebalance_timeout_ms=30_000,
+            fetch_max_wait_ms=250,
+            max_partition_fetch_bytes=4 * 1_048_576,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set. Raises LogGap, TooManyDeadLetters or ConfigurationError when it must not go on."""
+        await self._start(stop)
+        try:
+            while not stop.is_set():
+                await self._turn()
+        finally:
+            with contextlib.suppress(KafkaError, TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), 10)
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self._consumer.start()
+            except (KafkaError, OSError) as error:
+                log.warning("kafka_unavailable", error=repr(error))
+                await asyncio.sleep(1)
+            else:
+                self._consumer.subscribe(self._topics, listener=_Listener(self))
+                return
+
+    async def _turn(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+        try:
+            polled = await self._consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)
+        except KafkaError as error:
+            log.warning("poll_failed", error=repr(error))
+            await self._rewind_all()
+            await asyncio.sleep(0.5)
+            return
+        self.last_poll = time.monotonic()
+        async with self._barrier:
+            for tp, raw in polled.items():
+                if tp in self._consumer.assignment():
+                    await self._take(tp, [_record(r) for r in raw])
+            await self._report()
+
+    async def _take(self, tp: Any, records: list[Record]) -> None:
+        try:
+            await self._process(records)
+            self.committed[tp.topic, tp.partition] = records[-1].offset + 1
+            self._last_append[tp.topic, tp.partition] = records[-1].timestamp
+        except FenceLost:
+            metrics.FENCED.labels(service=self._consumer._group_id).inc()  # noqa: SLF001 - its own group
+            log.warning("fenced", topic=tp.topic, partition=tp.partition, offset=records[0].offset)
+            await self._rewind(tp)
+        except Unavailable as error:
+            log.warning("batch_retried", topic=tp.topic, partition=tp.partition, error=str(error))
+            await asyncio.sleep(0.3)
+            await self._rewind(tp)
+
+    async def _process(self, records: list[Record]) -> None:
+        """Handle a batch; on an error of the data halve it until the one bad record stands alone."""
+        try:
+            bad = await self._handler.handle(records)
+        except (Unavailable, FenceLost, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the data made the handler do
+            if len(records) > 1:
+                middle = len(records) // 2
+                await self._process(records[:middle])
+                await self._process(records[middle:])
+                return
+            log.error("record_buried", offset=records[0].offset, error=type(error).__name__)  # noqa: TRY400 - no data in logs
+            await self._handler.bury(records[0], error)
+            bad = 1
+        self._count_buried(bad, len(records), records[0])
+
+    def _count_buried(self, bad: int, of: int, first: Record) -> None:
+        self._buried_in_a_row = self._buried_in_a_row + bad if bad == of else 0
+        if self._buried_in_a_row > MAX_BURIED_IN_A_ROW:
+            raise TooManyDeadLetters(
+                f"{self._buried_in_a_row} records in a row of {first.topic}-{first.partition} up to offset "
+                f"{first.offset} could not be processed: look at the dead letters, mend the cause, start again"
+            )
+
+    async def _rewind(self, tp: Any) -> None:
+        try:
+            beginning = (await self._consumer.beginning_offsets([tp]))[tp]
+            offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
+            if tp in self._consumer.assignment():
+                self._consumer.seek(tp, offset)
+        except (KafkaError, Unavailable, AssertionError) as error:
+            log.warning("rewind_failed", error=repr(error))
+            self._fault = self._fault or None
+            await asyncio.sleep(0.5)
+            await self._rewind(tp) if tp in self._consumer.assignment() else None
+
+    async def _rewind_all(self) -> None:
+        for tp in self._consumer.assignment():
+            await self._rewind(tp)
+
+    async def assigned(self, partitions: Sequence[Any]) -> None:
+        """Seek each newly owned partition to the offset of record."""
+        try:
+            beginnings = await self._consumer.beginning_offsets(list(partitions)) if partitions else {}
+            for tp in sorted(partitions):
+                offset = await self._offset_when_up(tp, beginnings[tp])
+                if offset < beginnings[tp]:
+                    raise LogGap(
+                        f"{tp.topic}-{tp.partition} begins at {beginnings[tp]}, but {offset} comes next: records were "
+                        "deleted unread. Restore them or move the offset row by hand (docs/operations.md)"
+                    )
+                self._consumer.seek(tp, offset)
+                self.committed[tp.topic, tp.partition] = offset
+        except PerigeeError as error:
+            self._fault = error
+        except Exception as error:  # noqa: BLE001 - aiokafka swallows what a listener raises
+            log.warning("assignment_failed", error=repr(error))
+            self._fault = Unavailable(f"assignment failed: {error!r}")
+
+    async def _offset_when_up(self, tp: Any, beginning: int) -> int:
+        while True:
+            try:
+                return await self._handler.next_offset(tp.topic, tp.partition, beginning)
+            except Unavailable as error:
+                log.warning("database_unavailable", error=str(error))
+                await asyncio.sleep(0.5)
+
+    async def revoked(self) -> None:
+        """Let the batch in hand end before the partitions go."""
+        async with self._barrier:
+            self.committed.clear()
+            self._last_append.clear()
+
+    async def _report(self) -> None:
+        if time.monotonic() - self._progress_at < 1:
+            return
+        self._progress_at = time.monotonic()
+        owned = [tp for tp in self._consumer.assignment() if (tp.topic, tp.partition) in self.committed]
+        for tp in owned:
+            lag = (self._consumer.highwater(tp) or 0) - self.committed[tp.topic, tp.partition]
+            metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=tp.partition).set(max(0, lag))
+        await self._hint({tp: self.committed[tp.topic, tp.partition] for tp in owned})
+        if self._on_progress is not None:
+            reached = {(tp.topic, tp.partition): self._reached(tp) for tp in owned}
+            await self._on_progress({tp: instant for tp, instant in reached.items() if instant is not None})
+
+    def _reached(self, tp: Any) -> int | None:
+        """Return the instant up to which this partition is known and committed, or None.
+
+        The poll time counts only from a fetch answer whose high watermark is where we stand; an empty poll proves
+        nothing.
+        """
+        polled_ms = self._consumer.last_poll_timestamp(tp)
+        if polled_ms is not None and self._consumer.highwater(tp) == self.committed[tp.topic, tp.partition]:
+            return int(polled_ms) * 1_000
+        return self._last_append.get((tp.topic, tp.partition))
+
+    async def _hint(self, offsets: dict[Any, int]) -> None:
+        if offsets:
+            with contextlib.suppress(KafkaError, ValueError, TimeoutError):
+                await asyncio.wait_for(self._consumer.commit(offsets), 2)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:  # noqa: ARG002 - the interface's
+        await self.consumer.revoked()
+
+    async def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
+        await self.consumer.assigned(assigned)
+
+
+def _record(raw: Any) -> Record:
+    return Record(
+        raw.topic, raw.partition, raw.offset, raw.key or b"", raw.value, list(raw.headers or ()), raw.timestamp * 1_000
+    )
+
+
+def topic_partition(topic: str, partition: int) -> Any:
+    """Return aiokafka's name for a partition."""
+    return TopicPartition(topic, partition)

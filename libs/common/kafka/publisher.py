@@ -1,0 +1,158 @@
+"""An idempotent producer that outlives a refused record.
+
+After one record that the broker refuses, an idempotent aiokafka producer fails every later record of that partition
+(it has spent the sequence number). So any error that is not a time-out marks the producer as broken, and the next call
+builds a new one. A time-out does not say that the record was not stored: ids are deterministic, readers drop repeats.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+
+from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.messages import Message
+from libs.common.observability import logs
+
+MAX_RECORD_BYTES = 1_000_000
+"""Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
+
+log = logs.get(__name__)
+Fault = InvalidMessage | Unavailable | None
+
+
+class Publisher:
+    """Publishes messages and says of each whether Kafka has it (acks=all)."""
+
+    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0, max_in_flight: int = 20_000) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._linger_ms = linger_ms
+        self._producer: Any = None
+        self._broken = False
+        self._lock = asyncio.Lock()
+        self._room = asyncio.Semaphore(max_in_flight)
+
+    async def start(self) -> None:
+        """Connect. Raises Unavailable when no broker answers."""
+        await self._ready()
+
+    async def publish(self, messages: Sequence[Message], seconds: float) -> list[Fault]:
+        """Send `messages` in order and wait for all acknowledgements, at most `seconds`.
+
+        Returns one entry per message: None when Kafka has it, InvalidMessage when it can never be taken, Unavailable
+        when it may be sent again. Raises Unavailable when there is no broker at all.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            producer = await asyncio.wait_for(self._ready(), seconds)
+        except (TimeoutError, KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
+        waiting = [await self._send(producer, message, deadline) for message in messages]
+        return await self._settle(waiting, deadline)
+
+    async def _send(self, producer: Any, message: Message, deadline: float) -> "asyncio.Future[Any] | Fault":
+        left = deadline - asyncio.get_running_loop().time()
+        if len(message.value or b"") + len(message.key) > MAX_RECORD_BYTES:
+            return InvalidMessage("too_large", f"record of {len(message.value or b'')} bytes for {message.topic}")
+        if left <= 0:
+            return Unavailable("no time left to send")
+        try:
+            await asyncio.wait_for(self._room.acquire(), left)
+        except TimeoutError:
+            return Unavailable("too many records wait for Kafka")
+        try:
+            future: asyncio.Future[Any] = await asyncio.wait_for(
+                producer.send(message.topic, message.value, message.key, headers=message.headers), left
+            )
+        except MessageSizeTooLargeError as error:
+            self._room.release()
+            return InvalidMessage("too_large", str(error))
+        except (TimeoutError, KafkaError) as error:
+            self._room.release()
+            return self._fault(error)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    async def _settle(self, waiting: "list[asyncio.Future[Any] | Fault]", deadline: float) -> list[Fault]:
+        futures = [w for w in waiting if isinstance(w, asyncio.Future)]
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        if futures:
+            await asyncio.wait(futures, timeout=left)
+        return [self._outcome(w) if isinstance(w, asyncio.Future) else w for w in waiting]
+
+    def _outcome(self, future: "asyncio.Future[Any]") -> Fault:
+        if not future.done():
+            future.add_done_callback(_swallow)
+            return Unavailable("Kafka did not acknowledge in time")
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled():
+            return Unavailable("the record was withdrawn")
+        return None if error is None else self._fault(error)
+
+    def _fault(self, error: BaseException) -> Fault:
+        if isinstance(error, TimeoutError | KafkaTimeoutError):
+            return Unavailable(f"Kafka did not answer in time: {error!r}")
+        self._broken = True
+        if isinstance(error, KafkaError) and type(error).__name__ in _REFUSALS:
+            return InvalidMessage("refused_by_broker", f"{type(error).__name__}: {error}")
+        return Unavailable(f"{type(error).__name__}: {error}")
+
+    async def _ready(self) -> Any:
+        async with self._lock:
+            if self._broken:
+                log.warning("producer_rebuilt")
+                await self._drop()
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap_servers,
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=self._linger_ms,
+                    max_request_size=MAX_RECORD_BYTES + 40_000,
+                    request_timeout_ms=5_000,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await _close(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _drop(self) -> None:
+        producer, self._producer, self._broken = self._producer, None, False
+        if producer is not None:
+            await _close(producer)
+
+    async def close(self) -> None:
+        """Flush what is under way, for two seconds at most, and disconnect."""
+        async with self._lock:
+            await self._drop()
+
+
+_REFUSALS = frozenset(
+    {
+        "MessageSizeTooLargeError",
+        "RecordListTooLargeError",
+        "RecordTooLargeError",
+        "CorruptRecordException",
+        "InvalidTimestampError",
+        "UnknownError",
+        "InvalidTopicError",
+        "PolicyViolationError",
+    }
+)
+
+
+def _swallow(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+async def _close(producer: Any) -> None:
+    # stop() waits for outstanding batches, which an idempotent producer never gives up.
+    with contextlib.suppress(TimeoutError, KafkaError, OSError):
+        await asyncio.wait_for(producer.stop(), 2)

@@ -1,0 +1,29 @@
+"""The messages on the topics: one frozen model per message, its version in the event type.
+
+Instants are integers, microseconds since 1970 UTC; the `ce_time` header repeats the main one as RFC 3339.
+"""
+
+from libs.common.messages.action import Action
+from libs.common.messages.contact import ContactSnapshot
+from libs.common.messages.envelope import Message, compose, decode, kind_of
+from libs.common.messages.signal import Signal
+from libs.common.messages.stage_change import AxisChange, Cause, StageChange, StageMove
+from libs.common.messages.touchpoint import Touchpoint
+
+MODELS = (Touchpoint, StageChange, Signal, ContactSnapshot, Action)
+
+__all__ = [
+    "MODELS",
+    "Action",
+    "AxisChange",
+    "Cause",
+    "ContactSnapshot",
+    "Message",
+    "Signal",
+    "StageChange",
+    "StageMove",
+    "Touchpoint",
+    "compose",
+    "decode",
+    "kind_of",
+]

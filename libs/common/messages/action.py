@@ -1,0 +1,31 @@
+"""What a play decided, and what became of it."""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+ActionStatus = Literal[
+    "pending", "sending", "sent", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt"
+]
+Outcome = Literal["delivered", "retried", "failed", "unknown"]
+
+
+class Action(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn in an action's life. `id` is this message's; `action_id` is the idempotency key towards the provider."""
+
+    KIND: ClassVar[str] = "perigee.action.v1"
+    TOPIC: ClassVar[str] = "actions"
+
+    id: str
+    workspace: str
+    action_id: str
+    contact_id: str
+    play: str
+    step: str
+    channel: str
+    status: ActionStatus
+    reason: str
+    occurred_at: int
+    cause: str
+    attempt: int = 0
+    outcome: Outcome | None = None

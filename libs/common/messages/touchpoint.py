@@ -1,0 +1,52 @@
+"""One interaction between a person and the brand, as ingest accepted it."""
+
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+Mode = Literal["live", "historical", "test"]
+Initiative = Literal["contact", "brand", "market"]
+Evidence = Literal["observed", "declared"]
+CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
+
+
+class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`occurred_at` is the corrected instant; `original_timestamp` is what the sender wrote, if it differs."""
+
+    KIND: ClassVar[str] = "perigee.touchpoint.v1"
+    TOPIC: ClassVar[str] = "touchpoints"
+
+    workspace: str
+    source: str
+    message_id: str
+    type: CallType
+    occurred_at: int
+    received_at: int
+    name: str = ""
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    previous_id: str | None = None
+    group_id: str | None = None
+    initiative: Initiative = "contact"
+    evidence: Evidence = "observed"
+    mode: Mode = "live"
+    is_bot: bool = False
+    trust: Literal["public", "server"] = "public"
+    channel: str = ""
+    sent_at: int | None = None
+    original_timestamp: int | None = None
+    clock_corrected: bool = False
+    consent: dict[str, bool] = {}
+    campaign: dict[str, str] = {}
+    traits: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """Return where this touchpoint stands in the one order: (occurred_at, source, message_id)."""
+        return (self.occurred_at, self.source, self.message_id)
+
+    def routing_key(self) -> str:
+        """Return the Kafka key: workspace and the strongest identifier, so that a person's calls stay in order."""
+        return f"{self.workspace}:{self.user_id or self.anonymous_id or self.message_id}"

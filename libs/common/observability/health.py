@@ -1,0 +1,77 @@
+"""`/livez`, `/readyz` and `/metrics`, the same on every service."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+Check = Callable[[], Awaitable[str | None]]
+
+
+class Health:
+    """What a process says of itself: alive while it makes progress, ready while every check passes."""
+
+    def __init__(self, checks: dict[str, Check], alive: Callable[[], str | None] = lambda: None) -> None:
+        self.checks = checks
+        self.alive = alive
+
+    async def livez(self, _: Request) -> Response:
+        """Answer 200 while the process makes progress, else 503 with the fault."""
+        fault = self.alive()
+        return JSONResponse({"alive": fault is None, "fault": fault}, status_code=503 if fault else 200)
+
+    async def readyz(self, _: Request) -> Response:
+        """Answer 200 when every dependency answers, else 503; each check is listed with its fault or null."""
+        faults = {name: await _fault_of(check) for name, check in self.checks.items()}
+        ready = not any(faults.values())
+        return JSONResponse({"ready": ready, "checks": faults}, status_code=200 if ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """Answer with the Prometheus exposition."""
+        return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    def app(self) -> Starlette:
+        """Return the small web application with the three paths."""
+        paths = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
+        return Starlette(routes=[Route(path, answer) for path, answer in paths.items()])
+
+
+async def _fault_of(check: Check) -> str | None:
+    try:
+        return await asyncio.wait_for(check(), 2)
+    except Exception as error:  # noqa: BLE001 - any failure of a check is its answer
+        return f"{type(error).__name__}: {error}"
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to the process's own `stop` event."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
+    """Return a uvicorn server for `app` with the limits that every door needs."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+            limit_concurrency=2_000,
+            lifespan="off",
+            log_config=None,
+        )
+    )

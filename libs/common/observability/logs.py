@@ -1,0 +1,60 @@
+"""Structured JSON logs, one event a line, without personal data: log ids, counts and reasons, never bodies."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import structlog
+
+
+def configure(service: str) -> None:
+    """Send structlog and the standard library's loggers to stdout as JSON lines that name `service`."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    handler.addFilter(FewLines())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class FewLines(logging.Filter):
+    """At most `limit` lines a second from each logger.
+
+    aiokafka retries in a tight loop while a leader is unknown: 36,000 lines in 13 s were measured.
+    """
+
+    def __init__(self, limit: int = 5) -> None:
+        super().__init__()
+        self.limit = limit
+        self.seen: dict[str, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether this line is among the first of its logger in this second."""
+        second = int(time.monotonic())
+        begun, count = self.seen.get(record.name, (second, 0))
+        count = count + 1 if begun == second else 1
+        self.seen[record.name] = (second, count)
+        return count <= self.limit
+
+
+def get(name: str) -> Any:
+    """Return a logger for a module."""
+    return structlog.get_logger(module=name)

@@ -1,0 +1,1 @@
+"""What a tracking call means, as pure functions."""

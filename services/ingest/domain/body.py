@@ -1,0 +1,146 @@
+"""Request bodies: unpacked within limits, split into messages so that one bad one costs no other.
+
+Content types are ignored, as SDKs send JSON under several. Lone surrogates and NUL are legal JSON that neither UTF-8
+nor PostgreSQL takes: they become U+FFFD. NaN, infinities and deep nesting cost the message that has them.
+"""
+
+import json
+import math
+import zlib
+from typing import Any
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+
+MAX_BODY = 4 * 1024 * 1024
+MAX_EVENT = 64 * 1024
+MAX_DEPTH = 20
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A decoded request: the messages as bytes, and what the batch says for all of them."""
+
+    messages: list[bytes]
+    write_key: str | None = None
+    sent_at: Any = None
+    context: dict[str, Any] = {}
+
+
+class TooLarge(InvalidMessage):  # noqa: N818
+    """The body exceeds the limit: 413."""
+
+
+class _Single(msgspec.Struct):
+    write_key: Any = msgspec.field(default=None, name="writeKey")
+
+
+class _Batch(msgspec.Struct):
+    batch: list[msgspec.Raw]
+    write_key: Any = msgspec.field(default=None, name="writeKey")
+    sent_at: Any = msgspec.field(default=None, name="sentAt")
+    context: Any = None
+
+
+_single = msgspec.json.Decoder(_Single)
+_batch = msgspec.json.Decoder(_Batch)
+_any = msgspec.json.Decoder()
+
+
+def unpack(body: bytes, encoding: str) -> bytes:
+    """Undo gzip within MAX_BODY. Raises TooLarge, or InvalidMessage for bytes that are not gzip."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise InvalidMessage("bad_encoding", f"Content-Encoding {encoding!r:.40}: gzip or identity")
+    inflater = zlib.decompressobj(31)
+    try:
+        plain = inflater.decompress(body, MAX_BODY + 1)
+    except zlib.error as error:
+        raise InvalidMessage("bad_encoding", f"the body is not gzip: {error}") from None
+    if len(plain) > MAX_BODY or inflater.unconsumed_tail:
+        raise TooLarge("too_large", f"the body unpacks to more than {MAX_BODY} bytes")
+    if not inflater.eof or inflater.unused_data:
+        raise InvalidMessage("bad_encoding", "the gzip body is cut off or has something behind it")
+    return plain
+
+
+def split(body: bytes, *, is_batch: bool) -> Batch:
+    """Split a body into messages. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
+    try:
+        if not is_batch:
+            return Batch([body], _text(_single.decode(body).write_key))
+        whole = _batch.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _split_slowly(body, is_batch=is_batch)
+    return Batch([bytes(raw) for raw in whole.batch], _text(whole.write_key), whole.sent_at, _dict(whole.context))
+
+
+def _split_slowly(body: bytes, *, is_batch: bool) -> Batch:
+    """Read what the strict decoder refuses but Python's accepts, and clean it."""
+    try:
+        whole = json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("bad_json", f"the body is not JSON: {error}") from None
+    if not isinstance(whole, dict):
+        raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")
+    if not is_batch:
+        return Batch([_dumped(whole)], _text(whole.get("writeKey")))
+    messages = whole.get("batch")
+    if not isinstance(messages, list):
+        raise InvalidMessage("bad_shape", "the body needs a list named batch")
+    return Batch(
+        [_dumped(m) for m in messages], _text(whole.get("writeKey")), whole.get("sentAt"), _dict(whole.get("context"))
+    )
+
+
+def read(raw: bytes) -> Any:
+    """Decode one message and clean it. Raises InvalidMessage when it is too large, too deep or has NaN."""
+    if len(raw) > MAX_EVENT:
+        raise InvalidMessage("too_large", f"the message has {len(raw)} bytes: at most {MAX_EVENT}")
+    suspicious = b"\\u" in raw
+    try:
+        message = _any.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        message, suspicious = _loads(raw), True
+    if suspicious or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        return _clean(message, MAX_DEPTH)
+    return message
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("bad_json", f"the message is not JSON: {error}") from None
+
+
+def _clean(value: Any, depth: int) -> Any:
+    if depth < 0:
+        raise InvalidMessage("too_deep", f"the message nests deeper than {MAX_DEPTH}")
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_clean(k, depth): _clean(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_clean(v, depth - 1) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidMessage("bad_number", "the message holds NaN or an infinity")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise InvalidMessage("bad_number", "the message holds an integer beyond 64 bits")
+    return value
+
+
+def _dumped(message: Any) -> bytes:
+    try:
+        return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode()
+    except RecursionError:
+        return b'"nested too deeply"'
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,129 @@
+"""From one tracking call, as SDKs send it, to one touchpoint."""
+
+from typing import Any, cast, get_args
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+from libs.common.messages import Touchpoint
+from libs.common.messages.touchpoint import CallType, Initiative
+from services.ingest.domain.source import Source
+from services.ingest.domain.timing import timing
+
+MAX_ID = 512
+CALL_TYPES = get_args(CallType)
+_INITIATIVES = get_args(Initiative)
+_UTM = ("source", "medium", "name", "term", "content")
+# What becomes a field of its own, or is nobody's business downstream.
+_LIFTED = frozenset(("consent", "campaign", "traits", "mode", "initiative", "evidence", "ip"))
+
+
+class Received(msgspec.Struct, frozen=True):
+    """What is known about a call before its content: who sent it, when it came, what the batch said."""
+
+    source: Source
+    received_at: int
+    fallback_id: str
+    call_type: str | None = None
+    batch_sent_at: Any = None
+    batch_context: dict[str, Any] = {}
+
+
+def normalise(message: Any, received: Received) -> Touchpoint:
+    """Return the touchpoint of one call. Raises InvalidMessage with a short reason when it is none."""
+    if not isinstance(message, dict):
+        raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
+    call_type = _call_type(message, received)
+    user_id, anonymous_id = _identifier(message, "userId"), _identifier(message, "anonymousId")
+    if user_id is None and anonymous_id is None:
+        raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId")
+    context = {**received.batch_context, **_object(message, "context")}
+    when = timing(message, received.batch_sent_at, received.received_at)
+    source = received.source
+    return Touchpoint(
+        workspace=source.workspace,
+        source=source.name,
+        message_id=_identifier(message, "messageId") or received.fallback_id,
+        type=call_type,
+        occurred_at=when.occurred_at,
+        received_at=received.received_at,
+        name=_name(message, call_type),
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        previous_id=_required(message, call_type, "alias", "previousId"),
+        group_id=_required(message, call_type, "group", "groupId"),
+        initiative=_initiative(context, source),
+        evidence="declared" if context.get("evidence") == "declared" else "observed",
+        mode=_mode(context, source),
+        trust=source.trust,
+        channel=message["channel"] if isinstance(message.get("channel"), str) else "",
+        sent_at=when.sent_at,
+        original_timestamp=when.original if when.original != when.occurred_at else None,
+        clock_corrected=when.corrected,
+        consent=_consent(context),
+        campaign={k: str(v) for k, v in _object(context, "campaign").items() if k in _UTM and v},
+        traits=_object(message, "traits") or _object(context, "traits"),
+        properties=_object(message, "properties"),
+        context={k: v for k, v in context.items() if k not in _LIFTED},
+    )
+
+
+def _call_type(message: dict[str, Any], received: Received) -> CallType:
+    kind = message.get("type") or received.call_type
+    if kind not in CALL_TYPES:
+        raise InvalidMessage("unknown_type", f"type {kind!r:.40}: one of {', '.join(CALL_TYPES)}")
+    return cast("CallType", kind)
+
+
+def _identifier(message: dict[str, Any], field: str) -> str | None:
+    """Return an id as text; null, "" and absence all mean that it was not given."""
+    value = message.get(field)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise InvalidMessage("bad_id", f"{field} is a {type(value).__name__}: text is needed")
+    if len(value) > MAX_ID:
+        raise InvalidMessage("bad_id", f"{field} has {len(value)} characters: at most {MAX_ID}")
+    return value
+
+
+def _required(message: dict[str, Any], call_type: str, needed_by: str, field: str) -> str | None:
+    value = _identifier(message, field)
+    if call_type == needed_by and value is None:
+        raise InvalidMessage("no_ids", f"{needed_by} needs a {field}")
+    return value
+
+
+def _name(message: dict[str, Any], call_type: str) -> str:
+    value = message.get("event" if call_type == "track" else "name")
+    if call_type == "track" and not (isinstance(value, str) and value):
+        raise InvalidMessage("no_event", "track needs an event name")
+    return value if isinstance(value, str) else ""
+
+
+def _object(holder: dict[str, Any], field: str) -> dict[str, Any]:
+    value = holder.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidMessage("bad_shape", f"{field} is a {type(value).__name__}: an object is needed")
+    return value
+
+
+def _initiative(context: dict[str, Any], source: Source) -> Initiative:
+    """A browser's key is public, so only a server may say that the brand or the market acted."""
+    said = context.get("initiative")
+    return cast("Initiative", said) if source.trust == "server" and said in _INITIATIVES else "contact"
+
+
+def _mode(context: dict[str, Any], source: Source) -> Any:
+    if source.mode != "live":
+        return source.mode
+    return "historical" if context.get("mode") == "historical" else "live"
+
+
+def _consent(context: dict[str, Any]) -> dict[str, bool]:
+    preferences = _object(_object(context, "consent"), "categoryPreferences")
+    return {purpose: given for purpose, given in preferences.items() if isinstance(given, bool)}

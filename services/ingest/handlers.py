@@ -1,0 +1,118 @@
+"""What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from libs.common.clock import Clock
+from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.messages import Message, compose
+from libs.common.observability import metrics
+from services.ingest.domain import body
+from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.source import Source
+
+
+class PublishPort(Protocol):
+    """What the door needs of Kafka."""
+
+    async def publish(self, messages: Sequence[Message], seconds: float) -> Sequence[Exception | None]: ...
+
+
+class SourcesPort(Protocol):
+    """What the door needs to know about write keys."""
+
+    @property
+    def loaded(self) -> bool: ...
+    def find(self, write_key: str) -> Source | None: ...
+
+
+class UnknownKey(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """No source has this write key: 401."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A tracking request as the API read it."""
+
+    body: bytes
+    write_key: str | None
+    call_type: str | None
+    """None for a batch."""
+
+
+class Door:
+    """Accepts requests: when `accept` returns, Kafka has every message, as a touchpoint or as a dead letter."""
+
+    def __init__(self, sources: SourcesPort, publisher: PublishPort, clock: Clock, seconds: float) -> None:
+        self._sources = sources
+        self._publisher = publisher
+        self._clock = clock
+        self._seconds = seconds
+
+    async def accept(self, request: Request) -> int:
+        """Publish a request's messages and return how many were accepted.
+
+        Raises InvalidMessage when the whole is unreadable, UnknownKey, and Unavailable when Kafka does not have
+        everything in time (the sender tries again; repeats are dropped by messageId).
+        """
+        batch = body.split(request.body, is_batch=request.call_type is None)
+        source = self._source(request.write_key or batch.write_key)
+        received_at = self._clock.now()
+        messages: list[Message] = []
+        for raw in batch.messages:
+            received = Received(
+                source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context
+            )
+            messages.append(_message(raw, received))
+        await self._publish(messages)
+        accepted = sum(m.topic == "touchpoints" for m in messages)
+        metrics.EVENTS_INGESTED.labels(source=source.name).inc(accepted)
+        return accepted
+
+    def _source(self, write_key: str | None) -> Source:
+        if not self._sources.loaded:
+            raise Unavailable("the sources are not read yet: PostgreSQL has not answered since the start")
+        source = self._sources.find(write_key) if write_key else None
+        if source is None:
+            raise UnknownKey
+        return source
+
+    async def _publish(self, messages: list[Message]) -> None:
+        faults = await self._publisher.publish(messages, self._seconds)
+        waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
+        if waiting:
+            raise waiting[0]
+        refused = [
+            _dead_letter(message.value or b"", message.key, fault)
+            for message, fault in zip(messages, faults, strict=True)
+            if isinstance(fault, InvalidMessage)
+        ]
+        if refused and any(await self._publisher.publish(refused, self._seconds)):
+            raise Unavailable("a refused message could not be kept as a dead letter")
+
+
+def _message(raw: bytes, received: Received) -> Message:
+    """Return the touchpoint's message, or the dead letter of what is none."""
+    try:
+        touchpoint = normalise(body.read(raw), received)
+    except InvalidMessage as error:
+        return _dead_letter(raw, received.fallback_id.encode(), error, received)
+    return compose(
+        touchpoint,
+        key=touchpoint.routing_key(),
+        message_id=f"{touchpoint.source}:{touchpoint.message_id}",
+        source=f"/ingest/{touchpoint.source}",
+        time=touchpoint.occurred_at,
+    )
+
+
+def _dead_letter(raw: bytes, key: bytes, error: InvalidMessage, received: Received | None = None) -> Message:
+    metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
+    where = f"{received.source.workspace}/{received.source.name}" if received else "broker"
+    at = str(received.received_at) if received else ""
+    headers = {"x-dlq-reason": error.reason, "x-dlq-error": error.detail[:500], "x-dlq-where": where, "x-dlq-at": at}
+    return Message(
+        "touchpoints-dlq", key, raw[: body.MAX_EVENT * 8], [(k, v.encode("utf-8", "replace")) for k, v in headers.items()]
+    )

@@ -1,0 +1,52 @@
+"""Wires ingest together and runs it."""
+
+import asyncio
+
+from libs.common.clock import SystemClock
+from libs.common.db.connection import Session
+from libs.common.kafka.publisher import Publisher
+from libs.common.observability import logs
+from libs.common.observability.health import Health, server
+from libs.common.run import run_service
+from libs.common.settings import load
+from services.ingest.api import TrackingApi
+from services.ingest.handlers import Door
+from services.ingest.repository import Sources
+from services.ingest.settings import IngestSettings
+
+
+async def serve(stop: asyncio.Event) -> None:
+    """Run until `stop` is set."""
+    settings: IngestSettings = load(IngestSettings)
+    session = Session(settings.database_url, "ingest")
+    sources = Sources(session)
+    publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
+    door = Door(sources, publisher, SystemClock(), settings.publish_seconds)
+
+    async def sources_read() -> str | None:
+        return None if sources.loaded else "PostgreSQL has not answered since the start"
+
+    async def kafka_answers() -> str | None:
+        await publisher.start()
+        return None
+
+    health = Health({"sources": sources_read, "kafka": kafka_answers})
+    web = server(TrackingApi(door, health.app()), settings.host, settings.port)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(sources.keep_fresh(stop, settings.sources_refresh_seconds))
+        serving = tasks.create_task(web.serve())
+        await stop.wait()
+        web.should_exit = True
+        await serving
+    await publisher.close()
+    await session.close()
+
+
+def main() -> None:
+    """Entry of the process."""
+    logs.configure("ingest")
+    run_service(serve)
+
+
+if __name__ == "__main__":
+    main()

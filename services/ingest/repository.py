@@ -1,0 +1,53 @@
+"""The sources, held in memory so that the door stays open while PostgreSQL is away."""
+
+import asyncio
+from hashlib import sha256
+
+from libs.common.db.connection import Session
+from libs.common.errors import Unavailable
+from libs.common.observability import logs
+from services.ingest.domain.source import Source
+
+log = logs.get(__name__)
+
+
+class Sources:
+    """Write key → source. Keys are random, so their SHA-256 is as good as a slow hash."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._by_hash: dict[bytes, Source] | None = None
+        self._by_key: dict[str, Source] = {}
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the sources were read at least once."""
+        return self._by_hash is not None
+
+    def find(self, write_key: str) -> Source | None:
+        """Return the source of a write key, or None."""
+        found = self._by_key.get(write_key)
+        if found is None and self._by_hash is not None:
+            found = self._by_hash.get(sha256(write_key.encode("utf-8", "replace")).digest())
+            if found is not None:
+                self._by_key[write_key] = found
+        return found
+
+    async def load(self) -> None:
+        """Read all sources. Raises Unavailable when PostgreSQL does not answer; what was read before stays."""
+        async with self._session.use() as connection:
+            rows = await connection.fetch("SELECT workspace, source, key_hash, trust, mode FROM ingest.sources")
+        self._by_hash = {r["key_hash"]: Source(r["workspace"], r["source"], r["trust"], r["mode"]) for r in rows}
+        self._by_key = {}
+
+    async def keep_fresh(self, stop: asyncio.Event, seconds: float) -> None:
+        """Load again every `seconds` until told to stop."""
+        while not stop.is_set():
+            try:
+                await self.load()
+            except Unavailable as error:
+                log.warning("sources_not_refreshed", error=str(error), loaded=self.loaded)
+            try:
+                await asyncio.wait_for(stop.wait(), seconds)
+            except TimeoutError:
+                continue

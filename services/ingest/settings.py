@@ -1,0 +1,15 @@
+"""Settings of ingest."""
+
+from pydantic import Field
+
+from libs.common.settings import CommonSettings
+
+
+class IngestSettings(CommonSettings):
+    """What ingest needs beside the common settings."""
+
+    port: int = Field(8080, validation_alias="PERIGEE_PORT")
+    publish_seconds: float = Field(
+        4.5, gt=0, validation_alias="PERIGEE_PUBLISH_SECONDS", description="longest wait for Kafka before a 503"
+    )
+    sources_refresh_seconds: float = Field(2.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")
