@@ -99,7 +99,7 @@ class Home:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the home against a second `up` or `down` at the same time."""
-        import fcntl  # noqa: PLC0415 - not on every platform
+        import fcntl
 
         self.make()
         with (self.folder / "lock").open("w") as handle:

@@ -95,7 +95,7 @@ class Stack:
             _start(self.services(count), say)
 
     async def _prepare(self) -> None:
-        from cli.prepare import apply_topics, migrate  # noqa: PLC0415 - alembic is slow to import
+        from cli.prepare import apply_topics, migrate
 
         environment = self.environment()
         await migrate(environment)

@@ -73,7 +73,7 @@ class KeepAsFile:
 
 def main(port: int, folder: Path) -> None:
     """Serve until killed."""
-    from aiosmtpd.controller import Controller  # noqa: PLC0415 - slow to import, and only this process needs it
+    from aiosmtpd.controller import Controller
 
     Controller(KeepAsFile(folder), hostname="127.0.0.1", port=port, ident="perigee mail catcher").start()
     threading.Event().wait()

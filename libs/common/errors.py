@@ -1,12 +1,12 @@
 """The errors of Perigee. Each says what went wrong, where, and what cures it.
 
-    PerigeeError
-    ├── ConfigurationError      a setting or a file of the user's is wrong
-    ├── InvalidMessage          one message is bad; its neighbours are not
-    ├── Unavailable             Kafka, PostgreSQL or another dependency does not answer: try again
-    ├── FenceLost               another instance owns the partition now: roll back and rejoin
-    ├── LogGap                  the log no longer holds what comes next: an operator must decide
-    └── TooManyDeadLetters      a run of bad messages: more likely our fault than theirs
+PerigeeError
+├── ConfigurationError      a setting or a file of the user's is wrong
+├── InvalidMessage          one message is bad; its neighbours are not
+├── Unavailable             Kafka, PostgreSQL or another dependency does not answer: try again
+├── FenceLost               another instance owns the partition now: roll back and rejoin
+├── LogGap                  the log no longer holds what comes next: an operator must decide
+└── TooManyDeadLetters      a run of bad messages: more likely our fault than theirs
 """
 
 

@@ -22,7 +22,7 @@ _left = 0
 
 def arm(setting: str) -> None:
     """Arm the point that a setting `name:n` names; an empty setting arms none. Raises ValueError for an unknown name."""
-    global _armed, _left  # noqa: PLW0603 - one process, one failpoint
+    global _armed, _left
     name, _, count = setting.partition(":")
     if name and name not in POINTS:
         raise ValueError(f"unknown failpoint {name!r}: one of {', '.join(POINTS)}")

@@ -1,14 +1,17 @@
-"""Running a service: signals become a stop event, a known error becomes one line and exit code 1."""
+"""Running a service: signals become a stop event, jobs run by turns, a known error becomes one line and exit code 1."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from libs.common.errors import PerigeeError
+from libs.common.errors import PerigeeError, Unavailable
 from libs.common.observability import logs
+
+log = logs.get(__name__)
 
 
 def run_service(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -17,7 +20,7 @@ def run_service(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         uvloop.run(_until_stopped(serve))
     except* PerigeeError as group:
         for error in _leaves(group):
-            logs.get(__name__).critical("stopped", error=str(error), kind=type(error).__name__)
+            log.critical("stopped", error=str(error), kind=type(error).__name__)
         sys.exit(1)
 
 
@@ -27,6 +30,22 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
     await serve(stop)
+
+
+async def every(stop: asyncio.Event, seconds: float, job: Callable[[], Awaitable[bool]]) -> None:
+    """Run `job` until `stop`: at once again while it says that there is more, else after `seconds`.
+
+    A dependency that is away is waited for; any other error ends the process, which is then started again.
+    """
+    while not stop.is_set():
+        more = False
+        try:
+            more = await job()
+        except Unavailable as error:
+            log.warning("job_waits", job=getattr(job, "__name__", "job"), error=str(error))
+        if not more:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _leaves(group: BaseExceptionGroup[PerigeeError]) -> list[PerigeeError]:

@@ -110,6 +110,6 @@ def _query_key(query: bytes) -> str | None:
 def _error(
     status: int, code: str, message: str, extra: list[tuple[bytes, bytes]] | None = None
 ) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    import json  # noqa: PLC0415 - only on the way out of an error
+    import json
 
     return status, json.dumps({"code": code, "message": message}).encode(), extra or []

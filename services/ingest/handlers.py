@@ -62,9 +62,7 @@ class Door:
         received_at = self._clock.now()
         messages: list[Message] = []
         for raw in batch.messages:
-            received = Received(
-                source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context
-            )
+            received = Received(source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context)
             messages.append(_message(raw, received))
         await self._publish(messages)
         accepted = sum(m.topic == "touchpoints" for m in messages)
@@ -114,5 +112,8 @@ def _dead_letter(raw: bytes, key: bytes, error: InvalidMessage, received: Receiv
     at = str(received.received_at) if received else ""
     headers = {"x-dlq-reason": error.reason, "x-dlq-error": error.detail[:500], "x-dlq-where": where, "x-dlq-at": at}
     return Message(
-        "touchpoints-dlq", key, raw[: body.MAX_EVENT * 8], [(k, v.encode("utf-8", "replace")) for k, v in headers.items()]
+        "touchpoints-dlq",
+        key,
+        raw[: body.MAX_EVENT * 8],
+        [(k, v.encode("utf-8", "replace")) for k, v in headers.items()],
     )

@@ -70,7 +70,7 @@ Reached = Mapping[tuple[str, int], int]
 class Consumer:
     """Runs a handler over the partitions that the group gives this process."""
 
-    def __init__(  # noqa: PLR0913 - one composition root calls this
+    def __init__(
         self,
         *,
         bootstrap_servers: str,

@@ -37,9 +37,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 _decoders: dict[type, msgspec.json.Decoder[msgspec.Struct]] = {}
 
 
-def compose(  # noqa: PLR0913 - the attributes of an envelope are these
-    model: msgspec.Struct, *, key: str, message_id: str, source: str, time: int, reason: str = ""
-) -> Message:
+def compose(model: msgspec.Struct, *, key: str, message_id: str, source: str, time: int, reason: str = "") -> Message:
     """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`."""
     kind: str = model.KIND  # type: ignore[attr-defined]
     stamp = (_EPOCH + timedelta(microseconds=time)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

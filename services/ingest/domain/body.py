@@ -27,7 +27,7 @@ class Batch(msgspec.Struct, frozen=True):
     context: dict[str, Any] = {}
 
 
-class TooLarge(InvalidMessage):  # noqa: N818
+class TooLarge(InvalidMessage):
     """The body exceeds the limit: 413."""
 
 

@@ -62,8 +62,9 @@ CREATE TABLE scoring.contacts (
     version bigint NOT NULL DEFAULT 0,
     identity_version bigint NOT NULL DEFAULT 0,
     merged_into text COLLATE "C",
-    profile bytea
+    profile text COLLATE "C"
 ) WITH (fillfactor = 50);
+CREATE INDEX contacts_by_email ON scoring.contacts ((profile::json->'email'->>0)) WHERE profile IS NOT NULL;
 CREATE TABLE scoring.identifiers (
     workspace text COLLATE "C" NOT NULL,
     type text COLLATE "C" NOT NULL,
@@ -140,7 +141,8 @@ CREATE INDEX timers_by_due ON scoring.timers (due_at);
 CREATE TABLE scoring.refolds (
     contact_id text COLLATE "C" PRIMARY KEY,
     reason text NOT NULL,
-    queued_at timestamptz NOT NULL DEFAULT now()
+    queued_at timestamptz NOT NULL DEFAULT now(),
+    touched_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE scoring.fold_errors (
     contact_id text COLLATE "C" NOT NULL,
@@ -151,7 +153,9 @@ CREATE TABLE scoring.fold_errors (
     PRIMARY KEY (contact_id, cycle)
 );
 CREATE VIEW scoring.contact_profiles AS
-    SELECT contact_id, workspace, merged_into, profile FROM scoring.contacts;
+    SELECT contact_id, workspace, merged_into,
+        (SELECT json_object_agg(key, value->0) FROM json_each(profile::json)) AS traits
+    FROM scoring.contacts;
 CREATE VIEW scoring.contact_identifiers AS
     SELECT workspace, type, value, contact_id FROM scoring.identifiers
     UNION
@@ -171,11 +175,11 @@ CREATE TABLE orchestrator.consents (
     PRIMARY KEY (contact_id, purpose)
 );
 CREATE TABLE orchestrator.suppressions (
-    workspace text COLLATE "C" NOT NULL,
+    contact_id text COLLATE "C" NOT NULL,
     channel text NOT NULL,
-    address text COLLATE "C" NOT NULL,
     reason text NOT NULL,
-    PRIMARY KEY (workspace, channel, address)
+    suppressed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (contact_id, channel)
 );
 CREATE TABLE orchestrator.enrollments (
     enrollment_id text COLLATE "C" PRIMARY KEY,
@@ -227,7 +231,13 @@ CREATE TABLE orchestrator.echoes (
 
 
 def upgrade() -> None:
-    for script in (INGEST, CONSUMER.format(schema="scoring"), SCORING, CONSUMER.format(schema="orchestrator"), ORCHESTRATOR):
+    for script in (
+        INGEST,
+        CONSUMER.format(schema="scoring"),
+        SCORING,
+        CONSUMER.format(schema="orchestrator"),
+        ORCHESTRATOR,
+    ):
         for statement in script.split(";\n"):
             if statement.strip():
                 op.execute(statement)

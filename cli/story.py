@@ -1,0 +1,92 @@
+"""`perigee contact show`: a contact's timeline, scores, stages, and why."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from cli.home import PROJECT
+from libs.common.clock import SystemClock, to_datetime
+from libs.common.db.connection import Connection, connect
+from libs.common.errors import PerigeeError
+from libs.common.messages import Touchpoint
+from services.scoring.cycles import read_cycles
+from services.scoring.domain import state
+from services.scoring.domain.fold import Move, advance, position
+from services.scoring.handlers.work import Cycle
+from services.scoring.repository import contacts, states, touchpoints
+
+SHOWN = 40
+
+
+async def story(database_url: str, who: str, console: Console) -> None:
+    """Print one contact. Raises PerigeeError when nobody is known by `who`."""
+    connection = await connect(database_url, application="perigee-show")
+    try:
+        contact = await contacts.find(connection, who)
+        if contact is None:
+            raise PerigeeError(f"no contact has the id, e-mail or user_id {who!r}")
+        await _print(connection, contact, console)
+    finally:
+        await connection.close()
+
+
+async def _print(connection: Connection, contact: str, console: Console) -> None:
+    (summary,) = await contacts.summaries(connection, [contact])
+    found = (await touchpoints.of_contacts(connection, [contact]))[contact]
+    waiting = await states.refolding(connection, [contact])
+    console.print(f"contact {contact}" + (" (refolding: its stages follow shortly)" if waiting else ""))
+    console.print(f"  users {summary.user_ids or '-'}, devices {summary.anonymous_ids or '-'}", highlight=False)
+    held = await states.load(connection, [contact])
+    for cycle in read_cycles(PROJECT / "cycles"):
+        row = held.get((contact, cycle.engine.name))
+        if row is None or row.state is None:
+            continue
+        _print_now(cycle, row.state, console)
+        moves = await states.open_moves(connection, [(contact, cycle.engine.name)])
+        console.print(_journey(cycle, [m.move for m in moves[contact, cycle.engine.name]], found))
+    console.print(_timeline(found))
+
+
+def _print_now(cycle: Cycle, raw: bytes, console: Console) -> None:
+    """Print where the contact stands at this moment: the stored fold, advanced to the wall clock without writing."""
+    now = SystemClock().now()
+    view = state.decode(raw, cycle.engine.atoms)
+    advance(cycle.engine, view, now, [])
+    here = position(cycle.engine, view)
+    places = ", ".join(f"{axis.name} {place}" for axis, place in zip(cycle.engine.axes, here.places, strict=True))
+    label = next(s.label.get("en", s.name) for s in cycle.engine.spec.stages if s.name == here.stage)
+    console.print(f"  {cycle.engine.name}: [bold]{label}[/] ({places}{', dormant' if here.dormant else ''})")
+    values = cycle.engine.values_at(view, now)
+    scores = ", ".join(f"{name} {value:.1f}" for name, value in zip(cycle.engine.score_names, values, strict=True))
+    console.print(f"  scores now: {scores}", highlight=False)
+
+
+def _journey(cycle: Cycle, moves: Sequence[Move], found: Sequence[Touchpoint]) -> Table:
+    names = {t.key: t.name or t.type for t in found}
+    table = Table("when", "stage", "axes", "why", title="stages")
+    for move in moves[-SHOWN:]:
+        before, after = move.before, move.after
+        stage = after.stage if before is None or before.stage == after.stage else f"{before.stage} → {after.stage}"
+        if after.dormant and not (before and before.dormant):
+            stage += ", falls dormant"
+        why = "time passed" if move.timed else names.get((move.at, move.source, move.message_id), move.message_id)
+        scores = ", ".join(
+            f"{name} {value:.1f}" for name, value in zip(cycle.engine.score_names, move.values, strict=True) if value
+        )
+        table.add_row(_when(move.at), stage, ", ".join(after.places), f"{why} ({scores})" if scores else why)
+    return table
+
+
+def _timeline(found: Sequence[Touchpoint]) -> Table:
+    shown = found[-SHOWN:]
+    title = f"touchpoints ({len(found)}" + (f", the last {SHOWN})" if len(found) > SHOWN else ")")
+    table = Table("when", "what", "source", "campaign", "by", title=title)
+    for t in shown:
+        campaign = t.campaign.get("source", "")
+        table.add_row(_when(t.occurred_at), f"{t.type} {t.name}", t.source, campaign, t.initiative)
+    return table
+
+
+def _when(instant: int) -> str:
+    return to_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,1 @@
+"""The orchestrator: the right action, at the right moment, once."""

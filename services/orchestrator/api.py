@@ -1,0 +1,32 @@
+"""The orchestrator's door: unsubscribe links. GET shows a page and changes nothing, since scanners fetch every link."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from services.orchestrator.domain.token import verify
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Unsubscribe</title>
+<main><h1>{title}</h1><p>{text}</p>{form}</main></html>"""
+_FORM = '<form method="post"><button type="submit">Unsubscribe</button></form>'
+
+Suppress = Callable[[str, str], Awaitable[None]]
+
+
+def unsubscribe_route(secret: str, suppress: Suppress) -> Route:
+    """Return `/u/{token}`; the suppression is committed before the answer."""
+
+    async def answer(request: Request) -> Response:
+        found = verify(secret, request.path_params["token"])
+        if found is None:
+            page = _PAGE.format(title="Unknown link", text="This link is not complete.", form="")
+            return HTMLResponse(page, status_code=404)
+        if request.method == "POST":
+            await suppress(*found)
+            return HTMLResponse(_PAGE.format(title="Done", text="You will get no more of these mails.", form=""))
+        text = "One click and you will get no more of these mails."
+        return HTMLResponse(_PAGE.format(title="Unsubscribe", text=text, form=_FORM))
+
+    return Route("/u/{token}", answer, methods=["GET", "POST"])

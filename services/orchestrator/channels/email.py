@@ -1,0 +1,113 @@
+"""E-mail over SMTP, one connection kept per process.
+
+`List-Unsubscribe` and `List-Unsubscribe-Post` as RFC 8058 has them. `Message-ID` is the action's id, so that a provider
+or a reader can tell a repeat. A connection that drops once the body was under way leaves the outcome unknown.
+"""
+
+import asyncio
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from services.orchestrator.channels import Letter, Result
+
+
+class EmailChannel:
+    """Sends letters through one SMTP server."""
+
+    def __init__(self, smtp_url: str, sender: str) -> None:
+        self._where = urlsplit(smtp_url)
+        self._sender = sender
+        self._client: aiosmtplib.SMTP | None = None
+        self._lock = asyncio.Lock()
+
+    async def send(self, letter: Letter) -> Result:
+        """Send one letter."""
+        try:
+            message = compose(letter, self._sender)
+        except ValueError as error:
+            return Result("refused", f"not a valid mail: {error}")
+        async with self._lock:
+            try:
+                client = await self._connected()
+            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                return Result("again", f"no connection: {type(error).__name__}")
+            return await self._try(client, message)
+
+    async def _try(self, client: aiosmtplib.SMTP, message: EmailMessage) -> Result:
+        try:
+            await client.mail(parseaddr(self._sender)[1])
+            await client.rcpt(str(message["To"]))
+        except aiosmtplib.SMTPResponseException as error:
+            await self._reset(client)
+            return _answered(error)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            self._drop()
+            return Result("again", f"before the body: {type(error).__name__}")
+        try:
+            await client.data(message.as_bytes())
+        except aiosmtplib.SMTPResponseException as error:
+            await self._reset(client)
+            return _answered(error)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            self._drop()
+            return Result("unknown", f"the connection ended within the body: {type(error).__name__}")
+        return Result("delivered", "accepted by the server")
+
+    async def _connected(self) -> aiosmtplib.SMTP:
+        if self._client is not None and self._client.is_connected:
+            return self._client
+        client = aiosmtplib.SMTP(
+            hostname=self._where.hostname or "127.0.0.1",
+            port=self._where.port or 25,
+            use_tls=self._where.scheme == "smtps",
+            timeout=15,
+        )
+        await client.connect()
+        if self._where.username:
+            await client.login(unquote(self._where.username), unquote(self._where.password or ""))
+        else:
+            await client.ehlo()
+        self._client = client
+        return client
+
+    async def _reset(self, client: aiosmtplib.SMTP) -> None:
+        try:
+            await client.rset()
+        except (aiosmtplib.SMTPException, OSError, TimeoutError):
+            self._drop()
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def close(self) -> None:
+        """Say goodbye to the server."""
+        async with self._lock:
+            self._drop()
+
+
+def compose(letter: Letter, sender: str) -> EmailMessage:
+    """Return the mail. Raises ValueError for an address or a header that could smuggle in another one."""
+    if any(c in letter.address for c in " ,;<>\r\n") or letter.address.count("@") != 1:
+        raise ValueError("not one plain address")
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = letter.address
+    message["Subject"] = letter.subject
+    message["Date"] = formatdate(usegmt=True)
+    message["Message-ID"] = f"<{letter.action_id}@perigee>"
+    message["List-Unsubscribe"] = f"<{letter.unsubscribe_url}>"
+    message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    message.set_content(letter.text)
+    if letter.html is not None:
+        message.add_alternative(letter.html, subtype="html")
+    return message
+
+
+def _answered(error: aiosmtplib.SMTPResponseException) -> Result:
+    outcome = "again" if 400 <= error.code < 500 else "refused"
+    return Result("again" if outcome == "again" else "refused", f"the server answered {error.code}")

@@ -1,0 +1,1 @@
+"""Plays, the ledger's ids, the gate: pure."""

@@ -1,0 +1,1 @@
+"""What the orchestrator does: listen, decide, send, tell."""

@@ -1,0 +1,25 @@
+"""Settings of the orchestrator."""
+
+from datetime import time
+from pathlib import Path
+
+from pydantic import Field
+
+from libs.common.settings import CommonSettings
+
+
+class OrchestratorSettings(CommonSettings):
+    """What the orchestrator needs beside the common settings."""
+
+    port: int = Field(8090, validation_alias="PERIGEE_PORT")
+    plays: Path = Field(Path("plays"), validation_alias="PERIGEE_PLAYS", description="folder of the play files")
+    max_age: str = Field("", validation_alias="PERIGEE_MAX_AGE", description="overrides the plays' max_age, e.g. 31d")
+    ingest_url: str = Field(validation_alias="INGEST_URL")
+    write_key: str = Field(validation_alias="ORCHESTRATOR_WRITE_KEY", repr=False)
+    public_url: str = Field(validation_alias="ORCHESTRATOR_URL", description="address that unsubscribe links lead to")
+    unsubscribe_secret: str = Field(validation_alias="UNSUBSCRIBE_SECRET", repr=False, min_length=16)
+    smtp_url: str = Field(validation_alias="SMTP_URL", description="smtp://user:password@host:port; smtps:// for TLS")
+    sender: str = Field("Perigee <hello@perigee.example>", validation_alias="PERIGEE_SENDER")
+    cap_per_day: int = Field(3, ge=1, validation_alias="PERIGEE_CAP_PER_DAY", description="per contact and channel")
+    quiet_from: time | None = Field(None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00")
+    quiet_to: time | None = Field(None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00")

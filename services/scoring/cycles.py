@@ -1,0 +1,33 @@
+"""The cycles of a folder, compiled."""
+
+from pathlib import Path
+
+from libs.common.errors import ConfigurationError
+from services.scoring.domain.classify import Classifier
+from services.scoring.domain.compile import compile_cycle
+from services.scoring.domain.spec import duration, parse
+from services.scoring.handlers.work import Cycle
+
+
+def read_cycles(folder: Path, reaction_window: str = "") -> list[Cycle]:
+    """Read and compile every `*.yaml` of the folder; `reaction_window` overrides that of the files.
+
+    Raises ConfigurationError naming the file and the place in it.
+    """
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise ConfigurationError(f"no cycle (*.yaml) in {folder.resolve()}: set PERIGEE_CYCLES")
+    cycles = []
+    for path in paths:
+        spec = parse(path.read_text(encoding="utf-8"), str(path))
+        if reaction_window:
+            try:
+                spec = spec.model_copy(update={"reaction_window": duration(reaction_window)})
+            except ValueError as error:
+                raise ConfigurationError(f"PERIGEE_REACTION_WINDOW: {error}") from None
+        engine = compile_cycle(spec)
+        cycles.append(Cycle(engine, Classifier(spec, engine.trait_names)))
+    names = [cycle.engine.name for cycle in cycles]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"{folder}: two cycles have one name: {names}")
+    return cycles

@@ -1,0 +1,214 @@
+"""The fold and the advance: `state(subject, t) = advance(fold(sorted touchpoints), t)`.
+
+At one instant time goes first: flips due at or before t, then the touchpoint at t, settled on its own. So the order of
+arrival, the batches and the calls of `advance` leave no trace. `advance` moves stages and never values: a score is
+(value, as_of) and changes by a contribution only.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.conditions import Node
+from services.scoring.domain.decay import FOREVER, decay
+from services.scoring.domain.engine import AxisRule, Contribution, Engine
+from services.scoring.domain.state import State
+
+DAY = 86_400_000_000
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Where a contact stands: the engagement stage, the place on each axis, the flag, the cycle instance."""
+
+    stage: str
+    places: list[str]
+    dormant: bool
+    instance: str
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True):
+    """One transition, pure: no reason, no ids, no time of receipt. `timed` moves have no touchpoint as cause."""
+
+    version: str
+    seq: int
+    at: int
+    timed: bool
+    source: str
+    message_id: str
+    before: Position | None
+    after: Position
+    values: list[float]
+
+    @property
+    def key(self) -> tuple[int, bool, str, str]:
+        """Return the place in the one order of moves: at an instant time goes first."""
+        return (self.at, not self.timed, self.source, self.message_id)
+
+    def encode(self) -> bytes:
+        """Return the bytes that two folds are compared by."""
+        return _encoder.encode(self)
+
+
+decode_move = msgspec.msgpack.Decoder(Move).decode
+
+
+def fold(engine: Engine, state: State, occurrences: Iterable[Occurrence]) -> list[Move]:
+    """Apply occurrences in key order, all after `state.key`, to the state; return the moves."""
+    moves: list[Move] = []
+    for occurrence in occurrences:
+        apply(engine, state, occurrence, moves)
+    return moves
+
+
+def apply(engine: Engine, state: State, occurrence: Occurrence, moves: list[Move]) -> None:
+    """Apply one occurrence: first the flips up to its instant, then what it records, then the axes."""
+    at = occurrence.at
+    if not state.is_empty:
+        advance(engine, state, at, moves)
+    success = _record(engine, state, occurrence)
+    before = _position_or_none(engine, state)
+    if before is None or (success and engine.ring_of[before.stage] >= engine.repeat_ring):
+        state.instance = f"{occurrence.source}:{occurrence.message_id}"
+    _settle(engine, state, at, before, occurrence, moves)
+
+
+def advance(engine: Engine, state: State, until: int, moves: list[Move]) -> None:
+    """Make every flip due at or before `until`, each at its exact instant."""
+    while True:
+        if state.wake == 0:
+            state.wake = next_wake(engine, state)
+        wake = state.wake
+        if wake > until:
+            return
+        _settle(engine, state, wake, position(engine, state), None, moves)
+
+
+def position(engine: Engine, state: State) -> Position:
+    """Return where a state with at least one touchpoint stands."""
+    places = [axis.places[state.places[axis.number]].name for axis in engine.axes]
+    return Position(engine.stage(state), places, state.dormant, state.instance)
+
+
+def _position_or_none(engine: Engine, state: State) -> Position | None:
+    return None if state.is_empty else position(engine, state)
+
+
+def _record(engine: Engine, state: State, occurrence: Occurrence) -> bool:
+    """Write down what the occurrence says; return whether it is a success that may open the next instance."""
+    at = occurrence.at
+    if state.is_empty or occurrence.present:
+        state.seen[0] = at
+    state.at, state.source, state.message_id = occurrence.at, occurrence.source, occurrence.message_id
+    for name, value in occurrence.traits.items():
+        state.traits[engine.trait_names.index(name)] = value if isinstance(value, str) else repr(value)
+    success = False
+    for number in occurrence.signals:
+        rule = engine.signals[number]
+        success = success or number == engine.repeat_signal
+        if rule.seen >= 0:
+            state.seen[rule.seen] = at
+        if rule.ring >= 0:
+            ring = state.rings[rule.ring]
+            ring.append(at)
+            if len(ring) > rule.ring_size:
+                del ring[0]
+        for contribution in rule.contributions:
+            _contribute(engine, state, contribution, at)
+    return success
+
+
+def _contribute(engine: Engine, state: State, contribution: Contribution, at: int) -> None:
+    points = contribution.points
+    slot = contribution.cap_slot
+    if slot >= 0:
+        day = at // DAY
+        if state.used_day[slot] != day:
+            state.used_day[slot], state.used[slot] = day, 0.0
+        room = contribution.cap - state.used[slot]
+        points = min(points, room) if points > 0 else max(points, -room)
+        state.used[slot] += abs(points)
+        if points == 0.0:
+            return
+    score = contribution.score
+    elapsed = at - state.as_of[score]
+    state.values[score] = state.values[score] * decay(elapsed, engine.half_lives[score]) + points
+    state.as_of[score] = at
+    for atom in engine.atoms_of_score[score]:
+        state.deadlines[atom] = 0
+
+
+def _settle(
+    engine: Engine, state: State, t: int, before: Position | None, cause: Occurrence | None, moves: list[Move]
+) -> None:
+    """Move each axis at most once, in declared order, look at the flag and the map, and note one move if any."""
+    changed = before is None or before.instance != state.instance
+    for axis in engine.axes:
+        place = _place(axis, state, t)
+        if place != state.places[axis.number]:
+            state.places[axis.number] = place
+            state.since[axis.number] = t
+            changed = True
+    dormant = engine.dormant.horizon(state, t) > 0
+    if dormant != state.dormant:
+        state.dormant = dormant
+        changed = True
+    state.looked_at = t
+    state.wake = 0
+    if changed:
+        state.seq += 1
+        source, message_id = (cause.source, cause.message_id) if cause else ("", "")
+        after = position(engine, state)
+        values = engine.values_at(state, t)
+        moves.append(Move(engine.version, state.seq, t, cause is None, source, message_id, before, after, values))
+
+
+def _place(axis: AxisRule, state: State, t: int) -> int:
+    """Return the place on an axis: up to the highest whose `enter` holds, else down only if nothing holds this one."""
+    now = state.places[axis.number]
+    for place in range(len(axis.places) - 1, max(now, 0), -1):
+        if _enters(axis, place, state, t) > 0:
+            return place
+    if now <= 0:
+        return 0
+    if _holds(axis, now, state, t) > 0:
+        return now
+    for place in range(now - 1, 0, -1):
+        if max(_horizon(axis.places[place].stay, state, t), _enters(axis, place, state, t)) > 0:
+            return place
+    return 0
+
+
+def _enters(axis: AxisRule, place: int, state: State, t: int) -> int:
+    return _horizon(axis.places[place].enter, state, t)
+
+
+def _holds(axis: AxisRule, place: int, state: State, t: int) -> int:
+    """Return the signed horizon of staying: `stay` or `enter` or the minimum dwell."""
+    rule = axis.places[place]
+    horizon = max(_horizon(rule.stay, state, t), _horizon(rule.enter, state, t))
+    if rule.dwell > 0:
+        over = state.since[axis.number] + rule.dwell
+        horizon = max(horizon, over if t < over else -FOREVER)
+    return horizon
+
+
+def _horizon(node: Node | None, state: State, t: int) -> int:
+    return -FOREVER if node is None else node.horizon(state, t)
+
+
+def next_wake(engine: Engine, state: State) -> int:
+    """Return the first instant after `looked_at` at which a move is possible; FOREVER when none is.
+
+    It may be early, never late: a look that finds nothing just computes the next one.
+    """
+    t = state.looked_at
+    wake = abs(engine.dormant.horizon(state, t))
+    for axis in engine.axes:
+        now = state.places[axis.number]
+        for place in range(len(axis.places) - 1, now, -1):
+            wake = min(wake, abs(_enters(axis, place, state, t)))
+        if now > 0:
+            wake = min(wake, abs(_holds(axis, now, state, t)))
+    return wake

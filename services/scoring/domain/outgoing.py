@@ -1,0 +1,97 @@
+"""What is told to others: stage changes, signals, the contact's snapshot, each with its deterministic id."""
+
+from collections.abc import Sequence
+
+from libs.common import ids
+from libs.common.messages import AxisChange, Cause, Message, Signal, StageChange, StageMove, Touchpoint, compose
+from libs.common.messages.contact import ContactSnapshot, CycleState
+from services.scoring.domain.engine import Engine
+from services.scoring.domain.fold import Position
+from services.scoring.domain.publication import Change, Published, by_distance
+
+SOURCE = "/scoring"
+
+
+def stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> Message:
+    """Return the message of a change."""
+    move, before, after = change.move, change.before, change.after
+    cause = Cause("time" if move.timed else "touchpoint", move.at, move.source, move.message_id)
+    model = StageChange(
+        id=ids.derive("stage-change", contact_id, engine.name, str(change.sequence)),
+        workspace=workspace,
+        contact_id=contact_id,
+        cycle=engine.name,
+        cycle_version=engine.version,
+        sequence=change.sequence,
+        occurred_at=move.at,
+        direction=change.direction,
+        stage=StageMove(before.stage if before else None, after.stage),
+        axes=_axes(engine, before, after),
+        dormant=after.dormant,
+        instance=after.instance,
+        reason=change.reason,
+        cause=cause,
+        values=dict(zip(engine.score_names, move.values, strict=True)),
+    )
+    return compose(
+        model, key=contact_id, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=change.reason
+    )
+
+
+def _axes(engine: Engine, before: Position | None, after: Position) -> dict[str, AxisChange]:
+    changes = {}
+    for axis, place in zip(engine.axes, after.places, strict=True):
+        names = [p.name for p in axis.places]
+        if before is None:
+            changes[axis.name] = AxisChange(None, place, "entry")
+        else:
+            old = before.places[axis.number]
+            changes[axis.name] = AxisChange(old, place, by_distance(names.index(place) - names.index(old)))
+    return changes
+
+
+def signals(engine: Engine, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int]) -> list[Message]:
+    """Return the messages of the touchpoint's published signals."""
+    return [
+        _signal(engine, contact_id, touchpoint, rule.name)
+        for rule in (engine.signals[number] for number in numbers)
+        if rule.publish
+    ]
+
+
+def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str) -> Message:
+    model = Signal(
+        id=ids.derive("signal", t.workspace, t.source, t.message_id, engine.name, name),
+        workspace=t.workspace,
+        contact_id=contact_id,
+        cycle=engine.name,
+        signal=name,
+        occurred_at=t.occurred_at,
+        received_at=t.received_at,
+        source=t.source,
+        message_id=t.message_id,
+        historical=t.mode == "historical",
+        user_id=t.user_id,
+        anonymous_id=t.anonymous_id,
+        properties=t.properties,
+    )
+    reason = "history" if model.historical else ""
+    return compose(model, key=contact_id, message_id=model.id, source=SOURCE, time=t.occurred_at, reason=reason)
+
+
+def cycle_state(engine: Engine, published: Published) -> CycleState:
+    """Return a published position as the snapshot shows it."""
+    position = published.position
+    axes = dict(zip(engine.axis_names, position.places, strict=True))
+    return CycleState(position.stage, axes, position.dormant, position.instance, published.sequence)
+
+
+def snapshot(model: ContactSnapshot, time: int) -> Message:
+    """Return the message of a contact's snapshot."""
+    message_id = ids.derive("contact", model.contact_id, str(model.version))
+    return compose(model, key=model.contact_id, message_id=message_id, source=SOURCE, time=time)
+
+
+def tombstone(contact_id: str) -> Message:
+    """Return what ends a merged contact's life on the compacted topic."""
+    return Message(ContactSnapshot.TOPIC, contact_id.encode(), None, [])

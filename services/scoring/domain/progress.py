@@ -1,0 +1,56 @@
+"""One contact in one cycle, taken forward: fold, advance a copy as far as the world was told, publish."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.engine import Engine
+from services.scoring.domain.fold import Move, advance, fold, next_wake
+from services.scoring.domain.publication import Change, Circumstances, Published, publish
+from services.scoring.domain.state import State
+
+
+class Held(msgspec.Struct):
+    """What is stored of a contact in a cycle. `stored_seq` counts the open moves, those by time after the fold too."""
+
+    state: State
+    stored_seq: int
+    published: Published | None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of it: the fold, the moves after `base_seq`, when to look again, what to tell."""
+
+    base_seq: int
+    held: Held
+    moves: list[Move]
+    due: int
+    changes: list[Change]
+
+
+def progress(
+    engine: Engine,
+    held: Held,
+    occurrences: Sequence[Occurrence],
+    *,
+    until: int,
+    known: Circumstances,
+    base: Move | None = None,
+) -> Outcome:
+    """Fold `occurrences` (in key order, all after the state's key) and make the flips due up to `until`.
+
+    Changes `held.state`. `base` is the stored move with `state.seq`, needed only when moves by time are stored after it.
+    """
+    state = held.state
+    base_seq = state.seq
+    moves = fold(engine, state, occurrences)
+    told = held.published.through[0] if held.published else -1
+    view = state
+    if state.wake == 0:
+        state.wake = next_wake(engine, state)
+    if state.wake <= max(until, told):
+        view = state.copy()
+        advance(engine, view, max(until, told), moves)
+    published, changes = publish(engine, held.published, base, moves, known)
+    return Outcome(base_seq, Held(state, view.seq, published), moves, view.wake, changes)

@@ -1,0 +1,160 @@
+"""What was told to the world, and what is told next.
+
+`publication` keeps the last published position and `through`, the key of moves up to which it was published. After any
+fold: (a) if the pure position at `through` is not the published one, one net change; (b) then every move after
+`through`, in order. So `sequence` has no gap, each change starts where the last one ended, and the last equals the pure
+state, whatever was late, taken back or moved to another contact.
+"""
+
+import msgspec
+
+from libs.common.messages.stage_change import Direction, Reason
+from services.scoring.domain.engine import Engine
+from services.scoring.domain.fold import Move, Position
+
+Key = tuple[int, bool, str, str]
+
+
+class Published(msgspec.Struct, frozen=True, array_like=True):
+    """The last published position of one contact in one cycle."""
+
+    sequence: int
+    through: Key
+    position: Position
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One stage change to publish. `move` is its cause; a net change starts elsewhere than its move does."""
+
+    sequence: int
+    before: Position | None
+    after: Position
+    direction: Direction
+    reason: Reason
+    move: Move
+
+
+class Circumstances(msgspec.Struct, frozen=True):
+    """What is known about this fold beside the data.
+
+    `received` has the time of receipt of the touchpoints that are folded now, by key; `fresh` those folded for the first
+    time. `history` is the key of the last historical touchpoint when the contact's history was folded; `frontier` is
+    the instant up to which timers may fire.
+    """
+
+    received: dict[tuple[int, str, str], int] = {}
+    fresh: frozenset[tuple[int, str, str]] = frozenset()
+    history: tuple[int, str, str] | None = None
+    frontier: int = 0
+    merged: bool = False
+    whole: bool = False
+
+
+def publish(
+    engine: Engine, last: Published | None, base: Move | None, moves: list[Move], known: Circumstances
+) -> tuple[Published | None, list[Change]]:
+    """Return the new publication and the changes that lead to it.
+
+    `moves` are the pure moves from some point on, `base` the one before them where it is known to the caller; when
+    `known.whole`, they are all there are. Without a base the pure position before `moves` is the published one.
+    """
+    told = sum(1 for move in moves if last is not None and move.key <= last.through)
+    net = told + _history(engine, moves[told:], known)
+    before = moves[:net]
+    if net == 0 and last is not None:
+        if base is not None and base.after != last.position:
+            before = [base]  # a published flip by time was taken back
+        elif known.whole and moves:
+            before, net = moves[:1], 1  # the first touchpoint moved away: on to the first move that is left
+    changes: list[Change] = []
+    published = last
+    if before:
+        published = _net(engine, last, before, known, changes, history=net > told and known.history is not None)
+    for move in moves[net:]:
+        start = published.position if published else None
+        published = Published((published.sequence if published else 0) + 1, move.key, move.after)
+        changes.append(_change(engine, published, start, move, _reason(engine, move, known)))
+    return published, changes
+
+
+def _history(engine: Engine, moves: list[Move], known: Circumstances) -> int:
+    """Return how many of `moves` are history: up to the last historical touchpoint, and old flips by time after it."""
+    if known.history is None:
+        return 0
+    at, source, message_id = known.history
+    old = known.frontier - engine.spec.reaction_window
+    count = 0
+    for move in moves:
+        if move.key > (at, True, source, message_id) and not (move.timed and move.at < old):
+            break
+        count += 1
+    return count
+
+
+def _net(
+    engine: Engine,
+    last: Published | None,
+    moves: list[Move],
+    known: Circumstances,
+    changes: list[Change],
+    *,
+    history: bool,
+) -> Published:
+    """Go to where `moves` end in one change, if that is not where we stand already."""
+    end = moves[-1]
+    before = last.position if last else None
+    key = max(end.key, last.through) if last else end.key
+    if before == end.after:
+        assert last is not None
+        return Published(last.sequence, key, end.after)
+    cause = next((m for m in reversed(moves) if m.before is None or m.before.stage != m.after.stage), end)
+    published = Published((last.sequence if last else 0) + 1, key, end.after)
+    reason: Reason = "history" if history else _net_reason(engine, cause, known)
+    changes.append(_change(engine, published, before, cause, reason))
+    return published
+
+
+def _change(engine: Engine, published: Published, before: Position | None, move: Move, reason: Reason) -> Change:
+    after = published.position
+    return Change(published.sequence, before, after, direction(engine, before, after), reason, move)
+
+
+def _reason(engine: Engine, move: Move, known: Circumstances) -> Reason:
+    """Return the reason of a move told as it is: ordinary unless its touchpoint came beyond the reaction window."""
+    if move.timed:
+        return "time"
+    key = (move.at, move.source, move.message_id)
+    if known.merged and key not in known.fresh:
+        return "identity_merge"
+    received = known.received.get(key)
+    late = received is not None and received - move.at > engine.spec.reaction_window
+    return "late_touchpoint" if late else "touchpoint"
+
+
+def _net_reason(engine: Engine, cause: Move, known: Circumstances) -> Reason:
+    """A net change has its cause's reason if that touchpoint is folded for the first time; else it corrects."""
+    if known.merged:
+        return "identity_merge"
+    if not cause.timed and (cause.at, cause.source, cause.message_id) in known.fresh:
+        return _reason(engine, cause, known)
+    return "corrected"
+
+
+def direction(engine: Engine, before: Position | None, after: Position) -> Direction:
+    """Return the direction of a change; entry, re-entry, dormancy and repeat win over the rings."""
+    if before is None:
+        return "entry"
+    if before.dormant and not after.dormant:
+        return "re_entry"
+    if after.dormant and not before.dormant:
+        return "dormancy"
+    if before.instance != after.instance:
+        return "repeat"
+    return by_distance(engine.ring_of[after.stage] - engine.ring_of[before.stage])
+
+
+def by_distance(inward: int) -> Direction:
+    """Return the plain direction of going `inward` rings or places (negative is outward)."""
+    if inward == 0:
+        return "lateral"
+    return "regression" if inward < 0 else "advance" if inward == 1 else "skip"

@@ -1,0 +1,143 @@
+"""A cycle as a marketer writes it (YAML), checked field by field."""
+
+import re
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from libs.common.errors import ConfigurationError
+
+_UNITS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+def duration(value: Any) -> int:
+    """Return microseconds of '90s', '15m', '1h' or '30d'. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+)([smhd])", value.strip()) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"{value!r} is no duration: write 90s, 15m, 1h or 30d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+Duration = Annotated[int, BeforeValidator(duration)]
+Condition = dict[str, Any]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Score(_Model):
+    """A decaying sum: its value halves every `half_life`."""
+
+    half_life: Duration
+
+
+class Match(_Model):
+    """Which touchpoints a signal takes: all given fields must fit. Only people's own, observed acts, unless said."""
+
+    type: Literal["track", "identify", "page", "screen", "group", "alias"] | None = None
+    name: str | None = None
+    initiative: Literal["contact", "brand", "market"] = "contact"
+    evidence: Literal["observed", "declared"] = "observed"
+    trust: Literal["server"] | None = None
+    consent: dict[str, bool] = {}
+    identified: bool | None = None
+    properties: dict[str, Any] = {}
+
+
+class Points(_Model):
+    """What a signal adds to a score, and the most it may add per UTC day of `occurred_at`."""
+
+    score: str
+    points: float
+    cap: float | None = Field(None, gt=0)
+
+
+class Signal(_Model):
+    """What a touchpoint means."""
+
+    match: list[Match] = Field(min_length=1)
+    adds: list[Points] = []
+    publish: bool = False
+
+
+class AxisStage(_Model):
+    """A position on an axis. The first is the floor and has no condition; `stay` is looser than `enter`."""
+
+    name: str
+    enter: Condition | None = None
+    stay: Condition | None = None
+    dwell: Duration | None = None
+
+
+class Axis(_Model):
+    """An ordered list of stages seen from one side."""
+
+    name: str
+    stages: list[AxisStage] = Field(min_length=1)
+
+
+class Stage(_Model):
+    """A named cell of the cycle. Ring 0 is the outermost."""
+
+    name: str
+    ring: int = Field(ge=0)
+    label: dict[str, str] = {}
+    owner: str = ""
+    guiding_question: str = ""
+    metric: str = ""
+    target: float | None = None
+
+
+class Repeat(_Model):
+    """The success that opens the next cycle instance, for a contact whose ring is at least that of `from_stage`."""
+
+    signal: str
+    from_stage: str
+
+
+class CycleSpec(_Model):
+    """A whole engagement cycle."""
+
+    cycle: str
+    version: str
+    reaction_window: Duration = 3_600_000_000
+    scores: dict[str, Score]
+    signals: dict[str, Signal]
+    axes: list[Axis] = Field(min_length=2)
+    stages: list[Stage] = Field(min_length=1)
+    map: dict[str, dict[str, str]]
+    """{sales stage: {buying stage: engagement stage}}"""
+    dormant: Condition
+    repeat: Repeat | None = None
+
+    @model_validator(mode="after")
+    def _map_is_whole(self) -> "CycleSpec":
+        axes = {axis.name: [stage.name for stage in axis.stages] for axis in self.axes}
+        missing = {"sales", "buying"} - axes.keys()
+        if missing:
+            raise ValueError(f"axes: {', '.join(sorted(missing))} is missing")
+        stages = {stage.name for stage in self.stages}
+        for sales in axes["sales"]:
+            for buying in axes["buying"]:
+                cell = self.map.get(sales, {}).get(buying)
+                if cell not in stages:
+                    raise ValueError(f"map.{sales}.{buying}: {cell or 'no stage'}, where a stage of `stages` is needed")
+        return self
+
+
+def parse(text: str, where: str) -> CycleSpec:
+    """Read a cycle file. Raises ConfigurationError naming the file, the place in it and what is wrong."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where}: not YAML: {error}") from None
+    try:
+        return CycleSpec.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'cycle'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
+        raise ConfigurationError(f"{where}: {faults}") from None

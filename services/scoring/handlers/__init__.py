@@ -1,0 +1,1 @@
+"""What scoring does: take in batches, fire timers, fold queued contacts again."""

@@ -1,0 +1,177 @@
+"""A batch of touchpoints, in one fenced transaction. The steps are those of `libs.common.kafka.consumer`."""
+
+import time
+from collections.abc import Sequence
+
+from libs.common.db import offsets
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import InvalidMessage
+from libs.common.failpoints import reach
+from libs.common.kafka.consumer import Record
+from libs.common.kafka.dead_letter import dead_letter
+from libs.common.messages import Message, Touchpoint, decode, kind_of
+from libs.common.observability import metrics
+from services.scoring.domain import outgoing
+from services.scoring.domain.publication import Circumstances
+from services.scoring.handlers.settle import Settled, settle
+from services.scoring.handlers.snapshots import snapshots
+from services.scoring.handlers.work import Cycle, Entry, Work
+from services.scoring.repository import states, touchpoints
+from services.scoring.repository.touchpoints import Stored
+
+GROUP = "scoring"
+INLINE = 1_000
+"""A contact with more touchpoints than this is folded again from the queue, not in the stream's transaction."""
+
+
+class Bounded(dict[str, Entry]):
+    """The cache of contacts: true under their version, the oldest forgotten first."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def __setitem__(self, contact: str, entry: Entry) -> None:
+        """Keep an entry as the newest."""
+        super().__setitem__(contact, entry)
+        while len(self) > self.limit:
+            del self[next(iter(self))]
+
+
+class BatchHandler:
+    """Stores touchpoints under their contacts, folds them, and writes what is to be told to the outbox."""
+
+    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle], cache: dict[str, Entry]) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._cycles = cycles
+        self._cache = cache
+
+    async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
+        """Return the offset of record."""
+        async with self._session.use() as connection:
+            return await offsets.next_offset(connection, "scoring", GROUP, (topic, partition), beginning)
+
+    async def handle(self, records: Sequence[Record]) -> int:
+        """Process a batch of one partition; return the number of dead letters."""
+        begun = time.monotonic()
+        batch, dead = _decode(records)
+        async with self._session.use() as connection:
+            async with unit_of_work(connection):
+                await self._fence(connection, records[0], records[-1])
+                work, settled = await self._process(connection, batch) if batch else (None, None)
+                await self._outbox.write(connection, [*(work.messages if work else []), *dead])
+            if work:
+                work.keep()
+        if settled:
+            metrics.TOUCHPOINTS_STORED.inc(len(settled.fresh))
+            metrics.TOUCHPOINTS_REPEATED.inc(settled.repeated)
+        metrics.BATCH_SECONDS.labels(service="scoring").observe(time.monotonic() - begun)
+        return len(dead)
+
+    async def bury(self, record: Record, error: Exception) -> None:
+        """Store one record that cannot be processed as a dead letter."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            await self._fence(connection, record, record)
+            await self._outbox.write(connection, [dead_letter("scoring", record, error)])
+
+    async def _fence(self, connection: Connection, first: Record, last: Record) -> None:
+        place = (first.topic, first.partition)
+        await offsets.advance(connection, "scoring", GROUP, place, expected=first.offset, new=last.offset + 1)
+        reach("after_fence")
+
+    async def _process(self, connection: Connection, batch: list[Stored]) -> tuple[Work, Settled]:
+        settled = await settle(connection, batch)
+        work = Work(self._cycles, settled.locked, self._cache)
+        self._tell_signals(work, settled)
+        await self._fold(connection, work, settled)
+        for contact in settled.identity_changed:
+            work.touch(contact, identity=True)
+            if contact not in settled.merged:
+                work.told.add(contact)
+        await states.save(connection, work.rows)
+        await states.note_failures(connection, work.failed)
+        work.messages += await snapshots(connection, self._cycles, work.told, settled.merged)
+        return work, settled
+
+    def _tell_signals(self, work: Work, settled: Settled) -> None:
+        for touchpoint, contact in zip(settled.fresh, settled.owners, strict=True):
+            for cycle in self._cycles:
+                numbers = cycle.classifier.signals(touchpoint)
+                if numbers:
+                    work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers)
+
+    async def _fold(self, connection: Connection, work: Work, settled: Settled) -> None:
+        """Send each contact the way that is right for it: forward, again from its first touchpoint, or to the queue."""
+        new: dict[str, list[Touchpoint]] = {}
+        for touchpoint, contact in zip(settled.fresh, settled.owners, strict=True):
+            new.setdefault(contact, []).append(touchpoint)
+        moved = {m.new for m in settled.moved} | {m.old for m in settled.moved} | set(settled.merged.values())
+        moved -= settled.merged.keys()
+        queued = _queued(new, moved, settled)
+        straight = {c: sorted(found, key=_key) for c, found in new.items() if c not in queued and c not in moved}
+        await work.load(connection, [*straight, *(moved - queued.keys())])
+        again = {c for c, found in straight.items() if work.is_late(c, found[0].key)} | (moved - queued.keys())
+        await work.forward(connection, {c: found for c, found in straight.items() if c not in again})
+        if again:
+            queued |= await self._fold_again(connection, work, sorted(again), new, moved)
+        for contact in queued:
+            work.touch(contact)
+        await states.enqueue_refolds(connection, queued)
+
+    async def _fold_again(
+        self,
+        connection: Connection,
+        work: Work,
+        again: list[str],
+        new: dict[str, list[Touchpoint]],
+        moved: set[str],
+    ) -> dict[str, str]:
+        """Fold contacts again from their first touchpoint; return those that are too long, for the queue."""
+        counts = await touchpoints.count_of(connection, again)
+        short = [c for c in again if counts.get(c, 0) <= INLINE]
+        known = {c: Circumstances(fresh=frozenset(t.key for t in new.get(c, ())), merged=c in moved) for c in short}
+        await work.whole(connection, await touchpoints.of_contacts(connection, short), known)
+        return {c: "identity_merge" if c in moved else "late" for c in again if c not in known}
+
+
+def _queued(new: dict[str, list[Touchpoint]], moved: set[str], settled: Settled) -> dict[str, str]:
+    """Return the contacts for the queue: those that wait there already, and those that get history."""
+    queued = {c: "refolding" for c in new.keys() | moved if c in settled.refolding}
+    for loser, survivor in settled.merged.items():
+        if loser in settled.refolding:
+            queued[survivor] = "history"
+    for contact, found in new.items():
+        if any(t.mode == "historical" for t in found):
+            queued[contact] = "history"
+    return queued
+
+
+def _key(touchpoint: Touchpoint) -> tuple[int, str, str]:
+    return touchpoint.key
+
+
+def _decode(records: Sequence[Record]) -> tuple[list[Stored], list[Message]]:
+    batch, dead = [], []
+    for record in records:
+        try:
+            batch.append(_stored(record))
+        except InvalidMessage as error:
+            metrics.DEAD_LETTERS.labels(service="scoring", reason=error.reason).inc()
+            dead.append(dead_letter("scoring", record, error))
+    return batch, dead
+
+
+def _stored(record: Record) -> Stored:
+    kind = kind_of(record.headers)
+    if kind and kind != Touchpoint.KIND:
+        raise InvalidMessage("unknown_version", f"{kind}: this scoring reads {Touchpoint.KIND}")
+    touchpoint = decode(Touchpoint, record.value)
+    raw = record.value or b""
+    if b"\\u0000" in raw or b"\0" in raw:
+        raise InvalidMessage("nul", "the touchpoint holds a NUL character")
+    if not 0 <= touchpoint.occurred_at < 1 << 53 or not 0 <= touchpoint.received_at < 1 << 53:
+        raise InvalidMessage("bad_time", "occurred_at or received_at is out of range")
+    return Stored(touchpoint, raw)

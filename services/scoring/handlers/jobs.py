@@ -1,0 +1,92 @@
+"""What comes due: timers on the frontier, and the re-fold queue."""
+
+from collections.abc import Sequence
+
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.messages import Touchpoint
+from libs.common.observability import metrics
+from services.scoring.domain.publication import Circumstances
+from services.scoring.handlers.snapshots import snapshots
+from services.scoring.handlers.work import Cycle, Work
+from services.scoring.repository import identity, schedule, states, touchpoints
+
+TIMERS_AT_ONCE = 500
+REFOLDS_AT_ONCE = 40
+
+
+class Jobs:
+    """Timers and re-folds. Both pick candidates without locks, lock in the one order, and look again."""
+
+    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle], partitions: int) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._cycles = cycles
+        self._partitions = partitions
+
+    async def fire_timers(self) -> bool:
+        """Make the flips that are due at or before the frontier; return whether there may be more."""
+        async with self._session.use() as connection:
+            frontier = await schedule.frontier(connection, self._partitions)
+            if frontier is None:
+                return False
+            metrics.FRONTIER.set(frontier / 1_000_000)
+            due = await schedule.due_contacts(connection, frontier, TIMERS_AT_ONCE)
+            if not due:
+                return False
+            async with unit_of_work(connection):
+                await self._fire(connection, due, frontier)
+        metrics.TIMERS_FIRED.inc(len(due))
+        return len(due) == TIMERS_AT_ONCE
+
+    async def _fire(self, connection: Connection, due: list[str], frontier: int) -> None:
+        work = Work(self._cycles, await identity.lock(connection, due), {})
+        waiting = await states.refolding(connection, work.locked)
+        free = [c for c, row in work.locked.items() if c not in waiting and row.merged_into is None]
+        await work.load(connection, free)
+        for contact in free:
+            work.forget_timers(contact)
+        await work.forward(connection, {contact: [] for contact in free}, until=frontier)
+        await self._save(connection, work)
+
+    async def refold(self) -> bool:
+        """Fold queued contacts again; return whether there may be more."""
+        async with self._session.use() as connection:
+            queued = await schedule.queued_refolds(connection, REFOLDS_AT_ONCE)
+            if not queued:
+                return False
+            frontier = await schedule.frontier(connection, self._partitions) or 0
+            async with unit_of_work(connection):
+                await self._refold(connection, queued, frontier)
+        for reason in queued.values():
+            metrics.REFOLDS.labels(reason=reason).inc()
+        return len(queued) == REFOLDS_AT_ONCE
+
+    async def _refold(self, connection: Connection, queued: dict[str, str], frontier: int) -> None:
+        work = Work(self._cycles, await identity.lock(connection, queued), {})
+        waiting = await states.refolding(connection, work.locked)
+        again = sorted(c for c in waiting if work.locked[c].merged_into is None)
+        await work.load(connection, again)
+        for contact in again:
+            work.forget_timers(contact)
+        batch = await touchpoints.of_contacts(connection, again)
+        known = {c: _circumstances(queued[c], batch[c], frontier) for c in again}
+        await work.whole(connection, batch, known)
+        await states.dequeue_refolds(connection, again)
+        await self._save(connection, work)
+
+    async def _save(self, connection: Connection, work: Work) -> None:
+        await states.save(connection, work.rows)
+        await states.note_failures(connection, work.failed)
+        work.messages += await snapshots(connection, self._cycles, work.told, {})
+        await self._outbox.write(connection, work.messages)
+
+
+def _circumstances(reason: str, found: Sequence[Touchpoint], frontier: int) -> Circumstances:
+    """Return what is known of a queued fold: all of it counts as folded for the first time, but for a merge."""
+    historical = [t.key for t in found if t.mode == "historical"]
+    history = max(historical) if reason == "history" and historical else None
+    merged = reason == "identity_merge"
+    fresh = frozenset() if merged else frozenset(t.key for t in found)
+    return Circumstances(fresh=fresh, history=history, frontier=frontier, merged=merged)

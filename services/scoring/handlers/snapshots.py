@@ -1,0 +1,40 @@
+"""The snapshots on `contacts`: one per contact and batch, and the end of a merged one."""
+
+from collections.abc import Iterable, Sequence
+
+from libs.common.db.connection import Connection
+from libs.common.messages import Message
+from libs.common.messages.contact import ContactSnapshot
+from services.scoring.domain import outgoing, profile
+from services.scoring.handlers.work import Cycle
+from services.scoring.repository import contacts
+
+
+async def snapshots(
+    connection: Connection, cycles: Sequence[Cycle], told: Iterable[str], merged: dict[str, str]
+) -> list[Message]:
+    """Return the snapshots of `told` as they stand in this transaction, and `merged_into` plus tombstone of the merged."""
+    found = await contacts.summaries(connection, sorted({*told, *merged}))
+    now = await contacts.transaction_time(connection) if found else 0
+    messages = []
+    for summary in found:
+        positions = {
+            cycle.engine.name: outgoing.cycle_state(cycle.engine, summary.published[cycle.engine.name])
+            for cycle in cycles
+            if cycle.engine.name in summary.published
+        }
+        gone = summary.contact_id in merged
+        model = ContactSnapshot(
+            workspace=summary.workspace,
+            contact_id=summary.contact_id,
+            version=summary.version,
+            user_ids=[] if gone else summary.user_ids,
+            anonymous_ids=[] if gone else summary.anonymous_ids,
+            traits=profile.values(profile.decode(summary.profile)),
+            cycles={} if gone else positions,
+            merged_into=merged.get(summary.contact_id),
+        )
+        messages.append(outgoing.snapshot(model, now))
+        if gone:
+            messages.append(outgoing.tombstone(summary.contact_id))
+    return messages

@@ -1,0 +1,223 @@
+"""One transaction's folding: loads what is held, takes each contact forward, gathers the rows and the messages."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from libs.common.messages import Message, Touchpoint
+from libs.common.observability import logs, metrics
+from services.scoring.domain import outgoing, profile, state
+from services.scoring.domain.classify import Classifier, Occurrence
+from services.scoring.domain.decay import FOREVER
+from services.scoring.domain.engine import Engine
+from services.scoring.domain.progress import Held, Outcome, progress
+from services.scoring.domain.publication import Circumstances
+from services.scoring.repository import states
+from services.scoring.repository.identity import Locked
+from services.scoring.repository.states import HeldRow, OpenMove, Place, Rows
+
+log = logs.get(__name__)
+
+
+class Cycle(msgspec.Struct, frozen=True):
+    """A live cycle, ready to fold."""
+
+    engine: Engine
+    classifier: Classifier
+
+
+class Entry(msgspec.Struct):
+    """A contact as cached: true only for `version`."""
+
+    version: int
+    held: dict[str, Held]
+    due: dict[str, int | None]
+    profile: profile.Profile
+
+
+class Work:
+    """What one transaction does to its locked contacts."""
+
+    def __init__(self, cycles: Sequence[Cycle], locked: dict[str, Locked], cache: dict[str, Entry]) -> None:
+        self.cycles = cycles
+        self.locked = locked
+        self.cache = cache
+        self.rows = Rows()
+        self.messages: list[Message] = []
+        self.told: set[str] = set()
+        """Contacts whose snapshot has to be published."""
+        self.entries: dict[str, Entry] = {}
+        self.failed: list[tuple[str, str, str, str]] = []
+        """(contact_id, cycle, version, error) of folds that raised."""
+
+    async def load(self, connection: Connection, contacts: Iterable[str]) -> None:
+        """Bring in what is held of the contacts: from the cache where its version is the one locked, else by one query."""
+        missing = []
+        for contact in contacts:
+            entry = self.cache.pop(contact, None)
+            if entry is not None and entry.version == self.locked[contact].version:
+                self.entries[contact] = entry
+            else:
+                missing.append(contact)
+        rows = await states.load(connection, missing) if missing else {}
+        for contact in missing:
+            self.entries[contact] = self._entry(contact, rows)
+
+    def _entry(self, contact: str, rows: dict[Place, HeldRow]) -> Entry:
+        row = self.locked[contact]
+        entry = Entry(row.version, {}, {}, profile.decode(row.profile))
+        for cycle in self.cycles:
+            engine = cycle.engine
+            stored = rows.get((contact, engine.name))
+            usable = stored is not None and stored.state is not None
+            fold = state.decode(stored.state, engine.atoms) if stored and stored.state else engine.fresh()
+            entry.held[engine.name] = Held(
+                fold, stored.stored_seq if stored and usable else 0, stored.published if stored else None
+            )
+            entry.due[engine.name] = stored.due if stored else None
+        return entry
+
+    def is_late(self, contact: str, first: tuple[int, str, str]) -> bool:
+        """Return whether a touchpoint at `first` lies before what is folded."""
+        held = self.entries[contact].held.values()
+        return any(not h.state.is_empty and first <= h.state.key for h in held)
+
+    async def forward(self, connection: Connection, batch: dict[str, list[Touchpoint]], until: int = -1) -> None:
+        """Take contacts forward in order: fold their new touchpoints and make the flips due up to `until`."""
+        tails = await self._tails(connection, batch)
+        for contact, touchpoints in batch.items():
+            self._learn(contact, touchpoints)
+            for cycle in self.cycles:
+                occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
+                held = self.entries[contact].held[cycle.engine.name]
+                tail = tails.get((contact, cycle.engine.name), [])
+                known = Circumstances(_received(touchpoints), frozenset(o.key for o in occurrences), frontier=until)
+                self._take(contact, cycle, held, occurrences, tail, known, until)
+
+    async def _tails(self, connection: Connection, contacts: Iterable[str]) -> dict[Place, list[OpenMove]]:
+        """Return the stored moves from the fold's last one on, where moves by time are stored after it."""
+        places = [
+            (contact, name)
+            for contact in contacts
+            for name, held in self.entries[contact].held.items()
+            if held.stored_seq > held.state.seq
+        ]
+        if not places:
+            return {}
+        moves = await states.open_moves(connection, places)
+        return {
+            place: [m for m in found if m.move.seq >= self.entries[place[0]].held[place[1]].state.seq]
+            for place, found in moves.items()
+        }
+
+    async def whole(
+        self, connection: Connection, batch: dict[str, list[Touchpoint]], circumstances: dict[str, Circumstances]
+    ) -> None:
+        """Fold contacts again from their first touchpoint; `batch` has all of them."""
+        places = [(contact, cycle.engine.name) for contact in batch for cycle in self.cycles]
+        stored = await states.open_moves(connection, places)
+        for contact, touchpoints in batch.items():
+            self.entries[contact].profile = {}
+            self._learn(contact, touchpoints)
+            for cycle in self.cycles:
+                engine = cycle.engine
+                before = self.entries[contact].held[engine.name]
+                held = Held(engine.fresh(), before.stored_seq, before.published)
+                occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
+                given = circumstances[contact]
+                known = msgspec.structs.replace(given, received=_received(touchpoints), whole=True)
+                until = given.frontier if given.history else -1
+                self._take(contact, cycle, held, occurrences, stored[contact, engine.name], known, until)
+
+    def _learn(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
+        entry = self.entries[contact]
+        changed = [t for t in touchpoints if profile.learn(entry.profile, t)]
+        if changed:
+            self.told.add(contact)
+        self.touch(contact)
+
+    def touch(self, contact: str, *, identity: bool = False) -> None:
+        """Raise the contact's version; its profile goes along where it is loaded."""
+        entry = self.entries.get(contact)
+        _, before = self.rows.contacts.get(contact, (None, False))
+        raw = profile.encode(entry.profile) if entry and entry.profile else None
+        self.rows.contacts[contact] = (raw, identity or before)
+
+    def _take(
+        self,
+        contact: str,
+        cycle: Cycle,
+        held: Held,
+        occurrences: list[Occurrence],
+        stored: list[OpenMove],
+        known: Circumstances,
+        until: int,
+    ) -> None:
+        engine = cycle.engine
+        if held.state.is_empty and not occurrences:
+            return
+        base = next((m.move for m in stored if m.move.seq == held.state.seq), None)
+        try:
+            outcome = progress(engine, held, occurrences, until=until, known=known, base=base)
+        except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
+            log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)  # noqa: TRY400
+            metrics.FOLD_ERRORS.labels(cycle=engine.name).inc()
+            self.failed.append((contact, engine.name, engine.version, f"{type(error).__name__}: {error}"))
+            return
+        self._note(contact, engine, outcome, stored, known)
+
+    def _note(
+        self, contact: str, engine: Engine, outcome: Outcome, stored: list[OpenMove], known: Circumstances
+    ) -> None:
+        """Turn an outcome into rows and messages; stored moves that came out equal stay open."""
+        place = (contact, engine.name)
+        tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
+        for move in outcome.moves:
+            raw = move.encode()
+            if tail.get(move.seq) == raw:
+                del tail[move.seq]
+                continue
+            received_at = None if move.timed else known.received.get((move.at, move.source, move.message_id))
+            self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
+        self.rows.close.extend((*place, seq) for seq in tail)
+        held = outcome.held
+        self.rows.states.append((*place, engine.version, held.state.encode(), held.stored_seq))
+        if outcome.changes or (held.published and outcome.moves):
+            assert held.published is not None
+            self.rows.publish(place, held.published)
+        self._note_timer(place, outcome.due)
+        self.entries[contact].held[engine.name] = held
+        workspace = self.locked[contact].workspace
+        for change in outcome.changes:
+            self.messages.append(outgoing.stage_change(engine, workspace, contact, change))
+            metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
+            self.told.add(contact)
+
+    def _note_timer(self, place: Place, due: int) -> None:
+        """Write a timer only when it is earlier than the stored one: one that fires early just looks again."""
+        entry = self.entries[place[0]]
+        stored = entry.due[place[1]]
+        if due < FOREVER and (stored is None or due < stored):
+            self.rows.timers.append((*place, due))
+            entry.due[place[1]] = due
+
+    def forget_timers(self, contact: str) -> None:
+        """Take the contact's stored timers as spent; what is due next is written anew."""
+        entry = self.entries[contact]
+        for name, due in entry.due.items():
+            if due is not None:
+                self.rows.timers_gone.append((contact, name))
+                entry.due[name] = None
+
+    def keep(self) -> None:
+        """After the commit: cache what is now true."""
+        broken = {contact for contact, *_ in self.failed}
+        for contact, entry in self.entries.items():
+            if contact not in broken and contact in self.rows.contacts:
+                entry.version = self.locked[contact].version + 1
+                self.cache[contact] = entry
+
+
+def _received(touchpoints: Sequence[Touchpoint]) -> dict[tuple[int, str, str], int]:
+    return {t.key: t.received_at for t in touchpoints}

@@ -1,0 +1,90 @@
+"""Wires scoring together and runs it: the consumer, the clockwork, the relay, and a side port for health."""
+
+import asyncio
+
+from libs.common import failpoints
+from libs.common.clock import SystemClock
+from libs.common.db.connection import Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.relay import Relay
+from libs.common.kafka.consumer import Consumer, Reached
+from libs.common.kafka.publisher import Publisher
+from libs.common.kafka.running import keep_consuming, progress_fault
+from libs.common.observability import logs
+from libs.common.observability.health import Health, server
+from libs.common.run import every, run_service
+from libs.common.settings import load
+from services.scoring.cycles import read_cycles
+from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
+from services.scoring.handlers.jobs import Jobs
+from services.scoring.repository import schedule, touchpoints
+from services.scoring.settings import ScoringSettings
+
+
+async def serve(stop: asyncio.Event) -> None:
+    """Run until `stop` is set."""
+    settings: ScoringSettings = load(ScoringSettings)
+    failpoints.arm(settings.failpoint)
+    cycles = read_cycles(settings.cycles, settings.reaction_window)
+    hot, cold = Session(settings.database_url, "scoring"), Session(settings.database_url, "scoring-jobs")
+    outbox = Outbox("scoring", settings.partitions)
+    publisher = Publisher(settings.kafka_bootstrap_servers)
+    relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
+    jobs = Jobs(cold, outbox, cycles, settings.partitions)
+    current: list[Consumer] = []
+
+    async def write_frontier(reached: Reached) -> None:
+        async with hot.use() as connection:
+            await schedule.write_frontier(connection, reached)
+
+    def consumer() -> Consumer:
+        made = Consumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group=GROUP,
+            topics=["touchpoints"],
+            handler=BatchHandler(hot, outbox, cycles, Bounded()),
+            session_timeout_ms=settings.session_timeout_ms,
+            on_progress=write_frontier,
+        )
+        current[:] = [made]
+        return made
+
+    async def forget() -> bool:
+        async with cold.use() as connection:
+            await touchpoints.forget_seen(connection, SystemClock().now())
+        return False
+
+    async def database() -> str | None:
+        async with cold.use() as connection:
+            await connection.fetchval("SELECT 1")
+        return None
+
+    async def kafka() -> str | None:
+        await publisher.start()
+        return None
+
+    health = Health({"database": database, "kafka": kafka}, lambda: progress_fault(current))
+    web = server(health.app(), settings.host, settings.port)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(keep_consuming(consumer, stop))
+        tasks.create_task(relay.run(stop))
+        tasks.create_task(every(stop, 0.5, jobs.fire_timers))
+        tasks.create_task(every(stop, 0.5, jobs.refold))
+        tasks.create_task(every(stop, 3600, forget))
+        serving = tasks.create_task(web.serve())
+        await stop.wait()
+        web.should_exit = True
+        await serving
+    await publisher.close()
+    await hot.close()
+    await cold.close()
+
+
+def main() -> None:
+    """Entry of the process."""
+    logs.configure("scoring")
+    run_service(serve)
+
+
+if __name__ == "__main__":
+    main()

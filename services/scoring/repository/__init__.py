@@ -1,0 +1,1 @@
+"""Scoring's SQL. Every function takes the connection of the transaction it runs in."""

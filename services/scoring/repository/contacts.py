@@ -1,0 +1,78 @@
+"""Contacts as others see them."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from libs.common.clock import from_datetime
+from libs.common.db.connection import Connection
+from services.scoring.domain.publication import Published
+
+_published = msgspec.msgpack.Decoder(Published)
+
+
+class Summary(msgspec.Struct):
+    """A contact's row, identifiers and published positions."""
+
+    contact_id: str
+    workspace: str
+    version: int
+    profile: str | None
+    user_ids: list[str]
+    anonymous_ids: list[str]
+    published: dict[str, Published]
+
+
+async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summary]:
+    """Return the contacts in the order asked for."""
+    if not wanted:
+        return []
+    rows = await connection.fetch(
+        "SELECT contact_id, workspace, version, profile FROM scoring.contacts WHERE contact_id = ANY($1::text[])",
+        wanted,
+    )
+    found = {r[0]: Summary(r[0], r[1], r[2], r[3], [], [], {}) for r in rows}
+    for contact_id, kind, value in await connection.fetch(
+        "SELECT contact_id, type, value FROM scoring.identifiers WHERE contact_id = ANY($1::text[]) "
+        "UNION SELECT i.contact_id, 'anonymous_id', c.anonymous_id FROM scoring.identifiers i "
+        "JOIN scoring.device_claims c ON c.workspace = i.workspace AND c.user_id = i.value "
+        "WHERE i.contact_id = ANY($1::text[]) AND i.type = 'user_id' ORDER BY 1, 2, 3",
+        wanted,
+    ):
+        if kind == "user_id":
+            found[contact_id].user_ids.append(value)
+        elif kind == "anonymous_id":
+            found[contact_id].anonymous_ids.append(value)
+    for contact_id, cycle, raw in await connection.fetch(
+        "SELECT contact_id, cycle, published FROM scoring.publications WHERE contact_id = ANY($1::text[])", wanted
+    ):
+        found[contact_id].published[cycle] = _published.decode(raw)
+    return [found[contact] for contact in wanted if contact in found]
+
+
+async def transaction_time(connection: Connection) -> int:
+    """Return the database's clock at the start of the transaction."""
+    return from_datetime(await connection.fetchval("SELECT now()"))
+
+
+async def find(connection: Connection, who: str) -> str | None:
+    """Return the contact with this contact id, user_id, anonymous_id or e-mail; a merged id leads to the survivor."""
+    contact = await connection.fetchval(
+        "SELECT contact_id FROM scoring.contacts WHERE contact_id = $1 UNION ALL "
+        "(SELECT contact_id FROM scoring.contact_identifiers WHERE value = $1 ORDER BY type DESC) LIMIT 1",
+        who,
+    )
+    if contact is None:
+        contact = await _by_email(connection, who)
+    survivor = await connection.fetchval("SELECT merged_into FROM scoring.contacts WHERE contact_id = $1", contact)
+    found: str | None = survivor or contact
+    return found
+
+
+async def _by_email(connection: Connection, address: str) -> str | None:
+    found: str | None = await connection.fetchval(
+        "SELECT contact_id FROM scoring.contacts WHERE profile IS NOT NULL AND profile::json->'email'->>0 = $1 "
+        "ORDER BY contact_id LIMIT 1",
+        address,
+    )
+    return found

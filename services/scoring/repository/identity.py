@@ -1,0 +1,166 @@
+"""Identifiers, devices' runs, contacts and their locks.
+
+Locks are taken in the one order used everywhere: identifiers sorted by (type, value), then contacts sorted by id.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from services.scoring.domain.assignment import Known, Place
+from services.scoring.domain.identity import Identifier, Key, Run
+
+
+class Locked(msgspec.Struct, frozen=True):
+    """A contact's row as locked."""
+
+    workspace: str
+    version: int
+    identity_version: int
+    merged_into: str | None
+    profile: str | None
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A stored touchpoint that changes hands."""
+
+    key: Key
+    workspace: str
+    old: str
+    new: str
+
+
+async def known(connection: Connection, identifiers: Iterable[tuple[str, Identifier]]) -> tuple[Known, dict[str, int]]:
+    """Return what is stored of these identifiers, and the `identity_version` of each contact seen on the way."""
+    wanted = set(identifiers)
+    runs = await _runs(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
+    wanted |= {(place[0], ("user_id", run.user_id)) for place, found in runs.items() for run in found}
+    rows = await connection.fetch(
+        "SELECT i.workspace, i.type, i.value, i.contact_id, c.identity_version "
+        "FROM unnest($1::text[], $2::text[], $3::text[]) AS w (workspace, type, value) "
+        "JOIN scoring.identifiers i USING (workspace, type, value) JOIN scoring.contacts c USING (contact_id)",
+        [w for w, _ in wanted],
+        [i[0] for _, i in wanted],
+        [i[1] for _, i in wanted],
+    )
+    contacts = {(r["workspace"], (r["type"], r["value"])): r["contact_id"] for r in rows}
+    return Known(contacts, runs), {r["contact_id"]: r["identity_version"] for r in rows}
+
+
+async def _runs(connection: Connection, places: Sequence[Place]) -> dict[Place, list[Run]]:
+    found: dict[Place, list[Run]] = {}
+    rows = await connection.fetch(
+        "SELECT c.workspace, c.anonymous_id, c.occurred_at, c.source, c.message_id, c.user_id "
+        "FROM unnest($1::text[], $2::text[]) AS w (workspace, anonymous_id) "
+        "JOIN scoring.device_claims c USING (workspace, anonymous_id) ORDER BY 3, 4, 5",
+        [w for w, _ in places],
+        [a for _, a in places],
+    )
+    for workspace, anonymous_id, at, source, message_id, user_id in rows:
+        found.setdefault((workspace, anonymous_id), []).append(Run((at, source, message_id), user_id))
+    return found
+
+
+async def stored_claims(connection: Connection, places: Iterable[Place]) -> dict[Place, list[tuple[Key, str]]]:
+    """Return every stored claim on these devices."""
+    found: dict[Place, list[tuple[Key, str]]] = {}
+    for place in sorted(places):
+        rows = await connection.fetch(
+            "SELECT occurred_at, source, message_id, user_id FROM scoring.touchpoints "
+            "WHERE workspace = $1 AND anonymous_id = $2 AND user_id IS NOT NULL ORDER BY 1, 2, 3",
+            *place,
+        )
+        found[place] = [((r[0], r[1], r[2]), r[3]) for r in rows]
+    return found
+
+
+async def add_identifiers(connection: Connection, new: dict[tuple[str, Identifier], str]) -> bool:
+    """Insert identifiers and their contacts; return False when somebody else has inserted one meanwhile."""
+    if not new:
+        return True
+    rows = sorted((w, kind, value, contact) for (w, (kind, value)), contact in new.items())
+    added = await connection.fetchval(
+        "WITH added AS (INSERT INTO scoring.identifiers (workspace, type, value, contact_id) "
+        "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING RETURNING 1) "
+        "SELECT count(*) FROM added",
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
+    contacts = sorted({(contact, w) for w, _, _, contact in rows})
+    await connection.execute(
+        "INSERT INTO scoring.contacts (contact_id, workspace) SELECT * FROM unnest($1::text[], $2::text[]) "
+        "ON CONFLICT DO NOTHING",
+        [contact for contact, _ in contacts],
+        [w for _, w in contacts],
+    )
+    return bool(added == len(rows))
+
+
+async def lock(connection: Connection, contacts: Iterable[str]) -> dict[str, Locked]:
+    """Lock the contacts' rows in id order and return them."""
+    rows = await connection.fetch(
+        "SELECT contact_id, workspace, version, identity_version, merged_into, profile FROM scoring.contacts "
+        "WHERE contact_id = ANY($1::text[]) ORDER BY contact_id FOR UPDATE",
+        sorted(set(contacts)),
+    )
+    return {r[0]: Locked(r[1], r[2], r[3], r[4], r[5]) for r in rows}
+
+
+async def replace_runs(connection: Connection, changed: dict[Place, list[Run]]) -> None:
+    """Store the new runs of the devices."""
+    if not changed:
+        return
+    places = sorted(changed)
+    await connection.execute(
+        "DELETE FROM scoring.device_claims c USING unnest($1::text[], $2::text[]) AS w (workspace, anonymous_id) "
+        "WHERE c.workspace = w.workspace AND c.anonymous_id = w.anonymous_id",
+        [w for w, _ in places],
+        [a for _, a in places],
+    )
+    await connection.copy_records_to_table(
+        "device_claims",
+        schema_name="scoring",
+        columns=["workspace", "anonymous_id", "occurred_at", "source", "message_id", "user_id"],
+        records=[(*place, *run.key, run.user_id) for place in places for run in changed[place]],
+    )
+
+
+async def anonymous_rows(connection: Connection, place: Place) -> list[tuple[Key, str]]:
+    """Return (key, contact_id) of the stored touchpoints that have this device's id alone."""
+    rows = await connection.fetch(
+        "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
+        "WHERE workspace = $1 AND anonymous_id = $2 AND user_id IS NULL",
+        *place,
+    )
+    return [((r[0], r[1], r[2]), r[3]) for r in rows]
+
+
+async def move(connection: Connection, moved: Sequence[Moved]) -> None:
+    """Give stored touchpoints to their new contacts."""
+    if not moved:
+        return
+    await connection.execute(
+        "UPDATE scoring.touchpoints t SET contact_id = m.contact_id "
+        "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[]) "
+        "AS m (workspace, occurred_at, source, message_id, contact_id) "
+        "WHERE (t.workspace, t.occurred_at, t.source, t.message_id) "
+        "= (m.workspace, m.occurred_at, m.source, m.message_id)",
+        [m.workspace for m in moved],
+        [m.key[0] for m in moved],
+        [m.key[1] for m in moved],
+        [m.key[2] for m in moved],
+        [m.new for m in moved],
+    )
+
+
+async def merge(connection: Connection, merged: dict[str, str]) -> None:
+    """Let merged contacts redirect, and take away what belongs to a contact that still has touchpoints."""
+    for loser, survivor in sorted(merged.items()):
+        await connection.execute(
+            "UPDATE scoring.contacts SET merged_into = $2, profile = NULL WHERE contact_id = $1", loser, survivor
+        )
+        for table in ("contact_states", "timers", "refolds", "fold_errors"):
+            await connection.execute(f"DELETE FROM scoring.{table} WHERE contact_id = $1", loser)  # noqa: S608
+        await connection.execute(
+            "UPDATE scoring.transitions SET known_to = now() WHERE contact_id = $1 AND known_to IS NULL", loser
+        )

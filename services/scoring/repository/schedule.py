@@ -1,0 +1,54 @@
+"""The frontier, and what is due: timers and re-folds. Candidates are picked without locks; whoever acts looks again."""
+
+from collections.abc import Mapping
+
+from libs.common.clock import SECOND
+from libs.common.db.connection import Connection
+
+GRACE = 10 * SECOND
+
+
+async def write_frontier(connection: Connection, reached: Mapping[tuple[str, int], int]) -> None:
+    """Note how far each owned partition is known and committed; it never goes back."""
+    if reached:
+        await connection.execute(
+            "INSERT INTO scoring.frontier (topic, partition, reached_at) "
+            "SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) ON CONFLICT (topic, partition) "
+            "DO UPDATE SET reached_at = greatest(frontier.reached_at, excluded.reached_at)",
+            [topic for topic, _ in reached],
+            [partition for _, partition in reached],
+            list(reached.values()),
+        )
+
+
+async def frontier(connection: Connection, partitions: int) -> int | None:
+    """Return the instant up to which timers may fire, or None while a partition has no row."""
+    least: int | None = await connection.fetchval(
+        "SELECT min(reached_at) FROM scoring.frontier HAVING count(*) >= $1", partitions
+    )
+    return None if least is None else least - GRACE
+
+
+async def due_contacts(connection: Connection, until: int, limit: int) -> list[str]:
+    """Return contacts with a timer due at or before `until` that do not wait for a re-fold."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM scoring.timers t WHERE due_at <= $1 AND NOT EXISTS "
+        "(SELECT FROM scoring.refolds r WHERE r.contact_id = t.contact_id) ORDER BY due_at LIMIT $2",
+        until,
+        limit,
+    )
+    return sorted({r[0] for r in rows})
+
+
+async def queued_refolds(connection: Connection, limit: int) -> dict[str, str]:
+    """Return queued contacts and reasons, oldest first.
+
+    A contact whose history is still arriving is left alone for two seconds after the last touchpoint, for a minute at
+    most: one re-fold for many touchpoints, not one each.
+    """
+    rows = await connection.fetch(
+        "SELECT contact_id, reason FROM scoring.refolds WHERE touched_at < now() - interval '2 s' "
+        "OR queued_at < now() - interval '60 s' OR reason <> 'history' ORDER BY queued_at LIMIT $1",
+        limit,
+    )
+    return {r[0]: r[1] for r in rows}

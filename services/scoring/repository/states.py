@@ -1,0 +1,199 @@
+"""What is held of contacts in cycles: states, open transitions, publications, timers, the re-fold queue."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from services.scoring.domain.fold import Move, decode_move
+from services.scoring.domain.publication import Published
+
+Place = tuple[str, str]
+"""(contact_id, cycle)"""
+
+_encoder = msgspec.msgpack.Encoder()
+_published = msgspec.msgpack.Decoder(Published)
+
+
+class HeldRow(msgspec.Struct, frozen=True):
+    """One contact in one cycle, as stored."""
+
+    state: bytes | None
+    version: str | None
+    stored_seq: int
+    published: Published | None
+    due: int | None
+
+
+class OpenMove(msgspec.Struct, frozen=True):
+    """A stored transition that is not closed."""
+
+    move: Move
+    raw: bytes
+    received_at: int | None
+
+
+async def load(connection: Connection, contacts: Sequence[str]) -> dict[Place, HeldRow]:
+    """Return what is stored of the contacts in every cycle."""
+    rows = await connection.fetch(
+        "SELECT contact_id, cycle, s.state, s.version, s.stored_seq, p.published, t.due_at "
+        "FROM (SELECT * FROM scoring.contact_states WHERE contact_id = ANY($1::text[])) s "
+        "FULL JOIN (SELECT * FROM scoring.publications WHERE contact_id = ANY($1::text[])) p "
+        "USING (contact_id, cycle) "
+        "LEFT JOIN scoring.timers t USING (contact_id, cycle)",
+        list(contacts),
+    )
+    return {(r[0], r[1]): HeldRow(r[2], r[3], r[4] or 0, _published.decode(r[5]) if r[5] else None, r[6]) for r in rows}
+
+
+async def open_moves(connection: Connection, places: Iterable[Place]) -> dict[Place, list[OpenMove]]:
+    """Return the open transitions of these contacts and cycles, in `seq` order."""
+    wanted = sorted(places)
+    found: dict[Place, list[OpenMove]] = {place: [] for place in wanted}
+    rows = await connection.fetch(
+        "SELECT contact_id, cycle, move, received_at FROM scoring.transitions "
+        "JOIN unnest($1::text[], $2::text[]) AS w (contact_id, cycle) USING (contact_id, cycle) "
+        "WHERE known_to IS NULL ORDER BY seq",
+        [c for c, _ in wanted],
+        [c for _, c in wanted],
+    )
+    for contact_id, cycle, raw, received_at in rows:
+        found[contact_id, cycle].append(OpenMove(decode_move(raw), raw, received_at))
+    return found
+
+
+async def refolding(connection: Connection, contacts: Iterable[str]) -> set[str]:
+    """Return those of the contacts that wait in the re-fold queue."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM scoring.refolds WHERE contact_id = ANY($1::text[])", sorted(contacts)
+    )
+    return {r[0] for r in rows}
+
+
+async def enqueue_refolds(connection: Connection, reasons: dict[str, str]) -> None:
+    """Put contacts in the re-fold queue; `history` outlives another reason, since it decides what is published."""
+    if reasons:
+        await connection.execute(
+            "INSERT INTO scoring.refolds (contact_id, reason) SELECT * FROM unnest($1::text[], $2::text[]) "
+            "ON CONFLICT (contact_id) DO UPDATE SET touched_at = now(), "
+            "reason = CASE WHEN refolds.reason = 'history' THEN 'history' ELSE excluded.reason END",
+            sorted(reasons),
+            [reasons[c] for c in sorted(reasons)],
+        )
+
+
+async def dequeue_refolds(connection: Connection, contacts: Sequence[str]) -> None:
+    """Take contacts out of the queue."""
+    await connection.execute("DELETE FROM scoring.refolds WHERE contact_id = ANY($1::text[])", list(contacts))
+
+
+async def note_failures(connection: Connection, failed: Sequence[tuple[str, str, str, str]]) -> None:
+    """Mark (contact, cycle) whose fold raised; the last good state stays."""
+    if failed:
+        await connection.execute(
+            "INSERT INTO scoring.fold_errors (contact_id, cycle, version, error) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) "
+            "ON CONFLICT (contact_id, cycle) DO UPDATE SET version = excluded.version, error = excluded.error",
+            *_columns(failed),
+        )
+
+
+async def save(connection: Connection, rows: "Rows") -> None:
+    """Write everything that a batch came to, each table with one statement."""
+    await _save_contacts(connection, rows)
+    await _save_states(connection, rows)
+    await _save_transitions(connection, rows)
+    await _save_publications(connection, rows)
+    await _save_timers(connection, rows)
+
+
+class Rows(msgspec.Struct):
+    """The rows that a batch writes. Every touched contact's version goes up by one."""
+
+    contacts: dict[str, tuple[str | None, bool]] = {}
+    """contact_id: (profile, whether its identity changed)"""
+    states: list[tuple[str, str, str, bytes, int]] = []
+    close: list[tuple[str, str, int]] = []
+    transitions: list[tuple[str, str, int, int, bytes, int | None]] = []
+    publications: list[tuple[str, str, int, bytes, str, bool]] = []
+    timers: list[tuple[str, str, int]] = []
+    timers_gone: list[Place] = []
+
+    def publish(self, place: Place, published: Published) -> None:
+        """Note a publication."""
+        position = published.position
+        self.publications.append(
+            (*place, published.sequence, _encoder.encode(published), position.stage, position.dormant)
+        )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _save_contacts(connection: Connection, rows: Rows) -> None:
+    if rows.contacts:
+        values = [(c, profile, changed) for c, (profile, changed) in sorted(rows.contacts.items())]
+        await connection.execute(
+            "UPDATE scoring.contacts c SET version = version + 1, profile = coalesce(w.profile, c.profile), "
+            "identity_version = identity_version + w.changed::int "
+            "FROM unnest($1::text[], $2::text[], $3::bool[]) AS w (contact_id, profile, changed) "
+            "WHERE c.contact_id = w.contact_id",
+            *_columns(values),
+        )
+
+
+async def _save_states(connection: Connection, rows: Rows) -> None:
+    if rows.states:
+        await connection.execute(
+            "INSERT INTO scoring.contact_states (contact_id, cycle, version, state, stored_seq) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int[]) "
+            "ON CONFLICT (contact_id, cycle) DO UPDATE SET version = excluded.version, state = excluded.state, "
+            "stored_seq = excluded.stored_seq",
+            *_columns(rows.states),
+        )
+
+
+async def _save_transitions(connection: Connection, rows: Rows) -> None:
+    if rows.close:
+        await connection.execute(
+            "UPDATE scoring.transitions t SET known_to = now() "
+            "FROM unnest($1::text[], $2::text[], $3::int[]) AS w (contact_id, cycle, seq) "
+            "WHERE (t.contact_id, t.cycle, t.seq) = (w.contact_id, w.cycle, w.seq) AND t.known_to IS NULL",
+            *_columns(rows.close),
+        )
+    if rows.transitions:
+        await connection.copy_records_to_table(
+            "transitions",
+            schema_name="scoring",
+            columns=["contact_id", "cycle", "seq", "occurred_at", "move", "received_at"],
+            records=rows.transitions,
+        )
+
+
+async def _save_publications(connection: Connection, rows: Rows) -> None:
+    if rows.publications:
+        await connection.execute(
+            "INSERT INTO scoring.publications (contact_id, cycle, sequence, published, stage, dormant) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::bool[]) "
+            "ON CONFLICT (contact_id, cycle) DO UPDATE SET sequence = excluded.sequence, "
+            "published = excluded.published, stage = excluded.stage, dormant = excluded.dormant",
+            *_columns(rows.publications),
+        )
+
+
+async def _save_timers(connection: Connection, rows: Rows) -> None:
+    if rows.timers_gone:
+        await connection.execute(
+            "DELETE FROM scoring.timers t USING unnest($1::text[], $2::text[]) AS w (contact_id, cycle) "
+            "WHERE t.contact_id = w.contact_id AND t.cycle = w.cycle",
+            *_columns(rows.timers_gone),
+        )
+    if rows.timers:
+        await connection.execute(
+            "INSERT INTO scoring.timers (contact_id, cycle, due_at) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) "
+            "ON CONFLICT (contact_id, cycle) DO UPDATE SET due_at = excluded.due_at",
+            *_columns(rows.timers),
+        )

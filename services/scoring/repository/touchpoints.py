@@ -1,0 +1,100 @@
+"""The touchpoints themselves, and the hashes that tell a repeat."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from libs.common import ids
+from libs.common.clock import DAY
+from libs.common.db.connection import Connection
+from libs.common.messages import Touchpoint
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Touchpoint)
+COLUMNS = [
+    "workspace", "occurred_at", "source", "message_id", "contact_id", "user_id", "anonymous_id", "received_at", "data",
+]  # fmt: skip
+SEEN_DAYS = 30
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A touchpoint with the bytes it came as."""
+
+    touchpoint: Touchpoint
+    raw: bytes
+
+    @property
+    def hash(self) -> bytes:
+        """Return what a repeat is known by: 16 bytes of (workspace, source, message_id)."""
+        return ids.digest(self.touchpoint.workspace, self.touchpoint.source, self.touchpoint.message_id)
+
+
+async def repeats(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
+    """Return those of the hashes that were stored in the last SEEN_DAYS."""
+    rows = await connection.fetch("SELECT hash FROM scoring.seen WHERE hash = ANY($1::bytea[])", list(hashes))
+    return {r[0] for r in rows}
+
+
+async def older_copies(connection: Connection, batch: Sequence[Stored]) -> set[bytes]:
+    """Return the hashes of touchpoints that are stored already, however long ago (by the unique key)."""
+    rows = await connection.fetch(
+        "SELECT t.workspace, t.source, t.message_id FROM scoring.touchpoints t "
+        "JOIN unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) "
+        "AS w (workspace, occurred_at, source, message_id) USING (workspace, occurred_at, source, message_id)",
+        [s.touchpoint.workspace for s in batch],
+        [s.touchpoint.occurred_at for s in batch],
+        [s.touchpoint.source for s in batch],
+        [s.touchpoint.message_id for s in batch],
+    )
+    return {ids.digest(r[0], r[1], r[2]) for r in rows}
+
+
+async def store(
+    connection: Connection, batch: Sequence[Stored], hashes: Sequence[bytes], owners: Sequence[str]
+) -> None:
+    """COPY new touchpoints and their hashes. Raises UniqueViolationError when one of them is stored already."""
+    records = []
+    for stored, contact_id in zip(batch, owners, strict=True):
+        t = stored.touchpoint
+        records.append(
+            (
+                t.workspace, t.occurred_at, t.source, t.message_id, contact_id, t.user_id, t.anonymous_id,
+                t.received_at, stored.raw.decode(),
+            )
+        )  # fmt: skip
+    await connection.copy_records_to_table("touchpoints", schema_name="scoring", columns=COLUMNS, records=records)
+    days = [s.touchpoint.received_at // DAY for s in batch]
+    await connection.copy_records_to_table(
+        "seen", schema_name="scoring", columns=["hash", "day"], records=list(zip(hashes, days, strict=True))
+    )
+
+
+async def forget_seen(connection: Connection, now: int) -> None:
+    """Delete the hashes that are older than SEEN_DAYS; from then on the unique key alone tells a repeat."""
+    await connection.execute("DELETE FROM scoring.seen WHERE day < $1", now // DAY - SEEN_DAYS)
+
+
+async def count_of(connection: Connection, contacts: Sequence[str]) -> dict[str, int]:
+    """Return how many touchpoints each contact has."""
+    rows = await connection.fetch(
+        "SELECT contact_id, count(*) FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) GROUP BY 1",
+        list(contacts),
+    )
+    return {r[0]: r[1] for r in rows}
+
+
+async def of_contacts(connection: Connection, contacts: Sequence[str]) -> dict[str, list[Touchpoint]]:
+    """Return every touchpoint of the contacts, in key order."""
+    found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    rows = await connection.fetch(
+        "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
+        "ORDER BY contact_id, occurred_at, source, message_id",
+        list(contacts),
+    )
+    for contact_id, data in rows:
+        found[contact_id].append(_decoder.decode(data))
+    return found
+
+
+UniqueViolation = asyncpg.UniqueViolationError
