@@ -15,6 +15,7 @@ from services.scoring.domain.publication import Published
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
 STATUSES = ("sent", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt")
+_EXAMPLE = '{"event":"Quote Requested","userId":"me"}'
 OUTCOMES = ("delivered", "retried", "failed", "unknown")
 
 
@@ -42,13 +43,13 @@ async def gather(connection: Connection, environment: dict[str, str], accepted: 
     for record in await messages(environment["KAFKA_BOOTSTRAP_SERVERS"], "stage-changes"):
         change = msgspec.json.decode(record.value, type=StageChange)
         changes[change.id] = change  # at least once on the topic: the id drops a repeat
-    stored, contacts = await connection.fetchrow(
+    (stored,) = await connection.fetch(
         "SELECT count(*), count(DISTINCT contact_id) FROM scoring.touchpoints WHERE source = 'storefront'"
     )
     return Report(
         accepted,
-        stored,
-        contacts,
+        stored[0],
+        stored[1],
         _counts(Counter(c.direction for c in changes.values()), DIRECTIONS),
         _counts(await _by(connection, "status", "actions"), STATUSES),
         _counts(await _by(connection, "outcome", "deliveries"), OUTCOMES),
@@ -102,12 +103,11 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
         console.rule("one contact's whole story")
         await story(environment["DATABASE_URL"], report.hero, console)
     console.rule("where to look next")
+    kafka = environment["KAFKA_BOOTSTRAP_SERVERS"]
     where = [
-        f"send your own:  curl -u {environment['WRITE_KEY']}: {environment['INGEST_URL']}/v1/track "
-        '-d \'{"event":"Quote Requested","userId":"me"}\'',
+        f"send your own:  curl -u {environment['WRITE_KEY']}: {environment['INGEST_URL']}/v1/track -d '{_EXAMPLE}'",
         "see yourself:   .venv/bin/perigee contact show me",
-        "topics:         touchpoints, stage-changes, signals, contacts, actions at "
-        f"{environment['KAFKA_BOOTSTRAP_SERVERS']}",
+        f"topics:         touchpoints, stage-changes, signals, contacts, actions at {kafka}",
         f"mails caught:   {environment['MAIL_FOLDER']}",
         "prove it:       .venv/bin/perigee replay-check",
         "stop it:        .venv/bin/perigee down",

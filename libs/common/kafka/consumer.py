@@ -29,6 +29,7 @@ from libs.common.observability import logs, metrics
 
 MAX_BATCH = 2_000
 MAX_BURIED_IN_A_ROW = 200
+STUCK_SECONDS = 15
 log = logs.get(__name__)
 
 
@@ -88,6 +89,9 @@ class Consumer:
         self._buried_in_a_row = 0
         self._progress_at = 0.0
         self.last_poll = time.monotonic()
+        self._last_batch = time.monotonic()
+        self._watched_at = time.monotonic()
+        self._first_guess: dict[Any, int] = {}
         self.committed: dict[tuple[str, int], int] = {}
         self._last_append: dict[tuple[str, int], int] = {}
         self._consumer: Any = AIOKafkaConsumer(
@@ -121,8 +125,22 @@ class Consumer:
                 log.warning("kafka_unavailable", error=repr(error))
                 await asyncio.sleep(1)
             else:
+                await self._guess_positions()
                 self._consumer.subscribe(self._topics, listener=_Listener(self))
                 return
+
+    async def _guess_positions(self) -> None:
+        """Read the offsets of record before any partition is ours.
+
+        On assignment aiokafka looks for committed offsets at once, and where it finds none before our listener has
+        seeked, its fetcher fails. A position from the first instant on, right or not, keeps it from looking.
+        """
+        places = []
+        for topic in self._topics:
+            await self._consumer._client._wait_on_metadata(topic)  # noqa: SLF001 - makes the topic known to this client
+            places += [TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()]
+        beginnings = await self._consumer.beginning_offsets(places)
+        self._first_guess = {tp: await self._offset_when_up(tp, beginnings[tp]) for tp in places}
 
     async def _turn(self) -> None:
         if self._fault is not None:
@@ -137,11 +155,12 @@ class Consumer:
         self.last_poll = time.monotonic()
         async with self._barrier:
             for tp, raw in polled.items():
-                if tp in self._consumer.assignment():
+                if tp in self._consumer.assignment() and (tp.topic, tp.partition) in self.committed:
                     await self._take(tp, [_record(r) for r in raw])
             await self._report()
 
     async def _take(self, tp: Any, records: list[Record]) -> None:
+        self._last_batch = time.monotonic()
         try:
             await self._process(records)
             self.committed[tp.topic, tp.partition] = records[-1].offset + 1
@@ -186,11 +205,9 @@ class Consumer:
             offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
             if tp in self._consumer.assignment():
                 self._consumer.seek(tp, offset)
+                self.committed[tp.topic, tp.partition] = offset
         except (KafkaError, Unavailable, AssertionError) as error:
-            log.warning("rewind_failed", error=repr(error))
-            self._fault = self._fault or None
-            await asyncio.sleep(0.5)
-            await self._rewind(tp) if tp in self._consumer.assignment() else None
+            raise Unavailable(f"{tp.topic}-{tp.partition} cannot be sought: {error!r}") from error
 
     async def _rewind_all(self) -> None:
         for tp in self._consumer.assignment():
@@ -198,6 +215,8 @@ class Consumer:
 
     async def assigned(self, partitions: Sequence[Any]) -> None:
         """Seek each newly owned partition to the offset of record."""
+        for tp in partitions:
+            self._consumer.seek(tp, self._first_guess.get(tp, 0))
         try:
             beginnings = await self._consumer.beginning_offsets(list(partitions)) if partitions else {}
             for tp in sorted(partitions):
@@ -237,10 +256,28 @@ class Consumer:
         for tp in owned:
             lag = (self._consumer.highwater(tp) or 0) - self.committed[tp.topic, tp.partition]
             metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=tp.partition).set(max(0, lag))
+        await self._watch(owned)
         await self._hint({tp: self.committed[tp.topic, tp.partition] for tp in owned})
         if self._on_progress is not None:
             reached = {(tp.topic, tp.partition): self._reached(tp) for tp in owned}
-            await self._on_progress({tp: instant for tp, instant in reached.items() if instant is not None})
+            try:
+                await self._on_progress({tp: instant for tp, instant in reached.items() if instant is not None})
+            except Unavailable as error:
+                log.warning("progress_not_written", error=str(error))
+
+    async def _watch(self, owned: list[Any]) -> None:
+        """Raise Unavailable when records wait and none come: aiokafka's fetcher can stop without a word."""
+        idle_since = max(self._last_batch, self._watched_at)
+        if owned and time.monotonic() - idle_since > STUCK_SECONDS:
+            self._watched_at = time.monotonic()
+            ends = await self._consumer.end_offsets(owned)
+            waiting = {
+                f"{tp.topic}-{tp.partition}" for tp in owned if ends[tp] > self.committed[tp.topic, tp.partition]
+            }
+            if waiting and not await self._consumer.getmany(timeout_ms=1_000):
+                raise Unavailable(f"records wait on {sorted(waiting)} and none are fetched")
+            if waiting:
+                await self._rewind_all()
 
     def _reached(self, tp: Any) -> int | None:
         """Return the instant up to which this partition is known and committed, or None.

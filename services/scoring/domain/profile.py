@@ -15,11 +15,14 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(dict[str, Entry])
 
 
+def tells(touchpoint: Touchpoint) -> bool:
+    """Return whether the touchpoint says something of the contact's traits."""
+    return touchpoint.type == "identify" and bool(touchpoint.traits)
+
+
 def learn(profile: Profile, touchpoint: Touchpoint) -> bool:
     """Add the touchpoint's traits to the profile where they are newer; return whether a value changed."""
     changed = False
-    if touchpoint.type != "identify":
-        return changed
     key = touchpoint.key
     for name, value in touchpoint.traits.items():
         known = profile.get(name)

@@ -117,6 +117,8 @@ class BatchHandler:
         await work.forward(connection, {c: found for c, found in straight.items() if c not in again})
         if again:
             queued |= await self._fold_again(connection, work, sorted(again), new, moved)
+        for contact, found in new.items():
+            work.learn(contact, found)
         for contact in queued:
             work.touch(contact)
         await states.enqueue_refolds(connection, queued)

@@ -33,7 +33,6 @@ class Entry(msgspec.Struct):
     version: int
     held: dict[str, Held]
     due: dict[str, int | None]
-    profile: profile.Profile
 
 
 class Work:
@@ -48,6 +47,7 @@ class Work:
         self.told: set[str] = set()
         """Contacts whose snapshot has to be published."""
         self.entries: dict[str, Entry] = {}
+        self.profiles: dict[str, profile.Profile] = {}
         self.failed: list[tuple[str, str, str, str]] = []
         """(contact_id, cycle, version, error) of folds that raised."""
 
@@ -66,7 +66,7 @@ class Work:
 
     def _entry(self, contact: str, rows: dict[Place, HeldRow]) -> Entry:
         row = self.locked[contact]
-        entry = Entry(row.version, {}, {}, profile.decode(row.profile))
+        entry = Entry(row.version, {}, {})
         for cycle in self.cycles:
             engine = cycle.engine
             stored = rows.get((contact, engine.name))
@@ -87,7 +87,7 @@ class Work:
         """Take contacts forward in order: fold their new touchpoints and make the flips due up to `until`."""
         tails = await self._tails(connection, batch)
         for contact, touchpoints in batch.items():
-            self._learn(contact, touchpoints)
+            self.touch(contact)
             for cycle in self.cycles:
                 occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
                 held = self.entries[contact].held[cycle.engine.name]
@@ -118,8 +118,9 @@ class Work:
         places = [(contact, cycle.engine.name) for contact in batch for cycle in self.cycles]
         stored = await states.open_moves(connection, places)
         for contact, touchpoints in batch.items():
-            self.entries[contact].profile = {}
-            self._learn(contact, touchpoints)
+            self.profiles[contact] = {}
+            self.learn(contact, touchpoints)
+            self.touch(contact)
             for cycle in self.cycles:
                 engine = cycle.engine
                 before = self.entries[contact].held[engine.name]
@@ -130,19 +131,20 @@ class Work:
                 until = given.frontier if given.history else -1
                 self._take(contact, cycle, held, occurrences, stored[contact, engine.name], known, until)
 
-    def _learn(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
-        entry = self.entries[contact]
-        changed = [t for t in touchpoints if profile.learn(entry.profile, t)]
-        if changed:
+    def learn(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
+        """Add the traits of touchpoints to the contact's profile; the last value in key order stands."""
+        telling = [t for t in touchpoints if profile.tells(t)]
+        if telling and contact not in self.profiles:
+            self.profiles[contact] = profile.decode(self.locked[contact].profile)
+        if sum(profile.learn(self.profiles[contact], t) for t in telling):
             self.told.add(contact)
         self.touch(contact)
 
     def touch(self, contact: str, *, identity: bool = False) -> None:
-        """Raise the contact's version; its profile goes along where it is loaded."""
-        entry = self.entries.get(contact)
+        """Raise the contact's version; a profile that was looked at is written."""
+        found = self.profiles.get(contact)
         _, before = self.rows.contacts.get(contact, (None, False))
-        raw = profile.encode(entry.profile) if entry and entry.profile else None
-        self.rows.contacts[contact] = (raw, identity or before)
+        self.rows.contacts[contact] = (None if found is None else profile.encode(found), identity or before)
 
     def _take(
         self,
