@@ -1,0 +1,78 @@
+"""Whose a touchpoint is depends on the set of touchpoints, not on the order in which they came."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.scoring.domain.assignment import Known, assign, contested
+from services.scoring.domain.identity import claim_of, owner, runs_of, subject
+from tests.support.touchpoints import touchpoint
+
+USERS = ("u", "v", "w")
+DEVICES = ("a", "b")
+
+
+@st.composite
+def batches(draw):
+    found = []
+    for number in range(draw(st.integers(1, 12))):
+        user = draw(st.sampled_from([None, None, *USERS]))
+        device = draw(st.sampled_from(DEVICES if user is None else (None, *DEVICES)))
+        at = draw(st.integers(0, 20))
+        found.append(touchpoint(at, number=number, user_id=user, anonymous_id=device))
+    return found
+
+
+class Store:
+    """What the database would hold: identifiers, runs, touchpoints with their contacts."""
+
+    def __init__(self):
+        self.contacts = {}
+        self.runs = {}
+        self.rows = []
+        self.merged = {}
+
+    def take(self, batch):
+        known = Known(dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()})
+        claims = {place: self.claims(place) for place in contested(batch, known)}
+        found = assign(batch, known, claims)
+        self.contacts |= found.new
+        self.runs |= found.changed
+        self.merged |= found.merged
+        self.rows += [[t, contact] for t, contact in zip(batch, found.contacts, strict=True)]
+        for place, runs in found.changed.items():
+            for row in self.rows:
+                if row[0].user_id is None and (row[0].workspace, row[0].anonymous_id) == place:
+                    row[1] = self.contacts[place[0], ("user_id", owner(runs, row[0].key))]
+
+    def claims(self, place):
+        return [(t.key, t.user_id) for t, _ in self.rows if claim_of(t) and (t.workspace, t.anonymous_id) == place]
+
+
+@given(batches(), st.data())
+@settings(max_examples=400, deadline=None)
+def test_any_arrival_gives_the_same_people(batch, data):
+    order = data.draw(st.permutations(batch))
+    store = Store()
+    while order:
+        size = data.draw(st.integers(1, len(order)))
+        store.take(order[:size])
+        order = order[size:]
+    claims = {}
+    for t in batch:
+        if claim_of(t):
+            claims.setdefault(t.anonymous_id, []).append((t.key, t.user_id))
+    subjects = {}
+    for t, contact in store.rows:
+        who = subject(t, runs_of(claims.get(t.anonymous_id, [])))
+        assert subjects.setdefault(who, contact) == contact, "one person, two contacts"
+    assert len(set(subjects.values())) == len(subjects), "two people share a contact"
+    assert not set(store.merged) & set(subjects.values()), "a merged contact still has touchpoints"
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(USERS)), min_size=1, max_size=8), st.integers(0, 9))
+def test_runs_answer_as_all_claims_do(claims, at):
+    keyed = [((instant, "web", str(number)), user) for number, (instant, user) in enumerate(claims)]
+    key = (at, "web", "zz")
+    before = [user for k, user in sorted(keyed) if k <= key]
+    expected = before[-1] if before else min(keyed)[1]
+    assert owner(runs_of(keyed), key) == expected

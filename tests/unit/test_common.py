@@ -1,0 +1,86 @@
+"""Ids, time, retries, topics, failpoints, settings."""
+
+import pytest
+from aiokafka.partitioner import murmur2 as kafka_murmur2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common import failpoints, ids
+from libs.common.clock import FixedClock, SystemClock, from_datetime, to_datetime, to_iso
+from libs.common.errors import ConfigurationError, InvalidMessage
+from libs.common.retry import backoff
+from libs.common.settings import CommonSettings, load
+from libs.common.topics import TOPICS, murmur2, partition_of
+
+
+@given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
+def test_ids_differ_when_the_parts_do(one, other):
+    assert (ids.derive(*one) == ids.derive(*other)) == (one == other)
+
+
+def test_an_id_is_always_the_same():
+    assert ids.derive("a", "b") == ids.derive("a", "b") != ids.derive("ab")
+    assert len(ids.derive("a")) == 32
+
+
+@given(st.integers(0, 4_000_000_000_000_000))
+def test_instants_survive_datetimes(instant):
+    assert from_datetime(to_datetime(instant)) == instant
+
+
+def test_iso_and_clocks():
+    assert to_iso(1_780_000_000_000_001) == "2026-05-28T20:26:40.000001Z"
+    assert FixedClock(5).now() == 5
+    assert SystemClock().now() > 1_780_000_000_000_000
+
+
+@given(st.integers(1, 100), st.floats(0, 1, exclude_max=True))
+def test_backoff_lies_between_half_and_whole_and_is_capped(attempt, chance):
+    wait = backoff(attempt, base=1_000, cap=60_000, chance=chance)
+    whole = min(60_000, 1_000 * 2 ** min(attempt - 1, 40))
+    assert whole // 2 <= wait <= whole
+
+
+@given(st.binary(max_size=60))
+def test_murmur2_is_kafkas(data):
+    assert murmur2(data) == kafka_murmur2(data) & 0xFFFFFFFF
+    assert partition_of(data, 7) == (kafka_murmur2(data) & 0x7FFFFFFF) % 7
+
+
+def test_topics_are_declared_as_designed():
+    names = [t.name for t in TOPICS]
+    assert len(set(names)) == len(names)
+    assert all("_" not in name and "." not in name for name in names)
+    by_name = {t.name: t for t in TOPICS}
+    assert by_name["touchpoints"].settings["message.timestamp.type"] == "LogAppendTime"
+    assert by_name["contacts"].settings["cleanup.policy"] == "compact"
+
+
+def test_a_failpoint_has_a_known_name():
+    with pytest.raises(ValueError, match="unknown failpoint"):
+        failpoints.arm("nowhere:1")
+    failpoints.arm("")
+    for name in failpoints.POINTS:
+        failpoints.reach(name)
+
+
+def test_missing_settings_are_all_named(monkeypatch):
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError) as error:
+        load(CommonSettings)
+    assert "KAFKA_BOOTSTRAP_SERVERS" in str(error.value)
+    assert "DATABASE_URL" in str(error.value)
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "k:1")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://d")
+    monkeypatch.setenv("PERIGEE_PARTITIONS", "3")
+    settings = load(CommonSettings)
+    assert (settings.kafka_bootstrap_servers, settings.partitions) == ("k:1", 3)
+
+
+def test_an_invalid_message_carries_its_reason():
+    error = InvalidMessage("no_ids", "needs one")
+    assert (error.reason, str(error)) == ("no_ids", "no_ids: needs one")

@@ -1,0 +1,61 @@
+"""Decay against decimal arithmetic, crossings against the definition."""
+
+from decimal import Context, Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE, crossing, decay
+
+_exact = Context(prec=60)
+
+
+@given(st.integers(0, 50 * MAX_HALF_LIFE), st.integers(1, MAX_HALF_LIFE))
+@settings(max_examples=500)
+def test_decay_is_within_two_ulp_of_the_truth(elapsed, half_life):
+    if elapsed // half_life > 900:
+        return
+    power = _exact.divide(Decimal(-elapsed), Decimal(half_life))
+    truth = _exact.power(Decimal(2), power)
+    found = Decimal(decay(elapsed, half_life))
+    assert abs(found - truth) <= truth * Decimal(2) ** -51
+
+
+@given(st.integers(0, MAX_HALF_LIFE * 3), st.integers(1_000, MAX_HALF_LIFE))
+@settings(max_examples=500)
+def test_decay_falls_with_every_microsecond(elapsed, half_life):
+    if elapsed // half_life < 900:
+        assert decay(elapsed + 1, half_life) < decay(elapsed, half_life)
+
+
+def test_decay_halves_exactly():
+    assert [decay(n * 7, 7) for n in range(4)] == [1.0, 0.5, 0.25, 0.125]
+    assert decay(10**30, 1) > 0
+
+
+@given(
+    st.floats(-1e6, 1e6, allow_nan=False).filter(lambda v: abs(v) > 1e-6),
+    st.floats(-1e3, 1e3, allow_nan=False).filter(lambda v: abs(v) > 1e-6),
+    st.integers(1, MAX_HALF_LIFE),
+)
+@settings(max_examples=1000)
+def test_a_crossing_is_the_first_microsecond_that_differs(value, threshold, half_life):
+    k = crossing(value, threshold, half_life)
+    now = value >= threshold
+    if k >= FOREVER:
+        assert (threshold <= 0.0) == now
+        return
+    assert (value * decay(k, half_life) >= threshold) != now
+    assert k == 1 or (value * decay(k - 1, half_life) >= threshold) == now
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
+def test_small_crossings_equal_brute_force(half_life, value, threshold):
+    steps = (k for k in range(1, 2000) if (value * decay(k, half_life) >= threshold) != (value >= threshold))
+    assert crossing(float(value), float(threshold), half_life) == next(steps, FOREVER)
+
+
+def test_a_score_at_its_threshold_falls_below_at_once():
+    assert crossing(5.0, 5.0, MAX_HALF_LIFE) >= 1
+    k = crossing(5.0, 5.0, MAX_HALF_LIFE)
+    assert 5.0 * decay(k, MAX_HALF_LIFE) < 5.0

@@ -1,0 +1,167 @@
+"""The door's answers, without Kafka: what an SDK sees."""
+
+import base64
+import json
+
+import httpx2
+import msgspec
+import pytest
+
+from libs.common.clock import FixedClock
+from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.messages import Touchpoint
+from libs.common.observability.health import Health
+from services.ingest.api import TrackingApi
+from services.ingest.domain.source import Source
+from services.ingest.handlers import Door
+
+NOW = 1_780_000_000_000_000
+
+
+class FakeSources:
+    loaded = True
+
+    def find(self, write_key):
+        return Source("default", "web") if write_key == "good" else None
+
+
+class FakePublisher:
+    def __init__(self):
+        self.kept = []
+        self.fault = None
+
+    async def publish(self, messages, seconds):
+        if isinstance(self.fault, Unavailable):
+            raise self.fault
+        faults = [self.fault if m.topic == "touchpoints" else None for m in messages]
+        self.kept += [m for m, fault in zip(messages, faults, strict=True) if fault is None]
+        return faults
+
+
+@pytest.fixture
+def publisher():
+    return FakePublisher()
+
+
+@pytest.fixture
+def sources():
+    return FakeSources()
+
+
+@pytest.fixture
+async def client(publisher, sources):
+    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1), Health({}).app())
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
+    ) as found:
+        yield found
+
+
+TRACK = {"event": "x", "userId": "u"}
+
+
+async def test_success_is_200_with_a_json_object(client, publisher):
+    answer = await client.post("/v1/track", json=TRACK)
+    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    (message,) = publisher.kept
+    assert message.key == b"default:u"
+    headers = dict(message.headers)
+    assert headers["ce_type"] == b"perigee.touchpoint.v1"
+    assert headers["content-type"] == b"application/json"
+    assert msgspec.json.decode(message.value, type=Touchpoint).name == "x"
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/track/", "//v1//track", "/v1/t"])
+async def test_paths_are_tolerant(client, path):
+    assert (await client.post(f"http://door{path}", json=TRACK)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("identify", {"userId": "u", "traits": {"email": "e"}}),
+        ("page", {"anonymousId": "a", "name": "Home"}),
+        ("screen", {"anonymousId": "a"}),
+        ("group", {"userId": "u", "groupId": "g"}),
+        ("alias", {"userId": "u", "previousId": "p"}),
+    ],
+)
+async def test_each_call_has_its_path(client, publisher, path, message):
+    assert (await client.post(f"/v1/{path}", json=message)).status_code == 200
+    assert msgspec.json.decode(publisher.kept[0].value, type=Touchpoint).type == path
+
+
+async def test_one_bad_message_costs_no_other(client, publisher):
+    batch = {"batch": [{"type": "track", **TRACK}, {"type": "track"}, 3, {"type": "page", "anonymousId": "a"}]}
+    assert (await client.post("/v1/batch", json=batch)).status_code == 200
+    assert [m.topic for m in publisher.kept].count("touchpoints") == 2
+    dead = [m for m in publisher.kept if m.topic == "touchpoints-dlq"]
+    assert [dict(m.headers)["x-dlq-reason"] for m in dead] == [b"no_ids", b"not_an_object"]
+    assert json.loads(dead[0].value) == {"type": "track"}
+
+
+async def test_the_write_key_may_stand_in_the_body_or_the_query(client):
+    client.auth = None
+    assert (await client.post("/v1/track", json={**TRACK, "writeKey": "good"})).status_code == 200
+    assert (await client.post("/v1/batch?writeKey=good", json={"batch": []})).status_code == 200
+    no_colon = base64.b64encode(b"good").decode()
+    answer = await client.post("/v1/track", json=TRACK, headers={"authorization": f"Basic {no_colon}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("auth", [None, ("bad", ""), ("", "")])
+async def test_an_unknown_key_is_401(client, publisher, auth):
+    client.auth = auth
+    answer = await client.post("/v1/track", json=TRACK)
+    assert answer.status_code == 401
+    assert set(answer.json()) == {"code", "message"}
+    assert not publisher.kept
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [(b"{", 400, "bad_json"), (b"[]", 400, "bad_shape"), (b" " * 4_194_305, 413, "too_large")],
+)
+async def test_an_unreadable_body(client, content, status, code):
+    answer = await client.post("/v1/batch", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_other_methods_and_paths(client):
+    assert (await client.get("/v1/track")).status_code == 405
+    assert (await client.post("/v1/dance", json=TRACK)).status_code == 404
+
+
+async def test_kafka_away_is_503_with_retry_after(client, publisher):
+    publisher.fault = Unavailable("no broker")
+    answer = await client.post("/v1/track", json=TRACK)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_sources_never_read_is_503(client, sources):
+    sources.loaded = False
+    assert (await client.post("/v1/track", json=TRACK)).status_code == 503
+
+
+async def test_a_record_that_the_broker_refuses_becomes_a_dead_letter(client, publisher):
+    publisher.fault = InvalidMessage("refused_by_broker", "too large")
+    assert (await client.post("/v1/track", json=TRACK)).status_code == 200
+    (dead,) = publisher.kept
+    assert dead.topic == "touchpoints-dlq"
+
+
+async def test_health_and_metrics(client):
+    assert (await client.get("/livez")).json()["alive"]
+    assert (await client.get("/readyz")).json()["ready"]
+    assert "perigee_events_ingested_total" in (await client.get("/metrics")).text
+
+
+async def test_a_failing_check_is_not_ready_and_named():
+    async def bad():
+        raise OSError("gone")
+
+    app = Health({"database": bad}, lambda: "stuck").app()
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://h") as client:
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["checks"]) == (503, {"database": "OSError: gone"})
+        assert (await client.get("/livez")).status_code == 503

@@ -1,0 +1,149 @@
+"""What a tracking call means, and what is refused with which reason."""
+
+import pytest
+
+from libs.common.errors import InvalidMessage
+from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.source import Source
+
+NOW = 1_780_000_000_000_000
+PUBLIC = Source("default", "web")
+SERVER = Source("default", "crm", trust="server")
+
+
+def got(message, source=PUBLIC, **fields):
+    return normalise(message, Received(source, NOW, "made-up", **fields))
+
+
+def refused(message, **fields):
+    with pytest.raises(InvalidMessage) as error:
+        got(message, **fields)
+    return error.value.reason
+
+
+def test_a_whole_track_call():
+    touchpoint = got(
+        {
+            "type": "track",
+            "event": "Order Completed",
+            "messageId": "m1",
+            "userId": "u1",
+            "anonymousId": "a1",
+            "timestamp": "2026-05-28T20:00:00.123456789+00:00",
+            "writeKey": "secret",
+            "properties": {"total": 12.5},
+            "context": {
+                "campaign": {"source": "news", "medium": "email", "name": "weekly", "id": "x"},
+                "consent": {"categoryPreferences": {"marketing": True, "odd": "yes"}},
+                "mode": "historical",
+                "initiative": "brand",
+                "locale": "fr-FR",
+            },
+        }
+    )
+    assert touchpoint.message_id == "m1"
+    assert (touchpoint.user_id, touchpoint.anonymous_id) == ("u1", "a1")
+    assert touchpoint.occurred_at == 1_779_998_400_123_456
+    assert touchpoint.campaign == {"source": "news", "medium": "email", "name": "weekly"}
+    assert touchpoint.consent == {"marketing": True}
+    assert touchpoint.mode == "historical"
+    assert touchpoint.initiative == "contact", "a browser's key may not say that the brand acted"
+    assert touchpoint.context == {"locale": "fr-FR"}
+    assert touchpoint.routing_key() == "default:u1"
+
+
+def test_a_server_may_say_who_acted():
+    assert (
+        got({"event": "x", "userId": "u", "context": {"initiative": "brand"}}, SERVER, call_type="track").initiative
+        == "brand"
+    )
+    assert (
+        got({"event": "x", "userId": "u", "context": {"initiative": "alien"}}, SERVER, call_type="track").initiative
+        == "contact"
+    )
+
+
+@pytest.mark.parametrize("value", [None, "", "absent"])
+def test_empty_ids_are_not_given(value):
+    message = {"type": "page", "anonymousId": "a"}
+    if value != "absent":
+        message["userId"] = value
+    assert got(message).user_id is None
+
+
+def test_numeric_ids_become_text():
+    assert got({"type": "page", "userId": 42}).user_id == "42"
+
+
+def test_a_missing_message_id_is_made():
+    assert got({"type": "page", "userId": "u"}).message_id == "made-up"
+
+
+def test_identify_traits_may_stand_in_the_context():
+    message = {"type": "identify", "userId": "u", "context": {"traits": {"email": "e@x.test"}}}
+    assert got(message).traits == {"email": "e@x.test"}
+
+
+def test_the_batch_context_applies_and_the_message_wins():
+    message = {"type": "page", "userId": "u", "context": {"locale": "de"}}
+    assert got(message, batch_context={"locale": "en", "library": "go"}).context == {"locale": "de", "library": "go"}
+
+
+def test_the_sources_mode_wins():
+    assert got({"type": "page", "userId": "u"}, Source("default", "old", mode="historical")).mode == "historical"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (3, "not_an_object"),
+        ([], "not_an_object"),
+        ({"type": "dance", "userId": "u"}, "unknown_type"),
+        ({"userId": "u"}, "unknown_type"),
+        ({"type": "track", "event": "x"}, "no_ids"),
+        ({"type": "track", "event": "x", "userId": "", "anonymousId": None}, "no_ids"),
+        ({"type": "track", "userId": "u"}, "no_event"),
+        ({"type": "track", "event": 3, "userId": "u"}, "no_event"),
+        ({"type": "track", "event": "x", "userId": {"a": 1}}, "bad_id"),
+        ({"type": "track", "event": "x", "userId": True}, "bad_id"),
+        ({"type": "track", "event": "x", "userId": "u" * 513}, "bad_id"),
+        ({"type": "alias", "userId": "u"}, "no_ids"),
+        ({"type": "group", "userId": "u"}, "no_ids"),
+        ({"type": "page", "userId": "u", "properties": [1]}, "bad_shape"),
+        ({"type": "page", "userId": "u", "context": "x"}, "bad_shape"),
+        ({"type": "page", "userId": "u", "timestamp": "yesterday"}, "bad_time"),
+        ({"type": "page", "userId": "u", "timestamp": 12}, "bad_time"),
+        ({"type": "page", "userId": "u", "timestamp": "1969-12-31T00:00:00Z"}, "bad_time"),
+    ],
+)
+def test_what_is_refused(message, reason):
+    assert refused(message) == reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "occurred", "corrected"),
+    [
+        ({}, NOW, False),
+        ({"timestamp": "2026-05-28T20:26:30Z"}, NOW - 10_000_000, False),
+        ({"originalTimestamp": "2026-05-28T20:26:30Z"}, NOW - 10_000_000, False),
+        ({"timestamp": "2026-05-28T22:26:30+02:00"}, NOW - 10_000_000, False),
+        ({"timestamp": "2026-05-28T20:26:30"}, NOW - 10_000_000, False),
+        # The sender's clock is an hour fast: sentAt says so.
+        ({"timestamp": "2026-05-28T21:26:30Z", "sentAt": "2026-05-28T21:26:40Z"}, NOW - 10_000_000, False),
+        ({"timestamp": "2027-01-01T00:00:00Z"}, NOW, True),
+    ],
+)
+def test_the_time_rule(fields, occurred, corrected):
+    touchpoint = got({"type": "page", "userId": "u", **fields})
+    assert (touchpoint.occurred_at, touchpoint.clock_corrected) == (occurred, corrected)
+
+
+def test_a_corrected_time_keeps_the_original():
+    touchpoint = got({"type": "page", "userId": "u", "timestamp": "2027-01-01T00:00:00Z"})
+    assert touchpoint.original_timestamp is not None
+    assert touchpoint.original_timestamp > NOW
+
+
+def test_the_batch_sent_at_counts_when_the_message_has_none():
+    message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T21:26:30Z"}
+    assert got(message, batch_sent_at="2026-05-28T21:26:40Z").occurred_at == NOW - 10_000_000
