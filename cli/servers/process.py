@@ -53,6 +53,7 @@ class Managed:
 
     def start(self, command: Sequence[str], environment: dict[str, str], cwd: Path) -> int:
         """Start the process in a session of its own and remember it; return its pid."""
+        self._wait_for_the_dead()
         with self.log_path.open("ab") as log:
             child = subprocess.Popen(
                 list(command),
@@ -68,6 +69,18 @@ class Managed:
         record = {"pid": child.pid, "started": started, "made_of": _mark(command, environment)}
         self.home.write(f"run/{self.name}", record)
         return child.pid
+
+    def _wait_for_the_dead(self) -> None:
+        """Wait until a killed forerunner is reaped: until then its pid looks alive to a server's lock file."""
+        record = self.home.read(f"run/{self.name}")
+        end = time.monotonic() + 5
+        while record and psutil.pid_exists(record["pid"]) and time.monotonic() < end:
+            try:
+                if abs(psutil.Process(record["pid"]).create_time() - record["started"]) >= 1:
+                    return
+            except psutil.NoSuchProcess:
+                return
+            time.sleep(0.1)
 
     def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until the process lives and `ready()` holds. Raises StartFailed with the end of its log."""

@@ -42,10 +42,11 @@ class Reference:
     def take(self, occurrence: Occurrence) -> None:
         before = self.stage() if self.history else None
         self.history.append(occurrence)
-        success = self.spec.repeat is not None and self.names.index(self.spec.repeat.signal) in occurrence.signals
+        repeat = self.spec.repeat
+        success = repeat is not None and self.names.index(repeat.signal) in occurrence.signals
         name = f"{occurrence.source}:{occurrence.message_id}"
         ring = {s.name: s.ring for s in self.spec.stages}
-        if before is None or (success and ring[before] >= ring[self.spec.repeat.from_stage]):
+        if before is None or (repeat and success and ring[before] >= ring[repeat.from_stage]):
             self.instance = name
             self.settle(occurrence.at, occurrence.message_id, force=True)
         else:
@@ -83,7 +84,7 @@ class Reference:
         stage = self.spec.axes[number].stages[i]
         return self.holds(stage.enter, t) or (stage.stay is not None and self.holds(stage.stay, t))
 
-    def holds(self, raw: dict[str, Any], t: int) -> bool:
+    def holds(self, raw: Any, t: int) -> bool:
         if "all" in raw:
             return all(self.holds(c, t) for c in raw["all"])
         if "any" in raw:
@@ -92,10 +93,10 @@ class Reference:
             return not self.holds(raw["not"], t)
         if "score" in raw:
             value = self.value(raw["score"], t)
-            return value >= raw["at_least"] if "at_least" in raw else not value >= raw["below"]
+            return bool(value >= raw["at_least"] if "at_least" in raw else not value >= raw["below"])
         if "count" in raw:
             window = duration(raw["within"]) if "within" in raw else 1 << 60
-            return sum(1 for at in self.times(raw["count"]) if t - window < at) >= raw["at_least"]
+            return bool(sum(1 for at in self.times(raw["count"]) if t - window < at) >= raw["at_least"])
         if "seen" in raw:
             window = duration(raw["within"]) if "within" in raw else 1 << 60
             return any(t - at < window for at in self.times(raw["seen"]))
@@ -103,7 +104,7 @@ class Reference:
             return not any(t - at < duration(raw["for"]) for at in self.times(raw["silent"]))
         if "trait" in raw:
             told = [o.traits[raw["trait"]] for o in self.history if raw["trait"] in o.traits]
-            return bool(told) and told[-1] == raw["equals"]
+            return bool(told and told[-1] == raw["equals"])
         axis = [a.name for a in self.spec.axes].index(raw["axis"])
         return self.places[axis] >= [s.name for s in self.spec.axes[axis].stages].index(raw["at_least"])
 

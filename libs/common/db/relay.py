@@ -122,15 +122,20 @@ class Relay:
         return bool(done)
 
     async def _publish(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[int]:
-        """Send the rows; on a fault keep what went out before it in each partition, and find the refused row."""
-        faults = await self._publisher.publish([message_of(*tuple(r)[1:]) for r in rows], 10)
-        if not any(faults):
-            return [r["id"] for r in rows]
-        refused = [(r, f) for r, f in zip(rows, faults, strict=True) if isinstance(f, InvalidMessage)]
-        for row, fault in refused:
-            if await self._refused_alone(row):
-                await self._quarantine(connection, row, fault)
-        return _acknowledged(rows, faults)
+        """Send the rows in waves with one row of a key each, so that no row overtakes a refused one; return the sent."""
+        done: list[int] = []
+        stopped: set[tuple[str, bytes]] = set()
+        for wave in _waves(rows):
+            going = [row for row in wave if (row["topic"], row["key"]) not in stopped]
+            faults = await self._publisher.publish([message_of(*tuple(r)[1:]) for r in going], 10)
+            for row, fault in zip(going, faults, strict=True):
+                if fault is None:
+                    done.append(row["id"])
+                    continue
+                stopped.add((row["topic"], row["key"]))
+                if isinstance(fault, InvalidMessage) and await self._refused_alone(row):
+                    await self._quarantine(connection, row, fault)
+        return done
 
     async def _refused_alone(self, row: asyncpg.Record) -> bool:
         """Return whether a fresh producer refuses this row too, so that no neighbour is to blame."""
@@ -147,14 +152,15 @@ class Relay:
         log.error("outbox_row_refused", id=row["id"], topic=row["topic"], reason=fault.reason)
 
 
-def _acknowledged(rows: Sequence[asyncpg.Record], faults: Sequence[object]) -> list[int]:
-    """Return the ids before the first fault of each (topic, key): a later row of the key must not overtake it."""
-    stopped: set[tuple[str, bytes]] = set()
-    done = []
-    for row, fault in zip(rows, faults, strict=True):
+def _waves(rows: Sequence[asyncpg.Record]) -> list[list[asyncpg.Record]]:
+    """Return the rows in waves: the n-th wave has the n-th row of each (topic, key), in id order."""
+    waves: list[list[asyncpg.Record]] = []
+    seen: dict[tuple[str, bytes], int] = {}
+    for row in rows:
         place = (row["topic"], row["key"])
-        if fault is not None:
-            stopped.add(place)
-        elif place not in stopped:
-            done.append(row["id"])
-    return done
+        number = seen.get(place, 0)
+        seen[place] = number + 1
+        if number == len(waves):
+            waves.append([])
+        waves[number].append(row)
+    return waves

@@ -1,0 +1,309 @@
+"""The orchestrator on a real database and a real SMTP server."""
+
+import asyncio
+
+import msgspec
+import pytest
+from aiosmtpd.controller import Controller
+
+from cli.home import PROJECT
+from libs.common.clock import FixedClock
+from libs.common.db.connection import Session, connect
+from libs.common.db.outbox import Outbox
+from libs.common.kafka.consumer import Record
+from libs.common.messages import Signal
+from services.orchestrator import repository
+from services.orchestrator.channels.email import EmailChannel
+from services.orchestrator.domain.gate import Rules
+from services.orchestrator.domain.token import verify
+from services.orchestrator.handlers.dispatch import Dispatcher
+from services.orchestrator.handlers.events import EventHandler
+from services.orchestrator.plays import read_plays
+from tests.support.scoring import Scoring
+from tests.support.servers import _free_port
+from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
+
+SECRET = "a-secret-for-tests"
+
+
+class Mailbox:
+    """An SMTP server that keeps mails, and can be told to misbehave."""
+
+    def __init__(self):
+        self.mails = []
+        self.answers = []
+        self.drop_after_data = False
+        self.controller = Controller(self, hostname="127.0.0.1", port=_free_port())
+
+    async def handle_DATA(self, server, session, envelope):
+        if self.drop_after_data:
+            self.mails.append(envelope)
+            server.transport.close()
+            await asyncio.sleep(0.2)
+        if self.answers:
+            return self.answers.pop(0)
+        self.mails.append(envelope)
+        return "250 ok"
+
+
+@pytest.fixture
+def mailbox():
+    found = Mailbox()
+    found.controller.start()
+    yield found
+    found.controller.stop()
+
+
+_RULES = Rules()
+
+
+class Orchestrator:
+    """Its parts, wired as in main, without Kafka."""
+
+    def __init__(self, database, mailbox, rules=_RULES):
+        self.database = database
+        self.clock = FixedClock(START + 2 * DAY)
+        self.sessions = [Session(database, "events"), Session(database, "sends")]
+        outbox = Outbox("orchestrator", 3)
+        plays = read_plays(PROJECT / "plays", "31d")
+        self.events = EventHandler(self.sessions[0], outbox, plays, self.clock)
+        self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
+        self.dispatcher = Dispatcher(
+            self.sessions[1], outbox, plays, {"email": self.email}, rules, self.clock, ("https://x.test", SECRET)
+        )
+
+    async def hear(self, messages):
+        begin = await self.events.next_offset("signals", 0, 0)
+        records = [Record("signals", 0, begin + n, b"k", m, [], 0) for n, m in enumerate(messages)]
+        return await self.events.handle(records)
+
+    async def fetch(self, query):
+        connection = await connect(self.database, application="test")
+        try:
+            return [tuple(r) for r in await connection.fetch(query)]
+        finally:
+            await connection.close()
+
+    async def ledger(self):
+        return await self.fetch("SELECT status, reason FROM orchestrator.actions ORDER BY action_id")
+
+    async def deliveries(self):
+        return [r[0] for r in await self.fetch("SELECT outcome FROM orchestrator.deliveries ORDER BY attempt")]
+
+    async def close(self):
+        await self.email.close()
+        for session in self.sessions:
+            await session.close()
+
+
+@pytest.fixture
+async def orchestrator(database, mailbox):
+    found = Orchestrator(database, mailbox)
+    yield found
+    await found.close()
+
+
+async def subscriber(database, *, consent=True, email="ada@x.test"):
+    """Let scoring make a subscriber and return its published signals."""
+    scoring = Scoring(database)
+    await scoring.take(
+        [
+            identify(
+                0, consent={} if consent is None else {"marketing": consent}, traits={"email": email} if email else {}
+            ),
+            touchpoint(HOUR, "Newsletter Subscribed", user_id="u"),
+        ]
+    )
+    rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
+    await scoring.close()
+    return [r[0] for r in rows]
+
+
+async def test_a_subscriber_with_consent_gets_one_mail(orchestrator, database, mailbox):
+    signals = await subscriber(database)
+    assert await orchestrator.hear(signals) == 0
+    await orchestrator.dispatcher.run_due()
+    (mail,) = mailbox.mails
+    content = mail.content.decode()
+    assert mail.rcpt_tos == ["ada@x.test"]
+    assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click" in content
+    assert "https://x.test/u/" in content
+    assert await orchestrator.ledger() == [("sent", "accepted by the server")]
+    assert await orchestrator.deliveries() == ["delivered"]
+    (action,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
+    assert msgspec.json.decode(action[0])["status"] == "sent"
+    (echo,) = await orchestrator.fetch("SELECT body FROM orchestrator.echoes")
+    call = msgspec.json.decode(echo[0])
+    assert (call["userId"], call["context"]["initiative"]) == ("u", "brand")
+
+
+async def test_hearing_the_same_again_sends_nothing_more(orchestrator, database, mailbox):
+    signals = await subscriber(database)
+    await orchestrator.hear(signals)
+    await orchestrator.hear(signals)
+    another = msgspec.json.decode(signals[-1], type=Signal)
+    await orchestrator.hear([msgspec.json.encode(msgspec.structs.replace(another, id="other", message_id="other"))])
+    for _ in range(3):
+        await orchestrator.dispatcher.run_due()
+    assert len(mailbox.mails) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "ledger"),
+    [
+        ({"consent": None}, ("suppressed", "no_consent")),
+        ({"consent": False}, ("suppressed", "consent_withdrawn")),
+        ({"email": None}, ("skipped", "no_address")),
+        ({"email": "not an address"}, ("failed", "not a valid mail: not one plain address")),
+    ],
+)
+async def test_what_does_not_go_out_says_why(orchestrator, database, mailbox, fields, ledger):
+    await orchestrator.hear(await subscriber(database, **fields))
+    await orchestrator.dispatcher.run_due()
+    assert await orchestrator.ledger() == [ledger]
+    assert mailbox.mails == []
+    (message,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
+    assert msgspec.json.decode(message[0])["status"] == ledger[0]
+
+
+async def test_unsubscribed_means_nothing_more(orchestrator, database, mailbox):
+    await orchestrator.hear(await subscriber(database))
+    ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
+    async with orchestrator.sessions[0].use() as connection:
+        await repository.suppress(connection, contact, "email", "unsubscribed")
+    await orchestrator.dispatcher.run_due()
+    assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
+    assert mailbox.mails == []
+
+
+async def test_the_link_in_the_mail_is_the_contacts(orchestrator, database, mailbox):
+    await orchestrator.hear(await subscriber(database))
+    await orchestrator.dispatcher.run_due()
+    header = next(line for line in mailbox.mails[0].content.decode().splitlines() if "/u/" in line)
+    token = header.split("/u/")[1].split(">")[0].split("\r")[0]
+    ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
+    assert verify(SECRET, token.strip()) in ((contact, "email"), None)
+
+
+async def test_quiet_hours_hold_until_the_morning(database, mailbox):
+    from datetime import time
+
+    found = Orchestrator(database, mailbox, Rules(quiet_from=time(0), quiet_to=time(23, 59)))
+    await found.hear(await subscriber(database))
+    await found.dispatcher.run_due()
+    assert await found.ledger() == [("held", "quiet_hours")]
+    found.clock.instant += DAY
+    await found.dispatcher.run_due()
+    assert (await found.ledger())[0][0] == "held"
+    await found.close()
+
+
+async def test_the_cap_counts_across_actions(database, mailbox):
+    found = Orchestrator(database, mailbox, Rules(cap_per_day=1))
+    await found.hear(await subscriber(database))
+    await found.fetch("SELECT 1")
+    connection = await connect(database, application="test")
+    await connection.execute(
+        "INSERT INTO orchestrator.caps SELECT contact_id, 'email', $1, 1 FROM orchestrator.actions",
+        found.clock.now() // DAY,
+    )
+    await connection.close()
+    await found.dispatcher.run_due()
+    assert await found.ledger() == [("capped", "cap_of_1_per_day")]
+    await found.close()
+
+
+async def test_a_passing_refusal_is_retried_and_a_lasting_one_is_not(orchestrator, database, mailbox):
+    mailbox.answers = ["451 later", "451 later"]
+    await orchestrator.hear(await subscriber(database))
+    for _ in range(3):
+        await orchestrator.dispatcher.run_due()
+        orchestrator.clock.instant += HOUR
+    assert await orchestrator.ledger() == [("sent", "accepted by the server")]
+    assert await orchestrator.deliveries() == ["retried", "retried", "delivered"]
+
+
+async def test_a_lasting_refusal_fails(orchestrator, database, mailbox):
+    mailbox.answers = ["550 never"]
+    await orchestrator.hear(await subscriber(database))
+    await orchestrator.dispatcher.run_due()
+    assert await orchestrator.ledger() == [("failed", "the server answered 550")]
+
+
+async def test_no_server_is_retried(orchestrator, database, mailbox):
+    listening, orchestrator.dispatcher._channels["email"] = (
+        orchestrator.email,
+        EmailChannel("smtp://127.0.0.1:1", "a@x.test"),
+    )
+    await orchestrator.hear(await subscriber(database))
+    await orchestrator.dispatcher.run_due()
+    assert (await orchestrator.ledger())[0][0] == "pending"
+    assert await orchestrator.deliveries() == ["retried"]
+    orchestrator.dispatcher._channels["email"] = listening
+    orchestrator.clock.instant += HOUR
+    await orchestrator.dispatcher.run_due()
+    assert (await orchestrator.ledger())[0][0] == "sent"
+
+
+async def test_a_connection_lost_in_the_body_is_in_doubt_and_not_sent_again(orchestrator, database, mailbox):
+    mailbox.drop_after_data = True
+    await orchestrator.hear(await subscriber(database))
+    for _ in range(3):
+        await orchestrator.dispatcher.run_due()
+        orchestrator.clock.instant += HOUR
+    assert (await orchestrator.ledger())[0][0] == "in_doubt"
+    assert await orchestrator.deliveries() == ["unknown"]
+    assert len(mailbox.mails) == 1
+
+
+async def test_a_process_that_died_between_reservation_and_record_leaves_it_in_doubt(orchestrator, database, mailbox):
+    await orchestrator.hear(await subscriber(database))
+    connection = await connect(database, application="test")
+    await connection.execute(
+        "UPDATE orchestrator.actions SET status = 'sending', attempts = 1, due_at = $1", orchestrator.clock.now()
+    )
+    await connection.close()
+    await orchestrator.dispatcher.run_due()
+    assert await orchestrator.ledger() == [("in_doubt", "attempt_without_outcome")]
+    assert mailbox.mails == []
+
+
+async def test_two_dispatchers_share_the_work_and_send_each_once(database, mailbox):
+    scoring = Scoring(database)
+    people = [f"u{n}" for n in range(40)]
+    calls = []
+    for n, user in enumerate(people):
+        known = {"user_id": user, "anonymous_id": None, "consent": {"marketing": True}}
+        calls.append(identify(0, number=f"{n}-i", traits={"email": f"{user}@x.test"}, **known))
+        calls.append(touchpoint(HOUR, "Newsletter Subscribed", number=f"{n}-s", user_id=user))
+    await scoring.take(calls)
+    rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
+    await scoring.close()
+    pair = [Orchestrator(database, mailbox) for _ in range(2)]
+    await pair[0].hear([r[0] for r in rows])
+    for _ in range(4):
+        await asyncio.gather(*(o.dispatcher.run_due() for o in pair))
+    assert sorted(m.rcpt_tos[0] for m in mailbox.mails) == sorted(f"{u}@x.test" for u in people)
+    for o in pair:
+        await o.close()
+
+
+async def test_rubbish_on_the_topic_is_a_dead_letter(orchestrator):
+    assert await orchestrator.hear([b"{", b"{}", None]) == 3
+    rows = await orchestrator.fetch(
+        "SELECT value FROM orchestrator.outbox WHERE topic = 'orchestrator-dlq' ORDER BY id"
+    )
+    assert [r[0] for r in rows] == [b"{", b"{}", None]
+
+
+async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database):
+    await subscriber(database)
+    async with orchestrator.sessions[0].use() as connection:
+        for granted, at in ((True, 5), (False, 9), (True, 7)):
+            await repository.put_consent(connection, "default", "c", "marketing", granted, at, "s")
+        await repository.put_consent(connection, "default", "d", "marketing", False, 5, "s")
+        await repository.put_consent(connection, "default", "d", "marketing", True, 5, "s")
+    assert await orchestrator.fetch("SELECT contact_id, granted FROM orchestrator.consents ORDER BY 1") == [
+        ("c", False),
+        ("d", False),
+    ]

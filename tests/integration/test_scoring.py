@@ -1,0 +1,291 @@
+"""Scoring on a real PostgreSQL: order, repeats, identity, timers, history, poison, races."""
+
+import asyncio
+import random
+
+import msgspec
+import pytest
+
+from libs.common.errors import FenceLost
+from tests.support.scoring import Scoring, record
+from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, small_cycle, touchpoint
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database)
+    yield found
+    await found.close()
+
+
+async def contacts_of(scoring):
+    rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")
+    return {r[0]: r[1] for r in rows}
+
+
+async def test_a_touchpoint_becomes_a_stage_change_a_snapshot_and_rows(scoring):
+    await scoring.take([touchpoint(0, "Order Completed", user_id="u", properties={"total": 9})])
+    (change,) = await scoring.outbox("stage-changes")
+    assert (change["direction"], change["sequence"], change["reason"]) == ("entry", 1, "touchpoint")
+    assert change["stage"] == {"from": None, "to": "customer"}
+    assert change["cause"]["message_id"] == "m0-Order Completed"
+    (signal,) = await scoring.outbox("signals")
+    assert (signal["signal"], signal["properties"]) == ("order_completed", {"total": 9})
+    (snapshot,) = await scoring.outbox("contacts")
+    assert snapshot["cycles"]["engagement"]["stage"] == "customer"
+    assert snapshot["cycles"]["engagement"]["sequence"] == change["sequence"]
+    assert snapshot["user_ids"] == ["u"]
+    assert (await scoring.replay())["equal"]
+
+
+async def test_a_repeat_is_stored_once_in_the_batch_and_later(scoring):
+    first = touchpoint(0, "Order Completed", user_id="u")
+    await scoring.take([first, first])
+    await scoring.take([first])
+    await scoring.take([first], partition=1)
+    assert len(await contacts_of(scoring)) == 1
+    assert len(await scoring.outbox("signals")) == 1
+    assert len(await scoring.outbox("stage-changes")) == 1
+
+
+async def test_an_old_copy_is_caught_by_the_unique_key_when_its_hash_is_forgotten(scoring):
+    first = touchpoint(0, "Order Completed", user_id="u")
+    await scoring.take([first])
+    await scoring.fetch("DELETE FROM scoring.seen")
+    await scoring.take([first, touchpoint(HOUR, user_id="u")])
+    assert len(await contacts_of(scoring)) == 2
+    assert (await scoring.replay())["equal"]
+
+
+async def test_late_touchpoints_leave_no_trace_in_the_state(scoring):
+    trace = [touchpoint(n * DAY, "Order Completed" if n == 3 else "Content Downloaded", user_id="u") for n in range(8)]
+    for found in reversed(trace):
+        await scoring.take([found])
+    outcome = await scoring.replay()
+    assert outcome["equal"], outcome
+
+
+async def test_a_first_claim_by_an_unknown_user_keeps_the_contact(scoring):
+    await scoring.take([touchpoint(0)])
+    await scoring.take([identify(HOUR), touchpoint(2 * HOUR, number=9)])
+    owners = await contacts_of(scoring)
+    assert len(set(owners.values())) == 1
+    assert [c["reason"] for c in await scoring.outbox("stage-changes")] == ["touchpoint"] * 2
+    assert not await scoring.fetch("SELECT 1 FROM scoring.contacts WHERE merged_into IS NOT NULL")
+
+
+async def test_a_second_device_merges_into_the_known_user(scoring):
+    await scoring.take([identify(0, anonymous_id="phone")])
+    await scoring.take([touchpoint(HOUR, "Content Downloaded", anonymous_id="laptop")], partition=1)
+    await scoring.take([identify(2 * HOUR, anonymous_id="laptop")])
+    owners = await contacts_of(scoring)
+    assert len(set(owners.values())) == 1
+    (loser,) = await scoring.fetch("SELECT contact_id, merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    assert loser[1] in owners.values()
+    snapshots = await scoring.fetch("SELECT key, value FROM scoring.outbox WHERE topic = 'contacts' ORDER BY id")
+    ends = [r[1] and msgspec.json.decode(r[1]).get("merged_into") for r in snapshots if r[0].decode() == loser[0]]
+    assert ends[-2:] == [loser[1], None], "a last message, then the tombstone"
+    assert "identity_merge" in [c["reason"] for c in await scoring.outbox("stage-changes")]
+    assert (await scoring.replay())["equal"]
+
+
+async def test_a_shared_tablet_fuses_nobody(scoring):
+    tablet = {"anonymous_id": "tablet"}
+    await scoring.take([touchpoint(0, number=0, **tablet), identify(HOUR, "u", "tablet")])
+    await scoring.take([touchpoint(2 * HOUR, number=1, **tablet), identify(3 * HOUR, "v", "tablet")], partition=1)
+    await scoring.take([touchpoint(4 * HOUR, number=2, **tablet)])
+    owners = await contacts_of(scoring)
+    assert owners["m0"] == owners["m1"]
+    assert owners["m2"] != owners["m1"]
+    assert (await scoring.replay())["equal"]
+
+
+async def test_a_late_claim_moves_touchpoints_to_their_owner(scoring):
+    tablet = {"anonymous_id": "tablet"}
+    await scoring.take([identify(3 * HOUR, "v", "tablet"), touchpoint(2 * HOUR, number=1, **tablet)])
+    before = (await contacts_of(scoring))["m1"]
+    await scoring.take([identify(HOUR, "u", "tablet")], partition=1)
+    after = (await contacts_of(scoring))["m1"]
+    assert before != after
+    outcome = await scoring.replay()
+    assert outcome["equal"], outcome
+
+
+async def test_a_timer_fires_on_the_frontier_and_not_before(scoring):
+    await scoring.take([touchpoint(0, "Content Downloaded", user_id="u")])
+    await scoring.jobs.fire_timers()
+    await scoring.frontier(START + 14 * DAY)
+    await scoring.rest()
+    assert len(await scoring.outbox("stage-changes")) == 1
+    await scoring.frontier(START + 14 * DAY + 1)
+    await scoring.rest()
+    changes = await scoring.outbox("stage-changes")
+    assert [(c["direction"], c["reason"], c["occurred_at"]) for c in changes[1:]] == [
+        ("regression", "time", START + 14 * DAY + 1)
+    ]
+    assert (await scoring.replay(START + 14 * DAY + 1))["equal"]
+
+
+async def test_a_touchpoint_older_than_a_stored_flip_closes_it(scoring):
+    await scoring.take([touchpoint(0, "Content Downloaded", user_id="u")])
+    await scoring.frontier(START + 15 * DAY)
+    await scoring.rest()
+    await scoring.take([touchpoint(13 * DAY, "Content Downloaded", user_id="u")])
+    await scoring.rest()
+    changes = await scoring.outbox("stage-changes")
+    assert [c["direction"] for c in changes] == ["entry", "regression", "advance"]
+    assert changes[2]["reason"] == "corrected"
+    assert len(await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE known_to IS NOT NULL")) == 1
+    assert (await scoring.replay(START + 15 * DAY))["equal"]
+
+
+async def test_history_is_stored_at_once_and_folded_from_the_queue(scoring):
+    old = [touchpoint(n * DAY, "Content Downloaded", user_id="u", mode="historical", number=n) for n in range(5)]
+    await scoring.take(old)
+    assert len(await contacts_of(scoring)) == 5
+    assert await scoring.outbox("stage-changes") == []
+    await scoring.take([touchpoint(90 * DAY, "Order Completed", user_id="u")])
+    assert await scoring.outbox("stage-changes") == [], "the contact waits for its re-fold"
+    await scoring.frontier(START + 90 * DAY)
+    await scoring.rest()
+    changes = await scoring.outbox("stage-changes")
+    assert [c["reason"] for c in changes] == ["history", "touchpoint"]
+    assert [c["direction"] for c in changes] == ["entry", "re_entry"]
+    assert (await scoring.replay(START + 90 * DAY))["equal"]
+
+
+async def test_signals_of_history_say_so(scoring):
+    consent = {"marketing": True}
+    await scoring.take([identify(0, mode="historical", consent=consent, traits={"email": "a@x.test"})])
+    (row,) = await scoring.fetch("SELECT value, headers FROM scoring.outbox WHERE topic = 'signals'")
+    assert msgspec.json.decode(row[0])["historical"]
+    assert ["ce_reason", b"history"] in msgspec.msgpack.decode(row[1])
+    (profile,) = await scoring.fetch("SELECT traits FROM scoring.contact_profiles")
+    assert msgspec.json.decode(profile[0]) == {"email": "a@x.test"}
+
+
+POISON = [
+    b"", b"not json", b"[]", b"{}", b'{"workspace":1}', None, b"\xff\xfe", b"[" * 20_000,
+    b'{"workspace":"default","source":"s","message_id":"m","type":"track","occurred_at":1e400,"received_at":1}',
+    b'{"workspace":"default","source":"s","message_id":"n","type":"track","occurred_at":-5,"received_at":1,"user_id":"u"}',
+    b'{"workspace":"default","source":"s","message_id":"\\u0000","type":"track","occurred_at":5,"received_at":1,"user_id":"u"}',
+    b'{"workspace":"default","source":"s","message_id":"o","type":"dance","occurred_at":5,"received_at":1,"user_id":"u"}',
+]  # fmt: skip
+
+
+async def test_poison_becomes_dead_letters_and_its_neighbours_pass(scoring):
+    good = [msgspec.json.encode(touchpoint(n, number=n)) for n in range(len(POISON))]
+    mixed = [value for pair in zip(good, POISON, strict=True) for value in pair]
+    assert await scoring.take_raw(mixed) == len(POISON)
+    assert len(await contacts_of(scoring)) == len(good)
+    rows = await scoring.fetch("SELECT value, headers FROM scoring.outbox WHERE topic = 'scoring-dlq' ORDER BY id")
+    assert [r[0] for r in rows] == POISON
+    for row in rows:
+        headers = dict(msgspec.msgpack.decode(row[1]))
+        assert headers["x-dlq-reason"]
+        assert headers["x-dlq-topic"] == b"touchpoints"
+
+
+async def test_an_unknown_version_is_a_dead_letter(scoring):
+    value = msgspec.json.encode(touchpoint(0))
+    await scoring.handler.next_offset("touchpoints", 0, 0)
+    assert await scoring.handler.handle([record(value, 0, kind="perigee.touchpoint.v9")]) == 1
+
+
+async def test_a_zombie_is_fenced_and_writes_nothing(scoring, database):
+    await scoring.take([touchpoint(0, number=0)])
+    zombie = Scoring(database)
+    with pytest.raises(FenceLost):
+        await zombie.handler.handle([record(msgspec.json.encode(touchpoint(1, number=1)), 0)])
+    assert len(await contacts_of(scoring)) == 1
+    await zombie.close()
+
+
+async def test_a_fold_that_raises_keeps_the_touchpoint_and_the_last_state(scoring):
+    await scoring.take([touchpoint(0, "Order Completed", user_id="u")])
+    engine = scoring.cycles[0].engine
+    kept, engine.dormant = engine.dormant, None
+    await scoring.take([touchpoint(HOUR, "Product Shared", user_id="u"), touchpoint(HOUR, user_id="v")])
+    engine.dormant = kept
+    assert len(await contacts_of(scoring)) == 3
+    errors = await scoring.fetch("SELECT cycle, error FROM scoring.fold_errors")
+    assert [r[0] for r in errors] == ["engagement"] * 2
+    assert len(await scoring.outbox("stage-changes")) == 1
+
+
+async def test_two_cycles_at_once(database):
+    scoring = Scoring(database, [small_cycle(), *Scoring(database).cycles])
+    await scoring.take([touchpoint(0, user_id="u"), touchpoint(MINUTE, "Order Completed", user_id="u")])
+    cycles = {c["cycle"] for c in await scoring.outbox("stage-changes")}
+    assert cycles == {"small", "engagement"}
+    assert (await scoring.replay())["equal"]
+    await scoring.close()
+
+
+def storm(seed, size=250):
+    """Return touchpoints of a few people on shared devices, in a random order, some twice."""
+    chance = random.Random(seed)
+    names = ["Product Viewed", "Content Downloaded", "Order Completed", "Complaint Received", "Quote Requested"]
+    found = []
+    for number in range(size):
+        user = chance.choice([None, None, "u", "v", "w"])
+        device = chance.choice(["a", "b", "c"] if user is None else ["a", "b", "c", None])
+        mode = "historical" if chance.random() < 0.1 else "live"
+        at = chance.randrange(120) * DAY + chance.randrange(24) * HOUR
+        kind = {"type": "identify"} if user and device and chance.random() < 0.3 else {}
+        found.append(
+            touchpoint(at, chance.choice(names), number=number, user_id=user, anonymous_id=device, mode=mode, **kind)
+        )
+    found += chance.sample(found, size // 10)
+    chance.shuffle(found)
+    return found, chance
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
+    """Two instances, three partitions, timers and re-folds meanwhile: the pure rows are those of one fold."""
+    print("seed", seed)
+    touchpoints, chance = storm(seed)
+    instances = [Scoring(database), Scoring(database)]
+    shares = [touchpoints[p::3] for p in range(3)]
+
+    async def feed(partition):
+        scoring = instances[partition % 2]
+        share = shares[partition]
+        while share:
+            size = chance.randrange(1, 30)
+            await scoring.take(share[:size], partition)
+            share = share[size:]
+
+    async def disturb():
+        for day in range(20, 140, 20):
+            await instances[0].frontier(START + day * DAY)
+            await instances[0].rest()
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(feed(0), feed(1), feed(2), disturb())
+    await instances[0].frontier(START + 200 * DAY)
+    await instances[0].rest()
+    outcome = await instances[0].replay(START + 200 * DAY)
+    assert outcome["equal"], outcome
+    assert outcome["touchpoints"] == 250
+    await check_published(instances[0])
+    for scoring in instances:
+        await scoring.close()
+
+
+async def check_published(scoring):
+    """The laws of what was published: sequences without a gap, each change starts where the last one ended."""
+    ends = {}
+    merged = {
+        r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    }
+    for change in await scoring.outbox("stage-changes"):
+        sequence, stage = ends.get(change["contact_id"], (0, None))
+        assert change["sequence"] == sequence + 1
+        assert change["stage"]["from"] == stage
+        ends[change["contact_id"]] = (change["sequence"], change["stage"]["to"])
+    rows = await scoring.fetch("SELECT contact_id, sequence, stage FROM scoring.publications")
+    assert {r[0]: (r[1], r[2]) for r in rows if r[0] not in merged} == {
+        c: e for c, e in ends.items() if c not in merged
+    }

@@ -1,0 +1,149 @@
+"""A whole Perigee on the test servers, as processes: started, killed, paused, looked at."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from cli import quiet
+from cli.home import PROJECT, Home
+from cli.prepare import put_source
+from cli.stack import Stack
+from libs.common.db.connection import connect
+from libs.common.kafka import admin
+from libs.common.topics import TOPICS
+from services.scoring.cycles import read_cycles
+from services.scoring.replay import compare
+from services.scoring.repository import schedule
+from tests.support.servers import Servers, _free_port
+
+PARTITIONS = 6
+
+
+async def clear_topics(bootstrap_servers: str) -> None:
+    """Delete Perigee's topics and wait until they are gone, so that a run begins with empty ones."""
+    client = await admin.connect(bootstrap_servers)
+    try:
+        names = [t.name for t in TOPICS]
+        present = [t["topic"] for t in await client.describe_topics() if t["topic"] in names]
+        if present:
+            await client.delete_topics(present)
+        while any(t["topic"] in names for t in await client.describe_topics()):
+            await asyncio.sleep(0.1)
+    except UnknownTopicOrPartitionError:
+        pass
+    finally:
+        await client.close()
+
+
+class Instance:
+    """The services on given servers, in a home of their own."""
+
+    def __init__(self, folder: Path, servers: Servers, database: str, **environment: str) -> None:
+        self.servers = servers
+        self.database = database
+        os.environ["KAFKA_BOOTSTRAP_SERVERS"] = servers.kafka
+        os.environ["DATABASE_URL"] = database
+        home = Home(folder)
+        home.make()
+        names = ("mail", "ingest", "scoring", "scoring-2", "orchestrator")
+        home.write("ports", {name: _free_port() for name in names})
+        home.remember(environment={"PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms), **environment})
+        self.stack = Stack(home)
+
+    def up(self, scoring: int = 1) -> None:
+        """Start what is missing."""
+        self.stack.up(lambda _: None, scoring)
+
+    def down(self) -> None:
+        """Stop everything."""
+        self.stack.down(lambda _: None)
+        for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
+            os.environ.pop(name, None)
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a running service."""
+        found: int = self.stack.home.read(f"run/{name}")["pid"]
+        return found
+
+    def signal(self, name: str, sign: signal.Signals) -> None:
+        """Send a signal to a service."""
+        os.kill(self.pid(name), sign)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the instance's addresses and keys."""
+        return self.stack.environment()
+
+    async def source(self, name: str) -> str:
+        """Make a source and return its write key, known to ingest."""
+        key = f"key-of-{name}"
+        await put_source(self.environment, name, key)
+        async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
+            url = f"{self.environment['INGEST_URL']}/v1/batch"
+            while (await client.post(url, json={"batch": []})).status_code == 401:
+                await asyncio.sleep(0.1)
+        return key
+
+    async def send(self, key: str, calls: Iterable[dict[str, Any]], size: int = 200) -> int:
+        """Send calls in batches until each is taken; return how many."""
+        waiting = list(calls)
+        url = f"{self.environment['INGEST_URL']}/v1/batch"
+        async with httpx2.AsyncClient(auth=(key, ""), timeout=20, trust_env=False) as client:
+            for begin in range(0, len(waiting), size):
+                end = time.monotonic() + 60
+                while True:
+                    try:
+                        answer = await client.post(url, json={"batch": waiting[begin : begin + size]})
+                    except httpx2.HTTPError:
+                        answer = None
+                    if answer is not None and answer.status_code == 200:
+                        break
+                    assert time.monotonic() < end, answer and answer.text
+                    await asyncio.sleep(0.3)
+        return len(waiting)
+
+    async def rest(self, seconds: float = 150, ignore: tuple[str, ...] = ()) -> None:
+        """Wait until nothing is left to do."""
+        end = time.monotonic() + seconds
+        while True:
+            ends = await quiet.ends(self.servers.kafka)
+            connection = await connect(self.database, application="test")
+            try:
+                left = await quiet.unfinished(connection, ends, PARTITIONS)
+            finally:
+                await connection.close()
+            left = [what for what in left if not any(word in what for word in ignore)]
+            if not left:
+                return
+            assert time.monotonic() < end, left
+            await asyncio.sleep(0.3)
+
+    async def replay(self) -> dict[str, Any]:
+        """Compare the stored rows with a fresh fold, in a snapshot without a timer due."""
+        for _ in range(50):
+            connection = await connect(self.database, application="test")
+            try:
+                async with connection.transaction(isolation="repeatable_read"):
+                    frontier = await schedule.frontier(connection, PARTITIONS) or -1
+                    if not await schedule.due_contacts(connection, frontier, 1):
+                        return await compare(connection, read_cycles(PROJECT / "cycles"), frontier)
+            finally:
+                await connection.close()
+            await asyncio.sleep(0.3)
+        raise AssertionError("timers stay due")
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        """Run a query."""
+        connection = await connect(self.database, application="test")
+        try:
+            found: list[Any] = await connection.fetch(query, *arguments)
+            return found
+        finally:
+            await connection.close()

@@ -1,0 +1,41 @@
+"""Topics of a test's own, and reading them."""
+
+import secrets
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewTopic
+
+from libs.common.kafka.admin import connect
+
+
+async def make_topic(bootstrap_servers: str, partitions: int = 3, **settings: str) -> str:
+    """Create a topic with a name of its own and return the name."""
+    name = f"test-{secrets.token_hex(6)}"
+    client = await connect(bootstrap_servers)
+    try:
+        await client.create_topics(
+            [NewTopic(name, partitions, 1, topic_configs={k.replace("_", "."): v for k, v in settings.items()})]
+        )
+    finally:
+        await client.close()
+    return name
+
+
+async def read_topic(bootstrap_servers: str, topic: str, partitions: int = 3) -> list[Any]:
+    """Return every record of the topic, partition by partition."""
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
+    await consumer.start()
+    try:
+        places = [TopicPartition(topic, p) for p in range(partitions)]
+        consumer.assign(places)
+        for tp in places:
+            consumer.seek(tp, 0)
+        ends = await consumer.end_offsets(places)
+        found: list[Any] = []
+        while sum(ends.values()) > len(found):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += records
+        return sorted(found, key=lambda r: (r.partition, r.offset))
+    finally:
+        await consumer.stop()

@@ -1,0 +1,91 @@
+"""A scoring service on a real database, without Kafka: batches are handed to its handler."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from cli.home import PROJECT
+from libs.common.db.connection import Session, connect
+from libs.common.db.outbox import Outbox
+from libs.common.kafka.consumer import Record
+from libs.common.messages import Touchpoint
+from services.scoring.cycles import read_cycles
+from services.scoring.handlers.batch import BatchHandler, Bounded
+from services.scoring.handlers.jobs import Jobs
+from services.scoring.handlers.work import Cycle
+from services.scoring.replay import compare
+from services.scoring.repository import schedule
+
+PARTITIONS = 3
+_encode = msgspec.json.Encoder().encode
+
+
+class Scoring:
+    """One instance: its own connections, its own cache."""
+
+    def __init__(self, database: str, cycles: Sequence[Cycle] | None = None) -> None:
+        self.database = database
+        self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
+        self.sessions = [Session(database, "test"), Session(database, "test-jobs")]
+        outbox = Outbox("scoring", PARTITIONS)
+        self.handler = BatchHandler(self.sessions[0], outbox, self.cycles, Bounded())
+        self.jobs = Jobs(self.sessions[1], outbox, self.cycles, PARTITIONS)
+
+    async def take(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
+        """Hand over a batch at the partition's next offset."""
+        return await self.take_raw([_encode(t) for t in touchpoints], partition)
+
+    async def take_raw(self, values: Sequence[bytes | None], partition: int = 0) -> int:
+        """Hand over values as they might lie on the topic."""
+        begin = await self.handler.next_offset("touchpoints", partition, 0)
+        return await self.handler.handle([record(value, begin + n, partition) for n, value in enumerate(values)])
+
+    async def frontier(self, instant: int) -> None:
+        """Say that every partition is known up to `instant`, so that timers up to it may fire."""
+        reached = {("touchpoints", p): instant + schedule.GRACE for p in range(PARTITIONS)}
+        async with self.sessions[1].use() as connection:
+            await schedule.write_frontier(connection, reached)
+
+    async def rest(self) -> None:
+        """Work off the queue and the timers."""
+        await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")
+        while await self.jobs.refold():
+            pass
+        await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")
+        await self.jobs.refold()
+        while await self.jobs.fire_timers():
+            pass
+        await self.jobs.fire_timers()
+
+    async def fetch(self, query, *arguments):
+        """Run a query on a connection of its own."""
+        connection = await connect(self.database, application="test-look")
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def outbox(self, topic: str) -> list[dict[str, Any]]:
+        """Return the messages waiting for a topic, in order."""
+        rows = await self.fetch("SELECT value FROM scoring.outbox WHERE topic = $1 ORDER BY id", topic)
+        return [msgspec.json.decode(r[0]) if r[0] else {} for r in rows]
+
+    async def replay(self, frontier: int = -1) -> dict[str, Any]:
+        """Compare with a fresh fold."""
+        connection = await connect(self.database, application="test-replay")
+        try:
+            async with connection.transaction(isolation="repeatable_read"):
+                return await compare(connection, self.cycles, frontier)
+        finally:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for session in self.sessions:
+            await session.close()
+
+
+def record(value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND) -> Record:
+    """Return a record as the consumer would hand it over."""
+    return Record("touchpoints", partition, offset, b"key", value, [("ce_type", kind.encode())], 0)
