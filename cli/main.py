@@ -35,12 +35,12 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except PerigeeError as error:
-        progress.print(f"perigee: {error}", style="red", markup=False, highlight=False)
+        progress.print(f"perigee: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
 def _say(text: str) -> None:
-    progress.print(f"  {text}", style="dim", markup=False, highlight=False)
+    progress.print(f"  {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def _stack() -> Any:

@@ -81,12 +81,17 @@ class Instance:
         """Return the instance's addresses and keys."""
         return self.stack.environment()
 
+    @property
+    def door(self) -> str:
+        """Return ingest's address, whatever the services were told."""
+        return f"http://127.0.0.1:{self.stack.home.read('ports')['ingest']}"
+
     async def source(self, name: str) -> str:
         """Make a source and return its write key, known to ingest."""
         key = f"key-of-{name}"
         await put_source(self.environment, name, key)
         async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
-            url = f"{self.environment['INGEST_URL']}/v1/batch"
+            url = f"{self.door}/v1/batch"
             while (await client.post(url, json={"batch": []})).status_code == 401:
                 await asyncio.sleep(0.1)
         return key
@@ -94,7 +99,7 @@ class Instance:
     async def send(self, key: str, calls: Iterable[dict[str, Any]], size: int = 200) -> int:
         """Send calls in batches until each is taken; return how many."""
         waiting = list(calls)
-        url = f"{self.environment['INGEST_URL']}/v1/batch"
+        url = f"{self.door}/v1/batch"
         async with httpx2.AsyncClient(auth=(key, ""), timeout=20, trust_env=False) as client:
             for begin in range(0, len(waiting), size):
                 end = time.monotonic() + 60
