@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from libs.common.errors import ConfigurationError
-from services.scoring.domain.classify import Classifier
-from services.scoring.domain.compile import compile_cycle
+from services.scoring.domain.cycle import Cycle, cycle_of
 from services.scoring.domain.spec import duration, parse
-from services.scoring.handlers.work import Cycle
 
 
 def read_cycles(folder: Path, reaction_window: str = "") -> list[Cycle]:
@@ -25,8 +23,7 @@ def read_cycles(folder: Path, reaction_window: str = "") -> list[Cycle]:
                 spec = spec.model_copy(update={"reaction_window": duration(reaction_window)})
             except ValueError as error:
                 raise ConfigurationError(f"PERIGEE_REACTION_WINDOW: {error}") from None
-        engine = compile_cycle(spec)
-        cycles.append(Cycle(engine, Classifier(spec, engine.trait_names)))
+        cycles.append(cycle_of(spec))
     names = [cycle.engine.name for cycle in cycles]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{folder}: two cycles have one name: {names}")

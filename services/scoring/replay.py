@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.fold import Move, advance, apply, decode_move
 from services.scoring.domain.identity import Key, Run, runs_of, subject
 from services.scoring.domain.state import State
-from services.scoring.handlers.work import Cycle
 from services.scoring.repository import replay
 from services.scoring.repository.replay import Identifiers, StoredCycle
 

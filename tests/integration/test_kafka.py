@@ -248,17 +248,17 @@ async def test_a_new_consumer_begins_where_the_row_says(servers, database, publi
 
 
 async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publisher):
+    from aiokafka import TopicPartition
     from aiokafka.admin import RecordsToDelete
 
     from libs.common.kafka.admin import connect as admin
-    from libs.common.kafka.consumer import topic_partition
 
     topic = await make_topic(servers.kafka, 1)
     await publish(publisher, topic, [b"%d" % n for n in range(10)])
     handler = Handler(database)
     await handler.next_offset(topic, 0, 0)
     client = await admin(servers.kafka)
-    await client.delete_records({topic_partition(topic, 0): RecordsToDelete(before_offset=5)})
+    await client.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=5)})
     await client.close()
     async with consuming(servers, topic, handler) as (task, _):
         with pytest.raises(LogGap, match="begins at 5, but 0 comes next"):

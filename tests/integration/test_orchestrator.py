@@ -10,7 +10,7 @@ from cli.home import PROJECT
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
-from libs.common.kafka.consumer import Record
+from libs.common.kafka.record import Record
 from libs.common.messages import Signal
 from services.orchestrator import repository
 from services.orchestrator.channels.email import EmailChannel

@@ -8,12 +8,12 @@ import msgspec
 from cli.home import PROJECT
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
-from libs.common.kafka.consumer import Record
+from libs.common.kafka.record import Record
 from libs.common.messages import Touchpoint
 from services.scoring.cycles import read_cycles
+from services.scoring.domain.cycle import Cycle
 from services.scoring.handlers.batch import BatchHandler, Bounded
 from services.scoring.handlers.jobs import Jobs
-from services.scoring.handlers.work import Cycle
 from services.scoring.replay import compare
 from services.scoring.repository import schedule
 

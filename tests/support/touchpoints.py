@@ -6,11 +6,8 @@ from typing import Any
 from cli.home import PROJECT
 from libs.common.messages import Touchpoint
 from services.scoring.cycles import read_cycles
-from services.scoring.domain.classify import Classifier
-from services.scoring.domain.compile import compile_cycle
-from services.scoring.domain.engine import Engine
+from services.scoring.domain.cycle import Cycle, cycle_of
 from services.scoring.domain.spec import parse
-from services.scoring.handlers.work import Cycle
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -51,5 +48,4 @@ def shipped() -> Cycle:
 def small_cycle(text: str | None = None) -> Cycle:
     """Return a cycle with one score and two stages, or the one of `text`."""
     spec = parse(text or (Path(__file__).parent / "small.yaml").read_text(), "small.yaml")
-    engine: Engine = compile_cycle(spec)
-    return Cycle(engine, Classifier(spec, engine.trait_names))
+    return cycle_of(spec)

@@ -18,51 +18,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.errors import FenceLost, LogGap, PerigeeError, TooManyDeadLetters, Unavailable
+from libs.common.kafka.record import Handler, Record, from_aiokafka
 from libs.common.observability import logs, metrics
 
 MAX_BATCH = 2_000
 MAX_BURIED_IN_A_ROW = 200
 STUCK_SECONDS = 15
 log = logs.get(__name__)
-
-
-class Record(msgspec.Struct, frozen=True):
-    """One record as polled. `timestamp` is the broker's append time, microseconds UTC."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
-    timestamp: int
-
-
-class Handler(Protocol):
-    """What a service does with a batch of one partition."""
-
-    async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
-        """Return the offset of record, making the row at `beginning` when there is none."""
-        ...
-
-    async def handle(self, records: Sequence[Record]) -> int:
-        """Process the batch in one fenced transaction and return how many records were dead letters.
-
-        Raises FenceLost when another owner has the partition, Unavailable when a dependency failed and the batch may
-        be tried again, and anything else when the data is to blame.
-        """
-        ...
-
-    async def bury(self, record: Record, error: Exception) -> None:
-        """Store one bad record as a dead letter, through the same fence."""
-        ...
 
 
 Reached = Mapping[tuple[str, int], int]
@@ -156,7 +124,7 @@ class Consumer:
         async with self._barrier:
             for tp, raw in polled.items():
                 if tp in self._consumer.assignment() and (tp.topic, tp.partition) in self.committed:
-                    await self._take(tp, [_record(r) for r in raw])
+                    await self._take(tp, [from_aiokafka(r) for r in raw])
             await self._report()
 
     async def _take(self, tp: Any, records: list[Record]) -> None:
@@ -301,18 +269,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self.consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:  # noqa: ARG002 - the interface's
+        """Wait for the batch in hand."""
         await self.consumer.revoked()
 
     async def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
+        """Seek to the offsets of record."""
         await self.consumer.assigned(assigned)
-
-
-def _record(raw: Any) -> Record:
-    return Record(
-        raw.topic, raw.partition, raw.offset, raw.key or b"", raw.value, list(raw.headers or ()), raw.timestamp * 1_000
-    )
-
-
-def topic_partition(topic: str, partition: int) -> Any:
-    """Return aiokafka's name for a partition."""
-    return TopicPartition(topic, partition)

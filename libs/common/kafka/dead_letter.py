@@ -1,7 +1,7 @@
 """A record that cannot be processed, kept whole where it can be looked at and sent again."""
 
 from libs.common.errors import InvalidMessage
-from libs.common.kafka.consumer import Record
+from libs.common.kafka.record import Record
 from libs.common.messages import Message
 
 

@@ -8,8 +8,8 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
-from libs.common.kafka.consumer import Record
 from libs.common.kafka.dead_letter import dead_letter
+from libs.common.kafka.record import Record
 from libs.common.messages import Message, Signal, StageChange, decode
 from libs.common.observability import metrics
 from services.orchestrator import repository

@@ -9,15 +9,16 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
 from libs.common.failpoints import reach
-from libs.common.kafka.consumer import Record
 from libs.common.kafka.dead_letter import dead_letter
+from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode, kind_of
 from libs.common.observability import metrics
 from services.scoring.domain import outgoing
+from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.settle import Settled, settle
 from services.scoring.handlers.snapshots import snapshots
-from services.scoring.handlers.work import Cycle, Entry, Work
+from services.scoring.handlers.work import Entry, Work
 from services.scoring.repository import states, touchpoints
 from services.scoring.repository.touchpoints import Stored
 

@@ -7,9 +7,10 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.messages import Touchpoint
 from libs.common.observability import metrics
+from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.snapshots import snapshots
-from services.scoring.handlers.work import Cycle, Work
+from services.scoring.handlers.work import Work
 from services.scoring.repository import identity, schedule, states, touchpoints
 
 TIMERS_AT_ONCE = 500

@@ -6,7 +6,7 @@ from libs.common.db.connection import Connection
 from libs.common.messages import Message
 from libs.common.messages.contact import ContactSnapshot
 from services.scoring.domain import outgoing, profile
-from services.scoring.handlers.work import Cycle
+from services.scoring.domain.cycle import Cycle
 from services.scoring.repository import contacts
 
 

@@ -8,7 +8,8 @@ from libs.common.db.connection import Connection
 from libs.common.messages import Message, Touchpoint
 from libs.common.observability import logs, metrics
 from services.scoring.domain import outgoing, profile, state
-from services.scoring.domain.classify import Classifier, Occurrence
+from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.decay import FOREVER
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.progress import Held, Outcome, progress
@@ -18,13 +19,6 @@ from services.scoring.repository.identity import Locked
 from services.scoring.repository.states import HeldRow, OpenMove, Place, Rows
 
 log = logs.get(__name__)
-
-
-class Cycle(msgspec.Struct, frozen=True):
-    """A live cycle, ready to fold."""
-
-    engine: Engine
-    classifier: Classifier
 
 
 class Entry(msgspec.Struct):

@@ -1,0 +1,45 @@
+"""A record as polled, and what a service does with a batch of them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record as polled. `timestamp` is the broker's append time, microseconds UTC."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp: int
+
+
+class Handler(Protocol):
+    """What a service does with a batch of one partition."""
+
+    async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
+        """Return the offset of record, making the row at `beginning` when there is none."""
+        ...
+
+    async def handle(self, records: Sequence[Record]) -> int:
+        """Process the batch in one fenced transaction and return how many records were dead letters.
+
+        Raises FenceLost when another owner has the partition, Unavailable when a dependency failed and the batch may
+        be tried again, and anything else when the data is to blame.
+        """
+        ...
+
+    async def bury(self, record: Record, error: Exception) -> None:
+        """Store one bad record as a dead letter, through the same fence."""
+        ...
+
+
+def from_aiokafka(raw: Any) -> Record:
+    """Return a record of aiokafka's as ours."""
+    return Record(
+        raw.topic, raw.partition, raw.offset, raw.key or b"", raw.value, list(raw.headers or ()), raw.timestamp * 1_000
+    )

@@ -1,0 +1,100 @@
+"""The rules of the house, as checks: where things live, how long a file is, what is documented."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cli.home import PROJECT
+
+SOURCE = [
+    PROJECT / line
+    for line in subprocess.run(
+        ["git", "ls-files", "libs/*.py", "services/*.py", "cli/*.py"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_no_file_is_longer_than_300_lines():
+    assert {name(p): n for p in SOURCE if (n := len(p.read_text().splitlines())) > 300} == {}
+
+
+def test_almost_no_function_is_longer_than_40_lines():
+    lengths = sorted(f.end_lineno - f.lineno + 1 for p in SOURCE for f in functions(p))
+    assert lengths[int(len(lengths) * 0.95)] <= 40
+
+
+def test_every_function_is_annotated():
+    bare = [f"{name(p)}:{f.lineno}" for p in SOURCE for f in functions(p) if f.returns is None]
+    assert bare == []
+
+
+def test_every_module_says_what_it_is():
+    assert [name(p) for p in SOURCE if p.read_text().strip() and not ast.get_docstring(tree(p))] == []
+
+
+def test_public_functions_of_libs_are_documented():
+    bare = [
+        f"{name(p)}:{f.lineno} {f.name}"
+        for p in SOURCE
+        if name(p).startswith("libs/") and "migrations" not in name(p)
+        for f in functions(p)
+        if not f.name.startswith("_") and not ast.get_docstring(f)
+    ]
+    assert bare == []
+
+
+def calls(path: Path, attribute: str) -> list[str]:
+    return [
+        f"{name(path)}:{node.lineno}"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == attribute
+    ]
+
+
+def test_a_transaction_is_committed_by_the_unit_of_work_alone():
+    allowed = ("libs/common/db/unit_of_work.py", "libs/common/kafka/consumer.py", "services/scoring/handlers/settle.py")
+    assert [c for p in SOURCE if name(p) not in allowed for c in calls(p, "commit")] == []
+
+
+def test_the_environment_is_read_in_settings_alone():
+    found = [name(p) for p in SOURCE if "os.environ" in p.read_text() and not name(p).startswith("cli/")]
+    assert found == []
+
+
+@pytest.mark.parametrize("word", ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM"])
+def test_sql_lives_in_repositories(word):
+    homes = ("repository", "libs/common/db/", "cli/")
+    found = [
+        f"{name(p)}:{node.lineno}"
+        for p in SOURCE
+        if not any(home in name(p) for home in homes)
+        for node in ast.walk(tree(p))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(word)
+    ]
+    assert [f for f in found if "main.py" not in f] == []
+
+
+def test_every_topic_name_in_the_code_is_declared():
+    from typing import get_args
+
+    from libs.common.topics import TOPICS, TopicName
+
+    assert {t.name for t in TOPICS} == set(get_args(TopicName))
