@@ -58,7 +58,7 @@ class KafkaServer:
         """Fetch what is missing, format the log directory the first time, start the broker."""
         if self.process.pid is not None:
             return
-        fetch_artefacts()
+        fetch_artefacts()  # also says which of Java and Maven is missing
         port = self.home.port("kafka", running=False)
         controller = self.home.port("kafka-controller", running=False)
         self.data.mkdir(parents=True, exist_ok=True)

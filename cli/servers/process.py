@@ -75,6 +75,8 @@ class Managed:
         record = self.home.read(f"run/{self.name}")
         end = time.monotonic() + 5
         while record and psutil.pid_exists(record["pid"]) and time.monotonic() < end:
+            if record["pid"] in _children:
+                _children[record["pid"]].poll()  # our own child is ours to reap
             try:
                 if abs(psutil.Process(record["pid"]).create_time() - record["started"]) >= 1:
                     return

@@ -1,0 +1,189 @@
+"""Kafka or PostgreSQL away, a service killed between any two steps: nothing accepted is lost, nothing is done twice.
+
+These tests kill servers, so they run embedded ones of their own whatever the others use. The long form
+(`make test-faults`) kills at each point more often.
+"""
+
+import asyncio
+import os
+import signal
+import time
+
+import httpx2
+import pytest
+
+from cli.home import Home
+from cli.servers.process import Managed
+from cli.stack import Stack
+from libs.common.failpoints import POINTS
+from tests.support.instance import Instance
+from tests.support.laws import check_published
+from tests.support.servers import Servers, _free_port
+
+pytestmark = pytest.mark.timeout(560)
+LONG = os.environ.get("PERIGEE_FAULTS") == "long"
+TIMES = (1, 2, 5, 9) if LONG else (2,)
+SCORING = ("after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
+ORCHESTRATOR = ("after_reserve", "after_send")
+
+
+class Whole(Instance):
+    """An instance that runs its servers too."""
+
+    def __init__(self, folder):
+        for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
+            os.environ.pop(name, None)
+        home = Home(folder)
+        home.make()
+        names = ("kafka", "kafka-controller", "postgres", "mail", "ingest", "scoring", "orchestrator")
+        home.write("ports", {name: _free_port() for name in names})
+        self.stack = Stack(home)
+        self.options()
+        self.up()
+        self.database = self.stack.postgres.url()
+        self.servers = Servers(self.stack.kafka.address, self.database, "", lambda: None, 1_500)
+        self.sent = 0
+
+    def options(self, **environment):
+        """Set what the services are started with from now on."""
+        self.stack.home.remember(environment={"PERIGEE_SESSION_TIMEOUT_MS": "1500", **environment})
+
+    def calls(self, count, *, subscribe=False):
+        """Return calls nobody has sent before; with `subscribe` they make contacts that are welcomed."""
+        found = []
+        for _ in range(count):
+            self.sent += 1
+            person = {"userId": f"p{self.sent}" if subscribe else f"p{self.sent % 40}"}
+            if subscribe:
+                consent = {"consent": {"categoryPreferences": {"marketing": True}}}
+                email = f"{person['userId']}@x.test"
+                found.append({**person, "type": "identify", "traits": {"email": email}, "context": consent})
+            event = "Newsletter Subscribed" if subscribe else "Content Downloaded"
+            found.append({**person, "type": "track", "event": event, "messageId": f"m{self.sent}"})
+        return found
+
+    async def check(self):
+        """Everything sent is stored once, folded right and published lawfully."""
+        await self.rest()
+        outcome = await self.replay()
+        assert outcome["equal"], outcome
+        await check_published(self.servers.kafka, self.database)
+        ((total, distinct),) = await self.fetch(
+            "SELECT count(*), count(DISTINCT message_id) FROM scoring.touchpoints WHERE source = 'default' "
+            "AND data::json->>'type' = 'track'"
+        )
+        assert total == distinct == self.sent
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    found = Whole(tmp_path_factory.mktemp("whole"))
+    yield found
+    found.down()
+
+
+@pytest.fixture
+def key(whole):
+    return whole.environment["WRITE_KEY"]
+
+
+async def up(whole):
+    await asyncio.to_thread(whole.up)
+
+
+async def answer_of(whole, key, call):
+    """Return (status, seconds) of one call."""
+    begun = time.monotonic()
+    async with httpx2.AsyncClient(auth=(key, ""), timeout=20, trust_env=False) as client:
+        answer = await client.post(f"{whole.door}/v1/track", json=call)
+    return answer, time.monotonic() - begun
+
+
+def kill(whole, name):
+    os.kill(Managed(whole.stack.home, name).pid, signal.SIGKILL)
+
+
+async def test_kafka_away_is_503_within_five_seconds_and_loses_nothing(whole, key):
+    await whole.send(key, whole.calls(200))
+    kill(whole, "kafka")
+    answer, seconds = await answer_of(whole, key, {"event": "x", "userId": "u", "messageId": "never-counted"})
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert seconds < 5.5
+    sending = asyncio.create_task(whole.send(key, whole.calls(200)))
+    await up(whole)
+    await sending
+    await whole.rest()
+    stored = await whole.fetch("SELECT count(*) FROM scoring.touchpoints WHERE message_id = 'never-counted'")
+    assert stored[0][0] <= 1, "a 503 may have been stored, but only once"
+    whole.sent += stored[0][0]
+    await whole.check()
+
+
+async def test_postgres_away_leaves_the_door_open(whole, key):
+    kill(whole, "postgres")
+    assert await whole.send(key, whole.calls(300)) == 300
+    await up(whole)
+    await whole.check()
+
+
+async def test_both_away_at_once(whole, key):
+    kill(whole, "postgres")
+    kill(whole, "kafka")
+    sending = asyncio.create_task(whole.send(key, whole.calls(100)))
+    await up(whole)
+    await sending
+    await whole.check()
+
+
+async def dies(whole, name, seconds=40):
+    end = time.monotonic() + seconds
+    while Managed(whole.stack.home, name).pid is not None:
+        assert time.monotonic() < end, f"{name} never reached the point"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("point", SCORING)
+async def test_scoring_killed_at_a_point(whole, key, point):
+    for count in TIMES:
+        whole.options(PERIGEE_FAILPOINT=f"{point}:{count}")
+        await asyncio.to_thread(restart, whole, "scoring")
+        sending = asyncio.create_task(whole.send(key, whole.calls(400), size=20))
+        await dies(whole, "scoring")
+        whole.options()
+        await up(whole)
+        await sending
+    await whole.check()
+
+
+@pytest.mark.parametrize("point", ORCHESTRATOR)
+async def test_orchestrator_killed_around_a_send(whole, key, point):
+    before = len(list(whole.stack.mail.folder.glob("*.eml")))
+    whole.options(PERIGEE_FAILPOINT=f"{point}:1")
+    await asyncio.to_thread(restart, whole, "orchestrator")
+    await whole.send(key, whole.calls(5, subscribe=True))
+    await dies(whole, "orchestrator")
+    whole.options()
+    await up(whole)
+    await whole.fetch(
+        "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' RETURNING action_id"
+    )  # the reservation runs out
+    await whole.check()
+    rows = await whole.fetch("SELECT status, count(*) FROM orchestrator.actions GROUP BY 1")
+    counts = {r[0]: r[1] for r in rows}
+    assert counts.keys() <= {"sent", "in_doubt"}
+    assert counts["in_doubt"] >= 1
+    mails = len(list(whole.stack.mail.folder.glob("*.eml"))) - before
+    assert mails <= 5, "no mail goes out twice"
+
+
+def restart(whole, name):
+    """Start a service again with the options of now."""
+    Managed(whole.stack.home, name).stop()
+    from cli.servers.service import ServiceProcess
+
+    ServiceProcess(whole.stack.home, name, whole.environment).start()
+
+
+def test_every_failpoint_is_tried():
+    assert set(SCORING) | set(ORCHESTRATOR) == set(POINTS)
