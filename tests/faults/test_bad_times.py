@@ -53,7 +53,7 @@ class Whole(Instance):
         found = []
         for _ in range(count):
             self.sent += 1
-            person = {"userId": f"p{self.sent}" if subscribe else f"p{self.sent % 40}"}
+            person = {"userId": f"s{self.sent}" if subscribe else f"p{self.sent // 3}"}
             if subscribe:
                 consent = {"consent": {"categoryPreferences": {"marketing": True}}}
                 email = f"{person['userId']}@x.test"
