@@ -97,7 +97,9 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
     )
     console.print(_matrix(report.cells))
     console.print(_line("stage changes", report.stage_changes))
-    console.print(_line("actions (play: welcome)", report.actions))
+    fired = sum(report.actions.values())
+    console.print(f"plays fired: {fired} welcome")
+    console.print(_line("actions", report.actions))
     console.print(_line("deliveries", report.deliveries))
     if report.hero:
         console.rule("one contact's whole story")
@@ -118,10 +120,10 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
 
 def _matrix(cells: dict[tuple[str, str], int]) -> Table:
     """Return the buying × sales table; its order is that of the shipped cycle."""
-    buying = ("awareness", "investigation", "validation", "purchase", "loyalty", "advocacy")
-    table = Table("sales \\ buying", *buying, title="where they stand now")
-    for sales in ("unknown", "identified", "qualified", "won"):
-        table.add_row(sales, *(str(cells.get((sales, b), "")) for b in buying))
+    sales = ("unknown", "identified", "qualified", "won")
+    table = Table("buying \\ sales", *sales, title="where they stand now")
+    for buying in ("awareness", "investigation", "validation", "purchase", "loyalty", "advocacy"):
+        table.add_row(buying, *(str(cells.get((s, buying), "")) for s in sales))
     return table
 
 
