@@ -33,7 +33,8 @@ async def serve(stop: asyncio.Event) -> None:
     failpoints.arm(settings.failpoint)
     plays = read_plays(settings.plays, settings.max_age)
     clock = SystemClock()
-    events, sends, echoes = (Session(settings.database_url, f"orchestrator-{n}") for n in ("events", "sends", "echoes"))
+    names = ("events", "sends", "echoes", "door")
+    events, sends, echoes, door = (Session(settings.database_url, f"orchestrator-{name}") for name in names)
     outbox = Outbox("orchestrator", settings.partitions)
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "orchestrator", settings.partitions, publisher)
@@ -57,11 +58,11 @@ async def serve(stop: asyncio.Event) -> None:
         return made
 
     async def suppress(contact_id: str, channel: str) -> None:
-        async with echoes.use() as connection:
+        async with door.use() as connection:
             await repository.suppress(connection, contact_id, channel, "unsubscribed")
 
     async def database() -> str | None:
-        async with sends.use() as connection:
+        async with door.use() as connection:
             await connection.fetchval("SELECT 1")
         return None
 
@@ -85,7 +86,7 @@ async def serve(stop: asyncio.Event) -> None:
     await client.aclose()
     await email.close()
     await publisher.close()
-    for session in (events, sends, echoes):
+    for session in (events, sends, echoes, door):
         await session.close()
 
 

@@ -26,7 +26,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings: ScoringSettings = load(ScoringSettings)
     failpoints.arm(settings.failpoint)
     cycles = read_cycles(settings.cycles, settings.reaction_window)
-    hot, cold = Session(settings.database_url, "scoring"), Session(settings.database_url, "scoring-jobs")
+    hot, cold, look = (Session(settings.database_url, name) for name in ("scoring", "scoring-jobs", "scoring-health"))
     outbox = Outbox("scoring", settings.partitions)
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
@@ -55,7 +55,7 @@ async def serve(stop: asyncio.Event) -> None:
         return False
 
     async def database() -> str | None:
-        async with cold.use() as connection:
+        async with look.use() as connection:
             await connection.fetchval("SELECT 1")
         return None
 
@@ -76,8 +76,8 @@ async def serve(stop: asyncio.Event) -> None:
         web.should_exit = True
         await serving
     await publisher.close()
-    await hot.close()
-    await cold.close()
+    for session in (hot, cold, look):
+        await session.close()
 
 
 def main() -> None:

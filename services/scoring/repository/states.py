@@ -72,12 +72,17 @@ async def refolding(connection: Connection, contacts: Iterable[str]) -> set[str]
 
 
 async def enqueue_refolds(connection: Connection, reasons: dict[str, str]) -> None:
-    """Put contacts in the re-fold queue; `history` outlives another reason, since it decides what is published."""
+    """Put contacts in the re-fold queue.
+
+    `history` outlives another reason, since it decides what is published; `refolding` says no more than that the
+    contact waits already.
+    """
     if reasons:
         await connection.execute(
             "INSERT INTO scoring.refolds (contact_id, reason) SELECT * FROM unnest($1::text[], $2::text[]) "
             "ON CONFLICT (contact_id) DO UPDATE SET touched_at = now(), "
-            "reason = CASE WHEN refolds.reason = 'history' THEN 'history' ELSE excluded.reason END",
+            "reason = CASE WHEN refolds.reason = 'history' OR excluded.reason = 'refolding' THEN refolds.reason "
+            "ELSE excluded.reason END",
             sorted(reasons),
             [reasons[c] for c in sorted(reasons)],
         )
