@@ -10,7 +10,9 @@ CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: .venv/.done deploy/kafka/target/.done ## Make .venv from the lock and fetch Kafka's artefacts
+FOLD := $(addprefix services/scoring/domain/,$(addsuffix .py,conditions decay engine fold state))
+
+setup: .venv/.done .venv/.fold deploy/kafka/target/.done ## Make .venv from the lock, compile the fold, fetch Kafka's artefacts
 
 .venv/.done: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "perigee needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=python3.12, say."; exit 1; }
@@ -20,6 +22,10 @@ setup: .venv/.done deploy/kafka/target/.done ## Make .venv from the lock and fet
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.txt
 	@$(CACHES) $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(CACHES) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.fold: .venv/.done deploy/fold/build.py services/scoring/compiled.py $(FOLD)
+	@$(BIN)/python deploy/fold/build.py
 	@touch $@
 
 deploy/kafka/target/.done: deploy/kafka/pom.xml

@@ -102,8 +102,10 @@ def status(as_json: Json = False) -> None:
         print(json.dumps({"services": services}))
         return
     from cli.show import status_table
+    from services.scoring.compiled import how
 
     Console().print(status_table(services))
+    print(f"the fold runs {how()}")
 
 
 @app.command()

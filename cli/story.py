@@ -13,7 +13,8 @@ from libs.common.messages import Touchpoint
 from services.scoring.cycles import read_cycles
 from services.scoring.domain import state
 from services.scoring.domain.cycle import Cycle
-from services.scoring.domain.fold import Move, advance, position
+from services.scoring.domain.fold import advance, position
+from services.scoring.domain.move import Move
 from services.scoring.repository import contacts, states, touchpoints
 
 SHOWN = 40

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from libs.common.errors import ConfigurationError
+from services.scoring import compiled
 from services.scoring.domain.cycle import Cycle, cycle_of
 from services.scoring.domain.spec import duration, parse
 
@@ -12,6 +13,7 @@ def read_cycles(folder: Path, reaction_window: str = "") -> list[Cycle]:
 
     Raises ConfigurationError naming the file and the place in it.
     """
+    compiled.how()  # a stale compiled fold is refused before it runs
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise ConfigurationError(f"no cycle (*.yaml) in {folder.resolve()}: set PERIGEE_CYCLES")

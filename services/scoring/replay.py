@@ -12,8 +12,9 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from services.scoring.domain.cycle import Cycle
-from services.scoring.domain.fold import Move, advance, apply, decode_move
+from services.scoring.domain.fold import advance, apply
 from services.scoring.domain.identity import Key, Run, runs_of, subject
+from services.scoring.domain.move import Move, decode_move
 from services.scoring.domain.state import State
 from services.scoring.repository import replay
 from services.scoring.repository.replay import Identifiers, StoredCycle

@@ -204,9 +204,10 @@ async def test_a_zombie_is_fenced_and_writes_nothing(scoring, database):
 async def test_a_fold_that_raises_keeps_the_touchpoint_and_the_last_state(scoring):
     await scoring.take([touchpoint(0, "Order Completed", user_id="u")])
     engine = scoring.cycles[0].engine
-    kept, engine.dormant = engine.dormant, None
+    kept = engine.half_lives.copy()
+    engine.half_lives.clear()
     await scoring.take([touchpoint(HOUR, "Product Shared", user_id="u"), touchpoint(HOUR, user_id="v")])
-    engine.dormant = kept
+    engine.half_lives.extend(kept)
     assert len(await contacts_of(scoring)) == 3
     errors = await scoring.fetch("SELECT cycle, error FROM scoring.fold_errors")
     assert [r[0] for r in errors] == ["engagement"] * 2

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from services.scoring.domain import state as states
 from services.scoring.domain.compile import compile_cycle
-from services.scoring.domain.fold import advance, decode_move, fold
+from services.scoring.domain.fold import advance, fold
+from services.scoring.domain.move import decode_move
 from services.scoring.domain.spec import parse
 from tests.support.cycles import SPAN, histories, specs
 from tests.support.reference import Reference

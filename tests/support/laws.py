@@ -7,7 +7,7 @@ import msgspec
 from cli.topic import messages
 from libs.common.db.connection import connect
 from libs.common.messages import StageChange
-from services.scoring.domain.fold import decode_move
+from services.scoring.domain.move import decode_move
 from services.scoring.repository import replay, schedule
 from services.scoring.repository.replay import Identifiers
 

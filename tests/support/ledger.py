@@ -6,7 +6,8 @@ rows as the database would, so that laws can be checked after any arrival.
 
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.engine import Engine
-from services.scoring.domain.fold import Move, advance, fold
+from services.scoring.domain.fold import advance, fold
+from services.scoring.domain.move import Move
 from services.scoring.domain.progress import Held, Outcome, progress
 from services.scoring.domain.publication import Change, Circumstances
 

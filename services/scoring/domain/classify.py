@@ -4,12 +4,15 @@ A bot's act is no signal and ends no silence. Brand and market touchpoints and d
 rule asks for them, and never end a silence.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from libs.common.messages import Touchpoint
 from services.scoring.domain.spec import CycleSpec, Match
+
+MAX_NAMES = 10_000
 
 
 class Occurrence(msgspec.Struct, frozen=True):
@@ -18,7 +21,7 @@ class Occurrence(msgspec.Struct, frozen=True):
     at: int
     source: str
     message_id: str
-    signals: list[int]
+    signals: Sequence[int]
     present: bool
     traits: dict[str, Any]
 
@@ -37,6 +40,7 @@ class Classifier:
         for number, signal in enumerate(spec.signals.values()):
             for match in signal.match:
                 self._by_name.setdefault((match.type, match.name), []).append((number, match))
+        self._rules: dict[tuple[str, str], tuple[tuple[int, ...], tuple[tuple[int, Match], ...]]] = {}
 
     def occurrence(self, touchpoint: Touchpoint) -> Occurrence:
         """Return the touchpoint with its signals."""
@@ -46,18 +50,38 @@ class Classifier:
             touchpoint.occurred_at, touchpoint.source, touchpoint.message_id, self.signals(touchpoint), present, traits
         )
 
-    def signals(self, touchpoint: Touchpoint) -> list[int]:
+    def signals(self, touchpoint: Touchpoint) -> Sequence[int]:
         """Return the numbers of the touchpoint's signals, ascending, each once."""
         if touchpoint.is_bot or touchpoint.mode == "test":
-            return []
-        kind, name = touchpoint.type, touchpoint.name
-        found = [
-            number
-            for place in ((kind, name), (kind, None), (None, name), (None, None))
-            for number, match in self._by_name.get(place, ())
-            if _fits(match, touchpoint)
+            return ()
+        place = (touchpoint.type, touchpoint.name)
+        rules = self._rules.get(place)
+        if rules is None:
+            rules = self._find_rules(place)
+        plain, others = rules
+        if touchpoint.initiative != "contact" or touchpoint.evidence != "observed":
+            plain = ()
+        found = [number for number, match in others if _fits(match, touchpoint)] if others else ()
+        return sorted({*plain, *found}) if found else plain
+
+    def _find_rules(self, place: tuple[str, str]) -> tuple[tuple[int, ...], tuple[tuple[int, Match], ...]]:
+        """Return the rules for (type, name): those that hold by the name alone, and those to look at each time."""
+        kind, name = place
+        rules = [
+            rule
+            for key in ((kind, name), (kind, None), (None, name), (None, None))
+            for rule in self._by_name.get(key, ())
         ]
-        return sorted(set(found)) if len(found) > 1 else found
+        plain = tuple(sorted({number for number, match in rules if _by_name_alone(match)}))
+        others = tuple((number, match) for number, match in rules if not _by_name_alone(match))
+        if len(self._rules) < MAX_NAMES:  # names come from outside: not without bound
+            self._rules[place] = (plain, others)
+        return plain, others
+
+
+def _by_name_alone(match: Match) -> bool:
+    """Return whether any ordinary touchpoint of the name fits: the person's own, observed act."""
+    return match == Match(type=match.type, name=match.name)
 
 
 def _fits(match: Match, touchpoint: Touchpoint) -> bool:

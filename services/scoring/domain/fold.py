@@ -7,51 +7,14 @@ arrival, the batches and the calls of `advance` leave no trace. `advance` moves 
 
 from collections.abc import Iterable
 
-import msgspec
-
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.conditions import Node
 from services.scoring.domain.decay import FOREVER, decay
 from services.scoring.domain.engine import AxisRule, Contribution, Engine
+from services.scoring.domain.move import Move, Position
 from services.scoring.domain.state import State
 
 DAY = 86_400_000_000
-_encoder = msgspec.msgpack.Encoder()
-
-
-class Position(msgspec.Struct, frozen=True, array_like=True):
-    """Where a contact stands: the engagement stage, the place on each axis, the flag, the cycle instance."""
-
-    stage: str
-    places: list[str]
-    dormant: bool
-    instance: str
-
-
-class Move(msgspec.Struct, frozen=True, array_like=True):
-    """One transition, pure: no reason, no ids, no time of receipt. `timed` moves have no touchpoint as cause."""
-
-    version: str
-    seq: int
-    at: int
-    timed: bool
-    source: str
-    message_id: str
-    before: Position | None
-    after: Position
-    values: list[float]
-
-    @property
-    def key(self) -> tuple[int, bool, str, str]:
-        """Return the place in the one order of moves: at an instant time goes first."""
-        return (self.at, not self.timed, self.source, self.message_id)
-
-    def encode(self) -> bytes:
-        """Return the bytes that two folds are compared by."""
-        return _encoder.encode(self)
-
-
-decode_move = msgspec.msgpack.Decoder(Move).decode
 
 
 def fold(engine: Engine, state: State, occurrences: Iterable[Occurrence]) -> list[Move]:
@@ -64,14 +27,14 @@ def fold(engine: Engine, state: State, occurrences: Iterable[Occurrence]) -> lis
 
 def apply(engine: Engine, state: State, occurrence: Occurrence, moves: list[Move]) -> None:
     """Apply one occurrence: first the flips up to its instant, then what it records, then the axes."""
-    at = occurrence.at
-    if not state.is_empty:
-        advance(engine, state, at, moves)
+    first = state.is_empty
+    if not first:
+        advance(engine, state, occurrence.at, moves)
+    instance = state.instance
     success = _record(engine, state, occurrence)
-    before = _position_or_none(engine, state)
-    if before is None or (success and engine.ring_of[before.stage] >= engine.repeat_ring):
+    if first or (success and engine.ring_of[engine.stage(state)] >= engine.repeat_ring):
         state.instance = f"{occurrence.source}:{occurrence.message_id}"
-    _settle(engine, state, at, before, occurrence, moves)
+    _settle(engine, state, occurrence.at, instance, occurrence, moves)
 
 
 def advance(engine: Engine, state: State, until: int, moves: list[Move]) -> None:
@@ -82,17 +45,17 @@ def advance(engine: Engine, state: State, until: int, moves: list[Move]) -> None
         wake = state.wake
         if wake > until:
             return
-        _settle(engine, state, wake, position(engine, state), None, moves)
+        _settle(engine, state, wake, state.instance, None, moves)
 
 
 def position(engine: Engine, state: State) -> Position:
     """Return where a state with at least one touchpoint stands."""
-    places = [axis.places[state.places[axis.number]].name for axis in engine.axes]
-    return Position(engine.stage(state), places, state.dormant, state.instance)
+    return _position(engine, state.places, state.dormant, state.instance)
 
 
-def _position_or_none(engine: Engine, state: State) -> Position | None:
-    return None if state.is_empty else position(engine, state)
+def _position(engine: Engine, places: list[int], dormant: bool, instance: str) -> Position:
+    names = [axis.places[place].name for axis, place in zip(engine.axes, places, strict=True)]
+    return Position(engine.cells[places[engine.sales]][places[engine.buying]], names, dormant, instance)
 
 
 def _record(engine: Engine, state: State, occurrence: Occurrence) -> bool:
@@ -139,29 +102,29 @@ def _contribute(engine: Engine, state: State, contribution: Contribution, at: in
         state.deadlines[atom] = 0
 
 
-def _settle(
-    engine: Engine, state: State, t: int, before: Position | None, cause: Occurrence | None, moves: list[Move]
-) -> None:
-    """Move each axis at most once, in declared order, look at the flag and the map, and note one move if any."""
-    changed = before is None or before.instance != state.instance
+def _settle(engine: Engine, state: State, t: int, instance: str, cause: Occurrence | None, moves: list[Move]) -> None:
+    """Move each axis at most once, in declared order, look at the flag and the map, and note one move if any.
+
+    `instance` is the cycle instance before. Positions are built for a move only: most touchpoints make none.
+    """
+    places, dormant = state.places, state.dormant
     for axis in engine.axes:
         place = _place(axis, state, t)
         if place != state.places[axis.number]:
+            if state.places is places:
+                state.places = places.copy()
             state.places[axis.number] = place
             state.since[axis.number] = t
-            changed = True
-    dormant = engine.dormant.horizon(state, t) > 0
-    if dormant != state.dormant:
-        state.dormant = dormant
-        changed = True
+    state.dormant = engine.dormant.horizon(state, t) > 0
     state.looked_at = t
     state.wake = 0
-    if changed:
-        state.seq += 1
-        source, message_id = (cause.source, cause.message_id) if cause else ("", "")
-        after = position(engine, state)
-        values = engine.values_at(state, t)
-        moves.append(Move(engine.version, state.seq, t, cause is None, source, message_id, before, after, values))
+    if state.places is places and state.dormant == dormant and state.instance == instance:
+        return
+    state.seq += 1
+    source, message_id = (cause.source, cause.message_id) if cause else ("", "")
+    before = None if places[0] < 0 else _position(engine, places, dormant, instance)
+    after, values = position(engine, state), engine.values_at(state, t)
+    moves.append(Move(engine.version, state.seq, t, cause is None, source, message_id, before, after, values))
 
 
 def _place(axis: AxisRule, state: State, t: int) -> int:

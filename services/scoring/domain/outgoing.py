@@ -6,7 +6,7 @@ from libs.common import ids
 from libs.common.messages import AxisChange, Cause, Message, Signal, StageChange, StageMove, Touchpoint, compose
 from libs.common.messages.contact import ContactSnapshot, CycleState
 from services.scoring.domain.engine import Engine
-from services.scoring.domain.fold import Position
+from services.scoring.domain.move import Position
 from services.scoring.domain.publication import Change, Published, by_distance
 
 SOURCE = "/scoring"

@@ -6,7 +6,8 @@ import msgspec
 
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.engine import Engine
-from services.scoring.domain.fold import Move, advance, fold, next_wake
+from services.scoring.domain.fold import advance, fold, next_wake
+from services.scoring.domain.move import Move
 from services.scoring.domain.publication import Change, Circumstances, Published, publish
 from services.scoring.domain.state import State
 

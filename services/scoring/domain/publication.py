@@ -10,7 +10,7 @@ import msgspec
 
 from libs.common.messages.stage_change import Direction, Reason
 from services.scoring.domain.engine import Engine
-from services.scoring.domain.fold import Move, Position
+from services.scoring.domain.move import Move, Position
 
 Key = tuple[int, bool, str, str]
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.scoring.domain.fold import Move, decode_move
+from services.scoring.domain.move import Move, decode_move
 from services.scoring.domain.publication import Published
 
 Place = tuple[str, str]
