@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
-from libs.common.db.connection import Connection, connect
+from libs.common.db.connection import UNAVAILABLE, Connection, connect
+from libs.common.errors import Unavailable
 from libs.common.topics import TOPICS
 from services.scoring.repository import schedule
 
@@ -26,8 +28,8 @@ _QUEUES = {
 async def ends(bootstrap_servers: str) -> dict[tuple[str, int], int]:
     """Return the end offset of every partition."""
     consumer: Any = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
-    await consumer.start()
     try:
+        await consumer.start()
         places = []
         for topic in TOPICS:
             found = await consumer._client._wait_on_metadata(topic.name)  # noqa: F841, SLF001 - makes the topic known
@@ -71,13 +73,18 @@ async def wait_until_quiet(
     end = time.monotonic() + seconds
     told = 0.0
     while True:
-        kafka_ends = await ends(environment["KAFKA_BOOTSTRAP_SERVERS"])
-        connection = await connect(environment["DATABASE_URL"], application="perigee-check")
-        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        left = await unfinished(connection, kafka_ends, int(environment.get("PERIGEE_PARTITIONS", "6")))
+        connection = None
+        try:
+            kafka_ends = await ends(environment["KAFKA_BOOTSTRAP_SERVERS"])
+            connection = await connect(environment["DATABASE_URL"], application="perigee-check")
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            left = await unfinished(connection, kafka_ends, int(environment.get("PERIGEE_PARTITIONS", "6")))
+        except (KafkaError, *UNAVAILABLE, Unavailable) as error:
+            left = [f"a server is away ({type(error).__name__})"]
         if not left:
             return connection
-        await connection.close()
+        if connection is not None:
+            await connection.close(timeout=5)
         if time.monotonic() > end:
             return None
         if time.monotonic() - told > 3:

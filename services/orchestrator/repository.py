@@ -107,9 +107,13 @@ async def contact(connection: Connection, contact_id: str) -> ContactRow:
 
 
 async def facts(
-    connection: Connection, who: ContactRow, channel: str, purpose: str, now: int, *, held_out: bool
+    connection: Connection, who: ContactRow, action: ActionRow, purpose: str, now: int, *, held_out: bool
 ) -> Facts:
-    """Gather what the gate needs; the day's cap row stays locked until the decision is committed."""
+    """Gather what the gate needs; the day's cap row stays locked until the decision is committed.
+
+    An action that is tried again does not count against itself.
+    """
+    channel = action.channel
     day = now // DAY
     used = await connection.fetchval(
         "INSERT INTO orchestrator.caps (contact_id, channel, day, used) VALUES ($1, $2, $3, 0) "
@@ -118,11 +122,18 @@ async def facts(
         channel,
         day,
     )
+    # What was said under an id that has been merged since holds too; of two consents the stricter.
     consent = await connection.fetchval(
-        "SELECT granted FROM orchestrator.consents WHERE contact_id = $1 AND purpose = $2", who.contact_id, purpose
+        "SELECT bool_and(granted) FROM orchestrator.consents WHERE purpose = $2 AND contact_id IN "
+        "(SELECT contact_id FROM scoring.contact_profiles WHERE contact_id = $1 OR merged_into = $1)",
+        who.contact_id,
+        purpose,
     )
     suppressed = await connection.fetchval(
-        "SELECT reason FROM orchestrator.suppressions WHERE contact_id = $1 AND channel = $2", who.contact_id, channel
+        "SELECT min(reason) FROM orchestrator.suppressions WHERE channel = $2 AND contact_id IN "
+        "(SELECT contact_id FROM scoring.contact_profiles WHERE contact_id = $1 OR merged_into = $1)",
+        who.contact_id,
+        channel,
     )
     address, zone = who.traits.get("email"), who.traits.get("timezone")
     return Facts(
@@ -130,7 +141,7 @@ async def facts(
         address if isinstance(address, str) else None,
         consent,
         suppressed,
-        used,
+        used if action.attempts == 0 else max(0, used - 1),
         held_out,
         zone if isinstance(zone, str) else "UTC",
     )
@@ -157,7 +168,8 @@ async def reserve(connection: Connection, action: ActionRow, contact_id: str, no
 async def conclude(connection: Connection, action_id: str, status: str, reason: str, now: int, due: int = 0) -> None:
     """Set what became of an action; `due` says when a pending or held one comes up again."""
     await connection.execute(
-        "UPDATE orchestrator.actions SET status = $2, reason = $3, decided_at = $4, due_at = $5 WHERE action_id = $1",
+        "UPDATE orchestrator.actions SET status = $2, reason = $3, decided_at = $4, due_at = $5 "
+        "WHERE action_id = $1 AND status <> 'in_doubt'",
         action_id,
         status,
         reason,

@@ -261,7 +261,7 @@ async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publ
     await client.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=5)})
     await client.close()
     async with consuming(servers, topic, handler) as (task, _):
-        with pytest.raises(LogGap, match="begins at 5, but 0 comes next"):
+        with pytest.raises(LogGap, match="begins at 5 and ends at 10, but 0 comes next"):
             await asyncio.wait_for(task, 20)
     assert handler.seen == []
 
@@ -283,3 +283,63 @@ async def test_the_fence_moves_once(database):
     with pytest.raises(FenceLost):
         await offsets.advance(connection, "scoring", "g", place, expected=3, new=9)
     await connection.close()
+
+
+async def test_many_clients_and_one_refused_record_do_not_rebuild_for_ever(servers):
+    """Each rebuilt producer used to be blamed for what its forerunner had under way."""
+    topic = await make_topic(servers.kafka, 3, max_message_bytes="2000")
+    shared = Publisher(servers.kafka)
+
+    async def client(number):
+        faults = []
+        for n in range(15):
+            size = 5_000 if (number, n) == (3, 4) else 0
+            faults += await shared.publish([message(topic, n, b"k%d" % number, size)], 5)
+        return faults
+
+    outcomes = [fault for faults in await asyncio.gather(*(client(n) for n in range(12))) for fault in faults]
+    assert sum(isinstance(f, InvalidMessage) for f in outcomes) == 1
+    assert sum(isinstance(f, Unavailable) for f in outcomes) < 60
+    assert await shared.publish([message(topic, 1)], 5) == [None]
+    await shared.close()
+
+
+async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, database, publisher):
+    from aiokafka import AIOKafkaProducer
+
+    from libs.common.kafka.dead_letter import dead_letter
+    from libs.common.kafka.record import Record
+
+    topic = await make_topic(servers.kafka)
+    producer = AIOKafkaProducer(bootstrap_servers=servers.kafka)
+    await producer.start()
+    await producer.send_and_wait(topic, b"bad", b"k", headers=[("x", None)])
+    await producer.stop()
+
+    class Burying(Handler):
+        async def bury(self, record: Record, error):
+            async with self.session.use() as connection, unit_of_work(connection):
+                place = (record.topic, record.partition)
+                await offsets.advance(
+                    connection, "scoring", "test", place, expected=record.offset, new=record.offset + 1
+                )
+                letter = dead_letter("scoring", record, error)
+                await Outbox("scoring", 3).write(connection, [Message(topic, letter.key, letter.value, letter.headers)])
+            self.buried.append(record)
+
+    handler = Burying(database)
+    async with consuming(servers, topic, handler), relays(servers, database):
+
+        async def done():
+            return handler.buried and not await left_in_outbox(database)
+
+        await until(done)
+
+
+async def test_a_topic_made_anew_is_a_gap_too(servers, database, publisher):
+    topic = await make_topic(servers.kafka, 1)
+    handler = Handler(database)
+    await handler.next_offset(topic, 0, 7)
+    async with consuming(servers, topic, handler) as (task, _):
+        with pytest.raises(LogGap, match="made anew"):
+            await asyncio.wait_for(task, 20)

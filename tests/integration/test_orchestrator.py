@@ -307,3 +307,30 @@ async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database)
         ("c", False),
         ("d", False),
     ]
+
+
+async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator, database, mailbox):
+    scoring = Scoring(database)
+    traits = {"email": "ada@x.test"}
+    await scoring.take([identify(0, "u", "phone", traits=traits, consent={"marketing": True})])
+    await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
+    ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE user_id IS NULL")
+    async with orchestrator.sessions[0].use() as connection:
+        await repository.suppress(connection, device, "email", "unsubscribed")
+    await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])
+    rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
+    await scoring.close()
+    await orchestrator.hear([r[0] for r in rows])
+    await orchestrator.dispatcher.run_due()
+    assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
+
+
+async def test_a_retry_does_not_count_against_its_own_cap(database, mailbox):
+    mailbox.answers = ["451 later"]
+    found = Orchestrator(database, mailbox, Rules(cap_per_day=1))
+    await found.hear(await subscriber(database))
+    await found.dispatcher.run_due()
+    found.clock.instant += HOUR
+    await found.dispatcher.run_due()
+    assert await found.ledger() == [("sent", "accepted by the server")]
+    await found.close()

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from libs.common.errors import FenceLost
+from services.scoring.handlers import batch, jobs
 from tests.support.scoring import Scoring, record
 from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, small_cycle, touchpoint
 
@@ -290,3 +291,48 @@ async def check_published(scoring):
     assert {r[0]: (r[1], r[2]) for r in rows if r[0] not in merged} == {
         c: e for c, e in ends.items() if c not in merged
     }
+
+
+async def test_a_merged_contact_does_not_come_back_to_life(scoring):
+    await scoring.take([identify(0, anonymous_id="phone")])
+    await scoring.take([touchpoint(HOUR, anonymous_id="tablet")])
+    await scoring.take([identify(2 * HOUR, anonymous_id="tablet")])
+    ((merged,),) = await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    await scoring.take([identify(3 * HOUR, "v", "tablet"), touchpoint(4 * HOUR, number=1, anonymous_id="tablet")])
+    rows = await scoring.fetch(
+        "SELECT value FROM scoring.outbox WHERE topic = 'contacts' AND key = $1 ORDER BY id", merged.encode()
+    )
+    assert rows[-1][0] is None, "the tombstone is the last that is said of it"
+    assert (await scoring.replay())["equal"]
+
+
+async def test_a_queued_fold_that_takes_something_back_is_corrected(scoring):
+    await scoring.take([touchpoint(10 * DAY, "Order Completed", user_id="u")])
+    await scoring.fetch("UPDATE scoring.touchpoints SET data = replace(data, 'Order Completed', 'Home')")
+    await scoring.fetch(
+        "INSERT INTO scoring.refolds (contact_id, reason) SELECT contact_id, 'late' FROM scoring.contacts"
+    )
+    await scoring.rest()
+    changes = await scoring.outbox("stage-changes")
+    assert [c["reason"] for c in changes] == ["touchpoint", "corrected"]
+
+
+async def test_history_that_changes_what_was_published_is_history(scoring):
+    await scoring.take([touchpoint(10 * DAY, "Product Viewed", user_id="u")])
+    await scoring.take([touchpoint(9 * DAY, "Order Completed", user_id="u", mode="historical")])
+    await scoring.frontier(START + 10 * DAY)
+    await scoring.rest()
+    assert [c["reason"] for c in await scoring.outbox("stage-changes")] == ["touchpoint", "history"]
+
+
+async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, monkeypatch):
+    monkeypatch.setattr(batch, "INLINE", 5)
+    monkeypatch.setattr(jobs, "TOUCHPOINTS_AT_ONCE", 3)
+    people = ("u", "v")
+    for user in people:
+        await scoring.take([touchpoint(n * DAY, number=f"{user}{n}", user_id=user) for n in range(2, 10)])
+        await scoring.take([touchpoint(DAY, "Content Downloaded", number=f"{user}-late", user_id=user)])
+    assert len(await scoring.fetch("SELECT 1 FROM scoring.refolds")) == 2
+    assert not (await scoring.replay())["equal"]
+    await scoring.rest()
+    assert (await scoring.replay())["equal"]

@@ -88,3 +88,20 @@ def test_hostile_messages(raw, expected):
 def test_nesting_at_the_limit_passes():
     raw = b'{"a":' * body.MAX_DEPTH + b"1" + b"}" * body.MAX_DEPTH
     assert body.read(raw) == json.loads(raw)
+
+
+def test_a_batch_has_a_largest_number_of_messages():
+    assert (
+        len(body.split(b'{"batch":[' + b"1," * (body.MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages)
+        == body.MAX_MESSAGES
+    )
+    assert reason(body.split, b'{"batch":[' + b"1," * body.MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
+
+
+def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
+    big = b'{"batch":[],"context":{"a":"' + b"x" * body.MAX_CONTEXT + b'"}}'
+    assert reason(body.split, big, is_batch=True) == "too_large"
+    deep = b'{"batch":[],"context":' + b'{"a":' * 30 + b"1" + b"}" * 31
+    assert reason(body.split, deep, is_batch=True) == "too_deep"
+    assert body.split(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context == {"a": "\ufffd"}
+    assert body.split(b'{"batch":[],"context":3}', is_batch=True).context == {}

@@ -1,69 +1,53 @@
 """The fold of the storefront has one fingerprint, compiled or not: an optimisation that changes a byte is found here."""
 
-import importlib.util
+import os
+import shutil
+import subprocess
 import sys
-from datetime import UTC, datetime
-from hashlib import sha256
 
-from examples.storefront.mapping import calls
-from services.ingest.domain.normalise import Received, normalise
-from services.ingest.domain.source import Source
-from services.scoring.compiled import DOMAIN, MODULES, how
-from tests.support.touchpoints import shipped
+import pytest
+
+from cli.home import PROJECT
+from libs.common.errors import ConfigurationError
+from services.scoring import compiled
+from tests.support.fingerprint import fingerprint
 
 FINGERPRINT = "5b08fb81352ba7ba"
-ANCHOR = datetime(2026, 11, 22, tzinfo=UTC)
-
-
-def occurrences(cycle):
-    source = Source("default", "storefront")
-    for call in calls(ANCHOR):
-        touchpoint = normalise(call, Received(source, 1_795_000_000_000_000, "x"))
-        yield touchpoint.user_id or touchpoint.anonymous_id, cycle.classifier.occurrence(touchpoint)
-
-
-def fingerprint(cycle, apply):
-    folds = {}
-    for who, occurrence in occurrences(cycle):
-        state, moves = folds.setdefault(who, (cycle.engine.fresh(), []))
-        apply(cycle.engine, state, occurrence, moves)
-    digest = sha256()
-    for who in sorted(folds):
-        digest.update(folds[who][0].encode())
-        for move in folds[who][1]:
-            digest.update(move.encode())
-    return digest.hexdigest()[:16]
 
 
 def test_the_fold_of_the_storefront():
-    from services.scoring.domain.fold import apply
-
-    assert fingerprint(shipped(), apply) == FINGERPRINT
+    assert fingerprint() == FINGERPRINT
 
 
-def test_the_uncompiled_twin_has_the_same_fingerprint(monkeypatch):
-    """Load the sources beside the compiled modules, as a machine without a compiler would run them."""
-    for name in [
-        n for n in sys.modules if n.startswith("services.scoring") or n.startswith("tests.support.touchpoints")
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("decay", "state", "conditions", "engine", "fold"):
-        full = f"services.scoring.domain.{name}"
-        spec = importlib.util.spec_from_file_location(full, DOMAIN / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, full, module)
-        if name == "engine":
-            pass
-        if name == "fold":
-            pass
-        spec.loader.exec_module(module)
-    from services.scoring.domain.fold import apply
-    from tests.support.touchpoints import shipped as twin
-
-    assert apply.__code__.co_filename.endswith("fold.py")
-    assert fingerprint(twin(), apply) == FINGERPRINT
+def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
+    """Run the sources alone, as a machine without a compiler would."""
+    for name in ("services", "libs", "examples", "tests", "cli", "cycles"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    outcome = subprocess.run(
+        [sys.executable, "-m", "tests.support.fingerprint"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    path, found = outcome.stdout.split()
+    assert path.endswith("fold.py")
+    assert found == FINGERPRINT
 
 
 def test_a_compiled_fold_is_that_of_its_source():
-    assert how() in ("compiled", "uncompiled")
-    assert all((DOMAIN / f"{name}.py").exists() for name in MODULES)
+    assert compiled.how() in ("compiled", "uncompiled")
+    assert all((compiled.DOMAIN / f"{name}.py").exists() for name in compiled.MODULES)
+
+
+def test_a_stale_compiled_fold_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "DOMAIN", tmp_path)
+    monkeypatch.setattr(compiled, "RECORD", tmp_path / "compiled_from.txt")
+    for name in compiled.MODULES:
+        (tmp_path / f"{name}.py").write_text(name)
+    assert compiled.how() == "uncompiled"
+    (tmp_path / "fold.cpython-311.so").touch()
+    with pytest.raises(ConfigurationError, match="make setup"):
+        compiled.how()
+    (tmp_path / "compiled_from.txt").write_text(compiled.source_hash())
+    assert compiled.how() == "compiled"
+    (tmp_path / "fold.py").write_text("edited")
+    with pytest.raises(ConfigurationError, match="make setup"):
+        compiled.how()

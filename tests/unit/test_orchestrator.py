@@ -10,7 +10,7 @@ from cli.home import PROJECT
 from libs.common.errors import ConfigurationError, InvalidMessage
 from libs.common.messages import Cause, Signal, StageChange, StageMove
 from services.orchestrator.channels import Letter, Result
-from services.orchestrator.channels.email import compose
+from services.orchestrator.channels.email import EmailChannel, compose
 from services.orchestrator.domain.gate import Facts, Rules, judge, next_allowed
 from services.orchestrator.domain.ledger import action_id, enrollment_id, in_holdout
 from services.orchestrator.domain.play import parse
@@ -220,6 +220,12 @@ def test_a_mail_has_both_parts_and_one_click_unsubscribe():
         {"address": "a@x.test\nBcc: b@x.test"},
         {"address": "a@x.test, b@x.test"},
         {"address": "nobody"},
+        {"address": "a-@"},
+        {"address": "(_):::@b"},
+        {"address": "jörg@example.com"},
+        {"address": "jo@exämple.de"},
+        {"address": "@x.test"},
+        {"address": ""},
         {"subject": "hi\r\nBcc: b@x.test"},
     ],
 )
@@ -242,3 +248,10 @@ def test_what_follows_an_attempt(attempt, outcome, status, delivery):
     found = _consequence(attempt, Result(outcome, "x"), 1_000)
     assert found[:2] == (status, delivery)
     assert (found[2] > 1_000) == (status == "pending")
+
+
+@given(st.text(max_size=40))
+async def test_no_address_that_people_type_raises(address):
+    """A channel never raises: the header parser has many kinds of errors for what a public form takes in."""
+    result = await EmailChannel("smtp://127.0.0.1:1", "hello@x.test").send(letter(address=address))
+    assert result.outcome in ("refused", "again")

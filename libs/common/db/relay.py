@@ -133,14 +133,9 @@ class Relay:
                     done.append(row["id"])
                     continue
                 stopped.add((row["topic"], row["key"]))
-                if isinstance(fault, InvalidMessage) and await self._refused_alone(row):
+                if isinstance(fault, InvalidMessage):
                     await self._quarantine(connection, row, fault)
         return done
-
-    async def _refused_alone(self, row: asyncpg.Record) -> bool:
-        """Return whether a fresh producer refuses this row too, so that no neighbour is to blame."""
-        faults = await self._publisher.publish([message_of(*tuple(row)[1:])], 10)
-        return isinstance(faults[0], InvalidMessage)
 
     async def _quarantine(self, connection: Connection, row: asyncpg.Record, fault: InvalidMessage) -> None:
         await connection.execute(

@@ -77,8 +77,8 @@ class Consumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set. Raises LogGap, TooManyDeadLetters or ConfigurationError when it must not go on."""
-        await self._start(stop)
         try:
+            await self._start(stop)
             while not stop.is_set():
                 await self._turn()
         finally:
@@ -108,7 +108,9 @@ class Consumer:
             await self._consumer._client._wait_on_metadata(topic)  # noqa: SLF001 - makes the topic known to this client
             places += [TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()]
         beginnings = await self._consumer.beginning_offsets(places)
-        self._first_guess = {tp: await self._offset_when_up(tp, beginnings[tp]) for tp in places}
+        self._first_guess = {
+            tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp]) for tp in places
+        }
 
     async def _turn(self) -> None:
         if self._fault is not None:
@@ -169,8 +171,7 @@ class Consumer:
 
     async def _rewind(self, tp: Any) -> None:
         try:
-            beginning = (await self._consumer.beginning_offsets([tp]))[tp]
-            offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
+            offset = await self._offset_of_record(tp)
             if tp in self._consumer.assignment():
                 self._consumer.seek(tp, offset)
                 self.committed[tp.topic, tp.partition] = offset
@@ -186,14 +187,8 @@ class Consumer:
         for tp in partitions:
             self._consumer.seek(tp, self._first_guess.get(tp, 0))
         try:
-            beginnings = await self._consumer.beginning_offsets(list(partitions)) if partitions else {}
             for tp in sorted(partitions):
-                offset = await self._offset_when_up(tp, beginnings[tp])
-                if offset < beginnings[tp]:
-                    raise LogGap(
-                        f"{tp.topic}-{tp.partition} begins at {beginnings[tp]}, but {offset} comes next: records were "
-                        "deleted unread. Restore them or move the offset row by hand (docs/operations.md)"
-                    )
+                offset = await self._offset_of_record(tp)
                 self._consumer.seek(tp, offset)
                 self.committed[tp.topic, tp.partition] = offset
         except PerigeeError as error:
@@ -202,13 +197,17 @@ class Consumer:
             log.warning("assignment_failed", error=repr(error))
             self._fault = Unavailable(f"assignment failed: {error!r}")
 
-    async def _offset_when_up(self, tp: Any, beginning: int) -> int:
-        while True:
-            try:
-                return await self._handler.next_offset(tp.topic, tp.partition, beginning)
-            except Unavailable as error:
-                log.warning("database_unavailable", error=str(error))
-                await asyncio.sleep(0.5)
+    async def _offset_of_record(self, tp: Any) -> int:
+        """Return the offset that comes next. Raises LogGap when the log does not reach from it to its end."""
+        beginning = (await self._consumer.beginning_offsets([tp]))[tp]
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
+        if not beginning <= offset <= end:
+            raise LogGap(
+                f"{tp.topic}-{tp.partition} begins at {beginning} and ends at {end}, but {offset} comes next: records were "
+                "deleted unread, or the topic was made anew. Restore it or move the offset row by hand (docs/operations.md)"
+            )
+        return offset
 
     async def revoked(self) -> None:
         """Let the batch in hand end before the partitions go."""

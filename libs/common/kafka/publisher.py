@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, ProducerClosed
 
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Message
@@ -20,6 +20,7 @@ from libs.common.observability import logs
 MAX_RECORD_BYTES = 1_000_000
 """Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
 
+REFUSED = "refused_by_broker"
 log = logs.get(__name__)
 Fault = InvalidMessage | Unavailable | None
 
@@ -33,6 +34,7 @@ class Publisher:
         self._producer: Any = None
         self._broken = False
         self._lock = asyncio.Lock()
+        self._one_alone = asyncio.Lock()
         self._room = asyncio.Semaphore(max_in_flight)
 
     async def start(self) -> None:
@@ -51,7 +53,25 @@ class Publisher:
         except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
         waiting = [await self._send(producer, message, deadline) for message in messages]
-        return await self._settle(waiting, deadline)
+        faults = await self._settle(producer, waiting, deadline)
+        for number, fault in enumerate(faults):
+            if isinstance(fault, InvalidMessage) and fault.reason == REFUSED:
+                faults[number] = await self._alone(messages[number], deadline)
+        return faults
+
+    async def _alone(self, message: Message, deadline: float) -> Fault:
+        """Send a refused message by itself: the broker refuses whole batches, and a neighbour may be to blame."""
+        fault: Fault = None
+        for _ in range(3):
+            async with self._one_alone:  # the refused of one batch would meet in the next one otherwise
+                try:
+                    producer = await self._ready()
+                except (KafkaError, OSError) as error:
+                    return Unavailable(f"{type(error).__name__}: {error}")
+                (fault,) = await self._settle(producer, [await self._send(producer, message, deadline)], deadline)
+            if not isinstance(fault, InvalidMessage):
+                break
+        return fault
 
     async def _send(self, producer: Any, message: Message, deadline: float) -> "asyncio.Future[Any] | Fault":
         left = deadline - asyncio.get_running_loop().time()
@@ -72,32 +92,35 @@ class Publisher:
             return InvalidMessage("too_large", str(error))
         except (TimeoutError, KafkaError) as error:
             self._room.release()
-            return self._fault(error)
+            return self._fault(producer, error)
         future.add_done_callback(lambda _: self._room.release())
         return future
 
-    async def _settle(self, waiting: "list[asyncio.Future[Any] | Fault]", deadline: float) -> list[Fault]:
+    async def _settle(
+        self, producer: Any, waiting: "list[asyncio.Future[Any] | Fault]", deadline: float
+    ) -> list[Fault]:
         futures = [w for w in waiting if isinstance(w, asyncio.Future)]
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         if futures:
             await asyncio.wait(futures, timeout=left)
-        return [self._outcome(w) if isinstance(w, asyncio.Future) else w for w in waiting]
+        return [self._outcome(producer, w) if isinstance(w, asyncio.Future) else w for w in waiting]
 
-    def _outcome(self, future: "asyncio.Future[Any]") -> Fault:
+    def _outcome(self, producer: Any, future: "asyncio.Future[Any]") -> Fault:
         if not future.done():
             future.add_done_callback(_swallow)
             return Unavailable("Kafka did not acknowledge in time")
         error = None if future.cancelled() else future.exception()
         if future.cancelled():
             return Unavailable("the record was withdrawn")
-        return None if error is None else self._fault(error)
+        return None if error is None else self._fault(producer, error)
 
-    def _fault(self, error: BaseException) -> Fault:
+    def _fault(self, producer: Any, error: BaseException) -> Fault:
         if isinstance(error, TimeoutError | KafkaTimeoutError):
             return Unavailable(f"Kafka did not answer in time: {error!r}")
-        self._broken = True
+        # An error of a producer that was replaced meanwhile says nothing of its successor.
+        self._broken = self._broken or (producer is self._producer and not isinstance(error, ProducerClosed))
         if isinstance(error, KafkaError) and type(error).__name__ in _REFUSALS:
-            return InvalidMessage("refused_by_broker", f"{type(error).__name__}: {error}")
+            return InvalidMessage(REFUSED, f"{type(error).__name__}: {error}")
         return Unavailable(f"{type(error).__name__}: {error}")
 
     async def _ready(self) -> Any:

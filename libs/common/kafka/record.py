@@ -41,5 +41,11 @@ class Handler(Protocol):
 def from_aiokafka(raw: Any) -> Record:
     """Return a record of aiokafka's as ours."""
     return Record(
-        raw.topic, raw.partition, raw.offset, raw.key or b"", raw.value, list(raw.headers or ()), raw.timestamp * 1_000
+        raw.topic,
+        raw.partition,
+        raw.offset,
+        raw.key or b"",
+        raw.value,
+        [(k, v or b"") for k, v in raw.headers or ()],
+        raw.timestamp * 1_000,
     )

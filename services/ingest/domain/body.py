@@ -15,6 +15,8 @@ from libs.common.errors import InvalidMessage
 
 MAX_BODY = 4 * 1024 * 1024
 MAX_EVENT = 64 * 1024
+MAX_CONTEXT = 16 * 1024
+MAX_MESSAGES = 5_000
 MAX_DEPTH = 20
 
 
@@ -39,7 +41,7 @@ class _Batch(msgspec.Struct):
     batch: list[msgspec.Raw]
     write_key: Any = msgspec.field(default=None, name="writeKey")
     sent_at: Any = msgspec.field(default=None, name="sentAt")
-    context: Any = None
+    context: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _single = msgspec.json.Decoder(_Single)
@@ -73,7 +75,7 @@ def split(body: bytes, *, is_batch: bool) -> Batch:
         whole = _batch.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _split_slowly(body, is_batch=is_batch)
-    return Batch([bytes(raw) for raw in whole.batch], _text(whole.write_key), whole.sent_at, _dict(whole.context))
+    return _batch_of([bytes(raw) for raw in whole.batch], whole.write_key, whole.sent_at, bytes(whole.context))
 
 
 def _split_slowly(body: bytes, *, is_batch: bool) -> Batch:
@@ -89,9 +91,21 @@ def _split_slowly(body: bytes, *, is_batch: bool) -> Batch:
     messages = whole.get("batch")
     if not isinstance(messages, list):
         raise InvalidMessage("bad_shape", "the body needs a list named batch")
-    return Batch(
-        [_dumped(m) for m in messages], _text(whole.get("writeKey")), whole.get("sentAt"), _dict(whole.get("context"))
+    return _batch_of(
+        [_dumped(m) for m in messages[: MAX_MESSAGES + 1]],
+        whole.get("writeKey"),
+        whole.get("sentAt"),
+        _dumped(whole.get("context")),
     )
+
+
+def _batch_of(messages: list[bytes], write_key: Any, sent_at: Any, context: bytes) -> Batch:
+    """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
+    if len(messages) > MAX_MESSAGES:
+        raise TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
+    if len(context) > MAX_CONTEXT:
+        raise TooLarge("too_large", f"the batch's context has {len(context)} bytes: at most {MAX_CONTEXT}")
+    return Batch(messages, _text(write_key), sent_at, _dict(read(context)))
 
 
 def read(raw: bytes) -> Any:

@@ -64,22 +64,26 @@ class Dispatcher:
         self._base_url, self._secret = unsubscribe
 
     async def run_due(self) -> bool:
-        """Decide and send what is due; return whether there may be more."""
-        reserved: list[Reserved] = []
-        async with self._session.use() as connection, unit_of_work(connection):
-            due = await repository.due_actions(connection, self._clock.now(), AT_ONCE)
-            for action in due:
-                found = await self._decide(connection, action)
-                if found is not None:
-                    reserved.append(found)
-        if reserved:
-            reach("after_reserve")
-        for attempt in reserved:
-            result = await self._channels[attempt.action.channel].send(attempt.letter)
-            reach("after_send")
+        """Decide and send what is due, one action after the other; return whether there may be more.
+
+        One at a time: a process that dies leaves one action in doubt, not a row of them that were never tried.
+        """
+        for _ in range(AT_ONCE):
             async with self._session.use() as connection, unit_of_work(connection):
-                await self._record(connection, attempt, result)
-        return len(due) == AT_ONCE
+                due = await repository.due_actions(connection, self._clock.now(), 1)
+                reserved = await self._decide(connection, due[0]) if due else None
+            if not due:
+                return False
+            if reserved is not None:
+                await self._attempt(reserved)
+        return True
+
+    async def _attempt(self, reserved: Reserved) -> None:
+        reach("after_reserve")
+        result = await self._channels[reserved.action.channel].send(reserved.letter)
+        reach("after_send")
+        async with self._session.use() as connection, unit_of_work(connection):
+            await self._record(connection, reserved, result)
 
     async def _decide(self, connection: Connection, action: ActionRow) -> Reserved | None:
         now = self._clock.now()
@@ -96,9 +100,9 @@ class Dispatcher:
             return None
         who = await repository.contact(connection, action.contact_id)
         held_out = in_holdout(play.play, who.contact_id, play.holdout)
-        facts = await repository.facts(connection, who, action.channel, step.purpose, now, held_out=held_out)
+        facts = await repository.facts(connection, who, action, step.purpose, now, held_out=held_out)
         verdict = judge(facts, self._rules, now)
-        if verdict.status == "send" or (action.attempts and verdict.status == "capped"):
+        if verdict.status == "send":
             return await self._reserve(connection, action, step, who, now)
         await self._end(connection, action, verdict.status, verdict.reason, due=verdict.until)
         return None

@@ -69,7 +69,7 @@ def publish(
     changes: list[Change] = []
     published = last
     if before:
-        published = _net(engine, last, before, known, changes, history=net > told and known.history is not None)
+        published = _net(engine, last, before, known, changes, history=known.history is not None)
     for move in moves[net:]:
         start = published.position if published else None
         published = Published((published.sequence if published else 0) + 1, move.key, move.after)

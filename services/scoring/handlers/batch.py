@@ -25,6 +25,8 @@ from services.scoring.repository.touchpoints import Stored
 GROUP = "scoring"
 INLINE = 1_000
 """A contact with more touchpoints than this is folded again from the queue, not in the stream's transaction."""
+INLINE_BATCH = 20_000
+"""The most touchpoints that one batch folds again; what is beyond goes to the queue as well."""
 
 
 class Bounded(dict[str, Entry]):
@@ -90,7 +92,7 @@ class BatchHandler:
         await self._fold(connection, work, settled)
         for contact in settled.identity_changed:
             work.touch(contact, identity=True)
-            if contact not in settled.merged:
+            if contact not in settled.merged and settled.locked[contact].merged_into is None:
                 work.told.add(contact)
         await states.save(connection, work.rows)
         await states.note_failures(connection, work.failed)
@@ -134,7 +136,11 @@ class BatchHandler:
     ) -> dict[str, str]:
         """Fold contacts again from their first touchpoint; return those that are too long, for the queue."""
         counts = await touchpoints.count_of(connection, again)
-        short = [c for c in again if counts.get(c, 0) <= INLINE]
+        short, spent = [], 0
+        for contact in again:
+            if counts.get(contact, 0) <= INLINE and spent <= INLINE_BATCH:
+                spent += counts.get(contact, 0)
+                short.append(contact)
         known = {c: Circumstances(fresh=frozenset(t.key for t in new.get(c, ())), merged=c in moved) for c in short}
         await work.whole(connection, await touchpoints.of_contacts(connection, short), known)
         return {c: "identity_merge" if c in moved else "late" for c in again if c not in known}

@@ -15,6 +15,8 @@ from services.scoring.repository import identity, schedule, states, touchpoints
 
 TIMERS_AT_ONCE = 500
 REFOLDS_AT_ONCE = 40
+TOUCHPOINTS_AT_ONCE = 20_000
+"""The most that one transaction of the queue folds, unless one contact has more."""
 
 
 class Jobs:
@@ -67,15 +69,27 @@ class Jobs:
     async def _refold(self, connection: Connection, queued: dict[str, str], frontier: int) -> None:
         work = Work(self._cycles, await identity.lock(connection, queued), {})
         waiting = await states.refolding(connection, work.locked)
-        again = sorted(c for c in waiting if work.locked[c].merged_into is None)
+        again = await self._within_budget(connection, [c for c in queued if c in waiting and not _merged(work, c)])
         await work.load(connection, again)
         for contact in again:
             work.forget_timers(contact)
         batch = await touchpoints.of_contacts(connection, again)
-        known = {c: _circumstances(queued[c], batch[c], frontier) for c in again}
+        known = {c: _circumstances(waiting[c], batch[c], frontier) for c in again}
         await work.whole(connection, batch, known)
         await states.dequeue_refolds(connection, again)
         await self._save(connection, work)
+
+    async def _within_budget(self, connection: Connection, contacts: list[str]) -> list[str]:
+        """Return as many contacts as their touchpoints allow, one at least: a transaction has to end in time."""
+        counts = await touchpoints.count_of(connection, contacts)
+        taken: list[str] = []
+        spent = 0
+        for contact in contacts:
+            spent += counts.get(contact, 0)
+            if taken and spent > TOUCHPOINTS_AT_ONCE:
+                break
+            taken.append(contact)
+        return taken
 
     async def _save(self, connection: Connection, work: Work) -> None:
         await states.save(connection, work.rows)
@@ -84,10 +98,16 @@ class Jobs:
         await self._outbox.write(connection, work.messages)
 
 
+def _merged(work: Work, contact: str) -> bool:
+    return work.locked[contact].merged_into is not None
+
+
 def _circumstances(reason: str, found: Sequence[Touchpoint], frontier: int) -> Circumstances:
-    """Return what is known of a queued fold: all of it counts as folded for the first time, but for a merge."""
+    """Return what is known of a queued fold.
+
+    Which touchpoints are folded for the first time is not known any more, so a change that takes back a published one
+    counts as corrected, and starts no play.
+    """
     historical = [t.key for t in found if t.mode == "historical"]
     history = max(historical) if reason == "history" and historical else None
-    merged = reason == "identity_merge"
-    fresh = frozenset() if merged else frozenset(t.key for t in found)
-    return Circumstances(fresh=fresh, history=history, frontier=frontier, merged=merged)
+    return Circumstances(history=history, frontier=frontier, merged=reason == "identity_merge")

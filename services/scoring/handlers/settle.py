@@ -105,7 +105,7 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, Stored]) -> Sett
         concerned | set(found.new.values()),
         moved,
         found.merged,
-        refolding,
+        set(refolding),
         0,
     )
 
@@ -127,7 +127,10 @@ def _concerned(found: Assignment, known: Known) -> set[str]:
     contacts = {**known.contacts, **found.new}
     concerned = set(found.merged) | set(found.merged.values())
     for (workspace, anonymous_id), runs in found.changed.items():
-        concerned.add(contacts[workspace, ("anonymous_id", anonymous_id)])
+        home = contacts.get((workspace, ("anonymous_id", anonymous_id)))
+        if home is None:
+            raise _AgainError  # the device's first claim was committed between two of our reads
+        concerned.add(home)
         for run in [*runs, *known.runs.get((workspace, anonymous_id), [])]:
             contact = contacts.get((workspace, ("user_id", run.user_id)))
             if contact is not None:

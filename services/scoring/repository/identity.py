@@ -32,10 +32,25 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 async def known(connection: Connection, identifiers: Iterable[tuple[str, Identifier]]) -> tuple[Known, dict[str, int]]:
-    """Return what is stored of these identifiers, and the `identity_version` of each contact seen on the way."""
+    """Return what is stored of these identifiers, and the `identity_version` of each contact seen on the way.
+
+    Versions are read before the runs: whoever commits a claim in between raises a version, so that the look behind the
+    locks finds it. The other way round old runs could pass under a new version.
+    """
     wanted = set(identifiers)
+    contacts, versions = await _contacts(connection, wanted)
     runs = await _runs(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
-    wanted |= {(place[0], ("user_id", run.user_id)) for place, found in runs.items() for run in found}
+    owners = {(place[0], ("user_id", run.user_id)) for place, found in runs.items() for run in found}
+    if owners - contacts.keys():
+        more, later = await _contacts(connection, owners - contacts.keys())
+        contacts |= more
+        versions = later | versions
+    return Known(contacts, runs), versions
+
+
+async def _contacts(
+    connection: Connection, wanted: set[tuple[str, Identifier]]
+) -> tuple[dict[tuple[str, Identifier], str], dict[str, int]]:
     rows = await connection.fetch(
         "SELECT i.workspace, i.type, i.value, i.contact_id, c.identity_version "
         "FROM unnest($1::text[], $2::text[], $3::text[]) AS w (workspace, type, value) "
@@ -45,7 +60,7 @@ async def known(connection: Connection, identifiers: Iterable[tuple[str, Identif
         [i[1] for _, i in wanted],
     )
     contacts = {(r["workspace"], (r["type"], r["value"])): r["contact_id"] for r in rows}
-    return Known(contacts, runs), {r["contact_id"]: r["identity_version"] for r in rows}
+    return contacts, {r["contact_id"]: r["identity_version"] for r in rows}
 
 
 async def _runs(connection: Connection, places: Sequence[Place]) -> dict[Place, list[Run]]:

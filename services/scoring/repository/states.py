@@ -63,12 +63,12 @@ async def open_moves(connection: Connection, places: Iterable[Place]) -> dict[Pl
     return found
 
 
-async def refolding(connection: Connection, contacts: Iterable[str]) -> set[str]:
-    """Return those of the contacts that wait in the re-fold queue."""
+async def refolding(connection: Connection, contacts: Iterable[str]) -> dict[str, str]:
+    """Return those of the contacts that wait in the re-fold queue, each with its reason."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.refolds WHERE contact_id = ANY($1::text[])", sorted(contacts)
+        "SELECT contact_id, reason FROM scoring.refolds WHERE contact_id = ANY($1::text[])", sorted(contacts)
     )
-    return {r[0] for r in rows}
+    return {r[0]: r[1] for r in rows}
 
 
 async def enqueue_refolds(connection: Connection, reasons: dict[str, str]) -> None:

@@ -65,6 +65,7 @@ CREATE TABLE scoring.contacts (
     profile text COLLATE "C"
 ) WITH (fillfactor = 50);
 CREATE INDEX contacts_by_email ON scoring.contacts ((profile::json->'email'->>0)) WHERE profile IS NOT NULL;
+CREATE INDEX contacts_by_survivor ON scoring.contacts (merged_into) WHERE merged_into IS NOT NULL;
 CREATE TABLE scoring.identifiers (
     workspace text COLLATE "C" NOT NULL,
     type text COLLATE "C" NOT NULL,

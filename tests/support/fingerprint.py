@@ -1,0 +1,43 @@
+"""The fingerprint of the storefront's fold: SHA-256 over every state and every move, people in order."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from examples.storefront.mapping import calls
+from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.source import Source
+from services.scoring.domain import fold
+from services.scoring.domain.classify import Occurrence
+from tests.support.touchpoints import shipped
+
+ANCHOR = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def occurrences() -> Iterator[tuple[str, Occurrence]]:
+    """Yield (user or device, occurrence) of the storefront's calls."""
+    source = Source("default", "storefront")
+    classifier = shipped().classifier
+    for call in calls(ANCHOR):
+        touchpoint = normalise(call, Received(source, 1_795_000_000_000_000, "x"))
+        yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.occurrence(touchpoint)
+
+
+def fingerprint() -> str:
+    """Fold everybody and return the first 16 characters of the digest."""
+    engine = shipped().engine
+    folds = {}
+    for who, occurrence in occurrences():
+        state, moves = folds.setdefault(who, (engine.fresh(), []))
+        fold.apply(engine, state, occurrence, moves)
+    digest = sha256()
+    for who in sorted(folds):
+        digest.update(folds[who][0].encode())
+        for move in folds[who][1]:
+            digest.update(move.encode())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    print(fold.__file__)
+    print(fingerprint())
