@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
+import uvicorn
 import uvloop
 
 from libs.common.errors import PerigeeError, Unavailable
@@ -46,6 +48,17 @@ async def every(stop: asyncio.Event, seconds: float, job: Callable[[], Awaitable
         if not more:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def run_together(stop: asyncio.Event, web: uvicorn.Server, *jobs: Coroutine[Any, Any, None]) -> None:
+    """Run the jobs and the web server until `stop`; an error of one ends them all."""
+    async with asyncio.TaskGroup() as tasks:
+        for job in jobs:
+            tasks.create_task(job)
+        serving = tasks.create_task(web.serve())
+        await stop.wait()
+        web.should_exit = True
+        await serving
 
 
 def _leaves(group: BaseExceptionGroup[PerigeeError]) -> list[PerigeeError]:

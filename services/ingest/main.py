@@ -7,7 +7,7 @@ from libs.common.db.connection import Session
 from libs.common.kafka.publisher import Publisher
 from libs.common.observability import logs
 from libs.common.observability.health import Health, server
-from libs.common.run import run_service
+from libs.common.run import run_service, run_together
 from libs.common.settings import load
 from services.ingest.api import TrackingApi
 from services.ingest.handlers import Door
@@ -26,18 +26,13 @@ async def serve(stop: asyncio.Event) -> None:
     async def sources_read() -> str | None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"
 
-    async def kafka_answers() -> str | None:
-        await publisher.start()
-        return None
-
-    health = Health({"sources": sources_read, "kafka": kafka_answers})
+    health = Health({"sources": sources_read, "kafka": publisher.check})
     web = server(TrackingApi(door, health.app()), settings.host, settings.port)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(sources.keep_fresh(stop, settings.sources_refresh_seconds))
-        serving = tasks.create_task(web.serve())
-        await stop.wait()
-        web.should_exit = True
-        await serving
+    await run_together(
+        stop,
+        web,
+        sources.keep_fresh(stop, settings.sources_refresh_seconds),
+    )
     await publisher.close()
     await session.close()
 

@@ -14,7 +14,7 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
 from libs.common.observability import logs
 from libs.common.observability.health import Health, server
-from libs.common.run import every, run_service
+from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
 from services.orchestrator import repository
 from services.orchestrator.api import unsubscribe_route
@@ -61,28 +61,18 @@ async def serve(stop: asyncio.Event) -> None:
         async with door.use() as connection:
             await repository.suppress(connection, contact_id, channel, "unsubscribed")
 
-    async def database() -> str | None:
-        async with door.use() as connection:
-            await connection.fetchval("SELECT 1")
-        return None
-
-    async def kafka() -> str | None:
-        await publisher.start()
-        return None
-
-    health = Health({"database": database, "kafka": kafka}, lambda: progress_fault(current))
+    health = Health({"database": door.check, "kafka": publisher.check}, lambda: progress_fault(current))
     app = health.app()
     app.router.routes.append(unsubscribe_route(settings.unsubscribe_secret, suppress))
     web = server(app, settings.host, settings.port)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(keep_consuming(consumer, stop))
-        tasks.create_task(relay.run(stop))
-        tasks.create_task(every(stop, 0.3, dispatcher.run_due))
-        tasks.create_task(every(stop, 0.3, echo.send_waiting))
-        serving = tasks.create_task(web.serve())
-        await stop.wait()
-        web.should_exit = True
-        await serving
+    await run_together(
+        stop,
+        web,
+        keep_consuming(consumer, stop),
+        relay.run(stop),
+        every(stop, 0.3, dispatcher.run_due),
+        every(stop, 0.3, echo.send_waiting),
+    )
     await client.aclose()
     await email.close()
     await publisher.close()

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
-from services.orchestrator.domain.play import Play, duration, parse
+from services.orchestrator.domain.play import Play, parse
 
 
 def read_plays(folder: Path, max_age: str = "") -> list[Play]:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
 from services.scoring import compiled
 from services.scoring.domain.cycle import Cycle, cycle_of
-from services.scoring.domain.spec import duration, parse
+from services.scoring.domain.spec import parse
 
 
 def read_cycles(folder: Path, reaction_window: str = "") -> list[Cycle]:

@@ -12,7 +12,7 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
 from libs.common.observability import logs
 from libs.common.observability.health import Health, server
-from libs.common.run import every, run_service
+from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
@@ -54,27 +54,17 @@ async def serve(stop: asyncio.Event) -> None:
             await touchpoints.forget_seen(connection, SystemClock().now())
         return False
 
-    async def database() -> str | None:
-        async with look.use() as connection:
-            await connection.fetchval("SELECT 1")
-        return None
-
-    async def kafka() -> str | None:
-        await publisher.start()
-        return None
-
-    health = Health({"database": database, "kafka": kafka}, lambda: progress_fault(current))
+    health = Health({"database": look.check, "kafka": publisher.check}, lambda: progress_fault(current))
     web = server(health.app(), settings.host, settings.port)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(keep_consuming(consumer, stop))
-        tasks.create_task(relay.run(stop))
-        tasks.create_task(every(stop, 0.5, jobs.fire_timers))
-        tasks.create_task(every(stop, 0.5, jobs.refold))
-        tasks.create_task(every(stop, 3600, forget))
-        serving = tasks.create_task(web.serve())
-        await stop.wait()
-        web.should_exit = True
-        await serving
+    await run_together(
+        stop,
+        web,
+        keep_consuming(consumer, stop),
+        relay.run(stop),
+        every(stop, 0.5, jobs.fire_timers),
+        every(stop, 0.5, jobs.refold),
+        every(stop, 3600, forget),
+    )
     await publisher.close()
     for session in (hot, cold, look):
         await session.close()

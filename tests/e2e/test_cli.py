@@ -61,6 +61,20 @@ def test_every_process_is_ready_and_has_a_pid(home):
     assert "scoring" in perigee(home, "status").stdout
 
 
+def test_every_service_shows_its_health_and_metrics(home):
+    import httpx2
+
+    found = services(home)
+    for name in ("ingest", "scoring", "orchestrator"):
+        url = found[name]["url"]
+        assert httpx2.get(f"{url}/livez").json()["alive"]
+        assert httpx2.get(f"{url}/readyz").json()["ready"]
+        assert "perigee_" in httpx2.get(f"{url}/metrics").text
+    metrics = httpx2.get(f"{found['scoring']['url']}/metrics").text
+    assert "perigee_kafka_consumer_lag{" in metrics
+    assert "perigee_frontier_seconds" in metrics
+
+
 def test_env_prints_what_a_script_needs(home):
     found = exports(home)
     assert found.keys() >= {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "INGEST_URL", "WRITE_KEY"}
@@ -159,11 +173,15 @@ def test_a_stale_pid_file_is_not_believed(home):
     assert services(home)["mail"]["ready"]
 
 
-def test_a_broken_cycle_stops_scoring_with_its_place(home, tmp_path):
-    (tmp_path / "bad.yaml").write_text("cycle: bad")
-    outcome = perigee(home, "up", "--detach", check=False, PERIGEE_CYCLES=str(tmp_path))
+@pytest.mark.parametrize(
+    ("variable", "text", "named"),
+    [("PERIGEE_CYCLES", "cycle: bad", "scores"), ("PERIGEE_PLAYS", "play: bad", "trigger")],
+)
+def test_a_broken_file_stops_its_service_with_the_place(home, tmp_path, variable, text, named):
+    (tmp_path / "bad.yaml").write_text(text)
+    outcome = perigee(home, "up", "--detach", check=False, **{variable: str(tmp_path)})
     assert outcome.returncode == 1
     assert "bad.yaml" in outcome.stderr
-    assert "scores" in outcome.stderr
+    assert named in outcome.stderr
     perigee(home, "up", "--detach")
     assert all(s["ready"] for s in services(home).values())

@@ -14,8 +14,12 @@ import pytest
 
 from cli.home import Home
 from cli.servers.process import Managed
+from cli.servers.service import ServiceProcess
 from cli.stack import Stack
+from cli.topic import messages
 from libs.common.failpoints import POINTS
+from libs.common.kafka.publisher import Publisher
+from libs.common.messages import Message
 from tests.support.instance import Instance
 from tests.support.laws import check_published
 from tests.support.servers import Servers, _free_port
@@ -136,6 +140,64 @@ async def test_both_away_at_once(whole, key):
     await whole.check()
 
 
+async def test_services_started_while_both_are_away_wait_for_them(whole, key):
+    names = ("ingest", "scoring", "orchestrator")
+    for name in names:
+        Managed(whole.stack.home, name).stop()
+    kill(whole, "postgres")
+    kill(whole, "kafka")
+    for name in names:
+        ServiceProcess(whole.stack.home, name, whole.environment).start()
+    await asyncio.sleep(4)
+    assert all(Managed(whole.stack.home, name).pid for name in names), "a service gave up"
+    answer, seconds = await answer_of(whole, key, {"event": "x", "userId": "u"})
+    assert (answer.status_code, seconds < 5.5) == (503, True)
+    assert "PostgreSQL" in answer.json()["message"]
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{whole.door}/livez")).status_code == 200
+        ready = await client.get(f"{whole.door}/readyz")
+    assert ready.status_code == 503
+    assert all(ready.json()["checks"].values())
+    sending = asyncio.create_task(whole.send(key, whole.calls(50)))
+    await up(whole)
+    await sending
+    await whole.check()
+
+
+RUBBISH = [b"", b"not json", b"{}", b"\xff\xfe", b"[" * 5_000, b'{"workspace":1}', None]
+
+
+async def test_rubbish_straight_on_the_topics_is_kept_and_costs_nobody(whole, key):
+    publisher = Publisher(whole.servers.kafka)
+    for topic in ("touchpoints", "signals", "stage-changes"):
+        rubbish = [Message(topic, b"k%d" % n, value, []) for n, value in enumerate(RUBBISH)]
+        sending = asyncio.create_task(whole.send(key, whole.calls(40), size=10))
+        assert not any(await publisher.publish(rubbish, 10))
+        await sending
+    await publisher.close()
+    await whole.rest()
+    kept = {topic: await messages(whole.servers.kafka, topic) for topic in ("scoring-dlq", "orchestrator-dlq")}
+    assert sorted(r.value or b"" for r in kept["scoring-dlq"]) == sorted(v or b"" for v in RUBBISH)
+    assert len(kept["orchestrator-dlq"]) == 2 * len(RUBBISH)
+    for record in kept["scoring-dlq"]:
+        assert {"x-dlq-reason", "x-dlq-topic", "x-dlq-offset"} <= dict(record.headers).keys()
+    assert await whole.replay() == await whole.replay()
+
+
+async def test_no_touchpoint_is_lost_when_a_consumer_restarts(whole, key):
+    """Row 29: every accepted touchpoint appears in the timeline."""
+    sending = asyncio.create_task(whole.send(key, whole.calls(600), size=20))
+    for _ in range(3):
+        await asyncio.sleep(0.4)
+        await asyncio.to_thread(restart, whole, "scoring")
+    await sending
+    rows = []
+    await whole.rest()
+    for message_id in (f"m{n}" for n in range(whole.sent - 599, whole.sent + 1)):
+        rows += await whole.fetch("SELECT 1 FROM scoring.touchpoints WHERE message_id = $1", message_id)
+    assert len(rows) == 600
+
+
 async def dies(whole, name, seconds=40):
     end = time.monotonic() + seconds
     while Managed(whole.stack.home, name).pid is not None:
@@ -180,8 +242,6 @@ async def test_orchestrator_killed_around_a_send(whole, key, point):
 def restart(whole, name):
     """Start a service again with the options of now."""
     Managed(whole.stack.home, name).stop()
-    from cli.servers.service import ServiceProcess
-
     ServiceProcess(whole.stack.home, name, whole.environment).start()
 
 

@@ -5,9 +5,10 @@ It shares only `decay` with the product: no deadlines, no horizons, no wakes.
 
 from typing import Any
 
+from libs.common.durations import duration
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.decay import decay
-from services.scoring.domain.spec import CycleSpec, duration
+from services.scoring.domain.spec import CycleSpec
 
 DAY = 86_400_000_000
 Seen = tuple[int, bool, str, str, tuple[str, ...], bool, str]

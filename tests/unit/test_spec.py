@@ -4,10 +4,11 @@ import pytest
 import yaml
 
 from cli.home import PROJECT
+from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
 from services.scoring.cycles import read_cycles
 from services.scoring.domain.compile import compile_cycle
-from services.scoring.domain.spec import duration, parse
+from services.scoring.domain.spec import parse
 
 SMALL = (PROJECT / "tests" / "support" / "small.yaml").read_text()
 

@@ -81,6 +81,12 @@ class Session:
                 self._drop()
                 raise
 
+    async def check(self) -> str | None:
+        """Return None when the database answers. Raises Unavailable when it does not."""
+        async with self.use() as connection:
+            await connection.fetchval("SELECT 1")
+        return None
+
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():

@@ -37,9 +37,10 @@ class Publisher:
         self._one_alone = asyncio.Lock()
         self._room = asyncio.Semaphore(max_in_flight)
 
-    async def start(self) -> None:
-        """Connect. Raises Unavailable when no broker answers."""
+    async def check(self) -> str | None:
+        """Return None when a broker answers. Raises KafkaError when none does."""
         await self._ready()
+        return None
 
     async def publish(self, messages: Sequence[Message], seconds: float) -> list[Fault]:
         """Send `messages` in order and wait for all acknowledgements, at most `seconds`.

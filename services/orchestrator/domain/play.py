@@ -1,28 +1,15 @@
 """A play as a marketer writes it (YAML): a trigger, and the steps that follow."""
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from libs.common.durations import Duration
 from libs.common.errors import ConfigurationError
 from libs.common.messages import Signal, StageChange
 from libs.common.messages.stage_change import ORDINARY, Direction
 from services.orchestrator.domain.template import Template
-
-_UNITS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-
-
-def duration(value: Any) -> int:
-    """Return microseconds of '90s', '15m', '1h' or '30d'. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+)([smhd])", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{value!r} is no duration: write 90s, 15m, 1h or 30d")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-Duration = Annotated[int, BeforeValidator(duration)]
 
 
 class _Model(BaseModel):

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
 from services.scoring.domain import conditions
 from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE
 from services.scoring.domain.engine import AxisRule, Contribution, Engine, Place, SignalRule
-from services.scoring.domain.spec import AxisStage, Condition, CycleSpec, duration
+from services.scoring.domain.spec import AxisStage, Condition, CycleSpec
 
 
 def compile_cycle(spec: CycleSpec) -> Engine:

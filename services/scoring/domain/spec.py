@@ -1,25 +1,13 @@
 """A cycle as a marketer writes it (YAML), checked field by field."""
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from libs.common.durations import Duration
 from libs.common.errors import ConfigurationError
 
-_UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-
-
-def duration(value: Any) -> int:
-    """Return microseconds of '90s', '15m', '1h' or '30d'. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+)(us|ms|[smhd])", value.strip()) if isinstance(value, str) else None
-    if match is None or int(match[1]) == 0:
-        raise ValueError(f"{value!r} is no duration: write 90s, 15m, 1h or 30d")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-Duration = Annotated[int, BeforeValidator(duration)]
 Condition = dict[str, Any]
 
 

@@ -1,0 +1,24 @@
+"""Durations as people write them in configuration: 90s, 15m, 1h, 30d."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+def duration(value: Any) -> int:
+    """Return microseconds. Raises ValueError for anything that is not a positive number with a unit.
+
+    >>> duration("90s")
+    90000000
+    """
+    match = re.fullmatch(r"(\d+)(us|ms|[smhd])", value.strip()) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"{value!r} is no duration: write 90s, 15m, 1h or 30d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+Duration = Annotated[int, BeforeValidator(duration)]
+"""A field of a configuration model: text in the file, microseconds in the model."""
