@@ -8,12 +8,8 @@ def digest(*parts: str) -> bytes:
 
     BLAKE2b-128 (RFC 7693) over the parts, each preceded by its length.
     """
-    hasher = blake2b(digest_size=16)
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        hasher.update(len(raw).to_bytes(4, "big"))
-        hasher.update(raw)
-    return hasher.digest()
+    raws = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return blake2b(b"".join([len(raw).to_bytes(4, "big") + raw for raw in raws]), digest_size=16).digest()
 
 
 def derive(*parts: str) -> str:

@@ -16,5 +16,6 @@ def dead_letter(service: str, record: Record, error: Exception) -> Message:
         "x-dlq-offset": str(record.offset),
         "x-dlq-service": service,
     }
-    headers = [*record.headers, *((name, text.encode("utf-8", "replace")) for name, text in about.items())]
+    original = [(name, value or b"") for name, value in record.headers]  # a null header is legal in Kafka
+    headers = [*original, *((name, text.encode("utf-8", "replace")) for name, text in about.items())]
     return Message(f"{service}-dlq", record.key or b"none", record.value, headers)

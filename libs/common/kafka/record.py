@@ -14,7 +14,7 @@ class Record(msgspec.Struct, frozen=True):
     offset: int
     key: bytes
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     timestamp: int
 
 
@@ -46,6 +46,6 @@ def from_aiokafka(raw: Any) -> Record:
         raw.offset,
         raw.key or b"",
         raw.value,
-        [(k, v or b"") for k, v in raw.headers or ()],
+        raw.headers or (),
         raw.timestamp * 1_000,
     )

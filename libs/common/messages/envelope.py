@@ -4,6 +4,7 @@ Source: CloudEvents Kafka protocol binding 1.0, section 3.2. `ce_reason` is our 
 subscriber can skip a message without decoding it.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Protocol, TypeVar
 
@@ -67,6 +68,9 @@ def decode(model: type[M], value: bytes | None) -> M:
         raise InvalidMessage("undecodable", f"not a {model.__name__}: {error}") from None
 
 
-def kind_of(headers: Headers) -> str:
+def kind_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
     """Return the event type that the headers name, or the empty string."""
-    return next((value.decode("utf-8", "replace") for name, value in headers if name == "ce_type"), "")
+    for name, value in headers:
+        if name == "ce_type" and value is not None:
+            return value.decode("utf-8", "replace")
+    return ""

@@ -13,6 +13,7 @@ from libs.common.messages import Touchpoint
 from services.scoring.domain.spec import CycleSpec, Match
 
 MAX_NAMES = 10_000
+_Rules = tuple[tuple[int, ...], tuple[tuple[int, Match], ...], tuple[tuple[int, Match], ...]]
 
 
 class Occurrence(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class Classifier:
         for number, signal in enumerate(spec.signals.values()):
             for match in signal.match:
                 self._by_name.setdefault((match.type, match.name), []).append((number, match))
-        self._rules: dict[tuple[str, str], tuple[tuple[int, ...], tuple[tuple[int, Match], ...]]] = {}
+        self._rules: dict[tuple[str, str], _Rules] = {}
 
     def occurrence(self, touchpoint: Touchpoint) -> Occurrence:
         """Return the touchpoint with its signals."""
@@ -58,25 +59,30 @@ class Classifier:
         rules = self._rules.get(place)
         if rules is None:
             rules = self._find_rules(place)
-        plain, others = rules
+        plain, others, on_consent = rules
         if touchpoint.initiative != "contact" or touchpoint.evidence != "observed":
             plain = ()
+        if touchpoint.consent:
+            others += on_consent
         found = [number for number, match in others if _fits(match, touchpoint)] if others else ()
         return sorted({*plain, *found}) if found else plain
 
-    def _find_rules(self, place: tuple[str, str]) -> tuple[tuple[int, ...], tuple[tuple[int, Match], ...]]:
-        """Return the rules for (type, name): those that hold by the name alone, and those to look at each time."""
+    def _find_rules(self, place: tuple[str, str]) -> "_Rules":
+        """Return the rules for (type, name): by the name alone, to look at each time, and to look at on consent."""
         kind, name = place
         rules = [
             rule
             for key in ((kind, name), (kind, None), (None, name), (None, None))
             for rule in self._by_name.get(key, ())
         ]
-        plain = tuple(sorted({number for number, match in rules if _by_name_alone(match)}))
-        others = tuple((number, match) for number, match in rules if not _by_name_alone(match))
+        found = (
+            tuple(sorted({number for number, match in rules if _by_name_alone(match)})),
+            tuple(rule for rule in rules if not _by_name_alone(rule[1]) and not rule[1].consent),
+            tuple(rule for rule in rules if rule[1].consent),
+        )
         if len(self._rules) < MAX_NAMES:  # names come from outside: not without bound
-            self._rules[place] = (plain, others)
-        return plain, others
+            self._rules[place] = found
+        return found
 
 
 def _by_name_alone(match: Match) -> bool:
