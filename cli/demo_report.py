@@ -1,5 +1,6 @@
 """What the demo shows at its end."""
 
+import contextlib
 from collections import Counter
 from typing import Any
 
@@ -10,7 +11,8 @@ from rich.table import Table
 from cli.story import story
 from cli.topic import messages
 from libs.common.db.connection import Connection
-from libs.common.messages import StageChange
+from libs.common.errors import InvalidMessage
+from libs.common.messages import StageChange, decode
 from services.scoring.domain.publication import Published
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
@@ -41,8 +43,9 @@ async def gather(connection: Connection, environment: dict[str, str], accepted: 
     """Read the figures: stage changes from the topic, the rest from the database's snapshot."""
     changes = {}
     for record in await messages(environment["KAFKA_BOOTSTRAP_SERVERS"], "stage-changes"):
-        change = msgspec.json.decode(record.value, type=StageChange)
-        changes[change.id] = change  # at least once on the topic: the id drops a repeat
+        with contextlib.suppress(InvalidMessage):  # rubbish on the topic is nobody's stage change
+            change = decode(StageChange, record.value)
+            changes[change.id] = change  # at least once on the topic: the id drops a repeat
     (stored,) = await connection.fetch(
         "SELECT count(*), count(DISTINCT contact_id) FROM scoring.touchpoints WHERE source = 'storefront'"
     )

@@ -205,8 +205,10 @@ async def scoring(
 def where_time_goes(profile: cProfile.Profile) -> list[tuple[str, float]]:
     """Return the share of own time by file, largest first."""
     shares: dict[str, float] = {}
-    for (path, _, _), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        place = str(Path(path)).replace(str(PROJECT) + "/", "")
+    for (path, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        if "poll" in function:
+            continue  # waiting for PostgreSQL and Kafka
+        place = "built-ins" if path == "~" else str(Path(path)).replace(str(PROJECT) + "/", "")
         place = place.split("site-packages/")[-1] if "site-packages" in place else place
         shares[place] = shares.get(place, 0.0) + own
     total = sum(shares.values())

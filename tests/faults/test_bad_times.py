@@ -164,26 +164,6 @@ async def test_services_started_while_both_are_away_wait_for_them(whole, key):
     await whole.check()
 
 
-RUBBISH = [b"", b"not json", b"{}", b"\xff\xfe", b"[" * 5_000, b'{"workspace":1}', None]
-
-
-async def test_rubbish_straight_on_the_topics_is_kept_and_costs_nobody(whole, key):
-    publisher = Publisher(whole.servers.kafka)
-    for topic in ("touchpoints", "signals", "stage-changes"):
-        rubbish = [Message(topic, b"k%d" % n, value, []) for n, value in enumerate(RUBBISH)]
-        sending = asyncio.create_task(whole.send(key, whole.calls(40), size=10))
-        assert not any(await publisher.publish(rubbish, 10))
-        await sending
-    await publisher.close()
-    await whole.rest()
-    kept = {topic: await messages(whole.servers.kafka, topic) for topic in ("scoring-dlq", "orchestrator-dlq")}
-    assert sorted(r.value or b"" for r in kept["scoring-dlq"]) == sorted(v or b"" for v in RUBBISH)
-    assert len(kept["orchestrator-dlq"]) == 2 * len(RUBBISH)
-    for record in kept["scoring-dlq"]:
-        assert {"x-dlq-reason", "x-dlq-topic", "x-dlq-offset"} <= dict(record.headers).keys()
-    assert await whole.replay() == await whole.replay()
-
-
 async def test_no_touchpoint_is_lost_when_a_consumer_restarts(whole, key):
     """Row 29: every accepted touchpoint appears in the timeline."""
     sending = asyncio.create_task(whole.send(key, whole.calls(600), size=20))
@@ -247,3 +227,24 @@ def restart(whole, name):
 
 def test_every_failpoint_is_tried():
     assert set(SCORING) | set(ORCHESTRATOR) == set(POINTS)
+
+
+# Last, since what lies on the topics stays there.
+RUBBISH = [b"", b"not json", b"{}", b"\xff\xfe", b"[" * 5_000, b'{"workspace":1}', None]
+
+
+async def test_rubbish_straight_on_the_topics_is_kept_and_costs_nobody(whole, key):
+    publisher = Publisher(whole.servers.kafka)
+    for topic in ("touchpoints", "signals", "stage-changes"):
+        rubbish = [Message(topic, b"k%d" % n, value, []) for n, value in enumerate(RUBBISH)]
+        sending = asyncio.create_task(whole.send(key, whole.calls(40), size=10))
+        assert not any(await publisher.publish(rubbish, 10))
+        await sending
+    await publisher.close()
+    await whole.rest()
+    kept = {topic: await messages(whole.servers.kafka, topic) for topic in ("scoring-dlq", "orchestrator-dlq")}
+    assert sorted(r.value or b"" for r in kept["scoring-dlq"]) == sorted(v or b"" for v in RUBBISH)
+    assert len(kept["orchestrator-dlq"]) == 2 * len(RUBBISH)
+    for record in kept["scoring-dlq"]:
+        assert {"x-dlq-reason", "x-dlq-topic", "x-dlq-offset"} <= dict(record.headers).keys()
+    assert await whole.replay() == await whole.replay()
