@@ -18,14 +18,14 @@ setup: .venv/.done .venv/.fold deploy/kafka/target/.done ## Make .venv from the 
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "perigee needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=python3.12, say."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip --version >/dev/null
-	@echo "setup: installing the locked packages"
+	@echo "setup: installing the locked packages" >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.txt
 	@$(CACHES) $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(CACHES) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.fold: .venv/.done deploy/fold/build.py services/scoring/compiled.py $(FOLD)
-	@$(BIN)/python deploy/fold/build.py
+	@$(BIN)/python deploy/fold/build.py >&2
 	@touch $@
 
 deploy/kafka/target/.done: deploy/kafka/pom.xml

@@ -39,13 +39,16 @@ class Stack:
 
     @property
     def _given_kafka(self) -> str | None:
-        given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-        return given if given and given != self.kafka.address else None
+        return self._given("KAFKA_BOOTSTRAP_SERVERS", self.kafka.address)
 
     @property
     def _given_database(self) -> str | None:
-        given = os.environ.get("DATABASE_URL")
-        return given if given and given != self.postgres.url() else None
+        return self._given("DATABASE_URL", self.postgres.url())
+
+    def _given(self, variable: str, own: str) -> str | None:
+        """Return the server given by the environment, else the one given at the last `up`; None for our own."""
+        given = os.environ.get(variable) or self.home.read("options").get(variable)
+        return given if given and given != own else None
 
     def environment(self) -> dict[str, str]:
         """Return what the services and `perigee env` need to know."""
@@ -86,7 +89,7 @@ class Stack:
         """Start whatever is missing, in order, and return when all of it is ready."""
         self.home.make()
         count = scoring or int(self.home.read("options").get("scoring", 1))
-        self.home.remember(scoring=count)
+        self.home.remember(scoring=count, KAFKA_BOOTSTRAP_SERVERS=self._given_kafka, DATABASE_URL=self._given_database)
         with self.home.locked():
             _start(self.servers(), say)
             say("database schema and topics")

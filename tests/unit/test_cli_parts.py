@@ -166,3 +166,19 @@ def test_the_lock_names_no_registry():
         text = path.read_text()
         assert "http" not in "".join(line for line in text.splitlines() if "://" in line)
         assert "--hash=sha256:" in text
+
+
+def test_given_servers_are_remembered_and_our_own_are_not_taken_for_given(home, monkeypatch):
+    from cli.stack import Stack
+
+    stack = Stack(home)
+    home.write("ports", {"kafka": 4711, "postgres": 4712})
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:4711")
+    monkeypatch.setenv("DATABASE_URL", stack.postgres.url())
+    assert [part.name for part in stack.servers()] == ["kafka", "postgres", "mail"]
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:9092")
+    assert [part.name for part in stack.servers()] == ["postgres", "mail"]
+    assert stack.environment()["KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
+    home.remember(KAFKA_BOOTSTRAP_SERVERS="broker:9092")
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
+    assert stack.environment()["KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
