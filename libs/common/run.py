@@ -50,6 +50,18 @@ async def every(stop: asyncio.Event, seconds: float, job: Callable[[], Awaitable
                 await asyncio.wait_for(stop.wait(), seconds)
 
 
+async def until_available(call: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
+    """Make a call that has to succeed before anything else, as often as its dependency is away."""
+    while not stop.is_set():
+        try:
+            await call()
+        except Unavailable as error:
+            log.warning("start_waits", error=str(error))
+            await asyncio.sleep(1)
+        else:
+            return
+
+
 async def run_together(stop: asyncio.Event, web: uvicorn.Server, *jobs: Coroutine[Any, Any, None]) -> None:
     """Run the jobs and the web server until `stop`; an error of one ends them all."""
     async with asyncio.TaskGroup() as tasks:

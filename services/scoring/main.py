@@ -12,10 +12,11 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
 from libs.common.observability import logs
 from libs.common.observability.health import Health, server
-from libs.common.run import every, run_service, run_together
+from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
+from services.scoring.handlers.install import install
 from services.scoring.handlers.jobs import Jobs
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
@@ -54,16 +55,21 @@ async def serve(stop: asyncio.Event) -> None:
             await touchpoints.forget_seen(connection, SystemClock().now())
         return False
 
+    async def fold() -> None:
+        await until_available(lambda: install(cold, cycles), stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_consuming(consumer, stop))
+            tasks.create_task(every(stop, 0.5, jobs.fire_timers))
+            tasks.create_task(every(stop, 0.5, jobs.refold))
+            tasks.create_task(every(stop, 3600, forget))
+
     health = Health({"database": look.check, "kafka": publisher.check}, lambda: progress_fault(current))
     web = server(health.app(), settings.host, settings.port)
     await run_together(
         stop,
         web,
-        keep_consuming(consumer, stop),
         relay.run(stop),
-        every(stop, 0.5, jobs.fire_timers),
-        every(stop, 0.5, jobs.refold),
-        every(stop, 3600, forget),
+        fold(),
     )
     await publisher.close()
     for session in (hot, cold, look):

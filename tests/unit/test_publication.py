@@ -79,7 +79,7 @@ def test_a_merge_says_so():
     ledger = Ledger(ENGINE)
     ledger.arrive(second)
     held = Held(ENGINE.fresh(), 1, ledger.held.published)
-    given = Circumstances(received={}, merged=True, whole=True)
+    given = Circumstances(received={}, because="identity_merge", whole=True)
     outcome = progress(ENGINE, held, [first, second], until=-1, known=given)
     assert [c.reason for c in outcome.changes] == ["identity_merge"]
 

@@ -39,14 +39,15 @@ class Circumstances(msgspec.Struct, frozen=True):
 
     `received` has the time of receipt of the touchpoints that are folded now, by key; `fresh` those folded for the first
     time. `history` is the key of the last historical touchpoint when the contact's history was folded; `frontier` is
-    the instant up to which timers may fire.
+    the instant up to which timers may fire; `because` is why touchpoints folded before are folded again (a merge, another
+    cycle).
     """
 
     received: dict[tuple[int, str, str], int] = {}
     fresh: frozenset[tuple[int, str, str]] = frozenset()
     history: tuple[int, str, str] | None = None
     frontier: int = 0
-    merged: bool = False
+    because: Reason | None = None
     whole: bool = False
 
 
@@ -124,8 +125,8 @@ def _reason(engine: Engine, move: Move, known: Circumstances) -> Reason:
     if move.timed:
         return "time"
     key = (move.at, move.source, move.message_id)
-    if known.merged and key not in known.fresh:
-        return "identity_merge"
+    if known.because is not None and key not in known.fresh:
+        return known.because
     received = known.received.get(key)
     late = received is not None and received - move.at > engine.spec.reaction_window
     return "late_touchpoint" if late else "touchpoint"
@@ -133,8 +134,8 @@ def _reason(engine: Engine, move: Move, known: Circumstances) -> Reason:
 
 def _net_reason(engine: Engine, cause: Move, known: Circumstances) -> Reason:
     """A net change has its cause's reason if that touchpoint is folded for the first time; else it corrects."""
-    if known.merged:
-        return "identity_merge"
+    if known.because is not None:
+        return known.because
     if not cause.timed and (cause.at, cause.source, cause.message_id) in known.fresh:
         return _reason(engine, cause, known)
     return "corrected"

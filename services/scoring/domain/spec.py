@@ -1,5 +1,6 @@
 """A cycle as a marketer writes it (YAML), checked field by field."""
 
+from hashlib import blake2b
 from typing import Any, Literal
 
 import yaml
@@ -113,6 +114,14 @@ class CycleSpec(_Model):
                 if cell not in stages:
                     raise ValueError(f"map.{sales}.{buying}: {cell or 'no stage'}, where a stage of `stages` is needed")
         return self
+
+
+def fingerprint(spec: CycleSpec) -> bytes:
+    """Return a digest of what the fold depends on: a label, an owner or the reaction window changes no state."""
+    told = {"label", "owner", "guiding_question", "metric", "target"}
+    stages = dict.fromkeys(range(len(spec.stages)), told)
+    raw = spec.model_dump_json(exclude={"reaction_window": True, "stages": stages})
+    return blake2b(raw.encode(), digest_size=16).digest()
 
 
 def parse(text: str, where: str) -> CycleSpec:

@@ -141,7 +141,12 @@ class BatchHandler:
             if counts.get(contact, 0) <= INLINE and spent <= INLINE_BATCH:
                 spent += counts.get(contact, 0)
                 short.append(contact)
-        known = {c: Circumstances(fresh=frozenset(t.key for t in new.get(c, ())), merged=c in moved) for c in short}
+        known = {
+            c: Circumstances(
+                fresh=frozenset(t.key for t in new.get(c, ())), because="identity_merge" if c in moved else None
+            )
+            for c in short
+        }
         await work.whole(connection, await touchpoints.of_contacts(connection, short), known)
         return {c: "identity_merge" if c in moved else "late" for c in again if c not in known}
 

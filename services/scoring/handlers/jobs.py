@@ -1,11 +1,13 @@
 """What comes due: timers on the frontier, and the re-fold queue."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.messages import Touchpoint
+from libs.common.messages.stage_change import Reason
 from libs.common.observability import metrics
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.publication import Circumstances
@@ -15,6 +17,7 @@ from services.scoring.repository import identity, schedule, states, touchpoints
 
 TIMERS_AT_ONCE = 500
 REFOLDS_AT_ONCE = 40
+_CAUSES = ("identity_merge", "cycle_published")
 TOUCHPOINTS_AT_ONCE = 20_000
 """The most that one transaction of the queue folds, unless one contact has more."""
 
@@ -110,4 +113,5 @@ def _circumstances(reason: str, found: Sequence[Touchpoint], frontier: int) -> C
     """
     historical = [t.key for t in found if t.mode == "historical"]
     history = max(historical) if reason == "history" and historical else None
-    return Circumstances(history=history, frontier=frontier, merged=reason == "identity_merge")
+    because = cast("Reason", reason) if reason in _CAUSES else None
+    return Circumstances(history=history, frontier=frontier, because=because)
