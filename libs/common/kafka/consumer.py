@@ -241,10 +241,16 @@ class Consumer:
             waiting = {
                 f"{tp.topic}-{tp.partition}" for tp in owned if ends[tp] > self.committed[tp.topic, tp.partition]
             }
-            if waiting and not await self._consumer.getmany(timeout_ms=1_000):
+            if not waiting:
+                return
+            try:
+                # Bounded, since in a rebalance a poll waits for the listener, which waits for the barrier held here.
+                fetched = await asyncio.wait_for(self._consumer.getmany(timeout_ms=1_000), 3)
+            except TimeoutError:
+                fetched = {}
+            if not fetched:
                 raise Unavailable(f"records wait on {sorted(waiting)} and none are fetched")
-            if waiting:
-                await self._rewind_all()
+            await self._rewind_all()
 
     def _reached(self, tp: Any) -> int | None:
         """Return the instant up to which this partition is known and committed, or None.
