@@ -10,7 +10,7 @@ from cli.home import Home
 from cli.servers.kafka import KafkaServer
 from cli.servers.mail import MailCatcher
 from cli.servers.postgres import PostgresServer
-from cli.servers.process import Managed
+from cli.servers.process import Managed, StartFailed
 from cli.servers.service import ServiceProcess
 
 Say = Callable[[str], None]
@@ -147,12 +147,21 @@ class Stack:
 
 
 def _start(parts: list[Part], say: Say) -> None:
+    found_running = {part.name for part in parts if part.process.pid is not None}
     for part in parts:
-        if part.process.pid is None:
+        if part.name not in found_running:
             say(f"starting {part.name}")
         part.start()
     for part in parts:
-        part.wait()
+        try:
+            part.wait()
+        except StartFailed:
+            if part.name not in found_running or part.process.pid is not None:
+                raise
+            # It was killed so shortly before that it still looked alive.
+            say(f"starting {part.name} again")
+            part.start()
+            part.wait()
 
 
 def _is_server(name: str) -> bool:

@@ -182,3 +182,36 @@ def test_given_servers_are_remembered_and_our_own_are_not_taken_for_given(home, 
     home.remember(KAFKA_BOOTSTRAP_SERVERS="broker:9092")
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
     assert stack.environment()["KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
+
+
+class Dying:
+    """A part that looked alive and then is not."""
+
+    name = "kafka"
+
+    def __init__(self, lives):
+        self.lives = lives
+        self.started = 0
+        self.pid = 1
+        self.process = self
+
+    def start(self):
+        if self.pid is None:
+            self.started += 1
+            self.pid = 2 if self.started <= self.lives else None
+
+    def wait(self):
+        if self.pid == 1:
+            self.pid = None
+        if self.pid is None:
+            raise StartFailed("kafka ended at once")
+
+
+def test_a_part_killed_a_moment_before_up_is_started_again():
+    from cli.stack import _start
+
+    part = Dying(lives=1)
+    _start([part], lambda _: None)
+    assert part.started == 1
+    with pytest.raises(StartFailed):
+        _start([Dying(lives=0)], lambda _: None)
