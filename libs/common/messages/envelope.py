@@ -6,7 +6,7 @@ subscriber can skip a message without decoding it.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -16,13 +16,6 @@ Headers = list[tuple[str, bytes]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encoder = msgspec.json.Encoder()
-
-
-class Model(Protocol):
-    """What every message model declares beside its fields."""
-
-    KIND: ClassVar[str]
-    TOPIC: ClassVar[str]
 
 
 class Message(msgspec.Struct, frozen=True):
