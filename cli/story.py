@@ -44,7 +44,7 @@ async def _print(connection: Connection, contact: str, console: Console) -> None
         if row is None or row.state is None:
             continue
         _print_now(cycle, row.state, console)
-        moves = await states.open_moves(connection, [(contact, cycle.engine.name)])
+        moves = await states.open_moves(connection, {(contact, cycle.engine.name): 0})
         console.print(_journey(cycle, [m.move for m in moves[contact, cycle.engine.name]], found))
     console.print(_timeline(found))
 

@@ -1,8 +1,8 @@
 """The proof of the one rule: fold every stored touchpoint in one process, and compare with what is stored.
 
-Two passes over one snapshot: the claims give the devices' runs, then every touchpoint in key order goes to its subject's
-fold. What is compared are the pure rows: the folded state and the open transitions, byte for byte, contacts matched by
-their set of identifiers.
+Passes over one snapshot: claims, links and corrections give the people, then every touchpoint in key order goes to its
+person's fold. What is compared are the pure rows: the folded state and the open transitions, byte for byte, contacts
+matched by their set of identifiers.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from services.scoring.domain.correction import by_hand, corrected
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.fold import advance, apply
-from services.scoring.domain.identity import Key, Run, runs_of, subject
 from services.scoring.domain.move import Move, decode_move
+from services.scoring.domain.people import People, Person
 from services.scoring.domain.state import State
 from services.scoring.repository import replay
 from services.scoring.repository.replay import Identifiers, StoredCycle
 
 SHOWN = 20
-Subject = tuple[str, str, str]
 
 
 class Folded(msgspec.Struct):
-    """A subject folded again, in one cycle."""
+    """A person folded again, in one cycle."""
 
     state: State
     moves: list[Move]
@@ -34,37 +34,46 @@ class Replayed(msgspec.Struct):
     """Everything folded again."""
 
     touchpoints: int
-    folds: dict[Subject, dict[str, Folded]]
-    identifiers: dict[Subject, Identifiers]
+    folds: dict[Person, dict[str, Folded]]
+    people: People
 
 
 async def replay_all(connection: Connection, cycles: Sequence[Cycle]) -> Replayed:
     """Fold every stored touchpoint from nothing."""
-    claims: dict[tuple[str, str], list[tuple[Key, str]]] = {}
-    async for device, key, user_id in replay.claims(connection):
-        claims.setdefault(device, []).append((key, user_id))
-    runs = {device: runs_of(found) for device, found in claims.items()}
-    folded = Replayed(0, {}, {})
+    verdicts = await replay.verdicts(connection)
+    people = People(await replay.pairs_by_hand(connection))
     async for touchpoint in replay.touchpoints(connection):
-        folded.touchpoints += 1
-        device = (touchpoint.workspace, touchpoint.anonymous_id or "")
-        who = (touchpoint.workspace, *subject(touchpoint, runs.get(device, [])))
-        if who not in folded.folds:
-            folded.folds[who] = {c.engine.name: Folded(c.engine.fresh(), []) for c in cycles}
-        for cycle in cycles:
-            fold = folded.folds[who][cycle.engine.name]
-            apply(cycle.engine, fold.state, cycle.classifier.occurrence(touchpoint), fold.moves)
-    folded.identifiers = _identifiers(folded.folds, runs)
-    return folded
+        for kept in corrected([touchpoint], verdicts.get(touchpoint.workspace, {})):
+            people.see(kept)
+    people.settle()
+    waiting = await replay.manuals(connection)
+    manuals = sorted(((people.known(w, name), m) for w, name, m in waiting), key=lambda one: one[1].key, reverse=True)
+    found = Replayed(0, {}, people)
+    async for touchpoint in replay.touchpoints(connection):
+        while manuals and manuals[-1][1].key < touchpoint.key:
+            _by_hand(found, cycles, *manuals.pop())
+        found.touchpoints += 1
+        for kept in corrected([touchpoint], verdicts.get(touchpoint.workspace, {})):
+            folds = _folds(found, cycles, people.person(kept))
+            for cycle in cycles:
+                fold = folds[cycle.engine.name]
+                apply(cycle.engine, fold.state, cycle.classifier.occurrence(kept), fold.moves)
+    while manuals:
+        _by_hand(found, cycles, *manuals.pop())
+    return found
 
 
-def _identifiers(folds: dict[Subject, Any], runs: dict[tuple[str, str], list[Run]]) -> dict[Subject, Identifiers]:
-    devices: dict[Subject, set[Subject]] = {}
-    for (workspace, anonymous_id), found in runs.items():
-        for run in found:
-            user = (workspace, "user_id", run.user_id)
-            devices.setdefault(user, set()).add((workspace, "anonymous_id", anonymous_id))
-    return {who: frozenset({who, *devices.get(who, ())}) for who in folds}
+def _folds(found: Replayed, cycles: Sequence[Cycle], person: Person) -> dict[str, Folded]:
+    if person not in found.folds:
+        found.folds[person] = {c.engine.name: Folded(c.engine.fresh(), []) for c in cycles}
+    return found.folds[person]
+
+
+def _by_hand(found: Replayed, cycles: Sequence[Cycle], person: Person, manual: Any) -> None:
+    for cycle in cycles:
+        for occurrence in by_hand(cycle.engine, [manual]):
+            fold = _folds(found, cycles, person)[cycle.engine.name]
+            apply(cycle.engine, fold.state, occurrence, fold.moves)
 
 
 async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int) -> dict[str, Any]:
@@ -75,7 +84,10 @@ async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int
     differences: list[str] = []
     transitions = 0
     for who, by_cycle in folded.folds.items():
-        contact = contacts.pop(folded.identifiers[who], None)
+        names: Identifiers = folded.people.identifiers(who)
+        contact = contacts.pop(names, None)
+        if contact is None:
+            differences.append(f"nobody is stored with exactly the identifiers {sorted(names)[:SHOWN]}")
         for cycle in cycles:
             fold = by_cycle[cycle.engine.name]
             state = fold.state.encode()

@@ -3,8 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain.assignment import Known, assign, contested
-from services.scoring.domain.identity import claim_of, owner, runs_of, subject
+from services.scoring.domain.assignment import Claims, Known, assign, unsettled
+from services.scoring.domain.identity import owner, runs_of, subject, who_of
+from services.scoring.domain.people import People
 from tests.support.touchpoints import touchpoint
 
 USERS = ("u", "v", "w")
@@ -32,20 +33,21 @@ class Store:
         self.merged = {}
 
     def take(self, batch):
+        whos = [who_of(t) for t in batch]
         known = Known(dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()})
-        claims = {place: self.claims(place) for place in contested(batch, known)}
-        found = assign(batch, known, claims)
+        found = assign(whos, known, {place: self.claims(place) for place in unsettled(whos, known)})
         self.contacts |= found.new
         self.runs |= found.changed
         self.merged |= found.merged
-        self.rows += [[t, contact] for t, contact in zip(batch, found.contacts, strict=True)]
+        self.rows += [[who, contact] for who, contact in zip(whos, found.contacts, strict=True)]
         for place, runs in found.changed.items():
             for row in self.rows:
-                if row[0].user_id is None and (row[0].workspace, row[0].anonymous_id) == place:
-                    row[1] = self.contacts[place[0], ("user_id", owner(runs, row[0].key))]
+                if not row[0].names and (row[0].workspace, row[0].device) == place:
+                    row[1] = self.contacts[place[0], owner(runs, row[0].key)]
 
     def claims(self, place):
-        return [(t.key, t.user_id) for t, _ in self.rows if claim_of(t) and (t.workspace, t.anonymous_id) == place]
+        made = [(w.key, name) for w, _ in self.rows for device, name in w.claims if (w.workspace, device) == place]
+        return Claims(sorted(made), set())
 
 
 @given(batches(), st.data())
@@ -57,14 +59,14 @@ def test_any_arrival_gives_the_same_people(batch, data):
         size = data.draw(st.integers(1, len(order)))
         store.take(order[:size])
         order = order[size:]
-    claims = {}
+    people = People([])
     for t in batch:
-        if claim_of(t):
-            claims.setdefault(t.anonymous_id, []).append((t.key, t.user_id))
+        people.see(t)
+    people.settle()
     subjects = {}
-    for t, contact in store.rows:
-        who = subject(t, runs_of(claims.get(t.anonymous_id, [])))
-        assert subjects.setdefault(who, contact) == contact, "one person, two contacts"
+    for who, contact in store.rows:
+        name = subject(who, people.runs.get((who.workspace, who.device or ""), []))
+        assert subjects.setdefault(name, contact) == contact, "one person, two contacts"
     assert len(set(subjects.values())) == len(subjects), "two people share a contact"
     assert not set(store.merged) & set(subjects.values()), "a merged contact still has touchpoints"
 

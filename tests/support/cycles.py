@@ -6,6 +6,7 @@ comparison at equality, few instants.
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from services.scoring.domain.classify import Occurrence
@@ -97,6 +98,13 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def _by_hand(draw: st.DrawFn, occurrence: Occurrence) -> Occurrence:
+    """Make it a stage set by hand: one or both axes, held for a while or let go at once."""
+    axes = sorted(draw(st.sets(st.integers(0, 1), min_size=1)))
+    manual = tuple((axis, draw(st.integers(0, 1)), occurrence.at + draw(st.integers(0, 25))) for axis in axes)
+    return msgspec.structs.replace(occurrence, source="correction", signals=[], traits={}, present=False, manual=manual)
+
+
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[Occurrence]:
     """Draw a history in key order; with few `instants` several touchpoints share one."""
@@ -107,5 +115,7 @@ def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[
         traits = draw(st.sampled_from([{}, {}, {"colour": "red"}, {"colour": "blue"}]))
         source = draw(st.sampled_from(["a", "b"]))
         occurrence = Occurrence(at, source, f"m{n}", signals, draw(st.booleans()), traits)
+        if draw(st.integers(0, 6)) == 0:
+            occurrence = _by_hand(draw, occurrence)
         found[occurrence.key] = occurrence
     return [found[key] for key in sorted(found)]

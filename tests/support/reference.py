@@ -24,6 +24,7 @@ class Reference:
         self.history: list[Occurrence] = []
         self.places: list[int] = [-1] * len(spec.axes)
         self.since: list[int] = [0] * len(spec.axes)
+        self.held: list[int] = [0] * len(spec.axes)
         self.dormant = False
         self.instance = ""
         self.moves: list[Seen] = []
@@ -49,14 +50,19 @@ class Reference:
         ring = {s.name: s.ring for s in self.spec.stages}
         if before is None or (repeat and success and ring[before] >= ring[repeat.from_stage]):
             self.instance = name
-            self.settle(occurrence.at, occurrence.message_id, force=True)
+            self.settle(occurrence.at, occurrence.message_id, force=True, manual=occurrence.manual)
         else:
-            self.settle(occurrence.at, occurrence.message_id)
+            self.settle(occurrence.at, occurrence.message_id, manual=occurrence.manual)
 
-    def settle(self, t: int, message_id: str, *, force: bool = False) -> None:
+    def settle(self, t: int, message_id: str, *, force: bool = False, manual=()) -> None:
         changed = force
+        set_by_hand = {number: (place, until) for number, place, until in manual}
         for number in range(len(self.spec.axes)):
-            place = self.place(number, t)
+            if number in set_by_hand:
+                place, until = set_by_hand[number]
+                self.held[number] = max(until, t + 1)
+            else:
+                place = self.places[number] if t < self.held[number] else self.place(number, t)
             if place != self.places[number]:
                 self.places[number], self.since[number], changed = place, t, True
         dormant = self.holds(self.spec.dormant, t)

@@ -12,7 +12,7 @@ from libs.common.errors import ConfigurationError
 from services.scoring import compiled
 from tests.support.fingerprint import fingerprint
 
-FINGERPRINT = "5b08fb81352ba7ba"
+FINGERPRINT = "685bb420e7cdafd2"
 
 
 def test_the_fold_of_the_storefront():

@@ -5,7 +5,17 @@ from typing import ClassVar, Literal
 import msgspec
 
 Direction = Literal["entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy"]
-Reason = Literal["touchpoint", "time", "late_touchpoint", "corrected", "identity_merge", "history", "cycle_published"]
+Reason = Literal[
+    "touchpoint",
+    "time",
+    "late_touchpoint",
+    "corrected",
+    "identity_merge",
+    "identity_unmerge",
+    "cycle_published",
+    "erasure",
+    "history",
+]
 ORDINARY: frozenset[str] = frozenset(("touchpoint", "time"))
 
 
@@ -25,9 +35,9 @@ class AxisChange(msgspec.Struct, frozen=True):
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The touchpoint that caused the move, or the passing of time."""
+    """The touchpoint that caused the move, the passing of time, or a stage set by hand."""
 
-    kind: Literal["touchpoint", "time"]
+    kind: Literal["touchpoint", "time", "correction"]
     occurred_at: int
     source: str = ""
     message_id: str = ""

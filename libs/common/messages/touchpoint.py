@@ -11,7 +11,10 @@ CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
 
 
 class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`occurred_at` is the corrected instant; `original_timestamp` is what the sender wrote, if it differs."""
+    """`occurred_at` is the corrected instant; `original_timestamp` is what the sender wrote, if it differs.
+
+    `verified_email` (lower case) and `external_ids` ({system: id}) are those that a server vouches for.
+    """
 
     KIND: ClassVar[str] = "perigee.touchpoint.v1"
     TOPIC: ClassVar[str] = "touchpoints"
@@ -27,6 +30,8 @@ class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     anonymous_id: str | None = None
     previous_id: str | None = None
     group_id: str | None = None
+    verified_email: str | None = None
+    external_ids: dict[str, str] = {}
     initiative: Initiative = "contact"
     evidence: Evidence = "observed"
     mode: Mode = "live"
@@ -49,4 +54,5 @@ class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def routing_key(self) -> str:
         """Return the Kafka key: workspace and the strongest identifier, so that a person's calls stay in order."""
-        return f"{self.workspace}:{self.user_id or self.anonymous_id or self.message_id}"
+        external = next((f"{system}:{value}" for system, value in sorted(self.external_ids.items())), None)
+        return f"{self.workspace}:{self.user_id or self.anonymous_id or external or self.group_id or self.message_id}"

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from libs.common.messages import Touchpoint
-from services.scoring.domain.identity import Identifier, Key, Run, claim_of, new_contact_id, runs_of, subject
+from services.scoring.domain.identity import Identifier, Key, Link, Run, Who, new_contact_id, runs_of, subject
 
 Place = tuple[str, str]
 """(workspace, anonymous_id)"""
@@ -18,77 +17,91 @@ class Known(msgspec.Struct):
     runs: dict[Place, list[Run]]
 
 
+class Claims(msgspec.Struct):
+    """Every stored claim on a device, those made by hand too, and the owners whose claims on it were revoked."""
+
+    made: list[tuple[Key, Identifier]] = []
+    revoked: set[Identifier] = set()
+
+    def runs(self, fresh: Sequence[tuple[Key, Identifier]] = ()) -> list[Run]:
+        """Return the device's runs with the fresh claims added."""
+        return runs_of((key, owner) for key, owner in (*self.made, *fresh) if owner not in self.revoked)
+
+
 class Assignment(msgspec.Struct):
     """The decision for a batch.
 
     `contacts` runs along the touchpoints; `changed` are devices whose runs are new; `merged` maps an anonymous contact
-    to the known user's contact that it merges into.
+    to the known person's contact that it merges into; `links` are those that the batch's touchpoints show.
     """
 
     contacts: list[str]
     new: dict[tuple[str, Identifier], str]
     changed: dict[Place, list[Run]]
     merged: dict[str, str]
+    links: set[tuple[str, Link]]
 
 
-def contested(touchpoints: Sequence[Touchpoint], known: Known) -> set[Place]:
-    """Return the devices on which the batch has claims of more than one user, stored ones counted.
+def unsettled(batch: Sequence[Who], known: Known) -> set[Place]:
+    """Return the devices on which the batch has claims that are not those of its one owner of now.
 
     Only for these does a new claim's key matter, and every stored claim is needed to find the runs.
     """
-    users: dict[Place, set[str]] = {}
-    for touchpoint in touchpoints:
-        claim = claim_of(touchpoint)
-        if claim is not None:
-            place = (touchpoint.workspace, claim[0])
-            users.setdefault(place, {run.user_id for run in known.runs.get(place, ())}).add(claim[1])
-    return {place for place, found in users.items() if len(found) > 1}
+    owners: dict[Place, set[Identifier]] = {}
+    for who in batch:
+        for device, name in who.claims if who.names else ():
+            place = (who.workspace, device)
+            if place not in owners:
+                owners[place] = {run.owner for run in known.runs.get(place, ())}
+            owners[place].add(name)
+    return {place for place, found in owners.items() if len(found) > 1 or not known.runs.get(place)}
 
 
-def assign(
-    touchpoints: Sequence[Touchpoint], known: Known, stored_claims: dict[Place, list[tuple[Key, str]]]
-) -> Assignment:
-    """Assign touchpoints in key order; `stored_claims` has every stored claim of the contested devices."""
-    changed = _new_runs(touchpoints, known, stored_claims)
-    found = Assignment([], {}, changed, {})
+def assign(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> Assignment:
+    """Assign touchpoints; `stored` has the claims of the unsettled devices."""
+    changed = _new_runs(batch, known, stored)
+    found = Assignment([], {}, changed, {}, set())
     for place, runs in sorted(changed.items(), key=lambda item: item[1][0].key):
         if not known.runs.get(place):
-            _first_claim(place, runs[0].user_id, known, found)
-    for touchpoint in touchpoints:
-        place = (touchpoint.workspace, touchpoint.anonymous_id or "")
-        runs = changed.get(place) or known.runs.get(place, [])
-        found.contacts.append(_contact(touchpoint.workspace, subject(touchpoint, runs), known, found))
+            _first_claim(place, runs[0].owner, known, found)
+    for who in batch:
+        runs = []
+        if who.device is not None:
+            place = (who.workspace, who.device)
+            runs = changed.get(place) or known.runs.get(place, [])
+        contact = _contact(who.workspace, subject(who, runs), known, found)
+        found.contacts.append(contact)
+        for link in who.links:
+            found.links.add((who.workspace, link))
+            for name in link:  # an identifier that nobody had yet is the one's beside whom it is first seen
+                if (who.workspace, name) not in known.contacts:
+                    found.new.setdefault((who.workspace, name), contact)
     return found
 
 
-def _new_runs(
-    touchpoints: Sequence[Touchpoint], known: Known, stored: dict[Place, list[tuple[Key, str]]]
-) -> dict[Place, list[Run]]:
-    claims: dict[Place, list[tuple[Key, str]]] = {}
-    for touchpoint in touchpoints:
-        claim = claim_of(touchpoint)
-        if claim is not None:
-            claims.setdefault((touchpoint.workspace, claim[0]), []).append((touchpoint.key, claim[1]))
+def _new_runs(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> dict[Place, list[Run]]:
+    fresh: dict[Place, list[tuple[Key, Identifier]]] = {}
+    for who in batch:
+        for device, name in who.claims if who.names else ():
+            if (who.workspace, device) in stored:
+                fresh.setdefault((who.workspace, device), []).append((who.key, name))
     changed = {}
-    for place, fresh in claims.items():
-        before = known.runs.get(place, [])
-        if {user for _, user in fresh} == {run.user_id for run in before} and len(before) == 1:
-            continue  # one user's device, claimed by that user again
-        runs = runs_of([*fresh, *stored.get(place, []), *((run.key, run.user_id) for run in before)])
-        if runs != before:
+    for place, claims in fresh.items():
+        runs = stored[place].runs(claims)
+        if runs and runs != known.runs.get(place, []):
             changed[place] = runs
     return changed
 
 
-def _first_claim(place: Place, user_id: str, known: Known, found: Assignment) -> None:
-    """Give the device's contact to a user not known before; a known user's contact takes the device's in."""
+def _first_claim(place: Place, name: Identifier, known: Known, found: Assignment) -> None:
+    """Give the device's contact to a person not known before; a known person's contact takes the device's in."""
     workspace, anonymous_id = place
-    user = (workspace, ("user_id", user_id))
+    person = (workspace, name)
     device = (workspace, ("anonymous_id", anonymous_id))
     home = known.contacts.get(device) or new_contact_id(workspace, device[1])
-    contact = known.contacts.get(user) or found.new.get(user)
+    contact = known.contacts.get(person) or found.new.get(person)
     if contact is None:
-        contact = found.new[user] = home
+        contact = found.new[person] = home
     if device not in known.contacts:
         # A claimed device always has a row, so that two first uses of it at once meet there.
         found.new[device] = contact

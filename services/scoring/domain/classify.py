@@ -25,6 +25,8 @@ class Occurrence(msgspec.Struct, frozen=True):
     signals: Sequence[int]
     present: bool
     traits: dict[str, Any]
+    manual: tuple[tuple[int, int, int], ...] = ()
+    """(axis, place, until) of each axis set by hand."""
 
     @property
     def key(self) -> tuple[int, str, str]:

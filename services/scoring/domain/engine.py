@@ -80,7 +80,7 @@ class Engine:
         return State(
             0, "", "", [0.0] * scores, [0] * scores, [0.0] * self.caps, [-1] * self.caps,
             [[] for _ in range(self.rings)], [-1] * self.seen_slots, [None] * len(self.trait_names),
-            [-1] * axes, [0] * axes, False, "", 0, self.atoms,
+            [-1] * axes, [0] * axes, [0] * axes, False, "", 0, 0, self.atoms,
         )  # fmt: skip
 
     def stage(self, state: State) -> str:

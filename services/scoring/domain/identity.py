@@ -1,10 +1,12 @@
 """Whose touchpoint is it? A fold too: its subject is the identifier, not the contact.
 
-A touchpoint with a `user_id` is that user's. One with only an `anonymous_id` is the user's of the last claim on that id
-at or before it, else of the first claim after it, else the anonymous contact's. A claim is any touchpoint with both ids.
-So a shared tablet never fuses two people, and nobody's order of arrival matters.
+A known identifier (`user_id`, a verified `email`, `external:<system>`) is a person's own: its touchpoints are that
+person's, and two of them are one person as long as a link joins them (`services.scoring.domain.grouping`). A touchpoint
+with only an `anonymous_id` belongs to the owner of the last claim on that device at or before it, else of the first claim
+after it, else to the anonymous contact. A claim is any touchpoint with a device and a known identifier, and an alias. So
+a shared tablet never fuses two people, and nobody's order of arrival matters.
 
-Claims are kept as runs: consecutive claims of one user are one run from its first key, which answers the same question.
+Claims are kept as runs: consecutive claims of one owner are one run from its first key, which answers the same question.
 """
 
 from bisect import bisect_right
@@ -18,47 +20,114 @@ from libs.common.messages import Touchpoint
 Key = tuple[int, str, str]
 Identifier = tuple[str, str]
 """(type, value), within one workspace."""
+Link = tuple[Identifier, Identifier]
+"""Two known identifiers of one person, the smaller first."""
+
+MAX_LINKS = 50
+"""An identifier with more links than this is nobody's own (a shared mailbox, a test user): none of its links count."""
+
+# What programs send when they know nobody: as an identifier it would fuse strangers, so it is taken as absent.
+JUNK = frozenset((
+    "null", "(null)", "nil", "none", "undefined", "nan", "n/a", "na", "true", "false", "0", "-1", "[object object]",
+    "{}", "[]", "unknown", "anonymous", "anon", "guest", "user_id", "userid", "id", "distinct_id", "email",
+    "not_authenticated", "not set", "(not set)", "not_set", "-", "",
+    "00000000-0000-0000-0000-000000000000",
+))  # fmt: skip
+_LONGEST_JUNK = max(map(len, JUNK))
 
 
 class Run(msgspec.Struct, frozen=True):
-    """From `key` on the device belongs to `user_id`, until the next run."""
+    """From `key` on the device belongs to `owner`, until the next run."""
 
     key: Key
-    user_id: str
+    owner: Identifier
 
 
-def runs_of(claims: Iterable[tuple[Key, str]]) -> list[Run]:
+class Who(msgspec.Struct, frozen=True):
+    """What a touchpoint says of its person: known identifiers, strongest first, and a device; junk left out."""
+
+    workspace: str
+    key: Key
+    names: tuple[Identifier, ...]
+    device: str | None
+    previous: str | None = None
+    """An alias's previous id: a device that is claimed, and for a server an earlier user_id as well."""
+    server: bool = False
+
+    @property
+    def claims(self) -> list[tuple[str, Identifier]]:
+        """Return (device, owner) of each claim."""
+        if not self.names:
+            return []
+        devices = {self.device, self.previous} - {None}
+        return [(device, self.names[0]) for device in sorted(d for d in devices if d)]
+
+    @property
+    def links(self) -> list[Link]:
+        """Return the links between known identifiers; a browser's key is public and links nobody."""
+        if not self.server or not self.names:
+            return []
+        others = list(self.names[1:])
+        if self.previous is not None:
+            others.append(("user_id", self.previous))
+        return [link_of(self.names[0], other) for other in others if other != self.names[0]]
+
+
+def is_junk(value: str) -> bool:
+    """Return whether the id stands for nobody."""
+    return len(value) <= _LONGEST_JUNK and value.strip().casefold() in JUNK
+
+
+def who_of(touchpoint: Touchpoint) -> Who:
+    """Return what the touchpoint says of its person."""
+    server = touchpoint.trust == "server"
+    names: list[Identifier] = []
+    if touchpoint.user_id is not None and not is_junk(touchpoint.user_id):
+        names.append(("user_id", touchpoint.user_id))
+    if server:
+        if touchpoint.verified_email is not None and not is_junk(touchpoint.verified_email):
+            names.append(("email", touchpoint.verified_email))
+        names += sorted((f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v))
+    device, previous = touchpoint.anonymous_id, touchpoint.previous_id
+    return Who(
+        touchpoint.workspace,
+        touchpoint.key,
+        tuple(names),
+        None if device is None or is_junk(device) else device,
+        previous if touchpoint.type == "alias" and previous is not None and not is_junk(previous) else None,
+        server,
+    )
+
+
+def link_of(one: Identifier, other: Identifier) -> Link:
+    """Return the link of two identifiers."""
+    return (one, other) if one <= other else (other, one)
+
+
+def runs_of(claims: Iterable[tuple[Key, Identifier]]) -> list[Run]:
     """Return the runs of a device's claims (any order, repeats allowed)."""
     runs: list[Run] = []
-    for key, user_id in sorted(set(claims)):
-        if not runs or runs[-1].user_id != user_id:
-            runs.append(Run(key, user_id))
+    for key, owner_ in sorted(set(claims)):
+        if not runs or runs[-1].owner != owner_:
+            runs.append(Run(key, owner_))
     return runs
 
 
-def owner(runs: Sequence[Run], key: Key) -> str | None:
-    """Return the user to whom an anonymous touchpoint at `key` belongs, or None when nobody claimed the device."""
+def owner(runs: Sequence[Run], key: Key) -> Identifier | None:
+    """Return to whom an anonymous touchpoint at `key` belongs, or None when nobody claimed the device."""
     if not runs:
         return None
     at = bisect_right(runs, key, key=lambda run: run.key)
-    return runs[max(0, at - 1)].user_id
+    return runs[max(0, at - 1)].owner
 
 
-def claim_of(touchpoint: Touchpoint) -> tuple[str, str] | None:
-    """Return (anonymous_id, user_id) when the touchpoint claims a device for a user."""
-    if touchpoint.user_id is not None and touchpoint.anonymous_id is not None:
-        return touchpoint.anonymous_id, touchpoint.user_id
-    return None
-
-
-def subject(touchpoint: Touchpoint, runs: Sequence[Run]) -> Identifier:
-    """Return the identifier whose contact the touchpoint belongs to; `runs` are those of its anonymous_id."""
-    if touchpoint.user_id is not None:
-        return ("user_id", touchpoint.user_id)
-    if touchpoint.anonymous_id is None:
-        return ("message", f"{touchpoint.source}:{touchpoint.message_id}")
-    user_id = owner(runs, touchpoint.key)
-    return ("anonymous_id", touchpoint.anonymous_id) if user_id is None else ("user_id", user_id)
+def subject(who: Who, runs: Sequence[Run]) -> Identifier:
+    """Return the identifier whose contact the touchpoint belongs to; `runs` are those of its device."""
+    if who.names:
+        return who.names[0]
+    if who.device is None:
+        return ("message", f"{who.key[1]}:{who.key[2]}")
+    return owner(runs, who.key) or ("anonymous_id", who.device)
 
 
 def new_contact_id(workspace: str, identifier: Identifier) -> str:

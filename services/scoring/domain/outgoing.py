@@ -1,10 +1,12 @@
 """What is told to others: stage changes, signals, the contact's snapshot, each with its deterministic id."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from libs.common import ids
 from libs.common.messages import AxisChange, Cause, Message, Signal, StageChange, StageMove, Touchpoint, compose
 from libs.common.messages.contact import ContactSnapshot, CycleState
+from services.scoring.domain import correction
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.move import Position
 from services.scoring.domain.publication import Change, Published, by_distance
@@ -15,7 +17,10 @@ SOURCE = "/scoring"
 def stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> Message:
     """Return the message of a change."""
     move, before, after = change.move, change.before, change.after
-    cause = Cause("time" if move.timed else "touchpoint", move.at, move.source, move.message_id)
+    kind: Literal["touchpoint", "time", "correction"] = (
+        "correction" if move.source == correction.SOURCE else "touchpoint"
+    )
+    cause = Cause("time" if move.timed else kind, move.at, move.source, move.message_id)
     model = StageChange(
         id=ids.derive("stage-change", contact_id, engine.name, str(change.sequence)),
         workspace=workspace,

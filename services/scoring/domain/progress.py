@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from services.scoring.domain.checkpoint import EVERY, Checkpoint, kept
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.engine import Engine
-from services.scoring.domain.fold import advance, fold, next_wake
+from services.scoring.domain.fold import advance, apply, next_wake
 from services.scoring.domain.move import Move
 from services.scoring.domain.publication import Change, Circumstances, Published, publish
 from services.scoring.domain.state import State
@@ -21,13 +22,14 @@ class Held(msgspec.Struct):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of it: the fold, the moves after `base_seq`, when to look again, what to tell."""
+    """What came of it: the fold, the moves after `base_seq`, when to look again, what to tell, what to keep."""
 
     base_seq: int
     held: Held
     moves: list[Move]
     due: int
     changes: list[Change]
+    checkpoints: list[Checkpoint]
 
 
 def progress(
@@ -45,7 +47,7 @@ def progress(
     """
     state = held.state
     base_seq = state.seq
-    moves = fold(engine, state, occurrences)
+    moves, checkpoints = _fold(engine, state, occurrences)
     told = held.published.through[0] if held.published else -1
     view = state
     if state.wake == 0:
@@ -54,4 +56,17 @@ def progress(
         view = state.copy()
         advance(engine, view, max(until, told), moves)
     published, changes = publish(engine, held.published, base, moves, known)
-    return Outcome(base_seq, Held(state, view.seq, published), moves, view.wake, changes)
+    return Outcome(base_seq, Held(state, view.seq, published), moves, view.wake, changes, checkpoints)
+
+
+def _fold(engine: Engine, state: State, occurrences: Sequence[Occurrence]) -> tuple[list[Move], list[Checkpoint]]:
+    """Fold, and keep the states on the way that are kept when the last one is folded."""
+    moves: list[Move] = []
+    checkpoints: list[Checkpoint] = []
+    end = state.count + len(occurrences)
+    marks = kept(end) if end // EVERY > state.count // EVERY else ()
+    for occurrence in occurrences:
+        apply(engine, state, occurrence, moves)
+        if marks and state.count in marks:
+            checkpoints.append(Checkpoint(state.count, state.key, state.encode()))
+    return moves, checkpoints

@@ -9,6 +9,7 @@ state, whatever was late, taken back or moved to another contact.
 import msgspec
 
 from libs.common.messages.stage_change import Direction, Reason
+from services.scoring.domain.correction import SOURCE
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.move import Move, Position
 
@@ -39,8 +40,8 @@ class Circumstances(msgspec.Struct, frozen=True):
 
     `received` has the time of receipt of the touchpoints that are folded now, by key; `fresh` those folded for the first
     time. `history` is the key of the last historical touchpoint when the contact's history was folded; `frontier` is
-    the instant up to which timers may fire; `because` is why touchpoints folded before are folded again (a merge, another
-    cycle).
+    the instant up to which timers may fire, `until` the one up to which this fold makes them; `because` is why
+    touchpoints folded before are folded again (a merge, another cycle).
     """
 
     received: dict[tuple[int, str, str], int] = {}
@@ -49,6 +50,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     frontier: int = 0
     because: Reason | None = None
     whole: bool = False
+    until: int = -1
 
 
 def publish(
@@ -125,6 +127,8 @@ def _reason(engine: Engine, move: Move, known: Circumstances) -> Reason:
     if move.timed:
         return "time"
     key = (move.at, move.source, move.message_id)
+    if move.source == SOURCE:
+        return "corrected"
     if known.because is not None and key not in known.fresh:
         return known.because
     received = known.received.get(key)

@@ -12,7 +12,7 @@ class State:
     """The fold up to its key. `deadlines`, `wake` and `looked_at` are derived, and never stored."""
 
     __slots__ = (
-        "as_of", "at", "deadlines", "dormant", "instance", "looked_at", "message_id", "places", "rings", "seen",
+        "as_of", "at", "count", "deadlines", "dormant", "held", "instance", "looked_at", "message_id", "places", "rings", "seen",
         "seq", "since", "source", "traits", "used", "used_day", "values", "wake",
     )  # fmt: skip
 
@@ -30,9 +30,11 @@ class State:
         traits: list[str | None],
         places: list[int],
         since: list[int],
+        held: list[int],
         dormant: bool,
         instance: str,
         seq: int,
+        count: int,
         atoms: int,
     ) -> None:
         self.at = at
@@ -47,9 +49,11 @@ class State:
         self.traits = traits
         self.places = places
         self.since = since
+        self.held = held
         self.dormant = dormant
         self.instance = instance
         self.seq = seq
+        self.count = count
         self.deadlines: list[int] = [0] * atoms
         self.wake = 0
         self.looked_at = at
@@ -69,7 +73,8 @@ class State:
         twin = State(
             self.at, self.source, self.message_id, self.values.copy(), self.as_of.copy(), self.used.copy(),
             self.used_day.copy(), [ring.copy() for ring in self.rings], self.seen.copy(), self.traits.copy(),
-            self.places.copy(), self.since.copy(), self.dormant, self.instance, self.seq, 0,
+            self.places.copy(), self.since.copy(), self.held.copy(), self.dormant, self.instance, self.seq, self.count,
+            0,
         )  # fmt: skip
         twin.deadlines = self.deadlines.copy()
         twin.wake = self.wake
@@ -84,7 +89,8 @@ class State:
         """Return the facts in the order of the constructor."""
         return (
             self.at, self.source, self.message_id, self.values, self.as_of, self.used, self.used_day, self.rings,
-            self.seen, self.traits, self.places, self.since, self.dormant, self.instance, self.seq,
+            self.seen, self.traits, self.places, self.since, self.held, self.dormant, self.instance, self.seq,
+            self.count,
         )  # fmt: skip
 
 

@@ -15,12 +15,15 @@ from libs.common.messages import Message, Touchpoint, decode, kind_of
 from libs.common.observability import metrics
 from services.scoring.domain import outgoing
 from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.settle import Settled, settle
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.work import Entry, Work
-from services.scoring.repository import states, touchpoints
-from services.scoring.repository.touchpoints import Stored
+from services.scoring.repository import states
+from services.scoring.repository.history import BEFORE_ALL
+from services.scoring.repository.states import Refold
+from services.scoring.repository.touchpoints import Stored, stored
 
 GROUP = "scoring"
 INLINE = 1_000
@@ -95,7 +98,7 @@ class BatchHandler:
             if contact not in settled.merged and settled.locked[contact].merged_into is None:
                 work.told.add(contact)
         await states.save(connection, work.rows)
-        await states.note_failures(connection, work.failed)
+        await work.note_failures(connection)
         work.messages += await snapshots(connection, self._cycles, work.told, settled.merged)
         return work, settled
 
@@ -107,21 +110,28 @@ class BatchHandler:
                     work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers)
 
     async def _fold(self, connection: Connection, work: Work, settled: Settled) -> None:
-        """Send each contact the way that is right for it: forward, again from its first touchpoint, or to the queue."""
+        """Send each contact the way that is right for it: forward, again from a checkpoint, or to the queue."""
         new: dict[str, list[Touchpoint]] = {}
         for touchpoint, contact in zip(settled.fresh, settled.owners, strict=True):
             new.setdefault(contact, []).append(touchpoint)
-        moved = {m.new for m in settled.moved} | {m.old for m in settled.moved} | set(settled.merged.values())
-        moved -= settled.merged.keys()
+        for found in new.values():
+            found.sort(key=_key)
+        moved = _moved(settled)
         queued = _queued(new, moved, settled)
-        straight = {c: sorted(found, key=_key) for c, found in new.items() if c not in queued and c not in moved}
-        await work.load(connection, [*straight, *(moved - queued.keys())])
-        again = {c for c, found in straight.items() if work.is_late(c, found[0].key)} | (moved - queued.keys())
-        await work.forward(connection, {c: found for c, found in straight.items() if c not in again})
-        if again:
-            queued |= await self._fold_again(connection, work, sorted(again), new, moved)
+        straight = {c: found for c, found in new.items() if c not in queued and c not in moved}
+        await work.load(connection, [*straight, *(moved.keys() - queued.keys())])
+        froms = {c: key for c, key in moved.items() if c not in queued}
+        froms |= {c: found[0].key for c, found in straight.items() if work.is_late(c, found[0].key)}
+        for contact in froms.keys() & moved.keys() & new.keys():
+            froms[contact] = min(froms[contact], new[contact][0].key)
+        await work.forward(connection, {c: found for c, found in straight.items() if c not in froms})
+        if froms:
+            queued |= await self._fold_again(connection, work, froms, new, moved)
+        relearned = moved.keys() - queued.keys()
+        await work.relearn(connection, relearned)
         for contact, found in new.items():
-            work.learn(contact, found)
+            if contact not in relearned:
+                work.learn(contact, found)
         for contact in queued:
             work.touch(contact)
         await states.enqueue_refolds(connection, queued)
@@ -130,16 +140,18 @@ class BatchHandler:
         self,
         connection: Connection,
         work: Work,
-        again: list[str],
+        froms: dict[str, Key],
         new: dict[str, list[Touchpoint]],
-        moved: set[str],
-    ) -> dict[str, str]:
-        """Fold contacts again from their first touchpoint; return those that are too long, for the queue."""
-        counts = await touchpoints.count_of(connection, again)
-        short, spent = [], 0
-        for contact in again:
-            if counts.get(contact, 0) <= INLINE and spent <= INLINE_BATCH:
-                spent += counts.get(contact, 0)
+        moved: dict[str, Key],
+    ) -> dict[str, Refold]:
+        """Fold contacts again from a key; return those for whom that takes too long, for the queue."""
+        plan = await work.plan(connection, froms)
+        short: list[str] = []
+        spent = 0
+        for contact in sorted(froms):
+            length = plan.lengths.get(contact, 0) + len(new.get(contact, ()))
+            if length <= INLINE and spent <= INLINE_BATCH:
+                spent += length
                 short.append(contact)
         known = {
             c: Circumstances(
@@ -147,19 +159,42 @@ class BatchHandler:
             )
             for c in short
         }
-        await work.whole(connection, await touchpoints.of_contacts(connection, short), known)
-        return {c: "identity_merge" if c in moved else "late" for c in again if c not in known}
+        await work.again(connection, plan, short, known)
+        return {
+            c: Refold("identity_merge" if c in moved else "late", froms[c], relearn=c in moved)
+            for c in froms
+            if c not in known
+        }
 
 
-def _queued(new: dict[str, list[Touchpoint]], moved: set[str], settled: Settled) -> dict[str, str]:
+def _moved(settled: Settled) -> dict[str, Key]:
+    """Return the contacts whose touchpoints are not those of before, each with the first key that came or went."""
+    found: dict[str, Key] = {}
+    for m in settled.moved:
+        for contact in (m.old, m.new):
+            found[contact] = min(found.get(contact, m.key), m.key)
+    return {contact: key for contact, key in found.items() if contact not in settled.merged}
+
+
+def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: Settled) -> dict[str, Refold]:
     """Return the contacts for the queue: those that wait there already, and those that get history."""
-    queued = {c: "refolding" for c in new.keys() | moved if c in settled.refolding}
+    queued: dict[str, Refold] = {}
+    for contact in new.keys() | moved.keys():
+        keys = [moved[contact]] if contact in moved else []
+        keys += [t.key for t in new.get(contact, ())[:1]]
+        start = min(keys)
+        if any(t.mode == "historical" for t in new.get(contact, ())):
+            queued[contact] = Refold("history", start, relearn=contact in moved)
+        elif contact in settled.refolding:
+            queued[contact] = Refold("refolding", start, relearn=contact in moved)
     for loser, survivor in settled.merged.items():
-        if loser in settled.refolding:
-            queued[survivor] = "history"
-    for contact, found in new.items():
-        if any(t.mode == "historical" for t in found):
-            queued[contact] = "history"
+        waiting = settled.refolding.get(loser)
+        if waiting is not None:
+            queued[survivor] = Refold(
+                waiting.reason, min(waiting.start, moved.get(survivor, waiting.start)), relearn=True
+            )
+    for contact in settled.gather:
+        queued[contact] = Refold("identity_merge", BEFORE_ALL, relearn=True, gather=True)
     return queued
 
 
@@ -188,4 +223,4 @@ def _stored(record: Record) -> Stored:
         raise InvalidMessage("nul", "the touchpoint holds a NUL character")
     if not 0 <= touchpoint.occurred_at < 1 << 53 or not 0 <= touchpoint.received_at < 1 << 53:
         raise InvalidMessage("bad_time", "occurred_at or received_at is out of range")
-    return Stored(touchpoint, raw)
+    return stored(touchpoint, raw)

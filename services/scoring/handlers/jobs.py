@@ -6,18 +6,19 @@ from typing import cast
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.messages import Touchpoint
 from libs.common.messages.stage_change import Reason
 from libs.common.observability import metrics
 from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.work import Work
-from services.scoring.repository import identity, schedule, states, touchpoints
+from services.scoring.repository import history, identity, schedule, states
+from services.scoring.repository.states import Refold
 
 TIMERS_AT_ONCE = 500
 REFOLDS_AT_ONCE = 40
-_CAUSES = ("identity_merge", "cycle_published")
+_CAUSES = ("identity_merge", "identity_unmerge", "cycle_published")
 TOUCHPOINTS_AT_ONCE = 20_000
 """The most that one transaction of the queue folds, unless one contact has more."""
 
@@ -64,39 +65,40 @@ class Jobs:
                 return False
             frontier = await schedule.frontier(connection, self._partitions) or 0
             async with unit_of_work(connection):
-                await self._refold(connection, queued, frontier)
-        for reason in queued.values():
-            metrics.REFOLDS.labels(reason=reason).inc()
-        return len(queued) == REFOLDS_AT_ONCE
+                done = await self._refold(connection, queued, frontier)
+        for refold in done:
+            metrics.REFOLDS.labels(reason=refold.reason).inc()
+        return len(queued) == REFOLDS_AT_ONCE or len(done) < len(queued)
 
-    async def _refold(self, connection: Connection, queued: dict[str, str], frontier: int) -> None:
+    async def _refold(self, connection: Connection, queued: list[str], frontier: int) -> list[Refold]:
         work = Work(self._cycles, await identity.lock(connection, queued), {})
         waiting = await states.refolding(connection, work.locked)
-        again = await self._within_budget(connection, [c for c in queued if c in waiting and not _merged(work, c)])
-        await work.load(connection, again)
+        ready = [c for c in queued if c in waiting and not _merged(work, c)]
+        ready = [c for c in ready if not waiting[c].gather or await self._gathered(connection, c)]
+        await work.load(connection, ready)
+        plan = await work.plan(connection, {c: waiting[c].start for c in ready})
+        again = _within_budget(ready, plan.lengths)
         for contact in again:
             work.forget_timers(contact)
-        batch = await touchpoints.of_contacts(connection, again)
-        known = {c: _circumstances(waiting[c], batch[c], frontier) for c in again}
-        await work.whole(connection, batch, known)
+        await states.forget_failures(connection, again)
+        known = {}
+        for contact in again:
+            old = waiting[contact].reason == "history"
+            historical = await history.last_historical(connection, contact) if old else None
+            known[contact] = _circumstances(waiting[contact], historical, frontier)
+        await work.again(connection, plan, again, known)
+        await work.relearn(connection, [c for c in again if waiting[c].relearn])
         await states.dequeue_refolds(connection, again)
         await self._save(connection, work)
+        return [waiting[c] for c in again]
 
-    async def _within_budget(self, connection: Connection, contacts: list[str]) -> list[str]:
-        """Return as many contacts as their touchpoints allow, one at least: a transaction has to end in time."""
-        counts = await touchpoints.count_of(connection, contacts)
-        taken: list[str] = []
-        spent = 0
-        for contact in contacts:
-            spent += counts.get(contact, 0)
-            if taken and spent > TOUCHPOINTS_AT_ONCE:
-                break
-            taken.append(contact)
-        return taken
+    async def _gathered(self, connection: Connection, contact: str) -> bool:
+        """Move touchpoints of contacts merged into this one to it; return whether that was the last of them."""
+        return await identity.gather(connection, contact, TOUCHPOINTS_AT_ONCE) < TOUCHPOINTS_AT_ONCE
 
     async def _save(self, connection: Connection, work: Work) -> None:
         await states.save(connection, work.rows)
-        await states.note_failures(connection, work.failed)
+        await work.note_failures(connection)
         work.messages += await snapshots(connection, self._cycles, work.told, {})
         await self._outbox.write(connection, work.messages)
 
@@ -105,13 +107,24 @@ def _merged(work: Work, contact: str) -> bool:
     return work.locked[contact].merged_into is not None
 
 
-def _circumstances(reason: str, found: Sequence[Touchpoint], frontier: int) -> Circumstances:
+def _within_budget(contacts: list[str], lengths: dict[str, int]) -> list[str]:
+    """Return as many contacts as their touchpoints allow, one at least: a transaction has to end in time."""
+    taken: list[str] = []
+    spent = 0
+    for contact in contacts:
+        spent += lengths.get(contact, 0)
+        if taken and spent > TOUCHPOINTS_AT_ONCE:
+            break
+        taken.append(contact)
+    return taken
+
+
+def _circumstances(refold: Refold, historical: Key | None, frontier: int) -> Circumstances:
     """Return what is known of a queued fold.
 
     Which touchpoints are folded for the first time is not known any more, so a change that takes back a published one
     counts as corrected, and starts no play.
     """
-    historical = [t.key for t in found if t.mode == "historical"]
-    history = max(historical) if reason == "history" and historical else None
-    because = cast("Reason", reason) if reason in _CAUSES else None
-    return Circumstances(history=history, frontier=frontier, because=because)
+    because = cast("Reason", refold.reason) if refold.reason in _CAUSES else None
+    until = frontier if historical else -1
+    return Circumstances(history=historical, frontier=frontier, because=because, until=until)

@@ -12,10 +12,12 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.errors import Unavailable
 from libs.common.messages import Touchpoint
-from services.scoring.domain.assignment import Assignment, Known, assign, contested
-from services.scoring.domain.identity import Identifier, owner
-from services.scoring.repository import identity, states, touchpoints
+from services.scoring.domain.assignment import Assignment, Known, assign, unsettled
+from services.scoring.domain.identity import MAX_LINKS, Identifier, Who, owner
+from services.scoring.handlers.regroup import Regrouped, regroup
+from services.scoring.repository import identity, links, states, touchpoints
 from services.scoring.repository.identity import Locked, Moved
+from services.scoring.repository.states import Refold
 from services.scoring.repository.touchpoints import Stored
 
 ROUNDS = 30
@@ -32,7 +34,9 @@ class Settled(msgspec.Struct):
     """Contacts that won or lost an identifier, or touchpoints."""
     moved: list[Moved]
     merged: dict[str, str]
-    refolding: set[str]
+    gather: set[str]
+    """Contacts whose merged-in touchpoints the queue has to move."""
+    refolding: dict[str, Refold]
     repeated: int
 
 
@@ -71,19 +75,23 @@ async def settle(connection: Connection, batch: Sequence[Stored]) -> Settled:
 
 
 async def _attempt(connection: Connection, by_hash: dict[bytes, Stored]) -> Settled:
-    batch = [stored.touchpoint for stored in by_hash.values()]
+    batch = [stored.who for stored in by_hash.values()]
     known, versions = await identity.known(connection, _identifiers(batch))
-    places = contested(batch, known)
+    places = unsettled(batch, known)
     claims = await identity.stored_claims(connection, places)
     found = assign(batch, known, claims)
+    unseen = await links.unseen(connection, found.links)
     if not await identity.add_identifiers(connection, found.new):
         raise _AgainError
-    concerned = _concerned(found, known)
+    joined = await links.touched(connection, unseen, MAX_LINKS) if unseen else set()
+    concerned = _concerned(found, known) | joined
     locked = await identity.lock(connection, {*found.contacts, *concerned})
     if _stale(found, locked, versions) or await identity.stored_claims(connection, places) != claims:
         raise _AgainError
+    if unseen and await links.touched(connection, unseen, MAX_LINKS) != joined:
+        raise _AgainError
     repeats = await touchpoints.repeats(connection, list(by_hash))
-    if repeats and (found.new or found.changed):
+    if repeats and (found.new or found.changed or unseen):
         raise _AgainError(repeats)  # a repeat must not link anything
     refolding = await states.refolding(connection, locked)
     moved = await _moved(connection, found, known)
@@ -91,34 +99,43 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, Stored]) -> Sett
     await identity.move(connection, moved)
     await identity.merge(connection, found.merged)
     fresh = [
-        (digest, stored, contact)
+        (stored, contact)
         for (digest, stored), contact in zip(by_hash.items(), found.contacts, strict=True)
         if digest not in repeats
     ]
-    await touchpoints.store(
-        connection, [s for _, s, _ in fresh], [digest for digest, _, _ in fresh], [c for _, _, c in fresh]
-    )
+    owners = [contact for _, contact in fresh]
+    await touchpoints.store(connection, [stored for stored, _ in fresh], owners)
+    regrouped = Regrouped()
+    if unseen:
+        await links.note(connection, unseen, "seen in a touchpoint", seen=True)
+        regrouped = await regroup(connection, joined)
+        locked |= await identity.lock(connection, regrouped.changed - locked.keys())
+        owners = _after(regrouped, [stored for stored, _ in fresh], owners)
     return Settled(
-        [s.touchpoint for _, s, _ in fresh],
-        [c for _, _, c in fresh],
+        [stored.touchpoint for stored, _ in fresh],
+        owners,
         locked,
-        concerned | set(found.new.values()),
-        moved,
-        found.merged,
-        set(refolding),
+        concerned | set(found.new.values()) | regrouped.changed,
+        moved + regrouped.moved,
+        {old: regrouped.merged.get(new, new) for old, new in found.merged.items()} | regrouped.merged,
+        regrouped.gather,
+        refolding,
         0,
     )
 
 
-def _identifiers(batch: Sequence[Touchpoint]) -> set[tuple[str, Identifier]]:
+def _identifiers(batch: Sequence[Who]) -> set[tuple[str, Identifier]]:
     found: set[tuple[str, Identifier]] = set()
-    for t in batch:
-        if t.user_id is not None:
-            found.add((t.workspace, ("user_id", t.user_id)))
-        if t.anonymous_id is not None:
-            found.add((t.workspace, ("anonymous_id", t.anonymous_id)))
-        elif t.user_id is None:
-            found.add((t.workspace, ("message", f"{t.source}:{t.message_id}")))
+    for who in batch:
+        for name in who.names:
+            found.add((who.workspace, name))
+        for device in (who.device, who.previous):
+            if device is not None:
+                found.add((who.workspace, ("anonymous_id", device)))
+        if who.previous is not None and who.server:
+            found.add((who.workspace, ("user_id", who.previous)))
+        if who.device is None and not who.names:
+            found.add((who.workspace, ("message", f"{who.key[1]}:{who.key[2]}")))
     return found
 
 
@@ -132,7 +149,7 @@ def _concerned(found: Assignment, known: Known) -> set[str]:
             raise _AgainError  # the device's first claim was committed between two of our reads
         concerned.add(home)
         for run in [*runs, *known.runs.get((workspace, anonymous_id), [])]:
-            contact = contacts.get((workspace, ("user_id", run.user_id)))
+            contact = contacts.get((workspace, run.owner))
             if contact is not None:
                 concerned.add(contact)
     return concerned
@@ -152,7 +169,17 @@ async def _moved(connection: Connection, found: Assignment, known: Known) -> lis
     moved = []
     for place, runs in sorted(found.changed.items()):
         for key, old in await identity.anonymous_rows(connection, place):
-            new = contacts[place[0], ("user_id", owner(runs, key) or "")]
+            name = owner(runs, key)
+            new = contacts[place[0], name] if name else old
             if new != old:
                 moved.append(Moved(key, place[0], old, new))
     return moved
+
+
+def _after(regrouped: Regrouped, fresh: Sequence[Stored], owners: Sequence[str]) -> list[str]:
+    """Return the owners of the fresh touchpoints after the regrouping."""
+    moved = {(m.workspace, m.key): m.new for m in regrouped.moved}
+    return [
+        regrouped.merged.get(contact, moved.get((one.who.workspace, one.who.key), contact))
+        for one, contact in zip(fresh, owners, strict=True)
+    ]

@@ -8,15 +8,17 @@ from libs.common.db.connection import Connection
 from libs.common.messages import Message, Touchpoint
 from libs.common.observability import logs, metrics
 from services.scoring.domain import outgoing, profile, state
+from services.scoring.domain.checkpoint import EVERY, Checkpoint, kept
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.decay import FOREVER
 from services.scoring.domain.engine import Engine
+from services.scoring.domain.identity import Key
 from services.scoring.domain.progress import Held, Outcome, progress
 from services.scoring.domain.publication import Circumstances
-from services.scoring.repository import states
+from services.scoring.repository import checkpoints, history, states
 from services.scoring.repository.identity import Locked
-from services.scoring.repository.states import HeldRow, OpenMove, Place, Rows
+from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold, Rows
 
 log = logs.get(__name__)
 
@@ -27,6 +29,14 @@ class Entry(msgspec.Struct):
     version: int
     held: dict[str, Held]
     due: dict[str, int | None]
+
+
+class Plan(msgspec.Struct):
+    """Contacts to fold again: from which key, from which checkpoints, and how many stored touchpoints that takes."""
+
+    froms: dict[str, Key]
+    starts: dict[Place, Checkpoint]
+    lengths: dict[str, int] = {}
 
 
 class Work:
@@ -44,6 +54,8 @@ class Work:
         self.profiles: dict[str, profile.Profile] = {}
         self.failed: list[tuple[str, str, str, str]] = []
         """(contact_id, cycle, version, error) of folds that raised."""
+        self.retried: dict[str, Refold] = {}
+        """Their contacts, from where they have to be folded again once the rule is mended."""
 
     async def load(self, connection: Connection, contacts: Iterable[str]) -> None:
         """Bring in what is held of the contacts: from the cache where its version is the one locked, else by one query."""
@@ -86,44 +98,70 @@ class Work:
                 occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
                 held = self.entries[contact].held[cycle.engine.name]
                 tail = tails.get((contact, cycle.engine.name), [])
-                known = Circumstances(_received(touchpoints), frozenset(o.key for o in occurrences), frontier=until)
-                self._take(contact, cycle, held, occurrences, tail, known, until)
+                known = Circumstances(_received(touchpoints), frozenset(o.key for o in occurrences), until=until)
+                self._take(contact, cycle, held, occurrences, tail, known)
 
     async def _tails(self, connection: Connection, contacts: Iterable[str]) -> dict[Place, list[OpenMove]]:
         """Return the stored moves from the fold's last one on, where moves by time are stored after it."""
-        places = [
-            (contact, name)
+        places = {
+            (contact, name): held.state.seq
             for contact in contacts
             for name, held in self.entries[contact].held.items()
             if held.stored_seq > held.state.seq
-        ]
-        if not places:
-            return {}
-        moves = await states.open_moves(connection, places)
-        return {
-            place: [m for m in found if m.move.seq >= self.entries[place[0]].held[place[1]].state.seq]
-            for place, found in moves.items()
         }
+        return await states.open_moves(connection, places) if places else {}
 
-    async def whole(
-        self, connection: Connection, batch: dict[str, list[Touchpoint]], circumstances: dict[str, Circumstances]
+    async def plan(self, connection: Connection, froms: dict[str, Key]) -> "Plan":
+        """Find where contacts that have to be folded again from a key can begin."""
+        found = Plan(froms, await checkpoints.before(connection, froms))
+        for contact in froms:
+            for name, held in self.entries[contact].held.items():
+                start = found.starts.get((contact, name))
+                beyond = held.state.count - (start.count if start else 0)
+                found.lengths[contact] = max(found.lengths.get(contact, 0), beyond)
+        return found
+
+    async def again(
+        self, connection: Connection, plan: "Plan", contacts: Sequence[str], circumstances: dict[str, Circumstances]
     ) -> None:
-        """Fold contacts again from their first touchpoint; `batch` has all of them."""
-        places = [(contact, cycle.engine.name) for contact in batch for cycle in self.cycles]
-        stored = await states.open_moves(connection, places)
-        for contact, touchpoints in batch.items():
-            self.profiles[contact] = {}
-            self.learn(contact, touchpoints)
+        """Fold contacts again from their last checkpoints before the plan's keys."""
+        histories = await history.after(connection, {c: self._since(c, plan) for c in contacts})
+        starts = {
+            (c, cycle.engine.name): plan.starts.get((c, cycle.engine.name)) for c in contacts for cycle in self.cycles
+        }
+        states_ = {place: self._start(place, start) for place, start in starts.items()}
+        stored = await states.open_moves(connection, {place: state_.seq for place, state_ in states_.items()})
+        for contact in contacts:
             self.touch(contact)
             for cycle in self.cycles:
-                engine = cycle.engine
-                before = self.entries[contact].held[engine.name]
-                held = Held(engine.fresh(), before.stored_seq, before.published)
-                occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
-                given = circumstances[contact]
-                known = msgspec.structs.replace(given, received=_received(touchpoints), whole=True)
-                until = given.frontier if given.history else -1
-                self._take(contact, cycle, held, occurrences, stored[contact, engine.name], known, until)
+                place = (contact, cycle.engine.name)
+                before = self.entries[contact].held[place[1]]
+                start = starts[place]
+                held = Held(states_[place], before.stored_seq, before.published)
+                occurrences, received = histories[contact].occurrences(cycle, start.key if start else None)
+                known = msgspec.structs.replace(circumstances[contact], received=received, whole=start is None)
+                self.rows.cuts.append((*place, held.state.count))
+                self._take(contact, cycle, held, occurrences, stored[place], known, kept(before.state.count))
+
+    def _since(self, contact: str, plan: "Plan") -> Key | None:
+        """Return the key after which a contact's touchpoints are needed: that of the earliest of its cycles' starts."""
+        starts = [plan.starts.get((contact, cycle.engine.name)) for cycle in self.cycles]
+        keys = [start.key for start in starts if start is not None]
+        return min(keys) if len(keys) == len(starts) else None
+
+    def _start(self, place: Place, start: Checkpoint | None) -> state.State:
+        engine = next(c.engine for c in self.cycles if c.engine.name == place[1])
+        return engine.fresh() if start is None else state.decode(start.state, engine.atoms)
+
+    async def relearn(self, connection: Connection, contacts: Iterable[str]) -> None:
+        """Build contacts' profiles from nothing: some of what they told has gone to somebody else, or was excluded."""
+        for contact, touchpoints in (await history.telling(connection, contacts)).items():
+            self.profiles[contact] = {}
+            for touchpoint in touchpoints:
+                profile.learn(self.profiles[contact], touchpoint)
+            if profile.encode(self.profiles[contact]) != (self.locked[contact].profile or "{}"):
+                self.told.add(contact)
+            self.touch(contact)
 
     def learn(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
         """Add the traits of touchpoints to the contact's profile; the last value in key order stands."""
@@ -148,20 +186,26 @@ class Work:
         occurrences: list[Occurrence],
         stored: list[OpenMove],
         known: Circumstances,
-        until: int,
+        kept_before: frozenset[int] | None = None,
     ) -> None:
         engine = cycle.engine
         if held.state.is_empty and not occurrences:
+            self._empty((contact, engine.name), stored)
             return
+        if kept_before is None:
+            kept_before = kept(held.state.count)
+        began = held.state.count
         base = next((m.move for m in stored if m.move.seq == held.state.seq), None)
         try:
-            outcome = progress(engine, held, occurrences, until=until, known=known, base=base)
+            outcome = progress(engine, held, occurrences, until=known.until, known=known, base=base)
         except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
             log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)  # noqa: TRY400
             metrics.FOLD_ERRORS.labels(cycle=engine.name).inc()
             self.failed.append((contact, engine.name, engine.version, f"{type(error).__name__}: {error}"))
+            self.retried[contact] = Refold("fold_error", occurrences[0].key if occurrences else held.state.key)
             return
         self._note(contact, engine, outcome, stored, known)
+        self._note_checkpoints((contact, engine.name), outcome, kept_before, began)
 
     def _note(
         self, contact: str, engine: Engine, outcome: Outcome, stored: list[OpenMove], known: Circumstances
@@ -190,6 +234,19 @@ class Work:
             metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
             self.told.add(contact)
 
+    def _empty(self, place: Place, stored: list[OpenMove]) -> None:
+        """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
+        self.rows.close.extend((*place, m.move.seq) for m in stored)
+        self.rows.emptied.append(place)
+        self.entries.pop(place[0], None)
+
+    def _note_checkpoints(self, place: Place, outcome: Outcome, before: frozenset[int], began: int) -> None:
+        """Write the checkpoints that were passed, and drop the stored ones that are not kept any more."""
+        self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.checkpoints]
+        if outcome.held.state.count // EVERY != began // EVERY:
+            gone = before - kept(outcome.held.state.count)
+            self.rows.drops += [(*place, count) for count in gone if count <= began]
+
     def _note_timer(self, place: Place, due: int) -> None:
         """Write a timer only when it is earlier than the stored one: one that fires early just looks again."""
         entry = self.entries[place[0]]
@@ -205,6 +262,11 @@ class Work:
             if due is not None:
                 self.rows.timers_gone.append((contact, name))
                 entry.due[name] = None
+
+    async def note_failures(self, connection: Connection) -> None:
+        """Mark folds that raised: their last good state stays, their touchpoints are stored, the queue tries again."""
+        await states.note_failures(connection, self.failed)
+        await states.enqueue_refolds(connection, self.retried)
 
     def keep(self) -> None:
         """After the commit: cache what is now true."""

@@ -35,8 +35,8 @@ async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summa
     for contact_id, kind, value in await connection.fetch(
         "SELECT contact_id, type, value FROM scoring.identifiers WHERE contact_id = ANY($1::text[]) "
         "UNION SELECT i.contact_id, 'anonymous_id', c.anonymous_id FROM scoring.identifiers i "
-        "JOIN scoring.device_claims c ON c.workspace = i.workspace AND c.user_id = i.value "
-        "WHERE i.contact_id = ANY($1::text[]) AND i.type = 'user_id' ORDER BY 1, 2, 3",
+        "JOIN scoring.device_claims c ON c.workspace = i.workspace AND (c.owner_type, c.owner) = (i.type, i.value) "
+        "WHERE i.contact_id = ANY($1::text[]) ORDER BY 1, 2, 3",
         wanted,
     ):
         if kind == "user_id":

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.scoring.domain.assignment import Known, Place
+from services.scoring.domain.assignment import Claims, Known, Place
+from services.scoring.domain.correction import key_of
 from services.scoring.domain.identity import Identifier, Key, Run
 
 
@@ -39,13 +40,13 @@ async def known(connection: Connection, identifiers: Iterable[tuple[str, Identif
     """
     wanted = set(identifiers)
     contacts, versions = await _contacts(connection, wanted)
-    runs = await _runs(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
-    owners = {(place[0], ("user_id", run.user_id)) for place, found in runs.items() for run in found}
+    devices = await runs(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
+    owners = {(place[0], run.owner) for place, found in devices.items() for run in found}
     if owners - contacts.keys():
         more, later = await _contacts(connection, owners - contacts.keys())
         contacts |= more
         versions = later | versions
-    return Known(contacts, runs), versions
+    return Known(contacts, devices), versions
 
 
 async def _contacts(
@@ -63,31 +64,64 @@ async def _contacts(
     return contacts, {r["contact_id"]: r["identity_version"] for r in rows}
 
 
-async def _runs(connection: Connection, places: Sequence[Place]) -> dict[Place, list[Run]]:
+async def runs(connection: Connection, places: Iterable[Place]) -> dict[Place, list[Run]]:
+    """Return the runs of the devices that have any."""
     found: dict[Place, list[Run]] = {}
+    wanted = sorted(set(places))
     rows = await connection.fetch(
-        "SELECT c.workspace, c.anonymous_id, c.occurred_at, c.source, c.message_id, c.user_id "
+        "SELECT c.workspace, c.anonymous_id, c.occurred_at, c.source, c.message_id, c.owner_type, c.owner "
         "FROM unnest($1::text[], $2::text[]) AS w (workspace, anonymous_id) "
         "JOIN scoring.device_claims c USING (workspace, anonymous_id) ORDER BY 3, 4, 5",
-        [w for w, _ in places],
-        [a for _, a in places],
+        [w for w, _ in wanted],
+        [a for _, a in wanted],
     )
-    for workspace, anonymous_id, at, source, message_id, user_id in rows:
-        found.setdefault((workspace, anonymous_id), []).append(Run((at, source, message_id), user_id))
+    for workspace, anonymous_id, at, source, message_id, *owner in rows:
+        found.setdefault((workspace, anonymous_id), []).append(Run((at, source, message_id), (owner[0], owner[1])))
     return found
 
 
-async def stored_claims(connection: Connection, places: Iterable[Place]) -> dict[Place, list[tuple[Key, str]]]:
-    """Return every stored claim on these devices."""
-    found: dict[Place, list[tuple[Key, str]]] = {}
-    for place in sorted(places):
-        rows = await connection.fetch(
-            "SELECT occurred_at, source, message_id, user_id FROM scoring.touchpoints "
-            "WHERE workspace = $1 AND anonymous_id = $2 AND user_id IS NOT NULL ORDER BY 1, 2, 3",
-            *place,
-        )
-        found[place] = [((r[0], r[1], r[2]), r[3]) for r in rows]
+async def stored_claims(connection: Connection, places: Iterable[Place]) -> dict[Place, Claims]:
+    """Return every stored claim on these devices, less what corrections exclude, and those made or revoked by hand."""
+    found = {place: Claims([], set()) for place in sorted(places)}
+    if not found:
+        return found
+    workspaces, devices = [w for w, _ in found], [a for _, a in found]
+    for workspace, device, at, source, message_id, *owner in await connection.fetch(
+        "SELECT w.workspace, w.device, t.occurred_at, t.source, t.message_id, t.subject_type, t.subject "
+        "FROM unnest($1::text[], $2::text[]) AS w (workspace, device) JOIN scoring.touchpoints t "
+        "ON t.workspace = w.workspace AND t.anonymous_id = w.device AND t.subject IS NOT NULL "
+        f"WHERE {_NOT_EXCLUDED} UNION "
+        "SELECT w.workspace, w.device, t.occurred_at, t.source, t.message_id, t.subject_type, t.subject "
+        "FROM unnest($1::text[], $2::text[]) AS w (workspace, device) JOIN scoring.touchpoints t "
+        "ON t.workspace = w.workspace AND t.previous_id = w.device AND t.subject IS NOT NULL "
+        f"WHERE {_NOT_EXCLUDED} ORDER BY 1, 2, 3, 4, 5",
+        workspaces,
+        devices,
+    ):
+        found[workspace, device].made.append(((at, source, message_id), (owner[0], owner[1])))
+    for workspace, device, verdict, at, number, *owner in await connection.fetch(
+        "SELECT DISTINCT ON (c.workspace, c.value, c.other_type, c.other_value) "
+        "c.workspace, c.value, c.kind, c.occurred_at, c.id, c.other_type, c.other_value "
+        "FROM unnest($1::text[], $2::text[]) AS w (workspace, device) JOIN scoring.corrections c "
+        "ON (c.workspace, c.type, c.value) = (w.workspace, 'anonymous_id', w.device) AND c.kind IN ('link', 'unlink') "
+        "ORDER BY c.workspace, c.value, c.other_type, c.other_value, c.id DESC",
+        workspaces,
+        devices,
+    ):
+        name = (owner[0], owner[1])
+        if verdict == "link":
+            found[workspace, device].made.append((key_of(at, number), name))
+        else:
+            found[workspace, device].revoked.add(name)
     return found
+
+
+_NOT_EXCLUDED = (
+    "coalesce((SELECT c.kind FROM scoring.corrections c WHERE (c.workspace, c.occurred_at, c.source, c.message_id) "
+    "= (t.workspace, t.occurred_at, t.source, t.message_id) AND c.kind IN ('exclude', 'include') "
+    "ORDER BY c.id DESC LIMIT 1), 'include') = 'include'"
+)
+"""Whether the last correction about touchpoint `t`, if there is one, leaves it in."""
 
 
 async def add_identifiers(connection: Connection, new: dict[tuple[str, Identifier], str]) -> bool:
@@ -96,8 +130,9 @@ async def add_identifiers(connection: Connection, new: dict[tuple[str, Identifie
         return True
     rows = sorted((w, kind, value, contact) for (w, (kind, value)), contact in new.items())
     added = await connection.fetchval(
-        "WITH added AS (INSERT INTO scoring.identifiers (workspace, type, value, contact_id) "
-        "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING RETURNING 1) "
+        "WITH added AS (INSERT INTO scoring.identifiers (workspace, type, value, contact_id, home) "
+        "SELECT *, contact_id FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) "
+        "AS w (workspace, type, value, contact_id) ON CONFLICT DO NOTHING RETURNING 1) "
         "SELECT count(*) FROM added",
         *(list(column) for column in zip(*rows, strict=True)),
     )
@@ -135,8 +170,8 @@ async def replace_runs(connection: Connection, changed: dict[Place, list[Run]]) 
     await connection.copy_records_to_table(
         "device_claims",
         schema_name="scoring",
-        columns=["workspace", "anonymous_id", "occurred_at", "source", "message_id", "user_id"],
-        records=[(*place, *run.key, run.user_id) for place in places for run in changed[place]],
+        columns=["workspace", "anonymous_id", "occurred_at", "source", "message_id", "owner_type", "owner"],
+        records=[(*place, *run.key, *run.owner) for place in places for run in changed[place]],
     )
 
 
@@ -144,10 +179,55 @@ async def anonymous_rows(connection: Connection, place: Place) -> list[tuple[Key
     """Return (key, contact_id) of the stored touchpoints that have this device's id alone."""
     rows = await connection.fetch(
         "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
-        "WHERE workspace = $1 AND anonymous_id = $2 AND user_id IS NULL",
+        "WHERE workspace = $1 AND anonymous_id = $2 AND subject IS NULL",
         *place,
     )
     return [((r[0], r[1], r[2]), r[3]) for r in rows]
+
+
+async def misplaced(connection: Connection, contacts: Iterable[str]) -> list[Moved]:
+    """Return the touchpoints of the contacts whose own known identifier is another contact's."""
+    rows = await connection.fetch(
+        "SELECT t.occurred_at, t.source, t.message_id, t.workspace, t.contact_id, i.contact_id "
+        "FROM scoring.touchpoints t JOIN scoring.identifiers i "
+        "ON (i.workspace, i.type, i.value) = (t.workspace, t.subject_type, t.subject) "
+        "WHERE t.contact_id = ANY($1::text[]) AND i.contact_id <> t.contact_id",
+        sorted(contacts),
+    )
+    return [Moved((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
+
+
+async def unclaimed(connection: Connection, contacts: Iterable[str]) -> list[tuple[Place, Key, str]]:
+    """Return (device, key, contact_id) of the contacts' touchpoints that carry a device alone."""
+    rows = await connection.fetch(
+        "SELECT workspace, anonymous_id, occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
+        "WHERE contact_id = ANY($1::text[]) AND subject IS NULL AND anonymous_id IS NOT NULL",
+        sorted(contacts),
+    )
+    return [((r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
+
+
+async def count_rows(connection: Connection, contacts: Iterable[str], limit: int) -> int:
+    """Return how many touchpoints lie under the contacts, counted up to `limit`."""
+    found: int = await connection.fetchval(
+        "SELECT count(*) FROM (SELECT FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) LIMIT $2) t",
+        sorted(contacts),
+        limit,
+    )
+    return found
+
+
+async def gather(connection: Connection, survivor: str, limit: int) -> int:
+    """Move up to `limit` touchpoints of contacts merged into `survivor` to it; return how many."""
+    status: str = await connection.execute(
+        "UPDATE scoring.touchpoints t SET contact_id = $1 FROM (SELECT workspace, occurred_at, source, message_id "
+        "FROM scoring.touchpoints WHERE contact_id IN (SELECT contact_id FROM scoring.contacts WHERE merged_into = $1) "
+        "LIMIT $2) w WHERE (t.workspace, t.occurred_at, t.source, t.message_id) "
+        "= (w.workspace, w.occurred_at, w.source, w.message_id)",
+        survivor,
+        limit,
+    )
+    return int(status.rsplit(" ", 1)[1])
 
 
 async def move(connection: Connection, moved: Sequence[Moved]) -> None:
@@ -169,13 +249,18 @@ async def move(connection: Connection, moved: Sequence[Moved]) -> None:
 
 
 async def merge(connection: Connection, merged: dict[str, str]) -> None:
-    """Let merged contacts redirect, and take away what belongs to a contact that still has touchpoints."""
+    """Let merged contacts redirect, and take away what belongs to a contact that still has touchpoints.
+
+    What redirected to a merged contact redirects to its survivor from now on: no redirect leads to another.
+    """
     for loser, survivor in sorted(merged.items()):
         await connection.execute(
-            "UPDATE scoring.contacts SET merged_into = $2, profile = NULL WHERE contact_id = $1", loser, survivor
+            "UPDATE scoring.contacts SET merged_into = $2, profile = NULL WHERE contact_id = $1 OR merged_into = $1",
+            loser,
+            survivor,
         )
-        for table in ("contact_states", "timers", "refolds", "fold_errors"):
-            await connection.execute(f"DELETE FROM scoring.{table} WHERE contact_id = $1", loser)  # noqa: S608
+        for table in ("contact_states", "checkpoints", "timers", "refolds", "fold_errors"):
+            await connection.execute(f"DELETE FROM scoring.{table} WHERE contact_id = $1", loser)
         await connection.execute(
             "UPDATE scoring.transitions SET known_to = now() WHERE contact_id = $1 AND known_to IS NULL", loser
         )

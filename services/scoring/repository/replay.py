@@ -6,7 +6,11 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
+from services.scoring.domain.correction import Manual, Verdict, key_of
+from services.scoring.domain.identity import Identifier, Key
+from services.scoring.domain.people import ByHand
 from services.scoring.domain.publication import Published
+from services.scoring.repository.corrections import manual_of
 
 _touchpoint = msgspec.json.Decoder(Touchpoint)
 _published = msgspec.msgpack.Decoder(Published)
@@ -29,14 +33,33 @@ async def touchpoints(connection: Connection) -> AsyncIterator[Touchpoint]:
         yield _touchpoint.decode(row[0])
 
 
-async def claims(connection: Connection) -> AsyncIterator[tuple[tuple[str, str], tuple[int, str, str], str]]:
-    """Yield (device, key, user_id) of every claim: each touchpoint with both ids."""
-    query = (
-        "SELECT workspace, anonymous_id, occurred_at, source, message_id, user_id FROM scoring.touchpoints "
-        "WHERE anonymous_id IS NOT NULL AND user_id IS NOT NULL"
+async def verdicts(connection: Connection) -> dict[str, dict[Key, Verdict]]:
+    """Return by workspace what corrections say of touchpoints."""
+    found: dict[str, dict[Key, Verdict]] = {}
+    for workspace, at, source, message_id, kind in await connection.fetch(
+        "SELECT workspace, occurred_at, source, message_id, kind FROM scoring.corrections "
+        "WHERE kind IN ('bot', 'human', 'exclude', 'include') ORDER BY id"
+    ):
+        found.setdefault(workspace, {}).setdefault((at, source, message_id), Verdict()).hear(kind)
+    return found
+
+
+async def pairs_by_hand(connection: Connection) -> list[ByHand]:
+    """Return the last correction about each pair of identifiers."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT ON (workspace, type, value, other_type, other_value) "
+        "workspace, kind, occurred_at, id, type, value, other_type, other_value FROM scoring.corrections "
+        "WHERE kind IN ('link', 'unlink') ORDER BY workspace, type, value, other_type, other_value, id DESC"
     )
-    async for r in connection.cursor(query, prefetch=5_000):
-        yield (r[0], r[1]), (r[2], r[3], r[4]), r[5]
+    return [ByHand(r[0], ((r[4], r[5]), (r[6], r[7])), r[1], key_of(r[2], r[3])) for r in rows]
+
+
+async def manuals(connection: Connection) -> list[tuple[str, Identifier, Manual]]:
+    """Return (workspace, identifier, stage set by hand) of every one."""
+    rows = await connection.fetch(
+        "SELECT workspace, type, value, id, occurred_at, recorded_at, detail FROM scoring.corrections WHERE kind = 'stage'"
+    )
+    return [(r[0], (r[1], r[2]), manual_of(r[3], r[4], r[5], r[6])) for r in rows]
 
 
 async def identifiers(connection: Connection) -> dict[str, Identifiers]:
@@ -46,7 +69,7 @@ async def identifiers(connection: Connection) -> dict[str, Identifiers]:
         "JOIN scoring.contacts c USING (contact_id) WHERE c.merged_into IS NULL AND NOT (i.type = 'anonymous_id' "
         "AND EXISTS (SELECT FROM scoring.device_claims d WHERE d.workspace = i.workspace AND d.anonymous_id = i.value)) "
         "UNION SELECT i.contact_id, i.workspace, 'anonymous_id', d.anonymous_id FROM scoring.identifiers i "
-        "JOIN scoring.device_claims d ON d.workspace = i.workspace AND d.user_id = i.value WHERE i.type = 'user_id'"
+        "JOIN scoring.device_claims d ON d.workspace = i.workspace AND (d.owner_type, d.owner) = (i.type, i.value)"
     )
     found: dict[str, set[tuple[str, str, str]]] = {}
     for contact_id, *identifier in rows:

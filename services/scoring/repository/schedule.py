@@ -40,15 +40,16 @@ async def due_contacts(connection: Connection, until: int, limit: int) -> list[s
     return sorted({r[0] for r in rows})
 
 
-async def queued_refolds(connection: Connection, limit: int) -> dict[str, str]:
-    """Return queued contacts and reasons, oldest first.
+async def queued_refolds(connection: Connection, limit: int) -> list[str]:
+    """Return queued contacts, oldest first.
 
     A contact whose history is still arriving is left alone for two seconds after the last touchpoint, for a minute at
-    most: one re-fold for many touchpoints, not one each.
+    most: one re-fold for many touchpoints, not one each. One whose fold raised is tried again every minute.
     """
     rows = await connection.fetch(
-        "SELECT contact_id, reason FROM scoring.refolds WHERE touched_at < now() - interval '2 s' "
-        "OR queued_at < now() - interval '60 s' OR reason <> 'history' ORDER BY queued_at LIMIT $1",
+        "SELECT contact_id FROM scoring.refolds WHERE CASE reason "
+        "WHEN 'history' THEN touched_at < now() - interval '2 s' OR queued_at < now() - interval '60 s' "
+        "WHEN 'fold_error' THEN queued_at < now() - interval '60 s' ELSE true END ORDER BY queued_at LIMIT $1",
         limit,
     )
-    return {r[0]: r[1] for r in rows}
+    return [r[0] for r in rows]

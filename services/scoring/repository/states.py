@@ -1,13 +1,16 @@
 """What is held of contacts in cycles: states, open transitions, publications, timers, the re-fold queue."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from libs.common.db.connection import Connection
+from services.scoring.domain.checkpoint import Checkpoint
+from services.scoring.domain.identity import Key
 from services.scoring.domain.move import Move, decode_move
 from services.scoring.domain.publication import Published
+from services.scoring.repository import checkpoints
 
 Place = tuple[str, str]
 """(contact_id, cycle)"""
@@ -47,50 +50,75 @@ async def load(connection: Connection, contacts: Sequence[str]) -> dict[Place, H
     return {(r[0], r[1]): HeldRow(r[2], r[3], r[4] or 0, _published.decode(r[5]) if r[5] else None, r[6]) for r in rows}
 
 
-async def open_moves(connection: Connection, places: Iterable[Place]) -> dict[Place, list[OpenMove]]:
-    """Return the open transitions of these contacts and cycles, in `seq` order."""
+async def open_moves(connection: Connection, places: Mapping[Place, int]) -> dict[Place, list[OpenMove]]:
+    """Return the open transitions of these contacts and cycles from a `seq` on, in its order."""
     wanted = sorted(places)
     found: dict[Place, list[OpenMove]] = {place: [] for place in wanted}
     rows = await connection.fetch(
         "SELECT contact_id, cycle, move, received_at FROM scoring.transitions "
-        "JOIN unnest($1::text[], $2::text[]) AS w (contact_id, cycle) USING (contact_id, cycle) "
-        "WHERE known_to IS NULL ORDER BY seq",
+        "JOIN unnest($1::text[], $2::text[], $3::int[]) AS w (contact_id, cycle, first) USING (contact_id, cycle) "
+        "WHERE known_to IS NULL AND seq >= w.first ORDER BY seq",
         [c for c, _ in wanted],
         [c for _, c in wanted],
+        [places[place] for place in wanted],
     )
     for contact_id, cycle, raw, received_at in rows:
         found[contact_id, cycle].append(OpenMove(decode_move(raw), raw, received_at))
     return found
 
 
-async def refolding(connection: Connection, contacts: Iterable[str]) -> dict[str, str]:
-    """Return those of the contacts that wait in the re-fold queue, each with its reason."""
+async def refolding(connection: Connection, contacts: Iterable[str]) -> "dict[str, Refold]":
+    """Return those of the contacts that wait in the re-fold queue."""
     rows = await connection.fetch(
-        "SELECT contact_id, reason FROM scoring.refolds WHERE contact_id = ANY($1::text[])", sorted(contacts)
+        "SELECT contact_id, reason, from_at, from_source, from_message_id, relearn, gather FROM scoring.refolds "
+        "WHERE contact_id = ANY($1::text[])",
+        sorted(contacts),
     )
-    return {r[0]: r[1] for r in rows}
+    return {r[0]: Refold(r[1], (r[2], r[3], r[4]), r[5], r[6]) for r in rows}
 
 
-async def enqueue_refolds(connection: Connection, reasons: dict[str, str]) -> None:
-    """Put contacts in the re-fold queue.
+class Refold(msgspec.Struct, frozen=True):
+    """Why a contact is folded again, and from which key.
+
+    `relearn` asks for its profile to be built anew, `gather` for touchpoints of contacts merged into it to be moved.
+    """
+
+    reason: str
+    start: Key
+    relearn: bool = False
+    gather: bool = False
+
+
+async def enqueue_refolds(connection: Connection, wanted: Mapping[str, Refold]) -> None:
+    """Put contacts in the re-fold queue, or let those that wait there begin at the earlier of both keys.
 
     `history` outlives another reason, since it decides what is published; `refolding` says no more than that the
     contact waits already.
     """
-    if reasons:
+    if wanted:
         await connection.execute(
-            "INSERT INTO scoring.refolds (contact_id, reason) SELECT * FROM unnest($1::text[], $2::text[]) "
+            "INSERT INTO scoring.refolds "
+            "(contact_id, reason, from_at, from_source, from_message_id, relearn, gather) SELECT * FROM "
+            "unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::bool[]) "
             "ON CONFLICT (contact_id) DO UPDATE SET touched_at = now(), "
             "reason = CASE WHEN refolds.reason = 'history' OR excluded.reason = 'refolding' THEN refolds.reason "
-            "ELSE excluded.reason END",
-            sorted(reasons),
-            [reasons[c] for c in sorted(reasons)],
+            "ELSE excluded.reason END, "
+            "(from_at, from_source, from_message_id) = (SELECT * FROM (VALUES "
+            "(refolds.from_at, refolds.from_source, refolds.from_message_id), "
+            "(excluded.from_at, excluded.from_source, excluded.from_message_id)) v ORDER BY 1, 2, 3 LIMIT 1), "
+            "relearn = refolds.relearn OR excluded.relearn, gather = refolds.gather OR excluded.gather",
+            *_columns([(c, r.reason, *r.start, r.relearn, r.gather) for c, r in sorted(wanted.items())]),
         )
 
 
 async def dequeue_refolds(connection: Connection, contacts: Sequence[str]) -> None:
     """Take contacts out of the queue."""
     await connection.execute("DELETE FROM scoring.refolds WHERE contact_id = ANY($1::text[])", list(contacts))
+
+
+async def forget_failures(connection: Connection, contacts: Sequence[str]) -> None:
+    """Take back the marks of contacts that are folded again; what still raises is marked anew."""
+    await connection.execute("DELETE FROM scoring.fold_errors WHERE contact_id = ANY($1::text[])", list(contacts))
 
 
 async def note_failures(connection: Connection, failed: Sequence[tuple[str, str, str, str]]) -> None:
@@ -111,6 +139,7 @@ async def save(connection: Connection, rows: "Rows") -> None:
     await _save_transitions(connection, rows)
     await _save_publications(connection, rows)
     await _save_timers(connection, rows)
+    await checkpoints.save(connection, rows.cuts, rows.drops, rows.checkpoints)
 
 
 class Rows(msgspec.Struct):
@@ -124,6 +153,12 @@ class Rows(msgspec.Struct):
     publications: list[tuple[str, str, int, bytes, str, bool]] = []
     timers: list[tuple[str, str, int]] = []
     timers_gone: list[Place] = []
+    emptied: list[Place] = []
+    """Places that no touchpoint is left of."""
+    cuts: list[tuple[str, str, int]] = []
+    """Where contacts are folded again: checkpoints beyond the count are void."""
+    drops: list[tuple[str, str, int]] = []
+    checkpoints: list[tuple[str, str, Checkpoint]] = []
 
     def publish(self, place: Place, published: Published) -> None:
         """Note a publication."""
@@ -150,6 +185,12 @@ async def _save_contacts(connection: Connection, rows: Rows) -> None:
 
 
 async def _save_states(connection: Connection, rows: Rows) -> None:
+    if rows.emptied:
+        await connection.execute(
+            "DELETE FROM scoring.contact_states s USING unnest($1::text[], $2::text[]) AS w (contact_id, cycle) "
+            "WHERE (s.contact_id, s.cycle) = (w.contact_id, w.cycle)",
+            *_columns(rows.emptied),
+        )
     if rows.states:
         await connection.execute(
             "INSERT INTO scoring.contact_states (contact_id, cycle, version, state, stored_seq) "

@@ -9,25 +9,30 @@ from libs.common import ids
 from libs.common.clock import DAY
 from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
+from services.scoring.domain.identity import Who, who_of
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Touchpoint)
 COLUMNS = [
-    "workspace", "occurred_at", "source", "message_id", "contact_id", "user_id", "anonymous_id", "received_at", "data",
+    "workspace", "occurred_at", "source", "message_id", "contact_id", "subject_type", "subject", "anonymous_id",
+    "previous_id", "received_at", "data",
 ]  # fmt: skip
 SEEN_DAYS = 30
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A touchpoint with the bytes it came as."""
+    """A touchpoint with the bytes it came as, what it says of its person, and the hash that a repeat is known by."""
 
     touchpoint: Touchpoint
     raw: bytes
+    who: Who
+    hash: bytes
 
-    @property
-    def hash(self) -> bytes:
-        """Return what a repeat is known by: 16 bytes of (workspace, source, message_id)."""
-        return ids.digest(self.touchpoint.workspace, self.touchpoint.source, self.touchpoint.message_id)
+
+def stored(touchpoint: Touchpoint, raw: bytes) -> Stored:
+    """Return the touchpoint ready to be stored; the hash is 16 bytes of (workspace, source, message_id)."""
+    digest = ids.digest(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+    return Stored(touchpoint, raw, who_of(touchpoint), digest)
 
 
 async def repeats(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
@@ -50,23 +55,24 @@ async def older_copies(connection: Connection, batch: Sequence[Stored]) -> set[b
     return {ids.digest(r[0], r[1], r[2]) for r in rows}
 
 
-async def store(
-    connection: Connection, batch: Sequence[Stored], hashes: Sequence[bytes], owners: Sequence[str]
-) -> None:
+async def store(connection: Connection, batch: Sequence[Stored], owners: Sequence[str]) -> None:
     """COPY new touchpoints and their hashes. Raises UniqueViolationError when one of them is stored already."""
     records = []
-    for stored, contact_id in zip(batch, owners, strict=True):
-        t = stored.touchpoint
+    for one, contact_id in zip(batch, owners, strict=True):
+        t, who = one.touchpoint, one.who
+        kind, value = who.names[0] if who.names else (None, None)
         records.append(
             (
-                t.workspace, t.occurred_at, t.source, t.message_id, contact_id, t.user_id, t.anonymous_id,
-                t.received_at, stored.raw.decode(),
+                t.workspace, t.occurred_at, t.source, t.message_id, contact_id, kind, value, who.device,
+                who.previous, t.received_at, one.raw.decode(),
             )
         )  # fmt: skip
     await connection.copy_records_to_table("touchpoints", schema_name="scoring", columns=COLUMNS, records=records)
-    days = [s.touchpoint.received_at // DAY for s in batch]
     await connection.copy_records_to_table(
-        "seen", schema_name="scoring", columns=["hash", "day"], records=list(zip(hashes, days, strict=True))
+        "seen",
+        schema_name="scoring",
+        columns=["hash", "day"],
+        records=[(s.hash, s.touchpoint.received_at // DAY) for s in batch],
     )
 
 

@@ -1,0 +1,97 @@
+"""Corrections, appended and never changed, and what they say of a contact's touchpoints."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import cast
+
+import msgspec
+
+from libs.common.clock import from_datetime
+from libs.common.db.connection import Connection
+from services.scoring.domain.correction import Kind, Manual, Verdict
+from services.scoring.domain.identity import Identifier, Key, Link
+
+
+class _Detail(msgspec.Struct):
+    cycle: str
+    places: dict[str, str]
+    until: int
+
+
+_decode_detail = msgspec.json.Decoder(_Detail).decode
+_encode_detail = msgspec.json.Encoder().encode
+
+
+async def of_touchpoints(connection: Connection, contacts: Iterable[str]) -> dict[str, dict[Key, Verdict]]:
+    """Return by contact what corrections say of its touchpoints, by their keys."""
+    found: dict[str, dict[Key, Verdict]] = {}
+    for contact, at, source, message_id, kind in await connection.fetch(
+        "SELECT t.contact_id, c.occurred_at, c.source, c.message_id, c.kind FROM scoring.corrections c "
+        "JOIN scoring.touchpoints t USING (workspace, occurred_at, source, message_id) "
+        "WHERE c.kind IN ('bot', 'human', 'exclude', 'include') AND t.contact_id = ANY($1::text[]) ORDER BY c.id",
+        sorted(contacts),
+    ):
+        found.setdefault(contact, {}).setdefault((at, source, message_id), Verdict()).hear(cast("Kind", kind))
+    return found
+
+
+async def manuals(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Manual]]:
+    """Return by contact its stages set by hand, in key order."""
+    found: dict[str, list[Manual]] = {}
+    for contact, number, at, detail, recorded_at in await connection.fetch(
+        "SELECT i.contact_id, c.id, c.occurred_at, c.detail, c.recorded_at FROM scoring.corrections c "
+        "JOIN scoring.identifiers i USING (workspace, type, value) "
+        "WHERE c.kind = 'stage' AND i.contact_id = ANY($1::text[]) ORDER BY c.occurred_at, c.id",
+        sorted(contacts),
+    ):
+        found.setdefault(contact, []).append(manual_of(number, at, recorded_at, detail))
+    return found
+
+
+def manual_of(number: int, occurred_at: int, recorded_at: datetime, detail: str) -> Manual:
+    """Return a stored stage set by hand."""
+    told = _decode_detail(detail)
+    return Manual(number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until)
+
+
+async def of_touchpoint(
+    connection: Connection, workspace: str, kind: Kind, keys: Sequence[Key], author: str, note: str
+) -> None:
+    """Append one correction per touchpoint."""
+    await connection.execute(
+        "INSERT INTO scoring.corrections (workspace, kind, occurred_at, source, message_id, author, note) "
+        "SELECT $1, $2, w.at, w.source, w.message_id, $6, $7 "
+        "FROM unnest($3::bigint[], $4::text[], $5::text[]) AS w (at, source, message_id)",
+        workspace,
+        kind,
+        [key[0] for key in keys],
+        [key[1] for key in keys],
+        [key[2] for key in keys],
+        author,
+        note,
+    )
+
+
+async def of_link(
+    connection: Connection, workspace: str, kind: Kind, link: Link, at: int, author: str, note: str
+) -> None:
+    """Append what a person says of a pair of identifiers."""
+    (kind_a, value_a), (kind_b, value_b) = link
+    await connection.execute(
+        "INSERT INTO scoring.corrections (workspace, kind, occurred_at, type, value, other_type, other_value, author, note) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        workspace, kind, at, kind_a, value_a, kind_b, value_b, author, note,
+    )  # fmt: skip
+
+
+async def of_stage(
+    connection: Connection, workspace: str, name: Identifier, manual: Manual, author: str, note: str
+) -> int:
+    """Append a stage set by hand; return its number, which is part of its key."""
+    detail = _encode_detail(_Detail(manual.cycle, manual.places, manual.until)).decode()
+    number: int = await connection.fetchval(
+        "INSERT INTO scoring.corrections (workspace, kind, occurred_at, source, type, value, detail, author, note) "
+        "VALUES ($1, 'stage', $2, 'correction', $3, $4, $5, $6, $7) RETURNING id",
+        workspace, manual.occurred_at, *name, detail, author, note,
+    )  # fmt: skip
+    return number

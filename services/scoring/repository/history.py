@@ -1,0 +1,88 @@
+"""A contact's touchpoints as corrections leave them, with the stages set by hand: what a fold reads."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from libs.common.messages import Touchpoint
+from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.correction import Manual, Verdict, by_hand, corrected
+from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.identity import Key
+from services.scoring.repository import corrections
+
+_decode = msgspec.json.Decoder(Touchpoint).decode
+BEFORE_ALL: Key = (-1, "", "")
+
+
+class History(msgspec.Struct):
+    """What happened to one contact after a key."""
+
+    touchpoints: list[Touchpoint]
+    manuals: Sequence[Manual]
+
+    def occurrences(self, cycle: Cycle, after: Key | None) -> tuple[list[Occurrence], dict[Key, int]]:
+        """Return what the cycle's fold takes after a key, in key order, and when each was received."""
+        touchpoints = [t for t in self.touchpoints if after is None or t.key > after]
+        found = [cycle.classifier.occurrence(t) for t in touchpoints]
+        received = {t.key: t.received_at for t in touchpoints}
+        manuals = [m for m in self.manuals if after is None or m.key > after]
+        if manuals:
+            found = sorted([*found, *by_hand(cycle.engine, manuals)], key=_key)
+            received |= {m.key: m.recorded_at for m in manuals}
+        return found, received
+
+
+def _key(occurrence: Occurrence) -> Key:
+    return occurrence.key
+
+
+async def after(connection: Connection, since: Mapping[str, Key | None]) -> dict[str, History]:
+    """Return the contacts' histories after their keys (None: from the first touchpoint)."""
+    found: dict[str, list[Touchpoint]] = {contact: [] for contact in since}
+    keys = [key or BEFORE_ALL for key in since.values()]
+    rows = await connection.fetch(
+        "SELECT t.contact_id, t.data FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) "
+        "AS w (contact_id, at, source, message_id) JOIN scoring.touchpoints t ON t.contact_id = w.contact_id "
+        "AND t.occurred_at >= w.at AND (t.occurred_at, t.source, t.message_id) > (w.at, w.source, w.message_id) "
+        "ORDER BY t.contact_id, t.occurred_at, t.source, t.message_id",
+        list(since),
+        [key[0] for key in keys],
+        [key[1] for key in keys],
+        [key[2] for key in keys],
+    )
+    for contact, data in rows:
+        found[contact].append(_decode(data))
+    verdicts = await corrections.of_touchpoints(connection, since)
+    manuals = await corrections.manuals(connection, since)
+    return {
+        contact: History(corrected(touchpoints, verdicts.get(contact, {})), manuals.get(contact, ()))
+        for contact, touchpoints in found.items()
+    }
+
+
+async def last_historical(connection: Connection, contact: str) -> Key | None:
+    """Return the key of the contact's last historical touchpoint."""
+    row = await connection.fetchrow(
+        "SELECT occurred_at, source, message_id FROM scoring.touchpoints WHERE contact_id = $1 "
+        "AND data::json->>'mode' = 'historical' ORDER BY occurred_at DESC, source DESC, message_id DESC LIMIT 1",
+        contact,
+    )
+    return (row[0], row[1], row[2]) if row else None
+
+
+async def telling(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Touchpoint]]:
+    """Return the touchpoints that say something of the contacts' traits, as corrections leave them."""
+    found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    if not found:
+        return found
+    rows = await connection.fetch(
+        "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
+        "AND data::json->>'type' = 'identify'",
+        sorted(found),
+    )
+    for contact, data in rows:
+        found[contact].append(_decode(data))
+    verdicts: dict[str, dict[Key, Verdict]] = await corrections.of_touchpoints(connection, found)
+    return {contact: corrected(told, verdicts.get(contact, {})) for contact, told in found.items()}

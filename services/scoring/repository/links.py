@@ -1,0 +1,168 @@
+"""Links between known identifiers, and the identifiers as members of a person."""
+
+from collections.abc import Iterable, Sequence
+
+from libs.common.db.connection import Connection
+from services.scoring.domain.grouping import Member
+from services.scoring.domain.identity import Identifier, Link
+
+Named = tuple[str, Link]
+"""(workspace, link)"""
+_COUNTS = "(seen OR verdict = 'link') AND verdict IS DISTINCT FROM 'unlink'"
+_ENDS = (
+    "SELECT workspace, type, value, other_type, other_value FROM scoring.links "
+    "UNION ALL SELECT workspace, other_type, other_value, type, value FROM scoring.links"
+)
+
+
+def _columns(links: Sequence[Named]) -> list[list[str]]:
+    return [
+        [w for w, _ in links],
+        [a[0] for _, (a, _) in links],
+        [a[1] for _, (a, _) in links],
+        [b[0] for _, (_, b) in links],
+        [b[1] for _, (_, b) in links],
+    ]
+
+
+async def unseen(connection: Connection, links: Iterable[Named]) -> list[Named]:
+    """Return those of the links that no stored touchpoint showed yet."""
+    wanted = sorted(links)
+    if not wanted:
+        return []
+    rows = await connection.fetch(
+        "SELECT w.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "
+        "AS w (workspace, type, value, other_type, other_value) LEFT JOIN scoring.links l "
+        "USING (workspace, type, value, other_type, other_value) WHERE l.seen IS NOT TRUE ORDER BY 1, 2, 3, 4, 5",
+        *_columns(wanted),
+    )
+    return [(r[0], ((r[1], r[2]), (r[3], r[4]))) for r in rows]
+
+
+async def note(
+    connection: Connection, links: Sequence[Named], why: str, *, seen: bool | None = None, verdict: str | None = None
+) -> None:
+    """Note what is known of links now: whether a touchpoint shows them, or what a correction says of them."""
+    await connection.execute(
+        "INSERT INTO scoring.links (workspace, type, value, other_type, other_value, seen, verdict, why) "
+        "SELECT w.*, coalesce($6, false), $7, $8 "
+        "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS w "
+        "ON CONFLICT (workspace, type, value, other_type, other_value) DO UPDATE SET "
+        "seen = coalesce($6, links.seen), verdict = coalesce($7, links.verdict), why = excluded.why, noted_at = now()",
+        *_columns(links),
+        seen,
+        verdict,
+        why,
+    )
+
+
+async def touched(connection: Connection, links: Iterable[Named], limit: int) -> set[str]:
+    """Return the contacts that a change of these links may regroup: those of their ends and of the ends' neighbours.
+
+    An end with far more than `limit` links joins nobody, before or after, and its neighbours are left alone.
+    """
+    ends = sorted({(w, *end) for w, link in links for end in link})
+    rows = await connection.fetch(
+        "WITH ends AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w (workspace, type, value)), "
+        "near AS (SELECT e.workspace, l.other_type AS type, l.other_value AS value FROM ends e, LATERAL "
+        f"(SELECT other_type, other_value FROM ({_ENDS}) x WHERE (x.workspace, x.type, x.value) "
+        "= (e.workspace, e.type, e.value) LIMIT $4) l) "
+        "SELECT DISTINCT i.contact_id FROM (SELECT * FROM ends UNION SELECT * FROM near) n "
+        "JOIN scoring.identifiers i USING (workspace, type, value)",
+        [w for w, _, _ in ends],
+        [t for _, t, _ in ends],
+        [v for _, _, v in ends],
+        limit + 2,
+    )
+    return {r[0] for r in rows}
+
+
+async def members(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Member]]:
+    """Return the known identifiers of the contacts, by workspace."""
+    found: dict[str, list[Member]] = {}
+    for workspace, kind, value, contact, home, number in await connection.fetch(
+        "SELECT workspace, type, value, contact_id, home, number FROM scoring.identifiers "
+        "WHERE contact_id = ANY($1::text[]) AND type NOT IN ('anonymous_id', 'message') ORDER BY number",
+        sorted(contacts),
+    ):
+        found.setdefault(workspace, []).append(Member((kind, value), contact, home, number))
+    return found
+
+
+async def of_members(connection: Connection, workspace: str, names: Iterable[Identifier]) -> list[Link]:
+    """Return every link that counts, but for the limit, of these identifiers."""
+    wanted = sorted(names)
+    rows = await connection.fetch(
+        "SELECT l.type, l.value, l.other_type, l.other_value FROM unnest($2::text[], $3::text[]) AS w (type, value) "
+        "JOIN scoring.links l ON l.workspace = $1 AND (l.type, l.value) = (w.type, w.value) "
+        f"WHERE {_COUNTS} UNION "
+        "SELECT l.type, l.value, l.other_type, l.other_value FROM unnest($2::text[], $3::text[]) AS w (type, value) "
+        "JOIN scoring.links l ON l.workspace = $1 AND (l.other_type, l.other_value) = (w.type, w.value) "
+        f"WHERE {_COUNTS}",
+        workspace,
+        [t for t, _ in wanted],
+        [v for _, v in wanted],
+    )
+    return [((r[0], r[1]), (r[2], r[3])) for r in rows]
+
+
+async def regroup(connection: Connection, workspace: str, contacts: dict[Identifier, str]) -> None:
+    """Give identifiers to their contacts."""
+    names = sorted(contacts)
+    await connection.execute(
+        "UPDATE scoring.identifiers i SET contact_id = w.contact_id "
+        "FROM unnest($2::text[], $3::text[], $4::text[]) AS w (type, value, contact_id) "
+        "WHERE i.workspace = $1 AND (i.type, i.value) = (w.type, w.value) AND i.contact_id <> w.contact_id",
+        workspace,
+        [t for t, _ in names],
+        [v for _, v in names],
+        [contacts[n] for n in names],
+    )
+
+
+async def rehome(connection: Connection, workspace: str, homes: dict[Identifier, str]) -> None:
+    """Note the homes of identifiers that got a contact never seen before."""
+    for (kind, value), home in sorted(homes.items()):
+        await connection.execute(
+            "UPDATE scoring.identifiers SET home = $4 WHERE (workspace, type, value) = ($1, $2, $3)",
+            workspace,
+            kind,
+            value,
+            home,
+        )
+
+
+async def redirecting(connection: Connection, contacts: Iterable[str]) -> set[str]:
+    """Return the contacts that are merged into these."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM scoring.contacts WHERE merged_into = ANY($1::text[])", sorted(contacts)
+    )
+    return {r[0] for r in rows}
+
+
+async def device_homes(connection: Connection, contacts: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Return the devices, by (workspace, anonymous_id), whose own contacts these are."""
+    rows = await connection.fetch(
+        "SELECT workspace, value, contact_id FROM scoring.identifiers "
+        "WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
+        sorted(contacts),
+    )
+    return {(r[0], r[1]): r[2] for r in rows}
+
+
+async def existing(connection: Connection, contacts: Iterable[str]) -> set[str]:
+    """Return those of the contact ids that were ever given."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM scoring.contacts WHERE contact_id = ANY($1::text[])", sorted(contacts)
+    )
+    return {r[0] for r in rows}
+
+
+async def revive(connection: Connection, workspace: str, contacts: Iterable[str]) -> None:
+    """Make these contacts somebody: new rows, or merged ones that get their id back."""
+    await connection.execute(
+        "INSERT INTO scoring.contacts (contact_id, workspace) SELECT id, $1 FROM unnest($2::text[]) AS w (id) "
+        "ON CONFLICT (contact_id) DO UPDATE SET merged_into = NULL WHERE contacts.merged_into IS NOT NULL",
+        workspace,
+        sorted(contacts),
+    )
