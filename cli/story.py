@@ -15,7 +15,7 @@ from services.scoring.domain import state
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.fold import advance, position
 from services.scoring.domain.move import Move
-from services.scoring.repository import contacts, states, touchpoints
+from services.scoring.repository import contacts, history, states
 
 SHOWN = 40
 
@@ -34,7 +34,7 @@ async def story(database_url: str, who: str, console: Console) -> None:
 
 async def _print(connection: Connection, contact: str, console: Console) -> None:
     (summary,) = await contacts.summaries(connection, [contact])
-    found = (await touchpoints.of_contacts(connection, [contact]))[contact]
+    found = (await history.every(connection, [contact]))[contact]
     waiting = await states.refolding(connection, [contact])
     console.print(f"contact {contact}" + (" (refolding: its stages follow shortly)" if waiting else ""))
     console.print(f"  users {summary.user_ids or '-'}, devices {summary.anonymous_ids or '-'}", highlight=False)

@@ -4,6 +4,8 @@ PerigeeError
 ├── ConfigurationError      a setting or a file of the user's is wrong
 ├── InvalidMessage          one message is bad; its neighbours are not
 ├── Unavailable             Kafka, PostgreSQL or another dependency does not answer: try again
+├── NotFound                what was asked for by name does not exist
+├── Conflict                what was asked for does not fit what is there
 ├── FenceLost               another instance owns the partition now: roll back and rejoin
 ├── LogGap                  the log no longer holds what comes next: an operator must decide
 └── TooManyDeadLetters      a run of bad messages: more likely our fault than theirs
@@ -33,6 +35,14 @@ class InvalidMessage(PerigeeError):  # noqa: N818 - the field's word for it
 
 class Unavailable(PerigeeError):  # noqa: N818
     """A dependency does not answer; the same call may succeed later."""
+
+
+class NotFound(PerigeeError):  # noqa: N818
+    """Nothing has the name that was given."""
+
+
+class Conflict(PerigeeError):  # noqa: N818
+    """The command does not fit what is stored; the message says what is there and what would fit."""
 
 
 class FenceLost(PerigeeError):  # noqa: N818

@@ -314,7 +314,7 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
     traits = {"email": "ada@x.test"}
     await scoring.take([identify(0, "u", "phone", traits=traits, consent={"marketing": True})])
     await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
-    ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE user_id IS NULL")
+    ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
     async with orchestrator.sessions[0].use() as connection:
         await repository.suppress(connection, device, "email", "unsubscribed")
     await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])

@@ -13,9 +13,11 @@ from libs.common.messages import Touchpoint
 from services.scoring.cycles import read_cycles
 from services.scoring.domain.cycle import Cycle
 from services.scoring.handlers.batch import BatchHandler, Bounded
+from services.scoring.handlers.corrections import Corrections
+from services.scoring.handlers.identities import Author, Identities
 from services.scoring.handlers.jobs import Jobs
 from services.scoring.replay import compare
-from services.scoring.repository import schedule
+from services.scoring.repository import replay, schedule
 
 PARTITIONS = 3
 _encode = msgspec.json.Encoder().encode
@@ -31,6 +33,8 @@ class Scoring:
         outbox = Outbox("scoring", PARTITIONS)
         self.handler = BatchHandler(self.sessions[0], outbox, self.cycles, Bounded())
         self.jobs = Jobs(self.sessions[1], outbox, self.cycles, PARTITIONS)
+        self.identities = Identities(self.sessions[1], outbox, self.cycles)
+        self.corrections = Corrections(self.sessions[1], outbox, self.cycles)
 
     async def take(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
         """Hand over a batch at the partition's next offset."""
@@ -79,6 +83,28 @@ class Scoring:
                 return await compare(connection, self.cycles, frontier)
         finally:
             await connection.close()
+
+    async def merge(self, one: str, other: str):
+        """Merge two people by hand, and fold who it concerns."""
+        outcome = await self.identities.merge("default", one, other, Author("tester"))
+        await self.rest()
+        return outcome
+
+    async def unmerge(self, one: str, other: str):
+        """Take two identifiers apart, and fold who it concerns."""
+        outcome = await self.identities.unmerge("default", one, other, Author("tester"))
+        await self.rest()
+        return outcome
+
+    async def pure(self) -> dict[Any, Any]:
+        """Return the pure rows by (identifiers, cycle)."""
+        connection = await connect(self.database, application="test-pure")
+        try:
+            names = await replay.identifiers(connection)
+            rows = await replay.pure_rows(connection)
+        finally:
+            await connection.close()
+        return {(names[contact], cycle): (row.state, row.moves) for (contact, cycle), row in rows.items()}
 
     async def close(self) -> None:
         """Close the connections."""

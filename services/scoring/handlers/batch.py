@@ -19,6 +19,7 @@ from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.settle import Settled, settle
 from services.scoring.handlers.snapshots import snapshots
+from services.scoring.handlers.tell import starts
 from services.scoring.handlers.work import Entry, Work
 from services.scoring.repository import states
 from services.scoring.repository.history import BEFORE_ALL
@@ -116,7 +117,8 @@ class BatchHandler:
             new.setdefault(contact, []).append(touchpoint)
         for found in new.values():
             found.sort(key=_key)
-        moved = _moved(settled)
+        moved = await starts(connection, settled.moved)
+        moved = {contact: key for contact, key in moved.items() if contact not in settled.merged}
         queued = _queued(new, moved, settled)
         straight = {c: found for c, found in new.items() if c not in queued and c not in moved}
         await work.load(connection, [*straight, *(moved.keys() - queued.keys())])
@@ -165,15 +167,6 @@ class BatchHandler:
             for c in froms
             if c not in known
         }
-
-
-def _moved(settled: Settled) -> dict[str, Key]:
-    """Return the contacts whose touchpoints are not those of before, each with the first key that came or went."""
-    found: dict[str, Key] = {}
-    for m in settled.moved:
-        for contact in (m.old, m.new):
-            found[contact] = min(found.get(contact, m.key), m.key)
-    return {contact: key for contact, key in found.items() if contact not in settled.merged}
 
 
 def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: Settled) -> dict[str, Refold]:

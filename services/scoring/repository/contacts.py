@@ -6,6 +6,8 @@ import msgspec
 
 from libs.common.clock import from_datetime
 from libs.common.db.connection import Connection
+from libs.common.errors import NotFound
+from services.scoring.domain.identity import Identifier
 from services.scoring.domain.publication import Published
 
 _published = msgspec.msgpack.Decoder(Published)
@@ -56,17 +58,55 @@ async def transaction_time(connection: Connection) -> int:
 
 
 async def find(connection: Connection, who: str) -> str | None:
-    """Return the contact with this contact id, user_id, anonymous_id or e-mail; a merged id leads to the survivor."""
+    """Return the contact with this contact id, identifier (`value` or `type:value`) or e-mail.
+
+    A merged id leads to the survivor.
+    """
     contact = await connection.fetchval(
         "SELECT contact_id FROM scoring.contacts WHERE contact_id = $1 UNION ALL "
-        "(SELECT contact_id FROM scoring.contact_identifiers WHERE value = $1 ORDER BY type DESC) LIMIT 1",
+        "(SELECT i.contact_id FROM unnest($2::text[], $3::text[]) AS w (type, value) "
+        "JOIN scoring.identifiers i ON i.value = w.value AND coalesce(w.type, i.type) = i.type "
+        "ORDER BY w.type IS NULL, i.type DESC) LIMIT 1",
         who,
+        [kind for kind, _ in _readings(who)],
+        [value for _, value in _readings(who)],
     )
     if contact is None:
         contact = await _by_email(connection, who)
     survivor = await connection.fetchval("SELECT merged_into FROM scoring.contacts WHERE contact_id = $1", contact)
     found: str | None = survivor or contact
     return found
+
+
+async def name_of(connection: Connection, workspace: str, who: str) -> Identifier:
+    """Return the identifier that `who` means: `type:value`, a value alone, or the oldest one of the contact it finds.
+
+    Known identifiers go before devices. Raises NotFound.
+    """
+    row = await connection.fetchrow(
+        "SELECT i.type, i.value FROM unnest($2::text[], $3::text[]) AS w (type, value) "
+        "JOIN scoring.identifiers i ON i.workspace = $1 AND i.value = w.value AND coalesce(w.type, i.type) = i.type "
+        "WHERE i.type <> 'message' ORDER BY w.type IS NULL, i.type = 'anonymous_id', i.number LIMIT 1",
+        workspace,
+        [kind for kind, _ in _readings(who)],
+        [value for _, value in _readings(who)],
+    )
+    row = row or await connection.fetchrow(
+        "SELECT type, value FROM scoring.identifiers WHERE workspace = $1 AND contact_id = $2 AND type <> 'message' "
+        "ORDER BY type = 'anonymous_id', number LIMIT 1",
+        workspace,
+        await find(connection, who),
+    )
+    if row is None:
+        raise NotFound(f"nobody has the identifier, id or e-mail {who!r} (an identifier is given as user_id:alice)")
+    return (row["type"], row["value"])
+
+
+def _readings(who: str) -> list[tuple[str | None, str]]:
+    """Return how `who` can be read: as a value, or as type:value, where an external id's type has a colon itself."""
+    parts = who.split(":")
+    typed = [(":".join(parts[:n]), ":".join(parts[n:])) for n in range(1, min(len(parts), 3))]
+    return [(None, who), *typed]
 
 
 async def _by_email(connection: Connection, address: str) -> str | None:

@@ -62,6 +62,26 @@ async def after(connection: Connection, since: Mapping[str, Key | None]) -> dict
     }
 
 
+async def every(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Touchpoint]]:
+    """Return every stored touchpoint of the contacts in key order, excluded ones too."""
+    found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    rows = await connection.fetch(
+        "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
+        "ORDER BY contact_id, occurred_at, source, message_id",
+        sorted(found),
+    )
+    for contact, data in rows:
+        found[contact].append(_decode(data))
+    return found
+
+
+async def of(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Touchpoint]]:
+    """Return the contacts' touchpoints in key order as corrections leave them."""
+    found = await every(connection, contacts)
+    verdicts = await corrections.of_touchpoints(connection, found)
+    return {contact: corrected(touchpoints, verdicts.get(contact, {})) for contact, touchpoints in found.items()}
+
+
 async def last_historical(connection: Connection, contact: str) -> Key | None:
     """Return the key of the contact's last historical touchpoint."""
     row = await connection.fetchrow(

@@ -39,19 +39,20 @@ async def known(connection: Connection, identifiers: Iterable[tuple[str, Identif
     locks finds it. The other way round old runs could pass under a new version.
     """
     wanted = set(identifiers)
-    contacts, versions = await _contacts(connection, wanted)
+    contacts, versions = await contacts_of(connection, wanted)
     devices = await runs(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
     owners = {(place[0], run.owner) for place, found in devices.items() for run in found}
     if owners - contacts.keys():
-        more, later = await _contacts(connection, owners - contacts.keys())
+        more, later = await contacts_of(connection, owners - contacts.keys())
         contacts |= more
         versions = later | versions
     return Known(contacts, devices), versions
 
 
-async def _contacts(
+async def contacts_of(
     connection: Connection, wanted: set[tuple[str, Identifier]]
 ) -> tuple[dict[tuple[str, Identifier], str], dict[str, int]]:
+    """Return the contacts of identifiers that have one, and each contact's `identity_version`."""
     rows = await connection.fetch(
         "SELECT i.workspace, i.type, i.value, i.contact_id, c.identity_version "
         "FROM unnest($1::text[], $2::text[], $3::text[]) AS w (workspace, type, value) "

@@ -11,8 +11,6 @@ from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
 from services.scoring.domain.identity import Who, who_of
 
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Touchpoint)
 COLUMNS = [
     "workspace", "occurred_at", "source", "message_id", "contact_id", "subject_type", "subject", "anonymous_id",
     "previous_id", "received_at", "data",
@@ -79,28 +77,6 @@ async def store(connection: Connection, batch: Sequence[Stored], owners: Sequenc
 async def forget_seen(connection: Connection, now: int) -> None:
     """Delete the hashes that are older than SEEN_DAYS; from then on the unique key alone tells a repeat."""
     await connection.execute("DELETE FROM scoring.seen WHERE day < $1", now // DAY - SEEN_DAYS)
-
-
-async def count_of(connection: Connection, contacts: Sequence[str]) -> dict[str, int]:
-    """Return how many touchpoints each contact has."""
-    rows = await connection.fetch(
-        "SELECT contact_id, count(*) FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) GROUP BY 1",
-        list(contacts),
-    )
-    return {r[0]: r[1] for r in rows}
-
-
-async def of_contacts(connection: Connection, contacts: Sequence[str]) -> dict[str, list[Touchpoint]]:
-    """Return every touchpoint of the contacts, in key order."""
-    found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
-    rows = await connection.fetch(
-        "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
-        "ORDER BY contact_id, occurred_at, source, message_id",
-        list(contacts),
-    )
-    for contact_id, data in rows:
-        found[contact_id].append(_decoder.decode(data))
-    return found
 
 
 UniqueViolation = asyncpg.UniqueViolationError

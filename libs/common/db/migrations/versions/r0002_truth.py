@@ -23,6 +23,7 @@ ALTER TABLE scoring.identifiers ADD COLUMN home text COLLATE "C";
 UPDATE scoring.identifiers SET home = contact_id;
 ALTER TABLE scoring.identifiers ALTER COLUMN home SET NOT NULL;
 ALTER TABLE scoring.identifiers ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY;
+CREATE INDEX identifiers_by_value ON scoring.identifiers (value);
 CREATE TABLE scoring.links (
     workspace text COLLATE "C" NOT NULL,
     type text COLLATE "C" NOT NULL,

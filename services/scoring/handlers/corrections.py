@@ -1,0 +1,149 @@
+"""What a person says about what was recorded: a bot, a touchpoint to leave out, a stage they know better.
+
+Each is appended with its author and takes effect through the re-fold queue.
+"""
+
+from collections.abc import Sequence
+
+from libs.common.clock import SystemClock
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import Conflict, NotFound
+from libs.common.messages import Touchpoint
+from services.scoring.domain.correction import Kind, Manual, key_of
+from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, who_of
+from services.scoring.handlers.identities import Author
+from services.scoring.handlers.reclaim import concerned, reclaim
+from services.scoring.handlers.regroup import Regrouped, regroup
+from services.scoring.handlers.tell import tell
+from services.scoring.repository import contacts, corrections, history, identity, links, states
+from services.scoring.repository.states import Refold, Rows
+
+
+class Corrections:
+    """Appends corrections and queues who they concern."""
+
+    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle]) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._cycles = cycles
+
+    async def touchpoints(self, who: str, kind: Kind, message_ids: Sequence[str], author: Author) -> int:
+        """Correct touchpoints of a contact, all of them when none is named; return how many.
+
+        Raises NotFound for an unknown contact or a message id that is not among its touchpoints.
+        """
+        async with self._session.use() as connection, unit_of_work(connection):
+            contact = await _contact(connection, who)
+            (found,) = (await history.every(connection, [contact])).values()
+            chosen = [t for t in found if not message_ids or t.message_id in message_ids]
+            missing = set(message_ids) - {t.message_id for t in chosen}
+            if missing or not chosen:
+                raise NotFound(f"contact {contact} has no touchpoint {', '.join(sorted(missing)) or 'at all'}")
+            names = _names(chosen) if kind in ("exclude", "include") else _Names(set(), set())
+            locked = await identity.lock(connection, {contact, *await names.contacts(connection)})
+            if locked[contact].merged_into is not None:
+                raise Conflict(f"contact {contact} was merged meanwhile: try again")
+            keys = sorted(t.key for t in chosen)
+            workspace = chosen[0].workspace
+            await corrections.of_touchpoint(connection, workspace, kind, keys, author.name, author.note)
+            regrouped = await names.apply(connection)
+            await tell(connection, self._outbox, self._cycles, regrouped, "identity_unmerge", locked)
+            again = {contact} - regrouped.merged.keys()
+            await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
+            await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
+            return len(keys)
+
+    async def stage(self, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author) -> int:
+        """Set a known person's stages by hand at an instant, held until another; return the correction's number.
+
+        Raises NotFound for an unknown contact, cycle, axis or stage; Conflict for somebody only a device is known of,
+        and for an instant that has not come.
+        """
+        self._known_places(cycle, places)
+        now = SystemClock().now()
+        if at > now:
+            raise Conflict("a stage cannot be set at an instant that has not come")
+        async with self._session.use() as connection, unit_of_work(connection):
+            contact = await _contact(connection, who)
+            locked = (await identity.lock(connection, [contact]))[contact]
+            name = await _known_name(connection, locked.workspace, contact)
+            manual = Manual(0, at, now, cycle, places, until)
+            number = await corrections.of_stage(connection, locked.workspace, name, manual, author.name, author.note)
+            await states.save(connection, Rows(contacts={contact: (None, False)}))
+            await states.enqueue_refolds(connection, {contact: Refold("corrected", key_of(at, number))})
+            return number
+
+    def _known_places(self, cycle: str, places: dict[str, str]) -> None:
+        engine = next((c.engine for c in self._cycles if c.engine.name == cycle), None)
+        if engine is None:
+            raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in self._cycles)}")
+        known = {axis.name: [place.name for place in axis.places] for axis in engine.axes}
+        for axis, place in places.items():
+            if place not in known.get(axis, ()):
+                there = ", ".join(known.get(axis, known))
+                raise NotFound(
+                    f"cycle {cycle}: no {f'stage {place!r} on {axis}' if axis in known else f'axis {axis!r}'}; "
+                    f"there are {there}"
+                )
+
+
+class _Names:
+    """Claims and links that touchpoints showed, and that may stand or fall with them."""
+
+    def __init__(self, places: set[tuple[str, str]], shown: set[tuple[str, Link]]) -> None:
+        self.places = places
+        self.shown = shown
+
+    async def contacts(self, connection: Connection) -> set[str]:
+        """Return the contacts that they concern."""
+        found = await concerned(connection, self.places) if self.places else set()
+        if self.shown:
+            found |= await links.touched(connection, self.shown, MAX_LINKS)
+        return found
+
+    async def apply(self, connection: Connection) -> Regrouped:
+        """Bring devices and people in line with what touchpoints still show."""
+        found = Regrouped()
+        if self.places:
+            found = await reclaim(connection, self.places)
+        if self.shown:
+            for one in sorted(self.shown):
+                seen = await _still_shown(connection, *one)
+                await links.note(connection, [one], "a correction of a touchpoint", seen=seen)
+            more = await regroup(connection, await links.touched(connection, self.shown, MAX_LINKS))
+            found = Regrouped(
+                found.moved + more.moved, found.merged | more.merged, found.changed | more.changed, more.gather
+            )
+        return found
+
+
+def _names(chosen: Sequence[Touchpoint]) -> _Names:
+    places, shown = set(), set()
+    for who in map(who_of, chosen):
+        places |= {(who.workspace, device) for device, _ in who.claims}
+        shown |= {(who.workspace, link) for link in who.links}
+    return _Names(places, shown)
+
+
+async def _still_shown(connection: Connection, workspace: str, link: Link) -> bool:
+    """Return whether a touchpoint that is not excluded shows the link."""
+    found, _ = await identity.contacts_of(connection, {(workspace, name) for name in link})
+    kept = await history.of(connection, set(found.values()))
+    return any(link in who_of(t).links for touchpoints in kept.values() for t in touchpoints)
+
+
+async def _contact(connection: Connection, who: str) -> str:
+    contact = await contacts.find(connection, who)
+    if contact is None:
+        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+    return contact
+
+
+async def _known_name(connection: Connection, workspace: str, contact: str) -> Identifier:
+    members = (await links.members(connection, [contact])).get(workspace)
+    if not members:
+        raise Conflict("only a device is known of this contact: a stage is set for a person, so identify them first")
+    return members[0].identifier

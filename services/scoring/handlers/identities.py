@@ -1,0 +1,122 @@
+"""Who is who, by hand: look, merge, unmerge. Each is a correction, appended with its author; nothing is lost by one."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from libs.common.clock import SystemClock
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import Conflict, Unavailable
+from services.scoring.domain.correction import Kind
+from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.grouping import links_that_count, parts
+from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, link_of
+from services.scoring.handlers.reclaim import concerned, reclaim
+from services.scoring.handlers.regroup import Regrouped, regroup
+from services.scoring.handlers.tell import tell
+from services.scoring.repository import contacts, corrections, identity, links
+
+ROUNDS = 5
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Who corrects, and what they say about it."""
+
+    name: str
+    note: str = ""
+
+
+class Outcome(msgspec.Struct):
+    """What a merge or an unmerge came to."""
+
+    contacts: list[str]
+    """The contacts of the two identifiers now; one when they are the same person."""
+    moved: int
+    still_joined: bool = False
+    """The link is revoked, but others still join the two."""
+
+
+class Identities:
+    """Merges and unmerges people."""
+
+    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle]) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._cycles = cycles
+
+    async def merge(self, workspace: str, one: str, other: str, author: Author) -> Outcome:
+        """Say that two people are one. Raises NotFound for an identifier nobody has, Conflict for two devices."""
+        return await self._say("link", workspace, one, other, author)
+
+    async def unmerge(self, workspace: str, one: str, other: str, author: Author) -> Outcome:
+        """Say that two identifiers are not one person's. Raises NotFound, or Conflict when no link joins them."""
+        return await self._say("unlink", workspace, one, other, author)
+
+    async def _say(self, kind: Kind, workspace: str, one: str, other: str, author: Author) -> Outcome:
+        for _ in range(ROUNDS):
+            async with self._session.use() as connection, unit_of_work(connection):
+                names = [await contacts.name_of(connection, workspace, who) for who in (one, other)]
+                link = link_of(*names)
+                await _check(connection, workspace, link, kind)
+                touched = await _touched(connection, workspace, link)
+                locked = await identity.lock(connection, touched)
+                if touched != await _touched(connection, workspace, link):
+                    continue
+                now = SystemClock().now()
+                await corrections.of_link(connection, workspace, kind, link, now, author.name, author.note)
+                found = await _apply(connection, workspace, link, kind, touched)
+                reason = "identity_merge" if kind == "link" else "identity_unmerge"
+                await tell(connection, self._outbox, self._cycles, found, reason, locked)
+                now_of, _ = await identity.contacts_of(connection, {(workspace, name) for name in names})
+                ids = sorted(set(now_of.values()))
+                joined = kind == "unlink" and link[0][0] != "anonymous_id" and len(ids) == 1
+                return Outcome(ids, len(found.moved), joined)
+        raise Unavailable("identities kept moving: try again")
+
+
+async def _check(connection: Connection, workspace: str, link: Link, kind: Kind) -> None:
+    one, other = link
+    if one == other:
+        raise Conflict(f"{one[0]}:{one[1]} is given twice")
+    if other[0] == "anonymous_id":
+        raise Conflict("two devices without a known person cannot be joined: identify one of them first")
+    if kind == "unlink" and one[0] == "anonymous_id":
+        runs = (await identity.runs(connection, [(workspace, one[1])])).get((workspace, one[1]), [])
+        if other not in [run.owner for run in runs]:
+            raise Conflict(f"{other[0]}:{other[1]} has no claim on the device {one[1]}")
+    if kind == "unlink" and one[0] != "anonymous_id":
+        found = await links.of_members(connection, workspace, [one])
+        if link not in found:
+            path = _path(await _reached(connection, workspace, one), one, other)
+            cure = f"; they are joined through {path}" if path else ""
+            raise Conflict(f"no link joins {one[0]}:{one[1]} and {other[0]}:{other[1]} directly{cure}")
+
+
+async def _reached(connection: Connection, workspace: str, one: Identifier) -> list[Link]:
+    contact, _ = await identity.contacts_of(connection, {(workspace, one)})
+    members = (await links.members(connection, contact.values())).get(workspace, [])
+    return links_that_count(await links.of_members(connection, workspace, [m.identifier for m in members]))
+
+
+def _path(found: list[Link], one: Identifier, other: Identifier) -> str:
+    """Return the identifiers between two that links join, or nothing when none do."""
+    names = {name for link in found for name in link}
+    joined = next((part for part in parts(names, found) if one in part), [])
+    between = [f"{kind}:{value}" for kind, value in joined if (kind, value) not in (one, other)]
+    return ", ".join(between) if other in joined else ""
+
+
+async def _touched(connection: Connection, workspace: str, link: Link) -> set[str]:
+    if link[0][0] == "anonymous_id":
+        contact, _ = await identity.contacts_of(connection, {(workspace, link[1])})
+        return await concerned(connection, [(workspace, link[0][1])]) | set(contact.values())
+    return await links.touched(connection, [(workspace, link)], MAX_LINKS)
+
+
+async def _apply(connection: Connection, workspace: str, link: Link, kind: Kind, touched: set[str]) -> Regrouped:
+    if link[0][0] == "anonymous_id":
+        return await reclaim(connection, [(workspace, link[0][1])])
+    await links.note(connection, [(workspace, link)], "a correction", verdict=kind)
+    return await regroup(connection, touched)
