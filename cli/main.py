@@ -3,18 +3,16 @@
 import asyncio
 import json
 import logging
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from cli.home import Home
+from cli import outbox, people
+from cli.terminal import Json, environment, one_line_errors, progress, say, stack
 from libs.common.errors import PerigeeError
 
 app = typer.Typer(help="Perigee: a real-time engagement-cycle engine.", no_args_is_help=True, add_completion=False)
@@ -24,40 +22,12 @@ contact = typer.Typer(help="One contact.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.add_typer(database, name="db")
 app.add_typer(contact, name="contact")
+app.add_typer(people.identity, name="identity")
+app.add_typer(people.correct, name="correct")
+app.add_typer(people.refold, name="refold")
+app.add_typer(outbox.app, name="outbox")
 
-progress = Console(stderr=True)
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is still starting is no news
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except PerigeeError as error:
-        progress.print(f"perigee: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-
-
-def _say(text: str) -> None:
-    progress.print(f"  {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
-
-
-def _stack() -> Any:
-    from cli.stack import Stack
-
-    return Stack(Home.from_environment())
-
-
-def _environment() -> dict[str, str]:
-    """Return the running instance's environment, overridden by what the shell says."""
-    stack = _stack()
-    if stack.home.exists:
-        kept: dict[str, str] = stack.environment()
-        return {**os.environ, **kept}
-    if "DATABASE_URL" not in os.environ:
-        raise PerigeeError(f"nothing was started in {stack.home.folder}: run 'perigee up', or set DATABASE_URL")
-    return dict(os.environ)
 
 
 @app.command()
@@ -66,17 +36,17 @@ def up(
     scoring: Annotated[int | None, typer.Option(min=1, help="Instances of scoring.")] = None,
 ) -> None:
     """Start whatever is missing; returns (or stays, without --detach) when every service is ready."""
-    with _one_line_errors():
-        stack = _stack()
+    with one_line_errors():
+        instance = stack()
         _sigterm_like_ctrl_c()
         try:
-            stack.up(_say, scoring)
+            instance.up(say, scoring)
             progress.print("perigee is up. 'perigee status' shows it, 'perigee down' stops it.")
             if not detach:
                 progress.print("Ctrl-C stops everything.")
                 signal.pause()
         except KeyboardInterrupt:
-            stack.down(_say)
+            instance.down(say)
 
 
 def _sigterm_like_ctrl_c() -> None:
@@ -89,15 +59,15 @@ def _sigterm_like_ctrl_c() -> None:
 @app.command()
 def down() -> None:
     """Stop everything that this home runs."""
-    with _one_line_errors():
-        _stack().down(_say)
+    with one_line_errors():
+        stack().down(say)
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show every process: pid, readiness, address."""
-    with _one_line_errors():
-        services = _stack().status()
+    with one_line_errors():
+        services = stack().status()
     if as_json:
         print(json.dumps({"services": services}))
         return
@@ -111,11 +81,11 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def env() -> None:
     """Print the instance's addresses and keys as shell exports: eval "$(perigee env)"."""
-    with _one_line_errors():
-        stack = _stack()
-        if not stack.home.exists:
-            raise PerigeeError(f"nothing was started in {stack.home.folder}: run 'perigee up'")
-        for name, value in stack.environment().items():
+    with one_line_errors():
+        instance = stack()
+        if not instance.home.exists:
+            raise PerigeeError(f"nothing was started in {instance.home.folder}: run 'perigee up'")
+        for name, value in instance.environment().items():
             print(f"export {name}={shlex.quote(value)}")
 
 
@@ -124,8 +94,8 @@ def topics_apply() -> None:
     """Create the topics that are missing."""
     from cli.prepare import apply_topics
 
-    with _one_line_errors():
-        made = asyncio.run(apply_topics(_environment()["KAFKA_BOOTSTRAP_SERVERS"]))
+    with one_line_errors():
+        made = asyncio.run(apply_topics(environment()["KAFKA_BOOTSTRAP_SERVERS"]))
     print(f"created: {', '.join(made)}" if made else "every topic is there")
 
 
@@ -134,8 +104,8 @@ def db_migrate() -> None:
     """Bring the database to the newest schema."""
     from cli.prepare import migrate
 
-    with _one_line_errors():
-        asyncio.run(migrate(_environment()))
+    with one_line_errors():
+        asyncio.run(migrate(environment()))
     print("the schema is up to date")
 
 
@@ -144,8 +114,26 @@ def contact_show(who: Annotated[str, typer.Argument(help="Contact id, e-mail or 
     """Show a contact's timeline, scores, stages, and why."""
     from cli.story import story
 
-    with _one_line_errors():
-        asyncio.run(story(_environment()["DATABASE_URL"], who, Console()))
+    with one_line_errors():
+        asyncio.run(story(environment()["DATABASE_URL"], who, Console()))
+
+
+@contact.command("explain")
+def contact_explain(
+    who: Annotated[str, typer.Argument(help="Contact id, identifier or e-mail.")],
+    cycle: Annotated[str | None, typer.Option(help="One cycle only.")] = None,
+    at: Annotated[str | None, typer.Option(help="At this instant (RFC 3339) instead of now.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where every point and every stage comes from, what the next stage lacks, and what comes next by itself."""
+    from cli.why import asked, shown
+
+    with one_line_errors():
+        found = asked(environment(), who, cycle, at)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        shown(found, Console())
 
 
 @app.command("replay-check")
@@ -156,8 +144,8 @@ def replay_check(
     """Fold every stored touchpoint again and compare with what is stored, byte for byte."""
     from cli.replay import check, report
 
-    with _one_line_errors():
-        outcome = asyncio.run(check(_environment(), seconds, _say))
+    with one_line_errors():
+        outcome = asyncio.run(check(environment(), seconds, say))
     if outcome is None:
         progress.print(f"perigee: not quiet within {seconds:.0f} s: 'perigee status' shows what runs", style="red")
         raise typer.Exit(2)
@@ -175,19 +163,19 @@ def demo(
     """Start everything, send the storefront's touchpoints, show what happened."""
     from cli.demo import run
 
-    with _one_line_errors():
-        stack = _stack()
+    with one_line_errors():
+        instance = stack()
         _sigterm_like_ctrl_c()
         try:
-            run(stack, as_json=as_json, scoring=scoring, anchor=anchor, say=_say)
+            run(instance, as_json=as_json, scoring=scoring, anchor=anchor, say=say)
             if stop:
-                stack.down(_say)
+                instance.down(say)
         except KeyboardInterrupt:
-            stack.down(_say)
+            instance.down(say)
             sys.exit(130)
         except PerigeeError:
             if stop:
-                stack.down(_say)
+                instance.down(say)
             raise
 
 

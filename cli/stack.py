@@ -66,6 +66,8 @@ class Stack:
             "STOREFRONT_WRITE_KEY": self.home.secret("storefront-write-key"),
             "SMTP_URL": f"smtp://127.0.0.1:{self.mail.port}",
             "MAIL_FOLDER": str(self.mail.folder),
+            "PERIGEE_SERVICE_KEY": self.home.secret("service-key"),
+            "PERIGEE_ADMIN_KEY": self.home.secret("admin-key"),
             "UNSUBSCRIBE_SECRET": self.home.secret("unsubscribe"),
             **options,
         }

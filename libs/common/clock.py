@@ -51,6 +51,16 @@ def to_datetime(instant: int) -> datetime:
     return EPOCH + timedelta(microseconds=instant)
 
 
+def from_iso(text: str) -> int:
+    """Return the instant of an RFC 3339 text; without an offset it is UTC. Raises ValueError.
+
+    >>> from_iso("1970-01-01T00:00:01Z")
+    1000000
+    """
+    moment = datetime.fromisoformat(text)
+    return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
 def to_iso(instant: int) -> str:
     """Return the instant as RFC 3339 with microseconds, in UTC.
 

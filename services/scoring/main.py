@@ -14,10 +14,15 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
+from services.scoring.api import admin, contacts, doors
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
+from services.scoring.handlers.contacts import Contacts
+from services.scoring.handlers.corrections import Corrections
+from services.scoring.handlers.identities import Identities
 from services.scoring.handlers.install import install
 from services.scoring.handlers.jobs import Jobs
+from services.scoring.handlers.refolds import Refolds
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
@@ -27,7 +32,9 @@ async def serve(stop: asyncio.Event) -> None:
     settings: ScoringSettings = load(ScoringSettings)
     failpoints.arm(settings.failpoint)
     cycles = read_cycles(settings.cycles, settings.reaction_window)
-    hot, cold, look = (Session(settings.database_url, name) for name in ("scoring", "scoring-jobs", "scoring-health"))
+    hot, cold, look, read, write = sessions = [
+        Session(settings.database_url, f"scoring{name}") for name in ("", "-jobs", "-health", "-read", "-admin")
+    ]
     outbox = Outbox("scoring", settings.partitions)
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
@@ -64,7 +71,14 @@ async def serve(stop: asyncio.Event) -> None:
             tasks.create_task(every(stop, 3600, forget))
 
     health = Health({"database": look.check, "kafka": publisher.check}, lambda: progress_fault(current))
-    web = server(health.app(), settings.host, settings.port)
+    app = doors.application(
+        health.routes(),
+        contacts.router(Contacts(read, cycles)),
+        admin.router(Identities(write, outbox, cycles), Corrections(write, outbox, cycles), Refolds(read)),
+        service_key=settings.service_key,
+        admin_key=settings.admin_key,
+    )
+    web = server(app, settings.host, settings.port)
     await run_together(
         stop,
         web,
@@ -72,7 +86,7 @@ async def serve(stop: asyncio.Event) -> None:
         fold(),
     )
     await publisher.close()
-    for session in (hot, cold, look):
+    for session in sessions:
         await session.close()
 
 

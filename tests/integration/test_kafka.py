@@ -5,12 +5,12 @@ import contextlib
 
 import pytest
 
-from libs.common.db import offsets
+from libs.common.db import offsets, quarantine
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import FenceLost, InvalidMessage, LogGap, Unavailable
+from libs.common.errors import FenceLost, InvalidMessage, LogGap, NotFound, Unavailable
 from libs.common.kafka.admin import apply_topics, cluster_id
 from libs.common.kafka.consumer import MAX_BURIED_IN_A_ROW, Consumer
 from libs.common.kafka.publisher import MAX_RECORD_BYTES, Publisher
@@ -142,8 +142,29 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
             return len(left) == 2 and left[0]["refused"] is not None
 
         await until(settled)
-    values = {r.value for r in await read_topic(servers.kafka, topic)}
-    assert values == {b"1", b"4"}
+        values = {r.value for r in await read_topic(servers.kafka, topic)}
+        assert values == {b"1", b"4"}
+        session = Session(database, "test")
+        async with session.use() as connection:
+            (row,) = await quarantine.refused(connection, "scoring")
+            assert (row.topic, row.key, row.behind, row.skipped) == (topic, "a", 1, False)
+            assert await quarantine.value(connection, "scoring", row.id) == rows[1].value
+            await quarantine.resend(connection, "scoring", row.id)
+            await until(settled)  # it is as large as before, so it is refused again
+            assert len({r.value for r in await read_topic(servers.kafka, topic)}) == 2
+            await quarantine.skip(connection, "scoring", row.id)
+
+            async def passed():
+                return [r["refused"] is not None for r in await left_in_outbox(database)] == [True]
+
+            await until(passed)
+            (row,) = await quarantine.refused(connection, "scoring")
+            assert (row.skipped, row.behind) == (True, 0)
+        with pytest.raises(NotFound, match="no refused row 999"):
+            async with session.use() as connection:
+                await quarantine.skip(connection, "scoring", 999)
+        await session.close()
+    assert {r.value for r in await read_topic(servers.kafka, topic)} == {b"1", b"4", b"3"}
 
 
 class Handler:

@@ -6,7 +6,7 @@ acknowledged them. A crash between the two repeats rows in order; ids are determ
 
 A process keeps the locks of its shards on one connection and gives up what exceeds its fair share. NOTIFY wakes it, a
 look every half second is the net. A row that the broker refuses is quarantined: it stays, with the error, and later rows
-of its key wait for the operator, so that `sequence` has no gap.
+of its key wait for the operator (`libs.common.db.quarantine`), so that `sequence` has no gap.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ class Relay:
         rows = await connection.fetch(
             f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "  # noqa: S608 - schema is ours
             "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
-            f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND q.shard = o.shard AND q.topic = o.topic "
+            f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND NOT q.skipped AND q.shard = o.shard AND q.topic = o.topic "
             "AND q.key = o.key) ORDER BY id LIMIT $2",
             list(self._held),
             BATCH,

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 Check = Callable[[], Awaitable[str | None]]
@@ -37,10 +37,14 @@ class Health:
         """Answer with the Prometheus exposition."""
         return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
 
+    def routes(self) -> list[BaseRoute]:
+        """Return the three paths as routes of a larger application."""
+        paths = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
+        return [Route(path, answer) for path, answer in paths.items()]
+
     def app(self) -> Starlette:
         """Return the small web application with the three paths."""
-        paths = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
-        return Starlette(routes=[Route(path, answer) for path, answer in paths.items()])
+        return Starlette(routes=self.routes())
 
 
 async def _fault_of(check: Check) -> str | None:

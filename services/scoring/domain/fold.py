@@ -25,13 +25,22 @@ def fold(engine: Engine, state: State, occurrences: Iterable[Occurrence]) -> lis
     return moves
 
 
-def apply(engine: Engine, state: State, occurrence: Occurrence, moves: list[Move]) -> None:
-    """Apply one occurrence: first the flips up to its instant, then what it records, then the axes."""
+def apply(
+    engine: Engine,
+    state: State,
+    occurrence: Occurrence,
+    moves: list[Move],
+    given: list[tuple[int, int, float]] | None = None,
+) -> None:
+    """Apply one occurrence: first the flips up to its instant, then what it records, then the axes.
+
+    With `given`, every contribution is noted there as (signal, score, points); explaining is the fold run once more.
+    """
     first = state.is_empty
     if not first:
         advance(engine, state, occurrence.at, moves)
     instance = state.instance
-    success = _record(engine, state, occurrence)
+    success = _record(engine, state, occurrence, given)
     if first or (success and engine.ring_of[engine.stage(state)] >= engine.repeat_ring):
         state.instance = f"{occurrence.source}:{occurrence.message_id}"
     _settle(engine, state, occurrence.at, instance, occurrence, moves)
@@ -58,7 +67,7 @@ def _position(engine: Engine, places: list[int], dormant: bool, instance: str) -
     return Position(engine.cells[places[engine.sales]][places[engine.buying]], names, dormant, instance)
 
 
-def _record(engine: Engine, state: State, occurrence: Occurrence) -> bool:
+def _record(engine: Engine, state: State, occurrence: Occurrence, given: list[tuple[int, int, float]] | None) -> bool:
     """Write down what the occurrence says; return whether it is a success that may open the next instance."""
     at = occurrence.at
     if state.is_empty or occurrence.present:
@@ -79,11 +88,14 @@ def _record(engine: Engine, state: State, occurrence: Occurrence) -> bool:
             if len(ring) > rule.ring_size:
                 del ring[0]
         for contribution in rule.contributions:
-            _contribute(engine, state, contribution, at)
+            points = _contribute(engine, state, contribution, at)
+            if given is not None and points != 0.0:
+                given.append((number, contribution.score, points))
     return success
 
 
-def _contribute(engine: Engine, state: State, contribution: Contribution, at: int) -> None:
+def _contribute(engine: Engine, state: State, contribution: Contribution, at: int) -> float:
+    """Add a contribution as far as its cap of the day leaves room; return the points."""
     points = contribution.points
     slot = contribution.cap_slot
     if slot >= 0:
@@ -94,13 +106,14 @@ def _contribute(engine: Engine, state: State, contribution: Contribution, at: in
         points = min(points, room) if points > 0 else max(points, -room)
         state.used[slot] += abs(points)
         if points == 0.0:
-            return
+            return points
     score = contribution.score
     elapsed = at - state.as_of[score]
     state.values[score] = state.values[score] * decay(elapsed, engine.half_lives[score]) + points
     state.as_of[score] = at
     for atom in engine.atoms_of_score[score]:
         state.deadlines[atom] = 0
+    return points
 
 
 def _settle(engine: Engine, state: State, t: int, instance: str, cause: Occurrence | None, moves: list[Move]) -> None:

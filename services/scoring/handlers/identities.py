@@ -8,7 +8,7 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import Conflict, Unavailable
+from libs.common.errors import Conflict, NotFound, Unavailable
 from services.scoring.domain.correction import Kind
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.grouping import links_that_count, parts
@@ -17,6 +17,8 @@ from services.scoring.handlers.reclaim import concerned, reclaim
 from services.scoring.handlers.regroup import Regrouped, regroup
 from services.scoring.handlers.tell import tell
 from services.scoring.repository import contacts, corrections, identity, links
+from services.scoring.repository.corrections import Told
+from services.scoring.repository.links import Device, Joined
 
 ROUNDS = 5
 
@@ -38,13 +40,41 @@ class Outcome(msgspec.Struct):
     """The link is revoked, but others still join the two."""
 
 
+class Shown(msgspec.Struct):
+    """Who somebody is, and why."""
+
+    contact_id: str
+    redirects: list[str]
+    """Contact ids that lead here."""
+    identifiers: list[str]
+    devices: list[Device]
+    links: list[Joined]
+    corrections: list[Told]
+
+
 class Identities:
-    """Merges and unmerges people."""
+    """Shows, merges and unmerges people."""
 
     def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle]) -> None:
         self._session = session
         self._outbox = outbox
         self._cycles = cycles
+
+    async def show(self, who: str) -> Shown:
+        """Return who somebody is. Raises NotFound."""
+        async with self._session.use() as connection:
+            contact = await contacts.find(connection, who)
+            if contact is None:
+                raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+            names = await contacts.identifiers(connection, contact)
+            return Shown(
+                contact,
+                sorted(await links.redirecting(connection, [contact])),
+                names,
+                await links.devices(connection, contact),
+                await links.joined(connection, contact),
+                await corrections.about(connection, contact),
+            )
 
     async def merge(self, workspace: str, one: str, other: str, author: Author) -> Outcome:
         """Say that two people are one. Raises NotFound for an identifier nobody has, Conflict for two devices."""

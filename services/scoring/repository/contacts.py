@@ -52,6 +52,14 @@ async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summa
     return [found[contact] for contact in wanted if contact in found]
 
 
+async def identifiers(connection: Connection, contact: str) -> list[str]:
+    """Return what a contact is known by, as `type:value`."""
+    rows = await connection.fetch(
+        "SELECT type || ':' || value FROM scoring.contact_identifiers WHERE contact_id = $1 ORDER BY 1", contact
+    )
+    return [r[0] for r in rows]
+
+
 async def transaction_time(connection: Connection) -> int:
     """Return the database's clock at the start of the transaction."""
     return from_datetime(await connection.fetchval("SELECT now()"))

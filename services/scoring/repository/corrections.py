@@ -12,6 +12,17 @@ from services.scoring.domain.correction import Kind, Manual, Verdict
 from services.scoring.domain.identity import Identifier, Key, Link
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A correction as it was recorded."""
+
+    number: int
+    kind: str
+    about: str
+    author: str
+    note: str
+    recorded_at: int
+
+
 class _Detail(msgspec.Struct):
     cycle: str
     places: dict[str, str]
@@ -52,6 +63,22 @@ def manual_of(number: int, occurred_at: int, recorded_at: datetime, detail: str)
     """Return a stored stage set by hand."""
     told = _decode_detail(detail)
     return Manual(number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until)
+
+
+async def about(connection: Connection, contact: str) -> list[Told]:
+    """Return the corrections about a contact's identifiers and touchpoints, in the order of recording."""
+    rows = await connection.fetch(
+        "SELECT c.id, c.kind, CASE WHEN c.other_type IS NOT NULL "
+        "THEN c.type || ':' || c.value || ' and ' || c.other_type || ':' || c.other_value "
+        "WHEN c.kind = 'stage' THEN c.detail ELSE c.source || ':' || c.message_id END, c.author, c.note, c.recorded_at "
+        "FROM scoring.corrections c WHERE EXISTS (SELECT FROM scoring.identifiers i WHERE i.contact_id = $1 "
+        "AND i.workspace = c.workspace AND (i.type, i.value) IN ((c.type, c.value), (c.other_type, c.other_value))) "
+        "OR EXISTS (SELECT FROM scoring.touchpoints t WHERE t.contact_id = $1 "
+        "AND (t.workspace, t.occurred_at, t.source, t.message_id) "
+        "= (c.workspace, c.occurred_at, c.source, c.message_id)) ORDER BY c.id",
+        contact,
+    )
+    return [Told(r[0], r[1], r[2], r[3], r[4], from_datetime(r[5])) for r in rows]
 
 
 async def of_touchpoint(

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from libs.common.db.connection import Connection
 from services.scoring.domain.grouping import Member
 from services.scoring.domain.identity import Identifier, Link
@@ -104,6 +106,45 @@ async def of_members(connection: Connection, workspace: str, names: Iterable[Ide
         [v for _, v in wanted],
     )
     return [((r[0], r[1]), (r[2], r[3])) for r in rows]
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device of a contact: by which identifier it is claimed, and from when on."""
+
+    anonymous_id: str
+    owner: str
+    since: int
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """A link of a contact's identifiers: whether it counts, and why it is there."""
+
+    one: str
+    other: str
+    counts: bool
+    why: str
+
+
+async def devices(connection: Connection, contact: str) -> list[Device]:
+    """Return the devices that the contact claims."""
+    rows = await connection.fetch(
+        "SELECT d.anonymous_id, i.type || ':' || i.value, d.occurred_at FROM scoring.identifiers i "
+        "JOIN scoring.device_claims d ON (d.workspace, d.owner_type, d.owner) = (i.workspace, i.type, i.value) "
+        "WHERE i.contact_id = $1 ORDER BY 1, 3",
+        contact,
+    )
+    return [Device(*r) for r in rows]
+
+
+async def joined(connection: Connection, contact: str) -> list[Joined]:
+    """Return every link of the contact's identifiers, revoked ones too."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT l.type || ':' || l.value, l.other_type || ':' || l.other_value, "
+        f"{_COUNTS}, l.why FROM scoring.identifiers i JOIN scoring.links l ON l.workspace = i.workspace "
+        "AND (i.type, i.value) IN ((l.type, l.value), (l.other_type, l.other_value)) WHERE i.contact_id = $1 ORDER BY 1, 2",
+        contact,
+    )
+    return [Joined(*r) for r in rows]
 
 
 async def regroup(connection: Connection, workspace: str, contacts: dict[Identifier, str]) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from libs.common.clock import SECOND
 from libs.common.db.connection import Connection
 
@@ -38,6 +40,28 @@ async def due_contacts(connection: Connection, until: int, limit: int) -> list[s
         limit,
     )
     return sorted({r[0] for r in rows})
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Contacts that wait for one reason, and since when the first of them does, in seconds."""
+
+    contacts: int
+    seconds: float
+
+
+async def waiting_refolds(connection: Connection) -> dict[str, Waiting]:
+    """Return the re-fold queue by reason."""
+    rows = await connection.fetch(
+        "SELECT reason, count(*), extract(epoch FROM now() - min(queued_at))::float FROM scoring.refolds "
+        "GROUP BY reason ORDER BY reason"
+    )
+    return {r[0]: Waiting(r[1], r[2]) for r in rows}
+
+
+async def fold_errors(connection: Connection) -> int:
+    """Return how many folds are marked as raising."""
+    found: int = await connection.fetchval("SELECT count(*) FROM scoring.fold_errors")
+    return found
 
 
 async def queued_refolds(connection: Connection, limit: int) -> list[str]:

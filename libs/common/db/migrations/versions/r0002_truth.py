@@ -10,6 +10,8 @@ down_revision = "0001"
 
 SCRIPT = """
 DROP VIEW scoring.contact_identifiers;
+ALTER TABLE scoring.outbox ADD COLUMN skipped boolean NOT NULL DEFAULT false;
+ALTER TABLE orchestrator.outbox ADD COLUMN skipped boolean NOT NULL DEFAULT false;
 ALTER TABLE scoring.touchpoints RENAME COLUMN user_id TO subject;
 ALTER TABLE scoring.touchpoints ADD COLUMN subject_type text COLLATE "C";
 ALTER TABLE scoring.touchpoints ADD COLUMN previous_id text COLLATE "C";

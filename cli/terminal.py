@@ -1,0 +1,57 @@
+"""What every command shares: one-line errors, the instance's environment, where progress is said."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.home import Home
+from libs.common.clock import from_iso
+from libs.common.errors import ConfigurationError, PerigeeError
+
+progress = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a known error into one red line and exit code 1."""
+    try:
+        yield
+    except PerigeeError as error:
+        progress.print(f"perigee: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def instant(text: str | None) -> int | None:
+    """Return the instant that an option means, in microseconds UTC. Raises ConfigurationError."""
+    try:
+        return None if text is None else from_iso(text)
+    except ValueError:
+        raise ConfigurationError(f"{text!r} is no time: write it as RFC 3339, e.g. 2026-11-22T09:30:00Z") from None
+
+
+def say(text: str) -> None:
+    """Say what is going on."""
+    progress.print(f"  {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def stack() -> Any:
+    """Return the instance of this home."""
+    from cli.stack import Stack
+
+    return Stack(Home.from_environment())
+
+
+def environment() -> dict[str, str]:
+    """Return the running instance's environment, overridden by what the shell says."""
+    found = stack()
+    if found.home.exists:
+        kept: dict[str, str] = found.environment()
+        return {**os.environ, **kept}
+    if "DATABASE_URL" not in os.environ:
+        raise PerigeeError(f"nothing was started in {found.home.folder}: run 'perigee up', or set DATABASE_URL")
+    return dict(os.environ)

@@ -1,0 +1,100 @@
+"""`/admin/v1`: identities, corrections, the re-fold queue."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.clock import SystemClock
+from libs.common.durations import Duration
+from services.scoring.handlers.corrections import Corrections
+from services.scoring.handlers.identities import Author, Identities
+from services.scoring.handlers.refolds import Refolds
+
+Name = Annotated[str, Field(min_length=1, max_length=600)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    author: Name
+    note: str = Field("", max_length=2_000)
+
+    def by(self) -> Author:
+        """Return who says it."""
+        return Author(self.author, self.note)
+
+
+class Pair(_Body):
+    """Two identifiers (`type:value`, a value alone, or a contact id)."""
+
+    one: Name
+    other: Name
+    workspace: str = "default"
+
+
+class AboutTouchpoints(_Body):
+    """What touchpoints of a contact are; all of them when no message id is given."""
+
+    who: Name
+    kind: Literal["bot", "human", "exclude", "include"]
+    message_ids: list[Name] = Field([], max_length=1_000)
+
+
+class AboutStage(_Body):
+    """Where a known person stands, by {axis: stage}, from `at` (microseconds UTC, now by default) for `hold`."""
+
+    who: Name
+    cycle: Name
+    places: dict[str, str] = Field(min_length=1)
+    at: int | None = Field(None, ge=0, lt=1 << 53)
+    hold: Duration = 30 * 86_400_000_000
+
+
+def router(identities: Identities, corrections: Corrections, refolds: Refolds) -> APIRouter:
+    """Return the routes of the admin door."""
+    routes = APIRouter()
+
+    @routes.get("/identities/{who:path}", tags=["identities"])
+    async def show(who: str) -> dict[str, Any]:
+        """Return a person's identifiers, devices, links, redirects and the corrections about them."""
+        found: dict[str, Any] = msgspec.to_builtins(await identities.show(who))
+        return found
+
+    @routes.post("/identities/merge", tags=["identities"])
+    async def merge(pair: Pair) -> dict[str, Any]:
+        """Say that two people are one."""
+        found: dict[str, Any] = msgspec.to_builtins(
+            await identities.merge(pair.workspace, pair.one, pair.other, pair.by())
+        )
+        return found
+
+    @routes.post("/identities/unmerge", tags=["identities"])
+    async def unmerge(pair: Pair) -> dict[str, Any]:
+        """Say that two identifiers are not one person's."""
+        found: dict[str, Any] = msgspec.to_builtins(
+            await identities.unmerge(pair.workspace, pair.one, pair.other, pair.by())
+        )
+        return found
+
+    @routes.post("/corrections/touchpoints", tags=["corrections"])
+    async def touchpoints(said: AboutTouchpoints) -> dict[str, Any]:
+        """Flag touchpoints as a bot's or a human's, leave them out or put them back."""
+        count = await corrections.touchpoints(said.who, said.kind, said.message_ids, said.by())
+        return {"corrected": count}
+
+    @routes.post("/corrections/stage", tags=["corrections"])
+    async def stage(said: AboutStage) -> dict[str, Any]:
+        """Set a stage by hand."""
+        at = SystemClock().now() if said.at is None else said.at
+        number = await corrections.stage(said.who, said.cycle, said.places, at, at + said.hold, said.by())
+        return {"correction": number}
+
+    @routes.get("/refolds", tags=["refolds"])
+    async def queue() -> dict[str, Any]:
+        """Return what waits in the re-fold queue, by reason."""
+        found: dict[str, Any] = msgspec.to_builtins(await refolds.status())
+        return found
+
+    return routes

@@ -1,0 +1,30 @@
+"""What waits in the re-fold queue."""
+
+import msgspec
+
+from libs.common.db.connection import Session
+from services.scoring.repository import schedule
+from services.scoring.repository.schedule import Waiting
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The queue: how many contacts wait, why, and how long the oldest of them."""
+
+    contacts: int
+    reasons: dict[str, Waiting]
+    errors: int
+    """Contacts whose fold raised; they are tried again every minute."""
+
+
+class Refolds:
+    """Reads the re-fold queue."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def status(self) -> Status:
+        """Return the queue as it is."""
+        async with self._session.use() as connection:
+            reasons = await schedule.waiting_refolds(connection)
+            errors = await schedule.fold_errors(connection)
+        return Status(sum(w.contacts for w in reasons.values()), reasons, errors)

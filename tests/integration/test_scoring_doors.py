@@ -1,0 +1,103 @@
+"""Scoring's doors over HTTP, in front of a real database: keys, answers, refusals."""
+
+import httpx2
+import pytest
+
+from libs.common.observability.health import Health
+from services.scoring.api import admin, contacts, doors
+from services.scoring.handlers.contacts import Contacts
+from services.scoring.handlers.refolds import Refolds
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import HOUR, START, touchpoint
+
+KEYS = {"service_key": "reads", "admin_key": "rules"}
+ADMIN = {"Authorization": "Bearer rules"}
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def client(scoring):
+    read = scoring.sessions[1]
+    app = doors.application(
+        Health({}).routes(),
+        contacts.router(Contacts(read, scoring.cycles)),
+        admin.router(scoring.identities, scoring.corrections, Refolds(read)),
+        **KEYS,
+    )
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://scoring", trust_env=False) as found:
+        yield found
+
+
+READING = ["/v1/contacts/u", "/v1/contacts/u/explain"]
+RULING = ["/admin/v1/identities/u", "/admin/v1/refolds"]
+
+
+@pytest.mark.parametrize("path", [*READING, *RULING])
+async def test_each_door_opens_to_its_keys_only(client, scoring, path):
+    await scoring.take([touchpoint(0, user_id="u")])
+    for headers in (
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic rules"},
+    ):
+        assert (await client.get(path, headers=headers)).status_code == 401
+    reading = (await client.get(path, headers={"Authorization": "Bearer reads"})).status_code
+    assert reading == (200 if path in READING else 401)
+    assert (await client.get(path, headers=ADMIN)).status_code == 200
+
+
+async def test_a_door_without_a_key_stays_shut(scoring):
+    app = doors.application([], contacts.router(Contacts(scoring.sessions[1], scoring.cycles)),
+                            admin.router(scoring.identities, scoring.corrections, Refolds(scoring.sessions[1])),
+                            service_key="", admin_key="")  # fmt: skip
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://scoring") as client:
+        for path in (*READING, *RULING):
+            assert (await client.get(path, headers={"Authorization": "Bearer "})).status_code == 401
+
+
+async def test_a_contact_is_shown_and_explained(client, scoring):
+    await scoring.take([touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u", number=2)])
+    shown = (await client.get("/v1/contacts/user_id:u", headers=ADMIN)).json()
+    assert shown["cycles"]["engagement"]["sequence"] >= 1
+    assert shown["identifiers"] == ["user_id:u"]
+    answer = await client.get("/v1/contacts/u/explain", params={"at": START + HOUR}, headers=ADMIN)
+    told = answer.json()["cycles"]["engagement"]
+    assert told["stage"] == "customer"
+    for score in told["scores"].values():
+        assert sum(c["worth"] for c in score["contributions"]) == pytest.approx(score["value"])
+    assert (await client.get("/v1/contacts/nobody", headers=ADMIN)).status_code == 404
+    wrong = await client.get("/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN)
+    assert (wrong.status_code, "engagement" in wrong.json()["message"]) == (404, True)
+
+
+async def test_corrections_and_merges_go_through_the_admin_door(client, scoring):
+    await scoring.take([touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v", number=2)])
+    by = {"author": "ada", "note": "because"}
+    pair = {"one": "u", "other": "user_id:v", **by}
+    merged = (await client.post("/admin/v1/identities/merge", json=pair, headers=ADMIN)).json()
+    assert len(merged["contacts"]) == 1
+    queue = (await client.get("/admin/v1/refolds", headers=ADMIN)).json()
+    assert queue["reasons"]["identity_merge"]["contacts"] == 1
+    await scoring.rest()
+    assert (await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)).status_code == 200
+    again = await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
+    assert (again.status_code, "no link" in again.json()["message"]) == (409, True)
+    said = {"who": "u", "cycle": "engagement", "places": {"sales": "qualified"}, "hold": "7d", **by}
+    assert (await client.post("/admin/v1/corrections/stage", json=said, headers=ADMIN)).status_code == 200
+    wrong = await client.post("/admin/v1/corrections/stage", json={**said, "hold": "soon"}, headers=ADMIN)
+    assert wrong.status_code == 422
+    said = {"who": "v", "kind": "bot", **by}
+    assert (await client.post("/admin/v1/corrections/touchpoints", json=said, headers=ADMIN)).json() == {"corrected": 1}
+    shown = (await client.get("/admin/v1/identities/v", headers=ADMIN)).json()
+    assert [c["kind"] for c in shown["corrections"]] == ["link", "unlink", "bot"]
+    assert {c["author"] for c in shown["corrections"]} == {"ada"}
+    await scoring.rest()
+    assert (await scoring.replay())["equal"]
