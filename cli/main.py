@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import outbox, people
+from cli import cycle, outbox, people
 from cli.terminal import Json, environment, one_line_errors, progress, say, stack
 from libs.common.errors import PerigeeError
 
@@ -22,6 +22,7 @@ contact = typer.Typer(help="One contact.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.add_typer(database, name="db")
 app.add_typer(contact, name="contact")
+app.add_typer(cycle.app, name="cycle")
 app.add_typer(people.identity, name="identity")
 app.add_typer(people.correct, name="correct")
 app.add_typer(people.refold, name="refold")

@@ -1,24 +1,23 @@
 """`perigee replay-check`."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from cli.home import PROJECT
 from cli.quiet import wait_until_quiet
-from services.scoring.cycles import read_cycles
+from services.scoring.handlers.catalogue import Stored
 from services.scoring.replay import compare
 from services.scoring.repository import schedule
 
 
 async def check(environment: dict[str, str], seconds: float, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Wait for quiet, then compare in the same snapshot. Returns None when it is not quiet in time."""
-    cycles = read_cycles(Path(environment.get("PERIGEE_CYCLES") or PROJECT / "cycles"))
     connection = await wait_until_quiet(environment, seconds, say)
     if connection is None:
         return None
     try:
         frontier = await schedule.frontier(connection, int(environment.get("PERIGEE_PARTITIONS", "6")))
+        stored = Stored(environment.get("PERIGEE_REACTION_WINDOW", ""))
+        cycles = [cycle for cycle in await stored.now(connection) if cycle.live]
         return await compare(connection, cycles, -1 if frontier is None else frontier)
     finally:
         await connection.close()

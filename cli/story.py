@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from cli.home import PROJECT
 from libs.common.clock import SystemClock, to_datetime
 from libs.common.db.connection import Connection, connect
 from libs.common.errors import PerigeeError
 from libs.common.messages import Touchpoint
-from services.scoring.cycles import read_cycles
 from services.scoring.domain import state
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.fold import advance, position
 from services.scoring.domain.move import Move
+from services.scoring.handlers.catalogue import Stored
 from services.scoring.repository import contacts, history, states
 
 SHOWN = 40
@@ -39,13 +38,13 @@ async def _print(connection: Connection, contact: str, console: Console) -> None
     console.print(f"contact {contact}" + (" (refolding: its stages follow shortly)" if waiting else ""))
     console.print(f"  users {summary.user_ids or '-'}, devices {summary.anonymous_ids or '-'}", highlight=False)
     held = await states.load(connection, [contact])
-    for cycle in read_cycles(PROJECT / "cycles"):
-        row = held.get((contact, cycle.engine.name))
-        if row is None or row.state is None:
+    for cycle in await Stored().now(connection):
+        row = held.get((contact, cycle.engine.fold))
+        if row is None or not cycle.live:
             continue
         _print_now(cycle, row.state, console)
-        moves = await states.open_moves(connection, {(contact, cycle.engine.name): 0})
-        console.print(_journey(cycle, [m.move for m in moves[contact, cycle.engine.name]], found))
+        moves = await states.open_moves(connection, {(contact, cycle.engine.fold): 0})
+        console.print(_journey(cycle, [m.move for m in moves[contact, cycle.engine.fold]], found))
     console.print(_timeline(found))
 
 

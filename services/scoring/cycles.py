@@ -2,32 +2,29 @@
 
 from pathlib import Path
 
-from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
 from services.scoring import compiled
 from services.scoring.domain.cycle import Cycle, cycle_of
-from services.scoring.domain.spec import parse
+from services.scoring.domain.spec import CycleSpec, parse
 
 
-def read_cycles(folder: Path, reaction_window: str = "") -> list[Cycle]:
-    """Read and compile every `*.yaml` of the folder; `reaction_window` overrides that of the files.
+def read_files(folder: Path) -> list[tuple[CycleSpec, str]]:
+    """Return (specification, text) of every `*.yaml` of the folder.
 
     Raises ConfigurationError naming the file and the place in it.
     """
-    compiled.how()  # a stale compiled fold is refused before it runs
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise ConfigurationError(f"no cycle (*.yaml) in {folder.resolve()}: set PERIGEE_CYCLES")
-    cycles = []
-    for path in paths:
-        spec = parse(path.read_text(encoding="utf-8"), str(path))
-        if reaction_window:
-            try:
-                spec = spec.model_copy(update={"reaction_window": duration(reaction_window)})
-            except ValueError as error:
-                raise ConfigurationError(f"PERIGEE_REACTION_WINDOW: {error}") from None
-        cycles.append(cycle_of(spec))
-    names = [cycle.engine.name for cycle in cycles]
+    texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
+    found = [(parse(text, str(path)), text) for path, text in texts]
+    names = [spec.cycle for spec, _ in found]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{folder}: two cycles have one name: {names}")
-    return cycles
+    return found
+
+
+def read_cycles(folder: Path) -> list[Cycle]:
+    """Read and compile every `*.yaml` of the folder. Raises ConfigurationError naming the file and the place in it."""
+    compiled.how()  # a stale compiled fold is refused before it runs
+    return [cycle_of(spec) for spec, _ in read_files(folder)]

@@ -14,15 +14,19 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.scoring.api import admin, contacts, doors
-from services.scoring.cycles import read_cycles
+from services.scoring import compiled
+from services.scoring.api import admin, contacts, cycles, doors
+from services.scoring.cycles import read_files
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
+from services.scoring.handlers.catalogue import Stored
 from services.scoring.handlers.contacts import Contacts
 from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Identities
 from services.scoring.handlers.install import install
 from services.scoring.handlers.jobs import Jobs
+from services.scoring.handlers.publishing import Publishing
 from services.scoring.handlers.refolds import Refolds
+from services.scoring.handlers.versions import Versions
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
@@ -31,14 +35,18 @@ async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
     settings: ScoringSettings = load(ScoringSettings)
     failpoints.arm(settings.failpoint)
-    cycles = read_cycles(settings.cycles, settings.reaction_window)
-    hot, cold, look, read, write = sessions = [
-        Session(settings.database_url, f"scoring{name}") for name in ("", "-jobs", "-health", "-read", "-admin")
+    compiled.how()  # a stale compiled fold is refused before it runs
+    files = read_files(settings.cycles)
+    catalogue = Stored(settings.reaction_window)
+    hot, cold, look, read, write, versions_ = sessions = [
+        Session(settings.database_url, f"scoring{name}")
+        for name in ("", "-jobs", "-health", "-read", "-admin", "-versions")
     ]
     outbox = Outbox("scoring", settings.partitions)
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
-    jobs = Jobs(cold, outbox, cycles, settings.partitions)
+    jobs = Jobs(cold, outbox, catalogue, settings.partitions)
+    publishing = Publishing(versions_, outbox, catalogue)
     current: list[Consumer] = []
 
     async def write_frontier(reached: Reached) -> None:
@@ -50,7 +58,7 @@ async def serve(stop: asyncio.Event) -> None:
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=["touchpoints"],
-            handler=BatchHandler(hot, outbox, cycles, Bounded()),
+            handler=BatchHandler(hot, outbox, catalogue, Bounded()),
             session_timeout_ms=settings.session_timeout_ms,
             on_progress=write_frontier,
         )
@@ -63,18 +71,23 @@ async def serve(stop: asyncio.Event) -> None:
         return False
 
     async def fold() -> None:
-        await until_available(lambda: install(cold, cycles), stop)
+        await until_available(lambda: install(cold, files), stop)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_consuming(consumer, stop))
             tasks.create_task(every(stop, 0.5, jobs.fire_timers))
             tasks.create_task(every(stop, 0.5, jobs.refold))
+            tasks.create_task(every(stop, 0.5, publishing.fill))
+            tasks.create_task(every(stop, 0.5, publishing.flip))
+            tasks.create_task(every(stop, 0.5, publishing.tell))
+            tasks.create_task(every(stop, 0.5, publishing.sweep))
             tasks.create_task(every(stop, 3600, forget))
 
     health = Health({"database": look.check, "kafka": publisher.check}, lambda: progress_fault(current))
     app = doors.application(
         health.routes(),
-        contacts.router(Contacts(read, cycles)),
-        admin.router(Identities(write, outbox, cycles), Corrections(write, outbox, cycles), Refolds(read)),
+        contacts.router(Contacts(read, catalogue)),
+        admin.router(Identities(write, outbox, catalogue), Corrections(write, outbox, catalogue), Refolds(read)),
+        cycles.router(Versions(write)),
         service_key=settings.service_key,
         admin_key=settings.admin_key,
     )

@@ -56,7 +56,7 @@ async def replay_all(connection: Connection, cycles: Sequence[Cycle]) -> Replaye
         for kept in corrected([touchpoint], verdicts.get(touchpoint.workspace, {})):
             folds = _folds(found, cycles, people.person(kept))
             for cycle in cycles:
-                fold = folds[cycle.engine.name]
+                fold = folds[cycle.engine.fold]
                 apply(cycle.engine, fold.state, cycle.classifier.occurrence(kept), fold.moves)
     while manuals:
         _by_hand(found, cycles, *manuals.pop())
@@ -65,21 +65,21 @@ async def replay_all(connection: Connection, cycles: Sequence[Cycle]) -> Replaye
 
 def _folds(found: Replayed, cycles: Sequence[Cycle], person: Person) -> dict[str, Folded]:
     if person not in found.folds:
-        found.folds[person] = {c.engine.name: Folded(c.engine.fresh(), []) for c in cycles}
+        found.folds[person] = {c.engine.fold: Folded(c.engine.fresh(), []) for c in cycles}
     return found.folds[person]
 
 
 def _by_hand(found: Replayed, cycles: Sequence[Cycle], person: Person, manual: Any) -> None:
     for cycle in cycles:
         for occurrence in by_hand(cycle.engine, [manual]):
-            fold = _folds(found, cycles, person)[cycle.engine.name]
+            fold = _folds(found, cycles, person)[cycle.engine.fold]
             apply(cycle.engine, fold.state, occurrence, fold.moves)
 
 
 async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int) -> dict[str, Any]:
     """Compare a fresh fold, advanced to `frontier`, with the stored pure rows; `connection` is in one snapshot."""
     folded = await replay_all(connection, cycles)
-    stored = await replay.pure_rows(connection)
+    stored = await replay.pure_rows(connection, {c.engine.fold: c.engine.name for c in cycles})
     contacts = {names: contact for contact, names in (await replay.identifiers(connection)).items()}
     differences: list[str] = []
     transitions = 0
@@ -89,7 +89,7 @@ async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int
         if contact is None:
             differences.append(f"nobody is stored with exactly the identifiers {sorted(names)[:SHOWN]}")
         for cycle in cycles:
-            fold = by_cycle[cycle.engine.name]
+            fold = by_cycle[cycle.engine.fold]
             state = fold.state.encode()
             advance(cycle.engine, fold.state, frontier, fold.moves)
             transitions += len(fold.moves)

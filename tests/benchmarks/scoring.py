@@ -35,6 +35,7 @@ from libs.common.messages import Touchpoint, compose, decode
 from services.scoring.compiled import how
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
+from services.scoring.handlers.catalogue import Fixed
 from services.scoring.repository.touchpoints import COLUMNS
 from tests.conftest import with_database
 from tests.support.servers import Servers, find
@@ -162,7 +163,8 @@ async def floor(servers: Servers, count: int) -> Measured:
 
 def _row(t: Touchpoint, raw: bytes) -> tuple[Any, ...]:
     return (
-        t.workspace, t.occurred_at, t.source, t.message_id, t.user_id, t.user_id, t.anonymous_id, t.received_at, raw.decode(),
+        t.workspace, t.occurred_at, t.source, t.message_id, t.user_id, "user_id", t.user_id, t.anonymous_id, None,
+        t.received_at, raw.decode(),
     )  # fmt: skip
 
 
@@ -173,7 +175,7 @@ async def scoring(
     url = await database(servers)
     session = Session(url, "bench")
     cycles = read_cycles(PROJECT / "cycles")
-    handler = BatchHandler(session, Outbox("scoring", PARTITIONS), cycles, Bounded())
+    handler = BatchHandler(session, Outbox("scoring", PARTITIONS), Fixed(cycles), Bounded())
     consumer = Consumer(
         bootstrap_servers=servers.kafka, group=f"bench-{secrets.token_hex(4)}", topics=["touchpoints"], handler=handler
     )

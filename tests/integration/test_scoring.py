@@ -6,10 +6,8 @@ import random
 import msgspec
 import pytest
 
-from cli.home import PROJECT
 from libs.common.errors import FenceLost
 from services.scoring.handlers import batch, jobs
-from services.scoring.handlers.install import install
 from tests.support.scoring import Scoring, record
 from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, small_cycle, touchpoint
 
@@ -212,9 +210,15 @@ async def test_a_fold_that_raises_keeps_the_touchpoint_and_the_last_state(scorin
     await scoring.take([touchpoint(HOUR, "Product Shared", user_id="u"), touchpoint(HOUR, user_id="v")])
     engine.half_lives.extend(kept)
     assert len(await contacts_of(scoring)) == 3
-    errors = await scoring.fetch("SELECT cycle, error FROM scoring.fold_errors")
-    assert [r[0] for r in errors] == ["engagement"] * 2
+    errors = await scoring.fetch("SELECT fold, error FROM scoring.fold_errors")
+    assert [r[0] for r in errors] == ["engagement@1"] * 2
     assert len(await scoring.outbox("stage-changes")) == 1
+    await scoring.take([touchpoint(2 * HOUR, "Order Completed", user_id="u", number=9)])
+    assert len(await scoring.outbox("stage-changes")) == 1, "nothing is folded past what could not be"
+    await scoring.fetch("UPDATE scoring.refolds SET queued_at = now() - interval '2 min'")
+    await scoring.rest()
+    assert await scoring.fetch("SELECT 1 FROM scoring.fold_errors") == []
+    assert (await scoring.replay())["equal"]
 
 
 async def test_two_cycles_at_once(database):
@@ -338,23 +342,3 @@ async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, mon
     assert not (await scoring.replay())["equal"]
     await scoring.rest()
     assert (await scoring.replay())["equal"]
-
-
-async def test_a_changed_cycle_folds_everybody_again(database):
-    old = Scoring(database, [small_cycle()])
-    assert await install(old.sessions[1], old.cycles) == 0
-    await old.take([touchpoint(0, user_id="u"), touchpoint(HOUR, "Home", user_id="v")])
-    assert await install(old.sessions[1], old.cycles) == 0, "nothing has changed"
-    text = (PROJECT / "tests" / "support" / "small.yaml").read_text()
-    relabelled = small_cycle(text.replace("{name: near, ring: 1}", "{name: near, ring: 1, label: {en: Close by}}"))
-    assert await install(old.sessions[1], [relabelled]) == 0, "a label changes no state"
-    new = Scoring(database, [small_cycle(text.replace("points: 4", "points: 1").replace('"1"', '"2"'))])
-    assert await install(new.sessions[1], new.cycles) == 2
-    await new.take([touchpoint(2 * HOUR, user_id="u")])
-    await new.rest()
-    outcome = await new.replay()
-    assert outcome["equal"], outcome
-    changes = [(c["reason"], c["cycle_version"], c["stage"]["to"]) for c in await new.outbox("stage-changes")]
-    assert changes[-1] == ("cycle_published", "2", "out")
-    for scoring in (old, new):
-        await scoring.close()

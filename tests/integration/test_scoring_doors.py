@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from libs.common.observability.health import Health
-from services.scoring.api import admin, contacts, doors
+from services.scoring.api import admin, contacts, cycles, doors
 from services.scoring.handlers.contacts import Contacts
 from services.scoring.handlers.refolds import Refolds
 from tests.support.scoring import Scoring
@@ -26,8 +26,9 @@ async def client(scoring):
     read = scoring.sessions[1]
     app = doors.application(
         Health({}).routes(),
-        contacts.router(Contacts(read, scoring.cycles)),
+        contacts.router(Contacts(read, scoring.catalogue)),
         admin.router(scoring.identities, scoring.corrections, Refolds(read)),
+        cycles.router(scoring.versions),
         **KEYS,
     )
     transport = httpx2.ASGITransport(app)
@@ -36,7 +37,7 @@ async def client(scoring):
 
 
 READING = ["/v1/contacts/u", "/v1/contacts/u/explain"]
-RULING = ["/admin/v1/identities/u", "/admin/v1/refolds"]
+RULING = ["/admin/v1/identities/u", "/admin/v1/refolds", "/admin/v1/cycles"]
 
 
 @pytest.mark.parametrize("path", [*READING, *RULING])
@@ -55,8 +56,9 @@ async def test_each_door_opens_to_its_keys_only(client, scoring, path):
 
 
 async def test_a_door_without_a_key_stays_shut(scoring):
-    app = doors.application([], contacts.router(Contacts(scoring.sessions[1], scoring.cycles)),
+    app = doors.application([], contacts.router(Contacts(scoring.sessions[1], scoring.catalogue)),
                             admin.router(scoring.identities, scoring.corrections, Refolds(scoring.sessions[1])),
+        cycles.router(scoring.versions),
                             service_key="", admin_key="")  # fmt: skip
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://scoring") as client:
         for path in (*READING, *RULING):

@@ -12,13 +12,13 @@ import httpx2
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from cli import quiet
-from cli.home import PROJECT, Home
+from cli.home import Home
 from cli.prepare import put_source
 from cli.stack import Stack
 from libs.common.db.connection import connect
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
-from services.scoring.cycles import read_cycles
+from services.scoring.handlers.catalogue import Stored
 from services.scoring.replay import compare
 from services.scoring.repository import schedule
 from tests.support.servers import Servers, _free_port
@@ -137,8 +137,9 @@ class Instance:
             try:
                 async with connection.transaction(isolation="repeatable_read"):
                     frontier = await schedule.frontier(connection, PARTITIONS) or -1
-                    if not await schedule.due_contacts(connection, frontier, 1):
-                        return await compare(connection, read_cycles(PROJECT / "cycles"), frontier)
+                    cycles = [cycle for cycle in await Stored().now(connection) if cycle.live]
+                    if not await schedule.due_contacts(connection, [c.engine.fold for c in cycles], frontier, 1):
+                        return await compare(connection, cycles, frontier)
             finally:
                 await connection.close()
             await asyncio.sleep(0.3)

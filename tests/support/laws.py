@@ -8,6 +8,7 @@ from cli.topic import messages
 from libs.common.db.connection import connect
 from libs.common.messages import StageChange
 from services.scoring.domain.move import decode_move
+from services.scoring.handlers.catalogue import Stored
 from services.scoring.repository import replay, schedule
 from services.scoring.repository.replay import Identifiers
 
@@ -20,7 +21,8 @@ async def pure_rows(database: str, partitions: int) -> tuple[Pure, int]:
     try:
         async with connection.transaction(isolation="repeatable_read"):
             names = await replay.identifiers(connection)
-            rows = await replay.pure_rows(connection)
+            live = {c.engine.fold: c.engine.name for c in await Stored().now(connection) if c.live}
+            rows = await replay.pure_rows(connection, live)
             frontier = await schedule.frontier(connection, partitions)
     finally:
         await connection.close()

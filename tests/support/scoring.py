@@ -13,9 +13,12 @@ from libs.common.messages import Touchpoint
 from services.scoring.cycles import read_cycles
 from services.scoring.domain.cycle import Cycle
 from services.scoring.handlers.batch import BatchHandler, Bounded
+from services.scoring.handlers.catalogue import Catalogue, Fixed
 from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Author, Identities
 from services.scoring.handlers.jobs import Jobs
+from services.scoring.handlers.publishing import Publishing
+from services.scoring.handlers.versions import Versions
 from services.scoring.replay import compare
 from services.scoring.repository import replay, schedule
 
@@ -26,15 +29,21 @@ _encode = msgspec.json.Encoder().encode
 class Scoring:
     """One instance: its own connections, its own cache."""
 
-    def __init__(self, database: str, cycles: Sequence[Cycle] | None = None) -> None:
+    def __init__(
+        self, database: str, cycles: Sequence[Cycle] | None = None, catalogue: Catalogue | None = None
+    ) -> None:
         self.database = database
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
         self.sessions = [Session(database, "test"), Session(database, "test-jobs")]
         outbox = Outbox("scoring", PARTITIONS)
-        self.handler = BatchHandler(self.sessions[0], outbox, self.cycles, Bounded())
-        self.jobs = Jobs(self.sessions[1], outbox, self.cycles, PARTITIONS)
-        self.identities = Identities(self.sessions[1], outbox, self.cycles)
-        self.corrections = Corrections(self.sessions[1], outbox, self.cycles)
+        catalogue = catalogue or Fixed(self.cycles)
+        self.catalogue = catalogue
+        self.handler = BatchHandler(self.sessions[0], outbox, catalogue, Bounded())
+        self.jobs = Jobs(self.sessions[1], outbox, catalogue, PARTITIONS)
+        self.identities = Identities(self.sessions[1], outbox, catalogue)
+        self.corrections = Corrections(self.sessions[1], outbox, catalogue)
+        self.publishing = Publishing(self.sessions[1], outbox, catalogue)
+        self.versions = Versions(self.sessions[1])
 
     async def take(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
         """Hand over a batch at the partition's next offset."""
@@ -101,7 +110,7 @@ class Scoring:
         connection = await connect(self.database, application="test-pure")
         try:
             names = await replay.identifiers(connection)
-            rows = await replay.pure_rows(connection)
+            rows = await replay.pure_rows(connection, {c.engine.fold: c.engine.name for c in self.cycles})
         finally:
             await connection.close()
         return {(names[contact], cycle): (row.state, row.moves) for (contact, cycle), row in rows.items()}

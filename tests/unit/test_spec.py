@@ -9,6 +9,7 @@ from libs.common.errors import ConfigurationError
 from services.scoring.cycles import read_cycles
 from services.scoring.domain.compile import compile_cycle
 from services.scoring.domain.spec import parse
+from services.scoring.handlers.catalogue import Stored
 
 SMALL = (PROJECT / "tests" / "support" / "small.yaml").read_text()
 
@@ -87,9 +88,11 @@ def test_two_cycles_of_one_name_are_an_error(tmp_path):
         read_cycles(tmp_path)
 
 
-def test_the_reaction_window_can_be_set_from_outside(tmp_path):
-    (tmp_path / "one.yaml").write_text(SMALL)
-    (cycle,) = read_cycles(tmp_path, "31d")
-    assert cycle.engine.spec.reaction_window == 31 * 86_400_000_000
+def test_a_reaction_window_from_outside_is_a_duration():
     with pytest.raises(ConfigurationError, match="PERIGEE_REACTION_WINDOW"):
-        read_cycles(tmp_path, "often")
+        Stored("often")
+
+
+def test_a_cycle_and_its_version_have_plain_names():
+    with pytest.raises(ConfigurationError, match="version"):
+        parse(broken(put("version", value="1@2")), "x.yaml")

@@ -15,7 +15,9 @@ from services.scoring.handlers.refolds import Refolds
 Name = Annotated[str, Field(min_length=1, max_length=600)]
 
 
-class _Body(BaseModel):
+class Said(BaseModel):
+    """What every command of an operator carries: who gives it, and why."""
+
     model_config = ConfigDict(extra="forbid")
 
     author: Name
@@ -26,7 +28,7 @@ class _Body(BaseModel):
         return Author(self.author, self.note)
 
 
-class Pair(_Body):
+class Pair(Said):
     """Two identifiers (`type:value`, a value alone, or a contact id)."""
 
     one: Name
@@ -34,7 +36,7 @@ class Pair(_Body):
     workspace: str = "default"
 
 
-class AboutTouchpoints(_Body):
+class AboutTouchpoints(Said):
     """What touchpoints of a contact are; all of them when no message id is given."""
 
     who: Name
@@ -42,7 +44,7 @@ class AboutTouchpoints(_Body):
     message_ids: list[Name] = Field([], max_length=1_000)
 
 
-class AboutStage(_Body):
+class AboutStage(Said):
     """Where a known person stands, by {axis: stage}, from `at` (microseconds UTC, now by default) for `hold`."""
 
     who: Name

@@ -16,13 +16,20 @@ _bearer = HTTPBearer(auto_error=False, description="a service key or the admin k
 
 
 def application(
-    routes: list[BaseRoute], reading: APIRouter, admin: APIRouter, *, service_key: str, admin_key: str
+    routes: list[BaseRoute],
+    reading: APIRouter,
+    admin: APIRouter,
+    cycles: APIRouter,
+    *,
+    service_key: str,
+    admin_key: str,
 ) -> FastAPI:
     """Return the application; `routes` are the open ones (health)."""
     app = FastAPI(title="Perigee scoring", version="1", docs_url="/docs", redoc_url=None)
     app.router.routes.extend(routes)
     app.include_router(reading, prefix="/v1", dependencies=[Depends(_opened_by(service_key, admin_key))])
     app.include_router(admin, prefix="/admin/v1", dependencies=[Depends(_opened_by(admin_key))])
+    app.include_router(cycles, prefix="/admin/v1/cycles", dependencies=[Depends(_opened_by(admin_key))])
     app.add_exception_handler(PerigeeError, _answer)
     return app
 

@@ -9,13 +9,14 @@ from services.scoring.domain.spec import CycleSpec
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """An engine and the classifier that finds its signals."""
+    """An engine and the classifier that finds its signals. What a shadow folds is stored, and told to nobody."""
 
     engine: Engine
     classifier: Classifier
+    live: bool = True
 
 
-def cycle_of(spec: CycleSpec) -> Cycle:
+def cycle_of(spec: CycleSpec, *, live: bool = True) -> Cycle:
     """Compile a cycle. Raises ConfigurationError naming the place that cannot be compiled."""
     engine = compile_cycle(spec)
-    return Cycle(engine, Classifier(spec, engine.trait_names))
+    return Cycle(engine, Classifier(spec, engine.trait_names), live)

@@ -54,6 +54,7 @@ class Engine:
         self.spec = spec
         self.name = spec.cycle
         self.version = spec.version
+        self.fold = f"{spec.cycle}@{spec.version}"
         self.half_lives = [score.half_life for score in spec.scores.values()]
         self.score_names = list(spec.scores)
         self.signals: list[SignalRule] = []

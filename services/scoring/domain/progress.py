@@ -40,10 +40,12 @@ def progress(
     until: int,
     known: Circumstances,
     base: Move | None = None,
+    tell: bool = True,
 ) -> Outcome:
     """Fold `occurrences` (in key order, all after the state's key) and make the flips due up to `until`.
 
-    Changes `held.state`. `base` is the stored move with `state.seq`, needed only when moves by time are stored after it.
+    Changes `held.state`. `base` is the stored move with `state.seq`, needed only when moves by time are stored after it, or
+    another version was published. Without `tell` (a shadow) nothing is published.
     """
     state = held.state
     base_seq = state.seq
@@ -55,7 +57,7 @@ def progress(
     if state.wake <= max(until, told):
         view = state.copy()
         advance(engine, view, max(until, told), moves)
-    published, changes = publish(engine, held.published, base, moves, known)
+    published, changes = publish(engine, held.published, base, moves, known) if tell else (None, [])
     return Outcome(base_seq, Held(state, view.seq, published), moves, view.wake, changes, checkpoints)
 
 

@@ -22,6 +22,8 @@ class Published(msgspec.Struct, frozen=True, array_like=True):
     sequence: int
     through: Key
     position: Position
+    version: str = ""
+    """The cycle version that it was told under."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -64,10 +66,10 @@ def publish(
     told = sum(1 for move in moves if last is not None and move.key <= last.through)
     net = told + _history(engine, moves[told:], known)
     before = moves[:net]
-    if net == 0 and last is not None:
-        if base is not None and base.after != last.position:
-            before = [base]  # a published flip by time was taken back
-        elif known.whole and moves:
+    if net == 0:
+        if base is not None and (last is None or base.after != last.position):
+            before = [base]  # a published flip by time was taken back, or nothing was told under this cycle yet
+        elif last is not None and known.whole and moves:
             before, net = moves[:1], 1  # the first touchpoint moved away: on to the first move that is left
     changes: list[Change] = []
     published = last
@@ -75,8 +77,10 @@ def publish(
         published = _net(engine, last, before, known, changes, history=known.history is not None)
     for move in moves[net:]:
         start = published.position if published else None
-        published = Published((published.sequence if published else 0) + 1, move.key, move.after)
+        published = Published((published.sequence if published else 0) + 1, move.key, move.after, engine.version)
         changes.append(_change(engine, published, start, move, _reason(engine, move, known)))
+    if published is not None and published.version != engine.version:
+        published = msgspec.structs.replace(published, version=engine.version)
     return published, changes
 
 
@@ -109,9 +113,9 @@ def _net(
     key = max(end.key, last.through) if last else end.key
     if before == end.after:
         assert last is not None
-        return Published(last.sequence, key, end.after)
+        return Published(last.sequence, key, end.after, engine.version)
     cause = next((m for m in reversed(moves) if m.before is None or m.before.stage != m.after.stage), end)
-    published = Published((last.sequence if last else 0) + 1, key, end.after)
+    published = Published((last.sequence if last else 0) + 1, key, end.after, engine.version)
     reason: Reason = "history" if history else _net_reason(engine, cause, known)
     changes.append(_change(engine, published, before, cause, reason))
     return published

@@ -89,8 +89,8 @@ class Repeat(_Model):
 class CycleSpec(_Model):
     """A whole engagement cycle."""
 
-    cycle: str
-    version: str
+    cycle: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    version: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     reaction_window: Duration = 3_600_000_000
     scores: dict[str, Score]
     signals: dict[str, Signal]

@@ -14,9 +14,9 @@ from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode, kind_of
 from libs.common.observability import metrics
 from services.scoring.domain import outgoing
-from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
+from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.settle import Settled, settle
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.tell import starts
@@ -50,10 +50,10 @@ class Bounded(dict[str, Entry]):
 class BatchHandler:
     """Stores touchpoints under their contacts, folds them, and writes what is to be told to the outbox."""
 
-    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle], cache: dict[str, Entry]) -> None:
+    def __init__(self, session: Session, outbox: Outbox, catalogue: Catalogue, cache: dict[str, Entry]) -> None:
         self._session = session
         self._outbox = outbox
-        self._cycles = cycles
+        self._catalogue = catalogue
         self._cache = cache
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
@@ -90,8 +90,9 @@ class BatchHandler:
         reach("after_fence")
 
     async def _process(self, connection: Connection, batch: list[Stored]) -> tuple[Work, Settled]:
+        cycles = await self._catalogue.folding(connection)
         settled = await settle(connection, batch)
-        work = Work(self._cycles, settled.locked, self._cache)
+        work = Work(cycles, settled.locked, self._cache)
         self._tell_signals(work, settled)
         await self._fold(connection, work, settled)
         for contact in settled.identity_changed:
@@ -100,13 +101,13 @@ class BatchHandler:
                 work.told.add(contact)
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        work.messages += await snapshots(connection, self._cycles, work.told, settled.merged)
+        work.messages += await snapshots(connection, cycles, work.told, settled.merged)
         return work, settled
 
     def _tell_signals(self, work: Work, settled: Settled) -> None:
         for touchpoint, contact in zip(settled.fresh, settled.owners, strict=True):
-            for cycle in self._cycles:
-                numbers = cycle.classifier.signals(touchpoint)
+            for cycle in work.cycles:
+                numbers = cycle.classifier.signals(touchpoint) if cycle.live else ()
                 if numbers:
                     work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers)
 

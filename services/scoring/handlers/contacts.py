@@ -1,17 +1,18 @@
 """Reading one contact: where it stands now, and why. Nothing is written."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Connection, Session
+from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
 from services.scoring.domain import profile, state
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.explain import Explanation, explain
 from services.scoring.domain.fold import advance, position
+from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.repository import contacts, history, states
 
 
@@ -50,24 +51,27 @@ class Explained(msgspec.Struct, frozen=True):
 class Contacts:
     """Reads contacts."""
 
-    def __init__(self, session: Session, cycles: Sequence[Cycle]) -> None:
+    def __init__(self, session: Session, catalogue: Catalogue) -> None:
         self._session = session
-        self._cycles = cycles
+        self._catalogue = catalogue
 
     async def one(self, who: str) -> Contact:
         """Return a contact, advanced to the wall clock. Raises NotFound."""
         now = SystemClock().now()
-        async with self._session.use() as connection:
+        async with self._session.use() as connection, unit_of_work(connection):
+            live = [c for c in await self._catalogue.folding(connection) if c.live]
             contact = await _found(connection, who)
             (summary,) = await contacts.summaries(connection, [contact])
             held = await states.load(connection, [contact])
+            told = await states.published(connection, [contact])
             waiting = await states.refolding(connection, [contact])
             names = await contacts.identifiers(connection, contact)
         cycles = {}
-        for cycle in self._cycles:
-            row = held.get((contact, cycle.engine.name))
-            if row is not None and row.state is not None:
-                sequence = row.published.sequence if row.published else 0
+        for cycle in live:
+            row = held.get((contact, cycle.engine.fold))
+            last = told.get((contact, cycle.engine.name))
+            if row is not None:
+                sequence = last.sequence if last else 0
                 cycles[cycle.engine.name] = _standing(cycle, row.state, now, sequence)
         traits = profile.values(profile.decode(summary.profile))
         return Contact(contact, summary.workspace, names, traits, bool(waiting), cycles, now)
@@ -75,10 +79,11 @@ class Contacts:
     async def explain(self, who: str, at: int | None, cycle: str | None) -> Explained:
         """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""
         instant = SystemClock().now() if at is None else at
-        chosen = [c for c in self._cycles if cycle in (None, c.engine.name)]
-        if not chosen:
-            raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in self._cycles)}")
-        async with self._session.use() as connection:
+        async with self._session.use() as connection, unit_of_work(connection):
+            live = [c for c in await self._catalogue.folding(connection) if c.live]
+            chosen = [c for c in live if cycle in (None, c.engine.name)]
+            if not chosen:
+                raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}")
             contact = await _found(connection, who)
             (found,) = (await history.after(connection, {contact: None})).values()
         explained = {}

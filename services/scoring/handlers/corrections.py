@@ -14,6 +14,7 @@ from libs.common.messages import Touchpoint
 from services.scoring.domain.correction import Kind, Manual, key_of
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, who_of
+from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.identities import Author
 from services.scoring.handlers.reclaim import concerned, reclaim
 from services.scoring.handlers.regroup import Regrouped, regroup
@@ -25,10 +26,10 @@ from services.scoring.repository.states import Refold, Rows
 class Corrections:
     """Appends corrections and queues who they concern."""
 
-    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle]) -> None:
+    def __init__(self, session: Session, outbox: Outbox, catalogue: Catalogue) -> None:
         self._session = session
         self._outbox = outbox
-        self._cycles = cycles
+        self._catalogue = catalogue
 
     async def touchpoints(self, who: str, kind: Kind, message_ids: Sequence[str], author: Author) -> int:
         """Correct touchpoints of a contact, all of them when none is named; return how many.
@@ -36,6 +37,7 @@ class Corrections:
         Raises NotFound for an unknown contact or a message id that is not among its touchpoints.
         """
         async with self._session.use() as connection, unit_of_work(connection):
+            cycles = await self._catalogue.folding(connection)
             contact = await _contact(connection, who)
             (found,) = (await history.every(connection, [contact])).values()
             chosen = [t for t in found if not message_ids or t.message_id in message_ids]
@@ -50,7 +52,7 @@ class Corrections:
             workspace = chosen[0].workspace
             await corrections.of_touchpoint(connection, workspace, kind, keys, author.name, author.note)
             regrouped = await names.apply(connection)
-            await tell(connection, self._outbox, self._cycles, regrouped, "identity_unmerge", locked)
+            await tell(connection, self._outbox, cycles, regrouped, "identity_unmerge", locked)
             again = {contact} - regrouped.merged.keys()
             await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
             await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
@@ -62,11 +64,11 @@ class Corrections:
         Raises NotFound for an unknown contact, cycle, axis or stage; Conflict for somebody only a device is known of,
         and for an instant that has not come.
         """
-        self._known_places(cycle, places)
         now = SystemClock().now()
         if at > now:
             raise Conflict("a stage cannot be set at an instant that has not come")
         async with self._session.use() as connection, unit_of_work(connection):
+            _check_places(await self._catalogue.folding(connection), cycle, places)
             contact = await _contact(connection, who)
             locked = (await identity.lock(connection, [contact]))[contact]
             name = await _known_name(connection, locked.workspace, contact)
@@ -76,18 +78,19 @@ class Corrections:
             await states.enqueue_refolds(connection, {contact: Refold("corrected", key_of(at, number))})
             return number
 
-    def _known_places(self, cycle: str, places: dict[str, str]) -> None:
-        engine = next((c.engine for c in self._cycles if c.engine.name == cycle), None)
-        if engine is None:
-            raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in self._cycles)}")
-        known = {axis.name: [place.name for place in axis.places] for axis in engine.axes}
-        for axis, place in places.items():
-            if place not in known.get(axis, ()):
-                there = ", ".join(known.get(axis, known))
-                raise NotFound(
-                    f"cycle {cycle}: no {f'stage {place!r} on {axis}' if axis in known else f'axis {axis!r}'}; "
-                    f"there are {there}"
-                )
+
+def _check_places(cycles: Sequence[Cycle], cycle: str, places: dict[str, str]) -> None:
+    engine = next((c.engine for c in cycles if c.live and c.engine.name == cycle), None)
+    if engine is None:
+        raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in cycles if c.live)}")
+    known = {axis.name: [place.name for place in axis.places] for axis in engine.axes}
+    for axis, place in places.items():
+        if place not in known.get(axis, ()):
+            there = ", ".join(known.get(axis, known))
+            raise NotFound(
+                f"cycle {cycle}: no {f'stage {place!r} on {axis}' if axis in known else f'axis {axis!r}'}; "
+                f"there are {there}"
+            )
 
 
 class _Names:

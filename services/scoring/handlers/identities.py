@@ -1,7 +1,5 @@
 """Who is who, by hand: look, merge, unmerge. Each is a correction, appended with its author; nothing is lost by one."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from libs.common.clock import SystemClock
@@ -10,9 +8,9 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound, Unavailable
 from services.scoring.domain.correction import Kind
-from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.grouping import links_that_count, parts
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, link_of
+from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.reclaim import concerned, reclaim
 from services.scoring.handlers.regroup import Regrouped, regroup
 from services.scoring.handlers.tell import tell
@@ -55,10 +53,10 @@ class Shown(msgspec.Struct):
 class Identities:
     """Shows, merges and unmerges people."""
 
-    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle]) -> None:
+    def __init__(self, session: Session, outbox: Outbox, catalogue: Catalogue) -> None:
         self._session = session
         self._outbox = outbox
-        self._cycles = cycles
+        self._catalogue = catalogue
 
     async def show(self, who: str) -> Shown:
         """Return who somebody is. Raises NotFound."""
@@ -87,6 +85,7 @@ class Identities:
     async def _say(self, kind: Kind, workspace: str, one: str, other: str, author: Author) -> Outcome:
         for _ in range(ROUNDS):
             async with self._session.use() as connection, unit_of_work(connection):
+                cycles = await self._catalogue.folding(connection)
                 names = [await contacts.name_of(connection, workspace, who) for who in (one, other)]
                 link = link_of(*names)
                 await _check(connection, workspace, link, kind)
@@ -98,7 +97,7 @@ class Identities:
                 await corrections.of_link(connection, workspace, kind, link, now, author.name, author.note)
                 found = await _apply(connection, workspace, link, kind, touched)
                 reason = "identity_merge" if kind == "link" else "identity_unmerge"
-                await tell(connection, self._outbox, self._cycles, found, reason, locked)
+                await tell(connection, self._outbox, cycles, found, reason, locked)
                 now_of, _ = await identity.contacts_of(connection, {(workspace, name) for name in names})
                 ids = sorted(set(now_of.values()))
                 joined = kind == "unlink" and link[0][0] != "anonymous_id" and len(ids) == 1

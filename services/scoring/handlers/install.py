@@ -1,32 +1,65 @@
-"""Before anything is folded: whether the stored states are those of these cycles."""
+"""Before anything is folded: the cycles of the folder, where the database knows none of the name."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.observability import logs
-from services.scoring.domain.cycle import Cycle
-from services.scoring.domain.spec import fingerprint
-from services.scoring.repository import cycles as repository
+from services.scoring.domain.spec import CycleSpec, fingerprint
+from services.scoring.repository import states, versions
+from services.scoring.repository.versions import VersionRow
 
 log = logs.get(__name__)
 
 
-async def install(session: Session, cycles: Sequence[Cycle]) -> int:
-    """Note the cycles; where one has changed, queue every contact to be folded again.
+async def install(
+    session: Session, files: Sequence[tuple[CycleSpec, str]], author: str = "the cycles folder"
+) -> list[str]:
+    """Make each (specification, text) whose cycle is not known a version, and return what was installed.
 
-    Returns how many were queued. The net changes go out with the reason `cycle_published`. Raises Unavailable when the
-    database does not answer.
+    The first cycles of an empty database are live at once; later ones begin as shadows, since contacts have a past.
+    A file that differs from what is live is not taken over: `perigee cycle publish` does that. Raises Unavailable.
     """
     async with session.use() as connection, unit_of_work(connection):
-        changed = [
-            cycle.engine.name
-            for cycle in cycles
-            if await repository.install(
-                connection, cycle.engine.name, cycle.engine.version, fingerprint(cycle.engine.spec)
-            )
+        await versions.hold_alone(connection)
+        known = {(row.cycle, row.version): row for row in await versions.every(connection)}
+        cycles = {cycle for cycle, _ in known}
+        new = [(spec, text) for spec, text in files if spec.cycle not in cycles]
+        for spec, text in new:
+            row = first_row(spec, text, author)
+            await versions.add(connection, row)
+            await versions.become(connection, spec.cycle, spec.version, "shadow" if known else "live")
+            if not known:
+                await versions.move(connection, row, "told_to", None)
+        if new and not known:
+            await states.refold_everybody(connection)
+        stale = [
+            spec.cycle
+            for spec, _ in files
+            if spec.cycle in cycles
+            and not any(row.fingerprint == fingerprint(spec) for (c, _), row in known.items() if c == spec.cycle)
         ]
-        queued = await repository.refold_everybody(connection) if changed else 0
-    if changed:
-        log.warning("cycles_changed", cycles=changed, contacts=queued)
-    return queued
+    if stale:
+        log.warning("cycle_file_not_published", cycles=stale, cure="perigee cycle publish FILE")
+    return [spec.cycle for spec, _ in new]
+
+
+def first_row(spec: CycleSpec, text: str, author: str, per_second: int = 500) -> VersionRow:
+    """Return a version as it is stored first: a draft."""
+    now = datetime.now(UTC)
+    return VersionRow(
+        spec.cycle,
+        spec.version,
+        "draft",
+        text,
+        fingerprint(spec),
+        author,
+        now,
+        None,
+        None,
+        None,
+        None,
+        None,
+        per_second,
+    )

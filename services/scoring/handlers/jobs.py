@@ -1,6 +1,5 @@
 """What comes due: timers on the frontier, and the re-fold queue."""
 
-from collections.abc import Sequence
 from typing import cast
 
 from libs.common.db.connection import Connection, Session
@@ -8,9 +7,9 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.messages.stage_change import Reason
 from libs.common.observability import metrics
-from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
+from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.work import Work
 from services.scoring.repository import history, identity, schedule, states
@@ -26,10 +25,10 @@ TOUCHPOINTS_AT_ONCE = 20_000
 class Jobs:
     """Timers and re-folds. Both pick candidates without locks, lock in the one order, and look again."""
 
-    def __init__(self, session: Session, outbox: Outbox, cycles: Sequence[Cycle], partitions: int) -> None:
+    def __init__(self, session: Session, outbox: Outbox, catalogue: Catalogue, partitions: int) -> None:
         self._session = session
         self._outbox = outbox
-        self._cycles = cycles
+        self._catalogue = catalogue
         self._partitions = partitions
 
     async def fire_timers(self) -> bool:
@@ -39,7 +38,8 @@ class Jobs:
             if frontier is None:
                 return False
             metrics.FRONTIER.set(frontier / 1_000_000)
-            due = await schedule.due_contacts(connection, frontier, TIMERS_AT_ONCE)
+            folds = [cycle.engine.fold for cycle in await self._catalogue.folding(connection)]
+            due = await schedule.due_contacts(connection, folds, frontier, TIMERS_AT_ONCE)
             if not due:
                 return False
             async with unit_of_work(connection):
@@ -48,7 +48,8 @@ class Jobs:
         return len(due) == TIMERS_AT_ONCE
 
     async def _fire(self, connection: Connection, due: list[str], frontier: int) -> None:
-        work = Work(self._cycles, await identity.lock(connection, due), {})
+        cycles = await self._catalogue.folding(connection)
+        work = Work(cycles, await identity.lock(connection, due), {})
         waiting = await states.refolding(connection, work.locked)
         free = [c for c, row in work.locked.items() if c not in waiting and row.merged_into is None]
         await work.load(connection, free)
@@ -71,7 +72,8 @@ class Jobs:
         return len(queued) == REFOLDS_AT_ONCE or len(done) < len(queued)
 
     async def _refold(self, connection: Connection, queued: list[str], frontier: int) -> list[Refold]:
-        work = Work(self._cycles, await identity.lock(connection, queued), {})
+        cycles = await self._catalogue.folding(connection)
+        work = Work(cycles, await identity.lock(connection, queued), {})
         waiting = await states.refolding(connection, work.locked)
         ready = [c for c in queued if c in waiting and not _merged(work, c)]
         ready = [c for c in ready if not waiting[c].gather or await self._gathered(connection, c)]
@@ -99,7 +101,7 @@ class Jobs:
     async def _save(self, connection: Connection, work: Work) -> None:
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        work.messages += await snapshots(connection, self._cycles, work.told, {})
+        work.messages += await snapshots(connection, work.cycles, work.told, {})
         await self._outbox.write(connection, work.messages)
 
 

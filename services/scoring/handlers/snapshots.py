@@ -21,7 +21,7 @@ async def snapshots(
         positions = {
             cycle.engine.name: outgoing.cycle_state(cycle.engine, summary.published[cycle.engine.name])
             for cycle in cycles
-            if cycle.engine.name in summary.published
+            if cycle.live and cycle.engine.name in summary.published
         }
         gone = summary.contact_id in merged
         model = ContactSnapshot(

@@ -15,7 +15,7 @@ from services.scoring.domain.decay import FOREVER
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.identity import Key
 from services.scoring.domain.progress import Held, Outcome, progress
-from services.scoring.domain.publication import Circumstances
+from services.scoring.domain.publication import Circumstances, Published
 from services.scoring.repository import checkpoints, history, states
 from services.scoring.repository.identity import Locked
 from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold, Rows
@@ -52,8 +52,8 @@ class Work:
         """Contacts whose snapshot has to be published."""
         self.entries: dict[str, Entry] = {}
         self.profiles: dict[str, profile.Profile] = {}
-        self.failed: list[tuple[str, str, str, str]] = []
-        """(contact_id, cycle, version, error) of folds that raised."""
+        self.failed: list[tuple[str, str, str]] = []
+        """(contact_id, fold, error) of folds that raised."""
         self.retried: dict[str, Refold] = {}
         """Their contacts, from where they have to be folded again once the rule is mended."""
 
@@ -62,26 +62,37 @@ class Work:
         missing = []
         for contact in contacts:
             entry = self.cache.pop(contact, None)
-            if entry is not None and entry.version == self.locked[contact].version:
+            if entry is not None and entry.version == self.locked[contact].version and self._of_now(entry):
                 self.entries[contact] = entry
             else:
                 missing.append(contact)
         rows = await states.load(connection, missing) if missing else {}
+        told = await states.published(connection, missing) if missing else {}
         for contact in missing:
-            self.entries[contact] = self._entry(contact, rows)
+            self.entries[contact] = self._entry(contact, rows, told)
 
-    def _entry(self, contact: str, rows: dict[Place, HeldRow]) -> Entry:
+    def _of_now(self, entry: Entry) -> bool:
+        """Return whether a cached entry holds the folds of now; others have been published or begun since."""
+        return len(entry.held) == len(self.cycles) and all(c.engine.fold in entry.held for c in self.cycles)
+
+    def _filled(self, contact: str) -> list[Cycle]:
+        """Return the cycles to fold for the contact: not a shadow that its past is still to be filled into."""
+        held = self.entries[contact].held
+        if all(cycle.live for cycle in self.cycles):
+            return list(self.cycles)
+        known = any(c.live and not held[c.engine.fold].state.is_empty for c in self.cycles)
+        return [c for c in self.cycles if c.live or not known or not held[c.engine.fold].state.is_empty]
+
+    def _entry(self, contact: str, rows: dict[Place, HeldRow], told: dict[Place, Published]) -> Entry:
         row = self.locked[contact]
         entry = Entry(row.version, {}, {})
         for cycle in self.cycles:
             engine = cycle.engine
-            stored = rows.get((contact, engine.name))
-            usable = stored is not None and stored.state is not None
-            fold = state.decode(stored.state, engine.atoms) if stored and stored.state else engine.fresh()
-            entry.held[engine.name] = Held(
-                fold, stored.stored_seq if stored and usable else 0, stored.published if stored else None
-            )
-            entry.due[engine.name] = stored.due if stored else None
+            stored = rows.get((contact, engine.fold))
+            fold = state.decode(stored.state, engine.atoms) if stored else engine.fresh()
+            last = told.get((contact, engine.name)) if cycle.live else None
+            entry.held[engine.fold] = Held(fold, stored.stored_seq if stored else 0, last)
+            entry.due[engine.fold] = stored.due if stored else None
         return entry
 
     def is_late(self, contact: str, first: tuple[int, str, str]) -> bool:
@@ -94,22 +105,29 @@ class Work:
         tails = await self._tails(connection, batch)
         for contact, touchpoints in batch.items():
             self.touch(contact)
-            for cycle in self.cycles:
+            for cycle in self._filled(contact):
                 occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
-                held = self.entries[contact].held[cycle.engine.name]
-                tail = tails.get((contact, cycle.engine.name), [])
+                held = self.entries[contact].held[cycle.engine.fold]
+                tail = tails.get((contact, cycle.engine.fold), [])
                 known = Circumstances(_received(touchpoints), frozenset(o.key for o in occurrences), until=until)
                 self._take(contact, cycle, held, occurrences, tail, known)
 
     async def _tails(self, connection: Connection, contacts: Iterable[str]) -> dict[Place, list[OpenMove]]:
         """Return the stored moves from the fold's last one on, where moves by time are stored after it."""
         places = {
-            (contact, name): held.state.seq
+            (contact, cycle.engine.fold): held.state.seq
             for contact in contacts
-            for name, held in self.entries[contact].held.items()
-            if held.stored_seq > held.state.seq
+            for cycle in self.cycles
+            if (held := self.entries[contact].held[cycle.engine.fold]).stored_seq > held.state.seq
+            or self._told_otherwise(held, cycle)
         }
         return await states.open_moves(connection, places) if places else {}
+
+    def _told_otherwise(self, held: Held, cycle: Cycle) -> bool:
+        """Return whether what was published is not this version's: another one's, or nothing of what is folded."""
+        if not cycle.live or held.state.is_empty:
+            return False
+        return held.published is None or held.published.version != cycle.engine.version
 
     async def plan(self, connection: Connection, froms: dict[str, Key]) -> "Plan":
         """Find where contacts that have to be folded again from a key can begin."""
@@ -127,14 +145,14 @@ class Work:
         """Fold contacts again from their last checkpoints before the plan's keys."""
         histories = await history.after(connection, {c: self._since(c, plan) for c in contacts})
         starts = {
-            (c, cycle.engine.name): plan.starts.get((c, cycle.engine.name)) for c in contacts for cycle in self.cycles
+            (c, cycle.engine.fold): plan.starts.get((c, cycle.engine.fold)) for c in contacts for cycle in self.cycles
         }
         states_ = {place: self._start(place, start) for place, start in starts.items()}
         stored = await states.open_moves(connection, {place: state_.seq for place, state_ in states_.items()})
         for contact in contacts:
             self.touch(contact)
-            for cycle in self.cycles:
-                place = (contact, cycle.engine.name)
+            for cycle in self._filled(contact):
+                place = (contact, cycle.engine.fold)
                 before = self.entries[contact].held[place[1]]
                 start = starts[place]
                 held = Held(states_[place], before.stored_seq, before.published)
@@ -145,12 +163,12 @@ class Work:
 
     def _since(self, contact: str, plan: "Plan") -> Key | None:
         """Return the key after which a contact's touchpoints are needed: that of the earliest of its cycles' starts."""
-        starts = [plan.starts.get((contact, cycle.engine.name)) for cycle in self.cycles]
+        starts = [plan.starts.get((contact, cycle.engine.fold)) for cycle in self._filled(contact)]
         keys = [start.key for start in starts if start is not None]
         return min(keys) if len(keys) == len(starts) else None
 
     def _start(self, place: Place, start: Checkpoint | None) -> state.State:
-        engine = next(c.engine for c in self.cycles if c.engine.name == place[1])
+        engine = next(c.engine for c in self.cycles if c.engine.fold == place[1])
         return engine.fresh() if start is None else state.decode(start.state, engine.atoms)
 
     async def relearn(self, connection: Connection, contacts: Iterable[str]) -> None:
@@ -190,28 +208,30 @@ class Work:
     ) -> None:
         engine = cycle.engine
         if held.state.is_empty and not occurrences:
-            self._empty((contact, engine.name), stored)
+            self._empty((contact, engine.fold), stored)
             return
         if kept_before is None:
             kept_before = kept(held.state.count)
         began = held.state.count
+        if known.because is None and self._told_otherwise(self.entries[contact].held[engine.fold], cycle):
+            known = msgspec.structs.replace(known, because="cycle_published")
         base = next((m.move for m in stored if m.move.seq == held.state.seq), None)
         try:
-            outcome = progress(engine, held, occurrences, until=known.until, known=known, base=base)
+            outcome = progress(engine, held, occurrences, until=known.until, known=known, base=base, tell=cycle.live)
         except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
             log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)  # noqa: TRY400
             metrics.FOLD_ERRORS.labels(cycle=engine.name).inc()
-            self.failed.append((contact, engine.name, engine.version, f"{type(error).__name__}: {error}"))
+            self.failed.append((contact, engine.fold, f"{type(error).__name__}: {error}"))
             self.retried[contact] = Refold("fold_error", occurrences[0].key if occurrences else held.state.key)
             return
         self._note(contact, engine, outcome, stored, known)
-        self._note_checkpoints((contact, engine.name), outcome, kept_before, began)
+        self._note_checkpoints((contact, engine.fold), outcome, kept_before, began)
 
     def _note(
         self, contact: str, engine: Engine, outcome: Outcome, stored: list[OpenMove], known: Circumstances
     ) -> None:
         """Turn an outcome into rows and messages; stored moves that came out equal stay open."""
-        place = (contact, engine.name)
+        place = (contact, engine.fold)
         tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
         for move in outcome.moves:
             raw = move.encode()
@@ -222,12 +242,11 @@ class Work:
             self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
         self.rows.close.extend((*place, seq) for seq in tail)
         held = outcome.held
-        self.rows.states.append((*place, engine.version, held.state.encode(), held.stored_seq))
-        if outcome.changes or (held.published and outcome.moves):
-            assert held.published is not None
-            self.rows.publish(place, held.published)
+        self.rows.states.append((*place, held.state.encode(), held.stored_seq))
+        if held.published is not None and held.published != self.entries[contact].held[engine.fold].published:
+            self.rows.publish((contact, engine.name), held.published)
         self._note_timer(place, outcome.due)
-        self.entries[contact].held[engine.name] = held
+        self.entries[contact].held[engine.fold] = held
         workspace = self.locked[contact].workspace
         for change in outcome.changes:
             self.messages.append(outgoing.stage_change(engine, workspace, contact, change))

@@ -1,4 +1,4 @@
-"""Checkpoints of contacts in cycles. They may be lost: a re-fold then begins further back."""
+"""Checkpoints of contacts in folds. They may be lost: a re-fold then begins further back."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,18 +7,18 @@ from services.scoring.domain.checkpoint import Checkpoint
 from services.scoring.domain.identity import Key
 
 Place = tuple[str, str]
-"""(contact_id, cycle)"""
+"""(contact_id, fold)"""
 
 
 async def before(connection: Connection, froms: Mapping[str, Key]) -> dict[Place, Checkpoint]:
-    """Return of each contact and cycle the last checkpoint before the contact's key, where there is one."""
+    """Return of each contact and fold the last checkpoint before the contact's key, where there is one."""
     rows = await connection.fetch(
-        "SELECT w.contact_id, k.cycle, k.count, k.occurred_at, k.source, k.message_id, k.state "
+        "SELECT w.contact_id, k.fold, k.count, k.occurred_at, k.source, k.message_id, k.state "
         "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS w (contact_id, at, source, message_id) "
-        "CROSS JOIN LATERAL (SELECT DISTINCT ON (k.cycle) k.cycle, k.count, k.occurred_at, k.source, k.message_id, "
+        "CROSS JOIN LATERAL (SELECT DISTINCT ON (k.fold) k.fold, k.count, k.occurred_at, k.source, k.message_id, "
         "k.state FROM scoring.checkpoints k WHERE k.contact_id = w.contact_id "
         "AND (k.occurred_at, k.source, k.message_id) < (w.at, w.source, w.message_id) "
-        "ORDER BY k.cycle, k.count DESC) k",
+        "ORDER BY k.fold, k.count DESC) k",
         list(froms),
         [key[0] for key in froms.values()],
         [key[1] for key in froms.values()],
@@ -37,21 +37,21 @@ async def save(
     if cuts:
         await connection.execute(
             "DELETE FROM scoring.checkpoints k USING unnest($1::text[], $2::text[], $3::bigint[]) "
-            "AS w (contact_id, cycle, count) "
-            "WHERE k.contact_id = w.contact_id AND k.cycle = w.cycle AND k.count > w.count",
+            "AS w (contact_id, fold, count) "
+            "WHERE k.contact_id = w.contact_id AND k.fold = w.fold AND k.count > w.count",
             *(list(column) for column in zip(*cuts, strict=True)),
         )
     if drops:
         await connection.execute(
             "DELETE FROM scoring.checkpoints k USING unnest($1::text[], $2::text[], $3::bigint[]) "
-            "AS w (contact_id, cycle, count) "
-            "WHERE (k.contact_id, k.cycle, k.count) = (w.contact_id, w.cycle, w.count)",
+            "AS w (contact_id, fold, count) "
+            "WHERE (k.contact_id, k.fold, k.count) = (w.contact_id, w.fold, w.count)",
             *(list(column) for column in zip(*drops, strict=True)),
         )
     if new:
         await connection.copy_records_to_table(
             "checkpoints",
             schema_name="scoring",
-            columns=["contact_id", "cycle", "count", "occurred_at", "source", "message_id", "state"],
-            records=[(contact, cycle, c.count, *c.key, c.state) for contact, cycle, c in new],
+            columns=["contact_id", "fold", "count", "occurred_at", "source", "message_id", "state"],
+            records=[(contact, fold, c.count, *c.key, c.state) for contact, fold, c in new],
         )

@@ -1,6 +1,6 @@
 """What a replay reads: every touchpoint in key order, and every stored pure row, from one snapshot."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
@@ -77,15 +77,19 @@ async def identifiers(connection: Connection) -> dict[str, Identifiers]:
     return {contact: frozenset(names) for contact, names in found.items()}
 
 
-async def pure_rows(connection: Connection) -> dict[tuple[str, str], StoredCycle]:
-    """Return the stored states and open transitions by (contact, cycle)."""
+async def pure_rows(connection: Connection, folds: Mapping[str, str]) -> dict[tuple[str, str], StoredCycle]:
+    """Return the stored states and open transitions of these folds ({fold: cycle}) by (contact, cycle)."""
     found: dict[tuple[str, str], StoredCycle] = {}
-    for r in await connection.fetch("SELECT contact_id, cycle, state FROM scoring.contact_states"):
-        found[r[0], r[1]] = StoredCycle(r[2], [])
     for r in await connection.fetch(
-        "SELECT contact_id, cycle, move FROM scoring.transitions WHERE known_to IS NULL ORDER BY seq"
+        "SELECT contact_id, fold, state FROM scoring.contact_states WHERE fold = ANY($1::text[])", list(folds)
     ):
-        found.setdefault((r[0], r[1]), StoredCycle(b"", [])).moves.append(r[2])
+        found[r[0], folds[r[1]]] = StoredCycle(r[2], [])
+    for r in await connection.fetch(
+        "SELECT contact_id, fold, move FROM scoring.transitions WHERE known_to IS NULL AND fold = ANY($1::text[]) "
+        "ORDER BY seq",
+        list(folds),
+    ):
+        found.setdefault((r[0], folds[r[1]]), StoredCycle(b"", [])).moves.append(r[2])
     for r in await connection.fetch("SELECT contact_id, cycle, published FROM scoring.publications"):
         if (r[0], r[1]) in found:
             found[r[0], r[1]].published = _published.decode(r[2])

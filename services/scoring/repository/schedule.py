@@ -1,6 +1,6 @@
 """The frontier, and what is due: timers and re-folds. Candidates are picked without locks; whoever acts looks again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -31,13 +31,14 @@ async def frontier(connection: Connection, partitions: int) -> int | None:
     return None if least is None else least - GRACE
 
 
-async def due_contacts(connection: Connection, until: int, limit: int) -> list[str]:
-    """Return contacts with a timer due at or before `until` that do not wait for a re-fold."""
+async def due_contacts(connection: Connection, folds: Sequence[str], until: int, limit: int) -> list[str]:
+    """Return contacts with a timer of these folds due at or before `until` that do not wait for a re-fold."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.timers t WHERE due_at <= $1 AND NOT EXISTS "
+        "SELECT contact_id FROM scoring.timers t WHERE due_at <= $1 AND fold = ANY($3::text[]) AND NOT EXISTS "
         "(SELECT FROM scoring.refolds r WHERE r.contact_id = t.contact_id) ORDER BY due_at LIMIT $2",
         until,
         limit,
+        list(folds),
     )
     return sorted({r[0] for r in rows})
 

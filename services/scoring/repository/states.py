@@ -13,19 +13,17 @@ from services.scoring.domain.publication import Published
 from services.scoring.repository import checkpoints
 
 Place = tuple[str, str]
-"""(contact_id, cycle)"""
+"""(contact_id, fold), where a fold is one version of a cycle: `cycle@version`"""
 
 _encoder = msgspec.msgpack.Encoder()
 _published = msgspec.msgpack.Decoder(Published)
 
 
 class HeldRow(msgspec.Struct, frozen=True):
-    """One contact in one cycle, as stored."""
+    """One contact in one fold, as stored."""
 
-    state: bytes | None
-    version: str | None
+    state: bytes
     stored_seq: int
-    published: Published | None
     due: int | None
 
 
@@ -38,16 +36,22 @@ class OpenMove(msgspec.Struct, frozen=True):
 
 
 async def load(connection: Connection, contacts: Sequence[str]) -> dict[Place, HeldRow]:
-    """Return what is stored of the contacts in every cycle."""
+    """Return what is stored of the contacts in every fold."""
     rows = await connection.fetch(
-        "SELECT contact_id, cycle, s.state, s.version, s.stored_seq, p.published, t.due_at "
-        "FROM (SELECT * FROM scoring.contact_states WHERE contact_id = ANY($1::text[])) s "
-        "FULL JOIN (SELECT * FROM scoring.publications WHERE contact_id = ANY($1::text[])) p "
-        "USING (contact_id, cycle) "
-        "LEFT JOIN scoring.timers t USING (contact_id, cycle)",
+        "SELECT contact_id, fold, s.state, s.stored_seq, t.due_at FROM scoring.contact_states s "
+        "LEFT JOIN scoring.timers t USING (contact_id, fold) WHERE contact_id = ANY($1::text[])",
         list(contacts),
     )
-    return {(r[0], r[1]): HeldRow(r[2], r[3], r[4] or 0, _published.decode(r[5]) if r[5] else None, r[6]) for r in rows}
+    return {(r[0], r[1]): HeldRow(r[2], r[3], r[4]) for r in rows}
+
+
+async def published(connection: Connection, contacts: Sequence[str]) -> dict[Place, Published]:
+    """Return what was last published of the contacts, by (contact, cycle)."""
+    rows = await connection.fetch(
+        "SELECT contact_id, cycle, published FROM scoring.publications WHERE contact_id = ANY($1::text[])",
+        list(contacts),
+    )
+    return {(r[0], r[1]): _published.decode(r[2]) for r in rows}
 
 
 async def open_moves(connection: Connection, places: Mapping[Place, int]) -> dict[Place, list[OpenMove]]:
@@ -55,15 +59,15 @@ async def open_moves(connection: Connection, places: Mapping[Place, int]) -> dic
     wanted = sorted(places)
     found: dict[Place, list[OpenMove]] = {place: [] for place in wanted}
     rows = await connection.fetch(
-        "SELECT contact_id, cycle, move, received_at FROM scoring.transitions "
-        "JOIN unnest($1::text[], $2::text[], $3::int[]) AS w (contact_id, cycle, first) USING (contact_id, cycle) "
+        "SELECT contact_id, fold, move, received_at FROM scoring.transitions "
+        "JOIN unnest($1::text[], $2::text[], $3::int[]) AS w (contact_id, fold, first) USING (contact_id, fold) "
         "WHERE known_to IS NULL AND seq >= w.first ORDER BY seq",
         [c for c, _ in wanted],
         [c for _, c in wanted],
         [places[place] for place in wanted],
     )
-    for contact_id, cycle, raw, received_at in rows:
-        found[contact_id, cycle].append(OpenMove(decode_move(raw), raw, received_at))
+    for contact_id, fold, raw, received_at in rows:
+        found[contact_id, fold].append(OpenMove(decode_move(raw), raw, received_at))
     return found
 
 
@@ -111,6 +115,15 @@ async def enqueue_refolds(connection: Connection, wanted: Mapping[str, Refold]) 
         )
 
 
+async def refold_everybody(connection: Connection) -> int:
+    """Queue every contact; from here on the stream stores their touchpoints without folding. Return how many."""
+    status: str = await connection.execute(
+        "INSERT INTO scoring.refolds (contact_id, reason) SELECT contact_id, 'cycle_published' FROM scoring.contacts "
+        "WHERE merged_into IS NULL ON CONFLICT DO NOTHING"
+    )
+    return int(status.rsplit(" ", 1)[1])
+
+
 async def dequeue_refolds(connection: Connection, contacts: Sequence[str]) -> None:
     """Take contacts out of the queue."""
     await connection.execute("DELETE FROM scoring.refolds WHERE contact_id = ANY($1::text[])", list(contacts))
@@ -121,13 +134,13 @@ async def forget_failures(connection: Connection, contacts: Sequence[str]) -> No
     await connection.execute("DELETE FROM scoring.fold_errors WHERE contact_id = ANY($1::text[])", list(contacts))
 
 
-async def note_failures(connection: Connection, failed: Sequence[tuple[str, str, str, str]]) -> None:
-    """Mark (contact, cycle) whose fold raised; the last good state stays."""
+async def note_failures(connection: Connection, failed: Sequence[tuple[str, str, str]]) -> None:
+    """Mark (contact, fold) whose fold raised; the last good state stays."""
     if failed:
         await connection.execute(
-            "INSERT INTO scoring.fold_errors (contact_id, cycle, version, error) "
-            "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) "
-            "ON CONFLICT (contact_id, cycle) DO UPDATE SET version = excluded.version, error = excluded.error",
+            "INSERT INTO scoring.fold_errors (contact_id, fold, error) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) "
+            "ON CONFLICT (contact_id, fold) DO UPDATE SET error = excluded.error, at = now()",
             *_columns(failed),
         )
 
@@ -147,7 +160,7 @@ class Rows(msgspec.Struct):
 
     contacts: dict[str, tuple[str | None, bool]] = {}
     """contact_id: (profile, whether its identity changed)"""
-    states: list[tuple[str, str, str, bytes, int]] = []
+    states: list[tuple[str, str, bytes, int]] = []
     close: list[tuple[str, str, int]] = []
     transitions: list[tuple[str, str, int, int, bytes, int | None]] = []
     publications: list[tuple[str, str, int, bytes, str, bool]] = []
@@ -187,16 +200,15 @@ async def _save_contacts(connection: Connection, rows: Rows) -> None:
 async def _save_states(connection: Connection, rows: Rows) -> None:
     if rows.emptied:
         await connection.execute(
-            "DELETE FROM scoring.contact_states s USING unnest($1::text[], $2::text[]) AS w (contact_id, cycle) "
-            "WHERE (s.contact_id, s.cycle) = (w.contact_id, w.cycle)",
+            "DELETE FROM scoring.contact_states s USING unnest($1::text[], $2::text[]) AS w (contact_id, fold) "
+            "WHERE (s.contact_id, s.fold) = (w.contact_id, w.fold)",
             *_columns(rows.emptied),
         )
     if rows.states:
         await connection.execute(
-            "INSERT INTO scoring.contact_states (contact_id, cycle, version, state, stored_seq) "
-            "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int[]) "
-            "ON CONFLICT (contact_id, cycle) DO UPDATE SET version = excluded.version, state = excluded.state, "
-            "stored_seq = excluded.stored_seq",
+            "INSERT INTO scoring.contact_states (contact_id, fold, state, stored_seq) "
+            "SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::int[]) "
+            "ON CONFLICT (contact_id, fold) DO UPDATE SET state = excluded.state, stored_seq = excluded.stored_seq",
             *_columns(rows.states),
         )
 
@@ -205,15 +217,15 @@ async def _save_transitions(connection: Connection, rows: Rows) -> None:
     if rows.close:
         await connection.execute(
             "UPDATE scoring.transitions t SET known_to = now() "
-            "FROM unnest($1::text[], $2::text[], $3::int[]) AS w (contact_id, cycle, seq) "
-            "WHERE (t.contact_id, t.cycle, t.seq) = (w.contact_id, w.cycle, w.seq) AND t.known_to IS NULL",
+            "FROM unnest($1::text[], $2::text[], $3::int[]) AS w (contact_id, fold, seq) "
+            "WHERE (t.contact_id, t.fold, t.seq) = (w.contact_id, w.fold, w.seq) AND t.known_to IS NULL",
             *_columns(rows.close),
         )
     if rows.transitions:
         await connection.copy_records_to_table(
             "transitions",
             schema_name="scoring",
-            columns=["contact_id", "cycle", "seq", "occurred_at", "move", "received_at"],
+            columns=["contact_id", "fold", "seq", "occurred_at", "move", "received_at"],
             records=rows.transitions,
         )
 
@@ -232,14 +244,14 @@ async def _save_publications(connection: Connection, rows: Rows) -> None:
 async def _save_timers(connection: Connection, rows: Rows) -> None:
     if rows.timers_gone:
         await connection.execute(
-            "DELETE FROM scoring.timers t USING unnest($1::text[], $2::text[]) AS w (contact_id, cycle) "
-            "WHERE t.contact_id = w.contact_id AND t.cycle = w.cycle",
+            "DELETE FROM scoring.timers t USING unnest($1::text[], $2::text[]) AS w (contact_id, fold) "
+            "WHERE t.contact_id = w.contact_id AND t.fold = w.fold",
             *_columns(rows.timers_gone),
         )
     if rows.timers:
         await connection.execute(
-            "INSERT INTO scoring.timers (contact_id, cycle, due_at) "
+            "INSERT INTO scoring.timers (contact_id, fold, due_at) "
             "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) "
-            "ON CONFLICT (contact_id, cycle) DO UPDATE SET due_at = excluded.due_at",
+            "ON CONFLICT (contact_id, fold) DO UPDATE SET due_at = excluded.due_at",
             *_columns(rows.timers),
         )

@@ -1,6 +1,7 @@
 """Truth: known identifiers of every kind and their links, corrections, checkpoints, re-folds from a key.
 
 `touchpoints.subject` is the strongest known identifier that a touchpoint carries itself, null where it has only a device.
+States have another shape from here on, so everybody is folded again.
 """
 
 from alembic import op
@@ -73,6 +74,9 @@ ALTER TABLE scoring.refolds ADD COLUMN from_source text COLLATE "C" NOT NULL DEF
 ALTER TABLE scoring.refolds ADD COLUMN from_message_id text COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE scoring.refolds ADD COLUMN relearn boolean NOT NULL DEFAULT false;
 ALTER TABLE scoring.refolds ADD COLUMN gather boolean NOT NULL DEFAULT false;
+TRUNCATE scoring.contact_states;
+INSERT INTO scoring.refolds (contact_id, reason)
+    SELECT contact_id, 'cycle_published' FROM scoring.contacts WHERE merged_into IS NULL ON CONFLICT DO NOTHING;
 CREATE VIEW scoring.contact_identifiers AS
     SELECT workspace, type, value, contact_id FROM scoring.identifiers
     UNION

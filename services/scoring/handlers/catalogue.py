@@ -1,0 +1,67 @@
+"""Which cycle versions are folded now. Every transaction that folds asks, and holds the answer until its end."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from libs.common.db.connection import Connection
+from libs.common.durations import duration
+from libs.common.errors import ConfigurationError
+from services.scoring.domain.cycle import Cycle, cycle_of
+from services.scoring.domain.spec import parse
+from services.scoring.repository import versions
+
+
+class Catalogue(Protocol):
+    """What says which cycles are folded."""
+
+    async def folding(self, connection: Connection) -> Sequence[Cycle]:
+        """Return the live cycles and the shadows, held for the rest of the transaction."""
+        ...
+
+
+class Fixed:
+    """Always the same cycles."""
+
+    def __init__(self, cycles: Sequence[Cycle]) -> None:
+        self.cycles = list(cycles)
+
+    async def folding(self, _: Connection) -> Sequence[Cycle]:
+        """Return them."""
+        return self.cycles
+
+
+class Stored:
+    """The versions in the database, compiled when they change."""
+
+    def __init__(self, reaction_window: str = "") -> None:
+        """`reaction_window` overrides that of every cycle. Raises ConfigurationError when it is no duration."""
+        try:
+            self._window = duration(reaction_window) if reaction_window else None
+        except ValueError as error:
+            raise ConfigurationError(f"PERIGEE_REACTION_WINDOW: {error}") from None
+        self._known: tuple[tuple[str, str, str], ...] = ()
+        self._cycles: list[Cycle] = []
+
+    async def folding(self, connection: Connection) -> Sequence[Cycle]:
+        """Return the live cycles and the shadows, held for the rest of the transaction.
+
+        Raises ConfigurationError when a stored version cannot be compiled.
+        """
+        await versions.hold(connection)
+        return await self.now(connection)
+
+    async def now(self, connection: Connection) -> Sequence[Cycle]:
+        """Return the live cycles and the shadows as they are in this snapshot, for who only reads."""
+        now = await versions.folding(connection)
+        if now != self._known:
+            self._cycles = [await self._compiled(connection, *one) for one in now]
+            self._known = now
+        return self._cycles
+
+    async def _compiled(self, connection: Connection, name: str, version: str, status: str) -> Cycle:
+        row = await versions.one(connection, name, version)
+        assert row is not None
+        spec = parse(row.spec, f"cycle {row.fold}")
+        if self._window is not None:
+            spec = spec.model_copy(update={"reaction_window": self._window})
+        return cycle_of(spec, live=status == "live")

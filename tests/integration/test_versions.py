@@ -1,0 +1,194 @@
+"""Cycle versions on a real PostgreSQL: published beside the live one while the stream runs, rolled back, given up."""
+
+import pytest
+
+from cli.home import PROJECT
+from libs.common.db.connection import connect
+from libs.common.errors import ConfigurationError, Conflict, NotFound
+from services.scoring.backtest import backtest
+from services.scoring.domain.spec import parse
+from services.scoring.handlers import publishing
+from services.scoring.handlers.catalogue import Stored
+from services.scoring.handlers.install import install
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
+
+FIRST = (PROJECT / "tests" / "support" / "small.yaml").read_text()
+
+
+def version(number, points):
+    return FIRST.replace('version: "1"', f'version: "{number}"').replace("points: 4", f"points: {points}")
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database, [small_cycle()], Stored())
+    assert await install(found.sessions[1], [(parse(FIRST, "small"), FIRST)]) == ["small"]
+    yield found
+    await found.close()
+
+
+async def equal(scoring, text, frontier=-1):
+    scoring.cycles = [small_cycle(text)]
+    outcome = await scoring.replay(frontier)
+    assert outcome["equal"], outcome
+
+
+async def finish(scoring):
+    """Let everything that is on its way come to its end."""
+    while await scoring.publishing.fill():
+        pass
+    await scoring.publishing.flip()
+    for _ in range(20):
+        await scoring.fetch("UPDATE scoring.cycle_versions SET told_at = '-infinity' RETURNING 1")
+        await scoring.publishing.tell()
+        await scoring.publishing.sweep()
+    await scoring.rest()
+    assert not [row for row in await scoring.versions.status() if row.filled or row.told or row.swept]
+
+
+async def statuses(scoring):
+    return {row.version: row.status for row in await scoring.versions.status()}
+
+
+async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes(scoring, monkeypatch):
+    monkeypatch.setattr(publishing, "FILLED_AT_ONCE", 1)
+    await scoring.take([touchpoint(0, number=1, user_id="u"), touchpoint(0, "Home", number=2, user_id="v")])
+    before = await scoring.outbox("stage-changes")
+    assert await scoring.versions.publish(version(2, 1), "ada", 500) == "small@2"
+    await scoring.publishing.fill()
+    await scoring.take([touchpoint(HOUR, number=3, user_id="u"), touchpoint(HOUR, number=4, user_id="w")])
+    await scoring.take([touchpoint(HOUR // 2, number=5, user_id="v"), identify(2 * HOUR, "w", "d")], partition=1)
+    told = await scoring.outbox("stage-changes")
+    assert {c["cycle_version"] for c in told} == {"1"}, "a shadow tells nobody"
+    await equal(scoring, FIRST)
+    await finish(scoring)
+    assert await statuses(scoring) == {"1": "retired", "2": "live"}
+    await equal(scoring, version(2, 1))
+    changes = (await scoring.outbox("stage-changes"))[len(told) :]
+    assert {(c["reason"], c["cycle_version"]) for c in changes} == {("cycle_published", "2")}
+    assert len(before) < len(told)
+    assert {r[0] for r in await scoring.fetch("SELECT DISTINCT fold FROM scoring.contact_states")} == {"small@2"}
+    assert await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE fold = 'small@1' AND known_to IS NULL") == []
+    assert await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE fold = 'small@1'"), "what was known stays"
+
+
+async def test_a_touchpoint_after_the_flip_tells_the_net_change_first(scoring):
+    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    await scoring.versions.publish(version(2, 1), "ada", 500)
+    while await scoring.publishing.fill():
+        pass
+    await scoring.publishing.flip()
+    await scoring.take([touchpoint(HOUR, number=2, user_id="u")])
+    last = {}
+    for change in await scoring.outbox("stage-changes"):
+        assert change["stage"]["from"] == last.get("to")
+        assert change["sequence"] == last.get("sequence", 0) + 1
+        last = {"to": change["stage"]["to"], "sequence": change["sequence"]}
+    assert "cycle_published" in [c["reason"] for c in await scoring.outbox("stage-changes")]
+    await finish(scoring)
+    await equal(scoring, version(2, 1))
+
+
+async def test_timers_merges_and_corrections_reach_shadow_and_live(scoring):
+    await scoring.take([touchpoint(0, number=1, user_id="u"), touchpoint(0, number=2, user_id="v")])
+    await scoring.versions.publish(version(2, 8), "ada", 500)
+    while await scoring.publishing.fill():
+        pass
+    await scoring.take([touchpoint(DAY, number=3, user_id="v")])
+    await scoring.merge("u", "v")
+    await scoring.frontier(START + 300 * DAY)
+    await scoring.rest()
+    await equal(scoring, FIRST, START + 300 * DAY)
+    await finish(scoring)
+    await equal(scoring, version(2, 8), START + 300 * DAY)
+    await scoring.unmerge("u", "v")
+    await equal(scoring, version(2, 8), START + 300 * DAY)
+
+
+async def test_a_rollback_gives_up_a_shadow_or_publishes_the_one_before(scoring):
+    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    pure = await scoring.pure()
+    await scoring.versions.publish(version(2, 1), "ada", 500)
+    await scoring.publishing.fill()
+    assert await scoring.versions.rollback("small", "ada") == "small@1"
+    await finish(scoring)
+    assert await statuses(scoring) == {"1": "live", "2": "retired"}
+    assert await scoring.pure() == pure
+    await scoring.versions.publish(version(3, 1), "ada", 500)
+    await finish(scoring)
+    await scoring.take([touchpoint(HOUR, number=2, user_id="u")])
+    assert await scoring.versions.rollback("small", "ada") == "small@1"
+    await finish(scoring)
+    assert await statuses(scoring) == {"1": "live", "2": "retired", "3": "retired"}
+    await equal(scoring, FIRST)
+    with pytest.raises(NotFound, match="no cycle"):
+        await scoring.versions.rollback("elsewhere", "ada")
+
+
+async def test_what_cannot_be_published_is_refused_with_the_place(scoring):
+    with pytest.raises(ConfigurationError, match="scores"):
+        await scoring.versions.publish(version(2, 1).replace("scores:", "skores:"), "ada", 500)
+    with pytest.raises(Conflict, match="is live already"):
+        await scoring.versions.publish(FIRST, "ada", 500)
+    await scoring.versions.publish(version(2, 1), "ada", 500)
+    with pytest.raises(Conflict, match="still on its way"):
+        await scoring.versions.publish(version(3, 1), "ada", 500)
+    await finish(scoring)
+    with pytest.raises(Conflict, match="other content"):
+        await scoring.versions.publish(version(1, 7), "ada", 500)
+    with pytest.raises(Conflict, match="is live"):
+        await scoring.versions.save(version(2, 5), "ada")
+    assert await scoring.versions.save(version(4, 5), "ada") == "small@4"
+    assert (await statuses(scoring))["4"] == "draft"
+    assert await scoring.versions.spec("small", "4") == version(4, 5)
+    assert await scoring.versions.spec("small", None) == version(2, 1)
+    with pytest.raises(NotFound, match="no version 9"):
+        await scoring.versions.spec("small", "9")
+
+
+async def test_a_file_that_differs_is_not_taken_over_and_a_new_cycle_is_filled(scoring, database):
+    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    other = FIRST.replace("cycle: small", "cycle: other")
+    files = [(parse(version(2, 1), "small"), version(2, 1)), (parse(other, "other"), other)]
+    assert await install(scoring.sessions[1], files) == ["other"]
+    assert {r.cycle: r.status for r in await scoring.versions.status()} == {
+        "small": "live", "other": "shadow",
+    }  # fmt: skip
+    await scoring.take([touchpoint(HOUR, number=2, user_id="u"), touchpoint(HOUR, number=3, user_id="w")])
+    await finish(scoring)
+    scoring.cycles = [small_cycle(), small_cycle(other)]
+    outcome = await scoring.replay()
+    assert outcome["equal"], outcome
+    assert {c["cycle"] for c in await scoring.outbox("stage-changes")} == {"small", "other"}
+
+
+async def test_the_rate_bounds_how_many_are_told_at_once(scoring):
+    await scoring.take([touchpoint(n, number=n, user_id=f"u{n}") for n in range(10)])
+    await scoring.versions.publish(version(2, 1), "ada", 8)
+    while await scoring.publishing.fill():
+        pass
+    await scoring.publishing.flip()
+    before = len(await scoring.outbox("stage-changes"))
+    await scoring.publishing.tell()
+    await scoring.publishing.tell()
+    assert len(await scoring.outbox("stage-changes")) - before == 4, "half a second's worth, once"
+
+
+async def test_a_backtest_says_who_would_move_and_touches_nothing(scoring):
+    await scoring.take([touchpoint(n, number=n, user_id=f"u{n}") for n in range(7)])
+    before = [await scoring.pure(), await scoring.outbox("stage-changes"), await scoring.versions.status()]
+    connection = await connect(scoring.database, application="test")
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        (now,) = await Stored().now(connection)
+        found = await backtest(connection, now, small_cycle(version(2, 1)), START + HOUR)
+        same = await backtest(connection, now, small_cycle(version(2, 4)), START + HOUR)
+        alone = await backtest(connection, None, small_cycle(version(2, 1)), START + HOUR)
+    await connection.close()
+    (moved,) = found.moved
+    assert (moved.people, len(moved.samples), found.people) == (7, 5, 7)
+    assert moved.now != moved.then
+    assert {(s.now, s.then) for s in found.steps} == {(7, 0), (0, 7)}
+    assert (same.moved, same.steps) == ([], [])
+    assert (alone.moved[0].now, alone.transitions_now) == ("-", 0)
+    assert [await scoring.pure(), await scoring.outbox("stage-changes"), await scoring.versions.status()] == before

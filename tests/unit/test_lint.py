@@ -1,0 +1,46 @@
+"""Advice about a cycle, and the difference of two."""
+
+import yaml
+
+from cli.home import PROJECT
+from services.scoring.backtest import differences
+from services.scoring.domain.lint import lints
+from services.scoring.domain.spec import parse
+
+SHIPPED = (PROJECT / "cycles" / "engagement.yaml").read_text()
+SMALL = yaml.safe_load((PROJECT / "tests" / "support" / "small.yaml").read_text())
+
+
+def linted(raw):
+    return lints(parse(yaml.safe_dump(raw), "x"))
+
+
+def test_the_shipped_cycle_needs_no_advice():
+    assert lints(parse(SHIPPED, "engagement.yaml")) == []
+
+
+def test_a_stay_stricter_than_enter_is_told():
+    raw = yaml.safe_load(yaml.safe_dump(SMALL))
+    stage = raw["axes"][0]["stages"][1]
+    score = next(iter(raw["scores"]))
+    stage["enter"], stage["stay"] = {"score": score, "at_least": 2}, {"score": score, "at_least": 3}
+    assert any("asks for more" in advice for advice in linted(raw))
+
+
+def test_what_has_no_effect_is_told():
+    raw = yaml.safe_load(yaml.safe_dump(SMALL))
+    raw["signals"]["idle"] = {"match": [{"name": "Idle"}]}
+    raw["scores"]["idle"] = {"half_life": "1d"}
+    raw["stages"].append({"name": "nowhere", "ring": 0})
+    told = " ".join(linted(raw))
+    for place in ("signals.idle", "scores.idle", "stages.nowhere: the map"):
+        assert place in told
+
+
+def test_differences_name_their_place():
+    raw = yaml.safe_load(yaml.safe_dump(SMALL))
+    raw["version"] = "2"
+    raw["axes"][0]["stages"][1]["dwell"] = "1d"
+    axis, stage = raw["axes"][0]["name"], raw["axes"][0]["stages"][1]["name"]
+    assert differences(SMALL, raw) == [f"axes.{axis}.stages.{stage}.dwell: (nothing) -> 1d", "version: 1 -> 2"]
+    assert differences(SMALL, SMALL) == []
