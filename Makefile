@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A folder of caches for machines whose home cannot be written.
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
-.PHONY: help setup lock demo test test-faults check format bench clean
+.PHONY: help setup lock demo test test-long test-faults check format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ demo: setup ## Start everything, send the storefront's touchpoints, show what ha
 
 test: setup ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-long: setup ## The model test over 10,000 seeds (PERIGEE_SEEDS, PERIGEE_FIRST_SEED)
+	@PERIGEE_SEEDS=$${PERIGEE_SEEDS:-10000} $(BIN)/python -m pytest -s tests/model $(TEST_ARGS)
 
 test-faults: setup ## The long form of the fault tests
 	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults $(TEST_ARGS)

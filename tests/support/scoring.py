@@ -34,7 +34,7 @@ class Scoring:
     ) -> None:
         self.database = database
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
-        self.sessions = [Session(database, "test"), Session(database, "test-jobs")]
+        self.sessions = [Session(database, name) for name in ("test", "test-jobs", "test-look")]
         outbox = Outbox("scoring", PARTITIONS)
         catalogue = catalogue or Fixed(self.cycles)
         self.catalogue = catalogue
@@ -73,11 +73,8 @@ class Scoring:
 
     async def fetch(self, query, *arguments):
         """Run a query on a connection of its own."""
-        connection = await connect(self.database, application="test-look")
-        try:
+        async with self.sessions[2].use() as connection:
             return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
 
     async def outbox(self, topic: str) -> list[dict[str, Any]]:
         """Return the messages waiting for a topic, in order."""

@@ -49,9 +49,12 @@ def _axes(engine: Engine, before: Position | None, after: Position) -> dict[str,
         names = [p.name for p in axis.places]
         if before is None:
             changes[axis.name] = AxisChange(None, place, "entry")
-        else:
-            old = before.places[axis.number]
+            continue
+        old = before.places[axis.number] if axis.number < len(before.places) else None
+        if old in names:
             changes[axis.name] = AxisChange(old, place, by_distance(names.index(place) - names.index(old)))
+        else:  # what an earlier version called it means nothing here
+            changes[axis.name] = AxisChange(None, place, "lateral")
     return changes
 
 

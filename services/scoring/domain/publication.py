@@ -159,7 +159,8 @@ def direction(engine: Engine, before: Position | None, after: Position) -> Direc
         return "dormancy"
     if before.instance != after.instance:
         return "repeat"
-    return by_distance(engine.ring_of[after.stage] - engine.ring_of[before.stage])
+    ring = engine.ring_of.get(before.stage)  # none: a stage that an earlier version had
+    return "lateral" if ring is None else by_distance(engine.ring_of[after.stage] - ring)
 
 
 def by_distance(inward: int) -> Direction:

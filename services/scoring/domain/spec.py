@@ -116,6 +116,9 @@ class CycleSpec(_Model):
         return self
 
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def fingerprint(spec: CycleSpec) -> bytes:
     """Return a digest of what the fold depends on: a label, an owner or the reaction window changes no state."""
     told = {"label", "owner", "guiding_question", "metric", "target"}
@@ -127,7 +130,7 @@ def fingerprint(spec: CycleSpec) -> bytes:
 def parse(text: str, where: str) -> CycleSpec:
     """Read a cycle file. Raises ConfigurationError naming the file, the place in it and what is wrong."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe loaders
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where}: not YAML: {error}") from None
     try:

@@ -208,7 +208,7 @@ class Work:
     ) -> None:
         engine = cycle.engine
         if held.state.is_empty and not occurrences:
-            self._empty((contact, engine.fold), stored)
+            self._empty(contact, engine, stored)
             return
         if kept_before is None:
             kept_before = kept(held.state.count)
@@ -253,11 +253,15 @@ class Work:
             metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
             self.told.add(contact)
 
-    def _empty(self, place: Place, stored: list[OpenMove]) -> None:
+    def _empty(self, contact: str, engine: Engine, stored: list[OpenMove]) -> None:
         """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
+        place, entry = (contact, engine.fold), self.entries[contact]
         self.rows.close.extend((*place, m.move.seq) for m in stored)
         self.rows.emptied.append(place)
-        self.entries.pop(place[0], None)
+        if entry.due[engine.fold] is not None:
+            self.rows.timers_gone.append(place)
+            entry.due[engine.fold] = None
+        entry.held[engine.fold] = Held(engine.fresh(), 0, entry.held[engine.fold].published)
 
     def _note_checkpoints(self, place: Place, outcome: Outcome, before: frozenset[int], began: int) -> None:
         """Write the checkpoints that were passed, and drop the stored ones that are not kept any more."""
