@@ -17,6 +17,7 @@ from libs.common.settings import load
 from services.scoring import compiled
 from services.scoring.api import admin, contacts, cycles, doors
 from services.scoring.cycles import read_files
+from services.scoring.handlers.accounts import AccountJobs
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
 from services.scoring.handlers.catalogue import Stored
 from services.scoring.handlers.contacts import Contacts
@@ -38,14 +39,15 @@ async def serve(stop: asyncio.Event) -> None:
     compiled.how()  # a stale compiled fold is refused before it runs
     files = read_files(settings.cycles)
     catalogue = Stored(settings.reaction_window)
-    hot, cold, look, read, write, versions_ = sessions = [
+    hot, cold, look, read, write, versions_, of_accounts = sessions = [
         Session(settings.database_url, f"scoring{name}")
-        for name in ("", "-jobs", "-health", "-read", "-admin", "-versions")
+        for name in ("", "-jobs", "-health", "-read", "-admin", "-versions", "-accounts")
     ]
     outbox = Outbox("scoring", settings.partitions)
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
     jobs = Jobs(cold, outbox, catalogue, settings.partitions)
+    account_jobs = AccountJobs(of_accounts, outbox, catalogue, settings.partitions)
     publishing = Publishing(versions_, outbox, catalogue)
     current: list[Consumer] = []
 
@@ -76,6 +78,8 @@ async def serve(stop: asyncio.Event) -> None:
             tasks.create_task(keep_consuming(consumer, stop))
             tasks.create_task(every(stop, 0.5, jobs.fire_timers))
             tasks.create_task(every(stop, 0.5, jobs.refold))
+            tasks.create_task(every(stop, 0.5, account_jobs.refold))
+            tasks.create_task(every(stop, 0.5, account_jobs.fire_timers))
             tasks.create_task(every(stop, 0.5, publishing.fill))
             tasks.create_task(every(stop, 0.5, publishing.flip))
             tasks.create_task(every(stop, 0.5, publishing.tell))

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.messages import Touchpoint
 from services.scoring.domain.correction import by_hand, corrected
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.fold import advance, apply
+from services.scoring.domain.membership import Members
 from services.scoring.domain.move import Move, decode_move
 from services.scoring.domain.people import People, Person
 from services.scoring.domain.state import State
@@ -21,6 +23,8 @@ from services.scoring.repository import replay
 from services.scoring.repository.replay import Identifiers, StoredCycle
 
 SHOWN = 20
+ACCOUNT = "account"
+"""Stands for the type of identifier in an account's name among the people."""
 
 
 class Folded(msgspec.Struct):
@@ -48,19 +52,28 @@ async def replay_all(connection: Connection, cycles: Sequence[Cycle]) -> Replaye
     people.settle()
     waiting = await replay.manuals(connection)
     manuals = sorted(((people.known(w, name), m) for w, name, m in waiting), key=lambda one: one[1].key, reverse=True)
-    found = Replayed(0, {}, people)
+    found, members = Replayed(0, {}, people), Members({})
+    contacts = [cycle for cycle in cycles if not cycle.of_accounts]
+    companies = [cycle for cycle in cycles if cycle.of_accounts]
     async for touchpoint in replay.touchpoints(connection):
         while manuals and manuals[-1][1].key < touchpoint.key:
-            _by_hand(found, cycles, *manuals.pop())
+            _by_hand(found, contacts, *manuals.pop())
         found.touchpoints += 1
         for kept in corrected([touchpoint], verdicts.get(touchpoint.workspace, {})):
-            folds = _folds(found, cycles, people.person(kept))
-            for cycle in cycles:
-                fold = folds[cycle.engine.fold]
-                apply(cycle.engine, fold.state, cycle.classifier.occurrence(kept), fold.moves)
+            person = people.person(kept)
+            _take(found, contacts, person, kept)
+            for account in sorted(members.see(":".join(person), kept)) if companies else ():
+                _take(found, companies, (kept.workspace, ACCOUNT, account), kept)
     while manuals:
-        _by_hand(found, cycles, *manuals.pop())
+        _by_hand(found, contacts, *manuals.pop())
     return found
+
+
+def _take(found: Replayed, cycles: Sequence[Cycle], subject: Person, touchpoint: Touchpoint) -> None:
+    folds = _folds(found, cycles, subject)
+    for cycle in cycles:
+        fold = folds[cycle.engine.fold]
+        apply(cycle.engine, fold.state, cycle.classifier.occurrence(touchpoint), fold.moves)
 
 
 def _folds(found: Replayed, cycles: Sequence[Cycle], person: Person) -> dict[str, Folded]:
@@ -83,17 +96,16 @@ async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int
     contacts = {names: contact for contact, names in (await replay.identifiers(connection)).items()}
     differences: list[str] = []
     transitions = 0
-    for who, by_cycle in folded.folds.items():
-        names: Identifiers = folded.people.identifiers(who)
-        contact = contacts.pop(names, None)
-        if contact is None:
-            differences.append(f"nobody is stored with exactly the identifiers {sorted(names)[:SHOWN]}")
+    for who, by_fold in folded.folds.items():
+        contact = who[2] if who[1] == ACCOUNT else _contact(folded, who, contacts, differences)
         for cycle in cycles:
-            fold = by_cycle[cycle.engine.fold]
+            fold = by_fold.get(cycle.engine.fold)
+            if fold is None:
+                continue
             state = fold.state.encode()
             advance(cycle.engine, fold.state, frontier, fold.moves)
             transitions += len(fold.moves)
-            row = stored.pop((contact or "", cycle.engine.name), StoredCycle())
+            row = stored.pop((contact, cycle.engine.name), StoredCycle())
             differences += [
                 f"{':'.join(who)} in {cycle.engine.name}: {d}" for d in _differences(state, fold.moves, row)
             ]
@@ -101,10 +113,20 @@ async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int
     return {
         "equal": not differences,
         "touchpoints": folded.touchpoints,
-        "contacts": len(folded.folds),
+        "contacts": sum(1 for who in folded.folds if who[1] != ACCOUNT),
+        "accounts": sum(1 for who in folded.folds if who[1] == ACCOUNT),
         "transitions": transitions,
         "differences": differences[:SHOWN],
     }
+
+
+def _contact(folded: Replayed, who: Person, contacts: dict[Identifiers, str], differences: list[str]) -> str:
+    """Return the stored contact that has exactly the person's identifiers; that nobody has is a difference."""
+    names: Identifiers = folded.people.identifiers(who)
+    contact = contacts.pop(names, None)
+    if contact is None:
+        differences.append(f"nobody is stored with exactly the identifiers {sorted(names)[:SHOWN]}")
+    return contact or ""
 
 
 def _differences(state: bytes, moves: list[Move], row: StoredCycle) -> list[str]:

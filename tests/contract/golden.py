@@ -1,6 +1,7 @@
 """One example of each message, with every field filled, as it lies on its topic."""
 
 from libs.common.messages import (
+    AccountStageChange,
     Action,
     AxisChange,
     Cause,
@@ -30,6 +31,13 @@ EXAMPLES = [
         },
         dormant=False, instance="web:m-0", reason="touchpoint", cause=Cause("touchpoint", AT, "web", "m-1"),
         values={"interest": 9.5, "intent": 12.0},
+    ),
+    AccountStageChange(
+        id="4" * 32, workspace="default", account_id="a" * 32, group_id="acme", cycle="accounts", cycle_version="1",
+        sequence=1, occurred_at=AT, direction="entry", stage=StageMove(None, "target"),
+        axes={"buying": AxisChange(None, "investigation", "entry"), "sales": AxisChange(None, "identified", "entry")},
+        dormant=False, instance="web:m-0", reason="touchpoint", cause=Cause("touchpoint", AT, "web", "m-1"),
+        values={"interest": 9.5},
     ),
     Signal(
         id="1" * 32, workspace="default", contact_id="c" * 32, cycle="engagement", signal="order_completed",

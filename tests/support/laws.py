@@ -6,7 +6,7 @@ import msgspec
 
 from cli.topic import messages
 from libs.common.db.connection import connect
-from libs.common.messages import StageChange
+from libs.common.messages import StageChange, kind_of
 from services.scoring.domain.move import decode_move
 from services.scoring.handlers.catalogue import Stored
 from services.scoring.repository import replay, schedule
@@ -50,6 +50,8 @@ async def check_published(bootstrap_servers: str, database: str) -> dict[str, in
     counts: dict[str, int] = {}
     seen: set[str] = set()
     for record in await messages(bootstrap_servers, "stage-changes"):
+        if kind_of(record.headers) != StageChange.KIND:
+            continue
         change = msgspec.json.decode(record.value, type=StageChange)
         if change.id in seen:
             continue

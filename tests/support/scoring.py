@@ -35,7 +35,7 @@ class Scoring:
         self.database = database
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
         self.sessions = [Session(database, name) for name in ("test", "test-jobs", "test-look")]
-        outbox = Outbox("scoring", PARTITIONS)
+        outbox = self.outboxes = Outbox("scoring", PARTITIONS)
         catalogue = catalogue or Fixed(self.cycles)
         self.catalogue = catalogue
         self.handler = BatchHandler(self.sessions[0], outbox, catalogue, Bounded())

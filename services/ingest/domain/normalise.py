@@ -11,6 +11,8 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.timing import timing
 
 MAX_ID = 512
+MAX_EXTERNAL_IDS = 20
+MAX_SYSTEM = 60
 CALL_TYPES = get_args(CallType)
 _INITIATIVES = get_args(Initiative)
 _UTM = ("source", "medium", "name", "term", "content")
@@ -35,9 +37,10 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     call_type = _call_type(message, received)
     user_id, anonymous_id = _identifier(message, "userId"), _identifier(message, "anonymousId")
-    if user_id is None and anonymous_id is None:
-        raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId")
     context = {**received.batch_context, **_object(message, "context")}
+    external_ids = _external_ids(context, received.source)
+    if user_id is None and anonymous_id is None and not external_ids:
+        raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
     when = timing(message, received.batch_sent_at, received.received_at)
     source = received.source
     return Touchpoint(
@@ -51,7 +54,9 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         user_id=user_id,
         anonymous_id=anonymous_id,
         previous_id=_required(message, call_type, "alias", "previousId"),
-        group_id=_required(message, call_type, "group", "groupId"),
+        group_id=_required(message, call_type, "group", "groupId") or _identifier(context, "groupId"),
+        verified_email=_verified_email(message, call_type, source),
+        external_ids=external_ids,
         initiative=_initiative(context, source),
         evidence="declared" if context.get("evidence") == "declared" else "observed",
         mode=_mode(context, source),
@@ -94,6 +99,30 @@ def _required(message: dict[str, Any], call_type: str, needed_by: str, field: st
     if call_type == needed_by and value is None:
         raise InvalidMessage("no_ids", f"{needed_by} needs a {field}")
     return value
+
+
+def _verified_email(message: dict[str, Any], call_type: str, source: Source) -> str | None:
+    """Return the address of an identify for which a server vouches (OpenID's `email_verified`), in lower case."""
+    traits = _object(message, "traits")
+    verified = traits.get("email_verified", traits.get("emailVerified")) is True
+    if source.trust != "server" or call_type != "identify" or not verified:
+        return None
+    address = _identifier(traits, "email")
+    return None if address is None else address.strip().lower()
+
+
+def _external_ids(context: dict[str, Any], source: Source) -> dict[str, str]:
+    """Return {system: id} of Segment's `context.externalIds`, which only a server may say."""
+    if source.trust != "server":
+        return {}
+    listed = context.get("externalIds")
+    found = {}
+    for one in listed[:MAX_EXTERNAL_IDS] if isinstance(listed, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("type"), str):
+            value = _identifier(one, "id")
+            if value is not None and 0 < len(one["type"]) <= MAX_SYSTEM:
+                found[one["type"]] = value
+    return found
 
 
 def _name(message: dict[str, Any], call_type: str) -> str:

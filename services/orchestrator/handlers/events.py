@@ -10,7 +10,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
 from libs.common.kafka.dead_letter import dead_letter
 from libs.common.kafka.record import Record
-from libs.common.messages import Message, Signal, StageChange, decode
+from libs.common.messages import AccountStageChange, Message, Signal, StageChange, decode, kind_of
 from libs.common.observability import metrics
 from services.orchestrator import repository
 from services.orchestrator.domain.ledger import action_id, enrollment_id
@@ -41,6 +41,8 @@ class EventHandler:
         async with self._session.use() as connection, unit_of_work(connection):
             await self._fence(connection, records[0], records[-1])
             for record in records:
+                if kind_of(record.headers) == AccountStageChange.KIND:
+                    continue  # no play is about accounts yet
                 try:
                     event = decode(_MODELS[record.topic], record.value)
                 except InvalidMessage as error:

@@ -15,6 +15,11 @@ class Cycle(msgspec.Struct, frozen=True):
     classifier: Classifier
     live: bool = True
 
+    @property
+    def of_accounts(self) -> bool:
+        """Return whether it is a cycle of accounts and not of contacts."""
+        return self.engine.spec.subject == "account"
+
 
 def cycle_of(spec: CycleSpec, *, live: bool = True) -> Cycle:
     """Compile a cycle. Raises ConfigurationError naming the place that cannot be compiled."""

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 from libs.common import ids
-from libs.common.messages import AxisChange, Cause, Message, Signal, StageChange, StageMove, Touchpoint, compose
+from libs.common.messages import (
+    AccountStageChange,
+    AxisChange,
+    Cause,
+    Message,
+    Signal,
+    StageChange,
+    StageMove,
+    Touchpoint,
+    compose,
+)
 from libs.common.messages.contact import ContactSnapshot, CycleState
 from services.scoring.domain import correction
 from services.scoring.domain.engine import Engine
@@ -16,12 +26,19 @@ SOURCE = "/scoring"
 
 def stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> Message:
     """Return the message of a change."""
+    model = _stage_change(engine, workspace, contact_id, change)
+    return compose(
+        model, key=contact_id, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=change.reason
+    )
+
+
+def _stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> StageChange:
     move, before, after = change.move, change.before, change.after
     kind: Literal["touchpoint", "time", "correction"] = (
         "correction" if move.source == correction.SOURCE else "touchpoint"
     )
     cause = Cause("time" if move.timed else kind, move.at, move.source, move.message_id)
-    model = StageChange(
+    return StageChange(
         id=ids.derive("stage-change", contact_id, engine.name, str(change.sequence)),
         workspace=workspace,
         contact_id=contact_id,
@@ -38,8 +55,15 @@ def stage_change(engine: Engine, workspace: str, contact_id: str, change: Change
         cause=cause,
         values=dict(zip(engine.score_names, move.values, strict=True)),
     )
+
+
+def account_stage_change(engine: Engine, workspace: str, account_id: str, group_id: str, change: Change) -> Message:
+    """Return the message of an account's change."""
+    told = _stage_change(engine, workspace, account_id, change)
+    fields = {name: getattr(told, name) for name in told.__struct_fields__ if name != "contact_id"}
+    model = AccountStageChange(account_id=account_id, group_id=group_id, **fields)
     return compose(
-        model, key=contact_id, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=change.reason
+        model, key=account_id, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=change.reason
     )
 
 

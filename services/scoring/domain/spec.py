@@ -91,6 +91,8 @@ class CycleSpec(_Model):
 
     cycle: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     version: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    subject: Literal["contact", "account"] = "contact"
+    """Whose positions it says: each person's, or each company's from what its members do."""
     reaction_window: Duration = 3_600_000_000
     scores: dict[str, Score]
     signals: dict[str, Signal]

@@ -17,11 +17,12 @@ from services.scoring.domain import outgoing
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
+from services.scoring.handlers.outcomes import Entry
 from services.scoring.handlers.settle import Settled, settle
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.tell import starts
-from services.scoring.handlers.work import Entry, Work
-from services.scoring.repository import states
+from services.scoring.handlers.work import Work
+from services.scoring.repository import accounts, states
 from services.scoring.repository.history import BEFORE_ALL
 from services.scoring.repository.states import Refold
 from services.scoring.repository.touchpoints import Stored, stored
@@ -90,11 +91,13 @@ class BatchHandler:
         reach("after_fence")
 
     async def _process(self, connection: Connection, batch: list[Stored]) -> tuple[Work, Settled]:
-        cycles = await self._catalogue.folding(connection)
+        folding = await self._catalogue.folding(connection)
+        cycles = [cycle for cycle in folding if not cycle.of_accounts]
         settled = await settle(connection, batch)
         work = Work(cycles, settled.locked, self._cache)
         self._tell_signals(work, settled)
         await self._fold(connection, work, settled)
+        await _note_accounts(connection, settled, folded=len(cycles) < len(folding))
         for contact in settled.identity_changed:
             work.touch(contact, identity=True)
             if contact not in settled.merged and settled.locked[contact].merged_into is None:
@@ -168,6 +171,19 @@ class BatchHandler:
             for c in froms
             if c not in known
         }
+
+
+async def _note_accounts(connection: Connection, settled: Settled, *, folded: bool) -> None:
+    """Note who may count for which account and, if accounts are folded, queue those concerned."""
+    fresh = list(zip(settled.fresh, settled.owners, strict=True))
+    await accounts.note(connection, fresh)
+    await accounts.follow(connection, settled.moved)
+    if folded:
+        since: dict[str, Key] = {}
+        for touchpoint, contact in fresh:
+            since[contact] = min(since.get(contact, touchpoint.key), touchpoint.key)
+        await accounts.enqueue(connection, since, "touchpoint")
+        await accounts.enqueue(connection, await starts(connection, settled.moved), "identity_merge")
 
 
 def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: Settled) -> dict[str, Refold]:

@@ -59,7 +59,7 @@ class Contacts:
         """Return a contact, advanced to the wall clock. Raises NotFound."""
         now = SystemClock().now()
         async with self._session.use() as connection, unit_of_work(connection):
-            live = [c for c in await self._catalogue.folding(connection) if c.live]
+            live = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
             contact = await _found(connection, who)
             (summary,) = await contacts.summaries(connection, [contact])
             held = await states.load(connection, [contact])
@@ -80,7 +80,7 @@ class Contacts:
         """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""
         instant = SystemClock().now() if at is None else at
         async with self._session.use() as connection, unit_of_work(connection):
-            live = [c for c in await self._catalogue.folding(connection) if c.live]
+            live = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
             chosen = [c for c in live if cycle in (None, c.engine.name)]
             if not chosen:
                 raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}")

@@ -19,7 +19,7 @@ from services.scoring.handlers.identities import Author
 from services.scoring.handlers.reclaim import concerned, reclaim
 from services.scoring.handlers.regroup import Regrouped, regroup
 from services.scoring.handlers.tell import tell
-from services.scoring.repository import contacts, corrections, history, identity, links, states
+from services.scoring.repository import accounts, contacts, corrections, history, identity, links, states
 from services.scoring.repository.states import Refold, Rows
 
 
@@ -56,6 +56,7 @@ class Corrections:
             again = {contact} - regrouped.merged.keys()
             await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
             await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
+            await accounts.enqueue(connection, dict.fromkeys(again, keys[0]), "corrected")
             return len(keys)
 
     async def stage(self, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author) -> int:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from libs.common.db.connection import Session
+from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.observability import logs
 from services.scoring.domain.spec import CycleSpec, fingerprint
-from services.scoring.repository import states, versions
+from services.scoring.repository import accounts, states, versions
 from services.scoring.repository.versions import VersionRow
 
 log = logs.get(__name__)
@@ -29,8 +29,12 @@ async def install(
         for spec, text in new:
             row = first_row(spec, text, author)
             await versions.add(connection, row)
-            await versions.become(connection, spec.cycle, spec.version, "shadow" if known else "live")
-            if not known:
+            if spec.subject == "account":
+                await begin_accounts(connection, spec)
+            elif known:
+                await versions.become(connection, spec.cycle, spec.version, "shadow")
+            else:
+                await versions.become(connection, spec.cycle, spec.version, "live")
                 await versions.move(connection, row, "told_to", None)
         if new and not known:
             await states.refold_everybody(connection)
@@ -43,6 +47,15 @@ async def install(
     if stale:
         log.warning("cycle_file_not_published", cycles=stale, cure="perigee cycle publish FILE")
     return [spec.cycle for spec, _ in new]
+
+
+async def begin_accounts(connection: Connection, spec: CycleSpec) -> None:
+    """Make a cycle of accounts live at once: accounts are few, and all of them are folded again from their queue."""
+    await versions.become(connection, spec.cycle, spec.version, "live")
+    row = await versions.one(connection, spec.cycle, spec.version)
+    assert row is not None
+    await versions.move(connection, row, "told_to", None)
+    await accounts.enqueue_all(connection, "cycle_published")
 
 
 def first_row(spec: CycleSpec, text: str, author: str, per_second: int = 500) -> VersionRow:

@@ -7,6 +7,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.messages.stage_change import Reason
 from libs.common.observability import metrics
+from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
@@ -38,7 +39,7 @@ class Jobs:
             if frontier is None:
                 return False
             metrics.FRONTIER.set(frontier / 1_000_000)
-            folds = [cycle.engine.fold for cycle in await self._catalogue.folding(connection)]
+            folds = [cycle.engine.fold for cycle in await self._contact_cycles(connection)]
             due = await schedule.due_contacts(connection, folds, frontier, TIMERS_AT_ONCE)
             if not due:
                 return False
@@ -48,8 +49,7 @@ class Jobs:
         return len(due) == TIMERS_AT_ONCE
 
     async def _fire(self, connection: Connection, due: list[str], frontier: int) -> None:
-        cycles = await self._catalogue.folding(connection)
-        work = Work(cycles, await identity.lock(connection, due), {})
+        work = Work(await self._contact_cycles(connection), await identity.lock(connection, due), {})
         waiting = await states.refolding(connection, work.locked)
         free = [c for c, row in work.locked.items() if c not in waiting and row.merged_into is None]
         await work.load(connection, free)
@@ -72,8 +72,7 @@ class Jobs:
         return len(queued) == REFOLDS_AT_ONCE or len(done) < len(queued)
 
     async def _refold(self, connection: Connection, queued: list[str], frontier: int) -> list[Refold]:
-        cycles = await self._catalogue.folding(connection)
-        work = Work(cycles, await identity.lock(connection, queued), {})
+        work = Work(await self._contact_cycles(connection), await identity.lock(connection, queued), {})
         waiting = await states.refolding(connection, work.locked)
         ready = [c for c in queued if c in waiting and not _merged(work, c)]
         ready = [c for c in ready if not waiting[c].gather or await self._gathered(connection, c)]
@@ -97,6 +96,9 @@ class Jobs:
     async def _gathered(self, connection: Connection, contact: str) -> bool:
         """Move touchpoints of contacts merged into this one to it; return whether that was the last of them."""
         return await identity.gather(connection, contact, TOUCHPOINTS_AT_ONCE) < TOUCHPOINTS_AT_ONCE
+
+    async def _contact_cycles(self, connection: Connection) -> list[Cycle]:
+        return [cycle for cycle in await self._catalogue.folding(connection) if not cycle.of_accounts]
 
     async def _save(self, connection: Connection, work: Work) -> None:
         await states.save(connection, work.rows)

@@ -87,7 +87,7 @@ class Publishing:
         return False
 
     async def _tell(self, connection: Connection, seen: VersionRow) -> None:
-        cycles = [c for c in await self._catalogue.folding(connection) if c.live]
+        cycles = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
         row = await versions.one(connection, seen.cycle, seen.version, lock=True)
         if row is None or row.status != "live" or row.told_to is None:
             return

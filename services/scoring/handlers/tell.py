@@ -8,7 +8,7 @@ from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
 from services.scoring.handlers.regroup import Regrouped
 from services.scoring.handlers.snapshots import snapshots
-from services.scoring.repository import corrections, identity, states
+from services.scoring.repository import accounts, corrections, identity, states
 from services.scoring.repository.history import BEFORE_ALL
 from services.scoring.repository.identity import Locked, Moved
 from services.scoring.repository.states import Refold, Rows
@@ -44,4 +44,6 @@ async def tell(
     await identity.lock(connection, changed - locked.keys())
     await states.save(connection, Rows(contacts=dict.fromkeys(changed | found.merged.keys(), (None, True))))
     await states.enqueue_refolds(connection, wanted)
+    await accounts.follow(connection, found.moved)
+    await accounts.enqueue(connection, begin, reason)
     await outbox.write(connection, await snapshots(connection, cycles, changed, found.merged))

@@ -9,7 +9,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.compile import compile_cycle
 from services.scoring.domain.spec import CycleSpec, fingerprint, parse
-from services.scoring.handlers.install import first_row
+from services.scoring.handlers.install import begin_accounts, first_row
 from services.scoring.repository import versions
 from services.scoring.repository.versions import VersionRow
 
@@ -116,7 +116,13 @@ async def _begin(connection: Connection, spec: CycleSpec, text: str, author: str
             f"version {spec.version} of {spec.cycle} was live with other content: give this one another version"
         )
     await versions.add(connection, first_row(spec, text, author, per_second))
-    await versions.become(connection, spec.cycle, spec.version, "shadow")
+    if spec.subject == "contact":
+        await versions.become(connection, spec.cycle, spec.version, "shadow")
+        return
+    for row in rows:
+        if row.status == "live":
+            await versions.become(connection, row.cycle, row.version, "retired")
+    await begin_accounts(connection, spec)
 
 
 async def _shown(connection: Connection, row: VersionRow) -> Shown:

@@ -1,34 +1,28 @@
 """One transaction's folding: loads what is held, takes each contact forward, gathers the rows and the messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from libs.common.db.connection import Connection
-from libs.common.messages import Message, Touchpoint
+from libs.common.messages import Touchpoint
 from libs.common.observability import logs, metrics
 from services.scoring.domain import outgoing, profile, state
-from services.scoring.domain.checkpoint import EVERY, Checkpoint, kept
+from services.scoring.domain.checkpoint import Checkpoint, kept
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.cycle import Cycle
-from services.scoring.domain.decay import FOREVER
-from services.scoring.domain.engine import Engine
 from services.scoring.domain.identity import Key
-from services.scoring.domain.progress import Held, Outcome, progress
+from services.scoring.domain.progress import Held, progress
 from services.scoring.domain.publication import Circumstances, Published
+from services.scoring.handlers.outcomes import Entry, Outcomes, Telling
 from services.scoring.repository import checkpoints, history, states
+from services.scoring.repository.history import History
 from services.scoring.repository.identity import Locked
-from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold, Rows
+from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold
 
 log = logs.get(__name__)
-
-
-class Entry(msgspec.Struct):
-    """A contact as cached: true only for `version`."""
-
-    version: int
-    held: dict[str, Held]
-    due: dict[str, int | None]
+Histories = Callable[[Connection, Mapping[str, Key | None]], Awaitable[dict[str, History]]]
+"""What reads subjects' histories after their keys."""
 
 
 class Plan(msgspec.Struct):
@@ -39,18 +33,22 @@ class Plan(msgspec.Struct):
     lengths: dict[str, int] = {}
 
 
-class Work:
+class Work(Outcomes):
     """What one transaction does to its locked contacts."""
 
-    def __init__(self, cycles: Sequence[Cycle], locked: dict[str, Locked], cache: dict[str, Entry]) -> None:
+    def __init__(
+        self,
+        cycles: Sequence[Cycle],
+        locked: dict[str, Locked],
+        cache: dict[str, Entry],
+        *,
+        histories: Histories = history.after,
+        message: Telling = outgoing.stage_change,
+    ) -> None:
+        super().__init__(locked, message)
         self.cycles = cycles
-        self.locked = locked
         self.cache = cache
-        self.rows = Rows()
-        self.messages: list[Message] = []
-        self.told: set[str] = set()
-        """Contacts whose snapshot has to be published."""
-        self.entries: dict[str, Entry] = {}
+        self._histories = histories
         self.profiles: dict[str, profile.Profile] = {}
         self.failed: list[tuple[str, str, str]] = []
         """(contact_id, fold, error) of folds that raised."""
@@ -143,7 +141,7 @@ class Work:
         self, connection: Connection, plan: "Plan", contacts: Sequence[str], circumstances: dict[str, Circumstances]
     ) -> None:
         """Fold contacts again from their last checkpoints before the plan's keys."""
-        histories = await history.after(connection, {c: self._since(c, plan) for c in contacts})
+        histories = await self._histories(connection, {c: self._since(c, plan) for c in contacts})
         starts = {
             (c, cycle.engine.fold): plan.starts.get((c, cycle.engine.fold)) for c in contacts for cycle in self.cycles
         }
@@ -208,7 +206,7 @@ class Work:
     ) -> None:
         engine = cycle.engine
         if held.state.is_empty and not occurrences:
-            self._empty(contact, engine, stored)
+            self.empty(contact, engine, stored)
             return
         if kept_before is None:
             kept_before = kept(held.state.count)
@@ -224,67 +222,8 @@ class Work:
             self.failed.append((contact, engine.fold, f"{type(error).__name__}: {error}"))
             self.retried[contact] = Refold("fold_error", occurrences[0].key if occurrences else held.state.key)
             return
-        self._note(contact, engine, outcome, stored, known)
-        self._note_checkpoints((contact, engine.fold), outcome, kept_before, began)
-
-    def _note(
-        self, contact: str, engine: Engine, outcome: Outcome, stored: list[OpenMove], known: Circumstances
-    ) -> None:
-        """Turn an outcome into rows and messages; stored moves that came out equal stay open."""
-        place = (contact, engine.fold)
-        tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
-        for move in outcome.moves:
-            raw = move.encode()
-            if tail.get(move.seq) == raw:
-                del tail[move.seq]
-                continue
-            received_at = None if move.timed else known.received.get((move.at, move.source, move.message_id))
-            self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
-        self.rows.close.extend((*place, seq) for seq in tail)
-        held = outcome.held
-        self.rows.states.append((*place, held.state.encode(), held.stored_seq))
-        if held.published is not None and held.published != self.entries[contact].held[engine.fold].published:
-            self.rows.publish((contact, engine.name), held.published)
-        self._note_timer(place, outcome.due)
-        self.entries[contact].held[engine.fold] = held
-        workspace = self.locked[contact].workspace
-        for change in outcome.changes:
-            self.messages.append(outgoing.stage_change(engine, workspace, contact, change))
-            metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
-            self.told.add(contact)
-
-    def _empty(self, contact: str, engine: Engine, stored: list[OpenMove]) -> None:
-        """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
-        place, entry = (contact, engine.fold), self.entries[contact]
-        self.rows.close.extend((*place, m.move.seq) for m in stored)
-        self.rows.emptied.append(place)
-        if entry.due[engine.fold] is not None:
-            self.rows.timers_gone.append(place)
-            entry.due[engine.fold] = None
-        entry.held[engine.fold] = Held(engine.fresh(), 0, entry.held[engine.fold].published)
-
-    def _note_checkpoints(self, place: Place, outcome: Outcome, before: frozenset[int], began: int) -> None:
-        """Write the checkpoints that were passed, and drop the stored ones that are not kept any more."""
-        self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.checkpoints]
-        if outcome.held.state.count // EVERY != began // EVERY:
-            gone = before - kept(outcome.held.state.count)
-            self.rows.drops += [(*place, count) for count in gone if count <= began]
-
-    def _note_timer(self, place: Place, due: int) -> None:
-        """Write a timer only when it is earlier than the stored one: one that fires early just looks again."""
-        entry = self.entries[place[0]]
-        stored = entry.due[place[1]]
-        if due < FOREVER and (stored is None or due < stored):
-            self.rows.timers.append((*place, due))
-            entry.due[place[1]] = due
-
-    def forget_timers(self, contact: str) -> None:
-        """Take the contact's stored timers as spent; what is due next is written anew."""
-        entry = self.entries[contact]
-        for name, due in entry.due.items():
-            if due is not None:
-                self.rows.timers_gone.append((contact, name))
-                entry.due[name] = None
+        self.note(contact, engine, outcome, stored, known)
+        self.note_checkpoints((contact, engine.fold), outcome, kept_before, began)
 
     async def note_failures(self, connection: Connection) -> None:
         """Mark folds that raised: their last good state stays, their touchpoints are stored, the queue tries again."""

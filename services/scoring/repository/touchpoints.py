@@ -10,10 +10,11 @@ from libs.common.clock import DAY
 from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
 from services.scoring.domain.identity import Who, who_of
+from services.scoring.domain.membership import account_of, is_event
 
 COLUMNS = [
     "workspace", "occurred_at", "source", "message_id", "contact_id", "subject_type", "subject", "anonymous_id",
-    "previous_id", "received_at", "data",
+    "previous_id", "account_id", "received_at", "data",
 ]  # fmt: skip
 SEEN_DAYS = 30
 
@@ -62,7 +63,7 @@ async def store(connection: Connection, batch: Sequence[Stored], owners: Sequenc
         records.append(
             (
                 t.workspace, t.occurred_at, t.source, t.message_id, contact_id, kind, value, who.device,
-                who.previous, t.received_at, one.raw.decode(),
+                who.previous, account_of(t) if is_event(t) else None, t.received_at, one.raw.decode(),
             )
         )  # fmt: skip
     await connection.copy_records_to_table("touchpoints", schema_name="scoring", columns=COLUMNS, records=records)

@@ -145,17 +145,16 @@ async def sweep(connection: Connection, fold: str, after: str, limit: int) -> st
         after,
         limit,
     )
-    if last is None:
-        return None
+    end = "￿" if last is None else last
     for table in ("contact_states", "checkpoints", "timers", "fold_errors"):
         await connection.execute(
-            f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3", after, last, fold
+            f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3", after, end, fold
         )
     await connection.execute(
         "UPDATE scoring.transitions SET known_to = now() WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3 "
         "AND known_to IS NULL",
         after,
-        last,
+        end,
         fold,
     )
     return last

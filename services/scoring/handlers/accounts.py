@@ -1,0 +1,91 @@
+"""Accounts are folded from their own queue, never inside a contact's transaction: what members do only appends to it."""
+
+from typing import cast
+
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.messages import Message
+from libs.common.messages.stage_change import Reason
+from services.scoring.domain import outgoing
+from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.engine import Engine
+from services.scoring.domain.publication import Change, Circumstances
+from services.scoring.handlers.catalogue import Catalogue
+from services.scoring.handlers.work import Work
+from services.scoring.repository import accounts, schedule, states
+from services.scoring.repository.accounts import Due
+
+ACCOUNTS_AT_ONCE = 20
+TIMERS_AT_ONCE = 200
+
+
+class AccountJobs:
+    """Folds accounts whose members did something, and fires their timers."""
+
+    def __init__(self, session: Session, outbox: Outbox, catalogue: Catalogue, partitions: int) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._catalogue = catalogue
+        self._partitions = partitions
+
+    async def refold(self) -> bool:
+        """Fold queued accounts; return whether there may be more."""
+        async with self._session.use() as connection:
+            some = await accounts.queued(connection, ACCOUNTS_AT_ONCE)
+            if not some:
+                return False
+            async with unit_of_work(connection):
+                await self._refold(connection, some)
+        return len(some) == ACCOUNTS_AT_ONCE
+
+    async def _refold(self, connection: Connection, some: list[str]) -> None:
+        work = await self._work(connection, some)
+        due = await accounts.take(connection, work.locked)
+        await work.load(connection, due)
+        plan = await work.plan(connection, {account: one.start for account, one in due.items()})
+        for account in due:
+            work.forget_timers(account)
+        await work.again(connection, plan, sorted(due), {account: _circumstances(one) for account, one in due.items()})
+        await self._save(connection, work)
+
+    async def fire_timers(self) -> bool:
+        """Make the accounts' flips that are due at or before the frontier; return whether there may be more."""
+        async with self._session.use() as connection:
+            frontier = await schedule.frontier(connection, self._partitions)
+            folds = [c.engine.fold for c in await self._catalogue.folding(connection) if c.of_accounts]
+            if frontier is None or not folds:
+                return False
+            due = await schedule.due_contacts(connection, folds, frontier, TIMERS_AT_ONCE)
+            if not due:
+                return False
+            async with unit_of_work(connection):
+                work = await self._work(connection, due)
+                await work.load(connection, work.locked)
+                for account in work.locked:
+                    work.forget_timers(account)
+                await work.forward(connection, {account: [] for account in work.locked}, until=frontier)
+                await self._save(connection, work)
+        return len(due) == TIMERS_AT_ONCE
+
+    async def _work(self, connection: Connection, some: list[str]) -> Work:
+        cycles: list[Cycle] = [c for c in await self._catalogue.folding(connection) if c.of_accounts]
+        locked = await accounts.lock(connection, some)
+        names = await accounts.group_ids(connection, locked)
+
+        def message(engine: Engine, workspace: str, account: str, change: Change) -> Message:
+            return outgoing.account_stage_change(engine, workspace, account, names[account], change)
+
+        return Work(cycles, locked, {}, histories=accounts.histories, message=message)
+
+    async def _save(self, connection: Connection, work: Work) -> None:
+        work.rows.contacts.clear()
+        await states.save(connection, work.rows)
+        await states.note_failures(connection, work.failed)
+        await self._outbox.write(connection, work.messages)
+
+
+def _circumstances(due: Due) -> Circumstances:
+    """Return what is known of an account's fold; a touchpoint of a member is folded as if for the first time."""
+    because = None if due.reason in ("touchpoint", "corrected") else cast("Reason", due.reason)
+    return Circumstances(because=because)

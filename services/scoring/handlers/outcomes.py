@@ -1,0 +1,98 @@
+"""What one transaction's folds come to: the rows to write and the messages to send."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from libs.common.messages import Message
+from libs.common.observability import metrics
+from services.scoring.domain.checkpoint import EVERY, kept
+from services.scoring.domain.decay import FOREVER
+from services.scoring.domain.engine import Engine
+from services.scoring.domain.progress import Held, Outcome
+from services.scoring.domain.publication import Change, Circumstances
+from services.scoring.repository.identity import Locked
+from services.scoring.repository.states import OpenMove, Place, Rows
+
+Telling = Callable[[Engine, str, str, Change], Message]
+"""What words a change: (engine, workspace, subject, change)."""
+
+
+class Entry(msgspec.Struct):
+    """A contact as cached: true only for `version`."""
+
+    version: int
+    held: dict[str, Held]
+    due: dict[str, int | None]
+
+
+class Outcomes:
+    """Gathers rows and messages of locked subjects."""
+
+    def __init__(self, locked: dict[str, Locked], message: Telling) -> None:
+        self.locked = locked
+        self._message = message
+        self.entries: dict[str, Entry] = {}
+        self.rows = Rows()
+        self.messages: list[Message] = []
+        self.told: set[str] = set()
+        """Contacts whose snapshot has to be published."""
+
+    def note(
+        self, contact: str, engine: Engine, outcome: Outcome, stored: list[OpenMove], known: Circumstances
+    ) -> None:
+        """Turn an outcome into rows and messages; stored moves that came out equal stay open."""
+        place = (contact, engine.fold)
+        tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
+        for move in outcome.moves:
+            raw = move.encode()
+            if tail.get(move.seq) == raw:
+                del tail[move.seq]
+                continue
+            received_at = None if move.timed else known.received.get((move.at, move.source, move.message_id))
+            self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
+        self.rows.close.extend((*place, seq) for seq in tail)
+        held = outcome.held
+        self.rows.states.append((*place, held.state.encode(), held.stored_seq))
+        if held.published is not None and held.published != self.entries[contact].held[engine.fold].published:
+            self.rows.publish((contact, engine.name), held.published)
+        self._note_timer(place, outcome.due)
+        self.entries[contact].held[engine.fold] = held
+        workspace = self.locked[contact].workspace
+        for change in outcome.changes:
+            self.messages.append(self._message(engine, workspace, contact, change))
+            metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
+            self.told.add(contact)
+
+    def empty(self, contact: str, engine: Engine, stored: list[OpenMove]) -> None:
+        """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
+        place, entry = (contact, engine.fold), self.entries[contact]
+        self.rows.close.extend((*place, m.move.seq) for m in stored)
+        self.rows.emptied.append(place)
+        if entry.due[engine.fold] is not None:
+            self.rows.timers_gone.append(place)
+            entry.due[engine.fold] = None
+        entry.held[engine.fold] = Held(engine.fresh(), 0, entry.held[engine.fold].published)
+
+    def note_checkpoints(self, place: Place, outcome: Outcome, before: frozenset[int], began: int) -> None:
+        """Write the checkpoints that were passed, and drop the stored ones that are not kept any more."""
+        self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.checkpoints]
+        if outcome.held.state.count // EVERY != began // EVERY:
+            gone = before - kept(outcome.held.state.count)
+            self.rows.drops += [(*place, count) for count in gone if count <= began]
+
+    def _note_timer(self, place: Place, due: int) -> None:
+        """Write a timer only when it is earlier than the stored one: one that fires early just looks again."""
+        entry = self.entries[place[0]]
+        stored = entry.due[place[1]]
+        if due < FOREVER and (stored is None or due < stored):
+            self.rows.timers.append((*place, due))
+            entry.due[place[1]] = due
+
+    def forget_timers(self, contact: str) -> None:
+        """Take the contact's stored timers as spent; what is due next is written anew."""
+        entry = self.entries[contact]
+        for name, due in entry.due.items():
+            if due is not None:
+                self.rows.timers_gone.append((contact, name))
+                entry.due[name] = None

@@ -1,0 +1,148 @@
+"""Accounts on a real PostgreSQL: members in time, signals rolled up, changes on the topic (row 19)."""
+
+import random
+
+import pytest
+
+from cli.home import PROJECT
+from libs.common.db.connection import connect
+from services.scoring.domain.membership import LEAVES
+from services.scoring.handlers.accounts import AccountJobs
+from services.scoring.handlers.identities import Author
+from tests.support.scoring import PARTITIONS, Scoring
+from tests.support.touchpoints import DAY, HOUR, START, shipped, small_cycle, touchpoint
+
+COMPANIES = (PROJECT / "tests" / "support" / "companies.yaml").read_text()
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database, [shipped(), small_cycle(COMPANIES)])
+    found.accounts = AccountJobs(found.sessions[1], found.outboxes, found.catalogue, PARTITIONS)
+    yield found
+    await found.close()
+
+
+def joins(at, user, group="acme", **fields):
+    return touchpoint(at, "", type="group", user_id=user, group_id=group, number=f"join-{user}-{group}-{at}", **fields)
+
+
+def downloads(at, user, **fields):
+    return touchpoint(at, "Content Downloaded", user_id=user, number=f"d-{user}-{at}", **fields)
+
+
+async def fold(scoring):
+    await scoring.rest()
+    while await scoring.accounts.refold():
+        pass
+    await scoring.accounts.refold()
+    while await scoring.accounts.fire_timers():
+        pass
+
+
+async def changes(scoring):
+    return [c for c in await scoring.outbox("stage-changes") if "account_id" in c]
+
+
+async def equal(scoring, frontier=-1):
+    outcome = await scoring.replay(frontier)
+    assert outcome["equal"], outcome
+    return outcome
+
+
+async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
+    await scoring.take(
+        [joins(0, "u"), joins(0, "v"), downloads(HOUR, "u"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "u")]
+    )
+    await scoring.take([downloads(4 * HOUR, "w")], partition=1)
+    before = [c for c in await scoring.outbox("stage-changes") if "account_id" not in c]
+    await fold(scoring)
+    told = await changes(scoring)
+    assert {c["group_id"] for c in told} == {"acme"}
+    assert [c["stage"]["to"] for c in told] == ["target", "account"]
+    assert [c["sequence"] for c in told] == [1, 2]
+    assert [c for c in await scoring.outbox("stage-changes") if "account_id" not in c] == before
+    assert (await equal(scoring))["accounts"] == 1
+
+
+async def test_membership_is_in_time(scoring):
+    await scoring.take([downloads(0, "u"), joins(HOUR, "u"), downloads(2 * HOUR, "u")])
+    left = touchpoint(3 * HOUR, LEAVES, user_id="u", group_id="acme", number="left")
+    await scoring.take([left, downloads(4 * HOUR, "u"), downloads(5 * HOUR, "u")])
+    await fold(scoring)
+    assert (await changes(scoring))[-1]["stage"]["to"] == "target"
+    await equal(scoring)
+    await scoring.take([downloads(6 * HOUR, "u", group_id="acme"), downloads(7 * HOUR, "x", group_id="acme")])
+    await fold(scoring)
+    assert (await changes(scoring))[-1]["stage"]["to"] == "account", "a touchpoint that names the account counts for it"
+    await equal(scoring)
+
+
+async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
+    await scoring.take([joins(0, "u"), downloads(HOUR, "v"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "v")])
+    await fold(scoring)
+    assert (await changes(scoring))[-1]["stage"]["to"] == "target"
+    await scoring.merge("u", "v")
+    await fold(scoring)
+    assert (await changes(scoring))[-1]["stage"]["to"] == "account"
+    await equal(scoring)
+    await scoring.unmerge("u", "v")
+    await fold(scoring)
+    assert (await changes(scoring))[-1]["stage"]["to"] == "target"
+    await equal(scoring)
+    await scoring.take([joins(30 * 60 * 1_000_000, "v")])
+    await fold(scoring)
+    await equal(scoring)
+    await scoring.corrections.touchpoints("v", "bot", [], Author("me"))
+    await fold(scoring)
+    await equal(scoring)
+    sequences = [c["sequence"] for c in await changes(scoring)]
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+async def test_an_account_falls_dormant_by_its_own_timer(scoring):
+    await scoring.take([joins(0, "u"), downloads(DAY, "u")])
+    await fold(scoring)
+    await scoring.frontier(START + 100 * DAY)
+    await fold(scoring)
+    assert (await changes(scoring))[-1]["direction"] == "dormancy"
+    await equal(scoring, START + 100 * DAY)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_arrival_gives_the_same_accounts(scoring, seed):
+    chance = random.Random(seed)
+    trace = []
+    for n in range(80):
+        user, group = chance.choice("uvwx"), chance.choice(["acme", "bolt"])
+        at = n * HOUR
+        kind = chance.random()
+        if kind < 0.15:
+            trace.append(joins(at, user, group))
+        elif kind < 0.22:
+            trace.append(touchpoint(at, LEAVES, user_id=user, group_id=group, number=f"left{n}"))
+        else:
+            trace.append(downloads(at, user, **({"group_id": group} if chance.random() < 0.2 else {})))
+    chance.shuffle(trace)
+    while trace:
+        size = chance.randrange(1, 9)
+        await scoring.take(trace[:size], partition=chance.randrange(3))
+        trace = trace[size:]
+        if chance.random() < 0.3:
+            await scoring.accounts.refold()
+    await fold(scoring)
+    assert (await equal(scoring))["accounts"] == 2
+
+
+async def test_a_large_account_blocks_no_partition(scoring):
+    """Batches of two partitions append to one account's queue while its fold holds the account."""
+    await scoring.take([joins(n, f"u{n}") for n in range(300)])
+    await fold(scoring)
+    connection = await connect(scoring.database, application="test-holds")
+    async with connection.transaction():
+        await connection.execute("SELECT 1 FROM scoring.accounts FOR UPDATE")
+        await scoring.take([downloads(HOUR, f"u{n}") for n in range(150)], partition=1)
+        await scoring.take([downloads(2 * HOUR, f"u{n}") for n in range(150)], partition=2)
+    await connection.close()
+    await fold(scoring)
+    await equal(scoring)
