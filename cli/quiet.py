@@ -17,6 +17,10 @@ CONSUMED = (("scoring", "touchpoints"), ("orchestrator", "signals"), ("orchestra
 
 _QUEUES = {
     "queued re-folds": "SELECT count(*) FROM scoring.refolds",
+    "queued re-folds of accounts": "SELECT count(*) FROM scoring.account_refolds",
+    "people to be joined": "SELECT count(*) FROM scoring.regroups",
+    "cycle versions on their way": "SELECT count(*) FROM scoring.cycle_versions "
+    "WHERE status = 'shadow' OR told_to IS NOT NULL OR swept_to IS NOT NULL",
     "scoring's outbox": "SELECT count(*) FROM scoring.outbox WHERE refused IS NULL",
     "orchestrator's outbox": "SELECT count(*) FROM orchestrator.outbox WHERE refused IS NULL",
     "touchpoints on their way back": "SELECT count(*) FROM orchestrator.echoes",

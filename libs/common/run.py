@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,8 +17,19 @@ from libs.common.observability import logs
 log = logs.get(__name__)
 
 
+def calm_gc() -> None:
+    """Let the cyclic garbage collector look rarely.
+
+    What a batch makes is freed by reference counts; by default the collector walks the whole cache of contacts again and
+    again, which took a fifth of scoring's CPU.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+
+
 def run_service(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `serve(stop)` until SIGTERM or SIGINT sets `stop`."""
+    calm_gc()
     try:
         uvloop.run(_until_stopped(serve))
     except* PerigeeError as group:

@@ -27,6 +27,7 @@ from services.scoring.handlers.install import install
 from services.scoring.handlers.jobs import Jobs
 from services.scoring.handlers.publishing import Publishing
 from services.scoring.handlers.refolds import Refolds
+from services.scoring.handlers.regroups import RegroupJob
 from services.scoring.handlers.versions import Versions
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
@@ -47,6 +48,7 @@ async def serve(stop: asyncio.Event) -> None:
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
     jobs = Jobs(cold, outbox, catalogue, settings.partitions)
+    regroups = RegroupJob(write, outbox, catalogue)
     account_jobs = AccountJobs(of_accounts, outbox, catalogue, settings.partitions)
     publishing = Publishing(versions_, outbox, catalogue)
     current: list[Consumer] = []
@@ -78,6 +80,7 @@ async def serve(stop: asyncio.Event) -> None:
             tasks.create_task(keep_consuming(consumer, stop))
             tasks.create_task(every(stop, 0.5, jobs.fire_timers))
             tasks.create_task(every(stop, 0.5, jobs.refold))
+            tasks.create_task(every(stop, 0.5, regroups.run))
             tasks.create_task(every(stop, 0.5, account_jobs.refold))
             tasks.create_task(every(stop, 0.5, account_jobs.fire_timers))
             tasks.create_task(every(stop, 0.5, publishing.fill))

@@ -100,7 +100,7 @@ async def compare(connection: Connection, cycles: Sequence[Cycle], frontier: int
         contact = who[2] if who[1] == ACCOUNT else _contact(folded, who, contacts, differences)
         for cycle in cycles:
             fold = by_fold.get(cycle.engine.fold)
-            if fold is None:
+            if fold is None or fold.state.is_empty:
                 continue
             state = fold.state.encode()
             advance(cycle.engine, fold.state, frontier, fold.moves)

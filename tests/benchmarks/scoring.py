@@ -163,7 +163,7 @@ async def floor(servers: Servers, count: int) -> Measured:
 
 def _row(t: Touchpoint, raw: bytes) -> tuple[Any, ...]:
     return (
-        t.workspace, t.occurred_at, t.source, t.message_id, t.user_id, "user_id", t.user_id, t.anonymous_id, None,
+        t.workspace, t.occurred_at, t.source, t.message_id, t.user_id, "user_id", t.user_id, t.anonymous_id, None, None,
         t.received_at, raw.decode(),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import pytest
 
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.identity import MAX_LINKS
-from services.scoring.handlers import regroup
+from services.scoring.handlers import settle
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
@@ -166,17 +166,14 @@ async def test_an_identifier_with_too_many_links_joins_nobody(scoring):
 
 
 async def test_many_touchpoints_change_hands_from_the_queue(scoring, monkeypatch):
-    monkeypatch.setattr(regroup, "MOVED_AT_ONCE", 5)
-    monkeypatch.setattr("services.scoring.handlers.jobs.TOUCHPOINTS_AT_ONCE", 4)
-    await scoring.take([touchpoint(0, user_id="u", number=100)])
-    await scoring.take([touchpoint(n * HOUR, user_id="v", number=n) for n in range(11)])
-    before = await scoring.pure()
-    outcome = await scoring.merge("u", "v")
-    assert outcome.moved == 0
+    monkeypatch.setattr(settle, "MOVED_AT_ONCE", 5)
+    crm = {"external_ids": {"crm": "7"}}
+    await scoring.take([server(0, 100, "u", **crm), *(touchpoint(n * HOUR, user_id="v", number=n) for n in range(11))])
+    await scoring.take([server(DAY, 101, "v", **crm), touchpoint(2 * DAY, user_id="v", number=102)], partition=1)
+    assert len(set((await owners(scoring)).values())) == 2, "in the stream they are two still"
+    await scoring.rest()
     assert len(set((await owners(scoring)).values())) == 1
     await equal(scoring)
-    await scoring.unmerge("u", "v")
-    assert await scoring.pure() == before
 
 
 async def test_wrong_names_are_refused_with_what_is_there(scoring):

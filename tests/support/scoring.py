@@ -18,6 +18,7 @@ from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Author, Identities
 from services.scoring.handlers.jobs import Jobs
 from services.scoring.handlers.publishing import Publishing
+from services.scoring.handlers.regroups import RegroupJob
 from services.scoring.handlers.versions import Versions
 from services.scoring.replay import compare
 from services.scoring.repository import replay, schedule
@@ -42,6 +43,7 @@ class Scoring:
         self.jobs = Jobs(self.sessions[1], outbox, catalogue, PARTITIONS)
         self.identities = Identities(self.sessions[1], outbox, catalogue)
         self.corrections = Corrections(self.sessions[1], outbox, catalogue)
+        self.regroups = RegroupJob(self.sessions[1], outbox, catalogue)
         self.publishing = Publishing(self.sessions[1], outbox, catalogue)
         self.versions = Versions(self.sessions[1])
 
@@ -63,6 +65,8 @@ class Scoring:
     async def rest(self) -> None:
         """Work off the queue and the timers."""
         await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")
+        while await self.regroups.run():
+            pass
         while await self.jobs.refold():
             pass
         await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")

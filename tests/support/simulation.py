@@ -23,8 +23,9 @@ from tests.support.scoring import PARTITIONS, Scoring, record
 _encode = msgspec.json.Encoder().encode
 ME = Author("the model")
 TABLES = (
-    "offsets", "outbox", "frontier", "cycle_versions", "contacts", "identifiers", "links", "corrections", "device_claims",
-    "touchpoints", "seen", "contact_states", "checkpoints", "transitions", "publications", "timers", "refolds", "fold_errors",
+    "offsets", "outbox", "frontier", "cycle_versions", "contacts", "identifiers", "links", "regroups", "corrections",
+    "device_claims", "touchpoints", "seen", "contact_states", "checkpoints", "transitions", "publications", "timers",
+    "refolds", "fold_errors",
 )  # fmt: skip
 
 
@@ -102,7 +103,13 @@ class World:
         """Let a background job do a turn."""
         instance = self.one
         await instance.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour' RETURNING 1")
-        jobs = [instance.jobs.refold, instance.publishing.fill, instance.publishing.flip, instance.publishing.tell]
+        jobs = [
+            instance.regroups.run,
+            instance.jobs.refold,
+            instance.publishing.fill,
+            instance.publishing.flip,
+            instance.publishing.tell,
+        ]
         try:
             with self.trouble():
                 await self.chance.choice([*jobs, instance.publishing.sweep])()

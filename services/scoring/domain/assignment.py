@@ -49,7 +49,7 @@ def unsettled(batch: Sequence[Who], known: Known) -> set[Place]:
     """
     owners: dict[Place, set[Identifier]] = {}
     for who in batch:
-        for device, name in who.claims if who.names else ():
+        for device, name in who.claims:
             place = (who.workspace, device)
             if place not in owners:
                 owners[place] = {run.owner for run in known.runs.get(place, ())}
@@ -82,7 +82,7 @@ def assign(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> A
 def _new_runs(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> dict[Place, list[Run]]:
     fresh: dict[Place, list[tuple[Key, Identifier]]] = {}
     for who in batch:
-        for device, name in who.claims if who.names else ():
+        for device, name in who.claims:
             if (who.workspace, device) in stored:
                 fresh.setdefault((who.workspace, device), []).append((who.key, name))
     changed = {}

@@ -5,6 +5,7 @@ for what is late by minutes, a few far ones so that no re-fold of a long history
 since touchpoints come in bursts.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -26,6 +27,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 def kept(count: int) -> frozenset[int]:
     """Return the counts whose checkpoints are kept when `count` touchpoints are folded."""
+    return _kept(count - count % EVERY)
+
+
+@lru_cache(maxsize=4096)
+def _kept(count: int) -> frozenset[int]:
     found = set()
     for step, many in ((EVERY, _LAST), *((far, 2) for far in _FAR)):
         last = count - count % step

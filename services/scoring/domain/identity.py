@@ -50,27 +50,12 @@ class Who(msgspec.Struct, frozen=True):
     key: Key
     names: tuple[Identifier, ...]
     device: str | None
+    claims: tuple[tuple[str, Identifier], ...] = ()
+    """(device, owner) of each device claimed: the touchpoint's own and an alias's previous id."""
+    links: tuple[Link, ...] = ()
+    """Links between known identifiers; a browser's key is public and links nobody."""
     previous: str | None = None
-    """An alias's previous id: a device that is claimed, and for a server an earlier user_id as well."""
-    server: bool = False
-
-    @property
-    def claims(self) -> list[tuple[str, Identifier]]:
-        """Return (device, owner) of each claim."""
-        if not self.names:
-            return []
-        devices = {self.device, self.previous} - {None}
-        return [(device, self.names[0]) for device in sorted(d for d in devices if d)]
-
-    @property
-    def links(self) -> list[Link]:
-        """Return the links between known identifiers; a browser's key is public and links nobody."""
-        if not self.server or not self.names:
-            return []
-        others = list(self.names[1:])
-        if self.previous is not None:
-            others.append(("user_id", self.previous))
-        return [link_of(self.names[0], other) for other in others if other != self.names[0]]
+    """An alias's previous id."""
 
 
 def is_junk(value: str) -> bool:
@@ -80,23 +65,35 @@ def is_junk(value: str) -> bool:
 
 def who_of(touchpoint: Touchpoint) -> Who:
     """Return what the touchpoint says of its person."""
-    server = touchpoint.trust == "server"
+    user_id, device = touchpoint.user_id, touchpoint.anonymous_id
+    names: tuple[Identifier, ...] = () if user_id is None or is_junk(user_id) else (("user_id", user_id),)
+    if device is not None and is_junk(device):
+        device = None
+    if touchpoint.trust == "server" and (touchpoint.external_ids or touchpoint.verified_email):
+        names += _vouched_for(touchpoint)
+    previous = touchpoint.previous_id if touchpoint.type == "alias" else None
+    if previous is not None and is_junk(previous):
+        previous = None
+    claims: tuple[tuple[str, Identifier], ...] = ()
+    if names and (device is not None or previous is not None):
+        claims = tuple((one, names[0]) for one in sorted({device, previous} - {None}, key=str) if one is not None)
+    links = _links(names, previous) if touchpoint.trust == "server" and names else ()
+    return Who(touchpoint.workspace, touchpoint.key, names, device, claims, links, previous)
+
+
+def _vouched_for(touchpoint: Touchpoint) -> tuple[Identifier, ...]:
     names: list[Identifier] = []
-    if touchpoint.user_id is not None and not is_junk(touchpoint.user_id):
-        names.append(("user_id", touchpoint.user_id))
-    if server:
-        if touchpoint.verified_email is not None and not is_junk(touchpoint.verified_email):
-            names.append(("email", touchpoint.verified_email))
-        names += sorted((f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v))
-    device, previous = touchpoint.anonymous_id, touchpoint.previous_id
-    return Who(
-        touchpoint.workspace,
-        touchpoint.key,
-        tuple(names),
-        None if device is None or is_junk(device) else device,
-        previous if touchpoint.type == "alias" and previous is not None and not is_junk(previous) else None,
-        server,
-    )
+    if touchpoint.verified_email is not None and not is_junk(touchpoint.verified_email):
+        names.append(("email", touchpoint.verified_email))
+    names += sorted((f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v))
+    return tuple(names)
+
+
+def _links(names: tuple[Identifier, ...], previous: str | None) -> tuple[Link, ...]:
+    others = list(names[1:])
+    if previous is not None:
+        others.append(("user_id", previous))
+    return tuple(link_of(names[0], other) for other in others if other != names[0])
 
 
 def link_of(one: Identifier, other: Identifier) -> Link:

@@ -64,6 +64,7 @@ class People:
             claims = self._claims.setdefault((told.workspace, one[1]), [])
             if told.kind == "link":
                 claims.append((told.key, other))
+                self._names.setdefault(told.workspace, set()).add(other)
             else:
                 claims[:] = [claim for claim in claims if claim[1] != other]
         elif told.kind == "link":

@@ -43,7 +43,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     `received` has the time of receipt of the touchpoints that are folded now, by key; `fresh` those folded for the first
     time. `history` is the key of the last historical touchpoint when the contact's history was folded; `frontier` is
     the instant up to which timers may fire, `until` the one up to which this fold makes them; `because` is why
-    touchpoints folded before are folded again (a merge, another cycle).
+    touchpoints folded before are folded again (a merge, another cycle). Where `folded_to` is known, what is after it is
+    fresh as well.
     """
 
     received: dict[tuple[int, str, str], int] = {}
@@ -53,6 +54,11 @@ class Circumstances(msgspec.Struct, frozen=True):
     because: Reason | None = None
     whole: bool = False
     until: int = -1
+    folded_to: tuple[int, str, str] | None = None
+
+    def is_fresh(self, key: tuple[int, str, str]) -> bool:
+        """Return whether the touchpoint at `key` is folded for the first time."""
+        return key in self.fresh or (self.folded_to is not None and key > self.folded_to)
 
 
 def publish(
@@ -133,7 +139,7 @@ def _reason(engine: Engine, move: Move, known: Circumstances) -> Reason:
     key = (move.at, move.source, move.message_id)
     if move.source == SOURCE:
         return "corrected"
-    if known.because is not None and key not in known.fresh:
+    if known.because is not None and not known.is_fresh(key):
         return known.because
     received = known.received.get(key)
     late = received is not None and received - move.at > engine.spec.reaction_window

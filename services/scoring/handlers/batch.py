@@ -23,7 +23,6 @@ from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.tell import starts
 from services.scoring.handlers.work import Work
 from services.scoring.repository import accounts, states
-from services.scoring.repository.history import BEFORE_ALL
 from services.scoring.repository.states import Refold
 from services.scoring.repository.touchpoints import Stored, stored
 
@@ -121,7 +120,7 @@ class BatchHandler:
             new.setdefault(contact, []).append(touchpoint)
         for found in new.values():
             found.sort(key=_key)
-        moved = await starts(connection, settled.moved)
+        moved = await starts(connection, settled.moved, settled.regrouped)
         moved = {contact: key for contact, key in moved.items() if contact not in settled.merged}
         queued = _queued(new, moved, settled)
         straight = {c: found for c, found in new.items() if c not in queued and c not in moved}
@@ -183,7 +182,7 @@ async def _note_accounts(connection: Connection, settled: Settled, *, folded: bo
         for touchpoint, contact in fresh:
             since[contact] = min(since.get(contact, touchpoint.key), touchpoint.key)
         await accounts.enqueue(connection, since, "touchpoint")
-        await accounts.enqueue(connection, await starts(connection, settled.moved), "identity_merge")
+        await accounts.enqueue(connection, await starts(connection, settled.moved, settled.regrouped), "identity_merge")
 
 
 def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: Settled) -> dict[str, Refold]:
@@ -200,11 +199,11 @@ def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: Se
     for loser, survivor in settled.merged.items():
         waiting = settled.refolding.get(loser)
         if waiting is not None:
-            queued[survivor] = Refold(
-                waiting.reason, min(waiting.start, moved.get(survivor, waiting.start)), relearn=True
-            )
-    for contact in settled.gather:
-        queued[contact] = Refold("identity_merge", BEFORE_ALL, relearn=True, gather=True)
+            keys = [waiting.start, *([moved[survivor]] if survivor in moved else [])]
+            keys += [t.key for t in new.get(survivor, ())[:1]]
+            before = queued.get(survivor, waiting)
+            reason = "history" if "history" in (waiting.reason, before.reason) else waiting.reason
+            queued[survivor] = Refold(reason, min(*keys, before.start), relearn=True)
     return queued
 
 

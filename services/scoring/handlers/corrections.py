@@ -5,15 +5,16 @@ Each is appended with its author and takes effect through the re-fold queue.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import Conflict, NotFound
-from libs.common.messages import Touchpoint
+from libs.common.errors import Conflict, NotFound, Unavailable
 from services.scoring.domain.correction import Kind, Manual, key_of
 from services.scoring.domain.cycle import Cycle
-from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, who_of
+from services.scoring.domain.identity import MAX_LINKS, Identifier, Key, Link, who_of
 from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.identities import Author
 from services.scoring.handlers.reclaim import concerned, reclaim
@@ -21,6 +22,58 @@ from services.scoring.handlers.regroup import Regrouped, regroup
 from services.scoring.handlers.tell import tell
 from services.scoring.repository import accounts, contacts, corrections, history, identity, links, states
 from services.scoring.repository.states import Refold, Rows
+
+ROUNDS = 5
+
+
+class _About(msgspec.Struct):
+    """Touchpoints of a contact that a correction is about, with the claims and links that may stand or fall with them."""
+
+    workspace: str
+    contact: str
+    keys: list[Key]
+    places: set[tuple[str, str]]
+    shown: set[tuple[str, Link]]
+
+    async def contacts(self, connection: Connection) -> set[str]:
+        """Return the contacts that it concerns."""
+        found = {self.contact}
+        if self.places:
+            found |= await concerned(connection, self.places)
+        if self.shown:
+            found |= await links.touched(connection, self.shown, MAX_LINKS)
+        return found
+
+    async def apply(self, connection: Connection) -> Regrouped:
+        """Bring devices and people in line with what touchpoints still show."""
+        found = Regrouped()
+        if self.places:
+            found = await reclaim(connection, self.places)
+        if self.shown:
+            for one in sorted(self.shown):
+                seen = await _still_shown(connection, *one)
+                await links.note(connection, [one], "a correction of a touchpoint", seen=seen)
+            more = await regroup(connection, await links.touched(connection, self.shown, MAX_LINKS))
+            merged = {old: more.merged.get(new, new) for old, new in found.merged.items()} | more.merged
+            found = Regrouped(found.moved + more.moved, merged, found.changed | more.changed)
+        return found
+
+
+async def _chosen(connection: Connection, who: str, kind: Kind, message_ids: Sequence[str]) -> _About:
+    """Return what the correction is about. Raises NotFound."""
+    contact = await _contact(connection, who)
+    (found,) = (await history.every(connection, [contact])).values()
+    chosen = [t for t in found if not message_ids or t.message_id in message_ids]
+    missing = set(message_ids) - {t.message_id for t in chosen}
+    if missing or not chosen:
+        raise NotFound(f"contact {contact} has no touchpoint {', '.join(sorted(missing)) or 'at all'}")
+    places: set[tuple[str, str]] = set()
+    shown: set[tuple[str, Link]] = set()
+    if kind in ("exclude", "include"):
+        for person in map(who_of, chosen):
+            places |= {(person.workspace, device) for device, _ in person.claims}
+            shown |= {(person.workspace, link) for link in person.links}
+    return _About(chosen[0].workspace, contact, sorted(t.key for t in chosen), places, shown)
 
 
 class Corrections:
@@ -36,28 +89,31 @@ class Corrections:
 
         Raises NotFound for an unknown contact or a message id that is not among its touchpoints.
         """
-        async with self._session.use() as connection, unit_of_work(connection):
-            cycles = await self._catalogue.folding(connection)
-            contact = await _contact(connection, who)
-            (found,) = (await history.every(connection, [contact])).values()
-            chosen = [t for t in found if not message_ids or t.message_id in message_ids]
-            missing = set(message_ids) - {t.message_id for t in chosen}
-            if missing or not chosen:
-                raise NotFound(f"contact {contact} has no touchpoint {', '.join(sorted(missing)) or 'at all'}")
-            names = _names(chosen) if kind in ("exclude", "include") else _Names(set(), set())
-            locked = await identity.lock(connection, {contact, *await names.contacts(connection)})
-            if locked[contact].merged_into is not None:
-                raise Conflict(f"contact {contact} was merged meanwhile: try again")
-            keys = sorted(t.key for t in chosen)
-            workspace = chosen[0].workspace
-            await corrections.of_touchpoint(connection, workspace, kind, keys, author.name, author.note)
-            regrouped = await names.apply(connection)
-            await tell(connection, self._outbox, cycles, regrouped, "identity_unmerge", locked)
-            again = {contact} - regrouped.merged.keys()
-            await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
-            await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
-            await accounts.enqueue(connection, dict.fromkeys(again, keys[0]), "corrected")
-            return len(keys)
+        for _ in range(ROUNDS):
+            async with self._session.use() as connection, unit_of_work(connection):
+                cycles = await self._catalogue.folding(connection)
+                about = await _chosen(connection, who, kind, message_ids)
+                concerned = await about.contacts(connection)
+                await identity.lock(connection, concerned)
+                if await _chosen(connection, who, kind, message_ids) != about:
+                    continue
+                if await about.contacts(connection) != concerned:
+                    continue
+                return await self._correct(connection, cycles, kind, about, author)
+        raise Unavailable("its touchpoints kept moving: try again")
+
+    async def _correct(
+        self, connection: Connection, cycles: Sequence[Cycle], kind: Kind, about: _About, author: Author
+    ) -> int:
+        contact, keys = about.contact, about.keys
+        await corrections.of_touchpoint(connection, about.workspace, kind, keys, author.name, author.note)
+        regrouped = await about.apply(connection)
+        await tell(connection, self._outbox, cycles, regrouped, "identity_unmerge")
+        again = {contact} - regrouped.merged.keys()
+        await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
+        await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
+        await accounts.enqueue(connection, dict.fromkeys(again, keys[0]), "corrected")
+        return len(keys)
 
     async def stage(self, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author) -> int:
         """Set a known person's stages by hand at an instant, held until another; return the correction's number.
@@ -72,7 +128,7 @@ class Corrections:
             _check_places(await self._catalogue.folding(connection), cycle, places)
             contact = await _contact(connection, who)
             locked = (await identity.lock(connection, [contact]))[contact]
-            name = await _known_name(connection, locked.workspace, contact)
+            name = await _known_name(connection, locked.workspace, contact, who)
             manual = Manual(0, at, now, cycle, places, until)
             number = await corrections.of_stage(connection, locked.workspace, name, manual, author.name, author.note)
             await states.save(connection, Rows(contacts={contact: (None, False)}))
@@ -94,44 +150,6 @@ def _check_places(cycles: Sequence[Cycle], cycle: str, places: dict[str, str]) -
             )
 
 
-class _Names:
-    """Claims and links that touchpoints showed, and that may stand or fall with them."""
-
-    def __init__(self, places: set[tuple[str, str]], shown: set[tuple[str, Link]]) -> None:
-        self.places = places
-        self.shown = shown
-
-    async def contacts(self, connection: Connection) -> set[str]:
-        """Return the contacts that they concern."""
-        found = await concerned(connection, self.places) if self.places else set()
-        if self.shown:
-            found |= await links.touched(connection, self.shown, MAX_LINKS)
-        return found
-
-    async def apply(self, connection: Connection) -> Regrouped:
-        """Bring devices and people in line with what touchpoints still show."""
-        found = Regrouped()
-        if self.places:
-            found = await reclaim(connection, self.places)
-        if self.shown:
-            for one in sorted(self.shown):
-                seen = await _still_shown(connection, *one)
-                await links.note(connection, [one], "a correction of a touchpoint", seen=seen)
-            more = await regroup(connection, await links.touched(connection, self.shown, MAX_LINKS))
-            found = Regrouped(
-                found.moved + more.moved, found.merged | more.merged, found.changed | more.changed, more.gather
-            )
-        return found
-
-
-def _names(chosen: Sequence[Touchpoint]) -> _Names:
-    places, shown = set(), set()
-    for who in map(who_of, chosen):
-        places |= {(who.workspace, device) for device, _ in who.claims}
-        shown |= {(who.workspace, link) for link in who.links}
-    return _Names(places, shown)
-
-
 async def _still_shown(connection: Connection, workspace: str, link: Link) -> bool:
     """Return whether a touchpoint that is not excluded shows the link."""
     found, _ = await identity.contacts_of(connection, {(workspace, name) for name in link})
@@ -146,8 +164,10 @@ async def _contact(connection: Connection, who: str) -> str:
     return contact
 
 
-async def _known_name(connection: Connection, workspace: str, contact: str) -> Identifier:
+async def _known_name(connection: Connection, workspace: str, contact: str, who: str) -> Identifier:
+    """Return the identifier that a stage is set for: the one named, else the contact's oldest."""
     members = (await links.members(connection, [contact])).get(workspace)
     if not members:
         raise Conflict("only a device is known of this contact: a stage is set for a person, so identify them first")
-    return members[0].identifier
+    named = await contacts.name_of(connection, workspace, who)
+    return named if named in {m.identifier for m in members} else members[0].identifier

@@ -90,14 +90,14 @@ class Identities:
                 link = link_of(*names)
                 await _check(connection, workspace, link, kind)
                 touched = await _touched(connection, workspace, link)
-                locked = await identity.lock(connection, touched)
+                await identity.lock(connection, touched)
                 if touched != await _touched(connection, workspace, link):
                     continue
                 now = SystemClock().now()
                 await corrections.of_link(connection, workspace, kind, link, now, author.name, author.note)
                 found = await _apply(connection, workspace, link, kind, touched)
                 reason = "identity_merge" if kind == "link" else "identity_unmerge"
-                await tell(connection, self._outbox, cycles, found, reason, locked)
+                await tell(connection, self._outbox, cycles, found, reason)
                 now_of, _ = await identity.contacts_of(connection, {(workspace, name) for name in names})
                 ids = sorted(set(now_of.values()))
                 joined = kind == "unlink" and link[0][0] != "anonymous_id" and len(ids) == 1
@@ -116,7 +116,7 @@ async def _check(connection: Connection, workspace: str, link: Link, kind: Kind)
         if other not in [run.owner for run in runs]:
             raise Conflict(f"{other[0]}:{other[1]} has no claim on the device {one[1]}")
     if kind == "unlink" and one[0] != "anonymous_id":
-        found = await links.of_members(connection, workspace, [one])
+        found = await links.of_members(connection, workspace, [one], MAX_LINKS)
         if link not in found:
             path = _path(await _reached(connection, workspace, one), one, other)
             cure = f"; they are joined through {path}" if path else ""
@@ -126,7 +126,7 @@ async def _check(connection: Connection, workspace: str, link: Link, kind: Kind)
 async def _reached(connection: Connection, workspace: str, one: Identifier) -> list[Link]:
     contact, _ = await identity.contacts_of(connection, {(workspace, one)})
     members = (await links.members(connection, contact.values())).get(workspace, [])
-    return links_that_count(await links.of_members(connection, workspace, [m.identifier for m in members]))
+    return links_that_count(await links.of_members(connection, workspace, [m.identifier for m in members], MAX_LINKS))
 
 
 def _path(found: list[Link], one: Identifier, other: Identifier) -> str:

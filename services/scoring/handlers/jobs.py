@@ -18,7 +18,7 @@ from services.scoring.repository.states import Refold
 
 TIMERS_AT_ONCE = 500
 REFOLDS_AT_ONCE = 40
-_CAUSES = ("identity_merge", "identity_unmerge", "cycle_published")
+_CAUSES = ("identity_merge", "identity_unmerge", "corrected", "cycle_published")
 TOUCHPOINTS_AT_ONCE = 20_000
 """The most that one transaction of the queue folds, unless one contact has more."""
 
@@ -75,7 +75,7 @@ class Jobs:
         work = Work(await self._contact_cycles(connection), await identity.lock(connection, queued), {})
         waiting = await states.refolding(connection, work.locked)
         ready = [c for c in queued if c in waiting and not _merged(work, c)]
-        ready = [c for c in ready if not waiting[c].gather or await self._gathered(connection, c)]
+        await states.dequeue_refolds(connection, [c for c in waiting if _merged(work, c)])
         await work.load(connection, ready)
         plan = await work.plan(connection, {c: waiting[c].start for c in ready})
         again = _within_budget(ready, plan.lengths)
@@ -92,10 +92,6 @@ class Jobs:
         await states.dequeue_refolds(connection, again)
         await self._save(connection, work)
         return [waiting[c] for c in again]
-
-    async def _gathered(self, connection: Connection, contact: str) -> bool:
-        """Move touchpoints of contacts merged into this one to it; return whether that was the last of them."""
-        return await identity.gather(connection, contact, TOUCHPOINTS_AT_ONCE) < TOUCHPOINTS_AT_ONCE
 
     async def _contact_cycles(self, connection: Connection) -> list[Cycle]:
         return [cycle for cycle in await self._catalogue.folding(connection) if not cycle.of_accounts]
@@ -126,8 +122,8 @@ def _within_budget(contacts: list[str], lengths: dict[str, int]) -> list[str]:
 def _circumstances(refold: Refold, historical: Key | None, frontier: int) -> Circumstances:
     """Return what is known of a queued fold.
 
-    Which touchpoints are folded for the first time is not known any more, so a change that takes back a published one
-    counts as corrected, and starts no play.
+    Of touchpoints that came late it is not known any more whether they were folded before, so a change that takes back a
+    published one counts as corrected, and starts no play.
     """
     because = cast("Reason", refold.reason) if refold.reason in _CAUSES else None
     until = frontier if historical else -1

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from libs.common import ids
 from libs.common.db.connection import Connection
 from services.scoring.domain.assignment import Place
-from services.scoring.domain.identity import Identifier, Run, new_contact_id, owner
+from services.scoring.domain.identity import Identifier, Run, owner
 from services.scoring.handlers.regroup import Regrouped
 from services.scoring.repository import identity, links
 from services.scoring.repository.identity import Moved
@@ -23,7 +23,8 @@ async def concerned(connection: Connection, places: Iterable[Place]) -> set[str]
     for place, claims in (await identity.stored_claims(connection, wanted)).items():
         names |= {(place[0], name) for _, name in claims.made}
     contacts, _ = await identity.contacts_of(connection, names)
-    return set(contacts.values())
+    touched = set(contacts.values())
+    return touched | await links.redirecting(connection, touched)
 
 
 async def reclaim(connection: Connection, places: Iterable[Place]) -> Regrouped:
@@ -65,8 +66,7 @@ async def _of_its_own(connection: Connection, place: Place, home: str) -> str:
     """Return the contact of a device that nobody claims any more: its old one given back, or a new one if that is taken."""
     workspace, device = place
     if await links.members(connection, [home]):
-        given = await links.existing(connection, [new_contact_id(workspace, ("anonymous_id", device))])
-        home = ids.derive("contact", workspace, "anonymous_id", device, "again", *sorted(given))
+        home = ids.derive("contact", workspace, "anonymous_id", device, "again", home)
         await links.rehome(connection, workspace, {("anonymous_id", device): home})
         await links.regroup(connection, workspace, {("anonymous_id", device): home})
     await links.revive(connection, workspace, [home])

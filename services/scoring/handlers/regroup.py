@@ -11,12 +11,9 @@ from libs.common import ids
 from libs.common.db.connection import Connection
 from services.scoring.domain import grouping
 from services.scoring.domain.grouping import Grouping, Member
-from services.scoring.domain.identity import Identifier, new_contact_id, owner
+from services.scoring.domain.identity import MAX_LINKS, Identifier, new_contact_id, owner
 from services.scoring.repository import identity, links
 from services.scoring.repository.identity import Moved
-
-MOVED_AT_ONCE = 1_000
-"""More touchpoints than this change hands from the re-fold queue."""
 
 
 class Regrouped(msgspec.Struct):
@@ -27,8 +24,6 @@ class Regrouped(msgspec.Struct):
     """{contact that is nobody's any more: contact that it redirects to}"""
     changed: set[str] = set()
     """Contacts that won or lost identifiers."""
-    gather: set[str] = set()
-    """Contacts whose merged-in touchpoints are still to be moved, by the queue."""
 
 
 async def regroup(connection: Connection, contacts: Iterable[str]) -> Regrouped:
@@ -49,14 +44,14 @@ async def regroup(connection: Connection, contacts: Iterable[str]) -> Regrouped:
 
 async def _group(connection: Connection, workspace: str, members: list[Member], free: set[str]) -> Grouping:
     names = [member.identifier for member in members]
-    found = grouping.links_that_count(await links.of_members(connection, workspace, names))
+    found = grouping.links_that_count(await links.of_members(connection, workspace, names, MAX_LINKS))
     given = await links.existing(connection, [new_contact_id(workspace, name) for name in names])
 
     def fresh(name: Identifier) -> str:
         contact, turn = new_contact_id(workspace, name), 0
         while contact in given:
             turn += 1
-            contact = ids.derive("contact", workspace, *name, str(turn), str(len(given)), min(free))
+            contact = ids.derive("contact", workspace, *name, "again", str(turn), min(free))
         given.add(contact)
         return contact
 
@@ -89,12 +84,7 @@ async def _device_homes(connection: Connection, groups: Grouping, contacts: set[
 
 
 async def _move(connection: Connection, groups: Grouping, contacts: set[str], found: Regrouped) -> None:
-    """Give the touchpoints of the contacts to their owners of now; a great many that merge are left to the queue."""
-    chosen = set(groups.contacts.values())
-    losers = contacts - chosen
-    if len(chosen) == 1 and await identity.count_rows(connection, losers, MOVED_AT_ONCE + 1) > MOVED_AT_ONCE:
-        found.gather |= chosen
-        return
+    """Give the touchpoints of the contacts to their owners of now."""
     moved = await identity.misplaced(connection, contacts)
     anonymous = await identity.unclaimed(connection, contacts)
     runs = await identity.runs(connection, {place for place, _, _ in anonymous})

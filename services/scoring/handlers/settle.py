@@ -21,6 +21,8 @@ from services.scoring.repository.states import Refold
 from services.scoring.repository.touchpoints import Stored
 
 ROUNDS = 30
+MOVED_AT_ONCE = 1_000
+"""People with more touchpoints than this are joined by a job, and not in the stream's transaction."""
 
 
 class Settled(msgspec.Struct):
@@ -34,8 +36,8 @@ class Settled(msgspec.Struct):
     """Contacts that won or lost an identifier, or touchpoints."""
     moved: list[Moved]
     merged: dict[str, str]
-    gather: set[str]
-    """Contacts whose merged-in touchpoints the queue has to move."""
+    regrouped: set[str]
+    """Contacts whose known identifiers are not those of before."""
     refolding: dict[str, Refold]
     repeated: int
 
@@ -85,6 +87,8 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, Stored]) -> Sett
         raise _AgainError
     joined = await links.touched(connection, unseen, MAX_LINKS) if unseen else set()
     concerned = _concerned(found, known) | joined
+    if found.merged:
+        concerned |= await links.redirecting(connection, found.merged)
     locked = await identity.lock(connection, {*found.contacts, *concerned})
     if _stale(found, locked, versions) or await identity.stored_claims(connection, places) != claims:
         raise _AgainError
@@ -108,7 +112,10 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, Stored]) -> Sett
     regrouped = Regrouped()
     if unseen:
         await links.note(connection, unseen, "seen in a touchpoint", seen=True)
-        regrouped = await regroup(connection, joined)
+        if await identity.count_rows(connection, joined, MOVED_AT_ONCE + 1) > MOVED_AT_ONCE:
+            await links.defer(connection, unseen)
+        else:
+            regrouped = await regroup(connection, joined)
         locked |= await identity.lock(connection, regrouped.changed - locked.keys())
         owners = _after(regrouped, [stored for stored, _ in fresh], owners)
     return Settled(
@@ -118,7 +125,7 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, Stored]) -> Sett
         concerned | set(found.new.values()) | regrouped.changed,
         moved + regrouped.moved,
         {old: regrouped.merged.get(new, new) for old, new in found.merged.items()} | regrouped.merged,
-        regrouped.gather,
+        regrouped.changed,
         refolding,
         0,
     )
@@ -132,8 +139,8 @@ def _identifiers(batch: Sequence[Who]) -> set[tuple[str, Identifier]]:
         for device in (who.device, who.previous):
             if device is not None:
                 found.add((who.workspace, ("anonymous_id", device)))
-        if who.previous is not None and who.server:
-            found.add((who.workspace, ("user_id", who.previous)))
+        for link in who.links:
+            found.update((who.workspace, name) for name in link)
         if who.device is None and not who.names:
             found.add((who.workspace, ("message", f"{who.key[1]}:{who.key[2]}")))
     return found
@@ -180,6 +187,6 @@ def _after(regrouped: Regrouped, fresh: Sequence[Stored], owners: Sequence[str])
     """Return the owners of the fresh touchpoints after the regrouping."""
     moved = {(m.workspace, m.key): m.new for m in regrouped.moved}
     return [
-        regrouped.merged.get(contact, moved.get((one.who.workspace, one.who.key), contact))
+        moved.get((one.who.workspace, one.who.key), regrouped.merged.get(contact, contact))
         for one, contact in zip(fresh, owners, strict=True)
     ]

@@ -1,6 +1,7 @@
 """After a correction: queue who has to be folded again, raise versions, tell the topics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
@@ -10,12 +11,12 @@ from services.scoring.handlers.regroup import Regrouped
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.repository import accounts, corrections, identity, states
 from services.scoring.repository.history import BEFORE_ALL
-from services.scoring.repository.identity import Locked, Moved
+from services.scoring.repository.identity import Moved
 from services.scoring.repository.states import Refold, Rows
 
 
-async def starts(connection: Connection, moved: Sequence[Moved]) -> dict[str, Key]:
-    """Return from which key each contact that won or lost touchpoints is folded again.
+async def starts(connection: Connection, moved: Sequence[Moved], regrouped: AbstractSet[str]) -> dict[str, Key]:
+    """Return from which key each contact is folded again that won or lost touchpoints, or was regrouped with a stage.
 
     A stage set by hand goes with its identifier: where there is one, everybody concerned begins at the beginning.
     """
@@ -23,8 +24,9 @@ async def starts(connection: Connection, moved: Sequence[Moved]) -> dict[str, Ke
     for m in moved:
         for contact in (m.old, m.new):
             found[contact] = min(found.get(contact, m.key), m.key)
-    if found and await corrections.manuals(connection, found):
-        return dict.fromkeys(found, BEFORE_ALL)
+    concerned = found.keys() | regrouped
+    if concerned and await corrections.manuals(connection, concerned):
+        return dict.fromkeys(sorted(concerned), BEFORE_ALL)
     return found
 
 
@@ -34,14 +36,12 @@ async def tell(
     cycles: Sequence[Cycle],
     found: Regrouped,
     reason: str,
-    locked: Mapping[str, Locked],
 ) -> None:
     """Write what follows from a change of people."""
-    begin = await starts(connection, found.moved)
-    changed = (found.changed | begin.keys()) - found.merged.keys()
+    begin = await starts(connection, found.moved, found.changed)
+    now = await identity.lock(connection, found.changed | begin.keys())
+    changed = {contact for contact, row in now.items() if row.merged_into is None}
     wanted = {c: Refold(reason, key, relearn=True) for c, key in begin.items() if c in changed}
-    wanted |= {c: Refold(reason, BEFORE_ALL, relearn=True, gather=True) for c in found.gather}
-    await identity.lock(connection, changed - locked.keys())
     await states.save(connection, Rows(contacts=dict.fromkeys(changed | found.merged.keys(), (None, True))))
     await states.enqueue_refolds(connection, wanted)
     await accounts.follow(connection, found.moved)

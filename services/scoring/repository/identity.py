@@ -218,19 +218,6 @@ async def count_rows(connection: Connection, contacts: Iterable[str], limit: int
     return found
 
 
-async def gather(connection: Connection, survivor: str, limit: int) -> int:
-    """Move up to `limit` touchpoints of contacts merged into `survivor` to it; return how many."""
-    status: str = await connection.execute(
-        "UPDATE scoring.touchpoints t SET contact_id = $1 FROM (SELECT workspace, occurred_at, source, message_id "
-        "FROM scoring.touchpoints WHERE contact_id IN (SELECT contact_id FROM scoring.contacts WHERE merged_into = $1) "
-        "LIMIT $2) w WHERE (t.workspace, t.occurred_at, t.source, t.message_id) "
-        "= (w.workspace, w.occurred_at, w.source, w.message_id)",
-        survivor,
-        limit,
-    )
-    return int(status.rsplit(" ", 1)[1])
-
-
 async def move(connection: Connection, moved: Sequence[Moved]) -> None:
     """Give stored touchpoints to their new contacts."""
     if not moved:

@@ -6,14 +6,14 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from services.scoring.domain.grouping import Member
-from services.scoring.domain.identity import Identifier, Link
+from services.scoring.domain.identity import Identifier, Link, link_of
 
 Named = tuple[str, Link]
 """(workspace, link)"""
 _COUNTS = "(seen OR verdict = 'link') AND verdict IS DISTINCT FROM 'unlink'"
 _ENDS = (
-    "SELECT workspace, type, value, other_type, other_value FROM scoring.links "
-    "UNION ALL SELECT workspace, other_type, other_value, type, value FROM scoring.links"
+    f"SELECT workspace, type, value, other_type, other_value FROM scoring.links WHERE {_COUNTS} "
+    f"UNION ALL SELECT workspace, other_type, other_value, type, value FROM scoring.links WHERE {_COUNTS}"
 )
 
 
@@ -61,7 +61,8 @@ async def note(
 async def touched(connection: Connection, links: Iterable[Named], limit: int) -> set[str]:
     """Return the contacts that a change of these links may regroup: those of their ends and of the ends' neighbours.
 
-    An end with far more than `limit` links joins nobody, before or after, and its neighbours are left alone.
+    What redirects to them is with them, since all are locked in one order. An end with far more than `limit` links that
+    count joins nobody, before or after, and its neighbours are left alone.
     """
     ends = sorted({(w, *end) for w, link in links for end in link})
     rows = await connection.fetch(
@@ -76,36 +77,36 @@ async def touched(connection: Connection, links: Iterable[Named], limit: int) ->
         [v for _, _, v in ends],
         limit + 2,
     )
-    return {r[0] for r in rows}
+    found = {r[0] for r in rows}
+    return found | await redirecting(connection, found)
 
 
 async def members(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Member]]:
     """Return the known identifiers of the contacts, by workspace."""
     found: dict[str, list[Member]] = {}
     for workspace, kind, value, contact, home, number in await connection.fetch(
-        "SELECT workspace, type, value, contact_id, home, number FROM scoring.identifiers "
-        "WHERE contact_id = ANY($1::text[]) AND type NOT IN ('anonymous_id', 'message') ORDER BY number",
+        "SELECT workspace, type, value, contact_id, home, row_number() OVER (ORDER BY created_at, "
+        "CASE type WHEN 'user_id' THEN 0 WHEN 'email' THEN 1 ELSE 2 END, number) FROM scoring.identifiers "
+        "WHERE contact_id = ANY($1::text[]) AND type NOT IN ('anonymous_id', 'message') ORDER BY 6",
         sorted(contacts),
     ):
         found.setdefault(workspace, []).append(Member((kind, value), contact, home, number))
     return found
 
 
-async def of_members(connection: Connection, workspace: str, names: Iterable[Identifier]) -> list[Link]:
-    """Return every link that counts, but for the limit, of these identifiers."""
+async def of_members(connection: Connection, workspace: str, names: Iterable[Identifier], limit: int) -> list[Link]:
+    """Return the links that count, but for the limit, of these identifiers: of each one more than the limit at most."""
     wanted = sorted(names)
     rows = await connection.fetch(
-        "SELECT l.type, l.value, l.other_type, l.other_value FROM unnest($2::text[], $3::text[]) AS w (type, value) "
-        "JOIN scoring.links l ON l.workspace = $1 AND (l.type, l.value) = (w.type, w.value) "
-        f"WHERE {_COUNTS} UNION "
-        "SELECT l.type, l.value, l.other_type, l.other_value FROM unnest($2::text[], $3::text[]) AS w (type, value) "
-        "JOIN scoring.links l ON l.workspace = $1 AND (l.other_type, l.other_value) = (w.type, w.value) "
-        f"WHERE {_COUNTS}",
+        "SELECT w.type, w.value, l.other_type, l.other_value FROM unnest($2::text[], $3::text[]) AS w (type, value), "
+        f"LATERAL (SELECT other_type, other_value FROM ({_ENDS}) x WHERE (x.workspace, x.type, x.value) "
+        "= ($1, w.type, w.value) LIMIT $4) l",
         workspace,
         [t for t, _ in wanted],
         [v for _, v in wanted],
+        limit + 1,
     )
-    return [((r[0], r[1]), (r[2], r[3])) for r in rows]
+    return sorted({link_of((r[0], r[1]), (r[2], r[3])) for r in rows})
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -145,6 +146,31 @@ async def joined(connection: Connection, contact: str) -> list[Joined]:
         contact,
     )
     return [Joined(*r) for r in rows]
+
+
+async def defer(connection: Connection, links: Sequence[Named]) -> None:
+    """Leave it to a job to regroup whom these links join."""
+    await connection.execute(
+        "INSERT INTO scoring.regroups (workspace, type, value, other_type, other_value) "
+        "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) ON CONFLICT DO NOTHING",
+        *_columns(links),
+    )
+
+
+async def deferred(connection: Connection) -> Named | None:
+    """Return a link whose people are still to be regrouped."""
+    row = await connection.fetchrow(
+        "SELECT workspace, type, value, other_type, other_value FROM scoring.regroups LIMIT 1"
+    )
+    return None if row is None else (row[0], ((row[1], row[2]), (row[3], row[4])))
+
+
+async def regrouped(connection: Connection, link: Named) -> None:
+    """Take a link off that list."""
+    await connection.execute(
+        "DELETE FROM scoring.regroups WHERE (workspace, type, value, other_type, other_value) = ($1, $2, $3, $4, $5)",
+        link[0], *link[1][0], *link[1][1],
+    )  # fmt: skip
 
 
 async def regroup(connection: Connection, workspace: str, contacts: dict[Identifier, str]) -> None:

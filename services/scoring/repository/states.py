@@ -74,23 +74,22 @@ async def open_moves(connection: Connection, places: Mapping[Place, int]) -> dic
 async def refolding(connection: Connection, contacts: Iterable[str]) -> "dict[str, Refold]":
     """Return those of the contacts that wait in the re-fold queue."""
     rows = await connection.fetch(
-        "SELECT contact_id, reason, from_at, from_source, from_message_id, relearn, gather FROM scoring.refolds "
+        "SELECT contact_id, reason, from_at, from_source, from_message_id, relearn FROM scoring.refolds "
         "WHERE contact_id = ANY($1::text[])",
         sorted(contacts),
     )
-    return {r[0]: Refold(r[1], (r[2], r[3], r[4]), r[5], r[6]) for r in rows}
+    return {r[0]: Refold(r[1], (r[2], r[3], r[4]), r[5]) for r in rows}
 
 
 class Refold(msgspec.Struct, frozen=True):
     """Why a contact is folded again, and from which key.
 
-    `relearn` asks for its profile to be built anew, `gather` for touchpoints of contacts merged into it to be moved.
+    `relearn` asks for its profile to be built anew.
     """
 
     reason: str
     start: Key
     relearn: bool = False
-    gather: bool = False
 
 
 async def enqueue_refolds(connection: Connection, wanted: Mapping[str, Refold]) -> None:
@@ -102,16 +101,16 @@ async def enqueue_refolds(connection: Connection, wanted: Mapping[str, Refold]) 
     if wanted:
         await connection.execute(
             "INSERT INTO scoring.refolds "
-            "(contact_id, reason, from_at, from_source, from_message_id, relearn, gather) SELECT * FROM "
-            "unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::bool[]) "
+            "(contact_id, reason, from_at, from_source, from_message_id, relearn) SELECT * FROM "
+            "unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bool[]) "
             "ON CONFLICT (contact_id) DO UPDATE SET touched_at = now(), "
             "reason = CASE WHEN refolds.reason = 'history' OR excluded.reason = 'refolding' THEN refolds.reason "
             "ELSE excluded.reason END, "
             "(from_at, from_source, from_message_id) = (SELECT * FROM (VALUES "
             "(refolds.from_at, refolds.from_source, refolds.from_message_id), "
             "(excluded.from_at, excluded.from_source, excluded.from_message_id)) v ORDER BY 1, 2, 3 LIMIT 1), "
-            "relearn = refolds.relearn OR excluded.relearn, gather = refolds.gather OR excluded.gather",
-            *_columns([(c, r.reason, *r.start, r.relearn, r.gather) for c, r in sorted(wanted.items())]),
+            "relearn = refolds.relearn OR excluded.relearn",
+            *_columns([(c, r.reason, *r.start, r.relearn) for c, r in sorted(wanted.items())]),
         )
 
 

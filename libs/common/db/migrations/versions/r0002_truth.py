@@ -25,6 +25,7 @@ CREATE INDEX device_claims_by_owner ON scoring.device_claims (workspace, owner_t
 ALTER TABLE scoring.identifiers ADD COLUMN home text COLLATE "C";
 UPDATE scoring.identifiers SET home = contact_id;
 ALTER TABLE scoring.identifiers ALTER COLUMN home SET NOT NULL;
+ALTER TABLE scoring.identifiers ADD COLUMN created_at timestamptz NOT NULL DEFAULT now();
 ALTER TABLE scoring.identifiers ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY;
 CREATE INDEX identifiers_by_value ON scoring.identifiers (value);
 CREATE TABLE scoring.links (
@@ -73,7 +74,14 @@ ALTER TABLE scoring.refolds ADD COLUMN from_at bigint NOT NULL DEFAULT -1;
 ALTER TABLE scoring.refolds ADD COLUMN from_source text COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE scoring.refolds ADD COLUMN from_message_id text COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE scoring.refolds ADD COLUMN relearn boolean NOT NULL DEFAULT false;
-ALTER TABLE scoring.refolds ADD COLUMN gather boolean NOT NULL DEFAULT false;
+CREATE TABLE scoring.regroups (
+    workspace text COLLATE "C" NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    value text COLLATE "C" NOT NULL,
+    other_type text COLLATE "C" NOT NULL,
+    other_value text COLLATE "C" NOT NULL,
+    PRIMARY KEY (workspace, type, value, other_type, other_value)
+);
 TRUNCATE scoring.contact_states;
 INSERT INTO scoring.refolds (contact_id, reason)
     SELECT contact_id, 'cycle_published' FROM scoring.contacts WHERE merged_into IS NULL ON CONFLICT DO NOTHING;
