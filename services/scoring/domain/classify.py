@@ -13,7 +13,7 @@ from libs.common.messages import Touchpoint
 from services.scoring.domain.spec import CycleSpec, Match
 
 MAX_NAMES = 10_000
-_Rules = tuple[tuple[int, ...], tuple[tuple[int, Match], ...], tuple[tuple[int, Match], ...]]
+_Rules = tuple[tuple[int, ...], tuple[tuple[int, Match], ...], tuple[tuple[int, Match], ...], bool]
 
 
 class Occurrence(msgspec.Struct, frozen=True):
@@ -39,6 +39,7 @@ class Classifier:
 
     def __init__(self, spec: CycleSpec, traits: list[str]) -> None:
         self._traits = frozenset(traits)
+        self._published = frozenset(n for n, signal in enumerate(spec.signals.values()) if signal.publish)
         self._by_name: dict[tuple[str | None, str | None], list[tuple[int, Match]]] = {}
         for number, signal in enumerate(spec.signals.values()):
             for match in signal.match:
@@ -53,6 +54,12 @@ class Classifier:
             touchpoint.occurred_at, touchpoint.source, touchpoint.message_id, self.signals(touchpoint), present, traits
         )
 
+    def published(self, touchpoint: Touchpoint) -> Sequence[int]:
+        """Return the numbers of those of the touchpoint's signals that are published; most names have none."""
+        place = (touchpoint.type, touchpoint.name)
+        rules = self._rules.get(place) or self._find_rules(place)
+        return self.signals(touchpoint) if rules[3] else ()
+
     def signals(self, touchpoint: Touchpoint) -> Sequence[int]:
         """Return the numbers of the touchpoint's signals, ascending, each once."""
         if touchpoint.is_bot or touchpoint.mode == "test":
@@ -61,7 +68,7 @@ class Classifier:
         rules = self._rules.get(place)
         if rules is None:
             rules = self._find_rules(place)
-        plain, others, on_consent = rules
+        plain, others, on_consent, _ = rules
         if touchpoint.initiative != "contact" or touchpoint.evidence != "observed":
             plain = ()
         if touchpoint.consent:
@@ -70,7 +77,7 @@ class Classifier:
         return sorted({*plain, *found}) if found else plain
 
     def _find_rules(self, place: tuple[str, str]) -> "_Rules":
-        """Return the rules for (type, name): by the name alone, to look at each time, and to look at on consent."""
+        """Return the rules for (type, name): by the name alone, to look at each time, to look at on consent; any published?"""
         kind, name = place
         rules = [
             rule
@@ -81,6 +88,7 @@ class Classifier:
             tuple(sorted({number for number, match in rules if _by_name_alone(match)})),
             tuple(rule for rule in rules if not _by_name_alone(rule[1]) and not rule[1].consent),
             tuple(rule for rule in rules if rule[1].consent),
+            any(number in self._published for number, _ in rules),
         )
         if len(self._rules) < MAX_NAMES:  # names come from outside: not without bound
             self._rules[place] = found

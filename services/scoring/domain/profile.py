@@ -15,11 +15,6 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(dict[str, Entry])
 
 
-def tells(touchpoint: Touchpoint) -> bool:
-    """Return whether the touchpoint says something of the contact's traits."""
-    return touchpoint.type == "identify" and bool(touchpoint.traits)
-
-
 def learn(profile: Profile, touchpoint: Touchpoint) -> bool:
     """Add the touchpoint's traits to the profile where they are newer; return whether a value changed."""
     changed = False

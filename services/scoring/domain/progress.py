@@ -57,7 +57,12 @@ def progress(
     if state.wake <= max(until, told):
         view = state.copy()
         advance(engine, view, max(until, told), moves)
-    published, changes = publish(engine, held.published, base, moves, known) if tell else (None, [])
+    published: Published | None = None
+    changes: list[Change] = []
+    if tell:
+        published = held.published
+        if moves or base is not None or published is None or published.version != engine.version:
+            published, changes = publish(engine, published, base, moves, known)
     return Outcome(base_seq, Held(state, view.seq, published), moves, view.wake, changes, checkpoints)
 
 

@@ -6,6 +6,8 @@ fold: (a) if the pure position at `through` is not the published one, one net ch
 state, whatever was late, taken back or moved to another contact.
 """
 
+from collections.abc import Set as AbstractSet
+
 import msgspec
 
 from libs.common.messages.stage_change import Direction, Reason
@@ -48,7 +50,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     """
 
     received: dict[tuple[int, str, str], int] = {}
-    fresh: frozenset[tuple[int, str, str]] = frozenset()
+    fresh: AbstractSet[tuple[int, str, str]] = frozenset()
     history: tuple[int, str, str] | None = None
     frontier: int = 0
     because: Reason | None = None

@@ -109,7 +109,7 @@ class BatchHandler:
     def _tell_signals(self, work: Work, settled: Settled) -> None:
         for touchpoint, contact in zip(settled.fresh, settled.owners, strict=True):
             for cycle in work.cycles:
-                numbers = cycle.classifier.signals(touchpoint) if cycle.live else ()
+                numbers = cycle.classifier.published(touchpoint) if cycle.live else ()
                 if numbers:
                     work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers)
 

@@ -1,6 +1,6 @@
 """What one transaction's folds come to: the rows to write and the messages to send."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -39,22 +39,15 @@ class Outcomes:
         """Contacts whose snapshot has to be published."""
 
     def note(
-        self, contact: str, engine: Engine, outcome: Outcome, stored: list[OpenMove], known: Circumstances
+        self, contact: str, engine: Engine, outcome: Outcome, stored: Sequence[OpenMove], known: Circumstances
     ) -> None:
         """Turn an outcome into rows and messages; stored moves that came out equal stay open."""
         place = (contact, engine.fold)
-        tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
-        for move in outcome.moves:
-            raw = move.encode()
-            if tail.get(move.seq) == raw:
-                del tail[move.seq]
-                continue
-            received_at = None if move.timed else known.received.get((move.at, move.source, move.message_id))
-            self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
-        self.rows.close.extend((*place, seq) for seq in tail)
+        if stored or outcome.moves:
+            self._note_moves(place, outcome, stored, known)
         held = outcome.held
         self.rows.states.append((*place, held.state.encode(), held.stored_seq))
-        if held.published is not None and held.published != self.entries[contact].held[engine.fold].published:
+        if held.published is not None and held.published is not self.entries[contact].held[engine.fold].published:
             self.rows.publish((contact, engine.name), held.published)
         self._note_timer(place, outcome.due)
         self.entries[contact].held[engine.fold] = held
@@ -64,7 +57,18 @@ class Outcomes:
             metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
             self.told.add(contact)
 
-    def empty(self, contact: str, engine: Engine, stored: list[OpenMove]) -> None:
+    def _note_moves(self, place: Place, outcome: Outcome, stored: Sequence[OpenMove], known: Circumstances) -> None:
+        tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
+        for move in outcome.moves:
+            raw = move.encode()
+            if tail.get(move.seq) == raw:
+                del tail[move.seq]
+                continue
+            received_at = None if move.timed else known.received.get((move.at, move.source, move.message_id))
+            self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
+        self.rows.close.extend((*place, seq) for seq in tail)
+
+    def empty(self, contact: str, engine: Engine, stored: Sequence[OpenMove]) -> None:
         """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
         place, entry = (contact, engine.fold), self.entries[contact]
         self.rows.close.extend((*place, m.move.seq) for m in stored)
@@ -74,11 +78,14 @@ class Outcomes:
             entry.due[engine.fold] = None
         entry.held[engine.fold] = Held(engine.fresh(), 0, entry.held[engine.fold].published)
 
-    def note_checkpoints(self, place: Place, outcome: Outcome, before: frozenset[int], began: int) -> None:
-        """Write the checkpoints that were passed, and drop the stored ones that are not kept any more."""
-        self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.checkpoints]
+    def note_checkpoints(self, place: Place, outcome: Outcome, before: frozenset[int] | None, began: int) -> None:
+        """Write the checkpoints that were passed, and drop the stored ones that are not kept any more.
+
+        `before` are the counts stored so far, where they are not those of `began` touchpoints.
+        """
         if outcome.held.state.count // EVERY != began // EVERY:
-            gone = before - kept(outcome.held.state.count)
+            self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.checkpoints]
+            gone = (kept(began) if before is None else before) - kept(outcome.held.state.count)
             self.rows.drops += [(*place, count) for count in gone if count <= began]
 
     def _note_timer(self, place: Place, due: int) -> None:

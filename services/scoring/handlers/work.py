@@ -47,6 +47,7 @@ class Work(Outcomes):
     ) -> None:
         super().__init__(locked, message)
         self.cycles = cycles
+        self._shadows = not all(cycle.live for cycle in cycles)
         self.cache = cache
         self._histories = histories
         self.profiles: dict[str, profile.Profile] = {}
@@ -73,11 +74,11 @@ class Work(Outcomes):
         """Return whether a cached entry holds the folds of now; others have been published or begun since."""
         return len(entry.held) == len(self.cycles) and all(c.engine.fold in entry.held for c in self.cycles)
 
-    def _filled(self, contact: str) -> list[Cycle]:
+    def _filled(self, contact: str) -> Sequence[Cycle]:
         """Return the cycles to fold for the contact: not a shadow that its past is still to be filled into."""
+        if not self._shadows:
+            return self.cycles
         held = self.entries[contact].held
-        if all(cycle.live for cycle in self.cycles):
-            return list(self.cycles)
         known = any(c.live and not held[c.engine.fold].state.is_empty for c in self.cycles)
         return [c for c in self.cycles if c.live or not known or not held[c.engine.fold].state.is_empty]
 
@@ -101,13 +102,14 @@ class Work(Outcomes):
     async def forward(self, connection: Connection, batch: dict[str, list[Touchpoint]], until: int = -1) -> None:
         """Take contacts forward in order: fold their new touchpoints and make the flips due up to `until`."""
         tails = await self._tails(connection, batch)
+        received = {t.key: t.received_at for touchpoints in batch.values() for t in touchpoints}
+        known = Circumstances(received, received.keys(), frontier=until, until=until)
         for contact, touchpoints in batch.items():
             self.touch(contact)
             for cycle in self._filled(contact):
                 occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
                 held = self.entries[contact].held[cycle.engine.fold]
-                tail = tails.get((contact, cycle.engine.fold), [])
-                known = Circumstances(_received(touchpoints), frozenset(o.key for o in occurrences), until=until)
+                tail = tails.get((contact, cycle.engine.fold), ())
                 self._take(contact, cycle, held, occurrences, tail, known)
 
     async def _tails(self, connection: Connection, contacts: Iterable[str]) -> dict[Place, list[OpenMove]]:
@@ -123,9 +125,9 @@ class Work(Outcomes):
 
     def _told_otherwise(self, held: Held, cycle: Cycle) -> bool:
         """Return whether what was published is not this version's: another one's, or nothing of what is folded."""
-        if not cycle.live or held.state.is_empty:
+        if held.published is not None and held.published.version == cycle.engine.version:
             return False
-        return held.published is None or held.published.version != cycle.engine.version
+        return cycle.live and not held.state.is_empty
 
     async def plan(self, connection: Connection, froms: dict[str, Key]) -> "Plan":
         """Find where contacts that have to be folded again from a key can begin."""
@@ -183,8 +185,10 @@ class Work(Outcomes):
 
     def learn(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
         """Add the traits of touchpoints to the contact's profile; the last value in key order stands."""
-        telling = [t for t in touchpoints if profile.tells(t)]
-        if telling and contact not in self.profiles:
+        telling = [t for t in touchpoints if t.type == "identify" and t.traits]
+        if not telling:
+            return
+        if contact not in self.profiles:
             self.profiles[contact] = profile.decode(self.locked[contact].profile)
         if sum(profile.learn(self.profiles[contact], t) for t in telling):
             self.told.add(contact)
@@ -202,7 +206,7 @@ class Work(Outcomes):
         cycle: Cycle,
         held: Held,
         occurrences: list[Occurrence],
-        stored: list[OpenMove],
+        stored: Sequence[OpenMove],
         known: Circumstances,
         kept_before: frozenset[int] | None = None,
     ) -> None:
@@ -210,12 +214,10 @@ class Work(Outcomes):
         if held.state.is_empty and not occurrences:
             self.empty(contact, engine, stored)
             return
-        if kept_before is None:
-            kept_before = kept(held.state.count)
         began = held.state.count
         if known.because is None and self._told_otherwise(self.entries[contact].held[engine.fold], cycle):
             known = msgspec.structs.replace(known, because="cycle_published")
-        base = next((m.move for m in stored if m.move.seq == held.state.seq), None)
+        base = next((m.move for m in stored if m.move.seq == held.state.seq), None) if stored else None
         try:
             outcome = progress(engine, held, occurrences, until=known.until, known=known, base=base, tell=cycle.live)
         except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
@@ -239,7 +241,3 @@ class Work(Outcomes):
             if contact not in broken and contact in self.rows.contacts:
                 entry.version = self.locked[contact].version + 1
                 self.cache[contact] = entry
-
-
-def _received(touchpoints: Sequence[Touchpoint]) -> dict[tuple[int, str, str], int]:
-    return {t.key: t.received_at for t in touchpoints}
