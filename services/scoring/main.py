@@ -40,10 +40,11 @@ async def serve(stop: asyncio.Event) -> None:
     compiled.how()  # a stale compiled fold is refused before it runs
     files = read_files(settings.cycles)
     catalogue = Stored(settings.reaction_window)
-    hot, cold, look, read, write, versions_, of_accounts = sessions = [
+    hot, warm, cold, look, read, write, versions_, of_accounts = sessions = [
         Session(settings.database_url, f"scoring{name}")
-        for name in ("", "-jobs", "-health", "-read", "-admin", "-versions", "-accounts")
+        for name in ("", "-2", "-jobs", "-health", "-read", "-admin", "-versions", "-accounts")
     ]
+    lanes = [hot, warm]
     outbox = Outbox("scoring", settings.partitions)
     publisher = Publisher(settings.kafka_bootstrap_servers)
     relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
@@ -62,7 +63,8 @@ async def serve(stop: asyncio.Event) -> None:
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=["touchpoints"],
-            handler=BatchHandler(hot, outbox, catalogue, Bounded()),
+            handler=BatchHandler(lanes, outbox, catalogue, Bounded()),
+            lanes=len(lanes),
             session_timeout_ms=settings.session_timeout_ms,
             on_progress=write_frontier,
         )

@@ -32,6 +32,7 @@ from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, compose, decode
+from libs.common.run import calm_gc
 from services.scoring.compiled import how
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
@@ -173,11 +174,16 @@ async def scoring(
 ) -> tuple[Measured, dict[str, Any]]:
     """Run the product's own consumer and handler over all records."""
     url = await database(servers)
-    session = Session(url, "bench")
+    sessions = [Session(url, f"bench-{lane}") for lane in range(2)]
+    session = sessions[0]
     cycles = read_cycles(PROJECT / "cycles")
-    handler = BatchHandler(session, Outbox("scoring", PARTITIONS), Fixed(cycles), Bounded())
+    handler = BatchHandler(sessions, Outbox("scoring", PARTITIONS), Fixed(cycles), Bounded())
     consumer = Consumer(
-        bootstrap_servers=servers.kafka, group=f"bench-{secrets.token_hex(4)}", topics=["touchpoints"], handler=handler
+        bootstrap_servers=servers.kafka,
+        group=f"bench-{secrets.token_hex(4)}",
+        topics=["touchpoints"],
+        handler=handler,
+        lanes=2,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))
@@ -200,7 +206,8 @@ async def scoring(
         )
     stop.set()
     await task
-    await session.close()
+    for one in sessions:
+        await one.close()
     return found, {r[0]: r[1] for r in facts}
 
 
@@ -252,6 +259,7 @@ async def main() -> None:
         int(os.environ.get(f"BENCH_{name}", default))
         for name, default in (("TOUCHPOINTS", "60000"), ("CONTACTS", "5000"), ("ROUNDS", "5"))
     )
+    calm_gc()
     servers = await asyncio.to_thread(find)
     try:
         size = await fill(servers, touchpoints(count, contacts))

@@ -39,7 +39,7 @@ class Scoring:
         outbox = self.outboxes = Outbox("scoring", PARTITIONS)
         catalogue = catalogue or Fixed(self.cycles)
         self.catalogue = catalogue
-        self.handler = BatchHandler(self.sessions[0], outbox, catalogue, Bounded())
+        self.handler = BatchHandler(self.sessions[:1], outbox, catalogue, Bounded())
         self.jobs = Jobs(self.sessions[1], outbox, catalogue, PARTITIONS)
         self.identities = Identities(self.sessions[1], outbox, catalogue)
         self.corrections = Corrections(self.sessions[1], outbox, catalogue)

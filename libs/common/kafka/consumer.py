@@ -1,6 +1,7 @@
 """The loop of every consumer, and the commit protocol it keeps.
 
-1. Poll a batch: what is there, at most `MAX_BATCH` records, taken partition by partition.
+1. Poll what is there; take it partition by partition, at most `MAX_BATCH` records at once. With several lanes some
+   partitions are taken side by side: while PostgreSQL works for one, Python works for the other.
 2. The handler decodes. What cannot be decoded becomes an outbox row for the service's dead letters in the same
    transaction: no offset passes it before it is safe.
 3. Per partition, one READ COMMITTED transaction that begins with the fence (`libs.common.db.offsets`): the offset row
@@ -46,10 +47,12 @@ class Consumer:
         group: str,
         topics: Sequence[str],
         handler: Handler,
+        lanes: int = 1,
         session_timeout_ms: int = 10_000,
         on_progress: Callable[[Reached], Awaitable[None]] | None = None,
     ) -> None:
         self._handler = handler
+        self._lanes = lanes
         self._topics = list(topics)
         self._on_progress = on_progress
         self._barrier = asyncio.Lock()
@@ -116,7 +119,7 @@ class Consumer:
         if self._fault is not None:
             raise self._fault
         try:
-            polled = await self._consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)
+            polled = await self._poll()
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
             await self._rewind_all()
@@ -124,10 +127,26 @@ class Consumer:
             return
         self.last_poll = time.monotonic()
         async with self._barrier:
-            for tp, raw in polled.items():
-                if tp in self._consumer.assignment() and (tp.topic, tp.partition) in self.committed:
-                    await self._take(tp, [from_aiokafka(r) for r in raw])
+            ours = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
+            waiting = [(tp, raw) for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed]
+            lanes = (self._take_all(waiting[lane :: self._lanes]) for lane in range(self._lanes))
+            for fault in await asyncio.gather(*lanes, return_exceptions=True):
+                if fault is not None:
+                    raise fault
             await self._report()
+
+    async def _poll(self) -> dict[Any, Any]:
+        """Return what is there, a batch for each lane: a poll alone gives all it may from the first partition."""
+        polled: dict[Any, Any] = await self._consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)
+        for _ in range(1, self._lanes):
+            others = self._consumer.assignment() - polled.keys()
+            if polled and others:
+                polled |= await self._consumer.getmany(*others, timeout_ms=0, max_records=MAX_BATCH)
+        return polled
+
+    async def _take_all(self, waiting: Sequence[tuple[Any, Any]]) -> None:
+        for tp, raw in waiting:
+            await self._take(tp, [from_aiokafka(r) for r in raw])
 
     async def _take(self, tp: Any, records: list[Record]) -> None:
         self._last_batch = time.monotonic()

@@ -77,7 +77,7 @@ class Classifier:
         return sorted({*plain, *found}) if found else plain
 
     def _find_rules(self, place: tuple[str, str]) -> "_Rules":
-        """Return the rules for (type, name): by the name alone, to look at each time, to look at on consent; any published?"""
+        """Return the rules for (type, name): by the name alone, to look at each time, on consent; and if any publishes."""
         kind, name = place
         rules = [
             rule

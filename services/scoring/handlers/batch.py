@@ -50,22 +50,28 @@ class Bounded(dict[str, Entry]):
 class BatchHandler:
     """Stores touchpoints under their contacts, folds them, and writes what is to be told to the outbox."""
 
-    def __init__(self, session: Session, outbox: Outbox, catalogue: Catalogue, cache: dict[str, Entry]) -> None:
-        self._session = session
+    def __init__(
+        self, sessions: Sequence[Session], outbox: Outbox, catalogue: Catalogue, cache: dict[str, Entry]
+    ) -> None:
+        """`sessions` are as many as there are partitions taken side by side."""
+        self._sessions = sessions
         self._outbox = outbox
         self._catalogue = catalogue
         self._cache = cache
 
+    def _of(self, partition: int) -> Session:
+        return self._sessions[partition % len(self._sessions)]
+
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
-        async with self._session.use() as connection:
+        async with self._of(partition).use() as connection:
             return await offsets.next_offset(connection, "scoring", GROUP, (topic, partition), beginning)
 
     async def handle(self, records: Sequence[Record]) -> int:
         """Process a batch of one partition; return the number of dead letters."""
         begun = time.monotonic()
         batch, dead = _decode(records)
-        async with self._session.use() as connection:
+        async with self._of(records[0].partition).use() as connection:
             async with unit_of_work(connection):
                 await self._fence(connection, records[0], records[-1])
                 work, settled = await self._process(connection, batch) if batch else (None, None)
@@ -80,7 +86,7 @@ class BatchHandler:
 
     async def bury(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._of(record.partition).use() as connection, unit_of_work(connection):
             await self._fence(connection, record, record)
             await self._outbox.write(connection, [dead_letter("scoring", record, error)])
 
