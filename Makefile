@@ -10,7 +10,7 @@ CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-FOLD := $(addprefix services/scoring/domain/,$(addsuffix .py,conditions decay engine fold state))
+FOLD := $(wildcard services/scoring/domain/*.py)
 
 setup: .venv/.done .venv/.fold deploy/kafka/target/.done ## Make .venv from the lock, compile the fold, fetch Kafka's artefacts
 

@@ -6,7 +6,18 @@ from pathlib import Path
 from libs.common.errors import ConfigurationError
 
 DOMAIN = Path(__file__).parent / "domain"
-MODULES = ("conditions", "decay", "engine", "fold", "state")
+MODULES = (
+    "assignment",
+    "checkpoint",
+    "classify",
+    "conditions",
+    "decay",
+    "engine",
+    "fold",
+    "identity",
+    "progress",
+    "state",
+)
 RECORD = DOMAIN / "compiled_from.txt"
 
 

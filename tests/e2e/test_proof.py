@@ -3,12 +3,12 @@
 import asyncio
 import email
 import random
-import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from examples.storefront.mapping import calls
+from tests.support.chaos import Chaos
 from tests.support.instance import PARTITIONS, Instance, clear_topics
 from tests.support.laws import check_published, pure_rows, up_to
 
@@ -39,36 +39,6 @@ def nearly(found, seed):
     return [
         call for _, call in sorted(enumerate(with_repeats(found, seed)), key=lambda x: x[0] + chance.randrange(300))
     ]
-
-
-class Chaos:
-    """Kills and pauses scoring while touchpoints flow."""
-
-    def __init__(self, instance, seed):
-        self.instance = instance
-        self.chance = random.Random(seed)
-        self.kills = 0
-        self.pauses = 0
-
-    def fenced(self):
-        logs = self.instance.stack.home.folder.glob("logs/scoring*.log")
-        return sum(log.read_text().count('"event": "fenced"') for log in logs)
-
-    async def kill(self):
-        name = self.chance.choice(["scoring", "scoring-2"])
-        await asyncio.sleep(self.chance.random())
-        self.instance.signal(name, signal.SIGKILL)
-        self.kills += 1
-        await asyncio.sleep(self.chance.random())
-        await asyncio.to_thread(self.instance.up, 2)
-
-    async def pause(self):
-        name = self.chance.choice(["scoring", "scoring-2"])
-        self.instance.signal(name, signal.SIGSTOP)
-        await asyncio.sleep(self.instance.servers.session_timeout_ms / 1000 * 2)
-        self.instance.signal(name, signal.SIGCONT)
-        self.pauses += 1
-        await asyncio.sleep(1)
 
 
 async def send_slowly(instance, key, found):

@@ -27,7 +27,7 @@ from tests.support.simulation import ME, World, clear
 
 END = SPAN * 3
 ONE = os.environ.get("PERIGEE_SEED")
-SEEDS = int(os.environ.get("PERIGEE_SEEDS", "40"))
+SEEDS = int(os.environ.get("PERIGEE_SEEDS", "25"))
 FIRST = int(os.environ.get("PERIGEE_FIRST_SEED", "0"))
 pytestmark = pytest.mark.timeout(max(300, SEEDS * 5))
 

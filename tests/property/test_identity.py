@@ -73,7 +73,7 @@ def test_any_arrival_gives_the_same_people(batch, data):
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(USERS)), min_size=1, max_size=8), st.integers(0, 9))
 def test_runs_answer_as_all_claims_do(claims, at):
-    keyed = [((instant, "web", str(number)), user) for number, (instant, user) in enumerate(claims)]
+    keyed = [((instant, "web", str(number)), ("user_id", user)) for number, (instant, user) in enumerate(claims)]
     key = (at, "web", "zz")
     before = [user for k, user in sorted(keyed) if k <= key]
     expected = before[-1] if before else min(keyed)[1]
