@@ -36,8 +36,10 @@ class Sources:
     async def load(self) -> None:
         """Read all sources. Raises Unavailable when PostgreSQL does not answer; what was read before stays."""
         async with self._session.use() as connection:
-            rows = await connection.fetch("SELECT workspace, source, key_hash, trust, mode FROM ingest.sources")
-        self._by_hash = {r["key_hash"]: Source(r["workspace"], r["source"], r["trust"], r["mode"]) for r in rows}
+            rows = await connection.fetch(
+                "SELECT key_hash, workspace, source, trust, mode, user_hash_secret FROM ingest.sources"
+            )
+        self._by_hash = {r[0]: Source(r[1], r[2], r[3], r[4], r[5]) for r in rows}
         self._by_key = {}
 
     async def keep_fresh(self, stop: asyncio.Event, seconds: float) -> None:

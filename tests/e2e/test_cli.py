@@ -104,10 +104,89 @@ def test_a_touchpoint_moves_a_stage_from_the_shell(home):
     answer = httpx2.post(f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), ""))
     assert answer.json() == {"success": True}
     outcome = json.loads(perigee(home, "replay-check", "--json").stdout)
-    assert outcome == {"equal": True, "touchpoints": 1, "contacts": 1, "transitions": 1, "differences": []}
+    counted = {"touchpoints": 1, "contacts": 1, "accounts": 0, "transitions": 1}
+    assert outcome == {"equal": True, "differences": [], **counted}
     story = perigee(home, "contact", "show", "me").stdout
     assert "Quote Requested" in story
     assert "validation" in story
+    why = perigee(home, "contact", "explain", "me").stdout
+    assert "quote_requested" in why
+    told = json.loads(perigee(home, "contact", "explain", "me", "--json").stdout)
+    assert told["cycles"]["engagement"]["axes"]["buying"]["stage"] == "validation"
+
+
+def test_people_are_merged_parted_and_corrected_from_the_shell(home):
+    import httpx2
+
+    found = exports(home)
+    key = perigee(home, "source", "set", "crm", "--trust", "server").stdout.split("write key: ")[1].split()[0]
+    assert "server" in perigee(home, "source", "list").stdout
+    for user in ("ann", "bob"):
+        url = f"{found['INGEST_URL']}/v1/track"
+        while httpx2.post(url, json={"event": "Quote Requested", "userId": user}, auth=(key, "")).status_code == 401:
+            time.sleep(0.2)
+    assert json.loads(perigee(home, "replay-check", "--json").stdout)["equal"]
+    merged = json.loads(perigee(home, "identity", "merge", "ann", "bob", "--note", "twins", "--json").stdout)
+    assert len(merged["contacts"]) == 1
+    shown = json.loads(perigee(home, "identity", "show", "bob", "--json").stdout)
+    assert {"user_id:ann", "user_id:bob"} <= set(shown["identifiers"])
+    assert shown["corrections"][0]["note"] == "twins"
+    assert "two contacts" in perigee(home, "identity", "unmerge", "ann", "bob").stdout
+    assert "bot: 1" in perigee(home, "correct", "bot", "ann").stdout
+    assert "recorded" in perigee(home, "correct", "stage", "bob", "--set", "sales=won").stdout
+    assert perigee(home, "refold", "status", "--watch", "--json").returncode == 0
+    assert json.loads(perigee(home, "replay-check", "--json").stdout)["equal"]
+    wrong = perigee(home, "correct", "stage", "bob", "--set", "sales=nowhere", check=False)
+    assert (wrong.returncode, "no stage 'nowhere'" in wrong.stderr) == (1, True)
+    wrong = perigee(home, "identity", "merge", "ann", "nobody", check=False)
+    assert (wrong.returncode, "nobody has" in wrong.stderr) == (1, True)
+    assert "refused nothing" in perigee(home, "outbox", "list").stdout
+
+
+def test_a_cycle_goes_from_a_file_to_live_and_back(home, tmp_path):
+    shipped = (PROJECT / "cycles" / "engagement.yaml").read_text()
+    file = tmp_path / "next.yaml"
+    file.write_text(
+        shipped.replace('version: "1"', 'version: "2"').replace("intent: {half_life: 7d}", "intent: {half_life: 9d}")
+    )
+    assert "valid" in perigee(home, "cycle", "validate", str(file)).stdout
+    assert "scores.intent.half_life: 7d -> 9d" in perigee(home, "cycle", "diff", str(file)).stdout
+    tested = json.loads(perigee(home, "cycle", "backtest", str(file), "--json").stdout)
+    assert tested["people"] >= 3
+    assert "engagement@2 is live" in perigee(home, "cycle", "publish", str(file)).stdout
+    assert json.loads(perigee(home, "replay-check", "--json").stdout)["equal"]
+    assert "engagement@1 is live" in perigee(home, "cycle", "rollback", "engagement").stdout
+    rows = json.loads(perigee(home, "cycle", "status", "--json").stdout)
+    assert {row["version"]: row["status"] for row in rows} == {"1": "live", "2": "retired"}
+    file.write_text(shipped.replace("scores:", "skores:"))
+    wrong = perigee(home, "cycle", "publish", str(file), check=False)
+    assert (wrong.returncode, "skores" in wrong.stderr) == (1, True)
+
+
+def test_a_replay_check_says_what_differs_and_gives_up_in_time(home):
+    """Exit code 1 for a difference, 2 when it does not get quiet."""
+    import asyncio
+
+    import asyncpg
+
+    async def tamper(statement):
+        connection = await asyncpg.connect(exports(home)["DATABASE_URL"].strip("'"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(tamper("UPDATE scoring.contact_states SET state = state || '\\x00'"))
+    wrong = perigee(home, "replay-check", check=False)
+    assert (wrong.returncode, "NOT EQUAL" in wrong.stdout) == (1, True)
+    asyncio.run(tamper("UPDATE scoring.contact_states SET state = substring(state FOR length(state) - 1)"))
+    assert perigee(home, "replay-check").returncode == 0
+    os.kill(services(home)["scoring"]["pid"], signal.SIGSTOP)
+    asyncio.run(tamper("INSERT INTO scoring.refolds (contact_id, reason) VALUES ('nobody', 'late')"))
+    busy = perigee(home, "replay-check", "--timeout", "2", check=False)
+    asyncio.run(tamper("DELETE FROM scoring.refolds WHERE contact_id = 'nobody'"))
+    os.kill(services(home)["scoring"]["pid"], signal.SIGCONT)
+    assert (busy.returncode, "not quiet" in busy.stderr) == (2, True)
 
 
 def test_nobody_is_one_line(home):

@@ -1,5 +1,8 @@
 """What a tracking call means, and what is refused with which reason."""
 
+import hmac
+from hashlib import sha256
+
 import pytest
 
 from libs.common.errors import InvalidMessage
@@ -147,3 +150,39 @@ def test_a_corrected_time_keeps_the_original():
 def test_the_batch_sent_at_counts_when_the_message_has_none():
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T21:26:30Z"}
     assert got(message, batch_sent_at="2026-05-28T21:26:40Z").occurred_at == NOW - 10_000_000
+
+
+def test_only_a_server_vouches_for_external_ids_and_addresses():
+    said = {
+        "type": "identify",
+        "userId": "u",
+        "traits": {"email": " Ada@X.test ", "email_verified": True},
+        "context": {"externalIds": [{"id": 7, "type": "crm"}, {"id": "x"}, "rubbish", {"type": "erp", "id": "e-1"}]},
+    }
+    assert (got(said).verified_email, got(said).external_ids) == (None, {})
+    told = got(said, SERVER)
+    assert (told.verified_email, told.external_ids) == ("ada@x.test", {"crm": "7", "erp": "e-1"})
+    unsure = {**said, "traits": {"email": "ada@x.test", "emailVerified": "yes"}}
+    assert got(unsure, SERVER).verified_email is None
+    alone = {"type": "track", "event": "Opened", "context": {"externalIds": [{"id": "7", "type": "crm"}]}}
+    assert got(alone, SERVER).routing_key() == "default:crm:7"
+    assert refused(alone) == "no_ids"
+
+
+def test_an_account_is_named_by_the_call_or_by_its_context():
+    assert got({"type": "group", "userId": "u", "groupId": "acme"}).group_id == "acme"
+    assert got({"type": "page", "userId": "u", "context": {"groupId": "acme"}}).group_id == "acme"
+    assert refused({"type": "group", "userId": "u"}) == "no_ids"
+
+
+def test_a_source_can_demand_proof_of_the_user_id():
+    proof = hmac.new(b"secret", b"u", sha256).hexdigest()
+    wary = Source("default", "web", user_hash_secret="secret")
+    call = {"type": "page", "userId": "u"}
+    assert got({**call, "userHash": proof}, wary).user_id == "u"
+    assert got({**call, "context": {"userHash": proof}}, wary).context == {}
+    assert got({"type": "page", "anonymousId": "a"}, wary).anonymous_id == "a"
+    for wrong in (None, "", 7, proof[:-1] + "0", hmac.new(b"other", b"u", sha256).hexdigest()):
+        with pytest.raises(InvalidMessage) as error:
+            got({**call, "userHash": wrong}, wary)
+        assert error.value.reason == "bad_user_hash"

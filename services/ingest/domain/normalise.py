@@ -1,5 +1,7 @@
 """From one tracking call, as SDKs send it, to one touchpoint."""
 
+import hmac
+from hashlib import sha256
 from typing import Any, cast, get_args
 
 import msgspec
@@ -17,7 +19,7 @@ CALL_TYPES = get_args(CallType)
 _INITIATIVES = get_args(Initiative)
 _UTM = ("source", "medium", "name", "term", "content")
 # What becomes a field of its own, or is nobody's business downstream.
-_LIFTED = frozenset(("consent", "campaign", "traits", "mode", "initiative", "evidence", "ip"))
+_LIFTED = frozenset(("consent", "campaign", "traits", "mode", "initiative", "evidence", "ip", "userHash"))
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -37,6 +39,8 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     call_type = _call_type(message, received)
     user_id, anonymous_id = _identifier(message, "userId"), _identifier(message, "anonymousId")
+    if user_id is not None and received.source.user_hash_secret is not None:
+        _check_user_hash(message, user_id, received.source.user_hash_secret)
     context = {**received.batch_context, **_object(message, "context")}
     external_ids = _external_ids(context, received.source)
     if user_id is None and anonymous_id is None and not external_ids:
@@ -99,6 +103,14 @@ def _required(message: dict[str, Any], call_type: str, needed_by: str, field: st
     if call_type == needed_by and value is None:
         raise InvalidMessage("no_ids", f"{needed_by} needs a {field}")
     return value
+
+
+def _check_user_hash(message: dict[str, Any], user_id: str, secret: str) -> None:
+    """Raise InvalidMessage unless the message proves its user id: HMAC-SHA256 of it, in hexadecimal, as `userHash`."""
+    given = message.get("userHash") or _object(message, "context").get("userHash")
+    expected = hmac.new(secret.encode(), user_id.encode("utf-8", "surrogatepass"), sha256).hexdigest()
+    if not isinstance(given, str) or not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+        raise InvalidMessage("bad_user_hash", "this source wants userHash: HMAC-SHA256 of the userId under its secret")
 
 
 def _verified_email(message: dict[str, Any], call_type: str, source: Source) -> str | None:
