@@ -58,8 +58,9 @@ format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-bench: setup ## Measure scoring against its floor and write docs/benchmarks.md
+bench: setup ## Measure scoring against its floor, and case by case, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.benchmarks.scoring
+	@$(BIN)/python -m tests.benchmarks.cases
 
 clean: ## Remove what setup and the servers made
 	rm -rf .venv .perigee deploy/kafka/target
