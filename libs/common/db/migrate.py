@@ -16,22 +16,22 @@ _HERE = Path(__file__).parent / "migrations"
 _MONTHS_BACK, _MONTHS_AHEAD = 18, 12
 
 
-async def upgrade(database_url: str) -> None:
-    """Run every revision that the database lacks, in one transaction."""
+async def upgrade(database_url: str, revision: str = "head") -> None:
+    """Run every revision up to `revision` that the database lacks, in one transaction."""
     engine = create_async_engine(database_url.replace("postgresql://", "postgresql+asyncpg://", 1))
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, revision)
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: SyncConnection) -> None:
+def _upgrade(connection: SyncConnection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(_HERE))
     attributes: dict[str, Any] = config.attributes
     attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 async def ensure_partitions(connection: Connection, now: int) -> None:

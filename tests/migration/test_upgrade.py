@@ -1,0 +1,85 @@
+"""An instance of the first schema is brought to the newest: nothing stored is lost, and everything is folded again."""
+
+import asyncpg
+import msgspec
+import pytest
+
+from cli.home import PROJECT
+from libs.common.db.migrate import ensure_partitions, upgrade
+from libs.common.ids import derive, digest
+from services.scoring.cycles import read_files
+from services.scoring.handlers.catalogue import Stored
+from services.scoring.handlers.install import install
+from tests.conftest import with_database
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
+
+CONTACT = derive("contact", "default", "anonymous_id", "a")
+
+
+@pytest.fixture
+async def first(servers):
+    """A database of the first revision, with a person who logged in on a device."""
+    name = "migrated_from_the_first"
+    admin = await asyncpg.connect(servers.database)
+    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await admin.execute(f"CREATE DATABASE {name}")
+    url = with_database(servers.database, name)
+    await upgrade(url, "0001")
+    connection = await asyncpg.connect(url)
+    await ensure_partitions(connection, START)
+    await _fill(connection)
+    await connection.close()
+    yield url
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+async def _fill(connection):
+    await connection.execute(
+        "INSERT INTO scoring.contacts (contact_id, workspace, version) VALUES ($1, 'default', 7)", CONTACT
+    )
+    for kind, value in (("anonymous_id", "a"), ("user_id", "u")):
+        await connection.execute("INSERT INTO scoring.identifiers VALUES ('default', $1, $2, $3)", kind, value, CONTACT)
+    stored = [
+        touchpoint(0, number=1),
+        identify(HOUR, number=2),
+        touchpoint(DAY, "Order Completed", number=3, user_id="u"),
+    ]
+    for t in stored:
+        row = (t.workspace, t.occurred_at, t.source, t.message_id, CONTACT, t.user_id, t.anonymous_id, t.received_at)
+        data = msgspec.json.encode(t).decode()
+        await connection.execute(
+            "INSERT INTO scoring.touchpoints VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", *row, data
+        )
+        await connection.execute("INSERT INTO scoring.seen VALUES ($1, 1)", digest(t.workspace, t.source, t.message_id))
+    claim = ("default", "a", START + HOUR, "web", "m2", "u")
+    await connection.execute("INSERT INTO scoring.device_claims VALUES ($1, $2, $3, $4, $5, $6)", *claim)
+    published = msgspec.msgpack.encode(
+        [4, [START, True, "web", "m1"], ["visitor", ["awareness", "unknown"], False, "web:m1"]]
+    )
+    row = (CONTACT, "engagement", 4, published, "visitor", False)
+    await connection.execute("INSERT INTO scoring.publications VALUES ($1, $2, $3, $4, $5, $6)", *row)
+    await connection.execute(
+        "INSERT INTO scoring.contact_states VALUES ($1, 'engagement', '1', $2, 1)", CONTACT, b"old shape"
+    )
+    await connection.execute("INSERT INTO scoring.cycles VALUES ('engagement', '1', $1)", b"f")
+
+
+async def test_the_first_schema_becomes_the_newest(first):
+    await upgrade(first)
+    scoring = Scoring(first, None, Stored())
+    try:
+        assert await install(scoring.sessions[1], read_files(PROJECT / "cycles")) == ["engagement"]
+        await scoring.rest()
+        outcome = await scoring.replay()
+        assert outcome["equal"], outcome
+        assert (outcome["touchpoints"], outcome["contacts"]) == (3, 1)
+        changes = await scoring.outbox("stage-changes")
+        assert changes[0]["sequence"] == 5, "what was told goes on where it stood"
+        assert changes[0]["stage"]["from"] == "visitor"
+        await scoring.take([touchpoint(2 * DAY, number=3), touchpoint(3 * DAY, number=4)])
+        assert (await scoring.replay())["touchpoints"] == 4, "a repeat is known across the upgrade"
+        assert (await scoring.replay())["equal"]
+    finally:
+        await scoring.close()
