@@ -24,6 +24,8 @@ class Entry(msgspec.Struct):
     version: int
     held: dict[str, Held]
     due: dict[str, int | None]
+    stored: set[str] = set()
+    """The folds of which a state is stored."""
 
 
 class Outcomes:
@@ -46,11 +48,17 @@ class Outcomes:
         if stored or outcome.moves:
             self._note_moves(place, outcome, stored, known)
         held = outcome.held
-        self.rows.states.append((*place, held.state.encode(), held.stored_seq))
-        if held.published is not None and held.published is not self.entries[contact].held[engine.fold].published:
+        entry = self.entries[contact]
+        row = (contact, engine.fold, held.state.encode(), held.stored_seq)
+        if engine.fold in entry.stored:
+            self.rows.states.append(row)
+        else:
+            self.rows.new_states.append(row)
+            entry.stored.add(engine.fold)
+        if held.published is not None and held.published is not entry.held[engine.fold].published:
             self.rows.publish((contact, engine.name), held.published)
         self._note_timer(place, outcome.due)
-        self.entries[contact].held[engine.fold] = held
+        entry.held[engine.fold] = held
         workspace = self.locked[contact].workspace
         for change in outcome.changes:
             self.messages.append(self._message(engine, workspace, contact, change))
@@ -73,6 +81,7 @@ class Outcomes:
         place, entry = (contact, engine.fold), self.entries[contact]
         self.rows.close.extend((*place, m.move.seq) for m in stored)
         self.rows.emptied.append(place)
+        entry.stored.discard(engine.fold)
         if entry.due[engine.fold] is not None:
             self.rows.timers_gone.append(place)
             entry.due[engine.fold] = None

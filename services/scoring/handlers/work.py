@@ -84,7 +84,7 @@ class Work(Outcomes):
 
     def _entry(self, contact: str, rows: dict[Place, HeldRow], told: dict[Place, Published]) -> Entry:
         row = self.locked[contact]
-        entry = Entry(row.version, {}, {})
+        entry = Entry(row.version, {}, {}, set())
         for cycle in self.cycles:
             engine = cycle.engine
             stored = rows.get((contact, engine.fold))
@@ -92,6 +92,8 @@ class Work(Outcomes):
             last = told.get((contact, engine.name)) if cycle.live else None
             entry.held[engine.fold] = Held(fold, stored.stored_seq if stored else 0, last)
             entry.due[engine.fold] = stored.due if stored else None
+            if stored:
+                entry.stored.add(engine.fold)
         return entry
 
     def is_late(self, contact: str, first: tuple[int, str, str]) -> bool:
