@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A folder of caches for machines whose home cannot be written.
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
-.PHONY: help setup lock demo test test-long test-faults check format bench clean
+.PHONY: help setup lock demo test test-long test-faults check format bench bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,8 @@ deploy/kafka/target/.done: deploy/kafka/pom.xml
 lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry named)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml \
 	  --group ingest --group scoring --group orchestrator --group embedded --group dev --group build -o requirements/dev.txt
+	for peer in quix faust; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url requirements/bench-$$peer.in -o requirements/bench-$$peer.txt; done
 	echo "uv==0.13.9" | $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url - -o requirements/uv.txt
 
 demo: setup ## Start everything, send the storefront's touchpoints, show what happened (DEMO_ARGS="--exit --json")
@@ -61,6 +63,14 @@ format: setup ## Format and fix what can be fixed
 bench: setup ## Measure scoring against its floor, and case by case, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.benchmarks.scoring
 	@$(BIN)/python -m tests.benchmarks.cases
+
+bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run the same fold inside Quix Streams and Faust
+	@BENCH_QUIX=.perigee/bench-quix/bin/python BENCH_FAUST=.perigee/bench-faust/bin/python $(BIN)/python -m tests.benchmarks.peers.run
+
+.perigee/bench-%/.done: requirements/bench-%.txt
+	@$(PYTHON) -m venv .perigee/bench-$*
+	@$(CACHES) $(BIN)/uv pip install --quiet --python .perigee/bench-$*/bin/python --require-hashes -r $<
+	@touch $@
 
 clean: ## Remove what setup and the servers made
 	rm -rf .venv .perigee deploy/kafka/target
