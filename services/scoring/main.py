@@ -1,6 +1,9 @@
 """Wires scoring together and runs it: the consumer, the clockwork, the relay, and a side port for health."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+
+import uvicorn
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
@@ -11,7 +14,7 @@ from libs.common.kafka.consumer import Consumer, Reached
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
 from libs.common.observability import logs
-from libs.common.observability.health import Health, server
+from libs.common.observability.health import Check, Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
 from services.scoring import compiled
@@ -33,83 +36,100 @@ from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
 
+class Process:
+    """The parts of one scoring process, wired together. Each user of the database has a connection of its own."""
+
+    def __init__(self, settings: ScoringSettings) -> None:
+        self.settings = settings
+        self.sessions: list[Session] = []
+        self.files = read_files(settings.cycles)
+        self.catalogue = Stored(settings.reaction_window)
+        self.outbox = Outbox("scoring", settings.partitions)
+        self.publisher = Publisher(settings.kafka_bootstrap_servers)
+        self.lanes = [self.session("lane-1"), self.session("lane-2")]
+        self.upkeep = self.session("upkeep")
+        self.consumers: list[Consumer] = []
+
+    def session(self, name: str) -> Session:
+        """Return a connection of its own for one user."""
+        self.sessions.append(Session(self.settings.database_url, f"scoring-{name}"))
+        return self.sessions[-1]
+
+    def consumer(self) -> Consumer:
+        """Return a consumer of touchpoints; the last one made is the one at work."""
+        made = Consumer(
+            bootstrap_servers=self.settings.kafka_bootstrap_servers,
+            group=GROUP,
+            topics=["touchpoints"],
+            handler=BatchHandler(self.lanes, self.outbox, self.catalogue, Bounded()),
+            lanes=len(self.lanes),
+            session_timeout_ms=self.settings.session_timeout_ms,
+            on_progress=self.write_frontier,
+        )
+        self.consumers[:] = [made]
+        return made
+
+    def jobs(self) -> list[tuple[float, Callable[[], Awaitable[bool]]]]:
+        """Return what is looked at again and again, and every how many seconds."""
+        parts = (self.outbox, self.catalogue)
+        contacts_ = Jobs(self.session("jobs"), *parts, self.settings.partitions)
+        accounts = AccountJobs(self.session("accounts"), *parts, self.settings.partitions)
+        publishing = Publishing(self.session("versions"), *parts)
+        regroups = RegroupJob(self.session("regroups"), *parts)
+        often = [contacts_.fire_timers, contacts_.refold, regroups.run, accounts.refold, accounts.fire_timers]
+        often += [publishing.fill, publishing.flip, publishing.tell, publishing.sweep]
+        return [*((0.5, job) for job in often), (3600, self.forget)]
+
+    def web(self) -> uvicorn.Server:
+        """Return the server of health and of both doors."""
+        look, read, write = self.session("health"), self.session("read"), self.session("admin")
+        checks: dict[str, Check] = {"database": look.check, "kafka": self.publisher.check}
+        parts = (self.outbox, self.catalogue)
+        app = doors.application(
+            Health(checks, lambda: progress_fault(self.consumers)).routes(),
+            contacts.router(Contacts(read, self.catalogue)),
+            admin.router(Identities(write, *parts), Corrections(write, *parts), Refolds(read)),
+            cycles.router(Versions(write)),
+            service_key=self.settings.service_key,
+            admin_key=self.settings.admin_key,
+        )
+        return server(app, self.settings.host, self.settings.port)
+
+    async def write_frontier(self, reached: Reached) -> None:
+        """Note how far the partitions are known."""
+        async with self.upkeep.use() as connection:
+            await schedule.write_frontier(connection, reached)
+
+    async def forget(self) -> bool:
+        """Forget the hashes of old repeats."""
+        async with self.upkeep.use() as connection:
+            await touchpoints.forget_seen(connection, SystemClock().now())
+        return False
+
+    async def fold(self, stop: asyncio.Event) -> None:
+        """Fold until `stop`: nothing before the cycles are installed."""
+        await until_available(lambda: install(self.upkeep, self.files), stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_consuming(self.consumer, stop))
+            for seconds, job in self.jobs():
+                tasks.create_task(every(stop, seconds, job))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.publisher.close()
+        for session in self.sessions:
+            await session.close()
+
+
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
     settings: ScoringSettings = load(ScoringSettings)
     failpoints.arm(settings.failpoint)
     compiled.how()  # a stale compiled fold is refused before it runs
-    files = read_files(settings.cycles)
-    catalogue = Stored(settings.reaction_window)
-    hot, warm, cold, look, read, write, versions_, of_accounts = sessions = [
-        Session(settings.database_url, f"scoring{name}")
-        for name in ("", "-2", "-jobs", "-health", "-read", "-admin", "-versions", "-accounts")
-    ]
-    lanes = [hot, warm]
-    outbox = Outbox("scoring", settings.partitions)
-    publisher = Publisher(settings.kafka_bootstrap_servers)
-    relay = Relay(settings.database_url, "scoring", settings.partitions, publisher)
-    jobs = Jobs(cold, outbox, catalogue, settings.partitions)
-    regroups = RegroupJob(write, outbox, catalogue)
-    account_jobs = AccountJobs(of_accounts, outbox, catalogue, settings.partitions)
-    publishing = Publishing(versions_, outbox, catalogue)
-    current: list[Consumer] = []
-
-    async def write_frontier(reached: Reached) -> None:
-        async with hot.use() as connection:
-            await schedule.write_frontier(connection, reached)
-
-    def consumer() -> Consumer:
-        made = Consumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
-            group=GROUP,
-            topics=["touchpoints"],
-            handler=BatchHandler(lanes, outbox, catalogue, Bounded()),
-            lanes=len(lanes),
-            session_timeout_ms=settings.session_timeout_ms,
-            on_progress=write_frontier,
-        )
-        current[:] = [made]
-        return made
-
-    async def forget() -> bool:
-        async with cold.use() as connection:
-            await touchpoints.forget_seen(connection, SystemClock().now())
-        return False
-
-    async def fold() -> None:
-        await until_available(lambda: install(cold, files), stop)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(keep_consuming(consumer, stop))
-            tasks.create_task(every(stop, 0.5, jobs.fire_timers))
-            tasks.create_task(every(stop, 0.5, jobs.refold))
-            tasks.create_task(every(stop, 0.5, regroups.run))
-            tasks.create_task(every(stop, 0.5, account_jobs.refold))
-            tasks.create_task(every(stop, 0.5, account_jobs.fire_timers))
-            tasks.create_task(every(stop, 0.5, publishing.fill))
-            tasks.create_task(every(stop, 0.5, publishing.flip))
-            tasks.create_task(every(stop, 0.5, publishing.tell))
-            tasks.create_task(every(stop, 0.5, publishing.sweep))
-            tasks.create_task(every(stop, 3600, forget))
-
-    health = Health({"database": look.check, "kafka": publisher.check}, lambda: progress_fault(current))
-    app = doors.application(
-        health.routes(),
-        contacts.router(Contacts(read, catalogue)),
-        admin.router(Identities(write, outbox, catalogue), Corrections(write, outbox, catalogue), Refolds(read)),
-        cycles.router(Versions(write)),
-        service_key=settings.service_key,
-        admin_key=settings.admin_key,
-    )
-    web = server(app, settings.host, settings.port)
-    await run_together(
-        stop,
-        web,
-        relay.run(stop),
-        fold(),
-    )
-    await publisher.close()
-    for session in sessions:
-        await session.close()
+    process = Process(settings)
+    relay = Relay(settings.database_url, "scoring", settings.partitions, process.publisher)
+    await run_together(stop, process.web(), relay.run(stop), process.fold(stop))
+    await process.close()
 
 
 def main() -> None:
