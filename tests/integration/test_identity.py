@@ -51,6 +51,8 @@ async def test_a_server_joins_what_a_browser_may_not(scoring):
     assert len(set((await owners(scoring)).values())) == 2, "a public source links nobody"
     await scoring.take([server(3 * HOUR, 3, "u", **both)])
     assert len(set((await owners(scoring)).values())) == 1
+    told = [s["identifiers"] for s in await scoring.outbox("contacts") if s.get("identifiers")]
+    assert told[-1] == ["email:u@x.test", "external:crm:7"]
     await scoring.take([server(4 * HOUR, 4, verified_email="u@x.test")], partition=1)
     assert len(set((await owners(scoring)).values())) == 1
     await equal(scoring)

@@ -12,7 +12,8 @@ from libs.common.db.relay import Relay
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import FenceLost, InvalidMessage, LogGap, NotFound, Unavailable
 from libs.common.kafka.admin import apply_topics, cluster_id
-from libs.common.kafka.consumer import MAX_BURIED_IN_A_ROW, Consumer
+from libs.common.kafka.consumer import Consumer
+from libs.common.kafka.dead_letter import MAX_IN_A_ROW
 from libs.common.kafka.publisher import MAX_RECORD_BYTES, Publisher
 from libs.common.messages import Message
 from tests.support.kafka import make_topic, read_topic
@@ -289,7 +290,7 @@ async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publ
 
 async def test_too_many_dead_letters_in_a_row_stop_the_consumer(servers, database, publisher):
     topic = await make_topic(servers.kafka, 1)
-    await publish(publisher, topic, [b"bad"] * (MAX_BURIED_IN_A_ROW + 5))
+    await publish(publisher, topic, [b"bad"] * (MAX_IN_A_ROW + 5))
     async with consuming(servers, topic, Handler(database)) as (task, _):
         with pytest.raises(Exception, match="in a row"):
             await asyncio.wait_for(task, 60)

@@ -24,12 +24,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.common.errors import FenceLost, LogGap, PerigeeError, TooManyDeadLetters, Unavailable
+from libs.common.errors import FenceLost, LogGap, PerigeeError, Unavailable
+from libs.common.kafka.dead_letter import InARow
 from libs.common.kafka.record import Handler, Record, from_aiokafka
 from libs.common.observability import logs, metrics
 
 MAX_BATCH = 2_000
-MAX_BURIED_IN_A_ROW = 200
 STUCK_SECONDS = 15
 log = logs.get(__name__)
 
@@ -57,7 +57,7 @@ class Consumer:
         self._on_progress = on_progress
         self._barrier = asyncio.Lock()
         self._fault: Exception | None = None
-        self._buried_in_a_row = 0
+        self._buried = InARow()
         self._progress_at = 0.0
         self.last_poll = time.monotonic()
         self._last_batch = time.monotonic()
@@ -178,15 +178,7 @@ class Consumer:
             log.error("record_buried", offset=records[0].offset, error=type(error).__name__)  # noqa: TRY400 - no data in logs
             await self._handler.bury(records[0], error)
             bad = 1
-        self._count_buried(bad, len(records), records[0])
-
-    def _count_buried(self, bad: int, of: int, first: Record) -> None:
-        self._buried_in_a_row = self._buried_in_a_row + bad if bad == of else 0
-        if self._buried_in_a_row > MAX_BURIED_IN_A_ROW:
-            raise TooManyDeadLetters(
-                f"{self._buried_in_a_row} records in a row of {first.topic}-{first.partition} up to offset "
-                f"{first.offset} could not be processed: look at the dead letters, mend the cause, start again"
-            )
+        self._buried.count(bad, len(records), records[0])
 
     async def _rewind(self, tp: Any) -> None:
         try:

@@ -1,8 +1,10 @@
 """A record that cannot be processed, kept whole where it can be looked at and sent again."""
 
-from libs.common.errors import InvalidMessage
+from libs.common.errors import InvalidMessage, TooManyDeadLetters
 from libs.common.kafka.record import Record
 from libs.common.messages import Message
+
+MAX_IN_A_ROW = 200
 
 
 def dead_letter(service: str, record: Record, error: Exception) -> Message:
@@ -19,3 +21,19 @@ def dead_letter(service: str, record: Record, error: Exception) -> Message:
     original = [(name, value or b"") for name, value in record.headers]  # a null header is legal in Kafka
     headers = [*original, *((name, text.encode("utf-8", "replace")) for name, text in about.items())]
     return Message(f"{service}-dlq", record.key or b"none", record.value, headers)
+
+
+class InARow:
+    """Counts dead letters in a row: a run of them is more likely our fault than the senders'."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def count(self, bad: int, of: int, first: Record) -> None:
+        """Take in a batch of which so many were bad. Raises TooManyDeadLetters when the run is too long."""
+        self._count = self._count + bad if bad == of else 0
+        if self._count > MAX_IN_A_ROW:
+            raise TooManyDeadLetters(
+                f"{self._count} records in a row of {first.topic}-{first.partition} up to offset {first.offset} could not "
+                "be processed: look at the dead letters, mend the cause, start again"
+            )

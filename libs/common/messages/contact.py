@@ -26,6 +26,8 @@ class ContactSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     user_ids: list[str] = []
     anonymous_ids: list[str] = []
+    identifiers: list[str] = []
+    """Verified e-mail addresses and external ids, as `type:value`."""
     traits: dict[str, Any] = {}
     cycles: dict[str, CycleState] = {}
     merged_into: str | None = None

@@ -30,6 +30,7 @@ async def snapshots(
             version=summary.version,
             user_ids=[] if gone else summary.user_ids,
             anonymous_ids=[] if gone else summary.anonymous_ids,
+            identifiers=[] if gone else summary.others,
             traits=profile.values(profile.decode(summary.profile)),
             cycles={} if gone else positions,
             merged_into=merged.get(summary.contact_id),

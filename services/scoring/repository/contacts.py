@@ -22,6 +22,8 @@ class Summary(msgspec.Struct):
     profile: str | None
     user_ids: list[str]
     anonymous_ids: list[str]
+    others: list[str]
+    """Verified addresses and external ids, as `type:value`."""
     published: dict[str, Published]
 
 
@@ -33,7 +35,7 @@ async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summa
         "SELECT contact_id, workspace, version, profile FROM scoring.contacts WHERE contact_id = ANY($1::text[])",
         wanted,
     )
-    found = {r[0]: Summary(r[0], r[1], r[2], r[3], [], [], {}) for r in rows}
+    found = {r[0]: Summary(r[0], r[1], r[2], r[3], [], [], [], {}) for r in rows}
     for contact_id, kind, value in await connection.fetch(
         "SELECT contact_id, type, value FROM scoring.identifiers WHERE contact_id = ANY($1::text[]) "
         "UNION SELECT i.contact_id, 'anonymous_id', c.anonymous_id FROM scoring.identifiers i "
@@ -45,6 +47,8 @@ async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summa
             found[contact_id].user_ids.append(value)
         elif kind == "anonymous_id":
             found[contact_id].anonymous_ids.append(value)
+        elif kind != "message":
+            found[contact_id].others.append(f"{kind}:{value}")
     for contact_id, cycle, raw in await connection.fetch(
         "SELECT contact_id, cycle, published FROM scoring.publications WHERE contact_id = ANY($1::text[])", wanted
     ):

@@ -14,6 +14,9 @@ from libs.common.db.connection import Connection
 VERSIONS = zlib.crc32(b"perigee.cycle-versions") & 0x7FFFFFFF
 Status = Literal["draft", "shadow", "live", "retired"]
 Cursor = Literal["filled_to", "told_to", "swept_to"]
+_CURSORS: tuple[Cursor, ...] = ("filled_to", "told_to", "swept_to")
+_LAST = "\U0010ffff"
+"""Sorts behind every id."""
 _COLUMNS = "cycle, version, status, spec, fingerprint, author, created_at, live_at, retired_at, filled_to, told_to, "
 _COLUMNS += "swept_to, per_second"
 
@@ -89,7 +92,7 @@ async def become(connection: Connection, cycle: str, version: str, status: Statu
     """Change a version's status. A shadow begins to be filled, a live one to be told, a retired one to be swept."""
     cursor = {"shadow": "filled_to", "live": "told_to", "retired": "swept_to"}.get(status)
     since = {"live": ", live_at = now()", "retired": ", retired_at = now()"}.get(status, "")
-    cursors = ", ".join(f"{name} = {repr('') if name == cursor else 'NULL'}" for name in Cursor.__args__)  # type: ignore[attr-defined]
+    cursors = ", ".join(f"{name} = {repr('') if name == cursor else 'NULL'}" for name in _CURSORS)
     await connection.execute(
         f"UPDATE scoring.cycle_versions SET status = $3, {cursors}{since} WHERE (cycle, version) = ($1, $2)",
         cycle,
@@ -145,7 +148,7 @@ async def sweep(connection: Connection, fold: str, after: str, limit: int) -> st
         after,
         limit,
     )
-    end = "￿" if last is None else last
+    end = _LAST if last is None else last
     for table in ("contact_states", "checkpoints", "timers", "fold_errors"):
         await connection.execute(
             f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3", after, end, fold
