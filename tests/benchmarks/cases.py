@@ -19,6 +19,7 @@ from cli.home import PROJECT
 from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
+from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint
 from libs.common.run import calm_gc
@@ -110,6 +111,7 @@ async def one_round(servers: Servers, count: int, contacts: int) -> dict[str, fl
 async def relay_delay(servers: Servers, count: int) -> list[float]:
     """Return the milliseconds from commit to acknowledgement of single rows, one after the other."""
     bench = Bench(await database(servers))
+    await apply_topics(servers.kafka, PARTITIONS)
     publisher, stop = Publisher(servers.kafka), asyncio.Event()
     relaying = asyncio.create_task(Relay(bench.url, "scoring", PARTITIONS, publisher).run(stop))
     delays = []

@@ -246,7 +246,7 @@ def report(
         f"{median('postgres_us', runs):.1f} |",
         "",
         f"Ratio to the floor: **{ratio:.2f}** (rounds {min(ratios):.2f} to {max(ratios):.2f}; required 0.40 at 5 k contacts, "
-        "next issue). CPU required: 16 + 10 µs.",
+        "0.30 at 500 k). CPU required: 16 + 10 µs.",
         "",
         "; ".join(f"{name} {value:,}" for name, value in facts.items()) + ".",
     ]
