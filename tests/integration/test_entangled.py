@@ -198,3 +198,15 @@ async def test_somebody_known_by_hand_alone(scoring):
     await scoring.rest()
     await scoring.merge("user_id:u", "anonymous_id:phone")
     await equal(scoring)
+
+
+async def test_a_login_put_back_calls_nothing_new_that_was_folded_elsewhere(scoring):
+    await scoring.take([touchpoint(0, number=1), identify(HOUR, number=2)])
+    await scoring.take([touchpoint(2 * HOUR, "Order Completed", number=3)])
+    for kind in ("exclude", "include"):
+        before = len(await scoring.outbox("stage-changes"))
+        await scoring.corrections.touchpoints("u", kind, ["m2"], ME)
+        await scoring.rest()
+        reasons = {c["reason"] for c in (await scoring.outbox("stage-changes"))[before:]}
+        assert reasons <= {"identity_unmerge", "identity_merge", "corrected"}
+        await equal(scoring)

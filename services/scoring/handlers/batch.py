@@ -101,8 +101,9 @@ class BatchHandler:
         settled = await settle(connection, batch)
         work = Work(cycles, settled.locked, self._cache)
         self._tell_signals(work, settled)
-        await self._fold(connection, work, settled)
-        await _note_accounts(connection, settled, folded=len(cycles) < len(folding))
+        moved = await starts(connection, settled.moved, settled.regrouped)
+        await self._fold(connection, work, settled, moved)
+        await _note_accounts(connection, settled, moved, folded=len(cycles) < len(folding))
         for contact in settled.identity_changed:
             work.touch(contact, identity=True)
             if contact not in settled.merged and settled.locked[contact].merged_into is None:
@@ -119,15 +120,14 @@ class BatchHandler:
                 if numbers:
                     work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers)
 
-    async def _fold(self, connection: Connection, work: Work, settled: Settled) -> None:
+    async def _fold(self, connection: Connection, work: Work, settled: Settled, begin: dict[str, Key]) -> None:
         """Send each contact the way that is right for it: forward, again from a checkpoint, or to the queue."""
         new: dict[str, list[Touchpoint]] = {}
         for touchpoint, contact in zip(settled.fresh, settled.owners, strict=True):
             new.setdefault(contact, []).append(touchpoint)
         for found in new.values():
             found.sort(key=_key)
-        moved = await starts(connection, settled.moved, settled.regrouped)
-        moved = {contact: key for contact, key in moved.items() if contact not in settled.merged}
+        moved = {contact: key for contact, key in begin.items() if contact not in settled.merged}
         queued = _queued(new, moved, settled)
         straight = {c: found for c, found in new.items() if c not in queued and c not in moved}
         await work.load(connection, [*straight, *(moved.keys() - queued.keys())])
@@ -178,7 +178,7 @@ class BatchHandler:
         }
 
 
-async def _note_accounts(connection: Connection, settled: Settled, *, folded: bool) -> None:
+async def _note_accounts(connection: Connection, settled: Settled, moved: dict[str, Key], *, folded: bool) -> None:
     """Note who may count for which account and, if accounts are folded, queue those concerned."""
     fresh = list(zip(settled.fresh, settled.owners, strict=True))
     await accounts.note(connection, fresh)
@@ -188,7 +188,7 @@ async def _note_accounts(connection: Connection, settled: Settled, *, folded: bo
         for touchpoint, contact in fresh:
             since[contact] = min(since.get(contact, touchpoint.key), touchpoint.key)
         await accounts.enqueue(connection, since, "touchpoint")
-        await accounts.enqueue(connection, await starts(connection, settled.moved, settled.regrouped), "identity_merge")
+        await accounts.enqueue(connection, moved, "identity_merge")
 
 
 def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: Settled) -> dict[str, Refold]:

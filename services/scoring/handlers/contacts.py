@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from libs.common.clock import SystemClock
-from libs.common.db.connection import Connection, Session
+from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
 from services.scoring.domain import profile, state
@@ -60,7 +60,7 @@ class Contacts:
         now = SystemClock().now()
         async with self._session.use() as connection, unit_of_work(connection):
             live = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
-            contact = await _found(connection, who)
+            contact = await contacts.get(connection, who)
             (summary,) = await contacts.summaries(connection, [contact])
             held = await states.load(connection, [contact])
             told = await states.published(connection, [contact])
@@ -84,7 +84,7 @@ class Contacts:
             chosen = [c for c in live if cycle in (None, c.engine.name)]
             if not chosen:
                 raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}")
-            contact = await _found(connection, who)
+            contact = await contacts.get(connection, who)
             (found,) = (await history.after(connection, {contact: None})).values()
         explained = {}
         for one in chosen:
@@ -92,13 +92,6 @@ class Contacts:
             if explanation is not None:
                 explained[one.engine.name] = explanation
         return Explained(contact, instant, explained)
-
-
-async def _found(connection: Connection, who: str) -> str:
-    contact = await contacts.find(connection, who)
-    if contact is None:
-        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
-    return contact
 
 
 def _standing(cycle: Cycle, raw: bytes, now: int, sequence: int) -> Standing:

@@ -61,7 +61,7 @@ class _About(msgspec.Struct):
 
 async def _chosen(connection: Connection, who: str, kind: Kind, message_ids: Sequence[str]) -> _About:
     """Return what the correction is about. Raises NotFound."""
-    contact = await _contact(connection, who)
+    contact = await contacts.get(connection, who)
     (found,) = (await history.every(connection, [contact])).values()
     chosen = [t for t in found if not message_ids or t.message_id in message_ids]
     missing = set(message_ids) - {t.message_id for t in chosen}
@@ -108,11 +108,13 @@ class Corrections:
         contact, keys = about.contact, about.keys
         await corrections.of_touchpoint(connection, about.workspace, kind, keys, author.name, author.note)
         regrouped = await about.apply(connection)
-        await tell(connection, self._outbox, cycles, regrouped, "identity_unmerge")
         again = {contact} - regrouped.merged.keys()
         await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
         await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
         await accounts.enqueue(connection, dict.fromkeys(again, keys[0]), "corrected")
+        # Last, so that its reason stands where people changed too: what moved in was folded elsewhere, and is not new.
+        reason = "identity_merge" if kind == "include" else "identity_unmerge"
+        await tell(connection, self._outbox, cycles, regrouped, reason)
         return len(keys)
 
     async def stage(self, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author) -> int:
@@ -126,7 +128,7 @@ class Corrections:
             raise Conflict("a stage cannot be set at an instant that has not come")
         async with self._session.use() as connection, unit_of_work(connection):
             _check_places(await self._catalogue.folding(connection), cycle, places)
-            contact = await _contact(connection, who)
+            contact = await contacts.get(connection, who)
             locked = (await identity.lock(connection, [contact]))[contact]
             name = await _known_name(connection, locked.workspace, contact, who)
             manual = Manual(0, at, now, cycle, places, until)
@@ -155,13 +157,6 @@ async def _still_shown(connection: Connection, workspace: str, link: Link) -> bo
     found, _ = await identity.contacts_of(connection, {(workspace, name) for name in link})
     kept = await history.of(connection, set(found.values()))
     return any(link in who_of(t).links for touchpoints in kept.values() for t in touchpoints)
-
-
-async def _contact(connection: Connection, who: str) -> str:
-    contact = await contacts.find(connection, who)
-    if contact is None:
-        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
-    return contact
 
 
 async def _known_name(connection: Connection, workspace: str, contact: str, who: str) -> Identifier:

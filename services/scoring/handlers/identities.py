@@ -6,7 +6,7 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import Conflict, NotFound, Unavailable
+from libs.common.errors import Conflict, Unavailable
 from services.scoring.domain.correction import Kind
 from services.scoring.domain.grouping import links_that_count, parts
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, link_of
@@ -61,9 +61,7 @@ class Identities:
     async def show(self, who: str) -> Shown:
         """Return who somebody is. Raises NotFound."""
         async with self._session.use() as connection:
-            contact = await contacts.find(connection, who)
-            if contact is None:
-                raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+            contact = await contacts.get(connection, who)
             names = await contacts.identifiers(connection, contact)
             return Shown(
                 contact,

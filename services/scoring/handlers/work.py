@@ -160,7 +160,8 @@ class Work(Outcomes):
                 held = Held(states_[place], before.stored_seq, before.published)
                 occurrences, received = histories[contact].occurrences(cycle, start.key if start else None)
                 known = msgspec.structs.replace(circumstances[contact], received=received, whole=start is None)
-                if known.because == "corrected":  # what the contact never folded is new, and no correction
+                if known.because == "corrected" and not before.state.is_empty:
+                    # What the contact never folded is new, and no correction.
                     known = msgspec.structs.replace(known, folded_to=before.state.key)
                 self.rows.cuts.append((*place, held.state.count))
                 self._take(contact, cycle, held, occurrences, stored[place], known, kept(before.state.count))

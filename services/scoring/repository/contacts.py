@@ -90,6 +90,14 @@ async def find(connection: Connection, who: str) -> str | None:
     return found
 
 
+async def get(connection: Connection, who: str) -> str:
+    """Return what `find` does. Raises NotFound where that finds nobody."""
+    contact = await find(connection, who)
+    if contact is None:
+        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+    return contact
+
+
 async def name_of(connection: Connection, workspace: str, who: str) -> Identifier:
     """Return the identifier that `who` means: `type:value`, a value alone, or the oldest one of the contact it finds.
 
