@@ -25,10 +25,10 @@ from libs.common.messages import Touchpoint
 from libs.common.run import calm_gc
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
-from services.scoring.handlers.catalogue import Fixed
 from services.scoring.handlers.jobs import Jobs
 from services.scoring.repository import schedule
 from tests.benchmarks.scoring import NOW, PARTITIONS, database, touchpoints
+from tests.support.catalogue import Fixed
 from tests.support.scoring import record
 from tests.support.servers import Servers, find
 

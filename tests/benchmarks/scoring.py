@@ -36,9 +36,9 @@ from libs.common.run import calm_gc
 from services.scoring.compiled import how
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
-from services.scoring.handlers.catalogue import Fixed
 from services.scoring.repository.touchpoints import COLUMNS
 from tests.conftest import with_database
+from tests.support.catalogue import Fixed
 from tests.support.servers import Servers, find
 
 PARTITIONS = 6

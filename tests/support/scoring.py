@@ -13,7 +13,7 @@ from libs.common.messages import Touchpoint
 from services.scoring.cycles import read_cycles
 from services.scoring.domain.cycle import Cycle
 from services.scoring.handlers.batch import BatchHandler, Bounded
-from services.scoring.handlers.catalogue import Catalogue, Fixed
+from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Author, Identities
 from services.scoring.handlers.jobs import Jobs
@@ -22,6 +22,7 @@ from services.scoring.handlers.regroups import RegroupJob
 from services.scoring.handlers.versions import Versions
 from services.scoring.replay import compare
 from services.scoring.repository import replay, schedule
+from tests.support.catalogue import Fixed
 
 PARTITIONS = 3
 _encode = msgspec.json.Encoder().encode

@@ -3,12 +3,11 @@
 Instants are integers, microseconds since 1970 UTC; the `ce_time` header repeats the main one as RFC 3339.
 """
 
-from libs.common.messages.account_change import AccountStageChange
 from libs.common.messages.action import Action
 from libs.common.messages.contact import ContactSnapshot
 from libs.common.messages.envelope import Message, compose, decode, kind_of
 from libs.common.messages.signal import Signal
-from libs.common.messages.stage_change import AxisChange, Cause, StageChange, StageMove
+from libs.common.messages.stage_change import AccountStageChange, AxisChange, Cause, StageChange, StageMove
 from libs.common.messages.touchpoint import Touchpoint
 
 MODELS = (Touchpoint, StageChange, AccountStageChange, Signal, ContactSnapshot, Action)

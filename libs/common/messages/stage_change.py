@@ -43,15 +43,13 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str = ""
 
 
-class StageChange(msgspec.Struct, frozen=True):
-    """`sequence` counts a contact's changes in a cycle from 1 without a gap; drop a repeat by `id`."""
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What every change of a subject in a cycle says; `sequence` counts them from 1 without a gap, `id` tells a repeat."""
 
-    KIND: ClassVar[str] = "perigee.stage-change.v1"
     TOPIC: ClassVar[str] = "stage-changes"
 
     id: str
     workspace: str
-    contact_id: str
     cycle: str
     cycle_version: str
     sequence: int
@@ -64,3 +62,20 @@ class StageChange(msgspec.Struct, frozen=True):
     reason: Reason
     cause: Cause
     values: dict[str, float]
+
+
+class StageChange(Change, frozen=True, kw_only=True):
+    """A contact moved. `sequence` counts a contact's changes in a cycle from 1 without a gap; drop a repeat by `id`."""
+
+    KIND: ClassVar[str] = "perigee.stage-change.v1"
+
+    contact_id: str
+
+
+class AccountStageChange(Change, frozen=True, kw_only=True):
+    """An account moved; `group_id` is the sender's name of it. It lies on the contacts' topic, keyed by account."""
+
+    KIND: ClassVar[str] = "perigee.account-stage-change.v1"
+
+    account_id: str
+    group_id: str

@@ -1,7 +1,7 @@
 """What is told to others: stage changes, signals, the contact's snapshot, each with its deterministic id."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 from libs.common import ids
 from libs.common.messages import (
@@ -18,53 +18,53 @@ from libs.common.messages import (
 from libs.common.messages.contact import ContactSnapshot, CycleState
 from services.scoring.domain import correction
 from services.scoring.domain.engine import Engine
-from services.scoring.domain.move import Position
+from services.scoring.domain.move import Move, Position
 from services.scoring.domain.publication import Change, Published, by_distance
 
 SOURCE = "/scoring"
 
 
 def stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> Message:
-    """Return the message of a change."""
-    model = _stage_change(engine, workspace, contact_id, change)
-    return compose(
-        model, key=contact_id, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=change.reason
-    )
-
-
-def _stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> StageChange:
-    move, before, after = change.move, change.before, change.after
-    kind: Literal["touchpoint", "time", "correction"] = (
-        "correction" if move.source == correction.SOURCE else "touchpoint"
-    )
-    cause = Cause("time" if move.timed else kind, move.at, move.source, move.message_id)
-    return StageChange(
-        id=ids.derive("stage-change", contact_id, engine.name, str(change.sequence)),
-        workspace=workspace,
-        contact_id=contact_id,
-        cycle=engine.name,
-        cycle_version=engine.version,
-        sequence=change.sequence,
-        occurred_at=move.at,
-        direction=change.direction,
-        stage=StageMove(before.stage if before else None, after.stage),
-        axes=_axes(engine, before, after),
-        dormant=after.dormant,
-        instance=after.instance,
-        reason=change.reason,
-        cause=cause,
-        values=dict(zip(engine.score_names, move.values, strict=True)),
-    )
+    """Return the message of a contact's change."""
+    model = StageChange(contact_id=contact_id, **_said(engine, workspace, contact_id, change))
+    return _composed(model, contact_id)
 
 
 def account_stage_change(engine: Engine, workspace: str, account_id: str, group_id: str, change: Change) -> Message:
     """Return the message of an account's change."""
-    told = _stage_change(engine, workspace, account_id, change)
-    fields = {name: getattr(told, name) for name in told.__struct_fields__ if name != "contact_id"}
-    model = AccountStageChange(account_id=account_id, group_id=group_id, **fields)
-    return compose(
-        model, key=account_id, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=change.reason
-    )
+    model = AccountStageChange(account_id=account_id, group_id=group_id, **_said(engine, workspace, account_id, change))
+    return _composed(model, account_id)
+
+
+def _composed(model: StageChange | AccountStageChange, key: str) -> Message:
+    return compose(model, key=key, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=model.reason)
+
+
+def _said(engine: Engine, workspace: str, subject: str, change: Change) -> dict[str, Any]:
+    """Return what contacts' and accounts' changes have in common."""
+    move, before, after = change.move, change.before, change.after
+    return {
+        "id": ids.derive("stage-change", subject, engine.name, str(change.sequence)),
+        "workspace": workspace,
+        "cycle": engine.name,
+        "cycle_version": engine.version,
+        "sequence": change.sequence,
+        "occurred_at": move.at,
+        "direction": change.direction,
+        "stage": StageMove(before.stage if before else None, after.stage),
+        "axes": _axes(engine, before, after),
+        "dormant": after.dormant,
+        "instance": after.instance,
+        "reason": change.reason,
+        "cause": _cause(move),
+        "values": dict(zip(engine.score_names, move.values, strict=True)),
+    }
+
+
+def _cause(move: Move) -> Cause:
+    if move.timed:
+        return Cause("time", move.at)
+    return Cause("correction" if move.source == correction.SOURCE else "touchpoint", move.at, move.source, move.message_id)
 
 
 def _axes(engine: Engine, before: Position | None, after: Position) -> dict[str, AxisChange]:

@@ -19,17 +19,6 @@ class Catalogue(Protocol):
         ...
 
 
-class Fixed:
-    """Always the same cycles."""
-
-    def __init__(self, cycles: Sequence[Cycle]) -> None:
-        self.cycles = list(cycles)
-
-    async def folding(self, _: Connection) -> Sequence[Cycle]:
-        """Return them."""
-        return self.cycles
-
-
 class Stored:
     """The versions in the database, compiled when they change."""
 
