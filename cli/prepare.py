@@ -1,12 +1,12 @@
 """What stands between empty servers and running services: the schema, the first sources, the topics."""
 
 import os
-from hashlib import sha256
 
 from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
 from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.kafka import admin
+from services.ingest import repository
 
 _SOURCES = (
     ("default", "WRITE_KEY", "public"),
@@ -36,13 +36,8 @@ async def put_source(environment: dict[str, str], source: str, write_key: str, t
     """Insert or re-key a source of the default workspace; the key is stored as its SHA-256 only."""
     connection = await connect(environment["DATABASE_URL"], application="perigee-source")
     try:
-        await connection.execute(
-            "INSERT INTO ingest.sources (workspace, source, key_hash, trust) VALUES ('default', $1, $2, $3) "
-            "ON CONFLICT (workspace, source) DO UPDATE SET key_hash = excluded.key_hash, trust = excluded.trust",
-            source,
-            sha256(write_key.encode()).digest(),
-            trust,
-        )
+        await repository.put(connection, source, write_key)
+        await repository.change(connection, source, trust=trust)
     finally:
         await connection.close()
 

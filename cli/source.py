@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-from hashlib import sha256
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from rich.table import Table
 from cli.terminal import Json, environment, one_line_errors
 from libs.common.db.connection import Connection, Session
 from libs.common.errors import ConfigurationError
+from services.ingest import repository
 
 app = typer.Typer(help="Sources of touchpoints.", no_args_is_help=True)
 _TRUST, _MODE, _HASH = ("public", "server"), ("live", "historical", "test"), ("new", "off")
@@ -44,7 +44,10 @@ def set_source(
 def listing(as_json: Json = False) -> None:
     """List the sources. Keys are not stored, only their hashes."""
     with one_line_errors():
-        rows = asyncio.run(_with(_all))
+        found = asyncio.run(_with(repository.every))
+    rows = [
+        {"source": s.name, "trust": s.trust, "mode": s.mode, "user_hash": s.user_hash_secret is not None} for s in found
+    ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -66,35 +69,14 @@ async def _with(work: Any) -> Any:
 async def _set(
     connection: Connection, name: str, trust: str | None, mode: str | None, user_hash: str | None, *, new_key: bool
 ) -> dict[str, str]:
-    known = await connection.fetchval(
-        "SELECT true FROM ingest.sources WHERE workspace = 'default' AND source = $1", name
-    )
+    known = any(source.name == name for source in await repository.every(connection))
     told = {"source": f"{name} {'changed' if known else 'made'}"}
     if new_key or not known:
         told["write key"] = secrets.token_urlsafe(24)
-        await connection.execute(
-            "INSERT INTO ingest.sources (workspace, source, key_hash) VALUES ('default', $1, $2) "
-            "ON CONFLICT (workspace, source) DO UPDATE SET key_hash = excluded.key_hash",
-            name,
-            sha256(told["write key"].encode()).digest(),
-        )
-    secret = None
-    if user_hash == "new":
-        secret = told["userHash secret"] = secrets.token_urlsafe(24)
-    await connection.execute(
-        "UPDATE ingest.sources SET trust = coalesce($2, trust), mode = coalesce($3, mode), user_hash_secret = "
-        "CASE WHEN $4 THEN $5 ELSE user_hash_secret END WHERE workspace = 'default' AND source = $1",
-        name,
-        trust,
-        mode,
-        user_hash is not None,
-        secret,
-    )
+        await repository.put(connection, name, told["write key"])
+    await repository.change(connection, name, trust=trust, mode=mode)
+    if user_hash is not None:
+        secret = secrets.token_urlsafe(24) if user_hash == "new" else None
+        await repository.demand_user_hash(connection, name, secret)
+        told |= {"userHash secret": secret} if secret else {}
     return told
-
-
-async def _all(connection: Connection) -> list[dict[str, Any]]:
-    rows = await connection.fetch(
-        "SELECT source, trust, mode, user_hash_secret IS NOT NULL AS user_hash FROM ingest.sources ORDER BY source"
-    )
-    return [dict(row) for row in rows]

@@ -3,12 +3,48 @@
 import asyncio
 from hashlib import sha256
 
-from libs.common.db.connection import Session
+from libs.common.db.connection import Connection, Session
 from libs.common.errors import Unavailable
 from libs.common.observability import logs
 from services.ingest.domain.source import Source
 
 log = logs.get(__name__)
+
+
+async def put(connection: Connection, source: str, write_key: str) -> None:
+    """Make a source of the default workspace, or give it another key; only the key's SHA-256 is stored."""
+    await connection.execute(
+        "INSERT INTO ingest.sources (workspace, source, key_hash) VALUES ('default', $1, $2) "
+        "ON CONFLICT (workspace, source) DO UPDATE SET key_hash = excluded.key_hash",
+        source,
+        sha256(write_key.encode()).digest(),
+    )
+
+
+async def change(connection: Connection, source: str, *, trust: str | None = None, mode: str | None = None) -> None:
+    """Change what a source's key may do, where something is given."""
+    await connection.execute(
+        "UPDATE ingest.sources SET trust = coalesce($2, trust), mode = coalesce($3, mode) "
+        "WHERE workspace = 'default' AND source = $1",
+        source,
+        trust,
+        mode,
+    )
+
+
+async def demand_user_hash(connection: Connection, source: str, secret: str | None) -> None:
+    """Demand that a source proves user ids under a secret; None: demand nothing."""
+    await connection.execute(
+        "UPDATE ingest.sources SET user_hash_secret = $2 WHERE workspace = 'default' AND source = $1", source, secret
+    )
+
+
+async def every(connection: Connection) -> list[Source]:
+    """Return the sources of every workspace, by name."""
+    rows = await connection.fetch(
+        "SELECT workspace, source, trust, mode, user_hash_secret FROM ingest.sources ORDER BY source"
+    )
+    return [Source(*row) for row in rows]
 
 
 class Sources:

@@ -7,10 +7,10 @@ can break at any of its points, before or behind the commit; what was read from 
 import contextlib
 import random
 from typing import Any
+from unittest import mock
 
 import msgspec
 
-from libs.common import failpoints
 from libs.common.db import unit_of_work
 from libs.common.errors import Conflict, FenceLost, NotFound, Unavailable
 from libs.common.messages import Touchpoint
@@ -203,12 +203,13 @@ class Trouble:
         self.point = chance.choice(["", "", "", "", "", "", "after_fence", "before_commit", "after_commit"])
 
     def __enter__(self) -> None:
-        for module in (batch, unit_of_work):
-            module.reach = self._reach  # type: ignore[attr-defined]
+        self.patches = [mock.patch.object(module, "reach", self._reach) for module in (batch, unit_of_work)]
+        for patch in self.patches:
+            patch.start()
 
     def __exit__(self, *_: object) -> None:
-        for module in (batch, unit_of_work):
-            module.reach = failpoints.reach  # type: ignore[attr-defined]
+        for patch in self.patches:
+            patch.stop()
 
     def _reach(self, point: str) -> None:
         if point == self.point:

@@ -64,7 +64,9 @@ def _said(engine: Engine, workspace: str, subject: str, change: Change) -> dict[
 def _cause(move: Move) -> Cause:
     if move.timed:
         return Cause("time", move.at)
-    return Cause("correction" if move.source == correction.SOURCE else "touchpoint", move.at, move.source, move.message_id)
+    return Cause(
+        "correction" if move.source == correction.SOURCE else "touchpoint", move.at, move.source, move.message_id
+    )
 
 
 def _axes(engine: Engine, before: Position | None, after: Position) -> dict[str, AxisChange]:
