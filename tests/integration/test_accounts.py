@@ -9,7 +9,7 @@ from libs.common.db.connection import connect
 from services.scoring.domain.membership import LEAVES
 from services.scoring.handlers.accounts import AccountJobs
 from services.scoring.handlers.identities import Author
-from tests.support.scoring import PARTITIONS, Scoring
+from tests.support.scoring import PARTITIONS, Scoring, equal
 from tests.support.touchpoints import DAY, HOUR, START, shipped, small_cycle, touchpoint
 
 COMPANIES = (PROJECT / "tests" / "support" / "companies.yaml").read_text()
@@ -42,12 +42,6 @@ async def fold(scoring):
 
 async def changes(scoring):
     return [c for c in await scoring.outbox("stage-changes") if "account_id" in c]
-
-
-async def equal(scoring, frontier=-1):
-    outcome = await scoring.replay(frontier)
-    assert outcome["equal"], outcome
-    return outcome
 
 
 async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):

@@ -7,7 +7,7 @@ import pytest
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.checkpoint import kept
 from services.scoring.handlers.identities import Author
-from tests.support.scoring import Scoring
+from tests.support.scoring import Scoring, equal
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
 
 ME = Author("tester", "a note")
@@ -18,11 +18,6 @@ async def scoring(database):
     found = Scoring(database)
     yield found
     await found.close()
-
-
-async def equal(scoring, frontier=-1):
-    outcome = await scoring.replay(frontier)
-    assert outcome["equal"], outcome
 
 
 async def stages(scoring):

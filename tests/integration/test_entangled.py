@@ -9,7 +9,7 @@ from libs.common.db.connection import connect
 from services.scoring.domain.identity import new_contact_id
 from services.scoring.handlers import corrections, identities, regroup, settle
 from services.scoring.handlers.identities import Author
-from tests.support.scoring import Scoring
+from tests.support.scoring import Scoring, equal, owners
 from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
 
 ME = Author("tester")
@@ -35,15 +35,6 @@ async def two(database):
 def long_histories(monkeypatch):
     """Whoever has three touchpoints is joined by the job and not in the stream."""
     monkeypatch.setattr(settle, "MOVED_AT_ONCE", 2)
-
-
-async def owners(scoring):
-    return {r[0]: r[1] for r in await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")}
-
-
-async def equal(scoring, frontier=-1):
-    outcome = await scoring.replay(frontier)
-    assert outcome["equal"], outcome["differences"]
 
 
 def server(at, number, user_id=None, **fields):

@@ -5,7 +5,7 @@ import pytest
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.identity import MAX_LINKS
 from services.scoring.handlers import settle
-from tests.support.scoring import Scoring
+from tests.support.scoring import Scoring, equal, owners
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
@@ -14,16 +14,6 @@ async def scoring(database):
     found = Scoring(database)
     yield found
     await found.close()
-
-
-async def owners(scoring):
-    rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")
-    return {r[0]: r[1] for r in rows}
-
-
-async def equal(scoring, frontier=-1):
-    outcome = await scoring.replay(frontier)
-    assert outcome["equal"], outcome
 
 
 def server(at, number, user_id=None, **fields):

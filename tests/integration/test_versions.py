@@ -36,13 +36,7 @@ async def equal(scoring, text, frontier=-1):
 
 async def finish(scoring):
     """Let everything that is on its way come to its end."""
-    while await scoring.publishing.fill():
-        pass
-    await scoring.publishing.flip()
-    for _ in range(20):
-        await scoring.fetch("UPDATE scoring.cycle_versions SET told_at = '-infinity' RETURNING 1")
-        await scoring.publishing.tell()
-        await scoring.publishing.sweep()
+    await scoring.finish_versions()
     await scoring.rest()
     assert not [row for row in await scoring.versions.status() if row.filled or row.told or row.swept]
 

@@ -95,6 +95,16 @@ class Scoring:
         finally:
             await connection.close()
 
+    async def finish_versions(self) -> None:
+        """Let every version that is on its way come to its end."""
+        while await self.publishing.fill():
+            pass
+        await self.publishing.flip()
+        for _ in range(8):
+            await self.fetch("UPDATE scoring.cycle_versions SET told_at = '-infinity' RETURNING 1")
+            await self.publishing.tell()
+            await self.publishing.sweep()
+
     async def merge(self, one: str, other: str):
         """Merge two people by hand, and fold who it concerns."""
         outcome = await self.identities.merge("default", one, other, Author("tester"))
@@ -121,6 +131,19 @@ class Scoring:
         """Close the connections."""
         for session in self.sessions:
             await session.close()
+
+
+async def owners(scoring: Scoring) -> dict[str, str]:
+    """Return the contact of each stored touchpoint, by message id."""
+    rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")
+    return {r[0]: r[1] for r in rows}
+
+
+async def equal(scoring: Scoring, frontier: int = -1) -> dict[str, Any]:
+    """Assert that the stored pure rows are those of a fresh fold, and return what was compared."""
+    outcome = await scoring.replay(frontier)
+    assert outcome["equal"], outcome["differences"]
+    return outcome
 
 
 def record(value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND) -> Record:

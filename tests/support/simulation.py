@@ -182,13 +182,7 @@ class World:
         instance = self.instances[0]
         for _ in range(3):
             await instance.rest()
-            while await instance.publishing.fill():
-                pass
-            await instance.publishing.flip()
-            for _ in range(4):
-                await instance.fetch("UPDATE scoring.cycle_versions SET told_at = '-infinity' RETURNING 1")
-                await instance.publishing.tell()
-                await instance.publishing.sweep()
+            await instance.finish_versions()
 
     async def close(self) -> None:
         """Close every connection."""
