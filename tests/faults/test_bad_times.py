@@ -27,7 +27,7 @@ from tests.support.servers import Servers, _free_port
 pytestmark = pytest.mark.timeout(560)
 LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 TIMES = (1, 2, 5, 9) if LONG else (2,)
-SCORING = ("after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
+SCORING = ("before_fence", "after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
 ORCHESTRATOR = ("after_reserve", "after_send")
 
 

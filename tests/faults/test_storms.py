@@ -46,7 +46,7 @@ async def storm(chaos, done):
         if chaos.joins * KILLS < chaos.kills * JOINS:
             await chaos.crowd()
         elif chaos.fenced() * KILLS < chaos.kills * FENCED or chaos.kills >= KILLS:
-            await chaos.pause()
+            await (chaos.freeze() if chaos.pauses % 2 == 0 else chaos.pause())
         else:
             await chaos.kill()
     done.set()

@@ -4,9 +4,12 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import psutil
 
 from cli.servers.process import Managed
+from cli.servers.service import ServiceProcess
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint, compose
 from tests.support.instance import Instance
@@ -48,12 +51,36 @@ class Chaos:
         self.pauses += 1
         await asyncio.sleep(1)
 
+    async def freeze(self) -> None:
+        """Stop an instance with a batch in hand that it has not fenced yet, until another has taken it; then let it go on.
+
+        Unlike `pause`, this one is fenced for sure, as long as touchpoints flow.
+        """
+        name = self.chance.choice(["scoring", "scoring-2"])
+        armed = {**self.instance.environment, "PERIGEE_FAILPOINT": "before_fence:1:stop"}
+        service = ServiceProcess(self.instance.stack.home, name, armed)
+        await asyncio.to_thread(service.start)
+        process = psutil.Process(self.instance.pid(name))
+        before = self.fenced()
+        await _until(lambda: process.status() == psutil.STATUS_STOPPED)
+        await asyncio.sleep(self.instance.servers.session_timeout_ms / 1000 * 2)
+        process.send_signal(signal.SIGCONT)
+        self.pauses += 1
+        await _until(lambda: self.fenced() > before)
+
     async def crowd(self) -> None:
         """Let a third instance join and leave, so that the group shares out its partitions anew, twice."""
         await asyncio.to_thread(self.instance.up, 3)
         self.joins += 1
         await asyncio.sleep(0.5)
         await asyncio.to_thread(Managed(self.instance.stack.home, "scoring-3").stop)
+
+
+async def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "what chaos waited for did not come: do touchpoints flow?"
+        await asyncio.sleep(0.1)
 
 
 class Torrent:

@@ -92,6 +92,7 @@ class BatchHandler:
 
     async def _fence(self, connection: Connection, first: Record, last: Record) -> None:
         place = (first.topic, first.partition)
+        reach("before_fence")
         await offsets.advance(connection, "scoring", GROUP, place, expected=first.offset, new=last.offset + 1)
         reach("after_fence")
 
