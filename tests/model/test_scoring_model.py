@@ -106,7 +106,7 @@ async def check(world):
     (live_now,) = [c for c in await now(one) if c.live]
     one.cycles = [live_now]
     outcome = await one.replay(END)
-    assert outcome["equal"], outcome
+    assert outcome["equal"], f"{outcome}"
     await check_reference(world, one, live_now)
     check_laws(world)
 

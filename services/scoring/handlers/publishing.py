@@ -50,12 +50,12 @@ class Publishing:
         shadow = [cycle for cycle in cycles if cycle.engine.fold == row.fold]
         work = Work(shadow, await identity.lock(connection, some), {})
         found = [c for c, locked in work.locked.items() if locked.merged_into is None]
+        await versions.move(connection, row, "filled_to", some[-1] if some else None)
         await work.load(connection, found)
         plan = await work.plan(connection, dict.fromkeys(found, BEFORE_ALL))
         await work.again(connection, plan, found, dict.fromkeys(found, Circumstances()))
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        await versions.move(connection, row, "filled_to", some[-1] if some else None)
         return bool(some)
 
     async def flip(self) -> bool:

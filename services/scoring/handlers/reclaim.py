@@ -65,9 +65,15 @@ async def _change(connection: Connection, place: Place, before: list[Run], runs:
 async def _of_its_own(connection: Connection, place: Place, home: str) -> str:
     """Return the contact of a device that nobody claims any more: its old one given back, or a new one if that is taken."""
     workspace, device = place
-    if await links.members(connection, [home]):
+    if await links.members(connection, [home]) or await _has_another(connection, place, home):
         home = ids.derive("contact", workspace, "anonymous_id", device, "again", home)
         await links.rehome(connection, workspace, {("anonymous_id", device): home})
         await links.regroup(connection, workspace, {("anonymous_id", device): home})
     await links.revive(connection, workspace, [home])
     return home
+
+
+async def _has_another(connection: Connection, place: Place, home: str) -> bool:
+    """Return whether another device that nobody claims has this contact as its own: both were one person's at first."""
+    others = (await links.device_homes(connection, [home])).keys() - {place}
+    return bool(others - (await identity.runs(connection, others)).keys())

@@ -15,7 +15,7 @@ from services.scoring.domain.identity import Key
 from services.scoring.domain.progress import Held, progress
 from services.scoring.domain.publication import Circumstances, Published
 from services.scoring.handlers.outcomes import Entry, Outcomes, Telling
-from services.scoring.repository import checkpoints, history, states
+from services.scoring.repository import checkpoints, history, states, versions
 from services.scoring.repository.history import History
 from services.scoring.repository.identity import Locked
 from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold
@@ -47,7 +47,8 @@ class Work(Outcomes):
     ) -> None:
         super().__init__(locked, message)
         self.cycles = cycles
-        self._shadows = not all(cycle.live for cycle in cycles)
+        self._shadows = [cycle.engine.fold for cycle in cycles if not cycle.live]
+        self._filled_to: dict[str, str | None] = {}
         self.cache = cache
         self._histories = histories
         self.profiles: dict[str, profile.Profile] = {}
@@ -57,7 +58,12 @@ class Work(Outcomes):
         """Their contacts, from where they have to be folded again once the rule is mended."""
 
     async def load(self, connection: Connection, contacts: Iterable[str]) -> None:
-        """Bring in what is held of the contacts: from the cache where its version is the one locked, else by one query."""
+        """Bring in what is held of the contacts: from the cache where its version is the one locked, else by one query.
+
+        How far shadows are filled is read here, behind the locks: who fills a contact locks it before the cursor moves.
+        """
+        if self._shadows:
+            self._filled_to = await versions.filled_to(connection, self._shadows)
         missing = []
         for contact in contacts:
             entry = self.cache.pop(contact, None)
@@ -75,12 +81,19 @@ class Work(Outcomes):
         return len(entry.held) == len(self.cycles) and all(c.engine.fold in entry.held for c in self.cycles)
 
     def _filled(self, contact: str) -> Sequence[Cycle]:
-        """Return the cycles to fold for the contact: not a shadow that its past is still to be filled into."""
+        """Return the cycles to fold for the contact: not a shadow that its past is still to be filled into.
+
+        Somebody new has no past, wherever the cursor stands.
+        """
         if not self._shadows:
             return self.cycles
         held = self.entries[contact].held
         known = any(c.live and not held[c.engine.fold].state.is_empty for c in self.cycles)
-        return [c for c in self.cycles if c.live or not known or not held[c.engine.fold].state.is_empty]
+        return [c for c in self.cycles if c.live or not known or self._is_filled(contact, c.engine.fold)]
+
+    def _is_filled(self, contact: str, fold: str) -> bool:
+        to = self._filled_to.get(fold)
+        return to is None or contact <= to or not self.entries[contact].held[fold].state.is_empty
 
     def _entry(self, contact: str, rows: dict[Place, HeldRow], told: dict[Place, Published]) -> Entry:
         row = self.locked[contact]

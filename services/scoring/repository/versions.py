@@ -5,6 +5,7 @@ Every transaction that folds holds VERSIONS shared, so that a flip, which holds 
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -125,6 +126,15 @@ async def unfinished(connection: Connection, cursor: Cursor) -> list[VersionRow]
     """Return the versions on whose way `cursor` still is."""
     rows = await connection.fetch(f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE {cursor} IS NOT NULL")
     return [VersionRow(*r) for r in rows]
+
+
+async def filled_to(connection: Connection, folds: Sequence[str]) -> dict[str, str | None]:
+    """Return up to which contact each of these folds is filled; None: up to the last."""
+    rows = await connection.fetch(
+        "SELECT cycle || '@' || version, filled_to FROM scoring.cycle_versions WHERE cycle || '@' || version = ANY($1)",
+        list(folds),
+    )
+    return {r[0]: r[1] for r in rows}
 
 
 async def next_contacts(connection: Connection, after: str, limit: int) -> list[str]:
