@@ -201,3 +201,15 @@ async def test_a_login_put_back_calls_nothing_new_that_was_folded_elsewhere(scor
         reasons = {c["reason"] for c in (await scoring.outbox("stage-changes"))[before:]}
         assert reasons <= {"identity_unmerge", "identity_merge", "corrected"}
         await equal(scoring)
+
+
+async def test_two_devices_of_one_person_part_when_nobody_claims_them(scoring):
+    alone = [touchpoint(n * HOUR, number=n, anonymous_id=f"d{n}") for n in (1, 2)]
+    await scoring.take([touchpoint(0, number=7, user_id="v")])
+    await scoring.take([identify(0, "u", "d1", number=8), identify(3 * HOUR, "u", "d2", number=9), *alone])
+    await scoring.identities.merge("default", "user_id:v", "user_id:u", ME)
+    await scoring.corrections.touchpoints("u", "exclude", ["m8", "m9"], ME)
+    await scoring.rest()
+    found = await owners(scoring)
+    assert found["m1"] != found["m2"]
+    await equal(scoring)

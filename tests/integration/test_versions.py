@@ -9,6 +9,7 @@ from services.scoring.backtest import backtest
 from services.scoring.domain.spec import parse
 from services.scoring.handlers import publishing
 from services.scoring.handlers.catalogue import Stored
+from services.scoring.handlers.identities import Author
 from services.scoring.handlers.install import install
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
@@ -186,3 +187,15 @@ async def test_a_backtest_says_who_would_move_and_touches_nothing(scoring):
     assert (same.moved, same.steps) == ([], [])
     assert (alone.moved[0].now, alone.transitions_now) == ("-", 0)
     assert [await scoring.pure(), await scoring.outbox("stage-changes"), await scoring.versions.status()] == before
+
+
+async def test_somebody_emptied_while_their_refold_waits_is_filled_all_the_same(scoring):
+    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    await scoring.corrections.touchpoints("u", "exclude", ["m1"], Author("ada"))
+    await scoring.versions.publish(version(2, 1), "ada", 500)
+    while await scoring.publishing.fill():
+        pass
+    await scoring.take([touchpoint(HOUR, number=2, user_id="u")])
+    await scoring.rest()
+    await finish(scoring)
+    await equal(scoring, version(2, 1))
