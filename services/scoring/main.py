@@ -35,6 +35,9 @@ from services.scoring.handlers.versions import Versions
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
+LANES = 3
+"""How many partitions are taken side by side: while PostgreSQL works for some, Python works for another."""
+
 
 class Process:
     """The parts of one scoring process, wired together. Each user of the database has a connection of its own."""
@@ -46,7 +49,7 @@ class Process:
         self.catalogue = Stored(settings.reaction_window)
         self.outbox = Outbox("scoring", settings.partitions)
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
-        self.lanes = [self.session("lane-1"), self.session("lane-2")]
+        self.lanes = [self.session(f"lane-{number}") for number in range(1, LANES + 1)]
         self.upkeep = self.session("upkeep")
         self.consumers: list[Consumer] = []
 

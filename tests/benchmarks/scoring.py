@@ -21,6 +21,7 @@ from typing import Any, Self
 import asyncpg
 import msgspec
 import psutil
+import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from cli.home import PROJECT
@@ -29,13 +30,14 @@ from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.kafka.admin import apply_topics
-from libs.common.kafka.consumer import Consumer
+from libs.common.kafka.consumer import MAX_BATCH, Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, compose, decode
 from libs.common.run import calm_gc
 from services.scoring.compiled import how
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
+from services.scoring.main import LANES
 from services.scoring.repository.touchpoints import COLUMNS
 from tests.conftest import with_database
 from tests.support.catalogue import Fixed
@@ -140,7 +142,7 @@ async def floor(servers: Servers, count: int) -> Measured:
     """Poll, decode, COPY the same rows, durable per batch."""
     url = await database(servers)
     connection = await connect(url, application="bench-floor")
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=servers.kafka, max_partition_fetch_bytes=4 * 1_048_576)
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=servers.kafka, max_partition_fetch_bytes=6 * 1_048_576)
     await consumer.start()
     places = [TopicPartition("touchpoints", p) for p in range(PARTITIONS)]
     consumer.assign(places)
@@ -149,7 +151,7 @@ async def floor(servers: Servers, count: int) -> Measured:
     left = count
     with Clock() as clock:
         while left:
-            for records in (await consumer.getmany(timeout_ms=200, max_records=2_000)).values():
+            for records in (await consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)).values():
                 rows = [_row(decode(Touchpoint, r.value), r.value) for r in records]
                 async with unit_of_work(connection):
                     await connection.copy_records_to_table(
@@ -174,7 +176,7 @@ async def scoring(
 ) -> tuple[Measured, dict[str, Any]]:
     """Run the product's own consumer and handler over all records."""
     url = await database(servers)
-    sessions = [Session(url, f"bench-{lane}") for lane in range(2)]
+    sessions = [Session(url, f"bench-{lane}") for lane in range(LANES)]
     session = sessions[0]
     cycles = read_cycles(PROJECT / "cycles")
     handler = BatchHandler(sessions, Outbox("scoring", PARTITIONS), Fixed(cycles), Bounded())
@@ -183,7 +185,7 @@ async def scoring(
         group=f"bench-{secrets.token_hex(4)}",
         topics=["touchpoints"],
         handler=handler,
-        lanes=2,
+        lanes=LANES,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))
@@ -287,4 +289,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as polled. `timestamp` is the broker's append time, microseconds UTC."""
 
     topic: str

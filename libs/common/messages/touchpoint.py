@@ -10,7 +10,7 @@ Evidence = Literal["observed", "declared"]
 CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
 
 
-class Touchpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`occurred_at` is the corrected instant; `original_timestamp` is what the sender wrote, if it differs.
 
     `verified_email` (lower case) and `external_ids` ({system: id}) are those that a server vouches for.

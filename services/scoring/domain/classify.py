@@ -16,7 +16,7 @@ MAX_NAMES = 10_000
 _Rules = tuple[tuple[int, ...], tuple[tuple[int, Match], ...], tuple[tuple[int, Match], ...], bool]
 
 
-class Occurrence(msgspec.Struct, frozen=True):
+class Occurrence(msgspec.Struct, frozen=True, gc=False):
     """A touchpoint as the fold sees it. `present` says that the person was there, so a silence ends."""
 
     at: int

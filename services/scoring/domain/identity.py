@@ -36,14 +36,14 @@ JUNK = frozenset((
 _LONGEST_JUNK = max(map(len, JUNK))
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """From `key` on the device belongs to `owner`, until the next run."""
 
     key: Key
     owner: Identifier
 
 
-class Who(msgspec.Struct, frozen=True):
+class Who(msgspec.Struct, frozen=True, gc=False):
     """What a touchpoint says of its person: known identifiers, strongest first, and a device; junk left out."""
 
     workspace: str

@@ -5,7 +5,7 @@ import msgspec
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Position(msgspec.Struct, frozen=True, array_like=True):
+class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Where a contact stands: the engagement stage, the place on each axis, the flag, the cycle instance."""
 
     stage: str
@@ -14,7 +14,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     instance: str
 
 
-class Move(msgspec.Struct, frozen=True, array_like=True):
+class Move(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One transition, pure: no reason, no ids, no time of receipt. `timed` moves have no touchpoint as cause."""
 
     version: str

@@ -18,7 +18,7 @@ from services.scoring.domain.move import Move, Position
 Key = tuple[int, bool, str, str]
 
 
-class Published(msgspec.Struct, frozen=True, array_like=True):
+class Published(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The last published position of one contact in one cycle."""
 
     sequence: int

@@ -13,7 +13,7 @@ from services.scoring.domain.correction import key_of
 from services.scoring.domain.identity import Identifier, Key, Run
 
 
-class Locked(msgspec.Struct, frozen=True):
+class Locked(msgspec.Struct, frozen=True, gc=False):
     """A contact's row as locked."""
 
     workspace: str

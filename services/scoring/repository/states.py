@@ -28,7 +28,7 @@ class HeldRow(msgspec.Struct, frozen=True):
     due: int | None
 
 
-class OpenMove(msgspec.Struct, frozen=True):
+class OpenMove(msgspec.Struct, frozen=True, gc=False):
     """A stored transition that is not closed."""
 
     move: Move

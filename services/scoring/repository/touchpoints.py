@@ -19,7 +19,7 @@ COLUMNS = [
 SEEN_DAYS = 30
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A touchpoint with the bytes it came as, what it says of its person, and the hash that a repeat is known by."""
 
     touchpoint: Touchpoint
