@@ -1,5 +1,6 @@
 """Ids, time, retries, topics, failpoints, settings."""
 
+import asyncpg
 import pytest
 from aiokafka.partitioner import murmur2 as kafka_murmur2
 from hypothesis import given
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from libs.common import failpoints, ids
 from libs.common.clock import FixedClock, SystemClock, from_datetime, to_datetime, to_iso
-from libs.common.errors import ConfigurationError, InvalidMessage
+from libs.common.db.connection import translated
+from libs.common.errors import ConfigurationError, InvalidMessage, Unavailable
 from libs.common.retry import backoff
 from libs.common.settings import CommonSettings, load
 from libs.common.topics import TOPICS, murmur2, partition_of
@@ -84,3 +86,9 @@ def test_settings_come_from_the_environment(monkeypatch):
 def test_an_invalid_message_carries_its_reason():
     error = InvalidMessage("no_ids", "needs one")
     assert (error.reason, str(error)) == ("no_ids", "no_ids: needs one")
+
+
+@pytest.mark.parametrize("passing", [asyncpg.InternalClientError, asyncpg.DeadlockDetectedError, TimeoutError, OSError])
+def test_what_says_nothing_about_the_data_is_tried_again_and_buries_nothing(passing):
+    with pytest.raises(Unavailable), translated():
+        raise passing("x")
