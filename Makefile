@@ -47,8 +47,13 @@ test: setup ## Unit, property, contract, integration and end-to-end tests on rea
 test-long: setup ## The model test over 10,000 seeds (PERIGEE_SEEDS, PERIGEE_FIRST_SEED)
 	@PERIGEE_SEEDS=$${PERIGEE_SEEDS:-10000} $(BIN)/python -m pytest -s tests/model $(TEST_ARGS)
 
-test-faults: setup ## The long form of the fault tests
+test-faults: setup .perigee/toxiproxy/server ## The long form of the fault tests (needs Go, for toxiproxy)
 	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults $(TEST_ARGS)
+
+.perigee/toxiproxy/server:
+	@command -v go >/dev/null || { echo "test-faults needs Go 1.22 or newer to build toxiproxy: install it and try again"; exit 1; }
+	@echo "test-faults: building toxiproxy" >&2
+	@GOBIN=$(CURDIR)/.perigee/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 
 check: setup ## Format, lint, types, architecture
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

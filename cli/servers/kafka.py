@@ -20,7 +20,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
@@ -63,7 +63,9 @@ class KafkaServer:
         controller = self.home.port("kafka-controller", running=False)
         self.data.mkdir(parents=True, exist_ok=True)
         settings = self.data.parent / "server.properties"
-        settings.write_text(_SETTINGS.format(port=port, controller=controller, data=self.data))
+        # Behind a proxy clients are told the proxy's port.
+        advertised = self.home.read("ports").get("kafka-advertised", port)
+        settings.write_text(_SETTINGS.format(port=port, advertised=advertised, controller=controller, data=self.data))
         if not (self.data / "meta.properties").exists():
             self._format(str(settings))
         self.process.start(_java("kafka.Kafka", str(settings)), dict(os.environ), self.data.parent)

@@ -12,71 +12,19 @@ import time
 import httpx2
 import pytest
 
-from cli.home import Home
 from cli.servers.process import Managed
 from cli.servers.service import ServiceProcess
-from cli.stack import Stack
 from cli.topic import messages
 from libs.common.failpoints import POINTS
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message
-from tests.support.instance import Instance
-from tests.support.laws import check_published
-from tests.support.servers import Servers, _free_port
+from tests.support.whole import Whole
 
 pytestmark = pytest.mark.timeout(560)
 LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 TIMES = (1, 2, 5, 9) if LONG else (2,)
 SCORING = ("before_fence", "after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
 ORCHESTRATOR = ("after_reserve", "after_send")
-
-
-class Whole(Instance):
-    """An instance that runs its servers too."""
-
-    def __init__(self, folder):
-        for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
-            os.environ.pop(name, None)
-        home = Home(folder)
-        home.make()
-        names = ("kafka", "kafka-controller", "postgres", "mail", "ingest", "scoring", "orchestrator")
-        home.write("ports", {name: _free_port() for name in names})
-        self.stack = Stack(home)
-        self.options()
-        self.up()
-        self.database = self.stack.postgres.url()
-        self.servers = Servers(self.stack.kafka.address, self.database, "", lambda: None, 1_500)
-        self.sent = 0
-
-    def options(self, **environment):
-        """Set what the services are started with from now on."""
-        self.stack.home.remember(environment={"PERIGEE_SESSION_TIMEOUT_MS": "1500", **environment})
-
-    def calls(self, count, *, subscribe=False):
-        """Return calls nobody has sent before; with `subscribe` they make contacts that are welcomed."""
-        found = []
-        for _ in range(count):
-            self.sent += 1
-            person = {"userId": f"s{self.sent}" if subscribe else f"p{self.sent // 3}"}
-            if subscribe:
-                consent = {"consent": {"categoryPreferences": {"marketing": True}}}
-                email = f"{person['userId']}@x.test"
-                found.append({**person, "type": "identify", "traits": {"email": email}, "context": consent})
-            event = "Newsletter Subscribed" if subscribe else "Content Downloaded"
-            found.append({**person, "type": "track", "event": event, "messageId": f"m{self.sent}"})
-        return found
-
-    async def check(self):
-        """Everything sent is stored once, folded right and published lawfully."""
-        await self.rest()
-        outcome = await self.replay()
-        assert outcome["equal"], outcome
-        await check_published(self.servers.kafka, self.database)
-        ((total, distinct),) = await self.fetch(
-            "SELECT count(*), count(DISTINCT message_id) FROM scoring.touchpoints WHERE source = 'default' "
-            "AND data::json->>'type' = 'track'"
-        )
-        assert total == distinct == self.sent
 
 
 @pytest.fixture(scope="module")
