@@ -1,13 +1,14 @@
 """Named places where a test makes the process die or halt, to prove that nothing between two steps is lost or done twice.
 
 `PERIGEE_FAILPOINT=name:n` kills the process with SIGKILL the n-th time the point is reached; `name:n:stop` halts it there
-with SIGSTOP, once. Unset, a point costs one comparison.
+with SIGSTOP, once; `name:n:raise` raises RuntimeError every n-th time. Unset, a point costs one comparison.
 """
 
 import os
 import signal
 
 POINTS = (
+    "in_fold",
     "before_fence",
     "after_fence",
     "before_commit",
@@ -17,28 +18,40 @@ POINTS = (
     "after_reserve",
     "after_send",
 )
-_armed = ""
-_left = 0
-_sign = signal.SIGKILL
+
+
+class _Armed:
+    """The point that is armed, and what happens there; no name, no point."""
+
+    name = ""
+    every = 1
+    left = 1
+    sign: signal.Signals | None = None
+
+
+_armed = _Armed()
 
 
 def arm(setting: str) -> None:
-    """Arm the point that a setting `name:n` or `name:n:stop` names; an empty setting arms none.
+    """Arm the point that a setting `name:n`, `name:n:stop` or `name:n:raise` names; an empty setting arms none.
 
     Raises ValueError for an unknown name.
     """
-    global _armed, _left, _sign
     name, _, rest = setting.partition(":")
     count, _, how = rest.partition(":")
     if name and name not in POINTS:
         raise ValueError(f"unknown failpoint {name!r}: one of {', '.join(POINTS)}")
-    _armed, _left, _sign = name, int(count or 1), signal.SIGSTOP if how == "stop" else signal.SIGKILL
+    _armed.name = name
+    _armed.every = _armed.left = int(count or 1)
+    _armed.sign = {"stop": signal.SIGSTOP, "raise": None}.get(how, signal.SIGKILL)
 
 
 def reach(name: str) -> None:
-    """Die or halt here if this point is armed and its count is up."""
-    global _left  # noqa: PLW0603
-    if name == _armed:
-        _left -= 1
-        if _left == 0:
-            os.kill(os.getpid(), _sign)
+    """Die, halt or raise here if this point is armed and its count is up."""
+    if name == _armed.name:
+        _armed.left -= 1
+        if _armed.left == 0 and _armed.sign is not None:
+            os.kill(os.getpid(), _armed.sign)
+        elif _armed.left == 0:
+            _armed.left = _armed.every
+            raise RuntimeError(f"failpoint {name}")

@@ -181,7 +181,7 @@ def restart(whole, name):
 
 
 def test_every_failpoint_is_tried():
-    assert set(SCORING) | set(ORCHESTRATOR) == set(POINTS)
+    assert {*SCORING, *ORCHESTRATOR, "in_fold"} == set(POINTS)  # the storms raise in folds
 
 
 # Last, since what lies on the topics stays there.

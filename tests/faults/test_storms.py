@@ -24,6 +24,7 @@ PIECE = 500
 pytestmark = pytest.mark.timeout(3_600 if LONG else 300)
 # What is sent back would come as further touchpoints.
 QUIET = {"INGEST_URL": "http://127.0.0.1:9"}
+RAISES = "in_fold:3000:raise"
 WAITS = ("touchpoints on their way back",)
 SECOND = 1_000_000
 
@@ -52,6 +53,15 @@ async def storm(chaos, done):
     done.set()
 
 
+async def mend(instance):
+    """Start scoring again with a rule that does not raise, and spare it the minute between two tries."""
+    instance.stack.home.remember(
+        environment={**instance.stack.home.read("options")["environment"], "PERIGEE_FAILPOINT": ""}
+    )
+    await asyncio.to_thread(instance.up, 2)
+    await instance.fetch("UPDATE scoring.refolds SET queued_at = queued_at - interval '1 minute' RETURNING 1")
+
+
 async def check(instance, torrent):
     await instance.rest(1_800 if LONG else 200, ignore=WAITS)
     outcome = await instance.replay()
@@ -66,7 +76,7 @@ async def check(instance, torrent):
 async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, servers, database):
     seed = seeded()
     await clear_topics(servers.kafka)
-    instance = Instance(tmp_path, servers, database, **QUIET)
+    instance = Instance(tmp_path, servers, database, **QUIET, PERIGEE_FAILPOINT=RAISES)
     torrent = Torrent(servers.kafka, seed, people=5_000 if LONG else 300, poison=0.01)
     try:
         await asyncio.to_thread(instance.up, 2)
@@ -74,15 +84,18 @@ async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, servers, dat
         flowing = asyncio.create_task(flow(torrent, done))
         await storm(chaos, done)
         await flowing
+        raised = chaos.logged("fold_error")
+        await mend(instance)
         begun = time.monotonic()
         await check(instance, torrent)
         dead = await messages(servers.kafka, "scoring-dlq")
         origins = ("x-dlq-topic", "x-dlq-partition", "x-dlq-offset")
         places = {tuple(dict(record.headers)[name] for name in origins) for record in dead}
         assert len(places) == torrent.poisoned, "every rubbish record is kept, and nothing else"
+        assert raised, "no rule raised"
         print(
-            f"{torrent.sent} touchpoints, {torrent.poisoned} rubbish, kills {chaos.kills}, pauses {chaos.pauses}, "
-            f"fenced {chaos.fenced()}, joins {chaos.joins}; at rest {time.monotonic() - begun:.0f} s after the last"
+            f"{torrent.sent} touchpoints, {torrent.poisoned} rubbish, {raised} folds raised, "
+            f"kills {chaos.kills}, pauses {chaos.pauses}, fenced {chaos.fenced()}, joins {chaos.joins}; at rest {time.monotonic() - begun:.0f} s after the last"
         )
     finally:
         await torrent.close()

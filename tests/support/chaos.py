@@ -29,9 +29,13 @@ class Chaos:
         self.joins = 0
 
     def fenced(self) -> int:
-        """Return how many transactions were fenced so far, by the logs."""
+        """Return how many transactions were fenced so far."""
+        return self.logged("fenced")
+
+    def logged(self, event: str) -> int:
+        """Return how often scoring has logged an event so far."""
         logs = self.instance.stack.home.folder.glob("logs/scoring*.log")
-        return sum(log.read_text().count('"event": "fenced"') for log in logs)
+        return sum(log.read_text().count(f'"event": "{event}"') for log in logs)
 
     async def kill(self) -> None:
         """Kill an instance and start it again."""

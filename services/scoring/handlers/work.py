@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.failpoints import reach
 from libs.common.messages import Touchpoint
 from libs.common.observability import logs, metrics
 from services.scoring.domain import outgoing, profile, state
@@ -235,6 +236,7 @@ class Work(Outcomes):
             known = msgspec.structs.replace(known, because="cycle_published")
         base = next((m.move for m in stored if m.move.seq == held.state.seq), None) if stored else None
         try:
+            reach("in_fold")
             outcome = progress(engine, held, occurrences, until=known.until, known=known, base=base, tell=cycle.live)
         except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
             log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)  # noqa: TRY400
