@@ -95,7 +95,8 @@ async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, servers, dat
         assert raised, "no rule raised"
         print(
             f"{torrent.sent} touchpoints, {torrent.poisoned} rubbish, {raised} folds raised, "
-            f"kills {chaos.kills}, pauses {chaos.pauses}, fenced {chaos.fenced()}, joins {chaos.joins}; at rest {time.monotonic() - begun:.0f} s after the last"
+            f"kills {chaos.kills}, pauses {chaos.pauses}, fenced {chaos.fenced()}, joins {chaos.joins}; "
+            f"at rest {time.monotonic() - begun:.0f} s after the last"
         )
     finally:
         await torrent.close()
