@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A folder of caches for machines whose home cannot be written.
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
-.PHONY: help setup lock demo test test-long test-faults check format bench bench-peers clean
+.PHONY: help setup lock demo test test-long test-faults check format bench bench-growth bench-live bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,12 @@ format: setup ## Format and fix what can be fixed
 bench: setup ## Measure scoring against its floor, and case by case, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.benchmarks.scoring
 	@$(BIN)/python -m tests.benchmarks.cases
+
+bench-growth: setup ## Measure what a touchpoint costs as contacts and stored touchpoints grow (10 minutes)
+	@$(BIN)/python -m tests.benchmarks.growth
+
+bench-live: setup ## Measure the running product: from a door's 200 to the topic, and a backlog of a million
+	@$(BIN)/python -m tests.benchmarks.live
 
 bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run the same fold inside Quix Streams and Faust
 	@BENCH_QUIX=.perigee/bench-quix/bin/python BENCH_FAUST=.perigee/bench-faust/bin/python $(BIN)/python -m tests.benchmarks.peers.run

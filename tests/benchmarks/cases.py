@@ -20,6 +20,7 @@ from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
 from libs.common.kafka.admin import apply_topics
+from libs.common.kafka.consumer import MAX_BATCH
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint
 from libs.common.run import calm_gc
@@ -27,12 +28,12 @@ from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
 from services.scoring.handlers.jobs import Jobs
 from services.scoring.repository import schedule
+from tests.benchmarks.page import write
 from tests.benchmarks.scoring import NOW, PARTITIONS, database, touchpoints
 from tests.support.catalogue import Fixed
 from tests.support.scoring import record
 from tests.support.servers import Servers, find
 
-BATCH = 2_000
 MINUTES = 60_000_000
 _encode = msgspec.json.Encoder().encode
 
@@ -52,8 +53,8 @@ class Bench:
         offset = await self.handler.next_offset("touchpoints", 0, 0)
         values = [_encode(t) for t in found]
         begun = time.perf_counter()
-        for begin in range(0, len(values), BATCH):
-            records = [record(v, offset + n) for n, v in enumerate(values[begin : begin + BATCH])]
+        for begin in range(0, len(values), MAX_BATCH):
+            records = [record(v, offset + n) for n, v in enumerate(values[begin : begin + MAX_BATCH])]
             offset += len(records)
             await self.handler.handle(records)
         return len(found) / (time.perf_counter() - begun)
@@ -157,11 +158,7 @@ async def main() -> None:
         value = statistics.median(one[name] for one in measured)
         lines.append(f"| {name} | {value:,.0f} |" if value > 10 else f"| {name} | {value:.2f} |")
     lines.append(f"| commit to acknowledged on the topic, p50 / p99 ms | {delays[100]:.1f} / {delays[198]:.1f} |")
-    page = PROJECT / "docs" / "benchmarks.md"
-    before, _, after = page.read_text().partition("<!-- cases -->")
-    rest = after.partition("<!-- figures -->")
-    page.write_text(f"{before}<!-- cases -->\n\n" + "\n".join(lines) + f"\n\n{rest[1]}{rest[2]}")
-    print("\n".join(lines))
+    write("cases", "\n".join(lines))
 
 
 if __name__ == "__main__":

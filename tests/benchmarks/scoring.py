@@ -3,7 +3,7 @@
 The floor polls the same records, decodes them and COPYs the same rows in durable transactions, and does nothing else.
 Figures are ratios of medians over the rounds; CPU per touchpoint is the second witness, since machines are noisy.
 
-    make bench            BENCH_TOUCHPOINTS=60000 BENCH_CONTACTS=5000 BENCH_ROUNDS=5
+    make bench            BENCH_TOUCHPOINTS=240000 BENCH_CONTACTS=5000 BENCH_ROUNDS=5
 """
 
 import asyncio
@@ -39,6 +39,7 @@ from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
 from services.scoring.main import LANES
 from services.scoring.repository.touchpoints import COLUMNS
+from tests.benchmarks.page import write
 from tests.conftest import with_database
 from tests.support.catalogue import Fixed
 from tests.support.servers import Servers, find
@@ -63,13 +64,13 @@ class Measured(msgspec.Struct):
     postgres_us: float
 
 
-def touchpoints(count: int, contacts: int) -> list[Touchpoint]:
+def touchpoints(count: int, contacts: int, begin: int = NOW) -> list[Touchpoint]:
     """Return live touchpoints of known people in time order, about 350 bytes each."""
     chance = random.Random(1)
     found = []
     for number in range(count):
         person = chance.randrange(contacts)
-        at = NOW + number * 50_000
+        at = begin + number * 50_000
         name = chance.choices(EVENTS, weights=(40, 25, 15, 10, 9, 1))[0]
         found.append(
             Touchpoint(
@@ -172,10 +173,10 @@ def _row(t: Touchpoint, raw: bytes) -> tuple[Any, ...]:
 
 
 async def scoring(
-    servers: Servers, count: int, profile: cProfile.Profile | None = None
+    servers: Servers, count: int, profile: cProfile.Profile | None = None, url: str | None = None
 ) -> tuple[Measured, dict[str, Any]]:
-    """Run the product's own consumer and handler over all records."""
-    url = await database(servers)
+    """Run the product's own consumer and handler over all records, on a fresh database or a given one."""
+    url = url or await database(servers)
     sessions = [Session(url, f"bench-{lane}") for lane in range(LANES)]
     session = sessions[0]
     cycles = read_cycles(PROJECT / "cycles")
@@ -259,7 +260,7 @@ async def main() -> None:
     """Run the rounds and write the page."""
     count, contacts, rounds = (
         int(os.environ.get(f"BENCH_{name}", default))
-        for name, default in (("TOUCHPOINTS", "60000"), ("CONTACTS", "5000"), ("ROUNDS", "5"))
+        for name, default in (("TOUCHPOINTS", "240000"), ("CONTACTS", "5000"), ("ROUNDS", "5"))
     )
     calm_gc()
     servers = await asyncio.to_thread(find)
@@ -278,12 +279,7 @@ async def main() -> None:
         await scoring(servers, count, profile)
         text = report(size, count, contacts, floors, runs, facts)
         shares = "\n".join(f"| `{name}` | {share:.0%} |" for name, share in where_time_goes(profile))
-        page = PROJECT / "docs" / "benchmarks.md"
-        head = page.read_text().split("<!-- figures -->")[0] if page.exists() else "# Benchmarks\n\n"
-        page.write_text(
-            f"{head}<!-- figures -->\n\n{text}\n\n| own time by file (profiled) | share |\n|---|---|\n{shares}\n"
-        )
-        print(text)
+        write("figures", f"{text}\n\n| own time by file (profiled) | share |\n|---|---|\n{shares}")
     finally:
         await asyncio.to_thread(servers.stop)
 

@@ -15,6 +15,7 @@ from libs.common.kafka.admin import apply_topics, cluster_id
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.dead_letter import MAX_IN_A_ROW
 from libs.common.kafka.publisher import MAX_RECORD_BYTES, Publisher
+from libs.common.kafka.record import spans
 from libs.common.messages import Message
 from tests.support.kafka import make_topic, read_topic
 
@@ -185,9 +186,7 @@ class Handler:
         if self.fail_once:
             raise self.fail_once.pop()
         async with self.session.use() as connection, unit_of_work(connection):
-            first, last = records[0], records[-1]
-            place = (first.topic, first.partition)
-            await offsets.advance(connection, "scoring", "test", place, expected=first.offset, new=last.offset + 1)
+            await offsets.advance(connection, "scoring", "test", spans(records))
             if any(r.value == b"bad" for r in records):
                 raise ZeroDivisionError
             self.seen += [int(r.value) for r in records]
@@ -195,8 +194,7 @@ class Handler:
 
     async def bury(self, record, error):
         async with self.session.use() as connection, unit_of_work(connection):
-            place = (record.topic, record.partition)
-            await offsets.advance(connection, "scoring", "test", place, expected=record.offset, new=record.offset + 1)
+            await offsets.advance(connection, "scoring", "test", spans([record]))
         self.buried.append(record.value)
 
 
@@ -301,9 +299,9 @@ async def test_the_fence_moves_once(database):
     place = ("t", 0)
     assert await offsets.next_offset(connection, "scoring", "g", place, 3) == 3
     assert await offsets.next_offset(connection, "scoring", "g", place, 9) == 3
-    await offsets.advance(connection, "scoring", "g", place, expected=3, new=8)
-    with pytest.raises(FenceLost):
-        await offsets.advance(connection, "scoring", "g", place, expected=3, new=9)
+    await offsets.advance(connection, "scoring", "g", {place: (3, 8)})
+    with pytest.raises(FenceLost, match="no longer has t-0 at 3"):
+        await offsets.advance(connection, "scoring", "g", {place: (3, 9)})
     await connection.close()
 
 
@@ -341,10 +339,7 @@ async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, data
     class Burying(Handler):
         async def bury(self, record: Record, error):
             async with self.session.use() as connection, unit_of_work(connection):
-                place = (record.topic, record.partition)
-                await offsets.advance(
-                    connection, "scoring", "test", place, expected=record.offset, new=record.offset + 1
-                )
+                await offsets.advance(connection, "scoring", "test", spans([record]))
                 letter = dead_letter("scoring", record, error)
                 await Outbox("scoring", 3).write(connection, [Message(topic, letter.key, letter.value, letter.headers)])
             self.buried.append(record)

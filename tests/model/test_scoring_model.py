@@ -75,7 +75,8 @@ async def happen(world, chance, waiting):
         if waiting and what < 0.45:
             world.send(waiting.pop())
         elif what < 0.75:
-            await world.consume(chance.randrange(2), chance.randrange(PARTITIONS), chance.randint(1, 6))
+            some = chance.sample(range(PARTITIONS), chance.choice([1, 1, 1, 2, PARTITIONS]))
+            await world.consume(chance.randrange(2), some, chance.randint(1, 6))
         elif what < 0.82:
             await world.tick()
         elif what < 0.9:

@@ -6,6 +6,7 @@ can break at any of its points, before or behind the commit; what was read from 
 
 import contextlib
 import random
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -13,6 +14,7 @@ import msgspec
 
 from libs.common.db import unit_of_work
 from libs.common.errors import Conflict, FenceLost, NotFound, Unavailable
+from libs.common.kafka.record import spans
 from libs.common.messages import Touchpoint
 from services.scoring.handlers import batch
 from services.scoring.handlers.catalogue import Stored
@@ -58,26 +60,26 @@ class World:
         if self.chance.random() < 0.15:
             self.log[self.chance.randrange(PARTITIONS)].append(_encode(touchpoint))
 
-    async def consume(self, number: int, partition: int, size: int) -> None:
-        """Let an instance process a batch from where it believes that it stands."""
+    async def consume(self, number: int, partitions: Sequence[int], size: int) -> None:
+        """Let an instance process a batch of some partitions from where it believes that it stands."""
         instance, believed = self.instances[number], self.believed[number]
-        if partition not in believed:
-            believed[partition] = await instance.handler.next_offset("touchpoints", partition, 0)
-        begin = believed[partition]
-        values = self.log[partition][begin : begin + size]
-        if not values:
-            believed.pop(partition)
+        records = []
+        for partition in partitions:
+            if partition not in believed:
+                believed[partition] = await instance.handler.next_offset("touchpoints", partition, 0)
+            begin = believed.pop(partition)
+            values = self.log[partition][begin : begin + size]
+            records += [record(v, begin + n, partition) for n, v in enumerate(values)]
+        if not records:
             return
         try:
             with self.trouble():
-                await instance.handler.handle([record(v, begin + n, partition) for n, v in enumerate(values)])
-            believed[partition] = begin + len(values)
+                await instance.handler.handle(records)
+            believed.update((partition, end) for (_, partition), (_, end) in spans(records).items())
         except FenceLost:
             self.fenced += 1
-            believed.pop(partition)
         except Unavailable:
             self.broken += 1
-            believed.pop(partition)
 
     def trouble(self) -> "Trouble":
         """Return a spell in which a transaction may break."""

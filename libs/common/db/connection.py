@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import asyncpg
 
@@ -100,3 +100,22 @@ class Session:
             connection, self._connection = self._connection, None
             if connection is not None and not connection.is_closed():
                 await connection.close(timeout=5)
+
+
+class Pool:
+    """A few sessions, each lent to one task at a time; who comes when all are lent waits."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._free = list(sessions)
+        self._gate = asyncio.Semaphore(len(self._free))
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[Connection]:
+        """Lend the connection of a free session; on any error it is closed."""
+        async with self._gate:
+            session = self._free.pop()
+            try:
+                async with session.use() as connection:
+                    yield connection
+            finally:
+                self._free.append(session)

@@ -5,6 +5,8 @@ believes in: no row means that another owner has moved it, and whatever this pro
 Measured: with the fence 60,000 of 60,000 events applied under 13 faults; without it 185 of 200 contacts were wrong.
 """
 
+from collections.abc import Mapping
+
 from libs.common.db.connection import Connection
 from libs.common.errors import FenceLost
 
@@ -27,16 +29,24 @@ async def next_offset(connection: Connection, schema: str, group: str, place: tu
 
 
 async def advance(
-    connection: Connection, schema: str, group: str, place: tuple[str, int], *, expected: int, new: int
+    connection: Connection, schema: str, group: str, spans: Mapping[tuple[str, int], tuple[int, int]]
 ) -> None:
-    """Move the offset from `expected` to `new` and hold its row. Raises FenceLost when it is not at `expected`."""
-    row = await connection.fetchval(
-        f"UPDATE {schema}.offsets SET next_offset = $4 "  # noqa: S608
-        "WHERE topic = $1 AND partition = $2 AND consumer_group = $3 AND next_offset = $5 RETURNING next_offset",
-        *place,
+    """Move the offset of each place from the first to the second of its span, and hold the rows.
+
+    Raises FenceLost when one of them is not where its span begins.
+    """
+    rows = await connection.fetch(
+        f"UPDATE {schema}.offsets o SET next_offset = w.new "  # noqa: S608
+        "FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS w (topic, partition, expected, new) "
+        "WHERE o.topic = w.topic AND o.partition = w.partition AND o.consumer_group = $1 AND o.next_offset = w.expected "
+        "RETURNING o.topic, o.partition",
         group,
-        new,
-        expected,
+        [topic for topic, _ in spans],
+        [partition for _, partition in spans],
+        [expected for expected, _ in spans.values()],
+        [new for _, new in spans.values()],
     )
-    if row is None:
-        raise FenceLost(f"{place[0]}-{place[1]} of group {group} is no longer at {expected}")
+    lost = spans.keys() - {(r[0], r[1]) for r in rows}
+    if lost:
+        names = ", ".join(f"{topic}-{partition} at {spans[topic, partition][0]}" for topic, partition in sorted(lost))
+        raise FenceLost(f"group {group} no longer has {names}")

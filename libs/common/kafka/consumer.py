@@ -1,11 +1,12 @@
 """The loop of every consumer, and the commit protocol it keeps.
 
-1. Poll what is there; take it partition by partition, at most `MAX_BATCH` records at once. With several lanes some
-   partitions are taken side by side: while PostgreSQL works for one, Python works for the other.
+1. Poll what is there. Partitions of which little waits are taken together, `TOGETHER` records or so; a backlog is taken
+   partition by partition, at most `MAX_BATCH` records at once. With several lanes some batches are taken side by side:
+   while PostgreSQL works for one, Python works for another.
 2. The handler decodes. What cannot be decoded becomes an outbox row for the service's dead letters in the same
    transaction: no offset passes it before it is safe.
-3. Per partition, one READ COMMITTED transaction that begins with the fence (`libs.common.db.offsets`): the offset row
-   moves from the expected to the new offset, or another owner has it, and we roll back and rejoin.
+3. Per batch, one READ COMMITTED transaction that begins with the fence (`libs.common.db.offsets`): the offset row of each
+   of its partitions moves from the expected to the new offset, or another owner has one, and we roll back and rejoin.
 4. Only relays publish (`libs.common.db.relay`); the handler writes outbox rows.
 5. Too many dead letters in a row stop the consumer with a named error.
 6. Kafka's own offsets are committed as a hint for lag tools. The truth is the row; a new owner seeks to it. There is no
@@ -18,15 +19,16 @@ bisected until the one bad record stands alone; it is then buried as a dead lett
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.errors import FenceLost, LogGap, PerigeeError, Unavailable
+from libs.common.kafka.batches import batches
 from libs.common.kafka.dead_letter import InARow
-from libs.common.kafka.record import Handler, Record, from_aiokafka
+from libs.common.kafka.record import Handler, Record, from_aiokafka, spans
 from libs.common.observability import logs, metrics
 
 MAX_BATCH = 10_000
@@ -125,15 +127,15 @@ class Consumer:
             polled = await self._poll()
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
-            await self._rewind_all()
+            await self._rewind(self._consumer.assignment())
             await asyncio.sleep(0.5)
             return
         self.last_poll = time.monotonic()
         async with self._barrier:
             ours = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
-            waiting = [(tp, raw) for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed]
-            batches = iter(waiting)
-            lanes = (self._take_all(batches) for _ in range(self._lanes))
+            waiting = [raw for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed]
+            rest = iter(batches(waiting))
+            lanes = (self._take_all(rest) for _ in range(self._lanes))
             for fault in await asyncio.gather(*lanes, return_exceptions=True):
                 if fault is not None:
                     raise fault
@@ -148,25 +150,28 @@ class Consumer:
             polled |= await self._consumer.getmany(tp, timeout_ms=0, max_records=MAX_BATCH)
         return polled
 
-    async def _take_all(self, batches: Iterator[tuple[Any, Any]]) -> None:
+    async def _take_all(self, batches: Iterator[list[Any]]) -> None:
         """Take one batch after the other; the lanes share what is left, so that none waits long for another."""
-        for tp, raw in batches:
-            await self._take(tp, [from_aiokafka(r) for r in raw])
+        for raw in batches:
+            await self._take([from_aiokafka(r) for r in raw])
 
-    async def _take(self, tp: Any, records: list[Record]) -> None:
+    async def _take(self, records: list[Record]) -> None:
         self._last_batch = time.monotonic()
+        places = spans(records)
         try:
             await self._process(records)
-            self.committed[tp.topic, tp.partition] = records[-1].offset + 1
-            self._last_append[tp.topic, tp.partition] = records[-1].timestamp
-        except FenceLost:
+            self.committed.update((place, end) for place, (_, end) in places.items())
+            self._last_append.update(((r.topic, r.partition), r.timestamp) for r in records)
+        except FenceLost as error:
             metrics.FENCED.labels(service=self._consumer._group_id).inc()  # noqa: SLF001 - its own group
-            log.warning("fenced", topic=tp.topic, partition=tp.partition, offset=records[0].offset)
-            await self._rewind(tp)
+            log.warning("fenced", error=str(error))
+            await self._rewind(places)
         except Unavailable as error:
-            log.warning("batch_retried", topic=tp.topic, partition=tp.partition, error=str(error))
+            log.warning(
+                "batch_retried", places=[f"{topic}-{partition}" for topic, partition in places], error=str(error)
+            )
             await asyncio.sleep(0.3)
-            await self._rewind(tp)
+            await self._rewind(places)
 
     async def _process(self, records: list[Record]) -> None:
         """Handle a batch; on an error of the data halve it until the one bad record stands alone."""
@@ -185,18 +190,15 @@ class Consumer:
             bad = 1
         self._buried.count(bad, len(records), records[0])
 
-    async def _rewind(self, tp: Any) -> None:
-        try:
-            offset = await self._offset_of_record(tp)
-            if tp in self._consumer.assignment():
-                self._consumer.seek(tp, offset)
-                self.committed[tp.topic, tp.partition] = offset
-        except (KafkaError, Unavailable, AssertionError) as error:
-            raise Unavailable(f"{tp.topic}-{tp.partition} cannot be sought: {error!r}") from error
-
-    async def _rewind_all(self) -> None:
-        for tp in self._consumer.assignment():
-            await self._rewind(tp)
+    async def _rewind(self, places: Iterable[tuple[str, int]]) -> None:
+        for tp in (TopicPartition(*place) for place in places):
+            try:
+                offset = await self._offset_of_record(tp)
+                if tp in self._consumer.assignment():
+                    self._consumer.seek(tp, offset)
+                    self.committed[tp.topic, tp.partition] = offset
+            except (KafkaError, Unavailable, AssertionError) as error:
+                raise Unavailable(f"{tp.topic}-{tp.partition} cannot be sought: {error!r}") from error
 
     async def assigned(self, partitions: Sequence[Any]) -> None:
         """Seek each newly owned partition to the offset of record."""
@@ -266,7 +268,7 @@ class Consumer:
                 fetched = {}
             if not fetched:
                 raise Unavailable(f"records wait on {sorted(waiting)} and none are fetched")
-            await self._rewind_all()
+            await self._rewind(self._consumer.assignment())
 
     def _reached(self, tp: Any) -> int | None:
         """Return the instant up to which this partition is known and committed, or None.

@@ -18,8 +18,18 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
 
 
+def spans(records: Sequence[Record]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return, by (topic, partition), the first offset of a batch and the one after its last; in order within each."""
+    found: dict[tuple[str, int], tuple[int, int]] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        first, _ = found.get(place, (record.offset, 0))
+        found[place] = (first, record.offset + 1)
+    return found
+
+
 class Handler(Protocol):
-    """What a service does with a batch of one partition."""
+    """What a service does with a batch of one or more partitions; the records of each are in order, without a gap."""
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record, making the row at `beginning` when there is none."""

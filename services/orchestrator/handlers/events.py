@@ -9,7 +9,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
 from libs.common.kafka.dead_letter import dead_letter
-from libs.common.kafka.record import Record
+from libs.common.kafka.record import Record, spans
 from libs.common.messages import AccountStageChange, Message, Signal, StageChange, decode, kind_of
 from libs.common.observability import metrics
 from services.orchestrator import repository
@@ -39,7 +39,7 @@ class EventHandler:
         """Keep consents and enrol contacts, in one fenced transaction; return the number of dead letters."""
         dead: list[Message] = []
         async with self._session.use() as connection, unit_of_work(connection):
-            await self._fence(connection, records[0], records[-1])
+            await offsets.advance(connection, "orchestrator", GROUP, spans(records))
             for record in records:
                 if kind_of(record.headers) == AccountStageChange.KIND:
                     continue  # no play is about accounts yet
@@ -56,12 +56,8 @@ class EventHandler:
     async def bury(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
         async with self._session.use() as connection, unit_of_work(connection):
-            await self._fence(connection, record, record)
+            await offsets.advance(connection, "orchestrator", GROUP, spans([record]))
             await self._outbox.write(connection, [dead_letter("orchestrator", record, error)])
-
-    async def _fence(self, connection: Connection, first: Record, last: Record) -> None:
-        place = (first.topic, first.partition)
-        await offsets.advance(connection, "orchestrator", GROUP, place, expected=first.offset, new=last.offset + 1)
 
     async def _take(self, connection: Connection, event: Signal | StageChange) -> None:
         if isinstance(event, Signal) and event.signal in _CONSENT:

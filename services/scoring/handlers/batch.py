@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 
 from libs.common.db import offsets
-from libs.common.db.connection import Connection, Session
+from libs.common.db.connection import Connection, Pool, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
 from libs.common.failpoints import reach
 from libs.common.kafka.dead_letter import dead_letter
-from libs.common.kafka.record import Record
+from libs.common.kafka.record import Record, spans
 from libs.common.messages import Message, Touchpoint, decode, kind_of
 from libs.common.observability import metrics
 from services.scoring.domain import outgoing
@@ -53,27 +53,24 @@ class BatchHandler:
     def __init__(
         self, sessions: Sequence[Session], outbox: Outbox, catalogue: Catalogue, cache: dict[str, Entry]
     ) -> None:
-        """`sessions` are as many as there are partitions taken side by side."""
-        self._sessions = sessions
+        """`sessions` are as many as there are batches taken side by side."""
+        self._sessions = Pool(sessions)
         self._outbox = outbox
         self._catalogue = catalogue
         self._cache = cache
 
-    def _of(self, partition: int) -> Session:
-        return self._sessions[partition % len(self._sessions)]
-
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
-        async with self._of(partition).use() as connection:
+        async with self._sessions.use() as connection:
             return await offsets.next_offset(connection, "scoring", GROUP, (topic, partition), beginning)
 
     async def handle(self, records: Sequence[Record]) -> int:
-        """Process a batch of one partition; return the number of dead letters."""
+        """Process a batch; return the number of dead letters."""
         begun = time.monotonic()
         batch, dead = _decode(records)
-        async with self._of(records[0].partition).use() as connection:
+        async with self._sessions.use() as connection:
             async with unit_of_work(connection):
-                await self._fence(connection, records[0], records[-1])
+                await self._fence(connection, records)
                 work, settled = await self._process(connection, batch) if batch else (None, None)
                 await self._outbox.write(connection, [*(work.messages if work else []), *dead])
             if work:
@@ -86,14 +83,13 @@ class BatchHandler:
 
     async def bury(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
-        async with self._of(record.partition).use() as connection, unit_of_work(connection):
-            await self._fence(connection, record, record)
+        async with self._sessions.use() as connection, unit_of_work(connection):
+            await self._fence(connection, [record])
             await self._outbox.write(connection, [dead_letter("scoring", record, error)])
 
-    async def _fence(self, connection: Connection, first: Record, last: Record) -> None:
-        place = (first.topic, first.partition)
+    async def _fence(self, connection: Connection, records: Sequence[Record]) -> None:
         reach("before_fence")
-        await offsets.advance(connection, "scoring", GROUP, place, expected=first.offset, new=last.offset + 1)
+        await offsets.advance(connection, "scoring", GROUP, spans(records))
         reach("after_fence")
 
     async def _process(self, connection: Connection, batch: list[Stored]) -> tuple[Work, Settled]:

@@ -13,6 +13,7 @@ import sys
 
 from cli.home import PROJECT
 from libs.common.run import calm_gc
+from tests.benchmarks.page import write
 from tests.benchmarks.scoring import fill, scoring, touchpoints
 from tests.support.servers import find
 
@@ -51,11 +52,7 @@ async def main() -> None:
     median = {name: statistics.median(found) for name, found in rates.items()}
     lines = ["| the same fold | touchpoints/s | Perigee is faster by |", "|---|---|---|"]
     lines += [f"| {name} | {rate:,.0f} | {median['Perigee'] / rate:.1f} x |" for name, rate in median.items()]
-    page = PROJECT / "docs" / "benchmarks.md"
-    before, _, after = page.read_text().partition("<!-- peers -->")
-    rest = after.partition("<!-- cases -->")
-    page.write_text(f"{before}<!-- peers -->\n\n" + "\n".join(lines) + f"\n\n{rest[1]}{rest[2]}")
-    print("\n".join(lines))
+    write("peers", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""What a touchpoint costs as contacts and stored touchpoints grow; writes its part of docs/benchmarks.md.
+
+Every size has a database of its own in which its contacts exist before the measurement, each with a state. The floor is
+measured beside each.
+
+    make bench-growth     BENCH_TOUCHPOINTS=240000 BENCH_SIZES=5000,10000,100000,500000,1000000 BENCH_STORED=10000000
+"""
+
+import asyncio
+import os
+import sys
+import time
+
+import msgspec
+import uvloop
+
+from cli.home import PROJECT
+from libs.common.db.connection import Session, connect
+from libs.common.db.outbox import Outbox
+from libs.common.kafka.consumer import MAX_BATCH
+from libs.common.messages import Touchpoint
+from libs.common.run import calm_gc
+from services.scoring.cycles import read_cycles
+from services.scoring.handlers.batch import BatchHandler, Bounded
+from tests.benchmarks.page import write
+from tests.benchmarks.scoring import NOW, PARTITIONS, Measured, database, fill, floor, scoring, touchpoints
+from tests.support.catalogue import Fixed
+from tests.support.instance import clear_topics
+from tests.support.scoring import record
+from tests.support.servers import Servers, find
+
+_encode = msgspec.json.Encoder().encode
+MINUTE = 60_000_000
+
+
+def say(text: str) -> None:
+    """Say how far it has come."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+async def with_contacts(servers: Servers, contacts: int) -> str:
+    """Return a database in which so many contacts have one touchpoint each, put there by the product."""
+    url = await database(servers)
+    session = Session(url, "bench-prefill")
+    handler = BatchHandler([session], Outbox("scoring", PARTITIONS), Fixed(read_cycles(PROJECT / "cycles")), Bounded())
+    for begin in range(0, contacts, MAX_BATCH):
+        people = range(begin, min(begin + MAX_BATCH, contacts))
+        # A partition that the measured stream does not have, so that its offsets are its own.
+        await handler.handle([record(_encode(_first(person)), person, partition=PARTITIONS) for person in people])
+    await session.close()
+    await tidy(url)
+    return url
+
+
+def _first(person: int) -> Touchpoint:
+    at = NOW - 60 * MINUTE
+    return Touchpoint(
+        workspace="default", source="prefill", message_id=f"old-{person}", type="track", name="Product Viewed",
+        occurred_at=at, received_at=at, user_id=f"user-{person:06d}",
+    )  # fmt: skip
+
+
+async def tidy(url: str) -> None:
+    """Take out what the prefill left for the relay, and let PostgreSQL look at the rest."""
+    connection = await connect(url, application="bench")
+    await connection.execute("TRUNCATE scoring.outbox")
+    await connection.execute("VACUUM ANALYZE", timeout=600)
+    await connection.execute("CHECKPOINT", timeout=600)
+    await connection.close()
+
+
+async def store(url: str, rows: int) -> None:
+    """Add so many older touchpoints of the contacts that exist, over twelve months, and the hashes of a tenth of them."""
+    connection = await connect(url, application="bench")
+    each = 500_000
+    for begin in range(0, rows, each):
+        await connection.execute(
+            "INSERT INTO scoring.touchpoints (workspace, occurred_at, source, message_id, contact_id, subject_type, subject, "
+            "received_at, data) SELECT 'default', $1 - (n % 360) * 86400000000 - n, 'stored', 'stored-' || n, c.contact_id, "
+            "'user_id', c.value, $1, repeat('x', 420) FROM generate_series($2::bigint, $3::bigint) n "
+            "JOIN (SELECT contact_id, value, row_number() OVER () - 1 AS number, count(*) OVER () AS people "
+            "FROM scoring.identifiers WHERE type = 'user_id') c ON c.number = n % c.people",
+            NOW - 2 * 86_400_000_000, begin, begin + each - 1, timeout=600,
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO scoring.seen (hash, day) SELECT decode(md5(n::text), 'hex'), $1 "
+            "FROM generate_series($2::bigint, $3::bigint) n WHERE n % 10 = 0",
+            NOW // 86_400_000_000, begin, begin + each - 1, timeout=600,
+        )  # fmt: skip
+        say(f"{begin + each:,} stored")
+    await connection.close()
+    await tidy(url)
+
+
+async def measured(servers: Servers, count: int, contacts: int, stored: int = 0) -> tuple[Measured, Measured]:
+    """Return (floor, scoring) for a stream of people who all exist."""
+    await clear_topics(servers.kafka)
+    await fill(servers, touchpoints(count, contacts))
+    url = await with_contacts(servers, contacts)
+    say(f"{contacts:,} contacts exist")
+    if stored:
+        await store(url, stored)
+    below = await floor(servers, count)
+    run, _ = await scoring(servers, count, url=url)
+    say(f"floor {below.rate:,.0f}/s, scoring {run.rate:,.0f}/s")
+    return below, run
+
+
+def row(name: str, below: Measured, run: Measured) -> str:
+    """Return a row of the table."""
+    cpu = f"{run.python_us:.1f} + {run.postgres_us:.1f}"
+    return f"| {name} | {run.rate:,.0f} | {run.rate / below.rate:.2f} | {cpu} |"
+
+
+async def main() -> None:
+    """Measure each size once."""
+    count = int(os.environ.get("BENCH_TOUCHPOINTS", "240000"))
+    sizes = [int(s) for s in os.environ.get("BENCH_SIZES", "5000,10000,100000,500000,1000000").split(",")]
+    stored = int(os.environ.get("BENCH_STORED", "10000000"))
+    calm_gc()
+    servers = await asyncio.to_thread(find)
+    lines = [
+        f"{count:,} touchpoints of people who all exist already, one round for each row.",
+        "",
+        "| | touchpoints/s | of the floor | CPU µs, Python + PostgreSQL |",
+        "|---|---|---|---|",
+    ]
+    try:
+        for contacts in sizes:
+            below, run = await measured(servers, count, contacts)
+            lines.append(row(f"{contacts:,} contacts", below, run))
+        if stored:
+            name = f"10,000 contacts, {stored:,} touchpoints stored before"
+            lines.append(row(name, *await measured(servers, count, 10_000, stored)))
+    finally:
+        await asyncio.to_thread(servers.stop)
+        write("growth", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
