@@ -43,9 +43,10 @@ async def with_contacts(servers: Servers, contacts: int) -> str:
     url = await database(servers)
     session = Session(url, "bench-prefill")
     handler = BatchHandler([session], Outbox("scoring", PARTITIONS), Fixed(read_cycles(PROJECT / "cycles")), Bounded())
+    # A partition that the measured stream does not have, so that its offsets are its own.
+    await handler.next_offset("touchpoints", PARTITIONS, 0)
     for begin in range(0, contacts, MAX_BATCH):
         people = range(begin, min(begin + MAX_BATCH, contacts))
-        # A partition that the measured stream does not have, so that its offsets are its own.
         await handler.handle([record(_encode(_first(person)), person, partition=PARTITIONS) for person in people])
     await session.close()
     await tidy(url)
