@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A folder of caches for machines whose home cannot be written.
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
-.PHONY: help setup lock demo test test-long test-faults check format bench bench-growth bench-live bench-peers clean
+.PHONY: help setup lock demo test test-long test-faults test-sdks check format bench bench-growth bench-live bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,11 +41,20 @@ lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry n
 demo: setup ## Start everything, send the storefront's touchpoints, show what happened (DEMO_ARGS="--exit --json")
 	@$(BIN)/perigee demo $(DEMO_ARGS)
 
-test: setup ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
+test: setup tests/sdks/node/node_modules/.done ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 test-long: setup ## The model test over 10,000 seeds (PERIGEE_SEEDS, PERIGEE_FIRST_SEED)
 	@PERIGEE_SEEDS=$${PERIGEE_SEEDS:-10000} $(BIN)/python -m pytest -s tests/model $(TEST_ARGS)
+
+test-sdks: setup tests/sdks/node/node_modules/.done ## Every library that we say works, from its registry, against the door
+	@PERIGEE_SDKS=all $(BIN)/python -m pytest tests/sdks $(TEST_ARGS)
+
+tests/sdks/node/node_modules/.done: tests/sdks/node/package-lock.json
+	@command -v npm >/dev/null || { echo "the tests run a Node library too: install Node.js 20 or newer and try again"; exit 1; }
+	@echo "test: fetching the Node libraries" >&2
+	@cd tests/sdks/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
 
 test-faults: setup .perigee/toxiproxy/server ## The long form of the fault tests (needs Go, for toxiproxy)
 	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults $(TEST_ARGS)

@@ -1,5 +1,6 @@
 """What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
 
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,11 +9,15 @@ import msgspec
 
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.messages import Message, compose
+from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
+
+_KEY = re.compile(rb'"writeKey"\s*:\s*"[^"]*"')
+"""Some libraries repeat the key in every event; it is not for those who read dead letters."""
 
 
 class PublishPort(Protocol):
@@ -50,26 +55,40 @@ class Door:
         self._publisher = publisher
         self._clock = clock
         self._seconds = seconds
+        self._recent = Recent()
 
     async def accept(self, request: Request) -> int:
-        """Publish a request's messages and return how many were accepted.
+        """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
 
         Raises InvalidMessage when the whole is unreadable, UnknownKey, and Unavailable when Kafka does not have
         everything in time (the sender tries again; repeats are dropped by messageId).
         """
         batch = body.split(request.body, is_batch=request.call_type is None)
-        source = self._source(request.write_key or batch.write_key)
+        source = self.source(request.write_key or batch.write_key)
         received_at = self._clock.now()
-        messages: list[Message] = []
+        fresh: dict[MessageId, Message] = {}
+        refused: list[Message] = []
+        repeated = 0
         for raw in batch.messages:
             received = Received(source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context)
-            messages.append(_message(raw, received))
-        await self._publish(messages)
-        accepted = sum(m.topic == "touchpoints" for m in messages)
-        metrics.EVENTS_INGESTED.labels(source=source.name).inc(accepted)
-        return accepted
+            try:
+                touchpoint = normalise(body.read(raw), received)
+            except InvalidMessage as error:
+                refused.append(_dead_letter(raw, received.fallback_id.encode(), error, received))
+                continue
+            place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+            if place in fresh or place in self._recent:
+                repeated += 1
+            else:
+                fresh[place] = _message(touchpoint)
+        await self._publish([*fresh.values(), *refused])
+        self._recent.add(fresh, received_at)
+        metrics.EVENTS_INGESTED.labels(source=source.name).inc(len(fresh))
+        metrics.EVENTS_REPEATED.labels(source=source.name).inc(repeated)
+        return len(fresh)
 
-    def _source(self, write_key: str | None) -> Source:
+    def source(self, write_key: str | None) -> Source:
+        """Return whose key this is. Raises UnknownKey, and Unavailable as long as the keys could not be read."""
         if not self._sources.loaded:
             raise Unavailable("the sources are not read yet: PostgreSQL has not answered since the start")
         source = self._sources.find(write_key) if write_key else None
@@ -91,12 +110,7 @@ class Door:
             raise Unavailable("a refused message could not be kept as a dead letter")
 
 
-def _message(raw: bytes, received: Received) -> Message:
-    """Return the touchpoint's message, or the dead letter of what is none."""
-    try:
-        touchpoint = normalise(body.read(raw), received)
-    except InvalidMessage as error:
-        return _dead_letter(raw, received.fallback_id.encode(), error, received)
+def _message(touchpoint: Touchpoint) -> Message:
     return compose(
         touchpoint,
         key=touchpoint.routing_key(),
@@ -114,6 +128,6 @@ def _dead_letter(raw: bytes, key: bytes, error: InvalidMessage, received: Receiv
     return Message(
         "touchpoints-dlq",
         key,
-        raw[: body.MAX_EVENT * 8],
+        _KEY.sub(b'"writeKey":null', raw[: body.MAX_EVENT * 8]),
         [(k, v.encode("utf-8", "replace")) for k, v in headers.items()],
     )

@@ -9,7 +9,7 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service, run_together
 from libs.common.settings import load
-from services.ingest.api import TrackingApi
+from services.ingest.api.tracking import TrackingApi
 from services.ingest.handlers import Door
 from services.ingest.repository import Sources
 from services.ingest.settings import IngestSettings

@@ -11,7 +11,7 @@ from libs.common.clock import FixedClock
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability.health import Health
-from services.ingest.api import TrackingApi
+from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.source import Source
 from services.ingest.handlers import Door
 

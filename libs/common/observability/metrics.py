@@ -3,6 +3,11 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS_INGESTED = Counter("perigee_events_ingested_total", "messages accepted at the door", ["source"])
+EVENTS_REPEATED = Counter(
+    "perigee_events_repeated_total",
+    "Messages that the door had accepted shortly before, not published again",
+    ["source"],
+)
 EVENTS_REFUSED = Counter("perigee_events_refused_total", "messages refused at the door", ["reason"])
 TOUCHPOINTS_STORED = Counter("perigee_touchpoints_stored_total", "touchpoints stored by scoring")
 TOUCHPOINTS_REPEATED = Counter("perigee_touchpoints_repeated_total", "repeats dropped by scoring")

@@ -141,6 +141,8 @@ def _name(message: dict[str, Any], call_type: str) -> str:
     value = message.get("event" if call_type == "track" else "name")
     if call_type == "track" and not (isinstance(value, str) and value):
         raise InvalidMessage("no_event", "track needs an event name")
+    if not value and call_type in ("page", "screen"):
+        value = _object(message, "properties").get("name")  # where some libraries put it
     return value if isinstance(value, str) else ""
 
 

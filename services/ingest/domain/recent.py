@@ -1,0 +1,37 @@
+"""Message ids that were accepted lately, so that a retry of an answered request is not published twice.
+
+Best effort, for one process: scoring drops repeats exactly. The window is by the time of receipt, never by what a client's
+clock says, and holds so many seconds or so many ids, whichever is less.
+"""
+
+from collections.abc import Iterable
+
+SECONDS = 3_600
+IDS = 500_000
+"""About 100 MB."""
+MessageId = tuple[str, str, str]
+"""(workspace, source, message_id)"""
+
+
+class Recent:
+    """A bounded window of message ids."""
+
+    def __init__(self, seconds: int = SECONDS, ids: int = IDS) -> None:
+        self._span = seconds * 1_000_000
+        self._ids = ids
+        self._seen: dict[MessageId, int] = {}
+        """In order of receipt: the first is the oldest."""
+
+    def __contains__(self, message_id: MessageId) -> bool:
+        """Return whether the id is in the window."""
+        return message_id in self._seen
+
+    def add(self, message_ids: Iterable[MessageId], now: int) -> None:
+        """Note ids that Kafka has as of `now` (microseconds), and forget those that fall out of the window."""
+        for message_id in message_ids:
+            self._seen.setdefault(message_id, now)
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if len(self._seen) <= self._ids and self._seen[oldest] > now - self._span:
+                break
+            del self._seen[oldest]

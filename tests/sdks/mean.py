@@ -1,0 +1,86 @@
+"""A mean stretch of road before the door: it loses an answer (a proxy says 504 then), sends a request twice, and says 429 once.
+
+Every request goes on to the door as it is; the first batch's answer is lost after the door has given it, the second batch
+is sent on twice, the third one is told to come again. So a library has to try again, and nothing may be there twice.
+"""
+
+import threading
+from typing import Any
+
+import httpx2
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from services.ingest.api.cors import allowed
+from tests.support.servers import _free_port
+
+
+class Road:
+    """A server in a thread of its own."""
+
+    def __init__(self, door: str, *, mean: bool = True) -> None:
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.lost = self.twice = self.limited = 0
+        self._door = door
+        self._mean = mean
+        self._posts = 0
+        self._client = httpx2.AsyncClient(timeout=20, trust_env=False)
+        config = uvicorn.Config(
+            self._serve, host="127.0.0.1", port=self.port, log_level="error", lifespan="off", interface="asgi3"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Close the road."""
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            event = await receive()
+            body += event.get("body", b"")
+            if not event.get("more_body"):
+                break
+        query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
+        headers = [(k, v) for k, v in scope["headers"] if k not in (b"host", b"content-length", b"connection")]
+        headers.append((b"x-forwarded-host", f"127.0.0.1:{self.port}".encode()))
+
+        async def onward() -> Any:
+            return await self._client.request(
+                scope["method"], f"{self._door}{scope['path']}{query}", content=body, headers=headers
+            )
+
+        turn = 0
+        if self._mean and scope["method"] == "POST":
+            self._posts += 1
+            turn = self._posts
+        if turn == 3:
+            self.limited += 1
+            await _answer(send, 429, b'{"code":"slow_down","message":"later"}', [*_cors(scope), (b"retry-after", b"1")])
+            return
+        answer = await onward()
+        if turn == 2:
+            self.twice += 1
+            answer = await onward()
+        if turn == 1:
+            self.lost += 1
+            await _answer(send, 504, b'{"code":"gateway_timeout","message":"the answer was lost"}', _cors(scope))
+            return
+        kept = [
+            (k.encode(), v.encode()) for k, v in answer.headers.items() if k not in ("content-length", "date", "server")
+        ]
+        await _answer(send, answer.status_code, answer.content, kept)
+
+
+def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:
+    return allowed(dict(scope["headers"]))
+
+
+async def _answer(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    length = [] if status == 204 else [(b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
+    await send({"type": "http.response.body", "body": content})

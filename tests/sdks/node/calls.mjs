@@ -1,0 +1,10 @@
+// What every Node library is asked to send; tests/sdks/expected.py has the same.
+export const host = process.env.PERIGEE_HOST
+export const writeKey = process.env.PERIGEE_KEY
+export const userId = 'ada-é'
+export const anonymousId = 'device-1'
+export const traits = { email: 'ada@x.test', plan: 'pro', nested: { n: 1 } }
+export const order = {
+  order_id: 'o-1', total: 19.9, currency: 'EUR', quantity: 2, note: 'zażółć 🎈', products: [{ sku: 'a' }],
+}
+export const pings = Array.from({ length: 40 }, (_, n) => n)

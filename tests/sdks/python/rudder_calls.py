@@ -1,0 +1,18 @@
+"""What rudder-sdk-python is asked to send."""
+
+import os
+
+from rudderstack.analytics.client import Client
+
+from tests.sdks.expected import ANONYMOUS, ORDER, PINGS, TRAITS, USER
+
+client = Client(os.environ["PERIGEE_KEY"], host=os.environ["PERIGEE_HOST"], upload_size=10, max_retries=8)
+client.identify(USER, TRAITS, anonymous_id=ANONYMOUS)
+client.track(USER, "Order Completed", ORDER)
+client.page(USER, name="Home", properties={"path": "/"})
+client.screen(USER, name="Start")
+client.group(USER, "acme", {"name": "Acme"})
+client.alias("old-ada", USER)
+for n in PINGS:
+    client.track(USER, "Ping", {"n": n})
+client.shutdown()
