@@ -48,6 +48,7 @@ test-long: setup ## The model test over 10,000 seeds (PERIGEE_SEEDS, PERIGEE_FIR
 	@PERIGEE_SEEDS=$${PERIGEE_SEEDS:-10000} $(BIN)/python -m pytest -s tests/model $(TEST_ARGS)
 
 test-sdks: setup tests/sdks/node/node_modules/.done ## Every library that we say works, from its registry, against the door
+	@tests/sdks/build
 	@PERIGEE_SDKS=all $(BIN)/python -m pytest tests/sdks $(TEST_ARGS)
 
 tests/sdks/node/node_modules/.done: tests/sdks/node/package-lock.json
