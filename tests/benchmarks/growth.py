@@ -73,7 +73,8 @@ async def tidy(url: str) -> None:
 async def store(url: str, rows: int) -> None:
     """Add so many older touchpoints of the contacts that exist, over twelve months, and the hashes of a tenth of them."""
     connection = await connect(url, application="bench")
-    each = 500_000
+    await connection.execute("SET statement_timeout = 0")
+    each = 200_000
     for begin in range(0, rows, each):
         await connection.execute(
             "INSERT INTO scoring.touchpoints (workspace, occurred_at, source, message_id, contact_id, subject_type, subject, "

@@ -4,6 +4,7 @@ Best effort, for one process: scoring drops repeats exactly. The window is by th
 clock says, and holds so many seconds or so many ids, whichever is less.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 SECONDS = 3_600
@@ -19,7 +20,7 @@ class Recent:
     def __init__(self, seconds: int = SECONDS, ids: int = IDS) -> None:
         self._span = seconds * 1_000_000
         self._ids = ids
-        self._seen: dict[MessageId, int] = {}
+        self._seen: OrderedDict[MessageId, int] = OrderedDict()
         """In order of receipt: the first is the oldest."""
 
     def __contains__(self, message_id: MessageId) -> bool:

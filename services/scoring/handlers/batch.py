@@ -1,6 +1,7 @@
 """A batch of touchpoints, in one fenced transaction. The steps are those of `libs.common.kafka.consumer`."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from libs.common.db import offsets
@@ -33,8 +34,11 @@ INLINE_BATCH = 20_000
 """The most touchpoints that one batch folds again; what is beyond goes to the queue as well."""
 
 
-class Bounded(dict[str, Entry]):
-    """The cache of contacts: true under their version, the oldest forgotten first."""
+class Bounded(OrderedDict[str, Entry]):
+    """The cache of contacts: true under their version, the oldest forgotten first.
+
+    An OrderedDict, since a plain dict looks for its first entry among all that were deleted there.
+    """
 
     def __init__(self, limit: int = 100_000) -> None:
         super().__init__()
@@ -44,7 +48,7 @@ class Bounded(dict[str, Entry]):
         """Keep an entry as the newest."""
         super().__setitem__(contact, entry)
         while len(self) > self.limit:
-            del self[next(iter(self))]
+            self.popitem(last=False)
 
 
 class BatchHandler:
