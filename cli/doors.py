@@ -33,7 +33,7 @@ def call(environment: dict[str, str], method: str, path: str, **options: Any) ->
     kind = _ERRORS.get(answer.status_code, PerigeeError)
     try:
         said = answer.json()
-        message = said.get("message") or said.get("detail") or answer.text
+        message = said.get("detail") or answer.text
     except ValueError:
         message = answer.text
     raise kind(message if isinstance(message, str) else str(message))

@@ -2,11 +2,14 @@
 
 import os
 
+import msgspec
+
 from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
 from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.kafka import admin
-from services.ingest import repository
+from services.ingest.domain.source import Source
+from services.ingest.repository import sources as repository
 
 _SOURCES = (
     ("default", "WRITE_KEY", "public"),
@@ -36,8 +39,12 @@ async def put_source(environment: dict[str, str], source: str, write_key: str, t
     """Insert or re-key a source of the default workspace; the key is stored as its SHA-256 only."""
     connection = await connect(environment["DATABASE_URL"], application="perigee-source")
     try:
-        await repository.put(connection, source, write_key)
-        await repository.change(connection, source, trust=trust)
+        async with connection.transaction():
+            place = ("default", source)
+            known = await repository.one(connection, place) or Source(*place)
+            await repository.put(connection, msgspec.structs.replace(known, trust=trust))
+            await repository.add_key(connection, place, write_key)
+            await repository.end_keys(connection, place, 0, but=write_key)
     finally:
         await connection.close()
 

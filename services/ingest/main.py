@@ -9,9 +9,11 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service, run_together
 from libs.common.settings import load
+from services.ingest.api import admin
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.handlers import Door
-from services.ingest.repository import Sources
+from services.ingest.handlers.door import Door
+from services.ingest.handlers.sources import SourcesDesk
+from services.ingest.repository.sources import Sources
 from services.ingest.settings import IngestSettings
 
 
@@ -27,14 +29,17 @@ async def serve(stop: asyncio.Event) -> None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"
 
     health = Health({"sources": sources_read, "kafka": publisher.check})
-    web = server(TrackingApi(door, health.app()), settings.host, settings.port)
+    desk_session = Session(settings.database_url, "ingest-desk")
+    rest = admin.application(health.routes(), SourcesDesk(desk_session), settings.admin_key)
+    web = server(TrackingApi(door, rest), settings.host, settings.port)
     await run_together(
         stop,
         web,
         sources.keep_fresh(stop, settings.sources_refresh_seconds),
     )
     await publisher.close()
-    await session.close()
+    for one in (session, desk_session):
+        await one.close()
 
 
 def main() -> None:

@@ -12,4 +12,7 @@ class IngestSettings(CommonSettings):
     publish_seconds: float = Field(
         4.5, gt=0, validation_alias="PERIGEE_PUBLISH_SECONDS", description="longest wait for Kafka before a 503"
     )
-    sources_refresh_seconds: float = Field(2.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")
+    admin_key: str = Field(
+        "", validation_alias="PERIGEE_ADMIN_KEY", description="opens /admin/v1; without one it stays shut"
+    )
+    sources_refresh_seconds: float = Field(1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")

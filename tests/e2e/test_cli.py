@@ -119,7 +119,7 @@ def test_people_are_merged_parted_and_corrected_from_the_shell(home):
     import httpx2
 
     found = exports(home)
-    key = perigee(home, "source", "set", "crm", "--trust", "server").stdout.split("write key: ")[1].split()[0]
+    key = perigee(home, "source", "create", "crm", "--trust", "server").stdout.split("write key: ")[1].split()[0]
     assert "server" in perigee(home, "source", "list").stdout
     for user in ("ann", "bob"):
         url = f"{found['INGEST_URL']}/v1/track"

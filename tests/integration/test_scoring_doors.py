@@ -77,7 +77,7 @@ async def test_a_contact_is_shown_and_explained(client, scoring):
         assert sum(c["worth"] for c in score["contributions"]) == pytest.approx(score["value"])
     assert (await client.get("/v1/contacts/nobody", headers=ADMIN)).status_code == 404
     wrong = await client.get("/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN)
-    assert (wrong.status_code, "engagement" in wrong.json()["message"]) == (404, True)
+    assert (wrong.status_code, "engagement" in wrong.json()["detail"]) == (404, True)
 
 
 async def test_corrections_and_merges_go_through_the_admin_door(client, scoring):
@@ -91,7 +91,7 @@ async def test_corrections_and_merges_go_through_the_admin_door(client, scoring)
     await scoring.rest()
     assert (await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)).status_code == 200
     again = await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
-    assert (again.status_code, "no link" in again.json()["message"]) == (409, True)
+    assert (again.status_code, "no link" in again.json()["detail"]) == (409, True)
     said = {"who": "u", "cycle": "engagement", "places": {"sales": "qualified"}, "hold": "7d", **by}
     assert (await client.post("/admin/v1/corrections/stage", json=said, headers=ADMIN)).status_code == 200
     wrong = await client.post("/admin/v1/corrections/stage", json={**said, "hold": "soon"}, headers=ADMIN)

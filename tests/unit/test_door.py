@@ -13,7 +13,7 @@ from libs.common.messages import Touchpoint
 from libs.common.observability.health import Health
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.source import Source
-from services.ingest.handlers import Door
+from services.ingest.handlers.door import Door
 
 NOW = 1_780_000_000_000_000
 

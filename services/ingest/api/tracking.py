@@ -17,7 +17,7 @@ from services.ingest.api.cors import Extra
 from services.ingest.api.keys import write_key
 from services.ingest.api.routes import METHODS, Route, route
 from services.ingest.domain import body
-from services.ingest.handlers import Door, Request, UnknownKey
+from services.ingest.handlers.door import Door, Request, StrangeOrigin, TooFast, UnknownKey
 
 READ_SECONDS = 10
 Headers = Mapping[bytes, bytes]
@@ -58,6 +58,11 @@ class TrackingApi:
             return _error(400, error.reason, error.detail)
         except UnknownKey:
             return _error(401, "unknown_write_key", "no source has this write key")
+        except StrangeOrigin:
+            return _error(403, "origin_not_allowed", "this source takes nothing from pages of this origin")
+        except TooFast as error:
+            wait = [(b"retry-after", b"%d" % error.seconds)]
+            return _error(429, "too_fast", f"the source sends faster than it may: again in {error.seconds} s", wait)
         except TimeoutError:
             return _error(408, "slow_body", f"the body did not arrive within {READ_SECONDS} s")
         except Unavailable as error:
@@ -77,7 +82,8 @@ class TrackingApi:
             case _:
                 raw = await asyncio.wait_for(_read(receive), READ_SECONDS)
                 encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-                await self._door.accept(Request(body.unpack(raw, encoding), key, found.call_type))
+                origin = headers[b"origin"].decode("latin-1").lower() if b"origin" in headers else None
+                await self._door.accept(Request(body.unpack(raw, encoding), key, found.call_type, origin))
         return _SUCCESS
 
 

@@ -72,7 +72,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         consent=_consent(context),
         campaign={k: str(v) for k, v in _object(context, "campaign").items() if k in _UTM and v},
         traits=_object(message, "traits") or _object(context, "traits"),
-        properties=_object(message, "properties"),
+        properties={**source.defaults, **_object(message, "properties")},
         context={k: v for k, v in context.items() if k not in _LIFTED},
     )
 

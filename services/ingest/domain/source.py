@@ -1,19 +1,43 @@
 """Where touchpoints come from."""
 
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from libs.common.errors import ConfigurationError
+
+Trust = Literal["public", "server"]
+Mode = Literal["live", "historical", "test"]
+MAX_RATE = 1_000_000
+
 
 class Source(msgspec.Struct, frozen=True):
-    """A source and what its key may do.
+    """A source and what its keys may do.
 
     `server` sources may say who took the initiative, and vouch for external ids and e-mail addresses. With a
-    `user_hash_secret` a user id counts only beside its HMAC-SHA256 (hexadecimal) under that secret.
+    `user_hash_secret` a user id counts only beside its HMAC-SHA256 (hexadecimal) under that secret. Pages of other origins
+    than `allowed_origins` are refused, where there are any; `per_second` bounds the messages taken, `defaults` are properties
+    that a message does not have itself.
     """
 
     workspace: str
     name: str
-    trust: Literal["public", "server"] = "public"
-    mode: Literal["live", "historical", "test"] = "live"
+    trust: Trust = "public"
+    mode: Mode = "live"
     user_hash_secret: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    per_second: int | None = None
+    defaults: dict[str, Any] = {}
+
+    def allows(self, origin: str | None) -> bool:
+        """Return whether a page of the origin may send; what names no origin is no browser."""
+        return origin is None or not self.allowed_origins or origin in self.allowed_origins
+
+
+def origin_of(text: str) -> str:
+    """Return an origin as browsers write it. Raises ConfigurationError."""
+    parts = urlsplit(text.strip().lower())
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/") or parts.query:
+        raise ConfigurationError(f"{text!r} is no origin: https://shop.example, say, without a path")
+    return f"{parts.scheme}://{parts.netloc}"

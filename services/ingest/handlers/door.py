@@ -13,6 +13,7 @@ from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.rate import Rates
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
 
@@ -38,6 +39,18 @@ class UnknownKey(Exception):  # noqa: N818 - an answer, not a fault of ours
     """No source has this write key: 401."""
 
 
+class StrangeOrigin(Exception):  # noqa: N818
+    """The source does not take what pages of this origin send: 403."""
+
+
+class TooFast(Exception):  # noqa: N818
+    """The source sends faster than it may: 429, and after how many seconds to come again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
 class Request(msgspec.Struct, frozen=True):
     """A tracking request as the API read it."""
 
@@ -45,6 +58,7 @@ class Request(msgspec.Struct, frozen=True):
     write_key: str | None
     call_type: str | None
     """None for a batch."""
+    origin: str | None = None
 
 
 class Door:
@@ -56,16 +70,18 @@ class Door:
         self._clock = clock
         self._seconds = seconds
         self._recent = Recent()
+        self._rates = Rates()
 
     async def accept(self, request: Request) -> int:
         """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
 
-        Raises InvalidMessage when the whole is unreadable, UnknownKey, and Unavailable when Kafka does not have
-        everything in time (the sender tries again; repeats are dropped by messageId).
+        Raises InvalidMessage when the whole is unreadable, UnknownKey, StrangeOrigin, TooFast, and Unavailable when Kafka
+        does not have everything in time (the sender tries again; repeats are dropped by messageId).
         """
         batch = body.split(request.body, is_batch=request.call_type is None)
         source = self.source(request.write_key or batch.write_key)
         received_at = self._clock.now()
+        self._admit(source, request.origin, len(batch.messages), received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated = 0
@@ -86,6 +102,15 @@ class Door:
         metrics.EVENTS_INGESTED.labels(source=source.name).inc(len(fresh))
         metrics.EVENTS_REPEATED.labels(source=source.name).inc(repeated)
         return len(fresh)
+
+    def _admit(self, source: Source, origin: str | None, count: int, now: int) -> None:
+        if not source.allows(origin):
+            raise StrangeOrigin
+        if source.per_second is not None:
+            seconds = self._rates.take((source.workspace, source.name), source.per_second, count, now)
+            if seconds:
+                metrics.EVENTS_REFUSED.labels(reason="too_fast").inc(count)
+                raise TooFast(seconds)
 
     def source(self, write_key: str | None) -> Source:
         """Return whose key this is. Raises UnknownKey, and Unavailable as long as the keys could not be read."""

@@ -1,0 +1,59 @@
+"""What every door with FastAPI has: keys, and errors as problem details (RFC 9457)."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeError, Unavailable
+
+_STATUS: dict[type[PerigeeError], int] = {NotFound: 404, Conflict: 409, ConfigurationError: 422, Unavailable: 503}
+_bearer = HTTPBearer(auto_error=False, description="a key as 'Authorization: Bearer KEY'")
+
+
+def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
+    """Return a check that lets in who brings one of the keys; an empty key opens nothing."""
+    known = [key.encode() for key in keys if key]
+
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        offered = given.credentials.encode() if given is not None else b""
+        if not any([hmac.compare_digest(offered, key) for key in known]):  # noqa: C419 - each one, in equal time
+            raise HTTPException(
+                401, "this door needs a key: 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"}
+            )
+
+    return check
+
+
+def tell_problems(app: FastAPI) -> None:
+    """Answer every error as `application/problem+json`: type, title, status, detail; `errors` where fields are wrong."""
+    app.add_exception_handler(PerigeeError, _of_ours)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_fields)
+
+
+async def _of_ours(_: Request, error: Exception) -> JSONResponse:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    headers = {"Retry-After": "1"} if status == 503 else {}
+    return _problem(type(error).__name__, status, str(error), headers)
+
+
+async def _of_http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _problem("Refused", error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _of_fields(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+    said = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
+    return _problem("InvalidRequest", 422, said, {}, errors=faults)
+
+
+def _problem(title: str, status: int, detail: str, headers: dict[str, str], **more: Any) -> JSONResponse:
+    content = {"type": f"urn:perigee:{title}", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(content, status, headers, media_type="application/problem+json")

@@ -1,0 +1,93 @@
+"""`/admin/v1/sources`: the sources and their write keys. A write key never opens it."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import BaseRoute
+
+from libs.common.doors import opened_by, tell_problems
+from libs.common.durations import Duration
+from services.ingest.domain.source import MAX_RATE
+from services.ingest.handlers.sources import Given, SourcesDesk, Told
+
+Name = Annotated[str, Field(min_length=1, max_length=60)]
+
+
+class Changes(BaseModel):
+    """What is to change of a source; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trust: Literal["public", "server"] | None = None
+    mode: Literal["live", "historical", "test"] | None = None
+    user_hash: bool | None = Field(None, description="true: demand userHash under a new secret; false: do not")
+    allowed_origins: list[str] | None = Field(None, max_length=100, description="none: pages of any origin may send")
+    per_second: int | None = Field(None, ge=0, le=MAX_RATE, description="messages a second; 0: no limit")
+    defaults: dict[str, Any] | None = Field(None, description="properties of messages that do not have them")
+
+    def given(self) -> Given:
+        """Return it as the desk takes it."""
+        return Given(self.trust, self.mode, self.user_hash, self.allowed_origins, self.per_second, self.defaults)
+
+
+class NewSource(Changes):
+    """A source to make."""
+
+    name: Name
+
+
+class Rotation(BaseModel):
+    """How long the old keys still hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap: Duration = 86_400_000_000
+
+
+def application(routes: list[BaseRoute], desk: SourcesDesk, admin_key: str) -> FastAPI:
+    """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
+    app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None)
+    app.router.routes.extend(routes)
+    app.include_router(_sources(desk), prefix="/admin/v1/sources", dependencies=[Depends(opened_by(admin_key))])
+    tell_problems(app)
+    return app
+
+
+def _sources(desk: SourcesDesk) -> APIRouter:
+    routes = APIRouter(tags=["sources"])
+
+    @routes.get("")
+    async def every() -> list[dict[str, Any]]:
+        """Return the sources; of a key its first characters alone."""
+        return [_shown(told) for told in await desk.every()]
+
+    @routes.post("", status_code=201)
+    async def create(source: NewSource) -> dict[str, Any]:
+        """Make a source. `write_key` is in this answer and nowhere else."""
+        return _shown(await desk.create(source.name, source.given()))
+
+    @routes.patch("/{name}")
+    async def change(name: Name, changes: Changes) -> dict[str, Any]:
+        """Change a source."""
+        return _shown(await desk.change(name, changes.given()))
+
+    @routes.post("/{name}/keys", status_code=201)
+    async def rotate(name: Name, rotation: Rotation) -> dict[str, Any]:
+        """Give a source a new key; the old ones hold for `overlap` longer."""
+        return _shown(await desk.rotate(name, rotation.overlap / 1_000_000))
+
+    @routes.delete("/{name}/keys")
+    async def revoke(name: Name, hint: str = "") -> dict[str, Any]:
+        """Take back at once the keys that begin with `hint`, or all."""
+        return _shown(await desk.revoke(name, hint))
+
+    return routes
+
+
+def _shown(told: Told) -> dict[str, Any]:
+    """Return what may be shown: the userHash secret only when it is new."""
+    found: dict[str, Any] = msgspec.to_builtins(told)
+    found["source"]["user_hash"] = found["source"].pop("user_hash_secret") is not None
+    return found

@@ -1,0 +1,126 @@
+"""What an operator does with sources: make, change, give another key, take keys back."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Connection, Session
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import ConfigurationError, Conflict, NotFound
+from services.ingest.domain.source import MAX_RATE, Source, origin_of
+from services.ingest.repository import sources as repository
+from services.ingest.repository.sources import WriteKey
+
+WORKSPACE = "default"
+_NAME = 60
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What is to change; None leaves it. `user_hash` of True demands the hash under a new secret, False demands none.
+
+    No origins allow all, a `per_second` of 0 is no limit.
+    """
+
+    trust: Any = None
+    mode: Any = None
+    user_hash: bool | None = None
+    origins: Sequence[str] | None = None
+    per_second: int | None = None
+    defaults: dict[str, Any] | None = None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A source, its keys that hold, and what is said once: a new write key, a new userHash secret."""
+
+    source: Source
+    keys: list[WriteKey]
+    write_key: str | None = None
+    user_hash_secret: str | None = None
+
+
+class SourcesDesk:
+    """Keeps the sources. Doors take changes over when they next look, within seconds."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def every(self) -> list[Told]:
+        """Return every source."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            found = await repository.every(connection)
+            return [Told(s, await repository.keys(connection, (s.workspace, s.name))) for s in found]
+
+    async def create(self, name: str, given: Given) -> Told:
+        """Make a source with its first key. Raises Conflict when there is one of the name, ConfigurationError."""
+        if not name or len(name) > _NAME or not name.isprintable():
+            raise ConfigurationError(f"{name!r:.80}: a source's name has 1 to {_NAME} characters")
+        async with self._session.use() as connection, unit_of_work(connection):
+            if await repository.one(connection, (WORKSPACE, name)):
+                raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")
+            changed, secret = _changed(Source(WORKSPACE, name), given)
+            await repository.put(connection, changed)
+            return await _told(connection, changed, write_key=await _new_key(connection, changed), secret=secret)
+
+    async def change(self, name: str, given: Given) -> Told:
+        """Change a source. Raises NotFound, ConfigurationError."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            changed, secret = _changed(await _one(connection, name), given)
+            await repository.put(connection, changed)
+            return await _told(connection, changed, secret=secret)
+
+    async def rotate(self, name: str, overlap: float) -> Told:
+        """Give a source a new key; the others hold for `overlap` more seconds. Raises NotFound."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            source = await _one(connection, name)
+            key = await _new_key(connection, source)
+            await repository.end_keys(connection, (source.workspace, source.name), overlap, but=key)
+            return await _told(connection, source, write_key=key)
+
+    async def revoke(self, name: str, hint: str) -> Told:
+        """Take back the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            source = await _one(connection, name)
+            if not await repository.end_keys(connection, (source.workspace, source.name), 0, hint=hint):
+                raise NotFound(f"source {name} has no key that begins with {hint!r} and still holds")
+            return await _told(connection, source)
+
+
+async def _one(connection: Connection, name: str) -> Source:
+    found = await repository.one(connection, (WORKSPACE, name))
+    if found is None:
+        there = ", ".join(source.name for source in await repository.every(connection)) or "none"
+        raise NotFound(f"no source {name!r}; there are {there}")
+    return found
+
+
+async def _new_key(connection: Connection, source: Source) -> str:
+    key = secrets.token_urlsafe(24)
+    await repository.add_key(connection, (source.workspace, source.name), key)
+    return key
+
+
+async def _told(
+    connection: Connection, source: Source, *, write_key: str | None = None, secret: str | None = None
+) -> Told:
+    return Told(source, await repository.keys(connection, (source.workspace, source.name)), write_key, secret)
+
+
+def _changed(source: Source, given: Given) -> tuple[Source, str | None]:
+    """Return the source as it becomes, and the userHash secret if it is a new one."""
+    wanted: dict[str, Any] = {"trust": given.trust, "mode": given.mode, "defaults": given.defaults}
+    changes = {field: value for field, value in wanted.items() if value is not None}
+    secret = secrets.token_urlsafe(24) if given.user_hash else None
+    if given.user_hash is not None:
+        changes["user_hash_secret"] = secret
+    if given.origins is not None:
+        changes["allowed_origins"] = tuple(origin_of(one) for one in given.origins)
+    if given.per_second is not None:
+        if not 0 <= given.per_second <= MAX_RATE:
+            raise ConfigurationError(f"{given.per_second} messages a second: 0 (no limit) to {MAX_RATE}")
+        changes["per_second"] = given.per_second or None
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(source), **changes}, Source), secret
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"source {source.name}: {error}") from None

@@ -1,0 +1,146 @@
+"""The sources and their write keys. The door holds them in memory, so that it stays open while PostgreSQL is away."""
+
+import asyncio
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Connection, Session
+from libs.common.errors import Unavailable
+from libs.common.observability import logs
+from services.ingest.domain.source import Source
+
+log = logs.get(__name__)
+_COLUMNS = "s.workspace, s.source, s.trust, s.mode, s.user_hash_secret, s.allowed_origins, s.per_second, s.defaults"
+_HOLDS = "(k.ends_at IS NULL OR k.ends_at > now())"
+
+
+class WriteKey(msgspec.Struct, frozen=True):
+    """A write key as it is known: its hash is stored, its first characters tell it from others."""
+
+    hint: str
+    created_at: datetime
+    ends_at: datetime | None
+
+
+async def put(connection: Connection, source: Source) -> bool:
+    """Make a source, or change one to this; return whether it is new."""
+    return bool(
+        await connection.fetchval(
+            "INSERT INTO ingest.sources (workspace, source, trust, mode, user_hash_secret, allowed_origins, per_second, "
+            "defaults) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace, source) DO UPDATE SET "
+            "trust = excluded.trust, mode = excluded.mode, user_hash_secret = excluded.user_hash_secret, "
+            "allowed_origins = excluded.allowed_origins, per_second = excluded.per_second, defaults = excluded.defaults "
+            "RETURNING xmax = 0",
+            source.workspace,
+            source.name,
+            source.trust,
+            source.mode,
+            source.user_hash_secret,
+            list(source.allowed_origins),
+            source.per_second,
+            msgspec.json.encode(source.defaults).decode(),
+        )
+    )
+
+
+async def add_key(connection: Connection, place: tuple[str, str], write_key: str) -> None:
+    """Give a source one more key; one that it had holds again."""
+    await connection.execute(
+        "INSERT INTO ingest.write_keys (key_hash, workspace, source, hint) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (key_hash) DO UPDATE SET ends_at = NULL "
+        "WHERE (write_keys.workspace, write_keys.source) = (excluded.workspace, excluded.source)",
+        _hash(write_key), *place, write_key[:6],
+    )  # fmt: skip
+
+
+async def end_keys(
+    connection: Connection, place: tuple[str, str], seconds: float, *, hint: str = "", but: str = ""
+) -> int:
+    """Let keys of a source end after so many seconds: those of the hint, or all; `but` not this one. Return how many."""
+    rows = await connection.fetch(
+        "UPDATE ingest.write_keys k SET ends_at = least(ends_at, now() + make_interval(secs => $3)) "
+        f"WHERE (workspace, source) = ($1, $2) AND starts_with(hint, $4) AND key_hash <> $5 AND {_HOLDS} RETURNING 1",
+        *place, seconds, hint, _hash(but),
+    )  # fmt: skip
+    return len(rows)
+
+
+async def keys(connection: Connection, place: tuple[str, str]) -> list[WriteKey]:
+    """Return the keys of a source that hold, newest first."""
+    rows = await connection.fetch(
+        f"SELECT hint, created_at, ends_at FROM ingest.write_keys k WHERE (workspace, source) = ($1, $2) AND {_HOLDS} "
+        "ORDER BY created_at DESC",
+        *place,
+    )
+    return [WriteKey(*r) for r in rows]
+
+
+async def one(connection: Connection, place: tuple[str, str]) -> Source | None:
+    """Return a source, held until the transaction ends."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM ingest.sources s WHERE (workspace, source) = ($1, $2) FOR UPDATE", *place
+    )
+    return _source(row) if row else None
+
+
+async def every(connection: Connection) -> list[Source]:
+    """Return the sources of every workspace, by name."""
+    return [_source(r) for r in await connection.fetch(f"SELECT {_COLUMNS} FROM ingest.sources s ORDER BY source")]
+
+
+def _source(row: Any) -> Source:
+    workspace, name, trust, mode, secret, origins, per_second, defaults = row
+    return Source(workspace, name, trust, mode, secret, tuple(origins), per_second, msgspec.json.decode(defaults))
+
+
+def _hash(write_key: str) -> bytes:
+    """Return what is stored of a key. Keys are random, so SHA-256 is as good as a slow hash."""
+    return sha256(write_key.encode("utf-8", "replace")).digest()
+
+
+class Sources:
+    """Write key → source."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._by_hash: dict[bytes, Source] | None = None
+        self._by_key: dict[str, Source] = {}
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the sources were read at least once."""
+        return self._by_hash is not None
+
+    def find(self, write_key: str) -> Source | None:
+        """Return the source of a write key, or None."""
+        found = self._by_key.get(write_key)
+        if found is None and self._by_hash is not None:
+            found = self._by_hash.get(_hash(write_key))
+            if found is not None:
+                self._by_key[write_key] = found
+        return found
+
+    async def load(self) -> None:
+        """Read all sources. Raises Unavailable when PostgreSQL does not answer; what was read before stays."""
+        async with self._session.use() as connection:
+            rows = await connection.fetch(
+                f"SELECT k.key_hash, {_COLUMNS} FROM ingest.sources s JOIN ingest.write_keys k USING (workspace, source) "
+                f"WHERE {_HOLDS}"
+            )
+        self._by_hash = {r[0]: _source(r[1:]) for r in rows}
+        self._by_key = {}
+
+    async def keep_fresh(self, stop: asyncio.Event, seconds: float) -> None:
+        """Load again every `seconds` until told to stop."""
+        while not stop.is_set():
+            try:
+                await self.load()
+            except Unavailable as error:
+                log.warning("sources_not_refreshed", error=str(error), loaded=self.loaded)
+            try:
+                await asyncio.wait_for(stop.wait(), seconds)
+            except TimeoutError:
+                continue
