@@ -19,14 +19,14 @@ def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awa
     """Return a check that lets in who brings one of the keys; an empty key opens nothing."""
     known = [key.encode() for key in keys if key]
 
-    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    async def _check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
         offered = given.credentials.encode() if given is not None else b""
         if not any([hmac.compare_digest(offered, key) for key in known]):  # noqa: C419 - each one, in equal time
             raise HTTPException(
                 401, "this door needs a key: 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"}
             )
 
-    return check
+    return _check
 
 
 def tell_problems(app: FastAPI) -> None:

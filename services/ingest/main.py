@@ -11,6 +11,7 @@ from libs.common.run import run_service, run_together
 from libs.common.settings import load
 from services.ingest.api import admin
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain.channels import read_channels
 from services.ingest.handlers.door import Door
 from services.ingest.handlers.sources import SourcesDesk
 from services.ingest.repository.sources import Sources
@@ -23,7 +24,8 @@ async def serve(stop: asyncio.Event) -> None:
     session = Session(settings.database_url, "ingest")
     sources = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
-    door = Door(sources, publisher, SystemClock(), settings.publish_seconds)
+    channels = read_channels(settings.channels.read_text(), str(settings.channels))
+    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, channels)
 
     async def sources_read() -> str | None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"

@@ -1,5 +1,7 @@
 """Settings of ingest."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
@@ -14,5 +16,10 @@ class IngestSettings(CommonSettings):
     )
     admin_key: str = Field(
         "", validation_alias="PERIGEE_ADMIN_KEY", description="opens /admin/v1; without one it stays shut"
+    )
+    channels: Path = Field(
+        Path(__file__).parent / "channels.yaml",
+        validation_alias="PERIGEE_CHANNELS",
+        description="how touchpoints get their channel",
     )
     sources_refresh_seconds: float = Field(1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")

@@ -215,3 +215,13 @@ def test_a_part_killed_a_moment_before_up_is_started_again():
     assert part.started == 1
     with pytest.raises(StartFailed):
         _start([Dying(lives=0)], lambda _: None)
+
+
+def test_a_link_says_where_it_was_placed():
+    from cli.link import tagged
+    from libs.common.errors import ConfigurationError
+
+    found = tagged("https://a.example/x?a=1&utm_source=old#top", source="né ws", medium="email", term="")
+    assert found == "https://a.example/x?a=1&utm_source=n%C3%A9+ws&utm_medium=email#top"
+    with pytest.raises(ConfigurationError, match="no web address"):
+        tagged("shop.example", source="a", medium="b")

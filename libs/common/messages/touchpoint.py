@@ -13,6 +13,8 @@ CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
 class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`occurred_at` is the corrected instant; `original_timestamp` is what the sender wrote, if it differs.
 
+    What the message alone tells (`channel` to `effort`) is empty or None where it says nothing; `value` is in `currency`
+    (ISO 4217), `sentiment` from -1 to 1, `effort` from 0 to 10. `classifier_version` is that of the lists it was read by.
     `verified_email` (lower case) and `external_ids` ({system: id}) are those that a server vouches for.
     """
 
@@ -46,6 +48,17 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     traits: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     context: dict[str, Any] = {}
+    classifier_version: str = ""
+    device_class: str = ""
+    page_path: str = ""
+    content_id: str = ""
+    content_type: str = ""
+    locale: str = ""
+    timezone: str = ""
+    value: float | None = None
+    currency: str = ""
+    sentiment: float | None = None
+    effort: float | None = None
 
     @property
     def key(self) -> tuple[int, str, str]:

@@ -9,6 +9,8 @@ import msgspec
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
+from services.ingest.domain.channels import NONE, Channels
+from services.ingest.domain.classify import classify
 from services.ingest.domain.source import Source
 from services.ingest.domain.timing import timing
 
@@ -17,9 +19,10 @@ MAX_EXTERNAL_IDS = 20
 MAX_SYSTEM = 60
 CALL_TYPES = get_args(CallType)
 _INITIATIVES = get_args(Initiative)
-_UTM = ("source", "medium", "name", "term", "content")
 # What becomes a field of its own, or is nobody's business downstream.
-_LIFTED = frozenset(("consent", "campaign", "traits", "mode", "initiative", "evidence", "ip", "userHash"))
+_LIFTED = frozenset(
+    ("consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip", "userHash")
+)
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -31,6 +34,7 @@ class Received(msgspec.Struct, frozen=True):
     call_type: str | None = None
     batch_sent_at: Any = None
     batch_context: dict[str, Any] = {}
+    channels: Channels = NONE
 
 
 def normalise(message: Any, received: Received) -> Touchpoint:
@@ -47,6 +51,8 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
     when = timing(message, received.batch_sent_at, received.received_at)
     source = received.source
+    properties = {**source.defaults, **_object(message, "properties")}
+    told = classify(received.channels, call_type, properties, context, server=source.trust == "server")
     return Touchpoint(
         workspace=source.workspace,
         source=source.name,
@@ -65,15 +71,27 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         evidence="declared" if context.get("evidence") == "declared" else "observed",
         mode=_mode(context, source),
         trust=source.trust,
-        channel=message["channel"] if isinstance(message.get("channel"), str) else "",
+        is_bot=told.is_bot,
+        channel=told.channel,
         sent_at=when.sent_at,
         original_timestamp=when.original if when.original != when.occurred_at else None,
         clock_corrected=when.corrected,
         consent=_consent(context),
-        campaign={k: str(v) for k, v in _object(context, "campaign").items() if k in _UTM and v},
+        campaign=told.campaign,
         traits=_object(message, "traits") or _object(context, "traits"),
-        properties={**source.defaults, **_object(message, "properties")},
+        properties=properties,
         context={k: v for k, v in context.items() if k not in _LIFTED},
+        classifier_version=received.channels.version,
+        device_class=told.device_class,
+        page_path=told.page_path,
+        content_id=told.content_id,
+        content_type=told.content_type,
+        locale=told.locale,
+        timezone=told.timezone,
+        value=told.value,
+        currency=told.currency,
+        sentiment=told.sentiment,
+        effort=told.effort,
     )
 
 

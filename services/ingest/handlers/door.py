@@ -12,6 +12,7 @@ from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
 from services.ingest.domain import body
+from services.ingest.domain.channels import NONE, Channels
 from services.ingest.domain.normalise import Received, normalise
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.recent import MessageId, Recent
@@ -64,11 +65,14 @@ class Request(msgspec.Struct, frozen=True):
 class Door:
     """Accepts requests: when `accept` returns, Kafka has every message, as a touchpoint or as a dead letter."""
 
-    def __init__(self, sources: SourcesPort, publisher: PublishPort, clock: Clock, seconds: float) -> None:
+    def __init__(
+        self, sources: SourcesPort, publisher: PublishPort, clock: Clock, seconds: float, channels: Channels = NONE
+    ) -> None:
         self._sources = sources
         self._publisher = publisher
         self._clock = clock
         self._seconds = seconds
+        self._channels = channels
         self._recent = Recent()
         self._rates = Rates()
 
@@ -86,7 +90,9 @@ class Door:
         refused: list[Message] = []
         repeated = 0
         for raw in batch.messages:
-            received = Received(source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context)
+            received = Received(
+                source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context, self._channels
+            )
             try:
                 touchpoint = normalise(body.read(raw), received)
             except InvalidMessage as error:

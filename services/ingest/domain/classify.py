@@ -1,0 +1,170 @@
+"""What a message alone tells beside its words: where the person came from, with what, about what, and whether they are one.
+
+The channel, first that says something: `context.channel` of a server, utm_medium, utm_source, a click id in the page's address,
+the referrer's host, `direct` for a visit that came from nowhere. A referrer of the page's own host is a click inside the site and
+says nothing. What is absent stays absent: no value is no zero, no sentiment is neutral.
+"""
+
+import math
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from services.ingest.domain.channels import Channels
+
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
+_LONGEST = 200
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What was found; empty or None where nothing was said."""
+
+    channel: str = ""
+    is_bot: bool = False
+    device_class: str = ""
+    campaign: dict[str, str] = {}
+    page_path: str = ""
+    content_id: str = ""
+    content_type: str = ""
+    locale: str = ""
+    timezone: str = ""
+    value: float | None = None
+    currency: str = ""
+    sentiment: float | None = None
+    effort: float | None = None
+
+
+UTM = ("source", "medium", "name", "term", "content")
+
+
+def classify(
+    channels: Channels, call_type: str, properties: dict[str, Any], context: dict[str, Any], *, server: bool
+) -> Told:
+    """Return what properties and context tell. Unreadable parts tell nothing: they cost no message."""
+    page = _dict(context.get("page"))
+    query = _query(page)
+    campaign = _campaign(context, query)
+    agent = _text(context.get("userAgent")).lower()
+    content = _dict(properties.get("content")) or _dict(context.get("content"))
+    return Told(
+        channel=_channel(
+            channels, context, page, query, campaign, server=server, visit=call_type in ("page", "screen")
+        ),
+        is_bot=any(word in agent for word in channels.machines) if agent else False,
+        device_class=_device_class(agent, context),
+        campaign=campaign,
+        page_path=_text(page.get("path")) or urlsplit_safely(_text(page.get("url"))).path,
+        content_id=_text(content.get("id")) or _text(properties.get("content_id")),
+        content_type=_text(content.get("type")) or _text(properties.get("content_type")),
+        locale=_text(context.get("locale")),
+        timezone=_text(context.get("timezone")),
+        value=next(
+            (n for n in (_number(properties.get(k)) for k in ("value", "revenue", "total")) if n is not None), None
+        ),
+        currency=_currency(properties.get("currency")),
+        sentiment=_within(properties.get("sentiment"), -1.0, 1.0),
+        effort=_within(properties.get("effort"), 0.0, 10.0),
+    )
+
+
+def _channel(
+    channels: Channels,
+    context: dict[str, Any],
+    page: dict[str, Any],
+    query: dict[str, str],
+    campaign: dict[str, str],
+    *,
+    server: bool,
+    visit: bool,
+) -> str:
+    named = _text(context.get("channel")).lower()
+    if server and named in channels.names:
+        return named
+    said = channels.mediums.get(campaign.get("medium", "").lower()) or channels.sources.get(
+        campaign.get("source", "").lower()
+    )
+    if said:
+        return said
+    clicked = next((channels.click_ids[name] for name in query if name in channels.click_ids), None)
+    if clicked:
+        return clicked
+    if campaign:
+        return "other"
+    return _referred(channels, context, page, visit=visit)
+
+
+def _referred(channels: Channels, context: dict[str, Any], page: dict[str, Any], *, visit: bool) -> str:
+    referrer = _text(page.get("referrer")) or _text(_dict(context.get("referrer")).get("url"))
+    host = urlsplit_safely(referrer).hostname
+    own = urlsplit_safely(_text(page.get("url"))).hostname
+    if host and host != own:
+        return channels.of_host(host) or "referral"
+    return "direct" if visit and page and not referrer else ""
+
+
+def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
+    """Return the five UTM fields: those of `context.campaign`, else those of the page's address."""
+    said = {k: _text(v) for k, v in _dict(context.get("campaign")).items() if k in UTM}
+    if not any(said.values()):
+        said = {k: query.get(f"utm_{'campaign' if k == 'name' else k}", "") for k in UTM}
+    return {k: v for k, v in said.items() if v}
+
+
+def _query(page: dict[str, Any]) -> dict[str, str]:
+    text = _text(page.get("search")) or urlsplit_safely(_text(page.get("url"))).query
+    try:
+        return {name.lower(): value[:_LONGEST] for name, value in parse_qsl(text.lstrip("?"), max_num_fields=100)}
+    except ValueError:
+        return {}
+
+
+def _device_class(agent: str, context: dict[str, Any]) -> str:
+    """Return phone, tablet, computer or nothing. Source: what Android and iOS document of their user agents."""
+    kind = _text(_dict(context.get("device")).get("type")).lower()
+    if "ipad" in agent or "tablet" in agent or ("android" in agent and "mobile" not in agent):
+        return "tablet"
+    if "mobi" in agent or "iphone" in agent or kind in ("ios", "android", "phone", "mobile"):
+        return "phone"
+    return "computer" if agent else ""
+
+
+def urlsplit_safely(text: str) -> Any:
+    """Split an address; one that is none has no parts."""
+    try:
+        parts = urlsplit(text)
+        parts.hostname  # noqa: B018 - raises for what looks like a broken IPv6 address
+    except ValueError:
+        return urlsplit("")
+    return parts
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    return value[: _LONGEST * 10] if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, also of a text that is one; anything else is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _within(value: Any, least: float, most: float) -> float | None:
+    number = _number(value)
+    return number if number is not None and least <= number <= most else None
+
+
+def _currency(value: Any) -> str:
+    return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else ""
