@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.story import story
-from cli.topic import messages
 from libs.common.db.connection import Connection
 from libs.common.errors import InvalidMessage
+from libs.common.kafka.reading import everything as messages
 from libs.common.messages import StageChange, decode
 from services.scoring.domain.publication import Published
 

@@ -1,6 +1,8 @@
-"""Scoring's doors as the command line uses them."""
+"""The services' doors as the command line uses them."""
 
 import getpass
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from libs.common.errors import Conflict, NotFound, PerigeeError, Unavailable
@@ -16,24 +18,48 @@ def author() -> str:
         return "operator"
 
 
-def call(environment: dict[str, str], method: str, path: str, **options: Any) -> Any:
-    """Call scoring with the admin key and return its JSON. Raises PerigeeError with what the door answered."""
+def call(environment: dict[str, str], method: str, path: str, *, door: str = "SCORING_URL", **options: Any) -> Any:
+    """Call a service with the admin key and return its JSON. Raises PerigeeError with what the door answered."""
     import httpx2
 
-    url = environment.get("SCORING_URL")
-    if not url:
-        raise PerigeeError("SCORING_URL is not set: 'perigee env' prints it for a running instance")
-    headers = {"Authorization": f"Bearer {environment.get('PERIGEE_ADMIN_KEY', '')}"}
+    url, headers = _address(environment, door)
     try:
         answer = httpx2.request(method, f"{url}{path}", headers=headers, timeout=60, trust_env=False, **options)
     except httpx2.HTTPError as error:
-        raise Unavailable(f"scoring does not answer at {url} ({type(error).__name__}): is it up?") from None
+        raise Unavailable(f"{door} does not answer at {url} ({type(error).__name__}): is it up?") from None
     if answer.is_success:
         return answer.json()
+    raise _refusal(answer)
+
+
+def stream(environment: dict[str, str], path: str, *, door: str) -> Iterator[Any]:
+    """Yield the JSON of each server-sent event. Raises PerigeeError with what the door answered, or when it goes away."""
+    import httpx2
+
+    url, headers = _address(environment, door)
+    try:
+        with httpx2.stream("GET", f"{url}{path}", headers=headers, timeout=None, trust_env=False) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise _refusal(answer)
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))
+    except httpx2.HTTPError as error:
+        raise Unavailable(f"{door} does not answer at {url} ({type(error).__name__}): is it up?") from None
+
+
+def _address(environment: dict[str, str], door: str) -> tuple[str, dict[str, str]]:
+    url = environment.get(door)
+    if not url:
+        raise PerigeeError(f"{door} is not set: 'perigee env' prints it for a running instance")
+    return url, {"Authorization": f"Bearer {environment.get('PERIGEE_ADMIN_KEY', '')}"}
+
+
+def _refusal(answer: Any) -> PerigeeError:
     kind = _ERRORS.get(answer.status_code, PerigeeError)
     try:
-        said = answer.json()
-        message = said.get("detail") or answer.text
+        message = answer.json().get("detail") or answer.text
     except ValueError:
         message = answer.text
-    raise kind(message if isinstance(message, str) else str(message))
+    return kind(str(message))

@@ -9,9 +9,10 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service, run_together
 from libs.common.settings import load
-from services.ingest.api import admin
+from services.ingest.api import admin, repair
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.channels import read_channels
+from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door
 from services.ingest.handlers.sources import SourcesDesk
 from services.ingest.repository.sources import Sources
@@ -32,7 +33,9 @@ async def serve(stop: asyncio.Event) -> None:
 
     health = Health({"sources": sources_read, "kafka": publisher.check})
     desk_session = Session(settings.database_url, "ingest-desk")
-    rest = admin.application(health.routes(), SourcesDesk(desk_session), settings.admin_key)
+    letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, publisher, channels, SystemClock())
+    repairs = repair.router(letters, settings.kafka_bootstrap_servers)
+    rest = admin.application(health.routes(), SourcesDesk(desk_session), repairs, settings.admin_key)
     web = server(TrackingApi(door, rest), settings.host, settings.port)
     await run_together(
         stop,

@@ -73,16 +73,33 @@ async def tidy(url: str) -> None:
 async def store(url: str, rows: int) -> None:
     """Add so many older touchpoints of the contacts that exist, over twelve months, and the hashes of a tenth of them."""
     connection = await connect(url, application="bench")
-    await connection.execute("SET statement_timeout = 0")
-    each = 200_000
+    await connection.execute(
+        "SET statement_timeout = 0; SET maintenance_work_mem = '512MB'; SET synchronous_commit = off"
+    )
+    constraints = await connection.fetch(
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'scoring.touchpoints'::regclass "
+        "AND contype = 'u'"
+    )
+    indexes = await connection.fetch(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE (schemaname, tablename) = ('scoring', 'touchpoints') "
+        "AND indexname <> ALL ($1)",
+        [r[0] for r in constraints],
+    )
+    # Built at the end, each in one go, as a restored backup has them.
+    for name, _ in constraints:
+        await connection.execute(f"ALTER TABLE scoring.touchpoints DROP CONSTRAINT {name}")
+    for name, _ in indexes:
+        await connection.execute(f"DROP INDEX scoring.{name}")
+    people = await connection.fetchval("SELECT count(*) FROM scoring.identifiers WHERE type = 'user_id'")
+    each = 500_000
     for begin in range(0, rows, each):
         await connection.execute(
             "INSERT INTO scoring.touchpoints (workspace, occurred_at, source, message_id, contact_id, subject_type, subject, "
             "received_at, data) SELECT 'default', $1 - (n % 360) * 86400000000 - n, 'stored', 'stored-' || n, c.contact_id, "
             "'user_id', c.value, $1, repeat('x', 420) FROM generate_series($2::bigint, $3::bigint) n "
-            "JOIN (SELECT contact_id, value, row_number() OVER () - 1 AS number, count(*) OVER () AS people "
-            "FROM scoring.identifiers WHERE type = 'user_id') c ON c.number = n % c.people",
-            NOW - 2 * 86_400_000_000, begin, begin + each - 1, timeout=600,
+            "JOIN (SELECT contact_id, value, row_number() OVER () - 1 AS number FROM scoring.identifiers "
+            "WHERE type = 'user_id') c ON c.number = n % $4",
+            NOW - 2 * 86_400_000_000, begin, begin + each - 1, people, timeout=600,
         )  # fmt: skip
         await connection.execute(
             "INSERT INTO scoring.seen (hash, day) SELECT decode(md5(n::text), 'hex'), $1 "
@@ -90,6 +107,11 @@ async def store(url: str, rows: int) -> None:
             NOW // 86_400_000_000, begin, begin + each - 1, timeout=600,
         )  # fmt: skip
         say(f"{begin + each:,} stored")
+    for name, definition in constraints:
+        await connection.execute(f"ALTER TABLE scoring.touchpoints ADD CONSTRAINT {name} {definition}", timeout=900)
+    for _, definition in indexes:
+        await connection.execute(definition, timeout=900)
+    say("indexes built")
     await connection.close()
     await tidy(url)
 

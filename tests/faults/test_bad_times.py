@@ -14,9 +14,9 @@ import pytest
 
 from cli.servers.process import Managed
 from cli.servers.service import ServiceProcess
-from cli.topic import messages
 from libs.common.failpoints import POINTS
 from libs.common.kafka.publisher import Publisher
+from libs.common.kafka.reading import everything as messages
 from libs.common.messages import Message
 from tests.support.whole import Whole
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cli.servers.process import Managed
-from cli.topic import messages
+from libs.common.kafka.reading import everything as messages
 from tests.support.chaos import Chaos, Torrent
 from tests.support.instance import Instance, clear_topics
 from tests.support.laws import check_published

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from cli.topic import messages
 from libs.common.db.connection import connect
+from libs.common.kafka.reading import everything as messages
 from libs.common.messages import StageChange, kind_of
 from services.scoring.domain.move import decode_move
 from services.scoring.handlers.catalogue import Stored
@@ -52,7 +52,7 @@ async def check_published(bootstrap_servers: str, database: str) -> dict[str, in
     for record in await messages(bootstrap_servers, "stage-changes"):
         if kind_of(record.headers) != StageChange.KIND:
             continue
-        change = msgspec.json.decode(record.value, type=StageChange)
+        change = msgspec.json.decode(record.value or b"", type=StageChange)
         if change.id in seen:
             continue
         seen.add(change.id)

@@ -1,4 +1,4 @@
-"""`/admin/v1/sources`: the sources and their write keys. A write key never opens it."""
+"""`/admin/v1`: the sources and their write keys; a write key never opens it."""
 
 from typing import Annotated, Any, Literal
 
@@ -46,11 +46,12 @@ class Rotation(BaseModel):
     overlap: Duration = 86_400_000_000
 
 
-def application(routes: list[BaseRoute], desk: SourcesDesk, admin_key: str) -> FastAPI:
+def application(routes: list[BaseRoute], desk: SourcesDesk, repair: APIRouter, admin_key: str) -> FastAPI:
     """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
     app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None)
     app.router.routes.extend(routes)
     app.include_router(_sources(desk), prefix="/admin/v1/sources", dependencies=[Depends(opened_by(admin_key))])
+    app.include_router(repair, prefix="/admin/v1", dependencies=[Depends(opened_by(admin_key))])
     tell_problems(app)
     return app
 

@@ -1,6 +1,5 @@
 """What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
 
-import re
 import uuid
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,7 +8,7 @@ import msgspec
 
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.messages import Message, Touchpoint, compose
+from libs.common.messages import Message
 from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.channels import NONE, Channels
@@ -17,9 +16,7 @@ from services.ingest.domain.normalise import Received, normalise
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
-
-_KEY = re.compile(rb'"writeKey"\s*:\s*"[^"]*"')
-"""Some libraries repeat the key in every event; it is not for those who read dead letters."""
+from services.ingest.handlers.telling import message_of, refusal, refusal_of_broker
 
 
 class PublishPort(Protocol):
@@ -96,13 +93,13 @@ class Door:
             try:
                 touchpoint = normalise(body.read(raw), received)
             except InvalidMessage as error:
-                refused.append(_dead_letter(raw, received.fallback_id.encode(), error, received))
+                refused.append(refusal(raw, error, received))
                 continue
             place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
             if place in fresh or place in self._recent:
                 repeated += 1
             else:
-                fresh[place] = _message(touchpoint)
+                fresh[place] = message_of(touchpoint)
         await self._publish([*fresh.values(), *refused])
         self._recent.add(fresh, received_at)
         metrics.EVENTS_INGESTED.labels(source=source.name).inc(len(fresh))
@@ -133,32 +130,9 @@ class Door:
         if waiting:
             raise waiting[0]
         refused = [
-            _dead_letter(message.value or b"", message.key, fault)
+            refusal_of_broker(message, fault)
             for message, fault in zip(messages, faults, strict=True)
             if isinstance(fault, InvalidMessage)
         ]
         if refused and any(await self._publisher.publish(refused, self._seconds)):
             raise Unavailable("a refused message could not be kept as a dead letter")
-
-
-def _message(touchpoint: Touchpoint) -> Message:
-    return compose(
-        touchpoint,
-        key=touchpoint.routing_key(),
-        message_id=f"{touchpoint.source}:{touchpoint.message_id}",
-        source=f"/ingest/{touchpoint.source}",
-        time=touchpoint.occurred_at,
-    )
-
-
-def _dead_letter(raw: bytes, key: bytes, error: InvalidMessage, received: Received | None = None) -> Message:
-    metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
-    where = f"{received.source.workspace}/{received.source.name}" if received else "broker"
-    at = str(received.received_at) if received else ""
-    headers = {"x-dlq-reason": error.reason, "x-dlq-error": error.detail[:500], "x-dlq-where": where, "x-dlq-at": at}
-    return Message(
-        "touchpoints-dlq",
-        key,
-        _KEY.sub(b'"writeKey":null', raw[: body.MAX_EVENT * 8]),
-        [(k, v.encode("utf-8", "replace")) for k, v in headers.items()],
-    )

@@ -1,0 +1,128 @@
+"""`perigee dlq` and `perigee live`: what was refused and why, and what comes in."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.doors import author, call, stream
+from cli.terminal import Json, environment, instant, one_line_errors
+from libs.common.errors import ConfigurationError
+from services.ingest.domain.letter import when
+
+app = typer.Typer(help="Dead letters: what was refused, and how it is repaired.", no_args_is_help=True)
+
+Service = Annotated[str, typer.Option(help="ingest, scoring or orchestrator.")]
+Reason = Annotated[str, typer.Option(help="Only this reason: no_ids, bad_time …")]
+Where = Annotated[str, typer.Option("--source", help="Only where this source sent it.")]
+Text = Annotated[str, typer.Option(help="Only letters that hold this text.")]
+Since = Annotated[str | None, typer.Option(help="Only those since then: 2026-11-22T09:30:00Z.")]
+Numbers = Annotated[list[str] | None, typer.Argument(help="Letters, as 'perigee dlq list' numbers them.")]
+Every = Annotated[bool, typer.Option("--all", help="All that the filters choose.")]
+Note = Annotated[str, typer.Option(help="Why.")]
+SHOWN = 100
+
+
+def _query(service: str, reason: str, where: str, text: str, since: str | None) -> dict[str, Any]:
+    filters = {"service": service, "reason": reason, "where": where, "text": text}
+    return {**filters, "since": instant(since) or 0}
+
+
+@app.command("list")
+def listing(
+    service: Service = "ingest", reason: Reason = "", where: Where = "", text: Text = "", since: Since = None,
+    marked: Annotated[bool, typer.Option("--marked", help="Also those that were replayed or dropped.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """List dead letters, oldest first."""
+    with one_line_errors():
+        query = {**_query(service, reason, where, text, since), "marked": marked, "limit": SHOWN}
+        found = call(environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=query)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    if not found["letters"]:
+        typer.echo(f"no dead letters of {service}")
+        return
+    table = Table("number", "refused at", "reason", "where", "error", "mark")
+    for one in found["letters"]:
+        table.add_row(one["number"], when(one["refused_at"]), one["reason"], one["where"], one["error"], one["mark"])
+    Console().print(table)
+    if found["all"] > len(found["letters"]):
+        typer.echo(f"{found['all'] - len(found['letters']):,} more: narrow it with --reason, --source, --since, --text")
+
+
+@app.command("show")
+def show(number: Annotated[str, typer.Argument(help="The letter.")], as_json: Json = False) -> None:
+    """Print a dead letter whole."""
+    with one_line_errors():
+        found = call(environment(), "GET", f"/admin/v1/dlq/{number}", door="INGEST_URL")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name in ("number", "service", "reason", "error", "where", "key", "mark"):
+        typer.echo(f"{name}: {found[name]}")
+    typer.echo(f"refused at: {when(found['refused_at'])} UTC\n{found['value']}")
+
+
+@app.command("replay")
+def replay(  # noqa: PLR0913, PLR0917 - options of a command
+    numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
+    text: Text = "", since: Since = None, note: Note = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Try letters again, after a fix; each counts once, however often it is tried."""
+    with one_line_errors():
+        chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
+        told: dict[str, Any] = {"replayed": [], "refused": {}}
+        for begin in range(0, len(chosen), SHOWN):
+            body = {"numbers": chosen[begin : begin + SHOWN], "author": author(), "note": note}
+            found = call(environment(), "POST", "/admin/v1/dlq/replay", door="INGEST_URL", json=body)
+            told["replayed"] += found["replayed"]
+            told["refused"] |= found["refused"]
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        typer.echo(f"replayed {len(told['replayed'])}, refused again {len(told['refused'])}")
+        for number, why in told["refused"].items():
+            typer.echo(f"  {number}: {why}")
+    if told["refused"]:
+        raise typer.Exit(1)
+
+
+@app.command("drop")
+def drop(  # noqa: PLR0913, PLR0917
+    numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
+    text: Text = "", since: Since = None, note: Note = "",
+) -> None:  # fmt: skip
+    """Say that letters are to be left: they are not listed any more."""
+    with one_line_errors():
+        chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
+        for begin in range(0, len(chosen), SHOWN):
+            body = {"numbers": chosen[begin : begin + SHOWN], "author": author(), "note": note}
+            call(environment(), "POST", "/admin/v1/dlq/drop", door="INGEST_URL", json=body)
+    typer.echo(f"dropped {len(chosen)}")
+
+
+def _chosen(numbers: list[str] | None, every: bool, query: dict[str, Any]) -> list[str]:
+    if bool(numbers) == every:
+        raise ConfigurationError("name letters, or say --all with filters")
+    if numbers:
+        return numbers
+    found = call(environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params={**query, "limit": 10_000})
+    return [one["number"] for one in found["letters"]]
+
+
+def live(as_json: Json = False, source: Annotated[str, typer.Option(help="Only this source.")] = "") -> None:
+    """Show what comes in, accepted or refused, until Ctrl-C."""
+    with one_line_errors():
+        for seen in stream(environment(), "/admin/v1/live", door="INGEST_URL"):
+            if source and seen["source"] != source:
+                continue
+            if as_json:
+                typer.echo(json.dumps(seen))
+                continue
+            what = " ".join(part for part in (seen["type"], seen["name"], seen["who"], seen["channel"]) if part)
+            end = seen["reason"] and f" {seen['reason']} ({seen['number']})"
+            typer.echo(f"{when(seen['at'])} {seen['source']:<14} {seen['outcome']:<10} {what}{end}")

@@ -1,0 +1,80 @@
+"""Reading topics beside their consumers: all that is there, or what comes from now on. Nothing is committed."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from libs.common.errors import Unavailable
+from libs.common.kafka.record import Record, from_aiokafka
+
+
+@asynccontextmanager
+async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator[Any]:
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=100
+    )
+    try:
+        await consumer.start()
+        places = []
+        for topic in topics:
+            await consumer._client._wait_on_metadata(topic)  # noqa: SLF001 - makes the topic known to this client
+            places += [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+        consumer.assign(places)
+        yield consumer
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {bootstrap_servers} does not answer: {error!r}") from None
+    finally:
+        await consumer.stop()
+
+
+async def present(bootstrap_servers: str, topic: str) -> AsyncIterator[Record]:
+    """Yield every record from the topic's beginning to its present end; each partition in order.
+
+    Raises Unavailable when Kafka does not answer.
+    """
+    async with _consumer(bootstrap_servers, [topic]) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for tp, found in (await consumer.getmany(timeout_ms=200)).items():
+                for raw in found:
+                    if raw.offset < ends[tp]:
+                        yield from_aiokafka(raw)
+
+
+async def everything(bootstrap_servers: str, topic: str) -> list[Record]:
+    """Return what `present` yields, partition by partition. Raises Unavailable when Kafka does not answer."""
+    found = [record async for record in present(bootstrap_servers, topic)]
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def follow(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator[Record]:
+    """Yield what is appended to the topics from now on, for ever. Raises Unavailable when Kafka does not answer."""
+    async with _consumer(bootstrap_servers, topics) as consumer:
+        await consumer.seek_to_end()
+        for tp in consumer.assignment():
+            await consumer.position(tp)  # the end of now, and not of the first poll
+        while True:
+            for found in (await consumer.getmany(timeout_ms=500)).values():
+                for raw in found:
+                    yield from_aiokafka(raw)
+
+
+async def one(bootstrap_servers: str, topic: str, partition: int, offset: int) -> Record | None:
+    """Return one record, or None when the log does not hold it (any more). Raises Unavailable."""
+    place = TopicPartition(topic, partition)
+    async with _consumer(bootstrap_servers, [topic]) as consumer:
+        if place not in consumer.assignment():
+            return None
+        beginning, end = (
+            (await consumer.beginning_offsets([place]))[place],
+            (await consumer.end_offsets([place]))[place],
+        )
+        if not beginning <= offset < end:
+            return None
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        raw = await consumer.getone()
+        return from_aiokafka(raw) if raw.offset == offset else None

@@ -1,0 +1,77 @@
+"""A dead letter as an operator sees it: what was refused, where, why; and what it becomes when it is tried again."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from libs.common.errors import ConfigurationError
+
+TOPICS = {"ingest": "touchpoints-dlq", "scoring": "scoring-dlq", "orchestrator": "orchestrator-dlq"}
+Headers = Sequence[tuple[str, bytes | None]]
+ABOUT = "x-dlq-"
+BROKER = "broker"
+"""Where a letter was refused that was a touchpoint already."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """One dead letter. `number` names it: topic/partition/offset. `where` is the source, or the place in a topic."""
+
+    number: str
+    service: str
+    reason: str
+    error: str
+    where: str
+    refused_at: int
+    key: str
+    value: str
+    mark: str = ""
+
+    def fits(self, *, reason: str = "", where: str = "", since: int = 0, text: str = "") -> bool:
+        """Return whether the letter passes these filters; empty ones let all pass."""
+        return (
+            reason in ("", self.reason)
+            and where in self.where
+            and self.refused_at >= since
+            and (not text or text in self.value)
+        )
+
+
+def letter(
+    place: tuple[str, int, int], key: bytes, value: bytes | None, headers: Headers, at: int, mark: str
+) -> Letter:
+    """Read a letter from a record that was appended at `at`."""
+    said = about(headers)
+    topic, partition, offset = place
+    where = said.get("where") or f"{said.get('topic', '?')}/{said.get('partition', '?')}/{said.get('offset', '?')}"
+    return Letter(
+        number=f"{topic}/{partition}/{offset}",
+        service=next((name for name, one in TOPICS.items() if one == topic), topic),
+        reason=said.get("reason", "unknown"),
+        error=said.get("error", ""),
+        where=where,
+        refused_at=int(said["at"]) if said.get("at", "").isdigit() else at,
+        key=key.decode("utf-8", "replace"),
+        value=(value or b"").decode("utf-8", "replace"),
+        mark=mark,
+    )
+
+
+def about(headers: Headers) -> dict[str, str]:
+    """Return what the headers say of the refusal, by names without their prefix."""
+    return {
+        name.removeprefix(ABOUT): (v or b"").decode("utf-8", "replace") for name, v in headers if name.startswith(ABOUT)
+    }
+
+
+def place_of(number: str) -> tuple[str, int, int]:
+    """Read a letter's number. Raises ConfigurationError."""
+    parts = number.split("/")
+    if len(parts) != 3 or parts[0] not in TOPICS.values() or not (parts[1].isdigit() and parts[2].isdigit()):
+        raise ConfigurationError(f"{number!r} is no dead letter's number: touchpoints-dlq/3/17, say")
+    return parts[0], int(parts[1]), int(parts[2])
+
+
+def when(instant: int) -> str:
+    """Return an instant as people read it."""
+    return datetime.fromtimestamp(instant / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,141 @@
+"""Repairing what was refused: look at it, try it again after a fix, or say that it is to be left.
+
+A replay gives each letter the same id as the first time, so that twice is once: a touchpoint's is its `messageId`, or the one
+that the door made up when it was refused, which is the letter's key.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from libs.common.clock import Clock
+from libs.common.db.connection import Session
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import InvalidMessage, NotFound
+from libs.common.kafka import reading
+from libs.common.kafka.record import Record
+from libs.common.messages import Message, Touchpoint, decode
+from services.ingest.domain import body
+from services.ingest.domain.channels import Channels
+from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, letter, place_of
+from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.source import Source
+from services.ingest.handlers.door import PublishPort
+from services.ingest.handlers.telling import message_of
+from services.ingest.repository import marks, sources
+
+SECONDS = 30
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What a replay came to: {number: why} of those that are refused again."""
+
+    replayed: list[str]
+    refused: dict[str, str]
+
+
+class DeadLetters:
+    """The dead letters of every service."""
+
+    def __init__(
+        self, bootstrap_servers: str, session: Session, publisher: PublishPort, channels: Channels, clock: Clock
+    ) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._session = session
+        self._publisher = publisher
+        self._channels = channels
+        self._clock = clock
+
+    async def found(self, service: str, fits: Callable[[Letter], bool], *, marked: bool = False) -> list[Letter]:
+        """Return a service's letters that fit, oldest first; those that were replayed or dropped only when asked.
+
+        Raises NotFound for an unknown service, Unavailable.
+        """
+        topic = TOPICS.get(service)
+        if topic is None:
+            raise NotFound(f"no service {service!r}: {', '.join(TOPICS)}")
+        async with self._session.use() as connection:
+            known = await marks.marks(connection, topic)
+        letters = []
+        async for record in reading.present(self._bootstrap_servers, topic):
+            place = (record.topic, record.partition, record.offset)
+            one = _letter(record, known.get(place, ""))
+            if (marked or not one.mark) and fits(one):
+                letters.append(one)
+        return sorted(letters, key=lambda one: (one.refused_at, one.number))
+
+    async def show(self, number: str) -> Letter:
+        """Return one letter. Raises ConfigurationError, NotFound, Unavailable."""
+        record = await self._record(number)
+        async with self._session.use() as connection:
+            known = await marks.marks(connection, record.topic)
+        return _letter(record, known.get((record.topic, record.partition, record.offset), ""))
+
+    async def replay(self, numbers: Sequence[str], author: str, note: str) -> Replayed:
+        """Try letters again: a refused call passes the door as it is now, a record goes back to its topic as it was.
+
+        What is refused again stays a letter. Raises ConfigurationError, NotFound, Unavailable.
+        """
+        records = {number: await self._record(number) for number in numbers}
+        async with self._session.use() as connection:
+            known = {(s.workspace, s.name): s for s in await sources.every(connection)}
+        again: dict[str, Message] = {}
+        refused: dict[str, str] = {}
+        for number, record in records.items():
+            try:
+                again[number] = self._again(record, known)
+            except InvalidMessage as error:
+                refused[number] = f"{error.reason}: {error.detail}"
+        faults = await self._publisher.publish(list(again.values()), SECONDS)
+        failed = {number: str(fault) for number, fault in zip(again, faults, strict=True) if fault is not None}
+        done = [number for number in again if number not in failed]
+        await self._mark(done, "replayed", author, note)
+        return Replayed(done, refused | failed)
+
+    async def drop(self, numbers: Sequence[str], author: str, note: str) -> int:
+        """Say that letters are to be left; they stay on the topic. Return how many."""
+        for number in numbers:
+            await self._record(number)
+        await self._mark(numbers, "dropped", author, note)
+        return len(numbers)
+
+    async def _mark(self, numbers: Sequence[str], mark: marks.Mark, author: str, note: str) -> None:
+        async with self._session.use() as connection, unit_of_work(connection):
+            await marks.put(connection, [place_of(number) for number in numbers], mark, author, note)
+
+    async def _record(self, number: str) -> Record:
+        found = await reading.one(self._bootstrap_servers, *place_of(number))
+        if found is None:
+            raise NotFound(f"no dead letter {number}: the topic does not hold it, or not any more")
+        return found
+
+    def _again(self, record: Record, known: Mapping[tuple[str, str], Source]) -> Message:
+        said = about(record.headers)
+        if record.topic != TOPICS["ingest"]:
+            headers = [(name, value or b"") for name, value in record.headers if not name.startswith(ABOUT)]
+            return Message(said.get("topic", ""), record.key, record.value, headers)
+        if said.get("where") == BROKER:
+            return message_of(decode(Touchpoint, record.value))
+        return self._call_again(record, said, known)
+
+    def _call_again(self, record: Record, said: dict[str, str], known: Mapping[tuple[str, str], Source]) -> Message:
+        workspace, _, name = said.get("where", "").partition("/")
+        source = known.get((workspace, name))
+        if source is None:
+            raise InvalidMessage("no_source", f"its source {said.get('where')!r} is not there any more")
+        batch = body.read(said.get("batch", "{}").encode())
+        received = Received(
+            source,
+            int(said["at"]) if said.get("at", "").isdigit() else self._clock.now(),
+            record.key.decode("utf-8", "replace"),
+            said.get("type") or None,
+            batch.get("sentAt"),
+            batch.get("context") or {},
+            self._channels,
+        )
+        return message_of(normalise(body.read(record.value or b""), received))
+
+
+def _letter(record: Record, mark: str) -> Letter:
+    place = (record.topic, record.partition, record.offset)
+    return letter(place, record.key, record.value, record.headers, record.timestamp, mark)

@@ -1,0 +1,51 @@
+"""What the door takes and refuses, as it happens."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+from libs.common.kafka import reading
+from libs.common.kafka.record import Record
+from libs.common.messages import Touchpoint, decode
+from services.ingest.domain.letter import TOPICS, letter
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One message as it came. `outcome` is accepted, bot, test, historical or refused; `reason` says why refused."""
+
+    at: int
+    source: str
+    outcome: str
+    type: str = ""
+    name: str = ""
+    who: str = ""
+    channel: str = ""
+    reason: str = ""
+    number: str = ""
+
+
+async def live(bootstrap_servers: str) -> AsyncIterator[Seen]:
+    """Yield what comes from now on, for ever. Raises Unavailable when Kafka does not answer."""
+    async for record in reading.follow(bootstrap_servers, [Touchpoint.TOPIC, TOPICS["ingest"]]):
+        yield _refused(record) if record.topic == TOPICS["ingest"] else _taken(record)
+
+
+def _taken(record: Record) -> Seen:
+    try:
+        t = decode(Touchpoint, record.value)
+    except InvalidMessage as error:
+        return Seen(record.timestamp, "?", "refused", reason=f"not by the door: {error.detail}")
+    outcome = (
+        "test" if t.mode == "test" else "bot" if t.is_bot else "historical" if t.mode == "historical" else "accepted"
+    )
+    who = t.user_id or t.anonymous_id or next(iter(t.external_ids.values()), "")
+    return Seen(t.received_at, t.source, outcome, t.type, t.name, who, t.channel)
+
+
+def _refused(record: Record) -> Seen:
+    found = letter(
+        (record.topic, record.partition, record.offset), record.key, record.value, record.headers, record.timestamp, ""
+    )
+    why = f"{found.reason}: {found.error}" if found.error else found.reason
+    return Seen(found.refused_at, found.where.rpartition("/")[2], "refused", reason=why, number=found.number)

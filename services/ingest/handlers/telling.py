@@ -1,0 +1,52 @@
+"""What the door says: touchpoints, and dead letters that hold all that is needed to try again."""
+
+import re
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+from libs.common.messages import Message, Touchpoint, compose
+from libs.common.observability import metrics
+from services.ingest.domain import body
+from services.ingest.domain.letter import ABOUT, BROKER
+from services.ingest.domain.normalise import Received
+
+_KEY = re.compile(rb'"writeKey"\s*:\s*"[^"]*"')
+"""Some libraries repeat the key in every event; it is not for those who read dead letters."""
+_encode = msgspec.json.Encoder().encode
+
+
+def message_of(touchpoint: Touchpoint) -> Message:
+    """Return the touchpoint's message."""
+    return compose(
+        touchpoint,
+        key=touchpoint.routing_key(),
+        message_id=f"{touchpoint.source}:{touchpoint.message_id}",
+        source=f"/ingest/{touchpoint.source}",
+        time=touchpoint.occurred_at,
+    )
+
+
+def refusal(raw: bytes, error: InvalidMessage, received: Received) -> Message:
+    """Return the dead letter of a call that is no touchpoint; its key is the id that the touchpoint would have had."""
+    said = {
+        "where": f"{received.source.workspace}/{received.source.name}",
+        "at": str(received.received_at),
+        "type": received.call_type or "",
+    }
+    batch = {"sentAt": received.batch_sent_at, "context": received.batch_context}
+    if any(batch.values()):
+        said["batch"] = _encode(batch).decode()
+    return _letter(raw, received.fallback_id.encode(), error, said)
+
+
+def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:
+    """Return the dead letter of a touchpoint that the broker never takes."""
+    return _letter(message.value or b"", message.key, error, {"where": BROKER})
+
+
+def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str]) -> Message:
+    metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
+    about = {"reason": error.reason, "error": error.detail[:500], **said}
+    headers = [(f"{ABOUT}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
+    return Message("touchpoints-dlq", key, _KEY.sub(b'"writeKey":null', raw[: body.MAX_EVENT * 8]), headers)

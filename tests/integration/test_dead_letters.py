@@ -1,0 +1,184 @@
+"""What was refused is looked at, tried again after a fix, and counts once however often it is tried."""
+
+import asyncio
+import contextlib
+
+import httpx2
+import msgspec
+import pytest
+
+from cli.home import PROJECT
+from libs.common.clock import FixedClock
+from libs.common.db.connection import Session
+from libs.common.errors import ConfigurationError, NotFound
+from libs.common.kafka.admin import apply_topics
+from libs.common.kafka.dead_letter import dead_letter
+from libs.common.kafka.publisher import Publisher
+from libs.common.kafka.reading import everything
+from libs.common.kafka.record import Record
+from libs.common.messages import Touchpoint
+from services.ingest.api import admin, repair
+from services.ingest.domain.channels import read_channels
+from services.ingest.domain.letter import letter, place_of
+from services.ingest.handlers.dead_letters import DeadLetters
+from services.ingest.handlers.door import Door, Request
+from services.ingest.handlers.live import live
+from services.ingest.handlers.sources import Given, SourcesDesk
+from services.ingest.repository.sources import Sources
+from tests.support.instance import PARTITIONS, clear_topics
+
+NOW = 1_780_000_000_000_000
+SHIPPED = read_channels((PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml")
+
+
+class Ingest:
+    """Ingest's parts on real servers, without HTTP."""
+
+    def __init__(self, servers, database):
+        self.kafka = servers.kafka
+        self.session = Session(database, "test")
+        self.publisher = Publisher(servers.kafka)
+        self.sources = Sources(self.session)
+        self.desk = SourcesDesk(self.session)
+        self.door = Door(self.sources, self.publisher, FixedClock(NOW), 10, SHIPPED)
+        self.letters = DeadLetters(servers.kafka, self.session, self.publisher, SHIPPED, FixedClock(NOW + 9))
+
+    async def send(self, key, messages, **batch):
+        await self.sources.load()
+        return await self.door.accept(Request(msgspec.json.encode({"batch": messages, **batch}), key, None))
+
+    async def touchpoints(self):
+        found = await everything(self.kafka, "touchpoints")
+        return [msgspec.json.decode(r.value, type=Touchpoint) for r in found]
+
+    async def every(self, **filters):
+        return await self.letters.found("ingest", lambda one: one.fits(**filters))
+
+    async def close(self):
+        await self.publisher.close()
+        await self.session.close()
+
+
+@pytest.fixture
+async def ingest(servers, database):
+    await clear_topics(servers.kafka)
+    await apply_topics(servers.kafka, PARTITIONS)
+    found = Ingest(servers, database)
+    yield found
+    await found.close()
+
+
+async def test_a_replay_after_a_fix_adds_each_once(ingest):
+    made = await ingest.desk.create("shop", Given(user_hash=True))
+    calls = [
+        {"type": "track", "event": "x", "userId": "u"},
+        {"type": "track", "event": "y", "userId": "v", "messageId": "m"},
+    ]
+    sent = {"sentAt": "2026-05-28T20:26:41Z", "context": {"library": {"name": "go"}}}
+    assert await ingest.send(made.write_key, [{**c, "timestamp": "2026-05-28T20:26:39Z"} for c in calls], **sent) == 0
+    found = await ingest.every(reason="bad_user_hash")
+    assert {one.where for one in found} == {"default/shop"}
+    assert [one.refused_at for one in found] == [NOW, NOW]
+    numbers = [one.number for one in found]
+    again = await ingest.letters.replay(numbers, "ada", "too early")
+    assert again.replayed == []
+    assert all("bad_user_hash" in why for why in again.refused.values())
+    await ingest.desk.change("shop", Given(user_hash=False))
+    for _ in range(2):
+        assert (await ingest.letters.replay(numbers, "ada", "mended")).replayed == numbers
+    touchpoints = await ingest.touchpoints()
+    assert len(touchpoints) == 4
+    assert len({(t.source, t.message_id) for t in touchpoints}) == 2, "twice is once: the ids are the same"
+    assert {t.occurred_at for t in touchpoints} == {NOW - 2_000_000}, "by the clock rule, as at the first time"
+    assert all(t.context["library"] == {"name": "go"} for t in touchpoints)
+    assert await ingest.every() == []
+    marked = await ingest.letters.found("ingest", lambda _: True, marked=True)
+    assert {one.mark for one in marked} == {"replayed"}
+
+
+async def test_filters_and_dropping(ingest):
+    made = await ingest.desk.create("shop", Given())
+    await ingest.send(made.write_key, [{"type": "track"}, {"type": "dance", "userId": "u"}, 7])
+    assert sorted(one.reason for one in await ingest.every()) == ["no_ids", "not_an_object", "unknown_type"]
+    (dance,) = await ingest.every(text="dance", where="shop", since=NOW)
+    assert await ingest.every(since=NOW + 1) == []
+    assert await ingest.letters.drop([dance.number], "ada", "a joke") == 1
+    assert await ingest.every(text="dance") == []
+    assert (await ingest.letters.show(dance.number)).mark == "dropped"
+    with pytest.raises(NotFound, match="does not hold it"):
+        await ingest.letters.show("touchpoints-dlq/0/999")
+    with pytest.raises(ConfigurationError, match="no dead letter's number"):
+        await ingest.letters.replay(["nonsense"], "ada", "")
+    with pytest.raises(NotFound, match="no service"):
+        await ingest.letters.found("mailer", lambda _: True)
+
+
+async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
+    original = Record("touchpoints", 2, 5, b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")], 0)
+    assert await ingest.publisher.publish([dead_letter("scoring", original, ValueError("x"))], 10) == [None]
+    (one,) = await ingest.letters.found("scoring", lambda _: True)
+    assert one.where == "touchpoints/2/5"
+    assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
+    (back,) = await everything(ingest.kafka, "touchpoints")
+    assert (back.key, back.value, list(back.headers)) == (b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")])
+
+
+async def test_live_shows_what_comes_with_the_reason(ingest):
+    live_key = (await ingest.desk.create("shop", Given())).write_key
+    test_key = (await ingest.desk.create("try", Given(mode="test"))).write_key
+    seen = []
+
+    async def watch():
+        async for one in live(ingest.kafka):
+            seen.append(one)  # noqa: PERF401 - as they come
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(1.5)
+    bot = {"userAgent": "Googlebot/2.1"}
+    page = {"type": "page", "anonymousId": "a", "name": "Home"}
+    await ingest.send(live_key, [page, {**page, "context": bot}, {"type": "page"}])
+    await ingest.send(test_key, [page])
+    for _ in range(100):
+        if len(seen) == 4:
+            break
+        await asyncio.sleep(0.1)
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    assert sorted((one.source, one.outcome) for one in seen) == [
+        ("shop", "accepted"), ("shop", "bot"), ("shop", "refused"), ("try", "test"),
+    ]  # fmt: skip
+    (refused,) = [one for one in seen if one.outcome == "refused"]
+    assert "no_ids" in refused.reason
+    assert refused.number.startswith("touchpoints-dlq/")
+
+
+async def test_the_admin_door_of_it(ingest):
+    made = await ingest.desk.create("shop", Given())
+    await ingest.send(made.write_key, [{"type": "track"}])
+    app = admin.application([], ingest.desk, repair.router(ingest.letters, ingest.kafka), "key")
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
+        assert (await client.get("/admin/v1/dlq")).status_code == 401
+        client.headers["authorization"] = "Bearer key"
+        found = (await client.get("/admin/v1/dlq", params={"reason": "no_ids"})).json()
+        assert found["all"] == 1
+        number = found["letters"][0]["number"]
+        assert (await client.get(f"/admin/v1/dlq/{number}")).json()["reason"] == "no_ids"
+        body = {"numbers": [number], "author": "ada"}
+        answer = (await client.post("/admin/v1/dlq/replay", json=body)).json()
+        assert (answer["replayed"], list(answer["refused"])) == ([], [number])
+        assert (await client.post("/admin/v1/dlq/drop", json=body)).json() == {"dropped": 1}
+        assert (await client.get("/admin/v1/dlq")).json()["all"] == 0
+        assert (await client.get("/admin/v1/dlq/touchpoints-dlq/0/77")).status_code == 404
+        assert (await client.post("/admin/v1/dlq/drop", json={"numbers": []})).status_code == 422
+
+
+@pytest.mark.parametrize("number", ["", "a/b/c", "touchpoints/0/0", "touchpoints-dlq/0", "touchpoints-dlq/-1/0"])
+def test_what_is_no_number(number):
+    with pytest.raises(ConfigurationError):
+        place_of(number)
+
+
+def test_a_letter_of_headers_that_say_nothing():
+    one = letter(("touchpoints-dlq", 0, 1), b"\xff", None, [], 7, "")
+    assert (one.reason, one.where, one.refused_at, one.value) == ("unknown", "?/?/?", 7, "")
