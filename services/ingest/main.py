@@ -26,7 +26,7 @@ async def serve(stop: asyncio.Event) -> None:
     sources = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     channels = read_channels(settings.channels.read_text(), str(settings.channels))
-    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, channels)
+    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, channels, settings.ip_rule)
 
     async def sources_read() -> str | None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"

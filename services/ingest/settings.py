@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
+from services.ingest.domain.privacy import IpRule
 
 
 class IngestSettings(CommonSettings):
@@ -17,6 +18,7 @@ class IngestSettings(CommonSettings):
     admin_key: str = Field(
         "", validation_alias="PERIGEE_ADMIN_KEY", description="opens /admin/v1; without one it stays shut"
     )
+    ip_rule: IpRule = Field("drop", validation_alias="PERIGEE_IP", description="drop, or truncate to /24 and /48")
     channels: Path = Field(
         Path(__file__).parent / "channels.yaml",
         validation_alias="PERIGEE_CHANNELS",

@@ -1,6 +1,6 @@
 """One interaction between a person and the brand, as ingest accepted it."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -8,6 +8,10 @@ Mode = Literal["live", "historical", "test"]
 Initiative = Literal["contact", "brand", "market"]
 Evidence = Literal["observed", "declared"]
 CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
+
+
+PERSONAL = msgspec.Meta(extra_json_schema={"x-personal-data": True})
+"""Marks in the schema what names a person, or may."""
 
 
 class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -28,12 +32,12 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     occurred_at: int
     received_at: int
     name: str = ""
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    previous_id: str | None = None
+    user_id: Annotated[str | None, PERSONAL] = None
+    anonymous_id: Annotated[str | None, PERSONAL] = None
+    previous_id: Annotated[str | None, PERSONAL] = None
     group_id: str | None = None
-    verified_email: str | None = None
-    external_ids: dict[str, str] = {}
+    verified_email: Annotated[str | None, PERSONAL] = None
+    external_ids: Annotated[dict[str, str], PERSONAL] = {}
     initiative: Initiative = "contact"
     evidence: Evidence = "observed"
     mode: Mode = "live"
@@ -45,9 +49,9 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     clock_corrected: bool = False
     consent: dict[str, bool] = {}
     campaign: dict[str, str] = {}
-    traits: dict[str, Any] = {}
+    traits: Annotated[dict[str, Any], PERSONAL] = {}
     properties: dict[str, Any] = {}
-    context: dict[str, Any] = {}
+    context: Annotated[dict[str, Any], PERSONAL] = {}
     classifier_version: str = ""
     device_class: str = ""
     page_path: str = ""

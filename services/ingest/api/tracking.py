@@ -83,7 +83,8 @@ class TrackingApi:
                 raw = await asyncio.wait_for(_read(receive), READ_SECONDS)
                 encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
                 origin = headers[b"origin"].decode("latin-1").lower() if b"origin" in headers else None
-                await self._door.accept(Request(body.unpack(raw, encoding), key, found.call_type, origin))
+                plain, client = body.unpack(raw, encoding), _client(headers, scope)
+                await self._door.accept(Request(plain, key, found.call_type, origin, client))
         return _SUCCESS
 
 
@@ -92,6 +93,12 @@ def _address(headers: Headers, scope: Scope) -> tuple[str, str]:
     host = headers.get(b"x-forwarded-host") or headers.get(b"host", b"localhost")
     protocol = headers.get(b"x-forwarded-proto") or scope.get("scheme", "http").encode()
     return host.decode("latin-1"), "https" if protocol == b"https" else "http"
+
+
+def _client(headers: Headers, scope: Scope) -> str:
+    """Return the client's address, as a proxy in front of us says it, else the connection's."""
+    forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1").partition(",")[0].strip()
+    return forwarded or (scope.get("client") or ("",))[0]
 
 
 async def _read(receive: Receive) -> bytes:

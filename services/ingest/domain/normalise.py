@@ -11,6 +11,7 @@ from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
 from services.ingest.domain.channels import NONE, Channels
 from services.ingest.domain.classify import classify
+from services.ingest.domain.privacy import IpRule, shortened, traits_of
 from services.ingest.domain.source import Source
 from services.ingest.domain.timing import timing
 
@@ -35,6 +36,9 @@ class Received(msgspec.Struct, frozen=True):
     batch_sent_at: Any = None
     batch_context: dict[str, Any] = {}
     channels: Channels = NONE
+    ip_rule: IpRule = "drop"
+    client: str = ""
+    """The address that the request came from."""
 
 
 def normalise(message: Any, received: Received) -> Touchpoint:
@@ -78,9 +82,9 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         clock_corrected=when.corrected,
         consent=_consent(context),
         campaign=told.campaign,
-        traits=_object(message, "traits") or _object(context, "traits"),
+        traits=traits_of(_object(message, "traits") or _object(context, "traits")),
         properties=properties,
-        context={k: v for k, v in context.items() if k not in _LIFTED},
+        context={k: v for k, v in context.items() if k not in _LIFTED} | _ip(context, received),
         classifier_version=received.channels.version,
         device_class=told.device_class,
         page_path=told.page_path,
@@ -183,6 +187,16 @@ def _mode(context: dict[str, Any], source: Source) -> Any:
     if source.mode != "live":
         return source.mode
     return "historical" if context.get("mode") == "historical" else "live"
+
+
+def _ip(context: dict[str, Any], received: Received) -> dict[str, str]:
+    """Return the shortened address, if such are kept: what the message says, else a browser's own."""
+    if received.ip_rule == "drop":
+        return {}
+    said = context.get("ip")
+    given = said if isinstance(said, str) else received.client if received.source.trust == "public" else ""
+    short = shortened(given)
+    return {"ip": short} if short else {}
 
 
 def _consent(context: dict[str, Any]) -> dict[str, bool]:

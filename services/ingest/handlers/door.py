@@ -13,6 +13,7 @@ from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.channels import NONE, Channels
 from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.privacy import IpRule
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
@@ -57,19 +58,27 @@ class Request(msgspec.Struct, frozen=True):
     call_type: str | None
     """None for a batch."""
     origin: str | None = None
+    client: str = ""
 
 
 class Door:
     """Accepts requests: when `accept` returns, Kafka has every message, as a touchpoint or as a dead letter."""
 
     def __init__(
-        self, sources: SourcesPort, publisher: PublishPort, clock: Clock, seconds: float, channels: Channels = NONE
+        self,
+        sources: SourcesPort,
+        publisher: PublishPort,
+        clock: Clock,
+        seconds: float,
+        channels: Channels = NONE,
+        ip_rule: IpRule = "drop",
     ) -> None:
         self._sources = sources
         self._publisher = publisher
         self._clock = clock
         self._seconds = seconds
         self._channels = channels
+        self._ip_rule = ip_rule
         self._recent = Recent()
         self._rates = Rates()
 
@@ -88,7 +97,15 @@ class Door:
         repeated = 0
         for raw in batch.messages:
             received = Received(
-                source, received_at, str(uuid.uuid4()), request.call_type, batch.sent_at, batch.context, self._channels
+                source,
+                received_at,
+                str(uuid.uuid4()),
+                request.call_type,
+                batch.sent_at,
+                batch.context,
+                self._channels,
+                self._ip_rule,
+                request.client,
             )
             try:
                 touchpoint = normalise(body.read(raw), received)
