@@ -25,7 +25,11 @@ def test_a_gzip_bomb_is_refused_at_the_limit():
     assert len(body.unpack(gzip.compress(b"0" * body.MAX_BODY), "gzip")) == body.MAX_BODY
 
 
-@pytest.mark.parametrize("raw", [b"no gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"more"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"no gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"more"],
+    ids=["none", "cut off", "something behind"],
+)
 def test_bad_gzip(raw):
     assert reason(body.unpack, raw, "gzip") == "bad_encoding"
 
