@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import cycle, dlq, link, outbox, people, source
+from cli import cycle, dlq, imports, link, outbox, people, source
 from cli.terminal import Json, environment, one_line_errors, progress, say, stack
 from libs.common.errors import PerigeeError
 
@@ -30,6 +30,7 @@ app.add_typer(outbox.app, name="outbox")
 app.add_typer(source.app, name="source")
 app.add_typer(dlq.app, name="dlq")
 app.command("live")(dlq.live)
+app.command("import")(imports.import_file)
 app.command("url")(link.url)
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is still starting is no news

@@ -7,6 +7,8 @@ from pydantic import Field
 from libs.common.settings import CommonSettings
 from services.ingest.domain.privacy import IpRule
 
+CHANNELS = Path(__file__).parent / "channels.yaml"
+
 
 class IngestSettings(CommonSettings):
     """What ingest needs beside the common settings."""
@@ -20,7 +22,7 @@ class IngestSettings(CommonSettings):
     )
     ip_rule: IpRule = Field("drop", validation_alias="PERIGEE_IP", description="drop, or truncate to /24 and /48")
     channels: Path = Field(
-        Path(__file__).parent / "channels.yaml",
+        CHANNELS,
         validation_alias="PERIGEE_CHANNELS",
         description="how touchpoints get their channel",
     )

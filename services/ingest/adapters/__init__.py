@@ -1,0 +1,1 @@
+"""Where touchpoints come from beside the tracking API."""

@@ -1,0 +1,84 @@
+"""Files of rows: CSV and NDJSON, gzipped or not, read with flat memory."""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from libs.common.errors import ConfigurationError, InvalidMessage
+
+_LONGEST_LINE = 1_000_000
+Said = Callable[[int], None]
+"""What is told how many bytes of a file are read."""
+
+
+def rejects_of(path: Path) -> Path:
+    """Return where a file's rejects are written."""
+    return path.with_name(f"{path.name}.rejects.ndjson")
+
+
+def digest_of(path: Path) -> bytes:
+    """Return the SHA-256 of a file. Raises ConfigurationError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def rows(path: Path, said: Said) -> Iterator[tuple[int, Any]]:
+    """Yield (line, row) of a CSV or NDJSON file, gzipped or not; a row that cannot be read comes as its InvalidMessage.
+
+    `said` is told how many bytes of the file are read. Raises ConfigurationError for another kind of file.
+    """
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+    if kind not in ("csv", "ndjson", "jsonl"):
+        raise ConfigurationError(f"{path.name}: .csv, .ndjson or .jsonl, and .gz of these")
+    try:
+        with path.open("rb") as raw:
+            plain_file: Any = gzip.GzipFile(fileobj=raw) if path.name.endswith(".gz") else raw
+            text = io.TextIOWrapper(plain_file, encoding="utf-8-sig", errors="replace", newline="")
+            for line, row in _csv(text) if kind == "csv" else _ndjson(text):
+                said(raw.tell())
+                yield line, row
+    except (OSError, EOFError) as error:
+        raise ConfigurationError(f"{path.name} cannot be read: {error}") from None
+
+
+def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(_LONGEST_LINE)
+    sample = text.readline(_LONGEST_LINE)
+    delimiter = max(",;\t|", key=sample.count)
+    (names,) = csv.reader([sample], delimiter=delimiter)
+    reader = csv.reader(text, delimiter=delimiter)
+    while True:
+        line = reader.line_num + 2
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, InvalidMessage("bad_csv", str(error))
+            continue
+        if not cells:
+            continue
+        if len(cells) > len(names):
+            yield line, InvalidMessage("bad_csv", f"{len(cells)} cells under {len(names)} names")
+        else:
+            yield line, dict(zip(names, cells, strict=False))
+
+
+def _ndjson(text: IO[str]) -> Iterator[tuple[int, Any]]:
+    for line, content in enumerate(text, 1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            yield line, InvalidMessage("bad_json", str(error)[:200])
+            continue
+        yield line, row if isinstance(row, dict) else InvalidMessage("bad_json", "a row is a JSON object")

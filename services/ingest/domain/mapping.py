@@ -1,0 +1,124 @@
+"""From a row of a file to a call, by a template: a call in YAML in which `{column: NAME}` stands for a cell.
+
+    type: track
+    event: Order Completed
+    userId: {column: customer}
+    timestamp: {column: date, as: time, format: "%d/%m/%Y %H:%M", zone: Europe/Paris}
+    properties:
+      total: {column: amount, as: number, decimal: ","}
+      paid: {column: paid, as: boolean, default: false}
+
+Without a template a row's columns are the call's fields themselves, with dots between the levels: `properties.total`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from libs.common.errors import ConfigurationError, InvalidMessage
+
+Row = Mapping[str, Any]
+_KEYS = frozenset(("column", "as", "format", "zone", "decimal", "default"))
+_KINDS = ("text", "number", "boolean", "time")
+_TRUE, _FALSE = frozenset(("true", "yes", "y", "1", "oui", "x")), frozenset(("false", "no", "n", "0", "non"))
+
+
+class Template:
+    """A checked template."""
+
+    def __init__(self, tree: Any, where: str = "the mapping") -> None:
+        """Raises ConfigurationError naming the place that is wrong."""
+        if not isinstance(tree, dict):
+            raise ConfigurationError(f"{where}: a call is an object with type, userId, event …")
+        _check(tree, where)
+        self._tree = tree
+
+    def call(self, row: Row) -> dict[str, Any]:
+        """Return the call of a row; empty cells are not given. Raises InvalidMessage for a cell that cannot be read."""
+        found = _filled(self._tree, row)
+        return found if isinstance(found, dict) else {}
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """Return the call of a row whose columns are named like the call's fields."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if value is None or value == "":
+            continue
+        *above, last = name.strip().split(".")
+        place = found
+        for level in above:
+            place = place.setdefault(level, {})
+            if not isinstance(place, dict):
+                raise InvalidMessage("bad_column", f"column {name}: {level} is a value already")
+        place[last] = value
+    return found
+
+
+def _check(tree: Any, where: str) -> None:
+    if isinstance(tree, list):
+        for number, one in enumerate(tree):
+            _check(one, f"{where}[{number}]")
+    if not isinstance(tree, dict):
+        return
+    if "column" not in tree:
+        for name, one in tree.items():
+            _check(one, f"{where}.{name}")
+        return
+    unknown = sorted(set(tree) - _KEYS)
+    if unknown:
+        raise ConfigurationError(
+            f"{where}: {', '.join(unknown)} is not known beside column; there are {', '.join(sorted(_KEYS))}"
+        )
+    if tree.get("as", "text") not in _KINDS:
+        raise ConfigurationError(f"{where}: as {tree['as']!r}; one of {', '.join(_KINDS)}")
+    try:
+        ZoneInfo(tree.get("zone", "UTC"))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ConfigurationError(f"{where}: no time zone {tree['zone']!r}") from None
+
+
+def _filled(tree: Any, row: Row) -> Any:
+    """Return the tree with its cells; None where nothing is left of it."""
+    if isinstance(tree, list):
+        return [one for one in (_filled(part, row) for part in tree) if one is not None] or None
+    if not isinstance(tree, dict):
+        return tree
+    if "column" in tree:
+        return _cell(tree, row)
+    found = {name: one for name, part in tree.items() if (one := _filled(part, row)) is not None}
+    return found or None
+
+
+def _cell(rule: dict[str, Any], row: Row) -> Any:
+    name = str(rule["column"])
+    if name not in row:
+        raise InvalidMessage("no_column", f"the row has no column {name!r}")
+    value = row[name]
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return rule.get("default")
+    kind = rule.get("as", "text")
+    if kind == "text" or not isinstance(value, str):
+        return value
+    try:
+        return _read(kind, value.strip(), rule)
+    except ValueError:
+        raise InvalidMessage("bad_cell", f"column {name}: {value!r:.60} is no {kind}") from None
+
+
+def _read(kind: str, text: str, rule: dict[str, Any]) -> Any:
+    if kind == "number":
+        plain_text = text.replace("\u00a0", "").replace(" ", "")
+        if rule.get("decimal") == ",":
+            plain_text = plain_text.replace(".", "").replace(",", ".")
+        number = float(plain_text)
+        return int(number) if number.is_integer() and "." not in plain_text else number
+    if kind == "boolean":
+        if text.lower() not in _TRUE | _FALSE:
+            raise ValueError(text)
+        return text.lower() in _TRUE
+    moment = datetime.fromisoformat(text) if "format" not in rule else datetime.strptime(text, rule["format"])  # noqa: DTZ007
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=ZoneInfo(rule.get("zone", "UTC")))
+    return moment.isoformat()

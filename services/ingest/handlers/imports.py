@@ -1,0 +1,164 @@
+"""Files: rows become calls, calls pass the door's own rules, what is refused goes to a file beside with line and reason.
+
+A row's message id is that of its content and line unless the row names one, so that the same file twice adds nothing. How
+far an import has come is noted after each batch that Kafka has: it goes on there after a crash, and the batch that was under
+way is sent again under the same ids.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from libs.common import ids
+from libs.common.clock import Clock
+from libs.common.db.connection import Session
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import InvalidMessage, NotFound, Unavailable
+from libs.common.messages import Message
+from services.ingest.adapters.files import Said, digest_of, rejects_of, rows
+from services.ingest.domain.channels import Channels
+from services.ingest.domain.mapping import Template, plain
+from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.source import Source
+from services.ingest.handlers.door import PublishPort
+from services.ingest.handlers.sources import WORKSPACE
+from services.ingest.handlers.telling import message_of
+from services.ingest.repository import imports, sources
+from services.ingest.repository.imports import Progress
+
+AT_ONCE = 2_000
+SECONDS = 60
+SHOWN = 10
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """A row that is no touchpoint; lines count from 1, and a CSV's first row is line 2."""
+
+    line: int
+    reason: str
+    error: str
+    row: Any
+
+
+class Imports:
+    """Imports files into sources."""
+
+    def __init__(self, session: Session, publisher: PublishPort, channels: Channels, clock: Clock) -> None:
+        self._session = session
+        self._publisher = publisher
+        self._channels = channels
+        self._clock = clock
+
+    async def check(
+        self, path: Path, name: str, template: Template | None, said: Said
+    ) -> tuple[int, int, list[Reject]]:
+        """Read the file and send nothing; return how many rows are good and bad, and the first bad ones.
+
+        Raises NotFound for an unknown source, ConfigurationError for a file that cannot be read.
+        """
+        source = await self._source(name)
+        good, bad = 0, 0
+        first: list[Reject] = []
+        for line, row in rows(path, said):
+            try:
+                self._touchpoint(source, line, row, template, historical=True)
+                good += 1
+            except InvalidMessage as error:
+                bad += 1
+                if len(first) < SHOWN:
+                    first.append(_reject(line, error, row))
+        return good, bad, first
+
+    async def run(
+        self, path: Path, name: str, template: Template | None, said: Said, *, historical: bool = True
+    ) -> Progress:
+        """Import a file, or what is left of it; return how far it has come in all.
+
+        Raises NotFound, ConfigurationError, and Unavailable when Kafka or PostgreSQL does not answer: run it again then.
+        """
+        source = await self._source(name)
+        content = digest_of(path)
+        place = (source.workspace, source.name)
+        async with self._session.use() as connection, unit_of_work(connection):
+            now = await imports.begin(connection, place, content, path.name)
+        if now.finished:
+            return now
+        with rejects_of(path).open("a" if now.next_line else "w", encoding="utf-8") as beside:
+            for batch in _batches(rows(path, said), now.next_line):
+                now = await self._take(source, batch, template, beside, now, historical=historical)
+                async with self._session.use() as connection, unit_of_work(connection):
+                    await imports.note(connection, place, content, now)
+            now = msgspec.structs.replace(now, finished=True)
+            async with self._session.use() as connection, unit_of_work(connection):
+                await imports.note(connection, place, content, now)
+        if not now.rejected:
+            rejects_of(path).unlink(missing_ok=True)
+        return now
+
+    async def _source(self, name: str) -> Source:
+        async with self._session.use() as connection:
+            found = await sources.one(connection, (WORKSPACE, name))
+        if found is None:
+            raise NotFound(f"no source {name!r}: 'perigee source create {name} --mode historical' makes one")
+        return found
+
+    async def _take(
+        self,
+        source: Source,
+        batch: list[tuple[int, Any]],
+        template: Template | None,
+        beside: IO[str],
+        now: Progress,
+        *,
+        historical: bool,
+    ) -> Progress:
+        messages: list[Message] = []
+        refused: list[Reject] = []
+        for line, row in batch:
+            try:
+                messages.append(self._touchpoint(source, line, row, template, historical=historical))
+            except InvalidMessage as error:
+                refused.append(_reject(line, error, row))
+        faults = [fault for fault in await self._publisher.publish(messages, SECONDS) if fault is not None]
+        if faults:
+            raise Unavailable(
+                f"Kafka did not take a batch: {faults[0]}; run the import again, it goes on at line {now.next_line}"
+            )
+        for reject in refused:
+            beside.write(json.dumps(msgspec.to_builtins(reject), ensure_ascii=False, default=str) + "\n")
+        beside.flush()
+        accepted, rejected = now.accepted + len(messages), now.rejected + len(refused)
+        return Progress(batch[-1][0] + 1, accepted, rejected)
+
+    def _touchpoint(
+        self, source: Source, line: int, row: Any, template: Template | None, *, historical: bool
+    ) -> Message:
+        if isinstance(row, InvalidMessage):
+            raise row
+        call = template.call(row) if template else plain(row)
+        if historical:
+            context = call.get("context")
+            call["context"] = {**(context if isinstance(context, dict) else {}), "mode": "historical"}
+        made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, ensure_ascii=False, default=str))
+        received = Received(source, self._clock.now(), made_up, call.get("type") or "track", None, {}, self._channels)
+        return message_of(normalise(call, received))
+
+
+def _reject(line: int, error: InvalidMessage, row: Any) -> Reject:
+    return Reject(line, error.reason, error.detail, None if isinstance(row, InvalidMessage) else row)
+
+
+def _batches(found: Iterator[tuple[int, Any]], begin: int) -> Iterator[list[tuple[int, Any]]]:
+    batch: list[tuple[int, Any]] = []
+    for line, row in found:
+        if line < begin:
+            continue
+        batch.append((line, row))
+        if len(batch) == AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,35 @@
+"""How far imports have come."""
+
+import msgspec
+
+from libs.common.db.connection import Connection
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """An import: rows before `next_line` are done."""
+
+    next_line: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    finished: bool = False
+
+
+async def begin(connection: Connection, place: tuple[str, str], content: bytes, name: str) -> Progress:
+    """Return how far the import of this content into a source has come, making it when it is new."""
+    row = await connection.fetchrow(
+        "INSERT INTO ingest.imports (workspace, source, content, name) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (workspace, source, content) DO UPDATE SET name = excluded.name "
+        "RETURNING next_line, accepted, rejected, finished_at IS NOT NULL",
+        *place, content, name,
+    )  # fmt: skip
+    assert row is not None
+    return Progress(*row)
+
+
+async def note(connection: Connection, place: tuple[str, str], content: bytes, now: Progress) -> None:
+    """Note how far it has come."""
+    await connection.execute(
+        "UPDATE ingest.imports SET next_line = $4, accepted = $5, rejected = $6, "
+        "finished_at = CASE WHEN $7 THEN now() END WHERE (workspace, source, content) = ($1, $2, $3)",
+        *place, content, now.next_line, now.accepted, now.rejected, now.finished,
+    )  # fmt: skip

@@ -1,0 +1,138 @@
+"""Files into the topic: checked, resumable, the same twice adds nothing, rejects beside with line and reason."""
+
+import gzip
+import json
+import tracemalloc
+
+import msgspec
+import pytest
+
+from libs.common.clock import FixedClock
+from libs.common.db.connection import Session
+from libs.common.errors import ConfigurationError, NotFound, Unavailable
+from libs.common.kafka.admin import apply_topics
+from libs.common.kafka.publisher import Publisher
+from libs.common.kafka.reading import everything
+from libs.common.messages import Touchpoint
+from services.ingest.adapters.files import rejects_of, rows
+from services.ingest.domain.channels import NONE
+from services.ingest.domain.mapping import Template
+from services.ingest.handlers import imports
+from services.ingest.handlers.imports import Imports
+from services.ingest.handlers.sources import Given, SourcesDesk
+from tests.support.instance import PARTITIONS, clear_topics
+
+NOW = 1_780_000_000_000_000
+
+
+def said(_):
+    pass
+
+
+class Failing:
+    """A Kafka that goes away after some batches."""
+
+    def __init__(self, publisher, batches):
+        self.publisher, self.left = publisher, batches
+
+    async def publish(self, messages, seconds):
+        self.left -= 1
+        if self.left < 0:
+            return [Unavailable("no broker")] * len(messages)
+        return await self.publisher.publish(messages, seconds)
+
+
+class Desk:
+    def __init__(self, servers, database):
+        self.kafka = servers.kafka
+        self.session = Session(database, "test")
+        self.publisher = Publisher(servers.kafka, linger_ms=2)
+
+    def imports(self, publisher=None):
+        return Imports(self.session, publisher or self.publisher, NONE, FixedClock(NOW))
+
+    async def stored(self):
+        return [msgspec.json.decode(r.value, type=Touchpoint) for r in await everything(self.kafka, "touchpoints")]
+
+
+@pytest.fixture
+async def desk(servers, database):
+    await clear_topics(servers.kafka)
+    await apply_topics(servers.kafka, PARTITIONS)
+    found = Desk(servers, database)
+    await SourcesDesk(found.session).create("till", Given())
+    yield found
+    await found.publisher.close()
+    await found.session.close()
+
+
+def write_csv(path, count):
+    lines = [f"u{n};Order Completed;2026-05-01T10:00:00Z;{n}" for n in range(count)]
+    path.write_text("\ufeffuserId;event;timestamp;properties.total\n" + "\n".join(lines) + "\n")
+    return path
+
+
+async def test_a_file_is_checked_then_imported_once(desk, tmp_path):
+    file = write_csv(tmp_path / "orders.csv", 5)
+    file.write_text(file.read_text() + ";Order Completed;2026-05-01T10:00:00Z;9\nu9;;2026-05-01;1;2;3\n")
+    good, bad, first = await desk.imports().check(file, "till", None, said)
+    assert (good, bad) == (5, 2)
+    assert [(r.line, r.reason) for r in first] == [(7, "no_ids"), (8, "bad_csv")]
+    assert await desk.stored() == [], "a check sends nothing"
+    for _ in range(2):
+        done = await desk.imports().run(file, "till", None, said)
+        assert (done.accepted, done.rejected, done.finished) == (5, 2, True)
+    found = await desk.stored()
+    assert sorted(t.user_id for t in found) == [f"u{n}" for n in range(5)]
+    assert {t.mode for t in found} == {"historical"}
+    rejects = [json.loads(line) for line in rejects_of(file).read_text().splitlines()]
+    assert [(r["line"], r["reason"]) for r in rejects] == [(7, "no_ids"), (8, "bad_csv")]
+
+
+async def test_it_goes_on_where_it_stopped_and_adds_nothing_twice(desk, tmp_path, monkeypatch):
+    monkeypatch.setattr(imports, "AT_ONCE", 10)
+    file = write_csv(tmp_path / "orders.csv", 45)
+    with pytest.raises(Unavailable, match="goes on at line 22"):
+        await desk.imports(Failing(desk.publisher, 2)).run(file, "till", None, said)
+    done = await desk.imports().run(file, "till", None, said)
+    assert (done.accepted, done.rejected, done.finished) == (45, 0, True)
+    assert not rejects_of(file).exists()
+    ids = [t.message_id for t in await desk.stored()]
+    assert len(ids) == len(set(ids)) == 45
+    renamed = file.rename(tmp_path / "again.csv")
+    assert (await desk.imports().run(renamed, "till", None, said)).finished
+    assert len(await desk.stored()) == 45
+
+
+async def test_rows_of_json_with_a_mapping_and_gzip(desk, tmp_path):
+    file = tmp_path / "visits.ndjson.gz"
+    content = '{"who":"a","when":"2026-05-01T10:00:00+02:00"}\n\nnot json\n[1]\n{"who":"","when":""}\n'
+    file.write_bytes(gzip.compress(content.encode()))
+    template = Template({"type": "page", "name": "Shop", "userId": {"column": "who"}, "timestamp": {"column": "when"}})
+    done = await desk.imports().run(file, "till", template, said, historical=False)
+    assert (done.accepted, done.rejected) == (1, 3)
+    (touchpoint,) = await desk.stored()
+    assert (touchpoint.name, touchpoint.mode, touchpoint.occurred_at) == ("Shop", "live", 1_777_622_400_000_000)
+
+
+@pytest.mark.parametrize("name", ["orders.xlsx", "missing.csv", "broken.csv.gz"])
+async def test_a_file_that_cannot_be_read(desk, tmp_path, name):
+    file = tmp_path / name
+    if name != "missing.csv":
+        file.write_bytes(b"no such thing")
+    with pytest.raises(ConfigurationError):
+        await desk.imports().run(file, "till", None, said)
+
+
+async def test_an_unknown_source(desk, tmp_path):
+    with pytest.raises(NotFound, match="perigee source create nobody"):
+        await desk.imports().run(write_csv(tmp_path / "a.csv", 1), "nobody", None, said)
+
+
+def test_a_large_file_is_read_with_flat_memory(tmp_path):
+    file = write_csv(tmp_path / "large.csv", 200_000)
+    tracemalloc.start()
+    assert sum(1 for _ in rows(file, said)) == 200_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
