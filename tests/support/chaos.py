@@ -56,7 +56,7 @@ class Chaos:
         await asyncio.sleep(1)
 
     async def freeze(self) -> None:
-        """Stop an instance with a batch in hand that it has not fenced yet, until another has taken it; then let it go on.
+        """Stop an instance with a batch in hand that it has not fenced yet, until others have gone on everywhere.
 
         Unlike `pause`, this one is fenced for sure, as long as touchpoints flow.
         """
@@ -67,10 +67,20 @@ class Chaos:
         process = psutil.Process(self.instance.pid(name))
         before = self.fenced()
         await _until(lambda: process.status() == psutil.STATUS_STOPPED)
-        await asyncio.sleep(self.instance.servers.session_timeout_ms / 1000 * 2)
+        held = await self._offsets()
+        end = time.monotonic() + 120
+        while any(held[partition] == offset for partition, offset in (await self._offsets()).items()):
+            assert time.monotonic() < end, "nobody took over from the one that is stopped: do touchpoints flow?"
+            await asyncio.sleep(0.2)
         process.send_signal(signal.SIGCONT)
         self.pauses += 1
         await _until(lambda: self.fenced() > before)
+
+    async def _offsets(self) -> dict[int, int]:
+        rows = await self.instance.fetch(
+            "SELECT partition, next_offset FROM scoring.offsets WHERE topic = 'touchpoints'"
+        )
+        return {r[0]: r[1] for r in rows}
 
     async def crowd(self) -> None:
         """Let a third instance join and leave, so that the group shares out its partitions anew, twice."""
