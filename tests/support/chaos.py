@@ -69,7 +69,7 @@ class Chaos:
         await _until(lambda: process.status() == psutil.STATUS_STOPPED)
         held = await self._offsets()
         end = time.monotonic() + 120
-        while any(held[partition] == offset for partition, offset in (await self._offsets()).items()):
+        while any(held.get(partition) == offset for partition, offset in (await self._offsets()).items()):
             assert time.monotonic() < end, "nobody took over from the one that is stopped: do touchpoints flow?"
             await asyncio.sleep(0.2)
         process.send_signal(signal.SIGCONT)
