@@ -252,6 +252,7 @@ def report(
         "0.30 at 500 k). CPU required: 16 + 10 µs.",
         "",
         "; ".join(f"{name} {value:,}" for name, value in facts.items()) + ".",
+        f"Outbox rows per touchpoint: {facts['outbox rows'] / count:.2f}.",
     ]
     return "\n".join(lines)
 

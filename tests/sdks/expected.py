@@ -3,7 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from libs.common.messages import Touchpoint
+from libs.common.messages import Touchpoint, decode
+from tests.support.instance import PARTITIONS
+from tests.support.kafka import read_topic
+from tests.support.servers import Servers
 
 USER, ANONYMOUS = "ada-é", "device-1"
 TRAITS = {"email": "ada@x.test", "plan": "pro", "nested": {"n": 1}}
@@ -12,6 +15,14 @@ ORDER = {
 }  # fmt: skip
 PINGS = range(40)
 TOTAL = len(PINGS) + 6
+# What does not try again: it loses what a mean road loses, and that is no matter of the door.
+ONCE = {"jitsu-node", "jitsu-browser"}
+# What the library does not have.
+LACKS = {
+    "jitsu-node": frozenset(("screen", "alias")),
+    "jitsu-browser": frozenset(("screen", "alias")),
+    "rudder-browser": frozenset(("screen",)),
+}
 
 
 def check(found: Sequence[Touchpoint], *, lacks: frozenset[str] = frozenset(), paths: Sequence[str] = ("/",)) -> None:
@@ -33,3 +44,9 @@ def check(found: Sequence[Touchpoint], *, lacks: frozenset[str] = frozenset(), p
     assert (one["group"].group_id, one["group"].traits) == ("acme", {"name": "Acme"})
     if "alias" not in lacks:
         assert (one["alias"].previous_id, one["alias"].user_id) == ("old-ada", USER)
+
+
+async def sent_by(name: str, servers: Servers) -> list[Touchpoint]:
+    """Return what is on the topic of a source."""
+    found = [decode(Touchpoint, r.value) for r in await read_topic(servers.kafka, "touchpoints", PARTITIONS)]
+    return [t for t in found if t.source == name]

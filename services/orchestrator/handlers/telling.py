@@ -51,7 +51,7 @@ def sent_touchpoint(action: ActionRow, who: ContactRow, now: int) -> bytes | Non
         "event": "Email Sent",
         "messageId": f"action-{action.action_id}",
         "timestamp": to_iso(now),
-        "context": {"initiative": "brand"},
+        "context": {"initiative": "brand", "channel": action.channel},
         "properties": {"play": action.play, "step": action.step, "action_id": action.action_id},
     }
     return _encoder.encode(call)
