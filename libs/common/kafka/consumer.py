@@ -33,6 +33,9 @@ from libs.common.observability import logs, metrics
 
 MAX_BATCH = 10_000
 """What a backlog is read in. The more touchpoints of a contact one transaction takes, the less each costs."""
+BATCH_PER_MS = 1
+"""A batch is never larger than so many records per millisecond of the session time-out: on a machine so slow that it takes a
+millisecond for each, the group still hears of us in time."""
 BATCHES_PER_LANE = 3
 """A turn of the loop ends after these, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
@@ -58,6 +61,7 @@ class Consumer:
     ) -> None:
         self._handler = handler
         self._lanes = lanes
+        self._max_batch = min(MAX_BATCH, session_timeout_ms * BATCH_PER_MS)
         self._topics = list(topics)
         self._on_progress = on_progress
         self._barrier = asyncio.Lock()
@@ -143,11 +147,11 @@ class Consumer:
 
     async def _poll(self) -> dict[Any, Any]:
         """Return what is there, a few batches for each lane: a poll alone gives all it may from the first partition."""
-        polled: dict[Any, Any] = await self._consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)
+        polled: dict[Any, Any] = await self._consumer.getmany(timeout_ms=200, max_records=self._max_batch)
         for tp in sorted(self._consumer.assignment() - polled.keys()) if polled else ():
             if len(polled) >= BATCHES_PER_LANE * self._lanes:
                 break
-            polled |= await self._consumer.getmany(tp, timeout_ms=0, max_records=MAX_BATCH)
+            polled |= await self._consumer.getmany(tp, timeout_ms=0, max_records=self._max_batch)
         return polled
 
     async def _take_all(self, batches: Iterator[list[Any]]) -> None:

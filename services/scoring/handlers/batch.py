@@ -1,5 +1,6 @@
 """A batch of touchpoints, in one fenced transaction. The steps are those of `libs.common.kafka.consumer`."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from services.scoring.repository.states import Refold
 from services.scoring.repository.touchpoints import Stored, stored
 
 GROUP = "scoring"
+DECODED_AT_A_STRETCH = 2_000
 INLINE = 1_000
 """A contact with more touchpoints than this is folded again from the queue, not in the stream's transaction."""
 INLINE_BATCH = 20_000
@@ -71,7 +73,7 @@ class BatchHandler:
     async def handle(self, records: Sequence[Record]) -> int:
         """Process a batch; return the number of dead letters."""
         begun = time.monotonic()
-        batch, dead = _decode(records)
+        batch, dead = await _decode(records)
         async with self._sessions.use() as connection:
             async with unit_of_work(connection):
                 await self._fence(connection, records)
@@ -218,9 +220,11 @@ def _key(touchpoint: Touchpoint) -> tuple[int, str, str]:
     return touchpoint.key
 
 
-def _decode(records: Sequence[Record]) -> tuple[list[Stored], list[Message]]:
+async def _decode(records: Sequence[Record]) -> tuple[list[Stored], list[Message]]:
     batch, dead = [], []
-    for record in records:
+    for number, record in enumerate(records):
+        if number % DECODED_AT_A_STRETCH == DECODED_AT_A_STRETCH - 1:
+            await asyncio.sleep(0)  # heartbeats are due
         try:
             batch.append(_stored(record))
         except InvalidMessage as error:

@@ -1,5 +1,6 @@
 """One transaction's folding: loads what is held, takes each contact forward, gathers the rows and the messages."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -22,6 +23,8 @@ from services.scoring.repository.identity import Locked
 from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold
 
 log = logs.get(__name__)
+AT_A_STRETCH = 250
+"""After so many contacts others get their turn: heartbeats to Kafka above all."""
 Histories = Callable[[Connection, Mapping[str, Key | None]], Awaitable[dict[str, History]]]
 """What reads subjects' histories after their keys."""
 
@@ -120,7 +123,9 @@ class Work(Outcomes):
         tails = await self._tails(connection, batch)
         received = {t.key: t.received_at for touchpoints in batch.values() for t in touchpoints}
         known = Circumstances(received, received.keys(), frontier=until, until=until)
-        for contact, touchpoints in batch.items():
+        for number, (contact, touchpoints) in enumerate(batch.items()):
+            if number % AT_A_STRETCH == AT_A_STRETCH - 1:
+                await asyncio.sleep(0)
             self.touch(contact)
             for cycle in self._filled(contact):
                 occurrences = [cycle.classifier.occurrence(t) for t in touchpoints]
