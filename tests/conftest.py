@@ -8,10 +8,14 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from libs.common.db.migrate import ensure_partitions, upgrade
 from tests.support.servers import Servers, find
 
+# A busy machine is no fault of the code: no test is decided by time.
+settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 

@@ -20,7 +20,7 @@ from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
 from libs.common.kafka.admin import apply_topics
-from libs.common.kafka.consumer import MAX_BATCH
+from libs.common.kafka.batches import MAX_BATCH
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint
 from libs.common.run import calm_gc

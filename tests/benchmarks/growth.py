@@ -17,7 +17,7 @@ import uvloop
 from cli.home import PROJECT
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
-from libs.common.kafka.consumer import MAX_BATCH
+from libs.common.kafka.batches import MAX_BATCH
 from libs.common.messages import Touchpoint
 from libs.common.run import calm_gc
 from services.scoring.cycles import read_cycles

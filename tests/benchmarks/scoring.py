@@ -30,7 +30,8 @@ from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.kafka.admin import apply_topics
-from libs.common.kafka.consumer import MAX_BATCH, Consumer
+from libs.common.kafka.batches import MAX_BATCH
+from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, compose, decode
 from libs.common.run import calm_gc

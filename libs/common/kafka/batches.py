@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+MAX_BATCH = 10_000
+"""What a backlog is read in. The more touchpoints of a contact one transaction takes, the less each costs."""
+BATCH_PER_MS = 1
+"""At most so many records per millisecond of the session time-out: however slow the machine, the group hears of us."""
 TOGETHER = 2_000
 """A transaction costs the same however little it takes, so what trickles in on many partitions is taken in one."""
 
@@ -16,3 +20,8 @@ def batches(waiting: Iterable[list[Any]]) -> list[list[Any]]:
         else:
             found.append(list(records))
     return found
+
+
+def largest(session_timeout_ms: int) -> int:
+    """Return how many records a batch has at most, under a group's session time-out."""
+    return min(MAX_BATCH, session_timeout_ms * BATCH_PER_MS)

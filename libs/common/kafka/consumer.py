@@ -1,7 +1,7 @@
 """The loop of every consumer, and the commit protocol it keeps.
 
 1. Poll what is there. Partitions of which little waits are taken together, `TOGETHER` records or so; a backlog is taken
-   partition by partition, at most `MAX_BATCH` records at once. With several lanes some batches are taken side by side:
+   partition by partition, at most 10,000 records at once. With several lanes some batches are taken side by side:
    while PostgreSQL works for one, Python works for another.
 2. The handler decodes. What cannot be decoded becomes an outbox row for the service's dead letters in the same
    transaction: no offset passes it before it is safe.
@@ -26,16 +26,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.errors import FenceLost, LogGap, PerigeeError, Unavailable
-from libs.common.kafka.batches import batches
+from libs.common.kafka.batches import batches, largest
 from libs.common.kafka.dead_letter import InARow
 from libs.common.kafka.record import Handler, Record, from_aiokafka, spans
 from libs.common.observability import logs, metrics
 
-MAX_BATCH = 10_000
-"""What a backlog is read in. The more touchpoints of a contact one transaction takes, the less each costs."""
-BATCH_PER_MS = 1
-"""A batch is never larger than so many records per millisecond of the session time-out: on a machine so slow that it takes a
-millisecond for each, the group still hears of us in time."""
 BATCHES_PER_LANE = 3
 """A turn of the loop ends after these, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
@@ -61,7 +56,7 @@ class Consumer:
     ) -> None:
         self._handler = handler
         self._lanes = lanes
-        self._max_batch = min(MAX_BATCH, session_timeout_ms * BATCH_PER_MS)
+        self._max_batch = largest(session_timeout_ms)
         self._topics = list(topics)
         self._on_progress = on_progress
         self._barrier = asyncio.Lock()
