@@ -33,7 +33,9 @@ async def serve(stop: asyncio.Event) -> None:
 
     health = Health({"sources": sources_read, "kafka": publisher.check})
     desk_session = Session(settings.database_url, "ingest-desk")
-    letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, publisher, channels, SystemClock())
+    letters = DeadLetters(
+        settings.kafka_bootstrap_servers, desk_session, publisher, channels, SystemClock(), settings.ip_rule
+    )
     repairs = repair.router(letters, settings.kafka_bootstrap_servers)
     rest = admin.application(health.routes(), SourcesDesk(desk_session), repairs, settings.admin_key)
     web = server(TrackingApi(door, rest), settings.host, settings.port)

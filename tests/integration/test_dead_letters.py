@@ -173,7 +173,9 @@ async def test_the_admin_door_of_it(ingest):
         assert (await client.post("/admin/v1/dlq/drop", json={"numbers": []})).status_code == 422
 
 
-@pytest.mark.parametrize("number", ["", "a/b/c", "touchpoints/0/0", "touchpoints-dlq/0", "touchpoints-dlq/-1/0"])
+@pytest.mark.parametrize(
+    "number", ["", "a/b/c", "touchpoints/0/0", "touchpoints-dlq/0", "touchpoints-dlq/-1/0", "touchpoints-dlq/²/1"]
+)
 def test_what_is_no_number(number):
     with pytest.raises(ConfigurationError):
         place_of(number)

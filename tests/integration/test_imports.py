@@ -136,3 +136,40 @@ def test_a_large_file_is_read_with_flat_memory(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
+
+
+async def test_a_row_that_the_door_would_refuse_or_clean_stops_nothing(desk, tmp_path):
+    file = tmp_path / "odd.ndjson"
+    odd = [
+        '{"event":"cut","anonymousId":"a","properties":{"v":"\\ud83d"}}',
+        '{"event":"nul","anonymousId":"a","properties":{"v":"\\u0000"}}',
+        '{"event":"nan","anonymousId":"a","properties":{"v":NaN}}',
+        '{"event":"big","anonymousId":"a","properties":{"v":"%s"}}' % ("x" * 1_100_000),
+        '{"event":"good","anonymousId":"a"}',
+    ]
+    file.write_text("\n".join(odd) + "\n")
+    good, bad, _ = await desk.imports().check(file, "till", None, said)
+    done = await desk.imports().run(file, "till", None, said)
+    assert (good, bad) == (done.accepted, done.rejected) == (3, 2)
+    assert sorted(t.name for t in await desk.stored()) == ["cut", "good", "nul"]
+    assert {t.properties.get("v") for t in await desk.stored()} == {"\ufffd", None}
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("a,a\n1,2\n", "two columns have one name: a"),
+        (f'a,b\n1,"{"x" * 1_000_001}\n2,3"\n4,5\n', "line 2 cannot be read"),
+    ],
+)
+def test_a_csv_that_would_be_misread_is_refused(tmp_path, content, error):
+    file = tmp_path / "odd.csv"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match=error):
+        list(rows(file, said))
+
+
+def test_a_quoted_header_may_hold_a_newline(tmp_path):
+    file = tmp_path / "odd.csv"
+    file.write_text('"a\nb",c\n1,2\n')
+    assert list(rows(file, said)) == [(3, {"a\nb": "1", "c": "2"})]

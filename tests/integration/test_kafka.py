@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import asyncpg
 import pytest
 
 from libs.common.db import offsets, quarantine
@@ -10,7 +11,7 @@ from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import FenceLost, InvalidMessage, LogGap, NotFound, Unavailable
+from libs.common.errors import ConfigurationError, FenceLost, InvalidMessage, LogGap, NotFound, Unavailable
 from libs.common.kafka.admin import apply_topics, cluster_id
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.dead_letter import MAX_IN_A_ROW
@@ -360,3 +361,25 @@ async def test_a_topic_made_anew_is_a_gap_too(servers, database, publisher):
     async with consuming(servers, topic, handler) as (task, _):
         with pytest.raises(LogGap, match="made anew"):
             await asyncio.wait_for(task, 20)
+
+
+async def test_a_wrong_configuration_stops_the_consumer_and_buries_nothing(servers, database, publisher):
+    topic = await make_topic(servers.kafka)
+    await publish(publisher, topic, [b"%d" % n for n in range(20)])
+    handler = Handler(database)
+    handler.fail_once = [ConfigurationError("a version that this process cannot compile")] * 9
+    async with consuming(servers, topic, handler) as (task, _):
+        with pytest.raises(ConfigurationError):
+            await asyncio.wait_for(task, 20)
+    assert (handler.buried, handler.seen) == ([], [])
+
+
+async def test_what_is_wrong_with_the_schema_is_not_the_datas_fault(database):
+    session = Session(database, "test")
+    with pytest.raises(Unavailable, match="UndefinedTable"):
+        async with session.use() as connection:
+            await connection.fetch("SELECT 1 FROM scoring.nowhere")
+    with pytest.raises(asyncpg.DataError):
+        async with session.use() as connection:
+            await connection.fetch("SELECT 'x'::text::int")
+    await session.close()

@@ -342,3 +342,12 @@ async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, mon
     assert not (await scoring.replay())["equal"]
     await scoring.rest()
     assert (await scoring.replay())["equal"]
+
+
+async def test_a_backslash_before_u0000_is_text_and_a_nul_is_not(scoring):
+    plain, nul = (
+        msgspec.json.encode(touchpoint(n, number=n, user_id="u")).replace(b'"m%d"' % n, text)
+        for n, text in ((1, b'"m\\\\u0000"'), (2, b'"m\\u0000"'))
+    )
+    assert await scoring.take_raw([plain]) == 0
+    assert await scoring.take_raw([nul]) == 1

@@ -159,3 +159,16 @@ async def test_a_write_key_does_not_open_the_admin_door(desk, doors, key):
     write = (await desk.create("shop", Given())).write_key
     answer = await doors.admin("GET", "", key=write if key == "write" else key or "-")
     assert (answer.status_code, answer.json()["title"]) == (401, "Refused")
+
+
+async def test_a_key_is_one_sources_and_once_taken_back_stays_so(desk, connection):
+    from services.ingest.repository import sources
+
+    key = (await desk.create("shop", Given())).write_key
+    await desk.create("app", Given())
+    assert await sources.add_key(connection, ("default", "shop"), key) is False
+    with pytest.raises(Conflict, match="another source's"):
+        await sources.add_key(connection, ("default", "app"), key)
+    await desk.revoke("shop", "")
+    with pytest.raises(Conflict, match="was taken back"):
+        await sources.add_key(connection, ("default", "shop"), key)

@@ -68,7 +68,7 @@ class Chaos:
         before = self.fenced()
         await _until(lambda: process.status() == psutil.STATUS_STOPPED)
         held = await self._offsets()
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while any(held.get(partition) == offset for partition, offset in (await self._offsets()).items()):
             assert time.monotonic() < end, "nobody took over from the one that is stopped: do touchpoints flow?"
             await asyncio.sleep(0.2)
@@ -90,7 +90,7 @@ class Chaos:
         await asyncio.to_thread(Managed(self.instance.stack.home, "scoring-3").stop)
 
 
-async def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
+async def _until(holds: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "what chaos waited for did not come: do touchpoints flow?"

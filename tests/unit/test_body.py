@@ -109,3 +109,16 @@ def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
     assert reason(body.split, deep, is_batch=True) == "too_deep"
     assert body.split(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context == {"a": "\ufffd"}
     assert body.split(b'{"batch":[],"context":3}', is_batch=True).context == {}
+
+
+@pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}"])
+def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
+    raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
+    found = body.split(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
+    assert len(found.sent_at.encode()) <= 3 * body.MAX_TIME
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616123", "1" * 4_000])
+def test_integers_beyond_64_bits_are_refused(number):
+    assert reason(body.read, f'{{"p":{number}}}'.encode()) == "bad_number"
+    assert body.read(b'{"p":"12345678901234567890"}') == {"p": "12345678901234567890"}

@@ -38,6 +38,8 @@ def test_a_template_fills_a_call():
     ("change", "reason"),
     [
         ({"amount": "much"}, "bad_cell"),
+        ({"amount": "nan"}, "bad_cell"),
+        ({"amount": "1_000"}, "bad_cell"),
         ({"paid": "maybe"}, "bad_cell"),
         ({"date": "2026-05-28"}, "bad_cell"),
     ],

@@ -40,6 +40,10 @@ UNAVAILABLE = (
 """Errors that say nothing about the data: the same batch may pass when it is tried again."""
 
 
+_OF_THE_DATA = ("22", "23")
+"""Classes of SQLSTATE that the data causes: what cannot be converted, and constraints. A missing column or right is not that."""
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Turn the driver's passing errors into Unavailable, so that callers need not know the driver."""
@@ -47,6 +51,10 @@ def translated() -> Iterator[None]:
         yield
     except UNAVAILABLE as error:
         raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
+    except asyncpg.PostgresError as error:
+        if error.sqlstate and error.sqlstate[:2] not in _OF_THE_DATA:
+            raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
+        raise
 
 
 async def connect(database_url: str, *, application: str) -> Connection:

@@ -25,7 +25,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.common.errors import FenceLost, LogGap, PerigeeError, Unavailable
+from libs.common.errors import FenceLost, InvalidMessage, LogGap, PerigeeError, Unavailable
 from libs.common.kafka.batches import batches, largest
 from libs.common.kafka.dead_letter import InARow
 from libs.common.kafka.record import Handler, Record, from_aiokafka, spans
@@ -166,9 +166,7 @@ class Consumer:
             log.warning("fenced", error=str(error))
             await self._rewind(places)
         except Unavailable as error:
-            log.warning(
-                "batch_retried", places=[f"{topic}-{partition}" for topic, partition in places], error=str(error)
-            )
+            log.warning("batch_retried", places=[f"{place[0]}-{place[1]}" for place in places], error=str(error))
             await asyncio.sleep(0.3)
             await self._rewind(places)
 
@@ -176,9 +174,9 @@ class Consumer:
         """Handle a batch; on an error of the data halve it until the one bad record stands alone."""
         try:
             bad = await self._handler.handle(records)
-        except (Unavailable, FenceLost, asyncio.CancelledError):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the data made the handler do
+        except Exception as error:
+            if isinstance(error, PerigeeError) and not isinstance(error, InvalidMessage):
+                raise  # a lost fence, a dependency, a wrong configuration: nothing that the data did
             if len(records) > 1:
                 middle = len(records) // 2
                 await self._process(records[:middle])
@@ -191,6 +189,8 @@ class Consumer:
 
     async def _rewind(self, places: Iterable[tuple[str, int]]) -> None:
         for tp in (TopicPartition(*place) for place in places):
+            if tp not in self._consumer.assignment():
+                continue
             try:
                 offset = await self._offset_of_record(tp)
                 if tp in self._consumer.assignment():
@@ -217,8 +217,9 @@ class Consumer:
     async def _offset_of_record(self, tp: Any) -> int:
         """Return the offset that comes next. Raises LogGap when the log does not reach from it to its end."""
         beginning = (await self._consumer.beginning_offsets([tp]))[tp]
-        end = (await self._consumer.end_offsets([tp]))[tp]
         offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
+        # After the row: another owner may be moving it towards an end that is moving too.
+        end = (await self._consumer.end_offsets([tp]))[tp]
         if not beginning <= offset <= end:
             raise LogGap(
                 f"{tp.topic}-{tp.partition} begins at {beginning} and ends at {end}, but {offset} comes next: records were "

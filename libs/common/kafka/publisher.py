@@ -76,7 +76,8 @@ class Publisher:
 
     async def _send(self, producer: Any, message: Message, deadline: float) -> "asyncio.Future[Any] | Fault":
         left = deadline - asyncio.get_running_loop().time()
-        if len(message.value or b"") + len(message.key) > MAX_RECORD_BYTES:
+        headers = sum(len(name) + len(value) for name, value in message.headers)
+        if len(message.value or b"") + len(message.key) + headers > MAX_RECORD_BYTES:
             return InvalidMessage("too_large", f"record of {len(message.value or b'')} bytes for {message.topic}")
         if left <= 0:
             return Unavailable("no time left to send")

@@ -1,5 +1,6 @@
 """Reading topics beside their consumers: all that is there, or what comes from now on. Nothing is committed."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,8 @@ from aiokafka.errors import KafkaError
 
 from libs.common.errors import Unavailable
 from libs.common.kafka.record import Record, from_aiokafka
+
+SECONDS = 10
 
 
 @asynccontextmanager
@@ -76,5 +79,8 @@ async def one(bootstrap_servers: str, topic: str, partition: int, offset: int) -
             return None
         consumer.assign([place])
         consumer.seek(place, offset)
-        raw = await consumer.getone()
+        try:
+            raw = await asyncio.wait_for(consumer.getone(), SECONDS)
+        except TimeoutError:
+            return None  # deleted since we looked
         return from_aiokafka(raw) if raw.offset == offset else None

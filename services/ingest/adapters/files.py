@@ -4,7 +4,9 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -45,7 +47,7 @@ def rows(path: Path, said: Said) -> Iterator[tuple[int, Any]]:
             for line, row in _csv(text) if kind == "csv" else _ndjson(text):
                 said(raw.tell())
                 yield line, row
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from None
 
 
@@ -53,17 +55,21 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_LINE)
     sample = text.readline(_LONGEST_LINE)
     delimiter = max(",;\t|", key=sample.count)
-    (names,) = csv.reader([sample], delimiter=delimiter)
-    reader = csv.reader(text, delimiter=delimiter)
+    reader = csv.reader(itertools.chain([sample], text), delimiter=delimiter)
+    names = next(reader, [])
+    if len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
+        )
     while True:
-        line = reader.line_num + 2
+        line = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, InvalidMessage("bad_csv", str(error))
-            continue
+            # What follows would be read from the middle of a cell.
+            raise ConfigurationError(f"line {line} cannot be read: {error}") from None
         if not cells:
             continue
         if len(cells) > len(names):

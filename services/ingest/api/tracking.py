@@ -125,7 +125,7 @@ async def _send(send: Send, answer: Answer, extra: Extra, *, head: bool = False)
 
 
 def _json(document: Any) -> Answer:
-    return 200, _encode(document), [(b"cache-control", b"public, max-age=300")]
+    return 200, _encode(document), [(b"cache-control", b"private, max-age=300")]
 
 
 def _error(status: int, code: str, message: str, extra: Extra | None = None) -> Answer:

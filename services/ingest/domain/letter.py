@@ -50,7 +50,7 @@ def letter(
         reason=said.get("reason", "unknown"),
         error=said.get("error", ""),
         where=where,
-        refused_at=int(said["at"]) if said.get("at", "").isdigit() else at,
+        refused_at=instant_of(said, at),
         key=key.decode("utf-8", "replace"),
         value=(value or b"").decode("utf-8", "replace"),
         mark=mark,
@@ -67,7 +67,7 @@ def about(headers: Headers) -> dict[str, str]:
 def place_of(number: str) -> tuple[str, int, int]:
     """Read a letter's number. Raises ConfigurationError."""
     parts = number.split("/")
-    if len(parts) != 3 or parts[0] not in TOPICS.values() or not (parts[1].isdigit() and parts[2].isdigit()):
+    if len(parts) != 3 or parts[0] not in TOPICS.values() or not (_is_number(parts[1]) and _is_number(parts[2])):
         raise ConfigurationError(f"{number!r} is no dead letter's number: touchpoints-dlq/3/17, say")
     return parts[0], int(parts[1]), int(parts[2])
 
@@ -75,3 +75,13 @@ def place_of(number: str) -> tuple[str, int, int]:
 def when(instant: int) -> str:
     """Return an instant as people read it."""
     return datetime.fromtimestamp(instant / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def instant_of(said: dict[str, str], otherwise: int) -> int:
+    """Return when the door refused it, where the headers say so."""
+    at = said.get("at", "")
+    return int(at) if _is_number(at) else otherwise
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18

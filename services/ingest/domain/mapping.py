@@ -11,6 +11,8 @@
 Without a template a row's columns are the call's fields themselves, with dots between the levels: `properties.total`.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -21,6 +23,7 @@ from libs.common.errors import ConfigurationError, InvalidMessage
 Row = Mapping[str, Any]
 _KEYS = frozenset(("column", "as", "format", "zone", "decimal", "default"))
 _KINDS = ("text", "number", "boolean", "time")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _TRUE, _FALSE = frozenset(("true", "yes", "y", "1", "oui", "x")), frozenset(("false", "no", "n", "0", "non"))
 
 
@@ -112,8 +115,12 @@ def _read(kind: str, text: str, rule: dict[str, Any]) -> Any:
         plain_text = text.replace("\u00a0", "").replace(" ", "")
         if rule.get("decimal") == ",":
             plain_text = plain_text.replace(".", "").replace(",", ".")
+        if _INTEGER.fullmatch(plain_text):
+            return int(plain_text)
         number = float(plain_text)
-        return int(number) if number.is_integer() and "." not in plain_text else number
+        if not math.isfinite(number) or "_" in plain_text:
+            raise ValueError(text)
+        return number
     if kind == "boolean":
         if text.lower() not in _TRUE | _FALSE:
             raise ValueError(text)

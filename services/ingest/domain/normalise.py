@@ -39,6 +39,8 @@ class Received(msgspec.Struct, frozen=True):
     ip_rule: IpRule = "drop"
     client: str = ""
     """The address that the request came from."""
+    batch_said: bytes = b""
+    """What the batch said for all, as a dead letter keeps it."""
 
 
 def normalise(message: Any, received: Received) -> Touchpoint:

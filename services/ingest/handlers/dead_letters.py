@@ -17,8 +17,9 @@ from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode
 from services.ingest.domain import body
 from services.ingest.domain.channels import Channels
-from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, letter, place_of
+from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, instant_of, letter, place_of
 from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.privacy import IpRule
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import PublishPort
 from services.ingest.handlers.telling import message_of
@@ -38,13 +39,20 @@ class DeadLetters:
     """The dead letters of every service."""
 
     def __init__(
-        self, bootstrap_servers: str, session: Session, publisher: PublishPort, channels: Channels, clock: Clock
+        self,
+        bootstrap_servers: str,
+        session: Session,
+        publisher: PublishPort,
+        channels: Channels,
+        clock: Clock,
+        ip_rule: IpRule = "drop",
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._session = session
         self._publisher = publisher
         self._channels = channels
         self._clock = clock
+        self._ip_rule = ip_rule
 
     async def found(self, service: str, fits: Callable[[Letter], bool], *, marked: bool = False) -> list[Letter]:
         """Return a service's letters that fit, oldest first; those that were replayed or dropped only when asked.
@@ -126,12 +134,13 @@ class DeadLetters:
         batch = body.read(said.get("batch", "{}").encode())
         received = Received(
             source,
-            int(said["at"]) if said.get("at", "").isdigit() else self._clock.now(),
+            instant_of(said, self._clock.now()),
             record.key.decode("utf-8", "replace"),
             said.get("type") or None,
             batch.get("sentAt"),
             batch.get("context") or {},
             self._channels,
+            self._ip_rule,
         )
         return message_of(normalise(body.read(record.value or b""), received))
 

@@ -17,7 +17,7 @@ from services.ingest.domain.privacy import IpRule
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import message_of, refusal, refusal_of_broker
+from services.ingest.handlers.telling import batch_said, message_of, refusal, refusal_of_broker
 
 
 class PublishPort(Protocol):
@@ -92,6 +92,7 @@ class Door:
         source = self.source(request.write_key or batch.write_key)
         received_at = self._clock.now()
         self._admit(source, request.origin, len(batch.messages), received_at)
+        said = batch_said(batch.sent_at, batch.context)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated = 0
@@ -106,6 +107,7 @@ class Door:
                 self._channels,
                 self._ip_rule,
                 request.client,
+                said,
             )
             try:
                 touchpoint = normalise(body.read(raw), received)
@@ -146,6 +148,8 @@ class Door:
         waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
         if waiting:
             raise waiting[0]
+        if any(fault is not None and m.topic != "touchpoints" for m, fault in zip(messages, faults, strict=True)):
+            raise Unavailable("a refused message could not be kept as a dead letter")
         refused = [
             refusal_of_broker(message, fault)
             for message, fault in zip(messages, faults, strict=True)

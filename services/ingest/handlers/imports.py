@@ -19,6 +19,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
 from services.ingest.adapters.files import Said, digest_of, rejects_of, rows
+from services.ingest.domain import body
 from services.ingest.domain.channels import Channels
 from services.ingest.domain.mapping import Template, plain
 from services.ingest.domain.normalise import Received, normalise
@@ -115,14 +116,18 @@ class Imports:
         *,
         historical: bool,
     ) -> Progress:
-        messages: list[Message] = []
+        good: list[tuple[int, Any, Message]] = []
         refused: list[Reject] = []
         for line, row in batch:
             try:
-                messages.append(self._touchpoint(source, line, row, template, historical=historical))
+                good.append((line, row, self._touchpoint(source, line, row, template, historical=historical)))
             except InvalidMessage as error:
                 refused.append(_reject(line, error, row))
-        faults = [fault for fault in await self._publisher.publish(messages, SECONDS) if fault is not None]
+        outcomes = await self._publisher.publish([message for _, _, message in good], SECONDS)
+        faults = [fault for fault in outcomes if fault is not None and not isinstance(fault, InvalidMessage)]
+        for (line, row, _), fault in zip(good, outcomes, strict=True):
+            if isinstance(fault, InvalidMessage):
+                refused.append(_reject(line, fault, row))
         if faults:
             raise Unavailable(
                 f"Kafka did not take a batch: {faults[0]}; run the import again, it goes on at line {now.next_line}"
@@ -130,7 +135,7 @@ class Imports:
         for reject in refused:
             beside.write(json.dumps(msgspec.to_builtins(reject), ensure_ascii=False, default=str) + "\n")
         beside.flush()
-        accepted, rejected = now.accepted + len(messages), now.rejected + len(refused)
+        accepted, rejected = now.accepted + len(batch) - len(refused), now.rejected + len(refused)
         return Progress(batch[-1][0] + 1, accepted, rejected)
 
     def _touchpoint(
@@ -142,7 +147,8 @@ class Imports:
         if historical:
             context = call.get("context")
             call["context"] = {**(context if isinstance(context, dict) else {}), "mode": "historical"}
-        made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, ensure_ascii=False, default=str))
+        made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, default=str))
+        call = body.read(json.dumps(call, default=str).encode())  # the door's own limits, and its cleaning
         received = Received(source, self._clock.now(), made_up, call.get("type") or "track", None, {}, self._channels)
         return message_of(normalise(call, received))
 

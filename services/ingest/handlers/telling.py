@@ -1,6 +1,7 @@
 """What the door says: touchpoints, and dead letters that hold all that is needed to try again."""
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -34,10 +35,12 @@ def refusal(raw: bytes, error: InvalidMessage, received: Received) -> Message:
         "at": str(received.received_at),
         "type": received.call_type or "",
     }
-    batch = {"sentAt": received.batch_sent_at, "context": received.batch_context}
-    if any(batch.values()):
-        said["batch"] = _encode(batch).decode()
-    return _letter(raw, received.fallback_id.encode(), error, said)
+    return _letter(raw, received.fallback_id.encode(), error, said, received.batch_said)
+
+
+def batch_said(sent_at: Any, context: dict[str, Any]) -> bytes:
+    """Return what a batch says for all its messages, once for all their letters."""
+    return _encode({"sentAt": sent_at, "context": context}) if sent_at is not None or context else b""
 
 
 def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:
@@ -45,8 +48,10 @@ def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:
     return _letter(message.value or b"", message.key, error, {"where": BROKER})
 
 
-def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str]) -> Message:
+def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str], batch: bytes = b"") -> Message:
     metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
     about = {"reason": error.reason, "error": error.detail[:500], **said}
     headers = [(f"{ABOUT}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
+    if batch:
+        headers.append((f"{ABOUT}batch", batch))
     return Message("touchpoints-dlq", key, _KEY.sub(b'"writeKey":null', raw[: body.MAX_EVENT * 8]), headers)

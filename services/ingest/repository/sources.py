@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection, Session
-from libs.common.errors import Unavailable
+from libs.common.errors import Conflict, Unavailable
 from libs.common.observability import logs
 from services.ingest.domain.source import Source
 
@@ -46,14 +46,23 @@ async def put(connection: Connection, source: Source) -> bool:
     )
 
 
-async def add_key(connection: Connection, place: tuple[str, str], write_key: str) -> None:
-    """Give a source one more key; one that it had holds again."""
-    await connection.execute(
+async def add_key(connection: Connection, place: tuple[str, str], write_key: str) -> bool:
+    """Give a source one more key; return whether it is new. Raises Conflict for one taken back, or another source's."""
+    added = await connection.fetchval(
         "INSERT INTO ingest.write_keys (key_hash, workspace, source, hint) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT (key_hash) DO UPDATE SET ends_at = NULL "
-        "WHERE (write_keys.workspace, write_keys.source) = (excluded.workspace, excluded.source)",
+        "ON CONFLICT (key_hash) DO NOTHING RETURNING true",
         _hash(write_key), *place, write_key[:6],
     )  # fmt: skip
+    if added:
+        return True
+    owner = await connection.fetchrow(
+        f"SELECT workspace, source, {_HOLDS} FROM ingest.write_keys k WHERE key_hash = $1", _hash(write_key)
+    )
+    if owner is None or (owner[0], owner[1]) != place:
+        raise Conflict(f"the write key {write_key[:6]}… is another source's: give {place[1]} one of its own")
+    if not owner[2]:
+        raise Conflict(f"the write key {write_key[:6]}… of {place[1]} was taken back: give it another")
+    return False
 
 
 async def end_keys(

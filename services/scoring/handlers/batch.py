@@ -1,6 +1,7 @@
 """A batch of touchpoints, in one fenced transaction. The steps are those of `libs.common.kafka.consumer`."""
 
 import asyncio
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ from services.scoring.repository.touchpoints import Stored, stored
 
 GROUP = "scoring"
 DECODED_AT_A_STRETCH = 2_000
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL as JSON escapes it; behind an even number of backslashes it is text."""
 INLINE = 1_000
 """A contact with more touchpoints than this is folded again from the queue, not in the stream's transaction."""
 INLINE_BATCH = 20_000
@@ -239,7 +242,7 @@ def _stored(record: Record) -> Stored:
         raise InvalidMessage("unknown_version", f"{kind}: this scoring reads {Touchpoint.KIND}")
     touchpoint = decode(Touchpoint, record.value)
     raw = record.value or b""
-    if b"\\u0000" in raw or b"\0" in raw:
+    if b"\0" in raw or (b"\\u0000" in raw and _NUL.search(raw)):
         raise InvalidMessage("nul", "the touchpoint holds a NUL character")
     if not 0 <= touchpoint.occurred_at < 1 << 53 or not 0 <= touchpoint.received_at < 1 << 53:
         raise InvalidMessage("bad_time", "occurred_at or received_at is out of range")
