@@ -72,7 +72,8 @@ async def run(folder, servers, database, found, *, chaos=None):
 
 async def under_fire(instance, key, found, chaos):
     sending = asyncio.create_task(send_slowly(instance, key, found))
-    await chaos.freeze()
+    while not sending.done() and not chaos.fenced():
+        await chaos.freeze()
     while not sending.done() and (chaos.kills < 10 or chaos.pauses < 2):
         await (chaos.pause() if chaos.pauses * 3 < chaos.kills + 1 else chaos.kill())
     while chaos.kills < 10:
