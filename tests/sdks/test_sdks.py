@@ -20,10 +20,10 @@ SHORT = {"segment-python", "segment-node"}
 
 
 def commands():
-    python, node = [sys.executable, "-m"], [shutil.which("node") or "node"]
+    python, node = [sys.executable, "-m", "tests.sdks.python.calls"], [shutil.which("node") or "node"]
     return {
-        "segment-python": [*python, "tests.sdks.python.segment_calls"],
-        "rudder-python": [*python, "tests.sdks.python.rudder_calls"],
+        "segment-python": [*python, "segment.analytics.client"],
+        "rudder-python": [*python, "rudderstack.analytics.client"],
         "segment-node": [*node, str(NODE / "segment.mjs")],
         "rudder-node": [*node, str(NODE / "rudder.mjs")],
         "jitsu-node": [*node, str(NODE / "jitsu.mjs")],

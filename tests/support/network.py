@@ -127,13 +127,15 @@ class Wire:
         self._thread.start()
         self._kinds: dict[str, str] = {}
         self._open: dict[str, set[asyncio.StreamWriter]] = {}
+        self._servers: list[asyncio.Server] = []
 
     def link(self, name: str, port: int) -> int:
         """Put a proxy before a local port and return the proxy's own."""
         own = _free_port()
 
         async def serve() -> None:
-            await asyncio.start_server(lambda r, w: self._through(name, port, r, w), "127.0.0.1", own)
+            through = lambda r, w: self._through(name, port, r, w)  # noqa: E731
+            self._servers.append(await asyncio.start_server(through, "127.0.0.1", own))
 
         self._open[name] = set()
         asyncio.run_coroutine_threadsafe(serve(), self._loop).result(10)
@@ -151,9 +153,21 @@ class Wire:
             self._loop.call_soon_threadsafe(self._break, name)
 
     def close(self) -> None:
-        """End it."""
+        """End it: every connection first, then the loop."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        for name in self._open:
+            self._break(name)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def _break(self, name: str) -> None:
         for writer in self._open[name]:

@@ -149,9 +149,9 @@ class Consumer:
             polled |= await self._consumer.getmany(tp, timeout_ms=0, max_records=self._max_batch)
         return polled
 
-    async def _take_all(self, batches: Iterator[list[Any]]) -> None:
+    async def _take_all(self, rest: Iterator[list[Any]]) -> None:
         """Take one batch after the other; the lanes share what is left, so that none waits long for another."""
-        for raw in batches:
+        for raw in rest:
             await self._take([from_aiokafka(r) for r in raw])
 
     async def _take(self, records: list[Record]) -> None:

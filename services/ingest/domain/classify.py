@@ -19,7 +19,7 @@ _LONGEST = 200
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What was found; empty or None where nothing was said."""
+    """What was found, by the touchpoint's own fields; empty or None where nothing was said."""
 
     channel: str = ""
     is_bot: bool = False

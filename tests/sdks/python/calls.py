@@ -1,12 +1,13 @@
-"""What rudder-sdk-python is asked to send."""
+"""What the Python libraries are asked to send: `python -m tests.sdks.python.calls MODULE`, a module that has a Client."""
 
+import importlib
 import os
-
-from rudderstack.analytics.client import Client
+import sys
 
 from tests.sdks.expected import ANONYMOUS, ORDER, PINGS, TRAITS, USER
 
-client = Client(os.environ["PERIGEE_KEY"], host=os.environ["PERIGEE_HOST"], upload_size=10, max_retries=8)
+make = importlib.import_module(sys.argv[1]).Client
+client = make(os.environ["PERIGEE_KEY"], host=os.environ["PERIGEE_HOST"], upload_size=10, gzip=True, max_retries=8)
 client.identify(USER, TRAITS, anonymous_id=ANONYMOUS)
 client.track(USER, "Order Completed", ORDER)
 client.page(USER, name="Home", properties={"path": "/"})

@@ -1,0 +1,31 @@
+"""A transaction ends, whatever the network does."""
+
+import asyncio
+
+import pytest
+
+from libs.common.db import unit_of_work
+from libs.common.db.connection import Session
+from libs.common.errors import Unavailable
+from tests.support.network import Wire
+
+
+async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(database, monkeypatch):
+    monkeypatch.setattr(unit_of_work, "ROLLBACK_SECONDS", 0.5)
+    port = int(database.rsplit(":", 1)[1].split("/")[0])
+    wire = Wire()
+    session = Session(database.replace(f":{port}/", f":{wire.link('postgres', port)}/"), "test")
+
+    async def fall_silent():
+        async with session.use() as connection, unit_of_work.unit_of_work(connection):
+            await connection.execute("SELECT 1")
+            await asyncio.to_thread(wire.suffer, "postgres", "silent")
+            await connection.execute("SELECT 2", timeout=0.5)
+
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(fall_silent(), 30)
+    await asyncio.to_thread(wire.heal, "postgres")
+    async with session.use() as connection:
+        assert await connection.fetchval("SELECT 3") == 3
+    await session.close()
+    wire.close()
