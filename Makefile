@@ -37,8 +37,8 @@ deploy/kafka/target/.done: deploy/kafka/pom.xml
 lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry named)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml \
 	  --group ingest --group scoring --group orchestrator --group embedded --group dev --group build -o requirements/dev.txt
-	for peer in quix faust; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url requirements/bench-$$peer.in -o requirements/bench-$$peer.txt; done
+	for apart in bench-quix bench-faust browser; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url requirements/$$apart.in -o requirements/$$apart.txt; done
 	echo "uv==0.13.9" | $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url - -o requirements/uv.txt
 
 demo: setup ## Start everything, send the storefront's touchpoints, show what happened (DEMO_ARGS="--exit --json")

@@ -16,11 +16,11 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.publisher import Publisher
+from libs.common.settings import load
 from services.ingest.adapters.files import Said, rejects_of
-from services.ingest.domain.channels import Channels, read_channels
 from services.ingest.domain.mapping import Template
 from services.ingest.handlers.imports import Imports
-from services.ingest.settings import CHANNELS
+from services.ingest.settings import IngestSettings
 
 
 def import_file(
@@ -84,12 +84,7 @@ async def _work(work: Callable[[Imports], Any]) -> Any:
     found = environment()
     session, publisher = Session(found["DATABASE_URL"], "perigee-import"), Publisher(found["KAFKA_BOOTSTRAP_SERVERS"])
     try:
-        return await work(Imports(session, publisher, _channels(found), SystemClock()))
+        return await work(Imports(session, publisher, SystemClock(), load(IngestSettings, **found).rules()))
     finally:
         await publisher.close()
         await session.close()
-
-
-def _channels(found: dict[str, str]) -> Channels:
-    path = Path(found.get("PERIGEE_CHANNELS") or CHANNELS)
-    return read_channels(path.read_text(), str(path))

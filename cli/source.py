@@ -15,6 +15,7 @@ from libs.common.db.connection import Session
 from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
 from services.ingest.handlers.sources import Given, SourcesDesk, Told
+from services.ingest.tracker.script import policy, snippet
 
 app = typer.Typer(help="Sources of touchpoints.", no_args_is_help=True)
 
@@ -122,6 +123,9 @@ def _run(work: Callable[[SourcesDesk], Awaitable[Told]], as_json: bool) -> None:
         if value:
             typer.echo(f"{what}: {value}")
     typer.echo(f"keys that hold: {', '.join(key.hint + '…' for key in told.keys) or 'none'}")
+    if told.write_key and told.source.trust == "public":
+        door = environment().get("INGEST_URL", "https://YOUR-DOOR")
+        typer.echo(f"\nfor a page's head:\n{snippet(door, told.write_key)}\n\nContent-Security-Policy: {policy(door)}")
 
 
 def _plain(told: Told) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from libs.common.run import run_service, run_together
 from libs.common.settings import load
 from services.ingest.api import admin, repair
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain.channels import read_channels
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door
 from services.ingest.handlers.sources import SourcesDesk
 from services.ingest.repository.sources import Sources
 from services.ingest.settings import IngestSettings
+from services.ingest.tracker.script import Tracker
 
 
 async def serve(stop: asyncio.Event) -> None:
@@ -25,20 +25,18 @@ async def serve(stop: asyncio.Event) -> None:
     session = Session(settings.database_url, "ingest")
     sources = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
-    channels = read_channels(settings.channels.read_text(), str(settings.channels))
-    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, channels, settings.ip_rule)
+    rules = settings.rules()
+    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, rules)
 
     async def sources_read() -> str | None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"
 
     health = Health({"sources": sources_read, "kafka": publisher.check})
     desk_session = Session(settings.database_url, "ingest-desk")
-    letters = DeadLetters(
-        settings.kafka_bootstrap_servers, desk_session, publisher, channels, SystemClock(), settings.ip_rule
-    )
+    letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, publisher, SystemClock(), rules)
     repairs = repair.router(letters, settings.kafka_bootstrap_servers)
     rest = admin.application(health.routes(), SourcesDesk(desk_session), repairs, settings.admin_key)
-    web = server(TrackingApi(door, rest), settings.host, settings.port)
+    web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port)
     await run_together(
         stop,
         web,

@@ -5,7 +5,9 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.settings import CommonSettings
+from services.ingest.domain.channels import read_channels
 from services.ingest.domain.privacy import IpRule
+from services.ingest.domain.received import Rules
 
 CHANNELS = Path(__file__).parent / "channels.yaml"
 
@@ -26,4 +28,14 @@ class IngestSettings(CommonSettings):
         validation_alias="PERIGEE_CHANNELS",
         description="how touchpoints get their channel",
     )
+    link_keys: str = Field(
+        "",
+        validation_alias="PERIGEE_LINK_KEYS",
+        description="secrets that sign links to persons, with commas between: the first signs, all are believed",
+    )
     sources_refresh_seconds: float = Field(1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")
+
+    def rules(self) -> Rules:
+        """Return what is set for all sources. Raises ConfigurationError for lists that cannot be read."""
+        channels = read_channels(self.channels.read_text(), str(self.channels))
+        return Rules(channels, self.ip_rule, tuple(key.strip() for key in self.link_keys.split(",") if key.strip()))

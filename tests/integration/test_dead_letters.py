@@ -20,6 +20,7 @@ from libs.common.messages import Touchpoint
 from services.ingest.api import admin, repair
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.letter import letter, place_of
+from services.ingest.domain.received import Rules
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door, Request
 from services.ingest.handlers.live import live
@@ -40,8 +41,8 @@ class Ingest:
         self.publisher = Publisher(servers.kafka)
         self.sources = Sources(self.session)
         self.desk = SourcesDesk(self.session)
-        self.door = Door(self.sources, self.publisher, FixedClock(NOW), 10, SHIPPED)
-        self.letters = DeadLetters(servers.kafka, self.session, self.publisher, SHIPPED, FixedClock(NOW + 9))
+        self.door = Door(self.sources, self.publisher, FixedClock(NOW), 10, Rules(SHIPPED))
+        self.letters = DeadLetters(servers.kafka, self.session, self.publisher, FixedClock(NOW + 9), Rules(SHIPPED))
 
     async def send(self, key, messages, **batch):
         await self.sources.load()

@@ -15,8 +15,8 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.reading import everything
 from libs.common.messages import Touchpoint
 from services.ingest.adapters.files import rejects_of, rows
-from services.ingest.domain.channels import NONE
 from services.ingest.domain.mapping import Template
+from services.ingest.domain.received import Rules
 from services.ingest.handlers import imports
 from services.ingest.handlers.imports import Imports
 from services.ingest.handlers.sources import Given, SourcesDesk
@@ -49,7 +49,7 @@ class Desk:
         self.publisher = Publisher(servers.kafka, linger_ms=2)
 
     def imports(self, publisher=None):
-        return Imports(self.session, publisher or self.publisher, NONE, FixedClock(NOW))
+        return Imports(self.session, publisher or self.publisher, FixedClock(NOW), Rules())
 
     async def stored(self):
         return [msgspec.json.decode(r.value, type=Touchpoint) for r in await everything(self.kafka, "touchpoints")]

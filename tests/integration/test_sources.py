@@ -11,9 +11,11 @@ from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from services.ingest.api import admin
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain.received import Rules
 from services.ingest.handlers.door import Door
 from services.ingest.handlers.sources import Given, SourcesDesk
 from services.ingest.repository.sources import Sources
+from services.ingest.tracker.script import Tracker
 from tests.unit.test_door import NOW, FakePublisher
 
 TRACK = {"event": "x", "userId": "u"}
@@ -37,7 +39,7 @@ class Doors:
     def __init__(self, session, desk):
         self.sources, self.publisher, self.clock = Sources(session), FakePublisher(), FixedClock(NOW)
         rest = admin.application([], desk, APIRouter(), "the-admin-key")
-        app = TrackingApi(Door(self.sources, self.publisher, self.clock, 1), rest)
+        app = TrackingApi(Door(self.sources, self.publisher, self.clock, 1, Rules()), Tracker(), rest)
         self.client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door")
 
     async def track(self, key, **headers):

@@ -11,7 +11,7 @@ from libs.common.kafka.admin import apply_topics
 from tests.support.instance import PARTITIONS, Instance, clear_topics
 from tests.support.servers import Servers
 
-collect_ignore = [] if os.environ.get("PERIGEE_SDKS") == "all" else ["test_browsers.py"]
+collect_ignore = [] if os.environ.get("PERIGEE_SDKS") == "all" else ["test_browsers.py", "test_tracker.py"]
 
 
 @pytest.fixture

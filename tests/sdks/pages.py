@@ -1,6 +1,5 @@
 """Pages on another origin than the door's, and a real browser that opens them."""
 
-import functools
 import shutil
 import subprocess
 import tempfile
@@ -34,7 +33,37 @@ class _Files(SimpleHTTPRequestHandler):
 @contextmanager
 def pages() -> Iterator[str]:
     """Serve the pages and the libraries; yield the origin."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files))
+    with _served(_Files) as origin:
+        yield origin
+
+
+@contextmanager
+def site() -> Iterator[tuple[str, dict[str, tuple[str, str]]]]:
+    """Serve what is put into the yielded {path: (HTML, Content-Security-Policy)}; yield the origin with it."""
+    pages: dict[str, tuple[str, str]] = {}
+
+    class Pages(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = pages.get(self.path.split("?", maxsplit=1)[0])
+            body = found[0].encode() if found else b""
+            self.send_response(200 if found else 404)
+            self.send_header("content-type", "text/html; charset=utf-8")
+            self.send_header("content-length", str(len(body)))
+            if found:
+                self.send_header("content-security-policy", found[1])
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with _served(Pages) as origin:
+        yield origin, pages
+
+
+@contextmanager
+def _served(handler: type[SimpleHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from examples.storefront.mapping import calls
-from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
 from services.scoring.domain import fold
 from services.scoring.domain.classify import Occurrence
@@ -19,7 +20,7 @@ def occurrences() -> Iterator[tuple[str, Occurrence]]:
     source = Source("default", "storefront")
     classifier = shipped().classifier
     for call in calls(ANCHOR):
-        touchpoint = normalise(call, Received(source, 1_795_000_000_000_000, "x"))
+        touchpoint = normalise(call, Received(source, 1_795_000_000_000_000, lambda: "x"))
         yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.occurrence(touchpoint)
 
 

@@ -12,8 +12,10 @@ from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability.health import Health
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import Door
+from services.ingest.tracker.script import Tracker
 
 NOW = 1_780_000_000_000_000
 
@@ -50,7 +52,7 @@ def sources():
 
 @pytest.fixture
 async def client(publisher, sources):
-    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1), Health({}).app())
+    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
     ) as found:

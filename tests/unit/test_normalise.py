@@ -6,7 +6,8 @@ from hashlib import sha256
 import pytest
 
 from libs.common.errors import InvalidMessage
-from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
 
 NOW = 1_780_000_000_000_000
@@ -15,7 +16,7 @@ SERVER = Source("default", "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):
-    return normalise(message, Received(source, NOW, "made-up", **fields))
+    return normalise(message, Received(source, NOW, lambda: "made-up", **fields))
 
 
 def refused(message, **fields):
@@ -89,7 +90,10 @@ def test_identify_traits_may_stand_in_the_context():
 
 def test_the_batch_context_applies_and_the_message_wins():
     message = {"type": "page", "userId": "u", "context": {"locale": "de"}}
-    assert got(message, batch_context={"locale": "en", "library": "go"}).context == {"locale": "de", "library": "go"}
+    assert got(message, said=BatchSaid(context={"locale": "en", "library": "go"})).context == {
+        "locale": "de",
+        "library": "go",
+    }
 
 
 def test_the_sources_mode_wins():
@@ -149,7 +153,7 @@ def test_a_corrected_time_keeps_the_original():
 
 def test_the_batch_sent_at_counts_when_the_message_has_none():
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T21:26:30Z"}
-    assert got(message, batch_sent_at="2026-05-28T21:26:40Z").occurred_at == NOW - 10_000_000
+    assert got(message, said=BatchSaid("2026-05-28T21:26:40Z")).occurred_at == NOW - 10_000_000
 
 
 def test_only_a_server_vouches_for_external_ids_and_addresses():

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.home import PROJECT
-from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.normalise import normalise
 from services.ingest.domain.privacy import shortened, traits_of
+from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 
 NOW = 1_780_000_000_000_000
@@ -56,7 +57,7 @@ def test_writing_it_twice_changes_nothing(traits):
 
 
 def got(rule, source, client="192.0.2.77", **context):
-    received = Received(source, NOW, "id", ip_rule=rule, client=client)
+    received = Received(source, NOW, lambda: "id", rules=Rules(ip=rule), client=client)
     return normalise({"type": "page", "userId": "u", "context": context}, received).context.get("ip")
 
 

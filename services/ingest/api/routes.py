@@ -1,29 +1,34 @@
 """Which path means what. SDKs are given a host and append paths of their own, long, short and with stray slashes."""
 
+import re
 from typing import Literal
 
 import msgspec
 
 from services.ingest.domain.normalise import CALL_TYPES
 
-Kind = Literal["batch", "call", "ignored", "project_settings", "source_config"]
+Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel"]
 _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
+_TRACKER = re.compile(r"perigee(-[0-9]+)?\.js")
 METHODS: dict[Kind, tuple[str, ...]] = {
     "batch": ("POST",),
     "call": ("POST",),
     "ignored": ("POST",),
     "project_settings": ("GET",),
     "source_config": ("GET", "HEAD"),
+    "tracker": ("GET", "HEAD"),
+    "pixel": ("GET",),
 }
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What a path asks for; `call_type` of a single call, `key` where the path names a write key."""
+    """What a path asks for; `call_type` of a single call, `key` where the path names a write key, `file` of the tracker."""
 
     kind: Kind
     call_type: str | None = None
     key: str | None = None
+    file: str = ""
 
 
 def route(path: str) -> Route | None:
@@ -36,6 +41,8 @@ def route(path: str) -> Route | None:
     /sourceConfig               RudderStack's browser library before its first event
     /beacon/v1/batch            the same when a page is left
     /api/s/track …, /api/s/s2s/track …      Jitsu
+    /perigee.js, /perigee-1.js  our own tracker: the newest, and a version that stays as it is
+    /v1/pixel.gif               one call in a picture's address, where no script runs
     """
     match [part for part in path.split("/") if part]:
         case ["v1", name] if name in _BATCH:
@@ -52,4 +59,8 @@ def route(path: str) -> Route | None:
             return Route("project_settings", key=key)
         case ["sourceConfig"]:
             return Route("source_config")
+        case [file] if _TRACKER.fullmatch(file):
+            return Route("tracker", file=file)
+        case ["v1", "pixel.gif"]:
+            return Route("pixel")
     return None

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from libs.common.errors import InvalidMessage, Unavailable
-from services.ingest.api import cors, documents
+from libs.common.errors import InvalidMessage, NotFound, Unavailable
+from services.ingest.api import cors, documents, pixel
 from services.ingest.api.cors import Extra
 from services.ingest.api.keys import write_key
 from services.ingest.api.routes import METHODS, Route, route
 from services.ingest.domain import body
 from services.ingest.handlers.door import Door, Request, StrangeOrigin, TooFast, UnknownKey
+from services.ingest.tracker.script import Tracker
 
 READ_SECONDS = 10
 Headers = Mapping[bytes, bytes]
@@ -29,8 +30,9 @@ _encode = msgspec.json.Encoder().encode
 class TrackingApi:
     """Serves the SDKs' paths; everything else goes to `rest`."""
 
-    def __init__(self, door: Door, rest: ASGIApp) -> None:
+    def __init__(self, door: Door, tracker: Tracker, rest: ASGIApp) -> None:
         self._door = door
+        self._tracker = tracker
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +69,8 @@ class TrackingApi:
             return _error(408, "slow_body", f"the body did not arrive within {READ_SECONDS} s")
         except Unavailable as error:
             return _error(503, "unavailable", f"not stored, please send again: {error}", [(b"retry-after", b"1")])
+        except NotFound as error:
+            return _error(404, "not_found", str(error))
 
     async def _take(self, found: Route, headers: Headers, scope: Scope, receive: Receive) -> Answer:
         key = write_key(headers, scope.get("query_string", b""))
@@ -77,6 +81,10 @@ class TrackingApi:
                 return _json(documents.project_settings(key, *_address(headers, scope)))
             case "source_config":
                 return _json(documents.source_config(key or "", self._door.source(key)))
+            case "tracker":
+                return self._script(found.file, headers)
+            case "pixel":
+                return await self._pixel(headers, scope)
             case "ignored":
                 await asyncio.wait_for(_read(receive), READ_SECONDS)
             case _:
@@ -86,6 +94,20 @@ class TrackingApi:
                 plain, client = body.unpack(raw, encoding), _client(headers, scope)
                 await self._door.accept(Request(plain, key, found.call_type, origin, client))
         return _SUCCESS
+
+    def _script(self, file: str, headers: Headers) -> Answer:
+        script = self._tracker.script(file)
+        zipped = b"gzip" in headers.get(b"accept-encoding", b"")
+        encoding = [(b"content-encoding", b"gzip")] if zipped else []
+        about = [(b"content-type", b"text/javascript; charset=utf-8"), (b"vary", b"Accept-Encoding"), *encoding]
+        caching = (b"cache-control", b"public, max-age=%d" % script.seconds)
+        return 200, script.zipped if zipped else script.text, [*about, caching, (b"x-content-type-options", b"nosniff")]
+
+    async def _pixel(self, headers: Headers, scope: Scope) -> Answer:
+        found = pixel.request(headers, scope.get("query_string", b""), _client(headers, scope))
+        if found is not None:
+            await self._door.accept(found)
+        return 200, pixel.GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")]
 
 
 def _address(headers: Headers, scope: Scope) -> tuple[str, str]:
@@ -118,9 +140,10 @@ async def _read(receive: Receive) -> bytes:
 
 async def _send(send: Send, answer: Answer, extra: Extra, *, head: bool = False) -> None:
     status, content, headers = answer
-    length = (b"content-length", b"%d" % len(content))
-    kind = [] if status == 204 else [(b"content-type", b"application/json"), length]
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers, *extra]})
+    about = [] if status == 204 else [(b"content-length", b"%d" % len(content))]
+    if content and not any(name == b"content-type" for name, _ in headers):
+        about.append((b"content-type", b"application/json"))
+    await send({"type": "http.response.start", "status": status, "headers": [*about, *headers, *extra]})
     await send({"type": "http.response.body", "body": b"" if head else content})
 
 

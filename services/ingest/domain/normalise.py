@@ -6,12 +6,13 @@ from typing import Any, cast, get_args
 
 import msgspec
 
+from libs.common import links
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
-from services.ingest.domain.channels import NONE, Channels
 from services.ingest.domain.classify import classify
-from services.ingest.domain.privacy import IpRule, shortened, traits_of
+from services.ingest.domain.privacy import shortened, traits_of
+from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
 from services.ingest.domain.timing import timing
 
@@ -22,25 +23,21 @@ CALL_TYPES = get_args(CallType)
 _INITIATIVES = get_args(Initiative)
 # What becomes a field of its own, or is nobody's business downstream.
 _LIFTED = frozenset(
-    ("consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip", "userHash")
+    (
+        "consent",
+        "campaign",
+        "channel",
+        "content",
+        "traits",
+        "mode",
+        "initiative",
+        "evidence",
+        "ip",
+        "userHash",
+        "linkToken",
+    )
 )
-
-
-class Received(msgspec.Struct, frozen=True):
-    """What is known about a call before its content: who sent it, when it came, what the batch said."""
-
-    source: Source
-    received_at: int
-    fallback_id: str
-    call_type: str | None = None
-    batch_sent_at: Any = None
-    batch_context: dict[str, Any] = {}
-    channels: Channels = NONE
-    ip_rule: IpRule = "drop"
-    client: str = ""
-    """The address that the request came from."""
-    batch_said: bytes = b""
-    """What the batch said for all, as a dead letter keeps it."""
+_NOBODY = links.Person("")
 
 
 def normalise(message: Any, received: Received) -> Touchpoint:
@@ -48,21 +45,23 @@ def normalise(message: Any, received: Received) -> Touchpoint:
     if not isinstance(message, dict):
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     call_type = _call_type(message, received)
+    source = received.source
     user_id, anonymous_id = _identifier(message, "userId"), _identifier(message, "anonymousId")
-    if user_id is not None and received.source.user_hash_secret is not None:
-        _check_user_hash(message, user_id, received.source.user_hash_secret)
-    context = {**received.batch_context, **_object(message, "context")}
-    external_ids = _external_ids(context, received.source)
+    if user_id is not None and source.user_hash_secret is not None:
+        _check_user_hash(message, user_id, source.user_hash_secret)
+    context = {**received.said.context, **_object(message, "context")}
+    proven = _proven(context, received) if "linkToken" in context else _NOBODY
+    user_id = user_id or proven.user_id
+    external_ids = _external_ids(context, source)
     if user_id is None and anonymous_id is None and not external_ids:
         raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
-    when = timing(message, received.batch_sent_at, received.received_at)
-    source = received.source
+    when = timing(message, received.said.sent_at, received.received_at)
     properties = {**source.defaults, **_object(message, "properties")}
-    told = classify(received.channels, call_type, properties, context, server=source.trust == "server")
+    told = classify(received.rules.channels, call_type, properties, context, server=source.trust == "server")
     return Touchpoint(
         workspace=source.workspace,
         source=source.name,
-        message_id=_identifier(message, "messageId") or received.fallback_id,
+        message_id=_identifier(message, "messageId") or received.new_id(),
         type=call_type,
         occurred_at=when.occurred_at,
         received_at=received.received_at,
@@ -71,7 +70,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         anonymous_id=anonymous_id,
         previous_id=_required(message, call_type, "alias", "previousId"),
         group_id=_required(message, call_type, "group", "groupId") or _identifier(context, "groupId"),
-        verified_email=_verified_email(message, call_type, source),
+        verified_email=_verified_email(message, call_type, source) or proven.email,
         external_ids=external_ids,
         initiative=_initiative(context, source),
         evidence="declared" if context.get("evidence") == "declared" else "observed",
@@ -84,7 +83,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         traits=traits_of(_object(message, "traits") or _object(context, "traits")),
         properties=properties,
         context={k: v for k, v in context.items() if k not in _LIFTED} | _ip(context, received),
-        classifier_version=received.channels.version,
+        classifier_version=received.rules.channels.version,
         **msgspec.structs.asdict(told),
     )
 
@@ -123,6 +122,13 @@ def _check_user_hash(message: dict[str, Any], user_id: str, secret: str) -> None
     expected = hmac.new(secret.encode(), user_id.encode("utf-8", "surrogatepass"), sha256).hexdigest()
     if not isinstance(given, str) or not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
         raise InvalidMessage("bad_user_hash", "this source wants userHash: HMAC-SHA256 of the userId under its secret")
+
+
+def _proven(context: dict[str, Any], received: Received) -> links.Person:
+    """Return for whom the link was made by which somebody came; a token that is none, or is too old, names nobody."""
+    token = context["linkToken"]
+    found = links.read(received.rules.link_keys, token, received.received_at) if isinstance(token, str) else None
+    return found if found is not None and found.workspace == received.source.workspace else _NOBODY
 
 
 def _verified_email(message: dict[str, Any], call_type: str, source: Source) -> str | None:
@@ -181,7 +187,7 @@ def _mode(context: dict[str, Any], source: Source) -> Any:
 
 def _ip(context: dict[str, Any], received: Received) -> dict[str, str]:
     """Return the shortened address, if such are kept: what the message says, else a browser's own."""
-    if received.ip_rule == "drop":
+    if received.rules.ip == "drop":
         return {}
     said = context.get("ip")
     given = said if isinstance(said, str) else received.client if received.source.trust == "public" else ""

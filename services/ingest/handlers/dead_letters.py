@@ -16,10 +16,9 @@ from libs.common.kafka import reading
 from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode
 from services.ingest.domain import body
-from services.ingest.domain.channels import Channels
 from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, instant_of, letter, place_of
-from services.ingest.domain.normalise import Received, normalise
-from services.ingest.domain.privacy import IpRule
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import PublishPort
 from services.ingest.handlers.telling import message_of
@@ -43,16 +42,14 @@ class DeadLetters:
         bootstrap_servers: str,
         session: Session,
         publisher: PublishPort,
-        channels: Channels,
         clock: Clock,
-        ip_rule: IpRule = "drop",
+        rules: Rules,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._session = session
         self._publisher = publisher
-        self._channels = channels
         self._clock = clock
-        self._ip_rule = ip_rule
+        self._rules = rules
 
     async def found(self, service: str, fits: Callable[[Letter], bool], *, marked: bool = False) -> list[Letter]:
         """Return a service's letters that fit, oldest first; those that were replayed or dropped only when asked.
@@ -135,12 +132,10 @@ class DeadLetters:
         received = Received(
             source,
             instant_of(said, self._clock.now()),
-            record.key.decode("utf-8", "replace"),
+            lambda: record.key.decode("utf-8", "replace"),
             said.get("type") or None,
-            batch.get("sentAt"),
-            batch.get("context") or {},
-            self._channels,
-            self._ip_rule,
+            BatchSaid(batch.get("sentAt"), batch.get("context") or {}),
+            self._rules,
         )
         return message_of(normalise(body.read(record.value or b""), received))
 

@@ -11,10 +11,9 @@ from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Message
 from libs.common.observability import metrics
 from services.ingest.domain import body
-from services.ingest.domain.channels import NONE, Channels
-from services.ingest.domain.normalise import Received, normalise
-from services.ingest.domain.privacy import IpRule
+from services.ingest.domain.normalise import normalise
 from services.ingest.domain.rate import Rates
+from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import batch_said, message_of, refusal, refusal_of_broker
@@ -70,15 +69,13 @@ class Door:
         publisher: PublishPort,
         clock: Clock,
         seconds: float,
-        channels: Channels = NONE,
-        ip_rule: IpRule = "drop",
+        rules: Rules,
     ) -> None:
         self._sources = sources
         self._publisher = publisher
         self._clock = clock
         self._seconds = seconds
-        self._channels = channels
-        self._ip_rule = ip_rule
+        self._rules = rules
         self._recent = Recent()
         self._rates = Rates()
 
@@ -93,22 +90,11 @@ class Door:
         received_at = self._clock.now()
         self._admit(source, request.origin, len(batch.messages), received_at)
         said = batch_said(batch.sent_at, batch.context)
+        received = Received(source, received_at, _new_id, request.call_type, said, self._rules, request.client)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated = 0
         for raw in batch.messages:
-            received = Received(
-                source,
-                received_at,
-                str(uuid.uuid4()),
-                request.call_type,
-                batch.sent_at,
-                batch.context,
-                self._channels,
-                self._ip_rule,
-                request.client,
-                said,
-            )
             try:
                 touchpoint = normalise(body.read(raw), received)
             except InvalidMessage as error:
@@ -157,3 +143,7 @@ class Door:
         ]
         if refused and any(await self._publisher.publish(refused, self._seconds)):
             raise Unavailable("a refused message could not be kept as a dead letter")
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

@@ -20,9 +20,9 @@ from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
 from services.ingest.adapters.files import Said, digest_of, rejects_of, rows
 from services.ingest.domain import body
-from services.ingest.domain.channels import Channels
 from services.ingest.domain.mapping import Template, plain
-from services.ingest.domain.normalise import Received, normalise
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import PublishPort
 from services.ingest.handlers.sources import WORKSPACE
@@ -47,11 +47,11 @@ class Reject(msgspec.Struct, frozen=True):
 class Imports:
     """Imports files into sources."""
 
-    def __init__(self, session: Session, publisher: PublishPort, channels: Channels, clock: Clock) -> None:
+    def __init__(self, session: Session, publisher: PublishPort, clock: Clock, rules: Rules) -> None:
         self._session = session
         self._publisher = publisher
-        self._channels = channels
         self._clock = clock
+        self._rules = rules
 
     async def check(
         self, path: Path, name: str, template: Template | None, said: Said
@@ -149,7 +149,8 @@ class Imports:
             call["context"] = {**(context if isinstance(context, dict) else {}), "mode": "historical"}
         made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, default=str))
         call = body.read(json.dumps(call, default=str).encode())  # the door's own limits, and its cleaning
-        received = Received(source, self._clock.now(), made_up, call.get("type") or "track", None, {}, self._channels)
+        kind = call.get("type") or "track"
+        received = Received(source, self._clock.now(), lambda: made_up, kind, rules=self._rules)
         return message_of(normalise(call, received))
 
 

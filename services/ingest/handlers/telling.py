@@ -10,7 +10,7 @@ from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.letter import ABOUT, BROKER
-from services.ingest.domain.normalise import Received
+from services.ingest.domain.received import BatchSaid, Received
 
 _KEY = re.compile(rb'"writeKey"\s*:\s*"[^"]*"')
 """Some libraries repeat the key in every event; it is not for those who read dead letters."""
@@ -29,18 +29,19 @@ def message_of(touchpoint: Touchpoint) -> Message:
 
 
 def refusal(raw: bytes, error: InvalidMessage, received: Received) -> Message:
-    """Return the dead letter of a call that is no touchpoint; its key is the id that the touchpoint would have had."""
+    """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets."""
     said = {
         "where": f"{received.source.workspace}/{received.source.name}",
         "at": str(received.received_at),
         "type": received.call_type or "",
     }
-    return _letter(raw, received.fallback_id.encode(), error, said, received.batch_said)
+    return _letter(raw, received.new_id().encode(), error, said, received.said.raw)
 
 
-def batch_said(sent_at: Any, context: dict[str, Any]) -> bytes:
+def batch_said(sent_at: Any, context: dict[str, Any]) -> BatchSaid:
     """Return what a batch says for all its messages, once for all their letters."""
-    return _encode({"sentAt": sent_at, "context": context}) if sent_at is not None or context else b""
+    raw = _encode({"sentAt": sent_at, "context": context}) if sent_at is not None or context else b""
+    return BatchSaid(sent_at, context, raw)
 
 
 def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:

@@ -1,0 +1,39 @@
+"""Links that say for whom they were made: a signed token, minted where a message to a person is written, read at the door.
+
+A link in a mail is opened on whichever device is at hand. The token joins that device to the person, without a login. Whoever is
+sent the link on is taken for that person too, so a token has an end, and opens nothing but this.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from itsdangerous import BadData, URLSafeSerializer
+
+PARAMETER = "pgt"
+_SALT = "perigee.link"
+_LONGEST = 2_000
+
+
+class Person(msgspec.Struct, frozen=True):
+    """For whom a link was made: a user id, or the e-mail address that it was sent to."""
+
+    workspace: str
+    user_id: str | None = None
+    email: str | None = None
+
+
+def mint(keys: Sequence[str], person: Person, ends_at: int) -> str:
+    """Return the token of a person, signed with the first key, believed until `ends_at` (microseconds UTC)."""
+    content = [person.workspace, person.user_id, person.email, ends_at]
+    return str(URLSafeSerializer([*reversed(keys)], salt=_SALT).dumps(content))
+
+
+def read(keys: Sequence[str], token: str, now: int) -> Person | None:
+    """Return for whom a token was made; None when no key of ours signed it, or its end has come."""
+    if not keys or len(token) > _LONGEST:
+        return None
+    try:
+        workspace, user_id, email, ends_at = URLSafeSerializer([*reversed(keys)], salt=_SALT).loads(token)
+    except (BadData, ValueError, TypeError):
+        return None
+    return Person(workspace, user_id, email) if now < ends_at else None

@@ -1,0 +1,42 @@
+"""What is known about a call before its content is looked at: who sent it, when it came, by which rules it is read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from services.ingest.domain.channels import NONE, Channels
+from services.ingest.domain.privacy import IpRule
+from services.ingest.domain.source import Source
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a deployment sets for all its sources.
+
+    `channels` are the lists that touchpoints are read by, `ip` says what is kept of addresses, and `link_keys` sign the links
+    that say for whom they were made (the first mints, each is believed).
+    """
+
+    channels: Channels = NONE
+    ip: IpRule = "drop"
+    link_keys: tuple[str, ...] = ()
+
+
+class BatchSaid(msgspec.Struct, frozen=True):
+    """What a batch says for all its messages; `raw` is the same as a dead letter keeps it."""
+
+    sent_at: Any = None
+    context: dict[str, Any] = {}
+    raw: bytes = b""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A request, as all its messages share it. `new_id` makes up the id of a message that has none; `client` is an address."""
+
+    source: Source
+    received_at: int
+    new_id: Callable[[], str]
+    call_type: str | None = None
+    said: BatchSaid = BatchSaid()
+    rules: Rules = Rules()
+    client: str = ""

@@ -1,0 +1,1 @@
+"""Perigee's own tracker: the script that pages load, and what they write to load it."""

@@ -1,0 +1,292 @@
+"""Perigee's own tracker in real headless Chromium, on a page of another origin. `make test-sdks` runs it."""
+
+import asyncio
+import re
+import shutil
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import async_playwright
+
+from libs.common import links
+from libs.common.clock import SystemClock
+from services.ingest.tracker.script import policy, snippet
+from tests.sdks.expected import sent_by
+from tests.sdks.mean import Road
+from tests.sdks.pages import site
+from tests.support.instance import Instance
+
+pytestmark = pytest.mark.timeout(180)
+KEYS = "a-secret-for-links,an-older-one"
+BODY = """<!doctype html><meta charset=utf-8><title>Shop</title>%s<body>
+<a id=out href="https://elsewhere.test/prices?who=ada">Prices</a> <a id=file href="/paper.pdf?x=1">Paper</a>
+<a id=near href="/next.html">Next</a> <button id=ask data-perigee-event="Quote Asked">Ask</button>
+<form id=paper data-perigee-event="Paper Asked" data-perigee-traits="email, company" onsubmit="return false">
+<input name=email value=ada@x.test><input name=company value=Acme><input name=secret value=s3cret>
+<input type=checkbox data-perigee-consent=email checked><button id=send>Send</button></form>
+<form id=login onsubmit="return false"><input name=password value=s3cret><button id=enter>Enter</button></form></body>"""
+
+
+class Shop:
+    """A site with the snippet on each page, the door, and a browser."""
+
+    def __init__(self, door, servers, context, pages, origin, key):
+        self.door, self.servers, self.context = door, servers, context
+        self.pages, self.origin, self.key = pages, origin, key
+        self.host = door.door
+
+    def write(self, *attributes, host=None):
+        """Write the pages; `attributes` are added to the script tag."""
+        lines = snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
+        for path in ("/", "/next.html"):
+            self.pages[path] = (BODY % lines, policy(host or self.host) + " 'unsafe-inline'")
+
+    async def open(self, address="/", **options):
+        page = await self.context.new_page()
+        page.on("console", lambda said: print("page:", said.text))
+        await page.goto(self.origin + address, **options)
+        await page.wait_for_function("window.perigee && perigee.version")
+        return page
+
+    async def sent(self, least=1, seconds=20.0):
+        """Return what came, oldest first, as soon as there are `least`."""
+        end = time.monotonic() + seconds
+        while len(found := await sent_by("shop", self.servers)) < least and time.monotonic() < end:
+            await asyncio.sleep(0.2)
+        ids = [t.message_id for t in found]
+        assert len(set(ids)) == len(ids)
+        return sorted(found, key=lambda t: t.original_timestamp or t.occurred_at)
+
+
+def said(found):
+    return [(t.type, t.name) for t in found]
+
+
+@asynccontextmanager
+async def opened(program, **options):
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield await browser.new_context(**options)
+        await browser.close()
+
+
+@pytest.fixture
+def linked(monkeypatch):
+    monkeypatch.setenv("PERIGEE_LINK_KEYS", KEYS)
+
+
+@pytest.fixture
+async def shop(linked, door: Instance, servers):
+    key = await door.source("shop")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
+    with site() as (origin, pages):
+        async with opened(program) as context:
+            found = Shop(door, servers, context, pages, origin, key)
+            found.write()
+            yield found
+
+
+async def test_a_visit(shop):
+    page = await shop.open("/?utm_source=letter&utm_medium=email&utm_campaign=spring")
+    for button in ("#ask", "#send", "#enter", "#near"):
+        await page.click(button)
+    await page.wait_for_url("**/next.html")
+    await page.evaluate("document.addEventListener('click', e => e.preventDefault())")
+    await page.click("#out")
+    await page.click("#file")
+    found = await shop.sent(10)
+    assert said(found) == [
+        ("page", ""), ("track", "Quote Asked"), ("identify", ""), ("identify", ""), ("track", "Paper Asked"),
+        ("track", "Form Submitted"), ("page", ""), ("track", "Link Clicked"), ("track", "File Downloaded"),
+    ]  # fmt: skip
+    assert len({t.anonymous_id for t in found}) == 1
+    assert {tuple(sorted(t.campaign.items())) for t in found} == {
+        (("medium", "email"), ("name", "spring"), ("source", "letter"))
+    }
+    assert found[3].traits == {"email": "ada@x.test", "company": "Acme"}
+    assert found[3].consent == {"email": True}
+    assert found[-2].properties == {"url": "https://elsewhere.test/prices", "text": "Prices"}
+    assert found[-3].context["page"]["referrer"].startswith(shop.origin)
+    assert (found[0].locale, found[0].device_class, found[0].page_path) == ("en-US", "computer", "/")
+    assert "s3cret" not in repr(found)
+
+
+async def test_a_page_that_goes_on_by_itself(shop):
+    page = await shop.open()
+    await page.evaluate("history.pushState({}, '', '/a'); history.replaceState({}, '', '/b')")
+    await page.wait_for_timeout(50)
+    await page.evaluate("history.pushState({}, '', '/c')")
+    await page.wait_for_timeout(50)
+    await page.go_back()
+    await page.wait_for_timeout(50)
+    found = await shop.sent(4)
+    assert [t.page_path for t in found] == ["/", "/b", "/c", "/b"]
+    assert found[2].context["page"]["referrer"] == f"{shop.origin}/b"
+
+
+async def test_it_is_the_same_browser_the_next_day_until_it_is_told_to_forget(shop):
+    page = await shop.open()
+    first = await page.evaluate("perigee.anonymousId()")
+    await page.evaluate("perigee.identify('u-1', {plan: 'pro'})")
+    await page.evaluate("perigee.group('acme')")
+    await page.close()
+    page = await shop.open("/next.html")
+    await page.evaluate("perigee.push(['track', 'Seen', {n: 1}])")
+    found = await shop.sent(5)
+    assert {t.anonymous_id for t in found} == {first}
+    assert (found[-1].user_id, found[-1].group_id, found[-1].properties) == ("u-1", "acme", {"n": 1})
+    await page.evaluate("perigee.reset(); perigee.track('After')")
+    after = (await shop.sent(6))[-1]
+    assert (after.user_id, after.group_id) == (None, None)
+    assert after.anonymous_id not in (None, first)
+
+
+async def test_calls_before_it_has_loaded_are_kept(shop):
+    shop.write("async")
+    for path, (html, rule) in shop.pages.items():
+        shop.pages[path] = (f"<script>window.perigee = [['track', 'Early', {{n: 1}}]]</script>{html}", rule)
+    await shop.open()
+    assert said(await shop.sent(2)) == [("page", ""), ("track", "Early")]
+
+
+@pytest.mark.parametrize("rule", ["drop", "keep"])
+async def test_consent_first(shop, rule):
+    shop.write(f"data-consent={rule}")
+    page = await shop.open()
+    await page.evaluate("perigee.identify('u-1', {email: 'ada@x.test'}); perigee.track('Before')")
+    await page.wait_for_timeout(2_500)
+    before = await shop.sent(0)
+    assert said(before) == ([] if rule == "drop" else [("page", ""), ("identify", ""), ("track", "Before")])
+    assert all(t.user_id is None and not t.traits for t in before)
+    assert await page.evaluate("Object.keys(localStorage)") == []
+    await page.evaluate("perigee.consent({analytics: true, email: false}); perigee.track('After')")
+    found = await shop.sent(len(before) + 2)
+    after = found[len(before) :]
+    assert len({t.anonymous_id for t in found}) == 1
+    assert {tuple(t.consent.items()) for t in after if t.type != "page"} == {(("analytics", True), ("email", False))}
+    kept = await page.evaluate("Object.keys(localStorage).sort()")
+    assert {"perigee.consent", "perigee.id"} <= set(kept)
+    await page.evaluate("perigee.consent({analytics: false}); perigee.track('Never')")
+    last = (await shop.sent(len(found) + 1))[-1]
+    assert (last.type, last.consent["analytics"]) == ("identify", False)
+    await page.reload()
+    await page.wait_for_timeout(2_500)
+    assert len(await shop.sent(0)) == len(found) + 1
+    assert await page.evaluate("Object.keys(localStorage)") == ["perigee.consent"]
+
+
+@pytest.mark.parametrize("wish", ["globalPrivacyControl", "doNotTrack"])
+async def test_what_the_browser_says_for_all_sites_is_honoured(shop, wish):
+    value = "true" if wish == "globalPrivacyControl" else "'1'"
+    await shop.context.add_init_script(f"Object.defineProperty(navigator, '{wish}', {{get: () => {value}}})")
+    page = await shop.open()
+    await page.evaluate("perigee.track('No')")
+    await page.wait_for_timeout(2_500)
+    assert await shop.sent(0) == []
+    assert await page.evaluate("Object.keys(localStorage)") == []
+    await page.evaluate("perigee.consent({analytics: true})")  # said here, by the person, counts more
+    assert said(await shop.sent(2)) == [("page", ""), ("identify", "")]
+
+
+async def test_what_is_taken_offline_is_sent_later_by_this_page_or_the_next(shop):
+    page = await shop.open()
+    await shop.sent(1)
+    await shop.context.set_offline(True)
+    await page.evaluate("perigee.track('Off 1')")
+    await page.wait_for_timeout(3_000)  # it has tried
+    await page.evaluate("perigee.track('Off 2')")
+    await page.close()
+    assert len(await shop.sent(0)) == 1
+    await shop.context.set_offline(False)
+    page = await shop.open("/next.html")
+    found = await shop.sent(4)
+    assert said(found) == [("page", ""), ("track", "Off 1"), ("track", "Off 2"), ("page", "")]
+    assert found[1].occurred_at < found[3].occurred_at - 1_000_000
+    await page.wait_for_timeout(500)
+    assert not re.search("queue", " ".join(await page.evaluate("Object.keys(localStorage)")))
+
+
+async def test_what_is_taken_as_the_page_is_left_is_sent(shop):
+    page = await shop.open()
+    await page.evaluate("addEventListener('pagehide', () => perigee.track('Last'), true)")
+    await page.click("#near")
+    await page.wait_for_url("**/next.html")
+    found = await shop.sent(3)
+    assert sorted(said(found)) == [("page", ""), ("page", ""), ("track", "Last")]
+
+
+async def test_a_page_from_the_browsers_cache_is_a_page_view(shop):
+    page = await shop.open()
+    await page.evaluate("addEventListener('pageshow', e => { window.again = e.persisted })")
+    await page.click("#near")
+    await page.wait_for_url("**/next.html")
+    await page.go_back()
+    assert await page.evaluate("window.again") is True, "this browser did not keep the page"
+    found = await shop.sent(3)
+    assert [t.page_path for t in found] == ["/", "/next.html", "/"]
+
+
+async def test_a_mean_road(shop):
+    """An answer that is lost, a request that comes twice, a 429: each touchpoint is there once."""
+    road = await asyncio.to_thread(Road, shop.door.door)
+    try:
+        shop.write(host=road.url)
+        page = await shop.open()
+        for turn in range(4):
+            await page.evaluate(f"perigee.track('Ping', {{n: {turn}}}); perigee.flush()")
+            await page.wait_for_timeout(300)
+        found = await shop.sent(5, 40)
+        await page.wait_for_timeout(2_000)
+        found = await shop.sent(5)
+        assert [t.properties["n"] for t in found if t.name == "Ping"] == [0, 1, 2, 3]
+        assert (road.lost, road.twice) == (1, 1)
+    finally:
+        road.close()
+
+
+async def test_a_link_that_was_made_for_somebody(shop):
+    now = SystemClock().now()
+    keys = KEYS.split(",")
+    tokens = {
+        "good": links.mint(keys, links.Person("default", user_id="u-7"), now + 60_000_000),
+        "mail": links.mint(keys[1:], links.Person("default", email="ada@x.test"), now + 60_000_000),
+        "old": links.mint(keys, links.Person("default", user_id="u-8"), now - 1),
+        "forged": links.mint(["guessed"], links.Person("default", user_id="u-9"), now + 60_000_000),
+    }
+    for count, token in enumerate(tokens.values(), 1):
+        page = await shop.open(f"/?a=1&{links.PARAMETER}={token}#here")
+        assert page.url == f"{shop.origin}/?a=1#here"
+        await page.evaluate("perigee.flush()")
+        await shop.sent(2 * count)
+        await page.close()
+    found = await shop.sent(8)
+    assert [(t.user_id, t.verified_email) for t in found if t.type == "identify"] == [
+        ("u-7", None), (None, "ada@x.test"), (None, None), (None, None),
+    ]  # fmt: skip
+    assert not any(token in repr(found) for token in tokens.values())
+    assert len({t.anonymous_id for t in found}) == 1
+
+
+async def test_where_no_script_runs_the_picture_tells(shop):
+    program = shutil.which("chromium") or "chromium"
+    async with opened(program, java_script_enabled=False) as context:
+        page = await context.new_page()
+        await page.goto(shop.origin + "/next.html")
+    (seen,) = await shop.sent(1)
+    assert (seen.type, seen.device_class) == ("page", "computer")
+    assert seen.context["page"]["url"].startswith(shop.origin)  # no path: browsers tell other origins no more
+
+
+async def test_a_cookie_for_all_hosts_of_a_domain(shop):
+    shop.write("data-domain=localhost")
+    origin = shop.origin.replace("127.0.0.1", "localhost")
+    page = await shop.context.new_page()
+    await page.goto(origin + "/")
+    await page.wait_for_function("window.perigee && perigee.version")
+    first = await page.evaluate("perigee.anonymousId()")
+    assert re.search(f"perigee_id={first}", await page.evaluate("document.cookie"))
+    await page.evaluate("localStorage.clear()")
+    await page.reload()
+    assert await page.evaluate("perigee.anonymousId()") == first
