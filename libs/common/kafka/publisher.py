@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, ProducerClosed
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.kafka.accumulator import Accumulator, Group
 from libs.common.messages import Message
 from libs.common.observability import logs
 
 MAX_RECORD_BYTES = 1_000_000
 """Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
 
+MAX_BATCH_BYTES = 256 * 1024
+CLOSE_SECONDS = 2
 REFUSED = "refused_by_broker"
 log = logs.get(__name__)
 Fault = InvalidMessage | Unavailable | None
@@ -28,14 +31,13 @@ Fault = InvalidMessage | Unavailable | None
 class Publisher:
     """Publishes messages and says of each whether Kafka has it (acks=all)."""
 
-    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0, max_in_flight: int = 20_000) -> None:
+    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0) -> None:
         self._bootstrap_servers = bootstrap_servers
-        self._linger_ms = linger_ms
-        self._producer: Any = None
+        self._linger = linger_ms / 1_000
+        self._accumulator: Accumulator | None = None
         self._broken = False
         self._lock = asyncio.Lock()
         self._one_alone = asyncio.Lock()
-        self._room = asyncio.Semaphore(max_in_flight)
 
     async def check(self) -> str | None:
         """Return None when a broker answers. Raises KafkaError when none does."""
@@ -50,15 +52,22 @@ class Publisher:
         """
         deadline = asyncio.get_running_loop().time() + seconds
         try:
-            producer = await asyncio.wait_for(self._ready(), seconds)
+            accumulator = await self._known({message.topic for message in messages}, seconds)
         except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
-        waiting = [await self._send(producer, message, deadline) for message in messages]
-        faults = await self._settle(producer, waiting, deadline)
+        faults = await self._sent(accumulator, messages, deadline)
         for number, fault in enumerate(faults):
             if isinstance(fault, InvalidMessage) and fault.reason == REFUSED:
                 faults[number] = await self._alone(messages[number], deadline)
         return faults
+
+    async def _known(self, topics: set[str], seconds: float) -> Accumulator:
+        """Return what sends, once it knows the topics. Raises KafkaError, OSError, TimeoutError."""
+        async with asyncio.timeout(seconds):
+            accumulator = await self._ready()
+            for topic in topics:
+                await accumulator.know(topic)
+            return accumulator
 
     async def _alone(self, message: Message, deadline: float) -> Fault:
         """Send a refused message by itself: the broker refuses whole batches, and a neighbour may be to blame."""
@@ -66,76 +75,53 @@ class Publisher:
         for _ in range(3):
             async with self._one_alone:  # the refused of one batch would meet in the next one otherwise
                 try:
-                    producer = await self._ready()
-                except (KafkaError, OSError) as error:
+                    accumulator = await self._known(
+                        {message.topic}, max(0, deadline - asyncio.get_running_loop().time())
+                    )
+                except (TimeoutError, KafkaError, OSError) as error:
                     return Unavailable(f"{type(error).__name__}: {error}")
-                (fault,) = await self._settle(producer, [await self._send(producer, message, deadline)], deadline)
+                (fault,) = await self._sent(accumulator, [message], deadline)
             if not isinstance(fault, InvalidMessage):
                 break
         return fault
 
-    async def _send(self, producer: Any, message: Message, deadline: float) -> "asyncio.Future[Any] | Fault":
-        left = deadline - asyncio.get_running_loop().time()
-        headers = sum(len(name) + len(value) for name, value in message.headers)
-        if len(message.value or b"") + len(message.key) + headers > MAX_RECORD_BYTES:
-            return InvalidMessage("too_large", f"record of {len(message.value or b'')} bytes for {message.topic}")
-        if left <= 0:
-            return Unavailable("no time left to send")
-        try:
-            await asyncio.wait_for(self._room.acquire(), left)
-        except TimeoutError:
-            return Unavailable("too many records wait for Kafka")
-        try:
-            future: asyncio.Future[Any] = await asyncio.wait_for(
-                producer.send(message.topic, message.value, message.key, headers=message.headers), left
-            )
-        except MessageSizeTooLargeError as error:
-            self._room.release()
-            return InvalidMessage("too_large", str(error))
-        except (TimeoutError, KafkaError) as error:
-            self._room.release()
-            return self._fault(producer, error)
-        future.add_done_callback(lambda _: self._room.release())
-        return future
+    async def _sent(self, accumulator: Accumulator, messages: Sequence[Message], deadline: float) -> list[Fault]:
+        places = [_add(accumulator, message, deadline) for message in messages]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                for group in {place for place in places if isinstance(place, Group)}:
+                    await group.settled.wait()
+        return [self._outcome(accumulator, p) if isinstance(p, Group) else p for p in places]
 
-    async def _settle(
-        self, producer: Any, waiting: "list[asyncio.Future[Any] | Fault]", deadline: float
-    ) -> list[Fault]:
-        futures = [w for w in waiting if isinstance(w, asyncio.Future)]
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
-        if futures:
-            await asyncio.wait(futures, timeout=left)
-        return [self._outcome(producer, w) if isinstance(w, asyncio.Future) else w for w in waiting]
-
-    def _outcome(self, producer: Any, future: "asyncio.Future[Any]") -> Fault:
-        if not future.done():
-            future.add_done_callback(_swallow)
+    def _outcome(self, accumulator: Accumulator, group: Group) -> Fault:
+        if not group.settled.is_set():
             return Unavailable("Kafka did not acknowledge in time")
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled():
-            return Unavailable("the record was withdrawn")
-        return None if error is None else self._fault(producer, error)
+        return None if group.error is None else self._fault(accumulator, group.error)
 
-    def _fault(self, producer: Any, error: BaseException) -> Fault:
+    def _fault(self, accumulator: Accumulator, error: BaseException) -> Fault:
+        if isinstance(error, Unavailable):
+            return error
         if isinstance(error, TimeoutError | KafkaTimeoutError):
             return Unavailable(f"Kafka did not answer in time: {error!r}")
         # An error of a producer that was replaced meanwhile says nothing of its successor.
-        self._broken = self._broken or (producer is self._producer and not isinstance(error, ProducerClosed))
+        self._broken = self._broken or (accumulator is self._accumulator and not isinstance(error, ProducerClosed))
         if isinstance(error, KafkaError) and type(error).__name__ in _REFUSALS:
             return InvalidMessage(REFUSED, f"{type(error).__name__}: {error}")
         return Unavailable(f"{type(error).__name__}: {error}")
 
-    async def _ready(self) -> Any:
+    async def _ready(self) -> Accumulator:
+        if self._accumulator is not None and not self._broken:
+            return self._accumulator
         async with self._lock:
             if self._broken:
                 log.warning("producer_rebuilt")
                 await self._drop()
-            if self._producer is None:
+            if self._accumulator is None:
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self._bootstrap_servers,
                     acks="all",
                     enable_idempotence=True,
-                    linger_ms=self._linger_ms,
+                    max_batch_size=MAX_BATCH_BYTES,
                     max_request_size=MAX_RECORD_BYTES + 40_000,
                     request_timeout_ms=5_000,
                 )
@@ -144,17 +130,20 @@ class Publisher:
                 except BaseException:
                     await _close(producer)
                     raise
-                self._producer = producer
-            return self._producer
+                self._accumulator = Accumulator(producer, self._linger)
+            return self._accumulator
 
     async def _drop(self) -> None:
-        producer, self._producer, self._broken = self._producer, None, False
-        if producer is not None:
-            await _close(producer)
+        accumulator, self._accumulator, self._broken = self._accumulator, None, False
+        if accumulator is not None:
+            await accumulator.close()
+            await _close(accumulator.producer)
 
     async def close(self) -> None:
-        """Flush what is under way, for two seconds at most, and disconnect."""
+        """Flush what is under way, for CLOSE_SECONDS at most, and disconnect."""
         async with self._lock:
+            if self._accumulator is not None:
+                await self._accumulator.drain(CLOSE_SECONDS)
             await self._drop()
 
 
@@ -172,12 +161,17 @@ _REFUSALS = frozenset(
 )
 
 
-def _swallow(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()
+def _add(accumulator: Accumulator, message: Message, deadline: float) -> Group | Fault:
+    size = len(message.value or b"") + len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
+    if size > MAX_RECORD_BYTES:
+        return InvalidMessage("too_large", f"record of {size} bytes for {message.topic}: at most {MAX_RECORD_BYTES}")
+    try:
+        return accumulator.add(message, size, deadline)
+    except Unavailable as error:
+        return error
 
 
 async def _close(producer: Any) -> None:
     # stop() waits for outstanding batches, which an idempotent producer never gives up.
     with contextlib.suppress(TimeoutError, KafkaError, OSError):
-        await asyncio.wait_for(producer.stop(), 2)
+        await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)

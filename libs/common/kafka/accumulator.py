@@ -1,0 +1,148 @@
+"""Gathers records by partition while those before them are under way, and sends what has gathered as one batch.
+
+A busy door so makes few large batches, an idle one answers at once; and all who wait for a batch wait for one event, where
+aiokafka's `send` makes a future and two waits for each record. One batch of a partition is under way at a time, so order is kept.
+"""
+
+import asyncio
+from collections import deque
+from functools import lru_cache
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+
+from libs.common.errors import Unavailable
+from libs.common.messages import Message
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Of records that wait for Kafka: what comes above is refused at once."""
+
+
+class Group:
+    """Records of one partition that go together; settled once, for all who wait for any of them."""
+
+    __slots__ = ("builder", "bytes", "deadline", "error", "settled")
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.bytes = 0
+        self.deadline = 0.0
+        self.settled = asyncio.Event()
+        self.error: BaseException | None = None
+
+    def take(self, message: Message, size: int, deadline: float) -> bool:
+        """Add a record; return False when the group is full."""
+        at = self.builder.append(timestamp=None, key=message.key, value=message.value, headers=message.headers)
+        if at is None:
+            return False
+        self.bytes += size
+        self.deadline = max(self.deadline, deadline)
+        return True
+
+
+class _Lane:
+    """A partition's groups, oldest first; `busy` while one of them is under way or will be in a moment."""
+
+    __slots__ = ("busy", "partition", "topic", "waiting")
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic, self.partition = topic, partition
+        self.waiting: deque[Group] = deque()
+        self.busy = False
+
+
+class Accumulator:
+    """Sends by one producer; `linger` (seconds) is how long the first record of an idle partition waits for others."""
+
+    def __init__(self, producer: Any, linger: float) -> None:
+        self.producer = producer
+        self._linger = linger
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._partitions: dict[str, int] = {}
+        self._starting: list[_Lane] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+
+    async def know(self, topic: str) -> None:
+        """Learn how many partitions a topic has. Raises KafkaError."""
+        if topic not in self._partitions:
+            self._partitions[topic] = len(await self.producer.partitions_for(topic))
+
+    def add(self, message: Message, size: int, deadline: float) -> Group:
+        """Put a record into its partition's group; its topic is known. Raises Unavailable when too much waits already."""
+        if self._bytes + size > MAX_BYTES:
+            raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
+        lane = self._lane(message)
+        group = lane.waiting[-1] if lane.waiting else None
+        if group is None or not group.take(message, size, deadline):
+            group = Group(self.producer.create_batch())
+            group.take(message, size, deadline)
+            lane.waiting.append(group)
+            if not lane.busy:
+                self._start_soon(lane)
+        self._bytes += size
+        return group
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing waits any more, at most `seconds`."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+    async def close(self) -> None:
+        """Settle what waits: it was not sent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            while lane.waiting:
+                self._settle(lane.waiting.popleft(), Unavailable("the producer was replaced"))
+
+    def _lane(self, message: Message) -> _Lane:
+        place = (message.topic, _hash(message.key) % self._partitions[message.topic])
+        lane = self._lanes.get(place)
+        if lane is None:
+            lane = self._lanes[place] = _Lane(*place)
+        return lane
+
+    def _start_soon(self, lane: _Lane) -> None:
+        lane.busy = True
+        self._starting.append(lane)
+        if len(self._starting) == 1:  # all that become busy meanwhile start together, and go in one request
+            asyncio.get_running_loop().call_later(self._linger, self._start)
+
+    def _start(self) -> None:
+        for lane in self._starting:
+            task = asyncio.create_task(self._run(lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._starting.clear()
+
+    async def _run(self, lane: _Lane) -> None:
+        while lane.waiting:
+            group = lane.waiting.popleft()
+            try:
+                self._settle(group, await self._send(lane, group))
+            except asyncio.CancelledError:
+                self._settle(group, Unavailable("the producer was replaced while the record was under way"))
+                raise
+        lane.busy = False
+
+    async def _send(self, lane: _Lane, group: Group) -> BaseException | None:
+        if group.deadline < asyncio.get_running_loop().time():
+            return Unavailable("Kafka was away for longer than anybody waits: not sent")
+        try:
+            await (await self.producer.send_batch(group.builder, lane.topic, partition=lane.partition))
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
+            return error
+        return None
+
+    def _settle(self, group: Group, error: BaseException | None) -> None:
+        self._bytes -= group.bytes
+        group.error = error
+        group.settled.set()
+
+
+@lru_cache(maxsize=65_536)
+def _hash(key: bytes) -> int:
+    """Return what Kafka's own clients take the partition by, without which two producers would part a person's records."""
+    return int(murmur2(key)) & 0x7FFFFFFF
