@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -27,26 +29,38 @@ Origins = Annotated[
     list[str] | None, typer.Option("--origin", help="A page's origin that may send; 'any' lets all. May be repeated.")
 ]
 Rate = Annotated[int | None, typer.Option(help="Messages a second; 0: no limit.")]
+Adapter = Annotated[str | None, typer.Option(help="Whose shape it takes at /v1/hook/KEY; 'none': no other's.")]
+Signing = Annotated[
+    Path | None,
+    typer.Option("--signing-secret", help="A file with the secret, or key, that the adapter's sender signs with."),
+]
+Settings = Annotated[
+    Path | None, typer.Option("--adapter-settings", help="A YAML file: a webhook's mapping, a CRM's {integration: ID}.")
+]
 Defaults = Annotated[list[str] | None, typer.Option("--default", help="KEY=VALUE: a property of messages without it.")]
 
 
 @app.command("create")
 def create(  # noqa: PLR0913, PLR0917 - options of a command
     name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
-    rate: Rate = None, default: Defaults = None, as_json: Json = False,
+    rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
+    adapter_settings: Settings = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Make a source and print its write key, once: only its hash is stored."""
     given = _given(trust, mode, user_hash, origin, rate, default)
+    given = _adapted(given, adapter, signing_secret, adapter_settings)
     _run(lambda desk: desk.create(name, given), as_json)
 
 
 @app.command("set")
 def set_source(  # noqa: PLR0913, PLR0917
     name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
-    rate: Rate = None, default: Defaults = None, as_json: Json = False,
+    rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
+    adapter_settings: Settings = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Change a source; doors take it over within seconds."""
     given = _given(trust, mode, user_hash, origin, rate, default)
+    given = _adapted(given, adapter, signing_secret, adapter_settings)
     _run(lambda desk: desk.change(name, given), as_json)
 
 
@@ -81,7 +95,7 @@ def listing(as_json: Json = False) -> None:
     with one_line_errors():
         found: list[Told] = asyncio.run(_with(lambda desk: desk.every()))
     if as_json:
-        typer.echo(json.dumps([_plain(told) for told in found]))
+        typer.echo(json.dumps([told.shown() for told in found]))
         return
     table = Table("source", "trust", "mode", "userHash", "origins", "a second", "keys")
     for told in found:
@@ -105,6 +119,21 @@ def _given(
     return Given(trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties)
 
 
+def _adapted(given: Given, adapter: str | None, secret: Path | None, settings: Path | None) -> Given:
+    with one_line_errors():
+        try:
+            return msgspec.structs.replace(
+                given,
+                adapter="" if adapter == "none" else adapter,
+                signing_secret=secret.read_text().strip() if secret else None,
+                adapter_settings=yaml.safe_load(settings.read_text()) if settings else None,
+            )
+        except OSError as error:
+            raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"{settings} is no YAML: {error}") from None
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not name:
@@ -116,23 +145,18 @@ def _run(work: Callable[[SourcesDesk], Awaitable[Told]], as_json: bool) -> None:
     with one_line_errors():
         told = asyncio.run(_with(work))
     if as_json:
-        typer.echo(json.dumps(_plain(told)))
+        typer.echo(json.dumps(told.shown()))
         return
     typer.echo(f"source: {told.source.name} ({told.source.trust}, {told.source.mode})")
     for what, value in (("write key", told.write_key), ("userHash secret", told.user_hash_secret)):
         if value:
             typer.echo(f"{what}: {value}")
     typer.echo(f"keys that hold: {', '.join(key.hint + '…' for key in told.keys) or 'none'}")
+    door = environment().get("INGEST_URL", "https://YOUR-DOOR")
+    if told.write_key and told.source.adapter:
+        typer.echo(f"the address for {told.source.adapter}: {door}/v1/hook/{told.write_key}")
     if told.write_key and told.source.trust == "public":
-        door = environment().get("INGEST_URL", "https://YOUR-DOOR")
         typer.echo(f"\nfor a page's head:\n{snippet(door, told.write_key)}\n\nContent-Security-Policy: {policy(door)}")
-
-
-def _plain(told: Told) -> dict[str, Any]:
-    """Return what may be shown: the userHash secret only when it is new."""
-    found: dict[str, Any] = msgspec.to_builtins(told)
-    found["source"]["user_hash"] = found["source"].pop("user_hash_secret") is not None
-    return found
 
 
 async def _with(work: Callable[[SourcesDesk], Awaitable[Any]]) -> Any:

@@ -13,8 +13,9 @@ from services.scoring.domain import state
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.fold import advance, position
 from services.scoring.domain.move import Move
+from services.scoring.domain.touch import touches
 from services.scoring.handlers.catalogue import Stored
-from services.scoring.repository import contacts, history, states
+from services.scoring.repository import contacts, history, outside, states
 
 SHOWN = 40
 
@@ -45,7 +46,12 @@ async def _print(connection: Connection, contact: str, console: Console) -> None
         _print_now(cycle, row.state, console)
         moves = await states.open_moves(connection, {(contact, cycle.engine.fold): 0})
         console.print(_journey(cycle, [m.move for m in moves[contact, cycle.engine.fold]], found))
-    console.print(_timeline(found))
+    for name, touch in zip(("first", "last"), touches(found), strict=True):
+        if touch is not None:
+            campaign = f", campaign {touch.campaign}" if touch.campaign else ""
+            console.print(f"  {name} touch: {_when(touch.at)} {touch.channel or 'other'}{campaign}", highlight=False)
+    beside = await outside.beside(connection, contact, found[0].occurred_at, SystemClock().now()) if found else []
+    console.print(_timeline(sorted([*found, *beside], key=lambda t: t.key)))
 
 
 def _print_now(cycle: Cycle, raw: bytes, console: Console) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 Mode = Literal["live", "historical", "test"]
 Initiative = Literal["contact", "brand", "market"]
+Scope = Literal["contact", "account", "market"]
 Evidence = Literal["observed", "declared"]
 CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
 
@@ -69,7 +70,17 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """Return where this touchpoint stands in the one order: (occurred_at, source, message_id)."""
         return (self.occurred_at, self.source, self.message_id)
 
+    @property
+    def scope(self) -> Scope:
+        """Return whom it concerns: one that names no person is about an account, or else the market where it says so."""
+        if self.user_id or self.anonymous_id or self.external_ids or self.verified_email:
+            return "contact"
+        if self.group_id:
+            return "account"
+        return "market" if self.initiative == "market" else "contact"
+
     def routing_key(self) -> str:
         """Return the Kafka key: workspace and the strongest identifier, so that a person's calls stay in order."""
         external = next((f"{system}:{value}" for system, value in sorted(self.external_ids.items())), None)
-        return f"{self.workspace}:{self.user_id or self.anonymous_id or external or self.group_id or self.message_id}"
+        person = self.user_id or self.anonymous_id or external or self.verified_email
+        return f"{self.workspace}:{person or self.group_id or self.message_id}"

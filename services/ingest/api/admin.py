@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import BaseRoute
@@ -27,9 +26,14 @@ class Changes(BaseModel):
     per_second: int | None = Field(None, ge=0, le=MAX_RATE, description="messages a second; 0: no limit")
     defaults: dict[str, Any] | None = Field(None, description="properties of messages that do not have them")
 
+    adapter: str | None = Field(None, max_length=60, description="whose shape it takes at /v1/hook; empty: none")
+    signing_secret: str | None = Field(None, max_length=2000, description="how the adapter's sender signs; empty: none")
+    adapter_settings: dict[str, Any] | None = Field(None, description="the adapter's: a mapping, an integration's id")
+
     def given(self) -> Given:
         """Return it as the desk takes it."""
-        return Given(self.trust, self.mode, self.user_hash, self.allowed_origins, self.per_second, self.defaults)
+        said = self.model_dump(exclude={"name"})
+        return Given(origins=said.pop("allowed_origins"), **said)
 
 
 class NewSource(Changes):
@@ -88,7 +92,4 @@ def _sources(desk: SourcesDesk) -> APIRouter:
 
 
 def _shown(told: Told) -> dict[str, Any]:
-    """Return what may be shown: the userHash secret only when it is new."""
-    found: dict[str, Any] = msgspec.to_builtins(told)
-    found["source"]["user_hash"] = found["source"].pop("user_hash_secret") is not None
-    return found
+    return told.shown()

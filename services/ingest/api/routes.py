@@ -7,7 +7,7 @@ import msgspec
 
 from services.ingest.domain.normalise import CALL_TYPES
 
-Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel"]
+Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel", "hook"]
 _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
 _TRACKER = re.compile(r"perigee(-[0-9]+)?\.js")
@@ -19,6 +19,7 @@ METHODS: dict[Kind, tuple[str, ...]] = {
     "source_config": ("GET", "HEAD"),
     "tracker": ("GET", "HEAD"),
     "pixel": ("GET",),
+    "hook": ("POST",),
 }
 
 
@@ -29,6 +30,20 @@ class Route(msgspec.Struct, frozen=True):
     call_type: str | None = None
     key: str | None = None
     file: str = ""
+
+
+_EXACT = {
+    **{f"/v1/{name}": Route("batch") for name in _BATCH},
+    **{f"/v1/{name}": Route("call", name) for name in CALL_TYPES},
+    **{f"/v1/{short}": Route("call", name) for short, name in _SHORT.items()},
+    **{f"/api/s/{name}": Route("call", name) for name in CALL_TYPES},
+    **{f"/api/s/s2s/{name}": Route("call", name) for name in CALL_TYPES},
+    "/beacon/v1/batch": Route("batch"),
+    "/v1/m": Route("ignored"),
+    "/v1/pixel.gif": Route("pixel"),
+    "/v1/hook": Route("hook"),
+    "/sourceConfig": Route("source_config"),
+}
 
 
 def route(path: str) -> Route | None:
@@ -43,24 +58,21 @@ def route(path: str) -> Route | None:
     /api/s/track …, /api/s/s2s/track …      Jitsu
     /perigee.js, /perigee-1.js  our own tracker: the newest, and a version that stays as it is
     /v1/pixel.gif               one call in a picture's address, where no script runs
+    /v1/hook, /v1/hook/KEY      what other systems send, in the shape of the source's adapter
     """
-    match [part for part in path.split("/") if part]:
-        case ["v1", name] if name in _BATCH:
-            return Route("batch")
-        case ["beacon", "v1", "batch"]:
-            return Route("batch")
-        case ["v1", "m"]:
-            return Route("ignored")
-        case ["v1", name] if _SHORT.get(name, name) in CALL_TYPES:
-            return Route("call", _SHORT.get(name, name))
-        case ["api", "s", name] | ["api", "s", "s2s", name] if name in CALL_TYPES:
-            return Route("call", name)
-        case ["v1", "projects", key, "settings"]:
+    found = _EXACT.get(path)
+    if found is None:
+        parts = tuple(part for part in path.split("/") if part)
+        found = _EXACT.get("/" + "/".join(parts)) or _named(parts)
+    return found
+
+
+def _named(parts: tuple[str, ...]) -> Route | None:
+    match parts:
+        case ("v1", "projects", key, "settings"):
             return Route("project_settings", key=key)
-        case ["sourceConfig"]:
-            return Route("source_config")
-        case [file] if _TRACKER.fullmatch(file):
+        case ("v1", "hook", key):
+            return Route("hook", key=key)
+        case (file,) if _TRACKER.fullmatch(file):
             return Route("tracker", file=file)
-        case ["v1", "pixel.gif"]:
-            return Route("pixel")
     return None

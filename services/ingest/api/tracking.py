@@ -6,25 +6,22 @@ Answers are what the SDKs need: 200 with `{"success":true}`, never a redirect; e
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from libs.common.errors import InvalidMessage, NotFound, Unavailable
-from services.ingest.api import cors, documents, pixel
+from libs.common.errors import InvalidMessage
+from services.ingest.adapters import Hook
+from services.ingest.api import answers, cors, documents, pixel
+from services.ingest.api.answers import Answer
 from services.ingest.api.cors import Extra
 from services.ingest.api.keys import write_key
 from services.ingest.api.routes import METHODS, Route, route
 from services.ingest.domain import body
-from services.ingest.handlers.door import Door, Request, StrangeOrigin, TooFast, UnknownKey
+from services.ingest.handlers.door import Door, Request
 from services.ingest.tracker.script import Tracker
 
 READ_SECONDS = 10
 Headers = Mapping[bytes, bytes]
-Answer = tuple[int, bytes, Extra]
-_SUCCESS: Answer = (200, b'{"success":true}', [])
-_encode = msgspec.json.Encoder().encode
 
 
 class TrackingApi:
@@ -51,26 +48,11 @@ class TrackingApi:
     async def _answer(self, found: Route, headers: Headers, scope: Scope, receive: Receive) -> Answer:
         if scope["method"] not in METHODS[found.kind]:
             allow = ", ".join(METHODS[found.kind])
-            return _error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
+            return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
         try:
             return await self._take(found, headers, scope, receive)
-        except body.TooLarge as error:
-            return _error(413, error.reason, error.detail)
-        except InvalidMessage as error:
-            return _error(400, error.reason, error.detail)
-        except UnknownKey:
-            return _error(401, "unknown_write_key", "no source has this write key")
-        except StrangeOrigin:
-            return _error(403, "origin_not_allowed", "this source takes nothing from pages of this origin")
-        except TooFast as error:
-            wait = [(b"retry-after", b"%d" % error.seconds)]
-            return _error(429, "too_fast", f"the source sends faster than it may: again in {error.seconds} s", wait)
-        except TimeoutError:
-            return _error(408, "slow_body", f"the body did not arrive within {READ_SECONDS} s")
-        except Unavailable as error:
-            return _error(503, "unavailable", f"not stored, please send again: {error}", [(b"retry-after", b"1")])
-        except NotFound as error:
-            return _error(404, "not_found", str(error))
+        except answers.REFUSALS as why:
+            return answers.refused(why)
 
     async def _take(self, found: Route, headers: Headers, scope: Scope, receive: Receive) -> Answer:
         key = write_key(headers, scope.get("query_string", b""))
@@ -78,9 +60,9 @@ class TrackingApi:
             case "project_settings":
                 key = found.key or ""
                 self._door.source(key)
-                return _json(documents.project_settings(key, *_address(headers, scope)))
+                return answers.document(documents.project_settings(key, *_address(headers, scope)))
             case "source_config":
-                return _json(documents.source_config(key or "", self._door.source(key)))
+                return answers.document(documents.source_config(key or "", self._door.source(key)))
             case "tracker":
                 return self._script(found.file, headers)
             case "pixel":
@@ -90,10 +72,13 @@ class TrackingApi:
             case _:
                 raw = await asyncio.wait_for(_read(receive), READ_SECONDS)
                 encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-                origin = headers[b"origin"].decode("latin-1").lower() if b"origin" in headers else None
-                plain, client = body.unpack(raw, encoding), _client(headers, scope)
-                await self._door.accept(Request(plain, key, found.call_type, origin, client))
-        return _SUCCESS
+                plain = body.unpack(raw, encoding)
+                if found.kind == "hook":
+                    await self._door.hook(_hook(headers, scope, plain), found.key or key)
+                else:
+                    origin = headers[b"origin"].decode("latin-1").lower() if b"origin" in headers else None
+                    await self._door.accept(Request(plain, key, found.call_type, origin, _client(headers, scope)))
+        return answers.SUCCESS
 
     def _script(self, file: str, headers: Headers) -> Answer:
         script = self._tracker.script(file)
@@ -115,6 +100,14 @@ def _address(headers: Headers, scope: Scope) -> tuple[str, str]:
     host = headers.get(b"x-forwarded-host") or headers.get(b"host", b"localhost")
     protocol = headers.get(b"x-forwarded-proto") or scope.get("scheme", "http").encode()
     return host.decode("latin-1"), "https" if protocol == b"https" else "http"
+
+
+def _hook(headers: Headers, scope: Scope, plain: bytes) -> Hook:
+    host, protocol = _address(headers, scope)
+    query = scope.get("query_string", b"").decode("latin-1")
+    path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+    url = f"{protocol}://{host}{path}{'?' if query else ''}{query}"
+    return Hook(url, {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}, plain)
 
 
 def _client(headers: Headers, scope: Scope) -> str:
@@ -145,11 +138,3 @@ async def _send(send: Send, answer: Answer, extra: Extra, *, head: bool = False)
         about.append((b"content-type", b"application/json"))
     await send({"type": "http.response.start", "status": status, "headers": [*about, *headers, *extra]})
     await send({"type": "http.response.body", "body": b"" if head else content})
-
-
-def _json(document: Any) -> Answer:
-    return 200, _encode(document), [(b"cache-control", b"private, max-age=300")]
-
-
-def _error(status: int, code: str, message: str, extra: Extra | None = None) -> Answer:
-    return status, _encode({"code": code, "message": message}), extra or []

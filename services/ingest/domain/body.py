@@ -49,6 +49,7 @@ class _Batch(msgspec.Struct):
 
 _single = msgspec.json.Decoder(_Single)
 _batch = msgspec.json.Decoder(_Batch)
+_encode = msgspec.json.Encoder().encode
 _any = msgspec.json.Decoder()
 
 
@@ -123,6 +124,22 @@ def read(raw: bytes) -> Any:
     if suspicious or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
         return _clean(message, MAX_DEPTH)
     return message
+
+
+def document(raw: bytes) -> Any:
+    """Decode a whole body that is no call of ours. Raises InvalidMessage when it is no JSON."""
+    try:
+        return _any.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _loads(raw)
+
+
+def written(event: Any) -> bytes:
+    """Return a part of a document as JSON again, as a dead letter keeps it."""
+    try:
+        return _encode(event)
+    except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError):
+        return _dumped(event)
 
 
 def _loads(raw: bytes) -> Any:

@@ -52,7 +52,7 @@ def classify(
         channel=_channel(
             channels, context, page, query, campaign, server=server, visit=call_type in ("page", "screen")
         ),
-        is_bot=any(word in agent for word in channels.machines) if agent else False,
+        is_bot=context.get("machine") is True or any(word in agent for word in channels.machines if agent),
         device_class=_device_class(agent, context),
         campaign=campaign,
         page_path=_text(page.get("path")) or urlsplit_safely(_text(page.get("url"))).path,

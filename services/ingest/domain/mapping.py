@@ -1,4 +1,6 @@
-"""From a row of a file to a call, by a template: a call in YAML in which `{column: NAME}` stands for a cell.
+"""From a row of a file, or an event of a webhook, to a call: a call in YAML in which some values are taken from there.
+
+`{column: NAME}` stands for a cell of a row, `{path: PLACE}` for a value in a JSON document (`services.ingest.domain.path`).
 
     type: track
     event: Order Completed
@@ -14,15 +16,18 @@ Without a template a row's columns are the call's fields themselves, with dots b
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from libs.common.errors import ConfigurationError, InvalidMessage
+from services.ingest.domain.path import at, path_of
 
 Row = Mapping[str, Any]
-_KEYS = frozenset(("column", "as", "format", "zone", "decimal", "default"))
+_PLACES = frozenset(("column", "path"))
+_KEYS = frozenset(("as", "format", "zone", "decimal", "default")) | _PLACES
 _KINDS = ("text", "number", "boolean", "time")
+_SECONDS = 100_000_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _TRUE, _FALSE = frozenset(("true", "yes", "y", "1", "oui", "x")), frozenset(("false", "no", "n", "0", "non"))
 
@@ -65,14 +70,16 @@ def _check(tree: Any, where: str) -> None:
             _check(one, f"{where}[{number}]")
     if not isinstance(tree, dict):
         return
-    if "column" not in tree:
+    if not _is_place(tree):
         for name, one in tree.items():
             _check(one, f"{where}.{name}")
         return
+    if "path" in tree:
+        path_of(tree["path"], f"{where}.path")
     unknown = sorted(set(tree) - _KEYS)
     if unknown:
         raise ConfigurationError(
-            f"{where}: {', '.join(unknown)} is not known beside column; there are {', '.join(sorted(_KEYS))}"
+            f"{where}: {', '.join(unknown)} is not known beside column or path; there are {', '.join(sorted(_KEYS))}"
         )
     if tree.get("as", "text") not in _KINDS:
         raise ConfigurationError(f"{where}: as {tree['as']!r}; one of {', '.join(_KINDS)}")
@@ -82,32 +89,50 @@ def _check(tree: Any, where: str) -> None:
         raise ConfigurationError(f"{where}: no time zone {tree['zone']!r}") from None
 
 
+def _is_place(tree: dict[str, Any]) -> bool:
+    """Return whether the object stands for a value; a call may have fields of these names, whose values are no text."""
+    return any(isinstance(tree.get(name), str) for name in _PLACES)
+
+
 def _filled(tree: Any, row: Row) -> Any:
     """Return the tree with its cells; None where nothing is left of it."""
     if isinstance(tree, list):
         return [one for one in (_filled(part, row) for part in tree) if one is not None] or None
     if not isinstance(tree, dict):
         return tree
-    if "column" in tree:
+    if _is_place(tree):
         return _cell(tree, row)
     found = {name: one for name, part in tree.items() if (one := _filled(part, row)) is not None}
     return found or None
 
 
 def _cell(rule: dict[str, Any], row: Row) -> Any:
-    name = str(rule["column"])
-    if name not in row:
+    name = str(rule.get("column", rule.get("path")))
+    if "path" in rule:
+        value = at(path_of(rule["path"]), row)
+    elif name in row:
+        value = row[name]
+    else:
         raise InvalidMessage("no_column", f"the row has no column {name!r}")
-    value = row[name]
     if value is None or (isinstance(value, str) and not value.strip()):
         return rule.get("default")
     kind = rule.get("as", "text")
+    if kind == "time" and isinstance(value, int | float) and not isinstance(value, bool):
+        return _since_1970(value)
     if kind == "text" or not isinstance(value, str):
         return value
     try:
         return _read(kind, value.strip(), rule)
     except ValueError:
-        raise InvalidMessage("bad_cell", f"column {name}: {value!r:.60} is no {kind}") from None
+        raise InvalidMessage("bad_cell", f"{name}: {value!r:.60} is no {kind}") from None
+
+
+def _since_1970(value: float) -> str:
+    """Return the instant of a number: seconds, or milliseconds where it is too large for them."""
+    try:
+        return datetime.fromtimestamp(value / 1_000 if abs(value) > _SECONDS else value, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise InvalidMessage("bad_cell", f"{value!r:.60} is no time") from None
 
 
 def _read(kind: str, text: str, rule: dict[str, Any]) -> Any:

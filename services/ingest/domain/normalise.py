@@ -22,21 +22,10 @@ MAX_SYSTEM = 60
 CALL_TYPES = get_args(CallType)
 _INITIATIVES = get_args(Initiative)
 # What becomes a field of its own, or is nobody's business downstream.
-_LIFTED = frozenset(
-    (
-        "consent",
-        "campaign",
-        "channel",
-        "content",
-        "traits",
-        "mode",
-        "initiative",
-        "evidence",
-        "ip",
-        "userHash",
-        "linkToken",
-    )
-)
+_LIFTED = frozenset((
+    "consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip", "userHash", "linkToken",
+    "machine",
+))  # fmt: skip
 _NOBODY = links.Person("")
 
 
@@ -53,8 +42,9 @@ def normalise(message: Any, received: Received) -> Touchpoint:
     proven = _proven(context, received) if "linkToken" in context else _NOBODY
     user_id = user_id or proven.user_id
     external_ids = _external_ids(context, source)
-    if user_id is None and anonymous_id is None and not external_ids:
-        raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
+    verified_email = _verified_email(message, context, source) or proven.email
+    if user_id is None and anonymous_id is None and not external_ids and not verified_email:
+        _check_scope(message, context, source)
     when = timing(message, received.said.sent_at, received.received_at)
     properties = {**source.defaults, **_object(message, "properties")}
     told = classify(received.rules.channels, call_type, properties, context, server=source.trust == "server")
@@ -70,7 +60,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
         anonymous_id=anonymous_id,
         previous_id=_required(message, call_type, "alias", "previousId"),
         group_id=_required(message, call_type, "group", "groupId") or _identifier(context, "groupId"),
-        verified_email=_verified_email(message, call_type, source) or proven.email,
+        verified_email=verified_email,
         external_ids=external_ids,
         initiative=_initiative(context, source),
         evidence="declared" if context.get("evidence") == "declared" else "observed",
@@ -131,14 +121,27 @@ def _proven(context: dict[str, Any], received: Received) -> links.Person:
     return found if found is not None and found.workspace == received.source.workspace else _NOBODY
 
 
-def _verified_email(message: dict[str, Any], call_type: str, source: Source) -> str | None:
-    """Return the address of an identify for which a server vouches (OpenID's `email_verified`), in lower case."""
-    traits = _object(message, "traits")
-    verified = traits.get("email_verified", traits.get("emailVerified")) is True
-    if source.trust != "server" or call_type != "identify" or not verified:
+def _verified_email(message: dict[str, Any], context: dict[str, Any], source: Source) -> str | None:
+    """Return the address for which a server vouches (OpenID's `email_verified`), in lower case.
+
+    Only an identify has traits of its own; other calls may have them in their context, as mail providers' do.
+    """
+    if source.trust != "server":
+        return None
+    traits = _object(message, "traits") or _object(context, "traits")
+    if traits.get("email_verified", traits.get("emailVerified")) is not True:
         return None
     address = _identifier(traits, "email")
     return None if address is None else address.strip().lower()
+
+
+def _check_scope(message: dict[str, Any], context: dict[str, Any], source: Source) -> None:
+    """Raise InvalidMessage for a message of nobody, unless a server tells what happened to a market or an account."""
+    of_market = (
+        context.get("initiative") == "market" or _identifier(context, "groupId") or _identifier(message, "groupId")
+    )
+    if source.trust != "server" or not of_market:
+        raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
 
 
 def _external_ids(context: dict[str, Any], source: Source) -> dict[str, str]:
@@ -182,7 +185,8 @@ def _initiative(context: dict[str, Any], source: Source) -> Initiative:
 def _mode(context: dict[str, Any], source: Source) -> Any:
     if source.mode != "live":
         return source.mode
-    return "historical" if context.get("mode") == "historical" else "live"
+    said = context.get("mode")
+    return said if said in ("historical", "test") else "live"
 
 
 def _ip(context: dict[str, Any], received: Received) -> dict[str, str]:

@@ -18,7 +18,8 @@ class Source(msgspec.Struct, frozen=True):
     `server` sources may say who took the initiative, and vouch for external ids and e-mail addresses. With a
     `user_hash_secret` a user id counts only beside its HMAC-SHA256 (hexadecimal) under that secret. Pages of other origins
     than `allowed_origins` are refused, where there are any; `per_second` bounds the messages taken, `defaults` are properties
-    that a message does not have itself.
+    that a message does not have itself. With an `adapter` it takes what another system sends, in that one's shape, signed under
+    the `signing_secret`.
     """
 
     workspace: str
@@ -29,6 +30,9 @@ class Source(msgspec.Struct, frozen=True):
     allowed_origins: tuple[str, ...] = ()
     per_second: int | None = None
     defaults: dict[str, Any] = {}
+    adapter: str | None = None
+    signing_secret: str | None = None
+    adapter_settings: dict[str, Any] = {}
 
     def allows(self, origin: str | None) -> bool:
         """Return whether a page of the origin may send; what names no origin is no browser."""

@@ -20,7 +20,7 @@ from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, 
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import PublishPort
+from services.ingest.handlers.door import PublishPort, calls_of
 from services.ingest.handlers.telling import message_of
 from services.ingest.repository import marks, sources
 
@@ -84,15 +84,16 @@ class DeadLetters:
         records = {number: await self._record(number) for number in numbers}
         async with self._session.use() as connection:
             known = {(s.workspace, s.name): s for s in await sources.every(connection)}
-        again: dict[str, Message] = {}
+        again: dict[str, list[Message]] = {}
         refused: dict[str, str] = {}
         for number, record in records.items():
             try:
                 again[number] = self._again(record, known)
             except InvalidMessage as error:
                 refused[number] = f"{error.reason}: {error.detail}"
-        faults = await self._publisher.publish(list(again.values()), SECONDS)
-        failed = {number: str(fault) for number, fault in zip(again, faults, strict=True) if fault is not None}
+        sent = [(number, message) for number, messages in again.items() for message in messages]
+        faults = await self._publisher.publish([message for _, message in sent], SECONDS)
+        failed = {number: str(fault) for (number, _), fault in zip(sent, faults, strict=True) if fault is not None}
         done = [number for number in again if number not in failed]
         await self._mark(done, "replayed", author, note)
         return Replayed(done, refused | failed)
@@ -114,16 +115,18 @@ class DeadLetters:
             raise NotFound(f"no dead letter {number}: the topic does not hold it, or not any more")
         return found
 
-    def _again(self, record: Record, known: Mapping[tuple[str, str], Source]) -> Message:
+    def _again(self, record: Record, known: Mapping[tuple[str, str], Source]) -> list[Message]:
         said = about(record.headers)
         if record.topic != TOPICS["ingest"]:
             headers = [(name, value or b"") for name, value in record.headers if not name.startswith(ABOUT)]
-            return Message(said.get("topic", ""), record.key, record.value, headers)
+            return [Message(said.get("topic", ""), record.key, record.value, headers)]
         if said.get("where") == BROKER:
-            return message_of(decode(Touchpoint, record.value))
+            return [message_of(decode(Touchpoint, record.value))]
         return self._call_again(record, said, known)
 
-    def _call_again(self, record: Record, said: dict[str, str], known: Mapping[tuple[str, str], Source]) -> Message:
+    def _call_again(
+        self, record: Record, said: dict[str, str], known: Mapping[tuple[str, str], Source]
+    ) -> list[Message]:
         workspace, _, name = said.get("where", "").partition("/")
         source = known.get((workspace, name))
         if source is None:
@@ -137,7 +140,9 @@ class DeadLetters:
             BatchSaid(batch.get("sentAt"), batch.get("context") or {}),
             self._rules,
         )
-        return message_of(normalise(body.read(record.value or b""), received))
+        raw = record.value or b""
+        calls = calls_of(source, raw) if said.get("adapter") else [body.read(raw)]
+        return [message_of(normalise(call, received)) for call in calls]
 
 
 def _letter(record: Record, mark: str) -> Letter:

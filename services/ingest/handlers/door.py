@@ -1,15 +1,18 @@
 """What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
 
 import uuid
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 
 from libs.common.clock import Clock
-from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
 from libs.common.observability import metrics
+from services.ingest.adapters import Hook
+from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.rate import Rates
@@ -87,26 +90,50 @@ class Door:
         """
         batch = body.split(request.body, is_batch=request.call_type is None)
         source = self.source(request.write_key or batch.write_key)
-        received_at = self._clock.now()
-        self._admit(source, request.origin, len(batch.messages), received_at)
         said = batch_said(batch.sent_at, batch.context)
-        received = Received(source, received_at, _new_id, request.call_type, said, self._rules, request.client)
+        received = Received(source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client)
+        return await self.take(received, batch.messages, _one_call, request.origin)
+
+    async def hook(self, hook: Hook, write_key: str | None) -> int:
+        """Publish what another system sends in its own shape; the source says whose shape it is.
+
+        Raises InvalidMessage, UnknownKey, TooFast, Unavailable, NotFound for a source without an adapter, BadSignature.
+        """
+        source = self.source(write_key)
+        adapter = ADAPTERS.get(source.adapter or "")
+        if adapter is None:
+            raise NotFound(f"source {source.name} has no adapter: 'perigee source set {source.name} --adapter …'")
+        now = self._clock.now()
+        document = body.document(hook.body)
+        if adapter.check is not None:
+            adapter.check(hook, document, source.signing_secret or "", now)
+        events = [body.written(event) for event in adapter.events(document, source.adapter_settings)]
+        received = Received(source, now, _new_id, rules=self._rules)
+        return await self.take(received, events, partial(calls_of, source), None)
+
+    async def take(
+        self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Any]], origin: str | None
+    ) -> int:
+        """Publish the calls of each item; an item with a call that is refused becomes one dead letter, and no touchpoint."""
+        source = received.source
+        self._admit(source, origin, len(items), received.received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated = 0
-        for raw in batch.messages:
+        for raw in items:
             try:
-                touchpoint = normalise(body.read(raw), received)
+                found = [normalise(call, received) for call in calls(raw)]
             except InvalidMessage as error:
                 refused.append(refusal(raw, error, received))
                 continue
-            place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
-            if place in fresh or place in self._recent:
-                repeated += 1
-            else:
-                fresh[place] = message_of(touchpoint)
+            for touchpoint in found:
+                place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+                if place in fresh or place in self._recent:
+                    repeated += 1
+                else:
+                    fresh[place] = message_of(touchpoint)
         await self._publish([*fresh.values(), *refused])
-        self._recent.add(fresh, received_at)
+        self._recent.add(fresh, received.received_at)
         metrics.EVENTS_INGESTED.labels(source=source.name).inc(len(fresh))
         metrics.EVENTS_REPEATED.labels(source=source.name).inc(repeated)
         return len(fresh)
@@ -143,6 +170,18 @@ class Door:
         ]
         if refused and any(await self._publisher.publish(refused, self._seconds)):
             raise Unavailable("a refused message could not be kept as a dead letter")
+
+
+def calls_of(source: Source, event: bytes) -> list[Any]:
+    """Return the calls that a source's adapter makes of an event, cleaned as the door cleans. Raises InvalidMessage."""
+    adapter = ADAPTERS.get(source.adapter or "")
+    if adapter is None:
+        raise InvalidMessage("no_adapter", f"source {source.name} has no adapter any more")
+    return adapter.calls(body.read(event), source.adapter_settings)
+
+
+def _one_call(raw: bytes) -> list[Any]:
+    return [body.read(raw)]
 
 
 def _new_id() -> str:

@@ -9,6 +9,7 @@ import msgspec
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain.source import MAX_RATE, Source, origin_of
 from services.ingest.repository import sources as repository
 from services.ingest.repository.sources import WriteKey
@@ -20,7 +21,7 @@ _NAME = 60
 class Given(msgspec.Struct, frozen=True):
     """What is to change; None leaves it. `user_hash` of True demands the hash under a new secret, False demands none.
 
-    No origins allow all, a `per_second` of 0 is no limit.
+    No origins allow all, a `per_second` of 0 is no limit, an `adapter` or `signing_secret` of "" is none.
     """
 
     trust: Any = None
@@ -29,6 +30,9 @@ class Given(msgspec.Struct, frozen=True):
     origins: Sequence[str] | None = None
     per_second: int | None = None
     defaults: dict[str, Any] | None = None
+    adapter: str | None = None
+    signing_secret: str | None = None
+    adapter_settings: dict[str, Any] | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -38,6 +42,13 @@ class Told(msgspec.Struct, frozen=True):
     keys: list[WriteKey]
     write_key: str | None = None
     user_hash_secret: str | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """Return what may be shown: the userHash secret only when it is new, the signing secret never."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        found["source"]["user_hash"] = found["source"].pop("user_hash_secret") is not None
+        found["source"]["signed"] = found["source"].pop("signing_secret") is not None
+        return found
 
 
 class SourcesDesk:
@@ -120,7 +131,27 @@ def _changed(source: Source, given: Given) -> tuple[Source, str | None]:
         if not 0 <= given.per_second <= MAX_RATE:
             raise ConfigurationError(f"{given.per_second} messages a second: 0 (no limit) to {MAX_RATE}")
         changes["per_second"] = given.per_second or None
+    changes |= {"adapter": given.adapter or None} if given.adapter is not None else {}
+    changes |= {"signing_secret": given.signing_secret or None} if given.signing_secret is not None else {}
+    changes |= {"adapter_settings": given.adapter_settings} if given.adapter_settings is not None else {}
     try:
-        return msgspec.convert({**msgspec.structs.asdict(source), **changes}, Source), secret
+        changed = msgspec.convert({**msgspec.structs.asdict(source), **changes}, Source)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"source {source.name}: {error}") from None
+    _check_adapter(changed)
+    return changed, secret
+
+
+def _check_adapter(source: Source) -> None:
+    """Raise ConfigurationError for an adapter that does not exist, or that lacks what it needs."""
+    if source.adapter is None:
+        return
+    adapter = ADAPTERS.get(source.adapter)
+    if adapter is None:
+        raise ConfigurationError(f"no adapter {source.adapter!r}: there are {', '.join(ADAPTERS)}")
+    if source.trust != "server":
+        raise ConfigurationError(f"an adapter speaks for people: source {source.name} needs trust server")
+    if adapter.check is not None and source.signing_secret is None:
+        raise ConfigurationError(f"{source.adapter} signs what it sends: source {source.name} needs its signing secret")
+    if adapter.settle is not None:
+        adapter.settle(source.adapter_settings)

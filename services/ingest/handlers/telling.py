@@ -34,6 +34,7 @@ def refusal(raw: bytes, error: InvalidMessage, received: Received) -> Message:
         "where": f"{received.source.workspace}/{received.source.name}",
         "at": str(received.received_at),
         "type": received.call_type or "",
+        "adapter": received.source.adapter or "",
     }
     return _letter(raw, received.new_id().encode(), error, said, received.said.raw)
 

@@ -13,7 +13,11 @@ from libs.common.observability import logs
 from services.ingest.domain.source import Source
 
 log = logs.get(__name__)
-_COLUMNS = "s.workspace, s.source, s.trust, s.mode, s.user_hash_secret, s.allowed_origins, s.per_second, s.defaults"
+_FIELDS = (
+    "trust", "mode", "user_hash_secret", "allowed_origins", "per_second", "defaults",
+    "adapter", "signing_secret", "adapter_settings",
+)  # fmt: skip
+_COLUMNS = ", ".join(f"s.{name}" for name in ("workspace", "source", *_FIELDS))
 _HOLDS = "(k.ends_at IS NULL OR k.ends_at > now())"
 
 
@@ -29,11 +33,9 @@ async def put(connection: Connection, source: Source) -> bool:
     """Make a source, or change one to this; return whether it is new."""
     return bool(
         await connection.fetchval(
-            "INSERT INTO ingest.sources (workspace, source, trust, mode, user_hash_secret, allowed_origins, per_second, "
-            "defaults) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace, source) DO UPDATE SET "
-            "trust = excluded.trust, mode = excluded.mode, user_hash_secret = excluded.user_hash_secret, "
-            "allowed_origins = excluded.allowed_origins, per_second = excluded.per_second, defaults = excluded.defaults "
-            "RETURNING xmax = 0",
+            f"INSERT INTO ingest.sources (workspace, source, {', '.join(_FIELDS)}) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (workspace, source) DO UPDATE SET "
+            f"{', '.join(f'{name} = excluded.{name}' for name in _FIELDS)} RETURNING xmax = 0",
             source.workspace,
             source.name,
             source.trust,
@@ -42,6 +44,9 @@ async def put(connection: Connection, source: Source) -> bool:
             list(source.allowed_origins),
             source.per_second,
             msgspec.json.encode(source.defaults).decode(),
+            source.adapter,
+            source.signing_secret,
+            msgspec.json.encode(source.adapter_settings).decode(),
         )
     )
 
@@ -101,8 +106,21 @@ async def every(connection: Connection) -> list[Source]:
 
 
 def _source(row: Any) -> Source:
-    workspace, name, trust, mode, secret, origins, per_second, defaults = row
-    return Source(workspace, name, trust, mode, secret, tuple(origins), per_second, msgspec.json.decode(defaults))
+    workspace, name, trust, mode, secret, origins, per_second, defaults, adapter, signing, settings = row
+    read = msgspec.json.decode
+    return Source(
+        workspace,
+        name,
+        trust,
+        mode,
+        secret,
+        tuple(origins),
+        per_second,
+        read(defaults),
+        adapter,
+        signing,
+        read(settings),
+    )
 
 
 def _hash(write_key: str) -> bytes:

@@ -69,7 +69,7 @@ def who_of(touchpoint: Touchpoint) -> Who:
     names: tuple[Identifier, ...] = () if user_id is None or is_junk(user_id) else (("user_id", user_id),)
     if device is not None and is_junk(device):
         device = None
-    if touchpoint.trust == "server" and (touchpoint.external_ids or touchpoint.verified_email):
+    if touchpoint.verified_email or (touchpoint.trust == "server" and touchpoint.external_ids):
         names += _vouched_for(touchpoint)
     previous = touchpoint.previous_id if touchpoint.type == "alias" else None
     if previous is not None and is_junk(previous):
@@ -85,7 +85,8 @@ def _vouched_for(touchpoint: Touchpoint) -> tuple[Identifier, ...]:
     names: list[Identifier] = []
     if touchpoint.verified_email is not None and not is_junk(touchpoint.verified_email):
         names.append(("email", touchpoint.verified_email))
-    names += sorted((f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v))
+    if touchpoint.trust == "server":
+        names += sorted((f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v))
     return tuple(names)
 
 

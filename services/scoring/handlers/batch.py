@@ -25,7 +25,7 @@ from services.scoring.handlers.settle import Settled, settle
 from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.tell import starts
 from services.scoring.handlers.work import Work
-from services.scoring.repository import accounts, states
+from services.scoring.repository import accounts, outside, states
 from services.scoring.repository.states import Refold
 from services.scoring.repository.touchpoints import Stored, stored
 
@@ -76,17 +76,19 @@ class BatchHandler:
     async def handle(self, records: Sequence[Record]) -> int:
         """Process a batch; return the number of dead letters."""
         begun = time.monotonic()
-        batch, dead = await _decode(records)
+        found, dead = await _decode(records)
+        batch = [one for one in found if one.touchpoint.scope == "contact"]
+        others = [one for one in found if one.touchpoint.scope != "contact"]
         async with self._sessions.use() as connection:
             async with unit_of_work(connection):
                 await self._fence(connection, records)
                 work, settled = await self._process(connection, batch) if batch else (None, None)
+                kept = await outside.keep(connection, others)
                 await self._outbox.write(connection, [*(work.messages if work else []), *dead])
             if work:
                 work.keep()
-        if settled:
-            metrics.TOUCHPOINTS_STORED.inc(len(settled.fresh))
-            metrics.TOUCHPOINTS_REPEATED.inc(settled.repeated)
+        metrics.TOUCHPOINTS_STORED.inc(kept + (len(settled.fresh) if settled else 0))
+        metrics.TOUCHPOINTS_REPEATED.inc(len(others) - kept + (settled.repeated if settled else 0))
         metrics.BATCH_SECONDS.labels(service="scoring").observe(time.monotonic() - begun)
         return len(dead)
 

@@ -12,6 +12,7 @@ from services.scoring.domain import profile, state
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.explain import Explanation, explain
 from services.scoring.domain.fold import advance, position
+from services.scoring.domain.touch import Touch, touches
 from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.repository import contacts, history, states
 
@@ -38,6 +39,8 @@ class Contact(msgspec.Struct, frozen=True):
     refolding: bool
     cycles: dict[str, Standing]
     at: int
+    first_touch: Touch | None
+    last_touch: Touch | None
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -66,6 +69,7 @@ class Contacts:
             told = await states.published(connection, [contact])
             waiting = await states.refolding(connection, [contact])
             names = await contacts.identifiers(connection, contact)
+            found = (await history.of(connection, [contact]))[contact]
         cycles = {}
         for cycle in live:
             row = held.get((contact, cycle.engine.fold))
@@ -74,7 +78,7 @@ class Contacts:
                 sequence = last.sequence if last else 0
                 cycles[cycle.engine.name] = _standing(cycle, row.state, now, sequence)
         traits = profile.values(profile.decode(summary.profile))
-        return Contact(contact, summary.workspace, names, traits, bool(waiting), cycles, now)
+        return Contact(contact, summary.workspace, names, traits, bool(waiting), cycles, now, *touches(found))
 
     async def explain(self, who: str, at: int | None, cycle: str | None) -> Explained:
         """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""

@@ -1,0 +1,55 @@
+"""What the CRM adapters share: a person by the CRM's own id, a deal told for each of its people, echoes of our own changes.
+
+What we write into a CRM comes back as its change. It is told by who made it (the id of our integration) or by the field (ours
+begin with `perigee_`); it is kept as a test touchpoint, which is seen and never scored.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from services.ingest.adapters import Call, Settings
+
+OURS = "perigee_"
+
+
+def is_echo(settings: Settings, author: str, fields: Sequence[str] = ()) -> bool:
+    """Return whether a change is our own: made by our integration, or of our fields alone."""
+    own = str(settings.get("integration", ""))
+    return bool((own and author == own) or (fields and all(name.lower().startswith(OURS) for name in fields)))
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What is known of any change: in which CRM, which one, when, of whose account, and whether it is an echo."""
+
+    system: str
+    number: str
+    at: str
+    account: str = ""
+    echo: bool = False
+
+
+def person(change: Change, record: str, traits: dict[str, Any]) -> Call:
+    """Return the identify call of a contact's fields."""
+    return _told(change, record, {"type": "identify", "traits": traits}, {})
+
+
+def about(
+    change: Change, event: str, people: Sequence[str], properties: dict[str, Any], *, initiative: str = "brand"
+) -> list[Call]:
+    """Return a call for each person of a deal, a call or a meeting; for the account alone where it has none."""
+    said = {name: value for name, value in properties.items() if value not in (None, "")}
+    call = {"type": "track", "event": event, "properties": said}
+    return [_told(change, one, call, {"channel": "sales", "initiative": initiative}) for one in people or [""]]
+
+
+def _told(change: Change, record: str, call: Call, context: dict[str, Any]) -> Call:
+    if record:
+        context = {**context, "externalIds": [{"type": change.system, "id": record}]}
+    if change.account:
+        context = {**context, "groupId": f"{change.system}:{change.account}"}
+    if change.echo:
+        context = {**context, "echo": True, "mode": "test"}
+    number = f"{change.system}:{change.number}:{record}".removesuffix(":")
+    return {**call, "messageId": number, "timestamp": change.at, "context": context}

@@ -1,0 +1,103 @@
+"""HubSpot: subscriptions of an app, and objects as its API returns them. Not yet run against the vendor.
+
+Source: HubSpot developer documentation, "Webhooks API" (events of subscriptions: a list) and "CRM API" (an object with
+`properties` and `associations`, which a workflow's action can post with its `objectType`). A subscription's event of a deal names
+no person, so it is refused: deals, calls and meetings come as objects.
+"""
+
+from typing import Any
+
+from libs.common.errors import InvalidMessage
+from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, mail, need, signatures, text
+
+_TRAITS = {"firstname": "firstName", "lastname": "lastName", "jobtitle": "title", "mobilephone": "phone"}
+_CHANGES = dict.fromkeys(("contact.propertyChange", "contact.creation"))
+_OBJECTS = {"deal": "Opportunity Changed", "call": "Call Logged", "meeting": "Meeting Held"}
+
+
+def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
+    """Raise BadSignature unless HubSpot signed it (v3)."""
+    signatures.hubspot(hook, secret, now)
+
+
+def calls(event: Any, settings: Settings) -> list[Call]:
+    """Return the calls of a subscription's event, or of an object."""
+    if text(event, "subscriptionType"):
+        return [_change(event, settings)]
+    kind = text(event, "objectType").lower()
+    if kind == "contact":
+        return [_contact(event, settings)]
+    if kind not in _OBJECTS:
+        raise InvalidMessage(
+            "unknown_event", f"objectType {kind!r:.60}: contact, {', '.join(_OBJECTS)}, or a subscription's event"
+        )
+    return _object(kind, event, settings)
+
+
+def _change(event: Any, settings: Settings) -> Call:
+    kind = event["subscriptionType"]
+    if kind not in ("contact.propertyChange", "contact.creation"):
+        raise InvalidMessage(
+            "unknown_event", f"{kind!r:.60} names no person: known are contact.propertyChange and contact.creation"
+        )
+    name = text(event, "propertyName")
+    traits = {_TRAITS.get(name, name): event.get("propertyValue")} if name else {}
+    author = text(event, "sourceId") if text(event, "changeSource") == "INTEGRATION" else ""
+    change = crm.Change(
+        "hubspot",
+        text(event, "eventId") or need(event, "eventId"),
+        mail.instant(_number(event, "occurredAt") / 1_000),
+        echo=crm.is_echo(settings, author, [name] if name else []),
+    )
+    return crm.person(change, text(event, "objectId") or need(event, "objectId"), traits)
+
+
+def _contact(event: Any, settings: Settings) -> Call:
+    at = need(event, "properties", "lastmodifieddate")
+    traits = {_TRAITS.get(name, name): value for name, value in event["properties"].items() if value not in (None, "")}
+    return crm.person(_changed("contact", event, at, settings), text(event, "id"), traits)
+
+
+def _changed(kind: str, event: Any, at: Any, settings: Settings) -> crm.Change:
+    account = next(iter(_associated(event, "companies")), "")
+    echo = crm.is_echo(settings, text(event, "properties", "hs_updated_by_user_id"))
+    return crm.Change("hubspot", f"{kind}:{need(event, 'id')}:{at}", str(at), account, echo)
+
+
+def _object(kind: str, event: Any, settings: Settings) -> list[Call]:
+    said = need(event, "properties")
+    at = text(said, "hs_lastmodifieddate") if kind == "deal" else text(said, "hs_timestamp")
+    if not at:
+        raise InvalidMessage(
+            "bad_event", f"a {kind} needs its {'hs_lastmodifieddate' if kind == 'deal' else 'hs_timestamp'}"
+        )
+    properties = {
+        "deal": lambda: {
+            "opportunity_id": need(event, "id"), "name": said.get("dealname"), "value": said.get("amount"),
+            "currency": said.get("deal_currency_code"), "close_date": said.get("closedate"), "sales_stage": said.get("dealstage"),
+        },
+        "call": lambda: {"subject": said.get("hs_call_title"), "outcome": said.get("hs_call_disposition"),
+                         "direction": said.get("hs_call_direction")},
+        "meeting": lambda: {"subject": said.get("hs_meeting_title"), "outcome": said.get("hs_meeting_outcome")},
+    }[kind]()  # fmt: skip
+    inbound = kind == "call" and text(said, "hs_call_direction") == "INBOUND"
+    initiative = "contact" if inbound else "brand"
+    change, people = _changed(kind, event, at, settings), _associated(event, "contacts")
+    return crm.about(change, _OBJECTS[kind], people, properties, initiative=initiative)
+
+
+def _associated(event: Any, what: str) -> list[str]:
+    associations = event.get("associations")
+    found = associations.get(what) if isinstance(associations, dict) else None
+    listed = found.get("results") if isinstance(found, dict) else None
+    return list(dict.fromkeys(text(one, "id") for one in listed if text(one, "id"))) if isinstance(listed, list) else []
+
+
+def _number(event: Any, name: str) -> float:
+    value = need(event, name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidMessage("bad_event", f"{name} is no number")
+    return value
+
+
+ADAPTER = Adapter(calls, check=check)

@@ -1,0 +1,47 @@
+"""What people say when they are asked: it may be about the past, and is shown beside what was seen (row 34).
+
+{"id": "i-7", "held_at": "2026-05-28T09:00:00Z", "interviewer": "kim", "person": {"userId": "ada"} | {"email": "…"},
+"answers": [{"event": "Product Viewed", "about": "2026-01-05", "said": "…", "question": "…", "benefit": "…",
+"irritant": "…", "sentiment": -0.5, "effort": 7}]}
+"""
+
+from typing import Any
+
+from libs.common.errors import InvalidMessage
+from services.ingest.adapters import Adapter, Call, Settings, need, text
+
+_KEPT = ("question", "said", "benefit", "irritant", "sentiment", "effort")
+
+
+def calls(event: Any, _settings: Settings) -> list[Call]:
+    """Return a call for each answer, dated when it was about, or when it was given."""
+    number, held = need(event, "id"), need(event, "held_at")
+    answers = need(event, "answers")
+    if not isinstance(answers, list):
+        raise InvalidMessage("bad_event", "answers is no list")
+    user, address = text(event, "person", "userId"), text(event, "person", "email")
+    if not user and not address:
+        raise InvalidMessage("bad_event", "an interview needs person.userId or person.email")
+    found = []
+    for place, answer in enumerate(answers):
+        properties = {
+            name: answer[name] for name in _KEPT if isinstance(answer, dict) and answer.get(name) not in (None, "")
+        }
+        context: dict[str, Any] = {"evidence": "declared", "channel": "interview"}
+        if address:
+            context["traits"] = {"email": address, "email_verified": True}
+        found.append(
+            {
+                "type": "track",
+                "event": text(answer, "event") or "Interview Answered",
+                "messageId": f"interview:{number}:{place}",
+                "userId": user or None,
+                "timestamp": text(answer, "about") or held,
+                "properties": {**properties, "held_at": held, "interviewer": text(event, "interviewer")},
+                "context": context,
+            }
+        )
+    return found
+
+
+ADAPTER = Adapter(calls)

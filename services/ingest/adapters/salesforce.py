@@ -1,0 +1,69 @@
+"""Salesforce: change events as Change Data Capture shapes them. Not yet run against the vendor.
+
+Source: Salesforce documentation, "Change Data Capture Developer Guide": `{payload: {ChangeEventHeader, fields …}, event}`.
+Salesforce does not call webhooks with them by itself: a relay subscribes and posts each event, or a list, here. There is no
+signature; the write key of a server source is what proves them.
+"""
+
+from typing import Any
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+from services.ingest.adapters import Adapter, Call, Settings, crm, mail, need, text, unknown
+
+_TRAITS = {"Email": "email", "Phone": "phone", "Title": "title", "FirstName": "firstName", "LastName": "lastName"}
+_PEOPLE = ("Contact", "Lead")
+_ACTIVITIES = {"Task": "Call Logged", "Event": "Meeting Held"}
+_KNOWN = dict.fromkeys((*_PEOPLE, "Opportunity", *_ACTIVITIES))
+
+
+def calls(event: Any, settings: Settings) -> list[Call]:
+    """Return the calls of a change: one for each record that it changed."""
+    said, header = need(event, "payload"), need(event, "payload", "ChangeEventHeader")
+    kind = need(header, "entityName")
+    if kind not in _KNOWN:
+        raise unknown(kind, _KNOWN)
+    if text(header, "changeType") in ("DELETE", "GAP_DELETE"):
+        raise InvalidMessage("unknown_event", f"a {kind} was deleted: erase the person, or leave it")
+    records, moment = need(header, "recordIds"), need(header, "commitTimestamp")
+    if not isinstance(records, list) or isinstance(moment, bool) or not isinstance(moment, int | float):
+        raise InvalidMessage("bad_event", "recordIds is no list, or commitTimestamp no number")
+    at = mail.instant(moment / 1_000)
+    changed = header.get("changedFields")
+    fields = (
+        [name.removesuffix("__c") for name in changed if isinstance(name, str)] if isinstance(changed, list) else []
+    )
+    # What says when a record was changed, and by whom, comes along with every change.
+    fields = [name for name in fields if name not in ("LastModifiedDate", "LastModifiedById")]
+    echo = crm.is_echo(settings, text(header, "commitUser"), fields)
+    number = f"{text(header, 'transactionKey') or moment}:{text(header, 'sequenceNumber')}"
+    found: list[Call] = []
+    for record in (one for one in records if isinstance(one, str)):
+        found += _of(kind, said, record, crm.Change("salesforce", number, at, text(said, "AccountId"), echo))
+    return found
+
+
+def _of(kind: str, said: dict[str, Any], record: str, change: crm.Change) -> list[Call]:
+    if kind in _PEOPLE:
+        fields = {**said, **(said["Name"] if isinstance(said.get("Name"), dict) else {})}
+        traits = {_TRAITS.get(k, k): v for k, v in fields.items() if not isinstance(v, dict | list)}
+        return [crm.person(change, record, traits)]
+    if kind == "Opportunity":
+        properties = {
+            "opportunity_id": record, "name": said.get("Name"), "value": said.get("Amount"),
+            "currency": said.get("CurrencyIsoCode"), "close_date": said.get("CloseDate"), "sales_stage": said.get("StageName"),
+        }  # fmt: skip
+        people = [text(said, "ContactId")] if text(said, "ContactId") else []
+        if not people and not change.account:
+            raise InvalidMessage("bad_event", f"opportunity {record} names neither ContactId nor AccountId")
+        return crm.about(change, "Opportunity Changed", people, properties)
+    if kind == "Task" and text(said, "TaskSubtype") not in ("", "Call"):
+        raise InvalidMessage("unknown_event", f"a task of the kind {text(said, 'TaskSubtype')!r:.40} is no call")
+    properties = {"subject": said.get("Subject"), "outcome": said.get("CallDisposition") or said.get("Status")}
+    initiative = "contact" if text(said, "CallType") == "Inbound" else "brand"
+    when = msgspec.structs.replace(change, at=text(said, "ActivityDateTime") or change.at)
+    return crm.about(when, _ACTIVITIES[kind], [need(said, "WhoId")], properties, initiative=initiative)
+
+
+ADAPTER = Adapter(calls)

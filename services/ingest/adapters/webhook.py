@@ -1,0 +1,64 @@
+"""Any JSON, by a mapping that the source brings along.
+
+each: events                    # a path to the list of events; the whole document is one without it
+calls:
+- when: {type: invoice.paid, data.live: true}      # all of these; a list means one of its values
+call: {type: track, event: Order Completed, userId: {path: data.customer}, ...}
+otherwise: refuse               # or ignore: what becomes of an event that none of them is for
+"""
+
+from typing import Any
+
+from libs.common.errors import ConfigurationError, InvalidMessage
+from services.ingest.adapters import Adapter, Call, Settings
+from services.ingest.domain.mapping import Template
+from services.ingest.domain.path import at, path_of
+
+_KEYS = frozenset(("each", "calls", "otherwise"))
+
+
+def settle(settings: Settings) -> None:
+    """Raise ConfigurationError naming what is wrong in the mapping."""
+    unknown = sorted(set(settings) - _KEYS)
+    if unknown:
+        raise ConfigurationError(f"mapping: {', '.join(unknown)} is not known; there are {', '.join(sorted(_KEYS))}")
+    path_of(settings.get("each", ""), "mapping.each")
+    if settings.get("otherwise", "refuse") not in ("refuse", "ignore"):
+        raise ConfigurationError("mapping.otherwise: refuse or ignore")
+    rules = settings.get("calls")
+    if not isinstance(rules, list) or not rules:
+        raise ConfigurationError("mapping.calls: a list of {when, call} is needed")
+    for number, rule in enumerate(rules):
+        where = f"mapping.calls[{number}]"
+        if not isinstance(rule, dict) or set(rule) - {"when", "call"} or not isinstance(rule.get("when", {}), dict):
+            raise ConfigurationError(f"{where}: an object with call, and when if it is not for all events")
+        for place in rule.get("when", {}):
+            path_of(place, f"{where}.when")
+        Template(rule.get("call"), f"{where}.call")
+
+
+def events(document: Any, settings: Settings) -> list[Any]:
+    """Return the events of a document. Raises InvalidMessage when they are not where the mapping says."""
+    found = at(path_of(settings.get("each", "")), document)
+    if "each" in settings and not isinstance(found, list):
+        raise InvalidMessage("bad_shape", f"there is no list at {settings['each']!r}")
+    return found if isinstance(found, list) else [found]
+
+
+def calls(event: Any, settings: Settings) -> list[Call]:
+    """Return the calls of all rules that are for the event."""
+    found = [
+        Template(rule["call"]).call(event)
+        for rule in settings["calls"]
+        if all(_fits(at(path_of(place), event), wanted) for place, wanted in rule.get("when", {}).items())
+    ]
+    if not found and settings.get("otherwise", "refuse") == "refuse":
+        raise InvalidMessage("no_rule", "no call of the mapping is for this event")
+    return found
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, list) else bool(value == wanted)
+
+
+ADAPTER = Adapter(calls, events, settle=settle)

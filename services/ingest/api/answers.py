@@ -1,0 +1,52 @@
+"""The tracking API's answers. SDKs need `code` and `message` in each refusal, and back-pressure that is no 4xx."""
+
+from typing import Any
+
+import msgspec
+
+from libs.common.errors import InvalidMessage, NotFound, PerigeeError, Unavailable
+from services.ingest.adapters import BadSignature
+from services.ingest.api.cors import Extra
+from services.ingest.domain.body import TooLarge
+from services.ingest.handlers.door import StrangeOrigin, TooFast, UnknownKey
+
+Answer = tuple[int, bytes, Extra]
+SUCCESS: Answer = (200, b'{"success":true}', [])
+REFUSALS = (PerigeeError, BadSignature, StrangeOrigin, TooFast, UnknownKey, TimeoutError)
+_encode = msgspec.json.Encoder().encode
+
+
+def document(found: Any) -> Answer:
+    """Return a settings document."""
+    return 200, _encode(found), [(b"cache-control", b"private, max-age=300")]
+
+
+def error(status: int, code: str, message: str, extra: Extra | None = None) -> Answer:
+    """Return a refusal."""
+    return status, _encode({"code": code, "message": message}), extra or []
+
+
+def refused(why: BaseException) -> Answer:
+    """Return the answer to what could not be taken."""
+    match why:
+        case TooLarge():
+            return error(413, why.reason, why.detail)
+        case InvalidMessage():
+            return error(400, why.reason, why.detail)
+        case UnknownKey():
+            return error(401, "unknown_write_key", "no source has this write key")
+        case BadSignature():
+            return error(401, "bad_signature", str(why))
+        case StrangeOrigin():
+            return error(403, "origin_not_allowed", "this source takes nothing from pages of this origin")
+        case NotFound():
+            return error(404, "not_found", str(why))
+        case TimeoutError():
+            return error(408, "slow_body", "the body did not arrive in time")
+        case TooFast():
+            wait = [(b"retry-after", b"%d" % why.seconds)]
+            return error(429, "too_fast", f"the source sends faster than it may: again in {why.seconds} s", wait)
+        case Unavailable():
+            return error(503, "unavailable", f"not stored, please send again: {why}", [(b"retry-after", b"1")])
+        case _:
+            raise why
