@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from services.ingest.api.cors import allowed
 from tests.support.servers import _free_port
 
+_OWN = ("content-length", "content-encoding", "date", "server")
+
 
 class Road:
     """A server in a thread of its own."""
@@ -70,9 +72,7 @@ class Road:
             self.lost += 1
             await _answer(send, 504, b'{"code":"gateway_timeout","message":"the answer was lost"}', _cors(scope))
             return
-        kept = [
-            (k.encode(), v.encode()) for k, v in answer.headers.items() if k not in ("content-length", "date", "server")
-        ]
+        kept = [(k.encode(), v.encode()) for k, v in answer.headers.items() if k not in _OWN]
         await _answer(send, answer.status_code, answer.content, kept)
 
 

@@ -18,6 +18,7 @@ from tests.sdks.pages import site
 from tests.support.instance import Instance
 
 pytestmark = pytest.mark.timeout(180)
+MINE = "'unsafe-inline' 'unsafe-eval'"  # the test's own scripts
 KEYS = "a-secret-for-links,an-older-one"
 BODY = """<!doctype html><meta charset=utf-8><title>Shop</title>%s<body>
 <a id=out href="https://elsewhere.test/prices?who=ada">Prices</a> <a id=file href="/paper.pdf?x=1">Paper</a>
@@ -40,7 +41,7 @@ class Shop:
         """Write the pages; `attributes` are added to the script tag."""
         lines = snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
         for path in ("/", "/next.html"):
-            self.pages[path] = (BODY % lines, policy(host or self.host) + " 'unsafe-inline'")
+            self.pages[path] = (BODY % lines, policy(host or self.host).replace("script-src", f"script-src {MINE}"))
 
     async def open(self, address="/", **options):
         page = await self.context.new_page()
@@ -66,7 +67,9 @@ def said(found):
 @asynccontextmanager
 async def opened(program, **options):
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], ignore_default_args=["--disable-back-forward-cache"]
+        )
         yield await browser.new_context(**options)
         await browser.close()
 
@@ -219,13 +222,12 @@ async def test_what_is_taken_as_the_page_is_left_is_sent(shop):
 
 async def test_a_page_from_the_browsers_cache_is_a_page_view(shop):
     page = await shop.open()
-    await page.evaluate("addEventListener('pageshow', e => { window.again = e.persisted })")
+    await page.evaluate("addEventListener('pageshow', e => { if (e.persisted) perigee.track('Was kept') })")
     await page.click("#near")
     await page.wait_for_url("**/next.html")
-    await page.go_back()
-    assert await page.evaluate("window.again") is True, "this browser did not keep the page"
-    found = await shop.sent(3)
-    assert [t.page_path for t in found] == ["/", "/next.html", "/"]
+    await page.evaluate("setTimeout(() => history.back())")  # the driver does not see a page come back from the cache
+    found = await shop.sent(4)
+    assert [(t.page_path, t.name) for t in found] == [("/", ""), ("/next.html", ""), ("/", ""), ("/", "Was kept")]
 
 
 async def test_a_mean_road(shop):

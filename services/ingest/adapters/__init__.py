@@ -54,6 +54,14 @@ def need(event: Any, *names: str) -> Any:
     return found
 
 
+def need_text(event: Any, *names: str) -> str:
+    """Return the text, or the number as text, that stands below these names. Raises InvalidMessage when there is none."""
+    found = text(event, *names)
+    if not found:
+        raise InvalidMessage("bad_event", f"the event has no text {'.'.join(names)}")
+    return found
+
+
 def text(event: Any, *names: str) -> str:
     """Return what stands below these names as text; the empty text where nothing does."""
     found = event

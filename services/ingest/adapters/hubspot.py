@@ -8,7 +8,7 @@ no person, so it is refused: deals, calls and meetings come as objects.
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, mail, need, signatures, text
+from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, mail, need, need_text, signatures, text
 
 _TRAITS = {"firstname": "firstName", "lastname": "lastName", "jobtitle": "title", "mobilephone": "phone"}
 _CHANGES = dict.fromkeys(("contact.propertyChange", "contact.creation"))
@@ -45,15 +45,15 @@ def _change(event: Any, settings: Settings) -> Call:
     author = text(event, "sourceId") if text(event, "changeSource") == "INTEGRATION" else ""
     change = crm.Change(
         "hubspot",
-        text(event, "eventId") or need(event, "eventId"),
+        need_text(event, "eventId"),
         mail.instant(_number(event, "occurredAt") / 1_000),
         echo=crm.is_echo(settings, author, [name] if name else []),
     )
-    return crm.person(change, text(event, "objectId") or need(event, "objectId"), traits)
+    return crm.person(change, need_text(event, "objectId"), traits)
 
 
 def _contact(event: Any, settings: Settings) -> Call:
-    at = need(event, "properties", "lastmodifieddate")
+    at = need_text(event, "properties", "lastmodifieddate")
     traits = {_TRAITS.get(name, name): value for name, value in event["properties"].items() if value not in (None, "")}
     return crm.person(_changed("contact", event, at, settings), text(event, "id"), traits)
 
@@ -61,7 +61,7 @@ def _contact(event: Any, settings: Settings) -> Call:
 def _changed(kind: str, event: Any, at: Any, settings: Settings) -> crm.Change:
     account = next(iter(_associated(event, "companies")), "")
     echo = crm.is_echo(settings, text(event, "properties", "hs_updated_by_user_id"))
-    return crm.Change("hubspot", f"{kind}:{need(event, 'id')}:{at}", str(at), account, echo)
+    return crm.Change("hubspot", f"{kind}:{need_text(event, 'id')}:{at}", str(at), account, echo)
 
 
 def _object(kind: str, event: Any, settings: Settings) -> list[Call]:
@@ -73,7 +73,7 @@ def _object(kind: str, event: Any, settings: Settings) -> list[Call]:
         )
     properties = {
         "deal": lambda: {
-            "opportunity_id": need(event, "id"), "name": said.get("dealname"), "value": said.get("amount"),
+            "opportunity_id": need_text(event, "id"), "name": said.get("dealname"), "value": said.get("amount"),
             "currency": said.get("deal_currency_code"), "close_date": said.get("closedate"), "sales_stage": said.get("dealstage"),
         },
         "call": lambda: {"subject": said.get("hs_call_title"), "outcome": said.get("hs_call_disposition"),

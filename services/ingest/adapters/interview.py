@@ -8,14 +8,14 @@
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Settings, need, text
+from services.ingest.adapters import Adapter, Call, Settings, need, need_text, text
 
 _KEPT = ("question", "said", "benefit", "irritant", "sentiment", "effort")
 
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return a call for each answer, dated when it was about, or when it was given."""
-    number, held = need(event, "id"), need(event, "held_at")
+    number, held = need_text(event, "id"), need_text(event, "held_at")
     answers = need(event, "answers")
     if not isinstance(answers, list):
         raise InvalidMessage("bad_event", "answers is no list")

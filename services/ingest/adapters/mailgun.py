@@ -3,7 +3,7 @@
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, signatures, text, unknown
+from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, need_text, signatures, text, unknown
 
 _EVENTS = {
     "delivered": mail.DELIVERED,
@@ -27,7 +27,7 @@ def events(document: Any, _settings: Settings) -> list[Any]:
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call."""
-    kind = need(event, "event")
+    kind = need_text(event, "event")
     if kind == "accepted" or (kind == "failed" and text(event, "severity") == "temporary"):
         return []  # on its way; the provider tells what becomes of it
     if kind not in _EVENTS:
@@ -36,7 +36,7 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     if not isinstance(at, int | float):
         raise InvalidMessage("bad_event", "timestamp is no number")
     found = mail.call(
-        _EVENTS[kind], "mailgun", need(event, "id"), need(event, "recipient"), mail.instant(at),
+        _EVENTS[kind], "mailgun", need_text(event, "id"), need_text(event, "recipient"), mail.instant(at),
         agent=text(event, "client-info", "user-agent"), machine=bool(text(event, "client-info", "bot")),
         email_id=text(event, "message", "headers", "message-id"), email_subject=text(event, "message", "headers", "subject"),
         link_url=text(event, "url"), reason=text(event, "reason"), tags=event.get("tags"),

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, need, text
+from services.ingest.adapters import Adapter, Call, Settings, need_text, text
 
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
@@ -17,12 +17,12 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     return [
         {
             "type": "track",
-            "event": need(event, "name"),
-            "messageId": f"market:{need(event, 'id')}",
-            "timestamp": need(event, "at"),
+            "event": need_text(event, "name"),
+            "messageId": f"market:{need_text(event, 'id')}",
+            "timestamp": need_text(event, "at"),
             "properties": {
                 **(details if isinstance(details, dict) else {}),
-                "kind": need(event, "kind"),
+                "kind": need_text(event, "kind"),
                 "url": text(event, "url"),
             },
             "context": context,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, mail, need, text, unknown
+from services.ingest.adapters import Adapter, Call, Settings, mail, need_text, text, unknown
 
 _EVENTS = {
     "Delivery": (mail.DELIVERED, "DeliveredAt"),
@@ -17,17 +17,17 @@ _PASSING = frozenset(("Transient", "AutoResponder", "AddressChange", "Subscribe"
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call."""
-    kind = need(event, "RecordType")
+    kind = need_text(event, "RecordType")
     if kind not in _EVENTS:
         raise unknown(kind, _EVENTS)
     if (kind == "Bounce" and text(event, "Type") in _PASSING) or event.get("SuppressSending") is False:
         return []
     name, moment = _EVENTS[kind]
-    at = need(event, moment)
+    at = need_text(event, moment)
     # Opens and clicks have no number of their own: the letter's, the kind and the instant are one.
-    number = text(event, "ID") or f"{kind}:{need(event, 'MessageID')}:{at}"
+    number = text(event, "ID") or f"{kind}:{need_text(event, 'MessageID')}:{at}"
     found = mail.call(
-        name, "postmark", number, text(event, "Recipient") or need(event, "Email"), at, agent=text(event, "UserAgent"),
+        name, "postmark", number, text(event, "Recipient") or need_text(event, "Email"), at, agent=text(event, "UserAgent"),
         email_id=text(event, "MessageID"), email_subject=text(event, "Subject"), link_url=text(event, "OriginalLink"),
         reason=text(event, "Description") or text(event, "SuppressionReason"), campaign_name=text(event, "Tag"),
     )  # fmt: skip

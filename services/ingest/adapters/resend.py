@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, signatures, text, unknown
+from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, need_text, signatures, text, unknown
 
 _EVENTS = {
     "email.delivered": mail.DELIVERED,
@@ -21,12 +21,12 @@ def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return a call for each mailbox that the letter went to."""
-    kind = need(event, "type")
+    kind = need_text(event, "type")
     if kind in _ON_ITS_WAY:
         return []
     if kind not in _EVENTS:
         raise unknown(kind, _EVENTS)
-    letter, at = need(event, "data", "email_id"), need(event, "created_at")
+    letter, at = need_text(event, "data", "email_id"), need_text(event, "created_at")
     to = need(event, "data", "to")
     data = event["data"]
     return [

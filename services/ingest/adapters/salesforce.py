@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Settings, crm, mail, need, text, unknown
+from services.ingest.adapters import Adapter, Call, Settings, crm, mail, need, need_text, text, unknown
 
 _TRAITS = {"Email": "email", "Phone": "phone", "Title": "title", "FirstName": "firstName", "LastName": "lastName"}
 _PEOPLE = ("Contact", "Lead")
@@ -21,7 +21,7 @@ _KNOWN = dict.fromkeys((*_PEOPLE, "Opportunity", *_ACTIVITIES))
 def calls(event: Any, settings: Settings) -> list[Call]:
     """Return the calls of a change: one for each record that it changed."""
     said, header = need(event, "payload"), need(event, "payload", "ChangeEventHeader")
-    kind = need(header, "entityName")
+    kind = need_text(header, "entityName")
     if kind not in _KNOWN:
         raise unknown(kind, _KNOWN)
     if text(header, "changeType") in ("DELETE", "GAP_DELETE"):
@@ -63,7 +63,7 @@ def _of(kind: str, said: dict[str, Any], record: str, change: crm.Change) -> lis
     properties = {"subject": said.get("Subject"), "outcome": said.get("CallDisposition") or said.get("Status")}
     initiative = "contact" if text(said, "CallType") == "Inbound" else "brand"
     when = msgspec.structs.replace(change, at=text(said, "ActivityDateTime") or change.at)
-    return crm.about(when, _ACTIVITIES[kind], [need(said, "WhoId")], properties, initiative=initiative)
+    return crm.about(when, _ACTIVITIES[kind], [need_text(said, "WhoId")], properties, initiative=initiative)
 
 
 ADAPTER = Adapter(calls)

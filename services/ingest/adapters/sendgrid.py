@@ -3,7 +3,7 @@
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, signatures, text, unknown
+from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, need_text, signatures, text, unknown
 
 _EVENTS = {
     "delivered": mail.DELIVERED,
@@ -25,7 +25,7 @@ def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call."""
-    kind = need(event, "event")
+    kind = need_text(event, "event")
     if kind in _ON_ITS_WAY:
         return []
     if kind not in _EVENTS:
@@ -34,7 +34,7 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     if not isinstance(at, int):
         raise InvalidMessage("bad_event", "timestamp is no number")
     found = mail.call(
-        _EVENTS[kind], "sendgrid", need(event, "sg_event_id"), need(event, "email"), mail.instant(at),
+        _EVENTS[kind], "sendgrid", need_text(event, "sg_event_id"), need_text(event, "email"), mail.instant(at),
         agent=text(event, "useragent"), machine=event.get("sg_machine_open") is True,
         email_id=text(event, "sg_message_id"), link_url=text(event, "url"), reason=text(event, "reason"),
         campaign_name=text(event, "marketing_campaign_name"), tags=event.get("category"),

@@ -6,7 +6,7 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, need, text, unknown
+from services.ingest.adapters import Adapter, Call, Settings, need_text, text, unknown
 
 _EVENTS = {
     "follow": "Profile Followed",
@@ -19,7 +19,7 @@ _EVENTS = {
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the interaction's call; its person is known by the network's own id."""
-    kind, network = need(event, "interaction"), need(event, "network")
+    kind, network = need_text(event, "interaction"), need_text(event, "network")
     if kind not in _EVENTS:
         raise unknown(kind, _EVENTS)
     properties = {"network": network, "text": text(event, "text"), "url": text(event, "object", "url")}
@@ -30,12 +30,12 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
         {
             "type": "track",
             "event": _EVENTS[kind],
-            "messageId": f"{network}:{need(event, 'id')}",
-            "timestamp": need(event, "at"),
+            "messageId": f"{network}:{need_text(event, 'id')}",
+            "timestamp": need_text(event, "at"),
             "properties": {name: value for name, value in properties.items() if value != ""},
             "context": {
                 "channel": "social",
-                "externalIds": [{"type": str(network), "id": text(event, "actor", "id") or need(event, "actor", "id")}],
+                "externalIds": [{"type": network, "id": need_text(event, "actor", "id")}],
                 "content": {"id": text(event, "object", "id"), "type": "post"},
                 "traits": traits,
             },

@@ -10,7 +10,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
-from libs.common.observability import metrics
+from libs.common.observability import logs, metrics
 from services.ingest.adapters import Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
@@ -20,6 +20,8 @@ from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import batch_said, message_of, refusal, refusal_of_broker
+
+log = logs.get(__name__)
 
 
 class PublishPort(Protocol):
@@ -177,7 +179,16 @@ def calls_of(source: Source, event: bytes) -> list[Any]:
     adapter = ADAPTERS.get(source.adapter or "")
     if adapter is None:
         raise InvalidMessage("no_adapter", f"source {source.name} has no adapter any more")
-    return adapter.calls(body.read(event), source.adapter_settings)
+    found = body.read(event)
+    try:
+        return adapter.calls(found, source.adapter_settings)
+    except InvalidMessage:
+        raise
+    except Exception as error:
+        log.exception("adapter_failed", adapter=source.adapter)
+        raise InvalidMessage(
+            "adapter_failed", f"{source.adapter}: {type(error).__name__}: kept for a repaired adapter"
+        ) from None
 
 
 def _one_call(raw: bytes) -> list[Any]:

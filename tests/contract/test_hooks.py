@@ -1,0 +1,201 @@
+"""Golden requests: what each adapter makes of what its system sends. One file per request, in tests/contract/hooks."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import ConfigurationError, InvalidMessage
+from libs.common.messages import Touchpoint, decode
+from services.ingest.adapters.known import ADAPTERS
+from services.ingest.domain.channels import read_channels
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.source import Source
+from services.ingest.handlers.telling import message_of
+from services.ingest.settings import CHANNELS
+
+FILES = sorted((Path(__file__).parent / "hooks").glob("*.json"))
+NOW = 1_790_000_000_000_000
+SHIPPED = read_channels(CHANNELS.read_text(), "channels.yaml")
+
+
+def made(case):
+    adapter = ADAPTERS[case["adapter"]]
+    if adapter.settle is not None:
+        adapter.settle(case["settings"])
+    events = adapter.events(case["request"], case["settings"])
+    return [call for event in events for call in adapter.calls(event, case["settings"])]
+
+
+def touchpoint(call, adapter="x"):
+    source = Source("default", adapter, trust="server")
+    found = normalise(call, Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
+    assert decode(Touchpoint, message_of(found).value) == found
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_golden(file):
+    case = json.loads(file.read_text())
+    calls = made(case)
+    assert calls == case["calls"]
+    assert json.loads(json.dumps(calls)) == calls
+    found = [touchpoint(call, case["adapter"]) for call in calls]
+    assert len({t.message_id for t in found}) == len(found)
+    assert all(t.message_id != "made-up" for t in found), "the same request twice is known by its ids"
+
+
+def test_every_adapter_has_a_golden_request():
+    assert {json.loads(file.read_text())["adapter"] for file in FILES} == set(ADAPTERS)
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS.keys() - {"webhook"}))
+@pytest.mark.parametrize(
+    "event", [{}, None, 3, "x", [], {"event": {}}, {"payload": 1}, {"interaction": [], "network": {}}]
+)
+def test_an_event_that_is_none_is_refused_with_a_reason(name, event):
+    adapter = ADAPTERS[name]
+    with pytest.raises(InvalidMessage):
+        [adapter.calls(one, {}) for one in adapter.events(event, {}) or [event]]
+
+
+def golden(name):
+    return json.loads((Path(__file__).parent / "hooks" / f"{name}.json").read_text())
+
+
+def of(name):
+    case = golden(name)
+    return [touchpoint(call, case["adapter"]) for call in made(case)]
+
+
+WRONG = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+
+
+@given(st.sampled_from(FILES), st.data())
+def test_whatever_a_part_of_an_event_is_it_is_read_or_refused(file, data):
+    case = json.loads(file.read_text())
+    node, keys = case, ["request"]
+    while isinstance(node, dict | list) and node and data.draw(st.booleans() | st.just(True)):
+        key = (
+            keys[0]
+            if keys
+            else data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        )
+        keys = []
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.integers(0, 3)) == 0:
+            node[key] = data.draw(WRONG | st.just({}))
+            break
+        node = node[key]
+    with contextlib.suppress(InvalidMessage):
+        for call in made(case):
+            touchpoint(call)
+
+
+def test_machine_opens_are_marked():
+    assert [t.is_bot for t in of("sendgrid")] == [True, False, False]
+    assert of("mailgun-opened-by-a-machine")[0].is_bot
+    assert of("postmark-open")[0].is_bot
+    assert not of("mailgun-opened")[0].is_bot
+
+
+def test_what_the_brand_did_is_not_the_persons_doing():
+    assert [t.initiative for t in of("sendgrid")] == ["contact", "contact", "brand"]
+    assert [t.initiative for t in of("hubspot-call") + of("hubspot-meeting")] == ["contact", "brand"]
+
+
+def test_an_echo_of_our_own_is_kept_and_never_scored():
+    assert [t.mode for t in of("hubspot-subscription")] == ["live", "live", "test", "test"]
+    assert of("salesforce-echo")[0].mode == "test"
+
+
+def test_deals_have_their_people_their_amount_and_their_account():
+    found = of("hubspot-deal")
+    assert [t.external_ids for t in found] == [{"hubspot": "123"}, {"hubspot": "124"}]
+    assert {(t.value, t.currency, t.group_id, t.channel) for t in found} == {(12_000.0, "EUR", "hubspot:9", "sales")}
+    (deal,) = of("salesforce-opportunity-of-an-account")
+    assert (deal.scope, deal.group_id, deal.external_ids) == ("account", "salesforce:0011", {})
+
+
+def test_the_market_is_nobody():
+    assert [(t.scope, t.initiative, t.group_id) for t in of("market")] == [
+        ("market", "market", None),
+        ("account", "market", "acme"),
+    ]
+
+
+def test_an_interview_is_declared_and_dated_back():
+    found = of("interview")
+    assert {(t.evidence, t.verified_email) for t in found} == {("declared", "ada@x.test")}
+    assert found[0].occurred_at < found[1].occurred_at
+    assert (found[0].sentiment, found[1].effort) == (0.5, 7.0)
+
+
+def test_a_social_interaction_has_its_person_and_its_post():
+    found = of("social")
+    assert [t.name for t in found] == [
+        "Profile Followed", "Post Liked", "Post Commented", "Post Shared", "Brand Mentioned",
+    ]  # fmt: skip
+    assert {(t.channel, t.content_id, t.sentiment) for t in found} == {("social", "post-9", 0.4)}
+    assert {tuple(t.external_ids.items()) for t in found} == {(("linkedin", "p-1"),)}
+
+
+CALL = {"call": {"type": "track"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({}, "mapping.calls"),
+        ({"calls": []}, "mapping.calls"),
+        ({"calls": [CALL], "every": "x"}, "every is not known"),
+        ({"calls": [CALL], "each": "a..b"}, "mapping.each"),
+        ({"calls": [CALL], "otherwise": "drop"}, "mapping.otherwise"),
+        ({"calls": [CALL, {"call": 3}]}, "mapping.calls[1].call"),
+        ({"calls": [{**CALL, "if": {}}]}, "mapping.calls[0]"),
+        ({"calls": [{**CALL, "when": {"a[x]": 1}}]}, "mapping.calls[0].when"),
+        ({"calls": [{"call": {"userId": {"path": "a["}}}]}, "mapping.calls[0].call.userId.path"),
+    ],
+)
+def test_a_wrong_mapping_is_refused_naming_the_place(settings, place):
+    with pytest.raises(ConfigurationError) as error:
+        ADAPTERS["webhook"].settle(settings)
+    assert place in str(error.value)
+
+
+def test_an_event_without_a_rule_is_refused_unless_it_is_to_be_ignored():
+    settings = {"calls": [{"when": {"type": "a"}, **CALL}]}
+    with pytest.raises(InvalidMessage, match="no call"):
+        ADAPTERS["webhook"].calls({"type": "b"}, settings)
+    assert ADAPTERS["webhook"].calls({"type": "b"}, {**settings, "otherwise": "ignore"}) == []
+    with pytest.raises(InvalidMessage, match="no list"):
+        ADAPTERS["webhook"].events({"events": {}}, {**settings, "each": "events"})
+
+
+WHERE_THEY_CAME_FROM = {
+    "tweet": ("page", {"referrer": "https://t.co/x", "url": "https://shop.test/"}, "social"),
+    "search": ("page", {"referrer": "https://www.google.fr/", "url": "https://shop.test/"}, "search"),
+    "facebook": ("page", {"url": "https://shop.test/?fbclid=1"}, "social"),
+    "video": ("page", {"referrer": "https://youtu.be/x", "url": "https://shop.test/"}, "video"),
+    "blog": ("page", {"referrer": "https://a-blog.test/post", "url": "https://shop.test/"}, "referral"),
+    "newsletter": ("page", {"url": "https://shop.test/?utm_medium=newsletter&utm_source=may"}, "email"),
+    "ads": ("page", {"url": "https://shop.test/?gclid=1"}, "ads"),
+    "direct": ("page", {"url": "https://shop.test/"}, "direct"),
+    "shop": ("track", "shop", "shop"),
+    "sales": ("track", "sales", "sales"),
+    "phone": ("track", "phone", "phone"),
+}
+
+
+@pytest.mark.parametrize("place", WHERE_THEY_CAME_FROM)
+def test_one_envelope_whatever_the_channel(place):
+    """Row 30; e-mail, social and CRM are the adapters' golden requests."""
+    kind, said, channel = WHERE_THEY_CAME_FROM[place]
+    context = {"channel": said} if isinstance(said, str) else {"page": said}
+    found = touchpoint({"type": kind, "event": "Bought", "userId": "u", "messageId": "m", "context": context})
+    assert (found.channel, found.scope, found.initiative, found.classifier_version) == (
+        channel, "contact", "contact", SHIPPED.version,
+    )  # fmt: skip
