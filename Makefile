@@ -8,7 +8,7 @@ CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,
 # Each process has servers of its own; a file's tests stay together.
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup lock demo test test-long test-faults test-sdks check format bench bench-growth bench-live bench-peers clean
+.PHONY: help setup lock demo test test-long test-faults test-sdks check format bench bench-growth bench-live bench-ingest bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench-growth: setup ## Measure what a touchpoint costs as contacts and stored to
 
 bench-live: setup ## Measure the running product: from a door's 200 to the topic, and a backlog of a million
 	@$(BIN)/python -m tests.benchmarks.live
+
+bench-ingest: setup ## Measure ingest against bare uvicorn, decoding alone and a send per event
+	@$(BIN)/python -m tests.benchmarks.ingest
 
 bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run the same fold inside Quix Streams and Faust
 	@BENCH_QUIX=.perigee/bench-quix/bin/python BENCH_FAUST=.perigee/bench-faust/bin/python $(BIN)/python -m tests.benchmarks.peers.run

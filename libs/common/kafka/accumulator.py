@@ -63,6 +63,10 @@ class Accumulator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
+    def knows(self, topics: set[str]) -> bool:
+        """Return whether the topics' partitions are known."""
+        return topics <= self._partitions.keys()
+
     async def know(self, topic: str) -> None:
         """Learn how many partitions a topic has. Raises KafkaError."""
         if topic not in self._partitions:

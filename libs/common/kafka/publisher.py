@@ -63,6 +63,8 @@ class Publisher:
 
     async def _known(self, topics: set[str], seconds: float) -> Accumulator:
         """Return what sends, once it knows the topics. Raises KafkaError, OSError, TimeoutError."""
+        if self._accumulator is not None and not self._broken and self._accumulator.knows(topics):
+            return self._accumulator
         async with asyncio.timeout(seconds):
             accumulator = await self._ready()
             for topic in topics:
@@ -87,11 +89,13 @@ class Publisher:
 
     async def _sent(self, accumulator: Accumulator, messages: Sequence[Message], deadline: float) -> list[Fault]:
         places = [_add(accumulator, message, deadline) for message in messages]
+        groups = {place for place in places if isinstance(place, Group)}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                for group in {place for place in places if isinstance(place, Group)}:
+                for group in groups:
                     await group.settled.wait()
-        return [self._outcome(accumulator, p) if isinstance(p, Group) else p for p in places]
+        outcomes = {group: self._outcome(accumulator, group) for group in groups}
+        return [outcomes[place] if isinstance(place, Group) else place for place in places]
 
     def _outcome(self, accumulator: Accumulator, group: Group) -> Fault:
         if not group.settled.is_set():
@@ -162,7 +166,9 @@ _REFUSALS = frozenset(
 
 
 def _add(accumulator: Accumulator, message: Message, deadline: float) -> Group | Fault:
-    size = len(message.value or b"") + len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
+    size = len(message.value or b"") + len(message.key)
+    if size > MAX_RECORD_BYTES // 2:
+        size += sum(len(name) + len(value) for name, value in message.headers)
     if size > MAX_RECORD_BYTES:
         return InvalidMessage("too_large", f"record of {size} bytes for {message.topic}: at most {MAX_RECORD_BYTES}")
     try:

@@ -5,7 +5,7 @@ subscriber can skip a message without decoding it.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -14,7 +14,9 @@ from libs.common.errors import InvalidMessage
 
 Headers = list[tuple[str, bytes]]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, which `compose` writes itself: four times faster than with a zone
+_VERSION = ("ce_specversion", b"1.0")
+_JSON = ("content-type", b"application/json")
 _encoder = msgspec.json.Encoder()
 
 
@@ -34,14 +36,14 @@ _decoders: dict[type, msgspec.json.Decoder[msgspec.Struct]] = {}
 def compose(model: msgspec.Struct, *, key: str, message_id: str, source: str, time: int, reason: str = "") -> Message:
     """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`."""
     kind: str = model.KIND  # type: ignore[attr-defined]
-    stamp = (_EPOCH + timedelta(microseconds=time)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stamp = (_EPOCH + timedelta(microseconds=time)).isoformat(timespec="microseconds") + "Z"
     headers: Headers = [
-        ("ce_specversion", b"1.0"),
+        _VERSION,
         ("ce_id", message_id.encode()),
         ("ce_type", kind.encode()),
         ("ce_source", source.encode()),
         ("ce_time", stamp.encode()),
-        ("content-type", b"application/json"),
+        _JSON,
     ]
     if reason:
         headers.append(("ce_reason", reason.encode()))

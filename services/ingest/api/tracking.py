@@ -7,7 +7,7 @@ Answers are what the SDKs need: 200 with `{"success":true}`, never a redirect; e
 import asyncio
 from collections.abc import Mapping
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import InvalidMessage
 from services.ingest.adapters import Hook
@@ -68,9 +68,9 @@ class TrackingApi:
             case "pixel":
                 return await self._pixel(headers, scope)
             case "ignored":
-                await asyncio.wait_for(_read(receive), READ_SECONDS)
+                await _read(receive)
             case _:
-                raw = await asyncio.wait_for(_read(receive), READ_SECONDS)
+                raw = await _read(receive)
                 encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
                 plain = body.unpack(raw, encoding)
                 if found.kind == "hook":
@@ -117,18 +117,25 @@ def _client(headers: Headers, scope: Scope) -> str:
 
 
 async def _read(receive: Receive) -> bytes:
+    """Return the whole body. Raises TimeoutError, TooLarge, InvalidMessage when the client goes away."""
     chunks, size = [], 0
-    while True:
+    async with asyncio.timeout(READ_SECONDS):
         event = await receive()
-        if event["type"] == "http.disconnect":
-            raise InvalidMessage("cut_off", "the client went away")
-        chunk = event.get("body", b"")
-        size += len(chunk)
-        if size > body.MAX_BODY:
-            raise body.TooLarge("too_large", f"the body has more than {body.MAX_BODY} bytes")
-        chunks.append(chunk)
-        if not event.get("more_body"):
-            return b"".join(chunks)
+        while True:
+            chunks.append(_chunk(event))
+            size += len(chunks[-1])
+            if size > body.MAX_BODY:
+                raise body.TooLarge("too_large", f"the body has more than {body.MAX_BODY} bytes")
+            if not event.get("more_body"):
+                return b"".join(chunks)
+            event = await receive()
+
+
+def _chunk(event: Message) -> bytes:
+    if event["type"] == "http.disconnect":
+        raise InvalidMessage("cut_off", "the client went away")
+    found: bytes = event.get("body", b"")
+    return found
 
 
 async def _send(send: Send, answer: Answer, extra: Extra, *, head: bool = False) -> None:

@@ -1,6 +1,7 @@
 """The lists by which a touchpoint gets its channel, as data: read once, looked up by dictionaries."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -8,6 +9,8 @@ import yaml
 
 from libs.common.errors import ConfigurationError
 
+CACHED = 16_384
+"""Answers that are kept: few user agents and few referrers make most of all touchpoints."""
 Lists = dict[str, list[str]]
 
 
@@ -22,8 +25,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     scanners: list[str] = []
 
 
-class Channels(msgspec.Struct, frozen=True):
-    """The lists turned around: {word: channel}. `names` are all channels there are."""
+class Channels(msgspec.Struct, frozen=True, eq=False):
+    """The lists turned around: {word: channel}. `names` are all channels there are. Each is itself: what it says is cached."""
 
     version: str
     mediums: dict[str, str]
@@ -33,6 +36,12 @@ class Channels(msgspec.Struct, frozen=True):
     names: frozenset[str]
     machines: tuple[str, ...]
 
+    @lru_cache(maxsize=CACHED)  # noqa: B019 - there is one, for as long as the process lives
+    def is_machine(self, agent: str) -> bool:
+        """Return whether a user agent, in lower case, is a program's and no person's."""
+        return any(word in agent for word in self.machines)
+
+    @lru_cache(maxsize=CACHED)  # noqa: B019
     def of_host(self, host: str) -> str | None:
         """Return the channel of a host, by its own name or that of a domain above it; most specific first."""
         labels = host.lower().rstrip(".").split(".")

@@ -7,12 +7,13 @@ says nothing. What is absent stays absent: no value is no zero, no sentiment is 
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from services.ingest.domain.channels import Channels
+from services.ingest.domain.channels import CACHED, Channels
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _LONGEST = 200
@@ -52,10 +53,10 @@ def classify(
         channel=_channel(
             channels, context, page, query, campaign, server=server, visit=call_type in ("page", "screen")
         ),
-        is_bot=context.get("machine") is True or any(word in agent for word in channels.machines if agent),
-        device_class=_device_class(agent, context),
+        is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
+        device_class=_device_class(agent, _text(_dict(context.get("device")).get("type")).lower()),
         campaign=campaign,
-        page_path=_text(page.get("path")) or urlsplit_safely(_text(page.get("url"))).path,
+        page_path=_text(page.get("path")) or split(_text(page.get("url")))[1],
         content_id=_text(content.get("id")) or _text(properties.get("content_id")),
         content_type=_text(content.get("type")) or _text(properties.get("content_type")),
         locale=_text(context.get("locale")),
@@ -97,9 +98,8 @@ def _channel(
 
 def _referred(channels: Channels, context: dict[str, Any], page: dict[str, Any], *, visit: bool) -> str:
     referrer = _text(page.get("referrer")) or _text(_dict(context.get("referrer")).get("url"))
-    host = urlsplit_safely(referrer).hostname
-    own = urlsplit_safely(_text(page.get("url"))).hostname
-    if host and host != own:
+    host = split(referrer)[0] if referrer else ""
+    if host and host != split(_text(page.get("url")))[0]:
         return channels.of_host(host) or "referral"
     return "direct" if visit and page and not referrer else ""
 
@@ -113,16 +113,18 @@ def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
 
 
 def _query(page: dict[str, Any]) -> dict[str, str]:
-    text = _text(page.get("search")) or urlsplit_safely(_text(page.get("url"))).query
+    text = _text(page.get("search")) or _text(page.get("url")).partition("?")[2].partition("#")[0]
+    if not text:
+        return {}
     try:
         return {name.lower(): value[:_LONGEST] for name, value in parse_qsl(text.lstrip("?"), max_num_fields=100)}
     except ValueError:
         return {}
 
 
-def _device_class(agent: str, context: dict[str, Any]) -> str:
+@lru_cache(maxsize=CACHED)
+def _device_class(agent: str, kind: str) -> str:
     """Return phone, tablet, computer or nothing. Source: what Android and iOS document of their user agents."""
-    kind = _text(_dict(context.get("device")).get("type")).lower()
     if "ipad" in agent or "tablet" in agent or ("android" in agent and "mobile" not in agent):
         return "tablet"
     if "mobi" in agent or "iphone" in agent or kind in ("ios", "android", "phone", "mobile"):
@@ -130,14 +132,14 @@ def _device_class(agent: str, context: dict[str, Any]) -> str:
     return "computer" if agent else ""
 
 
-def urlsplit_safely(text: str) -> Any:
-    """Split an address; one that is none has no parts."""
+@lru_cache(maxsize=CACHED)
+def split(address: str) -> tuple[str, str]:
+    """Return an address's host and path; what is no address has neither."""
     try:
-        parts = urlsplit(text)
-        parts.hostname  # noqa: B018 - raises for what looks like a broken IPv6 address
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.path
     except ValueError:
-        return urlsplit("")
-    return parts
+        return "", ""
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -145,6 +147,8 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     return value[: _LONGEST * 10] if isinstance(value, str) else ""
@@ -152,7 +156,7 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> float | None:
     """Return a finite number, also of a text that is one; anything else is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)

@@ -88,10 +88,10 @@ def _call_type(message: dict[str, Any], received: Received) -> CallType:
 def _identifier(message: dict[str, Any], field: str) -> str | None:
     """Return an id as text; null, "" and absence all mean that it was not given."""
     value = message.get(field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
     if value is None or value == "":
         return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str):
         raise InvalidMessage("bad_id", f"{field} is a {type(value).__name__}: text is needed")
     if len(value) > MAX_ID:

@@ -6,6 +6,7 @@ without any time it is the time of receipt. An instant in the future becomes the
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -45,6 +46,12 @@ def instant(field: str, value: Any) -> int | None:
         return None
     if not isinstance(value, str):
         raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: an RFC 3339 string is needed")
+    return _instant(field, value)
+
+
+@lru_cache(maxsize=1_024)
+def _instant(field: str, value: str) -> int:
+    """Read a time; a batch's own is read once for each of its messages."""
     try:
         moment = datetime.fromisoformat(_LONG_FRACTION.sub(r"\1", value.strip()))
     except ValueError:

@@ -1,0 +1,98 @@
+"""The doors that ingest is compared with, each a process: `python -m tests.benchmarks.doors KIND PORT`.
+
+bare     uvicorn with the same settings, an application that reads the body and answers
+decode   the same, and the body is decoded
+send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from libs.common.clock import SystemClock
+from libs.common.messages import Message
+from libs.common.observability.health import Health, server
+from libs.common.run import run_service
+from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain.channels import read_channels
+from services.ingest.domain.received import Rules
+from services.ingest.domain.source import Source
+from services.ingest.handlers.door import Door
+from services.ingest.settings import CHANNELS
+from services.ingest.tracker.script import Tracker
+
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"16")]
+
+
+def answering(*, decode: bool) -> ASGIApp:
+    """Return an application that answers what ingest answers, and does nothing, or next to it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        more = scope["type"] == "http"
+        while more:
+            event = await receive()
+            body += event.get("body", b"")
+            more = event.get("more_body", False)
+        if decode:
+            msgspec.json.decode(body)
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b'{"success":true}'})
+
+    return app
+
+
+class OneSource:
+    """A source for any key."""
+
+    loaded = True
+
+    def find(self, write_key: str) -> Source | None:
+        return Source("default", "bench")
+
+
+class Sending:
+    """Publishes as aiokafka's own interface suggests."""
+
+    def __init__(self) -> None:
+        self._producer: Any = None
+
+    async def publish(self, messages: Sequence[Message], seconds: float) -> list[None]:
+        if self._producer is None:
+            self._producer = AIOKafkaProducer(
+                bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"],
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=2,
+            )
+            await self._producer.start()
+        waiting = [await self._producer.send(m.topic, m.value, m.key, headers=m.headers) for m in messages]
+        await asyncio.wait_for(asyncio.gather(*waiting), seconds)
+        return [None] * len(messages)
+
+
+def application(kind: str) -> ASGIApp:
+    """Return the application of a kind."""
+    if kind != "send":
+        return answering(decode=kind == "decode")
+    rules = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
+    return TrackingApi(Door(OneSource(), Sending(), SystemClock(), 10, rules), Tracker(), Health({}).app())
+
+
+async def serve(stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
+    web = server(application(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
+    task = asyncio.create_task(web.serve())
+    await stop.wait()
+    web.should_exit = True
+    await task
+
+
+if __name__ == "__main__":
+    run_service(serve)

@@ -1,0 +1,181 @@
+"""Ingest against bare uvicorn, decoding alone and a `send` per touchpoint, by turns; writes its part of docs/benchmarks.md.
+
+    make bench-ingest     BENCH_ROUNDS=5
+
+What is compared is requests (or events) per second of the server's CPU, so that the sender's own work does not count.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+
+from libs.common.kafka.admin import apply_topics
+from tests.benchmarks.page import write
+from tests.benchmarks.scoring import database
+from tests.support.instance import PARTITIONS, Instance
+from tests.support.servers import Servers, _free_port, find
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+CONNECTIONS = 64
+KINDS = ("bare", "decode", "send", "perigee")
+UNUSED = {("bare", 100), ("decode", 1)}
+PEOPLE = 5_000
+
+
+def call(number: int) -> dict[str, object]:
+    """Return an event as a browser's library sends it, about 500 bytes."""
+    return {
+        "type": "track",
+        "event": "Product Viewed",
+        "messageId": f"node-next-{time.time_ns() // 1_000_000}-{uuid.uuid4()}",
+        "userId": f"user-{number * 7_919 % PEOPLE:06d}",
+        "anonymousId": f"device-{number * 7_919 % PEOPLE:06d}",
+        "timestamp": "2026-05-28T20:26:40.123Z",
+        "properties": {"product_id": f"p-{number % 300}", "price": 19.9, "category": "shoes"},
+        "context": {
+            "library": {"name": "analytics.js", "version": "2.1"},
+            "locale": "en-GB",
+            "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/141.0 Safari/537.36",
+            "page": {
+                "path": "/p/1",
+                "url": "https://shop.test/p/1",
+                "referrer": "https://www.google.com/",
+                "search": "",
+            },
+        },
+    }
+
+
+def requests(port: int, key: str, count: int, events: int) -> list[bytes]:
+    """Return whole requests with `events` each."""
+    auth = base64.b64encode(f"{key}:".encode()).decode()
+    found = []
+    for number in range(count):
+        if events == 1:
+            path, body = "/v1/track", json.dumps(call(number)).encode()
+        else:
+            calls = [call(number * events + n) for n in range(events)]
+            path, body = "/v1/batch", json.dumps({"batch": calls, "sentAt": "2026-05-28T20:26:41Z"}).encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Basic {auth}\r\n"
+            f"content-type: application/json\r\nuser-agent: analytics/2.4\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        found.append(head.encode() + body)
+    return found
+
+
+async def drive(port: int, waiting: list[bytes]) -> None:
+    """Send the requests over kept connections, each connection one at a time; every answer is a 200."""
+    turns = iter(waiting)
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in turns:
+            writer.write(request)
+            answer = await reader.readuntil(b'{"success":true}')
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+
+
+async def measure(pid: int, port: int, key: str, count: int, events: int) -> tuple[float, float]:
+    """Return (events per second of the server's CPU, events per second)."""
+    waiting = requests(port, key, count, events)
+    process = psutil.Process(pid)
+    before, begun = sum(process.cpu_times()[:2]), time.perf_counter()
+    await drive(port, waiting)
+    spent = sum(process.cpu_times()[:2]) - before
+    return count * events / spent, count * events / (time.perf_counter() - begun)
+
+
+async def compare(servers: Servers, folder: Path) -> None:
+    """Measure all kinds by turns and write the page."""
+    instance = Instance(folder, servers, await database(servers))
+    await apply_topics(servers.kafka, PARTITIONS)
+    ingest = instance.stack.services()[0]
+    ingest.start()
+    ingest.wait()
+    key = await instance.source("bench")
+    running = {"perigee": (instance.pid("ingest"), int(instance.door.rpartition(":")[2]))}
+    processes = []
+    for kind in KINDS[:-1]:
+        port = _free_port()
+        process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.doors", kind, str(port)])  # noqa: ASYNC220
+        processes.append(process)
+        running[kind] = (process.pid, port)
+    try:
+        await asyncio.sleep(3)
+        rates: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for turn in range(ROUNDS + 1):
+            for events, count in ((1, 10_000), (100, 800)):
+                for kind, (pid, port) in running.items():
+                    if (kind, events) in UNUSED:
+                        continue
+                    found = await measure(pid, port, key, count, events)
+                    if turn:  # the first warms up
+                        rates.setdefault((kind, events), []).append(found)
+            print(f"round {turn} of {ROUNDS}", file=sys.stderr, flush=True)
+        write("ingest", page(rates, psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6))
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(10)
+        instance.down()
+
+
+def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float) -> str:
+    """Return the figures as Markdown."""
+
+    def ratio(events: int, kind: str) -> str:
+        rounds = zip(rates["perigee", events], rates[kind, events], strict=True)
+        found = [mine[0] / theirs[0] for mine, theirs in rounds]
+        return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+
+    def rate(kind: str, events: int) -> str:
+        per_cpu, per_second = (statistics.median(column) for column in zip(*rates[kind, events], strict=True))
+        return f"{per_cpu:,.0f} | {per_second:,.0f}"
+
+    lines = [
+        f"| one process, {CONNECTIONS} connections, {ROUNDS} rounds, medians | events per CPU second | events per second |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {kind}, {events} a request | {rate(kind, events)} |"
+        for events in (1, 100)
+        for kind in KINDS
+        if (kind, events) in rates
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"One event a request: {ratio(1, 'bare')} of bare uvicorn; {ratio(1, 'send')} times a `send` per event.",
+            f"A hundred a request: {ratio(100, 'decode')} of decoding alone; {ratio(100, 'send')} times a `send` per event.",
+            f"Ingest's memory at the end: {memory:.0f} MB.",
+        ]
+    )
+
+
+def main() -> None:
+    """Run it on servers of its own, or those that the environment names."""
+    servers = find()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(compare(servers, Path(folder)))
+    finally:
+        servers.stop()
+
+
+if __name__ == "__main__":
+    main()
