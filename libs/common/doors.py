@@ -12,6 +12,30 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeError, Unavailable
 
 _STATUS: dict[type[PerigeeError], int] = {NotFound: 404, Conflict: 409, ConfigurationError: 422, Unavailable: 503}
+_SAID = {
+    400: "the request cannot be read",
+    401: "no key, or a wrong one",
+    404: "it is not there",
+    409: "it is against what is there",
+    422: "something in the request is wrong: `errors` says what",
+    503: "a server behind this one does not answer: again in a second",
+}
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"description": said, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+    for code, said in _SAID.items()
+}
+"""What any route may answer beside its own, for its OpenAPI document."""
 _bearer = HTTPBearer(auto_error=False, description="a key as 'Authorization: Bearer KEY'")
 
 

@@ -9,11 +9,14 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service, run_together
 from libs.common.settings import load
-from services.ingest.api import admin, repair
+from services.ingest.api import admin, repair, uploads
+from services.ingest.api.patience import PatientProtocol
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door
+from services.ingest.handlers.imports import Imports
 from services.ingest.handlers.sources import SourcesDesk
+from services.ingest.handlers.uploads import Uploads
 from services.ingest.repository.sources import Sources
 from services.ingest.settings import IngestSettings
 from services.ingest.tracker.script import Tracker
@@ -34,13 +37,16 @@ async def serve(stop: asyncio.Event) -> None:
     health = Health({"sources": sources_read, "kafka": publisher.check})
     desk_session = Session(settings.database_url, "ingest-desk")
     letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, publisher, SystemClock(), rules)
-    repairs = repair.router(letters, settings.kafka_bootstrap_servers)
-    rest = admin.application(health.routes(), SourcesDesk(desk_session), repairs, settings.admin_key)
-    web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port)
+    imports = Imports(desk_session, publisher, SystemClock(), rules)
+    files = Uploads(imports, desk_session, settings.import_folder, settings.import_bytes)
+    others = [repair.router(letters, settings.kafka_bootstrap_servers), uploads.router(files)]
+    rest = admin.application(health.routes(), SourcesDesk(desk_session), others, settings.admin_key)
+    web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port, PatientProtocol)
     await run_together(
         stop,
         web,
         sources.keep_fresh(stop, settings.sources_refresh_seconds),
+        files.work(stop),
     )
     await publisher.close()
     for one in (session, desk_session):

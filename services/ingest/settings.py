@@ -1,5 +1,6 @@
 """Settings of ingest."""
 
+import tempfile
 from pathlib import Path
 
 from pydantic import Field
@@ -33,6 +34,12 @@ class IngestSettings(CommonSettings):
         validation_alias="PERIGEE_LINK_KEYS",
         description="secrets that sign links to persons, with commas between: the first signs, all are believed",
     )
+    import_folder: Path = Field(
+        Path(tempfile.gettempdir()) / "perigee-imports",
+        validation_alias="PERIGEE_IMPORT_FOLDER",
+        description="where uploaded files wait to be imported, and their rejects stay",
+    )
+    import_bytes: int = Field(2 << 30, gt=0, validation_alias="PERIGEE_IMPORT_BYTES", description="most of one upload")
     sources_refresh_seconds: float = Field(1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")
 
     def rules(self) -> Rules:

@@ -19,6 +19,7 @@ from libs.common.clock import SystemClock
 from libs.common.messages import Message
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service
+from services.ingest.api.patience import PatientProtocol
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.received import Rules
@@ -87,7 +88,9 @@ def application(kind: str) -> ASGIApp:
 
 async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
-    web = server(application(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
+    web = server(
+        application(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), PatientProtocol if sys.argv[1] == "send" else None
+    )
     task = asyncio.create_task(web.serve())
     await stop.wait()
     web.should_exit = True

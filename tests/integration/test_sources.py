@@ -4,7 +4,6 @@ import asyncio
 
 import httpx2
 import pytest
-from fastapi import APIRouter
 
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
@@ -38,7 +37,7 @@ class Doors:
 
     def __init__(self, session, desk):
         self.sources, self.publisher, self.clock = Sources(session), FakePublisher(), FixedClock(NOW)
-        rest = admin.application([], desk, APIRouter(), "the-admin-key")
+        rest = admin.application([], desk, [], "the-admin-key")
         app = TrackingApi(Door(self.sources, self.publisher, self.clock, 1, Rules()), Tracker(), rest)
         self.client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door")
 

@@ -63,8 +63,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
-    """Return a uvicorn server for `app` with the limits that every door needs."""
+def server(app: ASGIApp, host: str, port: int, protocol: type[asyncio.Protocol] | None = None) -> uvicorn.Server:
+    """Return a uvicorn server for `app` with the limits that every door needs; a door may bring its own protocol."""
     return _Server(
         uvicorn.Config(
             app,
@@ -76,6 +76,7 @@ def server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
             timeout_graceful_shutdown=5,
             limit_concurrency=2_000,
             lifespan="off",
+            http=protocol or "auto",
             log_config=None,
         )
     )

@@ -1,12 +1,13 @@
 """`/admin/v1`: the sources and their write keys; a write key never opens it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import BaseRoute
 
-from libs.common.doors import opened_by, tell_problems
+from libs.common.doors import PROBLEMS, opened_by, tell_problems
 from libs.common.durations import Duration
 from services.ingest.domain.source import MAX_RATE
 from services.ingest.handlers.sources import Given, SourcesDesk, Told
@@ -50,12 +51,13 @@ class Rotation(BaseModel):
     overlap: Duration = 86_400_000_000
 
 
-def application(routes: list[BaseRoute], desk: SourcesDesk, repair: APIRouter, admin_key: str) -> FastAPI:
+def application(routes: list[BaseRoute], desk: SourcesDesk, others: Sequence[APIRouter], admin_key: str) -> FastAPI:
     """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
-    app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEMS)
     app.router.routes.extend(routes)
     app.include_router(_sources(desk), prefix="/admin/v1/sources", dependencies=[Depends(opened_by(admin_key))])
-    app.include_router(repair, prefix="/admin/v1", dependencies=[Depends(opened_by(admin_key))])
+    for router in others:
+        app.include_router(router, prefix="/admin/v1", dependencies=[Depends(opened_by(admin_key))])
     tell_problems(app)
     return app
 

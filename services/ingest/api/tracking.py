@@ -5,7 +5,8 @@ Answers are what the SDKs need: 200 with `{"success":true}`, never a redirect; e
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,12 +16,15 @@ from services.ingest.api import answers, cors, documents, pixel
 from services.ingest.api.answers import Answer
 from services.ingest.api.cors import Extra
 from services.ingest.api.keys import write_key
+from services.ingest.api.patience import Held, Room
 from services.ingest.api.routes import METHODS, Route, route
 from services.ingest.domain import body
 from services.ingest.handlers.door import Door, Request
 from services.ingest.tracker.script import Tracker
 
 READ_SECONDS = 10
+_DIGITS = 12
+Read = Callable[[], Awaitable[bytes]]
 Headers = Mapping[bytes, bytes]
 
 
@@ -31,6 +35,7 @@ class TrackingApi:
         self._door = door
         self._tracker = tracker
         self._rest = rest
+        self._room = Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -50,11 +55,12 @@ class TrackingApi:
             allow = ", ".join(METHODS[found.kind])
             return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
         try:
-            return await self._take(found, headers, scope, receive)
+            with self._room.visit() as held:
+                return await self._take(found, headers, scope, partial(_read, receive, headers, held))
         except answers.REFUSALS as why:
             return answers.refused(why)
 
-    async def _take(self, found: Route, headers: Headers, scope: Scope, receive: Receive) -> Answer:
+    async def _take(self, found: Route, headers: Headers, scope: Scope, read: Read) -> Answer:
         key = write_key(headers, scope.get("query_string", b""))
         match found.kind:
             case "project_settings":
@@ -68,11 +74,9 @@ class TrackingApi:
             case "pixel":
                 return await self._pixel(headers, scope)
             case "ignored":
-                await _read(receive)
+                await read()
             case _:
-                raw = await _read(receive)
-                encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-                plain = body.unpack(raw, encoding)
+                plain = await read()
                 if found.kind == "hook":
                     await self._door.hook(_hook(headers, scope, plain), found.key or key)
                 else:
@@ -116,19 +120,31 @@ def _client(headers: Headers, scope: Scope) -> str:
     return forwarded or (scope.get("client") or ("",))[0]
 
 
-async def _read(receive: Receive) -> bytes:
-    """Return the whole body. Raises TimeoutError, TooLarge, InvalidMessage when the client goes away."""
-    chunks, size = [], 0
+async def _read(receive: Receive, headers: Headers, held: Held) -> bytes:
+    """Return the whole body, unpacked. Raises TimeoutError, TooLarge, Unavailable, InvalidMessage when the client goes."""
+    size = headers.get(b"content-length", b"")
+    if size.isdigit() and (len(size) > _DIGITS or int(size) > body.MAX_BODY):
+        raise _too_large()
+    chunks = []
     async with asyncio.timeout(READ_SECONDS):
-        event = await receive()
         while True:
-            chunks.append(_chunk(event))
-            size += len(chunks[-1])
-            if size > body.MAX_BODY:
-                raise body.TooLarge("too_large", f"the body has more than {body.MAX_BODY} bytes")
-            if not event.get("more_body"):
-                return b"".join(chunks)
             event = await receive()
+            chunks.append(_chunk(event))
+            held.add(len(chunks[-1]))
+            if held.bytes > body.MAX_BODY:
+                raise _too_large()
+            if not event.get("more_body"):
+                break
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    raw = b"".join(chunks)
+    plain = body.unpack(raw, encoding)
+    if plain is not raw:
+        held.add(len(plain))
+    return plain
+
+
+def _too_large() -> body.TooLarge:
+    return body.TooLarge("too_large", f"the body has more than {body.MAX_BODY} bytes")
 
 
 def _chunk(event: Message) -> bytes:

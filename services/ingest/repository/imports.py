@@ -1,5 +1,7 @@
 """How far imports have come."""
 
+from datetime import datetime
+
 import msgspec
 
 from libs.common.db.connection import Connection
@@ -12,6 +14,28 @@ class Progress(msgspec.Struct, frozen=True):
     accepted: int = 0
     rejected: int = 0
     finished: bool = False
+
+
+class Known(msgspec.Struct, frozen=True):
+    """An import, as an operator sees it; instants are RFC 3339."""
+
+    content: str
+    source: str
+    name: str
+    next_line: int
+    accepted: int
+    rejected: int
+    begun_at: datetime
+    finished_at: datetime | None
+
+
+async def every(connection: Connection) -> list[Known]:
+    """Return the last thousand imports, the newest first."""
+    rows = await connection.fetch(
+        "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, begun_at, finished_at "
+        "FROM ingest.imports ORDER BY begun_at DESC LIMIT 1000"
+    )
+    return [Known(*row) for row in rows]
 
 
 async def begin(connection: Connection, place: tuple[str, str], content: bytes, name: str) -> Progress:

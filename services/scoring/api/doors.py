@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.routing import BaseRoute
 
-from libs.common.doors import opened_by, tell_problems
+from libs.common.doors import PROBLEMS, opened_by, tell_problems
 
 
 def application(
@@ -16,7 +16,7 @@ def application(
     admin_key: str,
 ) -> FastAPI:
     """Return the application; `routes` are the open ones (health)."""
-    app = FastAPI(title="Perigee scoring", version="1", docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Perigee scoring", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEMS)
     app.router.routes.extend(routes)
     app.include_router(reading, prefix="/v1", dependencies=[Depends(opened_by(service_key, admin_key))])
     app.include_router(admin, prefix="/admin/v1", dependencies=[Depends(opened_by(admin_key))])

@@ -1,0 +1,100 @@
+"""How long the door waits for a client, and how much it holds for all of them: beyond, it says so at once."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from libs.common.errors import Unavailable
+
+HEADER_SECONDS = 10
+HEADER_BYTES = 64 * 1024
+HELD_BYTES = 64 * 1024 * 1024
+"""Of bodies that are read, unpacked or wait for Kafka, in all requests together."""
+_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with an end to how long, and how large, a request's headers may be."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._timer: asyncio.TimerHandle | None = None
+        self._bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; those of a request's headers are counted until the headers are complete."""
+        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._wait()
+        super().data_received(data)
+        if self._timer is not None:
+            self._bytes += len(data)
+            if self._bytes > HEADER_BYTES:
+                self._refuse(_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """Go on: the body has a time-out of its own."""
+        self._stop()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._timer = self.loop.call_later(HEADER_SECONDS, self._refuse, _SLOW)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._bytes = None, 0
+
+    def _refuse(self, answer: bytes) -> None:
+        self._stop()
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+
+class Held:
+    """What one request holds of the room."""
+
+    def __init__(self, room: "Room") -> None:
+        self._room = room
+        self.bytes = 0
+
+    def add(self, size: int) -> None:
+        """Hold more. Raises Unavailable when there is no room."""
+        self._room.take(size)
+        self.bytes += size
+
+
+class Room:
+    """The bytes that all requests may hold together, so that a slow Kafka fills no memory."""
+
+    def __init__(self, limit: int = HELD_BYTES) -> None:
+        self._left = limit
+
+    @contextmanager
+    def visit(self) -> Iterator[Held]:
+        """Yield what a request holds; it is given back when the request is answered."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self._left += held.bytes
+
+    def take(self, size: int) -> None:
+        """Take from the room. Raises Unavailable."""
+        if size > self._left:
+            raise Unavailable("too many requests at once")
+        self._left -= size

@@ -1,0 +1,147 @@
+"""Files that come through the admin door: kept until they are imported, one after another, while the door stays open.
+
+An upload is named by its content. The same file again goes on where its import stopped, and adds nothing once it is finished.
+"""
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Session
+from libs.common.errors import ConfigurationError, NotFound, PerigeeError, Unavailable
+from libs.common.observability import logs
+from services.ingest.adapters.files import digest_of
+from services.ingest.domain.mapping import Template
+from services.ingest.handlers.imports import Imports
+from services.ingest.repository import imports
+from services.ingest.repository.imports import Known
+
+log = logs.get(__name__)
+_NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
+AGAIN_SECONDS = 5
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A file that is here: its content's SHA-256 in hexadecimal, and how its rows are read."""
+
+    content: str
+    path: Path
+    source: str
+    template: Template | None
+    historical: bool
+
+
+class Uploads:
+    """Takes files, imports them in the background, and says how far each has come."""
+
+    def __init__(self, imports_: Imports, session: Session, folder: Path, most_bytes: int) -> None:
+        self._imports = imports_
+        self._session = session
+        self._folder = folder
+        self._most = most_bytes
+        self._waiting: asyncio.Queue[Upload] = asyncio.Queue()
+        self._faults: dict[str, str] = {}
+
+    async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> Path:
+        """Keep a file as it comes. Raises ConfigurationError for another kind or size of file, Unavailable."""
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r:.120} is no file's name: orders.csv, .ndjson or .jsonl, and .gz of these"
+            )
+        size = 0
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{uuid.uuid4().hex}-{name}"
+            with path.open("wb") as file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > self._most:
+                        raise ConfigurationError(
+                            f"more than {self._most:,} bytes: split the file, or PERIGEE_IMPORT_BYTES"
+                        )
+                    await asyncio.to_thread(file.write, chunk)
+        except OSError as error:
+            raise Unavailable(f"the file cannot be kept in {self._folder}: {error.strerror}") from None
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    async def check(self, path: Path, source: str, template: Template | None) -> dict[str, Any]:
+        """Read a file, send nothing, and forget it; return how many rows are good and bad, and the first bad ones."""
+        try:
+            good, bad, first = await self._imports.check(path, source, template, lambda _: None)
+            return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
+        finally:
+            _forget(path)
+
+    async def start(self, path: Path, source: str, template: Template | None, *, historical: bool) -> str:
+        """Put a file in the queue; return its content's name. Raises NotFound for an unknown source."""
+        try:
+            await self._imports.source(source)
+            content = (await asyncio.to_thread(digest_of, path)).hex()
+        except PerigeeError:
+            _forget(path)
+            raise
+        kept = _renamed(path, content)
+        self._faults.pop(content, None)
+        self._waiting.put_nowait(Upload(content, kept, source, template, historical))
+        return content
+
+    async def all(self) -> list[dict[str, Any]]:
+        """Return every import and how far it has come, the newest first."""
+        async with self._session.use() as connection:
+            found = await imports.every(connection)
+        return [self._told(one) for one in found]
+
+    def rejects(self, content: str) -> Path:
+        """Return the file of an import's rejects. Raises NotFound."""
+        found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(content)), None)
+        if found is None or not re.fullmatch("[0-9a-f]{64}", content):
+            raise NotFound(
+                f"no rejects of an import {content!r:.80} are here: it had none, or another instance has them"
+            )
+        return found
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Import what waits, until told to stop; what is away is waited for."""
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await self._import(await asyncio.wait_for(self._waiting.get(), 1))
+
+    async def _import(self, upload: Upload) -> None:
+        try:
+            await self._imports.run(
+                upload.path, upload.source, upload.template, lambda _: None, historical=upload.historical
+            )
+        except Unavailable as error:
+            self._faults[upload.content] = f"it goes on soon: {error}"
+            await asyncio.sleep(AGAIN_SECONDS)
+            self._waiting.put_nowait(upload)
+            return
+        except PerigeeError as error:
+            log.warning("import_stopped", content=upload.content, error=str(error))
+            self._faults[upload.content] = str(error)
+        else:
+            self._faults.pop(upload.content, None)
+        _forget(upload.path)
+
+    def _told(self, one: Known) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.to_builtins(one)
+        return {**found, "fault": self._faults.get(one.content), "rejects": one.rejected > 0}
+
+
+def _forget(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _renamed(path: Path, content: str) -> Path:
+    """Give a file its content's name, and leave it its ending, which says what it is."""
+    ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
+    return path.replace(path.with_name(content + ending))

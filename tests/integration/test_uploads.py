@@ -1,0 +1,130 @@
+"""`POST /admin/v1/imports`: files through the door, imported behind it."""
+
+import asyncio
+import gzip
+
+import httpx2
+import pytest
+
+from libs.common.clock import FixedClock
+from libs.common.db.connection import Session
+from libs.common.kafka.admin import apply_topics
+from libs.common.kafka.publisher import Publisher
+from services.ingest.api import admin, uploads
+from services.ingest.domain.received import Rules
+from services.ingest.handlers.imports import Imports
+from services.ingest.handlers.sources import Given, SourcesDesk
+from services.ingest.handlers.uploads import Uploads
+from tests.integration.test_imports import NOW, write_csv
+from tests.support.instance import PARTITIONS, clear_topics
+from tests.support.kafka import read_topic
+
+QUERY = {"source": "till", "name": "orders.csv"}
+
+
+class Door:
+    def __init__(self, servers, database, folder):
+        self.servers, self.folder, self.stop = servers, folder, asyncio.Event()
+        self.session, self.publisher = Session(database, "test"), Publisher(servers.kafka)
+        desk = Imports(self.session, self.publisher, FixedClock(NOW), Rules())
+        self.uploads = Uploads(desk, self.session, folder, 100_000)
+        app = admin.application([], SourcesDesk(self.session), [uploads.router(self.uploads)], "the-admin-key")
+        headers = {"Authorization": "Bearer the-admin-key"}
+        self.client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://door/admin/v1", headers=headers
+        )
+        self.working = asyncio.create_task(self.uploads.work(self.stop))
+
+    async def close(self):
+        self.stop.set()
+        await self.working
+        await self.client.aclose()
+        await self.publisher.close()
+        await self.session.close()
+
+    async def finished(self):
+        for _ in range(200):
+            found = (await self.client.get("/imports")).json()
+            if found and all(one["finished_at"] or one["fault"] for one in found):
+                return found
+            await asyncio.sleep(0.05)
+        raise AssertionError(found)
+
+    async def stored(self):
+        return await read_topic(self.servers.kafka, "touchpoints", PARTITIONS)
+
+
+@pytest.fixture
+async def door(servers, database, tmp_path):
+    await clear_topics(servers.kafka)
+    await apply_topics(servers.kafka, PARTITIONS)
+    found = Door(servers, database, tmp_path / "imports")
+    await SourcesDesk(found.session).create("till", Given())
+    yield found
+    await found.close()
+
+
+def content(tmp_path, count=5, bad=True):
+    file = write_csv(tmp_path / "orders.csv", count)
+    return file.read_bytes() + (b";Order Completed;2026-05-01T10:00:00Z;9\n" if bad else b"")
+
+
+async def test_a_file_is_taken_and_imported_once(door, tmp_path):
+    body = content(tmp_path)
+    for _ in range(2):
+        answer = await door.client.post("/imports", params=QUERY, content=body)
+        assert answer.status_code == 202
+    name = answer.json()["content"]
+    (one,) = await door.finished()
+    assert (one["content"], one["accepted"], one["rejected"], one["name"]) == (name, 5, 1, f"{name}.csv")
+    assert len(await door.stored()) == 5
+    rejects = await door.client.get(f"/imports/{name}/rejects")
+    assert '"reason": "no_ids"' in rejects.text
+    await asyncio.sleep(0.1)
+    assert [file.name for file in door.folder.iterdir()] == [f"{name}.csv.rejects.ndjson"]
+
+
+async def test_a_dry_run_sends_nothing(door, tmp_path):
+    answer = await door.client.post("/imports", params={**QUERY, "dry_run": "true"}, content=content(tmp_path))
+    assert (answer.status_code, answer.json()["good"], answer.json()["bad"]) == (200, 5, 1)
+    assert answer.json()["first"][0]["reason"] == "no_ids"
+    assert await door.stored() == []
+    assert list(door.folder.iterdir()) == []
+
+
+async def test_gzip_and_a_mapping(door, tmp_path):
+    body = gzip.compress(b'{"who":"a"}\n{"who":"b"}\n')
+    query = {"source": "till", "name": "x.ndjson.gz", "mapping": "{type: page, userId: {column: who}}"}
+    assert (await door.client.post("/imports", params=query, content=body)).status_code == 202
+    (one,) = await door.finished()
+    assert one["accepted"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"source": "nobody"}, 404),
+        ({"name": "orders.xlsx"}, 422),
+        ({"name": "../../etc/orders.csv"}, 422),
+        ({"mapping": "{"}, 422),
+        ({"mapping": "[1]"}, 422),
+    ],
+)
+async def test_what_cannot_be_imported_is_refused_and_not_kept(door, tmp_path, changed, status):
+    answer = await door.client.post("/imports", params={**QUERY, **changed}, content=content(tmp_path))
+    assert answer.status_code == status, answer.text
+    assert not door.folder.exists() or list(door.folder.iterdir()) == []
+
+
+async def test_a_file_that_is_too_large_or_broken(door, tmp_path):
+    answer = await door.client.post("/imports", params=QUERY, content=b"x" * 100_001)
+    assert (answer.status_code, "PERIGEE_IMPORT_BYTES" in answer.text) == (422, True)
+    answer = await door.client.post("/imports", params={**QUERY, "name": "x.csv.gz"}, content=b"no gzip")
+    assert answer.status_code == 202
+    (one,) = await door.finished()
+    assert "cannot be read" in one["fault"]
+
+
+async def test_rejects_of_nothing(door):
+    assert (await door.client.get(f"/imports/{'0' * 64}/rejects")).status_code == 404
+    assert (await door.client.get("/imports/../../rejects")).status_code in (404, 422)
