@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException as NoRoute
 
 from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeError, Unavailable
 
@@ -56,7 +57,7 @@ def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awa
 def tell_problems(app: FastAPI) -> None:
     """Answer every error as `application/problem+json`: type, title, status, detail; `errors` where fields are wrong."""
     app.add_exception_handler(PerigeeError, _of_ours)
-    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(NoRoute, _of_http)  # of which FastAPI's own is a kind
     app.add_exception_handler(RequestValidationError, _of_fields)
 
 
@@ -67,7 +68,7 @@ async def _of_ours(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _of_http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, NoRoute)
     return _problem("Refused", error.status_code, str(error.detail), dict(error.headers or {}))
 
 

@@ -78,6 +78,8 @@ async def test_a_contact_is_shown_and_explained(client, scoring):
     assert (await client.get("/v1/contacts/nobody", headers=ADMIN)).status_code == 404
     wrong = await client.get("/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN)
     assert (wrong.status_code, "engagement" in wrong.json()["detail"]) == (404, True)
+    nowhere = await client.get("/v1/contacts/a/b/explain", headers=ADMIN)
+    assert (nowhere.status_code, nowhere.headers["content-type"]) == (404, "application/problem+json")
 
 
 async def test_corrections_and_merges_go_through_the_admin_door(client, scoring):
