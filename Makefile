@@ -61,7 +61,7 @@ tests/sdks/node/node_modules/.done: tests/sdks/node/package-lock.json
 	@touch $@
 
 test-faults: setup .perigee/toxiproxy/server ## The long form of the fault tests (needs Go, for toxiproxy)
-	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults $(TEST_ARGS)
+	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/integration/test_openapi.py $(TEST_ARGS)
 
 .perigee/toxiproxy/server:
 	@command -v go >/dev/null || { echo "test-faults needs Go 1.22 or newer to build toxiproxy: install it and try again"; exit 1; }
@@ -88,7 +88,7 @@ bench-growth: setup ## Measure what a touchpoint costs as contacts and stored to
 bench-live: setup ## Measure the running product: from a door's 200 to the topic, and a backlog of a million
 	@$(BIN)/python -m tests.benchmarks.live
 
-bench-ingest: setup ## Measure ingest against bare uvicorn, decoding alone and a send per event
+bench-ingest: setup ## Measure ingest against bare uvicorn, decoding and a send per event, and an import of a million rows
 	@$(BIN)/python -m tests.benchmarks.ingest
 
 bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run the same fold inside Quix Streams and Faust

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import asyncpg
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -57,6 +58,7 @@ def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awa
 def tell_problems(app: FastAPI) -> None:
     """Answer every error as `application/problem+json`: type, title, status, detail; `errors` where fields are wrong."""
     app.add_exception_handler(PerigeeError, _of_ours)
+    app.add_exception_handler(asyncpg.DataError, _of_data)
     app.add_exception_handler(NoRoute, _of_http)  # of which FastAPI's own is a kind
     app.add_exception_handler(RequestValidationError, _of_fields)
 
@@ -65,6 +67,12 @@ async def _of_ours(_: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     headers = {"Retry-After": "1"} if status == 503 else {}
     return _problem(type(error).__name__, status, str(error), headers)
+
+
+async def _of_data(_: Request, __: Exception) -> JSONResponse:
+    return _problem(
+        "InvalidRequest", 422, "the request holds a NUL, a broken character or a number that cannot be stored", {}
+    )
 
 
 async def _of_http(_: Request, error: Exception) -> JSONResponse:

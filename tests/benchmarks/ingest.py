@@ -1,6 +1,6 @@
 """Ingest against bare uvicorn, decoding alone and a `send` per touchpoint, by turns; writes its part of docs/benchmarks.md.
 
-    make bench-ingest     BENCH_ROUNDS=5
+    make bench-ingest     BENCH_ROUNDS=5 BENCH_ROWS=1000000
 
 What is compared is requests (or events) per second of the server's CPU, so that the sender's own work does not count.
 """
@@ -30,6 +30,7 @@ CONNECTIONS = 64
 KINDS = ("bare", "decode", "send", "perigee")
 UNUSED = {("bare", 100), ("decode", 1)}
 PEOPLE = 5_000
+ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
 
 
 def call(number: int) -> dict[str, object]:
@@ -126,12 +127,38 @@ async def compare(servers: Servers, folder: Path) -> None:
                     if turn:  # the first warms up
                         rates.setdefault((kind, events), []).append(found)
             print(f"round {turn} of {ROUNDS}", file=sys.stderr, flush=True)
-        write("ingest", page(rates, psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6))
+        memory = psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
+        write("ingest", "\n".join([page(rates, memory), await asyncio.to_thread(imported, instance, folder)]))
     finally:
         for process in processes:
             process.terminate()
             process.wait(10)
         instance.down()
+
+
+def imported(instance: Instance, folder: Path) -> str:
+    """Import a file by the command and say how fast, and with how much memory at each quarter."""
+    file = folder / "orders.csv"
+    with file.open("w") as rows:
+        rows.write("userId,event,timestamp,properties.total,properties.order_id\n")
+        for number in range(ROWS):
+            rows.write(
+                f"user-{number % PEOPLE},Order Completed,2026-05-{number % 28 + 1:02d}T10:00:00Z,{number}.5,o-{number}\n"
+            )
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "cli.main", "import", str(file), "--source", "bench"]
+    process = subprocess.Popen(command, env={**os.environ, "PERIGEE_HOME": str(folder)}, stderr=subprocess.DEVNULL)
+    seen = []
+    while process.poll() is None:
+        time.sleep(0.25)
+        try:
+            seen.append(psutil.Process(process.pid).memory_info().rss / 1e6 or seen[-1])  # none is left of a zombie
+        except psutil.NoSuchProcess:
+            break
+    assert process.wait() == 0
+    quarters = " / ".join(f"{seen[len(seen) * n // 4 - 1]:.0f}" for n in (1, 2, 3, 4))
+    rate = ROWS / (time.perf_counter() - begun)
+    return f"`perigee import` of {ROWS:,} rows: {rate:,.0f} a second; memory at each quarter {quarters} MB."
 
 
 def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float) -> str:

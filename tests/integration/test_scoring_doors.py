@@ -78,6 +78,10 @@ async def test_a_contact_is_shown_and_explained(client, scoring):
     assert (await client.get("/v1/contacts/nobody", headers=ADMIN)).status_code == 404
     wrong = await client.get("/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN)
     assert (wrong.status_code, "engagement" in wrong.json()["detail"]) == (404, True)
+    nul = await client.post(
+        "/admin/v1/identities/merge", json={"one": "a", "other": "b", "workspace": "w\0", "author": "x"}, headers=ADMIN
+    )
+    assert (nul.status_code, nul.headers["content-type"]) == (422, "application/problem+json")
     nowhere = await client.get("/v1/contacts/a/b/explain", headers=ADMIN)
     assert (nowhere.status_code, nowhere.headers["content-type"]) == (404, "application/problem+json")
 

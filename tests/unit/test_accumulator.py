@@ -130,15 +130,31 @@ async def test_a_fault_that_nobody_knows_blocks_nothing(producer, found):
     assert len(producer.batches) == 1
 
 
-async def test_what_nobody_waits_for_any_more_is_not_sent(producer, found):
+async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, found):
     put(found)
     await turn()
     late = put(found, seconds=0.01)
-    await asyncio.sleep(0.02)
+    await asyncio.wait_for(late.settled.wait(), 5)
+    assert isinstance(late.error, Unavailable)
+    after = put(found)
+    assert after is not late
     producer.batches[0][3].set_result(None)
     await turn()
-    assert isinstance(late.error, Unavailable)
-    assert len(producer.batches) == 1
+    assert [batch[2] for batch in producer.batches] == [1, 1]
+    producer.batches[1][3].set_result(None)
+    await turn()
+    assert (after.error, after.settled.is_set(), found._bytes) == (None, True, 0)
+
+
+async def test_what_is_under_way_at_its_deadline_is_told_once(producer, found):
+    group = put(found, seconds=0.01)
+    await turn()
+    await asyncio.wait_for(group.settled.wait(), 5)
+    assert isinstance(group.error, Unavailable)
+    assert found._bytes == 10, "it is still under way"
+    producer.batches[0][3].set_result(None)
+    await turn()
+    assert (isinstance(group.error, Unavailable), found._bytes) == (True, 0)
 
 
 async def test_there_is_an_end_to_what_may_wait(producer, found, monkeypatch):

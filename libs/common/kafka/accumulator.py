@@ -19,25 +19,37 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Group:
-    """Records of one partition that go together; settled once, for all who wait for any of them."""
+    """Records of one partition that go together; settled once, for all who wait for any of them.
 
-    __slots__ = ("builder", "bytes", "deadline", "error", "settled")
+    It is settled at its deadline at the latest, by one timer for all: Kafka may have the records nevertheless, later.
+    """
 
-    def __init__(self, builder: Any) -> None:
+    __slots__ = ("_timer", "builder", "bytes", "error", "settled")
+
+    def __init__(self, builder: Any, deadline: float) -> None:
         self.builder = builder
         self.bytes = 0
-        self.deadline = 0.0
         self.settled = asyncio.Event()
         self.error: BaseException | None = None
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._give_up)
 
-    def take(self, message: Message, size: int, deadline: float) -> bool:
+    def take(self, message: Message, size: int) -> bool:
         """Add a record; return False when the group is full."""
         at = self.builder.append(timestamp=None, key=message.key, value=message.value, headers=message.headers)
         if at is None:
             return False
         self.bytes += size
-        self.deadline = max(self.deadline, deadline)
         return True
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell all who wait; what was told first stands."""
+        if not self.settled.is_set():
+            self._timer.cancel()
+            self.error = error
+            self.settled.set()
+
+    def _give_up(self) -> None:
+        self.settle(Unavailable("Kafka did not acknowledge in time"))
 
 
 class _Lane:
@@ -73,14 +85,17 @@ class Accumulator:
             self._partitions[topic] = len(await self.producer.partitions_for(topic))
 
     def add(self, message: Message, size: int, deadline: float) -> Group:
-        """Put a record into its partition's group; its topic is known. Raises Unavailable when too much waits already."""
+        """Put a record into its partition's group; its topic is known. Raises Unavailable when too much waits already.
+
+        The group's deadline is that of its first record: the others came at most a batch later.
+        """
         if self._bytes + size > MAX_BYTES:
             raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lane = self._lane(message)
         group = lane.waiting[-1] if lane.waiting else None
-        if group is None or not group.take(message, size, deadline):
-            group = Group(self.producer.create_batch())
-            group.take(message, size, deadline)
+        if group is None or group.settled.is_set() or not group.take(message, size):
+            group = Group(self.producer.create_batch(), deadline)
+            group.take(message, size)
             lane.waiting.append(group)
             if not lane.busy:
                 self._start_soon(lane)
@@ -132,8 +147,8 @@ class Accumulator:
         lane.busy = False
 
     async def _send(self, lane: _Lane, group: Group) -> BaseException | None:
-        if group.deadline < asyncio.get_running_loop().time():
-            return Unavailable("Kafka was away for longer than anybody waits: not sent")
+        if group.settled.is_set():
+            return None  # Kafka was away for longer than anybody waits: not sent
         try:
             await (await self.producer.send_batch(group.builder, lane.topic, partition=lane.partition))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
@@ -142,8 +157,7 @@ class Accumulator:
 
     def _settle(self, group: Group, error: BaseException | None) -> None:
         self._bytes -= group.bytes
-        group.error = error
-        group.settled.set()
+        group.settle(error)
 
 
 @lru_cache(maxsize=65_536)

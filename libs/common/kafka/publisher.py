@@ -90,16 +90,12 @@ class Publisher:
     async def _sent(self, accumulator: Accumulator, messages: Sequence[Message], deadline: float) -> list[Fault]:
         places = [_add(accumulator, message, deadline) for message in messages]
         groups = {place for place in places if isinstance(place, Group)}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                for group in groups:
-                    await group.settled.wait()
+        for group in groups:
+            await group.settled.wait()
         outcomes = {group: self._outcome(accumulator, group) for group in groups}
         return [outcomes[place] if isinstance(place, Group) else place for place in places]
 
     def _outcome(self, accumulator: Accumulator, group: Group) -> Fault:
-        if not group.settled.is_set():
-            return Unavailable("Kafka did not acknowledge in time")
         return None if group.error is None else self._fault(accumulator, group.error)
 
     def _fault(self, accumulator: Accumulator, error: BaseException) -> Fault:

@@ -12,7 +12,7 @@ from services.ingest.handlers.door import StrangeOrigin, TooFast, UnknownKey
 
 Answer = tuple[int, bytes, Extra]
 SUCCESS: Answer = (200, b'{"success":true}', [])
-REFUSALS = (PerigeeError, BadSignature, StrangeOrigin, TooFast, UnknownKey, TimeoutError)
+REFUSALS = (PerigeeError, BadSignature, StrangeOrigin, TooFast, UnknownKey)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,8 +41,6 @@ def refused(why: BaseException) -> Answer:
             return error(403, "origin_not_allowed", "this source takes nothing from pages of this origin")
         case NotFound():
             return error(404, "not_found", str(why))
-        case TimeoutError():
-            return error(408, "slow_body", "the body did not arrive in time")
         case TooFast():
             wait = [(b"retry-after", b"%d" % why.seconds)]
             return error(429, "too_fast", f"the source sends faster than it may: again in {why.seconds} s", wait)

@@ -1,15 +1,13 @@
 """How long the door waits for a client, and how much it holds for all of them: beyond, it says so at once."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from libs.common.errors import Unavailable
 
-HEADER_SECONDS = 10
+REQUEST_SECONDS = 10
 HEADER_BYTES = 64 * 1024
 HELD_BYTES = 64 * 1024 * 1024
 """Of bodies that are read, unpacked or wait for Kafka, in all requests together."""
@@ -18,11 +16,15 @@ _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end to how long, and how large, a request's headers may be."""
+    """uvicorn's protocol with an end to how long a request may come, and how large its headers may be.
+
+    Files that come through the admin door take as long as they take.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._timer: asyncio.TimerHandle | None = None
+        self._headed = False
         self._bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,15 +37,22 @@ class PatientProtocol(HttpToolsProtocol):
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait()
         super().data_received(data)
-        if self._timer is not None:
+        if not self._headed:
             self._bytes += len(data)
             if self._bytes > HEADER_BYTES:
                 self._refuse(_LARGE)
 
     def on_headers_complete(self) -> None:
-        """Go on: the body has a time-out of its own."""
-        self._stop()
+        """Go on with the body."""
+        self._headed = True
         super().on_headers_complete()
+        if self.scope["path"].startswith("/admin/"):
+            self._stop()
+
+    def on_message_complete(self) -> None:
+        """The request is here."""
+        self._stop()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
@@ -51,17 +60,19 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._timer = self.loop.call_later(HEADER_SECONDS, self._refuse, _SLOW)
+        self._headed, self._bytes = False, 0
+        self._timer = self.loop.call_later(REQUEST_SECONDS, self._refuse, _SLOW)
 
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer, self._bytes = None, 0
+            self._timer = None
 
     def _refuse(self, answer: bytes) -> None:
         self._stop()
         if not self.transport.is_closing():
-            self.transport.write(answer)
+            if not (self._headed and self.cycle and self.cycle.response_started):
+                self.transport.write(answer)
             self.transport.close()
 
 
@@ -71,6 +82,14 @@ class Held:
     def __init__(self, room: "Room") -> None:
         self._room = room
         self.bytes = 0
+
+    def __enter__(self) -> Self:
+        """Begin with nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give all back: the request is answered."""
+        self._room.give_back(self.bytes)
 
     def add(self, size: int) -> None:
         """Hold more. Raises Unavailable when there is no room."""
@@ -84,14 +103,9 @@ class Room:
     def __init__(self, limit: int = HELD_BYTES) -> None:
         self._left = limit
 
-    @contextmanager
-    def visit(self) -> Iterator[Held]:
-        """Yield what a request holds; it is given back when the request is answered."""
-        held = Held(self)
-        try:
-            yield held
-        finally:
-            self._left += held.bytes
+    def give_back(self, size: int) -> None:
+        """Take back what an answered request held."""
+        self._left += size
 
     def take(self, size: int) -> None:
         """Take from the room. Raises Unavailable."""

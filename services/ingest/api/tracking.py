@@ -4,7 +4,6 @@ Answers are what the SDKs need: 200 with `{"success":true}`, never a redirect; e
 `message`; back-pressure is 503 with Retry-After, never a 4xx, which would make an SDK throw the batch away.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -22,7 +21,6 @@ from services.ingest.domain import body
 from services.ingest.handlers.door import Door, Request
 from services.ingest.tracker.script import Tracker
 
-READ_SECONDS = 10
 _DIGITS = 12
 Read = Callable[[], Awaitable[bytes]]
 Headers = Mapping[bytes, bytes]
@@ -55,7 +53,7 @@ class TrackingApi:
             allow = ", ".join(METHODS[found.kind])
             return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
         try:
-            with self._room.visit() as held:
+            with Held(self._room) as held:
                 return await self._take(found, headers, scope, partial(_read, receive, headers, held))
         except answers.REFUSALS as why:
             return answers.refused(why)
@@ -121,20 +119,19 @@ def _client(headers: Headers, scope: Scope) -> str:
 
 
 async def _read(receive: Receive, headers: Headers, held: Held) -> bytes:
-    """Return the whole body, unpacked. Raises TimeoutError, TooLarge, Unavailable, InvalidMessage when the client goes."""
+    """Return the whole body, unpacked. Raises TooLarge, Unavailable, InvalidMessage when the client goes."""
     size = headers.get(b"content-length", b"")
     if size.isdigit() and (len(size) > _DIGITS or int(size) > body.MAX_BODY):
         raise _too_large()
     chunks = []
-    async with asyncio.timeout(READ_SECONDS):
-        while True:
-            event = await receive()
-            chunks.append(_chunk(event))
-            held.add(len(chunks[-1]))
-            if held.bytes > body.MAX_BODY:
-                raise _too_large()
-            if not event.get("more_body"):
-                break
+    more = True
+    while more:  # as long as the protocol waits
+        event = await receive()
+        chunks.append(_chunk(event))
+        held.add(len(chunks[-1]))
+        if held.bytes > body.MAX_BODY:
+            raise _too_large()
+        more = event.get("more_body", False)
     encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     raw = b"".join(chunks)
     plain = body.unpack(raw, encoding)
