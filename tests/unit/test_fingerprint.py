@@ -12,7 +12,7 @@ from libs.common.errors import ConfigurationError
 from services.scoring import compiled
 from tests.support.fingerprint import fingerprint
 
-FINGERPRINT = "685bb420e7cdafd2"
+FINGERPRINT = "cb516050af32504a"
 
 
 def test_the_fold_of_the_storefront():

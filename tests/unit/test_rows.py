@@ -165,7 +165,7 @@ def test_brand_bots_and_declared_touchpoints_neither_score_nor_end_a_silence():
         touchpoint(50 * DAY, "Order Completed", initiative="brand"),
         touchpoint(51 * DAY, "Order Completed", is_bot=True),
         touchpoint(52 * DAY, "Order Completed", evidence="declared"),
-        touchpoint(53 * DAY, "Order Completed", mode="test", is_bot=True),
+        touchpoint(53 * DAY, "Order Completed", mode="test"),
     ]
     _, moves = run(touchpoint(0), *quiet, until=70 * DAY)
     assert directions(moves) == ["entry", "dormancy"]
@@ -179,3 +179,32 @@ def test_the_shipped_cycle_is_complete():
     ]  # fmt: skip
     assert all(s.label.keys() >= {"en", "fr"} and s.owner and s.guiding_question and s.metric for s in spec.stages)
     assert [s.ring for s in spec.stages] == sorted({s.ring for s in spec.stages})
+
+
+def test_row_38_social_interactions_have_caps_and_a_decay_of_their_own():
+    many = [touchpoint(n * MINUTE, "Profile Followed", number=n) for n in range(50)]
+    state, _ = run(*many)
+    at = START + HOUR
+    (followed,) = [v for n, v in zip(ENGINE.score_names, ENGINE.values_at(state, at), strict=True) if n == "social"]
+    assert followed == pytest.approx(3, rel=0.01), "a day of following adds no more than its cap"
+    later = ENGINE.values_at(state, at + 30 * DAY)[ENGINE.score_names.index("social")]
+    assert later == pytest.approx(followed / 2)
+    assert position(ENGINE, state).stage == "visitor"
+    warm = [
+        touchpoint(n * DAY, name, number=f"{name}{n}") for n in range(2) for name in ("Post Commented", "Post Shared")
+    ]
+    state, _ = run(*many, *warm)
+    assert position(ENGINE, state).stage == "reader", "who comments and shares day after day is warm"
+    likes = [touchpoint(n * DAY, "Post Liked", number=f"like{n}") for n in range(300)]
+    state, _ = run(*likes)
+    assert position(ENGINE, state).stage == "visitor", "a like is only a like"
+
+
+@pytest.mark.parametrize(
+    ("said", "worth"), [({"sentiment": -0.8}, -4), ({"sentiment": 0.9}, 0), ({}, 0), ({"sentiment": "bad"}, 0)]
+)
+def test_row_35_a_feeling_feeds_a_score_and_one_that_is_not_told_is_no_zero(said, worth):
+    state, _ = run(touchpoint(0, "Feedback Given", properties=said))
+    assert ENGINE.values_at(state, START)[ENGINE.score_names.index("interest")] == pytest.approx(worth)
+    (occurrence,) = [CYCLE.classifier.occurrence(touchpoint(0, "Feedback Given", properties=said))]
+    assert bool(occurrence.signals) is (worth != 0)

@@ -1,7 +1,7 @@
 """Which signals a touchpoint is under a cycle.
 
-A bot's act is no signal and ends no silence. Brand and market touchpoints and declared evidence are signals only where a
-rule asks for them, and never end a silence.
+A bot's act, or a test, is no signal and ends no silence. Brand and market touchpoints and declared evidence are signals only
+where a rule asks for them, and never end a silence.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from libs.common.messages import Touchpoint
 from services.scoring.domain.spec import CycleSpec, Match
 
 MAX_NAMES = 10_000
+RANGE = frozenset(("at_least", "at_most"))
 _Rules = tuple[tuple[int, ...], tuple[tuple[int, Match], ...], tuple[tuple[int, Match], ...], bool]
 
 
@@ -48,7 +49,8 @@ class Classifier:
 
     def occurrence(self, touchpoint: Touchpoint) -> Occurrence:
         """Return the touchpoint with its signals."""
-        present = touchpoint.initiative == "contact" and touchpoint.evidence == "observed" and not touchpoint.is_bot
+        theirs = touchpoint.initiative == "contact" and touchpoint.evidence == "observed"
+        present = theirs and not touchpoint.is_bot and touchpoint.mode != "test"
         traits = {k: v for k, v in touchpoint.traits.items() if k in self._traits} if self._traits else {}
         return Occurrence(
             touchpoint.occurred_at, touchpoint.source, touchpoint.message_id, self.signals(touchpoint), present, traits
@@ -109,4 +111,13 @@ def _fits(match: Match, touchpoint: Touchpoint) -> bool:
         return False
     if any(touchpoint.consent.get(purpose) is not given for purpose, given in match.consent.items()):
         return False
-    return all(touchpoint.properties.get(name) == value for name, value in match.properties.items())
+    return all(_has(touchpoint.properties.get(name), wanted) for name, wanted in match.properties.items())
+
+
+def _has(value: Any, wanted: Any) -> bool:
+    """Return whether a property is the wanted one, or within `{at_least, at_most}`; what is no number is in no range."""
+    if not isinstance(wanted, dict) or not (wanted.keys() & RANGE and wanted.keys() <= RANGE):
+        return bool(value == wanted)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return bool(wanted.get("at_least", value) <= value <= wanted.get("at_most", value))

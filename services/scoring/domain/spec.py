@@ -23,7 +23,10 @@ class Score(_Model):
 
 
 class Match(_Model):
-    """Which touchpoints a signal takes: all given fields must fit. Only people's own, observed acts, unless said."""
+    """Which touchpoints a signal takes: all given fields must fit. Only people's own, observed acts, unless said.
+
+    A property is equal to what is given, or a number within `{at_least: …, at_most: …}` (`sentiment: {at_most: -0.5}`).
+    """
 
     type: Literal["track", "identify", "page", "screen", "group", "alias"] | None = None
     name: str | None = None
