@@ -157,7 +157,7 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
 async def test_the_admin_door_of_it(ingest):
     made = await ingest.desk.create("shop", Given())
     await ingest.send(made.write_key, [{"type": "track"}])
-    app = admin.application([], ingest.desk, repair.router(ingest.letters, ingest.kafka), "key")
+    app = admin.application([], ingest.desk, [repair.router(ingest.letters, ingest.kafka)], "key")
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
         assert (await client.get("/admin/v1/dlq")).status_code == 401
         client.headers["authorization"] = "Bearer key"
