@@ -44,7 +44,7 @@ def up(
     """Start whatever is missing; returns (or stays, without --detach) when every service is ready."""
     with one_line_errors():
         instance = stack()
-        _sigterm_like_ctrl_c()
+        _end_by_signals()
         try:
             instance.up(say, scoring)
             progress.print("perigee is up. 'perigee status' shows it, 'perigee down' stops it.")
@@ -55,11 +55,14 @@ def up(
             instance.down(say)
 
 
-def _sigterm_like_ctrl_c() -> None:
+def _end_by_signals() -> None:
+    """Let SIGTERM end it as Ctrl-C does; and SIGINT too where it was started with that ignored, in a script's background."""
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, interrupt)
 
 
 @app.command()
@@ -171,7 +174,7 @@ def demo(
 
     with one_line_errors():
         instance = stack()
-        _sigterm_like_ctrl_c()
+        _end_by_signals()
         try:
             run(instance, as_json=as_json, scoring=scoring, anchor=anchor, say=say)
             if stop:
