@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 import asyncpg
@@ -10,10 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as NoRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeError, Unavailable
 
 _STATUS: dict[type[PerigeeError], int] = {NotFound: 404, Conflict: 409, ConfigurationError: 422, Unavailable: 503}
+MOST_BYTES = 2_000_000
 _SAID = {
     400: "the request cannot be read",
     401: "no key, or a wrong one",
@@ -53,6 +56,44 @@ def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awa
             )
 
     return _check
+
+
+class Gate:
+    """Lets no request under a path in without a key, before its body is read; a body has an end, but where files come in."""
+
+    def __init__(self, app: ASGIApp, path: str, key: str, files: str) -> None:
+        self._app, self._path, self._files = app, path, files
+        self._expected = f"bearer {key}".encode() if key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] == "http" and scope["path"].startswith(self._path):
+            headers = dict(scope["headers"])
+            offered = headers.get(b"authorization", b"")
+            offered = offered[:6].lower() + offered[6:]
+            if self._expected is None or not hmac.compare_digest(offered, self._expected):
+                await _no_key()(scope, receive, send)
+                return
+            if not scope["path"].startswith(self._files):
+                if int(headers.get(b"content-length", b"0")[:15] or b"0") > MOST_BYTES:
+                    await _problem("TooLarge", 413, f"a body here has at most {MOST_BYTES:,} bytes", {})(
+                        scope, receive, send
+                    )
+                    return
+                receive = partial(_bounded, receive, [MOST_BYTES])
+        await self._app(scope, receive, send)
+
+
+async def _bounded(receive: Receive, left: list[int]) -> Message:
+    event = await receive()
+    left[0] -= len(event.get("body", b""))
+    # What is beyond is as good as gone: the application sees a client that went away.
+    return event if left[0] >= 0 else {"type": "http.disconnect"}
+
+
+def _no_key() -> JSONResponse:
+    said = "this door needs a key: 'Authorization: Bearer <key>'"
+    return _problem("Refused", 401, said, {"WWW-Authenticate": "Bearer"})
 
 
 def tell_problems(app: FastAPI) -> None:

@@ -4,13 +4,14 @@ import asyncio
 
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
+from libs.common.doors import Gate
 from libs.common.kafka.publisher import Publisher
 from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service, run_together
 from libs.common.settings import load
 from services.ingest.api import admin, repair, uploads
-from services.ingest.api.patience import PatientProtocol
+from services.ingest.api.patience import UPLOADS, PatientProtocol
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door
@@ -35,12 +36,17 @@ async def serve(stop: asyncio.Event) -> None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"
 
     health = Health({"sources": sources_read, "kafka": publisher.check})
-    desk_session = Session(settings.database_url, "ingest-desk")
-    letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, publisher, SystemClock(), rules)
-    imports = Imports(desk_session, publisher, SystemClock(), rules)
+    # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
+    desk_session, desk_publisher = (
+        Session(settings.database_url, "ingest-desk"),
+        Publisher(settings.kafka_bootstrap_servers),
+    )
+    letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, desk_publisher, SystemClock(), rules)
+    imports = Imports(desk_session, desk_publisher, SystemClock(), rules)
     files = Uploads(imports, desk_session, settings.import_folder, settings.import_bytes)
     others = [repair.router(letters, settings.kafka_bootstrap_servers), uploads.router(files)]
-    rest = admin.application(health.routes(), SourcesDesk(desk_session), others, settings.admin_key)
+    application = admin.application(health.routes(), SourcesDesk(desk_session), others, settings.admin_key)
+    rest = Gate(application, "/admin/", settings.admin_key, UPLOADS)
     web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port, PatientProtocol)
     await run_together(
         stop,
@@ -48,9 +54,10 @@ async def serve(stop: asyncio.Event) -> None:
         sources.keep_fresh(stop, settings.sources_refresh_seconds),
         files.work(stop),
     )
-    await publisher.close()
-    for one in (session, desk_session):
+    for one in (publisher, desk_publisher):
         await one.close()
+    for used in (session, desk_session):
+        await used.close()
 
 
 def main() -> None:

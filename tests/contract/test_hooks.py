@@ -199,3 +199,27 @@ def test_one_envelope_whatever_the_channel(place):
     assert (found.channel, found.scope, found.initiative, found.classifier_version) == (
         channel, "contact", "contact", SHIPPED.version,
     )  # fmt: skip
+
+
+def test_two_rules_for_one_event_are_two_touchpoints_and_a_retry_is_none():
+    settings = {"calls": [{"call": {"type": "identify", "userId": {"path": "u"}, "messageId": {"path": "id"}}},
+                          {"call": {"type": "track", "event": "Paid", "userId": {"path": "u"}, "messageId": {"path": "id"}}},
+                          {"call": {"type": "track", "event": "Seen", "userId": {"path": "u"}}}]}  # fmt: skip
+    calls = ADAPTERS["webhook"].calls({"u": "ada", "id": "e-1"}, settings)
+    assert calls == ADAPTERS["webhook"].calls({"u": "ada", "id": "e-1"}, settings)
+    ids = [call["messageId"] for call in calls]
+    assert ids[:2] == ["e-1", "e-1:1"]
+    assert len(set(ids)) == 3
+
+
+def test_an_address_given_in_an_interview_joins_nobody_to_the_one_who_is_known():
+    case = golden("interview")["request"]
+    (call, _) = ADAPTERS["interview"].calls({**case, "person": {"userId": "ada", "email": "office@acme.test"}}, {})
+    assert touchpoint(call).verified_email is None
+
+
+def test_what_one_of_several_mailboxes_did_is_nobodys():
+    event = golden("resend-clicked")["request"]
+    event["data"]["to"] = ["a@x.test", "b@x.test"]
+    with pytest.raises(InvalidMessage, match="whose doing"):
+        ADAPTERS["resend"].calls(event, {})

@@ -107,6 +107,33 @@ def memory(instance):
     return psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
 
 
+async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_reads_nothing_for_strangers(ingest):
+    key = await ingest.source("key")
+    behind = b"GET /livez HTTP/1.1\r\nhost: door\r\n\r\nPOST /v1/track HTTP/1.1\r\nhost: door\r\ncontent-length: 9000\r\n\r\n{"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(ingest))
+    writer.write(behind)
+    begun = time.monotonic()
+    said = await asyncio.wait_for(reader.read(-1), 30)
+    assert said.startswith(b"HTTP/1.1 200")
+    assert time.monotonic() - begun < 20
+    writer.close()
+    head = b"POST /admin/v1/sources HTTP/1.1\r\nhost: door\r\ncontent-length: 30000000\r\n\r\n"
+    assert await status_of(port_of(ingest), head) == 401
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        admin = {"authorization": f"Bearer {ingest.environment['PERIGEE_ADMIN_KEY']}"}
+        answer = await client.post(f"{ingest.door}/admin/v1/sources", headers=admin, content=b" " * 2_000_001)
+        assert answer.status_code == 413
+    stalled = [await asyncio.open_connection("127.0.0.1", port_of(ingest)) for _ in range(20)]
+    for _, one in stalled:
+        one.write(b"POST /v1/track HTTP/1.1\r\nhost: door\r\ncontent-length: 4000000\r\n\r\n" + b" " * 3_900_000)
+    await asyncio.sleep(1)
+    async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
+        answer = await client.post(f"{ingest.door}/v1/track", json={"event": "x", "userId": "u"})
+        assert answer.status_code == 200, "who has no key shuts the door to nobody"
+    for _, one in stalled:
+        one.close()
+
+
 async def test_slow_clients_are_cut_off_and_cost_the_others_little(ingest):
     key = await ingest.source("key")
     calm = await good_clients(ingest, key, 3)

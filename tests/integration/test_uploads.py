@@ -76,12 +76,15 @@ async def test_a_file_is_taken_and_imported_once(door, tmp_path):
         assert answer.status_code == 202
     name = answer.json()["content"]
     (one,) = await door.finished()
-    assert (one["content"], one["accepted"], one["rejected"], one["name"]) == (name, 5, 1, f"{name}.csv")
+    assert (one["content"], one["accepted"], one["rejected"]) == (name, 5, 1)
     assert len(await door.stored()) == 5
     rejects = await door.client.get(f"/imports/{name}/rejects")
     assert '"reason": "no_ids"' in rejects.text
     await asyncio.sleep(0.1)
-    assert [file.name for file in door.folder.iterdir()] == [f"{name}.csv.rejects.ndjson"]
+    (left,) = door.folder.iterdir()
+    assert left.name.startswith(name)
+    assert left.name.endswith(".csv.rejects.ndjson")
+    assert door.folder.stat().st_mode & 0o77 == 0, "nobody else reads people's data"
 
 
 async def test_a_dry_run_sends_nothing(door, tmp_path):
@@ -128,3 +131,59 @@ async def test_a_file_that_is_too_large_or_broken(door, tmp_path):
 async def test_rejects_of_nothing(door):
     assert (await door.client.get(f"/imports/{'0' * 64}/rejects")).status_code == 404
     assert (await door.client.get("/imports/../../rejects")).status_code in (404, 422)
+
+
+async def test_what_a_process_leaves_behind_is_imported_by_the_next(door, tmp_path, servers, database):
+    door.stop.set()
+    await door.working
+    answer = await door.client.post("/imports", params=QUERY, content=content(tmp_path, 30))
+    assert answer.status_code == 202
+    assert await door.stored() == []
+    again = Door(servers, database, door.folder)
+    (one,) = await again.finished()
+    assert (one["accepted"], one["rejected"]) == (30, 1)
+    await again.close()
+    assert len(await door.stored()) == 30
+
+
+async def test_the_same_file_into_two_sources(door, tmp_path):
+    await SourcesDesk(door.session).create("other", Given())
+    for source in ("till", "other"):
+        answer = await door.client.post(
+            "/imports", params={**QUERY, "source": source}, content=content(tmp_path, bad=False)
+        )
+        assert answer.status_code == 202
+    for _ in range(100):
+        found = await door.finished()
+        if len(found) == 2:
+            break
+        await asyncio.sleep(0.05)
+    assert [(one["accepted"], one["fault"]) for one in found] == [(5, None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "mapping"),
+    [
+        ("a.ndjson", b'{"event":"\\ud800","userId":""}\n{"event":"x","userId":"u"}\n', ""),
+        ("a.csv", b'"' + b"x" * 1_200_000, ""),
+        (
+            "a.csv",
+            b"userId,event\nu,x\n",
+            "{type: track, event: x, timestamp: {column: event, as: time, format: 2026}}",
+        ),
+        ("a.csv", b"userId,event\nu,x\n", "{type: track, event: x, properties: {2026-05-01: 1}}"),
+    ],
+)
+async def test_no_file_ends_the_work(door, tmp_path, name, body, mapping):
+    door.uploads._most = 10_000_000
+    answer = await door.client.post(
+        "/imports", params={"source": "till", "name": name, "mapping": mapping}, content=body
+    )
+    assert answer.status_code in (202, 422), answer.text
+    assert (await door.client.post("/imports", params=QUERY, content=content(tmp_path))).status_code == 202
+    for _ in range(100):
+        if len(await door.stored()) >= 5:
+            break
+        await asyncio.sleep(0.05)
+    assert not door.working.done()
+    assert len(await door.stored()) >= 5

@@ -11,6 +11,7 @@ from libs.common.clock import FixedClock
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability.health import Health
+from services.ingest.api.patience import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
@@ -167,3 +168,42 @@ async def test_a_failing_check_is_not_ready_and_named():
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["checks"]) == (503, {"database": "OSError: gone"})
         assert (await client.get("/livez")).status_code == 503
+
+
+async def test_many_refused_of_one_batch_do_not_repeat_its_context_without_end(client, publisher):
+    batch = {"batch": [1] * 5_000, "context": {"a": "x" * 16_000}}
+    assert (await client.post("/v1/batch", json=batch)).status_code == 200
+    assert len(publisher.kept) == 5_000
+    assert sum(len(value) for m in publisher.kept for _, value in m.headers) < 4_000_000
+
+
+async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sources):
+    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
+    said = []
+
+    async def receive():
+        raise AssertionError("it was read")
+
+    async def send(message):
+        said.append(message)
+
+    headers = [(b"authorization", b"Basic " + base64.b64encode(b"bad:"))]
+    scope = {"type": "http", "method": "POST", "path": "/v1/track", "headers": headers, "query_string": b""}
+    await app(scope, receive, send)
+    assert said[0]["status"] == 401
+
+
+async def test_requests_hold_so_much_and_no_more(client, publisher, monkeypatch):
+    api = client._transport.app
+    api._room, api._unknown_room = Room(1_000), Room(500)
+    big = {**TRACK, "properties": {"x": "y" * 700}}
+    assert (await client.post("/v1/track", json=big)).status_code == 200
+    client.auth = None
+    answer = await client.post("/v1/track", json={**big, "writeKey": "good"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (await client.post("/v1/track", json={**TRACK, "writeKey": "good"})).status_code == 200, "all is given back"
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_read(client):
+    answer = await client.post("/v1/track", content=b"{}", headers={"content-length": "5000000"})
+    assert answer.status_code == 413

@@ -6,16 +6,16 @@ aiokafka's `send` makes a future and two waits for each record. One batch of a p
 
 import asyncio
 from collections import deque
-from functools import lru_cache
 from typing import Any
 
 from aiokafka.partitioner import murmur2
 
+from libs.common.cached import cached
 from libs.common.errors import Unavailable
 from libs.common.messages import Message
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of records that wait for Kafka: what comes above is refused at once."""
+"""Of records that wait for Kafka: what comes when there are more is refused at once."""
 
 
 class Group:
@@ -33,13 +33,12 @@ class Group:
         self.error: BaseException | None = None
         self._timer = asyncio.get_running_loop().call_at(deadline, self._give_up)
 
-    def take(self, message: Message, size: int) -> bool:
-        """Add a record; return False when the group is full."""
+    def take(self, message: Message) -> int:
+        """Add a record and return its bytes, headers and all; 0 when the group is full."""
         at = self.builder.append(timestamp=None, key=message.key, value=message.value, headers=message.headers)
-        if at is None:
-            return False
+        size = 0 if at is None else int(at.size)
         self.bytes += size
-        return True
+        return size
 
     def settle(self, error: BaseException | None) -> None:
         """Tell all who wait; what was told first stands."""
@@ -84,18 +83,19 @@ class Accumulator:
         if topic not in self._partitions:
             self._partitions[topic] = len(await self.producer.partitions_for(topic))
 
-    def add(self, message: Message, size: int, deadline: float) -> Group:
+    def add(self, message: Message, deadline: float) -> Group:
         """Put a record into its partition's group; its topic is known. Raises Unavailable when too much waits already.
 
         The group's deadline is that of its first record: the others came at most a batch later.
         """
-        if self._bytes + size > MAX_BYTES:
+        if self._bytes > MAX_BYTES:
             raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lane = self._lane(message)
         group = lane.waiting[-1] if lane.waiting else None
-        if group is None or group.settled.is_set() or not group.take(message, size):
+        size = 0 if group is None or group.settled.is_set() else group.take(message)
+        if group is None or not size:
             group = Group(self.producer.create_batch(), deadline)
-            group.take(message, size)
+            size = group.take(message)
             lane.waiting.append(group)
             if not lane.busy:
                 self._start_soon(lane)
@@ -160,7 +160,7 @@ class Accumulator:
         group.settle(error)
 
 
-@lru_cache(maxsize=65_536)
+@cached(65_536)
 def _hash(key: bytes) -> int:
     """Return what Kafka's own clients take the partition by, without which two producers would part a person's records."""
     return int(murmur2(key)) & 0x7FFFFFFF

@@ -168,7 +168,7 @@ def _add(accumulator: Accumulator, message: Message, deadline: float) -> Group |
     if size > MAX_RECORD_BYTES:
         return InvalidMessage("too_large", f"record of {size} bytes for {message.topic}: at most {MAX_RECORD_BYTES}")
     try:
-        return accumulator.add(message, size, deadline)
+        return accumulator.add(message, deadline)
     except Unavailable as error:
         return error
 

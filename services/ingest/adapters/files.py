@@ -56,7 +56,10 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
     sample = text.readline(_LONGEST_LINE)
     delimiter = max(",;\t|", key=sample.count)
     reader = csv.reader(itertools.chain([sample], text), delimiter=delimiter)
-    names = next(reader, [])
+    try:
+        names = next(reader, [])
+    except csv.Error as error:
+        raise ConfigurationError(f"the names of the columns cannot be read: {error}") from None
     if len(set(names)) < len(names):
         raise ConfigurationError(
             f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"

@@ -45,7 +45,8 @@ def _change(event: Any, settings: Settings) -> Call:
     author = text(event, "sourceId") if text(event, "changeSource") == "INTEGRATION" else ""
     change = crm.Change(
         "hubspot",
-        need_text(event, "eventId"),
+        # An eventId is not promised to be unique, so what changed and when are part of the id.
+        f"{need_text(event, 'eventId')}:{kind}:{name}:{text(event, 'occurredAt')}",
         mail.instant(_number(event, "occurredAt") / 1_000),
         echo=crm.is_echo(settings, author, [name] if name else []),
     )

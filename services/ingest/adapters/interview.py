@@ -28,8 +28,8 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
             name: answer[name] for name in _KEPT if isinstance(answer, dict) and answer.get(name) not in (None, "")
         }
         context: dict[str, Any] = {"evidence": "declared", "channel": "interview"}
-        if address:
-            context["traits"] = {"email": address, "email_verified": True}
+        if address:  # who is asked may give somebody else's address: it names the person only where nothing else does
+            context["traits"] = {"email": address} | ({} if user else {"email_verified": True})
         found.append(
             {
                 "type": "track",

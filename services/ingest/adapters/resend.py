@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from libs.common.errors import InvalidMessage
 from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, need_text, signatures, text, unknown
 
 _EVENTS = {
@@ -29,6 +30,8 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     letter, at = need_text(event, "data", "email_id"), need_text(event, "created_at")
     to = need(event, "data", "to")
     data = event["data"]
+    if isinstance(to, list) and len(to) > 1 and _EVENTS[kind] != mail.DELIVERED:
+        raise InvalidMessage("ambiguous", f"{kind} of a letter to {len(to)} mailboxes says not whose doing it was")
     return [
         mail.call(
             _EVENTS[kind], "resend", f"{kind}:{letter}:{address}:{at}", address, at, agent=text(data, "click", "userAgent"),

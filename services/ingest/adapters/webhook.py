@@ -1,14 +1,19 @@
-"""Any JSON, by a mapping that the source brings along.
+"""Any JSON, by a mapping that the source brings along. Without a `messageId` equal events are one event.
 
-each: events                    # a path to the list of events; the whole document is one without it
-calls:
-- when: {type: invoice.paid, data.live: true}      # all of these; a list means one of its values
-call: {type: track, event: Order Completed, userId: {path: data.customer}, ...}
-otherwise: refuse               # or ignore: what becomes of an event that none of them is for
+Every rule whose `when` fits an event makes a call of it; a list in `when` means one of its values. The whole document is one
+event without `each`; `otherwise: ignore` lets go what no rule is for, which is refused and kept else. An example:
+
+    each: events
+    calls:
+      - when: {type: invoice.paid, data.live: true}
+        call: {type: track, event: Order Completed, messageId: {path: id}, userId: {path: data.customer}}
+    otherwise: refuse
 """
 
+import json
 from typing import Any
 
+from libs.common import ids
 from libs.common.errors import ConfigurationError, InvalidMessage
 from services.ingest.adapters import Adapter, Call, Settings
 from services.ingest.domain.mapping import Template
@@ -48,13 +53,19 @@ def events(document: Any, settings: Settings) -> list[Any]:
 def calls(event: Any, settings: Settings) -> list[Call]:
     """Return the calls of all rules that are for the event."""
     found = [
-        Template(rule["call"]).call(event)
-        for rule in settings["calls"]
+        _named(Template(rule["call"]).call(event), event, number)
+        for number, rule in enumerate(settings["calls"])
         if all(_fits(at(path_of(place), event), wanted) for place, wanted in rule.get("when", {}).items())
     ]
     if not found and settings.get("otherwise", "refuse") == "refuse":
         raise InvalidMessage("no_rule", "no call of the mapping is for this event")
     return found
+
+
+def _named(call: Call, event: Any, number: int) -> Call:
+    """Return the call with an id of its own: the mapping's, or one of the event's content, so that a retry is known."""
+    named = call.get("messageId") or ids.derive("webhook", json.dumps(event, sort_keys=True, default=str))
+    return {**call, "messageId": f"{named}:{number}" if number else named}
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -6,11 +6,18 @@ from typing import Any, Self
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from libs.common.errors import Unavailable
+from services.ingest.domain.body import MAX_BODY
 
 REQUEST_SECONDS = 10
+SLOWEST = 20_000
+"""Bytes a second of a body that says its length: a phone on a bad line has so much more time."""
+IDLE_SECONDS = 30
+UPLOADS = "/admin/v1/imports"
 HEADER_BYTES = 64 * 1024
 HELD_BYTES = 64 * 1024 * 1024
 """Of bodies that are read, unpacked or wait for Kafka, in all requests together."""
+UNKNOWN_BYTES = 16 * 1024 * 1024
+"""The same, of requests whose key stands in their body: until that is read anybody may have sent them."""
 _SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -18,7 +25,7 @@ _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol with an end to how long a request may come, and how large its headers may be.
 
-    Files that come through the admin door take as long as they take.
+    The time runs from a request's first byte. Files that come through the admin door take as long as they take.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -28,26 +35,34 @@ class PatientProtocol(HttpToolsProtocol):
         self._bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Wait for a first request, as long as for another one later."""
         super().connection_made(transport)
-        self._wait()
+        self._wait(IDLE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; those of a request's headers are counted until the headers are complete."""
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait()
         super().data_received(data)
         if not self._headed:
             self._bytes += len(data)
             if self._bytes > HEADER_BYTES:
                 self._refuse(_LARGE)
 
+    def on_message_begin(self) -> None:
+        """Begin to wait for the request, be it behind another one in the same bytes."""
+        self._headed, self._bytes = False, 0
+        self._wait(REQUEST_SECONDS)
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Go on with the body."""
         self._headed = True
         super().on_headers_complete()
-        if self.scope["path"].startswith("/admin/"):
+        if self.scope["path"].startswith(UPLOADS):
             self._stop()
+        else:
+            length = next((value for name, value in self.headers if name == b"content-length"), b"")
+            if len(length) > 5 and length.isdigit():
+                self._wait(REQUEST_SECONDS + min(int(length[:12]), MAX_BODY) / SLOWEST)
 
     def on_message_complete(self) -> None:
         """The request is here."""
@@ -59,9 +74,9 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._headed, self._bytes = False, 0
-        self._timer = self.loop.call_later(REQUEST_SECONDS, self._refuse, _SLOW)
+    def _wait(self, seconds: float) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(seconds, self._refuse, _SLOW)
 
     def _stop(self) -> None:
         if self._timer is not None:

@@ -15,7 +15,7 @@ from services.ingest.api import answers, cors, documents, pixel
 from services.ingest.api.answers import Answer
 from services.ingest.api.cors import Extra
 from services.ingest.api.keys import write_key
-from services.ingest.api.patience import Held, Room
+from services.ingest.api.patience import UNKNOWN_BYTES, Held, Room
 from services.ingest.api.routes import METHODS, Route, route
 from services.ingest.domain import body
 from services.ingest.handlers.door import Door, Request
@@ -33,7 +33,7 @@ class TrackingApi:
         self._door = door
         self._tracker = tracker
         self._rest = rest
-        self._room = Room()
+        self._room, self._unknown_room = Room(), Room(UNKNOWN_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,25 +46,26 @@ class TrackingApi:
             await _send(send, (204, b"", []), cors.preflight(headers))
             return
         answer = await self._answer(found, headers, scope, receive)
-        await _send(send, answer, cors.allowed(headers), head=scope["method"] == "HEAD")
+        extra = [] if found.kind == "tracker" else cors.allowed(headers)
+        await _send(send, answer, extra, head=scope["method"] == "HEAD")
 
     async def _answer(self, found: Route, headers: Headers, scope: Scope, receive: Receive) -> Answer:
         if scope["method"] not in METHODS[found.kind]:
             allow = ", ".join(METHODS[found.kind])
             return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
+        key = found.key or write_key(headers, scope.get("query_string", b""))
         try:
-            with Held(self._room) as held:
-                return await self._take(found, headers, scope, partial(_read, receive, headers, held))
+            if key is not None:
+                self._door.source(key)  # before anything is read for it
+            with Held(self._room if key else self._unknown_room) as held:
+                return await self._take(found, headers, scope, key, partial(_read, receive, headers, held))
         except answers.REFUSALS as why:
             return answers.refused(why)
 
-    async def _take(self, found: Route, headers: Headers, scope: Scope, read: Read) -> Answer:
-        key = write_key(headers, scope.get("query_string", b""))
+    async def _take(self, found: Route, headers: Headers, scope: Scope, key: str | None, read: Read) -> Answer:
         match found.kind:
             case "project_settings":
-                key = found.key or ""
-                self._door.source(key)
-                return answers.document(documents.project_settings(key, *_address(headers, scope)))
+                return answers.document(documents.project_settings(key or "", *_address(headers, scope)))
             case "source_config":
                 return answers.document(documents.source_config(key or "", self._door.source(key)))
             case "tracker":
@@ -76,7 +77,7 @@ class TrackingApi:
             case _:
                 plain = await read()
                 if found.kind == "hook":
-                    await self._door.hook(_hook(headers, scope, plain), found.key or key)
+                    await self._door.hook(_hook(headers, scope, plain), key)
                 else:
                     origin = headers[b"origin"].decode("latin-1").lower() if b"origin" in headers else None
                     await self._door.accept(Request(plain, key, found.call_type, origin, _client(headers, scope)))
@@ -86,7 +87,9 @@ class TrackingApi:
         script = self._tracker.script(file)
         zipped = b"gzip" in headers.get(b"accept-encoding", b"")
         encoding = [(b"content-encoding", b"gzip")] if zipped else []
+        # For pages of any origin, and the same for all: caches keep it for a year.
         about = [(b"content-type", b"text/javascript; charset=utf-8"), (b"vary", b"Accept-Encoding"), *encoding]
+        about.append((b"access-control-allow-origin", b"*"))
         caching = (b"cache-control", b"public, max-age=%d" % script.seconds)
         return 200, script.zipped if zipped else script.text, [*about, caching, (b"x-content-type-options", b"nosniff")]
 

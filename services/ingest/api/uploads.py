@@ -34,11 +34,11 @@ def router(uploads: Uploads) -> APIRouter:
         dry_run: Annotated[bool, Field(description="read and check everything, send nothing; answers 200")] = False,
     ) -> JSONResponse:
         """Take a file (the body) and import it in the background. The same file again goes on, or adds nothing."""
-        template = _template(mapping)
+        tree = _read(mapping)
         path = await uploads.receive(name, request.stream())
         if dry_run:
-            return JSONResponse(await uploads.check(path, source, template))
-        return JSONResponse({"content": await uploads.start(path, source, template, historical=not live)}, 202)
+            return JSONResponse(await uploads.check(path, source, tree))
+        return JSONResponse({"content": await uploads.start(path, source, tree, historical=not live)}, 202)
 
     @routes.get("/imports")
     async def every() -> list[dict[str, Any]]:
@@ -53,8 +53,12 @@ def router(uploads: Uploads) -> APIRouter:
     return routes
 
 
-def _template(mapping: str) -> Template | None:
+def _read(mapping: str) -> Any:
+    """Return the mapping's tree, known to be one. Raises ConfigurationError."""
     try:
-        return Template(yaml.safe_load(mapping)) if mapping else None
+        tree = yaml.safe_load(mapping) if mapping else None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"mapping is no YAML: {error}") from None
+    if mapping:
+        Template(tree)
+    return tree

@@ -1,12 +1,12 @@
 """The lists by which a touchpoint gets its channel, as data: read once, looked up by dictionaries."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 import yaml
 
+from libs.common.cached import cached
 from libs.common.errors import ConfigurationError
 
 CACHED = 16_384
@@ -36,12 +36,12 @@ class Channels(msgspec.Struct, frozen=True, eq=False):
     names: frozenset[str]
     machines: tuple[str, ...]
 
-    @lru_cache(maxsize=CACHED)  # noqa: B019 - there is one, for as long as the process lives
+    @cached(CACHED)
     def is_machine(self, agent: str) -> bool:
         """Return whether a user agent, in lower case, is a program's and no person's."""
         return any(word in agent for word in self.machines)
 
-    @lru_cache(maxsize=CACHED)  # noqa: B019
+    @cached(CACHED)
     def of_host(self, host: str) -> str | None:
         """Return the channel of a host, by its own name or that of a domain above it; most specific first."""
         labels = host.lower().rstrip(".").split(".")

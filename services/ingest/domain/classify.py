@@ -7,16 +7,17 @@ says nothing. What is absent stays absent: no value is no zero, no sentiment is 
 
 import math
 import re
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from libs.common.cached import cached
 from services.ingest.domain.channels import CACHED, Channels
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _LONGEST = 200
+_SHORT = 20
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ def classify(
             channels, context, page, query, campaign, server=server, visit=call_type in ("page", "screen")
         ),
         is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
-        device_class=_device_class(agent, _text(_dict(context.get("device")).get("type")).lower()),
+        device_class=_device_class(_text(_dict(context.get("device")).get("type")).lower()[:_SHORT], agent),
         campaign=campaign,
         page_path=_text(page.get("path")) or split(_text(page.get("url")))[1],
         content_id=_text(content.get("id")) or _text(properties.get("content_id")),
@@ -122,8 +123,8 @@ def _query(page: dict[str, Any]) -> dict[str, str]:
         return {}
 
 
-@lru_cache(maxsize=CACHED)
-def _device_class(agent: str, kind: str) -> str:
+@cached(CACHED)
+def _device_class(kind: str, agent: str) -> str:
     """Return phone, tablet, computer or nothing. Source: what Android and iOS document of their user agents."""
     if "ipad" in agent or "tablet" in agent or ("android" in agent and "mobile" not in agent):
         return "tablet"
@@ -132,7 +133,7 @@ def _device_class(agent: str, kind: str) -> str:
     return "computer" if agent else ""
 
 
-@lru_cache(maxsize=CACHED)
+@cached(CACHED)
 def split(address: str) -> tuple[str, str]:
     """Return an address's host and path; what is no address has neither."""
     try:

@@ -68,25 +68,34 @@ def _check(tree: Any, where: str) -> None:
     if isinstance(tree, list):
         for number, one in enumerate(tree):
             _check(one, f"{where}[{number}]")
-    if not isinstance(tree, dict):
-        return
-    if not _is_place(tree):
+    if isinstance(tree, dict):
+        strange = next((name for name in tree if not isinstance(name, str)), None)
+        if strange is not None:
+            raise ConfigurationError(f"{where}: {strange!r} is no field's name: put it in quotes")
+        if _is_place(tree):
+            _check_place(tree, where)
+            return
         for name, one in tree.items():
             _check(one, f"{where}.{name}")
-        return
-    if "path" in tree:
-        path_of(tree["path"], f"{where}.path")
-    unknown = sorted(set(tree) - _KEYS)
+
+
+def _check_place(rule: dict[str, Any], where: str) -> None:
+    unknown = sorted(set(rule) - _KEYS)
     if unknown:
         raise ConfigurationError(
             f"{where}: {', '.join(unknown)} is not known beside column or path; there are {', '.join(sorted(_KEYS))}"
         )
-    if tree.get("as", "text") not in _KINDS:
-        raise ConfigurationError(f"{where}: as {tree['as']!r}; one of {', '.join(_KINDS)}")
+    if "path" in rule:
+        path_of(rule["path"], f"{where}.path")
+    for name in ("column", "format", "decimal"):
+        if not isinstance(rule.get(name, ""), str):
+            raise ConfigurationError(f"{where}.{name}: {rule[name]!r} is no text: put it in quotes")
+    if rule.get("as", "text") not in _KINDS:
+        raise ConfigurationError(f"{where}: as {rule['as']!r}; one of {', '.join(_KINDS)}")
     try:
-        ZoneInfo(tree.get("zone", "UTC"))
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ConfigurationError(f"{where}: no time zone {tree['zone']!r}") from None
+        ZoneInfo(rule.get("zone", "UTC"))
+    except (ZoneInfoNotFoundError, ValueError, TypeError):
+        raise ConfigurationError(f"{where}: no time zone {rule['zone']!r}") from None
 
 
 def _is_place(tree: dict[str, Any]) -> bool:

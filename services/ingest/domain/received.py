@@ -40,3 +40,5 @@ class Received(msgspec.Struct, frozen=True):
     said: BatchSaid = BatchSaid()
     rules: Rules = Rules()
     client: str = ""
+    adapter: str = ""
+    """Whose shape it came in, if not our own."""

@@ -6,11 +6,11 @@ without any time it is the time of receipt. An instant in the future becomes the
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from libs.common.cached import cached
 from libs.common.errors import InvalidMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def instant(field: str, value: Any) -> int | None:
     return _instant(field, value)
 
 
-@lru_cache(maxsize=1_024)
+@cached(1_024)
 def _instant(field: str, value: str) -> int:
     """Read a time; a batch's own is read once for each of its messages."""
     try:

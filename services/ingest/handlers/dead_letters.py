@@ -4,7 +4,8 @@ A replay gives each letter the same id as the first time, so that twice is once:
 that the door made up when it was refused, which is the letter's key.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -135,16 +136,24 @@ class DeadLetters:
         received = Received(
             source,
             instant_of(said, self._clock.now()),
-            lambda: record.key.decode("utf-8", "replace"),
+            _ids(record.key.decode("utf-8", "replace")).__next__,
             said.get("type") or None,
             BatchSaid(batch.get("sentAt"), batch.get("context") or {}),
             self._rules,
         )
         raw = record.value or b""
-        calls = calls_of(source, raw) if said.get("adapter") else [body.read(raw)]
+        adapter = said.get("adapter")
+        calls = calls_of(adapter, source, raw) if adapter else [body.read(raw)]
         return [message_of(normalise(call, received)) for call in calls]
 
 
 def _letter(record: Record, mark: str) -> Letter:
     place = (record.topic, record.partition, record.offset)
     return letter(place, record.key, record.value, record.headers, record.timestamp, mark)
+
+
+def _ids(first: str) -> Iterator[str]:
+    """Yield the same ids at each replay: the letter's own, and others for further calls that have none."""
+    yield first
+    for number in itertools.count(2):
+        yield f"{first}:{number}"

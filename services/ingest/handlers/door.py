@@ -24,6 +24,8 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import batch_said, message_of, refusal, refusal_of_broker
 
 log = logs.get(__name__)
+SAID_AGAIN = 1_000_000
+"""Bytes that the letters of one request may repeat of what their batch said."""
 
 
 class PublishPort(Protocol):
@@ -111,9 +113,13 @@ class Door:
         document = body.document(hook.body)
         if adapter.check is not None:
             adapter.check(hook, document, source.signing_secret or "", now)
-        events = [body.written(event) for event in adapter.events(document, source.adapter_settings)]
-        received = Received(source, now, _new_id, rules=self._rules)
-        return await self.take(received, events, partial(calls_of, source), None)
+        found = adapter.events(document, source.adapter_settings)
+        if len(found) > body.MAX_MESSAGES:
+            raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {body.MAX_MESSAGES:,}")
+        name = source.adapter or ""
+        received = Received(source, now, _new_id, rules=self._rules, adapter=name)
+        calls = partial(calls_of, name, source)
+        return await self.take(received, [body.written(event) for event in found], calls, None)
 
     async def take(
         self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Any]], origin: str | None
@@ -128,7 +134,7 @@ class Door:
             try:
                 found = [normalise(call, received) for call in calls(raw)]
             except InvalidMessage as error:
-                refused.append(refusal(raw, error, received))
+                refused.append(refusal(raw, error, received, whole=len(refused) * len(received.said.raw) < SAID_AGAIN))
                 continue
             for touchpoint in found:
                 place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
@@ -180,21 +186,19 @@ class Door:
             raise Unavailable("a refused message could not be kept as a dead letter")
 
 
-def calls_of(source: Source, event: bytes) -> list[Any]:
-    """Return the calls that a source's adapter makes of an event, cleaned as the door cleans. Raises InvalidMessage."""
-    adapter = ADAPTERS.get(source.adapter or "")
+def calls_of(name: str, source: Source, event: bytes) -> list[Any]:
+    """Return the calls that an adapter makes of an event of a source, cleaned as the door cleans. Raises InvalidMessage."""
+    adapter = ADAPTERS.get(name)
     if adapter is None:
-        raise InvalidMessage("no_adapter", f"source {source.name} has no adapter any more")
+        raise InvalidMessage("no_adapter", f"there is no adapter {name} any more")
     found = body.read(event)
     try:
         return adapter.calls(found, source.adapter_settings)
     except InvalidMessage:
         raise
     except Exception as error:  # noqa: BLE001 - a bug of ours costs nobody an event
-        log.error("adapter_failed", adapter=source.adapter, error=type(error).__name__, at=_place(error))  # noqa: TRY400
-        raise InvalidMessage(
-            "adapter_failed", f"{source.adapter}: {type(error).__name__}: kept for a repaired adapter"
-        ) from None
+        log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_place(error))  # noqa: TRY400
+        raise InvalidMessage("adapter_failed", f"{name}: {type(error).__name__}: kept for a repaired adapter") from None
 
 
 def _place(error: BaseException) -> str:

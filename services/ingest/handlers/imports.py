@@ -7,7 +7,7 @@ way is sent again under the same ids.
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,14 +84,14 @@ class Imports:
         Raises NotFound, ConfigurationError, and Unavailable when Kafka or PostgreSQL does not answer: run it again then.
         """
         source = await self.source(name)
-        content = digest_of(path)
+        content = await asyncio.to_thread(digest_of, path)
         place = (source.workspace, source.name)
         async with self._session.use() as connection, unit_of_work(connection):
             now = await imports.begin(connection, place, content, path.name)
         if now.finished:
             return now
         with rejects_of(path).open("a" if now.next_line else "w", encoding="utf-8") as beside:
-            for batch in _batches(rows(path, said), now.next_line):
+            async for batch in _batches(rows(path, said), now.next_line):
                 now = await self._take(source, batch, template, beside, now, historical=historical)
                 async with self._session.use() as connection, unit_of_work(connection):
                     await imports.note(connection, place, content, now)
@@ -138,7 +138,7 @@ class Imports:
                 f"Kafka did not take a batch: {faults[0]}; run the import again, it goes on at line {now.next_line}"
             )
         for reject in refused:
-            beside.write(json.dumps(msgspec.to_builtins(reject), ensure_ascii=False, default=str) + "\n")
+            beside.write(json.dumps(msgspec.to_builtins(reject), default=str) + "\n")
         beside.flush()
         accepted, rejected = now.accepted + len(batch) - len(refused), now.rejected + len(refused)
         return Progress(batch[-1][0] + 1, accepted, rejected)
@@ -169,10 +169,11 @@ def _reject(line: int, error: InvalidMessage, row: Any) -> Reject:
     return Reject(line, error.reason, error.detail, None if isinstance(row, InvalidMessage) else row)
 
 
-def _batches(found: Iterator[tuple[int, Any]], begin: int) -> Iterator[list[tuple[int, Any]]]:
+async def _batches(found: Iterator[tuple[int, Any]], begin: int) -> AsyncIterator[list[tuple[int, Any]]]:
     batch: list[tuple[int, Any]] = []
     for line, row in found:
         if line < begin:
+            await _give_way(line)
             continue
         batch.append((line, row))
         if len(batch) == AT_ONCE:

@@ -28,15 +28,18 @@ def message_of(touchpoint: Touchpoint) -> Message:
     )
 
 
-def refusal(raw: bytes, error: InvalidMessage, received: Received) -> Message:
-    """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets."""
+def refusal(raw: bytes, error: InvalidMessage, received: Received, *, whole: bool = True) -> Message:
+    """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets.
+
+    With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times.
+    """
     said = {
         "where": f"{received.source.workspace}/{received.source.name}",
         "at": str(received.received_at),
         "type": received.call_type or "",
-        "adapter": received.source.adapter or "",
+        "adapter": received.adapter,
     }
-    return _letter(raw, received.new_id().encode(), error, said, received.said.raw)
+    return _letter(raw, received.new_id().encode(), error, said, received.said.raw if whole else b"")
 
 
 def batch_said(sent_at: Any, context: dict[str, Any]) -> BatchSaid:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from libs.common import ids
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound, PerigeeError, Unavailable
 from libs.common.observability import logs
@@ -28,12 +29,15 @@ AGAIN_SECONDS = 5
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """A file that is here: its content's SHA-256 in hexadecimal, and how its rows are read."""
+    """A file that is here, and how its rows are read; kept beside it, so that it outlives the process.
+
+    `content` is the SHA-256 of the file in hexadecimal, `mapping` the template's tree.
+    """
 
     content: str
-    path: Path
+    file: str
     source: str
-    template: Template | None
+    mapping: Any
     historical: bool
 
 
@@ -55,9 +59,9 @@ class Uploads:
                 f"{name!r:.120} is no file's name: orders.csv, .ndjson or .jsonl, and .gz of these"
             )
         size = 0
+        path = self._folder / f"{uuid.uuid4().hex}-{name}"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{uuid.uuid4().hex}-{name}"
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # these are people's data
             with path.open("wb") as file:
                 async for chunk in chunks:
                     size += len(chunk)
@@ -67,21 +71,22 @@ class Uploads:
                         )
                     await asyncio.to_thread(file.write, chunk)
         except OSError as error:
+            _forget(path)
             raise Unavailable(f"the file cannot be kept in {self._folder}: {error.strerror}") from None
         except BaseException:
-            path.unlink(missing_ok=True)
+            _forget(path)
             raise
         return path
 
-    async def check(self, path: Path, source: str, template: Template | None) -> dict[str, Any]:
+    async def check(self, path: Path, source: str, mapping: Any) -> dict[str, Any]:
         """Read a file, send nothing, and forget it; return how many rows are good and bad, and the first bad ones."""
         try:
-            good, bad, first = await self._imports.check(path, source, template, lambda _: None)
+            good, bad, first = await self._imports.check(path, source, _template(mapping), lambda _: None)
             return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
         finally:
             _forget(path)
 
-    async def start(self, path: Path, source: str, template: Template | None, *, historical: bool) -> str:
+    async def start(self, path: Path, source: str, mapping: Any, *, historical: bool) -> str:
         """Put a file in the queue; return its content's name. Raises NotFound for an unknown source."""
         try:
             await self._imports.source(source)
@@ -89,9 +94,10 @@ class Uploads:
         except PerigeeError:
             _forget(path)
             raise
-        kept = _renamed(path, content)
+        upload = Upload(content, _kept_name(path, content, source), source, mapping, historical)
+        self._keep(path, upload)
         self._faults.pop(content, None)
-        self._waiting.put_nowait(Upload(content, kept, source, template, historical))
+        self._waiting.put_nowait(upload)
         return content
 
     async def all(self) -> list[dict[str, Any]]:
@@ -110,27 +116,45 @@ class Uploads:
         return found
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Import what waits, until told to stop; what is away is waited for."""
+        """Import what waits, what an earlier process left behind first, until told to stop; what is away is waited for."""
+        for note in sorted(self._folder.glob("*.upload.json")):
+            with contextlib.suppress(msgspec.DecodeError):
+                self._waiting.put_nowait(msgspec.json.decode(note.read_bytes(), type=Upload))
+        stopped = asyncio.create_task(stop.wait())
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await self._import(await asyncio.wait_for(self._waiting.get(), 1))
+            job = asyncio.create_task(self._next())
+            await asyncio.wait([job, stopped], return_when=asyncio.FIRST_COMPLETED)
+            job.cancel()  # what is under way goes on, under the same ids, when the process is there again
+            with contextlib.suppress(asyncio.CancelledError):
+                await job
 
-    async def _import(self, upload: Upload) -> None:
+    async def _next(self) -> None:
+        upload = await self._waiting.get()
+        path = self._folder / upload.file
         try:
-            await self._imports.run(
-                upload.path, upload.source, upload.template, lambda _: None, historical=upload.historical
-            )
+            template = _template(upload.mapping)
+            await self._imports.run(path, upload.source, template, lambda _: None, historical=upload.historical)
         except Unavailable as error:
             self._faults[upload.content] = f"it goes on soon: {error}"
             await asyncio.sleep(AGAIN_SECONDS)
             self._waiting.put_nowait(upload)
             return
         except PerigeeError as error:
-            log.warning("import_stopped", content=upload.content, error=str(error))
             self._faults[upload.content] = str(error)
+        except Exception as error:  # noqa: BLE001 - one bad file ends no door
+            log.error("import_failed", content=upload.content, error=type(error).__name__)  # noqa: TRY400
+            self._faults[upload.content] = f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
         else:
             self._faults.pop(upload.content, None)
-        _forget(upload.path)
+        _forget(path)
+        _forget(self._note(upload))
+
+    def _keep(self, path: Path, upload: Upload) -> None:
+        path.replace(self._folder / upload.file)
+        self._note(upload).write_bytes(msgspec.json.encode(upload))
+
+    def _note(self, upload: Upload) -> Path:
+        return self._folder / f"{upload.file}.upload.json"
 
     def _told(self, one: Known) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(one)
@@ -141,7 +165,11 @@ def _forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _renamed(path: Path, content: str) -> Path:
-    """Give a file its content's name, and leave it its ending, which says what it is."""
+def _kept_name(path: Path, content: str, source: str) -> str:
+    """Return the name of a file by its content and its source; its ending says what it is."""
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return path.replace(path.with_name(content + ending))
+    return f"{content}-{ids.derive('upload', source)[:8]}{ending}"
+
+
+def _template(mapping: Any) -> Template | None:
+    return Template(mapping) if mapping is not None else None

@@ -12,6 +12,7 @@
   const MOST_BYTES = 60000; // of a batch: browsers take 64 KiB of those that outlive their page
   const MOST_EVENT = 32000;
   const MOST_QUEUED = 500;
+  const MONTHS_13 = 34e6; // seconds
   const UTM = { utm_source: "source", utm_medium: "medium", utm_campaign: "name", utm_term: "term", utm_content: "content" };
   const TOKEN = "pgt"; // the parameter of a link that says for whom it was made
   const FILES = /\.(pdf|docx?|xlsx?|pptx?|csv|zip|gz|dmg|exe|apk|mp3|mp4|epub|ics)$/i;
@@ -19,46 +20,62 @@
   /* What is remembered: in first-party storage where that is allowed and works, else in memory, for this page alone. */
 
   const memory = {};
+  const works = attempt(function () {
+    localStorage.setItem("perigee.works", "1");
+    localStorage.removeItem("perigee.works");
+    return true;
+  });
 
-  function recall(name) {
+  function attempt(work) { // what a hostile page, or a browser that forbids, must not break
     try {
-      const text = localStorage.getItem("perigee." + name);
-      if (text !== null) return JSON.parse(text);
-    } catch (_) { /* storage is off, or holds what is not ours */ }
-    return memory[name];
+      return work();
+    } catch (_) {
+      return undefined;
+    }
+  }
+
+  function stored(name) {
+    return attempt(function () { return JSON.parse(localStorage.getItem("perigee." + name)) || undefined; });
+  }
+
+  function recall(name) { // what another tab has forgotten is forgotten here
+    return works && permission() === "full" ? stored(name) : memory[name];
   }
 
   function remember(name, value, always) {
     memory[name] = value;
-    if (!always && permission() !== "full") return;
-    try {
-      localStorage.setItem("perigee." + name, JSON.stringify(value));
-    } catch (_) { /* off, or full */ }
+    if (always || permission() === "full") attempt(function () { localStorage.setItem("perigee." + name, JSON.stringify(value)); });
   }
 
   function forget(name) {
     delete memory[name];
-    try {
-      localStorage.removeItem("perigee." + name);
-    } catch (_) { /* off */ }
+    attempt(function () { localStorage.removeItem("perigee." + name); });
   }
 
-  function cookie() {
-    const found = set.domain && document.cookie.match(/(?:^|; )perigee_id=([^;]+)/);
-    return found ? decodeURIComponent(found[1]) : null;
+  function cookie(name) {
+    return attempt(function () {
+      const found = set.domain && document.cookie.match("(?:^|; )perigee_" + name + "=([^;]+)");
+      return found ? decodeURIComponent(found[1]) : undefined;
+    });
   }
 
-  function setCookie(value, seconds) {
+  function setCookie(name, value, seconds) {
     if (!set.domain) return;
-    document.cookie = "perigee_id=" + encodeURIComponent(value) + ";domain=" + set.domain + ";path=/;max-age=" + seconds +
-      ";samesite=lax" + (location.protocol === "https:" ? ";secure" : "");
+    attempt(function () {
+      document.cookie = "perigee_" + name + "=" + encodeURIComponent(value) + ";domain=" + set.domain + ";path=/;max-age=" +
+        seconds + ";samesite=lax" + (location.protocol === "https:" ? ";secure" : "");
+    });
   }
 
   /* Consent. "full": ids are kept. "pseudonymous": an id of this page alone, and nobody's name. "none": nothing is sent.
      What the person said here counts first; then what their browser says for all sites (GPC, DNT); then the site's setting. */
 
+  function purposesSaid() {
+    return attempt(function () { return JSON.parse(cookie("consent")); }) || stored("consent") || memory.consent;
+  }
+
   function permission() {
-    const said = recall("consent");
+    const said = purposesSaid();
     if (said && typeof said.analytics === "boolean") return said.analytics ? "full" : "none";
     if (navigator.globalPrivacyControl || navigator.doNotTrack === "1") return "none";
     return { drop: "none", keep: "pseudonymous" }[set.consent] || "full";
@@ -66,7 +83,7 @@
 
   function consent(said) {
     const before = permission();
-    const purposes = Object.assign({}, recall("consent"), said);
+    const purposes = Object.assign({}, purposesSaid(), said);
     if (before === "full" && purposes.analytics === false) {
       send("identify", {}, purposes); // the last word: the other side learns that it was taken back
       reset();
@@ -74,11 +91,11 @@
       flush();
     }
     remember("consent", purposes, true);
+    setCookie("consent", JSON.stringify(purposes), MONTHS_13);
     if (permission() === "none") return;
-    ["id", "visit"].forEach(function (name) { // what this page had for itself stays, so that its touchpoints join
-      if (memory[name]) remember(name, memory[name]);
+    if (permission() === "full") ["id", "visit"].forEach(function (name) { // so that this page's touchpoints join
+      if (memory[name] && !stored(name)) remember(name, memory[name]);
     });
-    if (memory.id) setCookie(memory.id, 34e6);
     if (before === "none" && set.auto !== "false") page();
     send("identify", {});
     sendToken();
@@ -94,12 +111,16 @@
   }
 
   function anonymousId() {
-    const id = cookie() || recall("id") || uuid();
-    if (memory.id !== id) {
-      remember("id", id);
-      if (permission() === "full") setCookie(id, 34e6); // 13 months
-    }
+    const full = permission() === "full";
+    const id = (full && (cookie("id") || stored("id"))) || memory.id || uuid();
+    if (memory.id !== id || (full && !stored("id"))) remember("id", id);
+    if (full && cookie("id") !== id) setCookie("id", id, MONTHS_13);
     return id;
+  }
+
+  function known(name) { // of whom it was said: after a reset, here or in another tab, they are somebody else
+    const found = recall(name);
+    return found && found.of === anonymousId() ? found.is : undefined;
   }
 
   function visit() {
@@ -107,11 +128,11 @@
     const query = new URLSearchParams(location.search);
     const campaign = {};
     for (const name in UTM) if (query.get(name)) campaign[UTM[name]] = query.get(name);
-    let current = recall("visit");
+    let current = known("visit");
     if (!current || now - current.at > VISIT_MS) current = { campaign: {} };
     if (Object.keys(campaign).length) current.campaign = campaign;
     current.at = now;
-    remember("visit", current);
+    remember("visit", { of: anonymousId(), is: current });
     return current;
   }
 
@@ -146,17 +167,18 @@
       messageId: uuid(),
       anonymousId: anonymousId(),
       timestamp: new Date().toISOString(),
-      context: context(purposes || recall("consent")),
+      context: context(purposes || purposesSaid()),
     }, fields);
     if (allowed === "full") {
-      Object.assign(message, Object.assign({}, recall("user"), fields.userId ? fields : {}));
-      if (recall("group")) message.context.groupId = recall("group");
+      if (!fields.userId && !message.context.linkToken) Object.assign(message, known("user"));
+      if (known("group")) message.context.groupId = known("group");
     } else ["userId", "userHash", "traits", "groupId"].forEach(function (name) { delete message[name]; });
     if (size(message) > MOST_EVENT) return console.warn("perigee: dropped a " + type + " of more than 32 kB");
     queue.push(message);
     if (queue.length > MOST_QUEUED) {
       console.warn("perigee: the queue is full, its oldest is dropped");
       queue.splice(flying, 1);
+      beaconed = Math.max(flying, beaconed - 1);
     }
     remember(place, queue);
     later(WAIT_MS);
@@ -175,18 +197,18 @@
   function identify(userId, traits, options) {
     const who = typeof userId === "object" ? {} : { userId: String(userId) };
     if (options && options.userHash) who.userHash = options.userHash;
-    if (who.userId) remember("user", who);
+    if (who.userId) remember("user", { of: anonymousId(), is: who });
     send("identify", Object.assign({ traits: (typeof userId === "object" ? userId : traits) || {} }, who));
   }
 
   function group(groupId, traits) {
-    remember("group", String(groupId));
+    remember("group", { of: anonymousId(), is: String(groupId) });
     send("group", { groupId: String(groupId), traits: traits || {} });
   }
 
   function reset() {
     ["id", "user", "group", "visit"].forEach(forget);
-    setCookie("", 0);
+    setCookie("id", "", 0);
   }
 
   /* From the queue to the door. A touchpoint stays until it is answered, on this page or the next: a repeat costs nothing,
@@ -195,7 +217,9 @@
   const place = "queue." + uuid();
   let queue = [];
   let flying = 0;
+  let beaconed = 0; // of the queue's front: sent as a page was hidden, not answered for
   let failures = 0;
+  let notBefore = 0;
   let timer = null;
 
   function size(value) {
@@ -221,42 +245,45 @@
     clearTimeout(timer);
     timer = null;
     if (flying || !queue.length) return;
+    if (Date.now() < notBefore) return later(notBefore - Date.now());
     const messages = batch(0);
     flying = messages.length;
     // Without a header of ours, and as text: no preflight is needed.
     fetch(host + "/v1/batch", { method: "POST", body: body(messages), keepalive: true, credentials: "omit" }).then(function (answer) {
       const again = answer.status === 408 || answer.status === 429 || answer.status >= 500;
       if (!answer.ok && !again) console.warn("perigee: the door refused " + messages.length + " touchpoints: " + answer.status);
-      settle(again ? 0 : messages.length, 1e3 * answer.headers.get("Retry-After"));
+      settle(again ? 0 : messages.length, 1e3 * parseInt(answer.headers.get("Retry-After"), 10) || 0);
     }, function () { settle(0, 0); });
   }
 
   function settle(done, wait) {
     flying = 0;
     failures = done ? 0 : failures + 1;
+    beaconed = Math.max(0, beaconed - done);
     queue.splice(0, done);
     if (queue.length) remember(place, queue);
     else forget(place);
-    if (queue.length) later(done ? 0 : Math.max(wait, Math.min(60e3, 1e3 * 2 ** failures) * (0.5 + Math.random() / 2)));
+    const pause = done ? 0 : Math.max(Math.min(wait, 300e3), Math.min(60e3, 1e3 * 2 ** failures) * (0.5 + Math.random() / 2));
+    notBefore = Date.now() + pause;
+    if (queue.length) later(pause);
   }
 
-  function leave() {
+  function leave() { // nobody sees a beacon's answer, so its touchpoints stay for this page, or the next, to send again
     if (navigator.onLine === false) return;
-    for (let messages; (messages = batch(flying)).length;) {
+    beaconed = Math.max(beaconed, flying);
+    for (let messages; (messages = batch(beaconed)).length; beaconed += messages.length) {
       if (!navigator.sendBeacon(host + "/v1/batch", body(messages))) break;
-      queue.splice(flying, messages.length);
     }
-    if (queue.length) remember(place, queue);
-    else forget(place);
+    if (queue.length) later(WAIT_MS);
   }
 
-  function takeOver() { // what another page could not send
-    try {
+  function takeOver() { // what another page could not send, or not be sure of
+    attempt(function () {
       Object.keys(localStorage).filter(function (name) { return name.startsWith("perigee.queue."); }).forEach(function (name) {
-        queue = queue.concat(JSON.parse(localStorage.getItem(name)));
+        queue = queue.concat(attempt(function () { return JSON.parse(localStorage.getItem(name)); }) || []);
         localStorage.removeItem(name);
       });
-    } catch (_) { return; }
+    });
     if (queue.length) remember(place, queue), later(0);
   }
 
@@ -278,16 +305,19 @@
 
   function onSubmit(event) { // no field's content, unless the form names the field as a trait
     const form = event.target;
+    const said = function (name) { return Element.prototype.getAttribute.call(form, name) || ""; }; // a field may be called so
+    const boxes = Element.prototype.querySelectorAll.call(form, "[data-perigee-consent]");
+    const fields = new FormData(form);
     const traits = {};
     const purposes = {};
-    (form.dataset.perigeeTraits || "").split(/[\s,]+/).filter(Boolean).forEach(function (name) {
-      const field = form.elements.namedItem(name);
-      if (field && field.value) traits[name] = String(field.value).slice(0, 500);
+    said("data-perigee-traits").split(/[\s,]+/).filter(Boolean).forEach(function (name) {
+      const value = fields.get(name);
+      if (typeof value === "string" && value) traits[name] = value.slice(0, 500);
     });
-    form.querySelectorAll("[data-perigee-consent]").forEach(function (box) { purposes[box.dataset.perigeeConsent] = box.checked; });
+    boxes.forEach(function (box) { purposes[box.dataset.perigeeConsent] = box.checked; });
     if (Object.keys(purposes).length) consent(purposes);
     if (Object.keys(traits).length) identify(traits);
-    track(form.dataset.perigeeEvent || "Form Submitted", { form: form.getAttribute("id") || form.getAttribute("name") || "" });
+    track(said("data-perigee-event") || "Form Submitted", { form: said("id") || said("name") });
   }
 
   function onRoute() {
@@ -305,9 +335,12 @@
     });
     addEventListener("popstate", onRoute);
     addEventListener("pageshow", function (event) { if (event.persisted) page(); }); // back from the browser's cache
-    document.addEventListener("click", onClick, true);
-    document.addEventListener("auxclick", function (event) { if (event.button === 1) onClick(event); }, true);
-    document.addEventListener("submit", onSubmit, true);
+    const listen = function (kind, work) {
+      document.addEventListener(kind, function (event) { attempt(function () { work(event); }); }, true);
+    };
+    listen("click", onClick);
+    listen("auxclick", function (event) { if (event.button === 1) onClick(event); });
+    listen("submit", onSubmit);
   }
 
   function takeToken() { // out of the address: it is meant for us, and for nobody who is sent the link
@@ -322,7 +355,7 @@
 
   function sendToken() { // with consent only: it names a person
     if (!memory.token || permission() !== "full") return;
-    const found = context(recall("consent"));
+    const found = context(purposesSaid());
     found.linkToken = memory.token;
     delete memory.token;
     send("identify", { context: found });
@@ -332,20 +365,22 @@
   const calls = { track, page, identify, group, consent, reset, flush, anonymousId };
   window.perigee = Object.assign({
     version: "1",
-    push: function (call) { return calls[call[0]].apply(null, call.slice(1)); },
+    push: function (call) {
+      return attempt(function () { return calls[call[0]].apply(null, call.slice(1)); });
+    },
   }, calls);
 
   function start() {
-    takeOver();
-    takeToken();
-    if (set.auto !== "false") watch(), page();
+    [takeOver, takeToken].concat(set.auto !== "false" ? [watch, page] : []).forEach(function (work) {
+      attempt(function () { work(); });
+    });
     waiting.forEach(window.perigee.push);
   }
 
+  addEventListener("online", function () { failures = notBefore = 0; flush(); });
+  addEventListener("pagehide", leave);
+  document.addEventListener("visibilitychange", function () { if (document.visibilityState === "hidden") leave(); });
   if (!set.key) console.warn("perigee: the script tag needs data-key, the source's write key");
   if (document.prerendering) document.addEventListener("prerenderingchange", start, { once: true }); // nobody looks yet
   else start();
-  addEventListener("online", function () { failures = 0; flush(); });
-  addEventListener("pagehide", leave);
-  document.addEventListener("visibilitychange", function () { if (document.visibilityState === "hidden") leave(); });
 })(window, document, navigator);

@@ -17,8 +17,8 @@ async def keep(connection: Connection, batch: Sequence[Stored]) -> int:
     """Store those that are not stored yet; return how many. The first stored copy wins."""
     if not batch:
         return 0
-    rows = sorted(((s.touchpoint.source, s.touchpoint.message_id), s) for s in batch)
-    found = [one.touchpoint for _, one in rows]
+    rows = sorted(batch, key=_place)
+    found = [one.touchpoint for one in rows]
     new = await connection.fetch(
         "INSERT INTO scoring.outside (workspace, source, message_id, occurred_at, account_id, data) "
         "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bytea[]) "
@@ -28,7 +28,7 @@ async def keep(connection: Connection, batch: Sequence[Stored]) -> int:
         [t.message_id for t in found],
         [t.occurred_at for t in found],
         [account_of(t) for t in found],
-        [one.raw for _, one in rows],
+        [one.raw for one in rows],
     )
     return len(new)
 
@@ -43,3 +43,7 @@ async def beside(connection: Connection, contact: str, since: int, until: int) -
         contact, since, until, MOST,
     )  # fmt: skip
     return [_decode(r[0]) for r in reversed(rows)]
+
+
+def _place(one: Stored) -> tuple[str, str, str]:
+    return one.touchpoint.workspace, one.touchpoint.source, one.touchpoint.message_id
