@@ -24,6 +24,7 @@ class Road:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lost = self.twice = self.limited = 0
+        self.away = False
         self._door = door
         self._mean = mean
         self._posts = 0
@@ -56,6 +57,11 @@ class Road:
                 scope["method"], f"{self._door}{scope['path']}{query}", content=body, headers=headers
             )
 
+        if self.away and scope["method"] == "POST":
+            await _answer(
+                send, 503, b'{"code":"unavailable","message":"away"}', [*_cors(scope), (b"retry-after", b"1")]
+            )
+            return
         turn = 0
         if self._mean and scope["method"] == "POST":
             self._posts += 1

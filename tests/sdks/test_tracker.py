@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from playwright.async_api import async_playwright
@@ -292,3 +293,72 @@ async def test_a_cookie_for_all_hosts_of_a_domain(shop):
     await page.evaluate("localStorage.clear()")
     await page.reload()
     assert await page.evaluate("perigee.anonymousId()") == first
+
+
+async def test_a_tab_switch_while_the_door_is_away_loses_nothing(shop):
+    road = await asyncio.to_thread(partial(Road, shop.door.door, mean=False))
+    try:
+        shop.write(host=road.url)
+        road.away = True
+        page = await shop.open()
+        await page.evaluate("perigee.track('Order Completed')")
+        hide = "Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true});"
+        await page.evaluate(hide + "document.dispatchEvent(new Event('visibilitychange'))")
+        await page.wait_for_timeout(500)
+        assert await shop.sent(0) == []
+        road.away = False
+        assert sorted(said(await shop.sent(2))) == [("page", ""), ("track", "Order Completed")]
+    finally:
+        road.close()
+
+
+async def test_who_logs_out_in_one_tab_is_nobody_in_the_other(shop):
+    one, other = await shop.open(), await shop.open()
+    await one.evaluate("perigee.identify('ada'); perigee.group('acme')")
+    await other.evaluate("perigee.track('Before')")
+    await one.evaluate("perigee.reset()")
+    await other.evaluate("perigee.track('After')")
+    found = {t.name: t for t in await shop.sent(6) if t.type == "track"}
+    assert (found["Before"].user_id, found["Before"].group_id) == ("ada", "acme")
+    assert (found["After"].user_id, found["After"].group_id) == (None, None)
+    assert found["After"].anonymous_id != found["Before"].anonymous_id
+
+
+async def test_a_link_for_somebody_else_is_not_the_one_who_is_remembered(shop):
+    page = await shop.open()
+    await page.evaluate("perigee.identify('ada')")
+    token = links.mint(KEYS.split(","), links.Person("default", user_id="bob"), SystemClock().now() + 60_000_000)
+    await page.close()
+    await shop.open(f"/?{links.PARAMETER}={token}")
+    found = [t for t in await shop.sent(4) if t.type == "identify"]
+    assert [t.user_id for t in found] == ["ada", "bob"]
+
+
+async def test_an_id_that_was_kept_before_is_not_sent_where_consent_is_waited_for(shop):
+    page = await shop.open()
+    kept = await page.evaluate("perigee.anonymousId()")
+    await shop.sent(1)
+    shop.write("data-consent=keep")
+    page = await shop.open("/next.html")
+    found = await shop.sent(2)
+    assert found[-1].anonymous_id != kept
+
+
+async def test_hostile_pages(shop):
+    """A call that does not exist, fields named like a form's own methods, a cookie that is none."""
+    form = """<form id=bad data-perigee-traits="email agreed" data-perigee-event="Bad Form" onsubmit="return false">
+    <input name=elements value=1><input name=getAttribute value=2><input name=querySelectorAll value=3><input name=dataset>
+    <input name=email value=e@x.test><input type=checkbox name=agreed><button id=go>Go</button></form>"""
+    shop.write("async", "data-domain=127.0.0.1")
+    early = "<script>document.cookie = 'perigee_id=%zz'; window.perigee = [['trak', 'A'], ['track', 'Real']]</script>"
+    for path, (html, rule) in shop.pages.items():
+        shop.pages[path] = (early + html + form, rule)
+    page = await shop.open()
+    await page.evaluate("localStorage.setItem('perigee.queue.x', '{')")
+    await page.reload()
+    await page.wait_for_function("window.perigee && perigee.version")
+    await page.evaluate("document.getElementById('go').click()")
+    found = [t for t in await shop.sent(6) if t.name == "Bad Form" or t.type == "identify"]
+    assert [t.traits for t in found] == [{"email": "e@x.test"}, {}]
+    assert said(await shop.sent(6)).count(("track", "Real")) == 2
+    assert not await page.evaluate("Object.keys(localStorage).includes('perigee.queue.x')")

@@ -20,7 +20,7 @@
   /* What is remembered: in first-party storage where that is allowed and works, else in memory, for this page alone. */
 
   const memory = {};
-  const works = attempt(function () {
+  let works = attempt(function () {
     localStorage.setItem("perigee.works", "1");
     localStorage.removeItem("perigee.works");
     return true;
@@ -44,7 +44,9 @@
 
   function remember(name, value, always) {
     memory[name] = value;
-    if (always || permission() === "full") attempt(function () { localStorage.setItem("perigee." + name, JSON.stringify(value)); });
+    if (!always && permission() !== "full") return;
+    const text = JSON.stringify(value);
+    works = attempt(function () { localStorage.setItem("perigee." + name, text); return true; }) || (works && name.startsWith("queue."));
   }
 
   function forget(name) {
@@ -112,7 +114,7 @@
 
   function anonymousId() {
     const full = permission() === "full";
-    const id = (full && (cookie("id") || stored("id"))) || memory.id || uuid();
+    const id = (full && works ? cookie("id") || stored("id") : memory.id) || uuid(); // another tab may have forgotten it
     if (memory.id !== id || (full && !stored("id"))) remember("id", id);
     if (full && cookie("id") !== id) setCookie("id", id, MONTHS_13);
     return id;
