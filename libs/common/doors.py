@@ -61,7 +61,7 @@ def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awa
 class Gate:
     """Lets no request under a path in without a key, before its body is read; a body has an end, but where files come in."""
 
-    def __init__(self, app: ASGIApp, path: str, key: str, files: str) -> None:
+    def __init__(self, app: ASGIApp, path: str, key: str, files: str | None = None) -> None:
         self._app, self._path, self._files = app, path, files
         self._expected = f"bearer {key}".encode() if key else None
 
@@ -74,7 +74,7 @@ class Gate:
             if self._expected is None or not hmac.compare_digest(offered, self._expected):
                 await _no_key()(scope, receive, send)
                 return
-            if not scope["path"].startswith(self._files):
+            if self._files is None or not scope["path"].startswith(self._files):
                 if int(headers.get(b"content-length", b"0")[:15] or b"0") > MOST_BYTES:
                     await _problem("TooLarge", 413, f"a body here has at most {MOST_BYTES:,} bytes", {})(
                         scope, receive, send

@@ -10,6 +10,7 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
+from libs.common.doors import Gate
 from libs.common.kafka.consumer import Consumer, Reached
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
@@ -96,7 +97,8 @@ class Process:
             service_key=self.settings.service_key,
             admin_key=self.settings.admin_key,
         )
-        return server(app, self.settings.host, self.settings.port)
+        gate = Gate(app, "/admin/", self.settings.admin_key)
+        return server(gate, self.settings.host, self.settings.port)
 
     async def write_frontier(self, reached: Reached) -> None:
         """Note how far the partitions are known."""

@@ -2,7 +2,9 @@
 
 import pytest
 
+from libs.common.errors import ConfigurationError
 from services.ingest.api.routes import route
+from services.ingest.domain.source import origin_of
 from tests.unit.test_door import TRACK, client, publisher, sources  # noqa: F401 - fixtures
 
 ORIGIN = {"origin": "https://shop.example"}
@@ -98,3 +100,26 @@ async def test_a_dead_letter_does_not_name_the_write_key(client, publisher):  # 
 )
 def test_other_paths_are_not_the_tracking_apis(path):
     assert route(path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://Shop.example/", "https://shop.example"),
+        ("https://shop.example:443", "https://shop.example"),
+        ("http://shop.example:80", "http://shop.example"),
+        ("http://shop.example:8080", "http://shop.example:8080"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(text, origin):
+    assert origin_of(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text", ["shop.example", "ftp://a.b", "https://a.b/c", "https://", "https://a.b:x", "https://u@a.b"]
+)
+def test_what_is_no_origin(text):
+    with pytest.raises(ConfigurationError):
+        origin_of(text)

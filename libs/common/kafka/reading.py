@@ -1,7 +1,7 @@
 """Reading topics beside their consumers: all that is there, or what comes from now on. Nothing is committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -65,22 +65,25 @@ async def follow(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator
                     yield from_aiokafka(raw)
 
 
-async def one(bootstrap_servers: str, topic: str, partition: int, offset: int) -> Record | None:
-    """Return one record, or None when the log does not hold it (any more). Raises Unavailable."""
-    place = TopicPartition(topic, partition)
+async def some(bootstrap_servers: str, topic: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Record]:
+    """Return the records at these (partition, offset); those that the log does not hold (any more) are left out.
+
+    Raises Unavailable.
+    """
+    found: dict[tuple[int, int], Record] = {}
     async with _consumer(bootstrap_servers, [topic]) as consumer:
-        if place not in consumer.assignment():
-            return None
-        beginning, end = (
-            (await consumer.beginning_offsets([place]))[place],
-            (await consumer.end_offsets([place]))[place],
-        )
-        if not beginning <= offset < end:
-            return None
-        consumer.assign([place])
-        consumer.seek(place, offset)
-        try:
-            raw = await asyncio.wait_for(consumer.getone(), SECONDS)
-        except TimeoutError:
-            return None  # deleted since we looked
-        return from_aiokafka(raw) if raw.offset == offset else None
+        there = consumer.assignment()
+        beginnings, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
+        for partition, offset in sorted(set(places)):
+            place = TopicPartition(topic, partition)
+            if not beginnings.get(place, 0) <= offset < ends.get(place, 0):
+                continue
+            consumer.assign([place])
+            consumer.seek(place, offset)
+            try:
+                raw = await asyncio.wait_for(consumer.getone(), SECONDS)
+            except TimeoutError:
+                continue  # deleted since we looked
+            if raw.offset == offset:
+                found[partition, offset] = from_aiokafka(raw)
+    return found

@@ -9,6 +9,7 @@ from libs.common.errors import ConfigurationError
 
 Trust = Literal["public", "server"]
 Mode = Literal["live", "historical", "test"]
+_PORTS = {"http": 80, "https": 443}
 MAX_RATE = 1_000_000
 
 
@@ -40,8 +41,14 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def origin_of(text: str) -> str:
-    """Return an origin as browsers write it. Raises ConfigurationError."""
-    parts = urlsplit(text.strip().lower())
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/") or parts.query:
-        raise ConfigurationError(f"{text!r} is no origin: https://shop.example, say, without a path")
-    return f"{parts.scheme}://{parts.netloc}"
+    """Return an origin as browsers write it: no default port, and names in other scripts as IDNA. Raises ConfigurationError."""
+    wrong = ConfigurationError(f"{text!r} is no origin: https://shop.example, say, without a path")
+    try:
+        parts = urlsplit(text.strip().lower())
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except (ValueError, UnicodeError):
+        raise wrong from None
+    if parts.scheme not in _PORTS or not host or parts.path not in ("", "/") or parts.query or parts.username:
+        raise wrong
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")

@@ -72,7 +72,7 @@ class DeadLetters:
 
     async def show(self, number: str) -> Letter:
         """Return one letter. Raises ConfigurationError, NotFound, Unavailable."""
-        record = await self._record(number)
+        record = (await self._records([number]))[number]
         async with self._session.use() as connection:
             known = await marks.marks(connection, record.topic)
         return _letter(record, known.get((record.topic, record.partition, record.offset), ""))
@@ -82,7 +82,7 @@ class DeadLetters:
 
         What is refused again stays a letter. Raises ConfigurationError, NotFound, Unavailable.
         """
-        records = {number: await self._record(number) for number in numbers}
+        records = await self._records(numbers)
         async with self._session.use() as connection:
             known = {(s.workspace, s.name): s for s in await sources.every(connection)}
         again: dict[str, list[Message]] = {}
@@ -101,8 +101,7 @@ class DeadLetters:
 
     async def drop(self, numbers: Sequence[str], author: str, note: str) -> int:
         """Say that letters are to be left; they stay on the topic. Return how many."""
-        for number in numbers:
-            await self._record(number)
+        await self._records(numbers)
         await self._mark(numbers, "dropped", author, note)
         return len(numbers)
 
@@ -110,11 +109,18 @@ class DeadLetters:
         async with self._session.use() as connection, unit_of_work(connection):
             await marks.put(connection, [place_of(number) for number in numbers], mark, author, note)
 
-    async def _record(self, number: str) -> Record:
-        found = await reading.one(self._bootstrap_servers, *place_of(number))
-        if found is None:
-            raise NotFound(f"no dead letter {number}: the topic does not hold it, or not any more")
-        return found
+    async def _records(self, numbers: Sequence[str]) -> dict[str, Record]:
+        """Return the letters of these numbers, in their order. Raises ConfigurationError, NotFound, Unavailable."""
+        places = {number: place_of(number) for number in numbers}
+        found: dict[tuple[str, int, int], Record] = {}
+        for topic in {place[0] for place in places.values()}:
+            wanted = [place[1:] for place in places.values() if place[0] == topic]
+            records = await reading.some(self._bootstrap_servers, topic, wanted)
+            found |= {(topic, *place): record for place, record in records.items()}
+        missing = [number for number, place in places.items() if place not in found]
+        if missing:
+            raise NotFound(f"no dead letter {', '.join(missing[:5])}: the topic does not hold it, or not any more")
+        return {number: found[place] for number, place in places.items()}
 
     def _again(self, record: Record, known: Mapping[tuple[str, str], Source]) -> list[Message]:
         said = about(record.headers)
