@@ -361,4 +361,5 @@ async def test_hostile_pages(shop):
     found = [t for t in await shop.sent(6) if t.name == "Bad Form" or t.type == "identify"]
     assert [t.traits for t in found] == [{"email": "e@x.test"}, {}]
     assert said(await shop.sent(6)).count(("track", "Real")) == 2
+    await page.wait_for_timeout(3_500)
     assert not await page.evaluate("Object.keys(localStorage).includes('perigee.queue.x')")

@@ -9,6 +9,7 @@
 
   const VISIT_MS = 30 * 60e3; // without a touchpoint for longer, the next one begins another visit
   const WAIT_MS = 1500; // how long touchpoints gather before they are sent
+  const OTHERS_MS = 3000; // how long another page's beacon is given to be answered, before what it took is sent again
   const MOST_BYTES = 60000; // of a batch: browsers take 64 KiB of those that outlive their page
   const MOST_EVENT = 32000;
   const MOST_QUEUED = 500;
@@ -373,7 +374,8 @@
   }, calls);
 
   function start() {
-    [takeOver, takeToken].concat(set.auto !== "false" ? [watch, page] : []).forEach(function (work) {
+    setTimeout(takeOver, OTHERS_MS);
+    [takeToken].concat(set.auto !== "false" ? [watch, page] : []).forEach(function (work) {
       attempt(function () { work(); });
     });
     waiting.forEach(window.perigee.push);
