@@ -12,13 +12,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def cached(maxsize: int) -> Callable[[F], F]:
     """Return a decorator that keeps the last `maxsize` answers of a pure function whose last argument is a text."""
 
-    def decorate(function: F) -> F:
+    def _decorate(function: F) -> F:
         kept = lru_cache(maxsize)(function)
 
         @wraps(function)
-        def ask(*arguments: Any) -> Any:
+        def _ask(*arguments: Any) -> Any:
             return kept(*arguments) if len(arguments[-1]) <= LONGEST else function(*arguments)
 
-        return cast("F", ask)
+        return cast("F", _ask)
 
-    return decorate
+    return _decorate
