@@ -22,18 +22,21 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.errors import FenceLost, InvalidMessage, LogGap, PerigeeError, Unavailable
 from libs.common.kafka.batches import batches, largest
 from libs.common.kafka.dead_letter import InARow
+from libs.common.kafka.leaving import leave
+from libs.common.kafka.listener import Listener
 from libs.common.kafka.record import Handler, Record, from_aiokafka, spans
 from libs.common.observability import logs, metrics
 
 BATCHES_PER_LANE = 3
 """A turn of the loop ends after these, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
+POLL_SECONDS = 5
 log = logs.get(__name__)
 
 
@@ -89,8 +92,7 @@ class Consumer:
             while not stop.is_set():
                 await self._turn()
         finally:
-            with contextlib.suppress(KafkaError, TimeoutError):
-                await asyncio.wait_for(self._consumer.stop(), 10)
+            await leave(self._consumer)
 
     async def _start(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -101,7 +103,7 @@ class Consumer:
                 await asyncio.sleep(1)
             else:
                 await self._guess_positions()
-                self._consumer.subscribe(self._topics, listener=_Listener(self))
+                self._consumer.subscribe(self._topics, listener=Listener(self))
                 return
 
     async def _guess_positions(self) -> None:
@@ -123,7 +125,10 @@ class Consumer:
         if self._fault is not None:
             raise self._fault
         try:
-            polled = await self._poll()
+            # Without an assignment a poll waits for one for ever; what went wrong with it has to be seen meanwhile.
+            polled = await asyncio.wait_for(self._poll(), POLL_SECONDS)
+        except TimeoutError:
+            return
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
             await self._rewind(self._consumer.assignment())
@@ -285,16 +290,3 @@ class Consumer:
         if offsets:
             with contextlib.suppress(KafkaError, ValueError, TimeoutError):
                 await asyncio.wait_for(self._consumer.commit(offsets), 2)
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, consumer: Consumer) -> None:
-        self.consumer = consumer
-
-    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:  # noqa: ARG002 - the interface's
-        """Wait for the batch in hand."""
-        await self.consumer.revoked()
-
-    async def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
-        """Seek to the offsets of record."""
-        await self.consumer.assigned(assigned)
