@@ -17,11 +17,14 @@ from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeEr
 
 _STATUS: dict[type[PerigeeError], int] = {NotFound: 404, Conflict: 409, ConfigurationError: 422, Unavailable: 503}
 MOST_BYTES = 2_000_000
+_NO_KEY = "this door needs a key: 'Authorization: Bearer <key>'"
+_BEARER = {"WWW-Authenticate": "Bearer"}
 _SAID = {
     400: "the request cannot be read",
     401: "no key, or a wrong one",
     404: "it is not there",
     409: "it is against what is there",
+    413: "the body is too large",
     422: "something in the request is wrong: `errors` says what",
     503: "a server behind this one does not answer: again in a second",
 }
@@ -51,9 +54,7 @@ def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awa
     async def _check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
         offered = given.credentials.encode() if given is not None else b""
         if not any([hmac.compare_digest(offered, key) for key in known]):  # noqa: C419 - each one, in equal time
-            raise HTTPException(
-                401, "this door needs a key: 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"}
-            )
+            raise HTTPException(401, _NO_KEY, _BEARER)
 
     return _check
 
@@ -92,8 +93,7 @@ async def _bounded(receive: Receive, left: list[int]) -> Message:
 
 
 def _no_key() -> JSONResponse:
-    said = "this door needs a key: 'Authorization: Bearer <key>'"
-    return _problem("Refused", 401, said, {"WWW-Authenticate": "Bearer"})
+    return _problem("Refused", 401, _NO_KEY, _BEARER)
 
 
 def tell_problems(app: FastAPI) -> None:

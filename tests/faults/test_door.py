@@ -18,9 +18,8 @@ import httpx2
 import pytest
 
 from cli.servers.process import Managed
-from libs.common.kafka.admin import apply_topics
 from libs.common.messages import Touchpoint, decode
-from tests.support.instance import PARTITIONS, Instance, clear_topics
+from tests.support.instance import PARTITIONS, ingest_alone
 from tests.support.kafka import read_topic
 from tests.support.rubbish import Rubbish
 from tests.support.whole import Whole
@@ -39,15 +38,8 @@ def seeded():
 
 @pytest.fixture
 def ingest(tmp_path, servers, database):
-    """A real ingest on real servers, and nothing else of Perigee."""
-    asyncio.run(clear_topics(servers.kafka))
-    instance = Instance(tmp_path, servers, database)
-    asyncio.run(apply_topics(servers.kafka, PARTITIONS))
-    process = instance.stack.services()[0]
-    process.start()
-    process.wait()
-    yield instance
-    instance.down()
+    with ingest_alone(tmp_path, servers, database) as found:
+        yield found
 
 
 def port_of(instance):

@@ -77,6 +77,8 @@ async def test_a_file_is_taken_and_imported_once(door, tmp_path):
     name = answer.json()["content"]
     (one,) = await door.finished()
     assert (one["content"], one["accepted"], one["rejected"]) == (name, 5, 1)
+    await asyncio.sleep(0.3)
+    assert (await door.finished())[0]["fault"] is None, "the second time is no fault"
     assert len(await door.stored()) == 5
     rejects = await door.client.get(f"/imports/{name}/rejects")
     assert '"reason": "no_ids"' in rejects.text

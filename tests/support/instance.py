@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ async def clear_topics(bootstrap_servers: str) -> None:
         pass
     finally:
         await client.close()
+
+
+@contextmanager
+def ingest_alone(folder: Path, servers: Servers, database: str) -> Iterator["Instance"]:
+    """A real ingest on real servers, and nothing else of Perigee."""
+    asyncio.run(clear_topics(servers.kafka))
+    instance = Instance(folder, servers, database)
+    asyncio.run(admin.apply_topics(servers.kafka, PARTITIONS))
+    ingest = instance.stack.services()[0]
+    ingest.start()
+    ingest.wait()
+    yield instance
+    instance.down()
 
 
 class Instance:

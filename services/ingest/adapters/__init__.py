@@ -6,6 +6,7 @@ reason, and kept.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -75,3 +76,11 @@ def text(event: Any, *names: str) -> str:
 def unknown(kind: Any, known: Mapping[str, Any]) -> InvalidMessage:
     """Return the refusal of a kind of event that an adapter does not know."""
     return InvalidMessage("unknown_event", f"{kind!r:.60}: known are {', '.join(known)}")
+
+
+def instant(seconds: float) -> str:
+    """Return seconds since 1970 as RFC 3339. Raises InvalidMessage."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise InvalidMessage("bad_event", f"{seconds!r:.60} is no time") from None

@@ -8,7 +8,7 @@ no person, so it is refused: deals, calls and meetings come as objects.
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, mail, need, need_text, signatures, text
+from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, instant, need, need_text, signatures, text
 
 _TRAITS = {"firstname": "firstName", "lastname": "lastName", "jobtitle": "title", "mobilephone": "phone"}
 _CHANGES = dict.fromkeys(("contact.propertyChange", "contact.creation"))
@@ -47,7 +47,7 @@ def _change(event: Any, settings: Settings) -> Call:
         "hubspot",
         # An eventId is not promised to be unique, so what changed and when are part of the id.
         f"{need_text(event, 'eventId')}:{kind}:{name}:{text(event, 'occurredAt')}",
-        mail.instant(_number(event, "occurredAt") / 1_000),
+        instant(_number(event, "occurredAt") / 1_000),
         echo=crm.is_echo(settings, author, [name] if name else []),
     )
     return crm.person(change, need_text(event, "objectId"), traits)

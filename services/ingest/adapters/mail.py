@@ -4,10 +4,8 @@ Event names are those of Segment's e-mail specification. Opens by machines (priv
 they are marked, and score nothing.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
-from libs.common.errors import InvalidMessage
 from services.ingest.adapters import Call
 
 MACHINE_OPENS = ("googleimageproxy", "yahoomailproxy", "ggpht.com")
@@ -45,11 +43,3 @@ def call(
             "machine": by_machine,
         },
     }
-
-
-def instant(seconds: float) -> str:
-    """Return seconds since 1970 as RFC 3339. Raises InvalidMessage."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat()
-    except (ValueError, OverflowError, OSError):
-        raise InvalidMessage("bad_event", f"{seconds!r:.60} is no time") from None

@@ -3,7 +3,19 @@
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, need_text, signatures, text, unknown
+from services.ingest.adapters import (
+    Adapter,
+    Call,
+    Hook,
+    Settings,
+    instant,
+    mail,
+    need,
+    need_text,
+    signatures,
+    text,
+    unknown,
+)
 
 _EVENTS = {
     "delivered": mail.DELIVERED,
@@ -36,7 +48,7 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     if not isinstance(at, int | float):
         raise InvalidMessage("bad_event", "timestamp is no number")
     found = mail.call(
-        _EVENTS[kind], "mailgun", need_text(event, "id"), need_text(event, "recipient"), mail.instant(at),
+        _EVENTS[kind], "mailgun", need_text(event, "id"), need_text(event, "recipient"), instant(at),
         agent=text(event, "client-info", "user-agent"), machine=bool(text(event, "client-info", "bot")),
         email_id=text(event, "message", "headers", "message-id"), email_subject=text(event, "message", "headers", "subject"),
         link_url=text(event, "url"), reason=text(event, "reason"), tags=event.get("tags"),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Settings, crm, mail, need, need_text, text, unknown
+from services.ingest.adapters import Adapter, Call, Settings, crm, instant, need, need_text, text, unknown
 
 _TRAITS = {"Email": "email", "Phone": "phone", "Title": "title", "FirstName": "firstName", "LastName": "lastName"}
 _PEOPLE = ("Contact", "Lead")
@@ -29,7 +29,7 @@ def calls(event: Any, settings: Settings) -> list[Call]:
     records, moment = need(header, "recordIds"), need(header, "commitTimestamp")
     if not isinstance(records, list) or isinstance(moment, bool) or not isinstance(moment, int | float):
         raise InvalidMessage("bad_event", "recordIds is no list, or commitTimestamp no number")
-    at = mail.instant(moment / 1_000)
+    at = instant(moment / 1_000)
     changed = header.get("changedFields")
     fields = (
         [name.removesuffix("__c") for name in changed if isinstance(name, str)] if isinstance(changed, list) else []

@@ -3,7 +3,19 @@
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, mail, need, need_text, signatures, text, unknown
+from services.ingest.adapters import (
+    Adapter,
+    Call,
+    Hook,
+    Settings,
+    instant,
+    mail,
+    need,
+    need_text,
+    signatures,
+    text,
+    unknown,
+)
 
 _EVENTS = {
     "delivered": mail.DELIVERED,
@@ -34,7 +46,7 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     if not isinstance(at, int):
         raise InvalidMessage("bad_event", "timestamp is no number")
     found = mail.call(
-        _EVENTS[kind], "sendgrid", need_text(event, "sg_event_id"), need_text(event, "email"), mail.instant(at),
+        _EVENTS[kind], "sendgrid", need_text(event, "sg_event_id"), need_text(event, "email"), instant(at),
         agent=text(event, "useragent"), machine=event.get("sg_machine_open") is True,
         email_id=text(event, "sg_message_id"), link_url=text(event, "url"), reason=text(event, "reason"),
         campaign_name=text(event, "marketing_campaign_name"), tags=event.get("category"),

@@ -98,7 +98,7 @@ class Door:
         source = self.source(request.write_key or batch.write_key)
         said = batch_said(batch.sent_at, batch.context)
         received = Received(source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client)
-        return await self.take(received, batch.messages, _one_call, request.origin)
+        return await self._take(received, batch.messages, _one_call, request.origin)
 
     async def hook(self, hook: Hook, write_key: str | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -119,9 +119,9 @@ class Door:
         name = source.adapter or ""
         received = Received(source, now, _new_id, rules=self._rules, adapter=name)
         calls = partial(calls_of, name, source)
-        return await self.take(received, [body.written(event) for event in found], calls, None)
+        return await self._take(received, [body.written(event) for event in found], calls, None)
 
-    async def take(
+    async def _take(
         self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Any]], origin: str | None
     ) -> int:
         """Publish the calls of each item; an item with a call that is refused becomes one dead letter, and no touchpoint."""

@@ -131,6 +131,8 @@ class Uploads:
     async def _next(self) -> None:
         upload = await self._waiting.get()
         path = self._folder / upload.file
+        if not path.exists():  # it came twice, and the first time is finished
+            return
         try:
             template = _template(upload.mapping)
             await self._imports.run(path, upload.source, template, lambda _: None, historical=upload.historical)
