@@ -11,7 +11,6 @@ from libs.common.errors import InvalidMessage
 from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, instant, need, need_text, signatures, text
 
 _TRAITS = {"firstname": "firstName", "lastname": "lastName", "jobtitle": "title", "mobilephone": "phone"}
-_CHANGES = dict.fromkeys(("contact.propertyChange", "contact.creation"))
 _OBJECTS = {"deal": "Opportunity Changed", "call": "Call Logged", "meeting": "Meeting Held"}
 
 
