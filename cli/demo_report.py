@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.story import story
+from libs.common.access import DEFAULT
 from libs.common.db.connection import Connection
 from libs.common.errors import InvalidMessage
 from libs.common.kafka.reading import everything as messages
@@ -106,7 +107,7 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
     console.print(_line("deliveries", report.deliveries))
     if report.hero:
         console.rule("one contact's whole story")
-        await story(environment["DATABASE_URL"], report.hero, console)
+        await story(environment["DATABASE_URL"], DEFAULT, report.hero, console)
     console.rule("where to look next")
     kafka = environment["KAFKA_BOOTSTRAP_SERVERS"]
     where = [

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from cli.terminal import workspace
 from libs.common.errors import Conflict, NotFound, PerigeeError, Unavailable
 
 _ERRORS: dict[int, type[PerigeeError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
@@ -53,7 +54,8 @@ def _address(environment: dict[str, str], door: str) -> tuple[str, dict[str, str
     url = environment.get(door)
     if not url:
         raise PerigeeError(f"{door} is not set: 'perigee env' prints it for a running instance")
-    return url, {"Authorization": f"Bearer {environment.get('PERIGEE_ADMIN_KEY', '')}"}
+    key = environment.get("PERIGEE_ADMIN_KEY", "")
+    return url, {"Authorization": f"Bearer {key}", "Perigee-Workspace": workspace()}
 
 
 def _refusal(answer: Any) -> PerigeeError:

@@ -11,7 +11,7 @@ import typer
 import yaml
 from rich.progress import Progress as Bar
 
-from cli.terminal import Json, environment, one_line_errors, progress
+from cli.terminal import Json, environment, one_line_errors, progress, workspace
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError
@@ -54,9 +54,11 @@ async def _done(
     desk: Imports, file: Path, source: str, template: Template | None, said: Said, *, dry_run: bool, live: bool
 ) -> dict[str, Any]:
     if dry_run:
-        good, bad, first = await desk.check(file, source, template, said)
+        good, bad, first = await desk.check(file, (workspace(), source), template, said)
         return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
-    found: dict[str, Any] = msgspec.to_builtins(await desk.run(file, source, template, said, historical=not live))
+    found: dict[str, Any] = msgspec.to_builtins(
+        await desk.run(file, (workspace(), source), template, said, historical=not live)
+    )
     return found
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -11,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import cycle, dlq, imports, link, outbox, people, source
-from cli.terminal import Json, environment, one_line_errors, progress, say, stack
+from cli import access, cycle, dlq, imports, link, outbox, people, source, subscription
+from cli.terminal import Json, environment, one_line_errors, progress, say, stack, workspace
 from libs.common.errors import PerigeeError
 
 app = typer.Typer(help="Perigee: a real-time engagement-cycle engine.", no_args_is_help=True, add_completion=False)
@@ -28,12 +29,26 @@ app.add_typer(people.correct, name="correct")
 app.add_typer(people.refold, name="refold")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(source.app, name="source")
+app.add_typer(subscription.app, name="subscription")
+app.add_typer(access.workspaces, name="workspace")
+app.add_typer(access.keys, name="key")
 app.add_typer(dlq.app, name="dlq")
 app.command("live")(dlq.live)
 app.command("import")(imports.import_file)
 app.command("url")(link.url)
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is still starting is no news
+
+
+@app.callback()
+def perigee(
+    name: Annotated[
+        str | None, typer.Option("--workspace", envvar="PERIGEE_WORKSPACE", help="The workspace to work in.")
+    ] = None,
+) -> None:
+    """Perigee: a real-time engagement-cycle engine."""
+    if name:
+        os.environ["PERIGEE_WORKSPACE"] = name
 
 
 @app.command()
@@ -124,7 +139,7 @@ def contact_show(who: Annotated[str, typer.Argument(help="Contact id, e-mail or 
     from cli.story import story
 
     with one_line_errors():
-        asyncio.run(story(environment()["DATABASE_URL"], who, Console()))
+        asyncio.run(story(environment()["DATABASE_URL"], workspace(), who, Console()))
 
 
 @contact.command("explain")

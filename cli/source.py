@@ -12,9 +12,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import Json, environment, one_line_errors
+from cli.access import seconds_of
+from cli.terminal import Json, environment, one_line_errors, workspace
 from libs.common.db.connection import Session
-from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
 from services.ingest.handlers.sources import Given, SourcesDesk, Told
 from services.ingest.tracker.script import policy, snippet
@@ -49,7 +49,7 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command
     """Make a source and print its write key, once: only its hash is stored."""
     given = _given(trust, mode, user_hash, origin, rate, default)
     given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.create(name, given), as_json)
+    _run(lambda desk: desk.create(workspace(), name, given), as_json)
 
 
 @app.command("set")
@@ -61,7 +61,7 @@ def set_source(  # noqa: PLR0913, PLR0917
     """Change a source; doors take it over within seconds."""
     given = _given(trust, mode, user_hash, origin, rate, default)
     given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.change(name, given), as_json)
+    _run(lambda desk: desk.change(workspace(), name, given), as_json)
 
 
 @app.command("rotate")
@@ -72,11 +72,8 @@ def rotate(
 ) -> None:
     """Give a source a new write key, printed once; the old ones hold a while longer."""
     with one_line_errors():
-        try:
-            seconds = 0.0 if overlap in ("0", "0s") else duration(overlap) / 1_000_000
-        except ValueError as error:
-            raise ConfigurationError(f"--overlap {overlap}: {error}") from None
-    _run(lambda desk: desk.rotate(name, seconds), as_json)
+        seconds = seconds_of(overlap)
+    _run(lambda desk: desk.rotate(workspace(), name, seconds), as_json)
 
 
 @app.command("revoke")
@@ -86,14 +83,14 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Take write keys back at once."""
-    _run(lambda desk: desk.revoke(name, key), as_json)
+    _run(lambda desk: desk.revoke(workspace(), name, key), as_json)
 
 
 @app.command("list")
 def listing(as_json: Json = False) -> None:
     """List the sources. Keys are shown by their first characters."""
     with one_line_errors():
-        found: list[Told] = asyncio.run(_with(lambda desk: desk.every()))
+        found: list[Told] = asyncio.run(_with(lambda desk: desk.every(workspace())))
     if as_json:
         typer.echo(json.dumps([told.shown() for told in found]))
         return

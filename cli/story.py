@@ -20,11 +20,11 @@ from services.scoring.repository import contacts, history, outside, states
 SHOWN = 40
 
 
-async def story(database_url: str, who: str, console: Console) -> None:
+async def story(database_url: str, workspace: str, who: str, console: Console) -> None:
     """Print one contact. Raises PerigeeError when nobody is known by `who`."""
     connection = await connect(database_url, application="perigee-show")
     try:
-        contact = await contacts.find(connection, who)
+        contact = await contacts.find(connection, workspace, who)
         if contact is None:
             raise PerigeeError(f"no contact has the id, e-mail or user_id {who!r}")
         await _print(connection, contact, console)

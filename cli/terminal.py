@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from cli.home import Home
+from libs.common.access import DEFAULT
 from libs.common.clock import from_iso
 from libs.common.errors import ConfigurationError, PerigeeError
 
@@ -32,6 +33,11 @@ def instant(text: str | None) -> int | None:
         return None if text is None else from_iso(text)
     except ValueError:
         raise ConfigurationError(f"{text!r} is no time: write it as RFC 3339, e.g. 2026-11-22T09:30:00Z") from None
+
+
+def workspace() -> str:
+    """Return the workspace that commands are about: `--workspace`, or PERIGEE_WORKSPACE."""
+    return os.environ.get("PERIGEE_WORKSPACE") or DEFAULT
 
 
 def say(text: str) -> None:

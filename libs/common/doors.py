@@ -1,18 +1,17 @@
 """What every door with FastAPI has: keys, and errors as problem details (RFC 9457)."""
 
-import hmac
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
 import asyncpg
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from starlette.exceptions import HTTPException as NoRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from libs.common.access import WORKSPACE_HEADER, Caller, Keyring
 from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeError, Unavailable
 
 _STATUS: dict[type[PerigeeError], int] = {NotFound: 404, Conflict: 409, ConfigurationError: 422, Unavailable: 503}
@@ -22,6 +21,7 @@ _BEARER = {"WWW-Authenticate": "Bearer"}
 _SAID = {
     400: "the request cannot be read",
     401: "no key, or a wrong one",
+    403: "the key may not do this",
     404: "it is not there",
     409: "it is against what is there",
     413: "the body is too large",
@@ -47,34 +47,41 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 _bearer = HTTPBearer(auto_error=False, description="a key as 'Authorization: Bearer KEY'")
 
 
-def opened_by(*keys: str) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
-    """Return a check that lets in who brings one of the keys; an empty key opens nothing."""
-    known = [key.encode() for key in keys if key]
+async def _brought(
+    request: Request, wanted: SecurityScopes, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    """Return whom the gate let in. The scopes of the route are those in its OpenAPI document."""
+    caller: Caller = request.scope["perigee.caller"]
+    for scope in wanted.scopes:
+        if not caller.may(scope):
+            raise HTTPException(403, f"the key has no scope {scope!r}: 'perigee key create --scope {scope}' makes one")
+    return caller
 
-    async def _check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        offered = given.credentials.encode() if given is not None else b""
-        if not any([hmac.compare_digest(offered, key) for key in known]):  # noqa: C419 - each one, in equal time
-            raise HTTPException(401, _NO_KEY, _BEARER)
 
-    return _check
+def opened_by(scope: str) -> Any:
+    """Return the dependency that gives a route its Caller, who has to have the scope."""
+    return Security(_brought, scopes=[scope])
 
 
 class Gate:
-    """Lets no request under a path in without a key, before its body is read; a body has an end, but where files come in."""
+    """Lets no request under its paths in without a key, before its body is read; a body has an end, but where files come in."""
 
-    def __init__(self, app: ASGIApp, path: str, key: str, files: str | None = None) -> None:
-        self._app, self._path, self._files = app, path, files
-        self._expected = f"bearer {key}".encode() if key else None
+    def __init__(self, app: ASGIApp, paths: tuple[str, ...], keyring: Keyring, files: str | None = None) -> None:
+        self._app, self._paths, self._keyring, self._files = app, paths, keyring, files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
-        if scope["type"] == "http" and scope["path"].startswith(self._path):
+        """Pass a request on with its Caller, or answer it."""
+        if scope["type"] == "http" and scope["path"].startswith(self._paths):
             headers = dict(scope["headers"])
-            offered = headers.get(b"authorization", b"")
-            offered = offered[:6].lower() + offered[6:]
-            if self._expected is None or not hmac.compare_digest(offered, self._expected):
-                await _no_key()(scope, receive, send)
+            try:
+                caller = await self._caller(headers)
+            except PerigeeError as error:
+                await _said(error)(scope, receive, send)
                 return
+            if caller is None:
+                await _problem("Refused", 401, _NO_KEY, _BEARER)(scope, receive, send)
+                return
+            scope["perigee.caller"] = caller
             if self._files is None or not scope["path"].startswith(self._files):
                 if int(headers.get(b"content-length", b"0")[:15] or b"0") > MOST_BYTES:
                     await _problem("TooLarge", 413, f"a body here has at most {MOST_BYTES:,} bytes", {})(
@@ -84,16 +91,20 @@ class Gate:
                 receive = partial(_bounded, receive, [MOST_BYTES])
         await self._app(scope, receive, send)
 
+    async def _caller(self, headers: dict[bytes, bytes]) -> Caller | None:
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        workspace = headers.get(WORKSPACE_HEADER.encode())
+        if scheme.lower() != b"bearer" or not key:
+            return None
+        named = workspace.decode("latin-1") if workspace is not None else None
+        return await self._keyring.caller(key.decode("latin-1"), named)
+
 
 async def _bounded(receive: Receive, left: list[int]) -> Message:
     event = await receive()
     left[0] -= len(event.get("body", b""))
     # What is beyond is as good as gone: the application sees a client that went away.
     return event if left[0] >= 0 else {"type": "http.disconnect"}
-
-
-def _no_key() -> JSONResponse:
-    return _problem("Refused", 401, _NO_KEY, _BEARER)
 
 
 def tell_problems(app: FastAPI) -> None:
@@ -105,6 +116,10 @@ def tell_problems(app: FastAPI) -> None:
 
 
 async def _of_ours(_: Request, error: Exception) -> JSONResponse:
+    return _said(error)
+
+
+def _said(error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     headers = {"Retry-After": "1"} if status == 503 else {}
     return _problem(type(error).__name__, status, str(error), headers)

@@ -1,5 +1,10 @@
 """How long to wait before trying again: a pure function with a cap and jitter."""
 
+from collections.abc import Callable
+
+Chance = Callable[[], float]
+"""What draws a number in [0, 1)."""
+
 
 def backoff(attempt: int, *, base: int, cap: int, chance: float) -> int:
     """Return the wait before attempt `attempt + 1`, in the unit of `base` and `cap`.

@@ -20,6 +20,18 @@ class CommonSettings(BaseSettings):
     session_timeout_ms: int = Field(
         10_000, ge=500, validation_alias="PERIGEE_SESSION_TIMEOUT_MS", description="consumer group session time-out"
     )
+    admin_key: str = Field(
+        "",
+        validation_alias="PERIGEE_ADMIN_KEY",
+        repr=False,
+        description="the operator's key: opens every door; none without",
+    )
+    service_key: str = Field(
+        "",
+        validation_alias="PERIGEE_SERVICE_KEY",
+        repr=False,
+        description="reads contacts and changes of workspace default",
+    )
     failpoint: str = Field("", validation_alias="PERIGEE_FAILPOINT", description="tests only: die at this point")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from libs.common.clock import SystemClock
+from libs.common.db.access import Keys
 from libs.common.db.connection import Session
 from libs.common.doors import Gate
 from libs.common.kafka.publisher import Publisher
@@ -45,8 +46,8 @@ async def serve(stop: asyncio.Event) -> None:
     imports = Imports(desk_session, desk_publisher, SystemClock(), rules)
     files = Uploads(imports, desk_session, settings.import_folder, settings.import_bytes)
     others = [repair.router(letters, settings.kafka_bootstrap_servers), uploads.router(files)]
-    application = admin.application(health.routes(), SourcesDesk(desk_session), others, settings.admin_key)
-    rest = Gate(application, "/admin/", settings.admin_key, UPLOADS)
+    application = admin.application(health.routes(), SourcesDesk(desk_session), others)
+    rest = Gate(application, ("/admin/",), Keys(desk_session, settings.admin_key, settings.service_key), UPLOADS)
     web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port, PatientProtocol)
     await run_together(
         stop,

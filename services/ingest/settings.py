@@ -20,9 +20,6 @@ class IngestSettings(CommonSettings):
     publish_seconds: float = Field(
         4.5, gt=0, validation_alias="PERIGEE_PUBLISH_SECONDS", description="longest wait for Kafka before a 503"
     )
-    admin_key: str = Field(
-        "", validation_alias="PERIGEE_ADMIN_KEY", description="opens /admin/v1; without one it stays shut"
-    )
     ip_rule: IpRule = Field("drop", validation_alias="PERIGEE_IP", description="drop, or truncate to /24 and /48")
     channels: Path = Field(
         CHANNELS,

@@ -1,14 +1,18 @@
-"""Wires the orchestrator together and runs it."""
+"""Wires the orchestrator together and runs it: what starts plays, what sends, what tells subscribers, and its doors."""
 
 import asyncio
+import random
 
 import httpx2
+import uvicorn
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
-from libs.common.db.connection import Session
+from libs.common.db.access import Keys
+from libs.common.db.connection import Pool, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
+from libs.common.doors import Gate
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
@@ -16,68 +20,116 @@ from libs.common.observability import logs
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
-from services.orchestrator import repository
-from services.orchestrator.api import unsubscribe_route
+from services.orchestrator.api import doors, subscriptions
+from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels.email import EmailChannel
+from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
+from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.echo import Echo
 from services.orchestrator.handlers.events import GROUP, EventHandler
+from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
+from services.orchestrator.handlers.webhooks import Webhooks
 from services.orchestrator.plays import read_plays
+from services.orchestrator.repository import actions as repository
 from services.orchestrator.settings import OrchestratorSettings
+
+CARRIERS = 4
+"""Connections that the webhooks' turns share; none is held while a receiver is waited for."""
+
+
+class Process:
+    """The parts of one orchestrator process, wired together. Each user of the database has a connection of its own."""
+
+    def __init__(self, settings: OrchestratorSettings) -> None:
+        self.settings = settings
+        self.sessions: list[Session] = []
+        self.clock = SystemClock()
+        self.plays = read_plays(settings.plays, settings.max_age)
+        self.outbox = Outbox("orchestrator", settings.partitions)
+        self.publisher = Publisher(settings.kafka_bootstrap_servers)
+        self.relay = Relay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
+        self.email = EmailChannel(settings.smtp_url, settings.sender)
+        self.post = Post(self.clock, private=settings.private_webhooks)
+        self.client = httpx2.AsyncClient(trust_env=False)
+        self.events = self.session("events")
+        self.consumers: list[Consumer] = []
+
+    def session(self, name: str) -> Session:
+        """Return a connection of its own for one user."""
+        self.sessions.append(Session(self.settings.database_url, f"orchestrator-{name}"))
+        return self.sessions[-1]
+
+    def consumer(self) -> Consumer:
+        """Return a consumer of signals and stage changes; the last one made is the one at work."""
+        made = Consumer(
+            bootstrap_servers=self.settings.kafka_bootstrap_servers,
+            group=GROUP,
+            topics=["signals", "stage-changes"],
+            handler=EventHandler(self.events, self.outbox, self.plays, self.clock),
+            session_timeout_ms=self.settings.session_timeout_ms,
+        )
+        self.consumers[:] = [made]
+        return made
+
+    def dispatcher(self) -> Dispatcher:
+        """Return what sends actions."""
+        s = self.settings
+        rules = Rules(s.cap_per_day, s.quiet_from, s.quiet_to)
+        links = (s.public_url, s.unsubscribe_secret)
+        channels = {"email": self.email}
+        return Dispatcher(self.session("sends"), self.outbox, self.plays, channels, rules, self.clock, links)
+
+    def webhooks(self) -> Webhooks:
+        """Return what tells subscribers."""
+        pool = Pool([self.session(f"webhooks-{number}") for number in range(1, CARRIERS + 1)])
+        carrying = Delivering(pool, self.post, self.clock, self.settings.partitions, random.random)
+        return Webhooks(self.settings.database_url, pool, carrying, self.clock)
+
+    def web(self) -> uvicorn.Server:
+        """Return the server of health and of the doors."""
+        look, door = self.session("health"), self.session("door")
+        health = Health({"database": look.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
+
+        async def suppress(contact_id: str, channel: str) -> None:
+            async with door.use() as connection:
+                await repository.suppress(connection, contact_id, channel, "unsubscribed")
+
+        desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
+        unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
+        app = doors.application([*health.routes(), unsubscribe], [subscriptions.router(desk)])
+        gate = Gate(app, ("/admin/",), Keys(look, self.settings.admin_key, self.settings.service_key))
+        return server(gate, self.settings.host, self.settings.port)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.client.aclose()
+        await self.post.close()
+        await self.email.close()
+        await self.publisher.close()
+        for session in self.sessions:
+            await session.close()
 
 
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
     settings: OrchestratorSettings = load(OrchestratorSettings)
     failpoints.arm(settings.failpoint)
-    plays = read_plays(settings.plays, settings.max_age)
-    clock = SystemClock()
-    names = ("events", "sends", "echoes", "door")
-    events, sends, echoes, door = (Session(settings.database_url, f"orchestrator-{name}") for name in names)
-    outbox = Outbox("orchestrator", settings.partitions)
-    publisher = Publisher(settings.kafka_bootstrap_servers)
-    relay = Relay(settings.database_url, "orchestrator", settings.partitions, publisher)
-    email = EmailChannel(settings.smtp_url, settings.sender)
-    rules = Rules(settings.cap_per_day, settings.quiet_from, settings.quiet_to)
-    links = (settings.public_url, settings.unsubscribe_secret)
-    dispatcher = Dispatcher(sends, outbox, plays, {"email": email}, rules, clock, links)
-    client = httpx2.AsyncClient(trust_env=False)
-    echo = Echo(echoes, client, settings.ingest_url, settings.write_key)
-    current: list[Consumer] = []
-
-    def consumer() -> Consumer:
-        made = Consumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
-            group=GROUP,
-            topics=["signals", "stage-changes"],
-            handler=EventHandler(events, outbox, plays, clock),
-            session_timeout_ms=settings.session_timeout_ms,
-        )
-        current[:] = [made]
-        return made
-
-    async def suppress(contact_id: str, channel: str) -> None:
-        async with door.use() as connection:
-            await repository.suppress(connection, contact_id, channel, "unsubscribed")
-
-    health = Health({"database": door.check, "kafka": publisher.check}, lambda: progress_fault(current))
-    app = health.app()
-    app.router.routes.append(unsubscribe_route(settings.unsubscribe_secret, suppress))
-    web = server(app, settings.host, settings.port)
+    process = Process(settings)
+    webhooks = process.webhooks()
+    echo = Echo(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
     await run_together(
         stop,
-        web,
-        keep_consuming(consumer, stop),
-        relay.run(stop),
-        every(stop, 0.3, dispatcher.run_due),
+        process.web(),
+        keep_consuming(process.consumer, stop),
+        process.relay.run(stop),
+        every(stop, 0.3, process.dispatcher().run_due),
         every(stop, 0.3, echo.send_waiting),
+        webhooks.run(stop),
+        every(stop, 3600, webhooks.forget),
     )
-    await client.aclose()
-    await email.close()
-    await publisher.close()
-    for session in (events, sends, echoes, door):
-        await session.close()
+    await process.close()
 
 
 def main() -> None:

@@ -20,6 +20,11 @@ class OrchestratorSettings(CommonSettings):
     unsubscribe_secret: str = Field(validation_alias="UNSUBSCRIBE_SECRET", repr=False, min_length=16)
     smtp_url: str = Field(validation_alias="SMTP_URL", description="smtp://user:password@host:port; smtps:// for TLS")
     sender: str = Field("Perigee <hello@perigee.example>", validation_alias="PERIGEE_SENDER")
+    private_webhooks: bool = Field(
+        False,
+        validation_alias="PERIGEE_PRIVATE_WEBHOOKS",
+        description="webhooks may go to private addresses, by HTTP too",
+    )
     cap_per_day: int = Field(3, ge=1, validation_alias="PERIGEE_CAP_PER_DAY", description="per contact and channel")
     quiet_from: time | None = Field(None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00")
     quiet_to: time | None = Field(None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00")

@@ -7,6 +7,7 @@ import uvicorn
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
+from libs.common.db.access import Keys
 from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
@@ -19,7 +20,7 @@ from libs.common.observability.health import Check, Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
 from services.scoring import compiled
-from services.scoring.api import admin, contacts, cycles, doors
+from services.scoring.api import admin, changes, contacts, cycles, doors
 from services.scoring.cycles import read_files
 from services.scoring.handlers.accounts import AccountJobs
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
@@ -29,6 +30,7 @@ from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Identities
 from services.scoring.handlers.install import install
 from services.scoring.handlers.jobs import Jobs
+from services.scoring.handlers.published import Changes
 from services.scoring.handlers.publishing import Publishing
 from services.scoring.handlers.refolds import Refolds
 from services.scoring.handlers.regroups import RegroupJob
@@ -38,6 +40,9 @@ from services.scoring.settings import ScoringSettings
 
 LANES = 3
 """How many partitions are taken side by side: while PostgreSQL works for some, Python works for another."""
+
+KEPT = ("stage-changes", "signals")
+"""The topics that can be read from the log as well: by cursor and by webhook."""
 
 
 class Process:
@@ -86,18 +91,19 @@ class Process:
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of both doors."""
-        look, read, write = self.session("health"), self.session("read"), self.session("admin")
+        look, read, log, write = (self.session(name) for name in ("health", "read", "log", "admin"))
         checks: dict[str, Check] = {"database": look.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
         app = doors.application(
             Health(checks, lambda: progress_fault(self.consumers)).routes(),
-            contacts.router(Contacts(read, self.catalogue)),
-            admin.router(Identities(write, *parts), Corrections(write, *parts), Refolds(read)),
-            cycles.router(Versions(write)),
-            service_key=self.settings.service_key,
-            admin_key=self.settings.admin_key,
+            [contacts.router(Contacts(read, self.catalogue)), changes.router(Changes(log, self.settings.partitions))],
+            [
+                admin.router(Identities(write, *parts), Corrections(write, *parts), Refolds(read)),
+                cycles.router(Versions(write)),
+            ],
         )
-        gate = Gate(app, "/admin/", self.settings.admin_key)
+        keys = Keys(look, self.settings.admin_key, self.settings.service_key)
+        gate = Gate(app, ("/admin/", "/v1/"), keys)
         return server(gate, self.settings.host, self.settings.port)
 
     async def write_frontier(self, reached: Reached) -> None:
@@ -132,7 +138,7 @@ async def serve(stop: asyncio.Event) -> None:
     failpoints.arm(settings.failpoint)
     compiled.how()  # a stale compiled fold is refused before it runs
     process = Process(settings)
-    relay = Relay(settings.database_url, "scoring", settings.partitions, process.publisher)
+    relay = Relay(settings.database_url, "scoring", settings.partitions, process.publisher, KEPT)
     await run_together(stop, process.web(), relay.run(stop), process.fold(stop))
     await process.close()
 

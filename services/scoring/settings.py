@@ -12,12 +12,6 @@ class ScoringSettings(CommonSettings):
 
     port: int = Field(8081, validation_alias="PERIGEE_PORT")
     cycles: Path = Field(Path("cycles"), validation_alias="PERIGEE_CYCLES", description="folder of the cycle files")
-    service_key: str = Field(
-        "", validation_alias="PERIGEE_SERVICE_KEY", description="opens /v1; without one that door stays shut"
-    )
-    admin_key: str = Field(
-        "", validation_alias="PERIGEE_ADMIN_KEY", description="opens /admin/v1 and /v1; without one it stays shut"
-    )
     reaction_window: str = Field(
         "", validation_alias="PERIGEE_REACTION_WINDOW", description="overrides the cycles' reaction_window, e.g. 31d"
     )

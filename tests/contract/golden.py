@@ -30,7 +30,8 @@ EXAMPLES = [
             "sales": AxisChange("identified", "qualified", "advance"),
         },
         dormant=False, instance="web:m-0", reason="touchpoint", cause=Cause("touchpoint", AT, "web", "m-1"),
-        values={"interest": 9.5, "intent": 12.0},
+        values={"interest": 9.5, "intent": 12.0}, identifiers=["user_id:u-1", "external:hubspot:701"],
+        crm={"hubspot": "salesqualifiedlead", "salesforce": "Working - Contacted"},
     ),
     AccountStageChange(
         id="4" * 32, workspace="default", account_id="a" * 32, group_id="acme", cycle="accounts", cycle_version="1",
@@ -47,7 +48,11 @@ EXAMPLES = [
     ContactSnapshot(
         workspace="default", contact_id="c" * 32, version=7, user_ids=["u-1"], anonymous_ids=["a-1"],
         traits={"email": "ada@example.test"},
-        cycles={"engagement": CycleState("prospect", {"buying": "validation"}, False, "web:m-0", 3)},
+        cycles={
+            "engagement": CycleState(
+                "prospect", {"buying": "validation"}, False, "web:m-0", 3, {"hubspot": "salesqualifiedlead"}
+            )
+        },
         merged_into=None,
     ),
     Action(

@@ -29,6 +29,13 @@ def test_the_bytes_are_those_that_were_promised(example):
     assert decode(type(example), path.read_bytes()) == example
 
 
+@pytest.mark.parametrize("path", sorted((GOLDEN / "earlier").glob("*.json")), ids=lambda p: p.stem)
+def test_what_earlier_releases_sent_is_still_read(path):
+    kind = path.stem.rpartition(".")[0]
+    read = decode(type(BY_KIND[kind]), path.read_bytes())
+    assert msgspec.to_builtins(read).items() >= json.loads(path.read_bytes()).items()
+
+
 def test_every_model_has_an_example_a_schema_and_a_topic():
     kinds = {model.KIND for model in MODELS}
     assert kinds == BY_KIND.keys() == {path.stem for path in FOLDER.glob("*.json")}

@@ -87,7 +87,7 @@ async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
     await scoring.take([joins(30 * 60 * 1_000_000, "v")])
     await fold(scoring)
     await equal(scoring)
-    await scoring.corrections.touchpoints("v", "bot", [], Author("me"))
+    await scoring.corrections.touchpoints("default", "v", "bot", [], Author("me"))
     await fold(scoring)
     await equal(scoring)
     sequences = [c["sequence"] for c in await changes(scoring)]

@@ -27,6 +27,7 @@ from services.ingest.handlers.live import live
 from services.ingest.handlers.sources import Given, SourcesDesk
 from services.ingest.repository.sources import Sources
 from tests.support.instance import PARTITIONS, clear_topics
+from tests.support.keys import ADMIN, gated
 
 NOW = 1_780_000_000_000_000
 SHIPPED = read_channels((PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml")
@@ -70,7 +71,7 @@ async def ingest(servers, database):
 
 
 async def test_a_replay_after_a_fix_adds_each_once(ingest):
-    made = await ingest.desk.create("shop", Given(user_hash=True))
+    made = await ingest.desk.create("default", "shop", Given(user_hash=True))
     calls = [
         {"type": "track", "event": "x", "userId": "u"},
         {"type": "track", "event": "y", "userId": "v", "messageId": "m"},
@@ -84,7 +85,7 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
     again = await ingest.letters.replay(numbers, "ada", "too early")
     assert again.replayed == []
     assert all("bad_user_hash" in why for why in again.refused.values())
-    await ingest.desk.change("shop", Given(user_hash=False))
+    await ingest.desk.change("default", "shop", Given(user_hash=False))
     for _ in range(2):
         assert (await ingest.letters.replay(numbers, "ada", "mended")).replayed == numbers
     touchpoints = await ingest.touchpoints()
@@ -98,7 +99,7 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
 
 
 async def test_filters_and_dropping(ingest):
-    made = await ingest.desk.create("shop", Given())
+    made = await ingest.desk.create("default", "shop", Given())
     await ingest.send(made.write_key, [{"type": "track"}, {"type": "dance", "userId": "u"}, 7])
     assert sorted(one.reason for one in await ingest.every()) == ["no_ids", "not_an_object", "unknown_type"]
     (dance,) = await ingest.every(text="dance", where="shop", since=NOW)
@@ -125,8 +126,8 @@ async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
 
 
 async def test_live_shows_what_comes_with_the_reason(ingest):
-    live_key = (await ingest.desk.create("shop", Given())).write_key
-    test_key = (await ingest.desk.create("try", Given(mode="test"))).write_key
+    live_key = (await ingest.desk.create("default", "shop", Given())).write_key
+    test_key = (await ingest.desk.create("default", "try", Given(mode="test"))).write_key
     seen = []
 
     async def watch():
@@ -155,12 +156,12 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
 
 
 async def test_the_admin_door_of_it(ingest):
-    made = await ingest.desk.create("shop", Given())
+    made = await ingest.desk.create("default", "shop", Given())
     await ingest.send(made.write_key, [{"type": "track"}])
-    app = admin.application([], ingest.desk, [repair.router(ingest.letters, ingest.kafka)], "key")
+    app = gated(admin.application([], ingest.desk, [repair.router(ingest.letters, ingest.kafka)]))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
         assert (await client.get("/admin/v1/dlq")).status_code == 401
-        client.headers["authorization"] = "Bearer key"
+        client.headers["authorization"] = f"Bearer {ADMIN}"
         found = (await client.get("/admin/v1/dlq", params={"reason": "no_ids"})).json()
         assert found["all"] == 1
         number = found["letters"][0]["number"]

@@ -60,7 +60,7 @@ async def desk(servers, database):
     await clear_topics(servers.kafka)
     await apply_topics(servers.kafka, PARTITIONS)
     found = Desk(servers, database)
-    await SourcesDesk(found.session).create("till", Given())
+    await SourcesDesk(found.session).create("default", "till", Given())
     yield found
     await found.publisher.close()
     await found.session.close()
@@ -75,12 +75,12 @@ def write_csv(path, count):
 async def test_a_file_is_checked_then_imported_once(desk, tmp_path):
     file = write_csv(tmp_path / "orders.csv", 5)
     file.write_text(file.read_text() + ";Order Completed;2026-05-01T10:00:00Z;9\nu9;;2026-05-01;1;2;3\n")
-    good, bad, first = await desk.imports().check(file, "till", None, said)
+    good, bad, first = await desk.imports().check(file, ("default", "till"), None, said)
     assert (good, bad) == (5, 2)
     assert [(r.line, r.reason) for r in first] == [(7, "no_ids"), (8, "bad_csv")]
     assert await desk.stored() == [], "a check sends nothing"
     for _ in range(2):
-        done = await desk.imports().run(file, "till", None, said)
+        done = await desk.imports().run(file, ("default", "till"), None, said)
         assert (done.accepted, done.rejected, done.finished) == (5, 2, True)
     found = await desk.stored()
     assert sorted(t.user_id for t in found) == [f"u{n}" for n in range(5)]
@@ -93,14 +93,14 @@ async def test_it_goes_on_where_it_stopped_and_adds_nothing_twice(desk, tmp_path
     monkeypatch.setattr(imports, "AT_ONCE", 10)
     file = write_csv(tmp_path / "orders.csv", 45)
     with pytest.raises(Unavailable, match="goes on at line 22"):
-        await desk.imports(Failing(desk.publisher, 2)).run(file, "till", None, said)
-    done = await desk.imports().run(file, "till", None, said)
+        await desk.imports(Failing(desk.publisher, 2)).run(file, ("default", "till"), None, said)
+    done = await desk.imports().run(file, ("default", "till"), None, said)
     assert (done.accepted, done.rejected, done.finished) == (45, 0, True)
     assert not rejects_of(file).exists()
     ids = [t.message_id for t in await desk.stored()]
     assert len(ids) == len(set(ids)) == 45
     renamed = file.rename(tmp_path / "again.csv")
-    assert (await desk.imports().run(renamed, "till", None, said)).finished
+    assert (await desk.imports().run(renamed, ("default", "till"), None, said)).finished
     assert len(await desk.stored()) == 45
 
 
@@ -109,7 +109,7 @@ async def test_rows_of_json_with_a_mapping_and_gzip(desk, tmp_path):
     content = '{"who":"a","when":"2026-05-01T10:00:00+02:00"}\n\nnot json\n[1]\n{"who":"","when":""}\n'
     file.write_bytes(gzip.compress(content.encode()))
     template = Template({"type": "page", "name": "Shop", "userId": {"column": "who"}, "timestamp": {"column": "when"}})
-    done = await desk.imports().run(file, "till", template, said, historical=False)
+    done = await desk.imports().run(file, ("default", "till"), template, said, historical=False)
     assert (done.accepted, done.rejected) == (1, 3)
     (touchpoint,) = await desk.stored()
     assert (touchpoint.name, touchpoint.mode, touchpoint.occurred_at) == ("Shop", "live", 1_777_622_400_000_000)
@@ -121,12 +121,12 @@ async def test_a_file_that_cannot_be_read(desk, tmp_path, name):
     if name != "missing.csv":
         file.write_bytes(b"no such thing")
     with pytest.raises(ConfigurationError):
-        await desk.imports().run(file, "till", None, said)
+        await desk.imports().run(file, ("default", "till"), None, said)
 
 
 async def test_an_unknown_source(desk, tmp_path):
     with pytest.raises(NotFound, match="perigee source create nobody"):
-        await desk.imports().run(write_csv(tmp_path / "a.csv", 1), "nobody", None, said)
+        await desk.imports().run(write_csv(tmp_path / "a.csv", 1), ("default", "nobody"), None, said)
 
 
 def test_a_large_file_is_read_with_flat_memory(tmp_path):
@@ -148,8 +148,8 @@ async def test_a_row_that_the_door_would_refuse_or_clean_stops_nothing(desk, tmp
         '{"event":"good","anonymousId":"a"}',
     ]
     file.write_text("\n".join(odd) + "\n")
-    good, bad, _ = await desk.imports().check(file, "till", None, said)
-    done = await desk.imports().run(file, "till", None, said)
+    good, bad, _ = await desk.imports().check(file, ("default", "till"), None, said)
+    done = await desk.imports().run(file, ("default", "till"), None, said)
     assert (good, bad) == (done.accepted, done.rejected) == (3, 2)
     assert sorted(t.name for t in await desk.stored()) == ["cut", "good", "nul"]
     assert {t.properties.get("v") for t in await desk.stored()} == {"\ufffd", None}

@@ -38,6 +38,7 @@ def instance(tmp_path, servers, database):
 def test_every_route_answers_as_its_document_says(instance):
     assert ask_all(instance, "INGEST_URL") >= 8
     assert ask_all(instance, "SCORING_URL") >= 8
+    assert ask_all(instance, "ORCHESTRATOR_URL") >= 8
 
 
 def ask_all(instance, service):

@@ -12,13 +12,13 @@ from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
 from libs.common.messages import Signal
-from services.orchestrator import repository
 from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.token import verify
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.events import EventHandler
 from services.orchestrator.plays import read_plays
+from services.orchestrator.repository import actions as repository
 from tests.support.scoring import Scoring
 from tests.support.servers import _free_port
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint

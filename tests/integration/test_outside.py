@@ -53,7 +53,7 @@ async def test_the_market_is_beside_every_journey_and_an_account_beside_its_memb
     assert await beside(database, people["v"]) == ["Award Won"]
     assert await beside(database, people["u"], START + HOUR + 1, START + 2 * HOUR) == ["Funding Raised"]
     said = io.StringIO()
-    await story(database, "u", Console(file=said, width=200))
+    await story(database, "default", "u", Console(file=said, width=200))
     assert "Award Won" in said.getvalue()
     assert (await scoring.replay())["equal"]
 
@@ -68,10 +68,10 @@ async def test_first_and_last_touch_are_kept_apart_and_found_by_the_time_that_it
         touchpoint(5 * HOUR, user_id="u", channel="ads", is_bot=True),
     ])  # fmt: skip
     contacts = Contacts(scoring.sessions[2], scoring.catalogue)
-    one = await contacts.one("u")
+    one = await contacts.one("default", "u")
     assert (one.first_touch.channel, one.last_touch.channel) == ("search", "email")
     assert one.last_touch.campaign == mail["campaign"]
     assert one.last_touch.at == START + 2 * HOUR
     await scoring.take([touchpoint(0, user_id="u", channel="social", number=9)])  # it was before, and came late
-    one = await contacts.one("u")
+    one = await contacts.one("default", "u")
     assert (one.first_touch.channel, one.last_touch.channel) == ("social", "email")

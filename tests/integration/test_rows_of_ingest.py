@@ -53,15 +53,15 @@ async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     await scoring.take(come(WEB, visit))
     await scoring.take(come(WEB, {**form, "type": "identify", "traits": {"email": "Ada@X.test ", "company": "Acme"}},
                             {**form, "type": "track", "event": "Content Downloaded"}))  # fmt: skip
-    one = await contacts(scoring).one("ada@x.test")
+    one = await contacts(scoring).one("default", "ada@x.test")
     assert one.identifiers == ["anonymous_id:d"]
     assert one.traits["company"] == "Acme"
-    told = await contacts(scoring).explain("ada@x.test", 1_777_629_960_000_000, None)
+    told = await contacts(scoring).explain("default", "ada@x.test", 1_777_629_960_000_000, None)
     assert told.cycles["engagement"].stage == "reader"
     signals = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals'")
     assert [json.loads(value)["signal"] for (value,) in signals].count("consent_granted") >= 1
     await scoring.take(come(WEB, {**form, "type": "identify", "userId": "ada", "messageId": "later"}))
-    assert (await contacts(scoring).one("user_id:ada")).contact_id == one.contact_id
+    assert (await contacts(scoring).one("default", "user_id:ada")).contact_id == one.contact_id
 
 
 async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_own_time(scoring):
@@ -77,7 +77,7 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
     assert (sale.occurred_at, sale.channel, sale.value) == (1_777_631_400_000_000, "shop", 1_234.5)
     await scoring.take([sale])
     await scoring.take(come(TILL, {**plain({"type": "page", "userId": "ada", "timestamp": "2026-05-03T10:00:00Z"})}))
-    one = await contacts(scoring).one("ada")
+    one = await contacts(scoring).one("default", "ada")
     assert await scoring.fetch("SELECT count(*) FROM scoring.contacts WHERE merged_into IS NULL") == [(1,)]
     assert one.cycles["engagement"].stage == "customer"
     assert (await scoring.replay())["equal"]
@@ -86,12 +86,12 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
 async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scoring):
     await scoring.take(come(TILL, {"type": "identify", "userId": "ada", "timestamp": "2026-05-01T10:00:00Z",
                                    "traits": {"email": "ada@x.test", "email_verified": True}}))  # fmt: skip
-    before = await contacts(scoring).one("ada")
+    before = await contacts(scoring).one("default", "ada")
     talk = {"id": "i-1", "held_at": "2026-05-28T09:00:00Z", "person": {"email": "ada@x.test"},
             "answers": [{"event": "Order Completed", "about": "2026-01-05T00:00:00Z", "said": "in a shop"}]}  # fmt: skip
     told = come(TILL, *ADAPTERS["interview"].calls(talk, {}))
     await scoring.take(told)
-    after = await contacts(scoring).one("ada")
+    after = await contacts(scoring).one("default", "ada")
     assert after.contact_id == before.contact_id
     assert after.cycles["engagement"].stage == before.cycles["engagement"].stage
     rows = await scoring.fetch("SELECT data FROM scoring.touchpoints ORDER BY occurred_at")

@@ -15,6 +15,7 @@ from services.ingest.handlers.door import Door
 from services.ingest.handlers.sources import Given, SourcesDesk
 from services.ingest.repository.sources import Sources
 from services.ingest.tracker.script import Tracker
+from tests.support.keys import ADMIN, gated
 from tests.unit.test_door import NOW, FakePublisher
 
 TRACK = {"event": "x", "userId": "u"}
@@ -37,7 +38,7 @@ class Doors:
 
     def __init__(self, session, desk):
         self.sources, self.publisher, self.clock = Sources(session), FakePublisher(), FixedClock(NOW)
-        rest = admin.application([], desk, [], "the-admin-key")
+        rest = gated(admin.application([], desk, []))
         app = TrackingApi(Door(self.sources, self.publisher, self.clock, 1, Rules()), Tracker(), rest)
         self.client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door")
 
@@ -45,7 +46,7 @@ class Doors:
         await self.sources.load()
         return await self.client.post("/v1/track", json=TRACK, auth=(key, ""), headers=headers)
 
-    async def admin(self, method, path, key="the-admin-key", **options):
+    async def admin(self, method, path, key=ADMIN, **options):
         headers = {"authorization": f"Bearer {key}"}
         return await self.client.request(method, f"/admin/v1/sources{path}", headers=headers, **options)
 
@@ -58,51 +59,51 @@ async def doors(session, desk):
 
 
 async def test_a_key_is_told_once_and_stored_as_a_hash(desk, doors, connection):
-    told = await desk.create("shop", Given())
+    told = await desk.create("default", "shop", Given())
     assert len(told.write_key) >= 32
     assert (await doors.track(told.write_key)).status_code == 200
-    (listed,) = await desk.every()
+    (listed,) = await desk.every("default")
     assert listed.write_key is None
     assert listed.keys[0].hint == told.write_key[:6]
     rows = await connection.fetch("SELECT row_to_json(k)::text FROM ingest.write_keys k")
     assert told.write_key not in rows[0][0]
     with pytest.raises(Conflict, match="already"):
-        await desk.create("shop", Given())
+        await desk.create("default", "shop", Given())
     with pytest.raises(ConfigurationError, match="1 to 60"):
-        await desk.create("", Given())
+        await desk.create("default", "", Given())
 
 
 async def test_a_rotated_key_overlaps_and_a_revoked_one_ends_at_once(desk, doors):
-    first = (await desk.create("shop", Given())).write_key
-    second = (await desk.rotate("shop", 1.0)).write_key
+    first = (await desk.create("default", "shop", Given())).write_key
+    second = (await desk.rotate("default", "shop", 1.0)).write_key
     assert [(await doors.track(key)).status_code for key in (first, second)] == [200, 200]
     await asyncio.sleep(1.1)
     assert [(await doors.track(key)).status_code for key in (first, second)] == [401, 200]
-    third = (await desk.rotate("shop", 3600)).write_key
-    left = await desk.revoke("shop", second[:6])
+    third = (await desk.rotate("default", "shop", 3600)).write_key
+    left = await desk.revoke("default", "shop", second[:6])
     assert [key.hint for key in left.keys] == [third[:6]]
     assert [(await doors.track(key)).status_code for key in (second, third)] == [401, 200]
     with pytest.raises(NotFound, match="no key that begins"):
-        await desk.revoke("shop", second[:6])
+        await desk.revoke("default", "shop", second[:6])
     with pytest.raises(NotFound, match="there are shop"):
-        await desk.rotate("nobody", 0)
+        await desk.rotate("default", "nobody", 0)
 
 
 async def test_a_page_of_another_origin_is_refused(desk, doors):
-    key = (await desk.create("shop", Given(origins=["https://Shop.example/"]))).write_key
+    key = (await desk.create("default", "shop", Given(origins=["https://Shop.example/"]))).write_key
     assert (await doors.track(key)).status_code == 200, "no browser"
     assert (await doors.track(key, origin="https://shop.example")).status_code == 200
     refused = await doors.track(key, origin="https://evil.example")
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
     assert refused.headers["access-control-allow-origin"] == "https://evil.example", "or the page sees a network error"
-    await desk.change("shop", Given(origins=[]))
+    await desk.change("default", "shop", Given(origins=[]))
     assert (await doors.track(key, origin="https://evil.example")).status_code == 200
     with pytest.raises(ConfigurationError, match="is no origin"):
-        await desk.change("shop", Given(origins=["shop.example/page"]))
+        await desk.change("default", "shop", Given(origins=["shop.example/page"]))
 
 
 async def test_a_source_that_sends_too_fast_waits(desk, doors):
-    key = (await desk.create("shop", Given(per_second=2))).write_key
+    key = (await desk.create("default", "shop", Given(per_second=2))).write_key
     codes = [(await doors.track(key)).status_code for _ in range(5)]
     assert codes == [200] * 4 + [429], "two seconds' worth at once"
     assert (await doors.track(key)).headers["retry-after"] == "1"
@@ -115,7 +116,7 @@ async def test_a_source_gives_what_its_messages_lack(desk, doors):
 
     from libs.common.messages import Touchpoint
 
-    key = (await desk.create("till", Given(defaults={"store": "Lyon", "event": 1}, mode="test"))).write_key
+    key = (await desk.create("default", "till", Given(defaults={"store": "Lyon", "event": 1}, mode="test"))).write_key
     await doors.track(key)
     (message,) = doors.publisher.kept
     touchpoint = msgspec.json.decode(message.value, type=Touchpoint)
@@ -157,7 +158,7 @@ async def test_the_admin_door_says_what_is_wrong(doors, call, status, title):
 
 @pytest.mark.parametrize("key", ["", "wrong", "write"])
 async def test_a_write_key_does_not_open_the_admin_door(desk, doors, key):
-    write = (await desk.create("shop", Given())).write_key
+    write = (await desk.create("default", "shop", Given())).write_key
     answer = await doors.admin("GET", "", key=write if key == "write" else key or "-")
     assert (answer.status_code, answer.json()["title"]) == (401, "Refused")
 
@@ -165,11 +166,11 @@ async def test_a_write_key_does_not_open_the_admin_door(desk, doors, key):
 async def test_a_key_is_one_sources_and_once_taken_back_stays_so(desk, connection):
     from services.ingest.repository import sources
 
-    key = (await desk.create("shop", Given())).write_key
-    await desk.create("app", Given())
+    key = (await desk.create("default", "shop", Given())).write_key
+    await desk.create("default", "app", Given())
     assert await sources.add_key(connection, ("default", "shop"), key) is False
     with pytest.raises(Conflict, match="another source's"):
         await sources.add_key(connection, ("default", "app"), key)
-    await desk.revoke("shop", "")
+    await desk.revoke("default", "shop", "")
     with pytest.raises(Conflict, match="was taken back"):
         await sources.add_key(connection, ("default", "shop"), key)

@@ -11,6 +11,7 @@ from libs.common.db.connection import Session
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
 from services.ingest.api import admin, uploads
+from services.ingest.api.patience import UPLOADS
 from services.ingest.domain.received import Rules
 from services.ingest.handlers.imports import Imports
 from services.ingest.handlers.sources import Given, SourcesDesk
@@ -18,6 +19,7 @@ from services.ingest.handlers.uploads import Uploads
 from tests.integration.test_imports import NOW, write_csv
 from tests.support.instance import PARTITIONS, clear_topics
 from tests.support.kafka import read_topic
+from tests.support.keys import ADMIN, gated
 
 QUERY = {"source": "till", "name": "orders.csv"}
 
@@ -28,8 +30,8 @@ class Door:
         self.session, self.publisher = Session(database, "test"), Publisher(servers.kafka)
         desk = Imports(self.session, self.publisher, FixedClock(NOW), Rules())
         self.uploads = Uploads(desk, self.session, folder, 100_000)
-        app = admin.application([], SourcesDesk(self.session), [uploads.router(self.uploads)], "the-admin-key")
-        headers = {"Authorization": "Bearer the-admin-key"}
+        app = gated(admin.application([], SourcesDesk(self.session), [uploads.router(self.uploads)]), UPLOADS)
+        headers = {"Authorization": f"Bearer {ADMIN}"}
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app), base_url="http://door/admin/v1", headers=headers
         )
@@ -59,7 +61,7 @@ async def door(servers, database, tmp_path):
     await clear_topics(servers.kafka)
     await apply_topics(servers.kafka, PARTITIONS)
     found = Door(servers, database, tmp_path / "imports")
-    await SourcesDesk(found.session).create("till", Given())
+    await SourcesDesk(found.session).create("default", "till", Given())
     yield found
     await found.close()
 
@@ -149,7 +151,7 @@ async def test_what_a_process_leaves_behind_is_imported_by_the_next(door, tmp_pa
 
 
 async def test_the_same_file_into_two_sources(door, tmp_path):
-    await SourcesDesk(door.session).create("other", Given())
+    await SourcesDesk(door.session).create("default", "other", Given())
     for source in ("till", "other"):
         answer = await door.client.post(
             "/imports", params={**QUERY, "source": source}, content=content(tmp_path, bad=False)

@@ -191,7 +191,7 @@ async def test_a_backtest_says_who_would_move_and_touches_nothing(scoring):
 
 async def test_somebody_emptied_while_their_refold_waits_is_filled_all_the_same(scoring):
     await scoring.take([touchpoint(0, number=1, user_id="u")])
-    await scoring.corrections.touchpoints("u", "exclude", ["m1"], Author("ada"))
+    await scoring.corrections.touchpoints("default", "u", "exclude", ["m1"], Author("ada"))
     await scoring.versions.publish(version(2, 1), "ada", 500)
     while await scoring.publishing.fill():
         pass

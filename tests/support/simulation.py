@@ -134,7 +134,9 @@ class World:
                     axis = self.chance.choice(self.spec["axes"])
                     places = {axis["name"]: self.chance.choice(axis["stages"])["name"]}
                     at = self.chance.randint(1, SPAN)
-                    await instance.corrections.stage(who, "random", places, at, at + self.chance.randint(1, 20), ME)
+                    await instance.corrections.stage(
+                        "default", who, "random", places, at, at + self.chance.randint(1, 20), ME
+                    )
                 else:
                     mine = self.chance.sample(sorted(self.sent), min(len(self.sent), 3))
                     chosen = [[self.sent[name].message_id] for name in mine] if self.chance.random() < 0.8 else [[]]
@@ -147,7 +149,7 @@ class World:
 
     async def _about(self, instance: Scoring, who: str, kind: Any, message_ids: list[str]) -> None:
         with contextlib.suppress(NotFound):
-            await instance.corrections.touchpoints(who, kind, message_ids, ME)
+            await instance.corrections.touchpoints("default", who, kind, message_ids, ME)
 
     async def read_outbox(self) -> None:
         """Read what waits in the outbox as the relay does; now and then crash before deleting it."""

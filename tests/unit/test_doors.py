@@ -9,11 +9,11 @@ from starlette.applications import Starlette
 
 from libs.common.errors import Unavailable
 from libs.common.run import every
-from services.orchestrator.api import unsubscribe_route
+from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.domain.token import sign
 from services.orchestrator.handlers.echo import Echo
 from services.orchestrator.handlers.telling import action_message, sent_touchpoint
-from services.orchestrator.repository import ActionRow, ContactRow
+from services.orchestrator.repository.actions import ActionRow, ContactRow
 
 SECRET = "a-secret-for-tests"
 

@@ -6,19 +6,21 @@ acknowledged them. A crash between the two repeats rows in order; ids are determ
 
 A process keeps the locks of its shards on one connection and gives up what exceeds its fair share. NOTIFY wakes it, a
 look every half second is the net. A row that the broker refuses is quarantined: it stays, with the error, and later rows
-of its key wait for the operator (`libs.common.db.quarantine`), so that `sequence` has no gap.
+of its key wait for the operator (`libs.common.db.quarantine`), so that `sequence` has no gap. What is sent on a kept topic
+goes on in the log (`libs.common.db.log`), for those who do not follow the topic.
 """
 
 import asyncio
 import contextlib
-import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import asyncpg
 
+from libs.common.db import log as published
 from libs.common.db.connection import Connection, connect, translated
 from libs.common.db.outbox import message_of
+from libs.common.db.shares import Shares
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.failpoints import reach
 from libs.common.messages import Message
@@ -41,13 +43,16 @@ log = logs.get(__name__)
 class Relay:
     """Publishes one service's outbox until told to stop."""
 
-    def __init__(self, database_url: str, schema: str, shards: int, publisher: PublishPort) -> None:
+    def __init__(
+        self, database_url: str, schema: str, shards: int, publisher: PublishPort, kept: Sequence[str] = ()
+    ) -> None:
+        """`kept` are the topics whose messages go on in the schema's log."""
         self._database_url = database_url
         self._schema = schema
         self._shards = shards
         self._publisher = publisher
-        self._class = zlib.crc32(f"perigee.relay.{schema}".encode()) & 0x7FFFFFFF
-        self._held: set[int] = set()
+        self._kept = kept
+        self._shares = Shares(f"perigee.relay.{schema}")
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -65,42 +70,22 @@ class Relay:
                 log.warning("relay_interrupted", error=str(error))
                 await asyncio.sleep(0.3)
             finally:
-                self._held.clear()
+                self._shares.held.clear()
                 with contextlib.suppress(Exception):
                     await connection.close(timeout=2)
 
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
-        await connection.execute("SELECT pg_advisory_lock_shared($1, -1)", self._class)
+        await self._shares.join(connection)
         await connection.add_listener(f"{self._schema}_outbox", lambda *_: self._wake.set())
         shares_at = 0.0
         while not stop.is_set():
             if asyncio.get_running_loop().time() >= shares_at:
-                await self._share(connection)
+                await self._shares.share(connection, range(self._shards))
                 shares_at = asyncio.get_running_loop().time() + 1
             self._wake.clear()
             if not await self._flush(connection):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), 0.5)
-
-    async def _share(self, connection: Connection) -> None:
-        """Take free shards up to the fair share, and give up what exceeds it."""
-        members = await connection.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid "
-            "AND objid = 4294967295::oid AND granted AND database = (SELECT oid FROM pg_database "
-            "WHERE datname = current_database())",
-            self._class,
-        )
-        fair = -(-self._shards // max(1, members))
-        for shard in sorted(self._held)[fair:]:
-            await connection.execute("SELECT pg_advisory_unlock($1, $2)", self._class, shard)
-            self._held.discard(shard)
-        for shard in range(self._shards):
-            if len(self._held) >= fair:
-                return
-            if shard not in self._held and await connection.fetchval(
-                "SELECT pg_try_advisory_lock($1, $2)", self._class, shard
-            ):
-                self._held.add(shard)
 
     async def _flush(self, connection: Connection) -> bool:
         """Publish one batch of the held shards; return whether there may be more."""
@@ -109,7 +94,7 @@ class Relay:
             "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
             f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND NOT q.skipped AND q.shard = o.shard AND q.topic = o.topic "
             "AND q.key = o.key) ORDER BY id LIMIT $2",
-            list(self._held),
+            list(self._shares.held),
             BATCH,
         )
         if not rows:
@@ -117,9 +102,15 @@ class Relay:
         reach("before_publish")
         done = await self._publish(connection, rows)
         reach("after_publish")
-        await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done)  # noqa: S608
+        await self._end(connection, done)
         metrics.RELAYED.labels(service=self._schema).inc(len(done))
         return bool(done)
+
+    async def _end(self, connection: Connection, done: Sequence[int]) -> None:
+        if not self._kept:
+            await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done)  # noqa: S608
+        elif await published.move(connection, self._schema, done, self._kept):
+            await connection.execute(f"NOTIFY {self._schema}_log")
 
     async def _publish(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[int]:
         """Send the rows in waves with one row of a key each, so that no row overtakes a refused one; return the sent."""

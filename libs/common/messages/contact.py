@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import msgspec
 
 
-class CycleState(msgspec.Struct, frozen=True):
+class CycleState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the contact stands in one cycle, and the last `sequence` that this covers."""
 
     stage: str
@@ -13,6 +13,8 @@ class CycleState(msgspec.Struct, frozen=True):
     dormant: bool
     instance: str
     sequence: int
+    crm: dict[str, str] = {}
+    """What other systems call the stage, by system."""
 
 
 class ContactSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):

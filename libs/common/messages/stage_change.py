@@ -70,6 +70,10 @@ class StageChange(Change, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "perigee.stage-change.v1"
 
     contact_id: str
+    identifiers: list[str] = []
+    """What the contact is known by when this is told, as `type:value`: user ids, verified addresses, external ids."""
+    crm: dict[str, str] = {}
+    """What other systems call the stage it came to, by system (`hubspot`, `salesforce` …): the cycle's `crm_map`."""
 
 
 class AccountStageChange(Change, frozen=True, kw_only=True):

@@ -25,4 +25,5 @@ STAGE_CHANGES = Counter("perigee_stage_changes_total", "stage changes published"
 RELAYED = Counter("perigee_outbox_relayed_total", "outbox rows published and acknowledged", ["service"])
 QUARANTINED = Counter("perigee_outbox_quarantined_total", "outbox rows that the broker refused", ["service"])
 ACTIONS = Counter("perigee_actions_total", "actions decided, by what became of them", ["channel", "status"])
+WEBHOOKS = Counter("perigee_webhook_attempts_total", "attempts to deliver to subscribers' webhooks", ["outcome"])
 DELIVERIES = Counter("perigee_channel_deliveries_total", "attempts to deliver", ["channel", "outcome"])

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import BaseRoute
 
+from libs.common.access import Caller
 from libs.common.doors import PROBLEMS, opened_by, tell_problems
 from libs.common.durations import Duration
 from services.ingest.domain.source import MAX_RATE
 from services.ingest.handlers.sources import Given, SourcesDesk, Told
 
 Name = Annotated[str, Field(min_length=1, max_length=60)]
+Keeper = Annotated[Caller, opened_by("sources")]
 
 
 class Changes(BaseModel):
@@ -51,44 +53,43 @@ class Rotation(BaseModel):
     overlap: Duration = 86_400_000_000
 
 
-def application(routes: list[BaseRoute], desk: SourcesDesk, others: Sequence[APIRouter], admin_key: str) -> FastAPI:
+def application(routes: list[BaseRoute], desk: SourcesDesk, others: Sequence[APIRouter]) -> FastAPI:
     """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
     app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEMS)
     app.router.routes.extend(routes)
-    app.include_router(_sources(desk), prefix="/admin/v1/sources", dependencies=[Depends(opened_by(admin_key))])
-    for router in others:
-        app.include_router(router, prefix="/admin/v1", dependencies=[Depends(opened_by(admin_key))])
+    for router in (_sources(desk), *others):
+        app.include_router(router, prefix="/admin/v1")
     tell_problems(app)
     return app
 
 
 def _sources(desk: SourcesDesk) -> APIRouter:
-    routes = APIRouter(tags=["sources"])
+    routes = APIRouter(prefix="/sources", tags=["sources"])
 
     @routes.get("")
-    async def every() -> list[dict[str, Any]]:
+    async def every(caller: Keeper) -> list[dict[str, Any]]:
         """Return the sources; of a key its first characters alone."""
-        return [_shown(told) for told in await desk.every()]
+        return [_shown(told) for told in await desk.every(caller.workspace)]
 
     @routes.post("", status_code=201)
-    async def create(source: NewSource) -> dict[str, Any]:
+    async def create(caller: Keeper, source: NewSource) -> dict[str, Any]:
         """Make a source. `write_key` is in this answer and nowhere else."""
-        return _shown(await desk.create(source.name, source.given()))
+        return _shown(await desk.create(caller.workspace, source.name, source.given()))
 
     @routes.patch("/{name}")
-    async def change(name: Name, changes: Changes) -> dict[str, Any]:
+    async def change(caller: Keeper, name: Name, changes: Changes) -> dict[str, Any]:
         """Change a source."""
-        return _shown(await desk.change(name, changes.given()))
+        return _shown(await desk.change(caller.workspace, name, changes.given()))
 
     @routes.post("/{name}/keys", status_code=201)
-    async def rotate(name: Name, rotation: Rotation) -> dict[str, Any]:
+    async def rotate(caller: Keeper, name: Name, rotation: Rotation) -> dict[str, Any]:
         """Give a source a new key; the old ones hold for `overlap` longer."""
-        return _shown(await desk.rotate(name, rotation.overlap / 1_000_000))
+        return _shown(await desk.rotate(caller.workspace, name, rotation.overlap / 1_000_000))
 
     @routes.delete("/{name}/keys")
-    async def revoke(name: Name, hint: str = "") -> dict[str, Any]:
+    async def revoke(caller: Keeper, name: Name, hint: str = "") -> dict[str, Any]:
         """Take back at once the keys that begin with `hint`, or all."""
-        return _shown(await desk.revoke(name, hint))
+        return _shown(await desk.revoke(caller.workspace, name, hint))
 
     return routes
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from libs.common.doors import opened_by
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.live import live
 
@@ -29,7 +30,7 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["repair"])
 
-    @routes.get("/dlq")
+    @routes.get("/dlq", dependencies=[opened_by("dlq")])
     async def listing(
         service: Literal["ingest", "scoring", "orchestrator"] = "ingest",
         reason: str = "",
@@ -45,24 +46,24 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
         )
         return {"letters": msgspec.to_builtins(found[:limit]), "all": len(found)}
 
-    @routes.get("/dlq/{topic}/{partition}/{offset}")
+    @routes.get("/dlq/{topic}/{partition}/{offset}", dependencies=[opened_by("dlq")])
     async def show(topic: str, partition: str, offset: str) -> dict[str, Any]:
         """Return one dead letter."""
         found: dict[str, Any] = msgspec.to_builtins(await letters.show(f"{topic}/{partition}/{offset}"))
         return found
 
-    @routes.post("/dlq/replay")
+    @routes.post("/dlq/replay", dependencies=[opened_by("dlq")])
     async def replay(chosen: Chosen) -> dict[str, Any]:
         """Try letters again; twice is once."""
         found: dict[str, Any] = msgspec.to_builtins(await letters.replay(chosen.numbers, chosen.author, chosen.note))
         return found
 
-    @routes.post("/dlq/drop")
+    @routes.post("/dlq/drop", dependencies=[opened_by("dlq")])
     async def drop(chosen: Chosen) -> dict[str, Any]:
         """Say that letters are to be left."""
         return {"dropped": await letters.drop(chosen.numbers, chosen.author, chosen.note)}
 
-    @routes.get("/live")
+    @routes.get("/live", dependencies=[opened_by("live")])
     async def stream() -> StreamingResponse:
         """Stream what comes in from now on, as server-sent events."""
 

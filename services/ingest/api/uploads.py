@@ -7,11 +7,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import Field
 
+from libs.common.access import Caller
+from libs.common.doors import opened_by
 from libs.common.errors import ConfigurationError
 from services.ingest.domain.mapping import Template
 from services.ingest.handlers.uploads import Uploads
 
 Content = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, in hexadecimal")]
+Importer = Annotated[Caller, opened_by("imports")]
 _CHECKED: dict[int | str, dict[str, Any]] = {200: {"description": "what a dry run found"}}
 _FILE = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
 
@@ -22,6 +25,7 @@ def router(uploads: Uploads) -> APIRouter:
 
     @routes.post("/imports", status_code=202, responses=_CHECKED, openapi_extra={"requestBody": _FILE})
     async def take(
+        caller: Importer,
         request: Request,
         source: Annotated[str, Field(min_length=1, max_length=60)],
         name: Annotated[str, Field(max_length=120, description="the file's name: its ending says what it is")],
@@ -37,18 +41,20 @@ def router(uploads: Uploads) -> APIRouter:
         tree = _read(mapping)
         path = await uploads.receive(name, request.stream())
         if dry_run:
-            return JSONResponse(await uploads.check(path, source, tree))
-        return JSONResponse({"content": await uploads.start(path, source, tree, historical=not live)}, 202)
+            return JSONResponse(await uploads.check(path, (caller.workspace, source), tree))
+        return JSONResponse(
+            {"content": await uploads.start(path, (caller.workspace, source), tree, historical=not live)}, 202
+        )
 
     @routes.get("/imports")
-    async def every() -> list[dict[str, Any]]:
+    async def every(caller: Importer) -> list[dict[str, Any]]:
         """Return the imports and how far each has come, the newest first."""
-        return await uploads.all()
+        return await uploads.all(caller.workspace)
 
     @routes.get("/imports/{content}/rejects", response_class=FileResponse)
-    async def rejects(content: Content) -> FileResponse:
+    async def rejects(caller: Importer, content: Content) -> FileResponse:
         """Return the rows that were rejected, as NDJSON with line and reason."""
-        return FileResponse(uploads.rejects(content), media_type="application/x-ndjson")
+        return FileResponse(await uploads.rejects(caller.workspace, content), media_type="application/x-ndjson")
 
     return routes
 

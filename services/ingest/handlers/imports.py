@@ -26,7 +26,6 @@ from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import PublishPort
-from services.ingest.handlers.sources import WORKSPACE
 from services.ingest.handlers.telling import message_of
 from services.ingest.repository import imports, sources
 from services.ingest.repository.imports import Progress
@@ -56,13 +55,13 @@ class Imports:
         self._rules = rules
 
     async def check(
-        self, path: Path, name: str, template: Template | None, said: Said
+        self, path: Path, place: tuple[str, str], template: Template | None, said: Said
     ) -> tuple[int, int, list[Reject]]:
         """Read the file and send nothing; return how many rows are good and bad, and the first bad ones.
 
         Raises NotFound for an unknown source, ConfigurationError for a file that cannot be read.
         """
-        source = await self.source(name)
+        source = await self.source(place)
         good, bad = 0, 0
         first: list[Reject] = []
         for line, row in rows(path, said):
@@ -77,15 +76,14 @@ class Imports:
         return good, bad, first
 
     async def run(
-        self, path: Path, name: str, template: Template | None, said: Said, *, historical: bool = True
+        self, path: Path, place: tuple[str, str], template: Template | None, said: Said, *, historical: bool = True
     ) -> Progress:
         """Import a file, or what is left of it; return how far it has come in all.
 
         Raises NotFound, ConfigurationError, and Unavailable when Kafka or PostgreSQL does not answer: run it again then.
         """
-        source = await self.source(name)
+        source = await self.source(place)
         content = await asyncio.to_thread(digest_of, path)
-        place = (source.workspace, source.name)
         async with self._session.use() as connection, unit_of_work(connection):
             now = await imports.begin(connection, place, content, path.name)
         if now.finished:
@@ -102,12 +100,12 @@ class Imports:
             rejects_of(path).unlink(missing_ok=True)
         return now
 
-    async def source(self, name: str) -> Source:
-        """Return a source. Raises NotFound."""
+    async def source(self, place: tuple[str, str]) -> Source:
+        """Return the source at (workspace, name). Raises NotFound."""
         async with self._session.use() as connection:
-            found = await sources.one(connection, (WORKSPACE, name))
+            found = await sources.one(connection, place)
         if found is None:
-            raise NotFound(f"no source {name!r}: 'perigee source create {name} --mode historical' makes one")
+            raise NotFound(f"no source {place[1]!r}: 'perigee source create {place[1]} --mode historical' makes one")
         return found
 
     async def _take(

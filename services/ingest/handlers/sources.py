@@ -14,7 +14,6 @@ from services.ingest.domain.source import MAX_RATE, Source, origin_of
 from services.ingest.repository import sources as repository
 from services.ingest.repository.sources import WriteKey
 
-WORKSPACE = "default"
 _NAME = 60
 
 
@@ -57,51 +56,51 @@ class SourcesDesk:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def every(self) -> list[Told]:
-        """Return every source."""
+    async def every(self, workspace: str) -> list[Told]:
+        """Return a workspace's sources."""
         async with self._session.use() as connection, unit_of_work(connection):
-            found = await repository.every(connection)
+            found = await repository.every(connection, workspace)
             return [Told(s, await repository.keys(connection, (s.workspace, s.name))) for s in found]
 
-    async def create(self, name: str, given: Given) -> Told:
+    async def create(self, workspace: str, name: str, given: Given) -> Told:
         """Make a source with its first key. Raises Conflict when there is one of the name, ConfigurationError."""
         if not name or len(name) > _NAME or not name.isprintable():
             raise ConfigurationError(f"{name!r:.80}: a source's name has 1 to {_NAME} characters")
         async with self._session.use() as connection, unit_of_work(connection):
-            if await repository.one(connection, (WORKSPACE, name)):
+            if await repository.one(connection, (workspace, name)):
                 raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")
-            changed, secret = _changed(Source(WORKSPACE, name), given)
+            changed, secret = _changed(Source(workspace, name), given)
             await repository.put(connection, changed)
             return await _told(connection, changed, write_key=await _new_key(connection, changed), secret=secret)
 
-    async def change(self, name: str, given: Given) -> Told:
+    async def change(self, workspace: str, name: str, given: Given) -> Told:
         """Change a source. Raises NotFound, ConfigurationError."""
         async with self._session.use() as connection, unit_of_work(connection):
-            changed, secret = _changed(await _one(connection, name), given)
+            changed, secret = _changed(await _one(connection, workspace, name), given)
             await repository.put(connection, changed)
             return await _told(connection, changed, secret=secret)
 
-    async def rotate(self, name: str, overlap: float) -> Told:
+    async def rotate(self, workspace: str, name: str, overlap: float) -> Told:
         """Give a source a new key; the others hold for `overlap` more seconds. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
-            source = await _one(connection, name)
+            source = await _one(connection, workspace, name)
             key = await _new_key(connection, source)
             await repository.end_keys(connection, (source.workspace, source.name), overlap, but=key)
             return await _told(connection, source, write_key=key)
 
-    async def revoke(self, name: str, hint: str) -> Told:
+    async def revoke(self, workspace: str, name: str, hint: str) -> Told:
         """Take back the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
-            source = await _one(connection, name)
+            source = await _one(connection, workspace, name)
             if not await repository.end_keys(connection, (source.workspace, source.name), 0, hint=hint):
                 raise NotFound(f"source {name} has no key that begins with {hint!r} and still holds")
             return await _told(connection, source)
 
 
-async def _one(connection: Connection, name: str) -> Source:
-    found = await repository.one(connection, (WORKSPACE, name))
+async def _one(connection: Connection, workspace: str, name: str) -> Source:
+    found = await repository.one(connection, (workspace, name))
     if found is None:
-        there = ", ".join(source.name for source in await repository.every(connection)) or "none"
+        there = ", ".join(source.name for source in await repository.every(connection, workspace)) or "none"
         raise NotFound(f"no source {name!r}; there are {there}")
     return found
 

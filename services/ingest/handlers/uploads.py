@@ -39,6 +39,7 @@ class Upload(msgspec.Struct, frozen=True):
     source: str
     mapping: Any
     historical: bool
+    workspace: str = "default"
 
 
 class Uploads:
@@ -78,36 +79,39 @@ class Uploads:
             raise
         return path
 
-    async def check(self, path: Path, source: str, mapping: Any) -> dict[str, Any]:
+    async def check(self, path: Path, place: tuple[str, str], mapping: Any) -> dict[str, Any]:
         """Read a file, send nothing, and forget it; return how many rows are good and bad, and the first bad ones."""
         try:
-            good, bad, first = await self._imports.check(path, source, _template(mapping), lambda _: None)
+            good, bad, first = await self._imports.check(path, place, _template(mapping), lambda _: None)
             return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
         finally:
             _forget(path)
 
-    async def start(self, path: Path, source: str, mapping: Any, *, historical: bool) -> str:
+    async def start(self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool) -> str:
         """Put a file in the queue; return its content's name. Raises NotFound for an unknown source."""
         try:
-            await self._imports.source(source)
+            await self._imports.source(place)
             content = (await asyncio.to_thread(digest_of, path)).hex()
         except PerigeeError:
             _forget(path)
             raise
-        upload = Upload(content, _kept_name(path, content, source), source, mapping, historical)
+        upload = Upload(content, _kept_name(path, content, place), place[1], mapping, historical, place[0])
         self._keep(path, upload)
         self._faults.pop(content, None)
         self._waiting.put_nowait(upload)
         return content
 
-    async def all(self) -> list[dict[str, Any]]:
-        """Return every import and how far it has come, the newest first."""
+    async def all(self, workspace: str) -> list[dict[str, Any]]:
+        """Return a workspace's imports and how far it has come, the newest first."""
         async with self._session.use() as connection:
-            found = await imports.every(connection)
+            found = await imports.every(connection, workspace)
         return [self._told(one) for one in found]
 
-    def rejects(self, content: str) -> Path:
+    async def rejects(self, workspace: str, content: str) -> Path:
         """Return the file of an import's rejects. Raises NotFound."""
+        async with self._session.use() as connection:
+            if not await imports.belongs(connection, workspace, content):
+                raise NotFound(f"no import {content!r:.80}")
         found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(content)), None)
         if found is None or not re.fullmatch("[0-9a-f]{64}", content):
             raise NotFound(
@@ -135,7 +139,8 @@ class Uploads:
             return
         try:
             template = _template(upload.mapping)
-            await self._imports.run(path, upload.source, template, lambda _: None, historical=upload.historical)
+            place = (upload.workspace, upload.source)
+            await self._imports.run(path, place, template, lambda _: None, historical=upload.historical)
         except Unavailable as error:
             self._faults[upload.content] = f"it goes on soon: {error}"
             await asyncio.sleep(AGAIN_SECONDS)
@@ -167,10 +172,10 @@ def _forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _kept_name(path: Path, content: str, source: str) -> str:
+def _kept_name(path: Path, content: str, place: tuple[str, str]) -> str:
     """Return the name of a file by its content and its source; its ending says what it is."""
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return f"{content}-{ids.derive('upload', source)[:8]}{ending}"
+    return f"{content}-{ids.derive('upload', *place)[:8]}{ending}"
 
 
 def _template(mapping: Any) -> Template | None:

@@ -29,13 +29,25 @@ class Known(msgspec.Struct, frozen=True):
     finished_at: datetime | None
 
 
-async def every(connection: Connection) -> list[Known]:
-    """Return the last thousand imports, the newest first."""
+async def every(connection: Connection, workspace: str) -> list[Known]:
+    """Return a workspace's last thousand imports, the newest first."""
     rows = await connection.fetch(
         "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, begun_at, finished_at "
-        "FROM ingest.imports ORDER BY begun_at DESC LIMIT 1000"
+        "FROM ingest.imports WHERE workspace = $1 ORDER BY begun_at DESC LIMIT 1000",
+        workspace,
     )
     return [Known(*row) for row in rows]
+
+
+async def belongs(connection: Connection, workspace: str, content: str) -> bool:
+    """Return whether a workspace imported a file of this SHA-256 (hexadecimal)."""
+    return bool(
+        await connection.fetchval(
+            "SELECT true FROM ingest.imports WHERE workspace = $1 AND encode(content, 'hex') = $2 LIMIT 1",
+            workspace,
+            content,
+        )
+    )
 
 
 async def begin(connection: Connection, place: tuple[str, str], content: bytes, name: str) -> Progress:

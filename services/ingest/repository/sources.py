@@ -100,9 +100,12 @@ async def one(connection: Connection, place: tuple[str, str]) -> Source | None:
     return _source(row) if row else None
 
 
-async def every(connection: Connection) -> list[Source]:
-    """Return the sources of every workspace, by name."""
-    return [_source(r) for r in await connection.fetch(f"SELECT {_COLUMNS} FROM ingest.sources s ORDER BY source")]
+async def every(connection: Connection, workspace: str | None = None) -> list[Source]:
+    """Return the sources of a workspace, or of all, by name."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM ingest.sources s WHERE $1::text IS NULL OR workspace = $1 ORDER BY source", workspace
+    )
+    return [_source(r) for r in rows]
 
 
 def _source(row: Any) -> Source:

@@ -19,7 +19,6 @@ from libs.common.failpoints import reach
 from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import metrics
 from libs.common.retry import backoff
-from services.orchestrator import repository
 from services.orchestrator.channels import Channel, Letter, Result
 from services.orchestrator.domain.gate import Rules, judge
 from services.orchestrator.domain.ledger import in_holdout
@@ -27,7 +26,8 @@ from services.orchestrator.domain.play import Play, Step
 from services.orchestrator.domain.template import render
 from services.orchestrator.domain.token import sign
 from services.orchestrator.handlers.telling import action_message, sent_touchpoint
-from services.orchestrator.repository import ActionRow, ContactRow
+from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository.actions import ActionRow, ContactRow
 
 AT_ONCE = 20
 MAX_ATTEMPTS = 8

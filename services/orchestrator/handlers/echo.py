@@ -9,7 +9,7 @@ import httpx2
 
 from libs.common.db.connection import Session
 from libs.common.errors import Unavailable
-from services.orchestrator import repository
+from services.orchestrator.repository import actions as repository
 
 AT_ONCE = 200
 

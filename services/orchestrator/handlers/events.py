@@ -12,9 +12,9 @@ from libs.common.kafka.dead_letter import dead_letter
 from libs.common.kafka.record import Record, spans
 from libs.common.messages import AccountStageChange, Message, Signal, StageChange, decode, kind_of
 from libs.common.observability import metrics
-from services.orchestrator import repository
 from services.orchestrator.domain.ledger import action_id, enrollment_id
 from services.orchestrator.domain.play import Play
+from services.orchestrator.repository import actions as repository
 
 GROUP = "orchestrator"
 _MODELS: dict[str, type[Signal] | type[StageChange]] = {"signals": Signal, "stage-changes": StageChange}

@@ -6,7 +6,7 @@ from libs.common import ids
 from libs.common.clock import to_iso
 from libs.common.messages import Action, Message, compose
 from libs.common.messages.action import ActionStatus, Outcome
-from services.orchestrator.repository import ActionRow, ContactRow
+from services.orchestrator.repository.actions import ActionRow, ContactRow
 
 _encoder = msgspec.json.Encoder()
 

@@ -6,13 +6,17 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from libs.common.access import Caller
 from libs.common.clock import SystemClock
+from libs.common.doors import opened_by
 from libs.common.durations import Duration
 from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Author, Identities
 from services.scoring.handlers.refolds import Refolds
 
 Name = Annotated[str, Field(min_length=1, max_length=600)]
+Joiner = Annotated[Caller, opened_by("identities")]
+Corrector = Annotated[Caller, opened_by("corrections")]
 
 
 class Said(BaseModel):
@@ -33,7 +37,6 @@ class Pair(Said):
 
     one: Name
     other: Name
-    workspace: str = "default"
 
 
 class AboutTouchpoints(Said):
@@ -59,41 +62,43 @@ def router(identities: Identities, corrections: Corrections, refolds: Refolds) -
     routes = APIRouter()
 
     @routes.get("/identities/{who:path}", tags=["identities"])
-    async def show(who: str) -> dict[str, Any]:
+    async def show(caller: Joiner, who: str) -> dict[str, Any]:
         """Return a person's identifiers, devices, links, redirects and the corrections about them."""
-        found: dict[str, Any] = msgspec.to_builtins(await identities.show(who))
+        found: dict[str, Any] = msgspec.to_builtins(await identities.show(caller.workspace, who))
         return found
 
     @routes.post("/identities/merge", tags=["identities"])
-    async def merge(pair: Pair) -> dict[str, Any]:
+    async def merge(caller: Joiner, pair: Pair) -> dict[str, Any]:
         """Say that two people are one."""
         found: dict[str, Any] = msgspec.to_builtins(
-            await identities.merge(pair.workspace, pair.one, pair.other, pair.by())
+            await identities.merge(caller.workspace, pair.one, pair.other, pair.by())
         )
         return found
 
     @routes.post("/identities/unmerge", tags=["identities"])
-    async def unmerge(pair: Pair) -> dict[str, Any]:
+    async def unmerge(caller: Joiner, pair: Pair) -> dict[str, Any]:
         """Say that two identifiers are not one person's."""
         found: dict[str, Any] = msgspec.to_builtins(
-            await identities.unmerge(pair.workspace, pair.one, pair.other, pair.by())
+            await identities.unmerge(caller.workspace, pair.one, pair.other, pair.by())
         )
         return found
 
     @routes.post("/corrections/touchpoints", tags=["corrections"])
-    async def touchpoints(said: AboutTouchpoints) -> dict[str, Any]:
+    async def touchpoints(caller: Corrector, said: AboutTouchpoints) -> dict[str, Any]:
         """Flag touchpoints as a bot's or a human's, leave them out or put them back."""
-        count = await corrections.touchpoints(said.who, said.kind, said.message_ids, said.by())
+        count = await corrections.touchpoints(caller.workspace, said.who, said.kind, said.message_ids, said.by())
         return {"corrected": count}
 
     @routes.post("/corrections/stage", tags=["corrections"])
-    async def stage(said: AboutStage) -> dict[str, Any]:
+    async def stage(caller: Corrector, said: AboutStage) -> dict[str, Any]:
         """Set a stage by hand."""
         at = SystemClock().now() if said.at is None else said.at
-        number = await corrections.stage(said.who, said.cycle, said.places, at, at + said.hold, said.by())
+        number = await corrections.stage(
+            caller.workspace, said.who, said.cycle, said.places, at, at + said.hold, said.by()
+        )
         return {"correction": number}
 
-    @routes.get("/refolds", tags=["refolds"])
+    @routes.get("/refolds", tags=["refolds"], dependencies=[opened_by("refolds")])
     async def queue() -> dict[str, Any]:
         """Return what waits in the re-fold queue, by reason."""
         found: dict[str, Any] = msgspec.to_builtins(await refolds.status())

@@ -1,11 +1,15 @@
 """`/v1/contacts`: where a contact stands, and why."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter
 
+from libs.common.access import Caller
+from libs.common.doors import opened_by
 from services.scoring.handlers.contacts import Contacts
+
+Reader = Annotated[Caller, opened_by("contacts:read")]
 
 
 def router(contacts: Contacts) -> APIRouter:
@@ -13,18 +17,18 @@ def router(contacts: Contacts) -> APIRouter:
     routes = APIRouter(tags=["contacts"])
 
     @routes.get("/contacts/{who:path}/explain")
-    async def explain(who: str, at: int | None = None, cycle: str | None = None) -> dict[str, Any]:
+    async def explain(caller: Reader, who: str, at: int | None = None, cycle: str | None = None) -> dict[str, Any]:
         """Explain every cycle (or one) at an instant in microseconds UTC, now by default.
 
         Contributions sum to their score; `confidence` is a margin in 0..1 and no probability.
         """
-        found = await contacts.explain(who, at, cycle)
+        found = await contacts.explain(caller.workspace, who, at, cycle)
         return {"contact_id": found.contact_id, "at": found.at, "cycles": msgspec.to_builtins(found.cycles)}
 
     @routes.get("/contacts/{who:path}")
-    async def contact(who: str) -> dict[str, Any]:
+    async def contact(caller: Reader, who: str) -> dict[str, Any]:
         """Return a contact by contact id, identifier (`value` or `type:value`) or e-mail, advanced to now."""
-        found: dict[str, Any] = msgspec.to_builtins(await contacts.one(who))
+        found: dict[str, Any] = msgspec.to_builtins(await contacts.one(caller.workspace, who))
         return found
 
     return routes

@@ -24,10 +24,13 @@ from services.scoring.domain.publication import Change, Published, by_distance
 SOURCE = "/scoring"
 
 
-def stage_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> Message:
-    """Return the message of a contact's change."""
-    model = StageChange(contact_id=contact_id, **_said(engine, workspace, contact_id, change))
-    return _composed(model, contact_id)
+def stage_change(
+    engine: Engine, workspace: str, contact_id: str, change: Change, identifiers: Sequence[str] = ()
+) -> Message:
+    """Return the message of a contact's change, with what the contact is known by."""
+    said = _said(engine, workspace, contact_id, change)
+    crm = _crm(engine, change.after.stage)
+    return _composed(StageChange(contact_id=contact_id, identifiers=[*identifiers], crm=crm, **said), contact_id)
 
 
 def account_stage_change(engine: Engine, workspace: str, account_id: str, group_id: str, change: Change) -> Message:
@@ -59,6 +62,11 @@ def _said(engine: Engine, workspace: str, subject: str, change: Change) -> dict[
         "cause": _cause(move),
         "values": dict(zip(engine.score_names, move.values, strict=True)),
     }
+
+
+def _crm(engine: Engine, stage: str) -> dict[str, str]:
+    """Return what other systems call a stage."""
+    return next((one.crm_map for one in engine.spec.stages if one.name == stage), {})
 
 
 def _cause(move: Move) -> Cause:
@@ -117,7 +125,8 @@ def cycle_state(engine: Engine, published: Published) -> CycleState:
     """Return a published position as the snapshot shows it."""
     position = published.position
     axes = dict(zip(engine.axis_names, position.places, strict=True))
-    return CycleState(position.stage, axes, position.dormant, position.instance, published.sequence)
+    crm = _crm(engine, position.stage)
+    return CycleState(position.stage, axes, position.dormant, position.instance, published.sequence, crm)
 
 
 def snapshot(model: ContactSnapshot, time: int) -> Message:

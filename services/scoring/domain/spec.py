@@ -80,6 +80,8 @@ class Stage(_Model):
     guiding_question: str = ""
     metric: str = ""
     target: float | None = None
+    crm_map: dict[str, str] = {}
+    """What other systems call it, by system: goes out with every change."""
 
 
 class Repeat(_Model):

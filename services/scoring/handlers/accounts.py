@@ -5,12 +5,10 @@ from typing import cast
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.messages import Message
 from libs.common.messages.stage_change import Reason
 from services.scoring.domain import outgoing
 from services.scoring.domain.cycle import Cycle
-from services.scoring.domain.engine import Engine
-from services.scoring.domain.publication import Change, Circumstances
+from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
 from services.scoring.handlers.work import Work
 from services.scoring.repository import accounts, schedule, states
@@ -71,18 +69,20 @@ class AccountJobs:
     async def _work(self, connection: Connection, some: list[str]) -> Work:
         cycles: list[Cycle] = [c for c in await self._catalogue.folding(connection) if c.of_accounts]
         locked = await accounts.lock(connection, some)
-        names = await accounts.group_ids(connection, locked)
-
-        def message(engine: Engine, workspace: str, account: str, change: Change) -> Message:
-            return outgoing.account_stage_change(engine, workspace, account, names[account], change)
-
-        return Work(cycles, locked, {}, histories=accounts.histories, message=message)
+        return Work(cycles, locked, {}, histories=accounts.histories)
 
     async def _save(self, connection: Connection, work: Work) -> None:
         work.rows.contacts.clear()
         await states.save(connection, work.rows)
         await states.note_failures(connection, work.failed)
-        await self._outbox.write(connection, work.messages)
+        names = await accounts.group_ids(connection, {one.subject for one in work.changes})
+        await self._outbox.write(
+            connection,
+            [
+                outgoing.account_stage_change(c.engine, c.workspace, c.subject, names[c.subject], c.change)
+                for c in work.changes
+            ],
+        )
 
 
 def _circumstances(due: Due) -> Circumstances:

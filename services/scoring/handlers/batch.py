@@ -20,9 +20,9 @@ from services.scoring.domain import outgoing
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
+from services.scoring.handlers.news import news
 from services.scoring.handlers.outcomes import Entry
 from services.scoring.handlers.settle import Settled, settle
-from services.scoring.handlers.snapshots import snapshots
 from services.scoring.handlers.tell import starts
 from services.scoring.handlers.work import Work
 from services.scoring.repository import accounts, outside, states
@@ -118,7 +118,7 @@ class BatchHandler:
                 work.told.add(contact)
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        work.messages += await snapshots(connection, cycles, work.told, settled.merged)
+        work.messages += await news(connection, cycles, work.told, settled.merged, work.changes)
         return work, settled
 
     def _tell_signals(self, work: Work, settled: Settled) -> None:

@@ -58,12 +58,12 @@ class Contacts:
         self._session = session
         self._catalogue = catalogue
 
-    async def one(self, who: str) -> Contact:
-        """Return a contact, advanced to the wall clock. Raises NotFound."""
+    async def one(self, workspace: str, who: str) -> Contact:
+        """Return a workspace's contact, advanced to the wall clock. Raises NotFound."""
         now = SystemClock().now()
         async with self._session.use() as connection, unit_of_work(connection):
             live = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
-            contact = await contacts.get(connection, who)
+            contact = await contacts.get(connection, workspace, who)
             (summary,) = await contacts.summaries(connection, [contact])
             held = await states.load(connection, [contact])
             told = await states.published(connection, [contact])
@@ -80,7 +80,7 @@ class Contacts:
         traits = profile.values(profile.decode(summary.profile))
         return Contact(contact, summary.workspace, names, traits, bool(waiting), cycles, now, *touches(found))
 
-    async def explain(self, who: str, at: int | None, cycle: str | None) -> Explained:
+    async def explain(self, workspace: str, who: str, at: int | None, cycle: str | None) -> Explained:
         """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""
         instant = SystemClock().now() if at is None else at
         async with self._session.use() as connection, unit_of_work(connection):
@@ -88,7 +88,7 @@ class Contacts:
             chosen = [c for c in live if cycle in (None, c.engine.name)]
             if not chosen:
                 raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}")
-            contact = await contacts.get(connection, who)
+            contact = await contacts.get(connection, workspace, who)
             (found,) = (await history.after(connection, {contact: None})).values()
         explained = {}
         for one in chosen:

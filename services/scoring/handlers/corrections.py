@@ -59,9 +59,9 @@ class _About(msgspec.Struct):
         return found
 
 
-async def _chosen(connection: Connection, who: str, kind: Kind, message_ids: Sequence[str]) -> _About:
+async def _chosen(connection: Connection, workspace: str, who: str, kind: Kind, message_ids: Sequence[str]) -> _About:
     """Return what the correction is about. Raises NotFound."""
-    contact = await contacts.get(connection, who)
+    contact = await contacts.get(connection, workspace, who)
     (found,) = (await history.every(connection, [contact])).values()
     chosen = [t for t in found if not message_ids or t.message_id in message_ids]
     missing = set(message_ids) - {t.message_id for t in chosen}
@@ -84,7 +84,9 @@ class Corrections:
         self._outbox = outbox
         self._catalogue = catalogue
 
-    async def touchpoints(self, who: str, kind: Kind, message_ids: Sequence[str], author: Author) -> int:
+    async def touchpoints(
+        self, workspace: str, who: str, kind: Kind, message_ids: Sequence[str], author: Author
+    ) -> int:
         """Correct touchpoints of a contact, all of them when none is named; return how many.
 
         Raises NotFound for an unknown contact or a message id that is not among its touchpoints.
@@ -92,10 +94,10 @@ class Corrections:
         for _ in range(ROUNDS):
             async with self._session.use() as connection, unit_of_work(connection):
                 cycles = await self._catalogue.folding(connection)
-                about = await _chosen(connection, who, kind, message_ids)
+                about = await _chosen(connection, workspace, who, kind, message_ids)
                 concerned = await about.contacts(connection)
                 await identity.lock(connection, concerned)
-                if await _chosen(connection, who, kind, message_ids) != about:
+                if await _chosen(connection, workspace, who, kind, message_ids) != about:
                     continue
                 if await about.contacts(connection) != concerned:
                     continue
@@ -117,7 +119,9 @@ class Corrections:
         await tell(connection, self._outbox, cycles, regrouped, reason)
         return len(keys)
 
-    async def stage(self, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author) -> int:
+    async def stage(
+        self, workspace: str, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author
+    ) -> int:
         """Set a known person's stages by hand at an instant, held until another; return the correction's number.
 
         Raises NotFound for an unknown contact, cycle, axis or stage; Conflict for somebody only a device is known of,
@@ -128,7 +132,7 @@ class Corrections:
             raise Conflict("a stage cannot be set at an instant that has not come")
         async with self._session.use() as connection, unit_of_work(connection):
             _check_places(await self._catalogue.folding(connection), cycle, places)
-            contact = await contacts.get(connection, who)
+            contact = await contacts.get(connection, workspace, who)
             locked = (await identity.lock(connection, [contact]))[contact]
             name = await _known_name(connection, locked.workspace, contact, who)
             manual = Manual(0, at, now, cycle, places, until)

@@ -58,10 +58,10 @@ class Identities:
         self._outbox = outbox
         self._catalogue = catalogue
 
-    async def show(self, who: str) -> Shown:
+    async def show(self, workspace: str, who: str) -> Shown:
         """Return who somebody is. Raises NotFound."""
         async with self._session.use() as connection:
-            contact = await contacts.get(connection, who)
+            contact = await contacts.get(connection, workspace, who)
             names = await contacts.identifiers(connection, contact)
             return Shown(
                 contact,

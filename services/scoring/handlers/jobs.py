@@ -11,7 +11,7 @@ from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
-from services.scoring.handlers.snapshots import snapshots
+from services.scoring.handlers.news import news
 from services.scoring.handlers.work import Work
 from services.scoring.repository import history, identity, schedule, states
 from services.scoring.repository.states import Refold
@@ -99,7 +99,7 @@ class Jobs:
     async def _save(self, connection: Connection, work: Work) -> None:
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        work.messages += await snapshots(connection, work.cycles, work.told, {})
+        work.messages += await news(connection, work.cycles, work.told, {}, work.changes)
         await self._outbox.write(connection, work.messages)
 
 

@@ -1,6 +1,6 @@
 """What one transaction's folds come to: the rows to write and the messages to send."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,8 +14,14 @@ from services.scoring.domain.publication import Change, Circumstances
 from services.scoring.repository.identity import Locked
 from services.scoring.repository.states import OpenMove, Place, Rows
 
-Telling = Callable[[Engine, str, str, Change], Message]
-"""What words a change: (engine, workspace, subject, change)."""
+
+class Changed(msgspec.Struct, frozen=True):
+    """A change that is to be told; the subject is a contact or an account."""
+
+    engine: Engine
+    workspace: str
+    subject: str
+    change: Change
 
 
 class Entry(msgspec.Struct):
@@ -29,21 +35,21 @@ class Entry(msgspec.Struct):
 
 
 class Outcomes:
-    """Gathers rows and messages of locked subjects."""
+    """Gathers the rows of locked subjects, and what is to be told of them."""
 
-    def __init__(self, locked: dict[str, Locked], message: Telling) -> None:
+    def __init__(self, locked: dict[str, Locked]) -> None:
         self.locked = locked
-        self._message = message
         self.entries: dict[str, Entry] = {}
         self.rows = Rows()
         self.messages: list[Message] = []
+        self.changes: list[Changed] = []
         self.told: set[str] = set()
         """Contacts whose snapshot has to be published."""
 
     def note(
         self, contact: str, engine: Engine, outcome: Outcome, stored: Sequence[OpenMove], known: Circumstances
     ) -> None:
-        """Turn an outcome into rows and messages; stored moves that came out equal stay open."""
+        """Turn an outcome into rows and changes; stored moves that came out equal stay open."""
         place = (contact, engine.fold)
         if stored or outcome.moves:
             self._note_moves(place, outcome, stored, known)
@@ -61,7 +67,7 @@ class Outcomes:
         entry.held[engine.fold] = held
         workspace = self.locked[contact].workspace
         for change in outcome.changes:
-            self.messages.append(self._message(engine, workspace, contact, change))
+            self.changes.append(Changed(engine, workspace, contact, change))
             metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
             self.told.add(contact)
 

@@ -12,7 +12,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.observability import logs
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
-from services.scoring.handlers.snapshots import snapshots
+from services.scoring.handlers.news import news
 from services.scoring.handlers.work import Work
 from services.scoring.repository import identity, states, versions
 from services.scoring.repository.history import BEFORE_ALL
@@ -100,7 +100,7 @@ class Publishing:
         await work.load(connection, free)
         await work.forward(connection, {contact: [] for contact in free})
         await states.save(connection, work.rows)
-        work.messages += await snapshots(connection, cycles, work.told, {})
+        work.messages += await news(connection, cycles, work.told, {}, work.changes)
         await self._outbox.write(connection, work.messages)
         await versions.move(connection, row, "told_to", some[-1] if some else None)
 

@@ -7,8 +7,8 @@ from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
+from services.scoring.handlers.news import news
 from services.scoring.handlers.regroup import Regrouped
-from services.scoring.handlers.snapshots import snapshots
 from services.scoring.repository import accounts, corrections, identity, states
 from services.scoring.repository.history import BEFORE_ALL
 from services.scoring.repository.identity import Moved
@@ -46,4 +46,4 @@ async def tell(
     await states.enqueue_refolds(connection, wanted)
     await accounts.follow(connection, found.moved)
     await accounts.enqueue(connection, begin, reason)
-    await outbox.write(connection, await snapshots(connection, cycles, changed, found.merged))
+    await outbox.write(connection, await news(connection, cycles, changed, found.merged))

@@ -9,14 +9,14 @@ from libs.common.db.connection import Connection
 from libs.common.failpoints import reach
 from libs.common.messages import Touchpoint
 from libs.common.observability import logs, metrics
-from services.scoring.domain import outgoing, profile, state
+from services.scoring.domain import profile, state
 from services.scoring.domain.checkpoint import Checkpoint, kept
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.cycle import Cycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.progress import Held, progress
 from services.scoring.domain.publication import Circumstances, Published
-from services.scoring.handlers.outcomes import Entry, Outcomes, Telling
+from services.scoring.handlers.outcomes import Entry, Outcomes
 from services.scoring.repository import checkpoints, history, states, versions
 from services.scoring.repository.history import History
 from services.scoring.repository.identity import Locked
@@ -47,9 +47,8 @@ class Work(Outcomes):
         cache: dict[str, Entry],
         *,
         histories: Histories = history.after,
-        message: Telling = outgoing.stage_change,
     ) -> None:
-        super().__init__(locked, message)
+        super().__init__(locked)
         self.cycles = cycles
         self._shadows = [cycle.engine.fold for cycle in cycles if not cycle.live]
         self._filled_to: dict[str, str | None] = {}

@@ -69,30 +69,31 @@ async def transaction_time(connection: Connection) -> int:
     return from_datetime(await connection.fetchval("SELECT now()"))
 
 
-async def find(connection: Connection, who: str) -> str | None:
-    """Return the contact with this contact id, identifier (`value` or `type:value`) or e-mail.
+async def find(connection: Connection, workspace: str, who: str) -> str | None:
+    """Return a workspace's contact with this contact id, identifier (`value` or `type:value`) or e-mail.
 
     A merged id leads to the survivor.
     """
     contact = await connection.fetchval(
-        "SELECT contact_id FROM scoring.contacts WHERE contact_id = $1 UNION ALL "
+        "SELECT contact_id FROM scoring.contacts WHERE contact_id = $1 AND workspace = $4 UNION ALL "
         "(SELECT i.contact_id FROM unnest($2::text[], $3::text[]) AS w (type, value) "
-        "JOIN scoring.identifiers i ON i.value = w.value AND coalesce(w.type, i.type) = i.type "
+        "JOIN scoring.identifiers i ON i.workspace = $4 AND i.value = w.value AND coalesce(w.type, i.type) = i.type "
         "ORDER BY w.type IS NULL, i.type DESC) LIMIT 1",
         who,
         [kind for kind, _ in _readings(who)],
         [value for _, value in _readings(who)],
+        workspace,
     )
     if contact is None:
-        contact = await _by_email(connection, who)
+        contact = await _by_email(connection, workspace, who)
     survivor = await connection.fetchval("SELECT merged_into FROM scoring.contacts WHERE contact_id = $1", contact)
     found: str | None = survivor or contact
     return found
 
 
-async def get(connection: Connection, who: str) -> str:
+async def get(connection: Connection, workspace: str, who: str) -> str:
     """Return what `find` does. Raises NotFound where that finds nobody."""
-    contact = await find(connection, who)
+    contact = await find(connection, workspace, who)
     if contact is None:
         raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
     return contact
@@ -115,7 +116,7 @@ async def name_of(connection: Connection, workspace: str, who: str) -> Identifie
         "SELECT type, value FROM scoring.identifiers WHERE workspace = $1 AND contact_id = $2 AND type <> 'message' "
         "ORDER BY type = 'anonymous_id', number LIMIT 1",
         workspace,
-        await find(connection, who),
+        await find(connection, workspace, who),
     )
     if row is None:
         raise NotFound(f"nobody has the identifier, id or e-mail {who!r} (an identifier is given as user_id:alice)")
@@ -129,10 +130,11 @@ def _readings(who: str) -> list[tuple[str | None, str]]:
     return [(None, who), *typed]
 
 
-async def _by_email(connection: Connection, address: str) -> str | None:
+async def _by_email(connection: Connection, workspace: str, address: str) -> str | None:
     found: str | None = await connection.fetchval(
         "SELECT contact_id FROM scoring.contacts WHERE profile IS NOT NULL AND profile::json->'email'->>0 = $1 "
-        "ORDER BY contact_id LIMIT 1",
+        "AND workspace = $2 ORDER BY contact_id LIMIT 1",
         address,
+        workspace,
     )
     return found

@@ -1,4 +1,4 @@
-"""The snapshots on `contacts`: one per contact and batch, and the end of a merged one."""
+"""What a transaction tells of contacts: their stage changes, and the snapshots on `contacts`, one per contact and batch."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,16 +7,27 @@ from libs.common.messages import Message
 from libs.common.messages.contact import ContactSnapshot
 from services.scoring.domain import outgoing, profile
 from services.scoring.domain.cycle import Cycle
+from services.scoring.handlers.outcomes import Changed
 from services.scoring.repository import contacts
 
 
-async def snapshots(
-    connection: Connection, cycles: Sequence[Cycle], told: Iterable[str], merged: dict[str, str]
+async def news(
+    connection: Connection,
+    cycles: Sequence[Cycle],
+    told: Iterable[str],
+    merged: dict[str, str],
+    changes: Sequence[Changed] = (),
 ) -> list[Message]:
-    """Return the snapshots of `told` as they stand in this transaction, and `merged_into` plus tombstone of the merged."""
+    """Return the changes of `told`, their snapshots as they stand in this transaction, and the end of the merged.
+
+    That is `merged_into` and then a tombstone.
+    """
     found = await contacts.summaries(connection, sorted({*told, *merged}))
     now = await contacts.transaction_time(connection) if found else 0
-    messages = []
+    known_by = {s.contact_id: [*(f"user_id:{name}" for name in s.user_ids), *s.others] for s in found}
+    messages = [
+        outgoing.stage_change(c.engine, c.workspace, c.subject, c.change, known_by.get(c.subject, ())) for c in changes
+    ]
     for summary in found:
         positions = {
             cycle.engine.name: outgoing.cycle_state(cycle.engine, summary.published[cycle.engine.name])

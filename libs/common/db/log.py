@@ -1,0 +1,119 @@
+"""The log of what was published: what a relay has sent stays readable, in order, for whoever does not follow the topic.
+
+A relay moves what Kafka has acknowledged from the outbox to the log, in the statement that ends the row's life there. One relay
+writes a shard at a time, so a shard's positions become visible in their order, and a cursor (the last position read of each
+shard) misses nothing; positions across shards have no such order. What has the same key lies in one shard, so a contact's
+messages come in their order.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from libs.common.db.connection import Connection
+from libs.common.db.outbox import message_of
+from libs.common.errors import ConfigurationError
+
+Cursor = dict[int, int]
+"""{shard: last position read}"""
+_MOST_SHARDS = 10_000
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """A message that was published; `kind` is its event type, `message_id` tells a repeat."""
+
+    shard: int
+    position: int
+    key: str
+    kind: str
+    message_id: str
+    value: bytes
+
+
+def written(cursor: Cursor) -> str:
+    """Return a cursor as its reader is given it."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> Cursor:
+    """Return the cursor that a reader gives back. Raises ConfigurationError for a text that was never one."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        found = msgspec.msgpack.decode(raw, type=dict[int, int])
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        found = {-1: -1}
+    if any(not 0 <= shard < _MOST_SHARDS or not 0 <= position < 1 << 62 for shard, position in found.items()):
+        raise ConfigurationError(
+            "the cursor is none of ours: give back the last one, or none to begin at the beginning"
+        )
+    return found
+
+
+async def after(connection: Connection, cursor: Cursor, shards: int, limit: int) -> tuple[list[Logged], Cursor]:
+    """Return at most `limit` messages behind the cursor, in each shard's order, and the cursor behind them."""
+    places = {**dict.fromkeys(range(shards), 0), **cursor}
+    rows = await connection.fetch(
+        "SELECT found.* FROM unnest($1::int[], $2::bigint[]) AS here (shard, position), LATERAL ("
+        "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value FROM scoring.published_messages m "
+        "WHERE m.shard = here.shard AND m.position > here.position ORDER BY m.position LIMIT $3) found "
+        "ORDER BY found.position LIMIT $3",
+        list(places),
+        list(places.values()),
+        limit,
+    )
+    return [_logged(r) for r in rows], {**cursor, **{r["shard"]: r["position"] for r in rows}}
+
+
+async def some(connection: Connection, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Logged]:
+    """Return the messages at (shard, position)."""
+    wanted = list(places)
+    rows = await connection.fetch(
+        "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value FROM scoring.published_messages m "
+        "JOIN unnest($1::int[], $2::bigint[]) AS w (shard, position) USING (shard, position)",
+        [shard for shard, _ in wanted],
+        [position for _, position in wanted],
+    )
+    return {(r["shard"], r["position"]): _logged(r) for r in rows}
+
+
+async def end(connection: Connection, shards: int) -> Cursor:
+    """Return the cursor behind everything that is there now."""
+    rows = await connection.fetch(
+        "SELECT shard, (SELECT max(position) FROM scoring.published_messages m WHERE m.shard = s.shard) "
+        "FROM unnest($1::int[]) AS s (shard)",
+        list(range(shards)),
+    )
+    return {shard: position for shard, position in rows if position is not None}
+
+
+async def at(connection: Connection, moment: datetime) -> Cursor:
+    """Return the cursor before the first message published at a moment or later."""
+    rows = await connection.fetch(
+        "SELECT shard, max(position) FROM scoring.published_messages WHERE published_at < $1 GROUP BY shard", moment
+    )
+    return {r[0]: r[1] for r in rows}
+
+
+async def move(connection: Connection, schema: str, rows: Sequence[int], kept: Sequence[str]) -> bool:
+    """End the rows' life in the outbox; those of the `kept` topics go on in the log. Return whether there were such."""
+    return bool(
+        await connection.fetchval(
+            f"WITH gone AS (DELETE FROM {schema}.outbox WHERE id = ANY($1::bigint[]) "  # noqa: S608 - schema is ours
+            "RETURNING id, shard, topic, key, headers, value), "
+            f"logged AS (INSERT INTO {schema}.log (shard, topic, key, headers, value) "
+            "SELECT shard, topic, convert_from(key, 'UTF8'), headers, value FROM gone "
+            "WHERE topic = ANY($2::text[]) ORDER BY id RETURNING 1) SELECT count(*) FROM logged",
+            rows,
+            kept,
+        )
+    )
+
+
+def _logged(row: asyncpg.Record) -> Logged:
+    named = dict(message_of(row["topic"], b"", None, row["headers"]).headers)
+    kind, message_id = named["ce_type"].decode(), named["ce_id"].decode()
+    return Logged(row["shard"], row["position"], row["key"], kind, message_id, row["value"])

@@ -1,0 +1,49 @@
+"""Which messages a subscriber wants: the same choice for webhooks and for who reads by cursor."""
+
+from typing import Literal
+
+import msgspec
+
+from libs.common.messages.envelope import decode
+from libs.common.messages.signal import Signal
+from libs.common.messages.stage_change import AccountStageChange, StageChange
+
+Type = Literal["stage_change", "account_stage_change", "signal"]
+Told = StageChange | AccountStageChange | Signal
+TYPES: dict[str, Type] = {
+    StageChange.KIND: "stage_change",
+    AccountStageChange.KIND: "account_stage_change",
+    Signal.KIND: "signal",
+}
+"""What a subscriber calls a message, by its event type."""
+_MODELS: dict[str, type[Told]] = {model.KIND: model for model in (StageChange, AccountStageChange, Signal)}
+
+
+class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is wanted; an empty field wants everything of its kind. A stage is the one that a contact came to."""
+
+    types: tuple[Type, ...] = ("stage_change",)
+    cycles: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+
+    def takes(self, workspace: str, kind: str, value: bytes) -> bool:
+        """Return whether a message of a workspace's is wanted. Raises InvalidMessage for a value that is none of its kind."""
+        if TYPES.get(kind) not in self.types:
+            return False
+        message = decode(_MODELS[kind], value)
+        if message.workspace != workspace or not _among(message.cycle, self.cycles):
+            return False
+        if isinstance(message, Signal):
+            return _among(message.signal, self.signals)
+        return (
+            _among(message.stage.to, self.stages)
+            and _among(message.direction, self.directions)
+            and _among(message.reason, self.reasons)
+        )
+
+
+def _among(value: str, wanted: tuple[str, ...]) -> bool:
+    return not wanted or value in wanted

@@ -1,0 +1,18 @@
+"""The application of the orchestrator's doors."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
+
+from libs.common.doors import PROBLEMS, tell_problems
+
+
+def application(routes: Sequence[BaseRoute], admin: Sequence[APIRouter]) -> FastAPI:
+    """Return the application; `routes` are the open ones (health, unsubscribe links)."""
+    app = FastAPI(title="Perigee orchestrator", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEMS)
+    app.router.routes.extend(routes)
+    for router in admin:
+        app.include_router(router, prefix="/admin/v1")
+    tell_problems(app)
+    return app

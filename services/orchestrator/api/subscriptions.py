@@ -1,0 +1,131 @@
+"""`/admin/v1/subscriptions`: who is told of stage changes and signals by webhook."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.access import Caller
+from libs.common.doors import opened_by
+from libs.common.durations import Duration
+from libs.common.messages.selection import Selection, Type
+from services.orchestrator.handlers.subscriptions import Shown, SubscriptionsDesk
+
+Keeper = Annotated[Caller, opened_by("subscriptions")]
+Name = Annotated[str, Field(min_length=1, max_length=60)]
+Url = Annotated[str, Field(min_length=1, max_length=2_000)]
+Names = Annotated[tuple[str, ...], Field(max_length=100)]
+
+
+class Wanted(BaseModel):
+    """What is wanted; an empty list wants everything of its kind. A stage is the one that a contact came to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    types: tuple[Type, ...] = Field(("stage_change",), min_length=1, max_length=3)
+    cycles: Names = ()
+    stages: Names = ()
+    directions: Names = ()
+    reasons: Names = ()
+    signals: Names = ()
+
+    def selection(self) -> Selection:
+        """Return it as the log is read with it."""
+        return Selection(**self.model_dump())
+
+
+class Changes(BaseModel):
+    """What is to change; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url | None = None
+    wanted: Wanted | None = None
+
+
+class New(BaseModel):
+    """A subscription to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    url: Url
+    wanted: Wanted = Wanted()
+    beginning: bool = Field(False, description="begin with the first message of the log and not with the next one")
+
+
+class Rotation(BaseModel):
+    """How long deliveries carry the old signature as well."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap: Duration = 86_400_000_000
+
+
+class Resend(BaseModel):
+    """What to send again: one message, everything since an instant (microseconds UTC), or else what was given up."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str | None = Field(None, min_length=1, max_length=200)
+    since: int | None = Field(None, ge=0, lt=1 << 53)
+
+
+def router(desk: SubscriptionsDesk) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/subscriptions", tags=["subscriptions"])
+
+    @routes.get("")
+    async def every(caller: Keeper) -> list[dict[str, Any]]:
+        """Return the subscriptions and what each has before it."""
+        return [_told(one) for one in await desk.every(caller.workspace)]
+
+    @routes.post("", status_code=201)
+    async def create(caller: Keeper, new: New) -> dict[str, Any]:
+        """Subscribe. `secret`, with which deliveries are signed, is in this answer and nowhere else."""
+        selection = new.wanted.selection()
+        return _told(await desk.create(caller.workspace, new.name, new.url, selection, beginning=new.beginning))
+
+    @routes.get("/{name}")
+    async def show(caller: Keeper, name: Name) -> dict[str, Any]:
+        """Return a subscription with its newest attempts."""
+        return _told(await desk.one(caller.workspace, name))
+
+    @routes.patch("/{name}")
+    async def change(caller: Keeper, name: Name, changes: Changes) -> dict[str, Any]:
+        """Send elsewhere, or something else, from now on."""
+        wanted = changes.wanted.selection() if changes.wanted is not None else None
+        return _told(await desk.change(caller.workspace, name, changes.url, wanted))
+
+    @routes.delete("/{name}", status_code=204)
+    async def delete(caller: Keeper, name: Name) -> None:
+        """Forget a subscription, what waits for it and its delivery log."""
+        await desk.delete(caller.workspace, name)
+
+    @routes.post("/{name}/pause")
+    async def pause(caller: Keeper, name: Name) -> dict[str, Any]:
+        """Send nothing until it is resumed; nothing is lost meanwhile."""
+        return _told(await desk.pause(caller.workspace, name))
+
+    @routes.post("/{name}/resume")
+    async def resume(caller: Keeper, name: Name) -> dict[str, Any]:
+        """Go on where it stopped, also after it was disabled."""
+        return _told(await desk.resume(caller.workspace, name))
+
+    @routes.post("/{name}/secret")
+    async def rotate(caller: Keeper, name: Name, rotation: Rotation) -> dict[str, Any]:
+        """Sign with a new `secret`; for `overlap` longer with the old one too."""
+        return _told(await desk.rotate(caller.workspace, name, rotation.overlap))
+
+    @routes.post("/{name}/resend")
+    async def resend(caller: Keeper, name: Name, what: Resend) -> dict[str, Any]:
+        """Send again; receivers know a repeat by its `webhook-id`."""
+        return _told(await desk.resend(caller.workspace, name, message=what.message, since=what.since))
+
+    return routes
+
+
+def _told(shown: Shown) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(shown)
+    return found

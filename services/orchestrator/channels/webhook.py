@@ -1,0 +1,148 @@
+"""Posting to addresses that strangers gave: only to the public internet, no redirects, no proxies, bounded in time and bytes.
+
+The host is looked up here, every address that comes back is judged, and the connection goes to one that was judged: a name that
+leads elsewhere a moment later leads nowhere. TLS still checks the certificate against the name.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from email.utils import parsedate_to_datetime
+
+import httpcore2
+
+from libs.common.clock import Clock, from_datetime
+from services.orchestrator.domain.addresses import fault_of_url, refusal
+from services.orchestrator.domain.webhook import Answer, pause_of
+
+SECONDS = 15.0
+MOST_BYTES = 65_536
+_SHOWN = 200
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""What looks a host up: (host, port) to IP addresses. Raises OSError."""
+
+
+class RefusedAddress(OSError):  # noqa: N818 - what happened, not an error of the system
+    """The host leads to where no webhook goes."""
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, the system's first choice first. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class GuardedNetwork(httpcore2.AsyncNetworkBackend):
+    """Connects to judged addresses only; `private` lets all through, for receivers beside Perigee."""
+
+    def __init__(self, resolve: Resolve, *, private: bool) -> None:
+        self._resolve = resolve
+        self._private = private
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def judged(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host. Raises RefusedAddress when one of them is refused, OSError when it has none."""
+        addresses = await self._resolve(host, port)
+        if not addresses:
+            raise OSError(f"{host} has no address")
+        faults = [] if self._private else [why for why in map(refusal, addresses) if why]
+        if faults:
+            raise RefusedAddress(f"{host}: {faults[0]}")
+        return addresses
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Look up, judge, connect to the first address that answers."""
+        last: Exception = OSError(f"{host} has no address")
+        for address in (await self.judged(host, port))[:4]:
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                last = error
+        raise last
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class Post:
+    """Posts bodies; every fault is an Answer."""
+
+    def __init__(
+        self, clock: Clock, *, private: bool, resolve: Resolve = resolve, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._clock = clock
+        self._private = private
+        self._network = GuardedNetwork(resolve, private=private)
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=context or ssl.create_default_context(),
+            max_connections=None,
+            max_keepalive_connections=100,
+            keepalive_expiry=30,
+            network_backend=self._network,
+        )
+
+    async def fault(self, url: str) -> str | None:
+        """Return why nothing can be posted to a URL, or None."""
+        fault = fault_of_url(url, private=self._private)
+        if fault is None:
+            target = httpcore2.URL(url)
+            try:
+                await self._network.judged(target.host.decode("ascii").strip("[]"), target.port or 443)
+            except OSError as error:
+                return str(error)
+        return fault
+
+    async def send(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Answer:
+        """Post once and return what came back."""
+        fault = fault_of_url(url, private=self._private)
+        if fault is not None:
+            return Answer(None, fault)
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await self._send(url, headers, body)
+        except TimeoutError:
+            return Answer(None, f"no answer within {SECONDS:.0f} s")
+        except RefusedAddress as error:
+            return Answer(None, str(error))
+        except (
+            OSError,
+            ssl.SSLError,
+            httpcore2.TimeoutException,
+            httpcore2.NetworkError,
+            httpcore2.ProtocolError,
+        ) as e:
+            return Answer(None, f"{type(e).__name__}: {e}"[:_SHOWN])
+
+    async def _send(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Answer:
+        async with self._pool.stream("POST", url, headers=[*headers], content=body) as response:
+            said = {name.lower(): value for name, value in response.headers}
+            text, size = b"", 0
+            async for part in response.aiter_stream():
+                size += len(part)
+                text += part[: _SHOWN - len(text)]
+                if size > MOST_BYTES:
+                    break
+            shown = text.decode("utf-8", "replace")
+            return Answer(response.status, shown, self._pause(said.get(b"retry-after")))
+
+    def _pause(self, given: bytes | None) -> int | None:
+        text = given.decode("latin-1") if given is not None else None
+        try:
+            date = from_datetime(parsedate_to_datetime(text)) if text and not text.strip().isdigit() else None
+        except (ValueError, TypeError):
+            date = None
+        return pause_of(text, self._clock.now(), date)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()

@@ -1,0 +1,181 @@
+"""Carrying messages from the log to webhooks: each subscription goes its own way, at its own pace.
+
+A turn reads what waits and what is new, sends, and writes down what came of it with how far it has read, in one transaction.
+A process that dies in between sends the same again: with the same `webhook-id`, so that the receiver can drop it.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from libs.common.clock import Clock, to_iso
+from libs.common.db import log as published
+from libs.common.db.connection import Connection, Pool
+from libs.common.db.log import Cursor, Logged
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.failpoints import reach
+from libs.common.observability import metrics
+from libs.common.retry import Chance
+from services.orchestrator.domain import webhook
+from services.orchestrator.domain.subscription import Due, Place, Subscription, Tried, chains, judge
+from services.orchestrator.domain.webhook import Answer
+from services.orchestrator.repository import subscriptions
+from services.orchestrator.repository.subscriptions import Attempt
+
+READ_AT_ONCE = 200
+MOST_WAITING = 10_000
+"""With more than this waiting, nothing new is read."""
+SIDE_BY_SIDE = 8
+"""Contacts whose messages are under way at once."""
+_encoder = msgspec.json.Encoder()
+
+
+class Sender(Protocol):
+    """What a turn needs of the network."""
+
+    async def send(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Answer:
+        """Post once. Never raises: every fault is an Answer."""
+        ...
+
+
+class Turn(msgspec.Struct):
+    """What a turn has before it."""
+
+    subscription: Subscription
+    place: Cursor
+    """Behind what was read."""
+    chains: list[list[Due]]
+    behind: list[Due]
+    messages: Mapping[Place, Logged]
+
+
+class Delivering:
+    """Takes turns for subscriptions."""
+
+    def __init__(self, sessions: Pool, sender: Sender, clock: Clock, shards: int, chance: Chance) -> None:
+        self._sessions = sessions
+        self._sender = sender
+        self._clock = clock
+        self._shards = shards
+        self._chance = chance
+
+    async def turn(self, number: int) -> bool:
+        """Send what a subscription has before it, a window at most; return whether there may be more."""
+        async with self._sessions.use() as connection:
+            turn = await self._read(connection, number)
+        if turn is None:
+            return False
+        attempts: list[Attempt] = []
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+        tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts) for chain in turn.chains))
+        reach("after_webhooks")
+        async with self._sessions.use() as connection, unit_of_work(connection):
+            return await self._record(connection, turn, tried, attempts)
+
+    async def _read(self, connection: Connection, number: int) -> Turn | None:
+        """Return what is to be done, or None when there is nothing, or nothing yet."""
+        found = await subscriptions.numbered(connection, number)
+        now = self._clock.now()
+        if found is None or found.status != "active" or found.health.pause_until > now:
+            return None
+        waits = await subscriptions.waiting(connection, found.subscription_id, READ_AT_ONCE)
+        probing = found.health.down
+        if probing and waits:
+            head = msgspec.structs.replace(waits[0], due_at=0)
+            return await self._turn(connection, found, found.place, ([[head]], []), {})
+        rows: list[Logged] = []
+        place = found.place
+        if await subscriptions.count_waiting(connection, found.subscription_id) < MOST_WAITING:
+            rows, place = await published.after(connection, found.place, self._shards, READ_AT_ONCE)
+        wanted = [row for row in rows if found.selection.takes(found.workspace, row.kind, row.value)]
+        if probing and wanted:
+            place = _up_to(found.place, rows, wanted[0])
+            wanted = wanted[:1]
+        blocked = await subscriptions.blocked(connection, found.subscription_id, [row.key for row in wanted])
+        fresh = [Due((row.shard, row.position), row.key) for row in wanted]
+        going = chains(waits, fresh, blocked, now)
+        return await self._turn(connection, found, place, going, {(row.shard, row.position): row for row in wanted})
+
+    async def _turn(
+        self,
+        connection: Connection,
+        found: Subscription,
+        place: Cursor,
+        going: tuple[list[list[Due]], list[Due]],
+        messages: dict[Place, Logged],
+    ) -> Turn | None:
+        if place == found.place and not going[0]:
+            return None
+        stored = [due.place for chain in going[0] for due in chain if due.place not in messages]
+        messages.update(await published.some(connection, stored))
+        return Turn(found, place, going[0], going[1], messages)
+
+    async def _send(
+        self, turn: Turn, chain: Sequence[Due], gate: asyncio.Semaphore, attempts: list[Attempt]
+    ) -> list[Tried]:
+        """Send a contact's messages one after the other, up to the first that is not taken."""
+        tried: list[Tried] = []
+        for due in chain:
+            async with gate:
+                answer = await self._attempt(turn, due, attempts)
+            tried.append(Tried(due, answer))
+            if answer.meaning != "delivered":
+                break
+        return tried
+
+    async def _attempt(self, turn: Turn, due: Due, attempts: list[Attempt]) -> Answer:
+        message = turn.messages.get(due.place)
+        if message is None:  # erased since
+            return Answer(204, "the message is gone from the log")
+        now, begun = self._clock.now(), time.monotonic()
+        body = body_of(message)
+        signed = webhook.headers(turn.subscription.secrets, message.message_id, now, body)
+        answer = await self._sender.send(turn.subscription.url, signed, body)
+        took = int((time.monotonic() - begun) * 1000)
+        attempts.append(
+            Attempt(
+                message.message_id, *due.place, message.kind, due.key, due.attempts + 1, now, took, answer.status,
+                answer.detail if answer.meaning != "delivered" else "",
+            )
+        )  # fmt: skip
+        metrics.WEBHOOKS.labels(outcome=answer.meaning).inc()
+        return answer
+
+    async def _record(
+        self, connection: Connection, turn: Turn, tried: Sequence[Sequence[Tried]], attempts: Sequence[Attempt]
+    ) -> bool:
+        seen = turn.subscription
+        now = await subscriptions.numbered(connection, seen.number, hold=True)
+        if now is None or now.place != seen.place:
+            return True  # another process, or the operator, has moved it: look again
+        by_key = {chain[0].key: found for chain, found in zip(turn.chains, tried, strict=True)}
+        verdict = judge(now, by_key, turn.chains, self._clock.now(), self._chance())
+        verdict.behind += turn.behind
+        await subscriptions.record(connection, now, turn.place, verdict)
+        await subscriptions.put_attempts(connection, seen.subscription_id, attempts)
+        return not verdict.health.down and verdict.status == "active"
+
+
+def body_of(message: Logged) -> bytes:
+    """Return what a receiver is sent: type, timestamp and the message as it lies on the topic."""
+    happened = msgspec.json.decode(message.value, type=_Happened).occurred_at
+    return _encoder.encode(
+        {
+            "type": message.kind.replace("-", "_"),
+            "timestamp": to_iso(happened),
+            "data": msgspec.Raw(message.value),
+        }
+    )
+
+
+class _Happened(msgspec.Struct):
+    occurred_at: int
+
+
+def _up_to(place: Cursor, rows: Sequence[Logged], last: Logged) -> Cursor:
+    """Return the cursor behind `last`, in the order in which the rows came."""
+    read = rows[: rows.index(last) + 1]
+    return {**place, **{row.shard: row.position for row in read}}

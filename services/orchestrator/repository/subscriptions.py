@@ -1,0 +1,259 @@
+"""Webhook subscriptions: how far each has gone, what waits, and every attempt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from services.orchestrator.domain.subscription import Due, Health, Place, Subscription, Verdict
+
+_COLUMNS = (
+    "number, subscription_id, workspace, name, url, selection, secrets, status, reason, place, "
+    "failures, failing_since, pause_until"
+)
+_read, _write = msgspec.json.decode, msgspec.json.encode
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt of the delivery log; `at` in microseconds UTC."""
+
+    message_id: str
+    shard: int
+    position: int
+    kind: str
+    key: str
+    attempt: int
+    at: int
+    milliseconds: int
+    status: int | None
+    detail: str
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What a subscription has before it: waiting for a retry, given up, and not looked at yet."""
+
+    waiting: int
+    given_up: int
+    unread: int
+
+
+async def add(connection: Connection, subscription: Subscription) -> bool:
+    """Add a subscription; return False when there is one of the name."""
+    s = subscription
+    return bool(
+        await connection.fetchval(
+            "INSERT INTO orchestrator.subscriptions (subscription_id, workspace, name, url, selection, secrets, place) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (workspace, name) DO NOTHING RETURNING true",
+            s.subscription_id,
+            s.workspace,
+            s.name,
+            s.url,
+            _text(s.selection),
+            _text(s.secrets),
+            _text(s.place),
+        )
+    )
+
+
+async def every(connection: Connection, workspace: str) -> list[Subscription]:
+    """Return a workspace's subscriptions by name."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE workspace = $1 ORDER BY name", workspace
+    )
+    return [_subscription(r) for r in rows]
+
+
+async def active(connection: Connection) -> list[int]:
+    """Return the numbers of all that are active."""
+    rows = await connection.fetch("SELECT number FROM orchestrator.subscriptions WHERE status = 'active' ORDER BY 1")
+    return [r[0] for r in rows]
+
+
+async def named(connection: Connection, workspace: str, name: str) -> Subscription | None:
+    """Return a subscription, held until the transaction ends."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE (workspace, name) = ($1, $2) FOR UPDATE",
+        workspace,
+        name,
+    )
+    return _subscription(row) if row else None
+
+
+async def numbered(connection: Connection, number: int, *, hold: bool = False) -> Subscription | None:
+    """Return the subscription of a number; `hold` keeps it until the transaction ends."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE number = $1{' FOR UPDATE' if hold else ''}", number
+    )
+    return _subscription(row) if row else None
+
+
+async def change(connection: Connection, subscription: Subscription) -> None:
+    """Write what an operator may change."""
+    s = subscription
+    await connection.execute(
+        "UPDATE orchestrator.subscriptions SET url = $2, selection = $3, secrets = $4, status = $5, reason = $6, place = $7, "
+        "failures = $8, failing_since = $9, pause_until = $10 WHERE subscription_id = $1",
+        s.subscription_id, s.url, _text(s.selection), _text(s.secrets), s.status, s.reason, _text(s.place),
+        s.health.failures, s.health.failing_since, s.health.pause_until,
+    )  # fmt: skip
+
+
+async def remove(connection: Connection, subscription_id: str) -> None:
+    """Forget a subscription with all that waits for it."""
+    await connection.execute("DELETE FROM orchestrator.subscriptions WHERE subscription_id = $1", subscription_id)
+
+
+async def waiting(connection: Connection, subscription_id: str, limit: int) -> list[Due]:
+    """Return what waits, contact by contact in the log's order; those whose head is due first go first."""
+    rows = await connection.fetch(
+        "SELECT shard, position, key, attempts, first_failed_at, due_at FROM ("
+        "SELECT *, first_value(due_at) OVER (PARTITION BY key ORDER BY shard, position) AS head "
+        "FROM orchestrator.subscription_waiting WHERE subscription_id = $1 AND NOT given_up) w "
+        "ORDER BY head, key, shard, position LIMIT $2",
+        subscription_id,
+        limit,
+    )
+    return [Due((r[0], r[1]), r[2], r[3], r[4], r[5], waiting=True) for r in rows]
+
+
+async def count_waiting(connection: Connection, subscription_id: str) -> int:
+    """Return how many messages wait."""
+    found: int = await connection.fetchval(
+        "SELECT count(*) FROM orchestrator.subscription_waiting WHERE subscription_id = $1 AND NOT given_up",
+        subscription_id,
+    )
+    return found
+
+
+async def blocked(connection: Connection, subscription_id: str, keys: Sequence[str]) -> set[str]:
+    """Return those of the keys about which something waits."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT key FROM orchestrator.subscription_waiting "
+        "WHERE subscription_id = $1 AND NOT given_up AND key = ANY($2::text[])",
+        subscription_id,
+        list(keys),
+    )
+    return {r[0] for r in rows}
+
+
+async def record(connection: Connection, now: Subscription, place: dict[int, int], verdict: Verdict) -> None:
+    """Write down a turn's outcome."""
+    await _done(connection, now.subscription_id, [due.place for due in verdict.delivered if due.waiting])
+    failed = [(due, over) for due, over in verdict.failed]
+    await _wait(connection, now.subscription_id, [*failed, *((due, False) for due in verdict.behind)])
+    if now.health.down and not verdict.health.failures:  # it is back: nothing has to wait for its turn
+        await hurry(connection, now.subscription_id)
+    await change(
+        connection,
+        msgspec.structs.replace(now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason),
+    )
+
+
+async def _done(connection: Connection, subscription_id: str, places: Sequence[Place]) -> None:
+    if places:
+        await connection.execute(
+            "DELETE FROM orchestrator.subscription_waiting WHERE subscription_id = $1 "
+            "AND (shard, position) IN (SELECT * FROM unnest($2::int[], $3::bigint[]))",
+            subscription_id,
+            [shard for shard, _ in places],
+            [position for _, position in places],
+        )
+
+
+async def _wait(connection: Connection, subscription_id: str, found: Sequence[tuple[Due, bool]]) -> None:
+    if found:
+        await connection.executemany(
+            "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key, attempts, "
+            "first_failed_at, due_at, given_up) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+            "ON CONFLICT (subscription_id, shard, position) DO UPDATE SET attempts = excluded.attempts, "
+            "first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, given_up = excluded.given_up",
+            [
+                (subscription_id, *due.place, due.key, due.attempts, due.first_failed_at, due.due_at, over)
+                for due, over in found
+            ],
+        )
+
+
+async def hurry(connection: Connection, subscription_id: str, *, given_up: bool = False) -> int:
+    """Let what waits go out at once, with `given_up` what was given up as well; return how many."""
+    rows = await connection.fetch(
+        "UPDATE orchestrator.subscription_waiting SET due_at = 0, given_up = false, "
+        "first_failed_at = CASE WHEN given_up THEN NULL ELSE first_failed_at END "
+        "WHERE subscription_id = $1 AND (given_up <= $2) RETURNING 1",
+        subscription_id,
+        given_up,
+    )
+    return len(rows)
+
+
+async def again(connection: Connection, subscription_id: str, message_id: str) -> bool:
+    """Let a message that was tried before go out once more; return whether there was one."""
+    return bool(
+        await connection.fetchval(
+            "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key) "
+            "SELECT DISTINCT subscription_id, shard, position, key FROM orchestrator.subscription_attempts "
+            "WHERE subscription_id = $1 AND message_id = $2 ON CONFLICT (subscription_id, shard, position) "
+            "DO UPDATE SET due_at = 0, given_up = false, first_failed_at = NULL RETURNING true",
+            subscription_id,
+            message_id,
+        )
+    )
+
+
+async def put_attempts(connection: Connection, subscription_id: str, found: Sequence[Attempt]) -> None:
+    """Note attempts in the delivery log."""
+    await connection.copy_records_to_table(
+        "subscription_attempts",
+        schema_name="orchestrator",
+        columns=["subscription_id", *Attempt.__struct_fields__],
+        records=[(subscription_id, *msgspec.structs.astuple(one)) for one in found],
+    )
+
+
+async def attempts(connection: Connection, subscription_id: str, limit: int) -> list[Attempt]:
+    """Return the newest attempts first."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(Attempt.__struct_fields__)} FROM orchestrator.subscription_attempts "
+        "WHERE subscription_id = $1 ORDER BY id DESC LIMIT $2",
+        subscription_id,
+        limit,
+    )
+    return [Attempt(*r) for r in rows]
+
+
+async def backlog(connection: Connection, subscription: Subscription) -> Backlog:
+    """Return what a subscription has before it; unread counts what the selection may not want."""
+    counts = await connection.fetch(
+        "SELECT given_up, count(*) FROM orchestrator.subscription_waiting WHERE subscription_id = $1 GROUP BY 1",
+        subscription.subscription_id,
+    )
+    waits: dict[bool, int] = {r[0]: r[1] for r in counts}
+    unread = await connection.fetchval(
+        "SELECT count(*) FROM scoring.published_messages m WHERE m.position > coalesce("
+        "(SELECT position FROM unnest($1::int[], $2::bigint[]) AS p (shard, position) WHERE p.shard = m.shard), 0)",
+        list(subscription.place),
+        list(subscription.place.values()),
+    )
+    return Backlog(waits.get(False, 0), waits.get(True, 0), unread)
+
+
+async def forget_attempts(connection: Connection, before: int) -> None:
+    """Forget attempts made before an instant."""
+    await connection.execute("DELETE FROM orchestrator.subscription_attempts WHERE at < $1", before)
+
+
+def _text(value: Any) -> str:
+    return _write(value).decode()
+
+
+def _subscription(row: Any) -> Subscription:
+    number, subscription_id, workspace, name, url, selection, secrets, status, reason, place, *health = row
+    found = {"selection": _read(selection), "secrets": _read(secrets), "place": _read(place)}
+    return msgspec.convert(
+        {
+            "number": number, "subscription_id": subscription_id, "workspace": workspace, "name": name, "url": url,
+            "status": status, "reason": reason, "health": Health(*health), **found,
+        },
+        Subscription, strict=False,
+    )  # fmt: skip

@@ -1,0 +1,57 @@
+"""Reading what was published, by cursor. Nothing is written."""
+
+import msgspec
+
+from libs.common.db import log
+from libs.common.db.connection import Session
+from libs.common.messages.selection import TYPES, Selection
+
+MOST = 1_000
+_LOOKED_AT = 5_000
+"""How many messages one answer looks through at most for those that are wanted."""
+_AT_ONCE = 1_000
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A message that was published."""
+
+    id: str
+    type: str
+    data: msgspec.Raw
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Messages, and where the next ones are."""
+
+    items: list[Item]
+    cursor: str
+    more: bool
+
+
+class Changes:
+    """Reads the log."""
+
+    def __init__(self, session: Session, shards: int) -> None:
+        self._session = session
+        self._shards = shards
+
+    async def after(self, workspace: str, cursor: str, limit: int, wanted: Selection) -> Page:
+        """Return at most `limit` wanted messages behind a cursor. Raises ConfigurationError for a cursor of somebody else's."""
+        async with self._session.use() as connection:
+            if cursor == "now":
+                return Page([], log.written(await log.end(connection, self._shards)), False)
+            place = log.read_cursor(cursor) if cursor else {}
+            found: list[Item] = []
+            looked_at, more = 0, True
+            while more and len(found) < limit and looked_at < _LOOKED_AT:
+                rows, _ = await log.after(connection, place, self._shards, _AT_ONCE)
+                more = len(rows) == _AT_ONCE
+                for row in rows:
+                    if len(found) == limit:
+                        more = True
+                        break
+                    looked_at += 1
+                    place = {**place, row.shard: row.position}
+                    if wanted.takes(workspace, row.kind, row.value):
+                        found.append(Item(row.message_id, TYPES[row.kind], msgspec.Raw(row.value)))
+        return Page(found, log.written(place), more)
