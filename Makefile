@@ -8,7 +8,7 @@ CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,
 # Each process has servers of its own; a file's tests stay together.
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup lock demo test test-long test-faults test-sdks check format bench bench-growth bench-live bench-ingest bench-peers clean
+.PHONY: help setup lock demo env test test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-ingest bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ deploy/kafka/target/.done: deploy/kafka/pom.xml
 lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry named)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml \
 	  --group ingest --group scoring --group orchestrator --group embedded --group dev --group build -o requirements/dev.txt
+	for part in ingest scoring orchestrator cli; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url pyproject.toml --group $$part -o requirements/$$part.txt; done
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --group fold -o requirements/fold.txt
 	for apart in bench-quix bench-faust browser; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url requirements/$$apart.in -o requirements/$$apart.txt; done
 	echo "uv==0.13.9" | $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url - -o requirements/uv.txt
@@ -59,6 +63,13 @@ tests/sdks/node/node_modules/.done: tests/sdks/node/package-lock.json
 	@echo "test: fetching the Node libraries" >&2
 	@cd tests/sdks/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
+
+test-compose: setup ## The compose file for real: needs a Docker engine (10 minutes the first time)
+	@docker compose version >/dev/null 2>&1 || { echo "test-compose needs Docker with its compose plugin: install it and try again"; exit 1; }
+	@PERIGEE_COMPOSE=1 $(BIN)/python -m pytest -s tests/compose $(TEST_ARGS)
+
+env: ## Write .env with fresh secrets for docker compose
+	@deploy/env
 
 test-faults: setup .perigee/toxiproxy/server ## The long form of the fault tests (needs Go, for toxiproxy)
 	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/integration/test_openapi.py $(TEST_ARGS)

@@ -133,6 +133,17 @@ def db_migrate() -> None:
     print("the schema is up to date")
 
 
+@app.command()
+def prepare() -> None:
+    """Do what stands between empty servers and running services: the schema, the first sources, the topics."""
+    from cli.prepare import apply_topics, migrate
+
+    with one_line_errors():
+        asyncio.run(migrate(environment()))
+        made = asyncio.run(apply_topics(environment()["KAFKA_BOOTSTRAP_SERVERS"]))
+    print(f"the schema is up to date; topics created: {', '.join(made) or 'none, all were there'}")
+
+
 @contact.command("show")
 def contact_show(who: Annotated[str, typer.Argument(help="Contact id, e-mail or user_id.")]) -> None:
     """Show a contact's timeline, scores, stages, and why."""

@@ -272,6 +272,21 @@ async def test_a_slow_receiver_slows_no_other(bench, receiver):
     await slow.stop()
 
 
+async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything(bench, receiver, monkeypatch):
+    monkeypatch.setattr("services.orchestrator.channels.webhook.SECONDS", 0.2)
+    receiver.answering = lambda _: 30.0
+    await bench.create(await receiver.start())
+    sent = await bench.publish(*(f"c{number}" for number in range(100)))
+    await asyncio.wait_for(bench.turns(), 5)
+    shown = await bench.desk.one("default", "crm")
+    assert (len(shown.attempts) < 20, shown.backlog.waiting, shown.failures) == (True, 100, 5)
+    receiver.answering = lambda _: (200, {})
+    bench.clock.instant += 6 * SECOND
+    await bench.turns()
+    await bench.turns()
+    assert sorted(receiver.ids) == sorted(sent)
+
+
 async def test_a_rotated_secret_signs_beside_the_old_one_for_a_while(bench, receiver):
     bench.clock = FixedClock(SystemClock().now())
     first = (await bench.create(await receiver.start())).secret

@@ -1,7 +1,7 @@
 """A webhook's receiver: an HTTP server that keeps what it is sent, and answers as it is told.
 
-As a program (`python -m tests.support.receiver PORT FILE`) it writes each delivery down before it says 200, so that it can be
-killed at any moment.
+As a program (`python -m tests.support.receiver PORT FILE [HOST]`) it writes each delivery down before it says 200, so that
+it can be killed at any moment.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ class Receiver:
         self.at_once = self.most_at_once = 0
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int = 0) -> str:
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
         """Listen and return the URL."""
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._connection, host, port)
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/hook"
 
     async def stop(self) -> None:
@@ -90,10 +90,10 @@ class OnDisk(Receiver):
         self._file.flush()
 
 
-async def _serve(port: int, path: Path) -> None:
-    await OnDisk(path).start(port)
+async def _serve(port: int, path: Path, host: str = "127.0.0.1") -> None:
+    await OnDisk(path).start(port, host)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))

@@ -136,6 +136,11 @@ def test_a_receiver_that_takes_nothing_is_left_alone_for_longer_and_longer():
     assert told(found, [OK]).health == Health()
 
 
+def test_many_that_fail_together_say_no_more_than_a_few():
+    verdict = told(subscription(), [DOWN] * 10)
+    assert (verdict.health.failures, verdict.health.pause_until) == (OPEN_AFTER, NOW + 5 * SECOND)
+
+
 def test_retry_after_pauses_the_receiver_at_once():
     assert told(subscription(), [Answer(429, "", 60 * SECOND)]).health.pause_until == NOW + 60 * SECOND
     assert told(subscription(), [OK, Answer(503, "", 60 * SECOND)]).health.pause_until == NOW + 60 * SECOND

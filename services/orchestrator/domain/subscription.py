@@ -135,7 +135,8 @@ def _health(before: Health, answers: Sequence[Answer], now: int) -> Health:
     pauses = [now + answer.pause for answer in answers if answer.pause is not None]
     if any(answer.meaning == "delivered" for answer in answers):
         return Health(pause_until=max(pauses, default=0))
-    failures = before.failures + len(answers)
+    # Many that fail together say no more than a few: a receiver that was away for a moment is asked again in a moment.
+    failures = before.failures + 1 if before.down else min(before.failures + len(answers), OPEN_AFTER)
     if failures >= OPEN_AFTER:
         pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(failures - OPEN_AFTER, 10)))
     since = now if before.failing_since is None else before.failing_since

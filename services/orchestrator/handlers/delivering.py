@@ -20,7 +20,7 @@ from libs.common.failpoints import reach
 from libs.common.observability import metrics
 from libs.common.retry import Chance
 from services.orchestrator.domain import webhook
-from services.orchestrator.domain.subscription import Due, Place, Subscription, Tried, chains, judge
+from services.orchestrator.domain.subscription import OPEN_AFTER, Due, Place, Subscription, Tried, chains, judge
 from services.orchestrator.domain.webhook import Answer
 from services.orchestrator.repository import subscriptions
 from services.orchestrator.repository.subscriptions import Attempt
@@ -50,6 +50,8 @@ class Turn(msgspec.Struct):
     chains: list[list[Due]]
     behind: list[Due]
     messages: Mapping[Place, Logged]
+    refused: int = 0
+    """Failures in a row: with too many, what was not tried yet is left for later."""
 
 
 class Delivering:
@@ -120,9 +122,12 @@ class Delivering:
         tried: list[Tried] = []
         for due in chain:
             async with gate:
+                if turn.refused >= OPEN_AFTER:
+                    break
                 answer = await self._attempt(turn, due, attempts)
             tried.append(Tried(due, answer))
-            if answer.meaning != "delivered":
+            turn.refused = 0 if answer.meaning == "delivered" else turn.refused + 1
+            if turn.refused:
                 break
         return tried
 
