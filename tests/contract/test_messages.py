@@ -1,7 +1,6 @@
 """The messages: golden bytes, committed schemas, and both ends of each topic."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ def kind_name(example: Any) -> str:
     return str(type(example).KIND)
 
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = FOLDER.parent / "examples"
 BY_KIND = {kind_name(example): example for example in EXAMPLES}
 
 

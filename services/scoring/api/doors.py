@@ -1,8 +1,11 @@
 """The application of both of scoring's doors."""
 
+from typing import Any
+
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
+from libs.common import asyncapi
 from libs.common.doors import PROBLEMS, tell_problems
 
 
@@ -15,4 +18,11 @@ def application(routes: list[BaseRoute], reading: list[APIRouter], admin: list[A
     for router in admin:
         app.include_router(router, prefix="/admin/v1")
     tell_problems(app)
+    messages = asyncapi.document()
+
+    @app.get("/asyncapi.json", include_in_schema=False)
+    async def topics() -> dict[str, Any]:
+        """Return the AsyncAPI document of the topics: it holds no secret, so it needs no key."""
+        return messages
+
     return app

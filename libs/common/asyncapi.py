@@ -1,0 +1,191 @@
+"""The topics and messages as documents, made from the models: an AsyncAPI 3.1 document, and a page for people to read.
+
+`python -m libs.common.asyncapi` writes both to `docs/`; a test compares. Scoring serves the document at `/asyncapi.json`.
+Sources: AsyncAPI 3.1.0; its Kafka bindings 0.5.0; CloudEvents 1.0, Kafka protocol binding.
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from libs.common.messages import MODELS
+from libs.common.messages.schema import FOLDER
+from libs.common.topics import TOPICS, Topic
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+EXAMPLES = FOLDER.parent / "examples"
+_HEADERS = {
+    "ce_specversion": "the version of CloudEvents: 1.0",
+    "ce_id": "tells a repeat: the same message always has the same id",
+    "ce_type": "the message's name and version, as in this document",
+    "ce_source": "which service speaks",
+    "ce_time": "when it happened, RFC 3339",
+    "ce_reason": "why, where there is a reason: skip by it without decoding the value",
+    "content-type": "application/json",
+}
+_LISTS = ("cleanup.policy",)
+_INTRODUCTION = (
+    "Engagement stages, signals and contacts of Perigee. CloudEvents 1.0 over Kafka in binary mode: attributes in `ce_*` "
+    "headers, the value is JSON. Instants are microseconds since 1970 UTC. Messages come at least once, with ids that tell a "
+    "repeat; per key in order."
+)
+
+
+def document() -> dict[str, Any]:
+    """Return the AsyncAPI document."""
+    payloads, schemas = msgspec.json.schema_components(MODELS, ref_template="#/components/schemas/{name}")
+    return {
+        "asyncapi": "3.1.0",
+        "info": {
+            "title": "Perigee",
+            "version": "1",
+            "description": _INTRODUCTION,
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {topic.name: _channel(topic) for topic in TOPICS},
+        "operations": {
+            f"send-{topic.name}": {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{topic.name}"},
+                "summary": f"{topic.writer} writes; read by {topic.readers}",
+            }
+            for topic in TOPICS
+        },
+        "components": {
+            "messages": {one["name"]: one for one in map(_message, MODELS, payloads)},
+            "schemas": schemas,
+        },
+    }
+
+
+def _models_of(topic: Topic) -> list[Any]:
+    return [model for model in MODELS if topic.name == model.TOPIC]
+
+
+def _channel(topic: Topic) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        name: value.split(",") if name in _LISTS else int(value) if value.isdigit() else value
+        for name, value in topic.settings.items()
+        if name in ("cleanup.policy", "retention.ms", "delete.retention.ms", "max.message.bytes")
+    }
+    return {
+        "address": topic.name,
+        "description": f"Keyed by {topic.key}.",
+        "messages": {model.KIND: {"$ref": f"#/components/messages/{model.KIND}"} for model in _models_of(topic)},
+        "bindings": {"kafka": {"topicConfiguration": settings, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _message(model: Any, payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": model.KIND,
+        "title": model.__name__,
+        "summary": inspect.getdoc(model),
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {name: {"type": "string", "description": said} for name, said in _HEADERS.items()},
+            "required": [name for name in _HEADERS if name != "ce_reason"],
+        },
+        "payload": payload,
+        "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}},
+        "examples": [{"payload": _example(model)}],
+    }
+
+
+def _example(model: Any) -> Any:
+    return json.loads((EXAMPLES / f"{model.KIND}.json").read_text())
+
+
+def page() -> str:
+    """Return the page, in Markdown."""
+    lines = [
+        "# Messages",
+        "",
+        "Made from the models by `python -m libs.common.asyncapi`; do not edit. How to follow them: [subscribe](subscribe.md).",
+        "",
+        _INTRODUCTION,
+        "",
+        "| header | |",
+        "|---|---|",
+        *(f"| `{name}` | {said} |" for name, said in _HEADERS.items()),
+    ]
+    for topic in TOPICS:
+        kept = topic.settings.get("retention.ms")
+        days = f"kept {int(kept) // 86_400_000} days" if kept else "compacted: the last of each key is kept"
+        lines += ["", f"## `{topic.name}`", "", f"Written by {topic.writer}, read by {topic.readers}; {days}."]
+        lines += [f"Keyed by {topic.key}."]
+        for model in _models_of(topic):
+            lines += _section(model)
+    return "\n".join(lines) + "\n"
+
+
+def _section(model: Any) -> list[str]:
+    said = " ".join((inspect.getdoc(model) or "").split())
+    lines = ["", f"### `{model.KIND}`", "", said, "", "| field | type | always there | |", "|---|---|---|---|"]
+    schema = msgspec.json.schema(model)
+    lines += _rows(schema["$defs"], schema["$defs"][model.__name__], _notes_of(model), "")
+    example = json.dumps(_example(model), indent=1, ensure_ascii=False)
+    return [*lines, "", "```json", example, "```"]
+
+
+def _rows(known: dict[str, Any], schema: dict[str, Any], notes: dict[str, str], prefix: str) -> list[str]:
+    """Return a table's rows for an object's fields, those of objects in it below them."""
+    rows = []
+    for name, field in schema["properties"].items():
+        always = "yes" if name in schema.get("required", ()) else ""
+        note = notes.get(name, "") + (" Personal data." if field.get("x-personal-data") else "")
+        rows.append(f"| `{prefix}{name}` | {_kind(field)} | {always} | {note.strip()} |")
+        values = field.get("additionalProperties")
+        for inner, path in ((field, f"{prefix}{name}."), (values, f"{prefix}{name}.*.")):
+            if isinstance(inner, dict) and "$ref" in inner:
+                rows += _rows(known, known[inner["$ref"].rpartition("/")[2]], {}, path)
+    return rows
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Return a schema in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{one}`" for one in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items'])}s"
+    values = schema.get("additionalProperties")
+    if isinstance(values, dict) and values and "$ref" not in values:
+        return f"object of {_kind(values)}s"
+    return str(schema.get("type", "object" if "$ref" in schema else "anything"))
+
+
+def _notes_of(model: Any) -> dict[str, str]:
+    return {name: text for one in reversed(model.__mro__) for name, text in _notes(one).items()}
+
+
+def _notes(model: type) -> dict[str, str]:
+    """Return what the source says of each field: the text below it."""
+    if not issubclass(model, msgspec.Struct) or model is msgspec.Struct:
+        return {}
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(found, ast.ClassDef)
+    notes = {}
+    for field, after in zip(found.body, found.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            notes[field.target.id] = " ".join(str(after.value.value).split())
+    return notes
+
+
+def write() -> None:
+    """Write both documents."""
+    (DOCS / "asyncapi.json").write_text(json.dumps(document(), indent=1) + "\n")
+    (DOCS / "messages.md").write_text(page())
+
+
+if __name__ == "__main__":
+    write()
