@@ -9,7 +9,7 @@ from libs.common.doors import Gate
 from libs.common.kafka.publisher import Publisher
 from libs.common.observability import logs
 from libs.common.observability.health import Health, server
-from libs.common.run import run_service, run_together
+from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
 from services.ingest.api import admin, repair, uploads
 from services.ingest.api.patience import UPLOADS, PatientProtocol
@@ -54,6 +54,7 @@ async def serve(stop: asyncio.Event) -> None:
         web,
         sources.keep_fresh(stop, settings.sources_refresh_seconds),
         files.work(stop),
+        every(stop, 10, files.watch),
     )
     for one in (publisher, desk_publisher):
         await one.close()

@@ -12,6 +12,7 @@ from libs.common.db.access import Keys
 from libs.common.db.connection import Pool, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
+from libs.common.db.watching import EVERY_SECONDS, Watching, of_outbox
 from libs.common.doors import Gate
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
@@ -33,6 +34,7 @@ from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
 from services.orchestrator.handlers.webhooks import Webhooks
 from services.orchestrator.plays import read_plays
 from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository import subscriptions as subscribed
 from services.orchestrator.settings import OrchestratorSettings
 
 CARRIERS = 4
@@ -119,6 +121,8 @@ async def serve(stop: asyncio.Event) -> None:
     process = Process(settings)
     webhooks = process.webhooks()
     echo = Echo(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
+    looks = (of_outbox("orchestrator"), repository.watch, subscribed.watch)
+    watching = Watching(process.session("watching"), looks)
     await run_together(
         stop,
         process.web(),
@@ -128,6 +132,7 @@ async def serve(stop: asyncio.Event) -> None:
         every(stop, 0.3, echo.send_waiting),
         webhooks.run(stop),
         every(stop, 3600, webhooks.forget),
+        every(stop, EVERY_SECONDS, watching.look),
     )
     await process.close()
 

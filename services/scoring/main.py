@@ -11,6 +11,7 @@ from libs.common.db.access import Keys
 from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.relay import Relay
+from libs.common.db.watching import EVERY_SECONDS, Watching, of_database, of_outbox
 from libs.common.doors import Gate
 from libs.common.kafka.consumer import Consumer, Reached
 from libs.common.kafka.publisher import Publisher
@@ -87,7 +88,9 @@ class Process:
         regroups = RegroupJob(self.session("regroups"), *parts)
         often = [contacts_.fire_timers, contacts_.refold, regroups.run, accounts.refold, accounts.fire_timers]
         often += [publishing.fill, publishing.flip, publishing.tell, publishing.sweep]
-        return [*((0.5, job) for job in often), (3600, self.forget)]
+        looks = (of_outbox("scoring"), of_database, schedule.watch)
+        watching = Watching(self.session("watching"), looks)
+        return [*((0.5, job) for job in often), (EVERY_SECONDS, watching.look), (3600, self.forget)]
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of both doors."""

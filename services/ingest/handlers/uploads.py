@@ -6,6 +6,7 @@ An upload is named by its content. The same file again goes on where its import 
 import asyncio
 import contextlib
 import re
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 from libs.common import ids
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound, PerigeeError, Unavailable
-from libs.common.observability import logs
+from libs.common.observability import logs, metrics
 from services.ingest.adapters.files import digest_of
 from services.ingest.domain.mapping import Template
 from services.ingest.handlers.imports import Imports
@@ -118,6 +119,15 @@ class Uploads:
                 f"no rejects of an import {content!r:.80} are here: it had none, or another instance has them"
             )
         return found
+
+    async def watch(self) -> bool:
+        """Look at the disk that files wait on."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = shutil.disk_usage(self._folder)
+            metrics.DISK_BYTES.labels(folder="imports").set(found.total)
+            metrics.DISK_FREE.labels(folder="imports").set(found.free)
+        return False
 
     async def work(self, stop: asyncio.Event) -> None:
         """Import what waits, what an earlier process left behind first, until told to stop; what is away is waited for."""

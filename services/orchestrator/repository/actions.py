@@ -8,6 +8,7 @@ import msgspec
 
 from libs.common.clock import DAY
 from libs.common.db.connection import Connection
+from libs.common.observability import metrics
 from services.orchestrator.domain.gate import Facts
 
 LEASE = 90_000_000
@@ -217,3 +218,9 @@ async def echoes(connection: Connection, limit: int) -> list[tuple[int, bytes]]:
 async def drop_echoes(connection: Connection, done: Sequence[int]) -> None:
     """Forget touchpoints that the door has."""
     await connection.execute("DELETE FROM orchestrator.echoes WHERE id = ANY($1::bigint[])", list(done))
+
+
+async def watch(connection: Connection) -> None:
+    """Look at actions of which nobody knows whether they went out."""
+    query = "SELECT count(*) FROM orchestrator.actions WHERE status = 'in_doubt'"
+    metrics.ACTIONS_IN_DOUBT.set(await connection.fetchval(query))

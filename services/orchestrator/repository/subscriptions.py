@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.observability import metrics
 from services.orchestrator.domain.subscription import Due, Health, Place, Subscription, Verdict
 
 _COLUMNS = (
@@ -241,6 +242,16 @@ async def backlog(connection: Connection, subscription: Subscription) -> Backlog
 async def forget_attempts(connection: Connection, before: int) -> None:
     """Forget attempts made before an instant."""
     await connection.execute("DELETE FROM orchestrator.subscription_attempts WHERE at < $1", before)
+
+
+async def watch(connection: Connection) -> None:
+    """Look at what waits for a retry, and at how many subscriptions are in which status."""
+    rows = await connection.fetch("SELECT status, count(*) FROM orchestrator.subscriptions GROUP BY 1")
+    counts: dict[str, int] = {r[0]: r[1] for r in rows}
+    for status in ("active", "paused", "disabled"):
+        metrics.SUBSCRIPTIONS.labels(status=status).set(counts.get(status, 0))
+    query = "SELECT count(*) FROM orchestrator.subscription_waiting WHERE NOT given_up"
+    metrics.WEBHOOKS_WAITING.set(await connection.fetchval(query))
 
 
 def _text(value: Any) -> str:

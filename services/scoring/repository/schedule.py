@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common.clock import SECOND
 from libs.common.db.connection import Connection
+from libs.common.observability import metrics
 
 GRACE = 10 * SECOND
 
@@ -78,3 +79,9 @@ async def queued_refolds(connection: Connection, limit: int) -> list[str]:
         limit,
     )
     return [r[0] for r in rows]
+
+
+async def watch(connection: Connection) -> None:
+    """Look at what waits to be folded again, and at folds that raised."""
+    metrics.REFOLDS_WAITING.set(await connection.fetchval("SELECT count(*) FROM scoring.refolds"))
+    metrics.FOLD_ERRORS_OPEN.set(await connection.fetchval("SELECT count(*) FROM scoring.fold_errors"))

@@ -19,6 +19,7 @@ CREATE TABLE scoring.log (
 CREATE INDEX log_by_key ON scoring.log (key);
 CREATE VIEW scoring.published_messages AS
     SELECT shard, position, topic, key, headers, value, published_at FROM scoring.log;
+CREATE INDEX actions_in_doubt ON orchestrator.actions (action_id) WHERE status = 'in_doubt';
 CREATE TABLE orchestrator.subscriptions (
     number int GENERATED ALWAYS AS IDENTITY UNIQUE,
     subscription_id text COLLATE "C" PRIMARY KEY,
