@@ -113,6 +113,20 @@ def env() -> None:
             print(f"export {name}={shlex.quote(value)}")
 
 
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look at everything that Perigee stands on; exit code 1 when something is wrong."""
+    from cli.doctor import look, show
+
+    with one_line_errors():
+        found = asyncio.run(look(environment()))
+    if as_json:
+        print(json.dumps([one.shown() for one in found]))
+    else:
+        show(found)
+    raise typer.Exit(1 if any(one.fault for one in found) else 0)
+
+
 @topics.command("apply")
 def topics_apply() -> None:
     """Create the topics that are missing."""

@@ -1,11 +1,34 @@
 """Settings that every service has. The environment is read here and in each service's `settings.py`, nowhere else."""
 
+import difflib
+import os
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.errors import ConfigurationError
+
+PREFIX = "PERIGEE_"
+NAMES = frozenset(
+    PREFIX + name
+    for name in (
+        "ADMIN_KEY", "CAP_PER_DAY", "CHANNELS", "CYCLES", "FAILPOINT", "HOST", "IMPORT_BYTES", "IMPORT_FOLDER", "IP", "LINK_KEYS",
+        "MAX_AGE", "PARTITIONS", "PLAYS", "PORT", "PRIVATE_WEBHOOKS", "PUBLISH_SECONDS", "QUIET_FROM", "QUIET_TO",
+        "REACTION_WINDOW", "SENDER", "SERVICE_KEY", "SESSION_TIMEOUT_MS", "SOURCES_REFRESH_SECONDS",
+    )
+)  # fmt: skip
+"""Settings of any service: all may lie in one environment. A test compares them with what the services declare."""
+_ELSEWHERE = frozenset(
+    PREFIX + name
+    for name in (
+        "COMPOSE", "FAULTS", "FIRST_SEED", "HOME", "KEY", "LISTEN", "SDKS", "SEED", "SEEDS", "TEST_SERVERS", "VERSION",
+        "WORKSPACE",
+    )
+)  # fmt: skip
+"""What the command line, compose and the tests read."""
+_PORTS = "_PORT"
 
 
 class CommonSettings(BaseSettings):
@@ -38,10 +61,21 @@ class CommonSettings(BaseSettings):
 def load(settings: type[BaseSettings], **values: Any) -> Any:
     """Read `settings` from the environment; `values` override it.
 
-    Raises ConfigurationError naming each variable that is missing or wrong.
+    Raises ConfigurationError naming each variable that is missing, wrong, or begins with PERIGEE_ and is no setting.
     """
+    unknown = [*_unknown(os.environ)]
+    if unknown:
+        raise ConfigurationError(f"settings: {'; '.join(unknown)}. docs/configuration.md lists them all.")
     try:
         return settings(**values)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigurationError(f"settings: {faults}. 'perigee env' prints those of a running instance.") from None
+
+
+def _unknown(names: Iterable[str]) -> Iterable[str]:
+    known = NAMES | _ELSEWHERE
+    for name in sorted(names):
+        if name.startswith(PREFIX) and name not in known and not name.endswith(_PORTS):
+            close = difflib.get_close_matches(name, known, 1)
+            yield f"{name} is no setting" + (f", {close[0]} is" if close else "")

@@ -54,6 +54,32 @@ def home(tmp_path_factory):
     perigee(folder, "down")
 
 
+def test_the_doctor_is_content_with_a_healthy_instance(home):
+    found = json.loads(perigee(home, "doctor", "--json").stdout)
+    assert [one["what"] for one in found if one["fault"]] == []
+    assert {
+        "PostgreSQL",
+        "schema",
+        "clocks",
+        "Kafka",
+        "topics",
+        "mail server",
+        "ingest",
+        "scoring",
+        "orchestrator",
+    } <= {one["what"] for one in found}
+
+
+def test_the_doctor_names_what_is_wrong_and_its_cure(home):
+    nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+    outcome = perigee(Path("/nonexistent"), "doctor", "--json", check=False, **nowhere)
+    assert outcome.returncode == 1
+    found = {one["what"]: one for one in json.loads(outcome.stdout)}
+    for what, cure in (("PostgreSQL", "DATABASE_URL"), ("Kafka", "KAFKA_BOOTSTRAP_SERVERS"), ("ingest", "perigee env")):
+        assert found[what]["fault"]
+        assert cure in found[what]["cure"]
+
+
 def test_every_process_is_ready_and_has_a_pid(home):
     found = services(home)
     assert list(found) == NAMES
@@ -72,7 +98,7 @@ def test_every_service_shows_its_health_and_metrics(home):
         assert "perigee_" in httpx2.get(f"{url}/metrics").text
     metrics = httpx2.get(f"{found['scoring']['url']}/metrics").text
     assert "perigee_kafka_consumer_lag{" in metrics
-    assert "perigee_frontier_seconds" in metrics
+    assert "perigee_frontier_timestamp_seconds" in metrics
 
 
 def test_env_prints_what_a_script_needs(home):

@@ -6,12 +6,13 @@ from aiokafka.partitioner import murmur2 as kafka_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli import reference
 from libs.common import failpoints, ids
 from libs.common.clock import FixedClock, SystemClock, from_datetime, to_datetime, to_iso
 from libs.common.db.connection import translated
 from libs.common.errors import ConfigurationError, InvalidMessage, Unavailable
 from libs.common.retry import backoff
-from libs.common.settings import CommonSettings, load
+from libs.common.settings import NAMES, CommonSettings, load
 from libs.common.topics import TOPICS, murmur2, partition_of
 
 
@@ -73,6 +74,20 @@ def test_missing_settings_are_all_named(monkeypatch):
         load(CommonSettings)
     assert "KAFKA_BOOTSTRAP_SERVERS" in str(error.value)
     assert "DATABASE_URL" in str(error.value)
+
+
+def test_a_name_that_is_no_setting_stops_it_and_says_which_was_meant(monkeypatch):
+    monkeypatch.setenv("PERIGEE_REACTION_WINDOWS", "1h")
+    monkeypatch.setenv("PERIGEE_NONSENSE", "1")
+    with pytest.raises(ConfigurationError, match="PERIGEE_REACTION_WINDOW is") as caught:
+        load(CommonSettings, kafka_bootstrap_servers="k", database_url="d")
+    assert "PERIGEE_NONSENSE is no setting" in str(caught.value)
+
+
+def test_every_setting_is_known_and_in_the_reference():
+    declared = {name for name in reference.names() if name.startswith("PERIGEE_")}
+    assert declared == NAMES
+    assert reference.PAGE.read_text() == reference.page(), "run: python -m cli.reference"
 
 
 def test_settings_come_from_the_environment(monkeypatch):

@@ -6,6 +6,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -24,6 +25,13 @@ async def upgrade(database_url: str, revision: str = "head") -> None:
             await connection.run_sync(_upgrade, revision)
     finally:
         await engine.dispose()
+
+
+def newest() -> str:
+    """Return the newest revision that there is."""
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    return str(ScriptDirectory.from_config(config).get_current_head())
 
 
 def _upgrade(connection: SyncConnection, revision: str) -> None:
