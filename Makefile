@@ -40,6 +40,8 @@ lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry n
 	for part in ingest scoring orchestrator cli; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url pyproject.toml --group $$part -o requirements/$$part.txt; done
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  pyproject.toml --extra otel -o requirements/otel.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --group fold -o requirements/fold.txt
 	for apart in bench-quix bench-faust browser; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url requirements/$$apart.in -o requirements/$$apart.txt; done

@@ -27,6 +27,7 @@ _HEADERS = {
     "ce_time": "when it happened, RFC 3339",
     "ce_reason": "why, where there is a reason: skip by it without decoding the value",
     "content-type": "application/json",
+    "traceparent": "W3C trace context of the request that caused it, if that had one",
 }
 _LISTS = ("cleanup.policy",)
 _INTRODUCTION = (
@@ -91,7 +92,7 @@ def _message(model: Any, payload: dict[str, Any]) -> dict[str, Any]:
         "headers": {
             "type": "object",
             "properties": {name: {"type": "string", "description": said} for name, said in _HEADERS.items()},
-            "required": [name for name in _HEADERS if name != "ce_reason"],
+            "required": [name for name in _HEADERS if name not in ("ce_reason", "traceparent")],
         },
         "payload": payload,
         "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}},

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,7 +29,8 @@ _ELSEWHERE = frozenset(
     )
 )  # fmt: skip
 """What the command line, compose and the tests read."""
-_PORTS = "_PORT"
+_OTHERS = re.compile(r".*_PORT|.*_SERVICE_HOST|.*_SERVICE_PORT.*|.*_PORT_\d+_(TCP|UDP)(_.*)?")
+"""Ports of single processes, and what Kubernetes tells of services that are called so."""
 
 
 class CommonSettings(BaseSettings):
@@ -55,6 +57,11 @@ class CommonSettings(BaseSettings):
         repr=False,
         description="reads contacts and changes of workspace default",
     )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="where spans go (OTLP over HTTP); needs the extra otel",
+    )
     failpoint: str = Field("", validation_alias="PERIGEE_FAILPOINT", description="tests only: die at this point")
 
 
@@ -76,6 +83,6 @@ def load(settings: type[BaseSettings], **values: Any) -> Any:
 def _unknown(names: Iterable[str]) -> Iterable[str]:
     known = NAMES | _ELSEWHERE
     for name in sorted(names):
-        if name.startswith(PREFIX) and name not in known and not name.endswith(_PORTS):
+        if name.startswith(PREFIX) and name not in known and not _OTHERS.fullmatch(name):
             close = difflib.get_close_matches(name, known, 1)
             yield f"{name} is no setting" + (f", {close[0]} is" if close else "")

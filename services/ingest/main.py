@@ -7,7 +7,7 @@ from libs.common.db.access import Keys
 from libs.common.db.connection import Session
 from libs.common.doors import Gate
 from libs.common.kafka.publisher import Publisher
-from libs.common.observability import logs
+from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
@@ -27,6 +27,7 @@ from services.ingest.tracker.script import Tracker
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
     settings: IngestSettings = load(IngestSettings)
+    tracing.configure("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
     sources = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
@@ -42,12 +43,13 @@ async def serve(stop: asyncio.Event) -> None:
         Session(settings.database_url, "ingest-desk"),
         Publisher(settings.kafka_bootstrap_servers),
     )
+    keys_session = Session(settings.database_url, "ingest-keys")
     letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, desk_publisher, SystemClock(), rules)
     imports = Imports(desk_session, desk_publisher, SystemClock(), rules)
     files = Uploads(imports, desk_session, settings.import_folder, settings.import_bytes)
     others = [repair.router(letters, settings.kafka_bootstrap_servers), uploads.router(files)]
     application = admin.application(health.routes(), SourcesDesk(desk_session), others)
-    rest = Gate(application, ("/admin/",), Keys(desk_session, settings.admin_key, settings.service_key), UPLOADS)
+    rest = Gate(application, ("/admin/",), Keys(keys_session, settings.admin_key, settings.service_key), UPLOADS)
     web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port, PatientProtocol)
     await run_together(
         stop,
@@ -58,7 +60,7 @@ async def serve(stop: asyncio.Event) -> None:
     )
     for one in (publisher, desk_publisher):
         await one.close()
-    for used in (session, desk_session):
+    for used in (session, desk_session, keys_session):
         await used.close()
 
 

@@ -17,7 +17,7 @@ from libs.common.doors import Gate
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
-from libs.common.observability import logs
+from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
@@ -101,7 +101,7 @@ class Process:
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
         app = doors.application([*health.routes(), unsubscribe], [subscriptions.router(desk)])
-        gate = Gate(app, ("/admin/",), Keys(look, self.settings.admin_key, self.settings.service_key))
+        gate = Gate(app, ("/admin/",), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key))
         return server(gate, self.settings.host, self.settings.port)
 
     async def close(self) -> None:
@@ -117,6 +117,7 @@ class Process:
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
     settings: OrchestratorSettings = load(OrchestratorSettings)
+    tracing.configure("orchestrator", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
     process = Process(settings)
     webhooks = process.webhooks()

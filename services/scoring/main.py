@@ -16,7 +16,7 @@ from libs.common.doors import Gate
 from libs.common.kafka.consumer import Consumer, Reached
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
-from libs.common.observability import logs
+from libs.common.observability import logs, tracing
 from libs.common.observability.health import Check, Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
@@ -105,7 +105,7 @@ class Process:
                 cycles.router(Versions(write)),
             ],
         )
-        keys = Keys(look, self.settings.admin_key, self.settings.service_key)
+        keys = Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
         gate = Gate(app, ("/admin/", "/v1/"), keys)
         return server(gate, self.settings.host, self.settings.port)
 
@@ -138,6 +138,7 @@ class Process:
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
     settings: ScoringSettings = load(ScoringSettings)
+    tracing.configure("scoring", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
     compiled.how()  # a stale compiled fold is refused before it runs
     process = Process(settings)

@@ -36,7 +36,7 @@ class Compose:
         self.values = {
             name: secrets.token_urlsafe(24).replace("-", "x").replace("_", "y")
             for name in ("POSTGRES_PASSWORD", "PERIGEE_ADMIN_KEY", "PERIGEE_SERVICE_KEY", "WRITE_KEY",
-                         "ORCHESTRATOR_WRITE_KEY", "UNSUBSCRIBE_SECRET")
+                         "ORCHESTRATOR_WRITE_KEY", "UNSUBSCRIBE_SECRET", "GRAFANA_PASSWORD")
         } | {"PUBLIC_URL": self.url, "SMTP_URL": "smtp://mail:1025", "PERIGEE_PORT": str(self.port)}  # fmt: skip
         self.values["PROMETHEUS_PORT"] = str(_free_port())
         self.env.write_text("".join(f"{name}={value}\n" for name, value in self.values.items()))

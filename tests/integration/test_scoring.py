@@ -6,6 +6,7 @@ import random
 import msgspec
 import pytest
 
+from libs.common.db.outbox import message_of
 from libs.common.errors import FenceLost
 from services.scoring.handlers import batch, jobs
 from tests.support.scoring import Scoring, record
@@ -22,6 +23,31 @@ async def scoring(database):
 async def contacts_of(scoring):
     rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")
     return {r[0]: r[1] for r in rows}
+
+
+async def test_a_stage_change_says_what_a_crm_knows_it_by_and_carries_the_callers_trace(scoring):
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    told = identify(0, "u", None, trust="server", external_ids={"hubspot": "701"}, verified_email="u@x.test")
+    order = touchpoint(HOUR, "Order Completed", user_id="u", number=2)
+    raw = [msgspec.json.encode(told), msgspec.json.encode(order)]
+    headers = [[], [("traceparent", trace)]]
+    await scoring.handler.next_offset("touchpoints", 0, 0)
+    records = [
+        msgspec.structs.replace(record(v, n, 0), headers=h) for n, (v, h) in enumerate(zip(raw, headers, strict=True))
+    ]
+    await scoring.handler.handle(records)
+    changes = await scoring.outbox("stage-changes")
+    assert changes[-1]["stage"]["to"] == "customer"
+    assert changes[-1]["identifiers"] == ["user_id:u", "email:u@x.test", "external:hubspot:701"]
+    assert changes[-1]["crm"] == {"hubspot": "customer", "salesforce": "Closed - Converted"}
+    rows = await scoring.fetch("SELECT topic, headers FROM scoring.outbox ORDER BY id")
+    traced = [
+        topic for topic, given in rows if dict(message_of(topic, b"", None, given).headers).get("traceparent") == trace
+    ]
+    assert traced == ["signals", "stage-changes"]
+    # The CRM writes its record's id back later, by another call: it is the same person, and found by it.
+    await scoring.take([touchpoint(2 * HOUR, user_id=None, trust="server", external_ids={"hubspot": "701"}, number=3)])
+    assert len(set((await contacts_of(scoring)).values())) == 1
 
 
 async def test_a_touchpoint_becomes_a_stage_change_a_snapshot_and_rows(scoring):

@@ -22,6 +22,8 @@ class Receiver:
     def __init__(self, answering: Answering = lambda _: (200, {})) -> None:
         self.answering = answering
         self.seen: list[tuple[dict[str, str], bytes]] = []
+        self.text = b""
+        """What it says in its answers."""
         self.hesitates = 0.0
         """Seconds between having a delivery and saying so."""
         self.at_once = self.most_at_once = 0
@@ -68,7 +70,8 @@ class Receiver:
                 await asyncio.sleep(self.hesitates)
                 said = "".join(f"{name}: {value}\r\n" for name, value in answer[1].items())
                 self.at_once -= 1
-                writer.write(f"HTTP/1.1 {answer[0]} -\r\n{said}Content-Length: 0\r\n\r\n".encode())
+                length = len(self.text)
+                writer.write(f"HTTP/1.1 {answer[0]} -\r\n{said}Content-Length: {length}\r\n\r\n".encode() + self.text)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass

@@ -36,6 +36,12 @@ from tests.contract.golden import EXAMPLES
 
 NOW = 1_780_000_000_000_000
 OK, DOWN, GONE = Answer(200, ""), Answer(None, "refused"), Answer(410, "")
+
+
+def none():
+    return 0.0
+
+
 OLD, NEW = (secret_of(bytes([n]) * 32) for n in (1, 2))
 
 
@@ -114,12 +120,12 @@ def told(current, answers, now=NOW):
     """What follows when messages about `a`, `b` … are answered so."""
     sent = [[due(number, name, waiting=True)] for number, name in enumerate("abcdefghij"[: len(answers)])]
     tried = {chain[0].key: [Tried(chain[0], answer)] for chain, answer in zip(sent, answers, strict=True)}
-    return judge(current, tried, sent, now, 0.0)
+    return judge(current, tried, sent, now, none)
 
 
 def test_after_a_failure_the_message_waits_with_what_comes_behind_it():
     sent = [[due(1, waiting=True), due(2), due(3)]]
-    verdict = judge(subscription(), {"a": [Tried(sent[0][0], OK), Tried(sent[0][1], DOWN)]}, sent, NOW, 0.0)
+    verdict = judge(subscription(), {"a": [Tried(sent[0][0], OK), Tried(sent[0][1], DOWN)]}, sent, NOW, none)
     assert verdict.delivered == sent[0][:1]
     assert verdict.failed == [(due(2, attempts=1, first_failed_at=NOW, due_at=NOW + 5 * SECOND), False)]
     assert verdict.behind == [due(3)]
@@ -129,16 +135,31 @@ def test_after_a_failure_the_message_waits_with_what_comes_behind_it():
 def test_a_receiver_that_takes_nothing_is_left_alone_for_longer_and_longer():
     found, pauses = subscription(), []
     for _ in range(12):
-        found = msgspec.structs.replace(found, health=told(found, [DOWN]).health)
+        found = msgspec.structs.replace(found, health=told(found, [DOWN] * 5).health)
         pauses.append((found.health.pause_until - NOW) // SECOND if found.health.pause_until else 0)
-    assert pauses == [0, 0, 0, 0, 5, 10, 20, 40, 80, 160, 300, 300]
+    assert pauses == [5, 10, 20, 40, 60, 60, 60, 60, 60, 60, 60, 60]
     assert (found.health.down, found.health.failing_since) == (True, NOW)
     assert told(found, [OK]).health == Health()
 
 
 def test_many_that_fail_together_say_no_more_than_a_few():
     verdict = told(subscription(), [DOWN] * 10)
-    assert (verdict.health.failures, verdict.health.pause_until) == (OPEN_AFTER, NOW + 5 * SECOND)
+    assert (len(verdict.health.failing), verdict.health.pause_until) == (OPEN_AFTER, NOW + 5 * SECOND)
+
+
+def test_one_contact_whose_messages_are_rejected_says_nothing_of_the_receiver():
+    found = subscription()
+    for _ in range(20):
+        found = msgspec.structs.replace(found, health=told(found, [Answer(422, "")]).health)
+    assert (found.health.down, found.health.failing) == (False, ("a",))
+    assert told(found, [DOWN], NOW + 30 * DAY).status == "active"
+
+
+def test_what_is_gone_from_the_log_says_nothing_of_the_receiver():
+    down = subscription(health=Health(tuple("abcde"), 3, NOW))
+    sent = [[due(1, waiting=True)]]
+    verdict = judge(down, {"a": [Tried(sent[0][0], OK, sent=False)]}, sent, NOW, none)
+    assert (verdict.delivered, verdict.health) == (sent[0], down.health)
 
 
 def test_retry_after_pauses_the_receiver_at_once():
@@ -148,7 +169,7 @@ def test_retry_after_pauses_the_receiver_at_once():
 
 def test_410_disables_and_so_do_seven_days_of_nothing():
     assert (told(subscription(), [GONE]).status, "410" in told(subscription(), [GONE]).reason) == ("disabled", True)
-    failing = subscription(health=Health(OPEN_AFTER, NOW))
+    failing = subscription(health=Health(tuple("abcde"), 1, NOW))
     assert told(failing, [DOWN], NOW + DISABLED_AFTER - 1).status == "active"
     assert told(failing, [DOWN], NOW + DISABLED_AFTER).status == "disabled"
     assert told(failing, [OK], NOW + DISABLED_AFTER).status == "active"
@@ -158,13 +179,13 @@ def test_a_message_is_given_up_after_seven_days_only_while_others_go_through():
     old = due(1, attempts=30, first_failed_at=NOW - 7 * DAY, waiting=True)
     sent = [[old], [due(2, "b")]]
     answers = {"a": [Tried(old, DOWN)], "b": [Tried(sent[1][0], OK)]}
-    ((_, over),) = judge(subscription(), answers, sent, NOW, 0.0).failed
+    ((_, over),) = judge(subscription(), answers, sent, NOW, none).failed
     assert over
     young = msgspec.structs.replace(old, first_failed_at=NOW - 7 * DAY + 1)
-    ((_, over),) = judge(subscription(), {"a": [Tried(young, DOWN)]}, [[young]], NOW, 0.0).failed
+    ((_, over),) = judge(subscription(), {"a": [Tried(young, DOWN)]}, [[young]], NOW, none).failed
     assert not over
-    down = subscription(health=Health(OPEN_AFTER, NOW - DAY))
-    ((_, over),) = judge(down, {"a": [Tried(old, DOWN)]}, [[old]], NOW, 0.0).failed
+    down = subscription(health=Health(tuple("abcde"), 1, NOW - DAY))
+    ((_, over),) = judge(down, {"a": [Tried(old, DOWN)]}, [[old]], NOW, none).failed
     assert not over
 
 
@@ -185,7 +206,7 @@ def test_nothing_is_lost_and_nothing_overtakes(rows, chance):
         tried[chain[0].key] = [Tried(one, answer) for one, answer in zip(chain, answers, strict=False)]
         if answers[-1] == OK:
             tried[chain[0].key] = [Tried(one, OK) for one in chain]
-    verdict = judge(subscription(), tried, going, NOW, 0.0)
+    verdict = judge(subscription(), tried, going, NOW, none)
     left = {one.place for one in waits} - {one.place for one in verdict.delivered}
     left |= {one.place for one, _ in verdict.failed} | {one.place for one in (*verdict.behind, *behind)}
     done = {one.place for one in verdict.delivered}

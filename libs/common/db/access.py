@@ -42,17 +42,16 @@ class Keys:
         matches = [scopes for known, scopes in self._given if hmac.compare_digest(offered, known)]
         if matches:
             return await self._of_environment(offered, matches[0], workspace)
+        if not key.startswith(tuple(PREFIXES.values())):
+            return None
         async with self._session.use() as connection:
             row = await connection.fetchrow(
-                "UPDATE access.keys SET last_used_at = now() WHERE key_hash = $1 "
-                "AND coalesce(ends_at, 'infinity') > now() "
-                "AND coalesce(last_used_at, '-infinity') < now() - interval '1 minute' "
-                "RETURNING workspace, scopes",
-                offered,
-            ) or await connection.fetchrow(
-                "SELECT workspace, scopes FROM access.keys WHERE key_hash = $1 AND coalesce(ends_at, 'infinity') > now()",
+                "SELECT workspace, scopes, coalesce(last_used_at, '-infinity') < now() - interval '1 minute' AS stale "
+                "FROM access.keys WHERE key_hash = $1 AND coalesce(ends_at, 'infinity') > now()",
                 offered,
             )
+            if row is not None and row["stale"]:
+                await connection.execute("UPDATE access.keys SET last_used_at = now() WHERE key_hash = $1", offered)
         if row is None or workspace not in (None, row["workspace"]):
             return None
         return Caller(row["workspace"], frozenset(row["scopes"]))
@@ -119,6 +118,8 @@ async def rotate_key(connection: Connection, workspace: str, name: str, overlap:
     found = [key for key in await keys(connection, workspace) if key.name == name]
     if not found:
         raise NotFound(f"workspace {workspace} has no key named {name!r:.80} that holds")
+    if len({key.kind for key in found}) > 1:
+        raise Conflict(f"{name!r:.80} names keys of both kinds: revoke one kind by its first characters, then rotate")
     await end_keys(connection, workspace, name, overlap)
     return await create_key(connection, workspace, name, found[0].kind, tuple(found[0].scopes))
 

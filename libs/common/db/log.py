@@ -17,6 +17,7 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import message_of
 from libs.common.errors import ConfigurationError
+from libs.common.messages.envelope import TRACE
 
 Cursor = dict[int, int]
 """{shard: last position read}"""
@@ -32,6 +33,7 @@ class Logged(msgspec.Struct, frozen=True):
     kind: str
     message_id: str
     value: bytes
+    trace: bytes | None = None
 
 
 def written(cursor: Cursor) -> str:
@@ -53,49 +55,74 @@ def read_cursor(text: str) -> Cursor:
     return found
 
 
-async def after(connection: Connection, cursor: Cursor, shards: int, limit: int) -> tuple[list[Logged], Cursor]:
-    """Return at most `limit` messages behind the cursor, in each shard's order, and the cursor behind them."""
+async def after(
+    connection: Connection, workspace: str, cursor: Cursor, shards: int, limit: int
+) -> tuple[list[Logged], Cursor]:
+    """Return at most `limit` of a workspace's messages behind the cursor, in each shard's order, and the cursor behind them."""
     places = {**dict.fromkeys(range(shards), 0), **cursor}
     rows = await connection.fetch(
         "SELECT found.* FROM unnest($1::int[], $2::bigint[]) AS here (shard, position), LATERAL ("
         "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value FROM scoring.published_messages m "
-        "WHERE m.shard = here.shard AND m.position > here.position ORDER BY m.position LIMIT $3) found "
+        "WHERE m.workspace = $4 AND m.shard = here.shard AND m.position > here.position ORDER BY m.position LIMIT $3) found "
         "ORDER BY found.position LIMIT $3",
         list(places),
         list(places.values()),
         limit,
+        workspace,
     )
     return [_logged(r) for r in rows], {**cursor, **{r["shard"]: r["position"] for r in rows}}
 
 
-async def some(connection: Connection, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Logged]:
-    """Return the messages at (shard, position)."""
+async def some(
+    connection: Connection, workspace: str, places: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], Logged]:
+    """Return a workspace's messages at (shard, position)."""
     wanted = list(places)
     rows = await connection.fetch(
         "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value FROM scoring.published_messages m "
-        "JOIN unnest($1::int[], $2::bigint[]) AS w (shard, position) USING (shard, position)",
+        "JOIN unnest($1::int[], $2::bigint[]) AS w (shard, position) USING (shard, position) WHERE m.workspace = $3",
         [shard for shard, _ in wanted],
         [position for _, position in wanted],
+        workspace,
     )
     return {(r["shard"], r["position"]): _logged(r) for r in rows}
 
 
-async def end(connection: Connection, shards: int) -> Cursor:
-    """Return the cursor behind everything that is there now."""
+async def end(connection: Connection, workspace: str, shards: int) -> Cursor:
+    """Return the cursor behind everything of a workspace that is there now."""
     rows = await connection.fetch(
-        "SELECT shard, (SELECT max(position) FROM scoring.published_messages m WHERE m.shard = s.shard) "
-        "FROM unnest($1::int[]) AS s (shard)",
+        "SELECT shard, (SELECT max(position) FROM scoring.published_messages m "
+        "WHERE m.workspace = $2 AND m.shard = s.shard) FROM unnest($1::int[]) AS s (shard)",
         list(range(shards)),
+        workspace,
     )
     return {shard: position for shard, position in rows if position is not None}
 
 
-async def at(connection: Connection, moment: datetime) -> Cursor:
-    """Return the cursor before the first message published at a moment or later."""
+async def back(connection: Connection, workspace: str, cursor: Cursor, moment: datetime) -> Cursor:
+    """Return the cursor, set back to before the first message published at a moment or later; never forward."""
     rows = await connection.fetch(
-        "SELECT shard, max(position) FROM scoring.published_messages WHERE published_at < $1 GROUP BY shard", moment
+        "SELECT shard, min(position) - 1 FROM scoring.published_messages WHERE workspace = $1 AND published_at >= $2 "
+        "GROUP BY shard",
+        workspace,
+        moment,
     )
-    return {r[0]: r[1] for r in rows}
+    return {**cursor, **{shard: min(cursor.get(shard, 0), position) for shard, position in rows}}
+
+
+async def unread(connection: Connection, workspace: str, cursor: Cursor, shards: int, most: int) -> int:
+    """Return how many of a workspace's messages are behind a cursor; of each shard at most `most` are counted."""
+    places = {**dict.fromkeys(range(shards), 0), **cursor}
+    found: int = await connection.fetchval(
+        "SELECT count(*) FROM unnest($1::int[], $2::bigint[]) AS here (shard, position), LATERAL ("
+        "SELECT FROM scoring.published_messages m WHERE m.workspace = $3 AND m.shard = here.shard "
+        "AND m.position > here.position ORDER BY m.position LIMIT $4) found",
+        list(places),
+        list(places.values()),
+        workspace,
+        most,
+    )
+    return found
 
 
 async def move(connection: Connection, schema: str, rows: Sequence[int], kept: Sequence[str]) -> bool:
@@ -104,9 +131,9 @@ async def move(connection: Connection, schema: str, rows: Sequence[int], kept: S
         await connection.fetchval(
             f"WITH gone AS (DELETE FROM {schema}.outbox WHERE id = ANY($1::bigint[]) "  # noqa: S608 - schema is ours
             "RETURNING id, shard, topic, key, headers, value), "
-            f"logged AS (INSERT INTO {schema}.log (shard, topic, key, headers, value) "
-            "SELECT shard, topic, convert_from(key, 'UTF8'), headers, value FROM gone "
-            "WHERE topic = ANY($2::text[]) ORDER BY id RETURNING 1) SELECT count(*) FROM logged",
+            f"logged AS (INSERT INTO {schema}.log (workspace, shard, topic, key, headers, value) "
+            "SELECT convert_from(value, 'UTF8')::json->>'workspace', shard, topic, convert_from(key, 'UTF8'), headers, value "
+            "FROM gone WHERE topic = ANY($2::text[]) ORDER BY id RETURNING 1) SELECT count(*) FROM logged",
             rows,
             kept,
         )
@@ -115,5 +142,5 @@ async def move(connection: Connection, schema: str, rows: Sequence[int], kept: S
 
 def _logged(row: asyncpg.Record) -> Logged:
     named = dict(message_of(row["topic"], b"", None, row["headers"]).headers)
-    kind, message_id = named["ce_type"].decode(), named["ce_id"].decode()
-    return Logged(row["shard"], row["position"], row["key"], kind, message_id, row["value"])
+    kind, message_id, trace = named["ce_type"].decode(), named["ce_id"].decode(), named.get(TRACE)
+    return Logged(row["shard"], row["position"], row["key"], kind, message_id, row["value"], trace)

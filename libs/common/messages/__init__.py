@@ -5,7 +5,7 @@ Instants are integers, microseconds since 1970 UTC; the `ce_time` header repeats
 
 from libs.common.messages.action import Action
 from libs.common.messages.contact import ContactSnapshot
-from libs.common.messages.envelope import Message, compose, decode, kind_of
+from libs.common.messages.envelope import Message, compose, decode, kind_of, trace_of
 from libs.common.messages.signal import Signal
 from libs.common.messages.stage_change import AccountStageChange, AxisChange, Cause, StageChange, StageMove
 from libs.common.messages.touchpoint import Touchpoint
@@ -27,4 +27,5 @@ __all__ = [
     "compose",
     "decode",
     "kind_of",
+    "trace_of",
 ]

@@ -15,6 +15,7 @@ from libs.common.errors import InvalidMessage
 Headers = list[tuple[str, bytes]]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, which `compose` writes itself: four times faster than with a zone
+TRACE = "traceparent"
 _VERSION = ("ce_specversion", b"1.0")
 _JSON = ("content-type", b"application/json")
 _encoder = msgspec.json.Encoder()
@@ -33,8 +34,17 @@ M = TypeVar("M", bound=msgspec.Struct)
 _decoders: dict[type, msgspec.json.Decoder[msgspec.Struct]] = {}
 
 
-def compose(model: msgspec.Struct, *, key: str, message_id: str, source: str, time: int, reason: str = "") -> Message:
-    """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`."""
+def compose(
+    model: msgspec.Struct,
+    *,
+    key: str,
+    message_id: str,
+    source: str,
+    time: int,
+    reason: str = "",
+    trace: bytes | None = None,
+) -> Message:
+    """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`, `trace` a W3C traceparent."""
     kind: str = model.KIND  # type: ignore[attr-defined]
     stamp = (_EPOCH + timedelta(microseconds=time)).isoformat(timespec="microseconds") + "Z"
     headers: Headers = [
@@ -47,6 +57,8 @@ def compose(model: msgspec.Struct, *, key: str, message_id: str, source: str, ti
     ]
     if reason:
         headers.append(("ce_reason", reason.encode()))
+    if trace is not None:
+        headers.append((TRACE, trace))
     return Message(model.TOPIC, key.encode(), _encoder.encode(model), headers)  # type: ignore[attr-defined]
 
 
@@ -69,3 +81,11 @@ def kind_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
         if name == "ce_type" and value is not None:
             return value.decode("utf-8", "replace")
     return ""
+
+
+def trace_of(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
+    """Return the W3C traceparent that a message carries, or None."""
+    for name, value in headers:
+        if name == TRACE:
+            return value
+    return None

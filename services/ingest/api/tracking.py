@@ -10,6 +10,7 @@ from functools import partial
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import InvalidMessage
+from libs.common.observability.tracing import valid
 from services.ingest.adapters import Hook
 from services.ingest.api import answers, cors, documents, pixel
 from services.ingest.api.answers import Answer
@@ -80,7 +81,9 @@ class TrackingApi:
                     await self._door.hook(_hook(headers, scope, plain), key)
                 else:
                     origin = headers[b"origin"].decode("latin-1").lower() if b"origin" in headers else None
-                    await self._door.accept(Request(plain, key, found.call_type, origin, _client(headers, scope)))
+                    trace = valid(headers.get(b"traceparent"))
+                    client = _client(headers, scope)
+                    await self._door.accept(Request(plain, key, found.call_type, origin, client, trace))
         return answers.SUCCESS
 
     def _script(self, file: str, headers: Headers) -> Answer:

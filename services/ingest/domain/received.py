@@ -42,3 +42,5 @@ class Received(msgspec.Struct, frozen=True):
     client: str = ""
     adapter: str = ""
     """Whose shape it came in, if not our own."""
+    trace: bytes | None = None
+    """The W3C traceparent that its touchpoints carry on."""

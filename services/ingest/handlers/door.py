@@ -13,6 +13,7 @@ from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
 from libs.common.observability import logs, metrics
+from libs.common.observability.tracing import span
 from services.ingest.adapters import Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
@@ -58,6 +59,13 @@ class TooFast(Exception):  # noqa: N818
         self.seconds = seconds
 
 
+_ABOUT: dict[str, Any] = {
+    "messaging.system": "kafka",
+    "messaging.destination.name": "touchpoints",
+    "messaging.operation.type": "send",
+}
+
+
 class Request(msgspec.Struct, frozen=True):
     """A tracking request as the API read it."""
 
@@ -67,6 +75,7 @@ class Request(msgspec.Struct, frozen=True):
     """None for a batch."""
     origin: str | None = None
     client: str = ""
+    trace: bytes | None = None
 
 
 class Door:
@@ -97,8 +106,11 @@ class Door:
         batch = body.split(request.body, is_batch=request.call_type is None)
         source = self.source(request.write_key or batch.write_key)
         said = batch_said(batch.sent_at, batch.context)
-        received = Received(source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client)
-        return await self._take(received, batch.messages, _one_call, request.origin)
+        with span("publish touchpoints", "PRODUCER", request.trace, **_ABOUT) as trace:
+            received = Received(
+                source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
+            )
+            return await self._take(received, batch.messages, _one_call, request.origin)
 
     async def hook(self, hook: Hook, write_key: str | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -141,7 +153,7 @@ class Door:
                 if place in fresh or place in self._recent:
                     repeated += 1
                 else:
-                    fresh[place] = message_of(touchpoint)
+                    fresh[place] = message_of(touchpoint, received.trace)
         await self._publish([*fresh.values(), *refused])
         self._recent.add(fresh, received.received_at)
         taken, dropped = _counters(source.name)

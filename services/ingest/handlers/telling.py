@@ -17,7 +17,7 @@ _KEY = re.compile(rb'"writeKey"\s*:\s*"[^"]*"')
 _encode = msgspec.json.Encoder().encode
 
 
-def message_of(touchpoint: Touchpoint) -> Message:
+def message_of(touchpoint: Touchpoint, trace: bytes | None = None) -> Message:
     """Return the touchpoint's message."""
     return compose(
         touchpoint,
@@ -25,6 +25,7 @@ def message_of(touchpoint: Touchpoint) -> Message:
         message_id=f"{touchpoint.source}:{touchpoint.message_id}",
         source=f"/ingest/{touchpoint.source}",
         time=touchpoint.occurred_at,
+        trace=trace,
     )
 
 

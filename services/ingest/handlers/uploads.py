@@ -42,6 +42,11 @@ class Upload(msgspec.Struct, frozen=True):
     historical: bool
     workspace: str = "default"
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Return (workspace, source, content)."""
+        return self.workspace, self.source, self.content
+
 
 class Uploads:
     """Takes files, imports them in the background, and says how far each has come."""
@@ -52,7 +57,8 @@ class Uploads:
         self._folder = folder
         self._most = most_bytes
         self._waiting: asyncio.Queue[Upload] = asyncio.Queue()
-        self._faults: dict[str, str] = {}
+        self._faults: dict[tuple[str, str, str], str] = {}
+        """{(workspace, source, content): why it does not go on}"""
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> Path:
         """Keep a file as it comes. Raises ConfigurationError for another kind or size of file, Unavailable."""
@@ -98,7 +104,7 @@ class Uploads:
             raise
         upload = Upload(content, _kept_name(path, content, place), place[1], mapping, historical, place[0])
         self._keep(path, upload)
-        self._faults.pop(content, None)
+        self._faults.pop((*place, content), None)
         self._waiting.put_nowait(upload)
         return content
 
@@ -106,15 +112,15 @@ class Uploads:
         """Return a workspace's imports and how far it has come, the newest first."""
         async with self._session.use() as connection:
             found = await imports.every(connection, workspace)
-        return [self._told(one) for one in found]
+        return [self._told(workspace, one) for one in found]
 
     async def rejects(self, workspace: str, content: str) -> Path:
         """Return the file of an import's rejects. Raises NotFound."""
         async with self._session.use() as connection:
-            if not await imports.belongs(connection, workspace, content):
-                raise NotFound(f"no import {content!r:.80}")
-        found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(content)), None)
-        if found is None or not re.fullmatch("[0-9a-f]{64}", content):
+            places = [(workspace, source) for source in await imports.sources_of(connection, workspace, content)]
+        begin = tuple(_stem(content, place) for place in places)
+        found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)), None)
+        if found is None:
             raise NotFound(
                 f"no rejects of an import {content!r:.80} are here: it had none, or another instance has them"
             )
@@ -152,17 +158,17 @@ class Uploads:
             place = (upload.workspace, upload.source)
             await self._imports.run(path, place, template, lambda _: None, historical=upload.historical)
         except Unavailable as error:
-            self._faults[upload.content] = f"it goes on soon: {error}"
+            self._faults[upload.place] = f"it goes on soon: {error}"
             await asyncio.sleep(AGAIN_SECONDS)
             self._waiting.put_nowait(upload)
             return
         except PerigeeError as error:
-            self._faults[upload.content] = str(error)
+            self._faults[upload.place] = str(error)
         except Exception as error:  # noqa: BLE001 - one bad file ends no door
             log.error("import_failed", content=upload.content, error=type(error).__name__)  # noqa: TRY400
-            self._faults[upload.content] = f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
+            self._faults[upload.place] = f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
         else:
-            self._faults.pop(upload.content, None)
+            self._faults.pop(upload.place, None)
         _forget(path)
         _forget(self._note(upload))
 
@@ -173,19 +179,23 @@ class Uploads:
     def _note(self, upload: Upload) -> Path:
         return self._folder / f"{upload.file}.upload.json"
 
-    def _told(self, one: Known) -> dict[str, Any]:
+    def _told(self, workspace: str, one: Known) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(one)
-        return {**found, "fault": self._faults.get(one.content), "rejects": one.rejected > 0}
+        return {**found, "fault": self._faults.get((workspace, one.source, one.content)), "rejects": one.rejected > 0}
 
 
 def _forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def _stem(content: str, place: tuple[str, str]) -> str:
+    return f"{content}-{ids.derive('upload', *place)[:8]}"
+
+
 def _kept_name(path: Path, content: str, place: tuple[str, str]) -> str:
     """Return the name of a file by its content and its source; its ending says what it is."""
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return f"{content}-{ids.derive('upload', *place)[:8]}{ending}"
+    return f"{_stem(content, place)}{ending}"
 
 
 def _template(mapping: Any) -> Template | None:

@@ -39,15 +39,14 @@ async def every(connection: Connection, workspace: str) -> list[Known]:
     return [Known(*row) for row in rows]
 
 
-async def belongs(connection: Connection, workspace: str, content: str) -> bool:
-    """Return whether a workspace imported a file of this SHA-256 (hexadecimal)."""
-    return bool(
-        await connection.fetchval(
-            "SELECT true FROM ingest.imports WHERE workspace = $1 AND encode(content, 'hex') = $2 LIMIT 1",
-            workspace,
-            content,
-        )
+async def sources_of(connection: Connection, workspace: str, content: str) -> list[str]:
+    """Return the sources of a workspace into which a file of this SHA-256 (hexadecimal) was imported."""
+    rows = await connection.fetch(
+        "SELECT source FROM ingest.imports WHERE workspace = $1 AND content = decode($2, 'hex') ORDER BY 1",
+        workspace,
+        content,
     )
+    return [r[0] for r in rows]
 
 
 async def begin(connection: Connection, place: tuple[str, str], content: bytes, name: str) -> Progress:

@@ -8,15 +8,20 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
 import httpcore2
 
 from libs.common.clock import Clock, from_datetime
+from libs.common.observability import logs
 from services.orchestrator.domain.addresses import fault_of_url, refusal
 from services.orchestrator.domain.webhook import Answer, pause_of
 
+log = logs.get(__name__)
 SECONDS = 15.0
+LOOK_UP_SECONDS = 5.0
+CONNECT_SECONDS = 4.0
 MOST_BYTES = 65_536
 _SHOWN = 200
 
@@ -28,9 +33,35 @@ class RefusedAddress(OSError):  # noqa: N818 - what happened, not an error of th
     """The host leads to where no webhook goes."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, the system's first choice first. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+class Resolver:
+    """Looks hosts up with the system's resolver, on threads of its own: one that hangs keeps nobody else waiting.
+
+    Who asks for a host that is being looked up waits for the same answer, so that a host holds one thread at most.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(16, "webhook-resolver")
+        self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host, the system's first choice first. Raises OSError."""
+        place = (host, port)
+        if place not in self._asked:
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port)
+            self._asked[place] = asked
+            asked.add_done_callback(lambda _: self._asked.pop(place, None))
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                return await asyncio.shield(self._asked[place])
+        except TimeoutError:
+            raise OSError(f"{host} could not be looked up within {LOOK_UP_SECONDS:.0f} s") from None
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(f"{host} is no name of a host") from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -49,7 +80,10 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
             raise OSError(f"{host} has no address")
         faults = [] if self._private else [why for why in map(refusal, addresses) if why]
         if faults:
-            raise RefusedAddress(f"{host}: {faults[0]}")
+            log.warning(
+                "webhook_address_refused", host=host, why=faults[0]
+            )  # for us: it would map our network for others
+            raise RefusedAddress(f"{host} leads to an address that is not on the public internet")
         return addresses
 
     async def connect_tcp(
@@ -64,7 +98,8 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         last: Exception = OSError(f"{host} has no address")
         for address in (await self.judged(host, port))[:4]:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                wait = min(timeout or CONNECT_SECONDS, CONNECT_SECONDS)
+                return await self._inner.connect_tcp(address, port, wait, local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 last = error
         raise last
@@ -78,11 +113,11 @@ class Post:
     """Posts bodies; every fault is an Answer."""
 
     def __init__(
-        self, clock: Clock, *, private: bool, resolve: Resolve = resolve, context: ssl.SSLContext | None = None
+        self, clock: Clock, *, private: bool, resolve: Resolve | None = None, context: ssl.SSLContext | None = None
     ) -> None:
         self._clock = clock
         self._private = private
-        self._network = GuardedNetwork(resolve, private=private)
+        self._network = GuardedNetwork(resolve or Resolver(), private=private)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=context or ssl.create_default_context(),
             max_connections=None,
@@ -114,14 +149,8 @@ class Post:
             return Answer(None, f"no answer within {SECONDS:.0f} s")
         except RefusedAddress as error:
             return Answer(None, str(error))
-        except (
-            OSError,
-            ssl.SSLError,
-            httpcore2.TimeoutException,
-            httpcore2.NetworkError,
-            httpcore2.ProtocolError,
-        ) as e:
-            return Answer(None, f"{type(e).__name__}: {e}"[:_SHOWN])
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's server comes up with is this delivery's failure
+            return Answer(None, f"{type(error).__name__}: {error}"[:_SHOWN])
 
     async def _send(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Answer:
         async with self._pool.stream("POST", url, headers=[*headers], content=body) as response:
@@ -132,14 +161,14 @@ class Post:
                 text += part[: _SHOWN - len(text)]
                 if size > MOST_BYTES:
                     break
-            shown = text.decode("utf-8", "replace")
+            shown = text.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
             return Answer(response.status, shown, self._pause(said.get(b"retry-after")))
 
     def _pause(self, given: bytes | None) -> int | None:
         text = given.decode("latin-1") if given is not None else None
         try:
             date = from_datetime(parsedate_to_datetime(text)) if text and not text.strip().isdigit() else None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             date = None
         return pause_of(text, self._clock.now(), date)
 

@@ -5,7 +5,7 @@ others go on. A *receiver* that takes nothing any more is asked with one message
 its place in the log stays where it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
@@ -19,23 +19,26 @@ Status = Literal["active", "paused", "disabled"]
 Place = tuple[int, int]
 """(shard, position)"""
 OPEN_AFTER = 5
-"""After so many failures in a row a receiver is taken to be down."""
+"""When messages about so many contacts have failed and none went through since, a receiver is taken to be down."""
 _FIRST_PAUSE = duration("5s")
-_LONGEST_PAUSE = duration("5m")
+_LONGEST_PAUSE = duration("1m")
 DISABLED_AFTER = duration("7d")
 
 
 class Health(msgspec.Struct, frozen=True):
-    """How a receiver does: failures in a row since when, and until when it is left alone (microseconds UTC)."""
+    """How a receiver does since it last took something: about whom messages failed, since when; instants in µs UTC."""
 
-    failures: int = 0
+    failing: tuple[str, ...] = ()
+    """Contacts about whom messages failed, at most OPEN_AFTER of them: one whose messages it rejects says nothing of it."""
+    probes: int = 0
+    """How often it was asked in vain since it is taken to be down."""
     failing_since: int | None = None
     pause_until: int = 0
 
     @property
     def down(self) -> bool:
-        """Return whether it is asked with one message at a time."""
-        return self.failures >= OPEN_AFTER
+        """Return whether it is asked with one message at a time, and left alone in between."""
+        return len(self.failing) >= OPEN_AFTER
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -55,13 +58,17 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A message on its way; `attempts` failed before this one, `waiting` says that it has a row of its own."""
+    """A message on its way; `attempts` failed before this one, `waiting` says that it has a row of its own.
+
+    `rejected` says that the receiver, which was there, refused it.
+    """
 
     place: Place
     key: str
     attempts: int = 0
     first_failed_at: int | None = None
     due_at: int = 0
+    rejected: bool = False
     waiting: bool = False
 
 
@@ -70,6 +77,8 @@ class Tried(msgspec.Struct, frozen=True):
 
     due: Due
     answer: Answer
+    sent: bool = True
+    """Not, if there was nothing left to send: that says nothing of the receiver."""
 
 
 class Verdict(msgspec.Struct):
@@ -107,45 +116,48 @@ def judge(
     tried: Mapping[str, Sequence[Tried]],
     sent: Sequence[Sequence[Due]],
     now: int,
-    chance: float,
+    chance: Callable[[], float],
 ) -> Verdict:
     """Return what follows from a turn: `tried` by key, each in order up to its first failure; `sent` are the chains.
 
-    `chance` in [0, 1) spreads the retries.
+    `chance` draws numbers in [0, 1), which spread the retries.
     """
-    answers = [one.answer for found in tried.values() for one in found]
-    health = _health(subscription.health, answers, now)
+    made = [one for found in tried.values() for one in found if one.sent]
+    answers = [one.answer for one in made]
+    health = _health(subscription.health, made, now)
     verdict = Verdict([], [], [], health, subscription.status, subscription.reason)
     for chain in sent:
         found = tried[chain[0].key]
         verdict.delivered += [one.due for one in found if one.answer.meaning == "delivered"]
         failed = [one for one in found if one.answer.meaning != "delivered"]
-        verdict.failed += [_waits(one.due, now, chance, health) for one in failed]
+        verdict.failed += [_waits(one, now, chance(), health) for one in failed]
         verdict.behind += [due for due in chain[len(found) :] if not due.waiting]
     if any(answer.meaning == "gone" for answer in answers):
         verdict.status, verdict.reason = "disabled", "the receiver answered 410 Gone"
-    elif health.failing_since is not None and now - health.failing_since >= DISABLED_AFTER:
+    elif health.down and health.failing_since is not None and now - health.failing_since >= DISABLED_AFTER:
         verdict.status, verdict.reason = "disabled", "the receiver has taken nothing for 7 days"
     return verdict
 
 
-def _health(before: Health, answers: Sequence[Answer], now: int) -> Health:
-    if not answers:
+def _health(before: Health, sent: Sequence[Tried], now: int) -> Health:
+    if not sent:
         return before
-    pauses = [now + answer.pause for answer in answers if answer.pause is not None]
-    if any(answer.meaning == "delivered" for answer in answers):
+    pauses = [now + one.answer.pause for one in sent if one.answer.pause is not None]
+    if any(one.answer.meaning == "delivered" for one in sent):
         return Health(pause_until=max(pauses, default=0))
-    # Many that fail together say no more than a few: a receiver that was away for a moment is asked again in a moment.
-    failures = before.failures + 1 if before.down else min(before.failures + len(answers), OPEN_AFTER)
-    if failures >= OPEN_AFTER:
-        pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(failures - OPEN_AFTER, 10)))
+    failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in sent))))[:OPEN_AFTER]
+    probes = before.probes + 1 if before.down else 0
+    if len(failing) >= OPEN_AFTER:
+        pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(probes, 10)))
     since = now if before.failing_since is None else before.failing_since
-    return Health(failures, since, max(pauses, default=0))
+    return Health(failing, probes, since, max(pauses, default=0))
 
 
-def _waits(due: Due, now: int, chance: float, health: Health) -> tuple[Due, bool]:
+def _waits(tried: Tried, now: int, chance: float, health: Health) -> tuple[Due, bool]:
+    due, rejected = tried.due, tried.answer.rejects
     attempts = due.attempts + 1
     first = now if due.first_failed_at is None else due.first_failed_at
     over = attempts > len(WAITS) and now - first >= GIVES_UP and not health.down
     later = now + wait_after(attempts, chance)
-    return msgspec.structs.replace(due, attempts=attempts, first_failed_at=first, due_at=later), over
+    waits = msgspec.structs.replace(due, attempts=attempts, first_failed_at=first, due_at=later, rejected=rejected)
+    return waits, over

@@ -24,6 +24,8 @@ GIVES_UP = duration("7d")
 """How long after its first failure a delivery is tried again (µs)."""
 LONGEST_PAUSE = duration("1d")
 _SECOND = 1_000_000
+_OF_THE_MOMENT = (401, 403, 404, 408, 410, 425, 429)
+"""What a receiver says of any message when it is set up wrongly, is starting or has too much to do."""
 _RETRY_AFTER = re.compile(r"\d{1,7}")
 
 Meaning = Literal["delivered", "again", "gone"]
@@ -49,6 +51,11 @@ class Answer(msgspec.Struct, frozen=True):
         if self.status is not None and 200 <= self.status < 300:
             return "delivered"
         return "gone" if self.status == 410 else "again"
+
+    @property
+    def rejects(self) -> bool:
+        """Return whether it is about the message: 4xx, but for those that are about the moment."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in _OF_THE_MOMENT
 
 
 def secret_of(key: bytes) -> str:

@@ -18,6 +18,7 @@ from libs.common.db.log import Cursor, Logged
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.failpoints import reach
 from libs.common.observability import metrics
+from libs.common.observability.tracing import span
 from libs.common.retry import Chance
 from services.orchestrator.domain import webhook
 from services.orchestrator.domain.subscription import OPEN_AFTER, Due, Place, Subscription, Tried, chains, judge
@@ -28,8 +29,11 @@ from services.orchestrator.repository.subscriptions import Attempt
 READ_AT_ONCE = 200
 MOST_WAITING = 10_000
 """With more than this waiting, nothing new is read."""
+SECONDS = 20.0
+"""How long a turn begins something new."""
 SIDE_BY_SIDE = 8
 """Contacts whose messages are under way at once."""
+_ERASED = Answer(204, "")
 _encoder = msgspec.json.Encoder()
 
 
@@ -50,6 +54,8 @@ class Turn(msgspec.Struct):
     chains: list[list[Due]]
     behind: list[Due]
     messages: Mapping[Place, Logged]
+    ends: float
+    """When nothing more is begun, on the monotonic clock: what was tried has to be written down before long."""
     refused: int = 0
     """Failures in a row: with too many, what was not tried yet is left for later."""
 
@@ -64,15 +70,19 @@ class Delivering:
         self._shards = shards
         self._chance = chance
 
-    async def turn(self, number: int) -> bool:
-        """Send what a subscription has before it, a window at most; return whether there may be more."""
+    async def turn(self, number: int, leaving: asyncio.Event | None = None) -> bool:
+        """Send what a subscription has before it, a window at most; return whether there may be more.
+
+        Once `leaving` is set nothing more is begun; what was tried is written down.
+        """
         async with self._sessions.use() as connection:
             turn = await self._read(connection, number)
         if turn is None:
             return False
         attempts: list[Attempt] = []
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
-        tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts) for chain in turn.chains))
+        left = leaving or asyncio.Event()
+        tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts, left) for chain in turn.chains))
         reach("after_webhooks")
         async with self._sessions.use() as connection, unit_of_work(connection):
             return await self._record(connection, turn, tried, attempts)
@@ -84,19 +94,17 @@ class Delivering:
         if found is None or found.status != "active" or found.health.pause_until > now:
             return None
         waits = await subscriptions.waiting(connection, found.subscription_id, READ_AT_ONCE)
-        probing = found.health.down
-        if probing and waits:
-            head = msgspec.structs.replace(waits[0], due_at=0)
-            return await self._turn(connection, found, found.place, ([[head]], []), {})
         rows: list[Logged] = []
         place = found.place
         if await subscriptions.count_waiting(connection, found.subscription_id) < MOST_WAITING:
-            rows, place = await published.after(connection, found.place, self._shards, READ_AT_ONCE)
+            rows, place = await published.after(connection, found.workspace, found.place, self._shards, READ_AT_ONCE)
         wanted = [row for row in rows if found.selection.takes(found.workspace, row.kind, row.value)]
-        if probing and wanted:
-            place = _up_to(found.place, rows, wanted[0])
-            wanted = wanted[:1]
         blocked = await subscriptions.blocked(connection, found.subscription_id, [row.key for row in wanted])
+        if found.health.down:  # one that waits, and one about somebody else: a receiver that takes either is back
+            last = next((number for number, row in enumerate(wanted) if row.key not in blocked), len(wanted) - 1)
+            wanted = wanted[: last + 1]
+            place = _up_to(found.place, rows, wanted[-1]) if wanted else place
+            waits = [msgspec.structs.replace(waits[0], due_at=0)] if waits else []
         fresh = [Due((row.shard, row.position), row.key) for row in wanted]
         going = chains(waits, fresh, blocked, now)
         return await self._turn(connection, found, place, going, {(row.shard, row.position): row for row in wanted})
@@ -112,33 +120,41 @@ class Delivering:
         if place == found.place and not going[0]:
             return None
         stored = [due.place for chain in going[0] for due in chain if due.place not in messages]
-        messages.update(await published.some(connection, stored))
-        return Turn(found, place, going[0], going[1], messages)
+        messages.update(await published.some(connection, found.workspace, stored))
+        return Turn(found, place, going[0], going[1], messages, time.monotonic() + SECONDS)
 
     async def _send(
-        self, turn: Turn, chain: Sequence[Due], gate: asyncio.Semaphore, attempts: list[Attempt]
+        self,
+        turn: Turn,
+        chain: Sequence[Due],
+        gate: asyncio.Semaphore,
+        attempts: list[Attempt],
+        leaving: asyncio.Event,
     ) -> list[Tried]:
         """Send a contact's messages one after the other, up to the first that is not taken."""
         tried: list[Tried] = []
         for due in chain:
             async with gate:
-                if turn.refused >= OPEN_AFTER:
+                if turn.refused >= OPEN_AFTER or leaving.is_set() or time.monotonic() > turn.ends:
                     break
-                answer = await self._attempt(turn, due, attempts)
+                message = turn.messages.get(due.place)
+                if message is None:  # erased since
+                    tried.append(Tried(due, _ERASED, sent=False))
+                    continue
+                answer = await self._attempt(turn, due, message, attempts)
             tried.append(Tried(due, answer))
             turn.refused = 0 if answer.meaning == "delivered" else turn.refused + 1
             if turn.refused:
                 break
         return tried
 
-    async def _attempt(self, turn: Turn, due: Due, attempts: list[Attempt]) -> Answer:
-        message = turn.messages.get(due.place)
-        if message is None:  # erased since
-            return Answer(204, "the message is gone from the log")
+    async def _attempt(self, turn: Turn, due: Due, message: Logged, attempts: list[Attempt]) -> Answer:
         now, begun = self._clock.now(), time.monotonic()
         body = body_of(message)
         signed = webhook.headers(turn.subscription.secrets, message.message_id, now, body)
-        answer = await self._sender.send(turn.subscription.url, signed, body)
+        with span("deliver webhook", "CLIENT", message.trace) as trace:
+            passed_on = [("traceparent", trace.decode())] if trace is not None else []
+            answer = await self._sender.send(turn.subscription.url, [*signed, *passed_on], body)
         took = int((time.monotonic() - begun) * 1000)
         attempts.append(
             Attempt(
@@ -154,10 +170,10 @@ class Delivering:
     ) -> bool:
         seen = turn.subscription
         now = await subscriptions.numbered(connection, seen.number, hold=True)
-        if now is None or now.place != seen.place:
-            return True  # another process, or the operator, has moved it: look again
+        if now is None or (now.place, now.url) != (seen.place, seen.url):
+            return True  # another process has moved it, or the operator: look again
         by_key = {chain[0].key: found for chain, found in zip(turn.chains, tried, strict=True)}
-        verdict = judge(now, by_key, turn.chains, self._clock.now(), self._chance())
+        verdict = judge(now, by_key, turn.chains, self._clock.now(), self._chance)
         verdict.behind += turn.behind
         await subscriptions.record(connection, now, turn.place, verdict)
         await subscriptions.put_attempts(connection, seen.subscription_id, attempts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from libs.common.access import DEFAULT
 from libs.common.clock import Clock
 from libs.common.db import offsets
 from libs.common.db.connection import Connection, Session
@@ -65,6 +66,8 @@ class EventHandler:
                 connection, event.workspace, event.contact_id, "marketing", _CONSENT[event.signal], event.occurred_at,
                 event.id,
             )  # fmt: skip
+        if event.workspace != DEFAULT:
+            return  # plays are the default workspace's, and so is the key by which what they send comes back
         now = self._clock.now()
         for play in self._plays:
             if play.starts_on(event, now):

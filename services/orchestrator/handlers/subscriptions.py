@@ -28,7 +28,7 @@ Fault = Callable[[str], Awaitable[str | None]]
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A subscription as it may be shown; the secret only when it is new."""
+    """A subscription as it may be shown; the secret only when it is new. `failures` counts contacts since the last success."""
 
     name: str
     url: str
@@ -63,12 +63,12 @@ class SubscriptionsDesk:
         async with self._session.use() as connection, unit_of_work(connection):
             made = Subscription(
                 0, ids.derive("subscription", workspace, name, secret), workspace, name, url, selection,
-                (Secret(secret),), "active", "", {} if beginning else await published.end(connection, self._shards),
+                (Secret(secret),), "active", "", {} if beginning else await published.end(connection, workspace, self._shards),
                 Health(),
             )  # fmt: skip
             if not await subscriptions.add(connection, made):
                 raise Conflict(f"there is a subscription {name} already: take another name, or delete that one")
-            return await _shown(connection, made, secret=secret)
+            return await self._shown(connection, made, secret=secret)
 
     async def _check(self, url: str) -> None:
         fault = await self._fault(url)
@@ -78,14 +78,14 @@ class SubscriptionsDesk:
     async def every(self, workspace: str) -> list[Shown]:
         """Return a workspace's subscriptions."""
         async with self._session.use() as connection, unit_of_work(connection):
-            return [await _shown(connection, one) for one in await subscriptions.every(connection, workspace)]
+            return [await self._shown(connection, one) for one in await subscriptions.every(connection, workspace)]
 
     async def one(self, workspace: str, name: str) -> Shown:
         """Return a subscription with its newest attempts. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
-            found = await _named(connection, workspace, name)
+            found = await _named(connection, workspace, name, hold=False)
             newest = await subscriptions.attempts(connection, found.subscription_id, SHOWN)
-            return await _shown(connection, found, attempts=newest)
+            return await self._shown(connection, found, attempts=newest)
 
     async def pause(self, workspace: str, name: str) -> Shown:
         """Send nothing until it is resumed; its place is kept. Raises NotFound."""
@@ -96,7 +96,7 @@ class SubscriptionsDesk:
         async with self._session.use() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             await subscriptions.hurry(connection, found.subscription_id)
-            return await _changed(connection, found, status="active", reason="", health=Health())
+            return await self._changed(connection, found, status="active", reason="", health=Health())
 
     async def change(self, workspace: str, name: str, url: str | None, selection: Selection | None) -> Shown:
         """Send elsewhere, or something else, from now on. Raises NotFound, ConfigurationError."""
@@ -114,7 +114,7 @@ class SubscriptionsDesk:
             held = [old for old in found.secrets if old.ends_at is None or old.ends_at > now]
             ending = [Secret(old.text, min(old.ends_at or now + overlap, now + overlap)) for old in held]
             both = (Secret(secret), *(old for old in ending if overlap > 0))
-            return await _changed(connection, found, secret=secret, secrets=both)
+            return await self._changed(connection, found, secret=secret, secrets=both)
 
     async def resend(self, workspace: str, name: str, *, message: str | None, since: int | None) -> Shown:
         """Send one message again, or everything since an instant (µs), or what was given up. Raises NotFound."""
@@ -123,42 +123,48 @@ class SubscriptionsDesk:
             if message is not None:
                 if not await subscriptions.again(connection, found.subscription_id, message):
                     raise NotFound(f"{name} has no attempt for message {message} in its delivery log of 30 days")
-                return await _shown(connection, found)
+                return await self._shown(connection, found)
             if since is not None:
                 moment = datetime.fromtimestamp(since / SECOND).astimezone()
-                return await _changed(connection, found, place=await published.at(connection, moment))
+                place = await published.back(connection, workspace, found.place, moment)
+                return await self._changed(connection, found, place=place)
             await subscriptions.hurry(connection, found.subscription_id, given_up=True)
-            return await _shown(connection, found)
+            return await self._shown(connection, found)
 
     async def delete(self, workspace: str, name: str) -> None:
         """Forget a subscription. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
             await subscriptions.remove(connection, (await _named(connection, workspace, name)).subscription_id)
 
+    async def _changed(
+        self, connection: Connection, found: Subscription, secret: str | None = None, **changes: Any
+    ) -> Shown:
+        changed = msgspec.structs.replace(found, **changes)
+        await subscriptions.change(connection, changed)
+        return await self._shown(connection, changed, secret=secret)
+
+    async def _shown(
+        self,
+        connection: Connection,
+        found: Subscription,
+        *,
+        attempts: Sequence[Attempt] = (),
+        secret: str | None = None,
+    ) -> Shown:
+        health, waits = found.health, await subscriptions.backlog(connection, found, self._shards)
+        return Shown(
+            found.name, found.url, found.selection, found.status, found.reason, len(health.failing), health.failing_since,
+            published.written(found.place), waits, [*attempts], secret,
+        )  # fmt: skip
+
     async def _change(self, workspace: str, name: str, **changes: Any) -> Shown:
         async with self._session.use() as connection, unit_of_work(connection):
-            return await _changed(connection, await _named(connection, workspace, name), **changes)
+            return await self._changed(connection, await _named(connection, workspace, name), **changes)
 
 
-async def _named(connection: Connection, workspace: str, name: str) -> Subscription:
-    found = await subscriptions.named(connection, workspace, name)
+async def _named(connection: Connection, workspace: str, name: str, *, hold: bool = True) -> Subscription:
+    found = await subscriptions.named(connection, workspace, name, hold=hold)
     if found is None:
         there = ", ".join(one.name for one in await subscriptions.every(connection, workspace)) or "none"
         raise NotFound(f"no subscription {name!r}; there are {there}")
     return found
-
-
-async def _changed(connection: Connection, found: Subscription, secret: str | None = None, **changes: Any) -> Shown:
-    changed = msgspec.structs.replace(found, **changes)
-    await subscriptions.change(connection, changed)
-    return await _shown(connection, changed, secret=secret)
-
-
-async def _shown(
-    connection: Connection, found: Subscription, *, attempts: Sequence[Attempt] = (), secret: str | None = None
-) -> Shown:
-    health = found.health
-    return Shown(
-        found.name, found.url, found.selection, found.status, found.reason, health.failures, health.failing_since,
-        published.written(found.place), await subscriptions.backlog(connection, found), [*attempts], secret,
-    )  # fmt: skip

@@ -8,14 +8,25 @@ from libs.common.db.connection import Connection, Pool, connect, translated
 from libs.common.db.shares import Shares
 from libs.common.durations import duration
 from libs.common.errors import Unavailable
-from libs.common.observability import logs
+from libs.common.observability import logs, metrics
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.repository import subscriptions
 
 log = logs.get(__name__)
 LOOK_SECONDS = 1.0
+FAULT_SECONDS = 60.0
+LEAVE_SECONDS = 18.0
+"""How long one that goes may take to write down what it has tried: longer than a receiver may take to answer."""
 KEPT = duration("30d")
 """How long an attempt stays in the delivery log (µs)."""
+
+
+class Lane:
+    """One subscription's task: `news` wakes it, `leaving` ends it."""
+
+    def __init__(self) -> None:
+        self.news, self.leaving = asyncio.Event(), asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
 
 
 class Webhooks:
@@ -27,8 +38,7 @@ class Webhooks:
         self._delivering = delivering
         self._clock = clock
         self._shares = Shares("perigee.webhooks")
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._news: dict[int, asyncio.Event] = {}
+        self._lanes: dict[int, Lane] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop`; a lost connection is opened again, its locks having gone with it."""
@@ -50,9 +60,9 @@ class Webhooks:
                     await connection.close(timeout=2)
 
     async def forget(self) -> bool:
-        """Forget old attempts."""
+        """Forget old attempts, and what was given up long ago."""
         async with self._sessions.use() as connection:
-            await subscriptions.forget_attempts(connection, self._clock.now() - KEPT)
+            await subscriptions.forget(connection, self._clock.now() - KEPT)
         return False
 
     async def _share(self, connection: Connection, stop: asyncio.Event) -> None:
@@ -65,30 +75,35 @@ class Webhooks:
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
 
     def _wake(self) -> None:
-        for news in self._news.values():
-            news.set()
+        for lane in self._lanes.values():
+            lane.news.set()
 
     async def _keep(self, numbers: set[int]) -> None:
-        """Run tasks for these subscriptions and no others."""
-        gone = [self._tasks.pop(number) for number in self._tasks.keys() - numbers]
-        for task in gone:
-            task.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
-        for number in numbers - self._tasks.keys():
-            self._news[number] = asyncio.Event()
-            self._tasks[number] = asyncio.create_task(self._carry(number, self._news[number]))
-        for task in self._tasks.values():
-            if task.done():
-                task.result()  # an error that nobody foresaw ends the process, which is then started again
+        """Run tasks for these subscriptions and no others; one that goes writes down what it has tried."""
+        gone = [self._lanes.pop(number) for number in self._lanes.keys() - numbers]
+        for lane in gone:
+            lane.leaving.set()
+            lane.news.set()
+        if gone:
+            _, late = await asyncio.wait([lane.task for lane in gone if lane.task], timeout=LEAVE_SECONDS)
+            for task in late:
+                task.cancel()
+        for number in numbers - self._lanes.keys():
+            lane = self._lanes[number] = Lane()
+            lane.task = asyncio.create_task(self._carry(number, lane))
 
-    async def _carry(self, number: int, news: asyncio.Event) -> None:
-        while True:
-            news.clear()
+    async def _carry(self, number: int, lane: Lane) -> None:
+        while not lane.leaving.is_set():
+            lane.news.clear()
+            more, pause = False, LOOK_SECONDS
             try:
-                more = await self._delivering.turn(number)
+                more = await self._delivering.turn(number, lane.leaving)
             except Unavailable as error:
                 log.warning("webhook_turn_waits", subscription=number, error=str(error))
-                more = False
-            if not more:
+            except Exception:  # nobody foresaw it: that is no reason to stop all others, and mails and plays with them
+                log.exception("webhook_turn_failed", subscription=number)
+                metrics.WEBHOOKS.labels(outcome="error").inc()
+                pause = FAULT_SECONDS
+            if not more and not lane.leaving.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), LOOK_SECONDS)
+                    await asyncio.wait_for((lane.leaving if pause > LOOK_SECONDS else lane.news).wait(), pause)

@@ -5,14 +5,17 @@ from typing import Any
 
 import msgspec
 
+from libs.common.db import log
 from libs.common.db.connection import Connection
 from libs.common.observability import metrics
 from services.orchestrator.domain.subscription import Due, Health, Place, Subscription, Verdict
 
 _COLUMNS = (
     "number, subscription_id, workspace, name, url, selection, secrets, status, reason, place, "
-    "failures, failing_since, pause_until"
+    "failing, probes, failing_since, pause_until"
 )
+COUNTED = 1_000
+"""Unread messages are counted up to so many of each shard."""
 _read, _write = msgspec.json.decode, msgspec.json.encode
 
 
@@ -32,7 +35,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What a subscription has before it: waiting for a retry, given up, and not looked at yet."""
+    """What a subscription has before it: waiting for a retry, given up, and not looked at yet (counted up to a bound)."""
 
     waiting: int
     given_up: int
@@ -71,10 +74,11 @@ async def active(connection: Connection) -> list[int]:
     return [r[0] for r in rows]
 
 
-async def named(connection: Connection, workspace: str, name: str) -> Subscription | None:
-    """Return a subscription, held until the transaction ends."""
+async def named(connection: Connection, workspace: str, name: str, *, hold: bool = True) -> Subscription | None:
+    """Return a subscription; `hold` keeps it until the transaction ends."""
+    held = " FOR UPDATE" if hold else ""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE (workspace, name) = ($1, $2) FOR UPDATE",
+        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE (workspace, name) = ($1, $2){held}",
         workspace,
         name,
     )
@@ -94,9 +98,9 @@ async def change(connection: Connection, subscription: Subscription) -> None:
     s = subscription
     await connection.execute(
         "UPDATE orchestrator.subscriptions SET url = $2, selection = $3, secrets = $4, status = $5, reason = $6, place = $7, "
-        "failures = $8, failing_since = $9, pause_until = $10 WHERE subscription_id = $1",
+        "failing = $8, probes = $9, failing_since = $10, pause_until = $11 WHERE subscription_id = $1",
         s.subscription_id, s.url, _text(s.selection), _text(s.secrets), s.status, s.reason, _text(s.place),
-        s.health.failures, s.health.failing_since, s.health.pause_until,
+        list(s.health.failing), s.health.probes, s.health.failing_since, s.health.pause_until,
     )  # fmt: skip
 
 
@@ -108,14 +112,14 @@ async def remove(connection: Connection, subscription_id: str) -> None:
 async def waiting(connection: Connection, subscription_id: str, limit: int) -> list[Due]:
     """Return what waits, contact by contact in the log's order; those whose head is due first go first."""
     rows = await connection.fetch(
-        "SELECT shard, position, key, attempts, first_failed_at, due_at FROM ("
-        "SELECT *, first_value(due_at) OVER (PARTITION BY key ORDER BY shard, position) AS head "
+        "SELECT shard, position, key, attempts, first_failed_at, due_at, rejected FROM ("
+        "SELECT *, first_value(due_at) OVER (PARTITION BY key ORDER BY position) AS head "
         "FROM orchestrator.subscription_waiting WHERE subscription_id = $1 AND NOT given_up) w "
-        "ORDER BY head, key, shard, position LIMIT $2",
+        "ORDER BY head, key, position LIMIT $2",
         subscription_id,
         limit,
     )
-    return [Due((r[0], r[1]), r[2], r[3], r[4], r[5], waiting=True) for r in rows]
+    return [Due((r[0], r[1]), r[2], r[3], r[4], r[5], r[6], waiting=True) for r in rows]
 
 
 async def count_waiting(connection: Connection, subscription_id: str) -> int:
@@ -140,11 +144,11 @@ async def blocked(connection: Connection, subscription_id: str, keys: Sequence[s
 
 async def record(connection: Connection, now: Subscription, place: dict[int, int], verdict: Verdict) -> None:
     """Write down a turn's outcome."""
-    await _done(connection, now.subscription_id, [due.place for due in verdict.delivered if due.waiting])
-    failed = [(due, over) for due, over in verdict.failed]
-    await _wait(connection, now.subscription_id, [*failed, *((due, False) for due in verdict.behind)])
-    if now.health.down and not verdict.health.failures:  # it is back: nothing has to wait for its turn
-        await hurry(connection, now.subscription_id)
+    await _done(connection, now.subscription_id, [due.place for due in verdict.delivered])
+    await _wait(connection, now.subscription_id, verdict.failed, _AGAIN)
+    await _wait(connection, now.subscription_id, [(due, False) for due in verdict.behind], "NOTHING")
+    if now.health.down and not verdict.health.failing:  # it is back: who waits for that alone has waited enough
+        await hurry(connection, now.subscription_id, but_rejected=True)
     await change(
         connection,
         msgspec.structs.replace(now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason),
@@ -162,28 +166,45 @@ async def _done(connection: Connection, subscription_id: str, places: Sequence[P
         )
 
 
-async def _wait(connection: Connection, subscription_id: str, found: Sequence[tuple[Due, bool]]) -> None:
+_AGAIN = (
+    "UPDATE SET attempts = excluded.attempts, first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, "
+    "rejected = excluded.rejected, given_up = excluded.given_up"
+)
+
+
+async def _wait(connection: Connection, subscription_id: str, found: Sequence[tuple[Due, bool]], known: str) -> None:
     if found:
         await connection.executemany(
             "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key, attempts, "
-            "first_failed_at, due_at, given_up) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
-            "ON CONFLICT (subscription_id, shard, position) DO UPDATE SET attempts = excluded.attempts, "
-            "first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, given_up = excluded.given_up",
+            "first_failed_at, due_at, rejected, given_up) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+            f"ON CONFLICT (subscription_id, shard, position) DO {known}",
             [
-                (subscription_id, *due.place, due.key, due.attempts, due.first_failed_at, due.due_at, over)
+                (
+                    subscription_id,
+                    *due.place,
+                    due.key,
+                    due.attempts,
+                    due.first_failed_at,
+                    due.due_at,
+                    due.rejected,
+                    over,
+                )
                 for due, over in found
             ],
         )
 
 
-async def hurry(connection: Connection, subscription_id: str, *, given_up: bool = False) -> int:
-    """Let what waits go out at once, with `given_up` what was given up as well; return how many."""
+async def hurry(
+    connection: Connection, subscription_id: str, *, given_up: bool = False, but_rejected: bool = False
+) -> int:
+    """Let what waits go out at once, or what was not rejected; with `given_up` that as well. Return how many."""
     rows = await connection.fetch(
         "UPDATE orchestrator.subscription_waiting SET due_at = 0, given_up = false, "
         "first_failed_at = CASE WHEN given_up THEN NULL ELSE first_failed_at END "
-        "WHERE subscription_id = $1 AND (given_up <= $2) RETURNING 1",
+        "WHERE subscription_id = $1 AND given_up <= $2 AND NOT (rejected AND $3) RETURNING 1",
         subscription_id,
         given_up,
+        but_rejected,
     )
     return len(rows)
 
@@ -223,25 +244,23 @@ async def attempts(connection: Connection, subscription_id: str, limit: int) -> 
     return [Attempt(*r) for r in rows]
 
 
-async def backlog(connection: Connection, subscription: Subscription) -> Backlog:
+async def backlog(connection: Connection, subscription: Subscription, shards: int) -> Backlog:
     """Return what a subscription has before it; unread counts what the selection may not want."""
     counts = await connection.fetch(
         "SELECT given_up, count(*) FROM orchestrator.subscription_waiting WHERE subscription_id = $1 GROUP BY 1",
         subscription.subscription_id,
     )
     waits: dict[bool, int] = {r[0]: r[1] for r in counts}
-    unread = await connection.fetchval(
-        "SELECT count(*) FROM scoring.published_messages m WHERE m.position > coalesce("
-        "(SELECT position FROM unnest($1::int[], $2::bigint[]) AS p (shard, position) WHERE p.shard = m.shard), 0)",
-        list(subscription.place),
-        list(subscription.place.values()),
-    )
+    unread = await log.unread(connection, subscription.workspace, subscription.place, shards, COUNTED)
     return Backlog(waits.get(False, 0), waits.get(True, 0), unread)
 
 
-async def forget_attempts(connection: Connection, before: int) -> None:
-    """Forget attempts made before an instant."""
+async def forget(connection: Connection, before: int) -> None:
+    """Forget attempts made before an instant, and what began to fail before it and was given up."""
     await connection.execute("DELETE FROM orchestrator.subscription_attempts WHERE at < $1", before)
+    await connection.execute(
+        "DELETE FROM orchestrator.subscription_waiting WHERE given_up AND first_failed_at < $1", before
+    )
 
 
 async def watch(connection: Connection) -> None:
@@ -264,7 +283,7 @@ def _subscription(row: Any) -> Subscription:
     return msgspec.convert(
         {
             "number": number, "subscription_id": subscription_id, "workspace": workspace, "name": name, "url": url,
-            "status": status, "reason": reason, "health": Health(*health), **found,
+            "status": status, "reason": reason, "health": Health(tuple(health[0]), *health[1:]), **found,
         },
         Subscription, strict=False,
     )  # fmt: skip

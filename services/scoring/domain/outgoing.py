@@ -25,12 +25,18 @@ SOURCE = "/scoring"
 
 
 def stage_change(
-    engine: Engine, workspace: str, contact_id: str, change: Change, identifiers: Sequence[str] = ()
+    engine: Engine,
+    workspace: str,
+    contact_id: str,
+    change: Change,
+    identifiers: Sequence[str] = (),
+    trace: bytes | None = None,
 ) -> Message:
     """Return the message of a contact's change, with what the contact is known by."""
     said = _said(engine, workspace, contact_id, change)
     crm = _crm(engine, change.after.stage)
-    return _composed(StageChange(contact_id=contact_id, identifiers=[*identifiers], crm=crm, **said), contact_id)
+    model = StageChange(contact_id=contact_id, identifiers=[*identifiers], crm=crm, **said)
+    return _composed(model, contact_id, trace)
 
 
 def account_stage_change(engine: Engine, workspace: str, account_id: str, group_id: str, change: Change) -> Message:
@@ -39,8 +45,9 @@ def account_stage_change(engine: Engine, workspace: str, account_id: str, group_
     return _composed(model, account_id)
 
 
-def _composed(model: StageChange | AccountStageChange, key: str) -> Message:
-    return compose(model, key=key, message_id=model.id, source=SOURCE, time=model.occurred_at, reason=model.reason)
+def _composed(model: StageChange | AccountStageChange, key: str, trace: bytes | None = None) -> Message:
+    at, why = model.occurred_at, model.reason
+    return compose(model, key=key, message_id=model.id, source=SOURCE, time=at, reason=why, trace=trace)
 
 
 def _said(engine: Engine, workspace: str, subject: str, change: Change) -> dict[str, Any]:
@@ -92,16 +99,18 @@ def _axes(engine: Engine, before: Position | None, after: Position) -> dict[str,
     return changes
 
 
-def signals(engine: Engine, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int]) -> list[Message]:
+def signals(
+    engine: Engine, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int], trace: bytes | None = None
+) -> list[Message]:
     """Return the messages of the touchpoint's published signals."""
     return [
-        _signal(engine, contact_id, touchpoint, rule.name)
+        _signal(engine, contact_id, touchpoint, rule.name, trace)
         for rule in (engine.signals[number] for number in numbers)
         if rule.publish
     ]
 
 
-def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str) -> Message:
+def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str, trace: bytes | None) -> Message:
     model = Signal(
         id=ids.derive("signal", t.workspace, t.source, t.message_id, engine.name, name),
         workspace=t.workspace,
@@ -118,7 +127,8 @@ def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str) -> Messag
         properties=t.properties,
     )
     reason = "history" if model.historical else ""
-    return compose(model, key=contact_id, message_id=model.id, source=SOURCE, time=t.occurred_at, reason=reason)
+    at = t.occurred_at
+    return compose(model, key=contact_id, message_id=model.id, source=SOURCE, time=at, reason=reason, trace=trace)
 
 
 def cycle_state(engine: Engine, published: Published) -> CycleState:

@@ -14,8 +14,9 @@ from libs.common.errors import InvalidMessage
 from libs.common.failpoints import reach
 from libs.common.kafka.dead_letter import dead_letter
 from libs.common.kafka.record import Record, spans
-from libs.common.messages import Message, Touchpoint, decode, kind_of
+from libs.common.messages import Message, Touchpoint, decode, kind_of, trace_of
 from libs.common.observability import metrics
+from libs.common.observability.tracing import span, valid
 from services.scoring.domain import outgoing
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
@@ -31,6 +32,11 @@ from services.scoring.repository.touchpoints import Stored, stored
 
 GROUP = "scoring"
 DECODED_AT_A_STRETCH = 2_000
+_ABOUT = {
+    "messaging.system": "kafka",
+    "messaging.destination.name": "touchpoints",
+    "messaging.operation.type": "process",
+}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL as JSON escapes it; behind an even number of backslashes it is text."""
 INLINE = 1_000
@@ -79,18 +85,31 @@ class BatchHandler:
         found, dead = await _decode(records)
         batch = [one for one in found if one.touchpoint.scope == "contact"]
         others = [one for one in found if one.touchpoint.scope != "contact"]
+        traces = [one.trace for one in batch if one.trace is not None]
         async with self._sessions.use() as connection:
-            async with unit_of_work(connection):
-                await self._fence(connection, records)
-                work, settled = await self._process(connection, batch) if batch else (None, None)
-                kept = await outside.keep(connection, others)
-                await self._outbox.write(connection, [*(work.messages if work else []), *dead])
+            with span("process touchpoints", "CONSUMER", None, traces, **_ABOUT):
+                work, settled, kept = await self._commit(connection, records, batch, others, dead)
             if work:
                 work.keep()
         metrics.TOUCHPOINTS_STORED.inc(kept + (len(settled.fresh) if settled else 0))
         metrics.TOUCHPOINTS_REPEATED.inc(len(others) - kept + (settled.repeated if settled else 0))
         metrics.BATCH_SECONDS.labels(service="scoring").observe(time.monotonic() - begun)
         return len(dead)
+
+    async def _commit(
+        self,
+        connection: Connection,
+        records: Sequence[Record],
+        batch: list[Stored],
+        others: list[Stored],
+        dead: list[Message],
+    ) -> tuple[Work | None, Settled | None, int]:
+        async with unit_of_work(connection):
+            await self._fence(connection, records)
+            work, settled = await self._process(connection, batch) if batch else (None, None)
+            kept = await outside.keep(connection, others)
+            await self._outbox.write(connection, [*(work.messages if work else []), *dead])
+        return work, settled, kept
 
     async def bury(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
@@ -108,6 +127,7 @@ class BatchHandler:
         cycles = [cycle for cycle in folding if not cycle.of_accounts]
         settled = await settle(connection, batch)
         work = Work(cycles, settled.locked, self._cache)
+        work.traces = {one.touchpoint.key: one.trace for one in batch if one.trace is not None}
         self._tell_signals(work, settled)
         moved = await starts(connection, settled.moved, settled.regrouped)
         await self._fold(connection, work, settled, moved)
@@ -118,7 +138,7 @@ class BatchHandler:
                 work.told.add(contact)
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        work.messages += await news(connection, cycles, work.told, settled.merged, work.changes)
+        work.messages += await news(connection, cycles, work.told, settled.merged, work)
         return work, settled
 
     def _tell_signals(self, work: Work, settled: Settled) -> None:
@@ -126,7 +146,8 @@ class BatchHandler:
             for cycle in work.cycles:
                 numbers = cycle.classifier.published(touchpoint) if cycle.live else ()
                 if numbers:
-                    work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers)
+                    trace = work.traces.get(touchpoint.key)
+                    work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers, trace)
 
     async def _fold(self, connection: Connection, work: Work, settled: Settled, begin: dict[str, Key]) -> None:
         """Send each contact the way that is right for it: forward, again from a checkpoint, or to the queue."""
@@ -248,4 +269,4 @@ def _stored(record: Record) -> Stored:
         raise InvalidMessage("nul", "the touchpoint holds a NUL character")
     if not 0 <= touchpoint.occurred_at < 1 << 53 or not 0 <= touchpoint.received_at < 1 << 53:
         raise InvalidMessage("bad_time", "occurred_at or received_at is out of range")
-    return stored(touchpoint, raw)
+    return stored(touchpoint, raw, valid(trace_of(record.headers)))

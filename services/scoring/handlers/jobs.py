@@ -99,7 +99,7 @@ class Jobs:
     async def _save(self, connection: Connection, work: Work) -> None:
         await states.save(connection, work.rows)
         await work.note_failures(connection)
-        work.messages += await news(connection, work.cycles, work.told, {}, work.changes)
+        work.messages += await news(connection, work.cycles, work.told, {}, work)
         await self._outbox.write(connection, work.messages)
 
 

@@ -7,7 +7,7 @@ from libs.common.messages import Message
 from libs.common.messages.contact import ContactSnapshot
 from services.scoring.domain import outgoing, profile
 from services.scoring.domain.cycle import Cycle
-from services.scoring.handlers.outcomes import Changed
+from services.scoring.handlers.outcomes import Changed, Outcomes
 from services.scoring.repository import contacts
 
 
@@ -16,18 +16,16 @@ async def news(
     cycles: Sequence[Cycle],
     told: Iterable[str],
     merged: dict[str, str],
-    changes: Sequence[Changed] = (),
+    work: Outcomes | None = None,
 ) -> list[Message]:
-    """Return the changes of `told`, their snapshots as they stand in this transaction, and the end of the merged.
+    """Return the changes of `work`, the snapshots of `told` as they stand in this transaction, and the end of the merged.
 
     That is `merged_into` and then a tombstone.
     """
     found = await contacts.summaries(connection, sorted({*told, *merged}))
     now = await contacts.transaction_time(connection) if found else 0
     known_by = {s.contact_id: [*(f"user_id:{name}" for name in s.user_ids), *s.others] for s in found}
-    messages = [
-        outgoing.stage_change(c.engine, c.workspace, c.subject, c.change, known_by.get(c.subject, ())) for c in changes
-    ]
+    messages = [_change(work, one, known_by.get(one.subject, ())) for one in work.changes] if work else []
     for summary in found:
         positions = {
             cycle.engine.name: outgoing.cycle_state(cycle.engine, summary.published[cycle.engine.name])
@@ -50,3 +48,9 @@ async def news(
         if gone:
             messages.append(outgoing.tombstone(summary.contact_id))
     return messages
+
+
+def _change(work: Outcomes, one: Changed, known_by: Sequence[str]) -> Message:
+    move = one.change.move
+    trace = None if move.timed else work.traces.get((move.at, move.source, move.message_id))
+    return outgoing.stage_change(one.engine, one.workspace, one.subject, one.change, known_by, trace)

@@ -9,6 +9,7 @@ from libs.common.observability import metrics
 from services.scoring.domain.checkpoint import EVERY, kept
 from services.scoring.domain.decay import FOREVER
 from services.scoring.domain.engine import Engine
+from services.scoring.domain.identity import Key
 from services.scoring.domain.progress import Held, Outcome
 from services.scoring.domain.publication import Change, Circumstances
 from services.scoring.repository.identity import Locked
@@ -43,6 +44,8 @@ class Outcomes:
         self.rows = Rows()
         self.messages: list[Message] = []
         self.changes: list[Changed] = []
+        self.traces: dict[Key, bytes] = {}
+        """The W3C traceparent of each touchpoint that came with one."""
         self.told: set[str] = set()
         """Contacts whose snapshot has to be published."""
 

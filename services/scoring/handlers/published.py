@@ -39,12 +39,12 @@ class Changes:
         """Return at most `limit` wanted messages behind a cursor. Raises ConfigurationError for a cursor of somebody else's."""
         async with self._session.use() as connection:
             if cursor == "now":
-                return Page([], log.written(await log.end(connection, self._shards)), False)
+                return Page([], log.written(await log.end(connection, workspace, self._shards)), False)
             place = log.read_cursor(cursor) if cursor else {}
             found: list[Item] = []
             looked_at, more = 0, True
             while more and len(found) < limit and looked_at < _LOOKED_AT:
-                rows, _ = await log.after(connection, place, self._shards, _AT_ONCE)
+                rows, _ = await log.after(connection, workspace, place, self._shards, _AT_ONCE)
                 more = len(rows) == _AT_ONCE
                 for row in rows:
                     if len(found) == limit:

@@ -100,7 +100,7 @@ class Publishing:
         await work.load(connection, free)
         await work.forward(connection, {contact: [] for contact in free})
         await states.save(connection, work.rows)
-        work.messages += await news(connection, cycles, work.told, {}, work.changes)
+        work.messages += await news(connection, cycles, work.told, {}, work)
         await self._outbox.write(connection, work.messages)
         await versions.move(connection, row, "told_to", some[-1] if some else None)
 

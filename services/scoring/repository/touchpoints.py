@@ -26,12 +26,14 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     who: Who
     hash: bytes
+    trace: bytes | None = None
+    """The W3C traceparent that it came with."""
 
 
-def stored(touchpoint: Touchpoint, raw: bytes) -> Stored:
+def stored(touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None) -> Stored:
     """Return the touchpoint ready to be stored; the hash is 16 bytes of (workspace, source, message_id)."""
     digest = ids.digest(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
-    return Stored(touchpoint, raw, who_of(touchpoint), digest)
+    return Stored(touchpoint, raw, who_of(touchpoint), digest, trace)
 
 
 async def repeats(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:

@@ -7,6 +7,7 @@ down_revision = "0010"
 
 SUBSCRIPTIONS = """
 CREATE TABLE scoring.log (
+    workspace text COLLATE "C" NOT NULL,
     shard int NOT NULL,
     position bigint GENERATED ALWAYS AS IDENTITY,
     topic text COLLATE "C" NOT NULL,
@@ -14,11 +15,12 @@ CREATE TABLE scoring.log (
     headers bytea NOT NULL,
     value bytea NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (shard, position)
+    PRIMARY KEY (workspace, shard, position)
 );
+CREATE INDEX log_by_time ON scoring.log USING brin (published_at);
 CREATE INDEX log_by_key ON scoring.log (key);
 CREATE VIEW scoring.published_messages AS
-    SELECT shard, position, topic, key, headers, value, published_at FROM scoring.log;
+    SELECT workspace, shard, position, topic, key, headers, value, published_at FROM scoring.log;
 CREATE INDEX actions_in_doubt ON orchestrator.actions (action_id) WHERE status = 'in_doubt';
 CREATE TABLE orchestrator.subscriptions (
     number int GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -31,7 +33,8 @@ CREATE TABLE orchestrator.subscriptions (
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'disabled')),
     reason text NOT NULL DEFAULT '',
     place text NOT NULL,
-    failures int NOT NULL DEFAULT 0,
+    failing text[] NOT NULL DEFAULT '{}',
+    probes int NOT NULL DEFAULT 0,
     failing_since bigint,
     pause_until bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -45,9 +48,12 @@ CREATE TABLE orchestrator.subscription_waiting (
     attempts int NOT NULL DEFAULT 0,
     first_failed_at bigint,
     due_at bigint NOT NULL DEFAULT 0,
+    rejected boolean NOT NULL DEFAULT false,
     given_up boolean NOT NULL DEFAULT false,
     PRIMARY KEY (subscription_id, shard, position)
 );
+CREATE INDEX subscription_waiting_by_key ON orchestrator.subscription_waiting (subscription_id, key, position)
+    WHERE NOT given_up;
 CREATE TABLE orchestrator.subscription_attempts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subscription_id text COLLATE "C" NOT NULL REFERENCES orchestrator.subscriptions ON DELETE CASCADE,
