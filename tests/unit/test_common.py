@@ -1,5 +1,10 @@
 """Ids, time, retries, topics, failpoints, settings."""
 
+import asyncio
+import gc
+import itertools
+import weakref
+
 import asyncpg
 import pytest
 from aiokafka.partitioner import murmur2 as kafka_murmur2
@@ -12,6 +17,7 @@ from libs.common.clock import FixedClock, SystemClock, from_datetime, to_datetim
 from libs.common.db.connection import translated
 from libs.common.errors import ConfigurationError, InvalidMessage, Unavailable
 from libs.common.retry import backoff
+from libs.common.run import every
 from libs.common.settings import NAMES, CommonSettings, load
 from libs.common.topics import TOPICS, murmur2, partition_of
 
@@ -74,6 +80,34 @@ def test_missing_settings_are_all_named(monkeypatch):
         load(CommonSettings)
     assert "KAFKA_BOOTSTRAP_SERVERS" in str(error.value)
     assert "DATABASE_URL" in str(error.value)
+
+
+async def test_failures_without_end_leave_nothing_in_memory():
+    """Tracebacks hold themselves, and a service's collector looks rarely."""
+    made = weakref.WeakSet()
+    stop = asyncio.Event()
+
+    class Held:
+        pass
+
+    async def job():
+        held = Held()
+        made.add(held)
+        try:
+            raise OSError("away")
+        except OSError as error:
+            kept = error  # as the drivers do: the frame holds the error, whose traceback holds the frame
+            if len(made) > 20 or next(turns) == 200:
+                stop.set()
+            raise Unavailable(str(kept)) from error
+
+    turns = itertools.count()
+    gc.disable()
+    try:
+        await every(stop, 0.0001, job)
+    finally:
+        gc.enable()
+    assert len(made) < 5
 
 
 def test_a_name_that_is_no_setting_stops_it_and_says_which_was_meant(monkeypatch):

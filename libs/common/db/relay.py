@@ -25,6 +25,7 @@ from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.failpoints import reach
 from libs.common.messages import Message
 from libs.common.observability import logs, metrics
+from libs.common.run import forget_failure
 
 BATCH = 1_000
 
@@ -61,7 +62,10 @@ class Relay:
             try:
                 connection = await connect(self._database_url, application=f"{self._schema}-relay")
             except Unavailable:
+                connection = None
+            if connection is None:
                 await asyncio.sleep(1)
+                forget_failure()
                 continue
             try:
                 with translated():

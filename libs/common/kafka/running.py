@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from libs.common.errors import Unavailable
 from libs.common.kafka.consumer import Consumer
 from libs.common.observability import logs
+from libs.common.run import forget_failure
 
 STUCK_SECONDS = 90
 log = logs.get(__name__)
@@ -21,7 +22,10 @@ async def keep_consuming(make: Callable[[], Consumer], stop: asyncio.Event) -> N
             await make().run(stop)
         except (Unavailable, KafkaError) as error:
             log.warning("consumer_restarted", error=repr(error))
-            await asyncio.sleep(1)
+        else:
+            continue
+        await asyncio.sleep(1)
+        forget_failure()
 
 
 def progress_fault(current: Sequence[Consumer]) -> str | None:

@@ -9,6 +9,7 @@ from libs.common.db.shares import Shares
 from libs.common.durations import duration
 from libs.common.errors import Unavailable
 from libs.common.observability import logs, metrics
+from libs.common.run import forget_failure
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.repository import subscriptions
 
@@ -46,7 +47,10 @@ class Webhooks:
             try:
                 connection = await connect(self._database_url, application="orchestrator-webhooks")
             except Unavailable:
+                connection = None
+            if connection is None:
                 await asyncio.sleep(1)
+                forget_failure()
                 continue
             try:
                 with translated():
