@@ -185,6 +185,12 @@ def test_a_touchpoint_at_the_proxy_becomes_a_signed_webhook(stack, sender):
     assert [attempt["status"] for attempt in shown["attempts"]] == [200]
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/livez", "/%6detrics", "//metrics", "/METRICS", "/metrics/"])
+def test_how_the_services_do_is_nobodys_outside(stack, path):
+    answer = httpx2.get(stack.url + path, trust_env=False, follow_redirects=True)
+    assert (answer.status_code, "perigee_" in answer.text) == (404, False)
+
+
 def test_each_container_is_killed_in_turn_and_nothing_is_lost(stack, sender):
     for service in (*SERVICES, *SERVERS, "receiver"):
         begun = time.monotonic()
