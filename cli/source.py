@@ -94,12 +94,13 @@ def listing(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([told.shown() for told in found]))
         return
-    table = Table("source", "trust", "mode", "userHash", "origins", "a second", "keys")
+    table = Table("source", "trust", "mode", "userHash", "origins", "a second", "keys", "last used")
     for told in found:
         s = told.source
         table.add_row(
             s.name, s.trust, s.mode, "demanded" if s.user_hash_secret else "-", ", ".join(s.allowed_origins) or "any",
             str(s.per_second or "-"), ", ".join(f"{key.hint}…" + (" (ends)" if key.ends_at else "") for key in told.keys),
+            max((str(key.last_used_at)[:16] for key in told.keys if key.last_used_at), default="-"),
         )  # fmt: skip
     Console().print(table)
 

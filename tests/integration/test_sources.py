@@ -73,6 +73,14 @@ async def test_a_key_is_told_once_and_stored_as_a_hash(desk, doors, connection):
         await desk.create("default", "", Given())
 
 
+async def test_it_is_noted_when_a_key_was_last_used(desk, doors):
+    key = (await desk.create("default", "shop", Given())).write_key
+    await doors.track(key)
+    assert (await desk.every("default"))[0].keys[0].last_used_at is None
+    await doors.sources.load()
+    assert (await desk.every("default"))[0].keys[0].last_used_at is not None
+
+
 async def test_a_rotated_key_overlaps_and_a_revoked_one_ends_at_once(desk, doors):
     first = (await desk.create("default", "shop", Given())).write_key
     second = (await desk.rotate("default", "shop", 1.0)).write_key

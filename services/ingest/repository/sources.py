@@ -27,6 +27,8 @@ class WriteKey(msgspec.Struct, frozen=True):
     hint: str
     created_at: datetime
     ends_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
 
 
 async def put(connection: Connection, source: Source) -> bool:
@@ -85,8 +87,8 @@ async def end_keys(
 async def keys(connection: Connection, place: tuple[str, str]) -> list[WriteKey]:
     """Return the keys of a source that hold, newest first."""
     rows = await connection.fetch(
-        f"SELECT hint, created_at, ends_at FROM ingest.write_keys k WHERE (workspace, source) = ($1, $2) AND {_HOLDS} "
-        "ORDER BY created_at DESC",
+        "SELECT hint, created_at, ends_at, last_used_at FROM ingest.write_keys k "
+        f"WHERE (workspace, source) = ($1, $2) AND {_HOLDS} ORDER BY created_at DESC",
         *place,
     )
     return [WriteKey(*r) for r in rows]
@@ -138,6 +140,7 @@ class Sources:
         self._session = session
         self._by_hash: dict[bytes, Source] | None = None
         self._by_key: dict[str, Source] = {}
+        self._used: set[str] = set()
 
     @property
     def loaded(self) -> bool:
@@ -151,6 +154,8 @@ class Sources:
             found = self._by_hash.get(_hash(write_key))
             if found is not None:
                 self._by_key[write_key] = found
+        if found is not None:
+            self._used.add(write_key)
         return found
 
     async def load(self) -> None:
@@ -160,8 +165,19 @@ class Sources:
                 f"SELECT k.key_hash, {_COLUMNS} FROM ingest.sources s JOIN ingest.write_keys k USING (workspace, source) "
                 f"WHERE {_HOLDS}"
             )
+            await self._note_used(connection)
         self._by_hash = {r[0]: _source(r[1:]) for r in rows}
         self._by_key = {}
+
+    async def _note_used(self, connection: Connection) -> None:
+        """Note which keys were used since the last time."""
+        used, self._used = self._used, set()
+        if used:
+            await connection.execute(
+                "UPDATE ingest.write_keys SET last_used_at = now() WHERE key_hash = ANY($1::bytea[]) "
+                "AND coalesce(last_used_at, '-infinity') < now() - interval '1 minute'",
+                [_hash(key) for key in used],
+            )
 
     async def keep_fresh(self, stop: asyncio.Event, seconds: float) -> None:
         """Load again every `seconds` until told to stop."""

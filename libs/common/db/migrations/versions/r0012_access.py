@@ -24,6 +24,7 @@ CREATE TABLE access.keys (
     ends_at timestamptz,
     last_used_at timestamptz
 ) WITH (fillfactor = 50);
+ALTER TABLE ingest.write_keys ADD COLUMN last_used_at timestamptz;
 CREATE INDEX keys_of_workspace ON access.keys (workspace, name)
 """
 
