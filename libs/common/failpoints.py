@@ -17,7 +17,6 @@ POINTS = (
     "after_publish",
     "after_reserve",
     "after_send",
-    "after_webhooks",
 )
 
 

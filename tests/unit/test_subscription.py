@@ -127,7 +127,9 @@ def test_after_a_failure_the_message_waits_with_what_comes_behind_it():
     sent = [[due(1, waiting=True), due(2), due(3)]]
     verdict = judge(subscription(), {"a": [Tried(sent[0][0], OK), Tried(sent[0][1], DOWN)]}, sent, NOW, none)
     assert verdict.delivered == sent[0][:1]
-    assert verdict.failed == [(due(2, attempts=1, first_failed_at=NOW, due_at=NOW + 5 * SECOND), False)]
+    assert verdict.failed == [
+        (due(2, attempts=1, first_failed_at=NOW, due_at=NOW + 5 * SECOND, fault="unreached"), False)
+    ]
     assert verdict.behind == [due(3)]
     assert verdict.health == Health()  # something went through
 
@@ -155,8 +157,19 @@ def test_one_contact_whose_messages_are_rejected_says_nothing_of_the_receiver():
     assert told(found, [DOWN], NOW + 30 * DAY).status == "active"
 
 
+def test_a_receiver_with_one_contact_is_down_when_nobody_was_there_five_times():
+    found = subscription()
+    for _ in range(5):
+        assert not found.health.down
+        found = msgspec.structs.replace(found, health=told(found, [DOWN]).health)
+    assert (found.health.down, found.health.pause_until) == (True, NOW + 5 * SECOND)
+    assert [Answer(s, "").fault for s in (None, 502, 503, 504)] == ["unreached"] * 4
+    assert [Answer(s, "").fault for s in (400, 413, 422)] == ["rejected"] * 3
+    assert [Answer(s, "").fault for s in (301, 401, 404, 429, 500)] == ["failed"] * 5
+
+
 def test_what_is_gone_from_the_log_says_nothing_of_the_receiver():
-    down = subscription(health=Health(tuple("abcde"), 3, NOW))
+    down = subscription(health=Health(tuple("abcde"), 0, 3, NOW))
     sent = [[due(1, waiting=True)]]
     verdict = judge(down, {"a": [Tried(sent[0][0], OK, sent=False)]}, sent, NOW, none)
     assert (verdict.delivered, verdict.health) == (sent[0], down.health)
@@ -169,7 +182,7 @@ def test_retry_after_pauses_the_receiver_at_once():
 
 def test_410_disables_and_so_do_seven_days_of_nothing():
     assert (told(subscription(), [GONE]).status, "410" in told(subscription(), [GONE]).reason) == ("disabled", True)
-    failing = subscription(health=Health(tuple("abcde"), 1, NOW))
+    failing = subscription(health=Health(tuple("abcde"), 0, 1, NOW))
     assert told(failing, [DOWN], NOW + DISABLED_AFTER - 1).status == "active"
     assert told(failing, [DOWN], NOW + DISABLED_AFTER).status == "disabled"
     assert told(failing, [OK], NOW + DISABLED_AFTER).status == "active"
@@ -184,7 +197,7 @@ def test_a_message_is_given_up_after_seven_days_only_while_others_go_through():
     young = msgspec.structs.replace(old, first_failed_at=NOW - 7 * DAY + 1)
     ((_, over),) = judge(subscription(), {"a": [Tried(young, DOWN)]}, [[young]], NOW, none).failed
     assert not over
-    down = subscription(health=Health(tuple("abcde"), 1, NOW - DAY))
+    down = subscription(health=Health(tuple("abcde"), 0, 1, NOW - DAY))
     ((_, over),) = judge(down, {"a": [Tried(old, DOWN)]}, [[old]], NOW, none).failed
     assert not over
 

@@ -13,13 +13,13 @@ import msgspec
 
 from libs.common.durations import duration
 from libs.common.messages.selection import Selection
-from services.orchestrator.domain.webhook import GIVES_UP, WAITS, Answer, Secret, wait_after
+from services.orchestrator.domain.webhook import GIVES_UP, WAITS, Answer, Fault, Secret, wait_after
 
 Status = Literal["active", "paused", "disabled"]
 Place = tuple[int, int]
 """(shard, position)"""
 OPEN_AFTER = 5
-"""When messages about so many contacts have failed and none went through since, a receiver is taken to be down."""
+"""When messages about so many contacts failed, or nobody was there so often, and none went through since, it is down."""
 _FIRST_PAUSE = duration("5s")
 _LONGEST_PAUSE = duration("1m")
 DISABLED_AFTER = duration("7d")
@@ -30,6 +30,8 @@ class Health(msgspec.Struct, frozen=True):
 
     failing: tuple[str, ...] = ()
     """Contacts about whom messages failed, at most OPEN_AFTER of them: one whose messages it rejects says nothing of it."""
+    unreached: int = 0
+    """How often in a row nobody was there."""
     probes: int = 0
     """How often it was asked in vain since it is taken to be down."""
     failing_since: int | None = None
@@ -38,7 +40,7 @@ class Health(msgspec.Struct, frozen=True):
     @property
     def down(self) -> bool:
         """Return whether it is asked with one message at a time, and left alone in between."""
-        return len(self.failing) >= OPEN_AFTER
+        return len(self.failing) >= OPEN_AFTER or self.unreached >= OPEN_AFTER
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ class Subscription(msgspec.Struct, frozen=True):
 class Due(msgspec.Struct, frozen=True):
     """A message on its way; `attempts` failed before this one, `waiting` says that it has a row of its own.
 
-    `rejected` says that the receiver, which was there, refused it.
+    `fault` says what its last failure was about.
     """
 
     place: Place
@@ -68,7 +70,7 @@ class Due(msgspec.Struct, frozen=True):
     attempts: int = 0
     first_failed_at: int | None = None
     due_at: int = 0
-    rejected: bool = False
+    fault: Fault = ""
     waiting: bool = False
 
 
@@ -146,18 +148,22 @@ def _health(before: Health, sent: Sequence[Tried], now: int) -> Health:
     if any(one.answer.meaning == "delivered" for one in sent):
         return Health(pause_until=max(pauses, default=0))
     failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in sent))))[:OPEN_AFTER]
-    probes = before.probes + 1 if before.down else 0
-    if len(failing) >= OPEN_AFTER:
-        pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(probes, 10)))
+    nobody = all(one.answer.fault == "unreached" for one in sent)
+    unreached = min(before.unreached + len(sent), OPEN_AFTER) if nobody else 0
     since = now if before.failing_since is None else before.failing_since
-    return Health(failing, probes, since, max(pauses, default=0))
+    found = Health(failing, unreached, before.probes + 1 if before.down else 0, since)
+    if found.down:
+        pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(found.probes, 10)))
+    return msgspec.structs.replace(found, pause_until=max(pauses, default=0))
 
 
 def _waits(tried: Tried, now: int, chance: float, health: Health) -> tuple[Due, bool]:
-    due, rejected = tried.due, tried.answer.rejects
+    due = tried.due
     attempts = due.attempts + 1
     first = now if due.first_failed_at is None else due.first_failed_at
     over = attempts > len(WAITS) and now - first >= GIVES_UP and not health.down
     later = now + wait_after(attempts, chance)
-    waits = msgspec.structs.replace(due, attempts=attempts, first_failed_at=first, due_at=later, rejected=rejected)
+    waits = msgspec.structs.replace(
+        due, attempts=attempts, first_failed_at=first, due_at=later, fault=tried.answer.fault
+    )
     return waits, over

@@ -26,9 +26,11 @@ LONGEST_PAUSE = duration("1d")
 _SECOND = 1_000_000
 _OF_THE_MOMENT = (401, 403, 404, 408, 410, 425, 429)
 """What a receiver says of any message when it is set up wrongly, is starting or has too much to do."""
+_NOBODY_THERE = (502, 503, 504)
 _RETRY_AFTER = re.compile(r"\d{1,7}")
 
 Meaning = Literal["delivered", "again", "gone"]
+Fault = Literal["", "unreached", "rejected", "failed"]
 
 
 class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,9 +55,11 @@ class Answer(msgspec.Struct, frozen=True):
         return "gone" if self.status == 410 else "again"
 
     @property
-    def rejects(self) -> bool:
-        """Return whether it is about the message: 4xx, but for those that are about the moment."""
-        return self.status is not None and 400 <= self.status < 500 and self.status not in _OF_THE_MOMENT
+    def fault(self) -> Fault:
+        """Return what a failure is about: nobody there, the message (4xx, but for what is about the moment), or neither."""
+        if self.status is None or self.status in _NOBODY_THERE:
+            return "unreached"
+        return "rejected" if 400 <= self.status < 500 and self.status not in _OF_THE_MOMENT else "failed"
 
 
 def secret_of(key: bytes) -> str:

@@ -16,7 +16,6 @@ from libs.common.db import log as published
 from libs.common.db.connection import Connection, Pool
 from libs.common.db.log import Cursor, Logged
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.failpoints import reach
 from libs.common.observability import metrics
 from libs.common.observability.tracing import span
 from libs.common.retry import Chance
@@ -83,7 +82,6 @@ class Delivering:
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
         left = leaving or asyncio.Event()
         tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts, left) for chain in turn.chains))
-        reach("after_webhooks")
         async with self._sessions.use() as connection, unit_of_work(connection):
             return await self._record(connection, turn, tried, attempts)
 

@@ -9,10 +9,11 @@ from libs.common.db import log
 from libs.common.db.connection import Connection
 from libs.common.observability import metrics
 from services.orchestrator.domain.subscription import Due, Health, Place, Subscription, Verdict
+from services.orchestrator.domain.webhook import Fault
 
 _COLUMNS = (
     "number, subscription_id, workspace, name, url, selection, secrets, status, reason, place, "
-    "failing, probes, failing_since, pause_until"
+    "failing, unreached, probes, failing_since, pause_until"
 )
 COUNTED = 1_000
 """Unread messages are counted up to so many of each shard."""
@@ -98,9 +99,9 @@ async def change(connection: Connection, subscription: Subscription) -> None:
     s = subscription
     await connection.execute(
         "UPDATE orchestrator.subscriptions SET url = $2, selection = $3, secrets = $4, status = $5, reason = $6, place = $7, "
-        "failing = $8, probes = $9, failing_since = $10, pause_until = $11 WHERE subscription_id = $1",
+        "failing = $8, unreached = $9, probes = $10, failing_since = $11, pause_until = $12 WHERE subscription_id = $1",
         s.subscription_id, s.url, _text(s.selection), _text(s.secrets), s.status, s.reason, _text(s.place),
-        list(s.health.failing), s.health.probes, s.health.failing_since, s.health.pause_until,
+        list(s.health.failing), s.health.unreached, s.health.probes, s.health.failing_since, s.health.pause_until,
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ async def remove(connection: Connection, subscription_id: str) -> None:
 async def waiting(connection: Connection, subscription_id: str, limit: int) -> list[Due]:
     """Return what waits, contact by contact in the log's order; those whose head is due first go first."""
     rows = await connection.fetch(
-        "SELECT shard, position, key, attempts, first_failed_at, due_at, rejected FROM ("
+        "SELECT shard, position, key, attempts, first_failed_at, due_at, fault FROM ("
         "SELECT *, first_value(due_at) OVER (PARTITION BY key ORDER BY position) AS head "
         "FROM orchestrator.subscription_waiting WHERE subscription_id = $1 AND NOT given_up) w "
         "ORDER BY head, key, position LIMIT $2",
@@ -147,8 +148,11 @@ async def record(connection: Connection, now: Subscription, place: dict[int, int
     await _done(connection, now.subscription_id, [due.place for due in verdict.delivered])
     await _wait(connection, now.subscription_id, verdict.failed, _AGAIN)
     await _wait(connection, now.subscription_id, [(due, False) for due in verdict.behind], "NOTHING")
-    if now.health.down and not verdict.health.failing:  # it is back: who waits for that alone has waited enough
-        await hurry(connection, now.subscription_id, but_rejected=True)
+    if now.health.failing and not verdict.health.failing:  # it is back: what waits for that alone has waited enough
+        if now.health.down:
+            await hurry(connection, now.subscription_id, faults=("unreached", "failed"))
+        else:  # a message that ends in a time-out again and again has its table of waits
+            await hurry(connection, now.subscription_id, faults=("unreached",), most_attempts=3)
     await change(
         connection,
         msgspec.structs.replace(now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason),
@@ -168,7 +172,7 @@ async def _done(connection: Connection, subscription_id: str, places: Sequence[P
 
 _AGAIN = (
     "UPDATE SET attempts = excluded.attempts, first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, "
-    "rejected = excluded.rejected, given_up = excluded.given_up"
+    "fault = excluded.fault, given_up = excluded.given_up"
 )
 
 
@@ -176,7 +180,7 @@ async def _wait(connection: Connection, subscription_id: str, found: Sequence[tu
     if found:
         await connection.executemany(
             "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key, attempts, "
-            "first_failed_at, due_at, rejected, given_up) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+            "first_failed_at, due_at, fault, given_up) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
             f"ON CONFLICT (subscription_id, shard, position) DO {known}",
             [
                 (
@@ -186,7 +190,7 @@ async def _wait(connection: Connection, subscription_id: str, found: Sequence[tu
                     due.attempts,
                     due.first_failed_at,
                     due.due_at,
-                    due.rejected,
+                    due.fault,
                     over,
                 )
                 for due, over in found
@@ -195,18 +199,24 @@ async def _wait(connection: Connection, subscription_id: str, found: Sequence[tu
 
 
 async def hurry(
-    connection: Connection, subscription_id: str, *, given_up: bool = False, but_rejected: bool = False
-) -> int:
-    """Let what waits go out at once, or what was not rejected; with `given_up` that as well. Return how many."""
-    rows = await connection.fetch(
+    connection: Connection,
+    subscription_id: str,
+    *,
+    given_up: bool = False,
+    faults: Sequence[Fault] | None = None,
+    most_attempts: int | None = None,
+) -> None:
+    """Let what waits go out at once, or what had such a fault and so few attempts; with `given_up` that as well."""
+    await connection.execute(
         "UPDATE orchestrator.subscription_waiting SET due_at = 0, given_up = false, "
         "first_failed_at = CASE WHEN given_up THEN NULL ELSE first_failed_at END "
-        "WHERE subscription_id = $1 AND given_up <= $2 AND NOT (rejected AND $3) RETURNING 1",
+        "WHERE subscription_id = $1 AND given_up <= $2 AND ($3::text[] IS NULL OR fault = ANY($3)) "
+        "AND ($4::int IS NULL OR attempts <= $4)",
         subscription_id,
         given_up,
-        but_rejected,
+        faults,
+        most_attempts,
     )
-    return len(rows)
 
 
 async def again(connection: Connection, subscription_id: str, message_id: str) -> bool:

@@ -34,6 +34,7 @@ CREATE TABLE orchestrator.subscriptions (
     reason text NOT NULL DEFAULT '',
     place text NOT NULL,
     failing text[] NOT NULL DEFAULT '{}',
+    unreached int NOT NULL DEFAULT 0,
     probes int NOT NULL DEFAULT 0,
     failing_since bigint,
     pause_until bigint NOT NULL DEFAULT 0,
@@ -48,7 +49,7 @@ CREATE TABLE orchestrator.subscription_waiting (
     attempts int NOT NULL DEFAULT 0,
     first_failed_at bigint,
     due_at bigint NOT NULL DEFAULT 0,
-    rejected boolean NOT NULL DEFAULT false,
+    fault text NOT NULL DEFAULT '',
     given_up boolean NOT NULL DEFAULT false,
     PRIMARY KEY (subscription_id, shard, position)
 );
