@@ -125,13 +125,22 @@ def told(current, answers, now=NOW):
 
 def test_after_a_failure_the_message_waits_with_what_comes_behind_it():
     sent = [[due(1, waiting=True), due(2), due(3)]]
-    verdict = judge(subscription(), {"a": [Tried(sent[0][0], OK), Tried(sent[0][1], DOWN)]}, sent, NOW, none)
+    verdict = judge(subscription(), {"a": [Tried(sent[0][0], OK, 1), Tried(sent[0][1], DOWN, 2)]}, sent, NOW, none)
     assert verdict.delivered == sent[0][:1]
     assert verdict.failed == [
         (due(2, attempts=1, first_failed_at=NOW, due_at=NOW + 5 * SECOND, fault="unreached"), False)
     ]
     assert verdict.behind == [due(3)]
-    assert verdict.health == Health()  # something went through
+    assert verdict.health == Health(("a",), 1, 0, NOW)
+
+
+def test_a_receiver_that_went_away_within_a_turn_is_failing_though_it_took_something_before():
+    """Else nobody notices that it is back, and what waits then waits as long as its table says."""
+    sent = [[due(number, name, waiting=True)] for number, name in enumerate("abcdefg")]
+    answers = {"a": (DOWN, 1), "b": (OK, 2), **{name: (DOWN, order) for order, name in enumerate("cdefg", 3)}}
+    tried = {chain[0].key: [Tried(chain[0], *answers[chain[0].key])] for chain in sent}
+    assert judge(subscription(), tried, sent, NOW, none).health.failing == tuple("cdefg")
+    assert judge(subscription(), {**tried, "b": [Tried(sent[1][0], OK, 9)]}, sent, NOW, none).health == Health()
 
 
 def test_a_receiver_that_takes_nothing_is_left_alone_for_longer_and_longer():

@@ -79,6 +79,8 @@ class Tried(msgspec.Struct, frozen=True):
 
     due: Due
     answer: Answer
+    order: int = 0
+    """When the answer came, among those of a turn."""
     sent: bool = True
     """Not, if there was nothing left to send: that says nothing of the receiver."""
 
@@ -124,7 +126,7 @@ def judge(
 
     `chance` draws numbers in [0, 1), which spread the retries.
     """
-    made = [one for found in tried.values() for one in found if one.sent]
+    made = sorted((one for found in tried.values() for one in found if one.sent), key=lambda one: one.order)
     answers = [one.answer for one in made]
     health = _health(subscription.health, made, now)
     verdict = Verdict([], [], [], health, subscription.status, subscription.reason)
@@ -142,14 +144,17 @@ def judge(
 
 
 def _health(before: Health, sent: Sequence[Tried], now: int) -> Health:
-    if not sent:
-        return before
+    """Return how it does after these answers, in the order in which they came: what counts is what came since a delivery."""
     pauses = [now + one.answer.pause for one in sent if one.answer.pause is not None]
-    if any(one.answer.meaning == "delivered" for one in sent):
-        return Health(pause_until=max(pauses, default=0))
-    failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in sent))))[:OPEN_AFTER]
-    nobody = all(one.answer.fault == "unreached" for one in sent)
-    unreached = min(before.unreached + len(sent), OPEN_AFTER) if nobody else 0
+    since_delivery = list(sent)
+    for number, one in enumerate(sent):
+        if one.answer.meaning == "delivered":
+            before, since_delivery = Health(), list(sent[number + 1 :])
+    if not since_delivery:
+        return msgspec.structs.replace(before, pause_until=max(pauses, default=0)) if sent else before
+    failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in since_delivery))))[:OPEN_AFTER]
+    nobody = all(one.answer.fault == "unreached" for one in since_delivery)
+    unreached = min(before.unreached + len(since_delivery), OPEN_AFTER) if nobody else 0
     since = now if before.failing_since is None else before.failing_since
     found = Health(failing, unreached, before.probes + 1 if before.down else 0, since)
     if found.down:

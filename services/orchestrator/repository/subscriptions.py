@@ -152,7 +152,7 @@ async def record(connection: Connection, now: Subscription, place: dict[int, int
         if now.health.down:
             await hurry(connection, now.subscription_id, faults=("unreached", "failed"))
         else:  # a message that ends in a time-out again and again has its table of waits
-            await hurry(connection, now.subscription_id, faults=("unreached",), most_attempts=3)
+            await hurry(connection, now.subscription_id, faults=("unreached",), most_attempts=5)
     await change(
         connection,
         msgspec.structs.replace(now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason),
