@@ -74,7 +74,7 @@ env: ## Write .env with fresh secrets for docker compose
 	@deploy/env
 
 test-faults: setup .perigee/toxiproxy/server ## The long form of the fault tests (needs Go, for toxiproxy)
-	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/integration/test_openapi.py tests/integration/test_subscriptions.py $(TEST_ARGS)
+	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/integration/test_openapi.py tests/integration/webhooks $(TEST_ARGS)
 
 .perigee/toxiproxy/server:
 	@command -v go >/dev/null || { echo "test-faults needs Go 1.22 or newer to build toxiproxy: install it and try again"; exit 1; }

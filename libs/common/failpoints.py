@@ -17,6 +17,7 @@ POINTS = (
     "after_publish",
     "after_reserve",
     "after_send",
+    "after_webhooks",
 )
 
 

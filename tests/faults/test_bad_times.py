@@ -14,10 +14,12 @@ import pytest
 
 from cli.servers.process import Managed
 from cli.servers.service import ServiceProcess
+from libs.common.db.outbox import message_of
 from libs.common.failpoints import POINTS
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.reading import everything as messages
 from libs.common.messages import Message
+from tests.support.receiver import Receiver
 from tests.support.whole import Whole
 
 pytestmark = pytest.mark.timeout(560)
@@ -25,6 +27,7 @@ LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 TIMES = (1, 2, 5, 9) if LONG else (2,)
 SCORING = ("before_fence", "after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
 ORCHESTRATOR = ("after_reserve", "after_send")
+WEBHOOKS = "after_webhooks"
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +177,43 @@ async def test_orchestrator_killed_around_a_send(whole, key, point):
     assert mails <= 5, "no mail goes out twice"
 
 
+async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
+    """The subscriber gets every change of each contact in order, and repeats by id alone."""
+    receiver = Receiver()
+    url = await receiver.start()
+    headers = {"Authorization": f"Bearer {whole.environment['PERIGEE_ADMIN_KEY']}"}
+    door = f"{whole.environment['ORCHESTRATOR_URL']}/admin/v1/subscriptions"
+    async with httpx2.AsyncClient(headers=headers, trust_env=False) as client:
+        made = await client.post(door, json={"name": "crm", "url": url})
+    assert made.status_code == 201, made.text
+    begun = {r[0] for r in await whole.fetch("SELECT position FROM scoring.log WHERE topic = 'stage-changes'")}
+    for count in TIMES:
+        whole.options(PERIGEE_FAILPOINT=f"{WEBHOOKS}:{count}")
+        await asyncio.to_thread(restart, whole, "orchestrator")
+        await send_until_it_dies(whole, key, "orchestrator")
+        whole.options()
+        await up(whole)
+    await whole.rest()
+    rows = await whole.fetch(
+        "SELECT position, key, headers FROM scoring.log WHERE topic = 'stage-changes' ORDER BY position"
+    )
+    told = [dict(message_of("", b"", None, r[2]).headers)["ce_id"].decode() for r in rows if r[0] not in begun]
+    end = time.monotonic() + 60
+    while set(receiver.ids) != set(told):
+        assert time.monotonic() < end, (len(set(receiver.ids)), len(told))
+        await asyncio.sleep(0.2)
+    assert len(receiver.ids) > len(told), "nothing was under way when it was killed"
+    seen = {}
+    for data in receiver.data:
+        known = seen.setdefault((data["contact_id"], data["cycle"]), [])
+        if data["sequence"] not in known:
+            known.append(data["sequence"])
+    assert all(numbers == sorted(numbers) for numbers in seen.values())
+    async with httpx2.AsyncClient(headers=headers, trust_env=False) as client:
+        await client.delete(f"{door}/crm")
+    await receiver.stop()
+
+
 def restart(whole, name):
     """Start a service again with the options of now."""
     Managed(whole.stack.home, name).stop()
@@ -181,7 +221,7 @@ def restart(whole, name):
 
 
 def test_every_failpoint_is_tried():
-    assert {*SCORING, *ORCHESTRATOR, "in_fold"} == set(POINTS)  # the storms raise in folds
+    assert {*SCORING, *ORCHESTRATOR, WEBHOOKS, "in_fold"} == set(POINTS)  # the storms raise in folds
 
 
 # Last, since what lies on the topics stays there.

@@ -1,6 +1,5 @@
 """Keys and workspaces: what each key opens, on every route that there is, and what one workspace sees of another: nothing."""
 
-import asyncio
 import re
 
 import httpx2
@@ -11,8 +10,6 @@ from libs.common.db import access
 from libs.common.db.access import Keys
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
-from libs.common.kafka.admin import apply_topics
-from tests.support.instance import PARTITIONS, Instance, clear_topics
 
 ROUTES = {
     "INGEST_URL": {
@@ -44,16 +41,6 @@ ROUTES = {
 """Which scope opens which route. A route that is not here fails the test."""
 OPEN = {"/u/{token}"}
 """Open to whoever has the signed link."""
-
-
-@pytest.fixture
-def instance(tmp_path, servers, database):
-    asyncio.run(clear_topics(servers.kafka))
-    found = Instance(tmp_path, servers, database)
-    asyncio.run(apply_topics(servers.kafka, PARTITIONS))
-    found.up()
-    yield found
-    found.down()
 
 
 async def make_keys(database):

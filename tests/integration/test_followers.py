@@ -7,27 +7,13 @@ import shutil
 import sqlite3
 import sys
 
-import pytest
-
 from cli.home import PROJECT
 from cli.prepare import put_source
 from libs.common.db.connection import connect
-from libs.common.kafka.admin import apply_topics
-from tests.support.instance import PARTITIONS, Instance, clear_topics
 
 EXAMPLES = PROJECT / "examples" / "subscribers"
 MODULES = PROJECT / "tests" / "sdks" / "node" / "node_modules"
 PEOPLE, KILLS = 40, 4
-
-
-@pytest.fixture
-def instance(tmp_path, servers, database):
-    asyncio.run(clear_topics(servers.kafka))
-    found = Instance(tmp_path / "home", servers, database)
-    asyncio.run(apply_topics(servers.kafka, PARTITIONS))
-    found.up()
-    yield found
-    found.down()
 
 
 def calls(chance, turn):

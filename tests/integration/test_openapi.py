@@ -3,7 +3,6 @@
 The long form (`make test-faults` sets it) asks more often.
 """
 
-import asyncio
 import os
 
 import pytest
@@ -16,23 +15,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from libs.common.kafka.admin import apply_topics
-from tests.support.instance import PARTITIONS, Instance, clear_topics
-
 EXAMPLES = 150 if os.environ.get("PERIGEE_FAULTS") == "long" else 12
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 STREAMS = {"/admin/v1/live"}  # it has no end
 pytestmark = pytest.mark.timeout(600 if EXAMPLES > 100 else 200)
-
-
-@pytest.fixture
-def instance(tmp_path, servers, database):
-    asyncio.run(clear_topics(servers.kafka))
-    found = Instance(tmp_path, servers, database)
-    asyncio.run(apply_topics(servers.kafka, PARTITIONS))
-    found.up()
-    yield found
-    found.down()
 
 
 def test_every_route_answers_as_its_document_says(instance):

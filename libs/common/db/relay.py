@@ -18,14 +18,14 @@ from typing import Protocol
 import asyncpg
 
 from libs.common.db import log as published
-from libs.common.db.connection import Connection, connect, translated
+from libs.common.db.connection import Connection
+from libs.common.db.holding import hold
 from libs.common.db.outbox import message_of
 from libs.common.db.shares import Shares
-from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.errors import InvalidMessage
 from libs.common.failpoints import reach
 from libs.common.messages import Message
 from libs.common.observability import logs, metrics
-from libs.common.run import forget_failure
 
 BATCH = 1_000
 
@@ -58,25 +58,7 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop` is set; a lost connection is opened again, its locks having gone with it."""
-        while not stop.is_set():
-            try:
-                connection = await connect(self._database_url, application=f"{self._schema}-relay")
-            except Unavailable:
-                connection = None
-            if connection is None:
-                await asyncio.sleep(1)
-                forget_failure()
-                continue
-            try:
-                with translated():
-                    await self._serve(connection, stop)
-            except Unavailable as error:
-                log.warning("relay_interrupted", error=str(error))
-                await asyncio.sleep(0.3)
-            finally:
-                self._shares.held.clear()
-                with contextlib.suppress(Exception):
-                    await connection.close(timeout=2)
+        await hold(self._database_url, f"{self._schema}-relay", stop, lambda found: self._serve(found, stop))
 
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
         await self._shares.join(connection)

@@ -16,6 +16,7 @@ from libs.common.db import log as published
 from libs.common.db.connection import Connection, Pool
 from libs.common.db.log import Cursor, Logged
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.failpoints import reach
 from libs.common.observability import metrics
 from libs.common.observability.tracing import span
 from libs.common.retry import Chance
@@ -55,6 +56,7 @@ class Turn(msgspec.Struct):
     messages: Mapping[Place, Logged]
     ends: float
     """When nothing more is begun, on the monotonic clock: what was tried has to be written down before long."""
+    answered: int = 0
     refused: int = 0
     """Failures in a row: with too many, what was not tried yet is left for later."""
 
@@ -82,6 +84,8 @@ class Delivering:
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
         left = leaving or asyncio.Event()
         tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts, left) for chain in turn.chains))
+        if attempts:
+            reach("after_webhooks")
         async with self._sessions.use() as connection, unit_of_work(connection):
             return await self._record(connection, turn, tried, attempts)
 
@@ -140,7 +144,8 @@ class Delivering:
                     tried.append(Tried(due, _ERASED, sent=False))
                     continue
                 answer = await self._attempt(turn, due, message, attempts)
-            tried.append(Tried(due, answer))
+            turn.answered += 1
+            tried.append(Tried(due, answer, turn.answered))
             turn.refused = 0 if answer.meaning == "delivered" else turn.refused + 1
             if turn.refused:
                 break

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 
 from libs.common.clock import Clock
-from libs.common.db.connection import Connection, Pool, connect, translated
+from libs.common.db.connection import Connection, Pool
+from libs.common.db.holding import hold
 from libs.common.db.shares import Shares
 from libs.common.durations import duration
 from libs.common.errors import Unavailable
 from libs.common.observability import logs, metrics
-from libs.common.run import forget_failure
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.repository import subscriptions
 
@@ -43,25 +43,7 @@ class Webhooks:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop`; a lost connection is opened again, its locks having gone with it."""
-        while not stop.is_set():
-            try:
-                connection = await connect(self._database_url, application="orchestrator-webhooks")
-            except Unavailable:
-                connection = None
-            if connection is None:
-                await asyncio.sleep(1)
-                forget_failure()
-                continue
-            try:
-                with translated():
-                    await self._share(connection, stop)
-            except Unavailable as error:
-                log.warning("webhooks_interrupted", error=str(error))
-                await asyncio.sleep(0.3)
-            finally:
-                await self._keep(set())
-                with contextlib.suppress(Exception):
-                    await connection.close(timeout=2)
+        await hold(self._database_url, "orchestrator-webhooks", stop, lambda found: self._share(found, stop))
 
     async def forget(self) -> bool:
         """Forget old attempts, and what was given up long ago."""
@@ -72,19 +54,23 @@ class Webhooks:
     async def _share(self, connection: Connection, stop: asyncio.Event) -> None:
         await self._shares.join(connection)
         await connection.add_listener("scoring_log", lambda *_: self._wake())
-        while not stop.is_set():
-            await self._shares.share(connection, await subscriptions.active(connection))
-            await self._keep(self._shares.held)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+        try:
+            while not stop.is_set():
+                await self._shares.share(connection, await subscriptions.active(connection))
+                await self._keep(self._shares.held)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+        finally:
+            await self._keep(set())
 
     def _wake(self) -> None:
         for lane in self._lanes.values():
             lane.news.set()
 
     async def _keep(self, numbers: set[int]) -> None:
-        """Run tasks for these subscriptions and no others; one that goes writes down what it has tried."""
-        gone = [self._lanes.pop(number) for number in self._lanes.keys() - numbers]
+        """Run tasks for these subscriptions alone, again if one has ended; one that goes writes down what it has tried."""
+        ended = {number for number, lane in self._lanes.items() if lane.task and lane.task.done()}
+        gone = [self._lanes.pop(number) for number in self._lanes.keys() - numbers | ended]
         for lane in gone:
             lane.leaving.set()
             lane.news.set()

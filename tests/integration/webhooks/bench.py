@@ -1,0 +1,103 @@
+"""What carries webhooks, on a database of its own."""
+
+import asyncio
+import random
+import time
+
+import msgspec
+
+from libs.common.clock import SECOND, SystemClock
+from libs.common.db import log
+from libs.common.db.connection import Pool, Session
+from libs.common.db.outbox import Outbox
+from libs.common.messages import StageChange, compose
+from libs.common.messages.selection import Selection
+from services.orchestrator.channels.webhook import Post
+from services.orchestrator.handlers.delivering import Delivering
+from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
+from services.orchestrator.handlers.webhooks import Webhooks
+from tests.contract.golden import EXAMPLES
+
+SHARDS = 3
+PLAIN = EXAMPLES[1]
+assert isinstance(PLAIN, StageChange)
+
+
+class FastClock:
+    """A clock that runs faster than time."""
+
+    def __init__(self, speed):
+        self.begun, self.real, self.speed = SystemClock().now(), time.monotonic(), speed
+
+    def now(self):
+        return self.begun + int((time.monotonic() - self.real) * SECOND * self.speed)
+
+
+class Bench:
+    """What carries webhooks, on a database of its own; what a relay would have moved to the log is put there."""
+
+    def __init__(self, database, clock=None):
+        self.database, self.clock = database, clock or SystemClock()
+        self.sessions = [Session(database, f"test-{n}") for n in range(4)]
+        self.post = Post(self.clock, private=True)
+        self.desk = SubscriptionsDesk(self.sessions[0], self.post.fault, self.clock, SHARDS)
+        self.pool = Pool(self.sessions[1:])
+        self.delivering = Delivering(self.pool, self.post, self.clock, SHARDS, random.Random(7).random)
+        self.outbox = Outbox("scoring", SHARDS)
+        self.sequences: dict[str, int] = {}
+        self.stop = asyncio.Event()
+
+    async def publish(self, *contacts, **changes):
+        """Publish the next stage change of each contact; return their ids."""
+        messages = []
+        for contact in contacts:
+            self.sequences[contact] = number = self.sequences.get(contact, 0) + 1
+            change = msgspec.structs.replace(
+                PLAIN, id=f"{contact}-{number}", contact_id=contact, sequence=number, **changes
+            )
+            messages.append(
+                compose(change, key=contact, message_id=change.id, source="/scoring", time=PLAIN.occurred_at)
+            )
+        async with self.sessions[0].use() as connection, connection.transaction():
+            await self.outbox.write(connection, messages)
+            rows = await connection.fetch("SELECT id FROM scoring.outbox")
+            await log.move(connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"])
+            await connection.execute("NOTIFY scoring_log")
+        return [dict(m.headers)["ce_id"].decode() for m in messages]
+
+    async def create(self, url, name="crm", **wanted):
+        return await self.desk.create("default", name, url, Selection(**wanted))
+
+    async def turns(self, number=1, most=50):
+        """Take turns until nothing is left to do now."""
+        for _ in range(most):
+            if not await self.delivering.turn(number):
+                return
+
+    async def state(self):
+        """What an operator would look at when nothing moves."""
+        shown = await self.desk.one("default", "crm")
+        async with self.sessions[0].use() as connection:
+            row = await connection.fetchrow("SELECT * FROM orchestrator.subscriptions")
+            waits = await connection.fetch("SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5")
+        lanes = [(lane.task, lane.leaving.is_set()) for lane in self.running._lanes.values()]
+        return self.clock.now(), shown.backlog, shown.attempts[:3], dict(row), [dict(r) for r in waits], lanes
+
+    def webhooks(self):
+        self.running = Webhooks(self.database, self.pool, self.delivering, self.clock)
+        return self.running
+
+    async def close(self):
+        await self.post.close()
+        for session in self.sessions:
+            await session.close()
+
+
+def in_order(receiver):
+    """What each contact's receiver took, without repeats."""
+    seen: dict[str, list[int]] = {}
+    for data in receiver:
+        numbers = seen.setdefault(data["contact_id"], [])
+        if data["sequence"] not in numbers:
+            numbers.append(data["sequence"])
+    return seen
