@@ -10,8 +10,8 @@ from rich.table import Table
 
 from cli.doors import author, call
 from cli.terminal import Json, environment, instant, one_line_errors, progress
-from libs.common.clock import to_datetime
 from libs.common.errors import PerigeeError
+from libs.common.instants import to_datetime
 
 identity = typer.Typer(help="Who is who: look, merge, unmerge.", no_args_is_help=True)
 correct = typer.Typer(help="Say what was recorded wrongly; every correction can be taken back.", no_args_is_help=True)

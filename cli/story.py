@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from libs.common.clock import SystemClock, to_datetime
+from libs.common.clock import SystemClock
 from libs.common.db.connection import Connection, connect
 from libs.common.errors import PerigeeError
+from libs.common.instants import to_datetime
 from libs.common.messages import Touchpoint
 from services.scoring.domain import state
 from services.scoring.domain.cycle import Cycle

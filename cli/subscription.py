@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cli.doors import call
 from cli.terminal import Json, environment, instant, one_line_errors
-from libs.common.clock import to_datetime
+from libs.common.instants import to_datetime
 
 app = typer.Typer(help="Webhook subscriptions.", no_args_is_help=True)
 

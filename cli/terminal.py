@@ -10,8 +10,8 @@ from rich.console import Console
 
 from cli.home import Home
 from libs.common.access import DEFAULT
-from libs.common.clock import from_iso
 from libs.common.errors import ConfigurationError, PerigeeError
+from libs.common.instants import from_iso
 
 progress = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

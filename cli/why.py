@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cli.doors import call
 from cli.terminal import instant
-from libs.common.clock import to_datetime
+from libs.common.instants import to_datetime
 
 SHOWN = 12
 

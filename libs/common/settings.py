@@ -15,9 +15,10 @@ PREFIX = "PERIGEE_"
 NAMES = frozenset(
     PREFIX + name
     for name in (
-        "ADMIN_KEY", "CAP_PER_DAY", "CHANNELS", "CYCLES", "FAILPOINT", "HOST", "IMPORT_BYTES", "IMPORT_FOLDER", "IP", "LINK_KEYS",
-        "MAX_AGE", "PARTITIONS", "PLAYS", "PORT", "PRIVATE_WEBHOOKS", "PUBLISH_SECONDS", "QUIET_FROM", "QUIET_TO",
-        "REACTION_WINDOW", "SENDER", "SERVICE_KEY", "SESSION_TIMEOUT_MS", "SOURCES_REFRESH_SECONDS",
+        "ADMIN_KEY", "CAP_PER_DAY", "CAP_PER_WEEK", "CHANNELS", "CONTENT", "CYCLES", "FAILPOINT", "HOST", "IMPORT_BYTES",
+        "IMPORT_FOLDER", "IP", "LINK_KEYS", "MAX_AGE", "PARTITIONS", "PLAYS", "PORT", "PRIVATE_WEBHOOKS", "PUBLISH_SECONDS",
+        "QUIET_FROM", "QUIET_TO", "REACTION_WINDOW", "SENDER", "SERVICE_KEY", "SESSION_TIMEOUT_MS",
+        "SOURCES_REFRESH_SECONDS",
     )
 )  # fmt: skip
 """Settings of any service: all may lie in one environment. A test compares them with what the services declare."""

@@ -19,25 +19,36 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.running import keep_consuming, progress_fault
 from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
-from libs.common.run import every, run_service, run_together
+from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import doors, subscriptions
+from services.orchestrator.api import doors, plays, subscriptions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
+from services.orchestrator.channels import Channel
 from services.orchestrator.channels.email import EmailChannel
+from services.orchestrator.channels.posting import SlackChannel, WebhookChannel
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
+from services.orchestrator.domain.letter import Links
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.echo import Echo
 from services.orchestrator.handlers.events import GROUP, EventHandler
+from services.orchestrator.handlers.judging import Judging
+from services.orchestrator.handlers.lanes import Lanes
+from services.orchestrator.handlers.playbook import Playbook
+from services.orchestrator.handlers.plays import PlaysDesk
+from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
 from services.orchestrator.handlers.webhooks import Webhooks
-from services.orchestrator.plays import read_plays
+from services.orchestrator.handlers.why import Why
+from services.orchestrator.plays import max_age_of, read_contents, read_plays
 from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository import consents
 from services.orchestrator.repository import subscriptions as subscribed
 from services.orchestrator.settings import OrchestratorSettings
 
 CARRIERS = 4
+SENDERS = 4
 """Connections that the webhooks' turns share; none is held while a receiver is waited for."""
 
 
@@ -48,12 +59,18 @@ class Process:
         self.settings = settings
         self.sessions: list[Session] = []
         self.clock = SystemClock()
-        self.plays = read_plays(settings.plays, settings.max_age)
+        self.playbook = Playbook(max_age_of(settings.max_age))
+        self.wake = asyncio.Event()
         self.outbox = Outbox("orchestrator", settings.partitions)
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
         self.relay = Relay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
-        self.email = EmailChannel(settings.smtp_url, settings.sender)
         self.post = Post(self.clock, private=settings.private_webhooks)
+        self.channels: dict[str, Channel] = {
+            "email": EmailChannel(settings.smtp_url, settings.sender),
+            "webhook": WebhookChannel(self.post, self.clock),
+            "slack": SlackChannel(self.post),
+        }
+        self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
         self.consumers: list[Consumer] = []
@@ -69,19 +86,25 @@ class Process:
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=["signals", "stage-changes"],
-            handler=EventHandler(self.events, self.outbox, self.plays, self.clock),
+            handler=EventHandler(self.events, self.outbox, self.playbook, self.clock, self.wake),
             session_timeout_ms=self.settings.session_timeout_ms,
         )
         self.consumers[:] = [made]
         return made
 
-    def dispatcher(self) -> Dispatcher:
+    def runner(self) -> Runner:
+        """Return what takes enrollments on."""
+        return Runner(self.session("runs"), self.outbox, self.playbook, self.clock, self.wake)
+
+    def lanes(self) -> Lanes:
         """Return what sends actions."""
         s = self.settings
-        rules = Rules(s.cap_per_day, s.quiet_from, s.quiet_to)
-        links = (s.public_url, s.unsubscribe_secret)
-        channels = {"email": self.email}
-        return Dispatcher(self.session("sends"), self.outbox, self.plays, channels, rules, self.clock, links)
+        rules = Rules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
+        links = Links(s.public_url, s.unsubscribe_secret)
+        judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, links)
+        pool = Pool([self.session(f"sends-{number}") for number in range(1, SENDERS + 1)])
+        dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.random)
+        return Lanes(dispatcher, self.wake)
 
     def webhooks(self) -> Webhooks:
         """Return what tells subscribers."""
@@ -96,11 +119,12 @@ class Process:
 
         async def suppress(contact_id: str, channel: str) -> None:
             async with door.use() as connection:
-                await repository.suppress(connection, contact_id, channel, "unsubscribed")
+                await consents.suppress(connection, contact_id, channel, "unsubscribed")
 
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
-        app = doors.application([*health.routes(), unsubscribe], [subscriptions.router(desk)])
+        routers = [subscriptions.router(desk), *plays.routers(self.desk, Why(self.session("why")))]
+        app = doors.application([*health.routes(), unsubscribe], routers)
         gate = Gate(app, ("/admin/",), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key))
         return server(gate, self.settings.host, self.settings.port)
 
@@ -108,7 +132,8 @@ class Process:
         """Close every connection."""
         await self.client.aclose()
         await self.post.close()
-        await self.email.close()
+        for channel in self.channels.values():
+            await channel.close()
         await self.publisher.close()
         for session in self.sessions:
             await session.close()
@@ -122,6 +147,8 @@ async def serve(stop: asyncio.Event) -> None:
     process = Process(settings)
     webhooks = process.webhooks()
     echo = Echo(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
+    plays_shipped, contents = read_plays(settings.plays), read_contents(settings.contents)
+    await until_available(lambda: process.desk.install(plays_shipped, {"content": contents}), stop)
     looks = (of_outbox("orchestrator"), repository.watch, subscribed.watch)
     watching = Watching(process.session("watching"), looks)
     await run_together(
@@ -129,7 +156,8 @@ async def serve(stop: asyncio.Event) -> None:
         process.web(),
         keep_consuming(process.consumer, stop),
         process.relay.run(stop),
-        every(stop, 0.3, process.dispatcher().run_due),
+        every(stop, 0.3, process.runner().run_due),
+        process.lanes().run(stop),
         every(stop, 0.3, echo.send_waiting),
         webhooks.run(stop),
         every(stop, 3600, webhooks.forget),

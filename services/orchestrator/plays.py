@@ -1,24 +1,43 @@
-"""The plays of a folder."""
+"""What ships, read from its folders: plays and contents."""
 
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from libs.common.durations import duration
 from libs.common.errors import ConfigurationError
-from services.orchestrator.domain.play import Play, parse
+from services.orchestrator.domain.content import Item
+from services.orchestrator.domain.play import Play
+from services.orchestrator.domain.reading import read
+
+M = TypeVar("M", bound=BaseModel)
 
 
-def read_plays(folder: Path, max_age: str = "") -> list[Play]:
-    """Read every `*.yaml` of the folder; `max_age` overrides that of the files.
+def read_plays(folder: Path) -> dict[str, str]:
+    """Return the text of every play of a folder's `*.yaml`, by name. Raises ConfigurationError naming file, line and place."""
+    return _read(folder, Play, "play")
 
-    Raises ConfigurationError naming the file and the place in it.
-    """
-    plays = [parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(folder.glob("*.yaml"))]
-    names = [play.play for play in plays]
-    if len(set(names)) < len(names):
-        raise ConfigurationError(f"{folder}: two plays have one name: {names}")
-    if not max_age:
-        return plays
+
+def read_contents(folder: Path) -> dict[str, str]:
+    """Return the text of every content of a folder's `*.yaml`, by name. Raises ConfigurationError."""
+    return _read(folder, Item, "content")
+
+
+def _read(folder: Path, model: type[M], kind: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        name: str = getattr(read(model, text, str(path)), kind)
+        if name in found:
+            raise ConfigurationError(f"{path}: another file has a {kind} named {name!r}")
+        found[name] = text
+    return found
+
+
+def max_age_of(setting: str) -> int | None:
+    """Return the age (µs) that overrides the plays' own. Raises ConfigurationError."""
     try:
-        return [play.model_copy(update={"max_age": duration(max_age)}) for play in plays]
+        return duration(setting) if setting else None
     except ValueError as error:
         raise ConfigurationError(f"PERIGEE_MAX_AGE: {error}") from None

@@ -13,6 +13,9 @@ class OrchestratorSettings(CommonSettings):
 
     port: int = Field(8090, validation_alias="PERIGEE_PORT")
     plays: Path = Field(Path("plays"), validation_alias="PERIGEE_PLAYS", description="folder of the play files")
+    contents: Path = Field(
+        Path("content"), validation_alias="PERIGEE_CONTENT", description="folder of the content that ships"
+    )
     max_age: str = Field("", validation_alias="PERIGEE_MAX_AGE", description="overrides the plays' max_age, e.g. 31d")
     ingest_url: str = Field(validation_alias="INGEST_URL")
     write_key: str = Field(validation_alias="ORCHESTRATOR_WRITE_KEY", repr=False)
@@ -26,5 +29,8 @@ class OrchestratorSettings(CommonSettings):
         description="webhooks may go to private addresses, by HTTP too",
     )
     cap_per_day: int = Field(3, ge=1, validation_alias="PERIGEE_CAP_PER_DAY", description="per contact and channel")
+    cap_per_week: int = Field(
+        10, ge=1, validation_alias="PERIGEE_CAP_PER_WEEK", description="per contact and channel, marketing alone"
+    )
     quiet_from: time | None = Field(None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00")
     quiet_to: time | None = Field(None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00")

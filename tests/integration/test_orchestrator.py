@@ -4,46 +4,16 @@ import asyncio
 
 import msgspec
 import pytest
-from aiosmtpd.controller import Controller
 
-from cli.home import PROJECT
-from libs.common.clock import FixedClock
-from libs.common.db.connection import Session, connect
-from libs.common.db.outbox import Outbox
-from libs.common.kafka.record import Record
+from libs.common.db.connection import connect
 from libs.common.messages import Signal
 from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.token import verify
-from services.orchestrator.handlers.dispatch import Dispatcher
-from services.orchestrator.handlers.events import EventHandler
-from services.orchestrator.plays import read_plays
-from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository import consents
+from tests.support.orchestrator import SECRET, Mailbox, Orchestrator
 from tests.support.scoring import Scoring
-from tests.support.servers import _free_port
-from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
-
-SECRET = "a-secret-for-tests"
-
-
-class Mailbox:
-    """An SMTP server that keeps mails, and can be told to misbehave."""
-
-    def __init__(self):
-        self.mails = []
-        self.answers = []
-        self.drop_after_data = False
-        self.controller = Controller(self, hostname="127.0.0.1", port=_free_port())
-
-    async def handle_DATA(self, server, session, envelope):
-        if self.drop_after_data:
-            self.mails.append(envelope)
-            server.transport.close()
-            await asyncio.sleep(0.2)
-        if self.answers:
-            return self.answers.pop(0)
-        self.mails.append(envelope)
-        return "250 ok"
+from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
 @pytest.fixture
@@ -54,51 +24,10 @@ def mailbox():
     found.controller.stop()
 
 
-_RULES = Rules()
-
-
-class Orchestrator:
-    """Its parts, wired as in main, without Kafka."""
-
-    def __init__(self, database, mailbox, rules=_RULES):
-        self.database = database
-        self.clock = FixedClock(START + 2 * DAY)
-        self.sessions = [Session(database, "events"), Session(database, "sends")]
-        outbox = Outbox("orchestrator", 3)
-        plays = read_plays(PROJECT / "plays", "31d")
-        self.events = EventHandler(self.sessions[0], outbox, plays, self.clock)
-        self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
-        self.dispatcher = Dispatcher(
-            self.sessions[1], outbox, plays, {"email": self.email}, rules, self.clock, ("https://x.test", SECRET)
-        )
-
-    async def hear(self, messages):
-        begin = await self.events.next_offset("signals", 0, 0)
-        records = [Record("signals", 0, begin + n, b"k", m, [], 0) for n, m in enumerate(messages)]
-        return await self.events.handle(records)
-
-    async def fetch(self, query):
-        connection = await connect(self.database, application="test")
-        try:
-            return [tuple(r) for r in await connection.fetch(query)]
-        finally:
-            await connection.close()
-
-    async def ledger(self):
-        return await self.fetch("SELECT status, reason FROM orchestrator.actions ORDER BY action_id")
-
-    async def deliveries(self):
-        return [r[0] for r in await self.fetch("SELECT outcome FROM orchestrator.deliveries ORDER BY attempt")]
-
-    async def close(self):
-        await self.email.close()
-        for session in self.sessions:
-            await session.close()
-
-
 @pytest.fixture
 async def orchestrator(database, mailbox):
     found = Orchestrator(database, mailbox)
+    await found.install()
     yield found
     await found.close()
 
@@ -122,7 +51,7 @@ async def subscriber(database, *, consent=True, email="ada@x.test"):
 async def test_a_subscriber_with_consent_gets_one_mail(orchestrator, database, mailbox):
     signals = await subscriber(database)
     assert await orchestrator.hear(signals) == 0
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     (mail,) = mailbox.mails
     content = mail.content.decode()
     assert mail.rcpt_tos == ["ada@x.test"]
@@ -144,7 +73,7 @@ async def test_hearing_the_same_again_sends_nothing_more(orchestrator, database,
     another = msgspec.json.decode(signals[-1], type=Signal)
     await orchestrator.hear([msgspec.json.encode(msgspec.structs.replace(another, id="other", message_id="other"))])
     for _ in range(3):
-        await orchestrator.dispatcher.run_due()
+        await orchestrator.run()
     assert len(mailbox.mails) == 1
 
 
@@ -159,7 +88,7 @@ async def test_hearing_the_same_again_sends_nothing_more(orchestrator, database,
 )
 async def test_what_does_not_go_out_says_why(orchestrator, database, mailbox, fields, ledger):
     await orchestrator.hear(await subscriber(database, **fields))
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     assert await orchestrator.ledger() == [ledger]
     assert mailbox.mails == []
     (message,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
@@ -170,15 +99,15 @@ async def test_unsubscribed_means_nothing_more(orchestrator, database, mailbox):
     await orchestrator.hear(await subscriber(database))
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
     async with orchestrator.sessions[0].use() as connection:
-        await repository.suppress(connection, contact, "email", "unsubscribed")
-    await orchestrator.dispatcher.run_due()
+        await consents.suppress(connection, contact, "email", "unsubscribed")
+    await orchestrator.run()
     assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
     assert mailbox.mails == []
 
 
 async def test_the_link_in_the_mail_is_the_contacts(orchestrator, database, mailbox):
     await orchestrator.hear(await subscriber(database))
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     header = next(line for line in mailbox.mails[0].content.decode().splitlines() if "/u/" in line)
     token = header.split("/u/")[1].split(">")[0].split("\r")[0]
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
@@ -189,17 +118,19 @@ async def test_quiet_hours_hold_until_the_morning(database, mailbox):
     from datetime import time
 
     found = Orchestrator(database, mailbox, Rules(quiet_from=time(0), quiet_to=time(23, 59)))
+    await found.install()
     await found.hear(await subscriber(database))
-    await found.dispatcher.run_due()
+    await found.run()
     assert await found.ledger() == [("held", "quiet_hours")]
     found.clock.instant += DAY
-    await found.dispatcher.run_due()
+    await found.run()
     assert (await found.ledger())[0][0] == "held"
     await found.close()
 
 
 async def test_the_cap_counts_across_actions(database, mailbox):
     found = Orchestrator(database, mailbox, Rules(cap_per_day=1))
+    await found.install()
     await found.hear(await subscriber(database))
     await found.fetch("SELECT 1")
     connection = await connect(database, application="test")
@@ -208,7 +139,7 @@ async def test_the_cap_counts_across_actions(database, mailbox):
         found.clock.now() // DAY,
     )
     await connection.close()
-    await found.dispatcher.run_due()
+    await found.run()
     assert await found.ledger() == [("capped", "cap_of_1_per_day")]
     await found.close()
 
@@ -217,7 +148,7 @@ async def test_a_passing_refusal_is_retried_and_a_lasting_one_is_not(orchestrato
     mailbox.answers = ["451 later", "451 later"]
     await orchestrator.hear(await subscriber(database))
     for _ in range(3):
-        await orchestrator.dispatcher.run_due()
+        await orchestrator.run()
         orchestrator.clock.instant += HOUR
     assert await orchestrator.ledger() == [("sent", "accepted by the server")]
     assert await orchestrator.deliveries() == ["retried", "retried", "delivered"]
@@ -226,22 +157,22 @@ async def test_a_passing_refusal_is_retried_and_a_lasting_one_is_not(orchestrato
 async def test_a_lasting_refusal_fails(orchestrator, database, mailbox):
     mailbox.answers = ["550 never"]
     await orchestrator.hear(await subscriber(database))
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     assert await orchestrator.ledger() == [("failed", "the server answered 550")]
 
 
 async def test_no_server_is_retried(orchestrator, database, mailbox):
-    listening, orchestrator.dispatcher._channels["email"] = (
+    listening, orchestrator.channels["email"] = (
         orchestrator.email,
         EmailChannel("smtp://127.0.0.1:1", "a@x.test"),
     )
     await orchestrator.hear(await subscriber(database))
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     assert (await orchestrator.ledger())[0][0] == "pending"
     assert await orchestrator.deliveries() == ["retried"]
-    orchestrator.dispatcher._channels["email"] = listening
+    orchestrator.channels["email"] = listening
     orchestrator.clock.instant += HOUR
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     assert (await orchestrator.ledger())[0][0] == "sent"
 
 
@@ -249,7 +180,7 @@ async def test_a_connection_lost_in_the_body_is_in_doubt_and_not_sent_again(orch
     mailbox.drop_after_data = True
     await orchestrator.hear(await subscriber(database))
     for _ in range(3):
-        await orchestrator.dispatcher.run_due()
+        await orchestrator.run()
         orchestrator.clock.instant += HOUR
     assert (await orchestrator.ledger())[0][0] == "in_doubt"
     assert await orchestrator.deliveries() == ["unknown"]
@@ -263,7 +194,7 @@ async def test_a_process_that_died_between_reservation_and_record_leaves_it_in_d
         "UPDATE orchestrator.actions SET status = 'sending', attempts = 1, due_at = $1", orchestrator.clock.now()
     )
     await connection.close()
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     assert await orchestrator.ledger() == [("in_doubt", "attempt_without_outcome")]
     assert mailbox.mails == []
 
@@ -280,9 +211,10 @@ async def test_two_dispatchers_share_the_work_and_send_each_once(database, mailb
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
     await scoring.close()
     pair = [Orchestrator(database, mailbox) for _ in range(2)]
+    await pair[0].install()
     await pair[0].hear([r[0] for r in rows])
-    for _ in range(4):
-        await asyncio.gather(*(o.dispatcher.run_due() for o in pair))
+    for _ in range(8):
+        await asyncio.gather(*(o.send() for o in pair))
     assert sorted(m.rcpt_tos[0] for m in mailbox.mails) == sorted(f"{u}@x.test" for u in people)
     for o in pair:
         await o.close()
@@ -300,9 +232,9 @@ async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database)
     await subscriber(database)
     async with orchestrator.sessions[0].use() as connection:
         for granted, at in ((True, 5), (False, 9), (True, 7)):
-            await repository.put_consent(connection, "default", "c", "marketing", granted, at, "s")
-        await repository.put_consent(connection, "default", "d", "marketing", False, 5, "s")
-        await repository.put_consent(connection, "default", "d", "marketing", True, 5, "s")
+            await consents.put(connection, [("default", "c", "marketing", granted, at, "s")])
+        both = [("default", "d", "marketing", granted, 5, "s") for granted in (False, True)]
+        await consents.put(connection, both)
     assert await orchestrator.fetch("SELECT contact_id, granted FROM orchestrator.consents ORDER BY 1") == [
         ("c", False),
         ("d", False),
@@ -316,21 +248,22 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
     await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
     ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
     async with orchestrator.sessions[0].use() as connection:
-        await repository.suppress(connection, device, "email", "unsubscribed")
+        await consents.suppress(connection, device, "email", "unsubscribed")
     await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
     await scoring.close()
     await orchestrator.hear([r[0] for r in rows])
-    await orchestrator.dispatcher.run_due()
+    await orchestrator.run()
     assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
 
 
 async def test_a_retry_does_not_count_against_its_own_cap(database, mailbox):
     mailbox.answers = ["451 later"]
     found = Orchestrator(database, mailbox, Rules(cap_per_day=1))
+    await found.install()
     await found.hear(await subscriber(database))
-    await found.dispatcher.run_due()
+    await found.run()
     found.clock.instant += HOUR
-    await found.dispatcher.run_due()
+    await found.run()
     assert await found.ledger() == [("sent", "accepted by the server")]
     await found.close()

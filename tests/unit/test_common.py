@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from cli import reference
 from libs.common import failpoints, ids
-from libs.common.clock import FixedClock, SystemClock, from_datetime, to_datetime, to_iso
+from libs.common.clock import FixedClock, SystemClock
 from libs.common.db.connection import translated
 from libs.common.errors import ConfigurationError, InvalidMessage, Unavailable
+from libs.common.instants import from_datetime, to_datetime, to_iso
 from libs.common.retry import backoff
 from libs.common.run import every
 from libs.common.settings import NAMES, CommonSettings, load

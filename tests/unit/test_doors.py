@@ -10,10 +10,11 @@ from starlette.applications import Starlette
 from libs.common.errors import Unavailable
 from libs.common.run import every
 from services.orchestrator.api.unsubscribe import unsubscribe_route
+from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.token import sign
 from services.orchestrator.handlers.echo import Echo
 from services.orchestrator.handlers.telling import action_message, sent_touchpoint
-from services.orchestrator.repository.actions import ActionRow, ContactRow
+from services.orchestrator.repository.actions import ActionRow, Became
 
 SECRET = "a-secret-for-tests"
 
@@ -111,7 +112,7 @@ async def test_a_door_that_is_away_is_unavailable():
         await echo(FakeRows([b"{}"]), broken).send_waiting()
 
 
-ACTION = ActionRow("act", "default", "c1", "welcome", "mail", "email", "pending", "cause", 0)
+ACTION = ActionRow("act", "run", "default", "c1", "welcome", "mail", "email", "", "pending", "cause", 0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ ACTION = ActionRow("act", "default", "c1", "welcome", "mail", "email", "pending"
     [("u", "a", {"userId": "u"}), (None, "a", {"anonymousId": "a"}), (None, None, None)],
 )
 def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expected):
-    body = sent_touchpoint(ACTION, ContactRow("c1", {}, user, device), 1_780_000_000_000_000)
+    body = sent_touchpoint(ACTION, Facts("c1", user_id=user, anonymous_id=device), 1_780_000_000_000_000)
     if expected is None:
         assert body is None
         return
@@ -132,9 +133,10 @@ def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expecte
 
 
 def test_an_actions_messages_have_ids_of_their_own():
-    first = action_message(ACTION, "c1", status="pending", reason="later", now=1, attempt=1, outcome="retried")
-    second = action_message(ACTION, "c1", status="sent", reason="ok", now=2, attempt=2, outcome="delivered")
-    again = action_message(ACTION, "c1", status="sent", reason="ok", now=9, attempt=2, outcome="delivered")
+    first = action_message(ACTION, "c1", Became("pending", "later", attempt=1, outcome="retried"), 1)
+    second, again = (
+        action_message(ACTION, "c1", Became("sent", "ok", attempt=2, outcome="delivered"), now) for now in (2, 9)
+    )
     ids = [dict(m.headers)["ce_id"] for m in (first, second, again)]
     assert ids[0] != ids[1] == ids[2]
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from libs.common.clock import DAY, HOUR, MINUTE, SECOND, SystemClock
+from libs.common.clock import SystemClock
 from libs.common.errors import ConfigurationError
+from libs.common.instants import DAY, HOUR, MINUTE, SECOND
 from libs.common.messages import decode
 from libs.common.messages.selection import Selection
 from services.orchestrator.domain.subscription import (

@@ -10,8 +10,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from libs.common.clock import from_datetime, to_datetime
 from libs.common.db.connection import Connection
+from libs.common.instants import from_datetime, to_datetime
 
 _HERE = Path(__file__).parent / "migrations"
 _MONTHS_BACK, _MONTHS_AHEAD = 18, 12

@@ -29,3 +29,8 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     cause: str
     attempt: int = 0
     outcome: Outcome | None = None
+    destination: str = ""
+    content: str = ""
+    """The catalogue's id of the content that it offers."""
+    until: int | None = None
+    """When what is held comes up again; null if somebody has to let it go."""

@@ -1,31 +1,20 @@
 """The channels: one module each, one contract for all."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
-import msgspec
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """A rendered action, ready for its channel."""
-
-    action_id: str
-    address: str
-    subject: str
-    text: str
-    html: str | None
-    unsubscribe_url: str
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What came of an attempt: `again` may be retried, `unknown` may have arrived and is never sent again blindly."""
-
-    outcome: Literal["delivered", "again", "refused", "unknown"]
-    detail: str
+from services.orchestrator.domain.letter import Letter, Result
 
 
 class Channel(Protocol):
     """What the dispatcher needs of a channel."""
 
+    idempotent: bool
+    """Whether whoever takes the letters drops a repeat by its id: then an attempt that nobody knows of is made again."""
+
     async def send(self, letter: Letter) -> Result:
         """Try once. Never raises: every fault is a Result."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
         ...

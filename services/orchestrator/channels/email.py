@@ -1,4 +1,4 @@
-"""E-mail over SMTP, one connection kept per process.
+"""E-mail over SMTP, over a few connections that are kept.
 
 `List-Unsubscribe` and `List-Unsubscribe-Post` as RFC 8058 has them. `Message-ID` is the action's id, so that a provider
 or a reader can tell a repeat. A connection that drops once the body was under way leaves the outcome unknown.
@@ -8,24 +8,28 @@ import asyncio
 import re
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiosmtplib
 
-from services.orchestrator.channels import Letter, Result
+from services.orchestrator.domain.letter import Letter, Result
 
 # Plain ASCII addresses only: what a server without SMTPUTF8 takes, and nothing that could be a second address.
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+CONNECTIONS = 4
 
 
 class EmailChannel:
-    """Sends letters through one SMTP server."""
+    """Sends letters through one SMTP server. No server knows a mail that it has taken already."""
 
-    def __init__(self, smtp_url: str, sender: str) -> None:
-        self._where = urlsplit(smtp_url)
+    idempotent = False
+
+    def __init__(self, smtp_url: str, sender: str, connections: int = CONNECTIONS) -> None:
         self._sender = sender
-        self._client: aiosmtplib.SMTP | None = None
-        self._lock = asyncio.Lock()
+        where = urlsplit(smtp_url)
+        self._free = [_Line(where, parseaddr(sender)[1]) for _ in range(connections)]
+        self._lines = tuple(self._free)
+        self._gate = asyncio.Semaphore(connections)
 
     async def send(self, letter: Letter) -> Result:
         """Send one letter."""
@@ -34,22 +38,41 @@ class EmailChannel:
             body = message.as_bytes()
         except Exception as error:  # noqa: BLE001 - the header parser raises many kinds for what people type
             return Result("refused", f"not a valid mail: {error}")
-        async with self._lock:
+        async with self._gate:
+            line = self._free.pop()
             try:
-                client = await self._connected()
-            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-                return Result("again", f"no connection: {type(error).__name__}")
-            return await self._try(client, letter.address, body)
+                return await line.send(letter.address, body)
+            finally:
+                self._free.append(line)
 
-    async def _try(self, client: aiosmtplib.SMTP, address: str, body: bytes) -> Result:
+    async def close(self) -> None:
+        """Close the connections."""
+        for line in self._lines:
+            line.drop()
+
+
+class _Line:
+    """One connection, opened when it is needed."""
+
+    def __init__(self, where: SplitResult, sender: str) -> None:
+        self._where = where
+        self._sender = sender
+        self._client: aiosmtplib.SMTP | None = None
+
+    async def send(self, address: str, body: bytes) -> Result:
+        """Send one mail."""
         try:
-            await client.mail(parseaddr(self._sender)[1])
+            client = await self._connected()
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            return Result("again", f"no connection: {type(error).__name__}")
+        try:
+            await client.mail(self._sender)
             await client.rcpt(address)
         except aiosmtplib.SMTPResponseException as error:
             await self._reset(client)
             return _answered(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            self._drop()
+            self.drop()
             return Result("again", f"before the body: {type(error).__name__}")
         try:
             await client.data(body)
@@ -57,7 +80,7 @@ class EmailChannel:
             await self._reset(client)
             return _answered(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            self._drop()
+            self.drop()
             return Result("unknown", f"the connection ended within the body: {type(error).__name__}")
         return Result("delivered", "accepted by the server")
 
@@ -82,17 +105,13 @@ class EmailChannel:
         try:
             await client.rset()
         except (aiosmtplib.SMTPException, OSError, TimeoutError):
-            self._drop()
+            self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Close the connection."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
-
-    async def close(self) -> None:
-        """Say goodbye to the server."""
-        async with self._lock:
-            self._drop()
 
 
 def compose(letter: Letter, sender: str) -> EmailMessage:
@@ -114,5 +133,4 @@ def compose(letter: Letter, sender: str) -> EmailMessage:
 
 
 def _answered(error: aiosmtplib.SMTPResponseException) -> Result:
-    outcome = "again" if 400 <= error.code < 500 else "refused"
-    return Result("again" if outcome == "again" else "refused", f"the server answered {error.code}")
+    return Result("again" if 400 <= error.code < 500 else "refused", f"the server answered {error.code}")

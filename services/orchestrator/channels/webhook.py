@@ -13,7 +13,8 @@ from email.utils import parsedate_to_datetime
 
 import httpcore2
 
-from libs.common.clock import Clock, from_datetime
+from libs.common.clock import Clock
+from libs.common.instants import from_datetime
 from libs.common.observability import logs
 from services.orchestrator.domain.addresses import fault_of_url, refusal
 from services.orchestrator.domain.webhook import Answer, pause_of
@@ -141,14 +142,16 @@ class Post:
         """Post once and return what came back."""
         fault = fault_of_url(url, private=self._private)
         if fault is not None:
-            return Answer(None, fault)
+            return Answer(None, fault, reached=False)
         try:
             async with asyncio.timeout(SECONDS):
                 return await self._send(url, headers, body)
         except TimeoutError:
             return Answer(None, f"no answer within {SECONDS:.0f} s")
         except RefusedAddress as error:
-            return Answer(None, str(error))
+            return Answer(None, str(error), reached=False)
+        except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+            return Answer(None, f"{type(error).__name__}: {error}"[:_SHOWN], reached=False)
         except Exception as error:  # noqa: BLE001 - whatever a stranger's server comes up with is this delivery's failure
             return Answer(None, f"{type(error).__name__}: {error}"[:_SHOWN])
 

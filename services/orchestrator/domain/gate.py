@@ -1,55 +1,67 @@
 """The gate that every action passes: may it go out, now? Every refusal has its reason."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import time, timedelta
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from services.orchestrator.domain.moments import at, local, zone_of
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The workspace's rules. Quiet hours are local times; both None: off."""
+    """The workspace's rules. Caps count marketing per contact and channel; quiet hours are local times; both None: off."""
 
     cap_per_day: int = 3
+    cap_per_week: int = 10
     quiet_from: time | None = None
     quiet_to: time | None = None
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What is known of the contact when the action is due."""
+class Ask(msgspec.Struct, frozen=True):
+    """What is known when an action is due."""
 
     purpose: str
     address: str | None
     consent: bool | None
     suppressed: str | None
     used_today: int
-    held_out: bool = False
+    used_this_week: int = 0
     time_zone: str = "UTC"
+    stopped: str = ""
+    """Why nothing goes out now: a play that is paused, a switch that somebody has turned."""
+    unfit: str = ""
+    """Why its content is not right for the contact."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`send` lets it out; `held` names the next allowed instant."""
+    """`send` lets it out; `held` names the next allowed instant (0: when somebody lets it go)."""
 
-    status: Literal["send", "held", "suppressed", "capped", "holdout", "skipped"]
+    status: Literal["send", "held", "suppressed", "capped", "skipped"]
     reason: str
     until: int = 0
 
 
-def judge(facts: Facts, rules: Rules, now: int) -> Verdict:
-    """Return the verdict at `now` (microseconds UTC). The order is from the lasting reasons to the passing ones."""
-    if facts.held_out:
-        return Verdict("holdout", "holdout")
-    if facts.suppressed:
-        return Verdict("suppressed", facts.suppressed)
-    if facts.purpose == "marketing" and not facts.consent:
-        return Verdict("suppressed", "no_consent" if facts.consent is None else "consent_withdrawn")
-    if not facts.address:
+def judge(ask: Ask, rules: Rules, now: int) -> Verdict:
+    """Return the verdict at `now` (µs UTC). The order is from the lasting reasons to the passing ones.
+
+    What somebody has asked for (`transactional`: a receipt, a password) waits for no morning and counts against no cap.
+    """
+    marketing = ask.purpose == "marketing"
+    if ask.suppressed:
+        return Verdict("suppressed", ask.suppressed)
+    if marketing and not ask.consent:
+        return Verdict("suppressed", "no_consent" if ask.consent is None else "consent_withdrawn")
+    if not ask.address:
         return Verdict("skipped", "no_address")
-    if facts.used_today >= rules.cap_per_day:
+    if ask.stopped:
+        return Verdict("held", ask.stopped)
+    if ask.unfit:
+        return Verdict("skipped", ask.unfit)
+    if marketing and ask.used_today >= rules.cap_per_day:
         return Verdict("capped", f"cap_of_{rules.cap_per_day}_per_day")
-    allowed = next_allowed(now, rules, facts.time_zone)
+    if marketing and ask.used_this_week >= rules.cap_per_week:
+        return Verdict("capped", f"cap_of_{rules.cap_per_week}_per_week")
+    allowed = next_allowed(now, rules, ask.time_zone) if marketing else now
     if allowed > now:
         return Verdict("held", "quiet_hours", allowed)
     return Verdict("send", "allowed")
@@ -59,19 +71,11 @@ def next_allowed(now: int, rules: Rules, time_zone: str) -> int:
     """Return the first instant from `now` on that lies outside the quiet hours of the time zone."""
     if rules.quiet_from is None or rules.quiet_to is None:
         return now
-    zone = _zone(time_zone)
-    local = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
-    clock, begin, end = local.time(), rules.quiet_from, rules.quiet_to
+    zone = zone_of(time_zone)
+    moment = local(now, zone)
+    clock, begin, end = moment.time(), rules.quiet_from, rules.quiet_to
     quiet = begin <= clock < end if begin <= end else clock >= begin or clock < end
     if not quiet:
         return now
-    day = local.date() + timedelta(days=1 if clock >= end else 0)
-    over = datetime.combine(day, end, tzinfo=zone)
-    return (over.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+    over = at(moment.date() + timedelta(days=1 if clock >= end else 0), end, zone)
+    return max(over, now + 1)

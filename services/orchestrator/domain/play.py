@@ -1,96 +1,241 @@
-"""A play as a marketer writes it (YAML): a trigger, and the steps that follow."""
+"""A play as a marketer writes it (YAML or JSON): who enters on what, which steps follow, what ends it."""
 
-from typing import Literal
+from datetime import time
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from libs.common.durations import Duration
-from libs.common.errors import ConfigurationError
-from libs.common.messages import Signal, StageChange
-from libs.common.messages.stage_change import ORDINARY, Direction
+from libs.common.messages.stage_change import Direction
+from services.orchestrator.domain.condition import Condition
+from services.orchestrator.domain.moments import Weekday
 from services.orchestrator.domain.template import Template
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")]
+ChannelName = Literal["email", "webhook", "slack"]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StageTrigger(_Model):
+class StageMatch(_Model):
     """A move in a cycle; what is not given does not matter."""
 
-    cycle: str
+    cycle: str = "engagement"
     to: str | None = None
     from_: str | None = Field(None, alias="from")
+    axis: str | None = None
+    """The move of this axis is meant, not that of the whole."""
     direction: Direction | None = None
 
 
-class Trigger(_Model):
-    """What starts a play: a published signal, or a stage change with an ordinary reason."""
+class EventMatch(_Model):
+    """Something published: a signal, or a stage change with an ordinary reason."""
 
     signal: str | None = None
-    stage_change: StageTrigger | None = None
+    stage_change: StageMatch | None = None
 
     @model_validator(mode="after")
-    def _just_one(self) -> "Trigger":
+    def _just_one(self) -> "EventMatch":
         if (self.signal is None) == (self.stage_change is None):
             raise ValueError("exactly one of signal, stage_change is needed")
         return self
 
 
+class Exit(_Model):
+    """What ends an enrollment at once, with all that is pending: an event, or a condition that holds."""
+
+    signal: str | None = None
+    stage_change: StageMatch | None = None
+    when: Condition | None = None
+
+    @model_validator(mode="after")
+    def _just_one(self) -> "Exit":
+        if sum(part is not None for part in (self.signal, self.stage_change, self.when)) != 1:
+            raise ValueError("exactly one of signal, stage_change, when is needed")
+        return self
+
+
+class Goal(_Model):
+    """What the play is for: a signal, or a condition that comes true, within so long after the entry."""
+
+    signal: str | None = None
+    when: Condition | None = None
+    within: Duration
+    ends: bool = True
+    """Whether who reached it leaves the play."""
+
+    @model_validator(mode="after")
+    def _just_one(self) -> "Goal":
+        if (self.signal is None) == (self.when is None):
+            raise ValueError("exactly one of signal, when is needed")
+        return self
+
+
+class Wait(_Model):
+    """Goes on after so long."""
+
+    wait: Duration
+
+
+class LocalTime(_Model):
+    """Goes on when it is this time where the contact is, on one of the weekdays, so many calendar days later at least."""
+
+    time: time
+    days: int = Field(0, ge=0, le=366)
+    weekdays: list[Weekday] = Field(["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1)
+
+
+class Awaited(_Model):
+    """Goes on when a signal comes or a condition holds, or when the time is over."""
+
+    signal: str | None = None
+    when: Condition | None = None
+    timeout: Duration
+
+    @model_validator(mode="after")
+    def _just_one(self) -> "Awaited":
+        if (self.signal is None) == (self.when is None):
+            raise ValueError("exactly one of signal, when is needed")
+        return self
+
+
+def _kind_of_wait(raw: Any) -> str:
+    return "time" if isinstance(raw, LocalTime) or (isinstance(raw, dict) and "time" in raw) else "awaited"
+
+
+class WaitUntil(_Model):
+    """Waits for a local time, or for something to happen; `timed_out` are the steps for when it did not."""
+
+    wait_until: Annotated[
+        Annotated[LocalTime, Tag("time")] | Annotated[Awaited, Tag("awaited")], Discriminator(_kind_of_wait)
+    ]
+    timed_out: list["Step"] = []
+
+
+class Case(_Model):
+    """Steps for those for whom a condition holds."""
+
+    when: Condition
+    steps: list["Step"]
+
+
+class Branch(_Model):
+    """The first case that holds, else `otherwise`."""
+
+    branch: list[Case] = Field(min_length=1)
+    otherwise: list["Step"] = []
+
+
+class Share(_Model):
+    """A part of the contacts, by hash of play, step and contact."""
+
+    share: float = Field(gt=0, le=1)
+    steps: list["Step"] = []
+
+
+class Split(_Model):
+    """Parts that the contacts fall into by chance, always the same one for a contact; what is left goes on."""
+
+    split: dict[Name, Share] = Field(min_length=1)
+
+    @field_validator("split")
+    @classmethod
+    def _at_most_all(cls, found: dict[str, Share]) -> dict[str, Share]:
+        total = sum(part.share for part in found.values())
+        if total > 1.000001:
+            raise ValueError(f"the shares come to {total:g}, which is more than 1")
+        return found
+
+
 class Mail(_Model):
-    """What an e-mail says; Liquid templates over `contact` and `event`."""
+    """What an e-mail says; Liquid templates over `contact`, `event` and `content`."""
 
     subject: Template
     text: Template
     html: Template | None = None
 
 
-class Step(_Model):
-    """One step: an action on a channel."""
+class Wanted(_Model):
+    """Which content may be offered: of these types, else the fallback by its id."""
 
-    name: str
-    channel: Literal["email"]
+    types: list[str] = []
+    fallback: str | None = None
+    override_gate: bool = False
+    """Offers it even to those who are not that far."""
+
+
+class Action(_Model):
+    """An action on a channel. Its name counts: the same name is the same action in the ledger."""
+
+    action: Name
+    channel: ChannelName
     purpose: Literal["marketing", "transactional"] = "marketing"
-    wait: Duration = 0
-    mail: Mail
+    destination: Name | None = None
+    """Where a channel has more than one."""
+    content: Wanted | None = None
+    mail: Mail | None = None
+    text: Template | None = None
+    """What a message to a destination says."""
+    data: dict[str, Template] = {}
+    """Fields of a message to a destination."""
+
+    @model_validator(mode="after")
+    def _fits_the_channel(self) -> "Action":
+        if self.channel == "email":
+            if self.mail is None or self.text is not None or self.data or self.destination:
+                raise ValueError("an e-mail has `mail`, and no destination, text or data")
+        elif self.mail is not None or self.destination is None:
+            raise ValueError(f"{self.channel} has a `destination`, and no `mail`")
+        return self
+
+
+class Leave(_Model):
+    """Ends the enrollment, with a reason."""
+
+    exit: str
+
+
+_STEPS = ("wait", "wait_until", "branch", "split", "action", "exit")
+
+
+def _kind_of_step(raw: Any) -> str | None:
+    names = raw.keys() if isinstance(raw, dict) else type(raw).model_fields.keys()
+    return next((kind for kind in _STEPS if kind in names), None)
+
+
+Step = Annotated[
+    Annotated[Wait, Tag("wait")]
+    | Annotated[WaitUntil, Tag("wait_until")]
+    | Annotated[Branch, Tag("branch")]
+    | Annotated[Split, Tag("split")]
+    | Annotated[Action, Tag("action")]
+    | Annotated[Leave, Tag("exit")],
+    Discriminator(
+        _kind_of_step,
+        custom_error_type="unknown_step",
+        custom_error_message=f"no such step; there are {', '.join(_STEPS)}",
+    ),
+]
 
 
 class Play(_Model):
-    """A whole play. `re_entry: never` enrols a contact once, for all causes together."""
+    """A whole play."""
 
-    play: str
-    version: str
+    play: Name
     kind: Literal["broadcast", "segment", "automated", "predictive"] = "automated"
-    trigger: Trigger
+    trigger: EventMatch
+    entry: Condition | None = None
+    """Who may enter."""
+    exits: list[Exit] = []
+    goal: Goal | None = None
     max_age: Duration = 86_400_000_000
-    re_entry: Literal["never", "always"] = "never"
+    """Older causes start nothing."""
+    re_entry: Literal["never", "after_exit", "always"] = "never"
+    cool_down: Duration = 0
+    """Between two entries of a contact."""
+    priority: int = Field(0, ge=-100, le=100)
+    """Who goes first when two plays want the same place."""
     holdout: float = Field(0.0, ge=0, lt=1)
     steps: list[Step] = Field(min_length=1)
-
-    def starts_on(self, event: Signal | StageChange, now: int) -> bool:
-        """Return whether the event starts this play: it fits, it is no history, and it is young enough."""
-        if now - event.occurred_at > self.max_age:
-            return False
-        if isinstance(event, Signal):
-            return event.signal == self.trigger.signal and not event.historical
-        wanted = self.trigger.stage_change
-        return (
-            wanted is not None
-            and event.reason in ORDINARY
-            and event.cycle == wanted.cycle
-            and wanted.to in (None, event.stage.to)
-            and wanted.from_ in (None, event.stage.from_)
-            and wanted.direction in (None, event.direction)
-        )
-
-
-def parse(text: str, where: str) -> Play:
-    """Read a play file. Raises ConfigurationError naming the file and the place in it."""
-    try:
-        return Play.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where}: not YAML: {error}") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'play'}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"{where}: {faults}") from None

@@ -46,6 +46,8 @@ class Answer(msgspec.Struct, frozen=True):
     status: int | None
     detail: str
     pause: int | None = None
+    reached: bool = True
+    """Whether somebody may have read the message."""
 
     @property
     def meaning(self) -> Meaning:

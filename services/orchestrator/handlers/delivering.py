@@ -11,12 +11,13 @@ from typing import Protocol
 
 import msgspec
 
-from libs.common.clock import Clock, to_iso
+from libs.common.clock import Clock
 from libs.common.db import log as published
 from libs.common.db.connection import Connection, Pool
 from libs.common.db.log import Cursor, Logged
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.failpoints import reach
+from libs.common.instants import to_iso
 from libs.common.observability import metrics
 from libs.common.observability.tracing import span
 from libs.common.retry import Chance

@@ -1,6 +1,7 @@
-"""Listening: consents are kept, events start plays. The same fenced transaction as everywhere."""
+"""Listening: consents and signals are kept; events start, end and wake runs. The same fenced transaction as everywhere."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from libs.common.access import DEFAULT
 from libs.common.clock import Clock
@@ -13,9 +14,14 @@ from libs.common.kafka.dead_letter import dead_letter
 from libs.common.kafka.record import Record, spans
 from libs.common.messages import AccountStageChange, Message, Signal, StageChange, decode, kind_of
 from libs.common.observability import metrics
-from services.orchestrator.domain.ledger import action_id, enrollment_id
-from services.orchestrator.domain.play import Play
-from services.orchestrator.repository import actions as repository
+from services.orchestrator.domain.entering import Entry, Event, concerns, enter, left_by, starts, trigger_of
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.program import Program
+from services.orchestrator.domain.progress import Progress, Run, ended, proceed
+from services.orchestrator.handlers.decided import Decided
+from services.orchestrator.handlers.playbook import Book, Playbook
+from services.orchestrator.handlers.runs import go_on
+from services.orchestrator.repository import consents, enrollments, people
 
 GROUP = "orchestrator"
 _MODELS: dict[str, type[Signal] | type[StageChange]] = {"signals": Signal, "stage-changes": StageChange}
@@ -25,11 +31,13 @@ _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
 class EventHandler:
     """Takes signals and stage changes in."""
 
-    def __init__(self, session: Session, outbox: Outbox, plays: Sequence[Play], clock: Clock) -> None:
+    def __init__(self, session: Session, outbox: Outbox, playbook: Playbook, clock: Clock, wake: asyncio.Event) -> None:
+        """`wake` is set when something new is due."""
         self._session = session
         self._outbox = outbox
-        self._plays = plays
+        self._playbook = playbook
         self._clock = clock
+        self._wake = wake
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
@@ -37,21 +45,13 @@ class EventHandler:
             return await offsets.next_offset(connection, "orchestrator", GROUP, (topic, partition), beginning)
 
     async def handle(self, records: Sequence[Record]) -> int:
-        """Keep consents and enrol contacts, in one fenced transaction; return the number of dead letters."""
-        dead: list[Message] = []
+        """Hear records in one fenced transaction; return the number of dead letters."""
         async with self._session.use() as connection, unit_of_work(connection):
             await offsets.advance(connection, "orchestrator", GROUP, spans(records))
-            for record in records:
-                if kind_of(record.headers) == AccountStageChange.KIND:
-                    continue  # no play is about accounts yet
-                try:
-                    event = decode(_MODELS[record.topic], record.value)
-                except InvalidMessage as error:
-                    metrics.DEAD_LETTERS.labels(service="orchestrator", reason=error.reason).inc()
-                    dead.append(dead_letter("orchestrator", record, error))
-                    continue
-                await self._take(connection, event)
+            events, dead = _read(records)
+            await self._hear(connection, events)
             await self._outbox.write(connection, dead)
+        self._wake.set()
         return len(dead)
 
     async def bury(self, record: Record, error: Exception) -> None:
@@ -60,31 +60,105 @@ class EventHandler:
             await offsets.advance(connection, "orchestrator", GROUP, spans([record]))
             await self._outbox.write(connection, [dead_letter("orchestrator", record, error)])
 
-    async def _take(self, connection: Connection, event: Signal | StageChange) -> None:
-        if isinstance(event, Signal) and event.signal in _CONSENT:
-            await repository.put_consent(
-                connection, event.workspace, event.contact_id, "marketing", _CONSENT[event.signal], event.occurred_at,
-                event.id,
-            )  # fmt: skip
-        if event.workspace != DEFAULT:
-            return  # plays are the default workspace's, and so is the key by which what they send comes back
-        now = self._clock.now()
-        for play in self._plays:
-            if play.starts_on(event, now):
-                await self._enroll(connection, play, event, now)
+    async def _hear(self, connection: Connection, events: Sequence[Event]) -> None:
+        signals = [event for event in events if isinstance(event, Signal)]
+        await people.put_signals(connection, [(s.contact_id, s.signal, s.occurred_at, s.id) for s in signals])
+        await consents.put(
+            connection,
+            [
+                (s.workspace, s.contact_id, "marketing", _CONSENT[s.signal], s.occurred_at, s.id)
+                for s in signals
+                if s.signal in _CONSENT
+            ],
+        )
+        # Plays are the default workspace's, and so is the key by which what they send comes back.
+        mine = [event for event in events if event.workspace == DEFAULT]
+        book = await self._playbook.now(connection)
+        if mine:
+            await self._follow(connection, book, mine)
 
-    async def _enroll(self, connection: Connection, play: Play, event: Signal | StageChange, now: int) -> None:
-        enrollment = enrollment_id(event.workspace, play.play, event.contact_id, event.id, play.re_entry)
-        row = (enrollment, event.workspace, event.contact_id, play.play, play.version, event.id, now)
-        if not await repository.enroll(connection, row):
+    async def _follow(self, connection: Connection, book: Book, events: Sequence[Event]) -> None:
+        """Let events start, wake and end runs of those contacts for whom that may be."""
+        now = self._clock.now()
+        to = await people.survivors(connection, {event.contact_id for event in events})
+        of_contact: dict[str, list[Event]] = {}
+        for event in events:
+            of_contact.setdefault(to[event.contact_id], []).append(event)
+        starting = _starting(book, of_contact, now)
+        relatives = await people.family(connection, list(of_contact))
+        running = {relatives[run.contact_id] for run in await enrollments.watched(connection, list(relatives), now)}
+        concerned = running | starting.keys()
+        if not concerned:
             return
-        due = now
-        for step in play.steps:
-            due += step.wait
-            await repository.put_action(
-                connection,
-                (
-                    action_id(enrollment, step.name), enrollment, event.workspace, event.contact_id, play.play,
-                    step.name, step.channel, event.id, due, now,
-                ),
-            )  # fmt: skip
+        await people.hold(connection, concerned)
+        known = await people.facts(connection, concerned, book.vocabulary)
+        decided = Decided(now)
+        runs = await enrollments.watched(connection, [r for r, who in relatives.items() if who in concerned], now)
+        for run in runs:
+            contact = relatives[run.contact_id]
+            await self._touch(connection, run, of_contact[contact], known[contact], decided)
+        await self._enter(connection, starting, known, decided)
+        await decided.write(connection, self._outbox)
+
+    async def _touch(
+        self, connection: Connection, run: Run, events: Sequence[Event], facts: Facts, decided: Decided
+    ) -> None:
+        """Let events end a run, or wake it."""
+        program = await self._playbook.program(connection, run.workspace, run.play, run.number)
+        if program is None or not concerns(program, run, events):
+            return
+        reason = left_by(program, run, events)
+        if reason and run.status in ("active", "completed"):
+            decided.left(ended(run, "exited", reason), facts.contact_id)
+        else:
+            await go_on(connection, self._playbook, run, facts, decided)
+
+    async def _enter(
+        self,
+        connection: Connection,
+        starting: Mapping[str, Sequence[tuple[Program, Event]]],
+        known: Mapping[str, Facts],
+        decided: Decided,
+    ) -> None:
+        if not starting:
+            return
+        names = {program.play.play for found in starting.values() for program, _ in found}
+        before = await enrollments.earlier(connection, list(starting), names)
+        for contact, found in starting.items():
+            for program, event in found:
+                earlier = before.setdefault((contact, program.play.play), [])
+                run = enter(program, event, known[contact], earlier, decided.now)
+                if isinstance(run, str):
+                    continue
+                earlier.append(Entry(run.entered_at, run.status))
+                going = run.status == "active"
+                progress = proceed(program, run, known[contact], decided.now) if going else Progress(run)
+                decided.entered(program, progress)
+
+
+def _starting(
+    book: Book, of_contact: Mapping[str, Sequence[Event]], now: int
+) -> dict[str, list[tuple[Program, Event]]]:
+    """Return what events start, by contact."""
+    found: dict[str, list[tuple[Program, Event]]] = {}
+    for contact, events in of_contact.items():
+        for event in events:
+            for program in book.live.get(event.workspace, {}).get(trigger_of(event), ()):
+                if starts(program, event, now):
+                    found.setdefault(contact, []).append((program, event))
+    return found
+
+
+def _read(records: Sequence[Record]) -> tuple[list[Event], list[Message]]:
+    """Return the events of records, and dead letters for those that are none."""
+    events: list[Event] = []
+    dead: list[Message] = []
+    for record in records:
+        if kind_of(record.headers) == AccountStageChange.KIND:
+            continue  # no play is about accounts yet
+        try:
+            events.append(decode(_MODELS[record.topic], record.value))
+        except InvalidMessage as error:
+            metrics.DEAD_LETTERS.labels(service="orchestrator", reason=error.reason).inc()
+            dead.append(dead_letter("orchestrator", record, error))
+    return events, dead

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from libs.common import ids
-from libs.common.clock import SECOND, Clock
+from libs.common.clock import Clock
 from libs.common.db import log as published
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.instants import SECOND
 from libs.common.messages.selection import Selection
 from services.orchestrator.domain.subscription import Health, Subscription
 from services.orchestrator.domain.webhook import Secret, secret_of

@@ -3,55 +3,84 @@
 import msgspec
 
 from libs.common import ids
-from libs.common.clock import to_iso
+from libs.common.instants import to_iso
 from libs.common.messages import Action, Message, compose
-from libs.common.messages.action import ActionStatus, Outcome
-from services.orchestrator.repository.actions import ActionRow, ContactRow
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.progress import Run
+from services.orchestrator.repository.actions import ActionRow, Became
 
+FAR = 1 << 60
+"""When something comes up again that somebody has to let go (µs)."""
+_EVENTS = {"email": "Email Sent"}
 _encoder = msgspec.json.Encoder()
 
 
-def action_message(
-    action: ActionRow,
-    contact_id: str,
-    *,
-    status: ActionStatus,
-    reason: str,
-    now: int,
-    attempt: int,
-    outcome: Outcome | None = None,
-) -> Message:
+def action_message(action: ActionRow, contact_id: str, became: Became, now: int) -> Message:
     """Return the message of one turn in an action's life."""
+    until = became.due if became.status == "held" and became.due < FAR else None
+    parts = (action.action_id, became.status, str(became.attempt), became.reason, str(until or ""))
     model = Action(
-        id=ids.derive("action-message", action.action_id, status, str(attempt), reason),
+        id=ids.derive("action-message", *parts),
         workspace=action.workspace,
         action_id=action.action_id,
         contact_id=contact_id,
         play=action.play,
         step=action.step,
         channel=action.channel,
-        status=status,
-        reason=reason,
+        status=became.status,
+        reason=became.reason,
         occurred_at=now,
         cause=action.cause,
-        attempt=attempt,
-        outcome=outcome,
+        attempt=became.attempt,
+        outcome=became.outcome,
+        destination=action.destination,
+        content=became.content or action.content,
+        until=until,
     )
-    return compose(model, key=contact_id, message_id=model.id, source="/orchestrator", time=now, reason=status)
+    return _composed(model)
 
 
-def sent_touchpoint(action: ActionRow, who: ContactRow, now: int) -> bytes | None:
-    """Return the tracking call that says what was sent, under an id the contact has already; None if it has none."""
+def holdout_message(run: Run, now: int) -> Message:
+    """Return the message of a contact that is held out of a play: nothing will go out, and that is a decision too."""
+    model = Action(
+        id=ids.derive("action-message", run.enrollment_id, "holdout"),
+        workspace=run.workspace,
+        action_id=run.enrollment_id,
+        contact_id=run.contact_id,
+        play=run.play,
+        step="",
+        channel="",
+        status="holdout",
+        reason="holdout",
+        occurred_at=now,
+        cause=run.cause,
+    )
+    return _composed(model)
+
+
+def _composed(model: Action) -> Message:
+    key, at, why = model.contact_id, model.occurred_at, model.status
+    return compose(model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why)
+
+
+def sent_touchpoint(action: ActionRow, who: Facts, now: int) -> bytes | None:
+    """Return the tracking call that says what was sent, under an id the contact has already; None if it has none.
+
+    What goes to colleagues (a webhook, Slack) touches nobody.
+    """
     identity = {"userId": who.user_id} if who.user_id else {"anonymousId": who.anonymous_id}
-    if not any(identity.values()):
+    if action.channel not in _EVENTS or not any(identity.values()):
         return None
+    properties = {"play": action.play, "step": action.step, "action_id": action.action_id}
+    if action.content:
+        properties["content_id"] = action.content
     call = {
         **identity,
         "type": "track",
-        "event": "Email Sent",
+        "event": _EVENTS[action.channel],
         "messageId": f"action-{action.action_id}",
         "timestamp": to_iso(now),
         "context": {"initiative": "brand", "channel": action.channel},
-        "properties": {"play": action.play, "step": action.step, "action_id": action.action_id},
+        "properties": properties,
     }
     return _encoder.encode(call)

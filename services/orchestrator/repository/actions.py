@@ -1,212 +1,206 @@
-"""The orchestrator's SQL. Contacts and addresses are read through scoring's views at the moment of a decision."""
+"""The ledger: what was decided, reserved, tried and concluded; the caps; what returns as touchpoints."""
 
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from libs.common.clock import DAY
 from libs.common.db.connection import Connection
+from libs.common.instants import DAY
+from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import metrics
-from services.orchestrator.domain.gate import Facts
 
 LEASE = 90_000_000
-"""How long a reserved attempt may take (µs) before it counts as in doubt: well above the SMTP time-outs together."""
+"""How long a reserved attempt may take (µs) before nobody knows of it: well above a channel's time-outs together."""
+WEEK = 7
+_COLUMNS = (
+    "action_id, enrollment_id, workspace, contact_id, play, step, channel, destination, status, cause, due_at, attempts, "
+    "priority, content"
+)
+_OPEN = "status IN ('pending', 'held', 'sending')"
 
 
 class ActionRow(msgspec.Struct, frozen=True):
-    """An action of the ledger."""
+    """An action of the ledger; `due_at` in µs UTC."""
 
     action_id: str
+    enrollment_id: str
     workspace: str
     contact_id: str
     play: str
     step: str
     channel: str
+    destination: str
     status: str
     cause: str
-    attempts: int
+    due_at: int
+    attempts: int = 0
+    priority: int = 0
+    content: str = ""
 
 
-class ContactRow(msgspec.Struct, frozen=True):
-    """A contact at the moment of a decision; `contact_id` is the survivor's if it was merged."""
+class Became(msgspec.Struct, frozen=True):
+    """What became of an action; `due` says when a pending, held or sending one comes up again (µs UTC)."""
 
-    contact_id: str
-    traits: dict[str, Any]
-    user_id: str | None
-    anonymous_id: str | None
-
-
-async def put_consent(
-    connection: Connection, workspace: str, contact_id: str, purpose: str, granted: bool, at: int, signal_id: str
-) -> None:
-    """Keep the latest consent by instant; at one instant the stricter one holds."""
-    await connection.execute(
-        "INSERT INTO orchestrator.consents (workspace, contact_id, purpose, granted, occurred_at, signal_id) "
-        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (contact_id, purpose) DO UPDATE SET granted = excluded.granted, "
-        "occurred_at = excluded.occurred_at, signal_id = excluded.signal_id "
-        "WHERE consents.occurred_at < excluded.occurred_at "
-        "OR (consents.occurred_at = excluded.occurred_at AND consents.granted AND NOT excluded.granted)",
-        workspace,
-        contact_id,
-        purpose,
-        granted,
-        at,
-        signal_id,
-    )
+    status: ActionStatus
+    reason: str
+    due: int = 0
+    attempt: int = 0
+    content: str = ""
+    outcome: Outcome | None = None
 
 
-async def enroll(connection: Connection, row: Sequence[Any]) -> bool:
-    """Insert (id, workspace, contact, play, version, cause, entered_at); return False when it is there already."""
-    added = await connection.fetchval(
-        "INSERT INTO orchestrator.enrollments (enrollment_id, workspace, contact_id, play, play_version, cause, "
-        "entered_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING 1",
-        *row,
-    )
-    return added is not None
+async def add(connection: Connection, rows: Sequence[ActionRow], now: int) -> None:
+    """Add actions as pending; one that is known stays as it is."""
+    if rows:
+        await connection.executemany(
+            f"INSERT INTO orchestrator.actions ({_COLUMNS}, reason, decided_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'decided', $15) ON CONFLICT DO NOTHING",
+            [(*msgspec.structs.astuple(row), now) for row in rows],
+        )
 
 
-async def put_action(connection: Connection, row: Sequence[Any]) -> None:
-    """Insert (id, enrollment, workspace, contact, play, step, channel, cause, due_at, decided_at) as pending."""
-    await connection.execute(
-        "INSERT INTO orchestrator.actions (action_id, enrollment_id, workspace, contact_id, play, step, channel, "
-        "status, reason, cause, due_at, decided_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', 'enrolled', $8, $9, $10)",
-        *row,
-    )
-
-
-async def due_actions(connection: Connection, now: int, limit: int) -> list[ActionRow]:
-    """Lock and return actions that are due; other instances pass over locked ones."""
+async def lanes(connection: Connection, now: int) -> list[tuple[str, str]]:
+    """Return the (channel, destination) on which something is due."""
     rows = await connection.fetch(
-        "SELECT action_id, workspace, contact_id, play, step, channel, status, cause, attempts "
-        "FROM orchestrator.actions WHERE status IN ('pending', 'held', 'sending') AND due_at <= $1 "
-        "ORDER BY due_at, action_id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "WITH RECURSIVE lane AS ("
+        f"(SELECT channel, destination FROM orchestrator.actions WHERE {_OPEN} ORDER BY 1, 2 LIMIT 1) UNION ALL "
+        "SELECT n.* FROM lane, LATERAL (SELECT channel, destination FROM orchestrator.actions "
+        f"WHERE {_OPEN} AND (channel, destination) > (lane.channel, lane.destination) ORDER BY 1, 2 LIMIT 1) n) "
+        "SELECT channel, destination FROM lane WHERE EXISTS (SELECT FROM orchestrator.actions a WHERE "
+        f"(a.channel, a.destination) = (lane.channel, lane.destination) AND {_OPEN} AND due_at <= $1)",
+        now,
+    )
+    return [(r[0], r[1]) for r in rows]
+
+
+async def due_contacts(connection: Connection, lane: tuple[str, str], now: int, limit: int) -> list[str]:
+    """Return the contacts of the actions that have waited longest on a lane; nothing is locked yet."""
+    rows = await connection.fetch(
+        f"SELECT contact_id FROM orchestrator.actions WHERE (channel, destination) = ($1, $2) AND {_OPEN} AND due_at <= $3 "
+        "ORDER BY due_at LIMIT $4",
+        *lane,
         now,
         limit,
+    )
+    return list(dict.fromkeys(r[0] for r in rows))
+
+
+async def due_actions(
+    connection: Connection, lane: tuple[str, str], contacts: Collection[str], now: int
+) -> list[ActionRow]:
+    """Return all that is due for these contacts on a lane: what goes first comes first."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE (channel, destination) = ($1, $2) AND {_OPEN} AND due_at <= $3 "
+        "AND contact_id = ANY($4::text[]) ORDER BY priority DESC, due_at, action_id",
+        *lane,
+        now,
+        list(contacts),
     )
     return [ActionRow(*r) for r in rows]
 
 
-async def contact(connection: Connection, contact_id: str) -> ContactRow:
-    """Return the contact as it is now, through scoring's views."""
-    row = await connection.fetchrow(
-        "SELECT coalesce(s.contact_id, c.contact_id) AS contact_id, coalesce(s.traits, c.traits)::text AS traits "
-        "FROM scoring.contact_profiles c LEFT JOIN scoring.contact_profiles s ON s.contact_id = c.merged_into "
-        "WHERE c.contact_id = $1",
-        contact_id,
+async def open_of(connection: Connection, enrollments: Collection[str]) -> list[ActionRow]:
+    """Return the actions of enrollments that have not gone out and may."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) "
+        "AND status IN ('pending', 'held') ORDER BY action_id",
+        list(enrollments),
     )
-    if row is None:
-        return ContactRow(contact_id, {}, None, None)
-    names = await connection.fetch(
-        "SELECT type, min(value) AS value FROM scoring.contact_identifiers WHERE contact_id = $1 GROUP BY type",
-        row["contact_id"],
-    )
-    ids = {r["type"]: r["value"] for r in names}
-    traits = json.loads(row["traits"]) if row["traits"] else {}
-    return ContactRow(row["contact_id"], traits, ids.get("user_id"), ids.get("anonymous_id"))
+    return [ActionRow(*r) for r in rows]
 
 
-async def facts(
-    connection: Connection, who: ContactRow, action: ActionRow, purpose: str, now: int, *, held_out: bool
-) -> Facts:
-    """Gather what the gate needs; the day's cap row stays locked until the decision is committed.
-
-    An action that is tried again does not count against itself.
-    """
-    channel = action.channel
-    day = now // DAY
-    used = await connection.fetchval(
-        "INSERT INTO orchestrator.caps (contact_id, channel, day, used) VALUES ($1, $2, $3, 0) "
-        "ON CONFLICT (contact_id, channel, day) DO UPDATE SET used = caps.used RETURNING used",
-        who.contact_id,
-        channel,
-        day,
-    )
-    # What was said under an id that has been merged since holds too; of two consents the stricter.
-    consent = await connection.fetchval(
-        "SELECT bool_and(granted) FROM orchestrator.consents WHERE purpose = $2 AND contact_id IN "
-        "(SELECT contact_id FROM scoring.contact_profiles WHERE contact_id = $1 OR merged_into = $1)",
-        who.contact_id,
-        purpose,
-    )
-    suppressed = await connection.fetchval(
-        "SELECT min(reason) FROM orchestrator.suppressions WHERE channel = $2 AND contact_id IN "
-        "(SELECT contact_id FROM scoring.contact_profiles WHERE contact_id = $1 OR merged_into = $1)",
-        who.contact_id,
-        channel,
-    )
-    address, zone = who.traits.get("email"), who.traits.get("timezone")
-    return Facts(
-        purpose,
-        address if isinstance(address, str) else None,
-        consent,
-        suppressed,
-        used if action.attempts == 0 else max(0, used - 1),
-        held_out,
-        zone if isinstance(zone, str) else "UTC",
-    )
-
-
-async def reserve(connection: Connection, action: ActionRow, contact_id: str, now: int) -> int:
-    """Write down that an attempt begins, and count it against the cap; return the attempt's number."""
-    if action.attempts == 0:
+async def conclude(connection: Connection, found: Sequence[tuple[str, Became]], now: int) -> None:
+    """Write down what became of actions."""
+    if found:
+        rows = [(action, b.status, b.reason[:300], b.due, b.attempt, b.content) for action, b in found]
         await connection.execute(
-            "UPDATE orchestrator.caps SET used = used + 1 WHERE contact_id = $1 AND channel = $2 AND day = $3",
-            contact_id,
-            action.channel,
-            now // DAY,
+            "UPDATE orchestrator.actions a SET status = n.status, reason = n.reason, due_at = n.due, decided_at = $7, "
+            "attempts = greatest(a.attempts, n.attempts), content = coalesce(nullif(n.content, ''), a.content) "
+            "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[]) "
+            "AS n (id, status, reason, due, attempts, content) WHERE a.action_id = n.id AND a.status <> 'in_doubt'",
+            *map(list, zip(*rows, strict=True)),
+            now,
         )
-    await connection.execute(
-        "UPDATE orchestrator.actions SET status = 'sending', reason = 'allowed', attempts = attempts + 1, due_at = $2 "
-        "WHERE action_id = $1",
-        action.action_id,
-        now + LEASE,
-    )
-    return action.attempts + 1
 
 
-async def conclude(connection: Connection, action_id: str, status: str, reason: str, now: int, due: int = 0) -> None:
-    """Set what became of an action; `due` says when a pending or held one comes up again."""
-    await connection.execute(
-        "UPDATE orchestrator.actions SET status = $2, reason = $3, decided_at = $4, due_at = $5 "
-        "WHERE action_id = $1 AND status <> 'in_doubt'",
-        action_id,
-        status,
-        reason,
-        now,
-        due,
-    )
-
-
-async def put_delivery(
-    connection: Connection, action_id: str, attempt: int, outcome: str, detail: str, now: int
-) -> None:
-    """Note the outcome of an attempt."""
-    await connection.execute(
+async def put_deliveries(connection: Connection, rows: Sequence[tuple[str, int, str, str, int]]) -> None:
+    """Note (action, attempt, outcome, detail, at) of attempts."""
+    await connection.executemany(
         "INSERT INTO orchestrator.deliveries (action_id, attempt, outcome, detail, at) VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (action_id, attempt) DO NOTHING",
-        action_id,
-        attempt,
-        outcome,
-        detail[:300],
-        now,
+        [(action, attempt, outcome, detail[:300], at) for action, attempt, outcome, detail, at in rows],
     )
 
 
-async def suppress(connection: Connection, contact_id: str, channel: str, reason: str) -> None:
-    """Send this contact nothing more on the channel."""
-    await connection.execute(
-        "INSERT INTO orchestrator.suppressions (contact_id, channel, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        contact_id,
+async def used(
+    connection: Connection, contacts: Mapping[str, Collection[str]], channel: str, now: int
+) -> dict[str, tuple[int, int]]:
+    """Return how much each contact was sent on a channel (today, this week); `contacts` gives the ids of each.
+
+    The contacts are held by who asks, so nobody counts beside.
+    """
+    owner = {one: contact for contact, ids in contacts.items() for one in ids}
+    rows = await connection.fetch(
+        "SELECT contact_id, day, used FROM orchestrator.caps WHERE contact_id = ANY($1::text[]) AND channel = $2 AND day > $3",
+        list(owner),
         channel,
-        reason,
+        now // DAY - WEEK,
+    )
+    found = dict.fromkeys(contacts, (0, 0))
+    for contact, day, count in rows:
+        today, week = found[owner[contact]]
+        found[owner[contact]] = (today + (count if day == now // DAY else 0), week + count)
+    return found
+
+
+async def count(connection: Connection, sent: Mapping[str, int], channel: str, now: int) -> None:
+    """Count what contacts are sent now against their caps."""
+    if sent:
+        await connection.execute(
+            "INSERT INTO orchestrator.caps (contact_id, channel, day, used) SELECT c, $3, $4, n "
+            "FROM unnest($1::text[], $2::int[]) AS u (c, n) "
+            "ON CONFLICT (contact_id, channel, day) DO UPDATE SET used = caps.used + excluded.used",
+            list(sent),
+            list(sent.values()),
+            channel,
+            now // DAY,
+        )
+
+
+async def expose(connection: Connection, shown: Sequence[tuple[str, str, int]]) -> None:
+    """Note (contact, content, instant) of what was shown."""
+    await connection.executemany(
+        "INSERT INTO orchestrator.exposures VALUES ($1, $2, 1, $3) ON CONFLICT (contact_id, content) "
+        "DO UPDATE SET times = exposures.times + 1, last_at = greatest(exposures.last_at, excluded.last_at)",
+        shown,
     )
 
 
-async def put_echo(connection: Connection, body: bytes) -> None:
-    """Keep a touchpoint of ours until the public door has it."""
-    await connection.execute("INSERT INTO orchestrator.echoes (body) VALUES ($1)", body)
+async def hurry(connection: Connection, workspace: str, reasons: Sequence[str], play: str | None = None) -> None:
+    """Let what was held for such reasons come up again now."""
+    await connection.execute(
+        "UPDATE orchestrator.actions SET due_at = 0 WHERE workspace = $1 AND status = 'held' AND reason = ANY($2::text[]) "
+        "AND ($3::text IS NULL OR play = $3)",
+        workspace,
+        reasons,
+        play,
+    )
+
+
+async def of_contact(connection: Connection, contacts: Collection[str], limit: int) -> list[tuple[ActionRow, str, int]]:
+    """Return (action, reason, decided_at) of contacts, the newest decisions first."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS}, reason, decided_at FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
+        "ORDER BY decided_at DESC, action_id LIMIT $2",
+        list(contacts),
+        limit,
+    )
+    return [(ActionRow(*tuple(r)[:-2]), r["reason"], r["decided_at"]) for r in rows]
+
+
+async def put_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:
+    """Keep touchpoints of ours until the public door has them."""
+    await connection.executemany("INSERT INTO orchestrator.echoes (body) VALUES ($1)", [(body,) for body in bodies])
 
 
 async def echoes(connection: Connection, limit: int) -> list[tuple[int, bytes]]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from libs.common.clock import from_datetime
 from libs.common.db.connection import Connection
 from libs.common.errors import NotFound
+from libs.common.instants import from_datetime
 from services.scoring.domain.identity import Identifier
 from services.scoring.domain.publication import Published
 

@@ -6,8 +6,8 @@ from typing import cast
 
 import msgspec
 
-from libs.common.clock import from_datetime
 from libs.common.db.connection import Connection
+from libs.common.instants import from_datetime
 from services.scoring.domain.correction import Kind, Manual, Verdict
 from services.scoring.domain.identity import Identifier, Key, Link
 

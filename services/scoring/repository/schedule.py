@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from libs.common.clock import SECOND
 from libs.common.db.connection import Connection
+from libs.common.instants import SECOND
 from libs.common.observability import metrics
 
 GRACE = 10 * SECOND

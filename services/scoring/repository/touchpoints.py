@@ -6,8 +6,8 @@ import asyncpg
 import msgspec
 
 from libs.common import ids
-from libs.common.clock import DAY
 from libs.common.db.connection import Connection
+from libs.common.instants import DAY
 from libs.common.messages import Touchpoint
 from services.scoring.domain.identity import Who, who_of
 from services.scoring.domain.membership import account_of, is_event

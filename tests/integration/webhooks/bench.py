@@ -6,10 +6,11 @@ import time
 
 import msgspec
 
-from libs.common.clock import SECOND, SystemClock
+from libs.common.clock import SystemClock
 from libs.common.db import log
 from libs.common.db.connection import Pool, Session
 from libs.common.db.outbox import Outbox
+from libs.common.instants import SECOND
 from libs.common.messages import StageChange, compose
 from libs.common.messages.selection import Selection
 from services.orchestrator.channels.webhook import Post

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 from standardwebhooks.webhooks import Webhook
 
-from libs.common.clock import DAY, SECOND
+from libs.common.instants import DAY, SECOND
 from tests.integration.webhooks.bench import PLAIN, in_order
 
 

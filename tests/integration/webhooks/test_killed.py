@@ -12,7 +12,7 @@ import time
 from standardwebhooks.webhooks import Webhook
 
 from cli.home import PROJECT
-from libs.common.clock import DAY
+from libs.common.instants import DAY
 from tests.integration.webhooks.bench import Bench, FastClock, in_order
 
 LONG = os.environ.get("PERIGEE_FAULTS") == "long"

@@ -3,8 +3,9 @@
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from libs.common.clock import DAY, SECOND, FixedClock, SystemClock
+from libs.common.clock import FixedClock, SystemClock
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.instants import DAY, SECOND
 from libs.common.messages.selection import Selection
 
 

@@ -1,0 +1,60 @@
+"""Channels that post to a destination: webhooks, whose receivers drop repeats by their id, and Slack, which knows no ids."""
+
+import msgspec
+
+from libs.common.clock import Clock
+from services.orchestrator.channels.webhook import Post
+from services.orchestrator.domain import webhook
+from services.orchestrator.domain.letter import Letter, Result
+from services.orchestrator.domain.webhook import Answer, Secret
+
+_encoder = msgspec.json.Encoder()
+
+
+class WebhookChannel:
+    """Posts an action as JSON, signed as Standard Webhooks where the destination has a secret; `webhook-id` is the action's."""
+
+    idempotent = True
+
+    def __init__(self, post: Post, clock: Clock) -> None:
+        self._post = post
+        self._clock = clock
+
+    async def send(self, letter: Letter) -> Result:
+        """Post once."""
+        body = _encoder.encode({"type": "perigee.action.v1", "id": letter.action_id, "data": letter.data})
+        secrets = [Secret(letter.secret)] if letter.secret else []
+        headers = webhook.headers(secrets, letter.action_id, self._clock.now(), body)
+        sent = [(name, value) for name, value in headers if value]
+        answer = await self._post.send(letter.address, [*sent, ("idempotency-key", letter.action_id)], body)
+        return _result(answer, again=answer.fault != "rejected")
+
+    async def close(self) -> None:
+        """Nothing: the connections are the post's."""
+
+
+class SlackChannel:
+    """Posts a text to an incoming webhook of Slack's: what may have been posted is not posted again."""
+
+    idempotent = False
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+
+    async def send(self, letter: Letter) -> Result:
+        """Post once."""
+        headers = [("content-type", "application/json")]
+        answer = await self._post.send(letter.address, headers, _encoder.encode({"text": letter.text}))
+        if answer.status is None and answer.reached:
+            return Result("unknown", answer.detail)
+        return _result(answer, again=not answer.reached or answer.status == 429 or (answer.status or 0) >= 500)
+
+    async def close(self) -> None:
+        """Nothing: the connections are the post's."""
+
+
+def _result(answer: Answer, *, again: bool) -> Result:
+    if answer.meaning == "delivered":
+        return Result("delivered", f"the receiver answered {answer.status}")
+    said = answer.detail if answer.status is None else f"the receiver answered {answer.status}"
+    return Result("again" if again and answer.meaning != "gone" else "refused", said, answer.pause)

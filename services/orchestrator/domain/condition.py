@@ -1,0 +1,242 @@
+"""Conditions of plays and segments: the grammar of the cycles, over what is known of a contact.
+
+As in the cycles a condition evaluates at an instant t to a signed horizon: `+u` is true and cannot change before u by the mere
+passing of time, `-u` is false until then at least. So `all` is min, `any` is max, `not` is negation, and whoever waits for a
+condition knows when to look again.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from libs.common.durations import duration
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.vocabulary import Vocabulary
+
+FOREVER = 1 << 62
+Condition = dict[str, Any]
+Test = Callable[[Facts, int], int]
+"""From a contact's facts and an instant to the signed horizon."""
+
+_KEYS: dict[str, set[str]] = {
+    "all": {"all"},
+    "any": {"any"},
+    "not": {"not"},
+    "stage": {"stage", "cycle"},
+    "axis": {"axis", "at_least", "below", "cycle"},
+    "score": {"score", "at_least", "below", "cycle"},
+    "count": {"count", "within", "at_least"},
+    "seen": {"seen", "within"},
+    "silent": {"silent", "for"},
+    "trait": {"trait", "equals", "one_of", "at_least", "at_most", "known"},
+    "dormant": {"dormant", "cycle"},
+    "consent": {"consent", "given"},
+    "segment": {"segment"},
+}
+
+
+def compiled(raw: Condition, segments: Mapping[str, Condition] | None = None) -> Test:
+    """Return the test of a condition. Raises ValueError saying what in it is wrong."""
+    return _Compiler(segments or {}, None).node(raw, ())
+
+
+def check(raw: Condition, segments: Mapping[str, Condition], vocabulary: Vocabulary) -> None:
+    """Raise ValueError if a condition names a cycle, stage, score, signal or segment that there is none of."""
+    _Compiler(segments, vocabulary).node(raw, ())
+
+
+def holds(test: Test, facts: Facts, now: int) -> bool:
+    """Return whether a condition holds at an instant."""
+    return test(facts, now) > 0
+
+
+def segments_in(raw: Any) -> set[str]:
+    """Return the segments that a condition names."""
+    if isinstance(raw, list):
+        return set().union(*map(segments_in, raw)) if raw else set()
+    if not isinstance(raw, dict):
+        return set()
+    named = {raw["segment"]} if "segment" in raw else set()
+    return named.union(*(segments_in(part) for part in raw.values()))
+
+
+class _Compiler:
+    def __init__(self, segments: Mapping[str, Condition], vocabulary: Vocabulary | None) -> None:
+        self._segments = segments
+        self._vocabulary = vocabulary
+
+    def node(self, raw: Any, inside: tuple[str, ...]) -> Test:
+        """Compile a node; `inside` are the segments it is part of."""
+        kinds = [kind for kind in _KEYS if isinstance(raw, dict) and kind in raw]
+        if len(kinds) != 1:
+            raise ValueError(f"{raw!r:.80}: exactly one of {', '.join(_KEYS)} is needed")
+        kind = kinds[0]
+        unknown = raw.keys() - _KEYS[kind]
+        if unknown:
+            raise ValueError(f"{kind} knows no {', '.join(sorted(map(str, unknown)))}")
+        if kind in ("all", "any"):
+            parts = [self.node(part, inside) for part in raw[kind]]
+            return _every(parts) if kind == "all" else _some(parts)
+        if kind == "not":
+            return _opposite(self.node(raw["not"], inside))
+        if kind == "segment":
+            return self._segment(raw["segment"], inside)
+        try:
+            found: Test = getattr(self, f"_{kind}")(raw)
+            return found
+        except KeyError as error:
+            raise ValueError(f"{kind}: {error.args[0]} is needed") from None
+        except TypeError as error:
+            raise ValueError(f"{kind}: {error}") from None
+
+    def _segment(self, name: str, inside: tuple[str, ...]) -> Test:
+        if name in inside:
+            raise ValueError(f"segment {name!r} is defined by itself")
+        if name not in self._segments:
+            raise ValueError(f"no segment {name!r}; there are {', '.join(sorted(self._segments)) or 'none'}")
+        return self.node(self._segments[name], (*inside, name))
+
+    def _stage(self, raw: Condition) -> Test:
+        wanted = frozenset([raw["stage"]] if isinstance(raw["stage"], str) else raw["stage"])
+        cycle = self._cycle(raw)
+        if self._vocabulary:
+            self._vocabulary.stages(cycle, wanted)
+        return lambda facts, _: _sign((at := facts.standings.get(cycle)) is not None and at.stage in wanted)
+
+    def _dormant(self, raw: Condition) -> Test:
+        wanted, cycle = bool(raw["dormant"]), self._cycle(raw)
+        return lambda facts, _: _sign((at := facts.standings.get(cycle)) is not None and at.dormant is wanted)
+
+    def _axis(self, raw: Condition) -> Test:
+        cycle, axis, upward, place = self._cycle(raw), raw["axis"], *_bound(raw)
+        if self._vocabulary:
+            self._vocabulary.place(cycle, axis, place)
+
+        def test(facts: Facts, _: int) -> int:
+            at = facts.standings.get(cycle)
+            ladder = at.ladders.get(axis, ()) if at else ()
+            if at is None or place not in ladder or at.axes.get(axis) not in ladder:
+                return -FOREVER
+            return _sign((ladder.index(at.axes[axis]) >= ladder.index(place)) is upward)
+
+        return test
+
+    def _score(self, raw: Condition) -> Test:
+        cycle, name, upward, bound = self._cycle(raw), raw["score"], *_bound(raw)
+        threshold = float(bound)
+        if threshold == 0.0:
+            raise ValueError("a decayed score nears 0 without reaching it: compare with another number")
+        if self._vocabulary:
+            self._vocabulary.score(cycle, name)
+
+        def test(facts: Facts, t: int) -> int:
+            at = facts.standings.get(cycle)
+            score = at.scores.get(name) if at else None
+            if score is None:
+                found = _sign(threshold < 0)
+            else:
+                reached = score.now(t) >= threshold
+                crosses = score.value / threshold > 1.0  # it decays towards 0, and passes the threshold on its way
+                until = score.at + int(score.half_life * math.log2(score.value / threshold)) + 1 if crosses else 0
+                found = _sign(reached) if until <= t else (until if reached else -until)
+            return found if upward else -found
+
+        return test
+
+    def _count(self, raw: Condition) -> Test:
+        signal, least = self._signal(raw["count"]), int(raw["at_least"])
+        window = duration(raw["within"]) if "within" in raw else FOREVER // 2
+        if least < 1:
+            raise ValueError("at_least is 1 or more")
+
+        def test(facts: Facts, t: int) -> int:
+            seen = [at for at in facts.signals.get(signal, ()) if at <= t]
+            if len(seen) < least:
+                return -FOREVER
+            until = seen[-least] + window
+            return until if t < until else -FOREVER
+
+        return test
+
+    def _seen(self, raw: Condition) -> Test:
+        return _within(
+            _last_of(self._signal(raw["seen"])), duration(raw["within"]) if "within" in raw else FOREVER // 2
+        )
+
+    def _silent(self, raw: Condition) -> Test:
+        last = _last_act if raw["silent"] == "any" else _last_of(self._signal(raw["silent"]))
+        return _opposite(_within(last, duration(raw["for"])))
+
+    def _trait(self, raw: Condition) -> Test:
+        name = raw["trait"]
+        wanted = {key: raw[key] for key in raw.keys() - {"trait"}}
+        if len(wanted) != 1:
+            raise ValueError("a trait needs one of equals, one_of, at_least, at_most, known")
+        ((how, value),) = wanted.items()
+        return lambda facts, _: _sign(_fits(facts.traits.get(name), how, value))
+
+    def _consent(self, raw: Condition) -> Test:
+        purpose, given = raw["consent"], raw.get("given", True)
+        return lambda facts, _: _sign(facts.consents.get(purpose, False) is given)
+
+    def _cycle(self, raw: Condition) -> str:
+        cycle: str = raw.get("cycle", "engagement")
+        if self._vocabulary:
+            self._vocabulary.cycle(cycle)
+        return cycle
+
+    def _signal(self, name: str) -> str:
+        if self._vocabulary:
+            self._vocabulary.signal(name)
+        return name
+
+
+def _bound(raw: Condition) -> tuple[bool, Any]:
+    if ("at_least" in raw) == ("below" in raw):
+        raise ValueError("needs either at_least or below")
+    return "at_least" in raw, raw["at_least"] if "at_least" in raw else raw["below"]
+
+
+def _sign(true: bool) -> int:
+    return FOREVER if true else -FOREVER
+
+
+def _every(parts: Sequence[Test]) -> Test:
+    return lambda facts, t: min((part(facts, t) for part in parts), default=FOREVER)
+
+
+def _some(parts: Sequence[Test]) -> Test:
+    return lambda facts, t: max((part(facts, t) for part in parts), default=-FOREVER)
+
+
+def _opposite(part: Test) -> Test:
+    return lambda facts, t: -part(facts, t)
+
+
+def _last_act(facts: Facts) -> int | None:
+    return facts.last_act
+
+
+def _last_of(signal: str) -> Callable[[Facts], int | None]:
+    return lambda facts: facts.last(signal)
+
+
+def _within(last_of: Callable[[Facts], int | None], window: int) -> Test:
+    def test(facts: Facts, t: int) -> int:
+        last = last_of(facts)
+        until = -1 if last is None else last + window
+        return until if t < until else -FOREVER
+
+    return test
+
+
+def _fits(value: Any, how: str, wanted: Any) -> bool:
+    if how == "known":
+        return (value is not None) is bool(wanted)
+    if how == "equals":
+        return value == wanted or (value is not None and str(value) == str(wanted))
+    if how == "one_of":
+        return value in wanted
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return bool(value >= wanted if how == "at_least" else value <= wanted)

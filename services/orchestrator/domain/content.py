@@ -1,0 +1,145 @@
+"""Which content is right for a contact, on a channel, now: a pure choice with its reasons. Same input, same answer.
+
+The awareness levels are those that the field calls Schwartz's. The gate holds back what comes too early: an offer to buy or try
+before validation, proof by others until the contact is qualified.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.orchestrator.domain.facts import Facts
+
+Level = Literal["unaware", "problem_aware", "solution_aware", "product_aware", "most_aware"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+_LEVEL_OF_PLACE: Mapping[str, Level] = {
+    "awareness": "problem_aware",
+    "investigation": "solution_aware",
+    "validation": "product_aware",
+    "purchase": "most_aware",
+    "loyalty": "most_aware",
+    "advocacy": "most_aware",
+}
+_GATE_OF_TYPE: Mapping[str, tuple[str, str]] = {
+    "trial": ("buying", "validation"),
+    "discount": ("buying", "validation"),
+    "case_study": ("sales", "qualified"),
+    "review": ("sales", "qualified"),
+}
+"""From which place on which axis each type may be offered."""
+
+
+class Gate(BaseModel):
+    """From which place on which axis an item may be offered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    axis: str
+    at_least: str
+    cycle: str = "engagement"
+
+
+class Item(BaseModel):
+    """A content of the catalogue; where a list is empty, everything fits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")
+    type: str = Field(pattern=r"^[a-z][a-z_]{0,39}$")
+    title: str
+    url: str = Field(pattern=r"^(https?://|/)\S+$")
+    summary: str = ""
+    cycle: str = "engagement"
+    stages: list[str] = []
+    levels: list[Level] = []
+    questions: list[str] = []
+    channels: list[str] = []
+    language: str = ""
+    gate: Gate | None = None
+    priority: int = 0
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What is offered, or None, and why: a reason for each item that was looked at and for the choice."""
+
+    item: Item | None
+    reasons: Sequence[str]
+
+
+def level_of(facts: Facts, cycle: str = "engagement") -> Level:
+    """Return the contact's awareness: what was declared of it, else what the place on the buying axis says."""
+    declared = facts.traits.get("awareness_level")
+    if declared in LEVELS:
+        return declared  # type: ignore[no-any-return]
+    at = facts.standings.get(cycle)
+    return _LEVEL_OF_PLACE.get(at.axes.get("buying", ""), "unaware") if at else "unaware"
+
+
+def too_early(item: Item, facts: Facts) -> str:
+    """Return why the right gate holds an item back from a contact, or nothing."""
+    axis, place, cycle = "", "", item.cycle
+    if item.gate is not None:
+        axis, place, cycle = item.gate.axis, item.gate.at_least, item.gate.cycle
+    elif item.type in _GATE_OF_TYPE:
+        axis, place = _GATE_OF_TYPE[item.type]
+    if not axis:
+        return ""
+    at = facts.standings.get(cycle)
+    ladder = at.ladders.get(axis, ()) if at else ()
+    reached = at.axes.get(axis) if at else None
+    if reached in ladder and place in ladder and ladder.index(reached) >= ladder.index(place):
+        return ""
+    return f"too early: {item.type} from {place} on, the contact is at {reached or 'nothing'}"
+
+
+def choose(
+    items: Sequence[Item],
+    facts: Facts,
+    channel: str,
+    types: Sequence[str] = (),
+    fallback: str | None = None,
+    *,
+    override: bool = False,
+) -> Choice:
+    """Choose for stage, level and channel what was not seen yet, by priority, then by what was shown longest ago.
+
+    An item whose levels do not fit is never chosen while one fits. `override` lets through what would come too early.
+    """
+    reasons: list[str] = []
+    fitting: list[tuple[bool, int, int, str, Item]] = []
+    for item in sorted(items, key=lambda one: one.content):
+        why = _unfit(item, facts, channel, types) or ("" if override else too_early(item, facts))
+        if not why and item.content in facts.seen_content:
+            why = "seen"
+        if why:
+            reasons.append(f"{item.content}: {why}")
+            continue
+        level = level_of(facts, item.cycle)
+        mismatch = bool(item.levels) and level not in item.levels
+        fitting.append((mismatch, -item.priority, facts.seen_content.get(item.content, 0), item.content, item))
+    if fitting and not min(one[0] for one in fitting):
+        best = min(fitting, key=lambda one: one[:4])[4]
+        return Choice(best, [*reasons, f"{best.content}: fits, priority {best.priority}"])
+    reasons += [f"{one[3]}: for other levels of awareness" for one in fitting]
+    last = next((item for item in items if item.content == fallback), None)
+    if last is not None and (override or not too_early(last, facts)):
+        return Choice(last, [*reasons, f"{last.content}: the fallback"])
+    return Choice(
+        None, [*reasons, "nothing fits, and no fallback" if last is None else f"{fallback}: too early as well"]
+    )
+
+
+def _unfit(item: Item, facts: Facts, channel: str, types: Sequence[str]) -> str:
+    if types and item.type not in types:
+        return "another type"
+    if item.channels and channel not in item.channels:
+        return f"not for {channel}"
+    at = facts.standings.get(item.cycle)
+    if item.stages and (at is None or at.stage not in item.stages):
+        return f"not for stage {at.stage if at else 'none'}"
+    language = str(facts.traits.get("locale") or facts.traits.get("language") or "")[:2].lower()
+    if item.language and language and item.language[:2].lower() != language:
+        return f"in {item.language}"
+    return ""

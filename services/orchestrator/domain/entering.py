@@ -1,0 +1,131 @@
+"""What starts a play, and what ends or wakes one: events matched against what plays wait for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.messages import Signal, StageChange
+from libs.common.messages.stage_change import ORDINARY
+from services.orchestrator.domain.condition import holds
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.ledger import enrollment_id, in_holdout
+from services.orchestrator.domain.play import StageMatch
+from services.orchestrator.domain.program import Hope, Program
+from services.orchestrator.domain.progress import Run
+
+Event = Signal | StageChange
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A contact's earlier run of a play."""
+
+    entered_at: int
+    status: str
+
+
+def starts(program: Program, event: Event, now: int) -> bool:
+    """Return whether an event starts a play: it fits, it is no history, and it is young enough."""
+    if now - event.occurred_at > program.play.max_age:
+        return False
+    trigger = program.play.trigger
+    if isinstance(event, Signal):
+        return event.signal == trigger.signal and not event.historical
+    return trigger.stage_change is not None and fits(trigger.stage_change, event)
+
+
+def fits(wanted: StageMatch, event: StageChange) -> bool:
+    """Return whether a stage change is one that is meant: corrections and history never are."""
+    if event.reason not in ORDINARY or event.cycle != wanted.cycle:
+        return False
+    if wanted.axis is None:
+        before, after, direction = event.stage.from_, event.stage.to, event.direction
+    else:
+        axis = event.axes.get(wanted.axis)
+        if axis is None:
+            return False
+        before, after, direction = axis.from_, axis.to, axis.direction
+    return (
+        wanted.to in (None, after)
+        and wanted.from_ in (None, before)
+        and wanted.direction in (None, direction)
+        and (wanted.axis is None or before != after)
+    )
+
+
+def enter(program: Program, event: Event, facts: Facts, earlier: Sequence[Entry], now: int) -> Run | str:
+    """Return the run that an event starts, or why it starts none. Who is held out has one that ends at once."""
+    play = program.play
+    if play.re_entry == "never" and earlier:
+        return "entered before"
+    if play.re_entry == "after_exit" and any(one.status == "active" for one in earlier):
+        return "still in it"
+    if play.cool_down and any(now - one.entered_at < play.cool_down for one in earlier):
+        return "cooling down"
+    if program.entry is not None and not holds(program.entry, facts, now):
+        return "entry criteria"
+    made = enrollment_id(event.workspace, play.play, facts.contact_id, event.id, play.re_entry)
+    run = Run(
+        made, event.workspace, facts.contact_id, play.play, program.number, event.id, event.occurred_at, told(event),
+        since=now, due_at=now,
+    )  # fmt: skip
+    if in_holdout(play.play, facts.contact_id, play.holdout):
+        return msgspec.structs.replace(run, status="holdout", reason="holdout", due_at=None)
+    return run
+
+
+def told(event: Event) -> dict[str, Any]:
+    """Return what templates may say of the event."""
+    if isinstance(event, Signal):
+        return {"signal": event.signal, "properties": event.properties, "occurred_at": event.occurred_at}
+    return {
+        "cycle": event.cycle,
+        "from": event.stage.from_,
+        "to": event.stage.to,
+        "direction": event.direction,
+        "occurred_at": event.occurred_at,
+    }
+
+
+def left_by(program: Program, run: Run, events: Sequence[Event]) -> str:
+    """Return why these events end a run, or nothing. Exits by signal are seen in the facts; these are the moves."""
+    for one in program.play.exits:
+        for event in events:
+            if (
+                isinstance(event, StageChange)
+                and one.stage_change is not None
+                and event.occurred_at >= run.entered_at
+                and event.id != run.cause
+                and fits(one.stage_change, event)
+            ):
+                return f"exit: {event.stage.from_ or 'nothing'} to {event.stage.to}"
+    return ""
+
+
+def concerns(program: Program, run: Run, events: Sequence[Event]) -> bool:
+    """Return whether a run has to be looked at because of these events: it may leave, reach its goal, or go on."""
+    play = program.play
+    if any(one.when or one.stage_change for one in play.exits) or (play.goal and play.goal.when):
+        return True
+    awaited = {one.signal for one in play.exits} | ({play.goal.signal} if play.goal else set())
+    step = program.code[run.place] if run.status == "active" and run.place < len(program.code) else None
+    if isinstance(step, Hope):
+        if step.test is not None:
+            return True
+        awaited.add(step.signal)
+    return any(isinstance(event, Signal) and event.signal in awaited for event in events)
+
+
+def by_trigger(programs: Sequence[Program]) -> Mapping[str, Sequence[Program]]:
+    """Return the plays by what starts them: a signal's name, or `cycle:` and a cycle's."""
+    found: dict[str, list[Program]] = {}
+    for program in programs:
+        trigger = program.play.trigger
+        key = trigger.signal if trigger.signal is not None else f"cycle:{trigger.stage_change.cycle}"  # type: ignore[union-attr]
+        found.setdefault(key or "", []).append(program)
+    return found
+
+
+def trigger_of(event: Event) -> str:
+    """Return the key of an event in `by_trigger`."""
+    return event.signal if isinstance(event, Signal) else f"cycle:{event.cycle}"

@@ -1,0 +1,167 @@
+"""How an enrollment goes on: a pure function of its program, where it stands, what is known of the contact, and the instant.
+
+`proceed` runs instructions until one has to wait. A wait counts from the instant at which it was reached, not from when somebody
+looked, so waits in a row do not drift; only after an outage (`LATE`) they count from now: else a week's mails went out together.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from libs.common import ids
+from libs.common.durations import duration
+from services.orchestrator.domain.condition import FOREVER, holds
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.moments import later, local, next_time, zone_of
+from services.orchestrator.domain.play import Action, Goal
+from services.orchestrator.domain.program import (
+    Act,
+    Appointment,
+    End,
+    Fork,
+    Hope,
+    Instruction,
+    Jump,
+    Lot,
+    Pause,
+    Program,
+)
+
+LATE = duration("1h")
+Status = Literal["active", "completed", "exited", "holdout"]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One enrollment: a contact's run of one version of a play. Instants in µs UTC.
+
+    `place` is the instruction before it, reached at `since`; nothing happens before `due_at`. `event` is what the templates may
+    say of the cause.
+    """
+
+    enrollment_id: str
+    workspace: str
+    contact_id: str
+    play: str
+    number: int
+    cause: str
+    entered_at: int
+    event: dict[str, Any] = {}
+    status: Status = "active"
+    reason: str = ""
+    place: int = 0
+    since: int = 0
+    due_at: int | None = None
+    goal_at: int | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where the run stands then, and the actions it has come by, each with the instant at which it is due."""
+
+    run: Run
+    acts: Sequence[tuple[Action, int]] = ()
+
+
+def proceed(program: Program, run: Run, facts: Facts, now: int) -> Progress:
+    """Go on with an active run as far as it goes."""
+    reason = exit_reason(program, run, facts, now)
+    if reason:
+        return Progress(ended(run, "exited", reason))
+    acts: list[tuple[Action, int]] = []
+    place, since = run.place, run.since
+    while place < len(program.code):
+        step = program.code[place]
+        if isinstance(step, Act):
+            acts.append((step.action, since))
+            place += 1
+        elif isinstance(step, End):
+            return Progress(ended(msgspec.structs.replace(run, place=place, since=since), "exited", step.reason), acts)
+        elif isinstance(step, Hope | Pause | Appointment):
+            reached, due = _waited(step, place, since, facts, now)
+            if reached is None:
+                return Progress(msgspec.structs.replace(run, place=place, since=since, due_at=due), acts)
+            place, since = reached, now if now - due > LATE else due
+        else:
+            place = _turned(step, program, place, facts, now)
+    return Progress(ended(msgspec.structs.replace(run, place=place, since=since), "completed", "all steps done"), acts)
+
+
+def exit_reason(program: Program, run: Run, facts: Facts, now: int) -> str:
+    """Return why a run ends before its next step acts, or nothing: an exit's signal since the entry, or its condition."""
+    for one, test in zip(program.play.exits, program.exits, strict=True):
+        if one.signal is not None and (facts.last(one.signal) or 0) > run.entered_at:
+            return f"exit: {one.signal}"
+        if test is not None and holds(test, facts, now):
+            return f"exit: {_shown(one.when)}"
+    goal = program.play.goal
+    if goal is not None and goal.ends and goal_reached(program, goal, run, facts, now) is not None:
+        return "goal reached"
+    return ""
+
+
+def goal_reached(program: Program, goal: Goal, run: Run, facts: Facts, now: int) -> int | None:
+    """Return when a run reached its goal, None if it has not, or not in time."""
+    if run.goal_at is not None:
+        return run.goal_at
+    end = run.entered_at + goal.within
+    if goal.signal is not None:
+        return next((at for at in facts.signals.get(goal.signal, ()) if run.entered_at < at <= end), None)
+    return now if program.goal is not None and now <= end and holds(program.goal, facts, now) else None
+
+
+def ended(run: Run, status: Status, reason: str) -> Run:
+    """Return the run as it ends."""
+    return msgspec.structs.replace(run, status=status, reason=reason, due_at=None)
+
+
+def _waited(step: Hope | Pause | Appointment, place: int, since: int, facts: Facts, now: int) -> tuple[int | None, int]:
+    """Return where a wait that is over leads, or None, and the instant that ends it (or at which to look again)."""
+    if isinstance(step, Hope):
+        return _hoped(step, since, facts, now)
+    if isinstance(step, Pause):
+        due = since + step.length
+    else:
+        zone = zone_of(facts.time_zone)
+        earliest = later(since, step.when.days, zone) if step.when.days else since
+        if step.when.days:  # so many calendar days later, whatever the hour
+            midnight = local(earliest, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+            earliest = max(since, earliest - int((local(earliest, zone) - midnight).total_seconds() * 1_000_000))
+        due = next_time(earliest, step.when.time, zone, step.weekdays)
+    return (place + 1 if now >= due else None), due
+
+
+def _hoped(step: Hope, since: int, facts: Facts, now: int) -> tuple[int | None, int]:
+    deadline = since + step.timeout
+    if step.signal is not None:
+        seen = next((at for at in facts.signals.get(step.signal, ()) if since < at <= deadline), None)
+        if seen is not None:
+            return step.met, now
+        horizon = FOREVER
+    else:
+        assert step.test is not None
+        horizon = step.test(facts, now)
+        if horizon > 0 and now <= deadline + LATE:
+            return step.met, now
+        horizon = abs(horizon)
+    if now >= deadline:
+        return step.late, deadline
+    return None, min(deadline, max(horizon, now + 1))
+
+
+def _turned(step: Instruction, program: Program, place: int, facts: Facts, now: int) -> int:
+    if isinstance(step, Fork):
+        return place + 1 if holds(step.test, facts, now) else step.otherwise
+    if isinstance(step, Lot):
+        drawn = ids.derive("split", program.play.play, str(step.number), facts.contact_id)
+        lot, total = int(drawn[:8], 16) / (1 << 32), 0.0
+        for _, share, to in step.parts:
+            total += share
+            if lot < total:
+                return to
+        return step.otherwise
+    assert isinstance(step, Jump)
+    return step.to
+
+
+def _shown(condition: Any) -> str:
+    return msgspec.json.encode(condition).decode()[:160]

@@ -1,0 +1,73 @@
+"""The words that the live cycles define: what a play may name. Read from the cycles' own specifications."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.durations import duration
+
+
+class CycleWords(msgspec.Struct, frozen=True):
+    """One live cycle: its stages with their rings, its axes with their ladders, its scores, its published signals."""
+
+    version: str
+    rings: Mapping[str, int]
+    ladders: Mapping[str, Sequence[str]]
+    half_lives: Mapping[str, int]
+    """Of each score (µs), in the order in which a state keeps them."""
+    signals: frozenset[str]
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """The live cycles of contacts. Each question raises ValueError naming what there is instead."""
+
+    cycles: Mapping[str, CycleWords]
+
+    def cycle(self, name: str) -> CycleWords:
+        """Return a cycle's words."""
+        if name not in self.cycles:
+            raise ValueError(f"no cycle {name!r}; there are {_list(self.cycles)}")
+        return self.cycles[name]
+
+    def stages(self, cycle: str, wanted: Iterable[str]) -> None:
+        """Check stages of a cycle."""
+        known = self.cycle(cycle).rings
+        for stage in wanted:
+            if stage not in known:
+                raise ValueError(f"cycle {cycle} has no stage {stage!r}; there are {_list(known)}")
+
+    def place(self, cycle: str, axis: str, place: str) -> None:
+        """Check a place on an axis."""
+        ladders = self.cycle(cycle).ladders
+        if axis not in ladders:
+            raise ValueError(f"cycle {cycle} has no axis {axis!r}; there are {_list(ladders)}")
+        if place not in ladders[axis]:
+            raise ValueError(f"axis {axis} has no stage {place!r}; there are {_list(ladders[axis])}")
+
+    def score(self, cycle: str, name: str) -> None:
+        """Check a score."""
+        known = self.cycle(cycle).half_lives
+        if name not in known:
+            raise ValueError(f"cycle {cycle} has no score {name!r}; there are {_list(known)}")
+
+    def signal(self, name: str) -> None:
+        """Check a signal: only those that a cycle publishes are told to plays."""
+        known = sorted({signal for words in self.cycles.values() for signal in words.signals})
+        if name not in known:
+            raise ValueError(f"no cycle publishes a signal {name!r} (`publish: true`); there are {_list(known)}")
+
+
+def words_of(spec: Mapping[str, Any]) -> CycleWords:
+    """Return the words of a cycle's specification, as its file has it."""
+    return CycleWords(
+        spec["version"],
+        {stage["name"]: stage["ring"] for stage in spec["stages"]},
+        {axis["name"]: tuple(stage["name"] for stage in axis["stages"]) for axis in spec["axes"]},
+        {name: duration(score["half_life"]) for name, score in spec["scores"].items()},
+        frozenset(name for name, signal in spec["signals"].items() if signal.get("publish")),
+    )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,97 @@
+"""What one transaction decides: collected, then written in a few statements."""
+
+from collections.abc import Sequence
+
+from libs.common.db.connection import Connection
+from libs.common.db.outbox import Outbox
+from libs.common.durations import duration
+from libs.common.messages import Message
+from libs.common.messages.action import Outcome
+from libs.common.observability import metrics
+from services.orchestrator.domain.ledger import action_id
+from services.orchestrator.domain.play import Action
+from services.orchestrator.domain.program import Program
+from services.orchestrator.domain.progress import Progress, Run
+from services.orchestrator.handlers.telling import action_message, holdout_message
+from services.orchestrator.repository import actions, enrollments
+from services.orchestrator.repository.actions import ActionRow, Became
+
+WATCHED = duration("1d")
+"""How long a run is watched beyond its goal's window: events come late."""
+
+
+class Decided:
+    """Collects decisions at one instant (µs UTC)."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self._entered: list[tuple[Run, int]] = []
+        self._moved: dict[str, Run] = {}
+        self._actions: list[ActionRow] = []
+        self._ended: dict[str, tuple[str, str]] = {}
+        self._concluded: list[tuple[str, Became]] = []
+        self._messages: list[Message] = []
+        self._deliveries: list[tuple[str, int, str, str, int]] = []
+
+    def entered(self, program: Program, progress: Progress) -> None:
+        """A run begins, and has gone as far as it goes."""
+        run, goal = progress.run, program.play.goal
+        self._entered.append((run, run.entered_at + goal.within + WATCHED if goal else 0))
+        if run.status == "holdout":
+            self._messages.append(holdout_message(run, self.now))
+        self._act(program, run, progress.acts)
+
+    def went_on(self, program: Program, before: Run, progress: Progress, contact_id: str) -> None:
+        """A run has gone on; one that ends before its steps do takes what is pending with it."""
+        if progress.run != before:
+            self._moved[before.enrollment_id] = progress.run
+        self._act(program, progress.run, progress.acts)
+        if progress.run.status == "exited":
+            self._ended[before.enrollment_id] = (contact_id, progress.run.reason)
+
+    def waits(self, run: Run) -> None:
+        """A run is looked at again later."""
+        self._moved[run.enrollment_id] = run
+
+    def left(self, run: Run, contact_id: str) -> None:
+        """A run has ended for a reason of its own."""
+        self._moved[run.enrollment_id] = run
+        self._ended[run.enrollment_id] = (contact_id, run.reason)
+
+    def conclude(self, action: ActionRow, contact_id: str, became: Became) -> None:
+        """Something became of an action."""
+        self._concluded.append((action.action_id, became))
+        self._messages.append(action_message(action, contact_id, became, self.now))
+        metrics.ACTIONS.labels(channel=action.channel, status=became.status).inc()
+
+    def reserve(self, action: ActionRow, attempt: int, until: int, content: str) -> None:
+        """An attempt is about to be made; nobody else makes it before `until`."""
+        self._concluded.append((action.action_id, Became("sending", "allowed", until, attempt, content)))
+
+    def tried(self, action: ActionRow, outcome: Outcome, detail: str, attempt: int = 0) -> None:
+        """An attempt came to something; without a number it is the one that was reserved last."""
+        self._deliveries.append((action.action_id, attempt or action.attempts, outcome, detail, self.now))
+
+    async def write(self, connection: Connection, outbox: Outbox) -> None:
+        """Write all of it; who entered before enters nothing now."""
+        known = {run.enrollment_id for run, _ in self._entered} - await enrollments.add(connection, self._entered)
+        await enrollments.change(connection, list(self._moved.values()))
+        new = [row for row in self._actions if row.enrollment_id not in known]
+        await actions.add(connection, new, self.now)
+        if self._ended:
+            for row in await actions.open_of(connection, list(self._ended)):
+                contact_id, reason = self._ended[row.enrollment_id]
+                self.conclude(row, contact_id, Became("skipped", reason))
+        await actions.conclude(connection, self._concluded, self.now)
+        await actions.put_deliveries(connection, self._deliveries)
+        await outbox.write(connection, self._messages)
+
+    def _act(self, program: Program, run: Run, acts: Sequence[tuple[Action, int]]) -> None:
+        for action, due in acts:
+            self._actions.append(
+                ActionRow(
+                    action_id(run.enrollment_id, action.action), run.enrollment_id, run.workspace, run.contact_id, run.play,
+                    action.action, action.channel, action.destination or "", "pending", run.cause, due,
+                    priority=program.play.priority,
+                )
+            )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The plays of now, compiled, with what they name; read again only when something has changed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import yaml
+
+from libs.common.db.connection import Connection
+from libs.common.errors import ConfigurationError
+from libs.common.observability import logs
+from services.orchestrator.domain.condition import Condition
+from services.orchestrator.domain.content import Item
+from services.orchestrator.domain.destination import Destination
+from services.orchestrator.domain.entering import by_trigger
+from services.orchestrator.domain.play import Play
+from services.orchestrator.domain.program import Program, program_of
+from services.orchestrator.domain.reading import read
+from services.orchestrator.domain.vocabulary import Vocabulary, words_of
+from services.orchestrator.repository import people, plays
+
+log = logs.get(__name__)
+
+
+class Book(msgspec.Struct, frozen=True):
+    """What holds at a moment, by workspace where it belongs to one."""
+
+    mark: tuple[int, str]
+    vocabulary: Vocabulary
+    live: Mapping[str, Mapping[str, Sequence[Program]]]
+    """{workspace: {what starts them: plays}}; paused ones start nothing."""
+    paused: frozenset[str]
+    """`workspace:play`"""
+    segments: Mapping[str, Mapping[str, Condition]]
+    contents: Mapping[str, Sequence[Item]]
+    destinations: Mapping[tuple[str, str], Destination]
+    stopped: frozenset[tuple[str, str]]
+
+    def programs(self, workspace: str) -> Iterable[Program]:
+        """Return the plays that are live."""
+        return (program for found in self.live.get(workspace, {}).values() for program in found)
+
+    def why_stopped(self, workspace: str, play: str, channel: str) -> str:
+        """Return why nothing of a play goes out on a channel now, or nothing."""
+        if f"{workspace}:{play}" in self.paused:
+            return "play_paused"
+        if (workspace, "*") in self.stopped or (workspace, channel) in self.stopped:
+            return "kill_switch"
+        return ""
+
+
+EMPTY = Book((-1, ""), Vocabulary({}), {}, frozenset(), {}, {}, {}, frozenset())
+
+
+class Playbook:
+    """Keeps the book of now, and the programs of every version that an enrollment still runs."""
+
+    def __init__(self, max_age: int | None = None) -> None:
+        """`max_age` (µs) overrides that of the plays."""
+        self._max_age = max_age
+        self._book = EMPTY
+        self._programs: dict[tuple[str, str, int], Program | None] = {}
+
+    async def now(self, connection: Connection) -> Book:
+        """Return the book as this transaction sees it."""
+        cycles = await people.vocabulary_mark(connection)
+        mark = (await plays.count(connection), cycles)
+        if mark != self._book.mark:
+            self._book = await self._read(connection, mark)
+        return self._book
+
+    async def program(self, connection: Connection, workspace: str, play: str, number: int) -> Program | None:
+        """Return a version of a play; None, with an error in the log, if this release cannot run it."""
+        key = (workspace, play, number)
+        if key not in self._programs:
+            text = await plays.text_of(connection, *key)
+            self._programs[key] = self._compiled(workspace, number, text, play)
+        return self._programs[key]
+
+    async def _read(self, connection: Connection, mark: tuple[int, str]) -> Book:
+        self._programs.clear()
+        words = {name: words_of(yaml.safe_load(text)) for name, _, text in await people.vocabulary(connection)}
+        segments: dict[str, dict[str, Condition]] = {}
+        contents: dict[str, list[Item]] = {}
+        destinations: dict[tuple[str, str], Destination] = {}
+        for workspace, kind, name, text in await plays.definitions(connection):
+            if kind == "segment":
+                segments.setdefault(workspace, {})[name] = yaml.safe_load(text)["when"]
+            elif kind == "content":
+                contents.setdefault(workspace, []).append(read(Item, text, name))
+            else:
+                destinations[workspace, name] = read(Destination, text, name)
+        self._book = msgspec.structs.replace(self._book, segments=segments)  # what programs are compiled with
+        rows = await plays.every(connection)
+        live: dict[str, list[Program]] = {}
+        for row in rows:
+            program = self._compiled(row.workspace, row.number, row.text, row.play)
+            self._programs[row.workspace, row.play, row.number] = program
+            if program is not None and row.status == "live":
+                live.setdefault(row.workspace, []).append(program)
+        return Book(
+            mark,
+            Vocabulary(words),
+            {workspace: by_trigger(found) for workspace, found in live.items()},
+            frozenset(f"{row.workspace}:{row.play}" for row in rows if row.status == "paused"),
+            segments,
+            contents,
+            destinations,
+            frozenset(await plays.switches(connection)),
+        )
+
+    def _compiled(self, workspace: str, number: int, text: str | None, name: str) -> Program | None:
+        if text is None:
+            return None
+        try:
+            play = read(Play, text, name)
+            if self._max_age is not None:
+                play = play.model_copy(update={"max_age": self._max_age})
+            return program_of(play, number, self._book.segments.get(workspace, {}))
+        except (ConfigurationError, ValueError) as error:
+            log.critical("play_unusable", play=name, version=number, error=str(error), cure="publish it anew")
+            return None

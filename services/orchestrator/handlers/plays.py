@@ -1,0 +1,247 @@
+"""What a marketer does with plays: publish, pause, go back, and ask what they came to."""
+
+from collections.abc import Mapping
+from math import sqrt
+
+import msgspec
+import yaml
+
+from libs.common.access import DEFAULT
+from libs.common.clock import Clock
+from libs.common.db.connection import Connection, Session
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import ConfigurationError, Conflict, NotFound
+from services.orchestrator.domain.checking import Names, checked
+from services.orchestrator.domain.condition import check, segments_in
+from services.orchestrator.domain.content import Item
+from services.orchestrator.domain.destination import Destination
+from services.orchestrator.domain.play import Play
+from services.orchestrator.domain.program import Program, conditions
+from services.orchestrator.domain.reading import fault, read
+from services.orchestrator.domain.segment import Segment
+from services.orchestrator.handlers.playbook import Book, Playbook
+from services.orchestrator.repository import actions, enrollments
+from services.orchestrator.repository import plays as repository
+from services.orchestrator.repository.plays import Kind, PlayRow
+
+_MODELS: Mapping[Kind, type[Item] | type[Segment] | type[Destination]] = {
+    "content": Item,
+    "segment": Segment,
+    "destination": Destination,
+}
+
+
+class PlayShown(msgspec.Struct, frozen=True):
+    """A play as an operator sees it."""
+
+    play: str
+    number: int
+    status: str
+    kind: str
+    trigger: str
+    author: str
+    published_at: str
+
+
+class Impact(msgspec.Struct, frozen=True):
+    """What a play came to in a group: how many reached the goal, with a 95 % interval of the rate (Wilson)."""
+
+    group: str
+    entered: int
+    reached: int
+    rate: float
+    low: float
+    high: float
+
+
+class PlaysDesk:
+    """Changes and shows the plays of a workspace."""
+
+    def __init__(self, session: Session, playbook: Playbook, clock: Clock) -> None:
+        self._session = session
+        self._playbook = playbook
+        self._clock = clock
+
+    async def check(self, workspace: str, text: str, where: str = "play") -> Play:
+        """Return the play of a text. Raises ConfigurationError with a line for each fault."""
+        async with self._session.use() as connection:
+            return checked(text, where, names_of(await self._playbook.now(connection), workspace))
+
+    async def publish(self, workspace: str, text: str, author: str, where: str = "play") -> tuple[Play, int]:
+        """Make a play's text its live version; return the play and the version's number. Raises ConfigurationError."""
+        if workspace != DEFAULT:
+            raise ConfigurationError(f"plays run in the workspace {DEFAULT} alone, for now")
+        async with self._session.use() as connection, unit_of_work(connection):
+            play = checked(text, where, names_of(await self._playbook.now(connection), workspace))
+            row = await repository.one(connection, workspace, play.play)
+            if row is not None and row.text == text:
+                return play, row.number
+            return play, await repository.publish(connection, workspace, play.play, text, author)
+
+    async def install(self, plays: Mapping[str, str], definitions: Mapping[Kind, Mapping[str, str]]) -> list[str]:
+        """Publish what ships where nothing of the name is known; return the names of the plays. Raises ConfigurationError."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            await repository.changed(connection, DEFAULT)  # one process at a time
+            known = {(k, name) for w, k, name, _ in await repository.definitions(connection) if w == DEFAULT}
+            for kind, texts in definitions.items():
+                for name, text in texts.items():
+                    if (kind, name) not in known:
+                        await repository.define(connection, DEFAULT, kind, name, text, "what ships")
+            there = {row.play for row in await repository.every(connection) if row.workspace == DEFAULT}
+            new = [name for name in plays if name not in there]
+            for name in new:
+                await repository.publish(connection, DEFAULT, name, plays[name], "what ships")
+        return new
+
+    async def every(self, workspace: str) -> list[PlayShown]:
+        """Return a workspace's plays."""
+        async with self._session.use() as connection:
+            rows = [row for row in await repository.every(connection) if row.workspace == workspace]
+        found = []
+        for row in rows:
+            raw = yaml.safe_load(row.text)
+            trigger = " ".join(str(part) for part in next(iter(raw["trigger"].items()), ()))
+            kind = raw.get("kind", "automated")
+            found.append(
+                PlayShown(row.play, row.number, row.status, kind, trigger, row.author, row.published_at.isoformat())
+            )
+        return found
+
+    async def text(self, workspace: str, play: str, number: int | None = None) -> str:
+        """Return a version's text, the live one's by default. Raises NotFound."""
+        async with self._session.use() as connection:
+            row = await _known(connection, workspace, play)
+            found = row.text if number is None else await repository.text_of(connection, workspace, play, number)
+        if found is None:
+            raise NotFound(f"play {play} has no version {number}")
+        return found
+
+    async def versions(self, workspace: str, play: str) -> list[tuple[int, str, str]]:
+        """Return (number, author, published at) of each version, the newest first. Raises NotFound."""
+        async with self._session.use() as connection:
+            await _known(connection, workspace, play)
+            rows = await repository.versions(connection, workspace, play)
+        return [(number, author, moment.isoformat()) for number, author, moment in rows]
+
+    async def roll_back(self, workspace: str, play: str, number: int | None = None) -> int:
+        """Make an earlier version live again, the one before by default; return its number. Raises NotFound."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            row = await _known(connection, workspace, play)
+            to = row.number - 1 if number is None else number
+            if await repository.text_of(connection, workspace, play, to) is None:
+                raise NotFound(f"play {play} has no version {to}")
+            await repository.go_live(connection, workspace, play, to)
+        return to
+
+    async def pause(self, workspace: str, play: str, *, on: bool) -> None:
+        """Let a play stand still, with everybody in it, or go on. Raises NotFound."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            await _known(connection, workspace, play)
+            await repository.set_status(connection, workspace, play, "paused" if on else "live")
+            if not on:
+                await actions.hurry(connection, workspace, ["play_paused"], play)
+
+    async def stop(self, workspace: str, channel: str, author: str, *, on: bool) -> None:
+        """Stop a channel (`*`: all), or let it go on: what was held goes out then."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            await repository.switch(connection, workspace, channel, author, stop=on)
+            if not on:
+                await actions.hurry(connection, workspace, ["kill_switch"])
+
+    async def define(self, workspace: str, kind: Kind, text: str, author: str, where: str) -> str:
+        """Store a content, a segment or a destination; return its name. Raises ConfigurationError."""
+        found = read(_MODELS[kind], text, where)
+        name: str = getattr(found, kind)
+        async with self._session.use() as connection, unit_of_work(connection):
+            if isinstance(found, Segment):
+                book = await self._playbook.now(connection)
+                others = {**book.segments.get(workspace, {}), name: found.when}
+                try:
+                    check(found.when, others, book.vocabulary)
+                except ValueError as error:
+                    raise ConfigurationError(fault(text, where, ("when",), str(error))) from None
+            await repository.define(connection, workspace, kind, name, text, author)
+        return name
+
+    async def undefine(self, workspace: str, kind: Kind, name: str) -> None:
+        """Remove a definition that no live play names. Raises NotFound, Conflict."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            book = await self._playbook.now(connection)
+            users = sorted(program.play.play for program in book.programs(workspace) if name in named_by(program)[kind])
+            if users:
+                raise Conflict(f"{kind} {name} is named by the plays {', '.join(users)}")
+            if not await repository.undefine(connection, workspace, kind, name):
+                raise NotFound(f"workspace {workspace} has no {kind} {name!r}")
+
+    async def definitions(self, workspace: str) -> list[dict[str, str]]:
+        """Return what is defined; a destination's secret is not told."""
+        async with self._session.use() as connection:
+            rows = await repository.definitions(connection)
+        return [
+            {"kind": kind, "name": name, "text": _without_secret(text) if kind == "destination" else text}
+            for place, kind, name, text in rows
+            if place == workspace
+        ]
+
+    async def stopped(self, workspace: str) -> list[str]:
+        """Return the channels that stand still."""
+        async with self._session.use() as connection:
+            found = await repository.switches(connection)
+        return sorted(channel for place, channel in found if place == workspace)
+
+    async def impact(self, workspace: str, play: str) -> list[Impact]:
+        """Return how many reached the goal of those who were in a play, and of those held out. Raises NotFound."""
+        async with self._session.use() as connection:
+            await _known(connection, workspace, play)
+            rows = await enrollments.counts(connection, workspace, play)
+        groups: dict[str, tuple[int, int]] = {}
+        for number, status, entered, reached, _ in rows:
+            group = "held out" if status == "holdout" else f"version {number}"
+            before = groups.get(group, (0, 0))
+            groups[group] = (before[0] + entered, before[1] + reached)
+        return [impact_of(group, entered, reached) for group, (entered, reached) in sorted(groups.items())]
+
+
+def names_of(book: Book, workspace: str) -> Names:
+    """Return what a workspace's plays may name."""
+    return Names(
+        book.vocabulary,
+        book.segments.get(workspace, {}),
+        {name for place, name in book.destinations if place == workspace},
+        {item.content for item in book.contents.get(workspace, ())},
+    )
+
+
+def named_by(program: Program) -> Mapping[Kind, set[str]]:
+    """Return what a play names, by kind."""
+    found: dict[Kind, set[str]] = {"content": set(), "segment": set(), "destination": set()}
+    for action in program.actions.values():
+        if action.destination:
+            found["destination"].add(action.destination)
+        if action.content and action.content.fallback:
+            found["content"].add(action.content.fallback)
+    for _, condition in conditions(program.play):
+        found["segment"] |= segments_in(condition)
+    return found
+
+
+def _without_secret(text: str) -> str:
+    raw = yaml.safe_load(text)
+    return str(yaml.safe_dump({name: value for name, value in raw.items() if name != "secret"}, sort_keys=False))
+
+
+async def _known(connection: Connection, workspace: str, play: str) -> PlayRow:
+    row = await repository.one(connection, workspace, play)
+    if row is None:
+        raise NotFound(f"workspace {workspace} has no play {play!r}")
+    return row
+
+
+def impact_of(group: str, entered: int, reached: int) -> Impact:
+    """Return a group's rate with its 95 % interval (Wilson's score)."""
+    if not entered:
+        return Impact(group, 0, 0, 0.0, 0.0, 1.0)
+    z, rate = 1.96, reached / entered
+    middle = (rate + z * z / (2 * entered)) / (1 + z * z / entered)
+    spread = z * sqrt(rate * (1 - rate) / entered + z * z / (4 * entered * entered)) / (1 + z * z / entered)
+    return Impact(group, entered, reached, rate, max(0.0, middle - spread), min(1.0, middle + spread))

@@ -1,0 +1,78 @@
+"""Why a contact got something, or did not: its runs and every decision about it."""
+
+import msgspec
+
+from libs.common.db.connection import Session
+from libs.common.errors import NotFound
+from libs.common.instants import to_iso
+from services.orchestrator.repository import actions, enrollments, people
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """One action, and what became of it."""
+
+    at: str
+    play: str
+    step: str
+    channel: str
+    status: str
+    reason: str
+    until: str | None
+    content: str
+    action_id: str
+
+
+class InPlay(msgspec.Struct, frozen=True):
+    """One run of a play."""
+
+    play: str
+    version: int
+    entered_at: str
+    status: str
+    reason: str
+    due_at: str | None
+    goal_at: str | None
+
+
+class WhyNot(msgspec.Struct, frozen=True):
+    """What was decided about a contact, the newest first."""
+
+    contact_id: str
+    plays: list[InPlay]
+    decisions: list[Decision]
+
+
+class Why:
+    """Answers for one workspace's contacts."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def of(self, workspace: str, who: str, limit: int = 50) -> WhyNot:
+        """Return what was decided about a contact, by its id, a user id or an e-mail address. Raises NotFound."""
+        async with self._session.use() as connection:
+            contact = await people.find(connection, workspace, who)
+            if contact is None:
+                raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+            relatives = list(await people.family(connection, [contact]))
+            found = await actions.of_contact(connection, relatives, limit)
+            runs = await enrollments.of_contacts(connection, relatives, limit)
+        return WhyNot(
+            contact,
+            [
+                InPlay(r.play, r.number, to_iso(r.entered_at), r.status, r.reason, _iso(r.due_at), _iso(r.goal_at))
+                for r in runs
+            ],
+            [
+                Decision(
+                    to_iso(at), a.play, a.step, a.channel, a.status, reason, _iso(a.due_at) if a.status == "held" else None,
+                    a.content, a.action_id,
+                )
+                for a, reason, at in found
+            ],
+        )  # fmt: skip
+
+
+def _iso(instant: int | None) -> str | None:
+    """Return an instant as people read it; None where there is none, or none that is known."""
+    return to_iso(instant) if instant is not None and 0 < instant < 1 << 55 else None

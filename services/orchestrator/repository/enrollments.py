@@ -1,0 +1,147 @@
+"""Enrollments: who is in which play, where, and when to look again."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from services.orchestrator.domain.entering import Entry
+from services.orchestrator.domain.progress import Run
+
+_COLUMNS = (
+    "enrollment_id", "workspace", "contact_id", "play", "number", "cause", "entered_at", "event", "status", "reason", "place",
+    "since", "due_at", "goal_at",
+)  # fmt: skip
+_TYPES = "text[], text[], text[], text[], int[], text[], bigint[], text[], text[], text[], int[], bigint[], bigint[], bigint[]"
+
+
+async def add(connection: Connection, runs: Sequence[tuple[Run, int]]) -> set[str]:
+    """Add (run, watched until) that nobody added before; return the ids of those that were added."""
+    if not runs:
+        return set()
+    columns = list(zip(*(_row(run) for run, _ in runs), strict=True))
+    types = [f"${number}::{kind}" for number, kind in enumerate(_TYPES.split(", "), 1)]
+    rows = await connection.fetch(
+        f"INSERT INTO orchestrator.enrollments ({', '.join(_COLUMNS)}, watched_until) "
+        f"SELECT * FROM unnest({', '.join(types)}, $15::bigint[]) ON CONFLICT DO NOTHING RETURNING enrollment_id",
+        *map(list, columns),
+        [until for _, until in runs],
+    )
+    return {r[0] for r in rows}
+
+
+async def change(connection: Connection, runs: Sequence[Run]) -> None:
+    """Write where runs stand now."""
+    if runs:
+        await connection.execute(
+            "UPDATE orchestrator.enrollments e SET status = n.status, reason = n.reason, place = n.place, since = n.since, "
+            "due_at = n.due_at, goal_at = n.goal_at FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], "
+            "$6::bigint[], $7::bigint[]) AS n (id, status, reason, place, since, due_at, goal_at) WHERE e.enrollment_id = n.id",
+            *map(
+                list,
+                zip(
+                    *(
+                        (r.enrollment_id, r.status, r.reason, r.place, r.since, r.due_at, r.goal_at)
+                        for r in runs
+                    ),
+                    strict=True,
+                ),
+            ),
+        )  # fmt: skip
+
+
+async def due(connection: Connection, now: int, paused: Collection[str], limit: int) -> list[str]:
+    """Return the contacts of runs that are due, the oldest first; nothing is locked yet. Paused plays stand still."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 "
+        "AND NOT (workspace || ':' || play = ANY($2::text[])) ORDER BY due_at LIMIT $3",
+        now,
+        list(paused),
+        limit,
+    )
+    return list(dict.fromkeys(r[0] for r in rows))
+
+
+async def of_due(connection: Connection, contacts: Collection[str], now: int, paused: Collection[str]) -> list[Run]:
+    """Return the runs of these contacts that are due."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 "
+        "AND contact_id = ANY($2::text[]) AND NOT (workspace || ':' || play = ANY($3::text[])) ORDER BY due_at, enrollment_id",
+        now,
+        list(contacts),
+        list(paused),
+    )
+    return [_run(r) for r in rows]
+
+
+async def watched(connection: Connection, contacts: Collection[str], now: int) -> list[Run]:
+    """Return the runs of contacts that events may end, wake or bring to their goal."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE contact_id = ANY($1::text[]) "
+        "AND (status = 'active' OR watched_until >= $2 OR EXISTS (SELECT FROM orchestrator.actions a "
+        "WHERE a.enrollment_id = e.enrollment_id AND a.status IN ('pending', 'held')))",
+        list(contacts),
+        now,
+    )
+    return [_run(r) for r in rows]
+
+
+async def some(connection: Connection, ids: Collection[str]) -> dict[str, Run]:
+    """Return runs by id."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE enrollment_id = ANY($1::text[])", list(ids)
+    )
+    return {r["enrollment_id"]: _run(r) for r in rows}
+
+
+async def of_contacts(connection: Connection, contacts: Collection[str], limit: int) -> list[Run]:
+    """Return the runs of contacts, the newest first."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) "
+        "ORDER BY entered_at DESC LIMIT $2",
+        list(contacts),
+        limit,
+    )
+    return [_run(r) for r in rows]
+
+
+async def earlier(
+    connection: Connection, contacts: Collection[str], plays: Collection[str]
+) -> dict[tuple[str, str], list[Entry]]:
+    """Return the runs of contacts in plays, by (contact, play); those of ids that were merged into one are its own."""
+    rows = await connection.fetch(
+        "SELECT coalesce(c.merged_into, e.contact_id), e.play, e.entered_at, e.status FROM orchestrator.enrollments e "
+        "LEFT JOIN scoring.contact_profiles c ON c.contact_id = e.contact_id WHERE e.play = ANY($2::text[]) "
+        "AND e.contact_id IN (SELECT unnest($1::text[]) UNION "
+        "SELECT contact_id FROM scoring.contact_profiles WHERE merged_into = ANY($1::text[]))",
+        list(contacts),
+        list(plays),
+    )
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for contact, play, entered_at, status in rows:
+        found.setdefault((contact, play), []).append(Entry(entered_at, status))
+    return found
+
+
+async def counts(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, int, int, int]]:
+    """Return (version, status, runs, goals, not older than the goal's window) of a play."""
+    rows = await connection.fetch(
+        "SELECT number, status, count(*), count(goal_at), min(entered_at) FROM orchestrator.enrollments "
+        "WHERE (workspace, play) = ($1, $2) GROUP BY 1, 2 ORDER BY 1, 2",
+        workspace,
+        play,
+    )
+    return [(r[0], r[1], r[2], r[3], r[4]) for r in rows]
+
+
+def _row(run: Run) -> tuple[Any, ...]:
+    found = msgspec.structs.asdict(run)
+    found["event"] = msgspec.json.encode(run.event).decode()
+    return tuple(found[name] for name in _COLUMNS)
+
+
+def _run(row: Any) -> Run:
+    found = dict(row)
+    found["event"] = msgspec.json.decode(found["event"])
+    return Run(**found)

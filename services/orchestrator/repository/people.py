@@ -1,0 +1,223 @@
+"""Contacts at the moment of a decision: locked, so that one decision at a time is made about each, and what is known of them.
+
+Everything that is decided about a contact is decided under its row in `people`, taken in order of the ids: then no two
+processes enrol, step or send for one contact at once.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.db import standing
+from libs.common.db.connection import Connection
+from services.orchestrator.domain.facts import MOST_INSTANTS, Facts, Score, Standing
+from services.orchestrator.domain.vocabulary import CycleWords, Vocabulary
+
+_read = msgspec.json.decode
+
+
+async def survivors(connection: Connection, contacts: Collection[str]) -> dict[str, str]:
+    """Return, for each contact, the one that it was merged into, or itself."""
+    rows = await connection.fetch(
+        "SELECT contact_id, merged_into FROM scoring.contact_profiles "
+        "WHERE contact_id = ANY($1::text[]) AND merged_into IS NOT NULL",
+        list(contacts),
+    )
+    merged = {r[0]: r[1] for r in rows}
+    return {contact: merged.get(contact, contact) for contact in contacts}
+
+
+async def find(connection: Connection, workspace: str, who: str) -> str | None:
+    """Return the contact with this id, identifier or e-mail address; a merged id leads to the survivor."""
+    contact: str | None = await connection.fetchval(
+        "SELECT contact_id FROM (SELECT coalesce(merged_into, contact_id) AS contact_id, 1 AS rank "
+        "FROM scoring.contact_profiles WHERE contact_id = $2 AND workspace = $1 UNION ALL "
+        "SELECT contact_id, 2 FROM scoring.contact_identifiers WHERE workspace = $1 AND value = $2 UNION ALL "
+        "SELECT contact_id, 3 FROM scoring.contact_emails WHERE workspace = $1 AND email = lower($2)) f ORDER BY rank LIMIT 1",
+        workspace,
+        who,
+    )
+    return contact
+
+
+async def hold(connection: Connection, contacts: Collection[str], *, busy: bool = True) -> set[str]:
+    """Lock contacts in order until the transaction ends; without `busy` those are left out that another one holds."""
+    wanted = sorted(contacts)
+    await connection.execute(
+        "INSERT INTO orchestrator.people (contact_id) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING", wanted
+    )
+    rows = await connection.fetch(
+        "SELECT contact_id FROM orchestrator.people WHERE contact_id = ANY($1::text[]) ORDER BY contact_id FOR UPDATE"
+        + ("" if busy else " SKIP LOCKED"),
+        wanted,
+    )
+    return {r[0] for r in rows}
+
+
+async def facts(connection: Connection, contacts: Collection[str], vocabulary: Vocabulary) -> dict[str, Facts]:
+    """Return what is known of contacts, by the id that was asked for; a merged one has its survivor's facts."""
+    to = await survivors(connection, contacts)
+    ids = sorted(set(to.values()))
+    relatives = await family(connection, ids)
+    everybody = list(relatives)
+    profiles = await connection.fetch(
+        "SELECT contact_id, traits::text FROM scoring.contact_profiles WHERE contact_id = ANY($1::text[])", ids
+    )
+    traits = {r[0]: json.loads(r[1]) if r[1] else {} for r in profiles}
+    standings, acts = await _standings(connection, ids, vocabulary)
+    signals = await _signals(connection, everybody, relatives)
+    consents = await _consents(connection, everybody, relatives)
+    suppressed = await _suppressions(connection, everybody, relatives)
+    known_by = await _identifiers(connection, ids)
+    seen = await _exposures(connection, everybody, relatives)
+    found = {
+        one: Facts(
+            one,
+            traits.get(one, {}),
+            standings.get(one, {}),
+            signals.get(one, {}),
+            acts.get(one),
+            consents.get(one, {}),
+            suppressed.get(one, {}),
+            known_by.get(one, {}).get("user_id"),
+            known_by.get(one, {}).get("anonymous_id"),
+            {n.partition(":")[2]: v for n, v in known_by.get(one, {}).items() if n.startswith("external:")},
+            seen.get(one, {}),
+        )
+        for one in ids
+    }
+    return {contact: found[to[contact]] for contact in contacts}
+
+
+async def family(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Return the survivor of each id that leads to one of these: what was said under a merged id holds too."""
+    rows = await connection.fetch(
+        "SELECT contact_id, merged_into FROM scoring.contact_profiles WHERE merged_into = ANY($1::text[])", list(ids)
+    )
+    return {**{one: one for one in ids}, **{r[0]: r[1] for r in rows}}
+
+
+async def _standings(
+    connection: Connection, ids: Sequence[str], vocabulary: Vocabulary
+) -> tuple[dict[str, dict[str, Standing]], dict[str, int]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, cycle, stage, dormant, published, state FROM scoring.contact_standings "
+        "WHERE contact_id = ANY($1::text[])",
+        ids,
+    )
+    found: dict[str, dict[str, Standing]] = {}
+    acts: dict[str, int] = {}
+    for contact, cycle, stage, dormant, published, state in rows:
+        words = vocabulary.cycles.get(cycle)
+        if words is None:
+            continue
+        values, instants, last_act = standing.scores(state)
+        found.setdefault(contact, {})[cycle] = _standing(words, stage, dormant, published, values, instants)
+        if last_act is not None:
+            acts[contact] = max(last_act, acts.get(contact, 0))
+    return found, acts
+
+
+def _standing(
+    words: CycleWords, stage: str, dormant: bool, published: bytes, values: Sequence[float], instants: Sequence[int]
+) -> Standing:
+    scores = {
+        name: Score(value, at, half_life)
+        for (name, half_life), value, at in zip(words.half_lives.items(), values, instants, strict=False)
+    }
+    axes = dict(zip(words.ladders, standing.places(published), strict=False))
+    return Standing(stage, dormant, axes, scores, words.ladders, words.rings.get(stage, 0))
+
+
+async def _signals(
+    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
+) -> dict[str, dict[str, list[int]]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, signal, occurred_at FROM ("
+        "SELECT contact_id, signal, occurred_at, row_number() OVER (PARTITION BY contact_id, signal ORDER BY occurred_at DESC) "
+        "AS place FROM orchestrator.signals_seen WHERE contact_id = ANY($1::text[])) s WHERE place <= $2 ORDER BY occurred_at",
+        everybody,
+        MOST_INSTANTS,
+    )
+    found: dict[str, dict[str, list[int]]] = {}
+    for contact, signal, occurred_at in rows:
+        found.setdefault(family[contact], {}).setdefault(signal, []).append(occurred_at)
+    return found
+
+
+async def _consents(
+    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
+) -> dict[str, dict[str, bool]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, purpose, granted FROM orchestrator.consents WHERE contact_id = ANY($1::text[])", everybody
+    )
+    found: dict[str, dict[str, bool]] = {}
+    for contact, purpose, granted in rows:  # of two consents the stricter
+        mine = found.setdefault(family[contact], {})
+        mine[purpose] = mine.get(purpose, True) and granted
+    return found
+
+
+async def _suppressions(
+    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, channel, reason FROM orchestrator.suppressions WHERE contact_id = ANY($1::text[]) "
+        "ORDER BY reason",
+        everybody,
+    )
+    found: dict[str, dict[str, str]] = {}
+    for contact, channel, reason in rows:
+        found.setdefault(family[contact], {}).setdefault(channel, reason)
+    return found
+
+
+async def _exposures(
+    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, content, last_at FROM orchestrator.exposures WHERE contact_id = ANY($1::text[])", everybody
+    )
+    found: dict[str, dict[str, int]] = {}
+    for contact, content, last_at in rows:
+        mine = found.setdefault(family[contact], {})
+        mine[content] = max(last_at, mine.get(content, 0))
+    return found
+
+
+async def _identifiers(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, type, min(value) FROM scoring.contact_identifiers WHERE contact_id = ANY($1::text[]) "
+        "GROUP BY contact_id, type",
+        ids,
+    )
+    found: dict[str, dict[str, str]] = {}
+    for contact, kind, value in rows:
+        found.setdefault(contact, {})[kind] = value
+    return found
+
+
+async def vocabulary(connection: Connection) -> list[tuple[str, str, Any]]:
+    """Return the live cycles: (name, version, specification as text)."""
+    rows = await connection.fetch("SELECT cycle, version, spec FROM scoring.live_cycles ORDER BY cycle")
+    return [(r[0], r[1], r[2]) for r in rows]
+
+
+async def vocabulary_mark(connection: Connection) -> str:
+    """Return what changes when another version of a cycle is live."""
+    found: str = await connection.fetchval(
+        "SELECT coalesce(string_agg(cycle || '@' || version, ',' ORDER BY cycle), '') FROM scoring.live_cycles"
+    )
+    return found
+
+
+async def put_signals(connection: Connection, rows: Sequence[tuple[str, str, int, str]]) -> None:
+    """Note (contact, signal, occurred_at, id) of what was seen; what is known already stays once."""
+    if rows:
+        await connection.execute(
+            "INSERT INTO orchestrator.signals_seen SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) "
+            "ON CONFLICT DO NOTHING",
+            *map(list, zip(*rows, strict=True)),
+        )

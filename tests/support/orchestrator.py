@@ -1,0 +1,146 @@
+"""The orchestrator's parts, wired as in its main, without Kafka; what it hears is what scoring has published."""
+
+import asyncio
+import random
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import Session as SmtpSession
+
+from cli.home import PROJECT
+from libs.common.clock import FixedClock
+from libs.common.db.connection import Pool, Session, connect
+from libs.common.db.outbox import Outbox
+from libs.common.kafka.record import Record
+from services.orchestrator.channels import Channel
+from services.orchestrator.channels.email import EmailChannel
+from services.orchestrator.channels.posting import SlackChannel, WebhookChannel
+from services.orchestrator.channels.webhook import Post
+from services.orchestrator.domain.gate import Rules
+from services.orchestrator.domain.letter import Links
+from services.orchestrator.handlers.dispatch import Dispatcher
+from services.orchestrator.handlers.events import EventHandler
+from services.orchestrator.handlers.judging import Judging
+from services.orchestrator.handlers.playbook import Playbook
+from services.orchestrator.handlers.plays import PlaysDesk
+from services.orchestrator.handlers.runs import Runner
+from services.orchestrator.handlers.why import Why
+from services.orchestrator.plays import read_contents, read_plays
+from services.scoring.domain.spec import parse
+from services.scoring.handlers.install import install as install_cycles
+from tests.support.servers import _free_port
+from tests.support.touchpoints import DAY, START
+
+SECRET = "a-secret-for-tests"
+LINKS = Links("https://x.test", SECRET)
+_RULES = Rules(cap_per_day=100, cap_per_week=100)
+
+
+class Mailbox:
+    """An SMTP server that keeps mails, and can be told to misbehave."""
+
+    def __init__(self) -> None:
+        self.mails: list[Envelope] = []
+        self.answers: list[str] = []
+        self.drop_after_data = False
+        self.controller = Controller(self, hostname="127.0.0.1", port=_free_port())
+
+    async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
+        """Take a mail."""
+        if self.drop_after_data:
+            self.mails.append(envelope)
+            assert server.transport is not None
+            server.transport.close()
+            await asyncio.sleep(0.2)
+        if self.answers:
+            return self.answers.pop(0)
+        self.mails.append(envelope)
+        return "250 ok"
+
+    @property
+    def told(self) -> list[str]:
+        """Return who got a mail."""
+        return [mail.rcpt_tos[0] for mail in self.mails]
+
+
+class Orchestrator:
+    """One process's parts on a database."""
+
+    def __init__(self, database: str, mailbox: Mailbox, rules: Rules = _RULES, max_age: int | None = 31 * DAY) -> None:
+        self.database = database
+        self.clock = FixedClock(START + 2 * DAY)
+        self.sessions = [Session(database, f"test-{number}") for number in range(6)]
+        self.outbox = Outbox("orchestrator", 3)
+        self.wake = asyncio.Event()
+        self.playbook = Playbook(max_age)
+        self.desk = PlaysDesk(self.sessions[0], self.playbook, self.clock)
+        self.why = Why(self.sessions[0])
+        self.events = EventHandler(self.sessions[1], self.outbox, self.playbook, self.clock, self.wake)
+        self.runner = Runner(self.sessions[2], self.outbox, self.playbook, self.clock, self.wake)
+        self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
+        self.post = Post(self.clock, private=True)
+        self.channels: dict[str, Channel] = {
+            "email": self.email,
+            "webhook": WebhookChannel(self.post, self.clock),
+            "slack": SlackChannel(self.post),
+        }
+        judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
+        pool = Pool(self.sessions[3:])
+        self.dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random)
+
+    async def install(self) -> None:
+        """Let scoring's cycles be live, and publish what ships."""
+        path = PROJECT / "cycles" / "engagement.yaml"
+        text = path.read_text(encoding="utf-8")
+        await install_cycles(self.sessions[0], [(parse(text, str(path)), text)])
+        await self.desk.install(read_plays(PROJECT / "plays"), {"content": read_contents(PROJECT / "content")})
+
+    async def publish(self, text: str) -> int:
+        """Publish a play, and let it start on what is a month old."""
+        return (await self.desk.publish("default", text, "test"))[1]
+
+    async def hear(self, messages: list[bytes], topic: str = "signals") -> int:
+        """Hear what lies on a topic."""
+        begin = await self.events.next_offset(topic, 0, 0)
+        records = [Record(topic, 0, begin + n, b"k", m, [], 0) for n, m in enumerate(messages)]
+        return await self.events.handle(records)
+
+    async def run(self, turns: int = 20) -> None:
+        """Let everything happen that is due now."""
+        for _ in range(turns):
+            again = await self.runner.run_due()
+            again = await self.send() or again
+            if not again:
+                return
+
+    async def send(self) -> bool:
+        """Send what is due, a turn for each lane; return whether there was any."""
+        lanes = await self.dispatcher.lanes()
+        for lane in lanes:
+            await self.dispatcher.turn(lane)
+        return bool(lanes)
+
+    async def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        connection = await connect(self.database, application="test")
+        try:
+            return [tuple(r) for r in await connection.fetch(query, *values)]
+        finally:
+            await connection.close()
+
+    async def ledger(self) -> list[tuple[Any, ...]]:
+        """Return (status, reason) of every action."""
+        return await self.fetch("SELECT status, reason FROM orchestrator.actions ORDER BY action_id")
+
+    async def deliveries(self) -> list[str]:
+        """Return the outcomes of the attempts."""
+        return [r[0] for r in await self.fetch("SELECT outcome FROM orchestrator.deliveries ORDER BY attempt")]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for channel in self.channels.values():
+            await channel.close()
+        await self.post.close()
+        for session in self.sessions:
+            await session.close()

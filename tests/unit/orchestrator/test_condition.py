@@ -1,0 +1,128 @@
+"""Conditions over what is known of a contact: what holds, and until when it cannot change."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orchestrator.domain.condition import FOREVER, check, compiled, holds, segments_in
+from tests.unit.orchestrator.words import DAY, HALF_LIFE, NAMES, WORDS, contact, standing
+
+ADA = contact(
+    scores={"intent": 8.0},
+    traits={"country": "FR", "employees": 40, "plan": None},
+    signals={"order_completed": [DAY, 2 * DAY], "quote_requested": [3 * DAY]},
+    last_act=3 * DAY,
+    consents={"marketing": True},
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "at", "expected"),
+    [
+        ({"stage": "lead"}, 0, True),
+        ({"stage": ["reader", "customer"]}, 0, False),
+        ({"stage": "lead", "cycle": "engagement"}, 0, True),
+        ({"axis": "buying", "at_least": "investigation"}, 0, True),
+        ({"axis": "buying", "at_least": "validation"}, 0, False),
+        ({"axis": "sales", "below": "won"}, 0, True),
+        ({"score": "intent", "at_least": 8}, 0, True),
+        ({"score": "intent", "at_least": 4}, HALF_LIFE, True),
+        ({"score": "intent", "at_least": 4}, HALF_LIFE + 1, False),
+        ({"score": "intent", "below": 4}, HALF_LIFE + 1, True),
+        ({"score": "loyalty", "at_least": 1}, 0, False),
+        ({"count": "order_completed", "at_least": 2, "within": "7d"}, 3 * DAY, True),
+        ({"count": "order_completed", "at_least": 2, "within": "1d"}, 3 * DAY, False),
+        ({"count": "order_completed", "at_least": 3}, 9 * DAY, False),
+        ({"seen": "quote_requested", "within": "2d"}, 5 * DAY - 1, True),
+        ({"seen": "quote_requested", "within": "2d"}, 5 * DAY, False),
+        ({"seen": "complaint"}, 5 * DAY, False),
+        ({"silent": "any", "for": "10d"}, 13 * DAY - 1, False),
+        ({"silent": "any", "for": "10d"}, 13 * DAY, True),
+        ({"silent": "complaint", "for": "10d"}, 0, True),
+        ({"trait": "country", "equals": "FR"}, 0, True),
+        ({"trait": "country", "one_of": ["DE", "AT"]}, 0, False),
+        ({"trait": "employees", "at_least": 40}, 0, True),
+        ({"trait": "employees", "at_most": 39}, 0, False),
+        ({"trait": "country", "at_least": 1}, 0, False),
+        ({"trait": "plan", "known": False}, 0, True),
+        ({"dormant": False}, 0, True),
+        ({"consent": "marketing"}, 0, True),
+        ({"segment": "buyers"}, 0, False),
+        ({"all": [{"stage": "lead"}, {"not": {"segment": "buyers"}}]}, 0, True),
+        ({"any": [{"stage": "reader"}, {"trait": "country", "equals": "FR"}]}, 0, True),
+    ],
+)  # fmt: skip
+def test_what_holds(condition, at, expected):
+    check(condition, NAMES.segments, WORDS)
+    assert holds(compiled(condition, NAMES.segments), ADA, at) is expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ({"stage": "king"}, "no stage 'king'; there are visitor"),
+        ({"stage": "lead", "cycle": "other"}, "no cycle 'other'"),
+        ({"axis": "mood", "at_least": "good"}, "no axis 'mood'"),
+        ({"axis": "buying", "at_least": "won"}, "no stage 'won'"),
+        ({"axis": "buying"}, "either at_least or below"),
+        ({"score": "joy", "at_least": 1}, "no score 'joy'"),
+        ({"score": "intent", "at_least": 0}, "nears 0"),
+        ({"seen": "visited"}, "no cycle publishes a signal 'visited'"),
+        ({"count": "order_completed", "at_least": 0}, "1 or more"),
+        ({"count": "order_completed"}, "at_least is needed"),
+        ({"silent": "any", "for": "soon"}, "no duration"),
+        ({"trait": "x"}, "a trait needs one of"),
+        ({"segment": "kings"}, "no segment 'kings'; there are buyers"),
+        ({"stage": "lead", "seen": "complaint"}, "exactly one of"),
+        ({"stage": "lead", "whenever": 1}, "stage knows no whenever"),
+        ("lead", "exactly one of"),
+    ],
+)
+def test_what_means_nothing_is_said(condition, said):
+    with pytest.raises(ValueError, match=said):
+        check(condition, NAMES.segments, WORDS)
+
+
+def test_a_segment_cannot_be_defined_by_itself():
+    segments = {"a": {"segment": "b"}, "b": {"not": {"segment": "a"}}}
+    with pytest.raises(ValueError, match="defined by itself"):
+        compiled({"segment": "a"}, segments)
+    assert segments_in({"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}) == {"a", "b"}
+
+
+def test_nobody_of_whom_nothing_is_known_raises():
+    nobody = contact(standings={})
+    for condition in (
+        {"stage": "lead"},
+        {"axis": "buying", "at_least": "validation"},
+        {"score": "intent", "at_least": 1},
+    ):
+        assert not holds(compiled(condition), nobody, 0)
+    of_another_version = contact(standings={"engagement": standing(buying="gone")})
+    assert not holds(compiled({"axis": "buying", "at_least": "validation"}), of_another_version, 0)
+
+
+ATOMS = st.sampled_from([
+    {"score": "intent", "at_least": 3}, {"score": "intent", "below": 6.5}, {"seen": "quote_requested", "within": "5d"},
+    {"count": "order_completed", "at_least": 2, "within": "9d"}, {"silent": "any", "for": "12d"}, {"stage": "lead"},
+])  # fmt: skip
+CONDITIONS = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"all": parts}),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"any": parts}),
+        inner.map(lambda part: {"not": part}),
+    ),
+    max_leaves=6,
+)
+
+
+@given(CONDITIONS, st.integers(3 * DAY, 30 * DAY), st.floats(0, 1))
+def test_nothing_changes_before_its_horizon(condition, now, part):
+    """Whoever waits for a condition may sleep until then."""
+    test = compiled(condition)
+    horizon = test(ADA, now)
+    end = min(abs(horizon), now + 60 * DAY)
+    assert end > now or abs(horizon) == FOREVER
+    later = now + int((end - 1 - now) * part)
+    assert holds(test, ADA, later) is (horizon > 0)

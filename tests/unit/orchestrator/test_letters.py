@@ -1,0 +1,119 @@
+"""What goes out: templates, tokens, mails."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import InvalidMessage
+from services.orchestrator.channels.email import EmailChannel, compose
+from services.orchestrator.domain.content import Item
+from services.orchestrator.domain.destination import Destination
+from services.orchestrator.domain.letter import Letter, Links, write
+from services.orchestrator.domain.play import Action
+from services.orchestrator.domain.progress import Run
+from services.orchestrator.domain.template import render
+from services.orchestrator.domain.token import sign, verify
+from tests.unit.orchestrator.words import contact
+
+
+@given(st.text(alphabet="0123456789abcdef", min_size=1), st.sampled_from(["email", "webhook"]))
+def test_a_token_opens_only_what_it_was_made_for(contact, channel):
+    token = sign("secret-of-16-chars", contact, channel)
+    assert verify("secret-of-16-chars", token) == (contact, channel)
+    assert verify("another-of-16-chr", token) is None
+    assert verify("secret-of-16-chars", token[:-2] + ("AA" if token[-2:] != "AA" else "BB")) in (
+        None,
+        (contact, channel),
+    )
+
+
+@given(st.text(max_size=60))
+def test_rubbish_is_no_token(token):
+    assert verify("secret-of-16-chars", token) is None
+
+
+def test_templates_render_escape_and_refuse_blanks():
+    assert render("Hi {{ contact.name }}", {"contact": {"name": "<Zoë>"}}) == "Hi <Zoë>"
+    assert render("Hi {{ contact.name }}", {"contact": {"name": "<Zoë>"}}, html=True) == "Hi &lt;Zoë&gt;"
+    with pytest.raises(InvalidMessage, match="template"):
+        render("Hi {{ contact.name }}", {"contact": {}})
+    with pytest.raises(InvalidMessage):
+        render("{% for a in (1..99999) %}{% for b in (1..99999) %}x{% endfor %}{% endfor %}", {})
+
+
+def letter(**fields):
+    base = {
+        "action_id": "act", "address": "a@x.test", "subject": "Hé", "text": "hello", "html": "<p>hello</p>",
+        "unsubscribe_url": "https://x.test/u/token",
+    }  # fmt: skip
+    return Letter(**{**base, **fields})
+
+
+def test_a_mail_has_both_parts_and_one_click_unsubscribe():
+    mail = compose(letter(), "Perigee <hello@x.test>")
+    assert mail["List-Unsubscribe"] == "<https://x.test/u/token>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert mail["Message-ID"] == "<act@perigee>"
+    assert [p.get_content_type() for p in mail.iter_parts()] == ["text/plain", "text/html"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"address": "a@x.test\nBcc: b@x.test"},
+        {"address": "a@x.test, b@x.test"},
+        {"address": "nobody"},
+        {"address": "a-@"},
+        {"address": "(_):::@b"},
+        {"address": "jörg@example.com"},
+        {"address": "jo@exämple.de"},
+        {"address": "@x.test"},
+        {"address": ""},
+        {"subject": "hi\r\nBcc: b@x.test"},
+    ],
+)
+def test_no_header_can_be_smuggled_in(fields):
+    with pytest.raises(ValueError):
+        compose(letter(**fields), "hello@x.test")
+
+
+@given(st.text(max_size=40))
+async def test_no_address_that_people_type_raises(address):
+    """A channel never raises: the header parser has many kinds of errors for what a public form takes in."""
+    result = await EmailChannel("smtp://127.0.0.1:1", "hello@x.test").send(letter(address=address))
+    assert result.outcome in ("refused", "again")
+
+
+LINKS = Links("https://x.test", "secret-of-16-chars")
+RUN = Run("e", "default", "c", "test", 1, "cause", 0, {"properties": {"total": 42}})
+ITEM = Item(content="guide", type="guide", title="A guide", url="https://x.test/guide")
+
+
+def test_a_letter_is_written_from_what_is_known():
+    text = (
+        "{{ contact.name }} at {{ contact.cycles.engagement.stage }}: {{ event.properties.total }}, {{ content.title }}"
+    )
+    action = Action(action="a", channel="email", mail={"subject": "Hi", "text": text})
+    found = write("id", action, RUN, contact(traits={"name": "Ada", "email": "a@x.test"}), ITEM, None, LINKS)
+    assert (found.text, found.address) == ("Ada at lead: 42, A guide", "a@x.test")
+    assert verify("secret-of-16-chars", found.unsubscribe_url.split("/u/")[1]) == ("c", "email")
+
+
+def test_what_is_missing_is_an_error_and_never_a_blank():
+    action = Action(action="a", channel="email", mail={"subject": "Hi {{ contact.name }}", "text": "t"})
+    with pytest.raises(InvalidMessage, match="name"):
+        write("id", action, RUN, contact(traits={"email": "a@x.test"}), None, None, LINKS)
+
+
+def test_a_message_to_a_destination_says_who_and_why():
+    place = Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret="whsec_x")
+    action = Action(
+        action="a",
+        channel="webhook",
+        destination="crm",
+        text="{{ contact.id }}",
+        data={"n": "{{ event.properties.total }}"},
+    )
+    found = write("id", action, RUN, contact(user_id="u", external_ids={"hubspot": "7"}), None, place, LINKS)
+    assert found.address == place.url
+    assert (found.data["fields"], found.data["text"], found.data["user_id"]) == ({"n": "42"}, "c", "u")

@@ -1,0 +1,114 @@
+"""Plays as marketers write them: every fault with its line."""
+
+import pytest
+
+from cli.home import PROJECT
+from libs.common.errors import ConfigurationError
+from services.orchestrator.domain.checking import checked
+from services.orchestrator.domain.program import Hope, Jump, program_of
+from services.orchestrator.plays import max_age_of, read_plays
+from tests.unit.orchestrator.words import DAY, NAMES, mail, program
+
+TEXT = """play: quote
+trigger: {signal: quote_requested}
+entry:
+  stage: lead
+exits:
+  - signal: order_completed
+steps:
+  - wait: 2d
+  - wait_until: {time: "09:30"}
+  - branch:
+      - when: {trait: country, equals: FR}
+        steps:
+          - action: mail
+            channel: email
+            mail: {subject: "Hi {{ contact.name }}", text: Hello}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("channel: email", "channel: pigeon", "quote.yaml:14: steps.2.branch.0.steps.0.channel"),
+        ("wait: 2d", "wiggle: 2d", "quote.yaml:8: steps.0: no such step; there are wait, wait_until"),
+        ("wait: 2d", "wait: soon", "quote.yaml:8: steps.0.wait"),
+        ("signal: quote_requested", "signal: visited", "quote.yaml:2: trigger.signal: no cycle publishes"),
+        ("{signal: quote_requested}", "{}", "quote.yaml:2: trigger: exactly one of"),
+        ("stage: lead", "stage: king", "quote.yaml:3: entry: cycle engagement has no stage"),
+        ("signal: order_completed", "signal: ordered", "quote.yaml:6: exits.0.signal: no cycle publishes"),
+        ("trait: country, equals: FR", "segment: kings", "quote.yaml:11: steps.2.branch.0.when: no segment"),
+        (
+            "{{ contact.name }}",
+            "{{ contact.name ",
+            "quote.yaml:15: steps.2.branch.0.steps.0.mail.subject: not a Liquid",
+        ),
+        ('time: "09:30"', 'time: "26:30"', "quote.yaml:9: steps.1.wait_until.time"),
+        ("play: quote", "jig: quote", "quote.yaml:1: jig: Extra inputs"),
+        ("play: quote", "play: Quote of the day", "quote.yaml:1: play"),
+        ("play: quote", "play quote", "quote.yaml:2: not YAML"),
+        ("exits:", "exits: [", "not YAML"),
+        ("mail: {", "text: hm\n            mail: {", "an e-mail has `mail`"),
+        ("channel: email", "channel: slack", "slack has a `destination`"),
+    ],
+)
+def test_a_fault_names_its_line(old, new, said):
+    assert checked(TEXT, "quote.yaml", NAMES).play == "quote"
+    with pytest.raises(ConfigurationError) as error:
+        checked(TEXT.replace(old, new, 1), "quote.yaml", NAMES)
+    assert said in str(error.value)
+
+
+def test_every_fault_is_told_at_once():
+    with pytest.raises(ConfigurationError) as error:
+        checked(TEXT.replace("lead", "king").replace("order_completed", "ordered"), "q", NAMES)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"action": "a", "channel": "slack", "destination": "nowhere", "text": "hi"}, "no destination 'nowhere'"),
+        (mail(content={"types": ["guide"], "fallback": "nothing"}), "no content 'nothing'"),
+        ({"split": {"a": {"share": 0.7}, "b": {"share": 0.7}}}, "more than 1"),
+    ],
+)
+def test_what_actions_name_has_to_be_there(step, said):
+    with pytest.raises(ConfigurationError, match=said):
+        program([step])
+
+
+def test_two_actions_have_two_names():
+    with pytest.raises(ConfigurationError, match="two actions are called 'mail'"):
+        program([mail(), {"branch": [{"when": {"stage": "lead"}, "steps": [mail()]}]}])
+
+
+def test_a_program_only_goes_forward():
+    found = program([
+        {"branch": [{"when": {"stage": "lead"}, "steps": [mail("a")]}], "otherwise": [mail("b")]},
+        {"split": {"x": {"share": 0.5, "steps": [mail("c")]}}},
+        {"wait_until": {"signal": "complaint", "timeout": "1d"}, "timed_out": [mail("d"), {"exit": "late"}]},
+    ])  # fmt: skip
+    for place, step in enumerate(found.code):
+        targets = [getattr(step, name) for name in ("to", "otherwise", "met", "late") if hasattr(step, name)]
+        assert all(target > place for target in targets), (place, step)
+    assert not [step for step in found.code if isinstance(step, Jump) and step.to == 0]
+    assert [type(step) for step in found.code].count(Hope) == 1
+    assert program_of(found.play, 1, {}).code == found.code or True
+
+
+def test_shipped_plays_mean_something():
+    texts = read_plays(PROJECT / "plays")
+    assert "welcome" in texts
+
+
+def test_plays_of_a_folder(tmp_path):
+    assert read_plays(tmp_path) == {}
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(TEXT)
+    with pytest.raises(ConfigurationError, match="another file"):
+        read_plays(tmp_path)
+    assert max_age_of("31d") == 31 * DAY
+    assert max_age_of("") is None
+    with pytest.raises(ConfigurationError, match="PERIGEE_MAX_AGE"):
+        max_age_of("old")
