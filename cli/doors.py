@@ -29,7 +29,7 @@ def call(environment: dict[str, str], method: str, path: str, *, door: str = "SC
     except httpx2.HTTPError as error:
         raise Unavailable(f"{door} does not answer at {url} ({type(error).__name__}): is it up?") from None
     if answer.is_success:
-        return answer.json()
+        return answer.json() if answer.content else None
     raise _refusal(answer)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import access, cycle, dlq, imports, link, outbox, people, source, subscription
+from cli import access, cycle, definitions, dlq, imports, link, outbox, people, play, source, subscription
 from cli.terminal import Json, environment, one_line_errors, progress, say, stack, workspace
 from libs.common.errors import PerigeeError
 
@@ -30,6 +30,10 @@ app.add_typer(people.refold, name="refold")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(source.app, name="source")
 app.add_typer(subscription.app, name="subscription")
+app.add_typer(play.app, name="play")
+app.add_typer(play.switch, name="switch")
+for kind in definitions.KINDS:
+    app.add_typer(definitions.group(kind), name=kind)
 app.add_typer(access.workspaces, name="workspace")
 app.add_typer(access.keys, name="key")
 app.add_typer(dlq.app, name="dlq")
@@ -183,6 +187,17 @@ def contact_explain(
         print(json.dumps(found))
     else:
         shown(found, Console())
+
+
+@contact.command("why-not")
+def contact_why_not(
+    who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")], as_json: Json = False
+) -> None:
+    """Show which plays a contact is in, and why each action went out, or did not."""
+    from cli.play import why_not
+
+    with one_line_errors():
+        why_not(environment(), who, as_json=as_json)
 
 
 @app.command("replay-check")

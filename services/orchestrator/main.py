@@ -37,6 +37,7 @@ from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.lanes import Lanes
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
+from services.orchestrator.handlers.preview import Preview
 from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
 from services.orchestrator.handlers.webhooks import Webhooks
@@ -70,6 +71,7 @@ class Process:
             "webhook": WebhookChannel(self.post, self.clock),
             "slack": SlackChannel(self.post),
         }
+        self.links = Links(settings.public_url, settings.unsubscribe_secret)
         self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
@@ -100,8 +102,7 @@ class Process:
         """Return what sends actions."""
         s = self.settings
         rules = Rules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
-        links = Links(s.public_url, s.unsubscribe_secret)
-        judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, links)
+        judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, self.links)
         pool = Pool([self.session(f"sends-{number}") for number in range(1, SENDERS + 1)])
         dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.random)
         return Lanes(dispatcher, self.wake)
@@ -123,7 +124,8 @@ class Process:
 
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
-        routers = [subscriptions.router(desk), *plays.routers(self.desk, Why(self.session("why")))]
+        preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
+        routers = [subscriptions.router(desk), *plays.routers(self.desk, preview, Why(self.session("why")))]
         app = doors.application([*health.routes(), unsubscribe], routers)
         gate = Gate(app, ("/admin/",), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key))
         return server(gate, self.settings.host, self.settings.port)

@@ -36,6 +36,12 @@ ROUTES = {
                           "DELETE /admin/v1/subscriptions/{name}", "POST /admin/v1/subscriptions/{name}/pause",
                           "POST /admin/v1/subscriptions/{name}/resume", "POST /admin/v1/subscriptions/{name}/secret",
                           "POST /admin/v1/subscriptions/{name}/resend"],
+        "plays": ["GET /admin/v1/plays", "POST /admin/v1/plays", "POST /admin/v1/plays/check",
+                  "POST /admin/v1/plays/preview", "GET /admin/v1/plays/{name}", "POST /admin/v1/plays/{name}/pause",
+                  "POST /admin/v1/plays/{name}/resume", "POST /admin/v1/plays/{name}/rollback",
+                  "GET /admin/v1/plays/{name}/impact", "GET /admin/v1/definitions", "POST /admin/v1/definitions/{kind}",
+                  "DELETE /admin/v1/definitions/{kind}/{name}", "GET /admin/v1/switches", "POST /admin/v1/switches",
+                  "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}"],
     },
 }  # fmt: skip
 """Which scope opens which route. A route that is not here fails the test."""

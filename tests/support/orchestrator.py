@@ -89,12 +89,13 @@ class Orchestrator:
         pool = Pool(self.sessions[3:])
         self.dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random)
 
-    async def install(self) -> None:
+    async def install(self, *, shipped: bool = True) -> None:
         """Let scoring's cycles be live, and publish what ships."""
         path = PROJECT / "cycles" / "engagement.yaml"
         text = path.read_text(encoding="utf-8")
         await install_cycles(self.sessions[0], [(parse(text, str(path)), text)])
-        await self.desk.install(read_plays(PROJECT / "plays"), {"content": read_contents(PROJECT / "content")})
+        if shipped:
+            await self.desk.install(read_plays(PROJECT / "plays"), {"content": read_contents(PROJECT / "content")})
 
     async def publish(self, text: str) -> int:
         """Publish a play, and let it start on what is a month old."""

@@ -140,6 +140,11 @@ async def move(connection: Connection, schema: str, rows: Sequence[int], kept: S
     )
 
 
+def kind_of_row(headers: bytes) -> str:
+    """Return the event type that a row's headers name."""
+    return dict(message_of("", b"", None, headers).headers)["ce_type"].decode()
+
+
 def _logged(row: asyncpg.Record) -> Logged:
     named = dict(message_of(row["topic"], b"", None, row["headers"]).headers)
     kind, message_id, trace = named["ce_type"].decode(), named["ce_id"].decode(), named.get(TRACE)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.access import Caller
 from libs.common.doors import opened_by
 from services.orchestrator.handlers.plays import PlaysDesk
+from services.orchestrator.handlers.preview import Preview
 from services.orchestrator.handlers.why import Why
 
 Keeper = Annotated[Caller, opened_by("plays")]
@@ -25,6 +26,14 @@ class Written(BaseModel):
     text: Text
     author: Author = "the API"
     where: str = Field("file", max_length=300, description="what faults call the file")
+
+
+class Previewed(Written):
+    """Which action, for whom, and where a test goes."""
+
+    action: str = Field(min_length=1, max_length=60)
+    who: str = Field(min_length=1, max_length=300)
+    to: str | None = Field(None, max_length=320, description="an address that gets it as a test")
 
 
 class Back(BaseModel):
@@ -44,12 +53,12 @@ class Stop(BaseModel):
     author: Author = "the API"
 
 
-def routers(desk: PlaysDesk, why: Why) -> list[APIRouter]:
+def routers(desk: PlaysDesk, preview: Preview, why: Why) -> list[APIRouter]:
     """Return the routes."""
-    return [_of_plays(desk), _of_definitions(desk), _of_switches(desk, why)]
+    return [_of_plays(desk, preview), _of_definitions(desk), _of_switches(desk, why)]
 
 
-def _of_plays(desk: PlaysDesk) -> APIRouter:
+def _of_plays(desk: PlaysDesk, preview: Preview) -> APIRouter:
     found = APIRouter(tags=["plays"])
 
     @found.get("/plays")
@@ -60,6 +69,12 @@ def _of_plays(desk: PlaysDesk) -> APIRouter:
     async def check(caller: Keeper, given: Written) -> dict[str, str]:
         play = await desk.check(caller.workspace, given.text, given.where)
         return {"play": play.play}
+
+    @found.post("/plays/preview")
+    async def show(caller: Keeper, given: Previewed) -> dict[str, Any]:
+        shown = await preview.of(caller.workspace, given.text, given.where, given.action, given.who, given.to)
+        told: dict[str, Any] = msgspec.to_builtins(shown)
+        return told
 
     @found.post("/plays", status_code=201)
     async def publish(caller: Keeper, given: Written) -> dict[str, Any]:

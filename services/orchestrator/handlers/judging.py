@@ -30,6 +30,8 @@ from services.orchestrator.repository.actions import LEASE, ActionRow, Became
 
 SIDE_BY_SIDE = 8
 """So many actions of a lane are sent at once, at most; so many may be in doubt after a crash."""
+CANDIDATES = 16 * SIDE_BY_SIDE
+"""So many due actions are looked at for contacts that nobody else holds."""
 Lane = tuple[str, str]
 
 
@@ -76,9 +78,9 @@ class Judging:
         """Judge what is due for a few contacts; return what is reserved, None if nothing was due or others hold it."""
         now = self._clock.now()
         book = await self._playbook.now(connection)
-        contacts = await repository.due_contacts(connection, lane, now, SIDE_BY_SIDE)
+        contacts = await repository.due_contacts(connection, lane, now, CANDIDATES)
         to = await people.survivors(connection, contacts)
-        held = await people.hold(connection, set(to.values()), busy=False) if contacts else set()
+        held = await people.hold(connection, set(to.values()), free=SIDE_BY_SIDE) if contacts else set()
         mine = [contact for contact in contacts if to[contact] in held]
         if not mine:
             return None

@@ -40,7 +40,7 @@ class Runner:
             if not contacts:
                 return False
             to = await people.survivors(connection, contacts)
-            held = await people.hold(connection, set(to.values()), busy=False)
+            held = await people.hold(connection, set(to.values()), free=AT_ONCE)
             mine = [contact for contact in contacts if to[contact] in held]
             runs = await enrollments.of_due(connection, mine, now, book.paused)
             known = await people.facts(connection, mine, book.vocabulary)

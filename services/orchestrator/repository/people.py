@@ -42,16 +42,17 @@ async def find(connection: Connection, workspace: str, who: str) -> str | None:
     return contact
 
 
-async def hold(connection: Connection, contacts: Collection[str], *, busy: bool = True) -> set[str]:
-    """Lock contacts in order until the transaction ends; without `busy` those are left out that another one holds."""
+async def hold(connection: Connection, contacts: Collection[str], *, free: int | None = None) -> set[str]:
+    """Lock contacts in order until the transaction ends; with `free` at most so many, of those that nobody else holds."""
     wanted = sorted(contacts)
     await connection.execute(
         "INSERT INTO orchestrator.people (contact_id) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING", wanted
     )
     rows = await connection.fetch(
-        "SELECT contact_id FROM orchestrator.people WHERE contact_id = ANY($1::text[]) ORDER BY contact_id FOR UPDATE"
-        + ("" if busy else " SKIP LOCKED"),
+        "SELECT contact_id FROM orchestrator.people WHERE contact_id = ANY($1::text[]) ORDER BY contact_id LIMIT $2 "
+        "FOR UPDATE" + ("" if free is None else " SKIP LOCKED"),
         wanted,
+        free,
     )
     return {r[0] for r in rows}
 
@@ -62,10 +63,7 @@ async def facts(connection: Connection, contacts: Collection[str], vocabulary: V
     ids = sorted(set(to.values()))
     relatives = await family(connection, ids)
     everybody = list(relatives)
-    profiles = await connection.fetch(
-        "SELECT contact_id, traits::text FROM scoring.contact_profiles WHERE contact_id = ANY($1::text[])", ids
-    )
-    traits = {r[0]: json.loads(r[1]) if r[1] else {} for r in profiles}
+    traits = await _traits(connection, ids)
     standings, acts = await _standings(connection, ids, vocabulary)
     signals = await _signals(connection, everybody, relatives)
     consents = await _consents(connection, everybody, relatives)
@@ -89,6 +87,19 @@ async def facts(connection: Connection, contacts: Collection[str], vocabulary: V
         for one in ids
     }
     return {contact: found[to[contact]] for contact in contacts}
+
+
+async def profiles(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str | None]]:
+    """Return (traits, user id) of contacts."""
+    traits, known_by = await _traits(connection, ids), await _identifiers(connection, ids)
+    return {one: (traits.get(one, {}), known_by.get(one, {}).get("user_id")) for one in ids}
+
+
+async def _traits(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    rows = await connection.fetch(
+        "SELECT contact_id, traits::text FROM scoring.contact_profiles WHERE contact_id = ANY($1::text[])", ids
+    )
+    return {r[0]: json.loads(r[1]) if r[1] else {} for r in rows}
 
 
 async def family(connection: Connection, ids: Collection[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The orchestrator on a real database and a real SMTP server."""
+"""The simplest play on a real database and a real SMTP server: a welcome."""
 
 import asyncio
 
@@ -11,41 +11,10 @@ from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.token import verify
 from services.orchestrator.repository import consents
-from tests.support.orchestrator import SECRET, Mailbox, Orchestrator
+from tests.integration.plays.people import subscriber
+from tests.support.orchestrator import SECRET, Orchestrator
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
-
-
-@pytest.fixture
-def mailbox():
-    found = Mailbox()
-    found.controller.start()
-    yield found
-    found.controller.stop()
-
-
-@pytest.fixture
-async def orchestrator(database, mailbox):
-    found = Orchestrator(database, mailbox)
-    await found.install()
-    yield found
-    await found.close()
-
-
-async def subscriber(database, *, consent=True, email="ada@x.test"):
-    """Let scoring make a subscriber and return its published signals."""
-    scoring = Scoring(database)
-    await scoring.take(
-        [
-            identify(
-                0, consent={} if consent is None else {"marketing": consent}, traits={"email": email} if email else {}
-            ),
-            touchpoint(HOUR, "Newsletter Subscribed", user_id="u"),
-        ]
-    )
-    rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
-    await scoring.close()
-    return [r[0] for r in rows]
 
 
 async def test_a_subscriber_with_consent_gets_one_mail(orchestrator, database, mailbox):

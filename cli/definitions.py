@@ -1,0 +1,56 @@
+"""`perigee content`, `perigee segment`, `perigee destination`: what plays name."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.doors import author, call
+from cli.terminal import Json, environment, one_line_errors
+
+KINDS = {
+    "content": "The catalogue of what may be offered.",
+    "segment": "Named conditions, for plays to use.",
+    "destination": "Where webhooks and Slack messages of plays go.",
+}
+File = Annotated[Path, typer.Argument(help="A YAML file.", exists=True, dir_okay=False)]
+Name = Annotated[str, typer.Argument(help="Its name.")]
+
+
+def group(kind: str) -> typer.Typer:
+    """Return the commands of a kind of definition."""
+    app = typer.Typer(help=KINDS[kind], no_args_is_help=True)
+
+    @app.command("put")
+    def put(file: File) -> None:
+        """Store a file in place of the one of its name."""
+        with one_line_errors():
+            body = {"text": file.read_text(encoding="utf-8"), "author": author(), "where": str(file)}
+            made = call(environment(), "POST", f"/admin/v1/definitions/{kind}", door="ORCHESTRATOR_URL", json=body)
+        typer.echo(f"{kind} {made[kind]} is stored")
+
+    @app.command("list")
+    def listing(as_json: Json = False) -> None:
+        """List what is defined."""
+        with one_line_errors():
+            found = call(environment(), "GET", "/admin/v1/definitions", door="ORCHESTRATOR_URL")
+        mine = [one for one in found if one["kind"] == kind]
+        if as_json:
+            typer.echo(json.dumps(mine))
+            return
+        table = Table(kind, "as it was written")
+        for one in mine:
+            table.add_row(one["name"], one["text"].strip())
+        Console().print(table)
+
+    @app.command("remove")
+    def remove(name: Name) -> None:
+        """Remove it, unless a live play names it."""
+        with one_line_errors():
+            call(environment(), "DELETE", f"/admin/v1/definitions/{kind}/{name}", door="ORCHESTRATOR_URL")
+        typer.echo(f"{kind} {name} is gone")
+
+    return app

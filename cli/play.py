@@ -1,0 +1,194 @@
+"""`perigee play` and `perigee switch`: plays from a file to live and back, what they came to, and how to stop them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.doors import author, call
+from cli.terminal import Json, environment, one_line_errors
+
+app = typer.Typer(help="Plays: what is done when, and for whom.", no_args_is_help=True)
+switch = typer.Typer(help="Stop a channel at once, and let it go on.", no_args_is_help=True)
+File = Annotated[Path, typer.Argument(help="A play as YAML or JSON.", exists=True, dir_okay=False)]
+Name = Annotated[str, typer.Argument(help="The play.")]
+Channel = Annotated[str, typer.Argument(help="email, webhook, slack; * for all.")]
+Number = Annotated[int | None, typer.Option(help="The version; the one before by default.")]
+
+
+@app.command("validate")
+def validate(file: File) -> None:
+    """Check a file against the live cycles: every fault with its line."""
+    with one_line_errors():
+        found = _do("POST", "/check", json=_written(file))
+    typer.echo(f"{file}: play {found['play']}: valid")
+
+
+@app.command("publish")
+def publish(file: File) -> None:
+    """Make a file the live version; who is in an earlier one stays in it."""
+    with one_line_errors():
+        made = _do("POST", "", json=_written(file))
+    typer.echo(f"play {made['play']}: version {made['number']} is live")
+
+
+@app.command("list")
+def listing(as_json: Json = False) -> None:
+    """List the plays."""
+    with one_line_errors():
+        found = _do("GET", "")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("play", "version", "status", "kind", "trigger", "published by", "at")
+    for one in found:
+        at = one["published_at"][:19]
+        table.add_row(one["play"], str(one["number"]), one["status"], one["kind"], one["trigger"], one["author"], at)
+    Console().print(table)
+
+
+@app.command("show")
+def show(name: Name, number: Annotated[int | None, typer.Option(help="Instead of the live version.")] = None) -> None:
+    """Print a play as it was published, and its versions."""
+    with one_line_errors():
+        found = _do("GET", f"/{_quoted(name)}", params={"number": number} if number else {})
+    typer.echo(found["text"].rstrip())
+    for version, by, at in found["versions"]:
+        typer.echo(f"# version {version}, published by {by} at {at[:19]}")
+
+
+@app.command("pause")
+def pause(name: Name) -> None:
+    """Let a play stand still, with everybody in it."""
+    with one_line_errors():
+        _do("POST", f"/{_quoted(name)}/pause")
+    typer.echo(f"play {name} stands still; 'perigee play resume {name}' lets it go on")
+
+
+@app.command("resume")
+def resume(name: Name) -> None:
+    """Let a paused play go on."""
+    with one_line_errors():
+        _do("POST", f"/{_quoted(name)}/resume")
+    typer.echo(f"play {name} goes on")
+
+
+@app.command("rollback")
+def rollback(name: Name, number: Number = None) -> None:
+    """Make an earlier version live again, for those who enter from now on."""
+    with one_line_errors():
+        found = _do("POST", f"/{_quoted(name)}/rollback", json={"number": number})
+    typer.echo(f"play {name}: version {found['number']} is live again")
+
+
+@app.command("impact")
+def impact(name: Name, as_json: Json = False) -> None:
+    """Compare who was in a play with who was held out: how many reached its goal."""
+    with one_line_errors():
+        found = _do("GET", f"/{_quoted(name)}/impact")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("group", "entered", "reached the goal", "rate", "95 % interval")
+    for one in found:
+        interval = f"{one['low']:.1%} to {one['high']:.1%}"
+        table.add_row(one["group"], f"{one['entered']:,}", f"{one['reached']:,}", f"{one['rate']:.1%}", interval)
+    Console().print(table)
+
+
+@app.command("simulate")
+def simulate(
+    file: File,
+    since: Annotated[str, typer.Option("--since", help="From when on who entered, e.g. 30d.")] = "30d",
+    until: Annotated[str | None, typer.Option(help="Up to when (RFC 3339); now by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a file over what was published: who would have entered, what would have been sent, day by day. Touches nothing."""
+    from cli.simulate import print_days, run
+
+    with one_line_errors():
+        found = run(environment(), file, since, until)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        print_days(found, Console())
+
+
+@app.command("preview")
+def preview(
+    file: File,
+    action: Annotated[str, typer.Argument(help="The action's name.")],
+    who: Annotated[str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")],
+    to: Annotated[str | None, typer.Option(help="Send it to this address as well, past the ledger.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what an action would say to a contact; `--to` is a test-send."""
+    with one_line_errors():
+        body = {**_written(file), "action": action, "who": who, "to": to}
+        found = _do("POST", "/preview", json=body)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        if value:
+            typer.echo(f"{name}: {value}")
+
+
+@switch.command("off")
+def off(channel: Channel = "*") -> None:
+    """Stop a channel: what is due is held, nothing is lost."""
+    with one_line_errors():
+        call(environment(), "POST", "/admin/v1/switches", door="ORCHESTRATOR_URL",
+             json={"channel": channel, "author": author()})  # fmt: skip
+    typer.echo(f"{channel}: nothing goes out; 'perigee switch on {channel}' lets it go on")
+
+
+@switch.command("on")
+def on(channel: Channel = "*") -> None:
+    """Let a channel go on: what was held goes out."""
+    with one_line_errors():
+        call(environment(), "DELETE", f"/admin/v1/switches/{_quoted(channel)}", door="ORCHESTRATOR_URL")
+    typer.echo(f"{channel}: goes on")
+
+
+@switch.command("list")
+def stopped() -> None:
+    """List the channels that stand still."""
+    with one_line_errors():
+        found = call(environment(), "GET", "/admin/v1/switches", door="ORCHESTRATOR_URL")
+    typer.echo("\n".join(found) if found else "nothing is stopped")
+
+
+def why_not(environment: dict[str, str], who: str, *, as_json: bool) -> None:
+    """Print what was decided about a contact."""
+    found = call(environment, "GET", f"/admin/v1/why/{_quoted(who)}", door="ORCHESTRATOR_URL")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    console = Console()
+    console.print(f"contact {found['contact_id']}", highlight=False)
+    runs = Table("play", "version", "entered", "status", "why", "next look", "goal")
+    for one in found["plays"]:
+        at, due, goal = (str(one[name] or "-")[:19] for name in ("entered_at", "due_at", "goal_at"))
+        runs.add_row(one["play"], str(one["version"]), at, one["status"], one["reason"], due, goal)
+    decisions = Table("when", "play", "step", "channel", "status", "why", "until")
+    for one in found["decisions"]:
+        status, until = one["status"], str(one["until"] or "-")[:19]
+        decisions.add_row(one["at"][:19], one["play"], one["step"], one["channel"], status, one["reason"], until)
+    console.print(runs, decisions)
+
+
+def _written(file: Path) -> dict[str, str]:
+    return {"text": file.read_text(encoding="utf-8"), "author": author(), "where": str(file)}
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _do(method: str, path: str, **options: Any) -> Any:
+    return call(environment(), method, f"/admin/v1/plays{path}", door="ORCHESTRATOR_URL", **options)

@@ -1,0 +1,210 @@
+"""What a play would have done: the same code, run over what was published, with an injected clock.
+
+For each contact the stored signals and stage changes are heard in the order of their instants; between two of them everything
+happens that would have been due, to the microsecond. The facts at an instant are what had been published until then: where the
+contact stood after its last change (its scores as they were at that change, decayed since), its signals, its consents. Traits are
+those of today, since no history of them is published; other plays' mails are not counted against the caps.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from libs.common.instants import DAY
+from libs.common.messages import Signal, StageChange
+from services.orchestrator.domain.content import Item, choose
+from services.orchestrator.domain.entering import Entry, Event, concerns, enter, left_by, starts
+from services.orchestrator.domain.facts import Facts, Score, Standing
+from services.orchestrator.domain.gate import Ask, Rules, judge
+from services.orchestrator.domain.play import Action
+from services.orchestrator.domain.program import Program
+from services.orchestrator.domain.progress import Progress, Run, ended, goal_reached, proceed
+from services.orchestrator.domain.vocabulary import Vocabulary
+
+_CONSENT = {"consent_granted": True, "consent_withdrawn": False}
+MOST_TURNS = 10_000
+"""Of one contact: more is a play that goes round."""
+
+
+class Story(msgspec.Struct, frozen=True):
+    """One contact: what was published about it, and its traits of today."""
+
+    contact_id: str
+    traits: Mapping[str, Any]
+    user_id: str | None
+    events: Sequence[Event]
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """One thing that would have happened, at an instant (µs UTC): entered, sent, held, capped, suppressed, skipped."""
+
+    at: int
+    contact_id: str
+    what: str
+    step: str
+    reason: str
+
+
+class World(msgspec.Struct, frozen=True):
+    """What holds for everybody: the words, the rules of the gate, the catalogue."""
+
+    vocabulary: Vocabulary
+    rules: Rules
+    contents: Sequence[Item] = ()
+
+
+def simulate(program: Program, story: Story, world: World, begin: int, end: int) -> list[Happened]:
+    """Return what a play would have done with a contact between two instants (µs UTC)."""
+    return _Simulation(program, story, world, begin, end).run()
+
+
+def by_day(found: Sequence[Happened]) -> list[tuple[int, dict[str, int]]]:
+    """Return how often what happened, day by day: (first instant of the day, {what: count})."""
+    days: dict[int, Counter[str]] = {}
+    for one in found:
+        days.setdefault(one.at // DAY * DAY, Counter())[one.what] += 1
+    return [(day, dict(counts)) for day, counts in sorted(days.items())]
+
+
+class _Simulation:
+    def __init__(self, program: Program, story: Story, world: World, begin: int, end: int) -> None:
+        self._program, self._story, self._world = program, story, world
+        self._begin, self._end = begin, end
+        self._facts = Facts(story.contact_id, story.traits, user_id=story.user_id)
+        self._runs: dict[str, Run] = {}
+        self._pending: list[tuple[int, str, Action]] = []
+        """(due, run, action)"""
+        self._sent: list[int] = []
+        self._found: list[Happened] = []
+
+    def run(self) -> list[Happened]:
+        for event in sorted(self._story.events, key=lambda one: (one.occurred_at, one.id)):
+            if event.occurred_at >= self._end:
+                break
+            self._until(event.occurred_at)
+            self._hear(event)
+        self._until(self._end)
+        return self._found
+
+    def _until(self, end: int) -> None:
+        """Let everything happen that is due before an instant."""
+        for _ in range(MOST_TURNS):
+            due = min(self._dues(), default=end)
+            if due >= end:
+                return
+            self._act(due)
+        raise ValueError(f"play {self._program.play.play} goes round with contact {self._story.contact_id}")
+
+    def _dues(self) -> Iterator[int]:
+        yield from (run.due_at for run in self._runs.values() if run.status == "active" and run.due_at is not None)
+        yield from (due for due, _, _ in self._pending)
+
+    def _act(self, now: int) -> None:
+        for run in list(self._runs.values()):
+            if run.status == "active" and run.due_at is not None and run.due_at <= now:
+                self._go_on(run, now)
+        for one in [one for one in self._pending if one[0] <= now]:
+            self._pending.remove(one)
+            self._decide(*one, now)
+
+    def _hear(self, event: Event) -> None:
+        self._facts = _after(self._facts, event, self._world.vocabulary)
+        now = event.occurred_at
+        for run in list(self._runs.values()):
+            if not concerns(self._program, run, [event]):
+                continue
+            reason = left_by(self._program, run, [event])
+            if reason and run.status == "active":
+                self._leave(ended(run, "exited", reason), now)
+            else:
+                self._go_on(run, now)
+        if now >= self._begin and starts(self._program, event, now):
+            earlier = [Entry(run.entered_at, run.status) for run in self._runs.values()]
+            entered = enter(self._program, event, self._facts, earlier, now)
+            if isinstance(entered, Run) and entered.enrollment_id not in self._runs:
+                self._note(now, "held out" if entered.status == "holdout" else "entered")
+                self._runs[entered.enrollment_id] = entered
+                if entered.status == "active":
+                    self._go_on(entered, now)
+        self._act(now)
+
+    def _go_on(self, run: Run, now: int) -> None:
+        goal = self._program.play.goal
+        at = goal_reached(self._program, goal, run, self._facts, now) if goal else None
+        if at is not None and run.goal_at is None:
+            self._note(at, "reached the goal")
+        run = msgspec.structs.replace(run, goal_at=at)
+        progress = proceed(self._program, run, self._facts, now) if run.status == "active" else Progress(run)
+        self._runs[run.enrollment_id] = progress.run
+        self._pending += [(due, run.enrollment_id, action) for action, due in progress.acts]
+        if run.status == "active" and progress.run.status == "exited":
+            self._leave(progress.run, now)
+
+    def _leave(self, run: Run, now: int) -> None:
+        self._runs[run.enrollment_id] = run
+        self._note(now, "left", reason=run.reason)
+        for one in [one for one in self._pending if one[1] == run.enrollment_id]:
+            self._pending.remove(one)
+            self._note(now, "skipped", one[2].action, run.reason)
+
+    def _decide(self, due: int, run_id: str, action: Action, now: int) -> None:
+        del due
+        facts, unfit, item = self._facts, "", None
+        if action.content is not None:
+            wanted = action.content
+            chosen = choose(
+                self._world.contents,
+                facts,
+                action.channel,
+                wanted.types,
+                wanted.fallback,
+                override=wanted.override_gate,
+            )
+            item, unfit = chosen.item, "" if chosen.item else "no_content"
+        to_contact = action.channel == "email"
+        today = sum(at // DAY == now // DAY for at in self._sent)
+        week = sum(at // DAY > now // DAY - 7 for at in self._sent)
+        ask = Ask(
+            action.purpose if to_contact else "transactional", facts.email if to_contact else "there",
+            facts.consents.get("marketing"), None, today, week, facts.time_zone, "", unfit,
+        )  # fmt: skip
+        verdict = judge(ask, self._world.rules, now)
+        if verdict.status == "held":
+            self._pending.append((verdict.until, run_id, action))
+        if verdict.status == "send":
+            if to_contact and action.purpose == "marketing":
+                self._sent.append(now)
+            if item is not None:
+                self._facts = msgspec.structs.replace(facts, seen_content={**facts.seen_content, item.content: now})
+        self._note(now, "sent" if verdict.status == "send" else verdict.status, action.action, verdict.reason)
+
+    def _note(self, at: int, what: str, step: str = "", reason: str = "") -> None:
+        self._found.append(Happened(at, self._story.contact_id, what, step, reason))
+
+
+def _after(facts: Facts, event: Event, vocabulary: Vocabulary) -> Facts:
+    """Return what is known after an event."""
+    if isinstance(event, Signal):
+        signals = {**facts.signals, event.signal: [*facts.signals.get(event.signal, ()), event.occurred_at]}
+        consents = facts.consents
+        if event.signal in _CONSENT:
+            consents = {**consents, "marketing": _CONSENT[event.signal]}
+        return msgspec.structs.replace(facts, signals=signals, consents=consents, last_act=event.occurred_at)
+    standings = {**facts.standings, event.cycle: _standing(event, facts.standings.get(event.cycle), vocabulary)}
+    acted = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
+    return msgspec.structs.replace(facts, standings=standings, last_act=acted)
+
+
+def _standing(event: StageChange, before: Standing | None, vocabulary: Vocabulary) -> Standing:
+    words = vocabulary.cycles.get(event.cycle)
+    axes = {**(before.axes if before else {}), **{name: axis.to for name, axis in event.axes.items()}}
+    if words is None:
+        return Standing(event.stage.to, event.dormant, axes)
+    scores = {
+        name: Score(value, event.occurred_at, words.half_lives[name])
+        for name, value in event.values.items()
+        if name in words.half_lives
+    }
+    return Standing(event.stage.to, event.dormant, axes, scores, words.ladders, words.rings.get(event.stage.to, 0))

@@ -1,0 +1,30 @@
+"""What scoring has published, contact by contact."""
+
+from collections.abc import Sequence
+
+from libs.common.db.connection import Connection
+from libs.common.db.log import kind_of_row
+
+
+async def contacts(connection: Connection, workspace: str, after: str, limit: int) -> list[str]:
+    """Return the next contacts of whom something was published, by id; merged ones are part of their survivor."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM scoring.contact_profiles WHERE workspace = $1 AND contact_id > $2 AND merged_into IS NULL "
+        "ORDER BY contact_id LIMIT $3",
+        workspace,
+        after,
+        limit,
+    )
+    return [r[0] for r in rows]
+
+
+async def published(connection: Connection, workspace: str, ids: Sequence[str]) -> list[tuple[str, str, bytes]]:
+    """Return (contact, kind, value) of all that was published about contacts, also under ids merged into them."""
+    rows = await connection.fetch(
+        "SELECT coalesce(c.merged_into, c.contact_id) AS contact, m.headers, m.value FROM scoring.contact_profiles c "
+        "JOIN scoring.published_messages m ON m.workspace = $1 AND m.key = c.contact_id "
+        "WHERE c.contact_id = ANY($2::text[]) OR c.merged_into = ANY($2::text[])",
+        workspace,
+        list(ids),
+    )
+    return [(r["contact"], kind_of_row(r["headers"]), r["value"]) for r in rows]

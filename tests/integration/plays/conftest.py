@@ -1,0 +1,21 @@
+"""Fixtures of the play tests."""
+
+import pytest
+
+from tests.support.orchestrator import Mailbox, Orchestrator
+
+
+@pytest.fixture
+def mailbox():
+    found = Mailbox()
+    found.controller.start()
+    yield found
+    found.controller.stop()
+
+
+@pytest.fixture
+async def orchestrator(database, mailbox):
+    found = Orchestrator(database, mailbox)
+    await found.install()
+    yield found
+    await found.close()
