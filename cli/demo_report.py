@@ -17,7 +17,7 @@ from libs.common.messages import StageChange, decode
 from services.scoring.domain.publication import Published
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
-STATUSES = ("sent", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt")
+STATUSES = ("sent", "pending", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt")
 _EXAMPLE = '{"event":"Quote Requested","userId":"me"}'
 OUTCOMES = ("delivered", "retried", "failed", "unknown")
 
@@ -29,6 +29,7 @@ class Report(msgspec.Struct):
     touchpoints_stored: int
     contacts: int
     stage_changes: dict[str, int]
+    plays: dict[str, int]
     actions: dict[str, int]
     deliveries: dict[str, int]
     cells: dict[tuple[str, str], int]
@@ -36,7 +37,7 @@ class Report(msgspec.Struct):
 
     def document(self) -> dict[str, Any]:
         """Return the figures as one JSON document."""
-        names = ("events_accepted", "touchpoints_stored", "contacts", "stage_changes", "actions", "deliveries")
+        names = ("events_accepted", "touchpoints_stored", "contacts", "stage_changes", "plays", "actions", "deliveries")
         return {name: getattr(self, name) for name in names}
 
 
@@ -55,6 +56,7 @@ async def gather(connection: Connection, environment: dict[str, str], accepted: 
         stored[0],
         stored[1],
         _counts(Counter(c.direction for c in changes.values()), DIRECTIONS),
+        dict(sorted((await _by(connection, "play", "enrollments")).items())),
         _counts(await _by(connection, "status", "actions"), STATUSES),
         _counts(await _by(connection, "outcome", "deliveries"), OUTCOMES),
         await _cells(connection),
@@ -101,8 +103,7 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
     )
     console.print(_matrix(report.cells))
     console.print(_line("stage changes", report.stage_changes))
-    fired = sum(report.actions.values())
-    console.print(f"plays fired: {fired} welcome")
+    console.print(_line("people in plays", report.plays))
     console.print(_line("actions", report.actions))
     console.print(_line("deliveries", report.deliveries))
     if report.hero:

@@ -24,6 +24,8 @@ _QUEUES = {
     "scoring's outbox": "SELECT count(*) FROM scoring.outbox WHERE refused IS NULL",
     "orchestrator's outbox": "SELECT count(*) FROM orchestrator.outbox WHERE refused IS NULL",
     "touchpoints on their way back": "SELECT count(*) FROM orchestrator.echoes",
+    "enrollments due": "SELECT count(*) FROM orchestrator.enrollments e JOIN orchestrator.plays p USING (workspace, play) "
+    "WHERE e.status = 'active' AND p.status = 'live' AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint",
     "actions due": "SELECT count(*) FROM orchestrator.actions WHERE status IN ('pending', 'held', 'sending') "
     "AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint",
 }

@@ -42,10 +42,11 @@ from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
 from services.orchestrator.handlers.webhooks import Webhooks
 from services.orchestrator.handlers.why import Why
-from services.orchestrator.plays import max_age_of, read_contents, read_plays
+from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import consents
 from services.orchestrator.repository import subscriptions as subscribed
+from services.orchestrator.repository.plays import Kind
 from services.orchestrator.settings import OrchestratorSettings
 
 CARRIERS = 4
@@ -149,8 +150,12 @@ async def serve(stop: asyncio.Event) -> None:
     process = Process(settings)
     webhooks = process.webhooks()
     echo = Echo(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
-    plays_shipped, contents = read_plays(settings.plays), read_contents(settings.contents)
-    await until_available(lambda: process.desk.install(plays_shipped, {"content": contents}), stop)
+    shipped = read_plays(settings.plays)
+    named: dict[Kind, dict[str, str]] = {
+        "content": read_contents(settings.contents),
+        "segment": read_segments(settings.segments),
+    }
+    await until_available(lambda: process.desk.install(shipped, named), stop)
     looks = (of_outbox("orchestrator"), repository.watch, subscribed.watch)
     watching = Watching(process.session("watching"), looks)
     await run_together(

@@ -10,6 +10,7 @@ from libs.common.errors import ConfigurationError
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.reading import read
+from services.orchestrator.domain.segment import Segment
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,6 +23,11 @@ def read_plays(folder: Path) -> dict[str, str]:
 def read_contents(folder: Path) -> dict[str, str]:
     """Return the text of every content of a folder's `*.yaml`, by name. Raises ConfigurationError."""
     return _read(folder, Item, "content")
+
+
+def read_segments(folder: Path) -> dict[str, str]:
+    """Return the text of every segment of a folder's `*.yaml`, by name. Raises ConfigurationError."""
+    return _read(folder, Segment, "segment")
 
 
 def _read(folder: Path, model: type[M], kind: str) -> dict[str, str]:

@@ -16,6 +16,9 @@ class OrchestratorSettings(CommonSettings):
     contents: Path = Field(
         Path("content"), validation_alias="PERIGEE_CONTENT", description="folder of the content that ships"
     )
+    segments: Path = Field(
+        Path("segments"), validation_alias="PERIGEE_SEGMENTS", description="folder of the segments that ship"
+    )
     max_age: str = Field("", validation_alias="PERIGEE_MAX_AGE", description="overrides the plays' max_age, e.g. 31d")
     ingest_url: str = Field(validation_alias="INGEST_URL")
     write_key: str = Field(validation_alias="ORCHESTRATOR_WRITE_KEY", repr=False)

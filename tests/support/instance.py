@@ -43,6 +43,10 @@ async def clear_topics(bootstrap_servers: str) -> None:
         await client.close()
 
 
+PLAYS = Path(__file__).parent / "plays"
+"""The welcome alone: what it sends can be counted."""
+
+
 @contextmanager
 def ingest_alone(folder: Path, servers: Servers, database: str) -> Iterator["Instance"]:
     """A real ingest on real servers, and nothing else of Perigee."""
@@ -68,7 +72,8 @@ class Instance:
         home.make()
         names = ("mail", "ingest", "scoring", "scoring-2", "orchestrator")
         home.write("ports", {name: _free_port() for name in names})
-        home.remember(environment={"PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms), **environment})
+        given = {"PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms), "PERIGEE_PLAYS": str(PLAYS)}
+        home.remember(environment={**given, **environment})
         self.stack = Stack(home)
 
     def up(self, scoring: int = 1) -> None:

@@ -26,7 +26,7 @@ from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.why import Why
-from services.orchestrator.plays import read_contents, read_plays
+from services.orchestrator.plays import read_contents, read_plays, read_segments
 from services.scoring.domain.spec import parse
 from services.scoring.handlers.install import install as install_cycles
 from tests.support.servers import _free_port
@@ -95,7 +95,13 @@ class Orchestrator:
         text = path.read_text(encoding="utf-8")
         await install_cycles(self.sessions[0], [(parse(text, str(path)), text)])
         if shipped:
-            await self.desk.install(read_plays(PROJECT / "plays"), {"content": read_contents(PROJECT / "content")})
+            await self.desk.install(
+                read_plays(PROJECT / "plays"),
+                {
+                    "content": read_contents(PROJECT / "content"),
+                    "segment": read_segments(PROJECT / "segments"),
+                },
+            )
 
     async def publish(self, text: str) -> int:
         """Publish a play, and let it start on what is a month old."""

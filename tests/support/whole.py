@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.home import Home
 from cli.stack import Stack
-from tests.support.instance import Instance
+from tests.support.instance import PLAYS, Instance
 from tests.support.laws import check_published
 from tests.support.servers import Servers, _free_port
 
@@ -35,7 +35,8 @@ class Whole(Instance):
 
     def options(self, **environment: str) -> None:
         """Set what the services are started with from now on."""
-        self.stack.home.remember(environment={"PERIGEE_SESSION_TIMEOUT_MS": "1500", **environment})
+        given = {"PERIGEE_SESSION_TIMEOUT_MS": "1500", "PERIGEE_PLAYS": str(PLAYS)}
+        self.stack.home.remember(environment={**given, **environment})
 
     def calls(self, count: int, *, subscribe: bool = False) -> list[dict[str, Any]]:
         """Return calls nobody has sent before; with `subscribe` they make contacts that are welcomed."""

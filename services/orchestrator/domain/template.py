@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from liquid import Environment, StrictUndefined
+from liquid import Environment, FalsyStrictUndefined
 from liquid.exceptions import LiquidError
 from pydantic import AfterValidator
 
@@ -15,8 +15,8 @@ class _Limited(Environment):
     local_namespace_limit = 10_000
 
 
-_text = _Limited(undefined=StrictUndefined)
-_html = _Limited(undefined=StrictUndefined, autoescape=True)
+_text = _Limited(undefined=FalsyStrictUndefined)
+_html = _Limited(undefined=FalsyStrictUndefined, autoescape=True)
 
 
 def _compiles(source: str) -> str:

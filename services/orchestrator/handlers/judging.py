@@ -132,6 +132,10 @@ class Judging:
                 decided.left(ended(run, "exited", left), facts.contact_id)
             decided.conclude(action, facts.contact_id, Became("skipped", left))
             return None
+        if action.destination and (action.workspace, action.destination) not in case.book.destinations:
+            missing = Became("held", f"no destination {action.destination!r} is defined", FAR)
+            decided.conclude(action, facts.contact_id, missing)
+            return None
         content, unfit = _content(case)
         verdict = judge(self._ask(case, used, unfit), self._rules, decided.now)
         if verdict.status == "send":

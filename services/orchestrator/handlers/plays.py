@@ -161,6 +161,8 @@ class PlaysDesk:
                 except ValueError as error:
                     raise ConfigurationError(fault(text, where, ("when",), str(error))) from None
             await repository.define(connection, workspace, kind, name, text, author)
+            if kind == "destination":
+                await actions.hurry(connection, workspace, [f"no destination {name!r} is defined"])
         return name
 
     async def undefine(self, workspace: str, kind: Kind, name: str) -> None:

@@ -1,18 +1,23 @@
 """What goes out: templates, tokens, mails."""
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.home import PROJECT
 from libs.common.errors import InvalidMessage
 from services.orchestrator.channels.email import EmailChannel, compose
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.letter import Letter, Links, write
-from services.orchestrator.domain.play import Action
+from services.orchestrator.domain.play import Action, Play
+from services.orchestrator.domain.program import program_of
 from services.orchestrator.domain.progress import Run
+from services.orchestrator.domain.reading import read
 from services.orchestrator.domain.template import render
 from services.orchestrator.domain.token import sign, verify
+from services.orchestrator.plays import read_contents, read_plays, read_segments
 from tests.unit.orchestrator.words import contact
 
 
@@ -117,3 +122,24 @@ def test_a_message_to_a_destination_says_who_and_why():
     found = write("id", action, RUN, contact(user_id="u", external_ids={"hubspot": "7"}), None, place, LINKS)
     assert found.address == place.url
     assert (found.data["fields"], found.data["text"], found.data["user_id"]) == ({"n": "42"}, "c", "u")
+
+
+def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known():
+    contents = [read(Item, text, name) for name, text in read_contents(PROJECT / "content").items()]
+    segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
+    place = Destination(destination="sales", channel="webhook", url="https://crm.test/hook")
+    events = ({"properties": {}}, {"from": "lead", "to": "prospect"})
+    count = 0
+    for name, text in read_plays(PROJECT / "plays").items():
+        found = program_of(read(Play, text, name), 1, segments)
+        event = events[found.play.trigger.stage_change is not None]
+        for action in found.actions.values():
+            facts = contact(traits={"email": "a@x.test"} if action.channel == "email" else {})
+            run = Run("e", "default", "c", name, 1, "cause", 0, event)
+            for item in contents if action.content else [None]:
+                letter = write("id", action, run, facts, item, None if action.channel == "email" else place, LINKS)
+                assert letter.text
+                if action.purpose == "marketing":
+                    assert letter.unsubscribe_url in letter.text, f"{name}.{action.action} says how to unsubscribe"
+                count += 1
+    assert count > 20

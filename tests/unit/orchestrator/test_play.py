@@ -1,13 +1,14 @@
 """Plays as marketers write them: every fault with its line."""
 
 import pytest
+import yaml
 
 from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
-from services.orchestrator.domain.checking import checked
+from services.orchestrator.domain.checking import Names, checked
 from services.orchestrator.domain.program import Hope, Jump, program_of
-from services.orchestrator.plays import max_age_of, read_plays
-from tests.unit.orchestrator.words import DAY, NAMES, mail, program
+from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
+from tests.unit.orchestrator.words import DAY, NAMES, WORDS, mail, program
 
 TEXT = """play: quote
 trigger: {signal: quote_requested}
@@ -98,8 +99,12 @@ def test_a_program_only_goes_forward():
 
 
 def test_shipped_plays_mean_something():
-    texts = read_plays(PROJECT / "plays")
-    assert "welcome" in texts
+    """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
+    segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
+    names = Names(WORDS, segments, {"sales", "service"}, set(read_contents(PROJECT / "content")))
+    for name, text in read_plays(PROJECT / "plays").items():
+        assert checked(text, f"plays/{name}.yaml", names).play == name
+    assert len(read_plays(PROJECT / "plays")) >= 10
 
 
 def test_plays_of_a_folder(tmp_path):
