@@ -13,7 +13,12 @@ from libs.common.errors import Unavailable
 from libs.common.topics import TOPICS
 from services.scoring.repository import schedule
 
-CONSUMED = (("scoring", "touchpoints"), ("orchestrator", "signals"), ("orchestrator", "stage-changes"))
+CONSUMED = (
+    ("scoring", "touchpoints"),
+    ("orchestrator", "signals"),
+    ("orchestrator", "stage-changes"),
+    ("orchestrator", "compelling-events"),
+)
 
 _QUEUES = {
     "queued re-folds": "SELECT count(*) FROM scoring.refolds",
@@ -24,6 +29,9 @@ _QUEUES = {
     "scoring's outbox": "SELECT count(*) FROM scoring.outbox WHERE refused IS NULL",
     "orchestrator's outbox": "SELECT count(*) FROM orchestrator.outbox WHERE refused IS NULL",
     "touchpoints on their way back": "SELECT count(*) FROM orchestrator.echoes",
+    "sweeps under way": "SELECT count(*) FROM orchestrator.sweeps",
+    "compelling events due": "SELECT count(*) FROM scoring.compelling_events "
+    "WHERE next_at <= (extract(epoch FROM now()) * 1000000)::bigint",
     "enrollments due": "SELECT count(*) FROM orchestrator.enrollments e JOIN orchestrator.plays p USING (workspace, play) "
     "WHERE e.status = 'active' AND p.status = 'live' AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint",
     "actions due": "SELECT count(*) FROM orchestrator.actions WHERE status IN ('pending', 'held', 'sending') "

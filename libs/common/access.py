@@ -19,7 +19,7 @@ WORKSPACE_HEADER = "perigee-workspace"
 PREFIXES: dict[Kind, str] = {"service": "sk_", "admin": "ak_"}
 READING = ("contacts:read", "stage_changes:read")
 """What a service key may at most do."""
-OF_WORKSPACES = (*READING, "sources", "imports", "identities", "corrections", "subscriptions", "plays")
+OF_WORKSPACES = (*READING, "sources", "imports", "identities", "corrections", "subscriptions", "plays", "events")
 """What a workspace's admin key may do."""
 OF_INSTANCE = ("cycles", "dlq", "live", "refolds")
 """What an admin key of the default workspace may do beside that."""

@@ -12,6 +12,7 @@ TopicName = Literal[
     "stage-changes",
     "contacts",
     "signals",
+    "compelling-events",
     "actions",
 ]
 
@@ -52,6 +53,13 @@ TOPICS: tuple[Topic, ...] = (
         {"cleanup.policy": "compact", "delete.retention.ms": str(7 * _DAY_MS), "max.message.bytes": "1048576"},
     ),
     Topic("signals", "contact_id", "scoring", "orchestrator, CRMs", _kept(30)),
+    Topic(
+        "compelling-events",
+        "contact_id or account_id, else event_id",
+        "scoring",
+        "orchestrator, CRMs",
+        _kept(30),
+    ),
     Topic("actions", "contact_id", "orchestrator", "CRMs, external executors", _kept(30)),
 )
 

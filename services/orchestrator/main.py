@@ -32,7 +32,7 @@ from services.orchestrator.domain.letter import Links
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.echo import Echo
-from services.orchestrator.handlers.events import GROUP, EventHandler
+from services.orchestrator.handlers.events import GROUP, TOPICS, EventHandler
 from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.lanes import Lanes
 from services.orchestrator.handlers.playbook import Playbook
@@ -40,6 +40,7 @@ from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
 from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
+from services.orchestrator.handlers.sweeps import Sweeps
 from services.orchestrator.handlers.webhooks import Webhooks
 from services.orchestrator.handlers.why import Why
 from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
@@ -88,7 +89,7 @@ class Process:
         made = Consumer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
-            topics=["signals", "stage-changes"],
+            topics=list(TOPICS),
             handler=EventHandler(self.events, self.outbox, self.playbook, self.clock, self.wake),
             session_timeout_ms=self.settings.session_timeout_ms,
         )
@@ -98,6 +99,10 @@ class Process:
     def runner(self) -> Runner:
         """Return what takes enrollments on."""
         return Runner(self.session("runs"), self.outbox, self.playbook, self.clock, self.wake)
+
+    def sweeps(self) -> Sweeps:
+        """Return what lets plays reach everybody whom an event concerns."""
+        return Sweeps(self.session("sweeps"), self.outbox, self.playbook, self.clock, self.wake)
 
     def lanes(self) -> Lanes:
         """Return what sends actions."""
@@ -165,6 +170,7 @@ async def serve(stop: asyncio.Event) -> None:
         process.relay.run(stop),
         every(stop, 0.3, process.runner().run_due),
         process.lanes().run(stop),
+        every(stop, 1, process.sweeps().run),
         every(stop, 0.3, echo.send_waiting),
         webhooks.run(stop),
         every(stop, 3600, webhooks.forget),

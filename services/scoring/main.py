@@ -21,11 +21,12 @@ from libs.common.observability.health import Check, Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
 from services.scoring import compiled
-from services.scoring.api import admin, changes, contacts, cycles, doors
+from services.scoring.api import admin, changes, compelling, contacts, cycles, doors
 from services.scoring.cycles import read_files
 from services.scoring.handlers.accounts import AccountJobs
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
 from services.scoring.handlers.catalogue import Stored
+from services.scoring.handlers.compelling import Compelling
 from services.scoring.handlers.contacts import Contacts
 from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Identities
@@ -42,7 +43,7 @@ from services.scoring.settings import ScoringSettings
 LANES = 3
 """How many partitions are taken side by side: while PostgreSQL works for some, Python works for another."""
 
-KEPT = ("stage-changes", "signals")
+KEPT = ("stage-changes", "signals", "compelling-events")
 """The topics that can be read from the log as well: by cursor and by webhook."""
 
 
@@ -87,6 +88,7 @@ class Process:
         publishing = Publishing(self.session("versions"), *parts)
         regroups = RegroupJob(self.session("regroups"), *parts)
         often = [contacts_.fire_timers, contacts_.refold, regroups.run, accounts.refold, accounts.fire_timers]
+        often.append(Compelling(self.session("reminders"), self.outbox, SystemClock()).remind)
         often += [publishing.fill, publishing.flip, publishing.tell, publishing.sweep]
         looks = (of_outbox("scoring"), of_database, schedule.watch)
         watching = Watching(self.session("watching"), looks)
@@ -99,7 +101,11 @@ class Process:
         parts = (self.outbox, self.catalogue)
         app = doors.application(
             Health(checks, lambda: progress_fault(self.consumers)).routes(),
-            [contacts.router(Contacts(read, self.catalogue)), changes.router(Changes(log, self.settings.partitions))],
+            [
+                contacts.router(Contacts(read, self.catalogue)),
+                changes.router(Changes(log, self.settings.partitions)),
+                compelling.router(Compelling(self.session("events"), self.outbox, SystemClock())),
+            ],
             [
                 admin.router(Identities(write, *parts), Corrections(write, *parts), Refolds(read)),
                 cycles.router(Versions(write)),

@@ -5,6 +5,7 @@ from libs.common.messages import (
     Action,
     AxisChange,
     Cause,
+    CompellingEvent,
     ContactSnapshot,
     Signal,
     StageChange,
@@ -44,6 +45,12 @@ EXAMPLES = [
         id="1" * 32, workspace="default", contact_id="c" * 32, cycle="engagement", signal="order_completed",
         occurred_at=AT, received_at=AT + 5_000, source="web", message_id="m-1", historical=True, user_id="u-1",
         anonymous_id="a-1", properties={"total": 42.5},
+    ),
+    CompellingEvent(
+        id="5" * 32, event_id="renewal-7", workspace="default", kind="contract_ends", scope="contact", status="nearing",
+        version=2, occurred_at=AT, contact_id="c" * 32, account_id="a" * 32, date=AT + 7 * 86_400_000_000,
+        left=7 * 86_400_000_000, owner="jo@sales.example", consequence="the old price is gone", cause="raised by jo",
+        properties={"contract": "7"},
     ),
     ContactSnapshot(
         workspace="default", contact_id="c" * 32, version=7, user_ids=["u-1"], anonymous_ids=["a-1"],

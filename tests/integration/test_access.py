@@ -21,7 +21,9 @@ ROUTES = {
         "live": ["GET /admin/v1/live"],
     },
     "SCORING_URL": {
-        "contacts:read": ["GET /v1/contacts/{who}", "GET /v1/contacts/{who}/explain"],
+        "contacts:read": ["GET /v1/contacts/{who}", "GET /v1/contacts/{who}/explain", "GET /v1/compelling-events"],
+        "events": ["POST /v1/compelling-events", "PATCH /v1/compelling-events/{event_id}",
+                   "DELETE /v1/compelling-events/{event_id}"],
         "stage_changes:read": ["GET /v1/stage-changes"],
         "identities": ["GET /admin/v1/identities/{who}", "POST /admin/v1/identities/merge",
                        "POST /admin/v1/identities/unmerge"],
@@ -136,6 +138,8 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
         assert page["items"] == []
         hook = {"name": "crm", "url": "http://127.0.0.1:1/hook"}
         assert (await ask("ORCHESTRATOR_URL", "POST", "/admin/v1/subscriptions", keys["admin"], hook))[0] == 201
+        event = {"kind": "renewal", "who": "user_id:ada", "event_id": "e-1"}
+        assert (await ask("SCORING_URL", "POST", "/v1/compelling-events", keys["admin"], event))[0] == 201
         by = {"author": "eve"}
         swapped = [
             ("SCORING_URL", "GET", f"/v1/contacts/{contact}", None),
@@ -148,6 +152,17 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
             ("SCORING_URL", "POST", "/admin/v1/corrections/touchpoints", {"who": contact, "kind": "bot", **by}),
             ("SCORING_URL", "POST", "/admin/v1/corrections/stage",
              {"who": contact, "cycle": "engagement", "places": {"sales": "won"}, **by}),
+            ("SCORING_URL", "POST", "/v1/compelling-events", {"kind": "x", "who": contact}),
+            ("SCORING_URL", "GET", f"/v1/compelling-events?who={contact}", None),
+            ("SCORING_URL", "PATCH", "/v1/compelling-events/e-1", {"owner": "eve"}),
+            ("SCORING_URL", "DELETE", "/v1/compelling-events/e-1", None),
+            ("ORCHESTRATOR_URL", "GET", "/admin/v1/plays/welcome", None),
+            ("ORCHESTRATOR_URL", "POST", "/admin/v1/plays/welcome/pause", None),
+            ("ORCHESTRATOR_URL", "POST", "/admin/v1/plays/welcome/resume", None),
+            ("ORCHESTRATOR_URL", "POST", "/admin/v1/plays/welcome/rollback", {}),
+            ("ORCHESTRATOR_URL", "GET", "/admin/v1/plays/welcome/impact", None),
+            ("ORCHESTRATOR_URL", "DELETE", "/admin/v1/definitions/segment/buyers", None),
+            ("ORCHESTRATOR_URL", "GET", f"/admin/v1/why/{contact}", None),
             ("INGEST_URL", "PATCH", "/admin/v1/sources/default", {"mode": "test"}),
             ("INGEST_URL", "POST", "/admin/v1/sources/default/keys", {}),
             ("INGEST_URL", "DELETE", "/admin/v1/sources/default/keys", None),
@@ -168,6 +183,10 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
             ("INGEST_URL", "/admin/v1/sources"),
             ("INGEST_URL", "/admin/v1/imports"),
             ("ORCHESTRATOR_URL", "/admin/v1/subscriptions"),
+            ("ORCHESTRATOR_URL", "/admin/v1/plays"),
+            ("ORCHESTRATOR_URL", "/admin/v1/definitions"),
+            ("ORCHESTRATOR_URL", "/admin/v1/switches"),
+            ("SCORING_URL", "/v1/compelling-events"),
         ):
             assert await ask(service, "GET", path, keys["other-admin"]) == (200, [])
         # A key of one workspace cannot name another; one that does not exist is said to be that.

@@ -25,6 +25,7 @@ from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.runs import Runner
+from services.orchestrator.handlers.sweeps import Sweeps
 from services.orchestrator.handlers.why import Why
 from services.orchestrator.plays import read_contents, read_plays, read_segments
 from services.scoring.domain.spec import parse
@@ -78,6 +79,7 @@ class Orchestrator:
         self.why = Why(self.sessions[0])
         self.events = EventHandler(self.sessions[1], self.outbox, self.playbook, self.clock, self.wake)
         self.runner = Runner(self.sessions[2], self.outbox, self.playbook, self.clock, self.wake)
+        self.sweeps = Sweeps(self.sessions[2], self.outbox, self.playbook, self.clock, self.wake)
         self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
         self.post = Post(self.clock, private=True)
         self.channels: dict[str, Channel] = {
@@ -117,6 +119,7 @@ class Orchestrator:
         """Let everything happen that is due now."""
         for _ in range(turns):
             again = await self.runner.run_due()
+            again = await self.sweeps.run() or again
             again = await self.send() or again
             if not again:
                 return

@@ -4,19 +4,23 @@ from typing import Literal
 
 import msgspec
 
+from libs.common.messages.compelling_event import CompellingEvent
 from libs.common.messages.envelope import decode
 from libs.common.messages.signal import Signal
 from libs.common.messages.stage_change import AccountStageChange, StageChange
 
-Type = Literal["stage_change", "account_stage_change", "signal"]
-Told = StageChange | AccountStageChange | Signal
+Type = Literal["stage_change", "account_stage_change", "signal", "compelling_event"]
+Told = StageChange | AccountStageChange | Signal | CompellingEvent
 TYPES: dict[str, Type] = {
     StageChange.KIND: "stage_change",
     AccountStageChange.KIND: "account_stage_change",
     Signal.KIND: "signal",
+    CompellingEvent.KIND: "compelling_event",
 }
 """What a subscriber calls a message, by its event type."""
-_MODELS: dict[str, type[Told]] = {model.KIND: model for model in (StageChange, AccountStageChange, Signal)}
+_MODELS: dict[str, type[Told]] = {
+    model.KIND: model for model in (StageChange, AccountStageChange, Signal, CompellingEvent)
+}
 
 
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -34,7 +38,11 @@ class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         if TYPES.get(kind) not in self.types:
             return False
         message = decode(_MODELS[kind], value)
-        if message.workspace != workspace or not _among(message.cycle, self.cycles):
+        if message.workspace != workspace:
+            return False
+        if isinstance(message, CompellingEvent):  # of no cycle; its kind stands where a signal's name does
+            return _among(message.kind, self.signals)
+        if not _among(message.cycle, self.cycles):
             return False
         if isinstance(message, Signal):
             return _among(message.signal, self.signals)

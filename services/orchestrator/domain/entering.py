@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from libs.common.messages import Signal, StageChange
+from libs.common import ids
+from libs.common.instants import to_iso
+from libs.common.messages import CompellingEvent, Signal, StageChange
 from libs.common.messages.stage_change import ORDINARY
 from services.orchestrator.domain.condition import holds
 from services.orchestrator.domain.facts import Facts
@@ -14,7 +16,10 @@ from services.orchestrator.domain.play import StageMatch
 from services.orchestrator.domain.program import Hope, Program
 from services.orchestrator.domain.progress import Run
 
-Event = Signal | StageChange
+Event = Signal | StageChange | CompellingEvent
+
+
+_DAY = 86_400_000_000
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -31,6 +36,9 @@ def starts(program: Program, event: Event, now: int) -> bool:
     trigger = program.play.trigger
     if isinstance(event, Signal):
         return event.signal == trigger.signal and not event.historical
+    if isinstance(event, CompellingEvent):
+        wanted = trigger.compelling_event
+        return wanted is not None and event.kind == wanted.kind and event.status in wanted.on
     return trigger.stage_change is not None and fits(trigger.stage_change, event)
 
 
@@ -64,9 +72,12 @@ def enter(program: Program, event: Event, facts: Facts, earlier: Sequence[Entry]
         return "cooling down"
     if program.entry is not None and not holds(program.entry, facts, now):
         return "entry criteria"
-    made = enrollment_id(event.workspace, play.play, facts.contact_id, event.id, play.re_entry)
+    cause = event.id
+    if isinstance(event, CompellingEvent) and event.contact_id is None:  # one cause for many
+        cause = ids.derive("matched", event.id, facts.contact_id)
+    made = enrollment_id(event.workspace, play.play, facts.contact_id, cause, play.re_entry)
     run = Run(
-        made, event.workspace, facts.contact_id, play.play, program.number, event.id, event.occurred_at, told(event),
+        made, event.workspace, facts.contact_id, play.play, program.number, cause, event.occurred_at, told(event),
         since=now, due_at=now,
     )  # fmt: skip
     if in_holdout(play.play, facts.contact_id, play.holdout):
@@ -78,6 +89,18 @@ def told(event: Event) -> dict[str, Any]:
     """Return what templates may say of the event."""
     if isinstance(event, Signal):
         return {"signal": event.signal, "properties": event.properties, "occurred_at": event.occurred_at}
+    if isinstance(event, CompellingEvent):
+        return {
+            "event_id": event.event_id,
+            "kind": event.kind,
+            "scope": event.scope,
+            "date": to_iso(event.date)[:10] if event.date is not None else None,
+            "days_left": event.left // _DAY if event.left is not None else None,
+            "owner": event.owner,
+            "consequence": event.consequence,
+            "properties": event.properties,
+            "occurred_at": event.occurred_at,
+        }
     return {
         "cycle": event.cycle,
         "from": event.stage.from_,
@@ -117,15 +140,22 @@ def concerns(program: Program, run: Run, events: Sequence[Event]) -> bool:
 
 
 def by_trigger(programs: Sequence[Program]) -> Mapping[str, Sequence[Program]]:
-    """Return the plays by what starts them: a signal's name, or `cycle:` and a cycle's."""
+    """Return the plays by what starts them: a signal's name, `cycle:` and a cycle's, `event:` and a kind."""
     found: dict[str, list[Program]] = {}
     for program in programs:
         trigger = program.play.trigger
-        key = trigger.signal if trigger.signal is not None else f"cycle:{trigger.stage_change.cycle}"  # type: ignore[union-attr]
-        found.setdefault(key or "", []).append(program)
+        if trigger.stage_change is not None:
+            key = f"cycle:{trigger.stage_change.cycle}"
+        elif trigger.compelling_event is not None:
+            key = f"event:{trigger.compelling_event.kind}"
+        else:
+            key = trigger.signal or ""
+        found.setdefault(key, []).append(program)
     return found
 
 
 def trigger_of(event: Event) -> str:
     """Return the key of an event in `by_trigger`."""
+    if isinstance(event, CompellingEvent):
+        return f"event:{event.kind}"
     return event.signal if isinstance(event, Signal) else f"cycle:{event.cycle}"

@@ -30,16 +30,27 @@ class StageMatch(_Model):
     direction: Direction | None = None
 
 
+class EventKind(_Model):
+    """A compelling event of a kind, when it is raised, or when its date nears."""
+
+    kind: str
+    on: list[Literal["raised", "updated", "nearing"]] = Field(["raised"], min_length=1)
+
+
 class EventMatch(_Model):
-    """Something published: a signal, or a stage change with an ordinary reason."""
+    """Something published: a signal, a stage change with an ordinary reason, a compelling event.
+
+    An event about an account reaches its members, one about a market everybody; the entry criteria say who of them is meant.
+    """
 
     signal: str | None = None
     stage_change: StageMatch | None = None
+    compelling_event: EventKind | None = None
 
     @model_validator(mode="after")
     def _just_one(self) -> "EventMatch":
-        if (self.signal is None) == (self.stage_change is None):
-            raise ValueError("exactly one of signal, stage_change is needed")
+        if sum(part is not None for part in (self.signal, self.stage_change, self.compelling_event)) != 1:
+            raise ValueError("exactly one of signal, stage_change, compelling_event is needed")
         return self
 
 

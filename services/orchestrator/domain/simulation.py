@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from libs.common.instants import DAY
-from libs.common.messages import Signal, StageChange
+from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.content import Item, choose
 from services.orchestrator.domain.entering import Entry, Event, concerns, enter, left_by, starts
 from services.orchestrator.domain.facts import Facts, Score, Standing
@@ -192,6 +192,8 @@ def _after(facts: Facts, event: Event, vocabulary: Vocabulary) -> Facts:
         if event.signal in _CONSENT:
             consents = {**consents, "marketing": _CONSENT[event.signal]}
         return msgspec.structs.replace(facts, signals=signals, consents=consents, last_act=event.occurred_at)
+    if isinstance(event, CompellingEvent):
+        return facts
     standings = {**facts.standings, event.cycle: _standing(event, facts.standings.get(event.cycle), vocabulary)}
     acted = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
     return msgspec.structs.replace(facts, standings=standings, last_act=acted)

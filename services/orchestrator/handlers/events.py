@@ -12,7 +12,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
 from libs.common.kafka.dead_letter import dead_letter
 from libs.common.kafka.record import Record, spans
-from libs.common.messages import AccountStageChange, Message, Signal, StageChange, decode, kind_of
+from libs.common.messages import AccountStageChange, CompellingEvent, Message, Signal, StageChange, decode, kind_of
 from libs.common.observability import metrics
 from services.orchestrator.domain.entering import Entry, Event, concerns, enter, left_by, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
@@ -21,10 +21,16 @@ from services.orchestrator.domain.progress import Progress, Run, ended, proceed
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.playbook import Book, Playbook
 from services.orchestrator.handlers.runs import go_on
+from services.orchestrator.handlers.sweeps import begin_sweeps
 from services.orchestrator.repository import consents, enrollments, people
 
 GROUP = "orchestrator"
-_MODELS: dict[str, type[Signal] | type[StageChange]] = {"signals": Signal, "stage-changes": StageChange}
+TOPICS = ("signals", "stage-changes", "compelling-events")
+_MODELS: dict[str, type[Event]] = {
+    "signals": Signal,
+    "stage-changes": StageChange,
+    "compelling-events": CompellingEvent,
+}
 _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
 
 
@@ -74,16 +80,31 @@ class EventHandler:
         # Plays are the default workspace's, and so is the key by which what they send comes back.
         mine = [event for event in events if event.workspace == DEFAULT]
         book = await self._playbook.now(connection)
-        if mine:
-            await self._follow(connection, book, mine)
+        personal = [event for event in mine if event.contact_id is not None]
+        if personal:
+            await self._follow(connection, book, personal)
+        urgent = [event for event in mine if isinstance(event, CompellingEvent)]
+        await begin_sweeps(connection, book, urgent, self._clock.now())
+        await self._take_back(connection, [event.event_id for event in urgent if event.status == "withdrawn"])
+
+    async def _take_back(self, connection: Connection, ids: Sequence[str]) -> None:
+        """End the runs that events started which are withdrawn now."""
+        runs = await enrollments.of_events(connection, ids) if ids else []
+        if runs:
+            to = await people.survivors(connection, {run.contact_id for run in runs})
+            await people.hold(connection, set(to.values()))
+            decided = Decided(self._clock.now())
+            for run in await enrollments.of_events(connection, ids):
+                decided.left(ended(run, "exited", "event withdrawn"), to[run.contact_id])
+            await decided.write(connection, self._outbox)
 
     async def _follow(self, connection: Connection, book: Book, events: Sequence[Event]) -> None:
         """Let events start, wake and end runs of those contacts for whom that may be."""
         now = self._clock.now()
-        to = await people.survivors(connection, {event.contact_id for event in events})
+        to = await people.survivors(connection, {event.contact_id or "" for event in events})
         of_contact: dict[str, list[Event]] = {}
         for event in events:
-            of_contact.setdefault(to[event.contact_id], []).append(event)
+            of_contact.setdefault(to[event.contact_id or ""], []).append(event)
         starting = _starting(book, of_contact, now)
         relatives = await people.family(connection, list(of_contact))
         running = {relatives[run.contact_id] for run in await enrollments.watched(connection, list(relatives), now)}

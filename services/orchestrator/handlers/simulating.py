@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from libs.common.db.connection import Connection
-from libs.common.messages import Signal, StageChange, decode
+from libs.common.messages import CompellingEvent, Signal, StageChange, decode
 from services.orchestrator.domain.checking import checked
 from services.orchestrator.domain.entering import Event
 from services.orchestrator.domain.gate import Rules
@@ -16,7 +16,7 @@ from services.orchestrator.handlers.plays import names_of
 from services.orchestrator.repository import history, people
 
 AT_ONCE = 500
-_MODELS: dict[str, type[Signal] | type[StageChange]] = {Signal.KIND: Signal, StageChange.KIND: StageChange}
+_MODELS: dict[str, type[Event]] = {model.KIND: model for model in (Signal, StageChange, CompellingEvent)}
 
 
 class Simulated(msgspec.Struct):

@@ -95,6 +95,16 @@ async def some(connection: Connection, ids: Collection[str]) -> dict[str, Run]:
     return {r["enrollment_id"]: _run(r) for r in rows}
 
 
+async def of_events(connection: Connection, ids: Collection[str]) -> list[Run]:
+    """Return the active runs that compelling events of these ids started."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments "
+        "WHERE status = 'active' AND event::json->>'event_id' = ANY($1::text[]) ORDER BY enrollment_id",
+        list(ids),
+    )
+    return [_run(r) for r in rows]
+
+
 async def of_contacts(connection: Connection, contacts: Collection[str], limit: int) -> list[Run]:
     """Return the runs of contacts, the newest first."""
     rows = await connection.fetch(

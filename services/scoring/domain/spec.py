@@ -46,12 +46,28 @@ class Points(_Model):
     cap: float | None = Field(None, gt=0)
 
 
+class Raises(_Model):
+    """What makes it a reason to act now. `date` names the property that says when it will be too late (RFC 3339)."""
+
+    kind: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    owner: str = ""
+    consequence: str = ""
+    date: str = ""
+
+
 class Signal(_Model):
-    """What a touchpoint means."""
+    """What a touchpoint means. One that `raises` a compelling event is published."""
 
     match: list[Match] = Field(min_length=1)
     adds: list[Points] = []
     publish: bool = False
+    raises: Raises | None = None
+
+    @model_validator(mode="after")
+    def _is_published(self) -> "Signal":
+        if self.raises is not None and not self.publish:
+            raise ValueError("a signal that raises an event needs `publish: true`")
+        return self
 
 
 class AxisStage(_Model):
@@ -61,6 +77,8 @@ class AxisStage(_Model):
     enter: Condition | None = None
     stay: Condition | None = None
     dwell: Duration | None = None
+    raises: Raises | None = None
+    """What comes to be with it: so a pattern (three pricing views in a week) is an axis of its own."""
 
 
 class Axis(_Model):
@@ -127,10 +145,12 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def fingerprint(spec: CycleSpec) -> bytes:
-    """Return a digest of what the fold depends on: a label, an owner or the reaction window changes no state."""
+    """Return a digest of what the fold depends on: a label, an owner, the reaction window, what it raises change no state."""
     told = {"label", "owner", "guiding_question", "metric", "target"}
     stages = dict.fromkeys(range(len(spec.stages)), told)
-    raw = spec.model_dump_json(exclude={"reaction_window": True, "stages": stages})
+    places = {number: {"stages": {"__all__": {"raises"}}} for number in range(len(spec.axes))}
+    signals = {name: {"raises"} for name in spec.signals}
+    raw = spec.model_dump_json(exclude={"reaction_window": True, "stages": stages, "axes": places, "signals": signals})
     return blake2b(raw.encode(), digest_size=16).digest()
 
 

@@ -17,7 +17,7 @@ from libs.common.kafka.record import Record, spans
 from libs.common.messages import Message, Touchpoint, decode, kind_of, trace_of
 from libs.common.observability import metrics
 from libs.common.observability.tracing import span, valid
-from services.scoring.domain import outgoing
+from services.scoring.domain import outgoing, urgent
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
 from services.scoring.handlers.catalogue import Catalogue
@@ -148,6 +148,7 @@ class BatchHandler:
                 if numbers:
                     trace = work.traces.get(touchpoint.key)
                     work.messages += outgoing.signals(cycle.engine, contact, touchpoint, numbers, trace)
+                    work.urgent += urgent.of_signals(cycle.engine, contact, touchpoint, numbers)
 
     async def _fold(self, connection: Connection, work: Work, settled: Settled, begin: dict[str, Key]) -> None:
         """Send each contact the way that is right for it: forward, again from a checkpoint, or to the queue."""

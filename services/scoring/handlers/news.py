@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from libs.common.db.connection import Connection
 from libs.common.messages import Message
 from libs.common.messages.contact import ContactSnapshot
-from services.scoring.domain import outgoing, profile
+from services.scoring.domain import outgoing, profile, urgent
 from services.scoring.domain.cycle import Cycle
+from services.scoring.handlers.compelling import raise_new
 from services.scoring.handlers.outcomes import Changed, Outcomes
 from services.scoring.repository import contacts
 
@@ -26,6 +27,8 @@ async def news(
     now = await contacts.transaction_time(connection) if found else 0
     known_by = {s.contact_id: [*(f"user_id:{name}" for name in s.user_ids), *s.others] for s in found}
     messages = [_change(work, one, known_by.get(one.subject, ())) for one in work.changes] if work else []
+    if work:
+        messages += await _urgent(connection, work)
     for summary in found:
         positions = {
             cycle.engine.name: outgoing.cycle_state(cycle.engine, summary.published[cycle.engine.name])
@@ -48,6 +51,13 @@ async def news(
         if gone:
             messages.append(outgoing.tombstone(summary.contact_id))
     return messages
+
+
+async def _urgent(connection: Connection, work: Outcomes) -> list[Message]:
+    """Raise what signals and moves raise."""
+    moves = [urgent.of_change(one.engine, one.workspace, one.subject, one.change) for one in work.changes]
+    events = [*work.urgent, *(event for found in moves for event in found)]
+    return await raise_new(connection, events, await contacts.transaction_time(connection)) if events else []
 
 
 def _change(work: Outcomes, one: Changed, known_by: Sequence[str]) -> Message:

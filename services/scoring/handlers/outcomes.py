@@ -7,6 +7,7 @@ import msgspec
 from libs.common.messages import Message
 from libs.common.observability import metrics
 from services.scoring.domain.checkpoint import EVERY, kept
+from services.scoring.domain.compelling import Event
 from services.scoring.domain.decay import FOREVER
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.identity import Key
@@ -44,6 +45,8 @@ class Outcomes:
         self.rows = Rows()
         self.messages: list[Message] = []
         self.changes: list[Changed] = []
+        self.urgent: list[Event] = []
+        """Compelling events that signals raise."""
         self.traces: dict[Key, bytes] = {}
         """The W3C traceparent of each touchpoint that came with one."""
         self.told: set[str] = set()

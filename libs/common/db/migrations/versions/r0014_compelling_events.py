@@ -1,0 +1,39 @@
+"""Compelling events, and the sweeps by which plays reach everybody whom one concerns."""
+
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+
+SCRIPT = """
+CREATE TABLE scoring.compelling_events (
+    workspace text COLLATE "C" NOT NULL,
+    event_id text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
+    standing text NOT NULL,
+    next_at bigint,
+    event text NOT NULL,
+    PRIMARY KEY (workspace, event_id)
+);
+CREATE INDEX compelling_events_due ON scoring.compelling_events (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX compelling_events_of_subject ON scoring.compelling_events (subject) WHERE subject <> '';
+CREATE VIEW scoring.account_members AS SELECT account_id, contact_id FROM scoring.memberships;
+CREATE TABLE orchestrator.sweeps (
+    sweep_id text COLLATE "C" PRIMARY KEY,
+    workspace text COLLATE "C" NOT NULL,
+    play text NOT NULL,
+    account_id text COLLATE "C",
+    event_id text COLLATE "C" NOT NULL,
+    event text NOT NULL,
+    reached text COLLATE "C" NOT NULL DEFAULT '',
+    entered int NOT NULL DEFAULT 0,
+    begun_at bigint NOT NULL
+);
+CREATE INDEX enrollments_of_event ON orchestrator.enrollments ((event::json->>'event_id')) WHERE status = 'active'
+"""
+
+
+def upgrade() -> None:
+    for statement in SCRIPT.split(";\n"):
+        if statement.strip():
+            op.execute(statement)

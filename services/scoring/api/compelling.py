@@ -1,0 +1,84 @@
+"""`/v1/compelling-events`: reasons to act now, raised by people and by other systems."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.access import Caller
+from libs.common.doors import opened_by
+from libs.common.durations import Duration
+from libs.common.messages.compelling_event import EventScope
+from services.scoring.domain.compelling import Event, thresholds_of
+from services.scoring.handlers.compelling import Compelling, Given
+
+Reader = Annotated[Caller, opened_by("contacts:read")]
+Keeper = Annotated[Caller, opened_by("events")]
+Instant = Annotated[int, Field(ge=0, lt=1 << 53, description="microseconds UTC")]
+Line = Annotated[str, Field(max_length=500)]
+
+
+class Changes(BaseModel):
+    """What is to change; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    date: Instant | None = None
+    owner: Line | None = None
+    consequence: Line | None = None
+
+
+class New(BaseModel):
+    """An event to raise: about a contact (id, identifier or e-mail), an account (its group id) or a market (nobody)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    scope: EventScope = "contact"
+    who: str = Field("", max_length=300)
+    event_id: str = Field("", pattern=r"^[A-Za-z0-9_.:-]{0,80}$", description="yours, so that nothing is raised twice")
+    date: Instant | None = Field(None, description="when it will be too late")
+    owner: Line = ""
+    consequence: Line = ""
+    thresholds: tuple[Duration, ...] | None = Field(None, max_length=10, description="how long before it is told again")
+    properties: dict[str, Any] = Field({}, max_length=50)
+
+
+def router(desk: Compelling) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["compelling events"])
+
+    @routes.get("/compelling-events")
+    async def every(
+        caller: Reader,
+        who: Annotated[str | None, Query(max_length=300)] = None,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    ) -> list[dict[str, Any]]:
+        """Return the open events, those whose date comes first first."""
+        return [_shown(event) for event in await desk.every(caller.workspace, who, limit)]
+
+    @routes.post("/compelling-events", status_code=201)
+    async def raise_(caller: Keeper, given: New) -> dict[str, Any]:
+        """Raise an event."""
+        fields = given.model_dump()
+        if given.thresholds is not None:
+            fields["thresholds"] = thresholds_of(given.thresholds)
+        return _shown(await desk.raise_(caller.workspace, Given(**fields), "the API"))
+
+    @routes.patch("/compelling-events/{event_id}")
+    async def change(caller: Keeper, event_id: str, given: Changes) -> dict[str, Any]:
+        """Change an open event; another date lets its thresholds come again."""
+        return _shown(await desk.change(caller.workspace, event_id, given.model_dump(exclude_none=True)))
+
+    @routes.delete("/compelling-events/{event_id}")
+    async def withdraw(caller: Keeper, event_id: str) -> dict[str, Any]:
+        """Take an open event back: plays that it started end."""
+        return _shown(await desk.withdraw(caller.workspace, event_id))
+
+    return routes
+
+
+def _shown(event: Event) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(event)
+    return found

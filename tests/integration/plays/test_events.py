@@ -1,0 +1,175 @@
+"""Compelling events from where they are raised to what they start: contacts, accounts, markets; signals and patterns."""
+
+import pytest
+import yaml
+
+from cli.home import PROJECT
+from libs.common.clock import FixedClock
+from libs.common.db.connection import Session
+from libs.common.errors import ConfigurationError, Conflict, NotFound
+from services.scoring.domain.cycle import cycle_of
+from services.scoring.domain.spec import parse
+from services.scoring.handlers.compelling import Compelling, Given
+from tests.integration.plays.people import people, published
+from tests.integration.plays.test_running import NOW, mail, play
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def desk(database, scoring):
+    session = Session(database, "test-events")
+    yield Compelling(session, scoring.outboxes, FixedClock(NOW))
+    await session.close()
+
+
+async def hear(orchestrator, scoring):
+    """Let the orchestrator hear what scoring has published of events."""
+    values = await published(scoring, "compelling-events")
+    await orchestrator.hear(values, "compelling-events")
+    await orchestrator.run()
+
+
+def renewal(**more):
+    text = mail(
+        mail={
+            "subject": "{{ event.kind }} {{ event.days_left }}",
+            "text": "{{ event.consequence }} {{ unsubscribe_url }}",
+        }
+    )
+    trigger = {"compelling_event": {"kind": "contract_ends", **more.pop("event", {})}}
+    return play([text], "renewal", trigger=trigger, **more)
+
+
+async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_thresholds_once(
+    orchestrator, scoring, desk, mailbox
+):
+    await people(orchestrator, ["ada"])
+    await orchestrator.publish(renewal(event={"on": ["raised", "nearing"]}))
+    given = Given("contract_ends", "contact", "ada", "deal-7", NOW + 40 * DAY, "jo", "the old price is gone")
+    await desk.raise_("default", given, "test")
+    await hear(orchestrator, scoring)
+    for day in range(45):
+        desk._clock.instant = orchestrator.clock.instant = NOW + day * DAY
+        await desk.remind()
+        await desk.remind()
+        await hear(orchestrator, scoring)
+    subjects = [mail.content.decode().split("Subject: ")[1].split("\r")[0].strip() for mail in mailbox.mails]
+    assert subjects == ["contract_ends", "contract_ends 30", "contract_ends 7", "contract_ends 1"]
+    assert "the old price is gone" in mailbox.mails[0].content.decode()
+    assert await desk.every("default", None, 10) == []
+
+
+async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, desk, mailbox):
+    await people(orchestrator, ["ada"])
+    text = play([{"wait": "1d"}, mail()], "renewal", trigger={"compelling_event": {"kind": "contract_ends"}})
+    await orchestrator.publish(text)
+    await desk.raise_("default", Given("contract_ends", "contact", "ada", "deal-7"), "test")
+    await hear(orchestrator, scoring)
+    await desk.withdraw("default", "deal-7")
+    await hear(orchestrator, scoring)
+    orchestrator.clock.instant = NOW + 2 * DAY
+    await orchestrator.run()
+    assert await orchestrator.fetch("SELECT status, reason FROM orchestrator.enrollments") == [
+        ("exited", "event withdrawn")
+    ]
+    assert mailbox.mails == []
+    with pytest.raises(Conflict, match="withdrawn"):
+        await desk.withdraw("default", "deal-7")
+
+
+async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_market_whoever_it_concerns(
+    orchestrator, scoring, desk, mailbox
+):
+    await people(orchestrator, ["ada", "bob", "eve"], traits={"country": "FR"})
+    await people(orchestrator, [f"p{number}" for number in range(450)])
+    groups = [touchpoint(HOUR, "", number=f"g{n}", user_id=n, type="group", group_id="acme") for n in ("ada", "bob")]
+    await scoring.take(groups)
+    await published(scoring)
+    trigger = {"compelling_event": {"kind": "funding"}}
+    await orchestrator.publish(play([mail()], "funding", trigger=trigger))
+    await desk.raise_("default", Given("funding", "account", "acme"), "test")
+    await hear(orchestrator, scoring)
+    assert sorted(mailbox.told) == ["ada@x.test", "bob@x.test"]
+    tax = play(
+        [mail("tax")], "tax", trigger={"compelling_event": {"kind": "tax"}}, entry={"trait": "country", "equals": "FR"}
+    )
+    await orchestrator.publish(tax)
+    await desk.raise_("default", Given("tax", "market"), "test")
+    await hear(orchestrator, scoring)
+    assert sorted(mailbox.told[2:]) == ["ada@x.test", "bob@x.test", "eve@x.test"]
+    assert await orchestrator.fetch("SELECT count(*) FROM orchestrator.sweeps") == [(0,)]
+
+
+async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(orchestrator, scoring, desk, mailbox):
+    await people(orchestrator, [f"p{number}" for number in range(450)])
+    await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
+    await desk.raise_("default", Given("tax", "market"), "test")
+    await orchestrator.hear(await published(scoring, "compelling-events"), "compelling-events")
+    await orchestrator.sweeps.run()
+    assert await orchestrator.fetch("SELECT entered FROM orchestrator.sweeps") == [(200,)]
+    await orchestrator.desk.pause("default", "tax", on=True)
+    assert not await orchestrator.sweeps.run()
+    await orchestrator.desk.pause("default", "tax", on=False)
+    while await orchestrator.sweeps.run():
+        pass
+    assert await orchestrator.fetch("SELECT count(*), count(DISTINCT contact_id) FROM orchestrator.enrollments") == [
+        (450, 450)
+    ]
+
+
+async def test_people_raise_events_by_what_they_do(orchestrator, database, mailbox):
+    """A signal marked so, with a date in a property; and a pattern in the fold, as an axis of its own."""
+    raw = yaml.safe_load((PROJECT / "cycles" / "engagement.yaml").read_text())
+    raw["signals"]["quote_requested"]["raises"] = {"kind": "quote", "owner": "sales", "date": "valid_until"}
+    hot = {
+        "name": "comparing",
+        "enter": {"count": "pricing_viewed", "within": "7d", "at_least": 3},
+        "raises": {"kind": "compares"},
+    }
+    raw["axes"].append({"name": "urgency", "stages": [{"name": "calm"}, hot]})
+    found = Scoring(database, [cycle_of(parse(yaml.safe_dump(raw), "test.yaml"))])
+    await found.take([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
+    pages = [touchpoint(HOUR * hour, "Pricing", number=hour, user_id="u", type="page") for hour in (1, 2, 3, 4)]
+    await found.take(pages)
+    quote = touchpoint(5 * HOUR, "Quote Requested", number="q", user_id="u", properties={"valid_until": "2099-01-01"})
+    await found.take([quote])
+    await found.take([quote])
+    await orchestrator.hear(await published(found))
+    for kind in ("quote", "compares"):
+        trigger = {"compelling_event": {"kind": kind}}
+        await orchestrator.publish(play([mail(kind)], kind, trigger=trigger))
+    values = await published(found, "compelling-events")
+    assert len(values) == 2, "each once"
+    await orchestrator.hear(values, "compelling-events")
+    await orchestrator.run()
+    assert sorted(await orchestrator.fetch("SELECT play, status FROM orchestrator.actions")) == [
+        ("compares", "sent"),
+        ("quote", "sent"),
+    ]
+    rows = await found.fetch("SELECT event::json->>'owner', next_at IS NULL FROM scoring.compelling_events ORDER BY 1")
+    assert rows == [("", True), ("sales", False)]
+    await found.close()
+
+
+async def test_what_cannot_be_raised_says_why(orchestrator, desk):
+    await people(orchestrator, ["ada"])
+    with pytest.raises(NotFound, match="nobody"):
+        await desk.raise_("default", Given("x", "contact", "nobody"), "test")
+    with pytest.raises(ConfigurationError, match="says whom"):
+        await desk.raise_("default", Given("x", "market", "ada"), "test")
+    with pytest.raises(ConfigurationError, match="has passed"):
+        await desk.raise_("default", Given("x", "contact", "ada", date=NOW - 1), "test")
+    await desk.raise_("default", Given("x", "contact", "ada", "e-1"), "test")
+    with pytest.raises(Conflict, match="already"):
+        await desk.raise_("default", Given("x", "contact", "ada", "e-1"), "test")
+    with pytest.raises(NotFound):
+        await desk.withdraw("default", "e-2")
+    assert [event.kind for event in await desk.every("default", "ada", 10)] == ["x"]
