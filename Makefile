@@ -8,7 +8,7 @@ CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,
 # Each process has servers of its own; a file's tests stay together.
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup lock demo env test test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-ingest bench-peers clean
+.PHONY: help setup lock demo env test test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-plays bench-ingest bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ bench-growth: setup ## Measure what a touchpoint costs as contacts and stored to
 
 bench-live: setup ## Measure the running product: from a door's 200 to the topic, and a backlog of a million
 	@$(BIN)/python -m tests.benchmarks.live
+
+bench-plays: setup ## Measure the orchestrator: enrolling, deciding, waiting, sending; and as enrollments grow
+	@$(BIN)/python -m tests.benchmarks.plays
 
 bench-ingest: setup ## Measure ingest against bare uvicorn, decoding and a send per event, and an import of a million rows
 	@$(BIN)/python -m tests.benchmarks.ingest

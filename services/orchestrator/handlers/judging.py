@@ -30,8 +30,10 @@ from services.orchestrator.repository.actions import LEASE, ActionRow, Became
 
 SIDE_BY_SIDE = 8
 """So many actions of a lane are sent at once, at most; so many may be in doubt after a crash."""
-CANDIDATES = 16 * SIDE_BY_SIDE
-"""So many due actions are looked at for contacts that nobody else holds."""
+WIDEST = 256
+"""So many contacts are looked at in one transaction, at most: where little goes out, it is that which takes the time."""
+CANDIDATES = 16
+"""So many due actions are looked at for each contact that is to be held: others may hold the first ones."""
 Lane = tuple[str, str]
 
 
@@ -73,14 +75,16 @@ class Judging:
         self._rules = rules
         self._clock = clock
         self._links = links
+        self._widths: dict[Lane, int] = {}
 
     async def decide(self, connection: Connection, lane: Lane) -> list[Reserved] | None:
         """Judge what is due for a few contacts; return what is reserved, None if nothing was due or others hold it."""
         now = self._clock.now()
         book = await self._playbook.now(connection)
-        contacts = await repository.due_contacts(connection, lane, now, CANDIDATES)
+        width = self._widths.get(lane, SIDE_BY_SIDE)
+        contacts = await repository.due_contacts(connection, lane, now, max(CANDIDATES * SIDE_BY_SIDE, 2 * width))
         to = await people.survivors(connection, contacts)
-        held = await people.hold(connection, set(to.values()), free=SIDE_BY_SIDE) if contacts else set()
+        held = await people.hold(connection, set(to.values()), free=width) if contacts else set()
         mine = [contact for contact in contacts if to[contact] in held]
         if not mine:
             return None
@@ -106,6 +110,8 @@ class Judging:
                     counted[facts.contact_id] += 1
                     today, week = used[facts.contact_id]
                     used[facts.contact_id] = (today + 1, week + 1)
+        full = len(reserved) == SIDE_BY_SIDE
+        self._widths[lane] = SIDE_BY_SIDE if full else min(WIDEST, 2 * width)
         await repository.count(connection, counted, lane[0], now)
         await decided.write(connection, self._outbox)
         return reserved
