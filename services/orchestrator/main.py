@@ -154,6 +154,7 @@ async def serve(stop: asyncio.Event) -> None:
     failpoints.arm(settings.failpoint)
     process = Process(settings)
     webhooks = process.webhooks()
+    sweeps = process.sweeps()
     echo = Echo(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
     shipped = read_plays(settings.plays)
     named: dict[Kind, dict[str, str]] = {
@@ -170,7 +171,8 @@ async def serve(stop: asyncio.Event) -> None:
         process.relay.run(stop),
         every(stop, 0.3, process.runner().run_due),
         process.lanes().run(stop),
-        every(stop, 1, process.sweeps().run),
+        every(stop, 1, sweeps.run),
+        every(stop, 5, sweeps.tick),
         every(stop, 0.3, echo.send_waiting),
         webhooks.run(stop),
         every(stop, 3600, webhooks.forget),

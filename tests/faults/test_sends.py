@@ -141,7 +141,7 @@ async def settled(instance):
             print(said)
             last = said
         await instance.fetch(
-            "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' AND due_at < $1::bigint + 65000000 RETURNING 1",
+            "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' AND due_at < $1::bigint + 275000000 RETURNING 1",
             int(time.time() * 1_000_000),
         )
         await asyncio.sleep(1)

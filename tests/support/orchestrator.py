@@ -28,8 +28,10 @@ from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.sweeps import Sweeps
 from services.orchestrator.handlers.why import Why
 from services.orchestrator.plays import read_contents, read_plays, read_segments
+from services.orchestrator.repository.plays import Kind
 from services.scoring.domain.spec import parse
 from services.scoring.handlers.install import install as install_cycles
+from tests.support.instance import PLAYS
 from tests.support.servers import _free_port
 from tests.support.touchpoints import DAY, START
 
@@ -92,18 +94,16 @@ class Orchestrator:
         self.dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random)
 
     async def install(self, *, shipped: bool = True) -> None:
-        """Let scoring's cycles be live, and publish what ships."""
+        """Let scoring's cycles be live, and publish the welcome with the contents and segments that ship."""
         path = PROJECT / "cycles" / "engagement.yaml"
         text = path.read_text(encoding="utf-8")
         await install_cycles(self.sessions[0], [(parse(text, str(path)), text)])
+        named: dict[Kind, dict[str, str]] = {
+            "content": read_contents(PROJECT / "content"),
+            "segment": read_segments(PROJECT / "segments"),
+        }
         if shipped:
-            await self.desk.install(
-                read_plays(PROJECT / "plays"),
-                {
-                    "content": read_contents(PROJECT / "content"),
-                    "segment": read_segments(PROJECT / "segments"),
-                },
-            )
+            await self.desk.install(read_plays(PLAYS), named)
 
     async def publish(self, text: str) -> int:
         """Publish a play, and let it start on what is a month old."""

@@ -18,7 +18,8 @@ class Names(msgspec.Struct, frozen=True):
 
     vocabulary: Vocabulary
     segments: Mapping[str, Condition] = {}
-    destinations: Collection[str] = ()
+    destinations: Mapping[str, str] = {}
+    """{name: channel}"""
     contents: Collection[str] = ()
 
 
@@ -43,6 +44,11 @@ def _questions(play: Play, names: Names) -> Iterator[tuple[Place, Callable[[], o
         yield ("trigger", "signal"), partial(words.signal, play.trigger.signal)
     if play.trigger.stage_change is not None:
         yield ("trigger", "stage_change"), partial(_move, play.trigger.stage_change, words)
+    silence, segment = play.trigger.silence, play.trigger.segment
+    if silence is not None and silence.of != "any":
+        yield ("trigger", "silence", "of"), partial(words.signal, silence.of)
+    if segment is not None:
+        yield ("trigger", "segment"), partial(check, {"segment": segment}, names.segments, words)
     for number, one in enumerate(play.exits):
         if one.signal is not None:
             yield ("exits", number, "signal"), partial(words.signal, one.signal)
@@ -75,5 +81,7 @@ def _actions(program: Program, names: Names) -> Iterator[str]:
     for action in program.actions.values():
         if action.destination and action.destination not in names.destinations:
             yield f"action {action.action}: no destination {action.destination!r} is defined"
+        elif action.destination and names.destinations[action.destination] != action.channel:
+            yield f"action {action.action}: destination {action.destination!r} is one of another channel"
         if action.content and action.content.fallback and action.content.fallback not in names.contents:
             yield f"action {action.action}: no content {action.content.fallback!r} is defined"

@@ -173,6 +173,10 @@ class _Compiler:
         if len(wanted) != 1:
             raise ValueError("a trait needs one of equals, one_of, at_least, at_most, known")
         ((how, value),) = wanted.items()
+        if how in ("at_least", "at_most") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{how} needs a number, not {value!r}")
+        if how == "one_of" and not isinstance(value, list):
+            raise ValueError(f"one_of needs a list, not {value!r}")
         return lambda facts, _: _sign(_fits(facts.traits.get(name), how, value))
 
     def _consent(self, raw: Condition) -> Test:

@@ -62,7 +62,7 @@ class Item(BaseModel):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What is offered, or None, and why: a reason for each item that was looked at and for the choice."""
+    """What is offered, or None, and why: a reason for each item of the types that were asked for, and for the choice."""
 
     item: Item | None
     reasons: Sequence[str]
@@ -103,14 +103,16 @@ def choose(
     *,
     override: bool = False,
 ) -> Choice:
-    """Choose for stage, level and channel what was not seen yet, by priority, then by what was shown longest ago.
+    """Choose for stage, level and channel what was not seen yet, by priority, then by name.
 
     An item whose levels do not fit is never chosen while one fits. `override` lets through what would come too early.
     """
     reasons: list[str] = []
-    fitting: list[tuple[bool, int, int, str, Item]] = []
+    fitting: list[tuple[bool, int, str, Item]] = []
     for item in sorted(items, key=lambda one: one.content):
-        why = _unfit(item, facts, channel, types) or ("" if override else too_early(item, facts))
+        if types and item.type not in types:
+            continue
+        why = _unfit(item, facts, channel) or ("" if override else too_early(item, facts))
         if not why and item.content in facts.seen_content:
             why = "seen"
         if why:
@@ -118,11 +120,12 @@ def choose(
             continue
         level = level_of(facts, item.cycle)
         mismatch = bool(item.levels) and level not in item.levels
-        fitting.append((mismatch, -item.priority, facts.seen_content.get(item.content, 0), item.content, item))
-    if fitting and not min(one[0] for one in fitting):
-        best = min(fitting, key=lambda one: one[:4])[4]
+        fitting.append((mismatch, -item.priority, item.content, item))
+    best_of = min(fitting, key=lambda one: one[:3], default=None)
+    if best_of is not None and not best_of[0]:
+        best = best_of[3]
         return Choice(best, [*reasons, f"{best.content}: fits, priority {best.priority}"])
-    reasons += [f"{one[3]}: for other levels of awareness" for one in fitting]
+    reasons += [f"{one[2]}: for other levels of awareness" for one in fitting]
     last = next((item for item in items if item.content == fallback), None)
     if last is not None and (override or not too_early(last, facts)):
         return Choice(last, [*reasons, f"{last.content}: the fallback"])
@@ -131,9 +134,7 @@ def choose(
     )
 
 
-def _unfit(item: Item, facts: Facts, channel: str, types: Sequence[str]) -> str:
-    if types and item.type not in types:
-        return "another type"
+def _unfit(item: Item, facts: Facts, channel: str) -> str:
     if item.channels and channel not in item.channels:
         return f"not for {channel}"
     at = facts.standings.get(item.cycle)

@@ -1,25 +1,19 @@
 """What starts a play, and what ends or wakes one: events matched against what plays wait for."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from libs.common import ids
-from libs.common.instants import to_iso
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from libs.common.messages.stage_change import ORDINARY
 from services.orchestrator.domain.condition import holds
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.ledger import enrollment_id, in_holdout
+from services.orchestrator.domain.occasion import Event, Occasion
 from services.orchestrator.domain.play import StageMatch
 from services.orchestrator.domain.program import Hope, Program
 from services.orchestrator.domain.progress import Run
-
-Event = Signal | StageChange | CompellingEvent
-
-
-_DAY = 86_400_000_000
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -61,8 +55,8 @@ def fits(wanted: StageMatch, event: StageChange) -> bool:
     )
 
 
-def enter(program: Program, event: Event, facts: Facts, earlier: Sequence[Entry], now: int) -> Run | str:
-    """Return the run that an event starts, or why it starts none. Who is held out has one that ends at once."""
+def enter(program: Program, occasion: Occasion, facts: Facts, earlier: Sequence[Entry], now: int) -> Run | str:
+    """Return the run that an occasion starts, or why it starts none. Who is held out has one that ends at once."""
     play = program.play
     if play.re_entry == "never" and earlier:
         return "entered before"
@@ -72,42 +66,15 @@ def enter(program: Program, event: Event, facts: Facts, earlier: Sequence[Entry]
         return "cooling down"
     if program.entry is not None and not holds(program.entry, facts, now):
         return "entry criteria"
-    cause = event.id
-    if isinstance(event, CompellingEvent) and event.contact_id is None:  # one cause for many
-        cause = ids.derive("matched", event.id, facts.contact_id)
-    made = enrollment_id(event.workspace, play.play, facts.contact_id, cause, play.re_entry)
+    cause = ids.derive("matched", occasion.id, facts.contact_id) if occasion.of_many else occasion.id
+    made = enrollment_id(occasion.workspace, play.play, facts.contact_id, cause, play.re_entry)
     run = Run(
-        made, event.workspace, facts.contact_id, play.play, program.number, cause, event.occurred_at, told(event),
+        made, occasion.workspace, facts.contact_id, play.play, program.number, cause, occasion.at, occasion.told,
         since=now, due_at=now,
     )  # fmt: skip
     if in_holdout(play.play, facts.contact_id, play.holdout):
         return msgspec.structs.replace(run, status="holdout", reason="holdout", due_at=None)
     return run
-
-
-def told(event: Event) -> dict[str, Any]:
-    """Return what templates may say of the event."""
-    if isinstance(event, Signal):
-        return {"signal": event.signal, "properties": event.properties, "occurred_at": event.occurred_at}
-    if isinstance(event, CompellingEvent):
-        return {
-            "event_id": event.event_id,
-            "kind": event.kind,
-            "scope": event.scope,
-            "date": to_iso(event.date)[:10] if event.date is not None else None,
-            "days_left": event.left // _DAY if event.left is not None else None,
-            "owner": event.owner,
-            "consequence": event.consequence,
-            "properties": event.properties,
-            "occurred_at": event.occurred_at,
-        }
-    return {
-        "cycle": event.cycle,
-        "from": event.stage.from_,
-        "to": event.stage.to,
-        "direction": event.direction,
-        "occurred_at": event.occurred_at,
-    }
 
 
 def left_by(program: Program, run: Run, events: Sequence[Event]) -> str:
@@ -140,7 +107,7 @@ def concerns(program: Program, run: Run, events: Sequence[Event]) -> bool:
 
 
 def by_trigger(programs: Sequence[Program]) -> Mapping[str, Sequence[Program]]:
-    """Return the plays by what starts them: a signal's name, `cycle:` and a cycle's, `event:` and a kind."""
+    """Return the plays by what is published that starts them: a signal's name, `cycle:` and a cycle's, `event:` and a kind."""
     found: dict[str, list[Program]] = {}
     for program in programs:
         trigger = program.play.trigger
@@ -148,8 +115,10 @@ def by_trigger(programs: Sequence[Program]) -> Mapping[str, Sequence[Program]]:
             key = f"cycle:{trigger.stage_change.cycle}"
         elif trigger.compelling_event is not None:
             key = f"event:{trigger.compelling_event.kind}"
+        elif trigger.signal is not None:
+            key = trigger.signal
         else:
-            key = trigger.signal or ""
+            continue
         found.setdefault(key, []).append(program)
     return found
 
@@ -159,3 +128,8 @@ def trigger_of(event: Event) -> str:
     if isinstance(event, CompellingEvent):
         return f"event:{event.kind}"
     return event.signal if isinstance(event, Signal) else f"cycle:{event.cycle}"
+
+
+def is_moment(program: Program) -> bool:
+    """Return whether a play starts by a moment and by nothing that is published."""
+    return program.play.trigger.timed or program.play.trigger.schedule is not None

@@ -73,6 +73,8 @@ def write(
             url,
         )
     assert destination is not None
+    if action.channel == "slack":
+        context = _plain(context)
     text = render(action.text, context) if action.text else ""
     data = {
         "contact_id": facts.contact_id,
@@ -86,6 +88,15 @@ def write(
         "fields": {name: render(template, context) for name, template in action.data.items()},
     }
     return Letter(action_id, destination.url, text=text, data=data, secret=destination.secret)
+
+
+def _plain(value: Any) -> Any:
+    """Return what a template may say with the three characters escaped that Slack reads as markup: a name pings no channel."""
+    if isinstance(value, str):
+        return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def context_of(run: Run, facts: Facts, content: Item | None, unsubscribe_url: str) -> dict[str, Any]:

@@ -40,9 +40,3 @@ def next_time(now: int, clock: time, zone: ZoneInfo, weekdays: frozenset[str] = 
         if found >= now and WEEKDAYS[day.weekday()] in weekdays:
             return found
         day += timedelta(days=1)
-
-
-def later(now: int, days: int, zone: ZoneInfo) -> int:
-    """Return the same local time so many calendar days later."""
-    moment = local(now, zone)
-    return at(moment.date() + timedelta(days=days), moment.time(), zone)

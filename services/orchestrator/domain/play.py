@@ -3,7 +3,17 @@
 from datetime import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from libs.common.durations import Duration
 from libs.common.messages.stage_change import Direction
@@ -37,21 +47,46 @@ class EventKind(_Model):
     on: list[Literal["raised", "updated", "nearing"]] = Field(["raised"], min_length=1)
 
 
-class EventMatch(_Model):
-    """Something published: a signal, a stage change with an ordinary reason, a compelling event.
+class Silence(_Model):
+    """Nothing of a contact's own, or no such signal, for so long."""
 
-    An event about an account reaches its members, one about a market everybody; the entry criteria say who of them is meant.
+    of: str = "any"
+    for_: Duration = Field(alias="for")
+
+
+class Dated(_Model):
+    """A date among the contact's traits (RFC 3339; a day begins where the contact is), so long before it comes."""
+
+    trait: str
+    before: Duration = 0
+
+
+class Trigger(_Model):
+    """What starts a play: something published, or a moment.
+
+    Published is a signal, a stage change with an ordinary reason, a compelling event. An event about an account reaches its
+    members, one about a market everybody. A moment is a silence, a date, the coming into a segment, or an instant that is the
+    same for everybody (`schedule`). The entry criteria say who of them is meant.
     """
 
     signal: str | None = None
     stage_change: StageMatch | None = None
     compelling_event: EventKind | None = None
+    silence: Silence | None = None
+    date: Dated | None = None
+    segment: str | None = None
+    schedule: AwareDatetime | None = None
 
     @model_validator(mode="after")
-    def _just_one(self) -> "EventMatch":
-        if sum(part is not None for part in (self.signal, self.stage_change, self.compelling_event)) != 1:
-            raise ValueError("exactly one of signal, stage_change, compelling_event is needed")
+    def _just_one(self) -> "Trigger":
+        if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} is needed")
         return self
+
+    @property
+    def timed(self) -> bool:
+        """Return whether contacts have to be looked at for it, again and again."""
+        return self.silence is not None or self.date is not None or self.segment is not None
 
 
 class Exit(_Model):
@@ -84,6 +119,12 @@ class Goal(_Model):
         return self
 
 
+def _written_time(raw: Any) -> Any:
+    if not isinstance(raw, str | time):
+        raise ValueError('a time is written in quotes: "09:30" (without them YAML reads 10:00 as 600)')  # noqa: TRY004 - pydantic wants it
+    return raw
+
+
 class Wait(_Model):
     """Goes on after so long."""
 
@@ -93,7 +134,7 @@ class Wait(_Model):
 class LocalTime(_Model):
     """Goes on when it is this time where the contact is, on one of the weekdays, so many calendar days later at least."""
 
-    time: time
+    time: Annotated[time, BeforeValidator(_written_time)]
     days: int = Field(0, ge=0, le=366)
     weekdays: list[Weekday] = Field(["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1)
 
@@ -236,7 +277,7 @@ class Play(_Model):
 
     play: Name
     kind: Literal["broadcast", "segment", "automated", "predictive"] = "automated"
-    trigger: EventMatch
+    trigger: Trigger
     entry: Condition | None = None
     """Who may enter."""
     exits: list[Exit] = []

@@ -129,6 +129,22 @@ def conditions(play: Play) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
     yield from _conditions(play.steps, ("steps",))
 
 
+def actions_of(steps: Sequence[Step]) -> Iterator[Action]:
+    """Yield every action of steps, whichever way leads to it."""
+    for step in steps:
+        if isinstance(step, Action):
+            yield step
+        elif isinstance(step, WaitUntil):
+            yield from actions_of(step.timed_out)
+        elif isinstance(step, Branch):
+            for case in step.branch:
+                yield from actions_of(case.steps)
+            yield from actions_of(step.otherwise)
+        elif isinstance(step, Split):
+            for share in step.split.values():
+                yield from actions_of(share.steps)
+
+
 def _conditions(
     steps: Sequence[Step], where: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], Condition]]:

@@ -5,6 +5,7 @@ looked, so waits in a row do not drift; only after an outage (`LATE`) they count
 """
 
 from collections.abc import Sequence
+from datetime import time, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from libs.common import ids
 from libs.common.durations import duration
 from services.orchestrator.domain.condition import FOREVER, holds
 from services.orchestrator.domain.facts import Facts
-from services.orchestrator.domain.moments import later, local, next_time, zone_of
+from services.orchestrator.domain.moments import at, local, next_time, zone_of
 from services.orchestrator.domain.play import Action, Goal
 from services.orchestrator.domain.program import (
     Act,
@@ -75,7 +76,9 @@ def proceed(program: Program, run: Run, facts: Facts, now: int) -> Progress:
             acts.append((step.action, since))
             place += 1
         elif isinstance(step, End):
-            return Progress(ended(msgspec.structs.replace(run, place=place, since=since), "exited", step.reason), acts)
+            return Progress(
+                ended(msgspec.structs.replace(run, place=place, since=since), "completed", step.reason), acts
+            )
         elif isinstance(step, Hope | Pause | Appointment):
             reached, due = _waited(step, place, since, facts, now)
             if reached is None:
@@ -122,10 +125,10 @@ def _waited(step: Hope | Pause | Appointment, place: int, since: int, facts: Fac
         due = since + step.length
     else:
         zone = zone_of(facts.time_zone)
-        earliest = later(since, step.when.days, zone) if step.when.days else since
+        earliest = since
         if step.when.days:  # so many calendar days later, whatever the hour
-            midnight = local(earliest, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-            earliest = max(since, earliest - int((local(earliest, zone) - midnight).total_seconds() * 1_000_000))
+            day = local(since, zone).date() + timedelta(days=step.when.days)
+            earliest = max(since, at(day, time(0), zone))
         due = next_time(earliest, step.when.time, zone, step.weekdays)
     return (place + 1 if now >= due else None), due
 

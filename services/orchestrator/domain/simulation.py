@@ -15,12 +15,13 @@ import msgspec
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.content import Item, choose
-from services.orchestrator.domain.entering import Entry, Event, concerns, enter, left_by, starts
+from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
 from services.orchestrator.domain.facts import Facts, Score, Standing
 from services.orchestrator.domain.gate import Ask, Rules, judge
+from services.orchestrator.domain.occasion import Event, of_event
 from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
-from services.orchestrator.domain.progress import Progress, Run, ended, goal_reached, proceed
+from services.orchestrator.domain.progress import Progress, Run, ended, exit_reason, goal_reached, proceed
 from services.orchestrator.domain.vocabulary import Vocabulary
 
 _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
@@ -112,6 +113,10 @@ class _Simulation:
     def _hear(self, event: Event) -> None:
         self._facts = _after(self._facts, event, self._world.vocabulary)
         now = event.occurred_at
+        if isinstance(event, CompellingEvent) and event.status == "withdrawn":
+            for run in list(self._runs.values()):
+                if run.event.get("event_id") == event.event_id:
+                    self._leave(ended(run, "exited", "event withdrawn"), now)
         for run in list(self._runs.values()):
             if not concerns(self._program, run, [event]):
                 continue
@@ -122,7 +127,7 @@ class _Simulation:
                 self._go_on(run, now)
         if now >= self._begin and starts(self._program, event, now):
             earlier = [Entry(run.entered_at, run.status) for run in self._runs.values()]
-            entered = enter(self._program, event, self._facts, earlier, now)
+            entered = enter(self._program, of_event(event), self._facts, earlier, now)
             if isinstance(entered, Run) and entered.enrollment_id not in self._runs:
                 self._note(now, "held out" if entered.status == "holdout" else "entered")
                 self._runs[entered.enrollment_id] = entered
@@ -151,6 +156,12 @@ class _Simulation:
 
     def _decide(self, due: int, run_id: str, action: Action, now: int) -> None:
         del due
+        left = exit_reason(self._program, self._runs[run_id], self._facts, now)
+        if left:
+            self._note(now, "skipped", action.action, left)
+            if self._runs[run_id].status == "active":
+                self._leave(ended(self._runs[run_id], "exited", left), now)
+            return
         facts, unfit, item = self._facts, "", None
         if action.content is not None:
             wanted = action.content

@@ -80,5 +80,5 @@ def render(source: str, context: dict[str, Any], *, html: bool = False) -> str:
     """Render a template. Raises InvalidMessage `template` naming what is missing or what limit was hit."""
     try:
         return _parsed(source, html=html).render(**context)
-    except LiquidError as error:
-        raise InvalidMessage("template", str(error)) from None
+    except Exception as error:  # noqa: BLE001 - filters raise what Python raises for what strangers put into a trait
+        raise InvalidMessage("template", str(error) or type(error).__name__) from None

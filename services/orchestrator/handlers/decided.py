@@ -61,12 +61,16 @@ class Decided:
     def conclude(self, action: ActionRow, contact_id: str, became: Became) -> None:
         """Something became of an action."""
         self._concluded.append((action.action_id, became))
+        if became.status == "held" and (action.status, action.reason) == ("held", became.reason):
+            return  # still held: that was told
         self._messages.append(action_message(action, contact_id, became, self.now))
         metrics.ACTIONS.labels(channel=action.channel, status=became.status).inc()
 
-    def reserve(self, action: ActionRow, attempt: int, until: int, content: str) -> None:
+    def reserve(self, action: ActionRow, attempt: int, until: int, content: str, counted_day: int) -> None:
         """An attempt is about to be made; nobody else makes it before `until`."""
-        self._concluded.append((action.action_id, Became("sending", "allowed", until, attempt, content)))
+        self._concluded.append(
+            (action.action_id, Became("sending", "allowed", until, attempt, content, counted_day=counted_day))
+        )
 
     def tried(self, action: ActionRow, outcome: Outcome, detail: str, attempt: int = 0) -> None:
         """An attempt came to something; without a number it is the one that was reserved last."""

@@ -15,7 +15,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.failpoints import reach
 from libs.common.instants import SECOND
 from libs.common.messages.action import ActionStatus, Outcome
-from libs.common.observability import metrics
+from libs.common.observability import logs, metrics
 from libs.common.retry import Chance, backoff
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.letter import Result
@@ -25,7 +25,9 @@ from services.orchestrator.handlers.telling import sent_touchpoint
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository.actions import Became
 
-MAX_ATTEMPTS = 8
+log = logs.get(__name__)
+MAX_ATTEMPTS = 24
+"""With waits of up to an hour that is half a day: a provider that is away for the night fails nothing."""
 
 
 class Dispatcher:
@@ -62,11 +64,18 @@ class Dispatcher:
         if not found:
             return found is not None, True
         reach("after_reserve")
-        results = await asyncio.gather(*(self._channels[lane[0]].send(one.letter) for one in found))
+        results = await asyncio.gather(*(self._send(one) for one in found))
         reach("after_send")
         async with self._sessions.use() as connection, unit_of_work(connection):
             await self._record(connection, found, results)
         return True, any(result.outcome != "again" for result in results)
+
+    async def _send(self, one: Reserved) -> Result:
+        try:
+            return await self._channels[one.action.channel].send(one.letter)
+        except Exception as error:  # nobody foresaw it: the attempt has an outcome all the same
+            log.exception("channel_failed", channel=one.action.channel)
+            return Result("unknown", f"{type(error).__name__} in the channel")
 
     async def _record(self, connection: Connection, found: Sequence[Reserved], results: Sequence[Result]) -> None:
         """Write down outcomes: sent, to be tried again, failed, or in doubt."""

@@ -9,20 +9,21 @@ from libs.common.db import offsets
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import InvalidMessage
+from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.dead_letter import dead_letter
 from libs.common.kafka.record import Record, spans
 from libs.common.messages import AccountStageChange, CompellingEvent, Message, Signal, StageChange, decode, kind_of
 from libs.common.observability import metrics
-from services.orchestrator.domain.entering import Entry, Event, concerns, enter, left_by, starts, trigger_of
+from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.occasion import Event, of_event
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, ended, proceed
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.playbook import Book, Playbook
-from services.orchestrator.handlers.runs import go_on
+from services.orchestrator.handlers.runs import go_on_carefully
 from services.orchestrator.handlers.sweeps import begin_sweeps
-from services.orchestrator.repository import consents, enrollments, people
+from services.orchestrator.repository import consents, enrollments, history, people
 
 GROUP = "orchestrator"
 TOPICS = ("signals", "stage-changes", "compelling-events")
@@ -112,33 +113,59 @@ class EventHandler:
         if not concerned:
             return
         await people.hold(connection, concerned)
+        if await people.survivors(connection, to.keys()) != to:
+            raise Unavailable("contacts were merged meanwhile: the batch is taken again")
         known = await people.facts(connection, concerned, book.vocabulary)
         decided = Decided(now)
         runs = await enrollments.watched(connection, [r for r, who in relatives.items() if who in concerned], now)
         for run in runs:
             contact = relatives[run.contact_id]
-            await self._touch(connection, run, of_contact[contact], known[contact], decided)
-        await self._enter(connection, starting, known, decided)
+            await self._touch(connection, book, run, of_contact[contact], known[contact], decided)
+        moves = await self._moves(connection, starting, relatives, of_contact)
+        await self._enter(connection, starting, known, moves, decided)
         await decided.write(connection, self._outbox)
 
     async def _touch(
-        self, connection: Connection, run: Run, events: Sequence[Event], facts: Facts, decided: Decided
+        self, connection: Connection, book: Book, run: Run, events: Sequence[Event], facts: Facts, decided: Decided
     ) -> None:
-        """Let events end a run, or wake it."""
+        """Let events end a run, or wake it; one of a paused play they may only end."""
         program = await self._playbook.program(connection, run.workspace, run.play, run.number)
         if program is None or not concerns(program, run, events):
             return
         reason = left_by(program, run, events)
         if reason and run.status in ("active", "completed"):
             decided.left(ended(run, "exited", reason), facts.contact_id)
-        else:
-            await go_on(connection, self._playbook, run, facts, decided)
+        elif f"{run.workspace}:{run.play}" not in book.paused:
+            await go_on_carefully(connection, self._playbook, run, facts, decided)
+
+    async def _moves(
+        self,
+        connection: Connection,
+        starting: Mapping[str, Sequence[tuple[Program, Event]]],
+        relatives: Mapping[str, str],
+        of_contact: Mapping[str, Sequence[Event]],
+    ) -> Mapping[str, Sequence[Event]]:
+        """Return the moves since what starts plays that end by one: a move on another topic may have been heard before."""
+        leaving = {
+            contact: min(event.occurred_at for _, event in found)
+            for contact, found in starting.items()
+            if any(one.stage_change for program, _ in found for one in program.play.exits)
+        }
+        if not leaving:
+            return {}
+        ids = [one for one, contact in relatives.items() if contact in leaving]
+        found: dict[str, list[Event]] = {contact: list(of_contact[contact]) for contact in leaving}
+        for one, kind, value in await history.of_keys(connection, ids, min(leaving.values())):
+            if kind == StageChange.KIND:
+                found[relatives[one]].append(decode(StageChange, value))
+        return found
 
     async def _enter(
         self,
         connection: Connection,
         starting: Mapping[str, Sequence[tuple[Program, Event]]],
         known: Mapping[str, Facts],
+        moves: Mapping[str, Sequence[Event]],
         decided: Decided,
     ) -> None:
         if not starting:
@@ -148,9 +175,11 @@ class EventHandler:
         for contact, found in starting.items():
             for program, event in found:
                 earlier = before.setdefault((contact, program.play.play), [])
-                run = enter(program, event, known[contact], earlier, decided.now)
+                run = enter(program, of_event(event), known[contact], earlier, decided.now)
                 if isinstance(run, str):
                     continue
+                reason = left_by(program, run, moves.get(contact, ()))
+                run = ended(run, "exited", reason) if reason and run.status == "active" else run
                 earlier.append(Entry(run.entered_at, run.status))
                 going = run.status == "active"
                 progress = proceed(program, run, known[contact], decided.now) if going else Progress(run)

@@ -13,6 +13,8 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
 from libs.common.errors import InvalidMessage
+from libs.common.instants import DAY, MINUTE
+from libs.common.observability import logs
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.content import Item, choose, too_early
 from services.orchestrator.domain.facts import Facts
@@ -23,11 +25,11 @@ from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Run, ended, exit_reason
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.playbook import Book, Playbook
-from services.orchestrator.handlers.telling import FAR
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository.actions import LEASE, ActionRow, Became
 
+log = logs.get(__name__)
 SIDE_BY_SIDE = 8
 """So many actions of a lane are sent at once, at most; so many may be in doubt after a crash."""
 WIDEST = 256
@@ -35,6 +37,8 @@ WIDEST = 256
 CANDIDATES = 16
 """So many due actions are looked at for each contact that is to be held: others may hold the first ones."""
 Lane = tuple[str, str]
+LOOK_AGAIN = 10 * MINUTE
+"""When what somebody has to let go is looked at again, should nobody say that it was let go."""
 
 
 class Reserved(msgspec.Struct, frozen=True):
@@ -44,6 +48,8 @@ class Reserved(msgspec.Struct, frozen=True):
     facts: Facts
     attempt: int
     letter: Letter
+    counts: bool = False
+    """Whether it counts against the contact's caps now: marketing that was not counted today."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -55,6 +61,8 @@ class Case(msgspec.Struct, frozen=True):
     run: Run
     facts: Facts
     book: Book
+    day: int
+    """Of the instant, UTC: caps count by it."""
 
 
 class Judging:
@@ -85,7 +93,8 @@ class Judging:
         contacts = await repository.due_contacts(connection, lane, now, max(CANDIDATES * SIDE_BY_SIDE, 2 * width))
         to = await people.survivors(connection, contacts)
         held = await people.hold(connection, set(to.values()), free=width) if contacts else set()
-        mine = [contact for contact in contacts if to[contact] in held]
+        now_to = await people.survivors(connection, contacts)  # a merge may have come between
+        mine = [contact for contact in contacts if to[contact] in held and now_to[contact] == to[contact]]
         if not mine:
             return None
         due = await repository.due_actions(connection, lane, mine, now)
@@ -96,25 +105,59 @@ class Judging:
         for action in due:
             if len(reserved) == SIDE_BY_SIDE:
                 break
-            facts, run = known[action.contact_id], runs[action.enrollment_id]
-            program = await self._playbook.program(connection, run.workspace, run.play, run.number)
-            step = program.actions.get(action.step) if program else None
-            if program is None or step is None:
-                decided.conclude(action, facts.contact_id, Became("skipped", "play_is_gone"))
-                continue
-            case = Case(action, step, program, run, facts, book)
-            one = self._one(case, used, decided)
+            one = await self._judged(connection, action, runs[action.enrollment_id], known, used, book, decided)
             if one is not None:
                 reserved.append(one)
-                if step.purpose == "marketing" and not action.attempts:
-                    counted[facts.contact_id] += 1
-                    today, week = used[facts.contact_id]
-                    used[facts.contact_id] = (today + 1, week + 1)
+                self._note(one, known, used, counted, now)
         full = len(reserved) == SIDE_BY_SIDE
         self._widths[lane] = SIDE_BY_SIDE if full else min(WIDEST, 2 * width)
         await repository.count(connection, counted, lane[0], now)
         await decided.write(connection, self._outbox)
         return reserved
+
+    async def _judged(
+        self,
+        connection: Connection,
+        action: ActionRow,
+        run: Run,
+        known: Mapping[str, Facts],
+        used: Mapping[str, tuple[int, int]],
+        book: Book,
+        decided: Decided,
+    ) -> Reserved | None:
+        """Decide one action; what nobody foresaw about it is no reason to stop the others."""
+        facts = known[action.contact_id]
+        program = await self._playbook.program(connection, run.workspace, run.play, run.number)
+        step = program.actions.get(action.step) if program else None
+        if program is None or step is None:
+            why = Became("held", "this release cannot run the play's version", decided.now + LOOK_AGAIN)
+            decided.conclude(action, facts.contact_id, why)
+            return None
+        try:
+            return self._one(Case(action, step, program, run, facts, book, decided.now // DAY), used, decided)
+        except Exception as error:
+            log.exception("decision_failed", play=action.play, step=action.step)
+            why = Became("held", f"decision failed: {type(error).__name__}", decided.now + LOOK_AGAIN)
+            decided.conclude(action, facts.contact_id, why)
+            return None
+
+    @staticmethod
+    def _note(
+        one: Reserved,
+        known: dict[str, Facts],
+        used: dict[str, tuple[int, int]],
+        counted: Counter[str],
+        now: int,
+    ) -> None:
+        """Let what is reserved count for what is decided after it in the same turn."""
+        action, contact = one.action, one.facts.contact_id
+        if one.counts:
+            counted[contact] += 1
+            used[contact] = (used[contact][0] + 1, used[contact][1] + 1)
+        if action.content:
+            facts = known[action.contact_id]
+            seen = {**facts.seen_content, action.content: now}
+            known[action.contact_id] = msgspec.structs.replace(facts, seen_content=seen)
 
     async def _used(
         self, connection: Connection, known: Mapping[str, Facts], channel: str, now: int
@@ -130,7 +173,11 @@ class Judging:
         action, facts, run = case.action, case.facts, case.run
         if action.status == "sending" and not self._channels[action.channel].idempotent:
             decided.tried(action, "unknown", "the process ended during the attempt")
-            decided.conclude(action, facts.contact_id, Became("in_doubt", "attempt_without_outcome", outcome="unknown"))
+            decided.conclude(
+                action,
+                facts.contact_id,
+                Became("in_doubt", "attempt_without_outcome", attempt=action.attempts, outcome="unknown"),
+            )
             return None
         left = run.reason if run.status == "exited" else exit_reason(case.program, run, facts, decided.now)
         if left:
@@ -139,21 +186,23 @@ class Judging:
             decided.conclude(action, facts.contact_id, Became("skipped", left))
             return None
         if action.destination and (action.workspace, action.destination) not in case.book.destinations:
-            missing = Became("held", f"no destination {action.destination!r} is defined", FAR)
+            missing = Became("held", f"no destination {action.destination!r} is defined", decided.now + LOOK_AGAIN)
             decided.conclude(action, facts.contact_id, missing)
             return None
         content, unfit = _content(case)
         verdict = judge(self._ask(case, used, unfit), self._rules, decided.now)
         if verdict.status == "send":
             return self._reserve(case, content, decided)
-        due = verdict.until or (FAR if verdict.status == "held" else 0)
+        due = verdict.until or (decided.now + LOOK_AGAIN if verdict.status == "held" else 0)
         decided.conclude(action, facts.contact_id, Became(verdict.status, verdict.reason, due))
         return None
 
     def _ask(self, case: Case, used: Mapping[str, tuple[int, int]], unfit: str) -> Ask:
         action, facts, step = case.action, case.facts, case.step
         today, week = used[facts.contact_id]
-        own = 1 if action.attempts else 0  # what is tried again does not count against itself
+        today_is = case.day
+        own_today = action.counted_day == today_is  # what is tried again does not count against itself
+        own_week = action.counted_day > today_is - repository.WEEK
         place = case.book.destinations.get((action.workspace, action.destination))
         to_contact = action.channel == "email"
         return Ask(
@@ -161,8 +210,8 @@ class Judging:
             facts.email if to_contact else (place.url if place else None),
             facts.consents.get("marketing"),
             facts.suppressed.get(action.channel) or facts.suppressed.get("*"),
-            max(0, today - own),
-            max(0, week - own),
+            max(0, today - own_today),
+            max(0, week - own_week),
             facts.time_zone,
             case.book.why_stopped(action.workspace, action.play, action.channel),
             unfit,
@@ -174,11 +223,14 @@ class Judging:
         try:
             letter = write(action.action_id, case.step, case.run, facts, content, place, self._links)
         except InvalidMessage as error:
-            decided.conclude(action, facts.contact_id, Became("held", f"template: {error.detail}", FAR))
+            decided.conclude(
+                action, facts.contact_id, Became("held", f"template: {error.detail}", decided.now + LOOK_AGAIN)
+            )
             return None
         attempt, name = action.attempts + 1, content.content if content else ""
-        decided.reserve(action, attempt, decided.now + LEASE, name)
-        return Reserved(msgspec.structs.replace(action, content=name), facts, attempt, letter)
+        counts = case.step.purpose == "marketing" and action.channel == "email" and action.counted_day != case.day
+        decided.reserve(action, attempt, decided.now + LEASE, name, case.day if counts else action.counted_day)
+        return Reserved(msgspec.structs.replace(action, content=name), facts, attempt, letter, counts)
 
 
 def _content(case: Case) -> tuple[Item | None, str]:

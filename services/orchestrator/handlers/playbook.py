@@ -1,5 +1,6 @@
 """The plays of now, compiled, with what they name; read again only when something has changed."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -11,7 +12,7 @@ from libs.common.observability import logs
 from services.orchestrator.domain.condition import Condition
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.entering import by_trigger
+from services.orchestrator.domain.entering import by_trigger, is_moment
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import Program, program_of
 from services.orchestrator.domain.reading import read
@@ -28,6 +29,8 @@ class Book(msgspec.Struct, frozen=True):
     vocabulary: Vocabulary
     live: Mapping[str, Mapping[str, Sequence[Program]]]
     """{workspace: {what starts them: plays}}; paused ones start nothing."""
+    timed: Mapping[str, Sequence[Program]]
+    """Those that moments start."""
     paused: frozenset[str]
     """`workspace:play`"""
     segments: Mapping[str, Mapping[str, Condition]]
@@ -37,7 +40,12 @@ class Book(msgspec.Struct, frozen=True):
 
     def programs(self, workspace: str) -> Iterable[Program]:
         """Return the plays that are live."""
-        return (program for found in self.live.get(workspace, {}).values() for program in found)
+        published = (program for found in self.live.get(workspace, {}).values() for program in found)
+        return (*published, *self.scheduled(workspace))
+
+    def scheduled(self, workspace: str) -> Iterable[Program]:
+        """Return the plays that moments start."""
+        return self.timed.get(workspace, ())
 
     def why_stopped(self, workspace: str, play: str, channel: str) -> str:
         """Return why nothing of a play goes out on a channel now, or nothing."""
@@ -48,7 +56,10 @@ class Book(msgspec.Struct, frozen=True):
         return ""
 
 
-EMPTY = Book((-1, ""), Vocabulary({}), {}, frozenset(), {}, {}, {}, frozenset())
+EMPTY = Book((-1, ""), Vocabulary({}), {}, {}, frozenset(), {}, {}, {}, frozenset())
+
+
+Programs = dict[tuple[str, str, int], Program | None]
 
 
 class Playbook:
@@ -58,26 +69,28 @@ class Playbook:
         """`max_age` (µs) overrides that of the plays."""
         self._max_age = max_age
         self._book = EMPTY
-        self._programs: dict[tuple[str, str, int], Program | None] = {}
+        self._programs: Programs = {}
+        self._reading = asyncio.Lock()
 
     async def now(self, connection: Connection) -> Book:
         """Return the book as this transaction sees it."""
         cycles = await people.vocabulary_mark(connection)
         mark = (await plays.count(connection), cycles)
-        if mark != self._book.mark:
-            self._book = await self._read(connection, mark)
-        return self._book
+        async with self._reading:
+            if mark != self._book.mark:
+                self._book, self._programs = await self._read(connection, mark)
+            return self._book
 
     async def program(self, connection: Connection, workspace: str, play: str, number: int) -> Program | None:
         """Return a version of a play; None, with an error in the log, if this release cannot run it."""
-        key = (workspace, play, number)
-        if key not in self._programs:
+        key, programs, segments = (workspace, play, number), self._programs, self._book.segments
+        if key not in programs:
             text = await plays.text_of(connection, *key)
-            self._programs[key] = self._compiled(workspace, number, text, play)
-        return self._programs[key]
+            programs[key] = self._compiled(workspace, number, text, play, segments)
+        return programs[key]
 
-    async def _read(self, connection: Connection, mark: tuple[int, str]) -> Book:
-        self._programs.clear()
+    async def _read(self, connection: Connection, mark: tuple[int, str]) -> tuple[Book, Programs]:
+        programs: Programs = {}
         words = {name: words_of(yaml.safe_load(text)) for name, _, text in await people.vocabulary(connection)}
         segments: dict[str, dict[str, Condition]] = {}
         contents: dict[str, list[Item]] = {}
@@ -89,33 +102,36 @@ class Playbook:
                 contents.setdefault(workspace, []).append(read(Item, text, name))
             else:
                 destinations[workspace, name] = read(Destination, text, name)
-        self._book = msgspec.structs.replace(self._book, segments=segments)  # what programs are compiled with
         rows = await plays.every(connection)
         live: dict[str, list[Program]] = {}
         for row in rows:
-            program = self._compiled(row.workspace, row.number, row.text, row.play)
-            self._programs[row.workspace, row.play, row.number] = program
+            program = self._compiled(row.workspace, row.number, row.text, row.play, segments)
+            programs[row.workspace, row.play, row.number] = program
             if program is not None and row.status == "live":
                 live.setdefault(row.workspace, []).append(program)
-        return Book(
+        book = Book(
             mark,
             Vocabulary(words),
             {workspace: by_trigger(found) for workspace, found in live.items()},
+            {workspace: [one for one in found if is_moment(one)] for workspace, found in live.items()},
             frozenset(f"{row.workspace}:{row.play}" for row in rows if row.status == "paused"),
             segments,
             contents,
             destinations,
             frozenset(await plays.switches(connection)),
         )
+        return book, programs
 
-    def _compiled(self, workspace: str, number: int, text: str | None, name: str) -> Program | None:
+    def _compiled(
+        self, workspace: str, number: int, text: str | None, name: str, segments: Mapping[str, Mapping[str, Condition]]
+    ) -> Program | None:
         if text is None:
             return None
         try:
             play = read(Play, text, name)
             if self._max_age is not None:
                 play = play.model_copy(update={"max_age": self._max_age})
-            return program_of(play, number, self._book.segments.get(workspace, {}))
+            return program_of(play, number, segments.get(workspace, {}))
         except (ConfigurationError, ValueError) as error:
             log.critical("play_unusable", play=name, version=number, error=str(error), cure="publish it anew")
             return None

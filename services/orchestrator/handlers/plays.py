@@ -16,7 +16,7 @@ from services.orchestrator.domain.condition import check, segments_in
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.play import Play
-from services.orchestrator.domain.program import Program, conditions
+from services.orchestrator.domain.program import actions_of, conditions
 from services.orchestrator.domain.reading import fault, read
 from services.orchestrator.domain.segment import Segment
 from services.orchestrator.handlers.playbook import Book, Playbook
@@ -124,12 +124,17 @@ class PlaysDesk:
         return [(number, author, moment.isoformat()) for number, author, moment in rows]
 
     async def roll_back(self, workspace: str, play: str, number: int | None = None) -> int:
-        """Make an earlier version live again, the one before by default; return its number. Raises NotFound."""
+        """Make an earlier version live again, the one before by default; return its number.
+
+        Raises NotFound, ConfigurationError if it names what is no longer there.
+        """
         async with self._session.use() as connection, unit_of_work(connection):
             row = await _known(connection, workspace, play)
             to = row.number - 1 if number is None else number
-            if await repository.text_of(connection, workspace, play, to) is None:
+            text = await repository.text_of(connection, workspace, play, to)
+            if text is None:
                 raise NotFound(f"play {play} has no version {to}")
+            checked(text, f"version {to}", names_of(await self._playbook.now(connection), workspace))
             await repository.go_live(connection, workspace, play, to)
         return to
 
@@ -138,6 +143,7 @@ class PlaysDesk:
         async with self._session.use() as connection, unit_of_work(connection):
             await _known(connection, workspace, play)
             await repository.set_status(connection, workspace, play, "paused" if on else "live")
+            await enrollments.stand_still(connection, workspace, play, on=on)
             if not on:
                 await actions.hurry(connection, workspace, ["play_paused"], play)
 
@@ -168,12 +174,28 @@ class PlaysDesk:
     async def undefine(self, workspace: str, kind: Kind, name: str) -> None:
         """Remove a definition that no live play names. Raises NotFound, Conflict."""
         async with self._session.use() as connection, unit_of_work(connection):
-            book = await self._playbook.now(connection)
-            users = sorted(program.play.play for program in book.programs(workspace) if name in named_by(program)[kind])
+            users = await self._users(connection, workspace, kind, name)
             if users:
-                raise Conflict(f"{kind} {name} is named by the plays {', '.join(users)}")
+                raise Conflict(f"{kind} {name} is named by {', '.join(users)}")
             if not await repository.undefine(connection, workspace, kind, name):
                 raise NotFound(f"workspace {workspace} has no {kind} {name!r}")
+
+    async def _users(self, connection: Connection, workspace: str, kind: Kind, name: str) -> list[str]:
+        """Return who names a definition: plays that are live or paused, versions that somebody is in, other segments."""
+        users = set()
+        for play, number, text in await repository.in_use(connection, workspace):
+            try:
+                found = named_by(read(Play, text, play))
+            except ConfigurationError:
+                continue  # this release cannot run it anyway
+            if name in found[kind]:
+                users.add(f"{play} (version {number})")
+        for place, other, called, text in await repository.definitions(connection):
+            if (place, other, kind) == (workspace, "segment", "segment") and name in segments_in(
+                yaml.safe_load(text)["when"]
+            ):
+                users.add(f"segment {called}")
+        return sorted(users)
 
     async def definitions(self, workspace: str) -> list[dict[str, str]]:
         """Return what is defined; a destination's secret is not told."""
@@ -209,20 +231,22 @@ def names_of(book: Book, workspace: str) -> Names:
     return Names(
         book.vocabulary,
         book.segments.get(workspace, {}),
-        {name for place, name in book.destinations if place == workspace},
+        {name: found.channel for (place, name), found in book.destinations.items() if place == workspace},
         {item.content for item in book.contents.get(workspace, ())},
     )
 
 
-def named_by(program: Program) -> Mapping[Kind, set[str]]:
+def named_by(play: Play) -> Mapping[Kind, set[str]]:
     """Return what a play names, by kind."""
     found: dict[Kind, set[str]] = {"content": set(), "segment": set(), "destination": set()}
-    for action in program.actions.values():
+    for action in actions_of(play.steps):
         if action.destination:
             found["destination"].add(action.destination)
         if action.content and action.content.fallback:
             found["content"].add(action.content.fallback)
-    for _, condition in conditions(program.play):
+    if play.trigger.segment:
+        found["segment"].add(play.trigger.segment)
+    for _, condition in conditions(play):
         found["segment"] |= segments_in(condition)
     return found
 

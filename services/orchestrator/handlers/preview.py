@@ -64,6 +64,7 @@ class Preview:
             choice = choose(items, facts, action.channel, wanted.types, wanted.fallback, override=wanted.override_gate)
         now = self._clock.now()
         run = Run("preview", workspace, contact, program.play.play, 0, "preview", now, {"properties": {}})
+        facts = msgspec.structs.replace(facts, contact_id="preview")  # its unsubscribe link is nobody's
         place = book.destinations.get((workspace, action.destination or ""))
         letter = write("preview", action, run, facts, choice.item, place, self._links)
         sent = await self._send(action.channel, letter, to, now) if to else None

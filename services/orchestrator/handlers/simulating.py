@@ -7,8 +7,8 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.messages import CompellingEvent, Signal, StageChange, decode
 from services.orchestrator.domain.checking import checked
-from services.orchestrator.domain.entering import Event
 from services.orchestrator.domain.gate import Rules
+from services.orchestrator.domain.occasion import Event
 from services.orchestrator.domain.program import program_of
 from services.orchestrator.domain.simulation import Happened, Story, World, simulate
 from services.orchestrator.handlers.playbook import Playbook

@@ -1,44 +1,58 @@
-"""An event about an account or a market is matched to contacts when plays decide: some at a time, from where it stopped."""
+"""What concerns many is matched to contacts when plays decide: some contacts at a time, from where the last stopped.
+
+An event about an account or a market begins a sweep; so does the time, for plays that moments start. Contacts are held while they
+are decided about, and how far a sweep has come commits with what it decided.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from libs.common import ids
+from libs.common.access import DEFAULT
 from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.durations import duration
+from libs.common.instants import from_datetime
 from libs.common.messages import CompellingEvent
+from services.orchestrator.domain.condition import compiled, holds
 from services.orchestrator.domain.entering import enter, starts, trigger_of
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.occasion import Occasion, of_event, of_moment
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, proceed
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.playbook import Book, Playbook
+from services.orchestrator.handlers.telling import FAR
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository import sweeps as repository
 from services.orchestrator.repository.sweeps import Sweep
 
 AT_ONCE = 200
+EVERY = duration("15m")
+"""How often everybody is looked at for moments."""
+FIRST = "first"
 
 
 async def begin_sweeps(connection: Connection, book: Book, events: Sequence[CompellingEvent], now: int) -> None:
     """Begin a sweep for each play that an event about many starts; end those of an event that is withdrawn."""
     begun: list[Sweep] = []
+    gone = {event.event_id for event in events if event.status == "withdrawn"}
+    for event_id in gone:
+        await repository.take_back(connection, event_id)
     for event in events:
-        if event.status == "withdrawn":
-            await repository.end(connection, await repository.of_events(connection, [event.event_id]))
-        elif event.contact_id is None:
+        if event.contact_id is None and event.event_id not in gone:
             for program in book.live.get(event.workspace, {}).get(trigger_of(event), ()):
                 if starts(program, event, now):
-                    name = program.play.play
+                    name, occasion = program.play.play, of_event(event)
                     sweep_id = ids.derive("sweep", event.workspace, name, event.id)
-                    begun.append(Sweep(sweep_id, event.workspace, name, event.account_id, event))
-    if begun:
-        await repository.begin(connection, begun, now)
+                    begun.append(Sweep(sweep_id, event.workspace, name, event.account_id, event.event_id, occasion))
+    await repository.begin(connection, begun, now)
 
 
 class Sweeps:
-    """Takes sweeps on, some contacts at a time."""
+    """Begins the sweeps that are due, and takes sweeps on."""
 
     def __init__(self, session: Session, outbox: Outbox, playbook: Playbook, clock: Clock, wake: asyncio.Event) -> None:
         """`wake` is set when something new is due."""
@@ -47,6 +61,31 @@ class Sweeps:
         self._playbook = playbook
         self._clock = clock
         self._wake = wake
+
+    async def tick(self) -> bool:
+        """Begin a sweep for each play whose moment has come, or that is to be looked at again."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            book, now = await self._playbook.now(connection), self._clock.now()
+            for program in book.scheduled(DEFAULT):
+                await self._tick(connection, program, now)
+        return False
+
+    async def _tick(self, connection: Connection, program: Program, now: int) -> None:
+        name, schedule = program.play.play, program.play.trigger.schedule
+        if schedule is None:
+            slot, first_at, next_at, occasion = "timed", now, now + EVERY, None
+        else:
+            at = from_datetime(schedule)
+            if now > at + program.play.max_age:
+                return
+            slot, first_at, next_at = f"schedule:{at}", at, FAR
+            cause = ids.derive("schedule", DEFAULT, name, str(at))
+            occasion = Occasion(cause, DEFAULT, at, {"occurred_at": at}, of_many=True)
+        count = await repository.tick(connection, (DEFAULT, name, slot), first_at, now, next_at)
+        if count is not None:
+            sweep_id = ids.derive("sweep", DEFAULT, name, slot, str(count))
+            sweep = Sweep(sweep_id, DEFAULT, name, None, FIRST if count == 0 else "", occasion)
+            await repository.begin(connection, [sweep], now)
 
     async def run(self) -> bool:
         """Take one sweep on; return whether there may be more."""
@@ -60,25 +99,47 @@ class Sweeps:
         return True
 
     async def _take_on(self, connection: Connection, book: Book, sweep: Sweep) -> None:
-        programs = {program.play.play: program for program in book.programs(sweep.workspace)}
-        program = programs.get(sweep.play)
+        program = next((one for one in book.programs(sweep.workspace) if one.play.play == sweep.play), None)
         contacts = await repository.next_contacts(connection, sweep, AT_ONCE) if program else []
         if program is None or not contacts:
-            await repository.end(connection, [sweep.sweep_id])
+            await repository.end(connection, sweep)
             return
-        count = await self._enter(connection, book, program, sweep, contacts)
-        await repository.reach(connection, sweep, contacts[-1], count)
-
-    async def _enter(
-        self, connection: Connection, book: Book, program: Program, sweep: Sweep, contacts: Sequence[str]
-    ) -> int:
         await people.hold(connection, contacts)
         known = await people.facts(connection, contacts, book.vocabulary)
-        before = await enrollments.earlier(connection, contacts, [sweep.play])
-        decided, count = Decided(self._clock.now()), 0
+        since = await self._since(connection, book, program, sweep, known)
+        occasions = {}
         for contact in contacts:
+            found = sweep.occasion or of_moment(
+                program, sweep.workspace, known[contact], self._clock.now(), since.get(contact)
+            )
+            if found is not None:
+                occasions[contact] = found
+        count = await self._enter(connection, program, occasions, known)
+        await repository.reach(connection, sweep, contacts[-1], count, self._clock.now())
+
+    async def _since(
+        self, connection: Connection, book: Book, program: Program, sweep: Sweep, known: Mapping[str, Facts]
+    ) -> dict[str, int]:
+        """Note who came into the segment that starts a play and who left it; return since when its members are in it."""
+        name = program.play.trigger.segment
+        if name is None:
+            return {}
+        now, test = self._clock.now(), compiled({"segment": name}, book.segments.get(sweep.workspace, {}))
+        before = await repository.members(connection, sweep, list(known))
+        inside = {contact for contact, facts in known.items() if holds(test, facts, now)}
+        joined = dict.fromkeys(inside - before.keys(), 0 if sweep.event_id == FIRST else now)
+        await repository.set_members(connection, sweep, joined, before.keys() - inside)
+        return {contact: since for contact, since in {**before, **joined}.items() if contact in inside}
+
+    async def _enter(
+        self, connection: Connection, program: Program, occasions: Mapping[str, Occasion], known: Mapping[str, Facts]
+    ) -> int:
+        name = program.play.play
+        before = await enrollments.earlier(connection, list(occasions), [name]) if occasions else {}
+        decided, count = Decided(self._clock.now()), 0
+        for contact, occasion in occasions.items():
             facts = known[contact]
-            run = enter(program, sweep.event, facts, before.get((contact, sweep.play), []), decided.now)
+            run = enter(program, occasion, facts, before.get((contact, name), []), decided.now)
             if not isinstance(run, str):
                 count += 1
                 going = run.status == "active"

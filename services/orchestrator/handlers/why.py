@@ -65,10 +65,10 @@ class Why:
             ],
             [
                 Decision(
-                    to_iso(at), a.play, a.step, a.channel, a.status, reason, _iso(a.due_at) if a.status == "held" else None,
+                    to_iso(at), a.play, a.step, a.channel, a.status, a.reason, _iso(a.due_at) if a.status == "held" else None,
                     a.content, a.action_id,
                 )
-                for a, reason, at in found
+                for a, at in found
             ],
         )  # fmt: skip
 

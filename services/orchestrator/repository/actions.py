@@ -9,12 +9,12 @@ from libs.common.instants import DAY
 from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import metrics
 
-LEASE = 90_000_000
+LEASE = 300_000_000
 """How long a reserved attempt may take (µs) before nobody knows of it: well above a channel's time-outs together."""
 WEEK = 7
 _COLUMNS = (
     "action_id, enrollment_id, workspace, contact_id, play, step, channel, destination, status, cause, due_at, attempts, "
-    "priority, content"
+    "priority, content, counted_day, reason"
 )
 _OPEN = "status IN ('pending', 'held', 'sending')"
 
@@ -36,6 +36,9 @@ class ActionRow(msgspec.Struct, frozen=True):
     attempts: int = 0
     priority: int = 0
     content: str = ""
+    counted_day: int = 0
+    """The day (UTC, since 1970) on which it was counted against the caps; 0: it was not."""
+    reason: str = "decided"
 
 
 class Became(msgspec.Struct, frozen=True):
@@ -47,14 +50,15 @@ class Became(msgspec.Struct, frozen=True):
     attempt: int = 0
     content: str = ""
     outcome: Outcome | None = None
+    counted_day: int = 0
 
 
 async def add(connection: Connection, rows: Sequence[ActionRow], now: int) -> None:
     """Add actions as pending; one that is known stays as it is."""
     if rows:
         await connection.executemany(
-            f"INSERT INTO orchestrator.actions ({_COLUMNS}, reason, decided_at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'decided', $15) ON CONFLICT DO NOTHING",
+            f"INSERT INTO orchestrator.actions ({_COLUMNS}, decided_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING",
             [(*msgspec.structs.astuple(row), now) for row in rows],
         )
 
@@ -110,14 +114,20 @@ async def open_of(connection: Connection, enrollments: Collection[str]) -> list[
 
 
 async def conclude(connection: Connection, found: Sequence[tuple[str, Became]], now: int) -> None:
-    """Write down what became of actions."""
+    """Write down what became of actions; what comes of an attempt that was given up already is not."""
     if found:
-        rows = [(action, b.status, b.reason[:300], b.due, b.attempt, b.content) for action, b in found]
+        rows = [
+            (action, b.status, b.reason[:300], b.due, b.attempt, b.content, b.counted_day, b.outcome is not None)
+            for action, b in found
+        ]
         await connection.execute(
-            "UPDATE orchestrator.actions a SET status = n.status, reason = n.reason, due_at = n.due, decided_at = $7, "
-            "attempts = greatest(a.attempts, n.attempts), content = coalesce(nullif(n.content, ''), a.content) "
-            "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[]) "
-            "AS n (id, status, reason, due, attempts, content) WHERE a.action_id = n.id AND a.status <> 'in_doubt'",
+            "UPDATE orchestrator.actions a SET status = n.status, reason = n.reason, due_at = n.due, decided_at = $9, "
+            "attempts = greatest(a.attempts, n.attempts), content = coalesce(nullif(n.content, ''), a.content), "
+            "counted_day = greatest(a.counted_day, n.counted) "
+            "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[], $7::int[], $8::bool[]) "
+            "AS n (id, status, reason, due, attempts, content, counted, tried) WHERE a.action_id = n.id "
+            # What came of an attempt counts for that attempt alone: another one may be under way by now.
+            "AND (NOT n.tried OR (a.status = 'sending' AND a.attempts = n.attempts))",
             *map(list, zip(*rows, strict=True)),
             now,
         )
@@ -187,15 +197,15 @@ async def hurry(connection: Connection, workspace: str, reasons: Sequence[str], 
     )
 
 
-async def of_contact(connection: Connection, contacts: Collection[str], limit: int) -> list[tuple[ActionRow, str, int]]:
-    """Return (action, reason, decided_at) of contacts, the newest decisions first."""
+async def of_contact(connection: Connection, contacts: Collection[str], limit: int) -> list[tuple[ActionRow, int]]:
+    """Return (action, decided_at) of contacts, the newest decisions first."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS}, reason, decided_at FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
+        f"SELECT {_COLUMNS}, decided_at FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
         "ORDER BY decided_at DESC, action_id LIMIT $2",
         list(contacts),
         limit,
     )
-    return [(ActionRow(*tuple(r)[:-2]), r["reason"], r["decided_at"]) for r in rows]
+    return [(ActionRow(*tuple(r)[:-1]), r["decided_at"]) for r in rows]
 
 
 async def put_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:

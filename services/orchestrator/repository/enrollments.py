@@ -13,6 +13,8 @@ _COLUMNS = (
     "enrollment_id", "workspace", "contact_id", "play", "number", "cause", "entered_at", "event", "status", "reason", "place",
     "since", "due_at", "goal_at",
 )  # fmt: skip
+PAUSED = 1 << 60
+"""What is added to the instant at which a run is due while its play is paused (µs)."""
 _TYPES = "text[], text[], text[], text[], int[], text[], bigint[], text[], text[], text[], int[], bigint[], bigint[], bigint[]"
 
 
@@ -23,10 +25,11 @@ async def add(connection: Connection, runs: Sequence[tuple[Run, int]]) -> set[st
     columns = list(zip(*(_row(run) for run, _ in runs), strict=True))
     types = [f"${number}::{kind}" for number, kind in enumerate(_TYPES.split(", "), 1)]
     rows = await connection.fetch(
-        f"INSERT INTO orchestrator.enrollments ({', '.join(_COLUMNS)}, watched_until) "
-        f"SELECT * FROM unnest({', '.join(types)}, $15::bigint[]) ON CONFLICT DO NOTHING RETURNING enrollment_id",
+        f"INSERT INTO orchestrator.enrollments ({', '.join(_COLUMNS)}, watched_until, event_id) "
+        f"SELECT * FROM unnest({', '.join(types)}, $15::bigint[], $16::text[]) ON CONFLICT DO NOTHING RETURNING enrollment_id",
         *map(list, columns),
         [until for _, until in runs],
+        [str(run.event.get("event_id", "")) for run, _ in runs],
     )
     return {r[0] for r in rows}
 
@@ -51,16 +54,27 @@ async def change(connection: Connection, runs: Sequence[Run]) -> None:
         )  # fmt: skip
 
 
-async def due(connection: Connection, now: int, paused: Collection[str], limit: int) -> list[str]:
-    """Return the contacts of runs that are due, the oldest first; nothing is locked yet. Paused plays stand still."""
+async def due(connection: Connection, now: int, limit: int) -> list[str]:
+    """Return the contacts of runs that are due, the oldest first; nothing is locked yet."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 "
-        "AND NOT (workspace || ':' || play = ANY($2::text[])) ORDER BY due_at LIMIT $3",
+        "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 ORDER BY due_at LIMIT $2",
         now,
-        list(paused),
         limit,
     )
     return list(dict.fromkeys(r[0] for r in rows))
+
+
+async def stand_still(connection: Connection, workspace: str, play: str, *, on: bool) -> None:
+    """Let the runs of a play wait beyond all time, each as long as it has to, or let them go on."""
+    shift, where = (PAUSED, "<") if on else (-PAUSED, ">=")
+    await connection.execute(
+        f"UPDATE orchestrator.enrollments SET due_at = due_at + $3 WHERE (workspace, play) = ($1, $2) AND status = 'active' "
+        f"AND due_at {where} $4",
+        workspace,
+        play,
+        shift,
+        PAUSED,
+    )
 
 
 async def of_due(connection: Connection, contacts: Collection[str], now: int, paused: Collection[str]) -> list[Run]:
@@ -96,10 +110,11 @@ async def some(connection: Connection, ids: Collection[str]) -> dict[str, Run]:
 
 
 async def of_events(connection: Connection, ids: Collection[str]) -> list[Run]:
-    """Return the active runs that compelling events of these ids started."""
+    """Return the runs that compelling events of these ids started, if they go on or something of theirs may still go out."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments "
-        "WHERE status = 'active' AND event::json->>'event_id' = ANY($1::text[]) ORDER BY enrollment_id",
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE event_id <> '' AND event_id = ANY($1::text[]) "
+        "AND (status = 'active' OR EXISTS (SELECT FROM orchestrator.actions a WHERE a.enrollment_id = e.enrollment_id "
+        "AND a.status IN ('pending', 'held'))) ORDER BY enrollment_id",
         list(ids),
     )
     return [_run(r) for r in rows]

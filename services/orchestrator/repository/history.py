@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
 from libs.common.db.log import kind_of_row
+from libs.common.instants import DAY, to_datetime
 
 
 async def contacts(connection: Connection, workspace: str, after: str, limit: int) -> list[str]:
@@ -28,3 +29,13 @@ async def published(connection: Connection, workspace: str, ids: Sequence[str]) 
         list(ids),
     )
     return [(r["contact"], kind_of_row(r["headers"]), r["value"]) for r in rows]
+
+
+async def of_keys(connection: Connection, ids: Sequence[str], since: int) -> list[tuple[str, str, bytes]]:
+    """Return (contact, kind, value) of what was published about contacts, not long before an instant (µs UTC)."""
+    rows = await connection.fetch(
+        "SELECT key, headers, value FROM scoring.published_messages WHERE key = ANY($1::text[]) AND published_at >= $2",
+        list(ids),
+        to_datetime(since - DAY),
+    )
+    return [(r["key"], kind_of_row(r["headers"]), r["value"]) for r in rows]

@@ -68,6 +68,18 @@ async def text_of(connection: Connection, workspace: str, play: str, number: int
     return found
 
 
+async def in_use(connection: Connection, workspace: str) -> list[tuple[str, int, str]]:
+    """Return (play, number, text) of the versions that are live or paused, or that somebody is in."""
+    rows = await connection.fetch(
+        "SELECT v.play, v.number, v.text FROM orchestrator.play_versions v WHERE v.workspace = $1 AND ("
+        "EXISTS (SELECT FROM orchestrator.plays p WHERE (p.workspace, p.play, p.number) = (v.workspace, v.play, v.number)) OR "
+        "EXISTS (SELECT FROM orchestrator.enrollments e WHERE (e.workspace, e.play, e.number) = (v.workspace, v.play, v.number) "
+        "AND e.status = 'active')) ORDER BY 1, 2",
+        workspace,
+    )
+    return [(r[0], r[1], r[2]) for r in rows]
+
+
 async def versions(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, datetime]]:
     """Return (number, author, published_at) of a play's versions, newest first."""
     rows = await connection.fetch(

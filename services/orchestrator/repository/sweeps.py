@@ -1,81 +1,139 @@
-"""Sweeps: an event about many, and how far through them its play has come."""
+"""Sweeps: how far through everybody a play has come; when moments are looked at next; who is in a segment."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from libs.common.db.connection import Connection
-from libs.common.messages import CompellingEvent
+from services.orchestrator.domain.occasion import Occasion
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(CompellingEvent).decode
+_decode = msgspec.json.Decoder(Occasion | None).decode
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """A play on its way to everybody whom an event concerns: the members of an account, or all."""
+    """A play on its way to everybody whom it may concern: the members of an account, or all.
+
+    Without an occasion each contact is looked at for one of its own. `event_id` is that of the compelling event; `first` marks
+    the first sweep of a segment's play: who is in it by then has not come into it.
+    """
 
     sweep_id: str
     workspace: str
     play: str
     account_id: str | None
-    event: CompellingEvent
+    event_id: str
+    occasion: Occasion | None
     reached: str = ""
 
 
 async def begin(connection: Connection, sweeps: Sequence[Sweep], now: int) -> None:
     """Begin sweeps; one that is known goes on as it does."""
     await connection.executemany(
-        "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, event, begun_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, occasion, begun_at, touched_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING",
         [
-            (s.sweep_id, s.workspace, s.play, s.account_id, s.event.event_id, _encode(s.event).decode(), now)
+            (s.sweep_id, s.workspace, s.play, s.account_id, s.event_id, _encode(s.occasion).decode(), now)
             for s in sweeps
         ],
     )
 
 
 async def one(connection: Connection, paused: Collection[str]) -> Sweep | None:
-    """Return a sweep that nobody else is at; it is held until the transaction ends. Those of paused plays wait."""
+    """Return a sweep that nobody else is at; it is held until the transaction ends. Those of paused plays wait.
+
+    Members of accounts are few and go first; those about everybody take turns.
+    """
     row = await connection.fetchrow(
-        "SELECT sweep_id, workspace, play, account_id, event, reached FROM orchestrator.sweeps "
-        "WHERE NOT (workspace || ':' || play = ANY($1::text[])) ORDER BY begun_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+        "SELECT sweep_id, workspace, play, account_id, event_id, occasion, reached FROM orchestrator.sweeps "
+        "WHERE NOT (workspace || ':' || play = ANY($1::text[])) ORDER BY account_id IS NULL, touched_at LIMIT 1 "
+        "FOR UPDATE SKIP LOCKED",
         list(paused),
     )
-    return Sweep(row[0], row[1], row[2], row[3], _decode(row[4]), row[5]) if row else None
+    return Sweep(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
 
 
 async def next_contacts(connection: Connection, sweep: Sweep, limit: int) -> list[str]:
     """Return the next contacts whom it may concern, by id."""
+    everybody = "scoring.contact_profiles c WHERE c.workspace = $1"
+    members = (
+        "scoring.account_members m JOIN scoring.contact_profiles c USING (contact_id) "
+        "WHERE c.workspace = $1 AND m.account_id = $4"
+    )
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contact_profiles c WHERE workspace = $1 AND contact_id > $2 AND merged_into IS NULL "
-        "AND ($3::text IS NULL OR EXISTS (SELECT FROM scoring.account_members m WHERE m.contact_id = c.contact_id "
-        "AND m.account_id = $3)) ORDER BY contact_id LIMIT $4",
-        sweep.workspace,
-        sweep.reached,
-        sweep.account_id,
-        limit,
+        f"SELECT c.contact_id FROM {members if sweep.account_id else everybody} AND c.contact_id > $2 "
+        "AND c.merged_into IS NULL ORDER BY c.contact_id LIMIT $3",
+        *(sweep.workspace, sweep.reached, limit),
+        *([sweep.account_id] if sweep.account_id else []),
     )
     return [r[0] for r in rows]
 
 
-async def reach(connection: Connection, sweep: Sweep, to: str, entered: int) -> None:
+async def reach(connection: Connection, sweep: Sweep, to: str, entered: int, now: int) -> None:
     """Note how far a sweep has come."""
     await connection.execute(
-        "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3 WHERE sweep_id = $1",
+        "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3, touched_at = $4 WHERE sweep_id = $1",
         sweep.sweep_id,
         to,
         entered,
+        now,
     )
 
 
-async def end(connection: Connection, ids: Sequence[str]) -> None:
-    """Forget sweeps, because they are through or their event is withdrawn."""
-    await connection.execute("DELETE FROM orchestrator.sweeps WHERE sweep_id = ANY($1::text[])", list(ids))
+async def end(connection: Connection, sweep: Sweep) -> None:
+    """Forget a sweep that is through."""
+    await connection.execute("DELETE FROM orchestrator.sweeps WHERE sweep_id = $1", sweep.sweep_id)
 
 
-async def of_events(connection: Connection, events: Sequence[str]) -> list[str]:
-    """Return the sweeps of events."""
+async def take_back(connection: Connection, event_id: str) -> None:
+    """End the sweeps of a compelling event."""
+    await connection.execute("DELETE FROM orchestrator.sweeps WHERE event_id = $1", event_id)
+
+
+async def tick(
+    connection: Connection, place: tuple[str, str, str], first_at: int, now: int, next_at: int
+) -> int | None:
+    """Return how often a (workspace, play, slot) was looked at before, if it is time and none of its sweeps is under way.
+
+    It is next due at `next_at` then; one that is new is due at `first_at`.
+    """
+    await connection.execute(
+        "INSERT INTO orchestrator.ticks (workspace, play, slot, next_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        *place,
+        first_at,
+    )
+    count: int | None = await connection.fetchval(
+        "UPDATE orchestrator.ticks t SET next_at = $5, count = count + 1 WHERE (workspace, play, slot) = ($1, $2, $3) "
+        "AND next_at <= $4 AND NOT EXISTS (SELECT FROM orchestrator.sweeps s WHERE (s.workspace, s.play) = ($1, $2)) "
+        "RETURNING count - 1",
+        *place,
+        now,
+        next_at,
+    )
+    return count
+
+
+async def members(connection: Connection, sweep: Sweep, contacts: Sequence[str]) -> dict[str, int]:
+    """Return since when contacts are in the segment that starts a sweep's play."""
     rows = await connection.fetch(
-        "SELECT sweep_id FROM orchestrator.sweeps WHERE event_id = ANY($1::text[])", list(events)
+        "SELECT contact_id, since FROM orchestrator.segment_members WHERE (workspace, play) = ($1, $2) "
+        "AND contact_id = ANY($3::text[])",
+        sweep.workspace,
+        sweep.play,
+        list(contacts),
     )
-    return [r[0] for r in rows]
+    return {r[0]: r[1] for r in rows}
+
+
+async def set_members(connection: Connection, sweep: Sweep, joined: Mapping[str, int], left: Collection[str]) -> None:
+    """Note who came into a segment and who left it."""
+    await connection.executemany(
+        "INSERT INTO orchestrator.segment_members VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        [(sweep.workspace, sweep.play, contact, since) for contact, since in joined.items()],
+    )
+    await connection.execute(
+        "DELETE FROM orchestrator.segment_members WHERE (workspace, play) = ($1, $2) AND contact_id = ANY($3::text[])",
+        sweep.workspace,
+        sweep.play,
+        list(left),
+    )

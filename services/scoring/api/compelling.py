@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from libs.common.access import Caller
 from libs.common.doors import opened_by
@@ -16,7 +16,7 @@ from services.scoring.handlers.compelling import Compelling, Given
 Reader = Annotated[Caller, opened_by("contacts:read")]
 Keeper = Annotated[Caller, opened_by("events")]
 Instant = Annotated[int, Field(ge=0, lt=1 << 53, description="microseconds UTC")]
-Line = Annotated[str, Field(max_length=500)]
+Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 
 
 class Changes(BaseModel):
@@ -43,6 +43,12 @@ class New(BaseModel):
     consequence: Line = ""
     thresholds: tuple[Duration, ...] | None = Field(None, max_length=10, description="how long before it is told again")
     properties: dict[str, Any] = Field({}, max_length=50)
+
+    @model_validator(mode="after")
+    def _has_no_nul(self) -> "New":
+        if "\\u0000" in self.model_dump_json():
+            raise ValueError("NUL is no character of a text")
+        return self
 
 
 def router(desk: Compelling) -> APIRouter:

@@ -85,6 +85,27 @@ async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, des
         await desk.withdraw("default", "deal-7")
 
 
+async def test_what_is_withdrawn_at_once_reaches_nobody_and_what_is_held_goes_to_nobody(
+    orchestrator, scoring, desk, mailbox
+):
+    await people(orchestrator, ["ada", "bob"])
+    await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
+    await desk.raise_("default", Given("tax", "market", event_id="t-1"), "test")
+    await desk.withdraw("default", "t-1")
+    await hear(orchestrator, scoring)
+    assert await orchestrator.ledger() == []
+    await orchestrator.desk.stop("default", "email", "ops", on=True)
+    await desk.raise_("default", Given("tax", "market", event_id="t-2"), "test")
+    await hear(orchestrator, scoring)
+    assert await orchestrator.ledger() == [("held", "kill_switch")] * 2
+    await desk.withdraw("default", "t-2")
+    await hear(orchestrator, scoring)
+    await orchestrator.desk.stop("default", "email", "ops", on=False)
+    await orchestrator.run()
+    assert await orchestrator.ledger() == [("skipped", "event withdrawn")] * 2
+    assert mailbox.mails == []
+
+
 async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_market_whoever_it_concerns(
     orchestrator, scoring, desk, mailbox
 ):

@@ -8,6 +8,7 @@ import yaml
 
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from libs.common.messages import Cause, StageChange, StageMove
+from services.orchestrator.domain.gate import Rules
 from tests.integration.plays.people import people, published, signal
 from tests.support.orchestrator import Orchestrator
 from tests.support.scoring import Scoring
@@ -270,7 +271,7 @@ async def test_a_template_that_misses_something_holds_the_action_until_it_is_the
 async def test_what_a_play_names_cannot_be_removed(orchestrator):
     await orchestrator.desk.define("default", "segment", "segment: fans\nwhen: {stage: customer}", "test", "fans.yaml")
     await orchestrator.publish(play([mail()], entry={"segment": "fans"}))
-    with pytest.raises(Conflict, match="plays quote"):
+    with pytest.raises(Conflict, match="quote .version 1."):
         await orchestrator.desk.undefine("default", "segment", "fans")
     with pytest.raises(ConfigurationError, match=r"fans.yaml:2: when: cycle engagement has no stage 'king'"):
         await orchestrator.desk.define("default", "segment", "segment: fans\nwhen: {stage: king}", "test", "fans.yaml")
@@ -282,3 +283,104 @@ async def test_what_a_play_names_cannot_be_removed(orchestrator):
     await orchestrator.desk.define("default", "destination", secret, "test", "crm.yaml")
     shown = await orchestrator.desk.definitions("default")
     assert not [one for one in shown if "whsec" in one["text"]]
+
+
+async def test_a_run_that_ends_by_a_step_sends_what_it_had_come_by(orchestrator, mailbox):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.publish(play([{"wait": "1h"}, mail("reminder"), {"exit": "no order"}]))
+    await orchestrator.hear([signal(ids["ada"], at=NOW)])
+    orchestrator.clock.instant = NOW + HOUR
+    await orchestrator.run()
+    assert mailbox.told == ["ada@x.test"]
+    assert [r[2:] for r in await runs(orchestrator)] == [("completed", "no order")]
+
+
+async def test_one_contacts_trait_stops_nobody_elses_mail(orchestrator, mailbox):
+    odd = await people(orchestrator, ["odd"], traits={"d": "9999999999999999"})
+    ids = await people(orchestrator, ["ada"], traits={"d": "2026-01-01"})
+    await orchestrator.publish(play([mail(mail={"subject": "{{ contact.d | date: '%Y' }}", "text": "t"})]))
+    await orchestrator.hear([signal(odd["odd"], at=NOW), signal(ids["ada"], at=NOW)])
+    await orchestrator.run()
+    assert mailbox.told == ["ada@x.test"]
+    assert sorted(status for status, _ in await orchestrator.ledger()) == ["held", "sent"]
+
+
+async def test_a_move_that_was_heard_before_its_trigger_or_with_it_ends_the_run(orchestrator, mailbox, database):
+    """Topics have no order between them, and a batch has many of one contact."""
+    ids = await people(orchestrator, ["ada", "bob"])
+    text = play(
+        [mail()],
+        trigger={"stage_change": {"direction": "regression"}},
+        exits=[{"stage_change": {"direction": "advance"}}],
+    )
+    await orchestrator.publish(text)
+
+    def move(contact, number, direction):
+        change = StageChange(
+            id=f"{contact}-{number}", workspace="default", contact_id=contact, cycle="engagement", cycle_version="1",
+            sequence=number, occurred_at=NOW + number, direction=direction, stage=StageMove("lead", "visitor"), axes={},
+            dormant=False, instance="i", reason="time", cause=Cause("time", NOW), values={},
+        )  # fmt: skip
+        return msgspec.json.encode(change)
+
+    both = [move(ids["ada"], 1, "regression"), move(ids["ada"], 2, "advance"), move(ids["bob"], 1, "regression")]
+    await orchestrator.hear(both, "stage-changes")
+    await orchestrator.run()
+    assert mailbox.told == ["bob@x.test"]
+    assert sorted(r[2:] for r in await runs(orchestrator)) == [
+        ("completed", "all steps done"), ("exited", "exit: lead to visitor"),
+    ]  # fmt: skip
+
+
+async def test_a_retry_past_midnight_counts_on_its_own_day(database, mailbox):
+    found = Orchestrator(database, mailbox, Rules(cap_per_day=1, cap_per_week=9))
+    await found.install()
+    ids = await people(found, ["ada"])
+    await found.publish(play([mail("one")], "one"))
+    await found.publish(play([mail("two")], "two", trigger={"signal": "trial_started"}))
+    midnight = NOW - NOW % DAY + DAY
+    found.clock.instant = midnight - 60_000_000
+    mailbox.answers = ["451 later"]
+    await found.hear([signal(ids["ada"], at=found.clock.instant)])
+    await found.run()
+    found.clock.instant = midnight + 1
+    await found.fetch("UPDATE orchestrator.actions SET due_at = $1::bigint RETURNING 1", midnight + HOUR)
+    await found.hear([signal(ids["ada"], "trial_started", midnight + 1, 1)])
+    await found.run()
+    found.clock.instant = midnight + HOUR
+    await found.run()
+    assert len(mailbox.mails) == 1, "one a day"
+    assert sorted(status for status, _ in await found.ledger()) == ["capped", "sent"]
+    await found.close()
+
+
+async def test_what_a_late_attempt_came_to_changes_nothing_that_was_decided_since(orchestrator, mailbox):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.publish(play([mail()]))
+    await orchestrator.hear([signal(ids["ada"], at=NOW)])
+    plain = orchestrator.email.send
+
+    async def slow(letter):
+        found = await plain(letter)
+        await orchestrator.fetch(
+            "UPDATE orchestrator.actions SET status = 'in_doubt', reason = 'another process' RETURNING 1"
+        )
+        return found
+
+    orchestrator.email.send = slow
+    await orchestrator.send()
+    assert await orchestrator.ledger() == [("in_doubt", "another process")]
+
+
+async def test_a_paused_play_keeps_each_its_wait(orchestrator, mailbox):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.publish(play([{"wait": "2d"}, mail()]))
+    await orchestrator.hear([signal(ids["ada"], at=NOW)])
+    await orchestrator.desk.pause("default", "quote", on=True)
+    orchestrator.clock.instant = NOW + DAY
+    await orchestrator.run()
+    await orchestrator.desk.pause("default", "quote", on=False)
+    assert await orchestrator.fetch("SELECT due_at FROM orchestrator.enrollments") == [(NOW + 2 * DAY,)]
+    orchestrator.clock.instant = NOW + 2 * DAY
+    await orchestrator.run()
+    assert mailbox.told == ["ada@x.test"]

@@ -17,6 +17,7 @@ from services.orchestrator.domain.progress import Run
 from services.orchestrator.domain.reading import read
 from services.orchestrator.domain.template import render
 from services.orchestrator.domain.token import sign, verify
+from services.orchestrator.domain.webhook import secret_of
 from services.orchestrator.plays import read_contents, read_plays, read_segments
 from tests.unit.orchestrator.words import contact
 
@@ -89,6 +90,7 @@ async def test_no_address_that_people_type_raises(address):
     assert result.outcome in ("refused", "again")
 
 
+SECRET = secret_of(bytes(range(32)))
 LINKS = Links("https://x.test", "secret-of-16-chars")
 RUN = Run("e", "default", "c", "test", 1, "cause", 0, {"properties": {"total": 42}})
 ITEM = Item(content="guide", type="guide", title="A guide", url="https://x.test/guide")
@@ -111,7 +113,7 @@ def test_what_is_missing_is_an_error_and_never_a_blank():
 
 
 def test_a_message_to_a_destination_says_who_and_why():
-    place = Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret="whsec_x")
+    place = Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret=SECRET)
     action = Action(
         action="a",
         channel="webhook",
@@ -143,3 +145,25 @@ def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known
                     assert letter.unsubscribe_url in letter.text, f"{name}.{action.action} says how to unsubscribe"
                 count += 1
     assert count > 20
+
+
+@pytest.mark.parametrize("secret", ["my-secret", "whsec_", "whsec_%%%", "whsec_\u00e9", "whsec_" + "A" * 8])
+def test_a_secret_that_cannot_sign_is_refused_where_it_is_defined(secret):
+    with pytest.raises(ValueError, match="24 to 64 bytes"):
+        Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret=secret)
+
+
+def test_a_name_pings_no_channel_of_slacks():
+    place = Destination(destination="crm", channel="slack", url="https://hooks.test/x")
+    action = Action(action="a", channel="slack", destination="crm", text="<https://x.test|{{ contact.name }}>")
+    found = write("id", action, RUN, contact(traits={"name": "<!channel> & co"}), None, place, LINKS)
+    assert found.text == "<https://x.test|&lt;!channel&gt; &amp; co>"
+
+
+@pytest.mark.parametrize("value", ["9999999999999999", 1e400, "x" * 10])
+def test_whatever_a_filter_raises_is_a_fault_of_the_template(value):
+    for source in ("{{ contact.d | date: '%Y' }}", "{{ contact.d | ceil }}", "{{ contact.d | divided_by: 0 }}"):
+        try:
+            render(source, {"contact": {"d": value}})
+        except InvalidMessage as error:
+            assert error.reason == "template"

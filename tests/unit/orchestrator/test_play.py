@@ -35,7 +35,7 @@ steps:
         ("wait: 2d", "wiggle: 2d", "quote.yaml:8: steps.0: no such step; there are wait, wait_until"),
         ("wait: 2d", "wait: soon", "quote.yaml:8: steps.0.wait"),
         ("signal: quote_requested", "signal: visited", "quote.yaml:2: trigger.signal: no cycle publishes"),
-        ("{signal: quote_requested}", "{}", "quote.yaml:2: trigger: exactly one of"),
+        ("{signal: quote_requested}", "{}", "quote.yaml:2: trigger: exactly one of signal, stage_change"),
         ("stage: lead", "stage: king", "quote.yaml:3: entry: cycle engagement has no stage"),
         ("signal: order_completed", "signal: ordered", "quote.yaml:6: exits.0.signal: no cycle publishes"),
         ("trait: country, equals: FR", "segment: kings", "quote.yaml:11: steps.2.branch.0.when: no segment"),
@@ -44,6 +44,9 @@ steps:
             "{{ contact.name ",
             "quote.yaml:15: steps.2.branch.0.steps.0.mail.subject: not a Liquid",
         ),
+        ('time: "09:30"', "time: 18:30", "wait_until.time: a time is written in quotes"),
+        ("equals: FR", 'at_least: "5"', "at_least needs a number"),
+        ("equals: FR", "one_of: FR", "one_of needs a list"),
         ('time: "09:30"', 'time: "26:30"', "quote.yaml:9: steps.1.wait_until.time"),
         ("play: quote", "jig: quote", "quote.yaml:1: jig: Extra inputs"),
         ("play: quote", "play: Quote of the day", "quote.yaml:1: play"),
@@ -70,6 +73,7 @@ def test_every_fault_is_told_at_once():
     ("step", "said"),
     [
         ({"action": "a", "channel": "slack", "destination": "nowhere", "text": "hi"}, "no destination 'nowhere'"),
+        ({"action": "a", "channel": "slack", "destination": "crm", "text": "hi"}, "'crm' is one of another channel"),
         (mail(content={"types": ["guide"], "fallback": "nothing"}), "no content 'nothing'"),
         ({"split": {"a": {"share": 0.7}, "b": {"share": 0.7}}}, "more than 1"),
     ],
@@ -101,7 +105,7 @@ def test_a_program_only_goes_forward():
 def test_shipped_plays_mean_something():
     """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
     segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
-    names = Names(WORDS, segments, {"sales", "service"}, set(read_contents(PROJECT / "content")))
+    names = Names(WORDS, segments, {"sales": "webhook", "service": "webhook"}, set(read_contents(PROJECT / "content")))
     for name, text in read_plays(PROJECT / "plays").items():
         assert checked(text, f"plays/{name}.yaml", names).play == name
     assert len(read_plays(PROJECT / "plays")) >= 10

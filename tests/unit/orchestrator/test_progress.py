@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
+from services.orchestrator.domain.occasion import of_event, of_moment
 from services.orchestrator.domain.progress import LATE, Run, goal_reached, proceed
 from tests.unit.orchestrator.words import DAY, HOUR, change, contact, mail, program, signal
 
@@ -55,6 +56,8 @@ def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance(
         ("Etc/GMT+12", {"time": "00:00"}, "2026-03-27T00:00:00-12:00"),
         ("Etc/GMT-14", {"time": "00:00"}, "2026-03-29T00:00:00+14:00"),
         ("Pacific/Kiritimati", {"time": "02:00", "days": 1}, "2026-03-29T02:00:00+14:00"),
+        ("Europe/Paris", {"time": "23:30", "days": 1}, "2026-03-28T23:30:00+01:00"),
+        ("Europe/Paris", {"time": "00:15", "days": 2}, "2026-03-29T00:15:00+01:00"),
         ("Nowhere/Land", {"time": "08:00"}, "2026-03-28T08:00:00+00:00"),
     ],
 )
@@ -164,7 +167,7 @@ def test_a_goal_ends_the_run_and_counts_within_its_window_alone():
 
 def test_a_step_may_end_it():
     progress = proceed(program([mail("a"), {"exit": "enough"}, mail("b")]), run(), contact(), START)
-    assert (names(progress), progress.run.status, progress.run.reason) == (["a"], "exited", "enough")
+    assert (names(progress), progress.run.status, progress.run.reason) == (["a"], "completed", "enough")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_a_step_may_end_it():
     ],
 )
 def test_who_enters(more, earlier, entered):
-    found = enter(program([mail()], **more), signal(occurred_at=START), contact(), earlier, START)
+    found = enter(program([mail()], **more), of_event(signal(occurred_at=START)), contact(), earlier, START)
     assert found == entered if isinstance(entered, str) else (found.status, found.entered_at) == ("active", START)
 
 
@@ -191,7 +194,7 @@ def test_who_is_held_out_enters_nothing_and_stays_so_over_versions():
     groups = []
     for number in (1, 2):
         version = msgspec.structs.replace(held, number=number)
-        runs = [enter(version, signal(id=f"s{number}-{n}"), contact(f"c{n}"), [], 0) for n in range(400)]
+        runs = [enter(version, of_event(signal(id=f"s{number}-{n}")), contact(f"c{n}"), [], 0) for n in range(400)]
         groups.append([one.status for one in runs])
     assert groups[0] == groups[1]
     assert 140 < groups[0].count("holdout") < 260
@@ -236,3 +239,31 @@ def test_only_what_an_event_may_change_is_looked_at():
     assert concerns(hoping, run(), [signal(signal="complaint")])
     assert not concerns(hoping, run(status="completed"), [signal(signal="complaint")])
     assert concerns(program([mail()], exits=[{"when": {"stage": "customer"}}]), run(), [change()])
+
+
+@pytest.mark.parametrize(
+    ("trigger", "facts", "at"),
+    [
+        ({"silence": {"for": "30d"}}, {"last_act": START}, START + 30 * DAY),
+        ({"silence": {"for": "30d", "of": "order_completed"}}, {"signals": {"order_completed": [START]}}, START + 30 * DAY),
+        ({"silence": {"for": "30d"}}, {}, None),
+        ({"date": {"trait": "renewal", "before": "7d"}}, {"traits": {"renewal": "2026-04-10"}}, "2026-04-03T00:00:00+00:00"),
+        ({"date": {"trait": "renewal"}}, {"traits": {"renewal": "2026-04-10T10:00:00Z"}}, "2026-04-10T10:00:00+00:00"),
+        ({"date": {"trait": "renewal"}}, {"traits": {"renewal": "2026-04-10", "timezone": "Asia/Tokyo"}},
+         "2026-04-10T00:00:00+09:00"),
+        ({"date": {"trait": "renewal"}}, {"traits": {"renewal": "soon"}}, None),
+        ({"date": {"trait": "renewal"}}, {"traits": {"renewal": 7}}, None),
+        ({"date": {"trait": "renewal"}}, {}, None),
+    ],
+)  # fmt: skip
+def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
+    found, who = program([mail()], trigger=trigger, max_age="1d"), contact(**facts)
+    if at is None:
+        assert of_moment(found, "default", who, START + 90 * DAY) is None
+        return
+    moment = at if isinstance(at, int) else int(datetime.fromisoformat(at).timestamp()) * 1_000_000
+    assert of_moment(found, "default", who, moment - 1) is None
+    first, later = (of_moment(found, "default", who, moment + wait) for wait in (0, DAY))
+    assert first == later
+    assert first.at == moment
+    assert of_moment(found, "default", who, moment + DAY + 1) is None, "what is long ago starts nothing"

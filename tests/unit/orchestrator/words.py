@@ -11,7 +11,7 @@ from services.orchestrator.domain.vocabulary import Vocabulary, words_of
 
 CYCLE = yaml.safe_load((PROJECT / "cycles" / "engagement.yaml").read_text())
 WORDS = Vocabulary({"engagement": words_of(CYCLE)})
-NAMES = Names(WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm"}, {"guide"})
+NAMES = Names(WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm": "webhook"}, {"guide"})
 LADDERS = WORDS.cycles["engagement"].ladders
 DAY, HOUR = 86_400_000_000, 3_600_000_000
 HALF_LIFE = 7 * DAY

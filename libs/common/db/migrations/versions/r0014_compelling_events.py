@@ -24,12 +24,30 @@ CREATE TABLE orchestrator.sweeps (
     play text NOT NULL,
     account_id text COLLATE "C",
     event_id text COLLATE "C" NOT NULL,
-    event text NOT NULL,
+    occasion text NOT NULL,
     reached text COLLATE "C" NOT NULL DEFAULT '',
     entered int NOT NULL DEFAULT 0,
-    begun_at bigint NOT NULL
+    begun_at bigint NOT NULL,
+    touched_at bigint NOT NULL
 );
-CREATE INDEX enrollments_of_event ON orchestrator.enrollments ((event::json->>'event_id')) WHERE status = 'active'
+CREATE TABLE orchestrator.ticks (
+    workspace text COLLATE "C" NOT NULL,
+    play text COLLATE "C" NOT NULL,
+    slot text COLLATE "C" NOT NULL,
+    next_at bigint NOT NULL,
+    count int NOT NULL DEFAULT 0,
+    PRIMARY KEY (workspace, play, slot)
+);
+CREATE TABLE orchestrator.segment_members (
+    workspace text COLLATE "C" NOT NULL,
+    play text COLLATE "C" NOT NULL,
+    contact_id text COLLATE "C" NOT NULL,
+    since bigint NOT NULL,
+    PRIMARY KEY (workspace, play, contact_id)
+);
+ALTER TABLE orchestrator.enrollments ADD COLUMN event_id text COLLATE "C" NOT NULL DEFAULT '';
+CREATE INDEX enrollments_of_event ON orchestrator.enrollments (event_id) WHERE event_id <> '';
+ALTER TABLE orchestrator.actions ADD COLUMN counted_day int NOT NULL DEFAULT 0
 """
 
 

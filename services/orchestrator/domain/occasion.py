@@ -1,0 +1,108 @@
+"""What a contact enters a play on: something that was published, or a moment that has come for it.
+
+A timed trigger gives each contact an occasion of its own. Its id says which silence, which date, which stay in a segment it was:
+so it starts its play once, however often somebody looks.
+"""
+
+from datetime import date as day_of
+from datetime import time
+from typing import Any
+
+import msgspec
+
+from libs.common import ids
+from libs.common.instants import DAY, from_iso, to_iso
+from libs.common.messages import CompellingEvent, Signal, StageChange
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.moments import at as instant_at
+from services.orchestrator.domain.moments import zone_of
+from services.orchestrator.domain.play import Dated, Silence
+from services.orchestrator.domain.program import Program
+
+Event = Signal | StageChange | CompellingEvent
+
+
+class Occasion(msgspec.Struct, frozen=True):
+    """Why a contact may enter: `id` is the cause, `at` its instant (µs UTC), `told` what templates may say of it."""
+
+    id: str
+    workspace: str
+    at: int
+    told: dict[str, Any] = {}
+    of_many: bool = False
+    """One cause for many contacts."""
+
+
+def of_event(event: Event) -> Occasion:
+    """Return the occasion that an event is."""
+    of_many = isinstance(event, CompellingEvent) and event.contact_id is None
+    return Occasion(event.id, event.workspace, event.occurred_at, _told(event), of_many)
+
+
+def of_moment(program: Program, workspace: str, facts: Facts, now: int, since: int | None = None) -> Occasion | None:
+    """Return the occasion that the time is for a contact, None if it is none; one longer ago than `max_age` is none.
+
+    `since` is when the contact came into the trigger's segment.
+    """
+    trigger, found = program.play.trigger, None
+    if trigger.silence is not None:
+        found = _silence(trigger.silence, facts)
+    elif trigger.date is not None:
+        found = _date(trigger.date, facts)
+    elif trigger.segment is not None and since is not None:
+        found = (f"segment:{trigger.segment}:{since}", since, {"segment": trigger.segment, "occurred_at": since})
+    if found is None:
+        return None
+    cause, at, told = found
+    if not at <= now <= at + program.play.max_age:
+        return None
+    return Occasion(ids.derive("moment", workspace, facts.contact_id, cause), workspace, at, told)
+
+
+def _silence(wanted: Silence, facts: Facts) -> tuple[str, int, dict[str, Any]] | None:
+    last = facts.last_act if wanted.of == "any" else facts.last(wanted.of)
+    if last is None:
+        return None
+    return (
+        f"silence:{wanted.of}:{last}",
+        last + wanted.for_,
+        {"silent_since": to_iso(last), "occurred_at": last + wanted.for_},
+    )
+
+
+def _date(wanted: Dated, facts: Facts) -> tuple[str, int, dict[str, Any]] | None:
+    given = facts.traits.get(wanted.trait)
+    try:
+        if not isinstance(given, str):
+            return None
+        plain = len(given) == len("2026-01-31")
+        date = instant_at(day_of.fromisoformat(given), time(0), zone_of(facts.time_zone)) if plain else from_iso(given)
+    except (ValueError, OverflowError):
+        return None
+    told = {"date": given, "days_left": wanted.before // DAY, "occurred_at": date - wanted.before}
+    return f"date:{wanted.trait}:{given}", date - wanted.before, told
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """Return what templates may say of an event."""
+    if isinstance(event, Signal):
+        return {"signal": event.signal, "properties": event.properties, "occurred_at": event.occurred_at}
+    if isinstance(event, CompellingEvent):
+        return {
+            "event_id": event.event_id,
+            "kind": event.kind,
+            "scope": event.scope,
+            "date": to_iso(event.date)[:10] if event.date is not None else None,
+            "days_left": event.left // DAY if event.left is not None else None,
+            "owner": event.owner,
+            "consequence": event.consequence,
+            "properties": event.properties,
+            "occurred_at": event.occurred_at,
+        }
+    return {
+        "cycle": event.cycle,
+        "from": event.stage.from_,
+        "to": event.stage.to,
+        "direction": event.direction,
+        "occurred_at": event.occurred_at,
+    }

@@ -1,0 +1,86 @@
+"""Plays that moments start: silence, dates, segments, and an instant that is the same for everybody."""
+
+import pytest
+
+from libs.common.instants import to_iso
+from tests.integration.plays.people import people, signal
+from tests.integration.plays.test_running import NOW, mail, play
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, START, touchpoint
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database)
+    yield found
+    await found.close()
+
+
+async def look(orchestrator, now):
+    orchestrator.clock.instant = now
+    await orchestrator.sweeps.tick()
+    await orchestrator.run()
+
+
+async def test_a_silence_starts_a_play_once_and_another_silence_again(orchestrator, scoring, mailbox):
+    await people(orchestrator, ["ada", "bob"])
+    text = play([mail()], "quiet", trigger={"silence": {"for": "10d"}}, max_age="1d")
+    await orchestrator.publish(text)
+    orchestrator.playbook._max_age = None
+    await scoring.take([touchpoint(DAY, "Content Downloaded", user_id="bob")])
+    for day in range(40):
+        if day == 20:
+            await scoring.take([touchpoint(20 * DAY, "Content Downloaded", user_id="ada", number="x")])
+        for hour in (1, 13):
+            await look(orchestrator, START + day * DAY + hour * HOUR)
+    assert sorted(mailbox.told) == ["ada@x.test", "ada@x.test", "bob@x.test"]
+
+
+async def test_a_date_starts_a_play_so_long_before_it(orchestrator, mailbox):
+    orchestrator.playbook._max_age = None
+    await people(orchestrator, ["ada"], traits={"renewal": to_iso(NOW + 20 * DAY)[:10]})
+    await people(orchestrator, ["eve"], traits={"renewal": "nobody knows"})
+    text = mail(mail={"subject": "{{ event.days_left }} days", "text": "{{ event.date }} {{ unsubscribe_url }}"})
+    await orchestrator.publish(play([text], "renewal", trigger={"date": {"trait": "renewal", "before": "7d"}}))
+    sent = []
+    for day in range(25):
+        await look(orchestrator, NOW + day * DAY)
+        sent += [day] * (len(mailbox.mails) - len(sent))
+    assert sent == [13]
+    assert "Subject: 7 days" in mailbox.mails[0].content.decode()
+
+
+async def test_who_comes_into_a_segment_enters_and_who_was_in_it_does_not(orchestrator, mailbox):
+    orchestrator.playbook._max_age = None
+    ids = await people(orchestrator, ["ada", "bob", "eve"])
+    await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
+    segment = "segment: fresh\nwhen: {seen: order_completed, within: 3d}"
+    await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
+    await orchestrator.publish(play([mail()], "fresh", trigger={"segment": "fresh"}))
+    await look(orchestrator, NOW + HOUR)
+    assert mailbox.mails == []
+    await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + 2 * HOUR, 1)])
+    for hour in range(3, 9):
+        await look(orchestrator, NOW + hour * HOUR)
+    assert mailbox.told == ["bob@x.test"]
+    await look(orchestrator, NOW + 9 * DAY)
+    await orchestrator.hear([signal(ids["ada"], "order_completed", NOW + 9 * DAY + 1, 2)])
+    await look(orchestrator, NOW + 9 * DAY + HOUR)
+    assert mailbox.told == ["bob@x.test", "ada@x.test"], "who left it may come into it again"
+
+
+async def test_a_broadcast_goes_to_everybody_whom_it_means_once(orchestrator, mailbox):
+    orchestrator.playbook._max_age = None
+    await people(orchestrator, [f"p{number}" for number in range(250)], traits={"country": "FR"})
+    await people(orchestrator, ["eve"])
+    at = to_iso(NOW + DAY)
+    text = play(
+        [mail()], "news", trigger={"schedule": at}, entry={"trait": "country", "equals": "FR"}, kind="broadcast"
+    )
+    await orchestrator.publish(text)
+    await look(orchestrator, NOW + DAY - HOUR)
+    assert mailbox.mails == []
+    for hour in range(3):
+        await look(orchestrator, NOW + DAY + hour * HOUR)
+        await orchestrator.run(200)
+    assert len(mailbox.mails) == len(set(mailbox.told)) == 250
