@@ -11,7 +11,7 @@ from services.scoring.domain.cycle import cycle_of
 from services.scoring.domain.spec import parse
 from services.scoring.handlers.compelling import Compelling, Given
 from tests.integration.plays.people import people, published
-from tests.integration.plays.test_running import NOW, mail, play
+from tests.integration.plays.texts import NOW, mail, play
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 

@@ -12,7 +12,7 @@ from libs.common.clock import SystemClock
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.webhook import secret_of
 from tests.integration.plays.people import people, signal
-from tests.integration.plays.test_running import NOW, mail, play
+from tests.integration.plays.texts import NOW, mail, play
 from tests.support.orchestrator import Orchestrator
 from tests.support.receiver import Receiver
 from tests.support.touchpoints import DAY, HOUR

@@ -4,7 +4,7 @@ import pytest
 
 from libs.common.instants import to_iso
 from tests.integration.plays.people import people, signal
-from tests.integration.plays.test_running import NOW, mail, play
+from tests.integration.plays.texts import NOW, mail, play
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
 

@@ -8,7 +8,7 @@ from libs.common.db import log
 from libs.common.db.connection import connect
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.handlers.simulating import simulated
-from tests.integration.plays.test_running import mail, play
+from tests.integration.plays.texts import mail, play
 from tests.support.orchestrator import Orchestrator
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
