@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import access, cycle, definitions, dlq, event, imports, link, outbox, people, play, source, subscription
+from cli import (
+    access,
+    action,
+    cycle,
+    definitions,
+    dlq,
+    event,
+    imports,
+    link,
+    outbox,
+    people,
+    play,
+    source,
+    subscription,
+)
 from cli.terminal import Json, environment, one_line_errors, progress, say, stack, workspace
 from libs.common.errors import PerigeeError
 
@@ -31,6 +45,7 @@ app.add_typer(outbox.app, name="outbox")
 app.add_typer(source.app, name="source")
 app.add_typer(subscription.app, name="subscription")
 app.add_typer(play.app, name="play")
+app.add_typer(action.app, name="action")
 app.add_typer(event.app, name="event")
 app.add_typer(play.switch, name="switch")
 for kind in definitions.KINDS:

@@ -21,7 +21,7 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import doors, plays, subscriptions
+from services.orchestrator.api import actions, doors, plays, subscriptions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.email import EmailChannel
@@ -35,6 +35,8 @@ from services.orchestrator.handlers.echo import Echo
 from services.orchestrator.handlers.events import GROUP, TOPICS, EventHandler
 from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.lanes import Lanes
+from services.orchestrator.handlers.ledger import LedgerDesk
+from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
@@ -63,8 +65,8 @@ class Process:
         self.sessions: list[Session] = []
         self.clock = SystemClock()
         self.playbook = Playbook(max_age_of(settings.max_age))
-        self.wake = asyncio.Event()
         self.outbox = Outbox("orchestrator", settings.partitions)
+        self.means = Means(self.outbox, self.playbook, self.clock, asyncio.Event())
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
         self.relay = Relay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
         self.post = Post(self.clock, private=settings.private_webhooks)
@@ -90,7 +92,7 @@ class Process:
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=list(TOPICS),
-            handler=EventHandler(self.events, self.outbox, self.playbook, self.clock, self.wake),
+            handler=EventHandler(self.events, self.means),
             session_timeout_ms=self.settings.session_timeout_ms,
         )
         self.consumers[:] = [made]
@@ -98,11 +100,11 @@ class Process:
 
     def runner(self) -> Runner:
         """Return what takes enrollments on."""
-        return Runner(self.session("runs"), self.outbox, self.playbook, self.clock, self.wake)
+        return Runner(self.session("runs"), self.means)
 
     def sweeps(self) -> Sweeps:
         """Return what lets plays reach everybody whom an event concerns."""
-        return Sweeps(self.session("sweeps"), self.outbox, self.playbook, self.clock, self.wake)
+        return Sweeps(self.session("sweeps"), self.means)
 
     def lanes(self) -> Lanes:
         """Return what sends actions."""
@@ -111,7 +113,7 @@ class Process:
         judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, self.links)
         pool = Pool([self.session(f"sends-{number}") for number in range(1, SENDERS + 1)])
         dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.random)
-        return Lanes(dispatcher, self.wake)
+        return Lanes(dispatcher, self.means.wake)
 
     def webhooks(self) -> Webhooks:
         """Return what tells subscribers."""
@@ -131,7 +133,12 @@ class Process:
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
         preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
-        routers = [subscriptions.router(desk), *plays.routers(self.desk, preview, Why(self.session("why")))]
+        ledger = LedgerDesk(self.session("ledger"), self.outbox, self.clock)
+        routers = [
+            subscriptions.router(desk),
+            actions.router(ledger),
+            *plays.routers(self.desk, preview, Why(self.session("why"))),
+        ]
         app = doors.application([*health.routes(), unsubscribe], routers)
         gate = Gate(app, ("/admin/",), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key))
         return server(gate, self.settings.host, self.settings.port)

@@ -43,7 +43,8 @@ ROUTES = {
                   "POST /admin/v1/plays/{name}/resume", "POST /admin/v1/plays/{name}/rollback",
                   "GET /admin/v1/plays/{name}/impact", "GET /admin/v1/definitions", "POST /admin/v1/definitions/{kind}",
                   "DELETE /admin/v1/definitions/{kind}/{name}", "GET /admin/v1/switches", "POST /admin/v1/switches",
-                  "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}"],
+                  "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}", "GET /admin/v1/actions",
+                  "POST /admin/v1/actions/{action_id}"],
     },
 }  # fmt: skip
 """Which scope opens which route. A route that is not here fails the test."""
@@ -186,6 +187,7 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
             ("ORCHESTRATOR_URL", "/admin/v1/plays"),
             ("ORCHESTRATOR_URL", "/admin/v1/definitions"),
             ("ORCHESTRATOR_URL", "/admin/v1/switches"),
+            ("ORCHESTRATOR_URL", "/admin/v1/actions"),
             ("SCORING_URL", "/v1/compelling-events"),
         ):
             assert await ask(service, "GET", path, keys["other-admin"]) == (200, [])

@@ -22,6 +22,8 @@ from services.orchestrator.domain.letter import Links
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.events import EventHandler
 from services.orchestrator.handlers.judging import Judging
+from services.orchestrator.handlers.ledger import LedgerDesk
+from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.runs import Runner
@@ -75,13 +77,14 @@ class Orchestrator:
         self.clock = FixedClock(START + 2 * DAY)
         self.sessions = [Session(database, f"test-{number}") for number in range(6)]
         self.outbox = Outbox("orchestrator", 3)
-        self.wake = asyncio.Event()
         self.playbook = Playbook(max_age)
         self.desk = PlaysDesk(self.sessions[0], self.playbook, self.clock)
         self.why = Why(self.sessions[0])
-        self.events = EventHandler(self.sessions[1], self.outbox, self.playbook, self.clock, self.wake)
-        self.runner = Runner(self.sessions[2], self.outbox, self.playbook, self.clock, self.wake)
-        self.sweeps = Sweeps(self.sessions[2], self.outbox, self.playbook, self.clock, self.wake)
+        self.ledger_desk = LedgerDesk(self.sessions[0], self.outbox, self.clock)
+        means = Means(self.outbox, self.playbook, self.clock, asyncio.Event())
+        self.events = EventHandler(self.sessions[1], means)
+        self.runner = Runner(self.sessions[2], means)
+        self.sweeps = Sweeps(self.sessions[2], means)
         self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
         self.post = Post(self.clock, private=True)
         self.channels: dict[str, Channel] = {

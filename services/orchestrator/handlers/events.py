@@ -1,13 +1,10 @@
 """Listening: consents and signals are kept; events start, end and wake runs. The same fenced transaction as everywhere."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from libs.common.access import DEFAULT
-from libs.common.clock import Clock
 from libs.common.db import offsets
 from libs.common.db.connection import Connection, Session
-from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.dead_letter import dead_letter
@@ -20,7 +17,8 @@ from services.orchestrator.domain.occasion import Event, of_event
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, ended, proceed
 from services.orchestrator.handlers.decided import Decided
-from services.orchestrator.handlers.playbook import Book, Playbook
+from services.orchestrator.handlers.means import Means
+from services.orchestrator.handlers.playbook import Book
 from services.orchestrator.handlers.runs import go_on_carefully
 from services.orchestrator.handlers.sweeps import begin_sweeps
 from services.orchestrator.repository import consents, enrollments, history, people
@@ -38,13 +36,10 @@ _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
 class EventHandler:
     """Takes signals and stage changes in."""
 
-    def __init__(self, session: Session, outbox: Outbox, playbook: Playbook, clock: Clock, wake: asyncio.Event) -> None:
-        """`wake` is set when something new is due."""
+    def __init__(self, session: Session, means: Means) -> None:
         self._session = session
-        self._outbox = outbox
-        self._playbook = playbook
-        self._clock = clock
-        self._wake = wake
+        self._outbox, self._playbook = means.outbox, means.playbook
+        self._clock, self._wake = means.clock, means.wake
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""

@@ -1,18 +1,15 @@
 """Running enrollments: those that are due go on, whichever process comes first."""
 
-import asyncio
-
 import msgspec
 
-from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
-from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.instants import MINUTE
 from libs.common.observability import logs
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.progress import Progress, Run, goal_reached, proceed
 from services.orchestrator.handlers.decided import Decided
+from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.repository import enrollments, people
 
@@ -25,13 +22,10 @@ AGAIN = 10 * MINUTE
 class Runner:
     """Takes due enrollments on."""
 
-    def __init__(self, session: Session, outbox: Outbox, playbook: Playbook, clock: Clock, wake: asyncio.Event) -> None:
-        """`wake` is set when something new is due."""
+    def __init__(self, session: Session, means: Means) -> None:
         self._session = session
-        self._outbox = outbox
-        self._playbook = playbook
-        self._clock = clock
-        self._wake = wake
+        self._outbox, self._playbook = means.outbox, means.playbook
+        self._clock, self._wake = means.clock, means.wake
 
     async def run_due(self) -> bool:
         """Take on what is due, so many contacts at once; return whether there may be more."""

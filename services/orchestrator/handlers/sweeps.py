@@ -4,14 +4,11 @@ An event about an account or a market begins a sweep; so does the time, for play
 are decided about, and how far a sweep has come commits with what it decided.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from libs.common import ids
 from libs.common.access import DEFAULT
-from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
-from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.durations import duration
 from libs.common.instants import from_datetime
@@ -23,7 +20,8 @@ from services.orchestrator.domain.occasion import Occasion, of_event, of_moment
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, proceed
 from services.orchestrator.handlers.decided import Decided
-from services.orchestrator.handlers.playbook import Book, Playbook
+from services.orchestrator.handlers.means import Means
+from services.orchestrator.handlers.playbook import Book
 from services.orchestrator.handlers.telling import FAR
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository import sweeps as repository
@@ -54,13 +52,10 @@ async def begin_sweeps(connection: Connection, book: Book, events: Sequence[Comp
 class Sweeps:
     """Begins the sweeps that are due, and takes sweeps on."""
 
-    def __init__(self, session: Session, outbox: Outbox, playbook: Playbook, clock: Clock, wake: asyncio.Event) -> None:
-        """`wake` is set when something new is due."""
+    def __init__(self, session: Session, means: Means) -> None:
         self._session = session
-        self._outbox = outbox
-        self._playbook = playbook
-        self._clock = clock
-        self._wake = wake
+        self._outbox, self._playbook = means.outbox, means.playbook
+        self._clock, self._wake = means.clock, means.wake
 
     async def tick(self) -> bool:
         """Begin a sweep for each play whose moment has come, or that is to be looked at again."""

@@ -208,6 +208,26 @@ async def of_contact(connection: Connection, contacts: Collection[str], limit: i
     return [(ActionRow(*tuple(r)[:-1]), r["decided_at"]) for r in rows]
 
 
+async def of_status(connection: Connection, workspace: str, status: str, limit: int) -> list[tuple[ActionRow, int]]:
+    """Return (action, decided_at) of a workspace's actions of a status, those decided last first."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS}, decided_at FROM orchestrator.actions WHERE workspace = $1 AND status = $2 "
+        "ORDER BY decided_at DESC, action_id LIMIT $3",
+        workspace,
+        status,
+        limit,
+    )
+    return [(ActionRow(*tuple(r)[:-1]), r["decided_at"]) for r in rows]
+
+
+async def one(connection: Connection, workspace: str, action_id: str) -> ActionRow | None:
+    """Return an action of a workspace."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE (workspace, action_id) = ($1, $2)", workspace, action_id
+    )
+    return ActionRow(*row) if row else None
+
+
 async def put_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:
     """Keep touchpoints of ours until the public door has them."""
     await connection.executemany("INSERT INTO orchestrator.echoes (body) VALUES ($1)", [(body,) for body in bodies])

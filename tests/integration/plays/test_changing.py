@@ -128,3 +128,27 @@ async def test_a_goal_is_counted_also_for_those_held_out(orchestrator, database,
     assert impact["version 1"].low < impact["version 1"].rate < impact["version 1"].high
     told = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
     assert [msgspec.json.decode(r[0])["status"] for r in told].count("holdout") == len(held)
+
+
+async def test_a_person_retries_what_failed_and_settles_what_is_in_doubt(orchestrator, mailbox):
+    ids = await people(orchestrator, ["ada", "bob"])
+    await orchestrator.publish(play([mail()]))
+    mailbox.answers = ["550 never"]
+    await orchestrator.hear([signal(ids["ada"], at=NOW)])
+    await orchestrator.run()
+    ((failed,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions")
+    assert [one.action_id for one in await orchestrator.ledger_desk.every("default", "failed", 10)] == [failed]
+    assert await orchestrator.ledger_desk.every("other", "failed", 10) == []
+    with pytest.raises(Conflict, match="is failed: arrived is for in_doubt"):
+        await orchestrator.ledger_desk.say("default", failed, "arrived", "jo")
+    with pytest.raises(NotFound):
+        await orchestrator.ledger_desk.say("other", failed, "retry", "jo")
+    await orchestrator.ledger_desk.say("default", failed, "retry", "jo")
+    await orchestrator.run()
+    assert mailbox.told == ["ada@x.test"]
+    mailbox.drop_after_data = True
+    await orchestrator.hear([signal(ids["bob"], at=NOW, number=1)])
+    await orchestrator.run()
+    ((doubtful,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions WHERE status = 'in_doubt'")
+    await orchestrator.ledger_desk.say("default", doubtful, "arrived", "jo")
+    assert sorted(await orchestrator.ledger()) == [("sent", "accepted by the server"), ("sent", "arrived, says jo")]

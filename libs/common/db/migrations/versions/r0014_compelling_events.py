@@ -47,6 +47,8 @@ CREATE TABLE orchestrator.segment_members (
 );
 ALTER TABLE orchestrator.enrollments ADD COLUMN event_id text COLLATE "C" NOT NULL DEFAULT '';
 CREATE INDEX enrollments_of_event ON orchestrator.enrollments (event_id) WHERE event_id <> '';
+CREATE INDEX actions_by_status ON orchestrator.actions (workspace, status, decided_at)
+    WHERE status IN ('failed', 'in_doubt');
 ALTER TABLE orchestrator.actions ADD COLUMN counted_day int NOT NULL DEFAULT 0
 """
 

@@ -1,0 +1,86 @@
+"""What a person does about actions that failed or of which nobody knows: look, try once more, say what became of them."""
+
+from typing import Literal
+
+import msgspec
+
+from libs.common.clock import Clock
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import Conflict, NotFound
+from libs.common.instants import to_iso
+from libs.common.messages.action import ActionStatus
+from services.orchestrator.handlers.decided import Decided
+from services.orchestrator.repository import actions, people
+from services.orchestrator.repository.actions import ActionRow, Became
+
+Verb = Literal["retry", "arrived", "lost"]
+_OPEN_TO: dict[Verb, tuple[str, ...]] = {
+    "retry": ("failed", "in_doubt"),
+    "arrived": ("in_doubt",),
+    "lost": ("in_doubt",),
+}
+
+
+class ActionShown(msgspec.Struct, frozen=True):
+    """An action as an operator sees it."""
+
+    action_id: str
+    contact_id: str
+    play: str
+    step: str
+    channel: str
+    destination: str
+    status: str
+    reason: str
+    attempts: int
+    decided_at: str
+
+
+class LedgerDesk:
+    """Shows a workspace's actions, and takes what a person says of them."""
+
+    def __init__(self, session: Session, outbox: Outbox, clock: Clock) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._clock = clock
+
+    async def every(self, workspace: str, status: ActionStatus, limit: int) -> list[ActionShown]:
+        """Return the actions of a status, those decided last first."""
+        async with self._session.use() as connection:
+            rows = await actions.of_status(connection, workspace, status, limit)
+        return [
+            ActionShown(
+                a.action_id, a.contact_id, a.play, a.step, a.channel, a.destination, a.status, a.reason, a.attempts, to_iso(at)
+            )
+            for a, at in rows
+        ]  # fmt: skip
+
+    async def say(self, workspace: str, action_id: str, verb: Verb, author: str) -> None:
+        """Let an action be tried once more, or settle what became of one in doubt. Raises NotFound, Conflict."""
+        async with self._session.use() as connection, unit_of_work(connection):
+            action, contact = await self._held(connection, workspace, action_id)
+            if action.status not in _OPEN_TO[verb]:
+                raise Conflict(f"action {action_id} is {action.status}: {verb} is for {' and '.join(_OPEN_TO[verb])}")
+            decided = Decided(self._clock.now())
+            became = {
+                "retry": Became("pending", f"retried by {author}", decided.now),
+                "arrived": Became("sent", f"arrived, says {author}"),
+                "lost": Became("failed", f"never arrived, says {author}"),
+            }[verb]
+            decided.conclude(action, contact, became)
+            await decided.write(connection, self._outbox)
+
+    async def _held(self, connection: Connection, workspace: str, action_id: str) -> tuple[ActionRow, str]:
+        """Return an action and its contact, who is held: nobody else decides about them meanwhile."""
+        action = await self._found(connection, workspace, action_id)
+        contact = (await people.survivors(connection, [action.contact_id]))[action.contact_id]
+        await people.hold(connection, [contact])
+        return await self._found(connection, workspace, action_id), contact
+
+    async def _found(self, connection: Connection, workspace: str, action_id: str) -> ActionRow:
+        action = await actions.one(connection, workspace, action_id)
+        if action is None:
+            raise NotFound(f"workspace {workspace} has no action {action_id!r}")
+        return action
