@@ -20,6 +20,31 @@ File = Annotated[Path, typer.Argument(help="A YAML file.", exists=True, dir_okay
 Name = Annotated[str, typer.Argument(help="Its name.")]
 
 
+def coverage(
+    cycle: Annotated[str, typer.Option(help="The cycle.")] = "engagement",
+    everything: Annotated[bool, typer.Option("--all", help="Cells that have contents, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which cells of stage, level and channel have no content, and which questions no answer."""
+    with one_line_errors():
+        params = {"cycle": cycle}
+        found = call(environment(), "GET", "/admin/v1/coverage", door="ORCHESTRATOR_URL", params=params)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    cells = Table(
+        "stage", "level", "channel", "contents", "contacts", title=f"{found['empty']} cells with people and no content"
+    )
+    for one in found["cells"]:
+        if everything or (not one["contents"] and one["contacts"]):
+            numbers = (f"{one['contents']:,}", f"{one['contacts']:,}")
+            cells.add_row(one["stage"], one["level"], one["channel"], *numbers)
+    asked = Table("stage", "question", "answered by", "contacts")
+    for one in found["questions"]:
+        asked.add_row(one["stage"], one["question"], ", ".join(one["contents"]) or "nothing", f"{one['contacts']:,}")
+    Console().print(cells, asked)
+
+
 def group(kind: str) -> typer.Typer:
     """Return the commands of a kind of definition."""
     app = typer.Typer(help=KINDS[kind], no_args_is_help=True)
@@ -53,4 +78,6 @@ def group(kind: str) -> typer.Typer:
             call(environment(), "DELETE", f"/admin/v1/definitions/{kind}/{name}", door="ORCHESTRATOR_URL")
         typer.echo(f"{kind} {name} is gone")
 
+    if kind == "content":
+        app.command("coverage")(coverage)
     return app

@@ -21,7 +21,7 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import actions, doors, plays, subscriptions
+from services.orchestrator.api import actions, catalogue, doors, plays, subscriptions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.email import EmailChannel
@@ -29,6 +29,7 @@ from services.orchestrator.channels.posting import SlackChannel, WebhookChannel
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.letter import Links
+from services.orchestrator.handlers.catalogue import Catalogue
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.echo import Echo
@@ -134,13 +135,17 @@ class Process:
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
         preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
         ledger = LedgerDesk(self.session("ledger"), self.outbox, self.clock)
+        contents = Catalogue(self.session("catalogue"), self.playbook, self.clock)
         routers = [
+            catalogue.admin(contents),
             subscriptions.router(desk),
             actions.router(ledger),
             *plays.routers(self.desk, preview, Why(self.session("why"))),
         ]
-        app = doors.application([*health.routes(), unsubscribe], routers)
-        gate = Gate(app, ("/admin/",), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key))
+        app = doors.application([*health.routes(), unsubscribe], [catalogue.reading(contents)], routers)
+        gate = Gate(
+            app, ("/admin/", "/v1/"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
+        )
         return server(gate, self.settings.host, self.settings.port)
 
     async def close(self) -> None:

@@ -8,10 +8,12 @@ from starlette.routing import BaseRoute
 from libs.common.doors import PROBLEMS, tell_problems
 
 
-def application(routes: Sequence[BaseRoute], admin: Sequence[APIRouter]) -> FastAPI:
+def application(routes: Sequence[BaseRoute], reading: Sequence[APIRouter], admin: Sequence[APIRouter]) -> FastAPI:
     """Return the application; `routes` are the open ones (health, unsubscribe links)."""
     app = FastAPI(title="Perigee orchestrator", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEMS)
     app.router.routes.extend(routes)
+    for router in reading:
+        app.include_router(router, prefix="/v1")
     for router in admin:
         app.include_router(router, prefix="/admin/v1")
     tell_problems(app)

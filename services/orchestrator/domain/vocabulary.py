@@ -17,6 +17,8 @@ class CycleWords(msgspec.Struct, frozen=True):
     half_lives: Mapping[str, int]
     """Of each score (µs), in the order in which a state keeps them."""
     signals: frozenset[str]
+    questions: Mapping[str, str] = {}
+    """What somebody in each stage asks."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ def words_of(spec: Mapping[str, Any]) -> CycleWords:
         {axis["name"]: tuple(stage["name"] for stage in axis["stages"]) for axis in spec["axes"]},
         {name: duration(score["half_life"]) for name, score in spec["scores"].items()},
         frozenset(name for name, signal in spec["signals"].items() if signal.get("publish")),
+        {stage["name"]: stage["guiding_question"] for stage in spec["stages"] if stage.get("guiding_question")},
     )
 
 
