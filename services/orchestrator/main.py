@@ -24,8 +24,9 @@ from libs.common.settings import load
 from services.orchestrator.api import actions, catalogue, doors, plays, subscriptions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
+from services.orchestrator.channels.crm import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.channels.posting import SlackChannel, WebhookChannel
+from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.letter import Links
@@ -75,6 +76,8 @@ class Process:
             "email": EmailChannel(settings.smtp_url, settings.sender),
             "webhook": WebhookChannel(self.post, self.clock),
             "slack": SlackChannel(self.post),
+            "crm_task": CrmTaskChannel(self.post, self.clock),
+            "kafka": TopicChannel(),
         }
         self.links = Links(settings.public_url, settings.unsubscribe_secret)
         self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock)

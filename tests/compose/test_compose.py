@@ -172,6 +172,13 @@ def told(stack, sender, seconds=180):
         time.sleep(1)
 
 
+def test_the_plays_that_ship_are_behind_the_proxy(stack):
+    found = {one["play"]: one["status"] for one in stack.call("GET", "/admin/v1/plays")}
+    assert len(found) >= 10
+    assert set(found.values()) == {"live"}
+    assert stack.call("GET", "/v1/compelling-events") == []
+
+
 def test_a_touchpoint_at_the_proxy_becomes_a_signed_webhook(stack, sender):
     made = stack.call("POST", "/admin/v1/subscriptions", json={"name": "crm", "url": "http://receiver:8000/hook"})
     begun = time.monotonic()

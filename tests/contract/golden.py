@@ -65,6 +65,7 @@ EXAMPLES = [
     Action(
         id="2" * 32, workspace="default", action_id="3" * 32, contact_id="c" * 32, play="welcome", step="welcome_mail",
         channel="email", status="sent", reason="accepted by the server", occurred_at=AT, cause="1" * 32, attempt=1,
-        outcome="delivered", destination="crm", content="lamp-guide", until=AT + 1_000,
+        outcome="delivered", destination="crm", content="lamp-guide", data={"text": "Hi"},
+        until=AT + 1_000,
     ),
 ]  # fmt: skip

@@ -45,7 +45,7 @@ ROUTES = {
                   "DELETE /admin/v1/definitions/{kind}/{name}", "GET /admin/v1/switches", "POST /admin/v1/switches",
                   "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}", "GET /admin/v1/actions",
                   "POST /admin/v1/actions/{action_id}", "GET /admin/v1/coverage"],
-        "contacts:read": ["GET /v1/contacts/{who}/next"],
+        "contacts:read": ["GET /v1/next"],
     },
 }  # fmt: skip
 """Which scope opens which route. A route that is not here fails the test."""
@@ -165,7 +165,7 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
             ("ORCHESTRATOR_URL", "GET", "/admin/v1/plays/welcome/impact", None),
             ("ORCHESTRATOR_URL", "DELETE", "/admin/v1/definitions/segment/buyers", None),
             ("ORCHESTRATOR_URL", "GET", f"/admin/v1/why/{contact}", None),
-            ("ORCHESTRATOR_URL", "GET", f"/v1/contacts/{contact}/next", None),
+            ("ORCHESTRATOR_URL", "GET", f"/v1/next?who={contact}", None),
             ("INGEST_URL", "PATCH", "/admin/v1/sources/default", {"mode": "test"}),
             ("INGEST_URL", "POST", "/admin/v1/sources/default/keys", {}),
             ("INGEST_URL", "DELETE", "/admin/v1/sources/default/keys", None),

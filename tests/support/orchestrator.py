@@ -14,8 +14,9 @@ from libs.common.db.connection import Pool, Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
 from services.orchestrator.channels import Channel
+from services.orchestrator.channels.crm import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.channels.posting import SlackChannel, WebhookChannel
+from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.letter import Links
@@ -91,6 +92,8 @@ class Orchestrator:
             "email": self.email,
             "webhook": WebhookChannel(self.post, self.clock),
             "slack": SlackChannel(self.post),
+            "crm_task": CrmTaskChannel(self.post, self.clock),
+            "kafka": TopicChannel(),
         }
         judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
         pool = Pool(self.sessions[3:])

@@ -1,6 +1,6 @@
 """What a play decided, and what became of it."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -32,5 +32,7 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     destination: str = ""
     content: str = ""
     """The catalogue's id of the content that it offers."""
+    data: dict[str, Any] = {}
+    """What is to be done, for whoever executes actions of the channel `kafka`."""
     until: int | None = None
     """When what is held comes up again; null if somebody has to let it go."""

@@ -1,4 +1,4 @@
-"""`/v1/contacts/{who}/next`: what to offer a contact now; `/admin/v1/coverage`: where nothing fits."""
+"""`/v1/next`: what to offer a contact now; `/admin/v1/coverage`: where nothing fits."""
 
 from typing import Annotated, Any
 
@@ -18,10 +18,10 @@ def reading(catalogue: Catalogue) -> APIRouter:
     """Return the route for those who show contents."""
     routes = APIRouter(tags=["content"])
 
-    @routes.get("/contacts/{who}/next")
+    @routes.get("/next")
     async def following(
         caller: Reader,
-        who: str,
+        who: Annotated[str, Query(min_length=1, max_length=300, description="contact id, identifier or e-mail")],
         channel: Channel = "onsite",
         types: Annotated[tuple[str, ...], Query(max_length=50, alias="type")] = (),
         fallback: Annotated[str | None, Query(max_length=60)] = None,

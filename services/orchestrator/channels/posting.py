@@ -27,7 +27,7 @@ class WebhookChannel:
         headers = webhook.headers(secrets, letter.action_id, self._clock.now(), body)
         sent = [(name, value) for name, value in headers if value]
         answer = await self._post.send(letter.address, [*sent, ("idempotency-key", letter.action_id)], body)
-        return _result(answer, again=answer.fault != "rejected")
+        return result_of(answer, again=answer.fault != "rejected")
 
     async def close(self) -> None:
         """Nothing: the connections are the post's."""
@@ -47,14 +47,28 @@ class SlackChannel:
         answer = await self._post.send(letter.address, headers, _encoder.encode({"text": letter.text}))
         if answer.status is None and answer.reached:
             return Result("unknown", answer.detail)
-        return _result(answer, again=not answer.reached or answer.status == 429 or (answer.status or 0) >= 500)
+        return result_of(answer, again=not answer.reached or answer.status == 429 or (answer.status or 0) >= 500)
 
     async def close(self) -> None:
         """Nothing: the connections are the post's."""
 
 
-def _result(answer: Answer, *, again: bool) -> Result:
+def result_of(answer: Answer, *, again: bool) -> Result:
+    """Return what came of a post; `again` says whether what was not taken may be tried once more."""
     if answer.meaning == "delivered":
         return Result("delivered", f"the receiver answered {answer.status}")
     said = answer.detail if answer.status is None else f"the receiver answered {answer.status}"
     return Result("again" if again and answer.meaning != "gone" else "refused", said, answer.pause)
+
+
+class TopicChannel:
+    """Hands an action to whoever executes it: its message on `actions` is written with its record, and goes out once."""
+
+    idempotent = True
+
+    async def send(self, letter: Letter) -> Result:  # noqa: ARG002 - the record says it all
+        """Do nothing: recording it is sending it."""
+        return Result("delivered", "handed to the topic")
+
+    async def close(self) -> None:
+        """Nothing."""

@@ -3,29 +3,37 @@
 import base64
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.orchestrator.domain.webhook import PREFIX
 
 
 class Destination(BaseModel):
-    """A named receiver. `secret` signs what is posted to a webhook (Standard Webhooks)."""
+    """A named receiver."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     destination: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")
-    channel: Literal["webhook", "slack"]
-    url: str
-    secret: str = Field("", repr=False)
+    channel: Literal["webhook", "slack", "crm_task"]
+    url: str = Field(pattern=r"^https?://\S+$")
+    secret: str = Field("", repr=False, pattern=r"^[!-~]*$")
+    """What signs (a webhook's), or the token that opens (a CRM's)."""
+    crm: Literal["hubspot", "salesforce"] | None = None
 
-    @field_validator("secret")
-    @classmethod
-    def _signs(cls, found: str) -> str:
-        if found:
-            try:
-                size = len(base64.b64decode(found.removeprefix(PREFIX).encode("ascii"), validate=True))
-            except ValueError:
-                size = 0
-            if not found.startswith(PREFIX) or not 24 <= size <= 64:
-                raise ValueError(f"a secret is {PREFIX} and 24 to 64 bytes in base64")
-        return found
+    @model_validator(mode="after")
+    def _fits_the_channel(self) -> "Destination":
+        if (self.channel == "crm_task") != (self.crm is not None):
+            raise ValueError("`crm` says which CRM a crm_task goes to, and nothing else")
+        if self.channel == "crm_task" and not self.secret:
+            raise ValueError("a CRM's `secret` is the token that opens it")
+        if self.channel == "webhook" and self.secret and not _signs(self.secret):
+            raise ValueError(f"a secret is {PREFIX} and 24 to 64 bytes in base64")
+        return self
+
+
+def _signs(secret: str) -> bool:
+    try:
+        size = len(base64.b64decode(secret.removeprefix(PREFIX).encode("ascii"), validate=True))
+    except ValueError:
+        return False
+    return secret.startswith(PREFIX) and 24 <= size <= 64

@@ -72,7 +72,6 @@ def write(
             render(mail.html, context, html=True) if mail.html else None,
             url,
         )
-    assert destination is not None
     if action.channel == "slack":
         context = _plain(context)
     text = render(action.text, context) if action.text else ""
@@ -87,6 +86,10 @@ def write(
         "text": text,
         "fields": {name: render(template, context) for name, template in action.data.items()},
     }
+    if destination is None:  # the topic
+        return Letter(action_id, "", text=text, data=data)
+    if destination.crm is not None:
+        data["crm"] = destination.crm
     return Letter(action_id, destination.url, text=text, data=data, secret=destination.secret)
 
 

@@ -22,7 +22,7 @@ from services.orchestrator.domain.moments import Weekday
 from services.orchestrator.domain.template import Template
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")]
-ChannelName = Literal["email", "webhook", "slack"]
+ChannelName = Literal["email", "webhook", "slack", "crm_task", "kafka"]
 
 
 class _Model(BaseModel):
@@ -238,8 +238,9 @@ class Action(_Model):
         if self.channel == "email":
             if self.mail is None or self.text is not None or self.data or self.destination:
                 raise ValueError("an e-mail has `mail`, and no destination, text or data")
-        elif self.mail is not None or self.destination is None:
-            raise ValueError(f"{self.channel} has a `destination`, and no `mail`")
+        elif self.mail is not None or (self.destination is None) != (self.channel == "kafka"):
+            where = "no `destination`" if self.channel == "kafka" else "a `destination`"
+            raise ValueError(f"{self.channel} has {where}, and no `mail`")
         return self
 
 

@@ -87,7 +87,8 @@ class Dispatcher:
             status, outcome, due = consequence(one.attempt, result, now, self._chance(), idempotent=idempotent)
             metrics.DELIVERIES.labels(channel=action.channel, outcome=outcome).inc()
             decided.tried(action, outcome, result.detail, one.attempt)
-            became = Became(status, result.detail, due, one.attempt, action.content, outcome)
+            data = one.letter.data if action.channel == "kafka" else {}
+            became = Became(status, result.detail, due, one.attempt, action.content, outcome, data=data)
             decided.conclude(action, contact, became)
             if status == "sent":
                 echo = sent_touchpoint(action, one.facts, now)

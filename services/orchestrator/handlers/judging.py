@@ -207,7 +207,7 @@ class Judging:
         to_contact = action.channel == "email"
         return Ask(
             step.purpose if to_contact else "transactional",
-            facts.email if to_contact else (place.url if place else None),
+            facts.email if to_contact else (place.url if place else "the topic"),
             facts.consents.get("marketing"),
             facts.suppressed.get(action.channel) or facts.suppressed.get("*"),
             max(0, today - own_today),

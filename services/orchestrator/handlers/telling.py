@@ -35,6 +35,7 @@ def action_message(action: ActionRow, contact_id: str, became: Became, now: int)
         outcome=became.outcome,
         destination=action.destination,
         content=became.content or action.content,
+        data=dict(became.data),
         until=until,
     )
     return _composed(model)

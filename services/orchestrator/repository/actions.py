@@ -1,6 +1,7 @@
 """The ledger: what was decided, reserved, tried and concluded; the caps; what returns as touchpoints."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -51,6 +52,8 @@ class Became(msgspec.Struct, frozen=True):
     content: str = ""
     outcome: Outcome | None = None
     counted_day: int = 0
+    data: Mapping[str, Any] = {}
+    """What the message tells whoever executes it."""
 
 
 async def add(connection: Connection, rows: Sequence[ActionRow], now: int) -> None:

@@ -15,7 +15,8 @@ from tests.integration.plays.people import people, signal
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.orchestrator import Orchestrator
 from tests.support.receiver import Receiver
-from tests.support.touchpoints import DAY, HOUR
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, identify
 
 SECRET = secret_of(bytes(range(32)))
 
@@ -202,3 +203,56 @@ async def test_a_process_that_died_in_a_webhook_sends_it_again_and_in_a_mail_doe
     rows = dict(await orchestrator.fetch("SELECT channel || attempts, status FROM orchestrator.actions"))
     assert rows == {"webhook2": "sent", "email1": "in_doubt"}
     assert mailbox.mails == []
+
+
+@pytest.mark.parametrize("crm", ["hubspot", "salesforce"])
+async def test_a_task_in_a_crm_is_about_the_contact_that_it_knows(orchestrator, database, crm):
+    """After the vendors' public documentation; not run against them."""
+    asked = []
+
+    async def answer(reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(
+            next(line for line in head.lower().split("\r\n") if line.startswith("content-length")).split(":")[1]
+        )
+        asked.append((head, json.loads(await reader.readexactly(length))))
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    ids = await people(orchestrator, ["ada", "bob"])
+    scoring = Scoring(database)
+    await scoring.take([identify(HOUR, "ada", None, number="x", external_ids={crm: "701"}, trust="server")])
+    await scoring.close()
+    place = {"destination": "tasks", "channel": "crm_task", "crm": crm, "url": url, "secret": "token"}
+    await orchestrator.desk.define("default", "destination", yaml.safe_dump(place), "test", "tasks.yaml")
+    step = {"action": "call", "channel": "crm_task", "destination": "tasks", "text": "Call {{ contact.email }}"}
+    await orchestrator.publish(play([step]))
+    await orchestrator.hear([signal(ids[name], at=NOW) for name in ids])
+    await orchestrator.run()
+    assert sorted(await orchestrator.ledger()) == [
+        ("failed", f"{crm} does not know the contact: it has no id there"), ("sent", "the receiver answered 201"),
+    ]  # fmt: skip
+    ((head, task),) = asked
+    assert "authorization: bearer token" in head.lower()
+    if crm == "hubspot":
+        assert head.startswith("POST /crm/v3/objects/tasks ")
+        assert task["properties"]["hs_task_subject"] == "Call ada@x.test"
+        assert task["associations"][0]["to"] == {"id": "701"}
+    else:
+        assert head.startswith("POST /services/data/v60.0/sobjects/Task ")
+        assert (task["Subject"], task["WhoId"]) == ("Call ada@x.test", "701")
+    server.close()
+
+
+async def test_whoever_executes_actions_reads_them_on_the_topic(orchestrator):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.publish(
+        play([{"action": "sms", "channel": "kafka", "text": "Hi", "data": {"to": "{{ contact.email }}"}}])
+    )
+    await orchestrator.hear([signal(ids["ada"], at=NOW)])
+    await orchestrator.run()
+    rows = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
+    (told,) = [json.loads(value) for (value,) in rows]
+    assert (told["status"], told["channel"], told["data"]["fields"]) == ("sent", "kafka", {"to": "ada@x.test"})

@@ -147,7 +147,7 @@ def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known
     assert count > 20
 
 
-@pytest.mark.parametrize("secret", ["my-secret", "whsec_", "whsec_%%%", "whsec_\u00e9", "whsec_" + "A" * 8])
+@pytest.mark.parametrize("secret", ["my-secret", "whsec_", "whsec_%%%", "whsec_" + "A" * 8])
 def test_a_secret_that_cannot_sign_is_refused_where_it_is_defined(secret):
     with pytest.raises(ValueError, match="24 to 64 bytes"):
         Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret=secret)
