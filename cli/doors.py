@@ -21,6 +21,16 @@ def author() -> str:
 
 def call(environment: dict[str, str], method: str, path: str, *, door: str = "SCORING_URL", **options: Any) -> Any:
     """Call a service with the admin key and return its JSON. Raises PerigeeError with what the door answered."""
+    answer = _ask(environment, method, path, door, options)
+    return answer.json() if answer.content else None
+
+
+def text_of(environment: dict[str, str], path: str, *, door: str, **options: Any) -> str:
+    """Return what a service answers as text. Raises PerigeeError with what the door answered."""
+    return str(_ask(environment, "GET", path, door, options).text)
+
+
+def _ask(environment: dict[str, str], method: str, path: str, door: str, options: dict[str, Any]) -> Any:
     import httpx2
 
     url, headers = _address(environment, door)
@@ -29,7 +39,7 @@ def call(environment: dict[str, str], method: str, path: str, *, door: str = "SC
     except httpx2.HTTPError as error:
         raise Unavailable(f"{door} does not answer at {url} ({type(error).__name__}): is it up?") from None
     if answer.is_success:
-        return answer.json() if answer.content else None
+        return answer
     raise _refusal(answer)
 
 

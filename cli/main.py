@@ -15,6 +15,7 @@ from rich.console import Console
 from cli import (
     access,
     action,
+    audience,
     cycle,
     definitions,
     dlq,
@@ -46,6 +47,7 @@ app.add_typer(source.app, name="source")
 app.add_typer(subscription.app, name="subscription")
 app.add_typer(play.app, name="play")
 app.add_typer(action.app, name="action")
+app.add_typer(audience.app, name="audience")
 app.add_typer(event.app, name="event")
 app.add_typer(play.switch, name="switch")
 for kind in definitions.KINDS:

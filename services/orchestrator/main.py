@@ -21,7 +21,7 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import actions, catalogue, doors, plays, subscriptions
+from services.orchestrator.api import actions, catalogue, doors, falls, plays, subscriptions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm import CrmTaskChannel
@@ -35,6 +35,7 @@ from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.echo import Echo
 from services.orchestrator.handlers.events import GROUP, TOPICS, EventHandler
+from services.orchestrator.handlers.falls import Falls
 from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.lanes import Lanes
 from services.orchestrator.handlers.ledger import LedgerDesk
@@ -141,6 +142,7 @@ class Process:
         contents = Catalogue(self.session("catalogue"), self.playbook, self.clock)
         routers = [
             catalogue.admin(contents),
+            falls.router(Falls(self.session("falls"), self.playbook)),
             subscriptions.router(desk),
             actions.router(ledger),
             *plays.routers(self.desk, preview, Why(self.session("why"))),

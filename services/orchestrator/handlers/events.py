@@ -17,6 +17,7 @@ from services.orchestrator.domain.occasion import Event, of_event
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, ended, proceed
 from services.orchestrator.handlers.decided import Decided
+from services.orchestrator.handlers.falls import keep_falls
 from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Book
 from services.orchestrator.handlers.runs import go_on_carefully
@@ -64,6 +65,7 @@ class EventHandler:
 
     async def _hear(self, connection: Connection, events: Sequence[Event]) -> None:
         signals = [event for event in events if isinstance(event, Signal)]
+        book = await self._playbook.now(connection)
         await people.put_signals(connection, [(s.contact_id, s.signal, s.occurred_at, s.id) for s in signals])
         await consents.put(
             connection,
@@ -73,9 +75,9 @@ class EventHandler:
                 if s.signal in _CONSENT
             ],
         )
+        await keep_falls(connection, book.vocabulary, [event for event in events if isinstance(event, StageChange)])
         # Plays are the default workspace's, and so is the key by which what they send comes back.
         mine = [event for event in events if event.workspace == DEFAULT]
-        book = await self._playbook.now(connection)
         personal = [event for event in mine if event.contact_id is not None]
         if personal:
             await self._follow(connection, book, personal)
