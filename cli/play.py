@@ -118,6 +118,25 @@ def simulate(
         print_days(found, Console())
 
 
+@app.command("maturity")
+def maturity(as_json: Json = False) -> None:
+    """Show how far the workspace has come, 1 to 4, by what really runs; and what is missing for the next level."""
+    with one_line_errors():
+        found = call(environment(), "GET", "/admin/v1/maturity", door="ORCHESTRATOR_URL")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("level", "wants", "", title=f"level {found['level']} of 4")
+    for one in found["checks"]:
+        table.add_row(str(one["level"]), one["wants"], "yes" if one["passed"] else one["cure"])
+    Console().print(table)
+    for one in found["rates"]:
+        interval = f"{one['rate']:.1%} ({one['low']:.1%} to {one['high']:.1%}) of {one['entered']:,}"
+        typer.echo(f"{one['group']}: {interval}; a megaphone reaches {found['baseline']:.0%}")
+    if found["ahead"]:
+        typer.echo(f"ahead of the level: {', '.join(found['ahead'])}")
+
+
 @app.command("preview")
 def preview(
     file: File,

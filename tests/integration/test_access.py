@@ -44,8 +44,8 @@ ROUTES = {
                   "GET /admin/v1/plays/{name}/impact", "GET /admin/v1/definitions", "POST /admin/v1/definitions/{kind}",
                   "DELETE /admin/v1/definitions/{kind}/{name}", "GET /admin/v1/switches", "POST /admin/v1/switches",
                   "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}", "GET /admin/v1/actions",
-                  "POST /admin/v1/actions/{action_id}", "GET /admin/v1/coverage", "GET /admin/v1/audiences",
-                  "GET /admin/v1/audiences/{fell_from}/{never_reached}"],
+                  "POST /admin/v1/actions/{action_id}", "GET /admin/v1/coverage", "GET /admin/v1/maturity",
+                  "GET /admin/v1/audiences", "GET /admin/v1/audiences/{fell_from}/{never_reached}"],
         "contacts:read": ["GET /v1/next"],
     },
 }  # fmt: skip

@@ -140,6 +140,11 @@ def _of_switches(desk: PlaysDesk, why: Why) -> APIRouter:
     async def go_on(caller: Keeper, channel: str) -> None:
         await desk.stop(caller.workspace, channel, "the API", on=False)
 
+    @found.get("/maturity")
+    async def maturity(caller: Keeper) -> dict[str, Any]:
+        reached: dict[str, Any] = msgspec.to_builtins(await desk.maturity(caller.workspace))
+        return reached
+
     @found.get("/why/{who}")
     async def why_not(caller: Keeper, who: str) -> dict[str, Any]:
         found_out: dict[str, Any] = msgspec.to_builtins(await why.of(caller.workspace, who))

@@ -1,7 +1,6 @@
 """What a marketer does with plays: publish, pause, go back, and ask what they came to."""
 
 from collections.abc import Mapping
-from math import sqrt
 
 import msgspec
 import yaml
@@ -11,16 +10,19 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.instants import DAY
 from services.orchestrator.domain.checking import Names, checked
 from services.orchestrator.domain.condition import check, segments_in
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
+from services.orchestrator.domain.maturity import Maturity, Ran, maturity
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import actions_of, conditions
+from services.orchestrator.domain.rates import Rate, rate_of
 from services.orchestrator.domain.reading import fault, read
 from services.orchestrator.domain.segment import Segment
 from services.orchestrator.handlers.playbook import Book, Playbook
-from services.orchestrator.repository import actions, enrollments
+from services.orchestrator.repository import actions, consents, enrollments
 from services.orchestrator.repository import plays as repository
 from services.orchestrator.repository.plays import Kind, PlayRow
 
@@ -41,17 +43,6 @@ class PlayShown(msgspec.Struct, frozen=True):
     trigger: str
     author: str
     published_at: str
-
-
-class Impact(msgspec.Struct, frozen=True):
-    """What a play came to in a group: how many reached the goal, with a 95 % interval of the rate (Wilson)."""
-
-    group: str
-    entered: int
-    reached: int
-    rate: float
-    low: float
-    high: float
 
 
 class PlaysDesk:
@@ -213,7 +204,23 @@ class PlaysDesk:
             found = await repository.switches(connection)
         return sorted(channel for place, channel in found if place == workspace)
 
-    async def impact(self, workspace: str, play: str) -> list[Impact]:
+    async def maturity(self, workspace: str) -> Maturity:
+        """Return how far a workspace has come, by what ran in the last 30 days."""
+        since = self._clock.now() - 30 * DAY
+        async with self._session.use() as connection:
+            rows = [row for row in await repository.every(connection) if row.workspace == workspace]
+            counts = await enrollments.lately(connection, workspace, since)
+            granted = await consents.granted(connection, workspace)
+        ran = []
+        for row in rows:
+            try:
+                play = read(Play, row.text, row.play)
+            except ConfigurationError:
+                continue  # this release cannot run it
+            ran.append(Ran(play, *counts.get(row.play, (0, 0, 0))))
+        return maturity(ran, granted)
+
+    async def impact(self, workspace: str, play: str) -> list[Rate]:
         """Return how many reached the goal of those who were in a play, and of those held out. Raises NotFound."""
         async with self._session.use() as connection:
             await _known(connection, workspace, play)
@@ -223,7 +230,7 @@ class PlaysDesk:
             group = "held out" if status == "holdout" else f"version {number}"
             before = groups.get(group, (0, 0))
             groups[group] = (before[0] + entered, before[1] + reached)
-        return [impact_of(group, entered, reached) for group, (entered, reached) in sorted(groups.items())]
+        return [rate_of(group, entered, reached) for group, (entered, reached) in sorted(groups.items())]
 
 
 def names_of(book: Book, workspace: str) -> Names:
@@ -261,13 +268,3 @@ async def _known(connection: Connection, workspace: str, play: str) -> PlayRow:
     if row is None:
         raise NotFound(f"workspace {workspace} has no play {play!r}")
     return row
-
-
-def impact_of(group: str, entered: int, reached: int) -> Impact:
-    """Return a group's rate with its 95 % interval (Wilson's score)."""
-    if not entered:
-        return Impact(group, 0, 0, 0.0, 0.0, 1.0)
-    z, rate = 1.96, reached / entered
-    middle = (rate + z * z / (2 * entered)) / (1 + z * z / entered)
-    spread = z * sqrt(rate * (1 - rate) / entered + z * z / (4 * entered * entered)) / (1 + z * z / entered)
-    return Impact(group, entered, reached, rate, max(0.0, middle - spread), min(1.0, middle + spread))

@@ -20,6 +20,14 @@ async def put(connection: Connection, rows: Sequence[ConsentRow]) -> None:
     )
 
 
+async def granted(connection: Connection, workspace: str) -> int:
+    """Return how many consents are recorded."""
+    found: int = await connection.fetchval(
+        "SELECT count(*) FROM orchestrator.consents WHERE workspace = $1 AND granted", workspace
+    )
+    return found
+
+
 async def suppress(connection: Connection, contact_id: str, channel: str, reason: str) -> None:
     """Send this contact nothing more on the channel."""
     await connection.execute(

@@ -149,6 +149,18 @@ async def earlier(
     return found
 
 
+async def lately(connection: Connection, workspace: str, since: int) -> dict[str, tuple[int, int, int]]:
+    """Return by play how many entered since an instant (µs UTC), how many of them reached the goal, how many were held out."""
+    rows = await connection.fetch(
+        "SELECT play, count(*) FILTER (WHERE status <> 'holdout'), count(goal_at) FILTER (WHERE status <> 'holdout'), "
+        "count(*) FILTER (WHERE status = 'holdout') FROM orchestrator.enrollments "
+        "WHERE workspace = $1 AND entered_at >= $2 GROUP BY play",
+        workspace,
+        since,
+    )
+    return {r[0]: (r[1], r[2], r[3]) for r in rows}
+
+
 async def counts(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, int, int, int]]:
     """Return (version, status, runs, goals, not older than the goal's window) of a play."""
     rows = await connection.fetch(
