@@ -1,7 +1,7 @@
 """How far a workspace has come: four levels, from one mail to everybody to content chosen by what each does. Pure.
 
-A level is mastered when all its checks pass and those of the levels before. Nothing is locked: what belongs to a higher level than
-the one that is mastered is warned of. Good practices of the first level: consent, a working unsubscribe, a personal subject.
+A level is mastered when all its checks pass and those of the levels before. Nothing is locked: what belongs to a higher level
+than the one that is mastered is warned of. Good practices of the first level: consent, a working unsubscribe, a personal subject.
 """
 
 from collections.abc import Iterator, Sequence
