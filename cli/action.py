@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cli.doors import author, call
-from cli.terminal import Json, environment, one_line_errors
+from cli.terminal import Json, environment, one_line_errors, table_of
 
 app = typer.Typer(help="Actions that failed or are in doubt.", no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(help="Ids of actions.")]
@@ -27,13 +26,18 @@ def listing(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("action", "when", "play", "step", "channel", "attempts", "why")
-    for one in found:
-        attempts = str(one["attempts"])
-        table.add_row(
-            one["action_id"], one["decided_at"][:19], one["play"], one["step"], one["channel"], attempts, one["reason"]
+    rows = (
+        (
+            one["action_id"],
+            one["decided_at"][:16],
+            f"{one['play']}.{one['step']}",
+            one["channel"],
+            str(one["attempts"]),
+            one["reason"],
         )
-    Console().print(table)
+        for one in found
+    )
+    Console().print(table_of("action", "when", "what", "channel", "why", rows=rows))
 
 
 @app.command("retry")

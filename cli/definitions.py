@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.doors import author, call
-from cli.terminal import Json, environment, one_line_errors
+from cli.terminal import Json, environment, one_line_errors, table_of
 
 KINDS = {
     "content": "The catalogue of what may be offered.",
@@ -66,10 +66,7 @@ def group(kind: str) -> typer.Typer:
         if as_json:
             typer.echo(json.dumps(mine))
             return
-        table = Table(kind, "as it was written")
-        for one in mine:
-            table.add_row(one["name"], one["text"].strip())
-        Console().print(table)
+        Console().print(table_of(kind, "as it was written", rows=((one["name"], one["text"].strip()) for one in mine)))
 
     @app.command("remove")
     def remove(name: Name) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.doors import author, call
-from cli.terminal import Json, environment, one_line_errors
+from cli.terminal import Json, environment, one_line_errors, table_of
 
 app = typer.Typer(help="Plays: what is done when, and for whom.", no_args_is_help=True)
 switch = typer.Typer(help="Stop a channel at once, and let it go on.", no_args_is_help=True)
@@ -44,11 +44,8 @@ def listing(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("play", "version", "status", "kind", "trigger", "published by", "at")
-    for one in found:
-        at = one["published_at"][:19]
-        table.add_row(one["play"], str(one["number"]), one["status"], one["kind"], one["trigger"], one["author"], at)
-    Console().print(table)
+    rows = ((one["play"], str(one["number"]), one["status"], one["trigger"], one["published_at"][:10]) for one in found)
+    Console().print(table_of("play", "version", "status", "starts on", "since", rows=rows))
 
 
 @app.command("show")
@@ -190,15 +187,23 @@ def why_not(environment: dict[str, str], who: str, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(f"contact {found['contact_id']}", highlight=False)
-    runs = Table("play", "version", "entered", "status", "why", "next look", "goal")
-    for one in found["plays"]:
-        at, due, goal = (str(one[name] or "-")[:19] for name in ("entered_at", "due_at", "goal_at"))
-        runs.add_row(one["play"], str(one["version"]), at, one["status"], one["reason"], due, goal)
-    decisions = Table("when", "play", "step", "channel", "status", "why", "until")
-    for one in found["decisions"]:
-        status, until = one["status"], str(one["until"] or "-")[:19]
-        decisions.add_row(one["at"][:19], one["play"], one["step"], one["channel"], status, one["reason"], until)
-    console.print(runs, decisions)
+    runs = (
+        (
+            one["play"],
+            str(one["version"]),
+            one["entered_at"][:16],
+            one["status"],
+            one["reason"],
+            str(one["due_at"] or "-")[:16],
+        )
+        for one in found["plays"]
+    )
+    console.print(table_of("play", "version", "entered", "status", "why", "next look", rows=runs))
+    decisions = (
+        (one["at"][:16], f"{one['play']}.{one['step']}", one["channel"], one["status"], one["reason"])
+        for one in found["decisions"]
+    )
+    console.print(table_of("when", "what", "channel", "status", "why", rows=decisions))
 
 
 def _written(file: Path) -> dict[str, str]:

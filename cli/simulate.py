@@ -50,10 +50,11 @@ async def _run(environment: dict[str, str], text: str, where: str, between: tupl
 
 def _rules(environment: dict[str, str]) -> Rules:
     """Return the gate's rules as the instance has them."""
+    plain = Rules()
     quiet = [environment.get(name) for name in ("PERIGEE_QUIET_FROM", "PERIGEE_QUIET_TO")]
     return Rules(
-        int(environment.get("PERIGEE_CAP_PER_DAY", Rules.cap_per_day)),
-        int(environment.get("PERIGEE_CAP_PER_WEEK", Rules.cap_per_week)),
+        int(environment.get("PERIGEE_CAP_PER_DAY", plain.cap_per_day)),
+        int(environment.get("PERIGEE_CAP_PER_WEEK", plain.cap_per_week)),
         *(time.fromisoformat(text) if text else None for text in quiet),
     )
 

@@ -1,12 +1,14 @@
 """What every command shares: one-line errors, the instance's environment, where progress is said."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from cli.home import Home
 from libs.common.access import DEFAULT
@@ -33,6 +35,14 @@ def instant(text: str | None) -> int | None:
         return None if text is None else from_iso(text)
     except ValueError:
         raise ConfigurationError(f"{text!r} is no time: write it as RFC 3339, e.g. 2026-11-22T09:30:00Z") from None
+
+
+def table_of(*headings: str, rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+    """Return a table of what people wrote: no bracket in it is markup, and nothing is cut off."""
+    table = Table(*(Column(heading, overflow="fold") for heading in headings), title=title)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def workspace() -> str:

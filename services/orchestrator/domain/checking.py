@@ -18,8 +18,8 @@ class Names(msgspec.Struct, frozen=True):
 
     vocabulary: Vocabulary
     segments: Mapping[str, Condition] = {}
-    destinations: Mapping[str, str] = {}
-    """{name: channel}"""
+    destinations: Mapping[str, str] | None = None
+    """{name: channel}; None: whatever is named will do."""
     contents: Collection[str] = ()
 
 
@@ -79,9 +79,11 @@ def _move(move: StageMatch, words: Vocabulary) -> None:
 
 def _actions(program: Program, names: Names) -> Iterator[str]:
     for action in program.actions.values():
-        if action.destination and action.destination not in names.destinations:
-            yield f"action {action.action}: no destination {action.destination!r} is defined"
-        elif action.destination and names.destinations[action.destination] != action.channel:
-            yield f"action {action.action}: destination {action.destination!r} is one of another channel"
+        if action.destination and names.destinations is not None:
+            channel = names.destinations.get(action.destination)
+            if channel is None:
+                yield f"action {action.action}: no destination {action.destination!r} is defined"
+            elif channel != action.channel:
+                yield f"action {action.action}: destination {action.destination!r} is one of another channel"
         if action.content and action.content.fallback and action.content.fallback not in names.contents:
             yield f"action {action.action}: no content {action.content.fallback!r} is defined"

@@ -36,7 +36,8 @@ class Decided:
     def entered(self, program: Program, progress: Progress) -> None:
         """A run begins, and has gone as far as it goes."""
         run, goal = progress.run, program.play.goal
-        self._entered.append((run, run.entered_at + goal.within + WATCHED if goal else 0))
+        since = max(run.entered_at, self.now)  # what is heard late is watched as long
+        self._entered.append((run, since + goal.within + WATCHED if goal else 0))
         if run.status == "holdout":
             self._messages.append(holdout_message(run, self.now))
         self._act(program, run, progress.acts)

@@ -1,6 +1,7 @@
 """What a marketer does with plays: publish, pause, go back, and ask what they came to."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import yaml
@@ -91,7 +92,7 @@ class PlaysDesk:
         found = []
         for row in rows:
             raw = yaml.safe_load(row.text)
-            trigger = " ".join(str(part) for part in next(iter(raw["trigger"].items()), ()))
+            trigger = _shown(*next(iter(raw["trigger"].items())))
             kind = raw.get("kind", "automated")
             found.append(
                 PlayShown(row.play, row.number, row.status, kind, trigger, row.author, row.published_at.isoformat())
@@ -231,6 +232,12 @@ class PlaysDesk:
             before = groups.get(group, (0, 0))
             groups[group] = (before[0] + entered, before[1] + reached)
         return [rate_of(group, entered, reached) for group, (entered, reached) in sorted(groups.items())]
+
+
+def _shown(kind: str, wanted: Any) -> str:
+    """Return a trigger in a few words: `signal quote_requested`, `stage change to prospect`."""
+    parts = [f"{name} {value}" for name, value in wanted.items()] if isinstance(wanted, dict) else [str(wanted)]
+    return f"{kind.replace('_', ' ')} {', '.join(parts)}"
 
 
 def names_of(book: Book, workspace: str) -> Names:
