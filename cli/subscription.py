@@ -16,7 +16,8 @@ app = typer.Typer(help="Webhook subscriptions.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The subscription.")]
 Types = Annotated[
-    list[str] | None, typer.Option("--type", help="stage_change (default), account_stage_change, signal; repeatable.")
+    list[str] | None,
+    typer.Option("--type", help="stage_change (default), account_stage_change, signal, compelling_event."),
 ]
 Cycles = Annotated[list[str] | None, typer.Option("--cycle", help="Only these cycles; repeatable.")]
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="Only moves to these stages; repeatable.")]

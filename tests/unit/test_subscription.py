@@ -241,7 +241,7 @@ def test_nothing_is_lost_and_nothing_overtakes(rows, chance):
         assert states == sorted(states, reverse=True)
 
 
-STAGE, ACCOUNT, SIGNAL = EXAMPLES[1], EXAMPLES[2], EXAMPLES[3]
+STAGE, ACCOUNT, SIGNAL, EVENT = EXAMPLES[1:5]
 
 
 @pytest.mark.parametrize(
@@ -250,11 +250,14 @@ STAGE, ACCOUNT, SIGNAL = EXAMPLES[1], EXAMPLES[2], EXAMPLES[3]
      ({"cycles": ("engagement",)}, [STAGE]), ({"cycles": ("other",)}, []), ({"stages": ("prospect", "x")}, [STAGE]),
      ({"stages": ("lead",)}, []), ({"directions": ("advance",)}, [STAGE]), ({"directions": ("regression",)}, []),
      ({"reasons": ("touchpoint",)}, [STAGE]), ({"reasons": ("time",)}, []),
+     ({"types": ("compelling_event",)}, [EVENT]), ({"types": ("compelling_event",), "cycles": ("other",)}, [EVENT]),
+     ({"types": ("compelling_event",), "signals": ("contract_ends",)}, [EVENT]),
+     ({"types": ("compelling_event",), "signals": ("funding",)}, []),
      ({"types": ("signal",), "signals": ("order_completed",)}, [SIGNAL]), ({"types": ("signal",), "signals": ("x",)}, [])],
 )  # fmt: skip
 def test_a_selection_takes_what_it_names(wanted, taken):
     found = Selection(**wanted)
-    for example in (STAGE, ACCOUNT, SIGNAL):
+    for example in (STAGE, ACCOUNT, SIGNAL, EVENT):
         value = msgspec.json.encode(example)
         assert decode(type(example), value) == example
         assert found.takes("default", type(example).KIND, value) == (example in taken)

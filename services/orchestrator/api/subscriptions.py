@@ -23,7 +23,7 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    types: tuple[Type, ...] = Field(("stage_change",), min_length=1, max_length=3)
+    types: tuple[Type, ...] = Field(("stage_change",), min_length=1, max_length=4)
     cycles: Names = ()
     stages: Names = ()
     directions: Names = ()

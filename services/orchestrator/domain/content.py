@@ -71,8 +71,9 @@ class Choice(msgspec.Struct, frozen=True):
 def level_of(facts: Facts, cycle: str = "engagement") -> Level:
     """Return the contact's awareness: what was declared of it, else what the place on the buying axis says."""
     declared = facts.traits.get("awareness_level")
-    if declared in LEVELS:
-        return declared  # type: ignore[no-any-return]
+    known = next((level for level in LEVELS if level == declared), None)
+    if known is not None:
+        return known
     at = facts.standings.get(cycle)
     return _LEVEL_OF_PLACE.get(at.axes.get("buying", ""), "unaware") if at else "unaware"
 

@@ -14,10 +14,11 @@ import msgspec
 
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal, StageChange
-from services.orchestrator.domain.content import Item, choose
+from services.orchestrator.domain.asking import ask_of, offer
+from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
 from services.orchestrator.domain.facts import Facts, Score, Standing
-from services.orchestrator.domain.gate import Ask, Rules, judge
+from services.orchestrator.domain.gate import Rules, judge
 from services.orchestrator.domain.occasion import Event, of_event
 from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
@@ -108,7 +109,7 @@ class _Simulation:
                 self._go_on(run, now)
         for one in [one for one in self._pending if one[0] <= now]:
             self._pending.remove(one)
-            self._decide(*one, now)
+            self._decide(one[1], one[2], now)
 
     def _hear(self, event: Event) -> None:
         self._facts = _after(self._facts, event, self._world.vocabulary)
@@ -154,38 +155,24 @@ class _Simulation:
             self._pending.remove(one)
             self._note(now, "skipped", one[2].action, run.reason)
 
-    def _decide(self, due: int, run_id: str, action: Action, now: int) -> None:
-        del due
+    def _decide(self, run_id: str, action: Action, now: int) -> None:
         left = exit_reason(self._program, self._runs[run_id], self._facts, now)
         if left:
             self._note(now, "skipped", action.action, left)
             if self._runs[run_id].status == "active":
                 self._leave(ended(self._runs[run_id], "exited", left), now)
             return
-        facts, unfit, item = self._facts, "", None
-        if action.content is not None:
-            wanted = action.content
-            chosen = choose(
-                self._world.contents,
-                facts,
-                action.channel,
-                wanted.types,
-                wanted.fallback,
-                override=wanted.override_gate,
-            )
-            item, unfit = chosen.item, "" if chosen.item else "no_content"
-        to_contact = action.channel == "email"
+        facts = self._facts
+        item = offer(action, self._world.contents, facts).item
         today = sum(at // DAY == now // DAY for at in self._sent)
         week = sum(at // DAY > now // DAY - 7 for at in self._sent)
-        ask = Ask(
-            action.purpose if to_contact else "transactional", facts.email if to_contact else "there",
-            facts.consents.get("marketing"), None, today, week, facts.time_zone, "", unfit,
-        )  # fmt: skip
+        unfit = "no_content" if action.content is not None and item is None else ""
+        ask = ask_of(action, facts, "there", (today, week), unfit=unfit)
         verdict = judge(ask, self._world.rules, now)
         if verdict.status == "held":
             self._pending.append((verdict.until, run_id, action))
         if verdict.status == "send":
-            if to_contact and action.purpose == "marketing":
+            if action.channel == "email" and action.purpose == "marketing":
                 self._sent.append(now)
             if item is not None:
                 self._facts = msgspec.structs.replace(facts, seen_content={**facts.seen_content, item.content: now})

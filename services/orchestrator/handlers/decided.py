@@ -8,10 +8,11 @@ from libs.common.durations import duration
 from libs.common.messages import Message
 from libs.common.messages.action import Outcome
 from libs.common.observability import metrics
+from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.ledger import action_id
 from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
-from services.orchestrator.domain.progress import Progress, Run
+from services.orchestrator.domain.progress import Progress, Run, proceed
 from services.orchestrator.handlers.telling import action_message, holdout_message
 from services.orchestrator.repository import actions, enrollments
 from services.orchestrator.repository.actions import ActionRow, Became
@@ -33,8 +34,9 @@ class Decided:
         self._messages: list[Message] = []
         self._deliveries: list[tuple[str, int, str, str, int]] = []
 
-    def entered(self, program: Program, progress: Progress) -> None:
-        """A run begins, and has gone as far as it goes."""
+    def entered(self, program: Program, run: Run, facts: Facts) -> None:
+        """A run begins, and goes as far as it goes; one that is held out, or has ended already, goes nowhere."""
+        progress = proceed(program, run, facts, self.now) if run.status == "active" else Progress(run)
         run, goal = progress.run, program.play.goal
         since = max(run.entered_at, self.now)  # what is heard late is watched as long
         self._entered.append((run, since + goal.within + WATCHED if goal else 0))

@@ -15,7 +15,7 @@ from services.orchestrator.domain.entering import Entry, concerns, enter, left_b
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.occasion import Event, of_event
 from services.orchestrator.domain.program import Program
-from services.orchestrator.domain.progress import Progress, Run, ended, proceed
+from services.orchestrator.domain.progress import Run, ended
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.falls import keep_falls
 from services.orchestrator.handlers.means import Means
@@ -178,9 +178,7 @@ class EventHandler:
                 reason = left_by(program, run, moves.get(contact, ()))
                 run = ended(run, "exited", reason) if reason and run.status == "active" else run
                 earlier.append(Entry(run.entered_at, run.status))
-                going = run.status == "active"
-                progress = proceed(program, run, known[contact], decided.now) if going else Progress(run)
-                decided.entered(program, progress)
+                decided.entered(program, run, known[contact])
 
 
 def _starting(

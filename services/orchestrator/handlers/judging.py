@@ -16,7 +16,8 @@ from libs.common.errors import InvalidMessage
 from libs.common.instants import DAY, MINUTE
 from libs.common.observability import logs
 from services.orchestrator.channels import Channel
-from services.orchestrator.domain.content import Item, choose, too_early
+from services.orchestrator.domain.asking import ask_of, offer
+from services.orchestrator.domain.content import Item, too_early
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.gate import Ask, Rules, judge
 from services.orchestrator.domain.letter import Letter, Links, write
@@ -194,28 +195,20 @@ class Judging:
         if verdict.status == "send":
             return self._reserve(case, content, decided)
         due = verdict.until or (decided.now + LOOK_AGAIN if verdict.status == "held" else 0)
-        decided.conclude(action, facts.contact_id, Became(verdict.status, verdict.reason, due))
+        until = verdict.until or None
+        decided.conclude(action, facts.contact_id, Became(verdict.status, verdict.reason, due, until=until))
         return None
 
     def _ask(self, case: Case, used: Mapping[str, tuple[int, int]], unfit: str) -> Ask:
-        action, facts, step = case.action, case.facts, case.step
-        today, week = used[facts.contact_id]
-        today_is = case.day
-        own_today = action.counted_day == today_is  # what is tried again does not count against itself
-        own_week = action.counted_day > today_is - repository.WEEK
+        action = case.action
+        today, week = used[case.facts.contact_id]
+        # What is tried again does not count against itself.
+        today -= action.counted_day == case.day
+        week -= action.counted_day > case.day - repository.WEEK
         place = case.book.destinations.get((action.workspace, action.destination))
-        to_contact = action.channel == "email"
-        return Ask(
-            step.purpose if to_contact else "transactional",
-            facts.email if to_contact else (place.url if place else "the topic"),
-            facts.consents.get("marketing"),
-            facts.suppressed.get(action.channel) or facts.suppressed.get("*"),
-            max(0, today - own_today),
-            max(0, week - own_week),
-            facts.time_zone,
-            case.book.why_stopped(action.workspace, action.play, action.channel),
-            unfit,
-        )
+        stopped = case.book.why_stopped(action.workspace, action.play, action.channel)
+        address = place.url if place else "the topic"
+        return ask_of(case.step, case.facts, address, (max(0, today), max(0, week)), stopped=stopped, unfit=unfit)
 
     def _reserve(self, case: Case, content: Item | None, decided: Decided) -> Reserved | None:
         action, facts = case.action, case.facts
@@ -243,5 +236,5 @@ def _content(case: Case) -> tuple[Item | None, str]:
         chosen = next((item for item in items if item.content == case.action.content), None)
         if chosen is not None and (wanted.override_gate or not too_early(chosen, case.facts)):
             return chosen, ""
-    found = choose(items, case.facts, case.action.channel, wanted.types, wanted.fallback, override=wanted.override_gate)
+    found = offer(case.step, items, case.facts)
     return found.item, "" if found.item else f"no_content: {'; '.join(found.reasons)}"

@@ -9,8 +9,8 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound
 from services.orchestrator.channels import Channel
+from services.orchestrator.domain.asking import offer
 from services.orchestrator.domain.checking import checked
-from services.orchestrator.domain.content import Choice, choose
 from services.orchestrator.domain.letter import Letter, Links, Result, write
 from services.orchestrator.domain.program import program_of
 from services.orchestrator.domain.progress import Run
@@ -58,10 +58,8 @@ class Preview:
             raise NotFound(f"{where}: no action {name!r}; there are {', '.join(program.actions)}")
         if contact is None:
             raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
-        facts, wanted, choice = known[contact], action.content, Choice(None, [])
-        if wanted is not None:
-            items = book.contents.get(workspace, ())
-            choice = choose(items, facts, action.channel, wanted.types, wanted.fallback, override=wanted.override_gate)
+        facts = known[contact]
+        choice = offer(action, book.contents.get(workspace, ()), facts)
         now = self._clock.now()
         run = Run("preview", workspace, contact, program.play.play, 0, "preview", now, {"properties": {}})
         facts = msgspec.structs.replace(facts, contact_id="preview")  # its unsubscribe link is nobody's

@@ -18,11 +18,9 @@ from services.orchestrator.domain.entering import enter, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.occasion import Occasion, of_event, of_moment
 from services.orchestrator.domain.program import Program
-from services.orchestrator.domain.progress import Progress, proceed
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Book
-from services.orchestrator.handlers.telling import FAR
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository import sweeps as repository
 from services.orchestrator.repository.sweeps import Sweep
@@ -31,6 +29,8 @@ AT_ONCE = 200
 EVERY = duration("15m")
 """How often everybody is looked at for moments."""
 FIRST = "first"
+NEVER = 1 << 60
+"""When a schedule comes again (µs)."""
 
 
 async def begin_sweeps(connection: Connection, book: Book, events: Sequence[CompellingEvent], now: int) -> None:
@@ -73,7 +73,7 @@ class Sweeps:
             at = from_datetime(schedule)
             if now > at + program.play.max_age:
                 return
-            slot, first_at, next_at = f"schedule:{at}", at, FAR
+            slot, first_at, next_at = f"schedule:{at}", at, NEVER
             cause = ids.derive("schedule", DEFAULT, name, str(at))
             occasion = Occasion(cause, DEFAULT, at, {"occurred_at": at}, of_many=True)
         count = await repository.tick(connection, (DEFAULT, name, slot), first_at, now, next_at)
@@ -137,7 +137,6 @@ class Sweeps:
             run = enter(program, occasion, facts, before.get((contact, name), []), decided.now)
             if not isinstance(run, str):
                 count += 1
-                going = run.status == "active"
-                decided.entered(program, proceed(program, run, facts, decided.now) if going else Progress(run))
+                decided.entered(program, run, facts)
         await decided.write(connection, self._outbox)
         return count

@@ -9,16 +9,13 @@ from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.repository.actions import ActionRow, Became
 
-FAR = 1 << 60
-"""When something comes up again that somebody has to let go (µs)."""
 _EVENTS = {"email": "Email Sent"}
 _encoder = msgspec.json.Encoder()
 
 
 def action_message(action: ActionRow, contact_id: str, became: Became, now: int) -> Message:
     """Return the message of one turn in an action's life."""
-    until = became.due if became.status == "held" and became.due < FAR else None
-    parts = (action.action_id, became.status, str(became.attempt), became.reason, str(until or ""))
+    parts = (action.action_id, became.status, str(became.attempt), became.reason, str(became.due or ""))
     model = Action(
         id=ids.derive("action-message", *parts),
         workspace=action.workspace,
@@ -36,7 +33,7 @@ def action_message(action: ActionRow, contact_id: str, became: Became, now: int)
         destination=action.destination,
         content=became.content or action.content,
         data=dict(became.data),
-        until=until,
+        until=became.until,
     )
     return _composed(model)
 

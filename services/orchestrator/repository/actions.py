@@ -54,6 +54,8 @@ class Became(msgspec.Struct, frozen=True):
     counted_day: int = 0
     data: Mapping[str, Any] = {}
     """What the message tells whoever executes it."""
+    until: int | None = None
+    """When what is held may go out; None if somebody has to let it go."""
 
 
 async def add(connection: Connection, rows: Sequence[ActionRow], now: int) -> None:

@@ -42,7 +42,7 @@ def router(changes: Changes) -> APIRouter:
             str, Query(max_length=200_000, description="the last answer's; none: the beginning; `now`: the end")
         ] = "",
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
-        types: Annotated[tuple[Type, ...], Query(max_length=3, alias="type")] = ("stage_change",),
+        types: Annotated[tuple[Type, ...], Query(max_length=4, alias="type")] = ("stage_change",),
         cycle: Some = (),
         stage: Some = (),
         direction: Some = (),

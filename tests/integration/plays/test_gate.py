@@ -170,7 +170,6 @@ async def test_a_webhook_that_is_rejected_is_not_tried_again(orchestrator, recei
 
 async def test_slack_gets_a_text_once_and_what_may_have_been_posted_is_in_doubt(orchestrator, receiver, monkeypatch):
     monkeypatch.setattr("services.orchestrator.channels.webhook.SECONDS", 0.3)
-    receiver.answering = lambda _: 5.0
     receiver.answering = lambda told: 5.0 if "Ada" in json.dumps(told) else (200, {})
     await tell(orchestrator, receiver, "slack")
     assert [status for status, _ in await orchestrator.ledger()] == ["in_doubt"]

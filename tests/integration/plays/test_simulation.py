@@ -2,8 +2,6 @@
 
 import random
 
-import msgspec
-
 from libs.common.db import log
 from libs.common.db.connection import connect
 from services.orchestrator.domain.gate import Rules
@@ -121,4 +119,3 @@ async def hear_all(orchestrator, scoring, now):
         if values:
             await orchestrator.hear(values, topic)
     await orchestrator.run()
-    assert all(msgspec.json.decode(value) for _, name, value in rows if name == "signals")

@@ -1,0 +1,37 @@
+"""What an action asks of the gate, and what it offers: the same for a live decision, a simulation and a preview."""
+
+from collections.abc import Sequence
+
+from services.orchestrator.domain.content import Choice, Item, choose
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.gate import Ask
+from services.orchestrator.domain.play import Action
+
+
+def offer(action: Action, items: Sequence[Item], facts: Facts) -> Choice:
+    """Return the content that an action offers a contact; one that wants none offers none."""
+    wanted = action.content
+    if wanted is None:
+        return Choice(None, [])
+    return choose(items, facts, action.channel, wanted.types, wanted.fallback, override=wanted.override_gate)
+
+
+def ask_of(
+    action: Action, facts: Facts, address: str | None, used: tuple[int, int], *, stopped: str = "", unfit: str = ""
+) -> Ask:
+    """Return what an action asks of the gate; `used` is what the contact was sent (today, this week) on its channel.
+
+    `address` is where it goes if not to the contact. What goes to colleagues needs no consent of the contact's and counts
+    against no cap.
+    """
+    to_contact = action.channel == "email"
+    return Ask(
+        action.purpose if to_contact else "transactional",
+        facts.email if to_contact else address,
+        facts.consents.get("marketing"),
+        facts.suppressed.get(action.channel) or facts.suppressed.get("*"),
+        *used,
+        facts.time_zone,
+        stopped,
+        unfit,
+    )
