@@ -73,7 +73,7 @@ test-compose: setup ## The compose file for real: needs a Docker engine (10 minu
 env: ## Write .env with fresh secrets for docker compose
 	@deploy/env
 
-test-faults: setup .perigee/toxiproxy/server ## The long form of the fault tests (needs Go, for toxiproxy)
+test-faults: setup .perigee/toxiproxy/server tests/sdks/node/node_modules/.done ## The long form of the fault tests (needs Go, for toxiproxy, and Node.js)
 	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/integration/test_openapi.py tests/integration/webhooks $(TEST_ARGS)
 
 .perigee/toxiproxy/server:
