@@ -218,6 +218,18 @@ def contact_why_not(
         why_not(environment(), who, as_json=as_json)
 
 
+@contact.command("allow")
+def contact_allow(
+    who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")],
+    channel: Annotated[str, typer.Option(help="The channel.")] = "email",
+) -> None:
+    """Let a channel be used again for somebody who unsubscribed, complained or bounced; consent is still needed."""
+    from cli.play import allow
+
+    with one_line_errors():
+        allow(environment(), who, channel)
+
+
 @app.command("replay-check")
 def replay_check(
     as_json: Json = False,

@@ -187,6 +187,9 @@ def why_not(environment: dict[str, str], who: str, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(f"contact {found['contact_id']}", highlight=False)
+    told = [f"{purpose} {'allowed' if given else 'refused'}" for purpose, given in found["consents"].items()]
+    told += [f"no {channel}: {why}" for channel, why in found["suppressed"].items()]
+    console.print("  " + (", ".join(told) or "no consent was ever given or refused"), highlight=False)
     runs = (
         (
             one["play"],
@@ -204,6 +207,12 @@ def why_not(environment: dict[str, str], who: str, *, as_json: bool) -> None:
         for one in found["decisions"]
     )
     console.print(table_of("when", "what", "channel", "status", "why", rows=decisions))
+
+
+def allow(environment: dict[str, str], who: str, channel: str) -> None:
+    """Let a channel be used again for a contact."""
+    call(environment, "DELETE", f"/admin/v1/suppressions/{_quoted(who)}/{_quoted(channel)}", door="ORCHESTRATOR_URL")
+    typer.echo(f"{who} may get {channel} again")
 
 
 def _written(file: Path) -> dict[str, str]:

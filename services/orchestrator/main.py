@@ -21,7 +21,7 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import actions, catalogue, doors, falls, plays, subscriptions
+from services.orchestrator.api import actions, catalogue, doors, falls, plays, subscriptions, suppressions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm import CrmTaskChannel
@@ -45,12 +45,12 @@ from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
 from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
+from services.orchestrator.handlers.suppressions import Suppressions
 from services.orchestrator.handlers.sweeps import Sweeps
 from services.orchestrator.handlers.webhooks import Webhooks
 from services.orchestrator.handlers.why import Why
 from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
 from services.orchestrator.repository import actions as repository
-from services.orchestrator.repository import consents
 from services.orchestrator.repository import subscriptions as subscribed
 from services.orchestrator.repository.plays import Kind
 from services.orchestrator.settings import OrchestratorSettings
@@ -131,12 +131,9 @@ class Process:
         look, door = self.session("health"), self.session("door")
         health = Health({"database": look.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
 
-        async def suppress(contact_id: str, channel: str) -> None:
-            async with door.use() as connection:
-                await consents.suppress(connection, contact_id, channel, "unsubscribed")
-
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
-        unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, suppress)
+        stops = Suppressions(door)
+        unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress)
         preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
         ledger = LedgerDesk(self.session("ledger"), self.outbox, self.clock)
         contents = Catalogue(self.session("catalogue"), self.playbook, self.clock)
@@ -145,6 +142,7 @@ class Process:
             falls.router(Falls(self.session("falls"), self.playbook)),
             subscriptions.router(desk),
             actions.router(ledger),
+            suppressions.router(stops),
             *plays.routers(self.desk, preview, Why(self.session("why"))),
         ]
         app = doors.application([*health.routes(), unsubscribe], [catalogue.reading(contents)], routers)

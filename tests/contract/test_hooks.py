@@ -223,3 +223,18 @@ def test_what_one_of_several_mailboxes_did_is_nobodys():
     event["data"]["to"] = ["a@x.test", "b@x.test"]
     with pytest.raises(InvalidMessage, match="whose doing"):
         ADAPTERS["resend"].calls(event, {})
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "count"),
+    [
+        ("sendgrid", {"event": "bounce", "type": "bounce"}, 1),
+        ("sendgrid", {"event": "bounce", "type": "blocked"}, 0),
+        ("sendgrid", {"event": "dropped", "reason": "Bounced Address"}, 1),
+        ("sendgrid", {"event": "dropped", "reason": "Recipient List over Package Quota"}, 0),
+    ],
+)
+def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(file, change, count):
+    case = json.loads((Path(__file__).parent / "hooks" / f"{file}.json").read_text())
+    event = {**next(one for one in case["request"] if one["event"] == "bounce"), **change}
+    assert len(ADAPTERS[file].calls(event, {})) == count

@@ -45,7 +45,8 @@ ROUTES = {
                   "DELETE /admin/v1/definitions/{kind}/{name}", "GET /admin/v1/switches", "POST /admin/v1/switches",
                   "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}", "GET /admin/v1/actions",
                   "POST /admin/v1/actions/{action_id}", "GET /admin/v1/coverage", "GET /admin/v1/maturity",
-                  "GET /admin/v1/audiences", "GET /admin/v1/audiences/{fell_from}/{never_reached}"],
+                  "GET /admin/v1/audiences", "GET /admin/v1/audiences/{fell_from}/{never_reached}",
+                  "DELETE /admin/v1/suppressions/{who}/{channel}"],
         "contacts:read": ["GET /v1/next"],
     },
 }  # fmt: skip
@@ -167,6 +168,7 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
             ("ORCHESTRATOR_URL", "DELETE", "/admin/v1/definitions/segment/buyers", None),
             ("ORCHESTRATOR_URL", "GET", f"/admin/v1/why/{contact}", None),
             ("ORCHESTRATOR_URL", "GET", f"/v1/next?who={contact}", None),
+            ("ORCHESTRATOR_URL", "DELETE", f"/admin/v1/suppressions/{contact}/email", None),
             ("INGEST_URL", "PATCH", "/admin/v1/sources/default", {"mode": "test"}),
             ("INGEST_URL", "POST", "/admin/v1/sources/default/keys", {}),
             ("INGEST_URL", "DELETE", "/admin/v1/sources/default/keys", None),

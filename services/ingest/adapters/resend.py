@@ -23,7 +23,7 @@ def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return a call for each mailbox that the letter went to."""
     kind = need_text(event, "type")
-    if kind in _ON_ITS_WAY:
+    if kind in _ON_ITS_WAY or text(event, "data", "bounce", "type") == "Transient":
         return []
     if kind not in _EVENTS:
         raise unknown(kind, _EVENTS)

@@ -28,6 +28,8 @@ _EVENTS = {
     "group_unsubscribe": mail.UNSUBSCRIBED,
 }
 _ON_ITS_WAY = frozenset(("processed", "deferred", "group_resubscribe"))
+_OF_THE_ADDRESS = ("Bounced Address", "Invalid", "Spam Reporting Address", "Unsubscribed Address")
+"""Why letters are dropped that no letter to this address will reach it; other reasons are the letter's, or the account's."""
 
 
 def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
@@ -38,7 +40,7 @@ def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
 def calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call."""
     kind = need_text(event, "event")
-    if kind in _ON_ITS_WAY:
+    if kind in _ON_ITS_WAY or _passes(event, kind):
         return []
     if kind not in _EVENTS:
         raise unknown(kind, _EVENTS)
@@ -52,6 +54,13 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
         campaign_name=text(event, "marketing_campaign_name"), tags=event.get("category"),
     )  # fmt: skip
     return [found]
+
+
+def _passes(event: Any, kind: str) -> bool:
+    """Return whether a letter did not arrive for a reason that says nothing of the next one."""
+    if kind == "dropped":
+        return text(event, "reason") not in _OF_THE_ADDRESS
+    return kind == "bounce" and text(event, "type") == "blocked"
 
 
 ADAPTER = Adapter(calls, check=check)

@@ -16,6 +16,7 @@ from services.orchestrator.domain.letter import Letter, Result
 
 # Plain ASCII addresses only: what a server without SMTPUTF8 takes, and nothing that could be a second address.
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+_NO_SUCH_ADDRESS = re.compile(r"5\.1\.(1|2|3|6|10)\b")
 CONNECTIONS = 4
 
 
@@ -133,4 +134,7 @@ def compose(letter: Letter, sender: str) -> EmailMessage:
 
 
 def _answered(error: aiosmtplib.SMTPResponseException) -> Result:
-    return Result("again" if 400 <= error.code < 500 else "refused", f"the server answered {error.code}")
+    again = 400 <= error.code < 500
+    # RFC 3463: 5.1.x is about the address, of which .1, .2, .3, .6 and .10 say that there is none.
+    gone = not again and _NO_SUCH_ADDRESS.match(error.message) is not None
+    return Result("again" if again else "refused", f"the server answered {error.code}", gone=gone)

@@ -37,6 +37,8 @@ class Result(msgspec.Struct, frozen=True):
     outcome: Literal["delivered", "again", "refused", "unknown"]
     detail: str
     pause: int | None = None
+    gone: bool = False
+    """Whether nothing will ever arrive there: the receiver says that there is no such address."""
 
 
 class Links(msgspec.Struct, frozen=True):

@@ -51,9 +51,7 @@ class Catalogue:
     ) -> Next:
         """Return what to offer a contact now: same input, same answer. With `show` it counts as shown. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
-            contact = await people.find(connection, workspace, who)
-            if contact is None:
-                raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+            contact = await people.known(connection, workspace, who)
             book = await self._playbook.now(connection)
             facts = (await people.facts(connection, [contact], book.vocabulary))[contact]
             found = choose(book.contents.get(workspace, ()), facts, channel, types, fallback)

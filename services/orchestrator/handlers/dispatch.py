@@ -23,6 +23,7 @@ from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.judging import Judging, Lane, Reserved
 from services.orchestrator.handlers.telling import sent_touchpoint
 from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository import consents
 from services.orchestrator.repository.actions import Became
 
 log = logs.get(__name__)
@@ -81,6 +82,7 @@ class Dispatcher:
         """Write down outcomes: sent, to be tried again, failed, or in doubt."""
         decided = Decided(self._clock.now())
         now, echoes, shown = decided.now, list[bytes](), list[tuple[str, str, int]]()
+        gone: list[tuple[str, str, str]] = []
         for one, result in zip(found, results, strict=True):
             action, contact = one.action, one.facts.contact_id
             idempotent = self._channels[action.channel].idempotent
@@ -95,7 +97,10 @@ class Dispatcher:
                 echoes += [echo] if echo is not None else []
             if action.content and status in ("sent", "in_doubt"):
                 shown.append((contact, action.content, now))
+            if result.gone:
+                gone.append((contact, action.channel, "bounced"))
         await decided.write(connection, self._outbox)
+        await consents.suppress(connection, gone)
         await repository.put_echoes(connection, echoes)
         await repository.expose(connection, shown)
 

@@ -32,6 +32,8 @@ _MODELS: dict[str, type[Event]] = {
     "compelling-events": CompellingEvent,
 }
 _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
+_ENDS_MAILS = {"mail_bounced": "bounced", "mail_complained": "complained", "mail_unsubscribed": "unsubscribed"}
+"""Signals after which a contact gets no more mails, of no play; and why."""
 
 
 class EventHandler:
@@ -75,6 +77,8 @@ class EventHandler:
                 if s.signal in _CONSENT
             ],
         )
+        ending = [(s.contact_id, "email", _ENDS_MAILS[s.signal]) for s in signals if s.signal in _ENDS_MAILS]
+        await consents.suppress(connection, ending)
         await keep_falls(connection, book.vocabulary, [event for event in events if isinstance(event, StageChange)])
         # Plays are the default workspace's, and so is the key by which what they send comes back.
         mine = [event for event in events if event.workspace == DEFAULT]

@@ -3,7 +3,6 @@
 import msgspec
 
 from libs.common.db.connection import Session
-from libs.common.errors import NotFound
 from libs.common.instants import to_iso
 from services.orchestrator.repository import actions, enrollments, people
 
@@ -38,6 +37,9 @@ class WhyNot(msgspec.Struct, frozen=True):
     """What was decided about a contact, the newest first."""
 
     contact_id: str
+    consents: dict[str, bool]
+    suppressed: dict[str, str]
+    """By channel, why nothing goes out on it."""
     plays: list[InPlay]
     decisions: list[Decision]
 
@@ -51,14 +53,14 @@ class Why:
     async def of(self, workspace: str, who: str, limit: int = 50) -> WhyNot:
         """Return what was decided about a contact, by its id, a user id or an e-mail address. Raises NotFound."""
         async with self._session.use() as connection:
-            contact = await people.find(connection, workspace, who)
-            if contact is None:
-                raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+            contact = await people.known(connection, workspace, who)
             relatives = list(await people.family(connection, [contact]))
             found = await actions.of_contact(connection, relatives, limit)
             runs = await enrollments.of_contacts(connection, relatives, limit)
+            allowed = await people.permissions(connection, contact)
         return WhyNot(
             contact,
+            *allowed,
             [
                 InPlay(r.play, r.number, to_iso(r.entered_at), r.status, r.reason, _iso(r.due_at), _iso(r.goal_at))
                 for r in runs

@@ -28,11 +28,19 @@ async def granted(connection: Connection, workspace: str) -> int:
     return found
 
 
-async def suppress(connection: Connection, contact_id: str, channel: str, reason: str) -> None:
-    """Send this contact nothing more on the channel."""
-    await connection.execute(
+async def suppress(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Send contacts nothing more on a channel: (contact, channel, reason); the first reason stays."""
+    await connection.executemany(
         "INSERT INTO orchestrator.suppressions (contact_id, channel, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        contact_id,
-        channel,
-        reason,
+        rows,
     )
+
+
+async def allow(connection: Connection, contacts: Sequence[str], channel: str) -> bool:
+    """Let a channel be used again for a contact, under all its ids; return whether it was suppressed."""
+    rows = await connection.fetch(
+        "DELETE FROM orchestrator.suppressions WHERE contact_id = ANY($1::text[]) AND channel = $2 RETURNING 1",
+        contacts,
+        channel,
+    )
+    return bool(rows)

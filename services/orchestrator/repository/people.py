@@ -12,6 +12,7 @@ import msgspec
 
 from libs.common.db import standing
 from libs.common.db.connection import Connection
+from libs.common.errors import NotFound
 from services.orchestrator.domain.facts import MOST_INSTANTS, Facts, Score, Standing
 from services.orchestrator.domain.vocabulary import CycleWords, Vocabulary
 
@@ -39,6 +40,14 @@ async def find(connection: Connection, workspace: str, who: str) -> str | None:
         workspace,
         who,
     )
+    return contact
+
+
+async def known(connection: Connection, workspace: str, who: str) -> str:
+    """Return the contact that somebody means. Raises NotFound."""
+    contact = await find(connection, workspace, who)
+    if contact is None:
+        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
     return contact
 
 
@@ -87,6 +96,14 @@ async def facts(connection: Connection, contacts: Collection[str], vocabulary: V
         for one in ids
     }
     return {contact: found[to[contact]] for contact in contacts}
+
+
+async def permissions(connection: Connection, contact: str) -> tuple[dict[str, bool], dict[str, str]]:
+    """Return a contact's consents by purpose, and why channels are suppressed, under all its ids."""
+    relatives = await family(connection, [contact])
+    consents = await _consents(connection, list(relatives), relatives)
+    suppressed = await _suppressions(connection, list(relatives), relatives)
+    return consents.get(contact, {}), suppressed.get(contact, {})
 
 
 async def profiles(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str | None]]:

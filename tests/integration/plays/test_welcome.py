@@ -68,7 +68,7 @@ async def test_unsubscribed_means_nothing_more(orchestrator, database, mailbox):
     await orchestrator.hear(await subscriber(database))
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
     async with orchestrator.sessions[0].use() as connection:
-        await consents.suppress(connection, contact, "email", "unsubscribed")
+        await consents.suppress(connection, [(contact, "email", "unsubscribed")])
     await orchestrator.run()
     assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
     assert mailbox.mails == []
@@ -217,7 +217,7 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
     await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
     ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
     async with orchestrator.sessions[0].use() as connection:
-        await consents.suppress(connection, device, "email", "unsubscribed")
+        await consents.suppress(connection, [(device, "email", "unsubscribed")])
     await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
     await scoring.close()

@@ -1,0 +1,23 @@
+"""`/admin/v1/suppressions`: on which channels nothing goes out to a contact; `/admin/v1/why` shows them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+
+from libs.common.access import Caller
+from libs.common.doors import opened_by
+from services.orchestrator.handlers.suppressions import Suppressions
+
+Keeper = Annotated[Caller, opened_by("plays")]
+
+
+def router(desk: Suppressions) -> APIRouter:
+    """Return the route."""
+    routes = APIRouter(tags=["suppressions"])
+
+    @routes.delete("/suppressions/{who}/{channel}", status_code=204)
+    async def allow(caller: Keeper, who: str, channel: str) -> None:
+        """Let a channel be used again: somebody asked for it, or has a new address."""
+        await desk.allow(caller.workspace, who, channel)
+
+    return routes

@@ -1,0 +1,81 @@
+"""Who bounced, complained or unsubscribed at the mail provider gets nothing more of any play, until somebody lets them."""
+
+import pytest
+
+from libs.common.errors import NotFound
+from services.orchestrator.handlers.suppressions import Suppressions
+from tests.integration.plays.people import people, published, signal
+from tests.integration.plays.texts import NOW, mail, play
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import HOUR, touchpoint
+
+
+@pytest.fixture
+async def two_plays(orchestrator):
+    ids = await people(orchestrator, ["ada"])
+    for name in ("one", "two"):
+        await orchestrator.publish(play([mail(name)], name))
+    return ids["ada"]
+
+
+async def ask(orchestrator, contact, number):
+    await orchestrator.hear([signal(contact, at=NOW, number=number)])
+    await orchestrator.run()
+
+
+@pytest.mark.parametrize(
+    ("event", "initiative", "reason"),
+    [
+        ("Email Bounced", "brand", "bounced"),
+        ("Email Marked as Spam", "contact", "complained"),
+        ("Unsubscribed", "contact", "unsubscribed"),
+    ],
+)
+async def test_what_a_mail_provider_tells_ends_the_mails_of_every_play(
+    orchestrator, mailbox, two_plays, event, initiative, reason
+):
+    scoring = Scoring(orchestrator.database)
+    told = touchpoint(
+        HOUR, event, user_id=None, anonymous_id=None, verified_email="ada@x.test", initiative=initiative, trust="server"
+    )
+    forged = touchpoint(HOUR, event, number="forged", user_id="ada", initiative=initiative)
+    await scoring.take([forged])
+    assert await published(scoring) == [], "who writes to the public door ends nobody's mails"
+    await scoring.take([touchpoint(HOUR, "x", number="v", user_id="ada", verified_email="ada@x.test", trust="server")])
+    await scoring.take([told])
+    await orchestrator.hear(await published(scoring))
+    await ask(orchestrator, two_plays, 1)
+    assert await orchestrator.ledger() == [("suppressed", reason)] * 2
+    assert mailbox.mails == []
+    await scoring.close()
+
+
+async def test_an_address_that_the_server_says_does_not_exist_is_asked_once(orchestrator, mailbox, two_plays):
+    mailbox.answers = ["550 5.1.1 no such user"]
+    await ask(orchestrator, two_plays, 1)
+    await ask(orchestrator, two_plays, 2)
+    assert sorted(await orchestrator.ledger()) == [
+        ("failed", "the server answered 550"),
+        ("sent", "accepted by the server"),
+        ("suppressed", "bounced"),
+        ("suppressed", "bounced"),
+    ], "the two that were under way, then none"
+
+
+async def test_a_refusal_of_the_letter_says_nothing_of_the_address(orchestrator, mailbox, two_plays):
+    mailbox.answers = ["554 5.7.1 looks like spam"] * 2
+    await ask(orchestrator, two_plays, 1)
+    await ask(orchestrator, two_plays, 2)
+    assert sorted({status for status, _ in await orchestrator.ledger()}) == ["failed", "sent"]
+
+
+async def test_somebody_may_be_written_to_again_and_why_not_says_what_holds(orchestrator, mailbox, two_plays):
+    desk = Suppressions(orchestrator.sessions[0])
+    with pytest.raises(NotFound, match="not suppressed"):
+        await desk.allow("default", "ada", "email")
+    await desk.suppress(two_plays, "email")
+    told = await orchestrator.why.of("default", "ada")
+    assert (told.suppressed, told.consents) == ({"email": "unsubscribed"}, {"marketing": True})
+    await desk.allow("default", "ada@x.test", "email")
+    await ask(orchestrator, two_plays, 1)
+    assert len(mailbox.mails) == 2
