@@ -25,6 +25,7 @@ from cli import (
     outbox,
     people,
     play,
+    referral,
     source,
     subscription,
 )
@@ -49,6 +50,7 @@ app.add_typer(play.app, name="play")
 app.add_typer(action.app, name="action")
 app.add_typer(audience.app, name="audience")
 app.add_typer(event.app, name="event")
+app.add_typer(referral.app, name="referral")
 app.add_typer(play.switch, name="switch")
 for kind in definitions.KINDS:
     app.add_typer(definitions.group(kind), name=kind)

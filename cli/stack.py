@@ -69,6 +69,8 @@ class Stack:
             "PERIGEE_SERVICE_KEY": self.home.secret("service-key"),
             "PERIGEE_ADMIN_KEY": self.home.secret("admin-key"),
             "UNSUBSCRIBE_SECRET": self.home.secret("unsubscribe"),
+            "PERIGEE_LINK_KEYS": self.home.secret("link-keys"),
+            "PERIGEE_SITE": "https://perigee.example",
             # Whoever runs this mode tries webhooks on the same machine first.
             "PERIGEE_PRIVATE_WEBHOOKS": "true",
             **options,

@@ -25,3 +25,8 @@ def derive(*parts: str) -> str:
     True
     """
     return digest(*parts).hex()
+
+
+def consequence(workspace: str, source: str, message_id: str) -> str:
+    """Return the message id of the touchpoint by which what one person did acts on another; it goes when its cause goes."""
+    return f"consequence-{derive('consequence', workspace, source, message_id)}"

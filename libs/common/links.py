@@ -10,6 +10,8 @@ import msgspec
 from itsdangerous import BadData, URLSafeSerializer
 
 PARAMETER = "pgt"
+REFERRAL = "pgr"
+"""The parameter of a link that somebody gave to a friend: the code of who gave it."""
 _SALT = "perigee.link"
 _LONGEST = 2_000
 

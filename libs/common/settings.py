@@ -18,7 +18,7 @@ NAMES = frozenset(
         "ADMIN_KEY", "CAP_PER_DAY", "CAP_PER_WEEK", "CHANNELS", "CONTENT", "CYCLES", "FAILPOINT", "HOST", "IMPORT_BYTES",
         "IMPORT_FOLDER", "IP", "LINK_KEYS", "MAX_AGE", "PARTITIONS", "PLAYS", "PORT", "PRIVATE_WEBHOOKS", "PUBLISH_SECONDS",
         "QUIET_FROM", "QUIET_TO", "REACTION_WINDOW", "SEGMENTS", "SENDER", "SERVICE_KEY", "SESSION_TIMEOUT_MS",
-        "SOURCES_REFRESH_SECONDS",
+        "SITE", "SOURCES_REFRESH_SECONDS",
     )
 )  # fmt: skip
 """Settings of any service: all may lie in one environment. A test compares them with what the services declare."""
@@ -64,6 +64,21 @@ class CommonSettings(BaseSettings):
         description="where spans go (OTLP over HTTP); needs the extra otel",
     )
     failpoint: str = Field("", validation_alias="PERIGEE_FAILPOINT", description="tests only: die at this point")
+
+
+class LinkSettings(CommonSettings):
+    """What services need that write links to persons, or read them."""
+
+    link_keys: str = Field(
+        "",
+        validation_alias="PERIGEE_LINK_KEYS",
+        repr=False,
+        description="secrets that sign links to persons, with commas between: the first signs, all are believed",
+    )
+
+    def believed_keys(self) -> tuple[str, ...]:
+        """Return the secrets, the one that signs first."""
+        return tuple(key.strip() for key in self.link_keys.split(",") if key.strip())
 
 
 def load(settings: type[BaseSettings], **values: Any) -> Any:

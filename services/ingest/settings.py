@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from libs.common.settings import CommonSettings
+from libs.common.settings import LinkSettings
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.privacy import IpRule
 from services.ingest.domain.received import Rules
@@ -13,7 +13,7 @@ from services.ingest.domain.received import Rules
 CHANNELS = Path(__file__).parent / "channels.yaml"
 
 
-class IngestSettings(CommonSettings):
+class IngestSettings(LinkSettings):
     """What ingest needs beside the common settings."""
 
     port: int = Field(8080, validation_alias="PERIGEE_PORT")
@@ -26,11 +26,6 @@ class IngestSettings(CommonSettings):
         validation_alias="PERIGEE_CHANNELS",
         description="how touchpoints get their channel",
     )
-    link_keys: str = Field(
-        "",
-        validation_alias="PERIGEE_LINK_KEYS",
-        description="secrets that sign links to persons, with commas between: the first signs, all are believed",
-    )
     import_folder: Path = Field(
         Path(tempfile.gettempdir()) / "perigee-imports",
         validation_alias="PERIGEE_IMPORT_FOLDER",
@@ -42,4 +37,4 @@ class IngestSettings(CommonSettings):
     def rules(self) -> Rules:
         """Return what is set for all sources. Raises ConfigurationError for lists that cannot be read."""
         channels = read_channels(self.channels.read_text(), str(self.channels))
-        return Rules(channels, self.ip_rule, tuple(key.strip() for key in self.link_keys.split(",") if key.strip()))
+        return Rules(channels, self.ip_rule, self.believed_keys())

@@ -21,7 +21,7 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import actions, catalogue, doors, falls, plays, subscriptions, suppressions
+from services.orchestrator.api import actions, catalogue, doors, falls, plays, referrals, subscriptions, suppressions
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm import CrmTaskChannel
@@ -29,7 +29,7 @@ from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.letter import Links
+from services.orchestrator.domain.links import Links
 from services.orchestrator.handlers.catalogue import Catalogue
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.dispatch import Dispatcher
@@ -43,6 +43,7 @@ from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
+from services.orchestrator.handlers.referrals import ReferralsDesk
 from services.orchestrator.handlers.runs import Runner
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
 from services.orchestrator.handlers.suppressions import Suppressions
@@ -80,7 +81,7 @@ class Process:
             "crm_task": CrmTaskChannel(self.post, self.clock),
             "kafka": TopicChannel(),
         }
-        self.links = Links(settings.public_url, settings.unsubscribe_secret)
+        self.links = Links(settings.public_url, settings.unsubscribe_secret, settings.site, settings.believed_keys())
         self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
@@ -132,7 +133,7 @@ class Process:
         health = Health({"database": look.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
 
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
-        stops = Suppressions(door)
+        stops, recommended = Suppressions(door), ReferralsDesk(door, self.links, self.clock)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress)
         preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
         ledger = LedgerDesk(self.session("ledger"), self.outbox, self.clock)
@@ -143,9 +144,11 @@ class Process:
             subscriptions.router(desk),
             actions.router(ledger),
             suppressions.router(stops),
+            referrals.router(recommended),
             *plays.routers(self.desk, preview, Why(self.session("why"))),
         ]
-        app = doors.application([*health.routes(), unsubscribe], [catalogue.reading(contents)], routers)
+        open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended)]
+        app = doors.application(open_routes, [catalogue.reading(contents)], routers)
         gate = Gate(
             app, ("/admin/", "/v1/"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
         )

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from libs.common.settings import CommonSettings
+from libs.common.settings import LinkSettings
 
 
-class OrchestratorSettings(CommonSettings):
+class OrchestratorSettings(LinkSettings):
     """What the orchestrator needs beside the common settings."""
 
     port: int = Field(8090, validation_alias="PERIGEE_PORT")
@@ -24,6 +24,12 @@ class OrchestratorSettings(CommonSettings):
     write_key: str = Field(validation_alias="ORCHESTRATOR_WRITE_KEY", repr=False)
     public_url: str = Field(validation_alias="ORCHESTRATOR_URL", description="address that unsubscribe links lead to")
     unsubscribe_secret: str = Field(validation_alias="UNSUBSCRIBE_SECRET", repr=False, min_length=16)
+    site: str = Field(
+        "",
+        validation_alias="PERIGEE_SITE",
+        pattern=r"^(https?://[^/\s]+/?)?$",
+        description="the website: where relative addresses of contents and friends' links lead",
+    )
     smtp_url: str = Field(validation_alias="SMTP_URL", description="smtp://user:password@host:port; smtps:// for TLS")
     sender: str = Field("Perigee <hello@perigee.example>", validation_alias="PERIGEE_SENDER")
     private_webhooks: bool = Field(

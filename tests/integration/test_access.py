@@ -46,7 +46,8 @@ ROUTES = {
                   "DELETE /admin/v1/switches/{channel}", "GET /admin/v1/why/{who}", "GET /admin/v1/actions",
                   "POST /admin/v1/actions/{action_id}", "GET /admin/v1/coverage", "GET /admin/v1/maturity",
                   "GET /admin/v1/audiences", "GET /admin/v1/audiences/{fell_from}/{never_reached}",
-                  "DELETE /admin/v1/suppressions/{who}/{channel}"],
+                  "DELETE /admin/v1/suppressions/{who}/{channel}", "GET /admin/v1/referrals",
+                  "POST /admin/v1/referrals/codes"],
         "contacts:read": ["GET /v1/next"],
     },
 }  # fmt: skip
@@ -169,6 +170,7 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
             ("ORCHESTRATOR_URL", "GET", f"/admin/v1/why/{contact}", None),
             ("ORCHESTRATOR_URL", "GET", f"/v1/next?who={contact}", None),
             ("ORCHESTRATOR_URL", "DELETE", f"/admin/v1/suppressions/{contact}/email", None),
+            ("ORCHESTRATOR_URL", "POST", "/admin/v1/referrals/codes", {"who": contact}),
             ("INGEST_URL", "PATCH", "/admin/v1/sources/default", {"mode": "test"}),
             ("INGEST_URL", "POST", "/admin/v1/sources/default/keys", {}),
             ("INGEST_URL", "DELETE", "/admin/v1/sources/default/keys", None),

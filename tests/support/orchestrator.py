@@ -19,7 +19,7 @@ from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.letter import Links
+from services.orchestrator.domain.links import Links
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.events import EventHandler
 from services.orchestrator.handlers.judging import Judging
@@ -39,7 +39,7 @@ from tests.support.servers import _free_port
 from tests.support.touchpoints import DAY, START
 
 SECRET = "a-secret-for-tests"
-LINKS = Links("https://x.test", SECRET)
+LINKS = Links("https://x.test", SECRET, "https://shop.test", ("a-key-for-links",))
 _RULES = Rules(cap_per_day=100, cap_per_week=100)
 
 

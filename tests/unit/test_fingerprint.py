@@ -12,7 +12,7 @@ from libs.common.errors import ConfigurationError
 from services.scoring import compiled
 from tests.support.fingerprint import fingerprint
 
-FINGERPRINT = "cb516050af32504a"
+FINGERPRINT = "114d2e746a10c1c8"
 
 
 def test_the_fold_of_the_storefront():

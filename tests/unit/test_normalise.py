@@ -173,6 +173,22 @@ def test_only_a_server_vouches_for_external_ids_and_addresses():
     assert refused(alone) == "no_ids"
 
 
+@pytest.mark.parametrize(
+    ("page", "properties", "code"),
+    [
+        ({"url": "https://shop.example/lamps?pgr=abc&x=1"}, {}, "abc"),
+        ({"search": "?x=1&pgr=abc"}, {}, "abc"),
+        ({"url": "https://shop.example/?pgr="}, {}, None),
+        ({"url": "https://shop.example/?x=pgr=1"}, {}, None),
+        ({"url": 7, "search": None}, {}, None),
+        ({"url": "https://shop.example/?pgr=abc"}, {"referral_code": "typed"}, "typed"),
+    ],
+)
+def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, properties, code):
+    found = got({"type": "page", "userId": "u", "properties": properties, "context": {"page": page}})
+    assert found.properties.get("referral_code") == code
+
+
 def test_an_account_is_named_by_the_call_or_by_its_context():
     assert got({"type": "group", "userId": "u", "groupId": "acme"}).group_id == "acme"
     assert got({"type": "page", "userId": "u", "context": {"groupId": "acme"}}).group_id == "acme"

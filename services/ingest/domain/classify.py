@@ -13,11 +13,13 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from libs.common.cached import cached
+from libs.common.links import REFERRAL
 from services.ingest.domain.channels import CACHED, Channels
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _LONGEST = 200
 _SHORT = 20
+_MARK = f"{REFERRAL}="
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -69,6 +71,15 @@ def classify(
         sentiment=_within(properties.get("sentiment"), -1.0, 1.0),
         effort=_within(properties.get("effort"), 0.0, 10.0),
     )
+
+
+def referral(context: dict[str, Any]) -> dict[str, str]:
+    """Return the code by which a friend sent the person to this page, as the property that it is kept as; else nothing."""
+    page = _dict(context.get("page"))
+    if not any(_MARK in _text(page.get(name)) for name in ("search", "url")):
+        return {}
+    code = _query(page).get(REFERRAL, "")
+    return {"referral_code": code} if code else {}
 
 
 def _channel(

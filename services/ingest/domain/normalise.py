@@ -10,7 +10,7 @@ from libs.common import links
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
-from services.ingest.domain.classify import classify
+from services.ingest.domain.classify import classify, referral
 from services.ingest.domain.privacy import shortened, traits_of
 from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
@@ -46,7 +46,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
     if user_id is None and anonymous_id is None and not external_ids and not verified_email:
         _check_scope(message, context, source)
     when = timing(message, received.said.sent_at, received.received_at)
-    properties = {**source.defaults, **_object(message, "properties")}
+    properties = {**source.defaults, **referral(context), **_object(message, "properties")}
     told = classify(received.rules.channels, call_type, properties, context, server=source.trust == "server")
     return Touchpoint(
         workspace=source.workspace,

@@ -6,13 +6,14 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common.instants import to_iso
+from libs.common.links import Person
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.links import Links
 from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.domain.template import render
-from services.orchestrator.domain.token import sign
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -41,17 +42,6 @@ class Result(msgspec.Struct, frozen=True):
     """Whether nothing will ever arrive there: the receiver says that there is no such address."""
 
 
-class Links(msgspec.Struct, frozen=True):
-    """What links in letters are made of."""
-
-    base_url: str
-    secret: str
-
-    def unsubscribe(self, contact_id: str, channel: str) -> str:
-        """Return where a contact unsubscribes from a channel."""
-        return f"{self.base_url}/u/{sign(self.secret, contact_id, channel)}"
-
-
 def write(
     action_id: str,
     action: Action,
@@ -62,17 +52,20 @@ def write(
     links: Links,
 ) -> Letter:
     """Fill in an action's templates. Raises InvalidMessage `template` naming what is missing."""
-    url = links.unsubscribe(facts.contact_id, action.channel)
-    context = context_of(run, facts, content, url)
+    context = context_of(run, facts, content, links, action.channel)
     if action.mail is not None:
         mail = action.mail
+        person = Person(run.workspace, facts.user_id, None if facts.user_id else facts.email)
+        told = {"utm_source": "perigee", "utm_medium": action.channel, "utm_campaign": run.play}
+        told |= {"utm_content": content.content} if content is not None else {}
+        html = render(mail.html, context, html=True) if mail.html else None
         return Letter(
             action_id,
             facts.email or "",
             render(mail.subject, context),
-            render(mail.text, context),
-            render(mail.html, context, html=True) if mail.html else None,
-            url,
+            links.carry(render(mail.text, context), person, told),
+            links.carry(html, person, told, html=True) if html is not None else None,
+            context["unsubscribe_url"],
         )
     if action.channel == "slack":
         context = _plain(context)
@@ -104,15 +97,25 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
-def context_of(run: Run, facts: Facts, content: Item | None, unsubscribe_url: str) -> dict[str, Any]:
+def context_of(run: Run, facts: Facts, content: Item | None, links: Links, channel: str) -> dict[str, Any]:
     """Return what templates may say."""
+    code = links.code(run.workspace, facts.contact_id)
     stages = {cycle: {"stage": at.stage, "dormant": at.dormant, **at.axes} for cycle, at in facts.standings.items()}
     found: dict[str, Any] = {
         "contact": {**facts.traits, "id": facts.contact_id, "cycles": stages},
         "event": run.event,
         "play": run.play,
-        "unsubscribe_url": unsubscribe_url,
+        "unsubscribe_url": links.unsubscribe(facts.contact_id, channel),
+        "referral_code": code,
+        "referral_url": links.referral(code),
     }
     if content is not None:
-        found["content"] = content.model_dump(include={"content", "type", "title", "url", "summary"})
+        told = content.model_dump(include={"content", "type", "title", "url", "summary"})
+        found["content"] = {**told, "url": links.absolute(content.url)}
     return found
+
+
+def says(letter: Letter, words: str) -> bool:
+    """Return whether a letter says these words anywhere."""
+    fields = letter.data.get("fields", {}).values()
+    return any(words in text for text in (letter.subject, letter.text, letter.html or "", *fields))

@@ -19,6 +19,8 @@ class CycleWords(msgspec.Struct, frozen=True):
     signals: frozenset[str]
     questions: Mapping[str, str] = {}
     """What somebody in each stage asks."""
+    success: str = ""
+    """The signal that opens the next instance: what a cycle is for."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
@@ -69,6 +71,7 @@ def words_of(spec: Mapping[str, Any]) -> CycleWords:
         {name: duration(score["half_life"]) for name, score in spec["scores"].items()},
         frozenset(name for name, signal in spec["signals"].items() if signal.get("publish")),
         {stage["name"]: stage["guiding_question"] for stage in spec["stages"] if stage.get("guiding_question")},
+        (spec.get("repeat") or {}).get("signal", ""),
     )
 
 

@@ -14,7 +14,7 @@ from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, proceed
 from services.orchestrator.handlers.telling import action_message, holdout_message
-from services.orchestrator.repository import actions, enrollments
+from services.orchestrator.repository import actions, enrollments, referrals
 from services.orchestrator.repository.actions import ActionRow, Became
 
 WATCHED = duration("1d")
@@ -32,6 +32,7 @@ class Decided:
         self._ended: dict[str, tuple[str, str]] = {}
         self._concluded: list[tuple[str, Became]] = []
         self._messages: list[Message] = []
+        self._codes: set[tuple[str, str, str]] = set()
         self._deliveries: list[tuple[str, int, str, str, int]] = []
 
     def entered(self, program: Program, run: Run, facts: Facts) -> None:
@@ -51,6 +52,10 @@ class Decided:
         self._act(program, progress.run, progress.acts)
         if progress.run.status == "exited":
             self._ended[before.enrollment_id] = (contact_id, progress.run.reason)
+
+    def gives(self, workspace: str, code: str, contact_id: str) -> None:
+        """A contact is told a code to give to friends."""
+        self._codes.add((workspace, code, contact_id))
 
     def waits(self, run: Run) -> None:
         """A run is looked at again later."""
@@ -91,6 +96,7 @@ class Decided:
                 self.conclude(row, contact_id, Became("skipped", reason))
         await actions.conclude(connection, self._concluded, self.now)
         await actions.put_deliveries(connection, self._deliveries)
+        await referrals.give(connection, self._codes)
         await outbox.write(connection, self._messages)
 
     def _act(self, program: Program, run: Run, acts: Sequence[tuple[Action, int]]) -> None:

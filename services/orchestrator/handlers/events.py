@@ -20,6 +20,7 @@ from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.falls import keep_falls
 from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Book
+from services.orchestrator.handlers.referrals import keep_referrals
 from services.orchestrator.handlers.runs import go_on_carefully
 from services.orchestrator.handlers.sweeps import begin_sweeps
 from services.orchestrator.repository import consents, enrollments, history, people
@@ -79,6 +80,9 @@ class EventHandler:
         )
         ending = [(s.contact_id, "email", _ENDS_MAILS[s.signal]) for s in signals if s.signal in _ENDS_MAILS]
         await consents.suppress(connection, ending)
+        await keep_referrals(
+            connection, book.vocabulary, [s for s in signals if s.workspace == DEFAULT], self._clock.now()
+        )
         await keep_falls(connection, book.vocabulary, [event for event in events if isinstance(event, StageChange)])
         # Plays are the default workspace's, and so is the key by which what they send comes back.
         mine = [event for event in events if event.workspace == DEFAULT]

@@ -20,7 +20,8 @@ from services.orchestrator.domain.asking import ask_of, offer
 from services.orchestrator.domain.content import Item, too_early
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.gate import Ask, Rules, judge
-from services.orchestrator.domain.letter import Letter, Links, write
+from services.orchestrator.domain.letter import Letter, says, write
+from services.orchestrator.domain.links import Links
 from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Run, ended, exit_reason
@@ -214,12 +215,15 @@ class Judging:
         action, facts = case.action, case.facts
         place = case.book.destinations.get((action.workspace, action.destination))
         try:
-            letter = write(action.action_id, case.step, case.run, facts, content, place, self._links)
+            letter = write(action.action_id, case.step, case.run, facts, content, place, self._links.at(decided.now))
         except InvalidMessage as error:
             decided.conclude(
                 action, facts.contact_id, Became("held", f"template: {error.detail}", decided.now + LOOK_AGAIN)
             )
             return None
+        code = self._links.code(action.workspace, facts.contact_id)
+        if says(letter, code):
+            decided.gives(action.workspace, code, facts.contact_id)
         attempt, name = action.attempts + 1, content.content if content else ""
         counts = case.step.purpose == "marketing" and action.channel == "email" and action.counted_day != case.day
         decided.reserve(action, attempt, decided.now + LEASE, name, case.day if counts else action.counted_day)

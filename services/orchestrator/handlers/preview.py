@@ -11,7 +11,8 @@ from libs.common.errors import ConfigurationError, NotFound
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.asking import offer
 from services.orchestrator.domain.checking import checked
-from services.orchestrator.domain.letter import Letter, Links, Result, write
+from services.orchestrator.domain.letter import Letter, Result, write
+from services.orchestrator.domain.links import Links
 from services.orchestrator.domain.program import program_of
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.handlers.playbook import Playbook
@@ -40,7 +41,7 @@ class Preview:
         self._session = session
         self._playbook = playbook
         self._channels = channels
-        self._links = links
+        self._links = msgspec.structs.replace(links, keys=())  # whoever tries a letter is not taken for its reader
         self._clock = clock
 
     async def of(self, workspace: str, text: str, where: str, name: str, who: str, to: str | None) -> Shown:

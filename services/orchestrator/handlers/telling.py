@@ -4,9 +4,10 @@ import msgspec
 
 from libs.common import ids
 from libs.common.instants import to_iso
-from libs.common.messages import Action, Message, compose
+from libs.common.messages import Action, Message, Signal, compose
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.progress import Run
+from services.orchestrator.domain.referral import CONVERTED
 from services.orchestrator.repository.actions import ActionRow, Became
 
 _EVENTS = {"email": "Email Sent"}
@@ -61,13 +62,37 @@ def _composed(model: Action) -> Message:
     return compose(model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why)
 
 
+def _identity(who: Facts) -> dict[str, str]:
+    """Return an id of a contact that the door takes."""
+    if who.user_id:
+        return {"userId": who.user_id}
+    return {"anonymousId": who.anonymous_id} if who.anonymous_id else {}
+
+
+def referral_touchpoint(referrer: Facts, cause: Signal, code: str) -> bytes | None:
+    """Return the tracking call that says that somebody's friend has bought; None if the door knows no id of theirs."""
+    identity = _identity(referrer)
+    if not identity:
+        return None
+    call = {
+        **identity,
+        "type": "track",
+        "event": CONVERTED,
+        "messageId": ids.consequence(cause.workspace, cause.source, cause.message_id),
+        "timestamp": to_iso(cause.occurred_at),
+        "context": {"initiative": "brand"},
+        "properties": {"referral_code": code},
+    }
+    return _encoder.encode(call)
+
+
 def sent_touchpoint(action: ActionRow, who: Facts, now: int) -> bytes | None:
     """Return the tracking call that says what was sent, under an id the contact has already; None if it has none.
 
     What goes to colleagues (a webhook, Slack) touches nobody.
     """
-    identity = {"userId": who.user_id} if who.user_id else {"anonymousId": who.anonymous_id}
-    if action.channel not in _EVENTS or not any(identity.values()):
+    identity = _identity(who)
+    if action.channel not in _EVENTS or not identity:
         return None
     properties = {"play": action.play, "step": action.step, "action_id": action.action_id}
     if action.content:

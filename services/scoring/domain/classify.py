@@ -13,6 +13,7 @@ from libs.common.messages import Touchpoint
 from services.scoring.domain.spec import CycleSpec, Match
 
 MAX_NAMES = 10_000
+KNOWN = {"known": True}
 RANGE = frozenset(("at_least", "at_most"))
 _Rules = tuple[tuple[int, ...], tuple[tuple[int, Match], ...], tuple[tuple[int, Match], ...], bool]
 
@@ -115,7 +116,9 @@ def _fits(match: Match, touchpoint: Touchpoint) -> bool:
 
 
 def _has(value: Any, wanted: Any) -> bool:
-    """Return whether a property is the wanted one, or within `{at_least, at_most}`; what is no number is in no range."""
+    """Return whether a property is the wanted one, is there at all, or is a number within `{at_least, at_most}`."""
+    if wanted == KNOWN:
+        return value is not None and value != ""
     if not isinstance(wanted, dict) or not (wanted.keys() & RANGE and wanted.keys() <= RANGE):
         return bool(value == wanted)
     if isinstance(value, bool) or not isinstance(value, int | float):

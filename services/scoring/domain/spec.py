@@ -25,7 +25,8 @@ class Score(_Model):
 class Match(_Model):
     """Which touchpoints a signal takes: all given fields must fit. Only people's own, observed acts, unless said.
 
-    A property is equal to what is given, or a number within `{at_least: …, at_most: …}` (`sentiment: {at_most: -0.5}`).
+    A property is equal to what is given, a number within `{at_least: …, at_most: …}` (`sentiment: {at_most: -0.5}`), or
+    `{known: true}`: there, whatever it is.
     """
 
     type: Literal["track", "identify", "page", "screen", "group", "alias"] | None = None

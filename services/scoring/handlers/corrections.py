@@ -34,10 +34,12 @@ class _About(msgspec.Struct):
     keys: list[Key]
     places: set[tuple[str, str]]
     shown: set[tuple[str, Link]]
+    consequences: list[tuple[str, Key]]
+    """Touchpoints of others that are there because of these, by contact."""
 
     async def contacts(self, connection: Connection) -> set[str]:
         """Return the contacts that it concerns."""
-        found = {self.contact}
+        found = {self.contact, *(contact for contact, _ in self.consequences)}
         if self.places:
             found |= await concerned(connection, self.places)
         if self.shown:
@@ -73,7 +75,9 @@ async def _chosen(connection: Connection, workspace: str, who: str, kind: Kind, 
         for person in map(who_of, chosen):
             places |= {(person.workspace, device) for device, _ in person.claims}
             shown |= {(person.workspace, link) for link in person.links}
-    return _About(chosen[0].workspace, contact, sorted(t.key for t in chosen), places, shown)
+    keys = sorted(t.key for t in chosen)
+    consequences = await history.consequences(connection, chosen[0].workspace, keys)
+    return _About(chosen[0].workspace, contact, keys, places, shown, consequences)
 
 
 class Corrections:
@@ -109,11 +113,19 @@ class Corrections:
     ) -> int:
         contact, keys = about.contact, about.keys
         await corrections.of_touchpoint(connection, about.workspace, kind, keys, author.name, author.note)
+        # What they did to others goes with them, and comes back with them.
+        others: Kind = "exclude" if kind in ("bot", "exclude") else "include"
+        theirs = [key for _, key in about.consequences]
+        await corrections.of_touchpoint(
+            connection, about.workspace, others, theirs, author.name, "its cause was corrected"
+        )
         regrouped = await about.apply(connection)
-        again = {contact} - regrouped.merged.keys()
-        await states.save(connection, Rows(contacts=dict.fromkeys(again - regrouped.changed, (None, False))))
-        await states.enqueue_refolds(connection, {c: Refold("corrected", keys[0], relearn=True) for c in again})
-        await accounts.enqueue(connection, dict.fromkeys(again, keys[0]), "corrected")
+        since = {c: key for c, key in reversed([(contact, keys[0]), *about.consequences]) if c not in regrouped.merged}
+        await states.save(connection, Rows(contacts=dict.fromkeys(since.keys() - regrouped.changed, (None, False))))
+        await states.enqueue_refolds(
+            connection, {c: Refold("corrected", key, relearn=True) for c, key in since.items()}
+        )
+        await accounts.enqueue(connection, since, "corrected")
         # Last, so that its reason stands where people changed too: what moved in was folded elsewhere, and is not new.
         reason = "identity_merge" if kind == "include" else "identity_unmerge"
         await tell(connection, self._outbox, cycles, regrouped, reason)

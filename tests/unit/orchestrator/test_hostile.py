@@ -7,7 +7,8 @@ import pytest
 
 from libs.common.errors import InvalidMessage
 from services.orchestrator.channels.email import EmailChannel, compose
-from services.orchestrator.domain.letter import Letter, Links, write
+from services.orchestrator.domain.letter import Letter, write
+from services.orchestrator.domain.links import Links
 from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.domain.template import render

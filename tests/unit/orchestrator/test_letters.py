@@ -10,7 +10,8 @@ from libs.common.errors import InvalidMessage
 from services.orchestrator.channels.email import EmailChannel, compose
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.letter import Letter, Links, write
+from services.orchestrator.domain.letter import Letter, write
+from services.orchestrator.domain.links import Links
 from services.orchestrator.domain.play import Action, Play
 from services.orchestrator.domain.program import program_of
 from services.orchestrator.domain.progress import Run

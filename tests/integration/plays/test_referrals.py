@@ -1,0 +1,181 @@
+"""Somebody sends a friend, the friend buys, and whoever sent them moves; nobody sends themselves."""
+
+import json
+
+import httpx2
+import msgspec
+import pytest
+from starlette.applications import Starlette
+
+from libs.common.messages import Touchpoint
+from services.ingest.domain.channels import read_channels
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.source import Source
+from services.ingest.settings import CHANNELS
+from services.orchestrator.api.referrals import referral_route
+from services.orchestrator.handlers.referrals import ReferralsDesk
+from services.scoring.handlers.identities import Author
+from tests.integration.plays.people import people, published
+from tests.integration.plays.texts import NOW, mail, play
+from tests.support.orchestrator import LINKS
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import HOUR, touchpoint
+
+ORDER = "mbob-order"
+RULES = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def desk(orchestrator):
+    return ReferralsDesk(orchestrator.sessions[0], LINKS, orchestrator.clock)
+
+
+async def came(scoring, orchestrator, who, code, at=0, number="came"):
+    """Somebody opens a page with a friend's code in its address, as the door takes it."""
+    call = {
+        "type": "page", "messageId": f"{who}-{number}", **who_is(who),
+        "context": {"page": {"url": f"https://shop.test/?pgr={code}", "search": f"?pgr={code}"}},
+    }  # fmt: skip
+    found = normalise(call, Received(Source("default", "web"), NOW, lambda: "m", rules=RULES))
+    await hear(scoring, orchestrator, [set_at(found, at)])
+
+
+def who_is(who):
+    return {"anonymousId": who[5:]} if who.startswith("anon:") else {"userId": who}
+
+
+def set_at(found, at):
+    return msgspec.structs.replace(found, occurred_at=NOW + at, received_at=NOW + at)
+
+
+async def hear(scoring, orchestrator, touchpoints):
+    await scoring.take(touchpoints)
+    await orchestrator.hear(await published(scoring))
+
+
+async def bought(scoring, orchestrator, who, at=HOUR, number="order", **more):
+    ids = {"user_id": None, "anonymous_id": who[5:]} if who.startswith("anon:") else {"user_id": who}
+    order = touchpoint(0, "Order Completed", number=f"{who}-{number}", **ids, **more)
+    await hear(scoring, orchestrator, [set_at(order, at)])
+
+
+async def echoed(scoring, orchestrator):
+    """What goes back through the door, as the door takes it; scoring has it then."""
+    rows = await orchestrator.fetch("DELETE FROM orchestrator.echoes RETURNING id, body")
+    source = Source("default", "orchestrator", trust="server")
+    calls = [json.loads(body) for _, body in sorted(rows)]
+    found = [normalise(call, Received(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)) for call in calls]
+    assert all(isinstance(one, Touchpoint) for one in found)
+    if found:
+        await hear(scoring, orchestrator, found)
+    return [call for call in calls if call["event"] == "Referral Converted"]
+
+
+async def standing(scoring, who):
+    rows = await scoring.fetch(
+        "SELECT p.stage FROM scoring.publications p JOIN scoring.identifiers i USING (contact_id) "
+        "WHERE i.type = 'user_id' AND i.value = $1 AND p.cycle = 'engagement'",
+        who,
+    )
+    return rows[0][0]
+
+
+async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it_never_was(
+    orchestrator, scoring, desk, mailbox
+):
+    ids = await people(orchestrator, ["ada"])
+    await bought(scoring, orchestrator, "ada", 0)
+    await orchestrator.publish(play([mail("reward")], "reward", trigger={"signal": "referral_converted"}))
+    code = (await desk.code("default", "ada")).code
+    await came(scoring, orchestrator, "anon:phone", code.upper(), HOUR)
+    identify = touchpoint(0, "x", number="i", user_id="bob", anonymous_id="phone", type="identify")
+    await hear(scoring, orchestrator, [set_at(identify, 2 * HOUR)])
+    assert await standing(scoring, "ada") == "customer"
+    await bought(scoring, orchestrator, "bob", 3 * HOUR)
+    await bought(scoring, orchestrator, "bob", 4 * HOUR, "again")
+    (call,) = await echoed(scoring, orchestrator)
+    assert (call["userId"], call["context"]) == ("ada", {"initiative": "brand"})
+    assert await standing(scoring, "ada") == "ambassador"
+    await orchestrator.run()
+    assert mailbox.told == ["ada@x.test"]
+    (listed,) = await desk.every("default", 10)
+    assert (listed.referrer, listed.status, listed.reason) == (ids["ada"], "converted", "order_completed")
+    await scoring.corrections.touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
+    while await scoring.jobs.refold():
+        pass
+    assert await standing(scoring, "ada") == "customer", "what was told of ada goes when its cause goes"
+    await scoring.corrections.touchpoints("default", "bob", "include", [ORDER], Author("ops", ""))
+    while await scoring.jobs.refold():
+        pass
+    assert await standing(scoring, "ada") == "ambassador"
+
+
+async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
+    await people(orchestrator, ["ada"])
+    code = (await desk.code("default", "ada")).code
+    await came(scoring, orchestrator, "ada", code, HOUR)
+    await bought(scoring, orchestrator, "ada", 2 * HOUR)
+    await came(scoring, orchestrator, "anon:other", code, HOUR)
+    same = touchpoint(0, "x", number="i", user_id="ada2", anonymous_id="other", type="identify",
+                      traits={"email": " Ada@X.test"})  # fmt: skip
+    await hear(scoring, orchestrator, [set_at(same, 2 * HOUR)])
+    await bought(scoring, orchestrator, "ada2", 3 * HOUR)
+    assert await echoed(scoring, orchestrator) == []
+    assert [(one.status, one.reason) for one in await desk.every("default", 10)] == [("refused", "self_referral")] * 2
+
+
+async def test_a_device_that_turns_out_to_be_the_referrers_own_is_no_friend(orchestrator, scoring, desk):
+    await people(orchestrator, ["ada"])
+    code = (await desk.code("default", "ada")).code
+    await came(scoring, orchestrator, "anon:phone", code, HOUR)
+    identify = touchpoint(0, "x", number="i", user_id="ada", anonymous_id="phone", type="identify")
+    await hear(scoring, orchestrator, [set_at(identify, 2 * HOUR)])
+    await bought(scoring, orchestrator, "ada", 3 * HOUR)
+    assert await echoed(scoring, orchestrator) == []
+    assert [one.reason for one in await desk.every("default", 10)] == ["self_referral"]
+
+
+async def test_a_customer_who_opens_a_friends_link_was_won_by_nobody(orchestrator, scoring, desk):
+    await people(orchestrator, ["ada", "bob"])
+    code = (await desk.code("default", "ada")).code
+    await bought(scoring, orchestrator, "bob", 0)
+    await came(scoring, orchestrator, "bob", code, HOUR)
+    await came(scoring, orchestrator, "eve", "nobodys", HOUR)
+    await bought(scoring, orchestrator, "bob", 2 * HOUR, "second")
+    await bought(scoring, orchestrator, "eve", 2 * HOUR)
+    assert await echoed(scoring, orchestrator) == []
+    assert {one.reason for one in await desk.every("default", 10)} == {"was a customer before", "unknown code"}
+
+
+async def test_the_first_friend_counts_and_history_is_nobodys_merit(orchestrator, scoring, desk):
+    await people(orchestrator, ["ada", "eve"])
+    first, second = [(await desk.code("default", who)).code for who in ("ada", "eve")]
+    await came(scoring, orchestrator, "bob", first, 0)
+    await came(scoring, orchestrator, "bob", second, HOUR, "later")
+    await bought(scoring, orchestrator, "bob", 2 * HOUR, mode="historical")
+    assert await echoed(scoring, orchestrator) == []
+    await bought(scoring, orchestrator, "bob", 3 * HOUR, "new")
+    assert [call["userId"] for call in await echoed(scoring, orchestrator)] == ["ada"]
+
+
+async def test_a_mail_that_says_the_link_makes_it_work(orchestrator, scoring, desk, mailbox):
+    ids = await people(orchestrator, ["ada"])
+    text = mail(mail={"subject": "s", "text": "give {{ referral_url }} away {{ unsubscribe_url }}"})
+    await orchestrator.publish(play([text], trigger={"signal": "order_completed"}))
+    await bought(scoring, orchestrator, "ada", 0)
+    await orchestrator.run()
+    code = LINKS.code("default", ids["ada"])
+    assert LINKS.referral(code) in mailbox.mails[0].content.decode().replace("=\r\n", "")
+    transport = httpx2.ASGITransport(Starlette(routes=[referral_route(desk)]))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://door") as client:
+        answer = await client.get(f"/r/{code}?to=/lamps")
+        assert answer.headers["location"].startswith("https://shop.test/lamps?pgr=" + code)
+        assert (await client.get("/r/nobodys?to=//evil.example")).headers["location"] == "https://shop.test/"
