@@ -22,6 +22,7 @@ from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
 from services.orchestrator.api import actions, catalogue, doors, falls, plays, referrals, subscriptions, suppressions
+from services.orchestrator.api.onsite import onsite_route
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm import CrmTaskChannel
@@ -40,6 +41,7 @@ from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.lanes import Lanes
 from services.orchestrator.handlers.ledger import LedgerDesk
 from services.orchestrator.handlers.means import Means
+from services.orchestrator.handlers.onsite import Onsite
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
@@ -147,10 +149,11 @@ class Process:
             referrals.router(recommended),
             *plays.routers(self.desk, preview, Why(self.session("why"))),
         ]
-        open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended)]
+        onsite = Onsite(self.session("onsite"), self.playbook, self.settings.believed_keys(), self.clock)
+        open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended), onsite_route(onsite)]
         app = doors.application(open_routes, [catalogue.reading(contents)], routers)
         gate = Gate(
-            app, ("/admin/", "/v1/"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
+            app, ("/admin/", "/v1/next"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
         )
         return server(gate, self.settings.host, self.settings.port)
 

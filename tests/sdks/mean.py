@@ -11,7 +11,7 @@ import httpx2
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from services.ingest.api.cors import allowed
+from libs.common.cors import allowed
 from tests.support.servers import _free_port
 
 _OWN = ("content-length", "content-encoding", "date", "server")

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
+from libs.common.cors import Extra
 from libs.common.errors import InvalidMessage, NotFound, PerigeeError, Unavailable
 from services.ingest.adapters import BadSignature
-from services.ingest.api.cors import Extra
 from services.ingest.domain.body import TooLarge
 from services.ingest.handlers.door import StrangeOrigin, TooFast, UnknownKey
 

@@ -9,13 +9,14 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from libs.common import cors
+from libs.common.cors import Extra
 from libs.common.errors import InvalidMessage
 from libs.common.observability.tracing import valid
+from libs.common.write_keys import write_key
 from services.ingest.adapters import Hook
-from services.ingest.api import answers, cors, documents, pixel
+from services.ingest.api import answers, documents, pixel
 from services.ingest.api.answers import Answer
-from services.ingest.api.cors import Extra
-from services.ingest.api.keys import write_key
 from services.ingest.api.patience import UNKNOWN_BYTES, Held, Room
 from services.ingest.api.routes import METHODS, Route, route
 from services.ingest.domain import body

@@ -1,7 +1,5 @@
 """From one tracking call, as SDKs send it, to one touchpoint."""
 
-import hmac
-from hashlib import sha256
 from typing import Any, cast, get_args
 
 import msgspec
@@ -10,6 +8,7 @@ from libs.common import links
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
+from libs.common.proofs import is_user_hash
 from services.ingest.domain.classify import classify, referral
 from services.ingest.domain.privacy import shortened, traits_of
 from services.ingest.domain.received import Received
@@ -109,8 +108,7 @@ def _required(message: dict[str, Any], call_type: str, needed_by: str, field: st
 def _check_user_hash(message: dict[str, Any], user_id: str, secret: str) -> None:
     """Raise InvalidMessage unless the message proves its user id: HMAC-SHA256 of it, in hexadecimal, as `userHash`."""
     given = message.get("userHash") or _object(message, "context").get("userHash")
-    expected = hmac.new(secret.encode(), user_id.encode("utf-8", "surrogatepass"), sha256).hexdigest()
-    if not isinstance(given, str) or not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
+    if not is_user_hash(secret, user_id, given):
         raise InvalidMessage("bad_user_hash", "this source wants userHash: HMAC-SHA256 of the userId under its secret")
 
 

@@ -58,6 +58,8 @@ class Item(BaseModel):
     channels: list[str] = []
     language: str = ""
     gate: Gate | None = None
+    personal: bool = False
+    """Shown on a site only to somebody who has proven who they are."""
     priority: int = 0
 
 

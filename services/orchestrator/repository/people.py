@@ -43,6 +43,19 @@ async def find(connection: Connection, workspace: str, who: str) -> str | None:
     return contact
 
 
+async def of_identifier(connection: Connection, workspace: str, kind: str, value: str) -> str | None:
+    """Return the contact with an identifier of a kind (`email`: a verified address); a merged one leads to the survivor."""
+    contact: str | None = await connection.fetchval(
+        "SELECT coalesce(p.merged_into, p.contact_id) FROM scoring.contact_identifiers i "
+        "JOIN scoring.contact_profiles p USING (contact_id) "
+        "WHERE (i.workspace, i.type, i.value) = ($1, $2, $3) LIMIT 1",
+        workspace,
+        kind,
+        value,
+    )
+    return contact
+
+
 async def known(connection: Connection, workspace: str, who: str) -> str:
     """Return the contact that somebody means. Raises NotFound."""
     contact = await find(connection, workspace, who)

@@ -1,0 +1,66 @@
+"""`GET /v1/me/next`: what to show on this page now. Opened by a write key, from the origins that its source allows.
+
+Parameters: `writeKey` (or Basic authorization), `anonymousId`, `userId` with `userHash`, `pgt` (a link's token), `type` (may be
+repeated), `fallback`, `show=true`.
+"""
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from libs.common import cors
+from libs.common.cors import Extra
+from libs.common.errors import Unavailable
+from libs.common.links import PARAMETER
+from libs.common.write_keys import write_key
+from services.orchestrator.domain.visitor import Visitor
+from services.orchestrator.handlers.onsite import Onsite, StrangeOrigin, UnknownKey, Wish
+
+PATH = "/v1/me/next"
+_LONGEST = 2_000
+_MOST_TYPES = 50
+_encode = msgspec.json.Encoder().encode
+
+
+def onsite_route(onsite: Onsite) -> Route:
+    """Return the route."""
+
+    async def answer(request: Request) -> Response:
+        headers = dict(request.scope["headers"])
+        if request.method == "OPTIONS":
+            return _response(204, b"", cors.preflight(headers))
+        key = write_key(headers, request.scope.get("query_string", b""))
+        origin = request.headers.get("origin")
+        try:
+            found = await onsite.offer(key, origin.lower() if origin else None, _wish(request.query_params))
+        except UnknownKey as error:
+            return _refused(401, "unknown_write_key", error, cors.allowed(headers))
+        except StrangeOrigin as error:
+            return _refused(403, "origin_not_allowed", error, cors.allowed(headers))
+        except Unavailable as error:
+            return _refused(503, "unavailable", error, [*cors.allowed(headers), (b"retry-after", b"1")])
+        return _response(200, _encode(found), cors.allowed(headers))
+
+    return Route(PATH, answer, methods=["GET", "OPTIONS"])
+
+
+def _wish(query: QueryParams) -> Wish:
+    def said(name: str) -> str | None:
+        value = query.get(name, "").replace("\x00", "")
+        return value if 0 < len(value) <= _LONGEST else None
+
+    visitor = Visitor(said("anonymousId"), said("userId"), said("userHash"), said(PARAMETER))
+    types = tuple(one for one in query.getlist("type") if one)[:_MOST_TYPES]
+    return Wish(visitor, types, said("fallback"), query.get("show") == "true")
+
+
+def _refused(status: int, code: str, error: Exception, extra: Extra) -> Response:
+    return _response(status, _encode({"code": code, "message": str(error)}), extra)
+
+
+def _response(status: int, body: bytes, extra: Extra) -> Response:
+    found = Response(body, status, media_type="application/json" if body else None)
+    found.raw_headers += [*extra, (b"cache-control", b"no-store")]
+    return found
