@@ -81,6 +81,7 @@ class Process:
             "webhook": WebhookChannel(self.post, self.clock),
             "slack": SlackChannel(self.post),
             "crm_task": CrmTaskChannel(self.post, self.clock),
+            "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
         self.links = Links(settings.public_url, settings.unsubscribe_secret, settings.site, settings.believed_keys())

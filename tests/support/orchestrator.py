@@ -93,6 +93,7 @@ class Orchestrator:
             "webhook": WebhookChannel(self.post, self.clock),
             "slack": SlackChannel(self.post),
             "crm_task": CrmTaskChannel(self.post, self.clock),
+            "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
         judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)

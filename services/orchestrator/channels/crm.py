@@ -8,15 +8,12 @@ not sent again.
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from libs.common.clock import Clock
 from libs.common.instants import to_iso
-from services.orchestrator.channels.posting import result_of
+from services.orchestrator.channels.posting import encoded, result_of
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.domain.letter import Letter, Result
 
-_encoder = msgspec.json.Encoder()
 _PATHS = {"hubspot": "/crm/v3/objects/tasks", "salesforce": "/services/data/v60.0/sobjects/Task"}
 _TASK_TO_CONTACT = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 204}
 
@@ -39,7 +36,7 @@ class CrmTaskChannel:
         now = to_iso(self._clock.now())
         task = (_hubspot if crm == "hubspot" else _salesforce)(letter, known_as, now)
         headers = [("content-type", "application/json"), ("authorization", f"Bearer {letter.secret}")]
-        answer = await self._post.send(letter.address.rstrip("/") + _PATHS[crm], headers, _encoder.encode(task))
+        answer = await self._post.send(letter.address.rstrip("/") + _PATHS[crm], headers, encoded(task))
         if answer.status is None and answer.reached:
             return Result("unknown", answer.detail)
         # A token that is over is renewed by somebody: that refuses no task.

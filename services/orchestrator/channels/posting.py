@@ -1,5 +1,8 @@
 """Channels that post to a destination: webhooks, whose receivers drop repeats by their id, and Slack, which knows no ids."""
 
+import json
+from typing import Any
+
 import msgspec
 
 from libs.common.clock import Clock
@@ -11,18 +14,28 @@ from services.orchestrator.domain.webhook import Answer, Secret
 _encoder = msgspec.json.Encoder()
 
 
+def encoded(message: Any) -> bytes:
+    """Return a message as JSON; half a surrogate pair, which no receiver could read, becomes a question mark."""
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
+
+
 class WebhookChannel:
     """Posts an action as JSON, signed as Standard Webhooks where the destination has a secret; `webhook-id` is the action's."""
 
     idempotent = True
 
-    def __init__(self, post: Post, clock: Clock) -> None:
+    def __init__(self, post: Post, clock: Clock, kind: str = "perigee.action.v1") -> None:
+        """`kind` is the message's `type`: `perigee.audience.v1` adds to an audience, or takes out of it."""
         self._post = post
         self._clock = clock
+        self._kind = kind
 
     async def send(self, letter: Letter) -> Result:
         """Post once."""
-        body = _encoder.encode({"type": "perigee.action.v1", "id": letter.action_id, "data": letter.data})
+        body = encoded({"type": self._kind, "id": letter.action_id, "data": letter.data})
         secrets = [Secret(letter.secret)] if letter.secret else []
         headers = webhook.headers(secrets, letter.action_id, self._clock.now(), body)
         sent = [(name, value) for name, value in headers if value]
@@ -44,7 +57,7 @@ class SlackChannel:
     async def send(self, letter: Letter) -> Result:
         """Post once."""
         headers = [("content-type", "application/json")]
-        answer = await self._post.send(letter.address, headers, _encoder.encode({"text": letter.text}))
+        answer = await self._post.send(letter.address, headers, encoded({"text": letter.text}))
         if answer.status is None and answer.reached:
             return Result("unknown", answer.detail)
         return result_of(answer, again=not answer.reached or answer.status == 429 or (answer.status or 0) >= 500)

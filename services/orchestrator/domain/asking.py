@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.content import Choice, Item, choose
 from services.orchestrator.domain.facts import Facts
-from services.orchestrator.domain.gate import Ask
-from services.orchestrator.domain.play import Action
+from services.orchestrator.domain.gate import Ask, Purpose
 
 
 def offer(action: Action, items: Sequence[Item], facts: Facts) -> Choice:
@@ -22,11 +22,11 @@ def ask_of(
     """Return what an action asks of the gate; `used` is what the contact was sent (today, this week) on its channel.
 
     `address` is where it goes if not to the contact. What goes to colleagues needs no consent of the contact's and counts
-    against no cap.
+    against no cap; to be added to an audience needs consent.
     """
     to_contact = action.channel == "email"
     return Ask(
-        action.purpose if to_contact else "transactional",
+        _purpose(action),
         facts.email if to_contact else address,
         facts.consents.get("marketing"),
         facts.suppressed.get(action.channel) or facts.suppressed.get("*"),
@@ -35,3 +35,9 @@ def ask_of(
         stopped,
         unfit,
     )
+
+
+def _purpose(action: Action) -> Purpose:
+    if action.channel == "email":
+        return action.purpose
+    return "retargeting" if action.audience is not None and action.audience.op == "add" else "transactional"

@@ -14,7 +14,7 @@ class Destination(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     destination: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")
-    channel: Literal["webhook", "slack", "crm_task"]
+    channel: Literal["webhook", "slack", "crm_task", "audience"]
     url: str = Field(pattern=r"^https?://\S+$")
     secret: str = Field("", repr=False, pattern=r"^[!-~]*$")
     """What signs (a webhook's), or the token that opens (a CRM's)."""
@@ -26,7 +26,7 @@ class Destination(BaseModel):
             raise ValueError("`crm` says which CRM a crm_task goes to, and nothing else")
         if self.channel == "crm_task" and not self.secret:
             raise ValueError("a CRM's `secret` is the token that opens it")
-        if self.channel == "webhook" and self.secret and not _signs(self.secret):
+        if self.channel in ("webhook", "audience") and self.secret and not _signs(self.secret):
             raise ValueError(f"a secret is {PREFIX} and 24 to 64 bytes in base64")
         return self
 

@@ -5,12 +5,12 @@ far in again. Who fell from A and never fell from B had not reached B.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from hashlib import sha256
 
 import msgspec
 
 from libs.common.messages import StageChange
 from libs.common.messages.stage_change import ORDINARY
+from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.facts import Facts
 
 COLUMNS = ("contact_id", "user_id", "email_sha256", "stage", "fell_at")
@@ -53,10 +53,9 @@ def pairs(groups: Iterable[tuple[Collection[str], int]], rings: Mapping[str, int
 
 
 def row(facts: Facts, stage: str, fell_at: str) -> Sequence[str]:
-    """Return a contact's line of an export: the address as advertisers want it, SHA-256 of it trimmed and in lower case."""
-    address = facts.email.strip().lower().encode() if facts.email else None
-    hashed = sha256(address).hexdigest() if address else ""
-    return [harmless(cell) for cell in (facts.contact_id, facts.user_id or "", hashed, stage, fell_at)]
+    """Return a contact's line of an export."""
+    cells = (facts.contact_id, facts.user_id or "", email_sha256(facts), stage, fell_at)
+    return [harmless(cell) for cell in cells]
 
 
 def harmless(cell: str) -> str:

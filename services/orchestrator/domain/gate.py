@@ -7,6 +7,9 @@ import msgspec
 
 from services.orchestrator.domain.moments import at, local, zone_of
 
+Purpose = Literal["marketing", "transactional", "retargeting"]
+"""What somebody is written to for; `retargeting` writes to nobody, it lets an advertiser know them."""
+
 
 class Rules(msgspec.Struct, frozen=True):
     """The workspace's rules. Caps count marketing per contact and channel; quiet hours are local times; both None: off."""
@@ -20,7 +23,7 @@ class Rules(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, frozen=True):
     """What is known when an action is due."""
 
-    purpose: str
+    purpose: Purpose
     address: str | None
     consent: bool | None
     suppressed: str | None
@@ -49,7 +52,7 @@ def judge(ask: Ask, rules: Rules, now: int) -> Verdict:
     marketing = ask.purpose == "marketing"
     if ask.suppressed:
         return Verdict("suppressed", ask.suppressed)
-    if marketing and not ask.consent:
+    if ask.purpose != "transactional" and not ask.consent:
         return Verdict("suppressed", "no_consent" if ask.consent is None else "consent_withdrawn")
     if not ask.address:
         return Verdict("skipped", "no_address")

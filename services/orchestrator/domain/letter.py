@@ -7,11 +7,12 @@ import msgspec
 
 from libs.common.instants import to_iso
 from libs.common.links import Person
+from services.orchestrator.domain.action import Action
+from services.orchestrator.domain.audience import told as told_of
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.links import Links
-from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.domain.template import render
 
@@ -67,6 +68,9 @@ def write(
             links.carry(html, person, told, html=True) if html is not None else None,
             context["unsubscribe_url"],
         )
+    if action.audience is not None:
+        place = (destination.url, destination.secret) if destination else ("", "")
+        return Letter(action_id, place[0], data=told_of(action, action.audience, facts), secret=place[1])
     if action.channel == "slack":
         context = _plain(context)
     text = render(action.text, context) if action.text else ""

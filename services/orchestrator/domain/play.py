@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -17,19 +15,12 @@ from pydantic import (
 
 from libs.common.durations import Duration
 from libs.common.messages.stage_change import Direction
+from services.orchestrator.domain.action import Action, Model, Name
 from services.orchestrator.domain.condition import Condition
 from services.orchestrator.domain.moments import Weekday
-from services.orchestrator.domain.template import Template
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")]
-ChannelName = Literal["email", "webhook", "slack", "crm_task", "kafka"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StageMatch(_Model):
+class StageMatch(Model):
     """A move in a cycle; what is not given does not matter."""
 
     cycle: str = "engagement"
@@ -40,28 +31,28 @@ class StageMatch(_Model):
     direction: Direction | None = None
 
 
-class EventKind(_Model):
+class EventKind(Model):
     """A compelling event of a kind, when it is raised, or when its date nears."""
 
     kind: str
     on: list[Literal["raised", "updated", "nearing"]] = Field(["raised"], min_length=1)
 
 
-class Silence(_Model):
+class Silence(Model):
     """Nothing of a contact's own, or no such signal, for so long."""
 
     of: str = "any"
     for_: Duration = Field(alias="for")
 
 
-class Dated(_Model):
+class Dated(Model):
     """A date among the contact's traits (RFC 3339; a day begins where the contact is), so long before it comes."""
 
     trait: str
     before: Duration = 0
 
 
-class Trigger(_Model):
+class Trigger(Model):
     """What starts a play: something published, or a moment.
 
     Published is a signal, a stage change with an ordinary reason, a compelling event. An event about an account reaches its
@@ -89,7 +80,7 @@ class Trigger(_Model):
         return self.silence is not None or self.date is not None or self.segment is not None
 
 
-class Exit(_Model):
+class Exit(Model):
     """What ends an enrollment at once, with all that is pending: an event, or a condition that holds."""
 
     signal: str | None = None
@@ -103,7 +94,7 @@ class Exit(_Model):
         return self
 
 
-class Goal(_Model):
+class Goal(Model):
     """What the play is for: a signal, or a condition that comes true, within so long after the entry."""
 
     signal: str | None = None
@@ -125,13 +116,13 @@ def _written_time(raw: Any) -> Any:
     return raw
 
 
-class Wait(_Model):
+class Wait(Model):
     """Goes on after so long."""
 
     wait: Duration
 
 
-class LocalTime(_Model):
+class LocalTime(Model):
     """Goes on when it is this time where the contact is, on one of the weekdays, so many calendar days later at least."""
 
     time: Annotated[time, BeforeValidator(_written_time)]
@@ -139,7 +130,7 @@ class LocalTime(_Model):
     weekdays: list[Weekday] = Field(["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1)
 
 
-class Awaited(_Model):
+class Awaited(Model):
     """Goes on when a signal comes or a condition holds, or when the time is over."""
 
     signal: str | None = None
@@ -157,37 +148,37 @@ def _kind_of_wait(raw: Any) -> str:
     return "time" if isinstance(raw, LocalTime) or (isinstance(raw, dict) and "time" in raw) else "awaited"
 
 
-class WaitUntil(_Model):
+class WaitUntil(Model):
     """Waits for a local time, or for something to happen; `timed_out` are the steps for when it did not."""
 
     wait_until: Annotated[
         Annotated[LocalTime, Tag("time")] | Annotated[Awaited, Tag("awaited")], Discriminator(_kind_of_wait)
     ]
-    timed_out: list["Step"] = []
+    timed_out: list["Step"] = Field([])
 
 
-class Case(_Model):
+class Case(Model):
     """Steps for those for whom a condition holds."""
 
     when: Condition
     steps: list["Step"]
 
 
-class Branch(_Model):
+class Branch(Model):
     """The first case that holds, else `otherwise`."""
 
     branch: list[Case] = Field(min_length=1)
-    otherwise: list["Step"] = []
+    otherwise: list["Step"] = Field([])
 
 
-class Share(_Model):
+class Share(Model):
     """A part of the contacts, by hash of play, step and contact."""
 
     share: float = Field(gt=0, le=1)
-    steps: list["Step"] = []
+    steps: list["Step"] = Field([])
 
 
-class Split(_Model):
+class Split(Model):
     """Parts that the contacts fall into by chance, always the same one for a contact; what is left goes on."""
 
     split: dict[Name, Share] = Field(min_length=1)
@@ -201,50 +192,7 @@ class Split(_Model):
         return found
 
 
-class Mail(_Model):
-    """What an e-mail says; Liquid templates over `contact`, `event` and `content`."""
-
-    subject: Template
-    text: Template
-    html: Template | None = None
-
-
-class Wanted(_Model):
-    """Which content may be offered: of these types, else the fallback by its id."""
-
-    types: list[str] = []
-    fallback: str | None = None
-    override_gate: bool = False
-    """Offers it even to those who are not that far."""
-
-
-class Action(_Model):
-    """An action on a channel. Its name counts: the same name is the same action in the ledger."""
-
-    action: Name
-    channel: ChannelName
-    purpose: Literal["marketing", "transactional"] = "marketing"
-    destination: Name | None = None
-    """Where a channel has more than one."""
-    content: Wanted | None = None
-    mail: Mail | None = None
-    text: Template | None = None
-    """What a message to a destination says."""
-    data: dict[str, Template] = {}
-    """Fields of a message to a destination."""
-
-    @model_validator(mode="after")
-    def _fits_the_channel(self) -> "Action":
-        if self.channel == "email":
-            if self.mail is None or self.text is not None or self.data or self.destination:
-                raise ValueError("an e-mail has `mail`, and no destination, text or data")
-        elif self.mail is not None or (self.destination is None) != (self.channel == "kafka"):
-            where = "no `destination`" if self.channel == "kafka" else "a `destination`"
-            raise ValueError(f"{self.channel} has {where}, and no `mail`")
-        return self
-
-
-class Leave(_Model):
+class Leave(Model):
     """Ends the enrollment, with a reason."""
 
     exit: str
@@ -273,7 +221,7 @@ Step = Annotated[
 ]
 
 
-class Play(_Model):
+class Play(Model):
     """A whole play."""
 
     play: Name
@@ -281,7 +229,7 @@ class Play(_Model):
     trigger: Trigger
     entry: Condition | None = None
     """Who may enter."""
-    exits: list[Exit] = []
+    exits: list[Exit] = Field([])
     goal: Goal | None = None
     max_age: Duration = 86_400_000_000
     """Older causes start nothing."""

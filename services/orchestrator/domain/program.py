@@ -8,20 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.condition import Condition, Test, compiled
 from services.orchestrator.domain.moments import WEEKDAYS
-from services.orchestrator.domain.play import (
-    Action,
-    Awaited,
-    Branch,
-    Leave,
-    LocalTime,
-    Play,
-    Split,
-    Step,
-    Wait,
-    WaitUntil,
-)
+from services.orchestrator.domain.play import Awaited, Branch, Leave, LocalTime, Play, Split, Step, Wait, WaitUntil
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -94,6 +84,8 @@ class Program(msgspec.Struct, frozen=True):
     """Of each exit its condition, None for those that are events."""
     goal: Test | None
     actions: Mapping[str, Action]
+    members: Mapping[str, Test] = {}
+    """Of each action that adds to an audience, who belongs to it."""
 
 
 def program_of(play: Play, number: int, segments: Mapping[str, Condition]) -> Program:
@@ -114,7 +106,12 @@ def program_of(play: Play, number: int, segments: Mapping[str, Condition]) -> Pr
         tuple(compiled(one.when, segments) if one.when else None for one in play.exits),
         compiled(play.goal.when, segments) if play.goal and play.goal.when else None,
         actions,
+        {name: compiled(member, segments) for name, one in actions.items() if (member := _member(one))},
     )
+
+
+def _member(action: Action) -> Condition | None:
+    return action.audience.member if action.audience else None
 
 
 def conditions(play: Play) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
@@ -150,7 +147,9 @@ def _conditions(
 ) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
     for number, step in enumerate(steps):
         here = (*where, number)
-        if isinstance(step, WaitUntil):
+        if isinstance(step, Action) and (member := _member(step)):
+            yield (*here, "audience", "member"), member
+        elif isinstance(step, WaitUntil):
             if isinstance(step.wait_until, Awaited) and step.wait_until.when:
                 yield (*here, "wait_until", "when"), step.wait_until.when
             yield from _conditions(step.timed_out, (*here, "timed_out"))

@@ -12,10 +12,11 @@ import msgspec
 
 from libs.common import ids
 from libs.common.durations import duration
+from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.condition import FOREVER, holds
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.moments import at, local, next_time, zone_of
-from services.orchestrator.domain.play import Action, Goal
+from services.orchestrator.domain.play import Goal
 from services.orchestrator.domain.program import (
     Act,
     Appointment,

@@ -14,13 +14,13 @@ import msgspec
 
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal, StageChange
+from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.asking import ask_of, offer
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
 from services.orchestrator.domain.facts import Facts, Score, Standing
 from services.orchestrator.domain.gate import Rules, judge
 from services.orchestrator.domain.occasion import Event, of_event
-from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, ended, exit_reason, goal_reached, proceed
 from services.orchestrator.domain.vocabulary import Vocabulary

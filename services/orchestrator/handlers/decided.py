@@ -8,9 +8,9 @@ from libs.common.durations import duration
 from libs.common.messages import Message
 from libs.common.messages.action import Outcome
 from libs.common.observability import metrics
+from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.ledger import action_id
-from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, proceed
 from services.orchestrator.handlers.telling import action_message, holdout_message

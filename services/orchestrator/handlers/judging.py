@@ -5,7 +5,7 @@ run still goes on, which of two plays goes first.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -16,13 +16,14 @@ from libs.common.errors import InvalidMessage
 from libs.common.instants import DAY, MINUTE
 from libs.common.observability import logs
 from services.orchestrator.channels import Channel
+from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.asking import ask_of, offer
+from services.orchestrator.domain.audience import unfit as unfit_for
 from services.orchestrator.domain.content import Item, too_early
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.gate import Ask, Rules, judge
 from services.orchestrator.domain.letter import Letter, says, write
 from services.orchestrator.domain.links import Links
-from services.orchestrator.domain.play import Action
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Run, ended, exit_reason
 from services.orchestrator.handlers.decided import Decided
@@ -63,8 +64,33 @@ class Case(msgspec.Struct, frozen=True):
     run: Run
     facts: Facts
     book: Book
-    day: int
-    """Of the instant, UTC: caps count by it."""
+    used: tuple[int, int]
+    """How much the contact was sent on the channel: today (UTC), this week."""
+    added: bool
+    """Whether the run has tried to add the contact to an audience."""
+
+
+class Turn(msgspec.Struct):
+    """What is known in a turn, by contact; what it decides counts for what is decided after it."""
+
+    book: Book
+    decided: Decided
+    runs: dict[str, Run]
+    known: dict[str, Facts]
+    used: dict[str, tuple[int, int]]
+    added: set[str]
+    counted: Counter[str]
+
+    def note(self, one: Reserved) -> None:
+        """Let what is reserved count."""
+        action, contact = one.action, one.facts.contact_id
+        if one.counts:
+            self.counted[contact] += 1
+            self.used[contact] = (self.used[contact][0] + 1, self.used[contact][1] + 1)
+        if action.content:
+            facts = self.known[action.contact_id]
+            seen = {**facts.seen_content, action.content: self.decided.now}
+            self.known[action.contact_id] = msgspec.structs.replace(facts, seen_content=seen)
 
 
 class Judging:
@@ -100,35 +126,34 @@ class Judging:
         if not mine:
             return None
         due = await repository.due_actions(connection, lane, mine, now)
-        known = await people.facts(connection, mine, book.vocabulary)
-        runs = await enrollments.some(connection, {action.enrollment_id for action in due})
-        used = await self._used(connection, known, lane[0], now)
-        decided, reserved, counted = Decided(now), list[Reserved](), Counter[str]()
+        turn = await self._turn(connection, lane, due, Decided(now), book)
+        reserved: list[Reserved] = []
         for action in due:
             if len(reserved) == SIDE_BY_SIDE:
                 break
-            one = await self._judged(connection, action, runs[action.enrollment_id], known, used, book, decided)
+            one = await self._judged(connection, action, turn)
             if one is not None:
                 reserved.append(one)
-                self._note(one, known, used, counted, now)
+                turn.note(one)
         full = len(reserved) == SIDE_BY_SIDE
         self._widths[lane] = SIDE_BY_SIDE if full else min(WIDEST, 2 * width)
-        await repository.count(connection, counted, lane[0], now)
-        await decided.write(connection, self._outbox)
+        await repository.count(connection, turn.counted, lane[0], now)
+        await turn.decided.write(connection, self._outbox)
         return reserved
 
-    async def _judged(
-        self,
-        connection: Connection,
-        action: ActionRow,
-        run: Run,
-        known: Mapping[str, Facts],
-        used: Mapping[str, tuple[int, int]],
-        book: Book,
-        decided: Decided,
-    ) -> Reserved | None:
+    async def _turn(
+        self, connection: Connection, lane: Lane, due: Sequence[ActionRow], decided: Decided, book: Book
+    ) -> Turn:
+        known = await people.facts(connection, {action.contact_id for action in due}, book.vocabulary)
+        ids = {action.enrollment_id for action in due}
+        runs = await enrollments.some(connection, ids)
+        added = await repository.added(connection, ids) if lane[0] == "audience" else set()
+        used = await self._used(connection, known, lane[0], decided.now)
+        return Turn(book, decided, runs, known, used, added, Counter())
+
+    async def _judged(self, connection: Connection, action: ActionRow, turn: Turn) -> Reserved | None:
         """Decide one action; what nobody foresaw about it is no reason to stop the others."""
-        facts = known[action.contact_id]
+        facts, run, decided = turn.known[action.contact_id], turn.runs[action.enrollment_id], turn.decided
         program = await self._playbook.program(connection, run.workspace, run.play, run.number)
         step = program.actions.get(action.step) if program else None
         if program is None or step is None:
@@ -136,30 +161,13 @@ class Judging:
             decided.conclude(action, facts.contact_id, why)
             return None
         try:
-            return self._one(Case(action, step, program, run, facts, book, decided.now // DAY), used, decided)
+            used, added = turn.used[facts.contact_id], action.enrollment_id in turn.added
+            return self._one(Case(action, step, program, run, facts, turn.book, used, added), decided)
         except Exception as error:
             log.exception("decision_failed", play=action.play, step=action.step)
             why = Became("held", f"decision failed: {type(error).__name__}", decided.now + LOOK_AGAIN)
             decided.conclude(action, facts.contact_id, why)
             return None
-
-    @staticmethod
-    def _note(
-        one: Reserved,
-        known: dict[str, Facts],
-        used: dict[str, tuple[int, int]],
-        counted: Counter[str],
-        now: int,
-    ) -> None:
-        """Let what is reserved count for what is decided after it in the same turn."""
-        action, contact = one.action, one.facts.contact_id
-        if one.counts:
-            counted[contact] += 1
-            used[contact] = (used[contact][0] + 1, used[contact][1] + 1)
-        if action.content:
-            facts = known[action.contact_id]
-            seen = {**facts.seen_content, action.content: now}
-            known[action.contact_id] = msgspec.structs.replace(facts, seen_content=seen)
 
     async def _used(
         self, connection: Connection, known: Mapping[str, Facts], channel: str, now: int
@@ -170,7 +178,7 @@ class Judging:
             families.setdefault(survivor, []).append(one)
         return await repository.used(connection, families, channel, now)
 
-    def _one(self, case: Case, used: Mapping[str, tuple[int, int]], decided: Decided) -> Reserved | None:
+    def _one(self, case: Case, decided: Decided) -> Reserved | None:
         """Decide one action: it is reserved, or something else becomes of it."""
         action, facts, run = case.action, case.facts, case.run
         if action.status == "sending" and not self._channels[action.channel].idempotent:
@@ -191,25 +199,14 @@ class Judging:
             missing = Became("held", f"no destination {action.destination!r} is defined", decided.now + LOOK_AGAIN)
             decided.conclude(action, facts.contact_id, missing)
             return None
-        content, unfit = _content(case)
-        verdict = judge(self._ask(case, used, unfit), self._rules, decided.now)
+        content, unfit = _content(case, decided.now)
+        verdict = judge(_ask(case, unfit, decided.now // DAY), self._rules, decided.now)
         if verdict.status == "send":
             return self._reserve(case, content, decided)
         due = verdict.until or (decided.now + LOOK_AGAIN if verdict.status == "held" else 0)
         until = verdict.until or None
         decided.conclude(action, facts.contact_id, Became(verdict.status, verdict.reason, due, until=until))
         return None
-
-    def _ask(self, case: Case, used: Mapping[str, tuple[int, int]], unfit: str) -> Ask:
-        action = case.action
-        today, week = used[case.facts.contact_id]
-        # What is tried again does not count against itself.
-        today -= action.counted_day == case.day
-        week -= action.counted_day > case.day - repository.WEEK
-        place = case.book.destinations.get((action.workspace, action.destination))
-        stopped = case.book.why_stopped(action.workspace, action.play, action.channel)
-        address = place.url if place else "the topic"
-        return ask_of(case.step, case.facts, address, (max(0, today), max(0, week)), stopped=stopped, unfit=unfit)
 
     def _reserve(self, case: Case, content: Item | None, decided: Decided) -> Reserved | None:
         action, facts = case.action, case.facts
@@ -225,14 +222,29 @@ class Judging:
         if says(letter, code):
             decided.gives(action.workspace, code, facts.contact_id)
         attempt, name = action.attempts + 1, content.content if content else ""
-        counts = case.step.purpose == "marketing" and action.channel == "email" and action.counted_day != case.day
-        decided.reserve(action, attempt, decided.now + LEASE, name, case.day if counts else action.counted_day)
+        day = decided.now // DAY
+        counts = case.step.purpose == "marketing" and action.channel == "email" and action.counted_day != day
+        decided.reserve(action, attempt, decided.now + LEASE, name, day if counts else action.counted_day)
         return Reserved(msgspec.structs.replace(action, content=name), facts, attempt, letter, counts)
 
 
-def _content(case: Case) -> tuple[Item | None, str]:
-    """Return the content that an action offers, and why there is none where it wants one."""
-    wanted = case.step.content
+def _ask(case: Case, unfit: str, day: int) -> Ask:
+    action, (today, week) = case.action, case.used
+    # What is tried again does not count against itself.
+    today -= action.counted_day == day
+    week -= action.counted_day > day - repository.WEEK
+    place = case.book.destinations.get((action.workspace, action.destination))
+    stopped = case.book.why_stopped(action.workspace, action.play, action.channel)
+    address = place.url if place else "the topic"
+    return ask_of(case.step, case.facts, address, (max(0, today), max(0, week)), stopped=stopped, unfit=unfit)
+
+
+def _content(case: Case, now: int) -> tuple[Item | None, str]:
+    """Return the content that an action offers, and why it does not fit the contact, or there is none where it wants one."""
+    audience, wanted = case.step.audience, case.step.content
+    if audience is not None:
+        member = case.program.members.get(case.action.step)
+        return None, unfit_for(audience, member, case.facts, now, added=case.added)
     if wanted is None:
         return None, ""
     items = case.book.contents.get(case.action.workspace, ())

@@ -118,6 +118,16 @@ async def open_of(connection: Connection, enrollments: Collection[str]) -> list[
     return [ActionRow(*r) for r in rows]
 
 
+async def added(connection: Connection, enrollments: Collection[str]) -> set[str]:
+    """Return those of the enrollments that have tried to add their contact to an audience."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT enrollment_id FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) "
+        "AND channel = 'audience' AND attempts > 0",
+        list(enrollments),
+    )
+    return {r[0] for r in rows}
+
+
 async def conclude(connection: Connection, found: Sequence[tuple[str, Became]], now: int) -> None:
     """Write down what became of actions; what comes of an attempt that was given up already is not."""
     if found:

@@ -107,7 +107,7 @@ def test_a_program_only_goes_forward():
 def test_shipped_plays_mean_something():
     """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
     segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
-    places = dict.fromkeys(("sales", "service", "shop"), "webhook")
+    places = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
     names = Names(WORDS, segments, places, set(read_contents(PROJECT / "content")))
     for name, text in read_plays(PROJECT / "plays").items():
         assert checked(text, f"plays/{name}.yaml", names).play == name

@@ -1,0 +1,134 @@
+"""Audiences of an advertiser: added when somebody falls back, taken out at once when they return; never without consent."""
+
+import json
+from hashlib import sha256
+
+import pytest
+import yaml
+from standardwebhooks.webhooks import Webhook
+
+from libs.common.clock import SystemClock
+from services.orchestrator.domain.webhook import secret_of
+from tests.integration.plays.people import people, published, signal
+from tests.integration.plays.texts import NOW, play
+from tests.support.receiver import Receiver
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, touchpoint
+
+SECRET = secret_of(bytes(range(32)))
+BACK = {"any": [{"stage": ["customer", "member"]}, {"consent": "marketing", "given": False}]}
+
+
+def step(op, **more):
+    return {
+        "action": op, "channel": "audience", "destination": "ads", "audience": {"name": "lost", "op": op, **more},
+    }  # fmt: skip
+
+
+RETARGETING = play(
+    [
+        step("add", member={"not": {"stage": ["customer", "member"]}}),
+        {"wait_until": {"when": BACK, "timeout": "90d"}},
+        step("remove"),
+    ],
+    "retargeting",
+    trigger={"signal": "checkout_failed"},
+    re_entry="after_exit",
+)
+
+
+@pytest.fixture
+async def advertiser():
+    found = Receiver()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+async def lost(orchestrator, advertiser):
+    """Somebody whose checkout failed, and the play."""
+
+    async def begin(at=NOW):
+        orchestrator.clock.instant = at
+        await define(orchestrator, advertiser)
+        ids = await people(orchestrator, ["ada"])
+        await orchestrator.publish(RETARGETING)
+        await orchestrator.hear([signal(ids["ada"], "checkout_failed", at=at)])
+        await orchestrator.run()
+        return ids["ada"]
+
+    return begin
+
+
+async def define(orchestrator, advertiser):
+    place = {"destination": "ads", "channel": "audience", "url": await advertiser.start(), "secret": SECRET}
+    await orchestrator.desk.define("default", "destination", yaml.safe_dump(place), "test", "ads.yaml")
+
+
+async def buys(orchestrator):
+    """She buys, as scoring sees it."""
+    scoring = Scoring(orchestrator.database)
+    await scoring.take([touchpoint(HOUR, "Order Completed", number="o", user_id="ada")])
+    await orchestrator.hear(await published(scoring, "stage-changes"), "stage-changes")
+    await orchestrator.hear(await published(scoring))
+    await scoring.close()
+    await orchestrator.run()
+
+
+def told(advertiser):
+    return [(one["op"], one["audience"]) for one in advertiser.data]
+
+
+async def test_added_on_drop_and_removed_at_once_on_return(orchestrator, advertiser, lost):
+    contact = await lost(SystemClock().now())
+    ((headers, body),) = advertiser.seen
+    message = Webhook(SECRET).verify(body.decode(), headers)
+    assert message["type"] == "perigee.audience.v1"
+    assert message["data"] == {
+        "audience": "lost", "op": "add", "contact_id": contact, "user_id": "ada", "external_ids": {}, "step": "add",
+        "email_sha256": sha256(b"ada@x.test").hexdigest(),
+    }  # fmt: skip
+    assert b"ada@x.test" not in body, "the address itself is nobody's"
+    await buys(orchestrator)
+    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+
+
+async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(orchestrator, advertiser, lost):
+    await orchestrator.desk.stop("default", "audience", "ops", on=True)
+    await lost()
+    assert await orchestrator.ledger() == [("held", "kill_switch")]
+    await buys(orchestrator)
+    await orchestrator.desk.stop("default", "audience", "ops", on=False)
+    await orchestrator.run()
+    assert sorted(await orchestrator.ledger()) == [("skipped", "belongs no more"), ("skipped", "never added")]
+    assert advertiser.seen == []
+
+
+async def test_an_addition_that_may_have_arrived_is_taken_back(orchestrator, advertiser, lost):
+    advertiser.answering = lambda told: (503, {}) if told["data"]["op"] == "add" else (200, {})
+    await lost()
+    assert told(advertiser) == [("add", "lost")]
+    await buys(orchestrator)
+    orchestrator.clock.instant += HOUR
+    await orchestrator.run()
+    assert told(advertiser) == [("add", "lost"), ("remove", "lost")], "and it is not added again"
+    assert sorted(status for status, _ in await orchestrator.ledger()) == ["sent", "skipped"]
+
+
+async def test_nobody_is_added_without_consent_and_who_withdraws_it_is_taken_out(orchestrator, advertiser, lost):
+    contact = await lost()
+    await orchestrator.hear([signal(contact, "consent_withdrawn", NOW + 1, 1)])
+    await orchestrator.run()
+    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+    await orchestrator.hear([signal(contact, "checkout_failed", NOW + 2, 2)])
+    await orchestrator.run()
+    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+    assert ("suppressed", "consent_withdrawn") in await orchestrator.ledger()
+
+
+async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(orchestrator, advertiser, lost):
+    await lost()
+    orchestrator.clock.instant = NOW + 91 * DAY
+    await orchestrator.run()
+    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+    assert len({json.loads(body)["id"] for _, body in advertiser.seen}) == 2
