@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.doors import author, call
+from cli.segment import members
 from cli.terminal import Json, environment, one_line_errors, table_of
 
 KINDS = {
@@ -77,4 +78,6 @@ def group(kind: str) -> typer.Typer:
 
     if kind == "content":
         app.command("coverage")(coverage)
+    if kind == "segment":
+        app.command("members")(members)
     return app

@@ -22,6 +22,7 @@ from cli import (
     event,
     imports,
     link,
+    mail,
     outbox,
     people,
     play,
@@ -60,6 +61,7 @@ app.add_typer(dlq.app, name="dlq")
 app.command("live")(dlq.live)
 app.command("import")(imports.import_file)
 app.command("url")(link.url)
+app.command("mail")(mail.mail)
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is still starting is no news
 

@@ -21,7 +21,17 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.orchestrator.api import actions, catalogue, doors, falls, plays, referrals, subscriptions, suppressions
+from services.orchestrator.api import (
+    actions,
+    catalogue,
+    doors,
+    falls,
+    plays,
+    referrals,
+    segments,
+    subscriptions,
+    suppressions,
+)
 from services.orchestrator.api.onsite import onsite_route
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
@@ -47,6 +57,7 @@ from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
 from services.orchestrator.handlers.referrals import ReferralsDesk
 from services.orchestrator.handlers.runs import Runner
+from services.orchestrator.handlers.segments import SegmentsDesk
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
 from services.orchestrator.handlers.suppressions import Suppressions
 from services.orchestrator.handlers.sweeps import Sweeps
@@ -148,6 +159,7 @@ class Process:
             actions.router(ledger),
             suppressions.router(stops),
             referrals.router(recommended),
+            segments.router(SegmentsDesk(self.session("segments"), self.playbook, self.clock)),
             *plays.routers(self.desk, preview, Why(self.session("why"))),
         ]
         onsite = Onsite(self.session("onsite"), self.playbook, self.settings.believed_keys(), self.clock)

@@ -47,7 +47,7 @@ ROUTES = {
                   "POST /admin/v1/actions/{action_id}", "GET /admin/v1/coverage", "GET /admin/v1/maturity",
                   "GET /admin/v1/audiences", "GET /admin/v1/audiences/{fell_from}/{never_reached}",
                   "DELETE /admin/v1/suppressions/{who}/{channel}", "GET /admin/v1/referrals",
-                  "POST /admin/v1/referrals/codes"],
+                  "POST /admin/v1/referrals/codes", "GET /admin/v1/segments", "GET /admin/v1/segments/{name}/members"],
         "contacts:read": ["GET /v1/next"],
     },
 }  # fmt: skip

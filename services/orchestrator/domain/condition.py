@@ -32,6 +32,7 @@ _KEYS: dict[str, set[str]] = {
     "dormant": {"dormant", "cycle"},
     "consent": {"consent", "given"},
     "segment": {"segment"},
+    "idle": {"idle"},
 }
 
 
@@ -48,6 +49,13 @@ def check(raw: Condition, segments: Mapping[str, Condition], vocabulary: Vocabul
 def holds(test: Test, facts: Facts, now: int) -> bool:
     """Return whether a condition holds at an instant."""
     return test(facts, now) > 0
+
+
+def kinds_in(raw: Any) -> set[str]:
+    """Return the kinds of condition that stand in one, whatever it is made of."""
+    if isinstance(raw, list):
+        return set().union(*map(kinds_in, raw)) if raw else set()
+    return raw.keys() & _KEYS.keys() | kinds_in([*raw.values()]) if isinstance(raw, dict) else set()
 
 
 def segments_in(raw: Any) -> set[str]:
@@ -167,6 +175,10 @@ class _Compiler:
         last = _last_act if raw["silent"] == "any" else _last_of(self._signal(raw["silent"]))
         return _opposite(_within(last, duration(raw["for"])))
 
+    def _idle(self, raw: Condition) -> Test:
+        untouched = _opposite(_within(_last_touch, duration(raw["idle"])))
+        return lambda facts, t: -FOREVER if facts.planned else untouched(facts, t)
+
     def _trait(self, raw: Condition) -> Test:
         name = raw["trait"]
         wanted = {key: raw[key] for key in raw.keys() - {"trait"}}
@@ -219,6 +231,10 @@ def _opposite(part: Test) -> Test:
 
 def _last_act(facts: Facts) -> int | None:
     return facts.last_act
+
+
+def _last_touch(facts: Facts) -> int | None:
+    return max((at for at in (facts.last_act, facts.last_touch) if at is not None), default=None)
 
 
 def _last_of(signal: str) -> Callable[[Facts], int | None]:

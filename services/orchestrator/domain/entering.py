@@ -14,6 +14,7 @@ from services.orchestrator.domain.occasion import Event, Occasion
 from services.orchestrator.domain.play import StageMatch
 from services.orchestrator.domain.program import Hope, Program
 from services.orchestrator.domain.progress import Run
+from services.orchestrator.domain.segment import entered
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -29,7 +30,8 @@ def starts(program: Program, event: Event, now: int) -> bool:
         return False
     trigger = program.play.trigger
     if isinstance(event, Signal):
-        return event.signal == trigger.signal and not event.historical
+        wanted_signal = trigger.signal if trigger.segment is None else entered(trigger.segment)
+        return event.signal == wanted_signal and not event.historical
     if isinstance(event, CompellingEvent):
         wanted = trigger.compelling_event
         return wanted is not None and event.kind == wanted.kind and event.status in wanted.on
@@ -117,6 +119,8 @@ def by_trigger(programs: Sequence[Program]) -> Mapping[str, Sequence[Program]]:
             key = f"event:{trigger.compelling_event.kind}"
         elif trigger.signal is not None:
             key = trigger.signal
+        elif trigger.segment is not None:
+            key = entered(trigger.segment)
         else:
             continue
         found.setdefault(key, []).append(program)

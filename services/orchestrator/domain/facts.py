@@ -51,6 +51,10 @@ class Facts(msgspec.Struct, frozen=True):
     external_ids: Mapping[str, str] = {}
     seen_content: Mapping[str, int] = {}
     """When each content was last shown."""
+    last_touch: int | None = None
+    """When anybody was last in touch, on either side; None as well where no condition asks for it."""
+    planned: bool = False
+    """Whether a play has a next step for the contact; False as well where no condition asks for it."""
 
     @property
     def email(self) -> str | None:

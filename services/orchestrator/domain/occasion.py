@@ -1,6 +1,6 @@
 """What a contact enters a play on: something that was published, or a moment that has come for it.
 
-A timed trigger gives each contact an occasion of its own. Its id says which silence, which date, which stay in a segment it was:
+A timed trigger gives each contact an occasion of its own. Its id says which silence, which date it was:
 so it starts its play once, however often somebody looks.
 """
 
@@ -39,18 +39,13 @@ def of_event(event: Event) -> Occasion:
     return Occasion(event.id, event.workspace, event.occurred_at, _told(event), of_many)
 
 
-def of_moment(program: Program, workspace: str, facts: Facts, now: int, since: int | None = None) -> Occasion | None:
-    """Return the occasion that the time is for a contact, None if it is none; one longer ago than `max_age` is none.
-
-    `since` is when the contact came into the trigger's segment.
-    """
+def of_moment(program: Program, workspace: str, facts: Facts, now: int) -> Occasion | None:
+    """Return the occasion that the time is for a contact, None if it is none; one longer ago than `max_age` is none."""
     trigger, found = program.play.trigger, None
     if trigger.silence is not None:
         found = _silence(trigger.silence, facts)
     elif trigger.date is not None:
         found = _date(trigger.date, facts)
-    elif trigger.segment is not None and since is not None:
-        found = (f"segment:{trigger.segment}:{since}", since, {"segment": trigger.segment, "occurred_at": since})
     if found is None:
         return None
     cause, at, told = found

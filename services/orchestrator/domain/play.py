@@ -56,8 +56,8 @@ class Trigger(Model):
     """What starts a play: something published, or a moment.
 
     Published is a signal, a stage change with an ordinary reason, a compelling event. An event about an account reaches its
-    members, one about a market everybody. A moment is a silence, a date, the coming into a segment, or an instant that is the
-    same for everybody (`schedule`). The entry criteria say who of them is meant.
+    members, one about a market everybody. Coming into a segment is published too. A moment is a silence, a date, or an instant
+    that is the same for everybody (`schedule`). The entry criteria say who of them is meant.
     """
 
     signal: str | None = None
@@ -77,7 +77,7 @@ class Trigger(Model):
     @property
     def timed(self) -> bool:
         """Return whether contacts have to be looked at for it, again and again."""
-        return self.silence is not None or self.date is not None or self.segment is not None
+        return self.silence is not None or self.date is not None
 
 
 class Exit(Model):

@@ -1,8 +1,17 @@
-"""A segment: a named, live condition."""
+"""A segment: a named, live condition. One that is watched tells when a contact comes into it, and when it leaves it.
 
+Coming and leaving are signals like any other (`entered:NAME`, `left:NAME`): they start plays, end them, and count in conditions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.orchestrator.domain.condition import Condition
+from libs.common import ids
+from libs.common.durations import Duration
+from services.orchestrator.domain.condition import Condition, Test, compiled, kinds_in, segments_in
 
 
 class Segment(BaseModel):
@@ -13,3 +22,49 @@ class Segment(BaseModel):
     segment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")
     description: str = ""
     when: Condition
+    publish: bool = False
+    """Whether coming and leaving are told. They are anyway where a live play starts by it."""
+    within: Duration | None = None
+    """How soon somebody is to take care of who comes into it: the clock beside each member."""
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """A segment whose coming and going is told."""
+
+    name: str
+    test: Test
+    mark: str
+    """Another one means another condition: who is in it then has not come into it."""
+    idle: bool
+    """Whether it asks when somebody was last in touch: then the time alone lets contacts in."""
+    within: int | None = None
+
+
+def entered(name: str) -> str:
+    """Return the signal of coming into a segment."""
+    return f"entered:{name}"
+
+
+def left(name: str) -> str:
+    """Return the signal of leaving a segment."""
+    return f"left:{name}"
+
+
+def watched(segment: Segment, others: Mapping[str, Condition]) -> Watched:
+    """Return a segment, ready to be asked. Raises ValueError for a condition that is wrong."""
+    whole = _resolved(segment.segment, others)
+    mark = ids.derive("segment", msgspec.json.encode(whole, order="deterministic").decode())
+    test = compiled({"segment": segment.segment}, others)
+    return Watched(segment.segment, test, mark, "idle" in kinds_in([*whole.values()]), segment.within)
+
+
+def _resolved(name: str, others: Mapping[str, Condition]) -> dict[str, Any]:
+    """Return a segment's condition with those that it names."""
+    found: dict[str, Any] = {}
+    open_names = [name]
+    while open_names:
+        one = open_names.pop()
+        if one not in found and one in others:
+            found[one] = others[one]
+            open_names += segments_in(others[one])
+    return found

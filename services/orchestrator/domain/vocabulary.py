@@ -19,6 +19,8 @@ class CycleWords(msgspec.Struct, frozen=True):
     signals: frozenset[str]
     questions: Mapping[str, str] = {}
     """What somebody in each stage asks."""
+    owners: Mapping[str, str] = {}
+    """Who looks after each stage."""
     success: str = ""
     """The signal that opens the next instance: what a cycle is for."""
 
@@ -27,6 +29,10 @@ class Vocabulary(msgspec.Struct, frozen=True):
     """The live cycles of contacts. Each question raises ValueError naming what there is instead."""
 
     cycles: Mapping[str, CycleWords]
+    coming: frozenset[str] = frozenset()
+    """The signals of coming into segments and leaving them."""
+    idle: bool = False
+    """Whether a condition of a play asks when somebody was last in touch."""
 
     def cycle(self, name: str) -> CycleWords:
         """Return a cycle's words."""
@@ -58,7 +64,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def signal(self, name: str) -> None:
         """Check a signal: only those that a cycle publishes are told to plays."""
         known = sorted({signal for words in self.cycles.values() for signal in words.signals})
-        if name not in known:
+        if name not in known and name not in self.coming:
             raise ValueError(f"no cycle publishes a signal {name!r} (`publish: true`); there are {_list(known)}")
 
 
@@ -71,6 +77,7 @@ def words_of(spec: Mapping[str, Any]) -> CycleWords:
         {name: duration(score["half_life"]) for name, score in spec["scores"].items()},
         frozenset(name for name, signal in spec["signals"].items() if signal.get("publish")),
         {stage["name"]: stage["guiding_question"] for stage in spec["stages"] if stage.get("guiding_question")},
+        {stage["name"]: stage.get("owner", "") for stage in spec["stages"]},
         (spec.get("repeat") or {}).get("signal", ""),
     )
 

@@ -22,6 +22,7 @@ from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Book
 from services.orchestrator.handlers.referrals import keep_referrals
 from services.orchestrator.handlers.runs import go_on_carefully
+from services.orchestrator.handlers.segments import settle, told_live
 from services.orchestrator.handlers.sweeps import begin_sweeps
 from services.orchestrator.repository import consents, enrollments, history, people
 
@@ -114,7 +115,8 @@ class EventHandler:
         starting = _starting(book, of_contact, now)
         relatives = await people.family(connection, list(of_contact))
         running = {relatives[run.contact_id] for run in await enrollments.watched(connection, list(relatives), now)}
-        concerned = running | starting.keys()
+        watched, moved = await told_live(connection, DEFAULT, book.watched.get(DEFAULT, ()), of_contact)
+        concerned = running | starting.keys() | moved
         if not concerned:
             return
         await people.hold(connection, concerned)
@@ -129,6 +131,8 @@ class EventHandler:
         moves = await self._moves(connection, starting, relatives, of_contact)
         await self._enter(connection, starting, known, moves, decided)
         await decided.write(connection, self._outbox)
+        mine = {contact: known[contact] for contact in moved}
+        await settle(connection, self._outbox, (DEFAULT, watched, now), mine, live=True)
 
     async def _touch(
         self, connection: Connection, book: Book, run: Run, events: Sequence[Event], facts: Facts, decided: Decided

@@ -9,13 +9,14 @@ import yaml
 from libs.common.db.connection import Connection
 from libs.common.errors import ConfigurationError
 from libs.common.observability import logs
-from services.orchestrator.domain.condition import Condition
+from services.orchestrator.domain.condition import Condition, kinds_in, segments_in
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.entering import by_trigger, is_moment
 from services.orchestrator.domain.play import Play
-from services.orchestrator.domain.program import Program, program_of
+from services.orchestrator.domain.program import Program, conditions, program_of
 from services.orchestrator.domain.reading import read
+from services.orchestrator.domain.segment import Segment, Watched, entered, left, watched
 from services.orchestrator.domain.vocabulary import Vocabulary, words_of
 from services.orchestrator.repository import people, plays
 
@@ -34,6 +35,8 @@ class Book(msgspec.Struct, frozen=True):
     paused: frozenset[str]
     """`workspace:play`"""
     segments: Mapping[str, Mapping[str, Condition]]
+    watched: Mapping[str, Sequence[Watched]]
+    """The segments whose coming and going is told."""
     contents: Mapping[str, Sequence[Item]]
     destinations: Mapping[tuple[str, str], Destination]
     stopped: frozenset[tuple[str, str]]
@@ -56,7 +59,7 @@ class Book(msgspec.Struct, frozen=True):
         return ""
 
 
-EMPTY = Book((-1, ""), Vocabulary({}), {}, {}, frozenset(), {}, {}, {}, frozenset())
+EMPTY = Book((-1, ""), Vocabulary({}), {}, {}, frozenset(), {}, {}, {}, {}, frozenset())
 
 
 Programs = dict[tuple[str, str, int], Program | None]
@@ -92,16 +95,10 @@ class Playbook:
     async def _read(self, connection: Connection, mark: tuple[int, str]) -> tuple[Book, Programs]:
         programs: Programs = {}
         words = {name: words_of(yaml.safe_load(text)) for name, _, text in await people.vocabulary(connection)}
-        segments: dict[str, dict[str, Condition]] = {}
-        contents: dict[str, list[Item]] = {}
-        destinations: dict[tuple[str, str], Destination] = {}
+        named = _Named()
         for workspace, kind, name, text in await plays.definitions(connection):
-            if kind == "segment":
-                segments.setdefault(workspace, {})[name] = yaml.safe_load(text)["when"]
-            elif kind == "content":
-                contents.setdefault(workspace, []).append(read(Item, text, name))
-            else:
-                destinations[workspace, name] = read(Destination, text, name)
+            named.take(workspace, kind, name, text)
+        segments = named.conditions()
         rows = await plays.every(connection)
         live: dict[str, list[Program]] = {}
         for row in rows:
@@ -109,15 +106,21 @@ class Playbook:
             programs[row.workspace, row.play, row.number] = program
             if program is not None and row.status == "live":
                 live.setdefault(row.workspace, []).append(program)
+        told = frozenset(signal(name) for found in segments.values() for name in found for signal in (entered, left))
+        idle = False
+        for workspace in {row.workspace for row in rows}:
+            texts = [text for _, _, text in await plays.in_use(connection, workspace)]
+            idle = idle or any(_asks_idle(text, segments.get(workspace, {})) for text in texts)
         book = Book(
             mark,
-            Vocabulary(words),
+            Vocabulary(words, told, idle),
             {workspace: by_trigger(found) for workspace, found in live.items()},
             {workspace: [one for one in found if is_moment(one)] for workspace, found in live.items()},
             frozenset(f"{row.workspace}:{row.play}" for row in rows if row.status == "paused"),
             segments,
-            contents,
-            destinations,
+            {workspace: [*named.watched(workspace, live.get(workspace, ()))] for workspace in named.segments},
+            named.contents,
+            named.destinations,
             frozenset(await plays.switches(connection)),
         )
         return book, programs
@@ -135,3 +138,45 @@ class Playbook:
         except (ConfigurationError, ValueError) as error:
             log.critical("play_unusable", play=name, version=number, error=str(error), cure="publish it anew")
             return None
+
+
+class _Named:
+    """What plays name, as it is defined, by workspace."""
+
+    def __init__(self) -> None:
+        self.segments: dict[str, list[Segment]] = {}
+        self.contents: dict[str, list[Item]] = {}
+        self.destinations: dict[tuple[str, str], Destination] = {}
+
+    def take(self, workspace: str, kind: plays.Kind, name: str, text: str) -> None:
+        """Read a definition."""
+        if kind == "segment":
+            self.segments.setdefault(workspace, []).append(read(Segment, text, name))
+        elif kind == "content":
+            self.contents.setdefault(workspace, []).append(read(Item, text, name))
+        else:
+            self.destinations[workspace, name] = read(Destination, text, name)
+
+    def conditions(self) -> dict[str, dict[str, Condition]]:
+        """Return the segments' conditions by name."""
+        return {workspace: {one.segment: one.when for one in found} for workspace, found in self.segments.items()}
+
+    def watched(self, workspace: str, live: Sequence[Program]) -> Iterable[Watched]:
+        """Yield the segments that are told of, or that start a live play."""
+        starting = {program.play.trigger.segment for program in live}
+        others = self.conditions()[workspace]
+        for one in self.segments[workspace]:
+            if one.publish or one.segment in starting:
+                yield watched(one, others)
+
+
+def _asks_idle(text: str, segments: Mapping[str, Condition]) -> bool:
+    """Return whether a play's conditions ask when somebody was last in touch, themselves or by a segment."""
+    try:
+        found = [condition for _, condition in conditions(read(Play, text, "play"))]
+    except ConfigurationError:
+        return False  # this release cannot run it
+    named = set().union(*map(segments_in, found)) if found else set()
+    while more := set().union(*(segments_in(segments.get(name, {})) for name in named)) - named if named else set():
+        named |= more
+    return "idle" in kinds_in([*found, *(segments.get(name, {}) for name in named)])

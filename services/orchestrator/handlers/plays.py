@@ -23,7 +23,7 @@ from services.orchestrator.domain.rates import Rate, rate_of
 from services.orchestrator.domain.reading import fault, read
 from services.orchestrator.domain.segment import Segment
 from services.orchestrator.handlers.playbook import Book, Playbook
-from services.orchestrator.repository import actions, consents, enrollments
+from services.orchestrator.repository import actions, consents, enrollments, segments
 from services.orchestrator.repository import plays as repository
 from services.orchestrator.repository.plays import Kind, PlayRow
 
@@ -171,6 +171,8 @@ class PlaysDesk:
                 raise Conflict(f"{kind} {name} is named by {', '.join(users)}")
             if not await repository.undefine(connection, workspace, kind, name):
                 raise NotFound(f"workspace {workspace} has no {kind} {name!r}")
+            if kind == "segment":
+                await segments.forget(connection, workspace, name)
 
     async def _users(self, connection: Connection, workspace: str, kind: Kind, name: str) -> list[str]:
         """Return who names a definition: plays that are live or paused, versions that somebody is in, other segments."""

@@ -13,22 +13,23 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.durations import duration
 from libs.common.instants import from_datetime
 from libs.common.messages import CompellingEvent
-from services.orchestrator.domain.condition import compiled, holds
 from services.orchestrator.domain.entering import enter, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.occasion import Occasion, of_event, of_moment
 from services.orchestrator.domain.program import Program
+from services.orchestrator.domain.segment import Watched
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Book
+from services.orchestrator.handlers.segments import settle
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository import sweeps as repository
-from services.orchestrator.repository.sweeps import Sweep
+from services.orchestrator.repository.segments import FIRST
+from services.orchestrator.repository.sweeps import OF_SEGMENT, Sweep
 
 AT_ONCE = 200
 EVERY = duration("15m")
 """How often everybody is looked at for moments."""
-FIRST = "first"
 NEVER = 1 << 60
 """When a schedule comes again (µs)."""
 
@@ -63,7 +64,18 @@ class Sweeps:
             book, now = await self._playbook.now(connection), self._clock.now()
             for program in book.scheduled(DEFAULT):
                 await self._tick(connection, program, now)
+            for watched in book.watched.get(DEFAULT, ()):
+                await self._watch(connection, watched, now)
         return False
+
+    async def _watch(self, connection: Connection, watched: Watched, now: int) -> None:
+        """Begin to look at everybody for a segment, if it is time."""
+        name, slot = f"{OF_SEGMENT}{watched.name}", f"{OF_SEGMENT}{watched.mark}"
+        count = await repository.tick(connection, (DEFAULT, name, slot), now, now, now + EVERY)
+        if count is not None:
+            sweep_id = ids.derive("sweep", DEFAULT, name, slot, str(count))
+            sweep = Sweep(sweep_id, DEFAULT, name, None, FIRST if count == 0 else "", None)
+            await repository.begin(connection, [sweep], now)
 
     async def _tick(self, connection: Connection, program: Program, now: int) -> None:
         name, schedule = program.play.play, program.play.trigger.schedule
@@ -79,7 +91,7 @@ class Sweeps:
         count = await repository.tick(connection, (DEFAULT, name, slot), first_at, now, next_at)
         if count is not None:
             sweep_id = ids.derive("sweep", DEFAULT, name, slot, str(count))
-            sweep = Sweep(sweep_id, DEFAULT, name, None, FIRST if count == 0 else "", occasion)
+            sweep = Sweep(sweep_id, DEFAULT, name, None, "", occasion)
             await repository.begin(connection, [sweep], now)
 
     async def run(self) -> bool:
@@ -89,9 +101,26 @@ class Sweeps:
             sweep = await repository.one(connection, book.paused)
             if sweep is None:
                 return False
-            await self._take_on(connection, book, sweep)
+            if sweep.segment is None:
+                await self._take_on(connection, book, sweep)
+            else:
+                await self._look(connection, book, sweep)
         self._wake.set()
         return True
+
+    async def _look(self, connection: Connection, book: Book, sweep: Sweep) -> None:
+        """Look at the next contacts for a segment."""
+        watched = [one for one in book.watched.get(sweep.workspace, ()) if one.name == sweep.segment]
+        contacts = await repository.next_contacts(connection, sweep, AT_ONCE) if watched else []
+        if not contacts:
+            await repository.end(connection, sweep)
+            return
+        await people.hold(connection, contacts)
+        known = await people.facts(connection, contacts, book.vocabulary, idle=any(one.idle for one in watched))
+        now = self._clock.now()
+        place = (sweep.workspace, watched, now)
+        await settle(connection, self._outbox, place, known, tell=sweep.event_id != FIRST)
+        await repository.reach(connection, sweep, contacts[-1], 0, now)
 
     async def _take_on(self, connection: Connection, book: Book, sweep: Sweep) -> None:
         program = next((one for one in book.programs(sweep.workspace) if one.play.play == sweep.play), None)
@@ -101,30 +130,13 @@ class Sweeps:
             return
         await people.hold(connection, contacts)
         known = await people.facts(connection, contacts, book.vocabulary)
-        since = await self._since(connection, book, program, sweep, known)
         occasions = {}
         for contact in contacts:
-            found = sweep.occasion or of_moment(
-                program, sweep.workspace, known[contact], self._clock.now(), since.get(contact)
-            )
+            found = sweep.occasion or of_moment(program, sweep.workspace, known[contact], self._clock.now())
             if found is not None:
                 occasions[contact] = found
         count = await self._enter(connection, program, occasions, known)
         await repository.reach(connection, sweep, contacts[-1], count, self._clock.now())
-
-    async def _since(
-        self, connection: Connection, book: Book, program: Program, sweep: Sweep, known: Mapping[str, Facts]
-    ) -> dict[str, int]:
-        """Note who came into the segment that starts a play and who left it; return since when its members are in it."""
-        name = program.play.trigger.segment
-        if name is None:
-            return {}
-        now, test = self._clock.now(), compiled({"segment": name}, book.segments.get(sweep.workspace, {}))
-        before = await repository.members(connection, sweep, list(known))
-        inside = {contact for contact, facts in known.items() if holds(test, facts, now)}
-        joined = dict.fromkeys(inside - before.keys(), 0 if sweep.event_id == FIRST else now)
-        await repository.set_members(connection, sweep, joined, before.keys() - inside)
-        return {contact: since for contact, since in {**before, **joined}.items() if contact in inside}
 
     async def _enter(
         self, connection: Connection, program: Program, occasions: Mapping[str, Occasion], known: Mapping[str, Facts]

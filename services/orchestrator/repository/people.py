@@ -79,8 +79,13 @@ async def hold(connection: Connection, contacts: Collection[str], *, free: int |
     return {r[0] for r in rows}
 
 
-async def facts(connection: Connection, contacts: Collection[str], vocabulary: Vocabulary) -> dict[str, Facts]:
-    """Return what is known of contacts, by the id that was asked for; a merged one has its survivor's facts."""
+async def facts(
+    connection: Connection, contacts: Collection[str], vocabulary: Vocabulary, *, idle: bool = False
+) -> dict[str, Facts]:
+    """Return what is known of contacts, by the id that was asked for; a merged one has its survivor's facts.
+
+    With `idle`, or where a play asks for it, also whether somebody was in touch lately and whether something is planned.
+    """
     to = await survivors(connection, contacts)
     ids = sorted(set(to.values()))
     relatives = await family(connection, ids)
@@ -92,6 +97,8 @@ async def facts(connection: Connection, contacts: Collection[str], vocabulary: V
     suppressed = await _suppressions(connection, everybody, relatives)
     known_by = await _identifiers(connection, ids)
     seen = await _exposures(connection, everybody, relatives)
+    asked = idle or vocabulary.idle
+    touched, planned = await _touches(connection, everybody, relatives) if asked else (dict[str, int](), set[str]())
     found = {
         one: Facts(
             one,
@@ -105,6 +112,8 @@ async def facts(connection: Connection, contacts: Collection[str], vocabulary: V
             known_by.get(one, {}).get("anonymous_id"),
             {n.partition(":")[2]: v for n, v in known_by.get(one, {}).items() if n.startswith("external:")},
             seen.get(one, {}),
+            touched.get(one),
+            one in planned,
         )
         for one in ids
     }
@@ -226,6 +235,26 @@ async def _exposures(
         mine = found.setdefault(family[contact], {})
         mine[content] = max(last_at, mine.get(content, 0))
     return found
+
+
+async def _touches(
+    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
+) -> tuple[dict[str, int], set[str]]:
+    """Return when somebody was last in touch with contacts, and for which of them a play has a next step."""
+    rows = await connection.fetch(
+        "SELECT contact_id, last_at FROM scoring.contact_touches WHERE contact_id = ANY($1::text[]) AND last_at IS NOT NULL",
+        everybody,
+    )
+    touched: dict[str, int] = {}
+    for contact, last_at in rows:
+        touched[family[contact]] = max(last_at, touched.get(family[contact], 0))
+    planned = await connection.fetch(
+        "SELECT contact_id FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) AND status = 'active' "
+        "UNION SELECT contact_id FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
+        "AND status IN ('pending', 'held', 'sending')",
+        everybody,
+    )
+    return touched, {family[r[0]] for r in planned}
 
 
 async def _identifiers(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -1,12 +1,13 @@
-"""Sweeps: how far through everybody a play has come; when moments are looked at next; who is in a segment."""
+"""Sweeps: how far through everybody a play, or the watch of a segment, has come; when the next begins."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from libs.common.db.connection import Connection
 from services.orchestrator.domain.occasion import Occasion
 
+OF_SEGMENT = "segment:"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Occasion | None).decode
 
@@ -14,8 +15,8 @@ _decode = msgspec.json.Decoder(Occasion | None).decode
 class Sweep(msgspec.Struct, frozen=True):
     """A play on its way to everybody whom it may concern: the members of an account, or all.
 
-    Without an occasion each contact is looked at for one of its own. `event_id` is that of the compelling event; `first` marks
-    the first sweep of a segment's play: who is in it by then has not come into it.
+    Without an occasion each contact is looked at for one of its own. `event_id` is that of the compelling event. The `play` of a
+    segment's sweep is `segment:` and its name.
     """
 
     sweep_id: str
@@ -25,6 +26,11 @@ class Sweep(msgspec.Struct, frozen=True):
     event_id: str
     occasion: Occasion | None
     reached: str = ""
+
+    @property
+    def segment(self) -> str | None:
+        """Return the segment that everybody is looked at for."""
+        return self.play.removeprefix(OF_SEGMENT) if self.play.startswith(OF_SEGMENT) else None
 
 
 async def begin(connection: Connection, sweeps: Sequence[Sweep], now: int) -> None:
@@ -111,29 +117,3 @@ async def tick(
         next_at,
     )
     return count
-
-
-async def members(connection: Connection, sweep: Sweep, contacts: Sequence[str]) -> dict[str, int]:
-    """Return since when contacts are in the segment that starts a sweep's play."""
-    rows = await connection.fetch(
-        "SELECT contact_id, since FROM orchestrator.segment_members WHERE (workspace, play) = ($1, $2) "
-        "AND contact_id = ANY($3::text[])",
-        sweep.workspace,
-        sweep.play,
-        list(contacts),
-    )
-    return {r[0]: r[1] for r in rows}
-
-
-async def set_members(connection: Connection, sweep: Sweep, joined: Mapping[str, int], left: Collection[str]) -> None:
-    """Note who came into a segment and who left it."""
-    await connection.executemany(
-        "INSERT INTO orchestrator.segment_members VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        [(sweep.workspace, sweep.play, contact, since) for contact, since in joined.items()],
-    )
-    await connection.execute(
-        "DELETE FROM orchestrator.segment_members WHERE (workspace, play) = ($1, $2) AND contact_id = ANY($3::text[])",
-        sweep.workspace,
-        sweep.play,
-        list(left),
-    )

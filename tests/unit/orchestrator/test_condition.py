@@ -126,3 +126,12 @@ def test_nothing_changes_before_its_horizon(condition, now, part):
     assert end > now or abs(horizon) == FOREVER
     later = now + int((end - 1 - now) * part)
     assert holds(test, ADA, later) is (horizon > 0)
+
+
+def test_idle_is_no_touch_on_either_side_and_nothing_planned():
+    test = compiled({"idle": "14d"})
+    touched = contact(last_act=0, last_touch=3 * DAY)
+    assert test(touched, 17 * DAY - 1) == -17 * DAY
+    assert test(touched, 17 * DAY) > 0
+    assert test(contact(last_act=0, last_touch=3 * DAY, planned=True), 99 * DAY) < 0
+    assert test(contact(), 0) > 0, "nobody was ever in touch"

@@ -1,5 +1,6 @@
 """Plays as marketers write them: every fault with its line."""
 
+import msgspec
 import pytest
 import yaml
 
@@ -7,6 +8,7 @@ from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
 from services.orchestrator.domain.checking import Names, checked
 from services.orchestrator.domain.program import Hope, Jump, program_of
+from services.orchestrator.domain.segment import entered, left
 from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
 from tests.unit.orchestrator.words import DAY, NAMES, WORDS, mail, program
 
@@ -108,7 +110,10 @@ def test_shipped_plays_mean_something():
     """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
     segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
     places = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
-    names = Names(WORDS, segments, places, set(read_contents(PROJECT / "content")))
+    coming = frozenset(signal(name) for name in segments for signal in (entered, left))
+    names = Names(
+        msgspec.structs.replace(WORDS, coming=coming), segments, places, set(read_contents(PROJECT / "content"))
+    )
     for name, text in read_plays(PROJECT / "plays").items():
         assert checked(text, f"plays/{name}.yaml", names).play == name
     assert len(read_plays(PROJECT / "plays")) >= 10

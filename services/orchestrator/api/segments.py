@@ -1,0 +1,31 @@
+"""`/admin/v1/segments`: who is in which watched segment, since when, and who is to take care."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+
+from libs.common.access import Caller
+from libs.common.doors import opened_by
+from services.orchestrator.handlers.segments import SegmentsDesk
+
+Keeper = Annotated[Caller, opened_by("plays")]
+
+
+def router(desk: SegmentsDesk) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["segments"])
+
+    @routes.get("/segments")
+    async def sizes(caller: Keeper) -> list[dict[str, Any]]:
+        """Return the watched segments, and how many are in each."""
+        return [msgspec.to_builtins(one) for one in await desk.sizes(caller.workspace)]
+
+    @routes.get("/segments/{name}/members")
+    async def members(
+        caller: Keeper, name: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    ) -> list[dict[str, Any]]:
+        """Return who is in a watched segment, who has waited longest first."""
+        return [msgspec.to_builtins(one) for one in await desk.members(caller.workspace, name, limit)]
+
+    return routes

@@ -1,0 +1,170 @@
+"""Who comes into the watched segments and who leaves them: told as signals, on what people do and as time passes.
+
+An event is looked at when it is heard; everybody is looked at every quarter of an hour, since time alone lets conditions come
+true too. The first look at a segment, and the first after its condition has changed, tells nobody: who is in it then has not come
+into it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import msgspec
+
+from libs.common import ids
+from libs.common.clock import Clock
+from libs.common.db.connection import Connection, Session
+from libs.common.db.outbox import Outbox
+from libs.common.errors import NotFound
+from libs.common.instants import to_iso
+from libs.common.messages import Message, Signal, compose
+from services.orchestrator.domain.condition import holds
+from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.segment import Watched, entered, left
+from services.orchestrator.domain.vocabulary import Vocabulary
+from services.orchestrator.handlers.playbook import Playbook
+from services.orchestrator.repository import people, segments
+
+SOURCE = "orchestrator"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """Somebody in a segment, whose it is, and until when somebody is to have taken care."""
+
+    contact_id: str
+    email: str | None
+    stage: str | None
+    owner: str
+    since: str
+    deadline: str | None
+    overdue: bool
+
+
+class Size(msgspec.Struct, frozen=True):
+    """A watched segment."""
+
+    segment: str
+    contacts: int
+    within: int | None
+    """µs"""
+
+
+async def told_live(
+    connection: Connection, workspace: str, watched: Sequence[Watched], contacts: Collection[str]
+) -> tuple[list[Watched], set[str]]:
+    """Return the segments that everybody was looked at for once, and the contacts that what they do may move.
+
+    Into one that asks when somebody was last in touch nobody comes by doing something: only its members are looked at.
+    """
+    known = await segments.known(
+        connection, workspace, [(f"segment:{one.name}", f"segment:{one.mark}") for one in watched]
+    )
+    live = [one for one in watched if f"segment:{one.name}" in known]
+    if any(not one.idle for one in live):
+        return live, set(contacts)
+    rows = await segments.of_contacts(connection, workspace, [one.name for one in live], contacts) if live else []
+    return live, {contact for _, contact, _ in rows}
+
+
+async def settle(
+    connection: Connection,
+    outbox: Outbox,
+    place: tuple[str, Sequence[Watched], int],
+    known: Mapping[str, Facts],
+    *,
+    tell: bool = True,
+    live: bool = False,
+) -> None:
+    """Note who of these contacts came into the segments of a (workspace, segments, now) and who left; tell it as signals.
+
+    `live` says that nothing is known of touches: then nobody comes into a segment that asks for them.
+    """
+    workspace, watched, now = place
+    relatives = await people.family(connection, known)
+    rows = await segments.of_contacts(connection, workspace, [one.name for one in watched], relatives)
+    inside = {(segment, relatives[contact]): since for segment, contact, since in rows}
+    joined, gone = list[tuple[str, str]](), list[tuple[str, str]]()
+    for one in watched:
+        for contact, facts in known.items():
+            member, belongs = (one.name, contact) in inside, holds(one.test, facts, now)
+            if belongs and not member and not (live and one.idle):
+                joined.append((one.name, contact))
+            elif member and not belongs:
+                gone += [(one.name, relative) for relative, survivor in relatives.items() if survivor == contact]
+    await segments.join(connection, workspace, joined, now)
+    await segments.leave(connection, workspace, gone)
+    if tell:
+        await outbox.write(connection, [*_signals(workspace, joined, gone, inside, now)])
+
+
+def _signals(
+    workspace: str,
+    joined: Sequence[tuple[str, str]],
+    gone: Sequence[tuple[str, str]],
+    inside: Mapping[tuple[str, str], int],
+    now: int,
+) -> Iterator[Message]:
+    yield from (_signal(workspace, entered(name), name, contact, now, now) for name, contact in joined)
+    for name, contact in gone:
+        if (name, contact) in inside:
+            yield _signal(workspace, left(name), name, contact, inside[name, contact], now)
+
+
+def _signal(workspace: str, signal: str, segment: str, contact: str, since: int, now: int) -> Message:
+    message_id = ids.derive("segment", workspace, signal, contact, str(since))
+    model = Signal(
+        id=message_id,
+        workspace=workspace,
+        contact_id=contact,
+        cycle="",
+        signal=signal,
+        occurred_at=now,
+        received_at=now,
+        source=SOURCE,
+        message_id=message_id,
+        properties={"segment": segment, "since": to_iso(since)},
+    )
+    return compose(model, key=contact, message_id=message_id, source="/orchestrator", time=now)
+
+
+class SegmentsDesk:
+    """Shows who is in which segment."""
+
+    def __init__(self, session: Session, playbook: Playbook, clock: Clock) -> None:
+        self._session = session
+        self._playbook = playbook
+        self._clock = clock
+
+    async def sizes(self, workspace: str) -> list[Size]:
+        """Return the watched segments."""
+        async with self._session.use() as connection:
+            watched = (await self._playbook.now(connection)).watched.get(workspace, ())
+            counts = await segments.sizes(connection, workspace)
+        return [Size(one.name, counts.get(one.name, 0), one.within) for one in watched]
+
+    async def members(self, workspace: str, name: str, limit: int) -> list[Member]:
+        """Return who is in a watched segment, who has waited longest first. Raises NotFound."""
+        async with self._session.use() as connection:
+            book = await self._playbook.now(connection)
+            one = next((one for one in book.watched.get(workspace, ()) if one.name == name), None)
+            if one is None:
+                raise NotFound(f"no segment {name!r} is watched: give it 'publish: true', or let a play start by it")
+            found = await segments.members(connection, workspace, name, limit)
+            known = await people.facts(connection, [contact for contact, _ in found], book.vocabulary)
+        now = self._clock.now()
+        return [_member(known[contact], since, one.within, book.vocabulary, now) for contact, since in found]
+
+
+def _member(facts: Facts, since: int, within: int | None, vocabulary: Vocabulary, now: int) -> Member:
+    cycle, standing = next(iter(sorted(facts.standings.items(), reverse=True)), (None, None))
+    words = vocabulary.cycles.get(cycle or "")
+    of_stage = words.owners.get(standing.stage, "") if words and standing else ""
+    owner = facts.traits.get("owner")
+    deadline = since + within if within is not None else None
+    return Member(
+        facts.contact_id,
+        facts.email,
+        standing.stage if standing else None,
+        owner if isinstance(owner, str) and owner else of_stage,
+        to_iso(since),
+        to_iso(deadline) if deadline is not None else None,
+        deadline is not None and now > deadline,
+    )

@@ -1,0 +1,164 @@
+"""Segments are live: coming and leaving are signals, on what people do and as time passes; and nobody is neglected."""
+
+import json
+
+import pytest
+
+from libs.common.errors import NotFound
+from libs.common.instants import to_iso
+from services.orchestrator.handlers.segments import SegmentsDesk
+from tests.integration.plays.people import people, published, signal
+from tests.integration.plays.texts import NOW, mail, play, runs
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, START, touchpoint
+
+FRESH = "segment: fresh\npublish: true\nwhen: {seen: order_completed, within: 3d}"
+
+
+@pytest.fixture
+async def desk(orchestrator):
+    return SegmentsDesk(orchestrator.sessions[0], orchestrator.playbook, orchestrator.clock)
+
+
+@pytest.fixture
+async def scoring(database):
+    found = Scoring(database)
+    yield found
+    await found.close()
+
+
+async def look(orchestrator, now):
+    """Look at everybody, and return what was told since the last time: (signal, contact)."""
+    orchestrator.clock.instant = now
+    await orchestrator.sweeps.tick()
+    await orchestrator.run()
+    return await told(orchestrator)
+
+
+async def told(orchestrator):
+    rows = await orchestrator.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, value, key")
+    found = sorted((number, json.loads(value), key) for number, value, key in rows)
+    if found:
+        await orchestrator.hear([json.dumps(model).encode() for _, model, _ in found])
+        await orchestrator.run()
+    assert all(key == model["contact_id"].encode() for _, model, key in found)
+    return [(model["signal"], model["contact_id"]) for _, model, _ in found]
+
+
+async def test_coming_and_leaving_are_told_once_each(orchestrator):
+    ids = await people(orchestrator, ["ada", "bob"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
+    assert await told(orchestrator) == [], "nobody was looked at yet"
+    assert await look(orchestrator, NOW) == [], "who is in it at the first look has not come into it"
+    await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + HOUR)])
+    assert await told(orchestrator) == [("entered:fresh", ids["bob"])]
+    await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + 2 * HOUR, 1)])
+    assert await told(orchestrator) == []
+    assert await look(orchestrator, NOW + 3 * DAY + HOUR) == [("left:fresh", ids["ada"])], "by the time alone"
+    assert await look(orchestrator, NOW + 4 * DAY) == [("left:fresh", ids["bob"])]
+    await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + 4 * DAY, 2)])
+    assert await told(orchestrator) == [("entered:fresh", ids["bob"])], "and again"
+
+
+async def test_another_condition_moves_people_without_a_word(orchestrator, desk):
+    ids = await people(orchestrator, ["ada", "bob"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
+    await look(orchestrator, NOW)
+    changed = "segment: fresh\npublish: true\nwhen: {not: {seen: order_completed}}"
+    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    await orchestrator.hear([signal(ids["ada"], "quote_requested", NOW + 1)])
+    assert await told(orchestrator) == []
+    assert await look(orchestrator, NOW + HOUR) == []
+    assert [one.contact_id for one in await desk.members("default", "fresh", 10)] == [ids["bob"]]
+    await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + HOUR)])
+    assert await told(orchestrator) == [("left:fresh", ids["bob"])]
+
+
+async def test_leaving_ends_a_play_that_says_so(orchestrator, mailbox):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    text = play(
+        [{"wait": "5d"}, mail()], "fresh", trigger={"segment": "fresh"}, exits=[{"signal": "left:fresh"}], max_age="9d"
+    )
+    await orchestrator.publish(text)
+    await look(orchestrator, NOW)
+    await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
+    await told(orchestrator)
+    assert [r[2] for r in await runs(orchestrator)] == ["active"]
+    await look(orchestrator, NOW + 4 * DAY)
+    assert [r[2] for r in await runs(orchestrator)] == ["exited"]
+    await look(orchestrator, NOW + 6 * DAY)
+    assert mailbox.mails == []
+
+
+async def test_a_segment_that_is_no_more_is_forgotten(orchestrator, desk):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
+    await look(orchestrator, NOW)
+    assert {one.segment: one.contacts for one in await desk.sizes("default")} == {"fresh": 1, "orphans": 0}
+    await orchestrator.desk.undefine("default", "segment", "fresh")
+    with pytest.raises(NotFound, match="watched"):
+        await desk.members("default", "fresh", 10)
+    assert await orchestrator.fetch("SELECT * FROM orchestrator.segment_members") == []
+
+
+async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(orchestrator, desk, scoring):
+    """Row 52: no next step, no touch in two weeks, an owner, a clock."""
+    ids = await people(orchestrator, ["ada", "bob"])
+    assert await look(orchestrator, NOW) == []
+    call = touchpoint(10 * DAY, "Sales Call", number="call", user_id="bob", initiative="brand", trust="server")
+    await scoring.take([call])
+    assert await look(orchestrator, START + 13 * DAY) == []
+    assert await look(orchestrator, START + 15 * DAY) == [("entered:orphans", ids["ada"])], "bob was called"
+    (member,) = await desk.members("default", "orphans", 10)
+    assert (member.contact_id, member.email, member.stage, member.owner) == (
+        ids["ada"], "ada@x.test", "lead", "marketing",
+    )  # fmt: skip
+    since = START + 15 * DAY
+    assert (member.since, member.deadline, member.overdue) == (to_iso(since), to_iso(since + 2 * DAY), False)
+    orchestrator.clock.instant = START + 18 * DAY
+    assert [one.overdue for one in await desk.members("default", "orphans", 10)] == [True]
+    await scoring.take([touchpoint(18 * DAY, "Content Downloaded", number="d", user_id="ada")])
+    await orchestrator.hear(await published(scoring))
+    assert await told(orchestrator) == [("left:orphans", ids["ada"])], "at once"
+    assert await look(orchestrator, START + 25 * DAY) == [("entered:orphans", ids["bob"])]
+    await orchestrator.publish(play([{"wait": "9d"}, mail()]))
+    await orchestrator.hear([signal(ids["bob"], at=START + 25 * DAY)])
+    assert await look(orchestrator, START + 26 * DAY) == [("left:orphans", ids["bob"])], "a next step is planned"
+    assert await desk.members("default", "orphans", 10) == []
+
+
+async def test_a_device_that_nobody_knows_is_nobodys_orphan(orchestrator, desk, scoring):
+    await people(orchestrator, [])
+    await look(orchestrator, NOW)
+    await scoring.take([touchpoint(0, "Home", number="p", anonymous_id="phone", type="page")])
+    assert await look(orchestrator, START + 40 * DAY) == []
+
+
+async def test_a_play_may_ask_whether_somebody_is_neglected(orchestrator, scoring, mailbox):
+    ids = await people(orchestrator, ["ada", "bob"])
+    await orchestrator.publish(play([mail()], entry={"segment": "orphans"}))
+    call = touchpoint(10 * DAY, "Sales Call", number="call", user_id="bob", initiative="brand", trust="server")
+    await scoring.take([call])
+    orchestrator.clock.instant = START + 20 * DAY
+    await orchestrator.hear([signal(ids[name], at=START + 20 * DAY) for name in ids])
+    await orchestrator.run()
+    assert mailbox.told == ["ada@x.test"]
+
+
+async def test_who_was_merged_comes_and_leaves_once(orchestrator, scoring):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await scoring.take([touchpoint(0, "Order Completed", number="o", anonymous_id="phone")])
+    await orchestrator.hear(await published(scoring))
+    ((device,),) = await scoring.fetch("SELECT DISTINCT contact_id FROM scoring.touchpoints WHERE message_id = 'mo'")
+    await look(orchestrator, START)
+    join = touchpoint(HOUR, "x", number="j", user_id="ada", anonymous_id="phone", type="identify")
+    await scoring.take([join])
+    await orchestrator.hear(await published(scoring))
+    assert device != ids["ada"]
+    assert await look(orchestrator, START + HOUR) == []
+    assert await look(orchestrator, START + 9 * DAY) == [("left:fresh", ids["ada"])]
