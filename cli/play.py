@@ -129,7 +129,7 @@ def maturity(as_json: Json = False) -> None:
     Console().print(table)
     for one in found["rates"]:
         interval = f"{one['rate']:.1%} ({one['low']:.1%} to {one['high']:.1%}) of {one['entered']:,}"
-        typer.echo(f"{one['group']}: {interval}; a megaphone reaches {found['baseline']:.0%}")
+        typer.echo(f"{one['group']}: {interval}; a megaphone reaches {found['baseline']:.1%}")
     if found["ahead"]:
         typer.echo(f"ahead of the level: {', '.join(found['ahead'])}")
 

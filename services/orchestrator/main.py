@@ -96,7 +96,7 @@ class Process:
             "kafka": TopicChannel(),
         }
         self.links = Links(settings.public_url, settings.unsubscribe_secret, settings.site, settings.believed_keys())
-        self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock)
+        self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock, settings.baseline)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
         self.consumers: list[Consumer] = []

@@ -41,5 +41,8 @@ class OrchestratorSettings(LinkSettings):
     cap_per_week: int = Field(
         10, ge=1, validation_alias="PERIGEE_CAP_PER_WEEK", description="per contact and channel, marketing alone"
     )
+    baseline: float = Field(
+        0.02, gt=0, lt=1, validation_alias="PERIGEE_BASELINE", description="what a mail to everybody reaches, as a rate"
+    )
     quiet_from: time | None = Field(None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00")
     quiet_to: time | None = Field(None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00")

@@ -15,7 +15,7 @@ from services.orchestrator.domain.rates import Rate, rate_of
 
 LEVELS = ("broadcast", "segment", "automated", "predictive")
 BASELINE = 0.02
-"""What a megaphone reaches, as the field says."""
+"""What a megaphone reaches, as the field says; a setting says what it reaches here."""
 _DERIVED = ("score", "axis", "stage")
 _BEHAVIOUR = ("seen", "count", "silent")
 
@@ -46,10 +46,10 @@ class Maturity(msgspec.Struct, frozen=True):
     missing: list[str]
     ahead: list[str]
     rates: list[Rate]
-    baseline: float = BASELINE
+    baseline: float
 
 
-def maturity(ran: Sequence[Ran], consents: int) -> Maturity:
+def maturity(ran: Sequence[Ran], consents: int, baseline: float = BASELINE) -> Maturity:
     """Return how far a workspace has come, by what really runs: a play in which nobody was of late counts for nothing."""
     running = [one for one in ran if one.entered]
     checks = [*_checks([one.play for one in running], running, consents)]
@@ -58,7 +58,7 @@ def maturity(ran: Sequence[Ran], consents: int) -> Maturity:
         level += 1
     missing = [check.cure for check in checks if check.level == level + 1 and not check.passed]
     ahead = [one.play.play for one in running if LEVELS.index(one.play.kind) > level]
-    return Maturity(level, checks, missing, ahead, _rates(running))
+    return Maturity(level, checks, missing, ahead, _rates(running), baseline)
 
 
 def _checks(plays: Sequence[Play], ran: Sequence[Ran], consents: int) -> Iterator[Check]:

@@ -5,13 +5,13 @@ so it starts its play once, however often somebody looks.
 """
 
 from datetime import date as day_of
-from datetime import time
+from datetime import datetime, time
 from typing import Any
 
 import msgspec
 
 from libs.common import ids
-from libs.common.instants import DAY, from_iso, to_iso
+from libs.common.instants import DAY, from_datetime, from_iso, to_iso
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.moments import at as instant_at
@@ -41,7 +41,15 @@ def of_event(event: Event) -> Occasion:
 
 def of_moment(program: Program, workspace: str, facts: Facts, now: int) -> Occasion | None:
     """Return the occasion that the time is for a contact, None if it is none; one longer ago than `max_age` is none."""
+    found = moment(program, workspace, facts)
+    return found if found is not None and found.at <= now <= found.at + program.play.max_age else None
+
+
+def moment(program: Program, workspace: str, facts: Facts) -> Occasion | None:
+    """Return the occasion that a moment is, was or will be for a contact, by what is known now."""
     trigger, found = program.play.trigger, None
+    if trigger.schedule is not None:
+        return of_schedule(program, workspace, trigger.schedule)
     if trigger.silence is not None:
         found = _silence(trigger.silence, facts)
     elif trigger.date is not None:
@@ -49,9 +57,14 @@ def of_moment(program: Program, workspace: str, facts: Facts, now: int) -> Occas
     if found is None:
         return None
     cause, at, told = found
-    if not at <= now <= at + program.play.max_age:
-        return None
     return Occasion(ids.derive("moment", workspace, facts.contact_id, cause), workspace, at, told)
+
+
+def of_schedule(program: Program, workspace: str, when: datetime) -> Occasion:
+    """Return the occasion that is the same for everybody."""
+    at = from_datetime(when)
+    cause = ids.derive("schedule", workspace, program.play.play, str(at))
+    return Occasion(cause, workspace, at, {"occurred_at": at}, of_many=True)
 
 
 def _silence(wanted: Silence, facts: Facts) -> tuple[str, int, dict[str, Any]] | None:

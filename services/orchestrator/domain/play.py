@@ -239,4 +239,6 @@ class Play(Model):
     priority: int = Field(0, ge=-100, le=100)
     """Who goes first when two plays want the same place."""
     holdout: float = Field(0.0, ge=0, lt=1)
+    per_hour: int | None = Field(None, ge=1)
+    """So many contacts are looked at in an hour, at most, where everybody is: a broadcast that does not come all at once."""
     steps: list[Step] = Field(min_length=1)

@@ -16,7 +16,7 @@ from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.condition import FOREVER, holds
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.moments import at, local, next_time, zone_of
-from services.orchestrator.domain.play import Goal
+from services.orchestrator.domain.play import Goal, Play
 from services.orchestrator.domain.program import (
     Act,
     Appointment,
@@ -31,6 +31,7 @@ from services.orchestrator.domain.program import (
 )
 
 LATE = duration("1h")
+MONTH = 30
 Status = Literal["active", "completed", "exited", "holdout"]
 
 
@@ -62,6 +63,15 @@ class Progress(msgspec.Struct, frozen=True):
 
     run: Run
     acts: Sequence[tuple[Action, int]] = ()
+
+
+def priority_of(play: Play, run: Run) -> int:
+    """Return who goes first when two actions want the same place: the nearer the date of what started a run, the sooner it goes.
+
+    A month before it adds nothing, the last day adds 30.
+    """
+    left = run.event.get("days_left")
+    return play.priority + (max(0, MONTH - max(0, left)) if isinstance(left, int) and run.event.get("event_id") else 0)
 
 
 def proceed(program: Program, run: Run, facts: Facts, now: int) -> Progress:

@@ -12,15 +12,17 @@ from typing import Any
 
 import msgspec
 
+from libs.common import ids
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.asking import ask_of, offer
+from services.orchestrator.domain.condition import Test, holds
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
 from services.orchestrator.domain.facts import Facts, Score, Standing
 from services.orchestrator.domain.gate import Rules, judge
-from services.orchestrator.domain.occasion import Event, of_event
+from services.orchestrator.domain.occasion import Event, Occasion, moment, of_event
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.progress import Progress, Run, ended, exit_reason, goal_reached, proceed
 from services.orchestrator.domain.vocabulary import Vocabulary
@@ -55,6 +57,9 @@ class World(msgspec.Struct, frozen=True):
     vocabulary: Vocabulary
     rules: Rules
     contents: Sequence[Item] = ()
+    workspace: str = "default"
+    segment: Test | None = None
+    """Who belongs to the segment that starts the play."""
 
 
 def simulate(program: Program, story: Story, world: World, begin: int, end: int) -> list[Happened]:
@@ -80,15 +85,24 @@ class _Simulation:
         """(due, run, action)"""
         self._sent: list[int] = []
         self._found: list[Happened] = []
+        self._moments = _Moments(program, world)
 
     def run(self) -> list[Happened]:
         for event in sorted(self._story.events, key=lambda one: (one.occurred_at, one.id)):
             if event.occurred_at >= self._end:
                 break
+            if event.occurred_at >= self._begin:
+                self._look_from_now_on()
             self._until(event.occurred_at)
             self._hear(event)
+        self._look_from_now_on()
         self._until(self._end)
         return self._found
+
+    def _look_from_now_on(self) -> None:
+        """Begin to look for moments, where the time that is asked about begins."""
+        if not self._moments.begun:
+            self._moments.begin(self._facts, self._begin)
 
     def _until(self, end: int) -> None:
         """Let everything happen that is due before an instant."""
@@ -102,8 +116,11 @@ class _Simulation:
     def _dues(self) -> Iterator[int]:
         yield from (run.due_at for run in self._runs.values() if run.status == "active" and run.due_at is not None)
         yield from (due for due, _, _ in self._pending)
+        yield from self._moments.dues(self._facts)
 
     def _act(self, now: int) -> None:
+        for occasion in self._moments.come(self._facts, now):
+            self._enter(occasion, now)
         for run in list(self._runs.values()):
             if run.status == "active" and run.due_at is not None and run.due_at <= now:
                 self._go_on(run, now)
@@ -127,14 +144,17 @@ class _Simulation:
             else:
                 self._go_on(run, now)
         if now >= self._begin and starts(self._program, event, now):
-            earlier = [Entry(run.entered_at, run.status) for run in self._runs.values()]
-            entered = enter(self._program, of_event(event), self._facts, earlier, now)
-            if isinstance(entered, Run) and entered.enrollment_id not in self._runs:
-                self._note(now, "held out" if entered.status == "holdout" else "entered")
-                self._runs[entered.enrollment_id] = entered
-                if entered.status == "active":
-                    self._go_on(entered, now)
+            self._enter(of_event(event), now)
         self._act(now)
+
+    def _enter(self, occasion: Occasion, now: int) -> None:
+        earlier = [Entry(run.entered_at, run.status) for run in self._runs.values()]
+        entered = enter(self._program, occasion, self._facts, earlier, now)
+        if isinstance(entered, Run) and entered.enrollment_id not in self._runs:
+            self._note(now, "held out" if entered.status == "holdout" else "entered")
+            self._runs[entered.enrollment_id] = entered
+            if entered.status == "active":
+                self._go_on(entered, now)
 
     def _go_on(self, run: Run, now: int) -> None:
         goal = self._program.play.goal
@@ -180,6 +200,47 @@ class _Simulation:
 
     def _note(self, at: int, what: str, step: str = "", reason: str = "") -> None:
         self._found.append(Happened(at, self._story.contact_id, what, step, reason))
+
+
+class _Moments:
+    """The moments that start a play: one longer ago than where the simulation begins starts nothing."""
+
+    def __init__(self, program: Program, world: World) -> None:
+        self._program, self._world = program, world
+        self._met: set[str] = set()
+        self._inside = False
+        self._now = 0
+        self.begun = False
+
+    def begin(self, facts: Facts, now: int) -> None:
+        """Look from now on; who is in the segment by then has not come into it."""
+        self.begun, self._now = True, now
+        self._inside = self._world.segment is not None and holds(self._world.segment, facts, now)
+
+    def dues(self, facts: Facts) -> Iterator[int]:
+        """Yield when the next one may come."""
+        if not self.begun:
+            return
+        found = moment(self._program, self._world.workspace, facts)
+        if found is not None and found.at >= self._now and found.id not in self._met:
+            yield found.at
+        if self._world.segment is not None:
+            yield abs(self._world.segment(facts, self._now))
+
+    def come(self, facts: Facts, now: int) -> Iterator[Occasion]:
+        """Yield those that have come."""
+        if not self.begun:
+            return
+        found = moment(self._program, self._world.workspace, facts)
+        if found is not None and self._now <= found.at <= now and found.id not in self._met:
+            self._met.add(found.id)
+            yield found
+        if self._world.segment is not None:
+            before, self._inside = self._inside, holds(self._world.segment, facts, now)
+            if self._inside and not before:
+                cause = ids.derive("segment", self._world.workspace, facts.contact_id, str(now))
+                yield Occasion(cause, self._world.workspace, now, {"occurred_at": now})
+        self._now = now
 
 
 def _after(facts: Facts, event: Event, vocabulary: Vocabulary) -> Facts:

@@ -12,7 +12,7 @@ from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.ledger import action_id
 from services.orchestrator.domain.program import Program
-from services.orchestrator.domain.progress import Progress, Run, proceed
+from services.orchestrator.domain.progress import Progress, Run, priority_of, proceed
 from services.orchestrator.handlers.telling import action_message, holdout_message
 from services.orchestrator.repository import actions, enrollments, referrals
 from services.orchestrator.repository.actions import ActionRow, Became
@@ -105,6 +105,6 @@ class Decided:
                 ActionRow(
                     action_id(run.enrollment_id, action.action), run.enrollment_id, run.workspace, run.contact_id, run.play,
                     action.action, action.channel, action.destination or "", "pending", run.cause, due,
-                    priority=program.play.priority,
+                    priority=priority_of(program.play, run),
                 )
             )  # fmt: skip

@@ -16,7 +16,7 @@ from services.orchestrator.domain.checking import Names, checked
 from services.orchestrator.domain.condition import check, segments_in
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.maturity import Maturity, Ran, maturity
+from services.orchestrator.domain.maturity import BASELINE, Maturity, Ran, maturity
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import actions_of, conditions
 from services.orchestrator.domain.rates import Rate, rate_of
@@ -49,10 +49,12 @@ class PlayShown(msgspec.Struct, frozen=True):
 class PlaysDesk:
     """Changes and shows the plays of a workspace."""
 
-    def __init__(self, session: Session, playbook: Playbook, clock: Clock) -> None:
+    def __init__(self, session: Session, playbook: Playbook, clock: Clock, baseline: float = BASELINE) -> None:
+        """`baseline` is the rate that plays are compared with."""
         self._session = session
         self._playbook = playbook
         self._clock = clock
+        self._baseline = baseline
 
     async def check(self, workspace: str, text: str, where: str = "play") -> Play:
         """Return the play of a text. Raises ConfigurationError with a line for each fault."""
@@ -221,7 +223,7 @@ class PlaysDesk:
             except ConfigurationError:
                 continue  # this release cannot run it
             ran.append(Ran(play, *counts.get(row.play, (0, 0, 0))))
-        return maturity(ran, granted)
+        return maturity(ran, granted, self._baseline)
 
     async def impact(self, workspace: str, play: str) -> list[Rate]:
         """Return how many reached the goal of those who were in a play, and of those held out. Raises NotFound."""

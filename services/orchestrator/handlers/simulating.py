@@ -7,6 +7,7 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.messages import CompellingEvent, Signal, StageChange, decode
 from services.orchestrator.domain.checking import checked
+from services.orchestrator.domain.condition import compiled
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.domain.occasion import Event
 from services.orchestrator.domain.program import program_of
@@ -43,7 +44,9 @@ async def simulated(
     names = msgspec.structs.replace(names_of(book, workspace), destinations=None)  # nothing is sent
     play = checked(text, where, names)
     program = program_of(play, 0, book.segments.get(workspace, {}))
-    world = World(book.vocabulary, rules, book.contents.get(workspace, ()))
+    segment, segments = play.trigger.segment, book.segments.get(workspace, {})
+    test = compiled({"segment": segment}, segments) if segment is not None else None
+    world = World(book.vocabulary, rules, book.contents.get(workspace, ()), workspace, test)
     found = Simulated(0, [])
     async for stories in _stories(connection, workspace):
         for story in stories:

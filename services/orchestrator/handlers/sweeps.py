@@ -11,11 +11,10 @@ from libs.common.access import DEFAULT
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.durations import duration
-from libs.common.instants import from_datetime
 from libs.common.messages import CompellingEvent
 from services.orchestrator.domain.entering import enter, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
-from services.orchestrator.domain.occasion import Occasion, of_event, of_moment
+from services.orchestrator.domain.occasion import Occasion, of_event, of_moment, of_schedule
 from services.orchestrator.domain.program import Program
 from services.orchestrator.domain.segment import Watched
 from services.orchestrator.handlers.decided import Decided
@@ -30,6 +29,7 @@ from services.orchestrator.repository.sweeps import OF_SEGMENT, Sweep
 AT_ONCE = 200
 EVERY = duration("15m")
 """How often everybody is looked at for moments."""
+HOUR = duration("1h")
 NEVER = 1 << 60
 """When a schedule comes again (µs)."""
 
@@ -48,6 +48,15 @@ async def begin_sweeps(connection: Connection, book: Book, events: Sequence[Comp
                     sweep_id = ids.derive("sweep", event.workspace, name, event.id)
                     begun.append(Sweep(sweep_id, event.workspace, name, event.account_id, event.event_id, occasion))
     await repository.begin(connection, begun, now)
+
+
+def _pace(program: Program | None) -> tuple[int, int]:
+    """Return how many contacts are looked at together, and how long nobody is afterwards (µs)."""
+    per_hour = program.play.per_hour if program is not None else None
+    if per_hour is None:
+        return AT_ONCE, 0
+    size = min(AT_ONCE, max(1, per_hour // 60))
+    return size, HOUR * size // per_hour
 
 
 class Sweeps:
@@ -82,12 +91,10 @@ class Sweeps:
         if schedule is None:
             slot, first_at, next_at, occasion = "timed", now, now + EVERY, None
         else:
-            at = from_datetime(schedule)
-            if now > at + program.play.max_age:
+            occasion = of_schedule(program, DEFAULT, schedule)
+            if now > occasion.at + program.play.max_age:
                 return
-            slot, first_at, next_at = f"schedule:{at}", at, NEVER
-            cause = ids.derive("schedule", DEFAULT, name, str(at))
-            occasion = Occasion(cause, DEFAULT, at, {"occurred_at": at}, of_many=True)
+            slot, first_at, next_at = f"schedule:{occasion.at}", occasion.at, NEVER
         count = await repository.tick(connection, (DEFAULT, name, slot), first_at, now, next_at)
         if count is not None:
             sweep_id = ids.derive("sweep", DEFAULT, name, slot, str(count))
@@ -98,7 +105,7 @@ class Sweeps:
         """Take one sweep on; return whether there may be more."""
         async with self._session.use() as connection, unit_of_work(connection):
             book = await self._playbook.now(connection)
-            sweep = await repository.one(connection, book.paused)
+            sweep = await repository.one(connection, book.paused, self._clock.now())
             if sweep is None:
                 return False
             if sweep.segment is None:
@@ -124,7 +131,8 @@ class Sweeps:
 
     async def _take_on(self, connection: Connection, book: Book, sweep: Sweep) -> None:
         program = next((one for one in book.programs(sweep.workspace) if one.play.play == sweep.play), None)
-        contacts = await repository.next_contacts(connection, sweep, AT_ONCE) if program else []
+        size, pause = _pace(program)
+        contacts = await repository.next_contacts(connection, sweep, size) if program else []
         if program is None or not contacts:
             await repository.end(connection, sweep)
             return
@@ -136,7 +144,8 @@ class Sweeps:
             if found is not None:
                 occasions[contact] = found
         count = await self._enter(connection, program, occasions, known)
-        await repository.reach(connection, sweep, contacts[-1], count, self._clock.now())
+        now = self._clock.now()
+        await repository.reach(connection, sweep, contacts[-1], count, now, now + pause)
 
     async def _enter(
         self, connection: Connection, program: Program, occasions: Mapping[str, Occasion], known: Mapping[str, Facts]

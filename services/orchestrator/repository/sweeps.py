@@ -45,16 +45,17 @@ async def begin(connection: Connection, sweeps: Sequence[Sweep], now: int) -> No
     )
 
 
-async def one(connection: Connection, paused: Collection[str]) -> Sweep | None:
-    """Return a sweep that nobody else is at; it is held until the transaction ends. Those of paused plays wait.
+async def one(connection: Connection, paused: Collection[str], now: int) -> Sweep | None:
+    """Return a sweep that nobody else is at, held until the transaction ends; those of paused plays wait, and throttled ones.
 
     Members of accounts are few and go first; those about everybody take turns.
     """
     row = await connection.fetchrow(
         "SELECT sweep_id, workspace, play, account_id, event_id, occasion, reached FROM orchestrator.sweeps "
-        "WHERE NOT (workspace || ':' || play = ANY($1::text[])) ORDER BY account_id IS NULL, touched_at LIMIT 1 "
-        "FOR UPDATE SKIP LOCKED",
+        "WHERE NOT (workspace || ':' || play = ANY($1::text[])) AND next_at <= $2 "
+        "ORDER BY account_id IS NULL, touched_at LIMIT 1 FOR UPDATE SKIP LOCKED",
         list(paused),
+        now,
     )
     return Sweep(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
 
@@ -75,14 +76,16 @@ async def next_contacts(connection: Connection, sweep: Sweep, limit: int) -> lis
     return [r[0] for r in rows]
 
 
-async def reach(connection: Connection, sweep: Sweep, to: str, entered: int, now: int) -> None:
-    """Note how far a sweep has come."""
+async def reach(connection: Connection, sweep: Sweep, to: str, entered: int, now: int, next_at: int = 0) -> None:
+    """Note how far a sweep has come; it goes on at `next_at` (µs UTC)."""
     await connection.execute(
-        "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3, touched_at = $4 WHERE sweep_id = $1",
+        "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3, touched_at = $4, next_at = $5 "
+        "WHERE sweep_id = $1",
         sweep.sweep_id,
         to,
         entered,
         now,
+        next_at,
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from libs.common.instants import to_iso
+from libs.common.instants import MINUTE, to_iso
 from tests.integration.plays.people import people, signal
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.scoring import Scoring
@@ -85,6 +85,18 @@ async def test_who_comes_into_a_segment_enters_and_who_was_in_it_does_not(orches
     await orchestrator.hear([signal(ids["ada"], "order_completed", NOW + 9 * DAY + 1, 2)])
     await told(orchestrator)
     assert mailbox.told == ["bob@x.test", "ada@x.test"], "who left it may come into it again"
+
+
+async def test_a_broadcast_may_take_its_time(orchestrator, mailbox):
+    orchestrator.playbook._max_age = None
+    await people(orchestrator, [f"p{number}" for number in range(50)])
+    trigger = {"schedule": to_iso(NOW)}
+    await orchestrator.publish(play([mail()], "news", trigger=trigger, kind="broadcast", per_hour=600, max_age="2d"))
+    sent = []
+    for minute in range(7):
+        await look(orchestrator, NOW + minute * MINUTE)
+        sent.append(len(mailbox.mails))
+    assert sent == [10, 20, 30, 40, 50, 50, 50]
 
 
 async def test_a_broadcast_goes_to_everybody_whom_it_means_once(orchestrator, mailbox):

@@ -1,9 +1,13 @@
 """What a simulation says is what a live run of the same data did."""
 
 import random
+from collections import Counter
+
+import pytest
 
 from libs.common.db import log
 from libs.common.db.connection import connect
+from libs.common.instants import to_iso
 from services.orchestrator.domain.gate import Rules
 from services.orchestrator.handlers.simulating import simulated
 from tests.integration.plays.texts import mail, play
@@ -47,10 +51,10 @@ TEXT = play(
 )
 
 
-def life(chance, user):
+def life(chance, user, hours=1, **more):
     """A month of somebody's life."""
-    moments = sorted(chance.sample(range(1, 30 * 24), 14))
-    traits = {"email": f"{user}@x.test"}
+    moments = sorted(chance.sample(range(hours, 30 * 24, hours), 14))
+    traits = {"email": f"{user}@x.test", **more}
     found = [
         identify(0, number=f"{user}-i", user_id=user, anonymous_id=None, consent={"marketing": True}, traits=traits)
     ]
@@ -105,6 +109,61 @@ async def test_a_simulation_says_what_a_live_run_did(database, mailbox):
     assert counts["sent"] > 5
     await orchestrator.close()
     await scoring.close()
+
+
+LOOK = 6
+"""Hours between two looks at everybody; people do things when they are looked at, so that no moment passes unseen."""
+MILD = Rules(cap_per_day=100, cap_per_week=100)
+MOMENTS = {
+    "silence": {"silence": {"of": "order_completed", "for": "4d"}},
+    "date": {"date": {"trait": "renewal", "before": "3d"}},
+    "schedule": {"schedule": to_iso(START + 20 * DAY)},
+    "segment": {"segment": "fresh"},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(MOMENTS))
+async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(database, mailbox, kind):
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    orchestrator, scoring = Orchestrator(database, mailbox, MILD, None), Scoring(database)
+    await orchestrator.install(shipped=False)
+    segment = "segment: fresh\nwhen: {seen: order_completed, within: 3d}"
+    await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
+    text = play([mail(), {"wait": "36h"}, mail("second")], "moment", trigger=MOMENTS[kind], max_age="2d")
+    await orchestrator.publish(text)
+    lives = [one for n in range(8) for one in life(chance, f"u{n}", LOOK, renewal=to_iso(START + (9 + n) * DAY)[:10])]
+    waiting = sorted(lives, key=lambda one: one.key)
+    orchestrator.clock.instant = START
+    for hour in range(0, 34 * 24, LOOK):
+        now = START + hour * HOUR
+        while waiting and waiting[0].occurred_at <= now:
+            one = waiting.pop(0)
+            await scoring.take([one])
+            await hear_all(orchestrator, scoring, now)
+        orchestrator.clock.instant = now
+        await orchestrator.sweeps.tick()
+        await orchestrator.run()
+        await hear_own(orchestrator)
+        orchestrator.clock.instant = now
+        await orchestrator.run()
+    connection = await connect(database, application="test")
+    found = await simulated(connection, "default", text, "test", MILD, (START, now + 1), lambda _: None)
+    await connection.close()
+    would = Counter((h.contact_id, h.step, h.what) for h in found.happened if h.step)
+    rows = await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions")
+    assert would == Counter(rows)
+    assert sum(would.values()) >= 8, would
+    await orchestrator.close()
+    await scoring.close()
+
+
+async def hear_own(orchestrator):
+    """Hear what the orchestrator itself has told."""
+    rows = await orchestrator.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, value")
+    if rows:
+        await orchestrator.hear([value for _, value in sorted(rows)])
 
 
 async def hear_all(orchestrator, scoring, now):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
 from services.orchestrator.domain.occasion import of_event, of_moment
-from services.orchestrator.domain.progress import LATE, Run, goal_reached, proceed
+from services.orchestrator.domain.progress import LATE, Run, goal_reached, priority_of, proceed
 from tests.unit.orchestrator.words import DAY, HOUR, change, contact, mail, program, signal
 
 DECEMBER = int(datetime(2027, 12, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -267,3 +267,21 @@ def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
     assert first == later
     assert first.at == moment
     assert of_moment(found, "default", who, moment + DAY + 1) is None, "what is long ago starts nothing"
+
+
+@pytest.mark.parametrize(
+    ("event", "priority"),
+    [
+        ({}, 5),
+        ({"event_id": "e", "days_left": None}, 5),
+        ({"event_id": "e", "days_left": 40}, 5),
+        ({"event_id": "e", "days_left": 30}, 5),
+        ({"event_id": "e", "days_left": 7}, 28),
+        ({"event_id": "e", "days_left": 0}, 35),
+        ({"event_id": "e", "days_left": -3}, 35),
+        ({"days_left": 1}, 5),
+    ],
+)
+def test_the_nearer_the_date_of_a_compelling_event_the_sooner_goes_what_it_started(event, priority):
+    run = Run("e", "default", "c", "p", 1, "cause", 0, event)
+    assert priority_of(program([mail()], priority=5).play, run) == priority
