@@ -26,7 +26,10 @@ def mail(
 ) -> None:
     """Show the newest mails that the catcher of this instance has caught; no mail of a local instance leaves this machine."""
     with one_line_errors():
-        folder = Path(environment()["MAIL_FOLDER"])
+        where = environment().get("MAIL_FOLDER")
+        if not where:
+            raise NotFound("this instance has no mail catcher: 'perigee up' starts one that has")
+        folder = Path(where)
         found = _caught(folder, to, limit)
         end = time.monotonic() + wait
         while not found and time.monotonic() < end:

@@ -71,6 +71,7 @@ from services.orchestrator.settings import OrchestratorSettings
 
 CARRIERS = 4
 SENDERS = 4
+LOOKERS = 4
 """Connections that the webhooks' turns share; none is held while a receiver is waited for."""
 
 
@@ -147,7 +148,8 @@ class Process:
         health = Health({"database": look.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
 
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
-        stops, recommended = Suppressions(door), ReferralsDesk(door, self.links, self.clock)
+        stops = Suppressions(door, self.playbook)
+        recommended = ReferralsDesk(self.session("referrals"), self.links, self.clock)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress)
         preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
         ledger = LedgerDesk(self.session("ledger"), self.outbox, self.clock)
@@ -160,9 +162,10 @@ class Process:
             suppressions.router(stops),
             referrals.router(recommended),
             segments.router(SegmentsDesk(self.session("segments"), self.playbook, self.clock)),
-            *plays.routers(self.desk, preview, Why(self.session("why"))),
+            *plays.routers(self.desk, preview, Why(self.session("why"), self.playbook)),
         ]
-        onsite = Onsite(self.session("onsite"), self.playbook, self.settings.believed_keys(), self.clock)
+        lookers = Pool([self.session(f"onsite-{number}") for number in range(1, LOOKERS + 1)])
+        onsite = Onsite(lookers, self.playbook, self.settings.believed_keys(), self.clock)
         open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended), onsite_route(onsite)]
         app = doors.application(open_routes, [catalogue.reading(contents)], routers)
         gate = Gate(

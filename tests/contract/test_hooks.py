@@ -238,3 +238,12 @@ def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(
     case = json.loads((Path(__file__).parent / "hooks" / f"{file}.json").read_text())
     event = {**next(one for one in case["request"] if one["event"] == "bounce"), **change}
     assert len(ADAPTERS[file].calls(event, {})) == count
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("HardBounce", 1), ("BadEmailAddress", 1), ("SoftBounce", 0), ("Blocked", 0), ("DMARCPolicy", 0)],
+)
+def test_a_bounce_of_postmarks_that_may_pass_says_nothing_of_the_address(kind, count):
+    case = json.loads((Path(__file__).parent / "hooks" / "postmark-bounce.json").read_text())
+    assert len(ADAPTERS["postmark"].calls({**case["request"], "Type": kind}, {})) == count

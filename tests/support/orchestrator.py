@@ -50,7 +50,17 @@ class Mailbox:
         self.mails: list[Envelope] = []
         self.answers: list[str] = []
         self.drop_after_data = False
+        self.refuses_sender = False
         self.controller = Controller(self, hostname="127.0.0.1", port=_free_port())
+
+    async def handle_MAIL(
+        self, server: SMTP, session: SmtpSession, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Hear who sends."""
+        if self.refuses_sender:
+            return "550 5.1.2 no such domain"
+        envelope.mail_from = address
+        return "250 ok"
 
     async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
         """Take a mail."""
@@ -80,7 +90,7 @@ class Orchestrator:
         self.outbox = Outbox("orchestrator", 3)
         self.playbook = Playbook(max_age)
         self.desk = PlaysDesk(self.sessions[0], self.playbook, self.clock)
-        self.why = Why(self.sessions[0])
+        self.why = Why(self.sessions[0], self.playbook)
         self.ledger_desk = LedgerDesk(self.sessions[0], self.outbox, self.clock)
         means = Means(self.outbox, self.playbook, self.clock, asyncio.Event())
         self.events = EventHandler(self.sessions[1], means)

@@ -40,8 +40,11 @@ UNAVAILABLE = (
 """Errors that say nothing about the data: the same batch may pass when it is tried again."""
 
 
-_OF_THE_DATA = ("22", "23")
-"""Classes of SQLSTATE that the data causes: what cannot be converted, and constraints. A missing column or right is not that."""
+_OF_THE_DATA = ("22", "23", "54")
+"""Classes of SQLSTATE that the data causes: what cannot be converted, constraints, what is too large for an index.
+
+A missing column or right is not that.
+"""
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What a touchpoint meant under a cycle, for the signals that the cycle publishes."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     message_id: str
     historical: bool = False
+    trust: Literal["public", "server"] = "public"
+    """Whether a server told it, or anybody who has the write key of a page."""
     user_id: str | None = None
     anonymous_id: str | None = None
     properties: dict[str, Any] = {}

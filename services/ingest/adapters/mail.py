@@ -4,6 +4,7 @@ Event names are those of Segment's e-mail specification. Opens by machines (priv
 they are marked, and score nothing.
 """
 
+from hashlib import sha256
 from typing import Any
 
 from services.ingest.adapters import Call
@@ -27,6 +28,9 @@ def call(
 ) -> Call:
     """Return the call of an event that the provider names `number`; `about` are properties, empty ones left out."""
     address = address.strip().lower()
+    about["email_sha256"] = sha256(
+        address.encode()
+    ).hexdigest()  # whose mailbox it was, also to those who must not know it
     apple = agent == "Mozilla/5.0"  # how Apple's Mail Privacy Protection says that it is no browser
     by_machine = event == OPENED and (machine or apple or any(word in agent.lower() for word in MACHINE_OPENS))
     return {

@@ -12,7 +12,8 @@ _EVENTS = {
     "SpamComplaint": (mail.COMPLAINED, "BouncedAt"),
     "SubscriptionChange": (mail.UNSUBSCRIBED, "ChangedAt"),
 }
-_PASSING = frozenset(("Transient", "AutoResponder", "AddressChange", "Subscribe", "DnsError"))
+_FOR_GOOD = frozenset(("HardBounce", "BadEmailAddress", "ManuallyDeactivated"))
+"""The bounces after which no letter to this address arrives; the others are about the moment, or the letter."""
 
 
 def calls(event: Any, _settings: Settings) -> list[Call]:
@@ -20,7 +21,7 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
     kind = need_text(event, "RecordType")
     if kind not in _EVENTS:
         raise unknown(kind, _EVENTS)
-    if (kind == "Bounce" and text(event, "Type") in _PASSING) or event.get("SuppressSending") is False:
+    if (kind == "Bounce" and text(event, "Type") not in _FOR_GOOD) or event.get("SuppressSending") is False:
         return []
     name, moment = _EVENTS[kind]
     at = need_text(event, moment)

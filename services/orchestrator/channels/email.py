@@ -69,6 +69,9 @@ class _Line:
         try:
             await client.mail(self._sender)
             await client.rcpt(address)
+        except aiosmtplib.SMTPSenderRefused as error:
+            await self._reset(client)
+            return Result("again", f"the server answered {error.code} to the sender")  # which is ours to mend
         except aiosmtplib.SMTPResponseException as error:
             await self._reset(client)
             return _answered(error)

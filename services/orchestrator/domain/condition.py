@@ -68,6 +68,16 @@ def segments_in(raw: Any) -> set[str]:
     return named.union(*(segments_in(part) for part in raw.values()))
 
 
+def signals_in(raw: Any) -> set[str]:
+    """Return the signals that a condition asks for."""
+    if isinstance(raw, list):
+        return set().union(*map(signals_in, raw)) if raw else set()
+    if not isinstance(raw, dict):
+        return set()
+    named = {raw[kind] for kind in ("count", "seen", "silent") if isinstance(raw.get(kind), str)}
+    return named.union(*(signals_in(part) for part in raw.values()))
+
+
 class _Compiler:
     def __init__(self, segments: Mapping[str, Condition], vocabulary: Vocabulary | None) -> None:
         self._segments = segments

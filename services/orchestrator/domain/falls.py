@@ -54,7 +54,8 @@ def pairs(groups: Iterable[tuple[Collection[str], int]], rings: Mapping[str, int
 
 def row(facts: Facts, stage: str, fell_at: str) -> Sequence[str]:
     """Return a contact's line of an export."""
-    cells = (facts.contact_id, facts.user_id or "", email_sha256(facts), stage, fell_at)
+    user_id = "" if facts.user_id is None or "@" in facts.user_id else facts.user_id  # an address is nobody's
+    cells = (facts.contact_id, user_id, email_sha256(facts.email), stage, fell_at)
     return [harmless(cell) for cell in cells]
 
 

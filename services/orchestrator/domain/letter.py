@@ -56,7 +56,7 @@ def write(
     context = context_of(run, facts, content, links, action.channel)
     if action.mail is not None:
         mail = action.mail
-        person = Person(run.workspace, facts.user_id, None if facts.user_id else facts.email)
+        person = _person(run.workspace, facts)
         told = {"utm_source": "perigee", "utm_medium": action.channel, "utm_campaign": run.play}
         told |= {"utm_content": content.content} if content is not None else {}
         html = render(mail.html, context, html=True) if mail.html else None
@@ -70,7 +70,7 @@ def write(
         )
     if action.audience is not None:
         place = (destination.url, destination.secret) if destination else ("", "")
-        return Letter(action_id, place[0], data=told_of(action, action.audience, facts), secret=place[1])
+        return Letter(action_id, place[0], data=told_of(action.audience, facts), secret=place[1])
     if action.channel == "slack":
         context = _plain(context)
     text = render(action.text, context) if action.text else ""
@@ -90,6 +90,12 @@ def write(
     if destination.crm is not None:
         data["crm"] = destination.crm
     return Letter(action_id, destination.url, text=text, data=data, secret=destination.secret)
+
+
+def _person(workspace: str, facts: Facts) -> Person:
+    """Return for whom links are made: a known person, with an address that a server vouches for; else whoever has the address."""
+    verified = facts.email is not None and facts.email.strip().lower() == facts.verified_email
+    return Person(workspace, facts.user_id, facts.email if verified or not facts.user_id else None)
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 from html import escape, unescape
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 import msgspec
 
@@ -16,6 +16,7 @@ from services.orchestrator.domain.token import sign
 
 BELIEVED = duration("30d")
 """How long a link in a letter says for whom it was made."""
+_URL = re.compile(r"https?://[^\s\"'<>]+")
 _ENDS = ".,;:!?)"
 """What follows an address in a sentence and is no part of it."""
 
@@ -62,8 +63,7 @@ class Links(msgspec.Struct, frozen=True):
 
     def carry(self, text: str, person: Person | None, told: Mapping[str, str], *, html: bool = False) -> str:
         """Return a text whose links to the site carry what is told (UTM), and for whom they were made."""
-        site = urlsplit(self.site)
-        if not site.netloc:
+        if not self.site:
             return text
         added = dict(told)
         if person is not None and self.keys:
@@ -74,13 +74,21 @@ class Links(msgspec.Struct, frozen=True):
             url = whole.rstrip(_ENDS)
             return _with(url, added, html=html) + whole[len(url) :] if self._leads_to_the_site(url) else whole
 
-        return re.sub(rf"{re.escape(site.scheme)}://{re.escape(site.netloc)}[^\s\"'<>]*", carried, text)
+        return _URL.sub(carried, text)
 
     def _leads_to_the_site(self, url: str) -> bool:
-        """Return whether it is a page of the site: not a host that merely begins like it, and no door of ours beside it."""
-        theirs, ours = urlsplit(url), urlsplit(self.base_url)
+        """Return whether it is a page of the site: no other host, whatever its address holds, and no door of ours beside it."""
+        theirs, ours, site = _split(url), _split(self.base_url), _split(self.site)
         path = theirs.path.removeprefix(ours.path) if theirs.netloc == ours.netloc else ""
-        return theirs.netloc == urlsplit(self.site).netloc and not path.startswith(("/u/", "/r/"))
+        return (theirs.scheme, theirs.netloc) == (site.scheme, site.netloc) and not path.startswith(("/u/", "/r/"))
+
+
+def _split(url: str) -> SplitResult:
+    """Return an address's parts; what is none has no parts."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def _with(url: str, added: Mapping[str, str], *, html: bool) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from services.orchestrator.domain.action import Action
-from services.orchestrator.domain.condition import Condition, Test, compiled
+from services.orchestrator.domain.condition import Condition, Test, compiled, signals_in
 from services.orchestrator.domain.moments import WEEKDAYS
 from services.orchestrator.domain.play import Awaited, Branch, Leave, LocalTime, Play, Split, Step, Wait, WaitUntil
 
@@ -131,15 +131,39 @@ def actions_of(steps: Sequence[Step]) -> Iterator[Action]:
     for step in steps:
         if isinstance(step, Action):
             yield step
-        elif isinstance(step, WaitUntil):
-            yield from actions_of(step.timed_out)
-        elif isinstance(step, Branch):
-            for case in step.branch:
-                yield from actions_of(case.steps)
-            yield from actions_of(step.otherwise)
-        elif isinstance(step, Split):
-            for share in step.split.values():
-                yield from actions_of(share.steps)
+        for inner in _inner(step):
+            yield from actions_of(inner)
+
+
+def signals_of(play: Play) -> set[str]:
+    """Return every signal that a play names."""
+    found = {play.trigger.signal, play.goal.signal if play.goal else None, *(one.signal for one in play.exits)}
+    if play.trigger.silence:
+        found.add(play.trigger.silence.of)
+    for step in _waits(play.steps):
+        found.add(step.signal)
+    for _, condition in conditions(play):
+        found |= signals_in(condition)
+    return {signal for signal in found if signal is not None}
+
+
+def _waits(steps: Sequence[Step]) -> Iterator[Awaited]:
+    for step in steps:
+        if isinstance(step, WaitUntil) and isinstance(step.wait_until, Awaited):
+            yield step.wait_until
+        for inner in _inner(step):
+            yield from _waits(inner)
+
+
+def _inner(step: Step) -> Iterator[Sequence[Step]]:
+    """Yield the steps that stand in a step."""
+    if isinstance(step, WaitUntil):
+        yield step.timed_out
+    elif isinstance(step, Branch):
+        yield from (case.steps for case in step.branch)
+        yield step.otherwise
+    elif isinstance(step, Split):
+        yield from (share.steps for share in step.split.values())
 
 
 def _conditions(

@@ -1,5 +1,7 @@
 """Whether somebody was really sent by a friend."""
 
+import re
+
 from services.orchestrator.domain.facts import Facts
 
 CAME = "referred"
@@ -9,16 +11,31 @@ CONVERTED = "Referral Converted"
 """What is told of the one who recommended us, when the friend has bought."""
 
 
-def refusal(referrer: Facts | None, friend: Facts, success: str, came_at: int) -> str:
+_CODE = re.compile("[a-z2-7]{10}")
+
+
+def code_of(said: object) -> str | None:
+    """Return the code that somebody brings, None for what can be none."""
+    found = said.strip().lower() if isinstance(said, str) and len(said) < 100 else ""
+    return found if _CODE.fullmatch(found) else None
+
+
+def refusal(referrer: Facts, friend: Facts, success: str, came_at: int, *, same_device: bool) -> str:
     """Return why a success of the friend is no merit of the referrer, or nothing. `came_at` in µs UTC."""
-    if referrer is None:
-        return "unknown code"
-    if referrer.contact_id == friend.contact_id or (referrer.email and _same(referrer.email, friend.email)):
+    if (
+        same_device
+        or referrer.contact_id == friend.contact_id
+        or _mailbox(referrer.email) == (_mailbox(friend.email) or "")
+    ):
         return "self_referral"
+    if not friend.user_id and not friend.verified_email:
+        return "nobody knows the friend"
     if any(at < came_at for at in friend.signals.get(success, ())):
         return "was a customer before"
     return ""
 
 
-def _same(one: str, other: str | None) -> bool:
-    return other is not None and one.strip().lower() == other.strip().lower()
+def _mailbox(address: str | None) -> str | None:
+    """Return whose mailbox an address is, without the tag that mail servers ignore (RFC 5233)."""
+    name, at, host = (address or "").strip().lower().partition("@")
+    return f"{name.partition('+')[0]}@{host}" if at else None

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common import ids
 from libs.common.durations import Duration
 from services.orchestrator.domain.condition import Condition, Test, compiled, kinds_in, segments_in
+from services.orchestrator.domain.play import Play
+from services.orchestrator.domain.program import signals_of
 
 
 class Segment(BaseModel):
@@ -48,6 +50,16 @@ def entered(name: str) -> str:
 def left(name: str) -> str:
     """Return the signal of leaving a segment."""
     return f"left:{name}"
+
+
+def named_in(play: Play) -> set[str]:
+    """Return the segments whose coming or going a play waits for."""
+    found = {play.trigger.segment} if play.trigger.segment else set()
+    for signal in signals_of(play):
+        kind, colon, name = signal.partition(":")
+        if colon and f"{kind}:" in (entered(""), left("")):
+            found.add(name)
+    return found
 
 
 def watched(segment: Segment, others: Mapping[str, Condition]) -> Watched:

@@ -8,6 +8,7 @@ those of today, since no history of them is published; other plays' mails are no
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -88,13 +89,16 @@ class _Simulation:
         self._moments = _Moments(program, world)
 
     def run(self) -> list[Happened]:
-        for event in sorted(self._story.events, key=lambda one: (one.occurred_at, one.id)):
-            if event.occurred_at >= self._end:
+        events = sorted(self._story.events, key=lambda one: (one.occurred_at, one.id))
+        for now, at_once in groupby(events, key=lambda one: one.occurred_at):
+            if now >= self._end:
                 break
-            if event.occurred_at >= self._begin:
+            if now >= self._begin:
                 self._look_from_now_on()
-            self._until(event.occurred_at)
-            self._hear(event)
+            self._until(now)
+            for event in at_once:
+                self._hear(event)
+            self._act(now)
         self._look_from_now_on()
         self._until(self._end)
         return self._found
@@ -145,7 +149,6 @@ class _Simulation:
                 self._go_on(run, now)
         if now >= self._begin and starts(self._program, event, now):
             self._enter(of_event(event), now)
-        self._act(now)
 
     def _enter(self, occasion: Occasion, now: int) -> None:
         earlier = [Entry(run.entered_at, run.status) for run in self._runs.values()]

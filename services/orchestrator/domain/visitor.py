@@ -1,7 +1,8 @@
 """Who looks at a page, as far as they have proven it.
 
 A browser may say any user id: it counts beside its HMAC-SHA256 under the source's secret, or when a server says it. A signed link
-token proves the person whom it was made for. An anonymous id is random, known to that browser alone, and proves nothing more.
+token proves the person whom it was made for, if it went to an address that a server vouches for. An anonymous id is random,
+known to that browser alone, and proves nothing more.
 """
 
 import msgspec
@@ -46,8 +47,8 @@ def named(visitor: Visitor, site: Site, keys: tuple[str, ...], now: int) -> Name
     if visitor.token:
         person = links.read(keys, visitor.token, now)
         if person is not None and person.workspace == site.workspace:
-            if person.user_id:
-                return Named("user_id", person.user_id, proven=True)
+            if person.user_id:  # whoever reads the mails of an address that nobody vouches for may be anybody
+                return Named("user_id", person.user_id, proven=person.email is not None)
             if person.email:
                 return Named("email", person.email.strip().lower(), proven=True)
     if visitor.user_id and _vouched(visitor.user_id, visitor.user_hash, site):

@@ -9,7 +9,7 @@ from libs.common.errors import NotFound
 from services.orchestrator.domain.content import Item, choose
 from services.orchestrator.domain.coverage import Cell, Question, matrix, questions, standing_in
 from services.orchestrator.handlers.playbook import Playbook
-from services.orchestrator.repository import actions, people
+from services.orchestrator.repository import actions, lookup, people
 from services.orchestrator.repository import sweeps as contacts_of
 from services.orchestrator.repository.sweeps import Sweep
 
@@ -51,7 +51,7 @@ class Catalogue:
     ) -> Next:
         """Return what to offer a contact now: same input, same answer. With `show` it counts as shown. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
-            contact = await people.known(connection, workspace, who)
+            contact = await lookup.known(connection, workspace, who)
             book = await self._playbook.now(connection)
             facts = (await people.facts(connection, [contact], book.vocabulary))[contact]
             found = choose(book.contents.get(workspace, ()), facts, channel, types, fallback)

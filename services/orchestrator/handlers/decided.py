@@ -1,6 +1,7 @@
 """What one transaction decides: collected, then written in a few statements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
@@ -30,9 +31,10 @@ class Decided:
         self._moved: dict[str, Run] = {}
         self._actions: list[ActionRow] = []
         self._ended: dict[str, tuple[str, str]] = {}
-        self._concluded: list[tuple[str, Became]] = []
+        self._concluded: dict[str, Became] = {}
         self._messages: list[Message] = []
         self._codes: set[tuple[str, str, str]] = set()
+        self._told: list[tuple[str, Mapping[str, Any]]] = []
         self._deliveries: list[tuple[str, int, str, str, int]] = []
 
     def entered(self, program: Program, run: Run, facts: Facts) -> None:
@@ -53,6 +55,10 @@ class Decided:
         if progress.run.status == "exited":
             self._ended[before.enrollment_id] = (contact_id, progress.run.reason)
 
+    def tells(self, enrollment_id: str, what: Mapping[str, Any]) -> None:
+        """An advertiser is about to be told of a contact."""
+        self._told.append((enrollment_id, what))
+
     def gives(self, workspace: str, code: str, contact_id: str) -> None:
         """A contact is told a code to give to friends."""
         self._codes.add((workspace, code, contact_id))
@@ -68,17 +74,20 @@ class Decided:
 
     def conclude(self, action: ActionRow, contact_id: str, became: Became) -> None:
         """Something became of an action."""
-        self._concluded.append((action.action_id, became))
+        self._concluded[action.action_id] = became
         if became.status == "held" and (action.status, action.reason) == ("held", became.reason):
             return  # still held: that was told
         self._messages.append(action_message(action, contact_id, became, self.now))
         metrics.ACTIONS.labels(channel=action.channel, status=became.status).inc()
 
+    def is_decided(self, action_id: str) -> bool:
+        """Return whether it was decided already what becomes of an action."""
+        return action_id in self._concluded
+
     def reserve(self, action: ActionRow, attempt: int, until: int, content: str, counted_day: int) -> None:
         """An attempt is about to be made; nobody else makes it before `until`."""
-        self._concluded.append(
-            (action.action_id, Became("sending", "allowed", until, attempt, content, counted_day=counted_day))
-        )
+        became = Became("sending", "allowed", until, attempt, content, counted_day=counted_day)
+        self._concluded[action.action_id] = became
 
     def tried(self, action: ActionRow, outcome: Outcome, detail: str, attempt: int = 0) -> None:
         """An attempt came to something; without a number it is the one that was reserved last."""
@@ -92,11 +101,14 @@ class Decided:
         await actions.add(connection, new, self.now)
         if self._ended:
             for row in await actions.open_of(connection, list(self._ended)):
+                if self.is_decided(row.action_id):
+                    continue
                 contact_id, reason = self._ended[row.enrollment_id]
                 self.conclude(row, contact_id, Became("skipped", reason))
-        await actions.conclude(connection, self._concluded, self.now)
+        await actions.conclude(connection, [*self._concluded.items()], self.now)
         await actions.put_deliveries(connection, self._deliveries)
         await referrals.give(connection, self._codes)
+        await actions.tell(connection, self._told)
         await outbox.write(connection, self._messages)
 
     def _act(self, program: Program, run: Run, acts: Sequence[tuple[Action, int]]) -> None:

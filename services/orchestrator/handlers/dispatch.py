@@ -18,6 +18,7 @@ from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import logs, metrics
 from libs.common.retry import Chance, backoff
 from services.orchestrator.channels import Channel
+from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.letter import Result
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.judging import Judging, Lane, Reserved
@@ -82,7 +83,7 @@ class Dispatcher:
         """Write down outcomes: sent, to be tried again, failed, or in doubt."""
         decided = Decided(self._clock.now())
         now, echoes, shown = decided.now, list[bytes](), list[tuple[str, str, int]]()
-        gone: list[tuple[str, str, str]] = []
+        gone: list[tuple[str, str]] = []
         for one, result in zip(found, results, strict=True):
             action, contact = one.action, one.facts.contact_id
             idempotent = self._channels[action.channel].idempotent
@@ -98,9 +99,9 @@ class Dispatcher:
             if action.content and status in ("sent", "in_doubt"):
                 shown.append((contact, action.content, now))
             if result.gone:
-                gone.append((contact, action.channel, "bounced"))
+                gone.append((email_sha256(one.letter.address), "bounced"))
         await decided.write(connection, self._outbox)
-        await consents.suppress(connection, gone)
+        await consents.suppress_addresses(connection, gone)
         await repository.put_echoes(connection, echoes)
         await repository.expose(connection, shown)
 

@@ -70,7 +70,7 @@ class EventHandler:
     async def _hear(self, connection: Connection, events: Sequence[Event]) -> None:
         signals = [event for event in events if isinstance(event, Signal)]
         book = await self._playbook.now(connection)
-        await people.put_signals(connection, [(s.contact_id, s.signal, s.occurred_at, s.id) for s in signals])
+        new = await people.put_signals(connection, [(s.contact_id, s.signal, s.occurred_at, s.id) for s in signals])
         await consents.put(
             connection,
             [
@@ -79,8 +79,7 @@ class EventHandler:
                 if s.signal in _CONSENT
             ],
         )
-        ending = [(s.contact_id, "email", _ENDS_MAILS[s.signal]) for s in signals if s.signal in _ENDS_MAILS]
-        await consents.suppress(connection, ending)
+        await _end_mails(connection, [s for s in signals if s.signal in _ENDS_MAILS and s.id in new])
         await keep_referrals(
             connection, book.vocabulary, [s for s in signals if s.workspace == DEFAULT], self._clock.now()
         )
@@ -115,14 +114,16 @@ class EventHandler:
         starting = _starting(book, of_contact, now)
         relatives = await people.family(connection, list(of_contact))
         running = {relatives[run.contact_id] for run in await enrollments.watched(connection, list(relatives), now)}
-        watched, moved = await told_live(connection, DEFAULT, book.watched.get(DEFAULT, ()), of_contact)
+        watched, moved = await told_live(connection, DEFAULT, book.watched.get(DEFAULT, ()), relatives)
         concerned = running | starting.keys() | moved
         if not concerned:
             return
         await people.hold(connection, concerned)
         if await people.survivors(connection, to.keys()) != to:
             raise Unavailable("contacts were merged meanwhile: the batch is taken again")
-        known = await people.facts(connection, concerned, book.vocabulary)
+        known = await people.facts(
+            connection, concerned, book.vocabulary, idle=bool(moved) and any(w.idle for w in watched)
+        )
         decided = Decided(now)
         runs = await enrollments.watched(connection, [r for r, who in relatives.items() if who in concerned], now)
         for run in runs:
@@ -191,6 +192,19 @@ class EventHandler:
                 run = ended(run, "exited", reason) if reason and run.status == "active" else run
                 earlier.append(Entry(run.entered_at, run.status))
                 decided.entered(program, run, known[contact])
+
+
+async def _end_mails(connection: Connection, signals: Sequence[Signal]) -> None:
+    """Write no more to addresses that bounced, complained or unsubscribed; to the contact, where none is named."""
+    of_address, of_contact = list[tuple[str, str]](), list[tuple[str, str, str]]()
+    for s in signals:
+        address = s.properties.get("email_sha256")
+        if isinstance(address, str):
+            of_address.append((address[:64], _ENDS_MAILS[s.signal]))
+        else:
+            of_contact.append((s.contact_id, "email", _ENDS_MAILS[s.signal]))
+    await consents.suppress_addresses(connection, of_address)
+    await consents.suppress(connection, of_contact)
 
 
 def _starting(

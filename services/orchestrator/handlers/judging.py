@@ -6,6 +6,7 @@ run still goes on, which of two plays goes first.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,7 @@ from libs.common.observability import logs
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.asking import ask_of, offer
+from services.orchestrator.domain.audience import told
 from services.orchestrator.domain.audience import unfit as unfit_for
 from services.orchestrator.domain.content import Item, too_early
 from services.orchestrator.domain.facts import Facts
@@ -66,8 +68,10 @@ class Case(msgspec.Struct, frozen=True):
     book: Book
     used: tuple[int, int]
     """How much the contact was sent on the channel: today (UTC), this week."""
-    added: bool
-    """Whether the run has tried to add the contact to an audience."""
+    told: Mapping[str, Any] | None = None
+    """What an advertiser was told of the contact in this run."""
+    others: Sequence[ActionRow] = ()
+    """The run's other actions on audiences that have not come to an end."""
 
 
 class Turn(msgspec.Struct):
@@ -78,12 +82,16 @@ class Turn(msgspec.Struct):
     runs: dict[str, Run]
     known: dict[str, Facts]
     used: dict[str, tuple[int, int]]
-    added: set[str]
+    told: dict[str, dict[str, Any]]
+    unfinished: dict[str, list[ActionRow]]
     counted: Counter[str]
+    under_way: set[str]
+    """The actions that this turn has reserved."""
 
     def note(self, one: Reserved) -> None:
         """Let what is reserved count."""
         action, contact = one.action, one.facts.contact_id
+        self.under_way.add(action.action_id)
         if one.counts:
             self.counted[contact] += 1
             self.used[contact] = (self.used[contact][0] + 1, self.used[contact][1] + 1)
@@ -131,6 +139,8 @@ class Judging:
         for action in due:
             if len(reserved) == SIDE_BY_SIDE:
                 break
+            if turn.decided.is_decided(action.action_id):
+                continue  # another one of the run has ended it
             one = await self._judged(connection, action, turn)
             if one is not None:
                 reserved.append(one)
@@ -147,9 +157,11 @@ class Judging:
         known = await people.facts(connection, {action.contact_id for action in due}, book.vocabulary)
         ids = {action.enrollment_id for action in due}
         runs = await enrollments.some(connection, ids)
-        added = await repository.added(connection, ids) if lane[0] == "audience" else set()
+        on_audience = ids if lane[0] == "audience" else set[str]()
+        told = await repository.told(connection, on_audience) if on_audience else {}
+        unfinished = await repository.unfinished(connection, on_audience) if on_audience else {}
         used = await self._used(connection, known, lane[0], decided.now)
-        return Turn(book, decided, runs, known, used, added, Counter())
+        return Turn(book, decided, runs, known, used, told, unfinished, Counter(), set())
 
     async def _judged(self, connection: Connection, action: ActionRow, turn: Turn) -> Reserved | None:
         """Decide one action; what nobody foresaw about it is no reason to stop the others."""
@@ -161,8 +173,14 @@ class Judging:
             decided.conclude(action, facts.contact_id, why)
             return None
         try:
-            used, added = turn.used[facts.contact_id], action.enrollment_id in turn.added
-            return self._one(Case(action, step, program, run, facts, turn.book, used, added), decided)
+            used, run_id = turn.used[facts.contact_id], action.enrollment_id
+            others = [
+                msgspec.structs.replace(one, status="sending") if one.action_id in turn.under_way else one
+                for one in turn.unfinished.get(run_id, ())
+                if one.action_id != action.action_id
+            ]
+            case = Case(action, step, program, run, facts, turn.book, used, turn.told.get(run_id), others)
+            return self._one(case, decided)
         except Exception as error:
             log.exception("decision_failed", play=action.play, step=action.step)
             why = Became("held", f"decision failed: {type(error).__name__}", decided.now + LOOK_AGAIN)
@@ -199,6 +217,8 @@ class Judging:
             missing = Became("held", f"no destination {action.destination!r} is defined", decided.now + LOOK_AGAIN)
             decided.conclude(action, facts.contact_id, missing)
             return None
+        if step_back(case, decided):
+            return None
         content, unfit = _content(case, decided.now)
         verdict = judge(_ask(case, unfit, decided.now // DAY), self._rules, decided.now)
         if verdict.status == "send":
@@ -218,6 +238,9 @@ class Judging:
                 action, facts.contact_id, Became("held", f"template: {error.detail}", decided.now + LOOK_AGAIN)
             )
             return None
+        if case.step.audience is not None:
+            letter = msgspec.structs.replace(letter, data=told(case.step.audience, facts, case.told))
+            decided.tells(action.enrollment_id, letter.data)
         code = self._links.code(action.workspace, facts.contact_id)
         if says(letter, code):
             decided.gives(action.workspace, code, facts.contact_id)
@@ -226,6 +249,23 @@ class Judging:
         counts = case.step.purpose == "marketing" and action.channel == "email" and action.counted_day != day
         decided.reserve(action, attempt, decided.now + LEASE, name, day if counts else action.counted_day)
         return Reserved(msgspec.structs.replace(action, content=name), facts, attempt, letter, counts)
+
+
+def step_back(case: Case, decided: Decided) -> bool:
+    """Let nobody be added to an audience after they were taken out; return whether to wait until an addition is over."""
+    audience = case.step.audience
+    if audience is None or audience.op != "remove":
+        return False
+    contact = case.facts.contact_id
+    for one in case.others:
+        step = case.program.actions.get(one.step)
+        if step is None or step.audience is None or (step.audience.op, step.audience.name) != ("add", audience.name):
+            continue
+        if one.status == "sending":
+            decided.conclude(case.action, contact, Became("held", "an addition is under way", decided.now + MINUTE))
+            return True
+        decided.conclude(one, contact, Became("skipped", "taken out"))
+    return False
 
 
 def _ask(case: Case, unfit: str, day: int) -> Ask:
@@ -244,7 +284,7 @@ def _content(case: Case, now: int) -> tuple[Item | None, str]:
     audience, wanted = case.step.audience, case.step.content
     if audience is not None:
         member = case.program.members.get(case.action.step)
-        return None, unfit_for(audience, member, case.facts, now, added=case.added)
+        return None, unfit_for(audience, member, case.facts, now, added=case.told is not None)
     if wanted is None:
         return None, ""
     items = case.book.contents.get(case.action.workspace, ())

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import msgspec
 
 from libs.common.clock import Clock
-from libs.common.db.connection import Connection, Session
+from libs.common.db.connection import Connection, Pool
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import PerigeeError
 from services.orchestrator.domain.content import Item, choose
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.visitor import Named, Site, Visitor, named
 from services.orchestrator.handlers.playbook import Playbook
-from services.orchestrator.repository import actions, people, sites
+from services.orchestrator.repository import actions, lookup, people, sites
 
 CHANNEL = "onsite"
 
@@ -50,16 +50,16 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
 class Onsite:
     """Answers pages."""
 
-    def __init__(self, session: Session, playbook: Playbook, keys: tuple[str, ...], clock: Clock) -> None:
+    def __init__(self, sessions: Pool, playbook: Playbook, keys: tuple[str, ...], clock: Clock) -> None:
         """`keys` are those that sign links to persons."""
-        self._session = session
+        self._sessions = sessions
         self._playbook = playbook
         self._keys = keys
         self._clock = clock
 
     async def offer(self, write_key: str | None, origin: str | None, wish: Wish) -> Offer:
         """Return what to show now: same input, same answer. Raises UnknownKey, StrangeOrigin."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._sessions.use() as connection, unit_of_work(connection):
             site = await sites.of_key(connection, write_key) if write_key else None
             if site is None:
                 raise UnknownKey("no source has this write key")
@@ -70,7 +70,7 @@ class Onsite:
 
     async def _chosen(self, connection: Connection, site: Site, who: Named | None, wish: Wish) -> Offer:
         book = await self._playbook.now(connection)
-        contact = await people.of_identifier(connection, site.workspace, who.kind, who.value) if who else None
+        contact = await lookup.of_identifier(connection, site.workspace, who.kind, who.value) if who else None
         facts = (await people.facts(connection, [contact], book.vocabulary))[contact] if contact else Facts("")
         proven = who is not None and who.proven and contact is not None
         items = [item for item in book.contents.get(site.workspace, ()) if proven or not item.personal]

@@ -16,7 +16,7 @@ from services.orchestrator.domain.entering import by_trigger, is_moment
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import Program, conditions, program_of
 from services.orchestrator.domain.reading import read
-from services.orchestrator.domain.segment import Segment, Watched, entered, left, watched
+from services.orchestrator.domain.segment import Segment, Watched, entered, left, named_in, watched
 from services.orchestrator.domain.vocabulary import Vocabulary, words_of
 from services.orchestrator.repository import people, plays
 
@@ -162,8 +162,8 @@ class _Named:
         return {workspace: {one.segment: one.when for one in found} for workspace, found in self.segments.items()}
 
     def watched(self, workspace: str, live: Sequence[Program]) -> Iterable[Watched]:
-        """Yield the segments that are told of, or that start a live play."""
-        starting = {program.play.trigger.segment for program in live}
+        """Yield the segments that are told of, or for whose coming and going a live play waits."""
+        starting = set().union(*(named_in(program.play) for program in live)) if live else set()
         others = self.conditions()[workspace]
         for one in self.segments[workspace]:
             if one.publish or one.segment in starting:

@@ -21,7 +21,7 @@ from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import actions_of, conditions
 from services.orchestrator.domain.rates import Rate, rate_of
 from services.orchestrator.domain.reading import fault, read
-from services.orchestrator.domain.segment import Segment
+from services.orchestrator.domain.segment import Segment, named_in
 from services.orchestrator.handlers.playbook import Book, Playbook
 from services.orchestrator.repository import actions, consents, enrollments, segments
 from services.orchestrator.repository import plays as repository
@@ -262,8 +262,7 @@ def named_by(play: Play) -> Mapping[Kind, set[str]]:
             found["destination"].add(action.destination)
         if action.content and action.content.fallback:
             found["content"].add(action.content.fallback)
-    if play.trigger.segment:
-        found["segment"].add(play.trigger.segment)
+    found["segment"] |= named_in(play)
     for _, condition in conditions(play):
         found["segment"] |= segments_in(condition)
     return found

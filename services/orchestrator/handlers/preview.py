@@ -17,7 +17,7 @@ from services.orchestrator.domain.program import program_of
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.handlers.plays import names_of
-from services.orchestrator.repository import people
+from services.orchestrator.repository import lookup, people
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Preview:
         async with self._session.use() as connection:
             book = await self._playbook.now(connection)
             program = program_of(checked(text, where, names_of(book, workspace)), 0, book.segments.get(workspace, {}))
-            contact = await people.find(connection, workspace, who)
+            contact = await lookup.find(connection, workspace, who)
             known = await people.facts(connection, [contact] if contact else [], book.vocabulary)
         action = program.actions.get(name)
         if action is None:

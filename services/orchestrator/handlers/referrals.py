@@ -4,7 +4,7 @@ The referrer moves by a touchpoint of their own. Its `messageId` hashes what the
 that takes it away with it (`services.scoring.handlers.corrections`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -12,13 +12,13 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.instants import to_iso
-from libs.common.messages import Signal
+from libs.common.messages import Signal, decode
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.links import Links
-from services.orchestrator.domain.referral import CAME, PROPERTY, refusal
+from services.orchestrator.domain.referral import CAME, PROPERTY, code_of, refusal
 from services.orchestrator.domain.vocabulary import Vocabulary
 from services.orchestrator.handlers.telling import referral_touchpoint
-from services.orchestrator.repository import actions, people, referrals
+from services.orchestrator.repository import actions, history, lookup, people, referrals
 from services.orchestrator.repository.referrals import Referral
 
 
@@ -42,54 +42,83 @@ class Code(msgspec.Struct, frozen=True):
 
 
 async def keep_referrals(connection: Connection, vocabulary: Vocabulary, signals: Sequence[Signal], now: int) -> None:
-    """Note who came by a friend's code, and settle the referrals of those who bought. History is nobody's merit."""
+    """Note who came by a friend's code, and settle the referrals of those who bought.
+
+    History is nobody's merit, nor is what anybody may say of themselves: a server has to tell of the purchase.
+    """
     fresh = [signal for signal in signals if not signal.historical]
     came = [
-        (s.contact_id, s.workspace, code.strip().lower(), s.occurred_at)
+        (s.contact_id, s.workspace, code, s.occurred_at)
         for s in fresh
-        if s.signal == CAME and isinstance(code := s.properties.get(PROPERTY), str)
+        if s.signal == CAME and (code := code_of(s.properties.get(PROPERTY))) is not None
     ]
-    await referrals.note(connection, came)
+    new = await referrals.note(connection, came)
     successes = {words.success for words in vocabulary.cycles.values() if words.success}
-    bought = {s.contact_id: s for s in reversed(fresh) if s.signal in successes}
+    earlier = await _heard_before(connection, new, min((at for *_, at in came), default=0)) if new else []
+    bought = [s for s in (*fresh, *earlier) if s.signal in successes and s.trust == "server" and not s.historical]
     if bought:
         await _settle(connection, vocabulary, bought, now)
 
 
-async def _settle(connection: Connection, vocabulary: Vocabulary, bought: Mapping[str, Signal], now: int) -> None:
-    to = await people.survivors(connection, bought)
+async def _heard_before(connection: Connection, contacts: Collection[str], since: int) -> list[Signal]:
+    """Return the signals of contacts since an instant: a purchase may have been heard before the visit that led to it."""
+    relatives = await people.family(connection, set((await people.survivors(connection, contacts)).values()))
+    rows = await history.of_keys(connection, list(relatives), since)
+    return [decode(Signal, value) for _, kind, value in rows if kind == Signal.KIND]
+
+
+async def _settle(connection: Connection, vocabulary: Vocabulary, bought: Sequence[Signal], now: int) -> None:
+    to = await people.survivors(connection, {signal.contact_id for signal in bought})
     relatives = await people.family(connection, set(to.values()))
-    found = await referrals.open_of(connection, relatives)
-    if not found:
+    of_friend: dict[str, list[Referral]] = {}
+    for one in await referrals.of_contacts(connection, relatives):
+        of_friend.setdefault(relatives[one.contact_id], []).append(one)
+    of_friend = {friend: found for friend, found in of_friend.items() if any(one.status == "open" for one in found)}
+    if not of_friend:
         return
-    cause_of = {to[contact]: signal for contact, signal in bought.items()}
-    givers: dict[str, str] = {}
-    for workspace in {one.workspace for one in found}:
-        codes = {one.code for one in found if one.workspace == workspace}
-        givers |= await referrals.owners(connection, workspace, codes)
-    friends = {one.contact_id for one in found}
-    known = await people.facts(connection, friends | set(givers.values()), vocabulary)
+    givers = await _givers(connection, [one for found in of_friend.values() for one in found])
+    known = await people.facts(connection, {*of_friend, *givers.values()}, vocabulary)
+    devices = await lookup.devices(connection, [facts.contact_id for facts in known.values()])
     settled, told = list[tuple[str, str, str]](), list[bytes]()
-    for one in found:
-        cause = cause_of[relatives[one.contact_id]]
-        if cause.occurred_at >= one.came_at:
-            status, reason, body = _judged(one, cause, known, givers.get(one.code))
+    for friend, found in of_friend.items():
+        causes = sorted((s for s in bought if to[s.contact_id] == friend), key=lambda s: s.occurred_at)
+        taken = any(one.status == "converted" for one in found)
+        for one in found:
+            cause = next((s for s in causes if s.occurred_at >= one.came_at), None)
+            if one.status != "open" or cause is None:
+                continue
+            referrer = known[givers[one.workspace, one.code]] if (one.workspace, one.code) in givers else None
+            status, reason, body = _judged(one, cause, referrer, known[friend], devices, taken=taken)
+            taken = taken or status == "converted"
             settled.append((one.contact_id, status, reason))
             told += [body] if body is not None else []
     await referrals.settle(connection, settled, now)
     await actions.put_echoes(connection, told)
 
 
+async def _givers(connection: Connection, found: Sequence[Referral]) -> dict[tuple[str, str], str]:
+    """Return by (workspace, code) whose code it is."""
+    givers: dict[tuple[str, str], str] = {}
+    for workspace in {one.workspace for one in found}:
+        owners = await referrals.owners(
+            connection, workspace, {one.code for one in found if one.workspace == workspace}
+        )
+        givers |= {(workspace, code): contact for code, contact in owners.items()}
+    return givers
+
+
 def _judged(
-    one: Referral, cause: Signal, known: Mapping[str, Facts], giver: str | None
+    one: Referral, cause: Signal, referrer: Facts | None, friend: Facts, devices: Mapping[str, set[str]], *, taken: bool
 ) -> tuple[str, str, bytes | None]:
     """Return (status, reason, touchpoint of the referrer) of a referral whose friend has bought."""
-    referrer = known[giver] if giver is not None else None
-    reason = refusal(referrer, known[one.contact_id], cause.signal, one.came_at)
-    if reason or referrer is None:
-        return "refused", reason, None
-    body = referral_touchpoint(referrer, cause, one.code)
-    return "converted", cause.signal if body else "the referrer has no id that the door takes", body
+    if taken or referrer is None:
+        return "refused", "another friend came first" if taken else "unknown code", None
+    shared = devices.get(referrer.contact_id, set()) & devices.get(friend.contact_id, set())
+    reason = refusal(referrer, friend, cause.signal, one.came_at, same_device=bool(shared))
+    body = None if reason else referral_touchpoint(referrer, cause, one.code)
+    if body is None:
+        return "refused", reason or "the referrer has no id that the door takes", None
+    return "converted", cause.signal, body
 
 
 class ReferralsDesk:
@@ -103,7 +132,7 @@ class ReferralsDesk:
     async def code(self, workspace: str, who: str) -> Code:
         """Return a contact's code and link. Raises NotFound."""
         async with self._session.use() as connection, unit_of_work(connection):
-            contact = await people.known(connection, workspace, who)
+            contact = await lookup.known(connection, workspace, who)
             code = self._links.code(workspace, contact)
             await referrals.give(connection, [(workspace, code, contact)])
         return Code(contact, code, self._links.referral(code))

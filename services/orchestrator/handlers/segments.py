@@ -5,7 +5,7 @@ true too. The first look at a segment, and the first after its condition has cha
 into it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -48,20 +48,21 @@ class Size(msgspec.Struct, frozen=True):
 
 
 async def told_live(
-    connection: Connection, workspace: str, watched: Sequence[Watched], contacts: Collection[str]
+    connection: Connection, workspace: str, watched: Sequence[Watched], relatives: Mapping[str, str]
 ) -> tuple[list[Watched], set[str]]:
     """Return the segments that everybody was looked at for once, and the contacts that what they do may move.
 
     Into one that asks when somebody was last in touch nobody comes by doing something: only its members are looked at.
+    `relatives` are all ids of the contacts, each with its survivor.
     """
-    known = await segments.known(
-        connection, workspace, [(f"segment:{one.name}", f"segment:{one.mark}") for one in watched]
-    )
-    live = [one for one in watched if f"segment:{one.name}" in known]
+    if not watched:
+        return [], set()
+    known = await segments.known(connection, workspace, [(one.name, one.mark) for one in watched])
+    live = [one for one in watched if one.name in known]
     if any(not one.idle for one in live):
-        return live, set(contacts)
-    rows = await segments.of_contacts(connection, workspace, [one.name for one in live], contacts) if live else []
-    return live, {contact for _, contact, _ in rows}
+        return live, set(relatives.values())
+    rows = await segments.of_contacts(connection, workspace, [one.name for one in live], relatives) if live else []
+    return live, {relatives[contact] for _, contact, _ in rows}
 
 
 async def settle(
@@ -75,12 +76,16 @@ async def settle(
 ) -> None:
     """Note who of these contacts came into the segments of a (workspace, segments, now) and who left; tell it as signals.
 
-    `live` says that nothing is known of touches: then nobody comes into a segment that asks for them.
+    `live` says that only members are looked at for segments that ask for touches: nobody comes into those.
     """
     workspace, watched, now = place
     relatives = await people.family(connection, known)
     rows = await segments.of_contacts(connection, workspace, [one.name for one in watched], relatives)
-    inside = {(segment, relatives[contact]): since for segment, contact, since in rows}
+    inside: dict[tuple[str, str], int] = {}
+    for segment, contact, since in rows:
+        place_of = (segment, relatives[contact])
+        inside[place_of] = min(since, inside.get(place_of, since))
+    merged = {(segment, relatives[contact]) for segment, contact, _ in rows if relatives[contact] != contact}
     joined, gone = list[tuple[str, str]](), list[tuple[str, str]]()
     for one in watched:
         for contact, facts in known.items():
@@ -88,9 +93,13 @@ async def settle(
             if belongs and not member and not (live and one.idle):
                 joined.append((one.name, contact))
             elif member and not belongs:
-                gone += [(one.name, relative) for relative, survivor in relatives.items() if survivor == contact]
-    await segments.join(connection, workspace, joined, now)
-    await segments.leave(connection, workspace, gone)
+                gone.append((one.name, contact))
+    staying = merged - set(gone)  # what was noted under an id that was merged becomes the survivor's
+    await segments.leave(
+        connection, workspace, [(s, r) for s, c in {*gone, *merged} for r, to in relatives.items() if to == c]
+    )
+    came = [(segment, contact, now) for segment, contact in joined]
+    await segments.join(connection, workspace, [*came, *((*one, inside[one]) for one in sorted(staying))])
     if tell:
         await outbox.write(connection, [*_signals(workspace, joined, gone, inside, now)])
 
@@ -104,8 +113,7 @@ def _signals(
 ) -> Iterator[Message]:
     yield from (_signal(workspace, entered(name), name, contact, now, now) for name, contact in joined)
     for name, contact in gone:
-        if (name, contact) in inside:
-            yield _signal(workspace, left(name), name, contact, inside[name, contact], now)
+        yield _signal(workspace, left(name), name, contact, inside[name, contact], now)
 
 
 def _signal(workspace: str, signal: str, segment: str, contact: str, since: int, now: int) -> Message:

@@ -21,9 +21,8 @@ from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Book
 from services.orchestrator.handlers.segments import settle
-from services.orchestrator.repository import enrollments, people
+from services.orchestrator.repository import enrollments, people, segments
 from services.orchestrator.repository import sweeps as repository
-from services.orchestrator.repository.segments import FIRST
 from services.orchestrator.repository.sweeps import OF_SEGMENT, Sweep
 
 AT_ONCE = 200
@@ -79,11 +78,12 @@ class Sweeps:
 
     async def _watch(self, connection: Connection, watched: Watched, now: int) -> None:
         """Begin to look at everybody for a segment, if it is time."""
-        name, slot = f"{OF_SEGMENT}{watched.name}", f"{OF_SEGMENT}{watched.mark}"
-        count = await repository.tick(connection, (DEFAULT, name, slot), now, now, now + EVERY)
+        name, mark = f"{OF_SEGMENT}{watched.name}", watched.mark
+        await segments.forget_looks(connection, DEFAULT, watched.name, but=mark)
+        count = await repository.tick(connection, (DEFAULT, name, mark), now, now, now + EVERY)
         if count is not None:
-            sweep_id = ids.derive("sweep", DEFAULT, name, slot, str(count))
-            sweep = Sweep(sweep_id, DEFAULT, name, None, FIRST if count == 0 else "", None)
+            sweep_id = ids.derive("sweep", DEFAULT, name, mark, str(count), str(now))
+            sweep = Sweep(sweep_id, DEFAULT, name, None, segments.first(mark) if count == 0 else mark, None)
             await repository.begin(connection, [sweep], now)
 
     async def _tick(self, connection: Connection, program: Program, now: int) -> None:
@@ -117,7 +117,10 @@ class Sweeps:
 
     async def _look(self, connection: Connection, book: Book, sweep: Sweep) -> None:
         """Look at the next contacts for a segment."""
-        watched = [one for one in book.watched.get(sweep.workspace, ()) if one.name == sweep.segment]
+        # As it was written when the sweep began: written anew, it is looked at anew.
+        marks = (segments.first, str)
+        mine = [one for one in book.watched.get(sweep.workspace, ()) if one.name == sweep.segment]
+        watched = [one for one in mine if sweep.event_id in {mark(one.mark) for mark in marks}]
         contacts = await repository.next_contacts(connection, sweep, AT_ONCE) if watched else []
         if not contacts:
             await repository.end(connection, sweep)
@@ -126,7 +129,7 @@ class Sweeps:
         known = await people.facts(connection, contacts, book.vocabulary, idle=any(one.idle for one in watched))
         now = self._clock.now()
         place = (sweep.workspace, watched, now)
-        await settle(connection, self._outbox, place, known, tell=sweep.event_id != FIRST)
+        await settle(connection, self._outbox, place, known, tell=sweep.event_id == watched[0].mark)
         await repository.reach(connection, sweep, contacts[-1], 0, now)
 
     async def _take_on(self, connection: Connection, book: Book, sweep: Sweep) -> None:

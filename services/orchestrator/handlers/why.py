@@ -4,7 +4,8 @@ import msgspec
 
 from libs.common.db.connection import Session
 from libs.common.instants import to_iso
-from services.orchestrator.repository import actions, enrollments, people
+from services.orchestrator.handlers.playbook import Playbook
+from services.orchestrator.repository import actions, enrollments, lookup, people
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -47,20 +48,23 @@ class WhyNot(msgspec.Struct, frozen=True):
 class Why:
     """Answers for one workspace's contacts."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, playbook: Playbook) -> None:
         self._session = session
+        self._playbook = playbook
 
     async def of(self, workspace: str, who: str, limit: int = 50) -> WhyNot:
         """Return what was decided about a contact, by its id, a user id or an e-mail address. Raises NotFound."""
         async with self._session.use() as connection:
-            contact = await people.known(connection, workspace, who)
+            contact = await lookup.known(connection, workspace, who)
             relatives = list(await people.family(connection, [contact]))
             found = await actions.of_contact(connection, relatives, limit)
             runs = await enrollments.of_contacts(connection, relatives, limit)
-            allowed = await people.permissions(connection, contact)
+            book = await self._playbook.now(connection)
+            facts = (await people.facts(connection, [contact], book.vocabulary))[contact]
         return WhyNot(
             contact,
-            *allowed,
+            dict(facts.consents),
+            dict(facts.suppressed),
             [
                 InPlay(r.play, r.number, to_iso(r.entered_at), r.status, r.reason, _iso(r.due_at), _iso(r.goal_at))
                 for r in runs

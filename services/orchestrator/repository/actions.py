@@ -118,14 +118,33 @@ async def open_of(connection: Connection, enrollments: Collection[str]) -> list[
     return [ActionRow(*r) for r in rows]
 
 
-async def added(connection: Connection, enrollments: Collection[str]) -> set[str]:
-    """Return those of the enrollments that have tried to add their contact to an audience."""
+async def told(connection: Connection, enrollments: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return by enrollment what advertisers were told, or may have been told, of its contact."""
     rows = await connection.fetch(
-        "SELECT DISTINCT enrollment_id FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) "
-        "AND channel = 'audience' AND attempts > 0",
+        "SELECT enrollment_id, told FROM orchestrator.audience_told WHERE enrollment_id = ANY($1::text[])",
         list(enrollments),
     )
-    return {r[0] for r in rows}
+    return {r[0]: msgspec.json.decode(r[1]) for r in rows}
+
+
+async def tell(connection: Connection, rows: Collection[tuple[str, Mapping[str, Any]]]) -> None:
+    """Note (enrollment, what) of what advertisers are about to be told; what is noted already stays."""
+    await connection.executemany(
+        "INSERT INTO orchestrator.audience_told VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        [(enrollment, msgspec.json.encode(what).decode()) for enrollment, what in rows],
+    )
+
+
+async def unfinished(connection: Connection, enrollments: Collection[str]) -> dict[str, list[ActionRow]]:
+    """Return by enrollment its actions on audiences that have not come to an end."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) AND channel = 'audience' AND {_OPEN}",
+        list(enrollments),
+    )
+    found: dict[str, list[ActionRow]] = {}
+    for row in rows:
+        found.setdefault(row["enrollment_id"], []).append(ActionRow(*row))
+    return found
 
 
 async def conclude(connection: Connection, found: Sequence[tuple[str, Became]], now: int) -> None:

@@ -1,6 +1,6 @@
 """What contacts allow: consents as they were told, and the channels on which nothing goes out any more."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from libs.common.db.connection import Connection
 
@@ -32,15 +32,37 @@ async def suppress(connection: Connection, rows: Sequence[tuple[str, str, str]])
     """Send contacts nothing more on a channel: (contact, channel, reason); the first reason stays."""
     await connection.executemany(
         "INSERT INTO orchestrator.suppressions (contact_id, channel, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        rows,
+        sorted(rows),
     )
 
 
-async def allow(connection: Connection, contacts: Sequence[str], channel: str) -> bool:
-    """Let a channel be used again for a contact, under all its ids; return whether it was suppressed."""
+async def allow(connection: Connection, contacts: Sequence[str], channel: str, address: str) -> bool:
+    """Let a channel be used again for a contact, under all its ids and its address; return whether it was suppressed."""
     rows = await connection.fetch(
         "DELETE FROM orchestrator.suppressions WHERE contact_id = ANY($1::text[]) AND channel = $2 RETURNING 1",
         contacts,
         channel,
     )
-    return bool(rows)
+    of_address = await connection.fetch(
+        "DELETE FROM orchestrator.suppressed_addresses WHERE email_sha256 = $1 AND $2 = 'email' RETURNING 1",
+        address,
+        channel,
+    )
+    return bool(rows or of_address)
+
+
+async def suppress_addresses(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
+    """Send no more mails to addresses, whoever has them: (SHA-256 of the address, reason); the first reason stays."""
+    await connection.executemany(
+        "INSERT INTO orchestrator.suppressed_addresses (email_sha256, reason) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        sorted(rows),
+    )
+
+
+async def of_addresses(connection: Connection, hashes: Collection[str]) -> dict[str, str]:
+    """Return why no mails go to addresses."""
+    rows = await connection.fetch(
+        "SELECT email_sha256, reason FROM orchestrator.suppressed_addresses WHERE email_sha256 = ANY($1::text[])",
+        list(hashes),
+    )
+    return {r[0]: r[1] for r in rows}

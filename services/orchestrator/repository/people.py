@@ -12,9 +12,10 @@ import msgspec
 
 from libs.common.db import standing
 from libs.common.db.connection import Connection
-from libs.common.errors import NotFound
+from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.facts import MOST_INSTANTS, Facts, Score, Standing
 from services.orchestrator.domain.vocabulary import CycleWords, Vocabulary
+from services.orchestrator.repository import consents
 
 _read = msgspec.json.decode
 
@@ -28,40 +29,6 @@ async def survivors(connection: Connection, contacts: Collection[str]) -> dict[s
     )
     merged = {r[0]: r[1] for r in rows}
     return {contact: merged.get(contact, contact) for contact in contacts}
-
-
-async def find(connection: Connection, workspace: str, who: str) -> str | None:
-    """Return the contact with this id, identifier or e-mail address; a merged id leads to the survivor."""
-    contact: str | None = await connection.fetchval(
-        "SELECT contact_id FROM (SELECT coalesce(merged_into, contact_id) AS contact_id, 1 AS rank "
-        "FROM scoring.contact_profiles WHERE contact_id = $2 AND workspace = $1 UNION ALL "
-        "SELECT contact_id, 2 FROM scoring.contact_identifiers WHERE workspace = $1 AND value = $2 UNION ALL "
-        "SELECT contact_id, 3 FROM scoring.contact_emails WHERE workspace = $1 AND email = lower($2)) f ORDER BY rank LIMIT 1",
-        workspace,
-        who,
-    )
-    return contact
-
-
-async def of_identifier(connection: Connection, workspace: str, kind: str, value: str) -> str | None:
-    """Return the contact with an identifier of a kind (`email`: a verified address); a merged one leads to the survivor."""
-    contact: str | None = await connection.fetchval(
-        "SELECT coalesce(p.merged_into, p.contact_id) FROM scoring.contact_identifiers i "
-        "JOIN scoring.contact_profiles p USING (contact_id) "
-        "WHERE (i.workspace, i.type, i.value) = ($1, $2, $3) LIMIT 1",
-        workspace,
-        kind,
-        value,
-    )
-    return contact
-
-
-async def known(connection: Connection, workspace: str, who: str) -> str:
-    """Return the contact that somebody means. Raises NotFound."""
-    contact = await find(connection, workspace, who)
-    if contact is None:
-        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
-    return contact
 
 
 async def hold(connection: Connection, contacts: Collection[str], *, free: int | None = None) -> set[str]:
@@ -93,8 +60,9 @@ async def facts(
     traits = await _traits(connection, ids)
     standings, acts = await _standings(connection, ids, vocabulary)
     signals = await _signals(connection, everybody, relatives)
-    consents = await _consents(connection, everybody, relatives)
+    allowed = await _consents(connection, everybody, relatives)
     suppressed = await _suppressions(connection, everybody, relatives)
+    no_more = await consents.of_addresses(connection, {email_sha256(found.get("email")) for found in traits.values()})
     known_by = await _identifiers(connection, ids)
     seen = await _exposures(connection, everybody, relatives)
     asked = idle or vocabulary.idle
@@ -106,12 +74,13 @@ async def facts(
             standings.get(one, {}),
             signals.get(one, {}),
             acts.get(one),
-            consents.get(one, {}),
-            suppressed.get(one, {}),
+            allowed.get(one, {}),
+            _stricter(suppressed.get(one, {}), no_more.get(email_sha256(traits.get(one, {}).get("email")))),
             known_by.get(one, {}).get("user_id"),
             known_by.get(one, {}).get("anonymous_id"),
             {n.partition(":")[2]: v for n, v in known_by.get(one, {}).items() if n.startswith("external:")},
             seen.get(one, {}),
+            known_by.get(one, {}).get("email"),
             touched.get(one),
             one in planned,
         )
@@ -120,12 +89,9 @@ async def facts(
     return {contact: found[to[contact]] for contact in contacts}
 
 
-async def permissions(connection: Connection, contact: str) -> tuple[dict[str, bool], dict[str, str]]:
-    """Return a contact's consents by purpose, and why channels are suppressed, under all its ids."""
-    relatives = await family(connection, [contact])
-    consents = await _consents(connection, list(relatives), relatives)
-    suppressed = await _suppressions(connection, list(relatives), relatives)
-    return consents.get(contact, {}), suppressed.get(contact, {})
+def _stricter(suppressed: Mapping[str, str], of_address: str | None) -> Mapping[str, str]:
+    """Return why channels are suppressed, the mails' also by the address."""
+    return {"email": of_address, **suppressed} if of_address else suppressed
 
 
 async def profiles(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str | None]]:
@@ -251,7 +217,8 @@ async def _touches(
     planned = await connection.fetch(
         "SELECT contact_id FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) AND status = 'active' "
         "UNION SELECT contact_id FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
-        "AND status IN ('pending', 'held', 'sending')",
+        # What only tells colleagues, or an advertiser, is no step with the contact.
+        "AND status IN ('pending', 'held', 'sending') AND channel IN ('email', 'crm_task', 'kafka')",
         everybody,
     )
     return touched, {family[r[0]] for r in planned}
@@ -283,11 +250,13 @@ async def vocabulary_mark(connection: Connection) -> str:
     return found
 
 
-async def put_signals(connection: Connection, rows: Sequence[tuple[str, str, int, str]]) -> None:
-    """Note (contact, signal, occurred_at, id) of what was seen; what is known already stays once."""
-    if rows:
-        await connection.execute(
-            "INSERT INTO orchestrator.signals_seen SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) "
-            "ON CONFLICT DO NOTHING",
-            *map(list, zip(*rows, strict=True)),
-        )
+async def put_signals(connection: Connection, rows: Sequence[tuple[str, str, int, str]]) -> set[str]:
+    """Note (contact, signal, occurred_at, id) of what was seen; return the ids of those that nobody had noted yet."""
+    if not rows:
+        return set()
+    new = await connection.fetch(
+        "INSERT INTO orchestrator.signals_seen SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) "
+        "ON CONFLICT DO NOTHING RETURNING signal_id",
+        *map(list, zip(*rows, strict=True)),
+    )
+    return {r[0] for r in new}

@@ -40,20 +40,29 @@ async def owners(connection: Connection, workspace: str, codes: Collection[str])
     return {r[0]: r[1] for r in rows}
 
 
-async def note(connection: Connection, came: Sequence[tuple[str, str, str, int]]) -> None:
-    """Note (contact, workspace, code, instant) of who came; the first friend counts."""
-    await connection.executemany(
-        "INSERT INTO orchestrator.referrals (contact_id, workspace, code, came_at) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT DO NOTHING",
-        came,
-    )
+async def note(connection: Connection, came: Sequence[tuple[str, str, str, int]]) -> set[str]:
+    """Note (contact, workspace, code, instant) of who came by a code that somebody has; return those that are new.
 
-
-async def open_of(connection: Connection, contacts: Collection[str]) -> list[Referral]:
-    """Return the referrals of contacts that nothing has come of yet, the first first; they are held."""
+    The first friend counts.
+    """
+    if not came:
+        return set()
     rows = await connection.fetch(
-        "SELECT contact_id, workspace, code, came_at FROM orchestrator.referrals "
-        "WHERE contact_id = ANY($1::text[]) AND status = 'open' ORDER BY came_at, contact_id FOR UPDATE",
+        "INSERT INTO orchestrator.referrals (contact_id, workspace, code, came_at) "
+        "SELECT DISTINCT ON (w.contact) w.contact, w.workspace, w.code, w.at "
+        "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS w (contact, workspace, code, at) "
+        "JOIN orchestrator.referral_codes c ON (c.workspace, c.code) = (w.workspace, w.code) ORDER BY w.contact, w.at "
+        "ON CONFLICT DO NOTHING RETURNING contact_id",
+        *map(list, zip(*came, strict=True)),
+    )
+    return {r[0] for r in rows}
+
+
+async def of_contacts(connection: Connection, contacts: Collection[str]) -> list[Referral]:
+    """Return the referrals of contacts, the first first; they are held."""
+    rows = await connection.fetch(
+        "SELECT contact_id, workspace, code, came_at, status, reason FROM orchestrator.referrals "
+        "WHERE contact_id = ANY($1::text[]) ORDER BY came_at, contact_id FOR UPDATE",
         list(contacts),
     )
     return [Referral(*r) for r in rows]

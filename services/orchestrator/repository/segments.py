@@ -3,9 +3,12 @@
 from collections.abc import Collection, Sequence
 
 from libs.common.db.connection import Connection
+from services.orchestrator.repository.sweeps import OF_SEGMENT
 
-FIRST = "first"
-"""Marks the first sweep of a segment: who is in it by then has not come into it."""
+
+def first(mark: str) -> str:
+    """Return what marks the first sweep of a segment as it is written: who is in it by then has not come into it."""
+    return f"first:{mark}"
 
 
 async def of_contacts(
@@ -22,11 +25,12 @@ async def of_contacts(
     return [(r[0], r[1], r[2]) for r in rows]
 
 
-async def join(connection: Connection, workspace: str, rows: Sequence[tuple[str, str]], since: int) -> None:
-    """Note (segment, contact) of who comes."""
+async def join(connection: Connection, workspace: str, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Note (segment, contact, since) of who comes; of one who is there already the earlier instant stays."""
     await connection.executemany(
-        "INSERT INTO orchestrator.segment_members VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        [(workspace, segment, contact, since) for segment, contact in rows],
+        "INSERT INTO orchestrator.segment_members AS m VALUES ($1, $2, $3, $4) ON CONFLICT (workspace, segment, contact_id) "
+        "DO UPDATE SET since = least(m.since, excluded.since)",
+        [(workspace, *row) for row in rows],
     )
 
 
@@ -39,33 +43,47 @@ async def leave(connection: Connection, workspace: str, rows: Sequence[tuple[str
 
 
 async def forget(connection: Connection, workspace: str, segment: str) -> None:
-    """Forget everybody in a segment that is no more."""
+    """Forget everybody in a segment that is no more, and that it was ever looked at."""
     await connection.execute(
         "DELETE FROM orchestrator.segment_members WHERE (workspace, segment) = ($1, $2)", workspace, segment
+    )
+    await forget_looks(connection, workspace, segment)
+
+
+async def forget_looks(connection: Connection, workspace: str, segment: str, but: str = "") -> None:
+    """Forget that a segment was looked at as it was written once; `but` not as it is now."""
+    name = f"{OF_SEGMENT}{segment}"
+    await connection.execute(
+        "DELETE FROM orchestrator.ticks WHERE (workspace, play) = ($1, $2) AND slot <> $3", workspace, name, but
+    )
+    await connection.execute(
+        "DELETE FROM orchestrator.sweeps WHERE (workspace, play) = ($1, $2) AND event_id <> ALL($3::text[])",
+        workspace,
+        name,
+        [but, first(but)],
     )
 
 
 async def known(connection: Connection, workspace: str, marks: Collection[tuple[str, str]]) -> set[str]:
-    """Return those of the (segment, mark) that everybody was looked at for once."""
+    """Return those segments of (segment, mark) that everybody was looked at for once, as they are written."""
     rows = await connection.fetch(
-        "SELECT t.play, t.slot FROM orchestrator.ticks t WHERE t.workspace = $1 AND t.play = ANY($2::text[]) AND t.count > 0 "
-        "AND NOT EXISTS (SELECT FROM orchestrator.sweeps s WHERE (s.workspace, s.play, s.event_id) "
-        "= (t.workspace, t.play, $3))",
+        "SELECT w.segment FROM unnest($2::text[], $3::text[]) AS w (segment, mark) JOIN orchestrator.ticks t "
+        "ON (t.workspace, t.play, t.slot) = ($1, $4 || w.segment, w.mark) WHERE t.count > 0 AND NOT EXISTS ("
+        "SELECT FROM orchestrator.sweeps s WHERE (s.workspace, s.play, s.event_id) = ($1, t.play, 'first:' || w.mark))",
         workspace,
         [segment for segment, _ in marks],
-        FIRST,
+        [mark for _, mark in marks],
+        OF_SEGMENT,
     )
-    return {r[0] for r in rows} & {
-        segment for segment, mark in marks if (segment, mark) in {(r[0], r[1]) for r in rows}
-    }
+    return {r[0] for r in rows}
 
 
 async def members(connection: Connection, workspace: str, segment: str, limit: int) -> list[tuple[str, int]]:
     """Return (contact, since) of a segment, who came first first; merged contacts are part of their survivor."""
     rows = await connection.fetch(
-        "SELECT contact_id, since FROM orchestrator.segment_members m WHERE (workspace, segment) = ($1, $2) "
-        "AND NOT EXISTS (SELECT FROM scoring.contact_profiles p WHERE p.contact_id = m.contact_id "
-        "AND p.merged_into IS NOT NULL) ORDER BY since, contact_id LIMIT $3",
+        "SELECT coalesce(p.merged_into, m.contact_id), min(since) FROM orchestrator.segment_members m "
+        "LEFT JOIN scoring.contact_profiles p USING (contact_id) WHERE (m.workspace, segment) = ($1, $2) "
+        "GROUP BY 1 ORDER BY 2, 1 LIMIT $3",
         workspace,
         segment,
         limit,
@@ -76,6 +94,8 @@ async def members(connection: Connection, workspace: str, segment: str, limit: i
 async def sizes(connection: Connection, workspace: str) -> dict[str, int]:
     """Return how many are in each segment."""
     rows = await connection.fetch(
-        "SELECT segment, count(*) FROM orchestrator.segment_members WHERE workspace = $1 GROUP BY 1", workspace
+        "SELECT segment, count(DISTINCT coalesce(p.merged_into, m.contact_id)) FROM orchestrator.segment_members m "
+        "LEFT JOIN scoring.contact_profiles p USING (contact_id) WHERE m.workspace = $1 GROUP BY 1",
+        workspace,
     )
     return {r[0]: r[1] for r in rows}

@@ -16,7 +16,7 @@ class Sweep(msgspec.Struct, frozen=True):
     """A play on its way to everybody whom it may concern: the members of an account, or all.
 
     Without an occasion each contact is looked at for one of its own. `event_id` is that of the compelling event. The `play` of a
-    segment's sweep is `segment:` and its name.
+    segment's sweep is `segment:` and its name, its `event_id` what the segment was like when it began.
     """
 
     sweep_id: str

@@ -122,6 +122,7 @@ def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str, trace: by
         source=t.source,
         message_id=t.message_id,
         historical=t.mode == "historical",
+        trust=t.trust,
         user_id=t.user_id,
         anonymous_id=t.anonymous_id,
         properties=t.properties,

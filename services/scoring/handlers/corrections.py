@@ -34,12 +34,12 @@ class _About(msgspec.Struct):
     keys: list[Key]
     places: set[tuple[str, str]]
     shown: set[tuple[str, Link]]
-    consequences: list[tuple[str, Key]]
-    """Touchpoints of others that are there because of these, by contact."""
+    consequences: list[tuple[str, Key, Key]]
+    """(contact, touchpoint, its cause): touchpoints of others that are there because of these."""
 
     async def contacts(self, connection: Connection) -> set[str]:
         """Return the contacts that it concerns."""
-        found = {self.contact, *(contact for contact, _ in self.consequences)}
+        found = {self.contact, *(contact for contact, _, _ in self.consequences)}
         if self.places:
             found |= await concerned(connection, self.places)
         if self.shown:
@@ -113,14 +113,17 @@ class Corrections:
     ) -> int:
         contact, keys = about.contact, about.keys
         await corrections.of_touchpoint(connection, about.workspace, kind, keys, author.name, author.note)
-        # What they did to others goes with them, and comes back with them.
+        # What they did to others goes with them, and comes back when they count again in every way.
         others: Kind = "exclude" if kind in ("bot", "exclude") else "include"
-        theirs = [key for _, key in about.consequences]
+        verdicts = (await corrections.of_touchpoints(connection, [contact])).get(contact, {})
+        gone = {key for key, verdict in verdicts.items() if others == "include" and (verdict.bot or verdict.excluded)}
+        theirs = [key for _, key, cause in about.consequences if cause not in gone]
         await corrections.of_touchpoint(
             connection, about.workspace, others, theirs, author.name, "its cause was corrected"
         )
         regrouped = await about.apply(connection)
-        since = {c: key for c, key in reversed([(contact, keys[0]), *about.consequences]) if c not in regrouped.merged}
+        first = {c: key for c, key, _ in reversed(about.consequences)} | {contact: keys[0]}
+        since = {c: key for c, key in first.items() if c not in regrouped.merged}
         await states.save(connection, Rows(contacts=dict.fromkeys(since.keys() - regrouped.changed, (None, False))))
         await states.enqueue_refolds(
             connection, {c: Refold("corrected", key, relearn=True) for c, key in since.items()}

@@ -83,9 +83,9 @@ async def of(connection: Connection, contacts: Iterable[str]) -> dict[str, list[
     return {contact: corrected(touchpoints, verdicts.get(contact, {})) for contact, touchpoints in found.items()}
 
 
-async def consequences(connection: Connection, workspace: str, causes: Iterable[Key]) -> list[tuple[str, Key]]:
-    """Return (contact, key) of the touchpoints by which these acted on others: of the same instant, their id says of what."""
-    named = [(at, ids.consequence(workspace, source, message_id)) for at, source, message_id in causes]
+async def consequences(connection: Connection, workspace: str, causes: Iterable[Key]) -> list[tuple[str, Key, Key]]:
+    """Return (contact, key, cause) of touchpoints by which these acted on others: of the same instant, their id says of what."""
+    named = {(cause[0], ids.consequence(workspace, *cause[1:])): cause for cause in causes}
     rows = await connection.fetch(
         "SELECT t.contact_id, t.occurred_at, t.source, t.message_id FROM scoring.touchpoints t "
         "JOIN unnest($2::bigint[], $3::text[]) AS w (at, message_id) ON (t.occurred_at, t.message_id) = (w.at, w.message_id) "
@@ -94,7 +94,7 @@ async def consequences(connection: Connection, workspace: str, causes: Iterable[
         [at for at, _ in named],
         [message_id for _, message_id in named],
     )
-    return [(r[0], (r[1], r[2], r[3])) for r in rows]
+    return [(r[0], (r[1], r[2], r[3]), named[r[1], r[3]]) for r in rows]
 
 
 async def last_historical(connection: Connection, contact: str) -> Key | None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from starlette.applications import Starlette
 
-from libs.common.db.connection import connect
+from libs.common.db.connection import Pool, connect
 from libs.common.links import Person, mint
 from services.ingest.domain.source import Source
 from services.ingest.repository import sources
@@ -42,7 +42,7 @@ async def ask(orchestrator):
         await sources.put(connection, msgspec.structs.replace(Source("default", name), **more))
         await sources.add_key(connection, ("default", name), f"key-of-{name}")
     await connection.close()
-    onsite = Onsite(orchestrator.sessions[0], orchestrator.playbook, LINKS.keys, orchestrator.clock)
+    onsite = Onsite(Pool(orchestrator.sessions[:2]), orchestrator.playbook, LINKS.keys, orchestrator.clock)
     app = Starlette(routes=[onsite_route(onsite)])
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
 
@@ -90,8 +90,10 @@ async def test_what_is_personal_is_for_who_has_proven_it(ask, orchestrator):
     assert (found["content"], found["proven"], found["contact_id"]) == ("renewal", True, ids["ada"])
     assert any("renewal: fits" in reason for reason in found["reasons"])
     assert (await ask("key-of-backend", userId="ada"))["contact_id"] == ids["ada"]
-    token = mint(LINKS.keys, Person("default", "ada"), NOW + DAY)
+    token = mint(LINKS.keys, Person("default", "ada", "ada@x.test"), NOW + DAY)
     assert (await ask(pgt=token))["contact_id"] == ids["ada"]
+    unsure = mint(LINKS.keys, Person("default", "ada"), NOW + DAY)
+    assert "contact_id" not in await ask(pgt=unsure), "it went to an address that nobody vouches for"
     stolen = [
         ("key-of-shop", {"userId": "bob", "userHash": proof}),
         ("key-of-shop", {"userId": "ada"}),

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from libs.common.errors import NotFound
+from cli.home import PROJECT
+from libs.common.errors import Conflict, NotFound
 from libs.common.instants import to_iso
 from services.orchestrator.handlers.segments import SegmentsDesk
 from tests.integration.plays.people import people, published, signal
@@ -162,3 +163,92 @@ async def test_who_was_merged_comes_and_leaves_once(orchestrator, scoring):
     assert device != ids["ada"]
     assert await look(orchestrator, START + HOUR) == []
     assert await look(orchestrator, START + 9 * DAY) == [("left:fresh", ids["ada"])]
+    assert await look(orchestrator, START + 10 * DAY) == []
+
+
+async def test_a_merged_member_is_listed_once_under_the_survivor(orchestrator, desk, scoring):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await scoring.take([touchpoint(0, "Order Completed", number="o", anonymous_id="phone")])
+    await orchestrator.hear(await published(scoring))
+    await look(orchestrator, START)
+    join = touchpoint(HOUR, "x", number="j", user_id="ada", anonymous_id="phone", type="identify")
+    await scoring.take([join])
+    await orchestrator.hear(await published(scoring))
+    for now in (START + HOUR, START + 2 * HOUR):
+        assert await look(orchestrator, now) == []
+        assert [one.contact_id for one in await desk.members("default", "fresh", 10)] == [ids["ada"]]
+        assert {one.segment: one.contacts for one in await desk.sizes("default")}["fresh"] == 1
+    rows = await orchestrator.fetch("SELECT contact_id, since FROM orchestrator.segment_members")
+    assert rows == [(ids["ada"], START)], "since the first of them"
+
+
+async def test_a_condition_that_changes_while_everybody_is_looked_at_tells_nobody(orchestrator, desk):
+    ids = await people(orchestrator, ["ada", "bob"])
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await look(orchestrator, NOW)
+    orchestrator.clock.instant = NOW + HOUR
+    await orchestrator.sweeps.tick()
+    changed = "segment: fresh\npublish: true\nwhen: {not: {seen: order_completed}}"
+    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    await orchestrator.run()
+    assert await told(orchestrator) == []
+    assert await look(orchestrator, NOW + HOUR + 1) == []
+    assert {one.contact_id for one in await desk.members("default", "fresh", 10)} == set(ids.values())
+    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    assert await look(orchestrator, NOW + 2 * HOUR) == []
+    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    assert await look(orchestrator, NOW + 3 * HOUR) == [], "as it was once is another one all the same"
+    await orchestrator.desk.undefine("default", "segment", "fresh")
+    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    assert await look(orchestrator, NOW + 4 * HOUR) == []
+
+
+async def test_an_alert_that_waits_does_not_end_what_it_warns_of(orchestrator, desk):
+    """No destination is defined, so that sales hear of the orphan later: it stays one."""
+    ids = await people(orchestrator, ["ada"])
+    text = (PROJECT / "plays" / "orphan_to_owner.yaml").read_text()
+    await orchestrator.desk.define(
+        "default", "destination", "destination: sales\nchannel: webhook\nurl: https://x.invalid/", "test", "sales.yaml"
+    )
+    await orchestrator.publish(text)
+    await orchestrator.desk.stop("default", "webhook", "ops", on=True)
+    await look(orchestrator, NOW)
+    assert await look(orchestrator, START + 15 * DAY) == [("entered:orphans", ids["ada"])]
+    assert await orchestrator.ledger() == [("held", "kill_switch")]
+    for hour in range(1, 5):
+        assert await look(orchestrator, START + 15 * DAY + hour * HOUR) == []
+    assert len(await desk.members("default", "orphans", 10)) == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"trigger": {"signal": "entered:quiet"}},
+        {"exits": [{"signal": "left:quiet"}]},
+        {"goal": {"signal": "entered:quiet", "within": "9d"}},
+        {"entry": {"not": {"seen": "entered:quiet"}}},
+        {"steps": [{"wait_until": {"signal": "entered:quiet", "timeout": "1d"}}]},
+    ],
+)
+async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_stays(orchestrator, desk, more):
+    await orchestrator.desk.define(
+        "default", "segment", "segment: quiet\nwhen: {seen: complaint}", "test", "quiet.yaml"
+    )
+    assert [one.segment for one in await desk.sizes("default")] == ["orphans"]
+    await orchestrator.publish(play(more.pop("steps", [mail()]), "waits", **more))
+    assert [one.segment for one in await desk.sizes("default")] == ["orphans", "quiet"]
+    with pytest.raises(Conflict, match="waits"):
+        await orchestrator.desk.undefine("default", "segment", "quiet")
+
+
+async def test_a_segment_of_those_who_are_in_touch_knows_of_our_own_calls(orchestrator, scoring):
+    ids = await people(orchestrator, ["ada"])
+    await orchestrator.desk.define(
+        "default", "segment", "segment: warm\npublish: true\nwhen: {not: {idle: 7d}}", "test", "warm.yaml"
+    )
+    call = touchpoint(8 * DAY, "Sales Call", number="call", user_id="ada", initiative="brand", trust="server")
+    await scoring.take([call])
+    await look(orchestrator, START + 9 * DAY)
+    await orchestrator.hear([signal(ids["ada"], "complaint", START + 9 * DAY)])
+    assert await told(orchestrator) == []

@@ -111,13 +111,13 @@ async def test_a_simulation_says_what_a_live_run_did(database, mailbox):
     await scoring.close()
 
 
-LOOK = 6
-"""Hours between two looks at everybody; people do things when they are looked at, so that no moment passes unseen."""
 MILD = Rules(cap_per_day=100, cap_per_week=100)
+LOOK = 3
+"""Hours between two looks at everybody; people do things at every other one, and no moment comes together with what they do."""
 MOMENTS = {
-    "silence": {"silence": {"of": "order_completed", "for": "4d"}},
+    "silence": {"silence": {"of": "order_completed", "for": "99h"}},
     "date": {"date": {"trait": "renewal", "before": "3d"}},
-    "schedule": {"schedule": to_iso(START + 20 * DAY)},
+    "schedule": {"schedule": to_iso(START + 20 * DAY + LOOK * HOUR)},
     "segment": {"segment": "fresh"},
 }
 
@@ -129,11 +129,13 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
     chance = random.Random(seed)
     orchestrator, scoring = Orchestrator(database, mailbox, MILD, None), Scoring(database)
     await orchestrator.install(shipped=False)
-    segment = "segment: fresh\nwhen: {seen: order_completed, within: 3d}"
+    segment = "segment: fresh\nwhen: {seen: order_completed, within: 75h}"
     await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
     text = play([mail(), {"wait": "36h"}, mail("second")], "moment", trigger=MOMENTS[kind], max_age="2d")
     await orchestrator.publish(text)
-    lives = [one for n in range(8) for one in life(chance, f"u{n}", LOOK, renewal=to_iso(START + (9 + n) * DAY)[:10])]
+    lives = [
+        one for n in range(8) for one in life(chance, f"u{n}", 2 * LOOK, renewal=to_iso(START + (9 + n) * DAY)[:10])
+    ]
     waiting = sorted(lives, key=lambda one: one.key)
     orchestrator.clock.instant = START
     for hour in range(0, 34 * 24, LOOK):

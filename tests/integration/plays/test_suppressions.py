@@ -1,5 +1,7 @@
 """Who bounced, complained or unsubscribed at the mail provider gets nothing more of any play, until somebody lets them."""
 
+from hashlib import sha256
+
 import pytest
 
 from libs.common.errors import NotFound
@@ -7,7 +9,7 @@ from services.orchestrator.handlers.suppressions import Suppressions
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.scoring import Scoring
-from tests.support.touchpoints import HOUR, touchpoint
+from tests.support.touchpoints import HOUR, identify, touchpoint
 
 
 @pytest.fixture
@@ -36,18 +38,45 @@ async def test_what_a_mail_provider_tells_ends_the_mails_of_every_play(
 ):
     scoring = Scoring(orchestrator.database)
     told = touchpoint(
-        HOUR, event, user_id=None, anonymous_id=None, verified_email="ada@x.test", initiative=initiative, trust="server"
-    )
+        HOUR, event, user_id=None, anonymous_id=None, verified_email="ada@x.test", initiative=initiative, trust="server",
+        properties={"email_sha256": sha256(b"ada@x.test").hexdigest()},
+    )  # fmt: skip
     forged = touchpoint(HOUR, event, number="forged", user_id="ada", initiative=initiative)
     await scoring.take([forged])
     assert await published(scoring) == [], "who writes to the public door ends nobody's mails"
-    await scoring.take([touchpoint(HOUR, "x", number="v", user_id="ada", verified_email="ada@x.test", trust="server")])
     await scoring.take([told])
-    await orchestrator.hear(await published(scoring))
+    heard = await published(scoring)
+    await orchestrator.hear(heard)
     await ask(orchestrator, two_plays, 1)
-    assert await orchestrator.ledger() == [("suppressed", reason)] * 2
+    assert await orchestrator.ledger() == [("suppressed", reason)] * 2, (
+        "though ada's address is one that she gave herself"
+    )
     assert mailbox.mails == []
+    await Suppressions(orchestrator.sessions[0], orchestrator.playbook).allow("default", "ada", "email")
+    await orchestrator.hear(heard)
+    await ask(orchestrator, two_plays, 2)
+    assert len(mailbox.mails) == 2, "what was heard before is no news"
     await scoring.close()
+
+
+async def test_a_new_address_may_be_written_to(orchestrator, mailbox, two_plays):
+    mailbox.answers = ["550 5.1.1 no such user"] * 2
+    await ask(orchestrator, two_plays, 1)
+    scoring = Scoring(orchestrator.database)
+    await scoring.take([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
+    await scoring.close()
+    await ask(orchestrator, two_plays, 2)
+    assert mailbox.told == ["ada@new.test"] * 2
+
+
+async def test_a_sender_that_is_refused_is_ours_to_mend_and_suppresses_nobody(orchestrator, mailbox, two_plays):
+    mailbox.refuses_sender = True
+    await ask(orchestrator, two_plays, 1)
+    assert {status for status, _ in await orchestrator.ledger()} == {"pending"}
+    mailbox.refuses_sender = False
+    orchestrator.clock.instant += HOUR
+    await orchestrator.run()
+    assert len(mailbox.mails) == 2
 
 
 async def test_an_address_that_the_server_says_does_not_exist_is_asked_once(orchestrator, mailbox, two_plays):
@@ -70,7 +99,7 @@ async def test_a_refusal_of_the_letter_says_nothing_of_the_address(orchestrator,
 
 
 async def test_somebody_may_be_written_to_again_and_why_not_says_what_holds(orchestrator, mailbox, two_plays):
-    desk = Suppressions(orchestrator.sessions[0])
+    desk = Suppressions(orchestrator.sessions[0], orchestrator.playbook)
     with pytest.raises(NotFound, match="not suppressed"):
         await desk.allow("default", "ada", "email")
     await desk.suppress(two_plays, "email")

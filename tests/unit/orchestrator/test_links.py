@@ -40,6 +40,10 @@ def test_a_link_to_the_site_says_for_whom_it_was_made_and_for_how_long():
         "http://shop.test/x",
         "https://shop.testing/x",
         "https://mail.test/u/token",
+        "https://twitter.test/intent?url=https://shop.test/lamps",
+        "https://evil.example/https://shop.test/lamps",
+        "https://evil.example#https://shop.test/lamps",
+        "https://[shop.test/x",
         "https://shop.test:8443/x",
     ],
 )

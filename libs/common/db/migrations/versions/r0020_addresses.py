@@ -1,0 +1,24 @@
+"""Addresses that get no more mails, whoever has them; what advertisers were told of whom."""
+
+from alembic import op
+
+revision = "0020"
+down_revision = "0019"
+
+SCRIPT = """
+CREATE TABLE orchestrator.suppressed_addresses (
+    email_sha256 text COLLATE "C" PRIMARY KEY,
+    reason text NOT NULL,
+    suppressed_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE orchestrator.audience_told (
+    enrollment_id text COLLATE "C" PRIMARY KEY,
+    told text NOT NULL
+)
+"""
+
+
+def upgrade() -> None:
+    for statement in SCRIPT.split(";\n"):
+        if statement.strip():
+            op.execute(statement)
