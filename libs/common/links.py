@@ -17,7 +17,7 @@ _LONGEST = 2_000
 
 
 class Person(msgspec.Struct, frozen=True):
-    """For whom a link was made: a user id, or the e-mail address that it was sent to."""
+    """For whom a link was made: a user id, with the address it went to if a server vouches for that; else the address alone."""
 
     workspace: str
     user_id: str | None = None

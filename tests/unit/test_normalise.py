@@ -189,6 +189,22 @@ def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, propert
     assert found.properties.get("referral_code") == code
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://x.test/a?pgt=TOKEN", "https://x.test/a"),
+        ("https://x.test/a?pgt=TOKEN&b=1", "https://x.test/a?b=1"),
+        ("https://x.test/a?b=1&pgt=TOKEN", "https://x.test/a?b=1"),
+        ("https://x.test/a?b=1&pgt=TOKEN#top", "https://x.test/a?b=1&#top"),
+        ("https://x.test/a?xpgt=1", "https://x.test/a?xpgt=1"),
+        (7, 7),
+    ],
+)
+def test_no_token_of_a_link_is_kept_in_an_address(given, kept):
+    found = got({"type": "page", "userId": "u", "properties": {"url": given}, "context": {"page": {"url": given}}})
+    assert (found.properties["url"], found.context["page"]["url"]) == (kept, kept)
+
+
 def test_an_account_is_named_by_the_call_or_by_its_context():
     assert got({"type": "group", "userId": "u", "groupId": "acme"}).group_id == "acme"
     assert got({"type": "page", "userId": "u", "context": {"groupId": "acme"}}).group_id == "acme"

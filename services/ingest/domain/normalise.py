@@ -10,7 +10,7 @@ from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
 from libs.common.proofs import is_user_hash
 from services.ingest.domain.classify import classify, referral
-from services.ingest.domain.privacy import shortened, traits_of
+from services.ingest.domain.privacy import shortened, traits_of, without_tokens
 from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
 from services.ingest.domain.timing import timing
@@ -38,6 +38,8 @@ def normalise(message: Any, received: Received) -> Touchpoint:
     if user_id is not None and source.user_hash_secret is not None:
         _check_user_hash(message, user_id, source.user_hash_secret)
     context = {**received.said.context, **_object(message, "context")}
+    if isinstance(context.get("page"), dict):
+        context["page"] = without_tokens(context["page"])
     proven = _proven(context, received) if "linkToken" in context else _NOBODY
     user_id = user_id or proven.user_id
     external_ids = _external_ids(context, source)
@@ -45,7 +47,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
     if user_id is None and anonymous_id is None and not external_ids and not verified_email:
         _check_scope(message, context, source)
     when = timing(message, received.said.sent_at, received.received_at)
-    properties = {**source.defaults, **referral(context), **_object(message, "properties")}
+    properties = {**source.defaults, **referral(context), **without_tokens(_object(message, "properties"))}
     told = classify(received.rules.channels, call_type, properties, context, server=source.trust == "server")
     return Touchpoint(
         workspace=source.workspace,

@@ -4,6 +4,11 @@ import ipaddress
 import re
 from typing import Any, Literal
 
+from libs.common.links import PARAMETER
+
+_TOKEN = re.compile(rf"(?<=[?&]){PARAMETER}=[^&#]*&?")
+_MARK = f"{PARAMETER}="
+_ADDRESSES = ("url", "search", "referrer", "href")
 IpRule = Literal["drop", "truncate"]
 _PHONE = re.compile(r"\+?[0-9][0-9 ().\-/]{4,30}")
 _NO_DIGIT = re.compile(r"[^0-9]")
@@ -19,6 +24,17 @@ def shortened(address: str) -> str | None:
         ip = ip.ipv4_mapped
     bits = 24 if ip.version == 4 else 48
     return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False).network_address)
+
+
+def without_tokens(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of a page without the tokens in its addresses: they say who somebody is, and are for the door alone.
+
+    Our own tracker takes them out before; libraries that know nothing of them send addresses as they are.
+    """
+    held = [name for name in _ADDRESSES if isinstance(given.get(name), str) and _MARK in given[name]]
+    if not held:
+        return given
+    return {**given, **{name: _TOKEN.sub("", given[name]).rstrip("?&") for name in held}}
 
 
 def traits_of(given: dict[str, Any]) -> dict[str, Any]:

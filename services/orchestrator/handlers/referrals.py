@@ -76,12 +76,16 @@ async def _settle(connection: Connection, vocabulary: Vocabulary, bought: Sequen
     of_friend = {friend: found for friend, found in of_friend.items() if any(one.status == "open" for one in found)}
     if not of_friend:
         return
+    mine = [s for s in bought if to[s.contact_id] in of_friend]
+    places = [(s.id, s.workspace, s.occurred_at, s.source, s.message_id) for s in mine]
+    gone = await referrals.corrected(connection, places)
     givers = await _givers(connection, [one for found in of_friend.values() for one in found])
     known = await people.facts(connection, {*of_friend, *givers.values()}, vocabulary)
     devices = await lookup.devices(connection, [facts.contact_id for facts in known.values()])
     settled, told = list[tuple[str, str, str]](), list[bytes]()
     for friend, found in of_friend.items():
-        causes = sorted((s for s in bought if to[s.contact_id] == friend), key=lambda s: s.occurred_at)
+        still = (s for s in mine if to[s.contact_id] == friend and s.id not in gone)
+        causes = sorted(still, key=lambda s: s.occurred_at)
         taken = any(one.status == "converted" for one in found)
         for one in found:
             cause = next((s for s in causes if s.occurred_at >= one.came_at), None)

@@ -68,6 +68,18 @@ async def of_contacts(connection: Connection, contacts: Collection[str]) -> list
     return [Referral(*r) for r in rows]
 
 
+async def corrected(connection: Connection, causes: Sequence[tuple[str, str, int, str, str]]) -> set[str]:
+    """Return those of (id, workspace, occurred_at, source, message id) that a correction has taken away."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT ON (w.id, c.kind IN ('bot', 'human')) w.id, c.kind FROM scoring.touchpoint_corrections c "
+        "JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[]) AS w (id, workspace, at, source, message) "
+        "ON (c.workspace, c.occurred_at, c.source, c.message_id) = (w.workspace, w.at, w.source, w.message) "
+        "ORDER BY w.id, c.kind IN ('bot', 'human'), c.id DESC",
+        *map(list, zip(*causes, strict=True)),
+    )
+    return {r[0] for r in rows if r[1] in ("bot", "exclude")}
+
+
 async def settle(connection: Connection, found: Sequence[tuple[str, str, str]], now: int) -> None:
     """Write down what came of referrals: (contact, status, reason)."""
     await connection.executemany(

@@ -273,3 +273,14 @@ async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orc
             pass
         stages.append(await standing(scoring, "ada"))
     assert stages == ["customer"] * 3 + ["ambassador"]
+
+
+async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobody(orchestrator, scoring, desk):
+    await people(orchestrator, ["ada"])
+    await came(scoring, orchestrator, "bob", (await desk.code("default", "ada")).code, HOUR)
+    order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
+    await scoring.take([set_at(order, 2 * HOUR)])
+    await scoring.corrections.touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
+    await orchestrator.hear(await published(scoring))
+    assert await echoed(scoring, orchestrator) == []
+    assert [one.status for one in await desk.every("default", 10)] == ["open"]

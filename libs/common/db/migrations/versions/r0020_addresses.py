@@ -1,4 +1,4 @@
-"""Addresses that get no more mails, whoever has them; what advertisers were told of whom."""
+"""Addresses that get no more mails, whoever has them; what advertisers were told of whom; what corrections say of touchpoints."""
 
 from alembic import op
 
@@ -14,7 +14,10 @@ CREATE TABLE orchestrator.suppressed_addresses (
 CREATE TABLE orchestrator.audience_told (
     enrollment_id text COLLATE "C" PRIMARY KEY,
     told text NOT NULL
-)
+);
+CREATE VIEW scoring.touchpoint_corrections AS
+    SELECT id, workspace, occurred_at, source, message_id, kind FROM scoring.corrections
+    WHERE kind IN ('bot', 'human', 'exclude', 'include')
 """
 
 
