@@ -154,6 +154,20 @@ def preview(
             typer.echo(f"{name}: {value}")
 
 
+@app.command("test-send")
+def test_send(
+    file: File,
+    action: Annotated[str, typer.Argument(help="The action's name.")],
+    who: Annotated[str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")],
+    to: Annotated[str, typer.Option(help="The address that gets it.")],
+) -> None:
+    """Send an action's mail as a contact would get it to an address of yours; it counts for nothing."""
+    with one_line_errors():
+        body = {**_written(file), "action": action, "who": who, "to": to}
+        found = _do("POST", "/preview", json=body)
+    typer.echo(f"{found['subject']}: {found['sent']}")
+
+
 @switch.command("off")
 def off(channel: Channel = "*") -> None:
     """Stop a channel: what is due is held, nothing is lost."""

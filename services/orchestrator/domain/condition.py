@@ -33,7 +33,10 @@ _KEYS: dict[str, set[str]] = {
     "consent": {"consent", "given"},
     "segment": {"segment"},
     "idle": {"idle"},
+    "compelling": {"compelling"},
 }
+ASKED_FOR = frozenset(("idle", "compelling"))
+"""What is gathered of contacts only where a condition asks for it."""
 
 
 def compiled(raw: Condition, segments: Mapping[str, Condition] | None = None) -> Test:
@@ -188,6 +191,10 @@ class _Compiler:
     def _idle(self, raw: Condition) -> Test:
         untouched = _opposite(_within(_last_touch, duration(raw["idle"])))
         return lambda facts, t: -FOREVER if facts.planned else untouched(facts, t)
+
+    def _compelling(self, raw: Condition) -> Test:
+        kind = raw["compelling"]
+        return lambda facts, _: _sign(bool(facts.events) if kind == "any" else kind in facts.events)
 
     def _trait(self, raw: Condition) -> Test:
         name = raw["trait"]

@@ -54,9 +54,11 @@ class Facts(msgspec.Struct, frozen=True):
     verified_email: str | None = None
     """An address that a server vouches for, in lower case."""
     last_touch: int | None = None
-    """When anybody was last in touch, on either side; None as well where no condition asks for it."""
+    """When anybody was last in touch, on either side. This and what follows is known where a condition asks for it."""
     planned: bool = False
-    """Whether a play has a next step for the contact; False as well where no condition asks for it."""
+    """Whether a play has a next step for the contact."""
+    events: frozenset[str] = frozenset()
+    """The kinds of compelling events that are open about the contact, or an account of theirs."""
 
     @property
     def email(self) -> str | None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common import ids
 from libs.common.durations import Duration
-from services.orchestrator.domain.condition import Condition, Test, compiled, kinds_in, segments_in
+from services.orchestrator.domain.condition import ASKED_FOR, Condition, Test, compiled, kinds_in, segments_in
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import signals_of
 
@@ -37,8 +37,8 @@ class Watched(msgspec.Struct, frozen=True):
     test: Test
     mark: str
     """Another one means another condition: who is in it then has not come into it."""
-    idle: bool
-    """Whether it asks when somebody was last in touch: then the time alone lets contacts in."""
+    costly: bool
+    """Whether it asks for what is gathered only then: contacts come into it when everybody is looked at, and leave it at once."""
     within: int | None = None
 
 
@@ -67,7 +67,7 @@ def watched(segment: Segment, others: Mapping[str, Condition]) -> Watched:
     whole = _resolved(segment.segment, others)
     mark = ids.derive("segment", msgspec.json.encode(whole, order="deterministic").decode())
     test = compiled({"segment": segment.segment}, others)
-    return Watched(segment.segment, test, mark, "idle" in kinds_in([*whole.values()]), segment.within)
+    return Watched(segment.segment, test, mark, bool(kinds_in([*whole.values()]) & ASKED_FOR), segment.within)
 
 
 def _resolved(name: str, others: Mapping[str, Condition]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class Vocabulary(msgspec.Struct, frozen=True):
     cycles: Mapping[str, CycleWords]
     coming: frozenset[str] = frozenset()
     """The signals of coming into segments and leaving them."""
-    idle: bool = False
-    """Whether a condition of a play asks when somebody was last in touch."""
+    asked: bool = False
+    """Whether a condition of a play asks for what is gathered only then."""
 
     def cycle(self, name: str) -> CycleWords:
         """Return a cycle's words."""

@@ -122,7 +122,7 @@ class EventHandler:
         if await people.survivors(connection, to.keys()) != to:
             raise Unavailable("contacts were merged meanwhile: the batch is taken again")
         known = await people.facts(
-            connection, concerned, book.vocabulary, idle=bool(moved) and any(w.idle for w in watched)
+            connection, concerned, book.vocabulary, asked=bool(moved) and any(w.costly for w in watched)
         )
         decided = Decided(now)
         runs = await enrollments.watched(connection, [r for r, who in relatives.items() if who in concerned], now)

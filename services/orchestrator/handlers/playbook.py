@@ -9,7 +9,7 @@ import yaml
 from libs.common.db.connection import Connection
 from libs.common.errors import ConfigurationError
 from libs.common.observability import logs
-from services.orchestrator.domain.condition import Condition, kinds_in, segments_in
+from services.orchestrator.domain.condition import ASKED_FOR, Condition, kinds_in, segments_in
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.entering import by_trigger, is_moment
@@ -107,13 +107,13 @@ class Playbook:
             if program is not None and row.status == "live":
                 live.setdefault(row.workspace, []).append(program)
         told = frozenset(signal(name) for found in segments.values() for name in found for signal in (entered, left))
-        idle = False
+        asked = False
         for workspace in {row.workspace for row in rows}:
             texts = [text for _, _, text in await plays.in_use(connection, workspace)]
-            idle = idle or any(_asks_idle(text, segments.get(workspace, {})) for text in texts)
+            asked = asked or any(_asks_for_more(text, segments.get(workspace, {})) for text in texts)
         book = Book(
             mark,
-            Vocabulary(words, told, idle),
+            Vocabulary(words, told, asked),
             {workspace: by_trigger(found) for workspace, found in live.items()},
             {workspace: [one for one in found if is_moment(one)] for workspace, found in live.items()},
             frozenset(f"{row.workspace}:{row.play}" for row in rows if row.status == "paused"),
@@ -170,8 +170,8 @@ class _Named:
                 yield watched(one, others)
 
 
-def _asks_idle(text: str, segments: Mapping[str, Condition]) -> bool:
-    """Return whether a play's conditions ask when somebody was last in touch, themselves or by a segment."""
+def _asks_for_more(text: str, segments: Mapping[str, Condition]) -> bool:
+    """Return whether a play's conditions ask for what is gathered only then, themselves or by a segment."""
     try:
         found = [condition for _, condition in conditions(read(Play, text, "play"))]
     except ConfigurationError:
@@ -179,4 +179,4 @@ def _asks_idle(text: str, segments: Mapping[str, Condition]) -> bool:
     named = set().union(*map(segments_in, found)) if found else set()
     while more := set().union(*(segments_in(segments.get(name, {})) for name in named)) - named if named else set():
         named |= more
-    return "idle" in kinds_in([*found, *(segments.get(name, {}) for name in named)])
+    return bool(kinds_in([*found, *(segments.get(name, {}) for name in named)]) & ASKED_FOR)

@@ -52,14 +52,14 @@ async def told_live(
 ) -> tuple[list[Watched], set[str]]:
     """Return the segments that everybody was looked at for once, and the contacts that what they do may move.
 
-    Into one that asks when somebody was last in touch nobody comes by doing something: only its members are looked at.
+    Into one that asks for what is gathered only then nobody comes by doing something: only its members are looked at.
     `relatives` are all ids of the contacts, each with its survivor.
     """
     if not watched:
         return [], set()
     known = await segments.known(connection, workspace, [(one.name, one.mark) for one in watched])
     live = [one for one in watched if one.name in known]
-    if any(not one.idle for one in live):
+    if any(not one.costly for one in live):
         return live, set(relatives.values())
     rows = await segments.of_contacts(connection, workspace, [one.name for one in live], relatives) if live else []
     return live, {relatives[contact] for _, contact, _ in rows}
@@ -76,7 +76,7 @@ async def settle(
 ) -> None:
     """Note who of these contacts came into the segments of a (workspace, segments, now) and who left; tell it as signals.
 
-    `live` says that only members are looked at for segments that ask for touches: nobody comes into those.
+    `live` says that only members are looked at for segments that are costly: nobody comes into those.
     """
     workspace, watched, now = place
     relatives = await people.family(connection, known)
@@ -90,7 +90,7 @@ async def settle(
     for one in watched:
         for contact, facts in known.items():
             member, belongs = (one.name, contact) in inside, holds(one.test, facts, now)
-            if belongs and not member and not (live and one.idle):
+            if belongs and not member and not (live and one.costly):
                 joined.append((one.name, contact))
             elif member and not belongs:
                 gone.append((one.name, contact))

@@ -126,7 +126,7 @@ class Sweeps:
             await repository.end(connection, sweep)
             return
         await people.hold(connection, contacts)
-        known = await people.facts(connection, contacts, book.vocabulary, idle=any(one.idle for one in watched))
+        known = await people.facts(connection, contacts, book.vocabulary, asked=any(one.costly for one in watched))
         now = self._clock.now()
         place = (sweep.workspace, watched, now)
         await settle(connection, self._outbox, place, known, tell=sweep.event_id == watched[0].mark)

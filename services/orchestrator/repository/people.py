@@ -47,11 +47,11 @@ async def hold(connection: Connection, contacts: Collection[str], *, free: int |
 
 
 async def facts(
-    connection: Connection, contacts: Collection[str], vocabulary: Vocabulary, *, idle: bool = False
+    connection: Connection, contacts: Collection[str], vocabulary: Vocabulary, *, asked: bool = False
 ) -> dict[str, Facts]:
     """Return what is known of contacts, by the id that was asked for; a merged one has its survivor's facts.
 
-    With `idle`, or where a play asks for it, also whether somebody was in touch lately and whether something is planned.
+    With `asked`, or where a play asks for it: also when anybody was in touch, whether something is planned, what is compelling.
     """
     to = await survivors(connection, contacts)
     ids = sorted(set(to.values()))
@@ -65,8 +65,7 @@ async def facts(
     no_more = await consents.of_addresses(connection, {email_sha256(found.get("email")) for found in traits.values()})
     known_by = await _identifiers(connection, ids)
     seen = await _exposures(connection, everybody, relatives)
-    asked = idle or vocabulary.idle
-    touched, planned = await _touches(connection, everybody, relatives) if asked else (dict[str, int](), set[str]())
+    more = await _more(connection, everybody, relatives) if asked or vocabulary.asked else _More()
     found = {
         one: Facts(
             one,
@@ -81,8 +80,9 @@ async def facts(
             {n.partition(":")[2]: v for n, v in known_by.get(one, {}).items() if n.startswith("external:")},
             seen.get(one, {}),
             known_by.get(one, {}).get("email"),
-            touched.get(one),
-            one in planned,
+            more.touched.get(one),
+            one in more.planned,
+            frozenset(more.events.get(one, ())),
         )
         for one in ids
     }
@@ -203,17 +203,21 @@ async def _exposures(
     return found
 
 
-async def _touches(
-    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
-) -> tuple[dict[str, int], set[str]]:
-    """Return when somebody was last in touch with contacts, and for which of them a play has a next step."""
-    rows = await connection.fetch(
+class _More(msgspec.Struct):
+    """What is gathered only where a condition asks for it, by survivor."""
+
+    touched: dict[str, int] = {}
+    planned: set[str] = set()
+    events: dict[str, set[str]] = {}
+
+
+async def _more(connection: Connection, everybody: Sequence[str], family: Mapping[str, str]) -> _More:
+    found = _More()
+    for contact, last_at in await connection.fetch(
         "SELECT contact_id, last_at FROM scoring.contact_touches WHERE contact_id = ANY($1::text[]) AND last_at IS NOT NULL",
         everybody,
-    )
-    touched: dict[str, int] = {}
-    for contact, last_at in rows:
-        touched[family[contact]] = max(last_at, touched.get(family[contact], 0))
+    ):
+        found.touched[family[contact]] = max(last_at, found.touched.get(family[contact], 0))
     planned = await connection.fetch(
         "SELECT contact_id FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) AND status = 'active' "
         "UNION SELECT contact_id FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
@@ -221,7 +225,15 @@ async def _touches(
         "AND status IN ('pending', 'held', 'sending') AND channel IN ('email', 'crm_task', 'kafka')",
         everybody,
     )
-    return touched, {family[r[0]] for r in planned}
+    found.planned = {family[r[0]] for r in planned}
+    for contact, kind in await connection.fetch(
+        "SELECT subject, kind FROM scoring.open_events WHERE subject = ANY($1::text[]) UNION "
+        "SELECT m.contact_id, e.kind FROM scoring.account_members m JOIN scoring.open_events e ON e.subject = m.account_id "
+        "WHERE m.contact_id = ANY($1::text[])",
+        everybody,
+    ):
+        found.events.setdefault(family[contact], set()).add(kind)
+    return found
 
 
 async def _identifiers(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:

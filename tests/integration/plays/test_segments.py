@@ -5,9 +5,11 @@ import json
 import pytest
 
 from cli.home import PROJECT
+from libs.common.clock import FixedClock
 from libs.common.errors import Conflict, NotFound
 from libs.common.instants import to_iso
 from services.orchestrator.handlers.segments import SegmentsDesk
+from services.scoring.handlers.compelling import Compelling, Given
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play, runs
 from tests.support.scoring import Scoring
@@ -99,7 +101,9 @@ async def test_a_segment_that_is_no_more_is_forgotten(orchestrator, desk):
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
     await look(orchestrator, NOW)
-    assert {one.segment: one.contacts for one in await desk.sizes("default")} == {"fresh": 1, "orphans": 0}
+    assert {one.segment: one.contacts for one in await desk.sizes("default")} == {
+        "fresh": 1, "orphans": 0, "prospects_without_reason": 0,
+    }  # fmt: skip
     await orchestrator.desk.undefine("default", "segment", "fresh")
     with pytest.raises(NotFound, match="watched"):
         await desk.members("default", "fresh", 10)
@@ -235,9 +239,9 @@ async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_s
     await orchestrator.desk.define(
         "default", "segment", "segment: quiet\nwhen: {seen: complaint}", "test", "quiet.yaml"
     )
-    assert [one.segment for one in await desk.sizes("default")] == ["orphans"]
+    assert "quiet" not in {one.segment for one in await desk.sizes("default")}
     await orchestrator.publish(play(more.pop("steps", [mail()]), "waits", **more))
-    assert [one.segment for one in await desk.sizes("default")] == ["orphans", "quiet"]
+    assert "quiet" in {one.segment for one in await desk.sizes("default")}
     with pytest.raises(Conflict, match="waits"):
         await orchestrator.desk.undefine("default", "segment", "quiet")
 
@@ -252,3 +256,19 @@ async def test_a_segment_of_those_who_are_in_touch_knows_of_our_own_calls(orches
     await look(orchestrator, START + 9 * DAY)
     await orchestrator.hear([signal(ids["ada"], "complaint", START + 9 * DAY)])
     assert await told(orchestrator) == []
+
+
+async def test_prospects_without_a_compelling_event_are_listed(orchestrator, desk, scoring):
+    """Row 41: opportunities without one are listed; one about the contact, or about their company, is one."""
+    ids = await people(orchestrator, ["ada", "bob", "eve"])
+    quotes = [touchpoint(HOUR, "Quote Requested", number=f"q-{name}", user_id=name) for name in ids]
+    await scoring.take([*quotes, touchpoint(HOUR, "", number="g", user_id="bob", type="group", group_id="acme")])
+    events = Compelling(orchestrator.sessions[0], scoring.outboxes, FixedClock(NOW))
+    await events.raise_("default", Given("contract_ends", "contact", "ada", "e-1"), "test")
+    await events.raise_("default", Given("funding", "account", "acme"), "test")
+    await look(orchestrator, NOW)
+    listed = await desk.members("default", "prospects_without_reason", 10)
+    assert [one.contact_id for one in listed] == [ids["eve"]]
+    assert listed[0].stage == "prospect"
+    await events.withdraw("default", "e-1")
+    assert await look(orchestrator, NOW + HOUR) == [("entered:prospects_without_reason", ids["ada"])]

@@ -1,4 +1,5 @@
-"""Addresses that get no more mails, whoever has them; what advertisers were told of whom; what corrections say of touchpoints."""
+"""Addresses that get no more mails, whoever has them; what advertisers were told of whom; what others may see
+of compelling events and corrections."""
 
 from alembic import op
 
@@ -15,6 +16,8 @@ CREATE TABLE orchestrator.audience_told (
     enrollment_id text COLLATE "C" PRIMARY KEY,
     told text NOT NULL
 );
+CREATE VIEW scoring.open_events AS
+    SELECT workspace, subject, event::json->>'kind' AS kind FROM scoring.compelling_events WHERE standing = 'open';
 CREATE VIEW scoring.touchpoint_corrections AS
     SELECT id, workspace, occurred_at, source, message_id, kind FROM scoring.corrections
     WHERE kind IN ('bot', 'human', 'exclude', 'include')
