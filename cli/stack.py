@@ -69,8 +69,8 @@ class Stack:
             "PERIGEE_SERVICE_KEY": self.home.secret("service-key"),
             "PERIGEE_ADMIN_KEY": self.home.secret("admin-key"),
             "UNSUBSCRIBE_SECRET": self.home.secret("unsubscribe"),
-            "PERIGEE_LINK_KEYS": self.home.secret("link-keys"),
-            "PERIGEE_SITE": "https://perigee.example",
+            "PERIGEE_LINK_KEYS": os.environ.get("PERIGEE_LINK_KEYS") or self.home.secret("link-keys"),
+            "PERIGEE_SITE": os.environ.get("PERIGEE_SITE") or "https://perigee.example",
             # Whoever runs this mode tries webhooks on the same machine first.
             "PERIGEE_PRIVATE_WEBHOOKS": "true",
             **options,

@@ -17,16 +17,20 @@ _LONGEST = 2_000
 
 
 class Person(msgspec.Struct, frozen=True):
-    """For whom a link was made: a user id, with the address it went to if a server vouches for that; else the address alone."""
+    """For whom a link was made: a user id, or the e-mail address that it was sent to.
+
+    `verified` says that a server vouches for the address that a user's link was sent to.
+    """
 
     workspace: str
     user_id: str | None = None
     email: str | None = None
+    verified: bool = False
 
 
 def mint(keys: Sequence[str], person: Person, ends_at: int) -> str:
     """Return the token of a person, signed with the first key, believed until `ends_at` (microseconds UTC)."""
-    content = [person.workspace, person.user_id, person.email, ends_at]
+    content = [person.workspace, person.user_id, person.email, ends_at, person.verified]
     return str(URLSafeSerializer([*reversed(keys)], salt=_SALT).dumps(content))
 
 
@@ -35,7 +39,7 @@ def read(keys: Sequence[str], token: str, now: int) -> Person | None:
     if not keys or len(token) > _LONGEST:
         return None
     try:
-        workspace, user_id, email, ends_at = URLSafeSerializer([*reversed(keys)], salt=_SALT).loads(token)
+        workspace, user_id, email, ends_at, *more = URLSafeSerializer([*reversed(keys)], salt=_SALT).loads(token)
     except (BadData, ValueError, TypeError):
         return None
-    return Person(workspace, user_id, email) if now < ends_at else None
+    return Person(workspace, user_id, email, more == [True]) if now < ends_at else None

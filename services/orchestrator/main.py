@@ -71,8 +71,9 @@ from services.orchestrator.settings import OrchestratorSettings
 
 CARRIERS = 4
 SENDERS = 4
-LOOKERS = 4
 """Connections that the webhooks' turns share; none is held while a receiver is waited for."""
+LOOKERS = 4
+"""Connections for pages that ask what to show."""
 
 
 class Process:

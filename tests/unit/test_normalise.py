@@ -197,12 +197,17 @@ def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, propert
         ("https://x.test/a?b=1&pgt=TOKEN", "https://x.test/a?b=1"),
         ("https://x.test/a?b=1&pgt=TOKEN#top", "https://x.test/a?b=1&#top"),
         ("https://x.test/a?xpgt=1", "https://x.test/a?xpgt=1"),
+        ("pgt=TOKEN", ""),
+        ("https://x.test/a?b=1&amp;pgt=TOK-EN_1.x~", "https://x.test/a?b=1&amp;"),
+        ("https://x.test/?next=%2Fp%3Fpgt%3DTOKEN", "https://x.test/?next=%2Fp%3F"),
+        ("we pgt things", "we pgt things"),
         (7, 7),
     ],
 )
 def test_no_token_of_a_link_is_kept_in_an_address(given, kept):
-    found = got({"type": "page", "userId": "u", "properties": {"url": given}, "context": {"page": {"url": given}}})
-    assert (found.properties["url"], found.context["page"]["url"]) == (kept, kept)
+    properties = {"url": given, "link_url": given}
+    found = got({"type": "page", "userId": "u", "properties": properties, "context": {"page": {"url": given}}})
+    assert (found.properties["url"], found.properties["link_url"], found.context["page"]["url"]) == (kept,) * 3
 
 
 def test_an_account_is_named_by_the_call_or_by_its_context():

@@ -43,7 +43,7 @@ def normalise(message: Any, received: Received) -> Touchpoint:
     proven = _proven(context, received) if "linkToken" in context else _NOBODY
     user_id = user_id or proven.user_id
     external_ids = _external_ids(context, source)
-    verified_email = _verified_email(message, context, source) or proven.email
+    verified_email = _verified_email(message, context, source) or (proven.email if proven.user_id is None else None)
     if user_id is None and anonymous_id is None and not external_ids and not verified_email:
         _check_scope(message, context, source)
     when = timing(message, received.said.sent_at, received.received_at)

@@ -6,9 +6,7 @@ from typing import Any, Literal
 
 from libs.common.links import PARAMETER
 
-_TOKEN = re.compile(rf"(?<=[?&]){PARAMETER}=[^&#]*&?")
-_MARK = f"{PARAMETER}="
-_ADDRESSES = ("url", "search", "referrer", "href")
+_TOKEN = re.compile(rf"(^|[?&;]|%3F|%26){PARAMETER}(?:=|%3D)[\w.~-]*(?:&amp;|&|%26)?", re.IGNORECASE)
 IpRule = Literal["drop", "truncate"]
 _PHONE = re.compile(r"\+?[0-9][0-9 ().\-/]{4,30}")
 _NO_DIGIT = re.compile(r"[^0-9]")
@@ -27,14 +25,19 @@ def shortened(address: str) -> str | None:
 
 
 def without_tokens(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what is told of a page without the tokens in its addresses: they say who somebody is, and are for the door alone.
+    """Return what is told without the tokens in its addresses: they say who somebody is, and are for the door alone.
 
-    Our own tracker takes them out before; libraries that know nothing of them send addresses as they are.
+    Our own tracker takes them out before; other libraries, and mail providers that tell of a click, send addresses as they are.
     """
-    held = [name for name in _ADDRESSES if isinstance(given.get(name), str) and _MARK in given[name]]
+    held = [name for name, value in given.items() if isinstance(value, str) and PARAMETER in value]
     if not held:
         return given
-    return {**given, **{name: _TOKEN.sub("", given[name]).rstrip("?&") for name in held}}
+    return {**given, **{name: _without_token(given[name]) for name in held}}
+
+
+def _without_token(address: str) -> str:
+    found = _TOKEN.sub(r"\1", address)
+    return found.rstrip("?&") if found != address else address
 
 
 def traits_of(given: dict[str, Any]) -> dict[str, Any]:

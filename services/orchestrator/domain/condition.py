@@ -14,6 +14,7 @@ from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.vocabulary import Vocabulary
 
 FOREVER = 1 << 62
+HOUR = duration("1h")
 Condition = dict[str, Any]
 Test = Callable[[Facts, int], int]
 """From a contact's facts and an instant to the signed horizon."""
@@ -194,7 +195,12 @@ class _Compiler:
 
     def _compelling(self, raw: Condition) -> Test:
         kind = raw["compelling"]
-        return lambda facts, _: _sign(bool(facts.events) if kind == "any" else kind in facts.events)
+
+        def test(facts: Facts, t: int) -> int:
+            # An event about a company wakes nobody of it: whoever waits looks again.
+            return t + HOUR if (facts.events if kind == "any" else kind in facts.events) else -(t + HOUR)
+
+        return test
 
     def _trait(self, raw: Condition) -> Test:
         name = raw["trait"]

@@ -51,8 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
     external_ids: Mapping[str, str] = {}
     seen_content: Mapping[str, int] = {}
     """When each content was last shown."""
-    verified_email: str | None = None
-    """An address that a server vouches for, in lower case."""
+    verified_emails: frozenset[str] = frozenset()
+    """The addresses that a server vouches for, in lower case."""
     last_touch: int | None = None
     """When anybody was last in touch, on either side. This and what follows is known where a condition asks for it."""
     planned: bool = False

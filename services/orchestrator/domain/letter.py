@@ -93,9 +93,11 @@ def write(
 
 
 def _person(workspace: str, facts: Facts) -> Person:
-    """Return for whom links are made: a known person, with an address that a server vouches for; else whoever has the address."""
-    verified = facts.email is not None and facts.email.strip().lower() == facts.verified_email
-    return Person(workspace, facts.user_id, facts.email if verified or not facts.user_id else None)
+    """Return for whom links are made: a user, or else whoever has the address."""
+    if facts.user_id is None:
+        return Person(workspace, None, facts.email)
+    verified = facts.email is not None and facts.email.strip().lower() in facts.verified_emails
+    return Person(workspace, facts.user_id, verified=verified)
 
 
 def _plain(value: Any) -> Any:

@@ -242,3 +242,9 @@ class Play(Model):
     per_hour: int | None = Field(None, ge=1)
     """So many contacts are looked at in an hour, at most, where everybody is: a broadcast that does not come all at once."""
     steps: list[Step] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _takes_its_time_with_everybody(self) -> "Play":
+        if self.per_hour is not None and self.trigger.schedule is None and self.trigger.compelling_event is None:
+            raise ValueError("per_hour is for what reaches everybody: a schedule, or an event about a market")
+        return self

@@ -12,6 +12,7 @@ import msgspec
 
 from libs.common import ids
 from libs.common.durations import duration
+from libs.common.instants import DAY, from_iso
 from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.condition import FOREVER, holds
 from services.orchestrator.domain.facts import Facts
@@ -65,13 +66,16 @@ class Progress(msgspec.Struct, frozen=True):
     acts: Sequence[tuple[Action, int]] = ()
 
 
-def priority_of(play: Play, run: Run) -> int:
-    """Return who goes first when two actions want the same place: the nearer the date of what started a run, the sooner it goes.
+def priority_of(play: Play, run: Run, due: int) -> int:
+    """Return who goes first when two actions want the same place: the nearer the date of a compelling event, the sooner.
 
-    A month before it adds nothing, the last day adds 30.
+    When an action is due a month before the date that adds nothing, on the last day it adds 30, and afterwards nothing.
     """
-    left = run.event.get("days_left")
-    return play.priority + (max(0, MONTH - max(0, left)) if isinstance(left, int) and run.event.get("event_id") else 0)
+    date = run.event.get("date")
+    if not run.event.get("event_id") or not isinstance(date, str):
+        return play.priority
+    left = (from_iso(date) + DAY - 1 - due) // DAY
+    return play.priority + (MONTH - left if 0 <= left <= MONTH else 0)
 
 
 def proceed(program: Program, run: Run, facts: Facts, now: int) -> Progress:

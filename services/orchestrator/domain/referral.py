@@ -28,8 +28,6 @@ def refusal(referrer: Facts, friend: Facts, success: str, came_at: int, *, same_
         or _mailbox(referrer.email) == (_mailbox(friend.email) or "")
     ):
         return "self_referral"
-    if not friend.user_id and not friend.verified_email:
-        return "nobody knows the friend"
     if any(at < came_at for at in friend.signals.get(success, ())):
         return "was a customer before"
     return ""

@@ -255,7 +255,8 @@ def _after(facts: Facts, event: Event, vocabulary: Vocabulary) -> Facts:
             consents = {**consents, "marketing": _CONSENT[event.signal]}
         return msgspec.structs.replace(facts, signals=signals, consents=consents, last_act=event.occurred_at)
     if isinstance(event, CompellingEvent):
-        return facts
+        over = {event.kind} if event.status in ("withdrawn", "expired") else set()
+        return msgspec.structs.replace(facts, events=(facts.events | {event.kind}) - over)
     standings = {**facts.standings, event.cycle: _standing(event, facts.standings.get(event.cycle), vocabulary)}
     acted = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
     return msgspec.structs.replace(facts, standings=standings, last_act=acted)

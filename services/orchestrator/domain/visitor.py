@@ -48,7 +48,7 @@ def named(visitor: Visitor, site: Site, keys: tuple[str, ...], now: int) -> Name
         person = links.read(keys, visitor.token, now)
         if person is not None and person.workspace == site.workspace:
             if person.user_id:  # whoever reads the mails of an address that nobody vouches for may be anybody
-                return Named("user_id", person.user_id, proven=person.email is not None)
+                return Named("user_id", person.user_id, proven=person.verified)
             if person.email:
                 return Named("email", person.email.strip().lower(), proven=True)
     if visitor.user_id and _vouched(visitor.user_id, visitor.user_hash, site):

@@ -34,7 +34,7 @@ class Decided:
         self._concluded: dict[str, Became] = {}
         self._messages: list[Message] = []
         self._codes: set[tuple[str, str, str]] = set()
-        self._told: list[tuple[str, Mapping[str, Any]]] = []
+        self._told: list[tuple[str, str, str, Mapping[str, Any]]] = []
         self._deliveries: list[tuple[str, int, str, str, int]] = []
 
     def entered(self, program: Program, run: Run, facts: Facts) -> None:
@@ -55,9 +55,9 @@ class Decided:
         if progress.run.status == "exited":
             self._ended[before.enrollment_id] = (contact_id, progress.run.reason)
 
-    def tells(self, enrollment_id: str, what: Mapping[str, Any]) -> None:
+    def tells(self, action: ActionRow, audience: str, what: Mapping[str, Any]) -> None:
         """An advertiser is about to be told of a contact."""
-        self._told.append((enrollment_id, what))
+        self._told.append((action.enrollment_id, action.destination, audience, what))
 
     def gives(self, workspace: str, code: str, contact_id: str) -> None:
         """A contact is told a code to give to friends."""
@@ -117,6 +117,6 @@ class Decided:
                 ActionRow(
                     action_id(run.enrollment_id, action.action), run.enrollment_id, run.workspace, run.contact_id, run.play,
                     action.action, action.channel, action.destination or "", "pending", run.cause, due,
-                    priority=priority_of(program.play, run),
+                    priority=priority_of(program.play, run, due),
                 )
             )  # fmt: skip

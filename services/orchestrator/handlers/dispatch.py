@@ -21,8 +21,9 @@ from services.orchestrator.channels import Channel
 from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.letter import Result
 from services.orchestrator.handlers.decided import Decided
-from services.orchestrator.handlers.judging import Judging, Lane, Reserved
+from services.orchestrator.handlers.judging import Judging
 from services.orchestrator.handlers.telling import sent_touchpoint
+from services.orchestrator.handlers.turn import Lane, Reserved
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import consents
 from services.orchestrator.repository.actions import Became
@@ -83,7 +84,7 @@ class Dispatcher:
         """Write down outcomes: sent, to be tried again, failed, or in doubt."""
         decided = Decided(self._clock.now())
         now, echoes, shown = decided.now, list[bytes](), list[tuple[str, str, int]]()
-        gone: list[tuple[str, str]] = []
+        gone: list[tuple[str, str, str]] = []
         for one, result in zip(found, results, strict=True):
             action, contact = one.action, one.facts.contact_id
             idempotent = self._channels[action.channel].idempotent
@@ -99,7 +100,7 @@ class Dispatcher:
             if action.content and status in ("sent", "in_doubt"):
                 shown.append((contact, action.content, now))
             if result.gone:
-                gone.append((email_sha256(one.letter.address), "bounced"))
+                gone.append((action.workspace, email_sha256(one.letter.address), "bounced"))
         await decided.write(connection, self._outbox)
         await consents.suppress_addresses(connection, gone)
         await repository.put_echoes(connection, echoes)

@@ -24,7 +24,7 @@ from services.orchestrator.handlers.referrals import keep_referrals
 from services.orchestrator.handlers.runs import go_on_carefully
 from services.orchestrator.handlers.segments import settle, told_live
 from services.orchestrator.handlers.sweeps import begin_sweeps
-from services.orchestrator.repository import consents, enrollments, history, people
+from services.orchestrator.repository import consents, enrollments, history, lookup, people
 
 GROUP = "orchestrator"
 TOPICS = ("signals", "stage-changes", "compelling-events")
@@ -114,16 +114,15 @@ class EventHandler:
         starting = _starting(book, of_contact, now)
         relatives = await people.family(connection, list(of_contact))
         running = {relatives[run.contact_id] for run in await enrollments.watched(connection, list(relatives), now)}
-        watched, moved = await told_live(connection, DEFAULT, book.watched.get(DEFAULT, ()), relatives)
+        watched, moved, costly = await told_live(connection, DEFAULT, book.watched.get(DEFAULT, ()), relatives)
         concerned = running | starting.keys() | moved
         if not concerned:
             return
         await people.hold(connection, concerned)
         if await people.survivors(connection, to.keys()) != to:
             raise Unavailable("contacts were merged meanwhile: the batch is taken again")
-        known = await people.facts(
-            connection, concerned, book.vocabulary, asked=bool(moved) and any(w.costly for w in watched)
-        )
+        known = await people.facts(connection, concerned, book.vocabulary)
+        known |= await people.facts(connection, costly, book.vocabulary, asked=True) if costly else {}
         decided = Decided(now)
         runs = await enrollments.watched(connection, [r for r, who in relatives.items() if who in concerned], now)
         for run in runs:
@@ -195,14 +194,16 @@ class EventHandler:
 
 
 async def _end_mails(connection: Connection, signals: Sequence[Signal]) -> None:
-    """Write no more to addresses that bounced, complained or unsubscribed; to the contact, where none is named."""
-    of_address, of_contact = list[tuple[str, str]](), list[tuple[str, str, str]]()
+    """Write no more to an address that bounced; who complained or unsubscribed is meant themselves, under any address."""
+    of_address, of_contact = list[tuple[str, str, str]](), list[tuple[str, str, str]]()
     for s in signals:
-        address = s.properties.get("email_sha256")
-        if isinstance(address, str):
-            of_address.append((address[:64], _ENDS_MAILS[s.signal]))
-        else:
-            of_contact.append((s.contact_id, "email", _ENDS_MAILS[s.signal]))
+        said, reason = s.properties.get("email_sha256"), _ENDS_MAILS[s.signal]
+        address = said[:64] if isinstance(said, str) else ""
+        if address:
+            of_address.append((s.workspace, address, reason))
+        if not address or s.signal != "mail_bounced":
+            meant = await lookup.with_address(connection, s.contact_id, address)
+            of_contact += [(contact, "email", reason) for contact in {s.contact_id, *meant}]
     await consents.suppress_addresses(connection, of_address)
     await consents.suppress(connection, of_contact)
 

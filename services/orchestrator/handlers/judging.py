@@ -6,7 +6,6 @@ run still goes on, which of two plays goes first.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -17,19 +16,18 @@ from libs.common.errors import InvalidMessage
 from libs.common.instants import DAY, MINUTE
 from libs.common.observability import logs
 from services.orchestrator.channels import Channel
-from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.asking import ask_of, offer
 from services.orchestrator.domain.audience import told
 from services.orchestrator.domain.audience import unfit as unfit_for
 from services.orchestrator.domain.content import Item, too_early
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.gate import Ask, Rules, judge
-from services.orchestrator.domain.letter import Letter, says, write
+from services.orchestrator.domain.letter import says, write
 from services.orchestrator.domain.links import Links
-from services.orchestrator.domain.program import Program
-from services.orchestrator.domain.progress import Run, ended, exit_reason
+from services.orchestrator.domain.progress import ended, exit_reason
 from services.orchestrator.handlers.decided import Decided
 from services.orchestrator.handlers.playbook import Book, Playbook
+from services.orchestrator.handlers.turn import Case, Lane, Reserved, Turn
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository.actions import LEASE, ActionRow, Became
@@ -41,64 +39,8 @@ WIDEST = 256
 """So many contacts are looked at in one transaction, at most: where little goes out, it is that which takes the time."""
 CANDIDATES = 16
 """So many due actions are looked at for each contact that is to be held: others may hold the first ones."""
-Lane = tuple[str, str]
 LOOK_AGAIN = 10 * MINUTE
 """When what somebody has to let go is looked at again, should nobody say that it was let go."""
-
-
-class Reserved(msgspec.Struct, frozen=True):
-    """An attempt that is written down and not made yet."""
-
-    action: ActionRow
-    facts: Facts
-    attempt: int
-    letter: Letter
-    counts: bool = False
-    """Whether it counts against the contact's caps now: marketing that was not counted today."""
-
-
-class Case(msgspec.Struct, frozen=True):
-    """An action that is due, and all that its decision depends on."""
-
-    action: ActionRow
-    step: Action
-    program: Program
-    run: Run
-    facts: Facts
-    book: Book
-    used: tuple[int, int]
-    """How much the contact was sent on the channel: today (UTC), this week."""
-    told: Mapping[str, Any] | None = None
-    """What an advertiser was told of the contact in this run."""
-    others: Sequence[ActionRow] = ()
-    """The run's other actions on audiences that have not come to an end."""
-
-
-class Turn(msgspec.Struct):
-    """What is known in a turn, by contact; what it decides counts for what is decided after it."""
-
-    book: Book
-    decided: Decided
-    runs: dict[str, Run]
-    known: dict[str, Facts]
-    used: dict[str, tuple[int, int]]
-    told: dict[str, dict[str, Any]]
-    unfinished: dict[str, list[ActionRow]]
-    counted: Counter[str]
-    under_way: set[str]
-    """The actions that this turn has reserved."""
-
-    def note(self, one: Reserved) -> None:
-        """Let what is reserved count."""
-        action, contact = one.action, one.facts.contact_id
-        self.under_way.add(action.action_id)
-        if one.counts:
-            self.counted[contact] += 1
-            self.used[contact] = (self.used[contact][0] + 1, self.used[contact][1] + 1)
-        if action.content:
-            facts = self.known[action.contact_id]
-            seen = {**facts.seen_content, action.content: self.decided.now}
-            self.known[action.contact_id] = msgspec.structs.replace(facts, seen_content=seen)
 
 
 class Judging:
@@ -179,7 +121,9 @@ class Judging:
                 for one in turn.unfinished.get(run_id, ())
                 if one.action_id != action.action_id
             ]
-            case = Case(action, step, program, run, facts, turn.book, used, turn.told.get(run_id), others)
+            audience = step.audience.name if step.audience else ""
+            known_by = turn.told.get((run_id, action.destination, audience))
+            case = Case(action, step, program, run, facts, turn.book, used, known_by, others)
             return self._one(case, decided)
         except Exception as error:
             log.exception("decision_failed", play=action.play, step=action.step)
@@ -240,7 +184,7 @@ class Judging:
             return None
         if case.step.audience is not None:
             letter = msgspec.structs.replace(letter, data=told(case.step.audience, facts, case.told))
-            decided.tells(action.enrollment_id, letter.data)
+            decided.tells(action, case.step.audience.name, letter.data)
         code = self._links.code(action.workspace, facts.contact_id)
         if says(letter, code):
             decided.gives(action.workspace, code, facts.contact_id)
@@ -259,12 +203,15 @@ def step_back(case: Case, decided: Decided) -> bool:
     contact = case.facts.contact_id
     for one in case.others:
         step = case.program.actions.get(one.step)
-        if step is None or step.audience is None or (step.audience.op, step.audience.name) != ("add", audience.name):
+        added = step.audience if step is not None and one.destination == case.action.destination else None
+        if added is None or (added.op, added.name) != ("add", audience.name):
             continue
         if one.status == "sending":
-            decided.conclude(case.action, contact, Became("held", "an addition is under way", decided.now + MINUTE))
+            soon = decided.now + MINUTE
+            decided.conclude(case.action, contact, Became("held", "an addition is under way", soon, until=soon))
             return True
-        decided.conclude(one, contact, Became("skipped", "taken out"))
+        if not decided.is_decided(one.action_id):
+            decided.conclude(one, contact, Became("skipped", "taken out"))
     return False
 
 

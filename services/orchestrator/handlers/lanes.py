@@ -7,7 +7,7 @@ from libs.common.errors import Unavailable
 from libs.common.observability import logs
 from libs.common.run import forget_failure
 from services.orchestrator.handlers.dispatch import Dispatcher
-from services.orchestrator.handlers.judging import Lane
+from services.orchestrator.handlers.turn import Lane
 
 log = logs.get(__name__)
 LOOK_SECONDS = 0.3

@@ -11,7 +11,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.instants import to_iso
+from libs.common.instants import DAY, to_iso
 from libs.common.messages import Signal, decode
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.links import Links
@@ -48,13 +48,14 @@ async def keep_referrals(connection: Connection, vocabulary: Vocabulary, signals
     """
     fresh = [signal for signal in signals if not signal.historical]
     came = [
-        (s.contact_id, s.workspace, code, s.occurred_at)
+        (s.contact_id, s.workspace, code, max(s.occurred_at, s.received_at - DAY))  # whoever comes may say any instant
         for s in fresh
         if s.signal == CAME and (code := code_of(s.properties.get(PROPERTY))) is not None
     ]
     new = await referrals.note(connection, came)
     successes = {words.success for words in vocabulary.cycles.values() if words.success}
-    earlier = await _heard_before(connection, new, min((at for *_, at in came), default=0)) if new else []
+    since = min((at for contact, _, _, at in came if contact in new), default=now)
+    earlier = await _heard_before(connection, new, since) if new else []
     bought = [s for s in (*fresh, *earlier) if s.signal in successes and s.trust == "server" and not s.historical]
     if bought:
         await _settle(connection, vocabulary, bought, now)
@@ -119,6 +120,8 @@ def _judged(
         return "refused", "another friend came first" if taken else "unknown code", None
     shared = devices.get(referrer.contact_id, set()) & devices.get(friend.contact_id, set())
     reason = refusal(referrer, friend, cause.signal, one.came_at, same_device=bool(shared))
+    if not reason and not friend.user_id and not friend.verified_emails:
+        return "open", "nobody knows the friend yet", None
     body = None if reason else referral_touchpoint(referrer, cause, one.code)
     if body is None:
         return "refused", reason or "the referrer has no id that the door takes", None

@@ -49,20 +49,20 @@ class Size(msgspec.Struct, frozen=True):
 
 async def told_live(
     connection: Connection, workspace: str, watched: Sequence[Watched], relatives: Mapping[str, str]
-) -> tuple[list[Watched], set[str]]:
+) -> tuple[list[Watched], set[str], set[str]]:
     """Return the segments that everybody was looked at for once, and the contacts that what they do may move.
 
-    Into one that asks for what is gathered only then nobody comes by doing something: only its members are looked at.
+    Into one that is costly nobody comes by doing something: only its members are looked at, and returned apart as well.
     `relatives` are all ids of the contacts, each with its survivor.
     """
     if not watched:
-        return [], set()
+        return [], set(), set()
     known = await segments.known(connection, workspace, [(one.name, one.mark) for one in watched])
     live = [one for one in watched if one.name in known]
-    if any(not one.costly for one in live):
-        return live, set(relatives.values())
-    rows = await segments.of_contacts(connection, workspace, [one.name for one in live], relatives) if live else []
-    return live, {relatives[contact] for _, contact, _ in rows}
+    names = [one.name for one in live if one.costly]
+    rows = await segments.of_contacts(connection, workspace, names, relatives) if names else []
+    members = {relatives[contact] for _, contact, _ in rows}
+    return live, members if all(one.costly for one in live) else set(relatives.values()), members
 
 
 async def settle(

@@ -28,5 +28,5 @@ class Suppressions:
             facts = (await people.facts(connection, [contact], (await self._playbook.now(connection)).vocabulary))[
                 contact
             ]
-            if not await consents.allow(connection, relatives, channel, email_sha256(facts.email)):
+            if not await consents.allow(connection, relatives, channel, (workspace, email_sha256(facts.email))):
                 raise NotFound(f"{who!r} is not suppressed on {channel}")

@@ -134,7 +134,7 @@ class Sweeps:
 
     async def _take_on(self, connection: Connection, book: Book, sweep: Sweep) -> None:
         program = next((one for one in book.programs(sweep.workspace) if one.play.play == sweep.play), None)
-        size, pause = _pace(program)
+        size, pause = _pace(program) if sweep.occasion is not None and sweep.account_id is None else (AT_ONCE, 0)
         contacts = await repository.next_contacts(connection, sweep, size) if program else []
         if program is None or not contacts:
             await repository.end(connection, sweep)

@@ -118,27 +118,29 @@ async def open_of(connection: Connection, enrollments: Collection[str]) -> list[
     return [ActionRow(*r) for r in rows]
 
 
-async def told(connection: Connection, enrollments: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return by enrollment what advertisers were told, or may have been told, of its contact."""
+async def told(connection: Connection, enrollments: Collection[str]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Return by (enrollment, destination, audience) what advertisers were told, or may have been told, of its contact."""
     rows = await connection.fetch(
-        "SELECT enrollment_id, told FROM orchestrator.audience_told WHERE enrollment_id = ANY($1::text[])",
+        "SELECT enrollment_id, destination, audience, told FROM orchestrator.audience_told "
+        "WHERE enrollment_id = ANY($1::text[])",
         list(enrollments),
     )
-    return {r[0]: msgspec.json.decode(r[1]) for r in rows}
+    return {(r[0], r[1], r[2]): msgspec.json.decode(r[3]) for r in rows}
 
 
-async def tell(connection: Connection, rows: Collection[tuple[str, Mapping[str, Any]]]) -> None:
-    """Note (enrollment, what) of what advertisers are about to be told; what is noted already stays."""
+async def tell(connection: Connection, rows: Collection[tuple[str, str, str, Mapping[str, Any]]]) -> None:
+    """Note (enrollment, destination, audience, what) of what advertisers are about to be told; what is noted already stays."""
     await connection.executemany(
-        "INSERT INTO orchestrator.audience_told VALUES ($1, $2) ON CONFLICT DO NOTHING",
-        [(enrollment, msgspec.json.encode(what).decode()) for enrollment, what in rows],
+        "INSERT INTO orchestrator.audience_told VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        [(*place, msgspec.json.encode(what).decode()) for *place, what in rows],
     )
 
 
 async def unfinished(connection: Connection, enrollments: Collection[str]) -> dict[str, list[ActionRow]]:
-    """Return by enrollment its actions on audiences that have not come to an end."""
+    """Return by enrollment its actions on audiences that have not come to an end, or that somebody may let go once more."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) AND channel = 'audience' AND {_OPEN}",
+        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) AND channel = 'audience' "
+        f"AND ({_OPEN} OR status = 'failed')",
         list(enrollments),
     )
     found: dict[str, list[ActionRow]] = {}

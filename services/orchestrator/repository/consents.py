@@ -36,7 +36,7 @@ async def suppress(connection: Connection, rows: Sequence[tuple[str, str, str]])
     )
 
 
-async def allow(connection: Connection, contacts: Sequence[str], channel: str, address: str) -> bool:
+async def allow(connection: Connection, contacts: Sequence[str], channel: str, address: tuple[str, str]) -> bool:
     """Let a channel be used again for a contact, under all its ids and its address; return whether it was suppressed."""
     rows = await connection.fetch(
         "DELETE FROM orchestrator.suppressions WHERE contact_id = ANY($1::text[]) AND channel = $2 RETURNING 1",
@@ -44,25 +44,26 @@ async def allow(connection: Connection, contacts: Sequence[str], channel: str, a
         channel,
     )
     of_address = await connection.fetch(
-        "DELETE FROM orchestrator.suppressed_addresses WHERE email_sha256 = $1 AND $2 = 'email' RETURNING 1",
-        address,
+        "DELETE FROM orchestrator.suppressed_addresses WHERE (workspace, email_sha256) = ($1, $2) AND $3 = 'email' RETURNING 1",
+        *address,
         channel,
     )
     return bool(rows or of_address)
 
 
-async def suppress_addresses(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
-    """Send no more mails to addresses, whoever has them: (SHA-256 of the address, reason); the first reason stays."""
+async def suppress_addresses(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Send no more mails to addresses, whoever has them: (workspace, SHA-256 of the address, reason); the first reason stays."""
     await connection.executemany(
-        "INSERT INTO orchestrator.suppressed_addresses (email_sha256, reason) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        "INSERT INTO orchestrator.suppressed_addresses (workspace, email_sha256, reason) VALUES ($1, $2, $3) "
+        "ON CONFLICT DO NOTHING",
         sorted(rows),
     )
 
 
-async def of_addresses(connection: Connection, hashes: Collection[str]) -> dict[str, str]:
-    """Return why no mails go to addresses."""
+async def of_addresses(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return why no mails go to addresses, by (workspace, SHA-256)."""
     rows = await connection.fetch(
-        "SELECT email_sha256, reason FROM orchestrator.suppressed_addresses WHERE email_sha256 = ANY($1::text[])",
-        list(hashes),
+        "SELECT workspace, email_sha256, reason FROM orchestrator.suppressed_addresses WHERE email_sha256 = ANY($1::text[])",
+        [address for _, address in wanted],
     )
-    return {r[0]: r[1] for r in rows}
+    return {(r[0], r[1]): r[2] for r in rows}

@@ -50,3 +50,15 @@ async def devices(connection: Connection, ids: Collection[str]) -> dict[str, set
     for contact, value in rows:
         found.setdefault(contact, set()).add(value)
     return found
+
+
+async def with_address(connection: Connection, contact: str, email_sha256: str) -> list[str]:
+    """Return the contacts who say that an address is theirs which a server vouches for as this contact's, by its hash."""
+    rows = await connection.fetch(
+        "SELECT e.contact_id FROM scoring.contact_identifiers i JOIN scoring.contact_emails e "
+        "ON (e.workspace, e.email) = (i.workspace, i.value) WHERE i.contact_id = $1 AND i.type = 'email' "
+        "AND encode(sha256(convert_to(i.value, 'UTF8')), 'hex') = $2",
+        contact,
+        email_sha256,
+    )
+    return [r[0] for r in rows]

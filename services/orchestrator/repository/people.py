@@ -62,24 +62,25 @@ async def facts(
     signals = await _signals(connection, everybody, relatives)
     allowed = await _consents(connection, everybody, relatives)
     suppressed = await _suppressions(connection, everybody, relatives)
-    no_more = await consents.of_addresses(connection, {email_sha256(found.get("email")) for found in traits.values()})
-    known_by = await _identifiers(connection, ids)
+    addresses = {one: (workspace, email_sha256(found.get("email"))) for one, (workspace, found) in traits.items()}
+    no_more = await consents.of_addresses(connection, set(addresses.values()))
+    known_by, verified = await _identifiers(connection, ids)
     seen = await _exposures(connection, everybody, relatives)
     more = await _more(connection, everybody, relatives) if asked or vocabulary.asked else _More()
     found = {
         one: Facts(
             one,
-            traits.get(one, {}),
+            traits.get(one, ("", {}))[1],
             standings.get(one, {}),
             signals.get(one, {}),
             acts.get(one),
             allowed.get(one, {}),
-            _stricter(suppressed.get(one, {}), no_more.get(email_sha256(traits.get(one, {}).get("email")))),
+            _stricter(suppressed.get(one, {}), no_more.get(addresses.get(one, ("", "")))),
             known_by.get(one, {}).get("user_id"),
             known_by.get(one, {}).get("anonymous_id"),
             {n.partition(":")[2]: v for n, v in known_by.get(one, {}).items() if n.startswith("external:")},
             seen.get(one, {}),
-            known_by.get(one, {}).get("email"),
+            frozenset(verified.get(one, ())),
             more.touched.get(one),
             one in more.planned,
             frozenset(more.events.get(one, ())),
@@ -96,15 +97,17 @@ def _stricter(suppressed: Mapping[str, str], of_address: str | None) -> Mapping[
 
 async def profiles(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str | None]]:
     """Return (traits, user id) of contacts."""
-    traits, known_by = await _traits(connection, ids), await _identifiers(connection, ids)
-    return {one: (traits.get(one, {}), known_by.get(one, {}).get("user_id")) for one in ids}
+    traits, (known_by, _) = await _traits(connection, ids), await _identifiers(connection, ids)
+    return {one: (traits.get(one, ("", {}))[1], known_by.get(one, {}).get("user_id")) for one in ids}
 
 
-async def _traits(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+async def _traits(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return (workspace, traits) of contacts."""
     rows = await connection.fetch(
-        "SELECT contact_id, traits::text FROM scoring.contact_profiles WHERE contact_id = ANY($1::text[])", ids
+        "SELECT contact_id, workspace, traits::text FROM scoring.contact_profiles WHERE contact_id = ANY($1::text[])",
+        ids,
     )
-    return {r[0]: json.loads(r[1]) if r[1] else {} for r in rows}
+    return {r[0]: (r[1], json.loads(r[2]) if r[2] else {}) for r in rows}
 
 
 async def family(connection: Connection, ids: Collection[str]) -> dict[str, str]:
@@ -236,16 +239,22 @@ async def _more(connection: Connection, everybody: Sequence[str], family: Mappin
     return found
 
 
-async def _identifiers(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+async def _identifiers(
+    connection: Connection, ids: Sequence[str]
+) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
+    """Return one identifier of each kind, and all verified addresses."""
     rows = await connection.fetch(
-        "SELECT contact_id, type, min(value) FROM scoring.contact_identifiers WHERE contact_id = ANY($1::text[]) "
-        "GROUP BY contact_id, type",
+        "SELECT contact_id, type, min(value), CASE WHEN type = 'email' THEN array_agg(value) END "
+        "FROM scoring.contact_identifiers WHERE contact_id = ANY($1::text[]) GROUP BY contact_id, type",
         ids,
     )
     found: dict[str, dict[str, str]] = {}
-    for contact, kind, value in rows:
+    verified: dict[str, list[str]] = {}
+    for contact, kind, value, addresses in rows:
         found.setdefault(contact, {})[kind] = value
-    return found
+        if addresses:
+            verified[contact] = addresses
+    return found, verified
 
 
 async def vocabulary(connection: Connection) -> list[tuple[str, str, Any]]:

@@ -8,6 +8,7 @@ import yaml
 from standardwebhooks.webhooks import Webhook
 
 from libs.common.clock import SystemClock
+from libs.common.errors import Conflict
 from libs.common.instants import MINUTE
 from services.orchestrator.domain.webhook import secret_of
 from tests.integration.plays.people import people, published, signal
@@ -161,3 +162,13 @@ async def test_an_addition_that_is_late_adds_nobody_who_was_taken_out(orchestrat
     assert told(advertiser)[-1] == ("remove", "lost")
     assert ("add", "lost") not in told(advertiser)
     assert sorted(status for status, _ in await orchestrator.ledger()) == ["sent", "skipped"]
+
+
+async def test_an_addition_that_failed_is_not_let_go_after_the_removal(orchestrator, advertiser, lost):
+    await lost()
+    await orchestrator.fetch("UPDATE orchestrator.actions SET status = 'failed' WHERE step = 'add' RETURNING 1")
+    await buys(orchestrator)
+    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+    ((action,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions WHERE step = 'add'")
+    with pytest.raises(Conflict):
+        await orchestrator.ledger_desk.say("default", action, "retry", "ops")

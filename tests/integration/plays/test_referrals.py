@@ -198,7 +198,13 @@ async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(orchest
     assert {one.status for one in await desk.every("default", 10)} == {"open"}
     await bought(scoring, orchestrator, "anon:fake-0", 3 * HOUR, "told")
     assert await echoed(scoring, orchestrator) == []
-    assert {one.reason for one in await desk.every("default", 10)} == {"", "nobody knows the friend"}
+    assert {one.reason for one in await desk.every("default", 10)} == {"", "nobody knows the friend yet"}
+    join = touchpoint(0, "x", number="j", user_id="zoe", anonymous_id="fake-0", type="identify")
+    await hear(scoring, orchestrator, [set_at(join, 4 * HOUR)])
+    await bought(scoring, orchestrator, "zoe", 5 * HOUR)
+    assert {one.reason for one in await desk.every("default", 10)} == {"", "order_completed"}, (
+        "a guest who is known now"
+    )
 
 
 async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(orchestrator, scoring, desk):
@@ -284,3 +290,15 @@ async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobod
     await orchestrator.hear(await published(scoring))
     assert await echoed(scoring, orchestrator) == []
     assert [one.status for one in await desk.every("default", 10)] == ["open"]
+
+
+async def test_a_visit_that_is_said_to_be_of_long_ago_earns_nothing(orchestrator, scoring, desk):
+    """A sender may say any instant: a customer's own old purchase is nobody's merit."""
+    await people(orchestrator, ["ada"])
+    await bought(scoring, orchestrator, "bob", HOUR)
+    code = (await desk.code("default", "ada")).code
+    visit = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})
+    await hear(scoring, orchestrator, [msgspec.structs.replace(visit, occurred_at=1, received_at=NOW + 40 * 24 * HOUR)])
+    await bought(scoring, orchestrator, "bob", 41 * 24 * HOUR, "late")
+    assert await echoed(scoring, orchestrator) == []
+    assert [one.reason for one in await desk.every("default", 10)] == ["was a customer before"]

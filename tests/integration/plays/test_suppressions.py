@@ -52,6 +52,15 @@ async def test_what_a_mail_provider_tells_ends_the_mails_of_every_play(
         "though ada's address is one that she gave herself"
     )
     assert mailbox.mails == []
+    await scoring.take([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
+    await ask(orchestrator, two_plays, 3)
+    under_another = {status for status, _ in (await orchestrator.ledger())[2:]}
+    assert (len(mailbox.mails) == 2) is (reason == "bounced"), (
+        "a bounce is about the address, a complaint about the person"
+    )
+    assert under_another
+    await scoring.take([identify(2 * HOUR, "ada", None, number="back", traits={"email": "ada@x.test"})])
+    mailbox.mails.clear()
     await Suppressions(orchestrator.sessions[0], orchestrator.playbook).allow("default", "ada", "email")
     await orchestrator.hear(heard)
     await ask(orchestrator, two_plays, 2)

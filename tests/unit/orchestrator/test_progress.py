@@ -270,18 +270,15 @@ def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
 
 
 @pytest.mark.parametrize(
-    ("event", "priority"),
+    ("date", "days_before", "priority"),
     [
-        ({}, 5),
-        ({"event_id": "e", "days_left": None}, 5),
-        ({"event_id": "e", "days_left": 40}, 5),
-        ({"event_id": "e", "days_left": 30}, 5),
-        ({"event_id": "e", "days_left": 7}, 28),
-        ({"event_id": "e", "days_left": 0}, 35),
-        ({"event_id": "e", "days_left": -3}, 35),
-        ({"days_left": 1}, 5),
+        (None, 0, 5), ("1970-03-01", 40, 5), ("1970-03-01", 30, 5), ("1970-03-01", 7, 28), ("1970-03-01", 0, 35),
+        ("1970-03-01", -1, 5),
     ],
-)
-def test_the_nearer_the_date_of_a_compelling_event_the_sooner_goes_what_it_started(event, priority):
-    run = Run("e", "default", "c", "p", 1, "cause", 0, event)
-    assert priority_of(program([mail()], priority=5).play, run) == priority
+)  # fmt: skip
+def test_the_nearer_the_date_of_a_compelling_event_the_sooner_goes_what_it_started(date, days_before, priority):
+    run = Run("e", "default", "c", "p", 1, "cause", 0, {"event_id": "e", "date": date})
+    due = 59 * DAY - days_before * DAY + HOUR
+    assert priority_of(program([mail()], priority=5).play, run, due) == priority
+    other = Run("e", "default", "c", "p", 1, "cause", 0, {"date": date})
+    assert priority_of(program([mail()], priority=5).play, other, due) == 5

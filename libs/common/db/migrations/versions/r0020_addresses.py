@@ -8,13 +8,18 @@ down_revision = "0019"
 
 SCRIPT = """
 CREATE TABLE orchestrator.suppressed_addresses (
-    email_sha256 text COLLATE "C" PRIMARY KEY,
+    workspace text COLLATE "C" NOT NULL,
+    email_sha256 text COLLATE "C" NOT NULL,
     reason text NOT NULL,
-    suppressed_at timestamptz NOT NULL DEFAULT now()
+    suppressed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (email_sha256, workspace)
 );
 CREATE TABLE orchestrator.audience_told (
-    enrollment_id text COLLATE "C" PRIMARY KEY,
-    told text NOT NULL
+    enrollment_id text COLLATE "C" NOT NULL,
+    destination text COLLATE "C" NOT NULL,
+    audience text COLLATE "C" NOT NULL,
+    told text NOT NULL,
+    PRIMARY KEY (enrollment_id, destination, audience)
 );
 CREATE VIEW scoring.open_events AS
     SELECT workspace, subject, event::json->>'kind' AS kind FROM scoring.compelling_events WHERE standing = 'open';
