@@ -129,3 +129,17 @@ def test_plays_of_a_folder(tmp_path):
     assert max_age_of("") is None
     with pytest.raises(ConfigurationError, match="PERIGEE_MAX_AGE"):
         max_age_of("old")
+
+
+def test_the_play_of_the_docs_means_something():
+    text = (PROJECT / "docs" / "plays.md").read_text().split("```yaml\n")[1].split("```")[0]
+    names = Names(WORDS, {"buyers": {"stage": "customer"}}, {"sales": "slack"})
+    assert checked(text, "docs/plays.md", names).play == "quote_without_answer"
+
+
+@pytest.mark.parametrize(
+    "trigger", [{"silence": {"for": "9d"}}, {"date": {"trait": "renewal"}}, {"signal": "complaint"}]
+)
+def test_what_reaches_people_one_by_one_is_not_throttled(trigger):
+    with pytest.raises(ConfigurationError, match="per_hour is for what reaches everybody"):
+        checked(yaml.safe_dump({"play": "p", "trigger": trigger, "per_hour": 9, "steps": [mail()]}), "p", NAMES)
