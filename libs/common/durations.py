@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+_WRITTEN = r"(\d+)(us|ms|[smhd])"
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
@@ -14,11 +15,13 @@ def duration(value: Any) -> int:
     >>> duration("90s")
     90000000
     """
-    match = re.fullmatch(r"(\d+)(us|ms|[smhd])", value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(_WRITTEN, value.strip()) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise ValueError(f"{value!r} is no duration: write 90s, 15m, 1h or 30d")
     return int(match[1]) * _UNITS[match[2]]
 
 
-Duration = Annotated[int, BeforeValidator(duration)]
+Duration = Annotated[
+    int, BeforeValidator(duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_WRITTEN}$")])
+]
 """A field of a configuration model: text in the file, microseconds in the model."""

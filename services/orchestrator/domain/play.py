@@ -125,7 +125,7 @@ class Wait(Model):
 class LocalTime(Model):
     """Goes on when it is this time where the contact is, on one of the weekdays, so many calendar days later at least."""
 
-    time: Annotated[time, BeforeValidator(_written_time)]
+    time: Annotated[time, BeforeValidator(_written_time, json_schema_input_type=str)]
     days: int = Field(0, ge=0, le=366)
     weekdays: list[Weekday] = Field(["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1)
 

@@ -1,0 +1,53 @@
+"""The published schemas are the models' own; every file that ships fits them, and what is no play does not."""
+
+import json
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from cli.home import PROJECT
+from cli.schemas import FOLDER, MODELS, schema
+
+FOLDERS = {"play": "plays", "content": "content", "segment": "segments"}
+FILES = [(kind, path) for kind, folder in FOLDERS.items() for path in sorted((PROJECT / folder).glob("*.yaml"))]
+
+
+def validator(kind):
+    return jsonschema_rs.Draft202012Validator(json.loads((FOLDER / f"{kind}.json").read_text()))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_is_published_is_what_the_models_say(kind):
+    assert (FOLDER / f"{kind}.json").read_text() == schema(kind), "run: python -m cli.schemas"
+
+
+@pytest.mark.parametrize(("kind", "path"), FILES, ids=lambda one: getattr(one, "stem", one))
+def test_what_ships_fits_its_schema(kind, path):
+    faults = [error.message for error in validator(kind).iter_errors(yaml.safe_load(path.read_text()))]
+    assert faults == []
+
+
+def test_the_play_of_the_docs_fits_too():
+    text = (PROJECT / "docs" / "plays.md").read_text().split("```yaml\n")[1].split("```")[0]
+    assert validator("play").is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": [{"dance": "3d"}]},
+        {"steps": []},
+        {"steps": [{"wait": 3}]},
+        {"steps": [{"wait": "soon"}]},
+        {"steps": [{"action": "a", "channel": "pigeon"}]},
+        {"trigger": "order"},
+        {"holdout": 1.5},
+        {"colour": "red"},
+        {"play": "No Name"},
+    ],
+)
+def test_what_is_no_play_does_not_fit(change):
+    play = {"play": "p", "trigger": {"signal": "order_completed"}, "steps": [{"wait": "3d"}]}
+    assert validator("play").is_valid(play)
+    assert not validator("play").is_valid({**play, **change})
