@@ -216,7 +216,7 @@ def contact_why_not(
     who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")], as_json: Json = False
 ) -> None:
     """Show which plays a contact is in, and why each action went out, or did not."""
-    from cli.play import why_not
+    from cli.contact import why_not
 
     with one_line_errors():
         why_not(environment(), who, as_json=as_json)
@@ -228,7 +228,7 @@ def contact_allow(
     channel: Annotated[str, typer.Option(help="The channel.")] = "email",
 ) -> None:
     """Let a channel be used again for somebody who unsubscribed, complained or bounced; consent is still needed."""
-    from cli.play import allow
+    from cli.contact import allow
 
     with one_line_errors():
         allow(environment(), who, channel)

@@ -13,6 +13,7 @@ from libs.common.clock import FixedClock
 from libs.common.db.connection import Pool, Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
+from libs.common.messages import Signal, decode
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
@@ -131,6 +132,24 @@ class Orchestrator:
         begin = await self.events.next_offset(topic, 0, 0)
         records = [Record(topic, 0, begin + n, b"k", m, [], 0) for n, m in enumerate(messages)]
         return await self.events.handle(records)
+
+    async def hear_itself(self) -> list[Signal]:
+        """Hear the signals that it has told itself, as from the topic, and return them."""
+        rows = await self.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, key, value")
+        found = [value for _, _, value in sorted(rows)]
+        told = [decode(Signal, value) for value in found]
+        assert all(key == one.contact_id.encode() for (_, key, _), one in zip(sorted(rows), told, strict=True))
+        if found:
+            await self.hear(found)
+            await self.run()
+        return told
+
+    async def look(self, now: int) -> list[Signal]:
+        """Look at everybody at an instant, and return what is told of it."""
+        self.clock.instant = now
+        await self.sweeps.tick()
+        await self.run()
+        return await self.hear_itself()
 
     async def run(self, turns: int = 20) -> None:
         """Let everything happen that is due now."""

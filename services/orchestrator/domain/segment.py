@@ -64,16 +64,20 @@ def named_in(play: Play) -> set[str]:
 
 def watched(segment: Segment, others: Mapping[str, Condition]) -> Watched:
     """Return a segment, ready to be asked. Raises ValueError for a condition that is wrong."""
-    whole = _resolved(segment.segment, others)
-    mark = ids.derive("segment", msgspec.json.encode(whole, order="deterministic").decode())
-    test = compiled({"segment": segment.segment}, others)
-    return Watched(segment.segment, test, mark, bool(kinds_in([*whole.values()]) & ASKED_FOR), segment.within)
+    asked = {"segment": segment.segment}
+    mark = ids.derive("segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode())
+    return Watched(segment.segment, compiled(asked, others), mark, is_costly(asked, others), segment.within)
 
 
-def _resolved(name: str, others: Mapping[str, Condition]) -> dict[str, Any]:
-    """Return a segment's condition with those that it names."""
-    found: dict[str, Any] = {}
-    open_names = [name]
+def is_costly(raw: Any, others: Mapping[str, Condition]) -> bool:
+    """Return whether conditions, or the segments that they name, ask for what is gathered only then."""
+    return bool(kinds_in([raw, *_resolved(raw, others).values()]) & ASKED_FOR)
+
+
+def _resolved(raw: Any, others: Mapping[str, Condition]) -> dict[str, Condition]:
+    """Return the segments that conditions name, themselves or by others."""
+    found: dict[str, Condition] = {}
+    open_names = [*segments_in(raw)]
     while open_names:
         one = open_names.pop()
         if one not in found and one in others:

@@ -9,14 +9,14 @@ import yaml
 from libs.common.db.connection import Connection
 from libs.common.errors import ConfigurationError
 from libs.common.observability import logs
-from services.orchestrator.domain.condition import ASKED_FOR, Condition, kinds_in, segments_in
+from services.orchestrator.domain.condition import Condition
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.entering import by_trigger, is_moment
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.program import Program, conditions, program_of
 from services.orchestrator.domain.reading import read
-from services.orchestrator.domain.segment import Segment, Watched, entered, left, named_in, watched
+from services.orchestrator.domain.segment import Segment, Watched, entered, is_costly, left, named_in, watched
 from services.orchestrator.domain.vocabulary import Vocabulary, words_of
 from services.orchestrator.repository import people, plays
 
@@ -171,12 +171,8 @@ class _Named:
 
 
 def _asks_for_more(text: str, segments: Mapping[str, Condition]) -> bool:
-    """Return whether a play's conditions ask for what is gathered only then, themselves or by a segment."""
+    """Return whether a play's conditions ask for what is gathered only then."""
     try:
-        found = [condition for _, condition in conditions(read(Play, text, "play"))]
+        return is_costly([condition for _, condition in conditions(read(Play, text, "play"))], segments)
     except ConfigurationError:
         return False  # this release cannot run it
-    named = set().union(*map(segments_in, found)) if found else set()
-    while more := set().union(*(segments_in(segments.get(name, {})) for name in named)) - named if named else set():
-        named |= more
-    return bool(kinds_in([*found, *(segments.get(name, {}) for name in named)]) & ASKED_FOR)

@@ -79,8 +79,9 @@ class Sweeps:
     async def _watch(self, connection: Connection, watched: Watched, now: int) -> None:
         """Begin to look at everybody for a segment, if it is time."""
         name, mark = f"{OF_SEGMENT}{watched.name}", watched.mark
-        await segments.forget_looks(connection, DEFAULT, watched.name, but=mark)
         count = await repository.tick(connection, (DEFAULT, name, mark), now, now, now + EVERY)
+        if count == 0:
+            await segments.forget_looks(connection, DEFAULT, watched.name, but=mark)
         if count is not None:
             sweep_id = ids.derive("sweep", DEFAULT, name, mark, str(count), str(now))
             sweep = Sweep(sweep_id, DEFAULT, name, None, segments.first(mark) if count == 0 else mark, None)

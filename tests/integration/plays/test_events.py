@@ -17,13 +17,6 @@ from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
 @pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
 async def desk(database, scoring):
     session = Session(database, "test-events")
     yield Compelling(session, scoring.outboxes, FixedClock(NOW))

@@ -1,37 +1,9 @@
 """Plays that moments start: silence, dates, segments, and an instant that is the same for everybody."""
 
-import json
-
-import pytest
-
 from libs.common.instants import MINUTE, to_iso
 from tests.integration.plays.people import people, signal
 from tests.integration.plays.texts import NOW, mail, play
-from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
-
-
-async def look(orchestrator, now):
-    orchestrator.clock.instant = now
-    await orchestrator.sweeps.tick()
-    await orchestrator.run()
-
-
-async def told(orchestrator):
-    """Let the orchestrator hear the signals that it has told itself."""
-    rows = await orchestrator.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, value")
-    found = [value for _, value in sorted(rows)]
-    if found:
-        await orchestrator.hear(found)
-        await orchestrator.run()
-    return [json.loads(value)["signal"] for value in found]
 
 
 async def test_a_silence_starts_a_play_once_and_another_silence_again(orchestrator, scoring, mailbox):
@@ -44,7 +16,7 @@ async def test_a_silence_starts_a_play_once_and_another_silence_again(orchestrat
         if day == 20:
             await scoring.take([touchpoint(20 * DAY, "Content Downloaded", user_id="ada", number="x")])
         for hour in (1, 13):
-            await look(orchestrator, START + day * DAY + hour * HOUR)
+            await orchestrator.look(START + day * DAY + hour * HOUR)
     assert sorted(mailbox.told) == ["ada@x.test", "ada@x.test", "bob@x.test"]
 
 
@@ -56,7 +28,7 @@ async def test_a_date_starts_a_play_so_long_before_it(orchestrator, mailbox):
     await orchestrator.publish(play([text], "renewal", trigger={"date": {"trait": "renewal", "before": "7d"}}))
     sent = []
     for day in range(25):
-        await look(orchestrator, NOW + day * DAY)
+        await orchestrator.look(NOW + day * DAY)
         sent += [day] * (len(mailbox.mails) - len(sent))
     assert sent == [13]
     assert "Subject: 7 days" in mailbox.mails[0].content.decode()
@@ -69,21 +41,18 @@ async def test_who_comes_into_a_segment_enters_and_who_was_in_it_does_not(orches
     segment = "segment: fresh\nwhen: {seen: order_completed, within: 3d}"
     await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
     await orchestrator.publish(play([mail()], "fresh", trigger={"segment": "fresh"}))
-    await look(orchestrator, NOW + HOUR)
-    await told(orchestrator)
+    await orchestrator.look(NOW + HOUR)
     assert mailbox.mails == []
     orchestrator.clock.instant = NOW + 2 * HOUR
     await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + 2 * HOUR, 1)])
-    await told(orchestrator)
+    await orchestrator.hear_itself()
     assert mailbox.told == ["bob@x.test"], "at once"
     for hour in range(3, 9):
-        await look(orchestrator, NOW + hour * HOUR)
-        await told(orchestrator)
+        await orchestrator.look(NOW + hour * HOUR)
     assert mailbox.told == ["bob@x.test"]
-    await look(orchestrator, NOW + 9 * DAY)
-    await told(orchestrator)
+    await orchestrator.look(NOW + 9 * DAY)
     await orchestrator.hear([signal(ids["ada"], "order_completed", NOW + 9 * DAY + 1, 2)])
-    await told(orchestrator)
+    await orchestrator.hear_itself()
     assert mailbox.told == ["bob@x.test", "ada@x.test"], "who left it may come into it again"
 
 
@@ -94,7 +63,7 @@ async def test_a_broadcast_may_take_its_time(orchestrator, mailbox):
     await orchestrator.publish(play([mail()], "news", trigger=trigger, kind="broadcast", per_hour=600, max_age="2d"))
     sent = []
     for minute in range(7):
-        await look(orchestrator, NOW + minute * MINUTE)
+        await orchestrator.look(NOW + minute * MINUTE)
         sent.append(len(mailbox.mails))
     assert sent == [10, 20, 30, 40, 50, 50, 50]
 
@@ -108,9 +77,9 @@ async def test_a_broadcast_goes_to_everybody_whom_it_means_once(orchestrator, ma
         [mail()], "news", trigger={"schedule": at}, entry={"trait": "country", "equals": "FR"}, kind="broadcast"
     )
     await orchestrator.publish(text)
-    await look(orchestrator, NOW + DAY - HOUR)
+    await orchestrator.look(NOW + DAY - HOUR)
     assert mailbox.mails == []
     for hour in range(3):
-        await look(orchestrator, NOW + DAY + hour * HOUR)
+        await orchestrator.look(NOW + DAY + hour * HOUR)
         await orchestrator.run(200)
     assert len(mailbox.mails) == len(set(mailbox.told)) == 250

@@ -21,18 +21,10 @@ from services.scoring.handlers.identities import Author
 from tests.integration.plays.people import people, published
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.orchestrator import LINKS
-from tests.support.scoring import Scoring
 from tests.support.touchpoints import HOUR, touchpoint
 
 ORDER = "mbob-order"
 RULES = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
 
 
 @pytest.fixture

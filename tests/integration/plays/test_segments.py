@@ -1,7 +1,5 @@
 """Segments are live: coming and leaving are signals, on what people do and as time passes; and nobody is neglected."""
 
-import json
-
 import pytest
 
 from cli.home import PROJECT
@@ -12,7 +10,6 @@ from services.orchestrator.handlers.segments import SegmentsDesk
 from services.scoring.handlers.compelling import Compelling, Given
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play, runs
-from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
 
 FRESH = "segment: fresh\npublish: true\nwhen: {seen: order_completed, within: 3d}"
@@ -23,29 +20,13 @@ async def desk(orchestrator):
     return SegmentsDesk(orchestrator.sessions[0], orchestrator.playbook, orchestrator.clock)
 
 
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
-
-
 async def look(orchestrator, now):
-    """Look at everybody, and return what was told since the last time: (signal, contact)."""
-    orchestrator.clock.instant = now
-    await orchestrator.sweeps.tick()
-    await orchestrator.run()
-    return await told(orchestrator)
+    """Look at everybody, and return what is told of it: (signal, contact)."""
+    return [(one.signal, one.contact_id) for one in await orchestrator.look(now)]
 
 
 async def told(orchestrator):
-    rows = await orchestrator.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, value, key")
-    found = sorted((number, json.loads(value), key) for number, value, key in rows)
-    if found:
-        await orchestrator.hear([json.dumps(model).encode() for _, model, _ in found])
-        await orchestrator.run()
-    assert all(key == model["contact_id"].encode() for _, model, key in found)
-    return [(model["signal"], model["contact_id"]) for _, model, _ in found]
+    return [(one.signal, one.contact_id) for one in await orchestrator.hear_itself()]
 
 
 async def test_coming_and_leaving_are_told_once_each(orchestrator):

@@ -144,12 +144,7 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
             one = waiting.pop(0)
             await scoring.take([one])
             await hear_all(orchestrator, scoring, now)
-        orchestrator.clock.instant = now
-        await orchestrator.sweeps.tick()
-        await orchestrator.run()
-        await hear_own(orchestrator)
-        orchestrator.clock.instant = now
-        await orchestrator.run()
+        await orchestrator.look(now)
     connection = await connect(database, application="test")
     found = await simulated(connection, "default", text, "test", MILD, (START, now + 1), lambda _: None)
     await connection.close()
@@ -159,13 +154,6 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
     assert sum(would.values()) >= 8, would
     await orchestrator.close()
     await scoring.close()
-
-
-async def hear_own(orchestrator):
-    """Hear what the orchestrator itself has told."""
-    rows = await orchestrator.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, value")
-    if rows:
-        await orchestrator.hear([value for _, value in sorted(rows)])
 
 
 async def hear_all(orchestrator, scoring, now):
