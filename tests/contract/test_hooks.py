@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from libs.common.errors import ConfigurationError, InvalidMessage
 from libs.common.messages import Touchpoint, decode
 from services.ingest.adapters.known import ADAPTERS
+from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
@@ -33,7 +34,7 @@ def made(case):
 
 def touchpoint(call, adapter="x"):
     source = Source("default", adapter, trust="server")
-    found = normalise(call, Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
+    found = normalise(call_of(call), Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
     assert decode(Touchpoint, message_of(found).value) == found
     return found
 

@@ -8,7 +8,7 @@ import pytest
 from libs.common.messages import decode
 from libs.common.messages.touchpoint import Touchpoint
 from services.ingest.adapters.known import ADAPTERS
-from services.ingest.domain import body
+from services.ingest.domain.call import read_call
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.mapping import Template, plain
 from services.ingest.domain.normalise import normalise
@@ -29,7 +29,7 @@ def come(source, *calls):
     """Return calls as they lie on the topic."""
     found = []
     for number, call in enumerate(calls):
-        read = body.read(json.dumps(call).encode())
+        read = read_call(json.dumps(call).encode())
         made = normalise(read, Received(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
         found.append(decode(Touchpoint, message_of(made).value))
     return found

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from examples.storefront.mapping import calls
+from services.ingest.domain.call import call_of
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
@@ -20,7 +21,7 @@ def occurrences() -> Iterator[tuple[str, Occurrence]]:
     source = Source("default", "storefront")
     classifier = shipped().classifier
     for call in calls(ANCHOR):
-        touchpoint = normalise(call, Received(source, 1_795_000_000_000_000, lambda: "x"))
+        touchpoint = normalise(call_of(call), Received(source, 1_795_000_000_000_000, lambda: "x"))
         yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.occurrence(touchpoint)
 
 

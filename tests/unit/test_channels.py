@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 
 from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
+from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
-from services.ingest.domain.classify import classify
+from services.ingest.domain.classify import surroundings, worth
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.source import Source
 
 TEXT = (PROJECT / "services" / "ingest" / "channels.yaml").read_text()
 SHIPPED = read_channels(TEXT, "channels.yaml")
@@ -16,7 +20,10 @@ CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)
 
 
 def told(properties=None, *, server=False, call="page", **context):
-    return classify(SHIPPED, call, properties or {}, context, server=server)
+    """Return the touchpoint of a call with these properties and this context."""
+    said = {"type": call, "event": "x", "userId": "u", "properties": properties or {}, "context": context}
+    source = Source("default", "web", trust="server" if server else "public")
+    return normalise(call_of(said), Received(source, 1, lambda: "made-up", rules=Rules(SHIPPED)))
 
 
 def page(referrer="", search="", url=SITE):
@@ -145,7 +152,7 @@ _FIELDS = st.sampled_from(["page", "campaign", "userAgent", "channel", "referrer
 
 @given(st.dictionaries(st.sampled_from(["value", "currency", "sentiment", "content", "effort"]), _JSON))
 def test_no_properties_break_it(properties):
-    told(properties)
+    worth(properties)
 
 
 @given(
@@ -154,4 +161,4 @@ def test_no_properties_break_it(properties):
     )
 )
 def test_no_context_breaks_it(context):
-    classify(SHIPPED, "page", {}, context, server=True)
+    surroundings(SHIPPED, context, server=True)

@@ -6,6 +6,7 @@ from hashlib import sha256
 import pytest
 
 from libs.common.errors import InvalidMessage
+from services.ingest.domain.call import call_of
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
@@ -16,7 +17,7 @@ SERVER = Source("default", "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):
-    return normalise(message, Received(source, NOW, lambda: "made-up", **fields))
+    return normalise(call_of(message), Received(source, NOW, lambda: "made-up", **fields))
 
 
 def refused(message, **fields):
@@ -90,7 +91,7 @@ def test_identify_traits_may_stand_in_the_context():
 
 def test_the_batch_context_applies_and_the_message_wins():
     message = {"type": "page", "userId": "u", "context": {"locale": "de"}}
-    assert got(message, said=BatchSaid(context={"locale": "en", "library": "go"})).context == {
+    assert got(message, said=BatchSaid(context=b'{"locale":"en","library":"go"}')).context == {
         "locale": "de",
         "library": "go",
     }

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.home import PROJECT
+from services.ingest.domain.call import call_of
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.privacy import shortened, traits_of
 from services.ingest.domain.received import Received, Rules
@@ -58,7 +59,7 @@ def test_writing_it_twice_changes_nothing(traits):
 
 def got(rule, source, client="192.0.2.77", **context):
     received = Received(source, NOW, lambda: "id", rules=Rules(ip=rule), client=client)
-    return normalise({"type": "page", "userId": "u", "context": context}, received).context.get("ip")
+    return normalise(call_of({"type": "page", "userId": "u", "context": context}), received).context.get("ip")
 
 
 def test_addresses_are_dropped_unless_they_are_asked_for():

@@ -81,6 +81,8 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     def routing_key(self) -> str:
         """Return the Kafka key: workspace and the strongest identifier, so that a person's calls stay in order."""
-        external = next((f"{system}:{value}" for system, value in sorted(self.external_ids.items())), None)
-        person = self.user_id or self.anonymous_id or external or self.verified_email
+        person = self.user_id or self.anonymous_id or self._external_id() or self.verified_email
         return f"{self.workspace}:{person or self.group_id or self.message_id}"
+
+    def _external_id(self) -> str | None:
+        return next((f"{system}:{value}" for system, value in sorted(self.external_ids.items())), None)

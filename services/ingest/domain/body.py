@@ -32,7 +32,8 @@ class Batch(msgspec.Struct, frozen=True):
     messages: list[bytes]
     write_key: str | None = None
     sent_at: Any = None
-    context: dict[str, Any] = {}
+    context: bytes = b""
+    """An object as JSON, clean; empty where none is said."""
 
 
 class TooLarge(InvalidMessage):
@@ -112,21 +113,27 @@ def _batch_of(messages: list[bytes], write_key: Any, sent_at: Any, context: byte
         raise TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
     if len(context) > MAX_CONTEXT:
         raise TooLarge("too_large", f"the batch's context has {len(context)} bytes: at most {MAX_CONTEXT}")
-    return Batch(messages, _text(write_key), _small(sent_at), _dict(read(context)))
+    said = b"" if context == b"null" else read(context)
+    return Batch(messages, _text(write_key), _small(sent_at), _encode(said) if said and isinstance(said, dict) else b"")
+
+
+def is_clean(raw: bytes) -> bool:
+    """Return whether a message has nothing that has to be looked for. Raises InvalidMessage when it is too large."""
+    if len(raw) > MAX_EVENT:
+        raise InvalidMessage("too_large", f"the message has {len(raw)} bytes: at most {MAX_EVENT}")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or (b"\\" in raw and b"\\u0000" in raw):
+        return False
+    return _LONG not in raw.translate(_ZEROS) or _LONG_NUMBER.search(raw) is None
 
 
 def read(raw: bytes) -> Any:
     """Decode one message and clean it. Raises InvalidMessage when it is too large, too deep or has NaN."""
-    if len(raw) > MAX_EVENT:
-        raise InvalidMessage("too_large", f"the message has {len(raw)} bytes: at most {MAX_EVENT}")
-    suspicious = b"\\u" in raw or (_LONG in raw.translate(_ZEROS) and _LONG_NUMBER.search(raw) is not None)
+    clean = is_clean(raw)
     try:
         message = _any.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message, suspicious = _loads(raw), True
-    if suspicious or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-        return _clean(message, MAX_DEPTH)
-    return message
+        message, clean = _loads(raw), False
+    return message if clean else _clean(message, MAX_DEPTH)
 
 
 def document(raw: bytes) -> Any:
@@ -184,7 +191,3 @@ def _small(value: Any) -> Any:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

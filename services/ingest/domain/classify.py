@@ -5,7 +5,6 @@ the referrer's host, `direct` for a visit that came from nowhere. A referrer of 
 says nothing. What is absent stays absent: no value is no zero, no sentiment is neutral.
 """
 
-import math
 import re
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,19 +12,20 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from libs.common.cached import cached
-from libs.common.links import REFERRAL
 from services.ingest.domain.channels import CACHED, Channels
+from services.ingest.domain.fields import number, part, text, within
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _LONGEST = 200
 _SHORT = 20
-_MARK = f"{REFERRAL}="
+UTM = ("source", "medium", "name", "term", "content")
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What was found, by the touchpoint's own fields; empty or None where nothing was said."""
+class Surroundings(msgspec.Struct, frozen=True, gc=False):
+    """What a context tells; empty where nothing was said. `visited` is a visit's channel, `channel` that of any other call."""
 
     channel: str = ""
+    visited: str = ""
     is_bot: bool = False
     device_class: str = ""
     campaign: dict[str, str] = {}
@@ -34,52 +34,61 @@ class Told(msgspec.Struct, frozen=True):
     content_type: str = ""
     locale: str = ""
     timezone: str = ""
+
+
+class Worth(msgspec.Struct, frozen=True, gc=False):
+    """What properties tell; empty or None where nothing was said."""
+
+    content_id: str = ""
+    content_type: str = ""
     value: float | None = None
     currency: str = ""
     sentiment: float | None = None
     effort: float | None = None
 
 
-UTM = ("source", "medium", "name", "term", "content")
+NOTHING = Worth()
+_TELLING = frozenset(
+    ("content", "content_id", "content_type", "value", "revenue", "total", "currency", "sentiment", "effort")
+)
 
 
-def classify(
-    channels: Channels, call_type: str, properties: dict[str, Any], context: dict[str, Any], *, server: bool
-) -> Told:
-    """Return what properties and context tell. Unreadable parts tell nothing: they cost no message."""
-    page = _dict(context.get("page"))
-    query = _query(page)
+def surroundings(channels: Channels, context: dict[str, Any], *, server: bool) -> Surroundings:
+    """Return what a context tells. Unreadable parts tell nothing: they cost no message."""
+    page = part(context.get("page"))
+    query = query_of(page)
     campaign = _campaign(context, query)
-    agent = _text(context.get("userAgent")).lower()
-    content = _dict(properties.get("content")) or _dict(context.get("content"))
-    return Told(
-        channel=_channel(
-            channels, context, page, query, campaign, server=server, visit=call_type in ("page", "screen")
-        ),
+    agent = text(context.get("userAgent")).lower()
+    content = part(context.get("content"))
+    channel = _channel(channels, context, page, query, campaign, server=server)
+    return Surroundings(
+        channel=channel,
+        visited="direct" if not channel and page and not _referrer(context, page) else channel,
         is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
-        device_class=_device_class(_text(_dict(context.get("device")).get("type")).lower()[:_SHORT], agent),
+        device_class=_device_class(text(part(context.get("device")).get("type")).lower()[:_SHORT], agent),
         campaign=campaign,
-        page_path=_text(page.get("path")) or split(_text(page.get("url")))[1],
-        content_id=_text(content.get("id")) or _text(properties.get("content_id")),
-        content_type=_text(content.get("type")) or _text(properties.get("content_type")),
-        locale=_text(context.get("locale")),
-        timezone=_text(context.get("timezone")),
-        value=next(
-            (n for n in (_number(properties.get(k)) for k in ("value", "revenue", "total")) if n is not None), None
-        ),
-        currency=_currency(properties.get("currency")),
-        sentiment=_within(properties.get("sentiment"), -1.0, 1.0),
-        effort=_within(properties.get("effort"), 0.0, 10.0),
+        page_path=text(page.get("path")) or split(text(page.get("url")))[1],
+        content_id=text(content.get("id")),
+        content_type=text(content.get("type")),
+        locale=text(context.get("locale")),
+        timezone=text(context.get("timezone")),
     )
 
 
-def referral(context: dict[str, Any]) -> dict[str, str]:
-    """Return the code by which a friend sent the person to this page, as the property that it is kept as; else nothing."""
-    page = _dict(context.get("page"))
-    if not any(_MARK in _text(page.get(name)) for name in ("search", "url")):
-        return {}
-    code = _query(page).get(REFERRAL, "")
-    return {"referral_code": code} if code else {}
+def worth(properties: dict[str, Any]) -> Worth:
+    """Return what properties tell: the content, its worth, how it was felt."""
+    if _TELLING.isdisjoint(properties):
+        return NOTHING
+    content = part(properties.get("content"))
+    amounts = (number(properties.get(name)) for name in ("value", "revenue", "total"))
+    return Worth(
+        content_id=text(content.get("id")) or text(properties.get("content_id")),
+        content_type=text(content.get("type")) or text(properties.get("content_type")),
+        value=next((amount for amount in amounts if amount is not None), None),
+        currency=_currency(properties.get("currency")),
+        sentiment=within(properties.get("sentiment"), -1.0, 1.0),
+        effort=within(properties.get("effort"), 0.0, 10.0),
+    )
 
 
 def _channel(
@@ -90,9 +99,8 @@ def _channel(
     campaign: dict[str, str],
     *,
     server: bool,
-    visit: bool,
 ) -> str:
-    named = _text(context.get("channel")).lower()
+    named = text(context.get("channel")).lower()
     if server and named in channels.names:
         return named
     said = channels.mediums.get(campaign.get("medium", "").lower()) or channels.sources.get(
@@ -105,31 +113,32 @@ def _channel(
         return clicked
     if campaign:
         return "other"
-    return _referred(channels, context, page, visit=visit)
-
-
-def _referred(channels: Channels, context: dict[str, Any], page: dict[str, Any], *, visit: bool) -> str:
-    referrer = _text(page.get("referrer")) or _text(_dict(context.get("referrer")).get("url"))
+    referrer = _referrer(context, page)
     host = split(referrer)[0] if referrer else ""
-    if host and host != split(_text(page.get("url")))[0]:
+    if host and host != split(text(page.get("url")))[0]:
         return channels.of_host(host) or "referral"
-    return "direct" if visit and page and not referrer else ""
+    return ""
+
+
+def _referrer(context: dict[str, Any], page: dict[str, Any]) -> str:
+    return text(page.get("referrer")) or text(part(context.get("referrer")).get("url"))
 
 
 def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
     """Return the five UTM fields: those of `context.campaign`, else those of the page's address."""
-    said = {k: _text(v) for k, v in _dict(context.get("campaign")).items() if k in UTM}
+    said = {k: text(v) for k, v in part(context.get("campaign")).items() if k in UTM}
     if not any(said.values()):
         said = {k: query.get(f"utm_{'campaign' if k == 'name' else k}", "") for k in UTM}
     return {k: v for k, v in said.items() if v}
 
 
-def _query(page: dict[str, Any]) -> dict[str, str]:
-    text = _text(page.get("search")) or _text(page.get("url")).partition("?")[2].partition("#")[0]
-    if not text:
+def query_of(page: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters of a page's address, names in lower case; what cannot be read has none."""
+    query = text(page.get("search")) or text(page.get("url")).partition("?")[2].partition("#")[0]
+    if not query:
         return {}
     try:
-        return {name.lower(): value[:_LONGEST] for name, value in parse_qsl(text.lstrip("?"), max_num_fields=100)}
+        return {name.lower(): value[:_LONGEST] for name, value in parse_qsl(query.lstrip("?"), max_num_fields=100)}
     except ValueError:
         return {}
 
@@ -152,34 +161,6 @@ def split(address: str) -> tuple[str, str]:
         return parts.hostname or "", parts.path
     except ValueError:
         return "", ""
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    return value[: _LONGEST * 10] if isinstance(value, str) else ""
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number, also of a text that is one; anything else is none."""
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _within(value: Any, least: float, most: float) -> float | None:
-    number = _number(value)
-    return number if number is not None and least <= number <= most else None
 
 
 def _currency(value: Any) -> str:

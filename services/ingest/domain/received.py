@@ -23,11 +23,10 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class BatchSaid(msgspec.Struct, frozen=True):
-    """What a batch says for all its messages; `raw` is the same as a dead letter keeps it."""
+    """What a batch says for all its messages: when it was sent, and a context as JSON (empty: none), clean."""
 
     sent_at: Any = None
-    context: dict[str, Any] = {}
-    raw: bytes = b""
+    context: bytes = b""
 
 
 class Received(msgspec.Struct, frozen=True):

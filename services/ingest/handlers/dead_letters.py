@@ -17,6 +17,7 @@ from libs.common.kafka import reading
 from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode
 from services.ingest.domain import body
+from services.ingest.domain.call import read_call
 from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, instant_of, letter, place_of
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import BatchSaid, Received, Rules
@@ -139,17 +140,18 @@ class DeadLetters:
         if source is None:
             raise InvalidMessage("no_source", f"its source {said.get('where')!r} is not there any more")
         batch = body.read(said.get("batch", "{}").encode())
+        context = batch.get("context")
         received = Received(
             source,
             instant_of(said, self._clock.now()),
             _ids(record.key.decode("utf-8", "replace")).__next__,
             said.get("type") or None,
-            BatchSaid(batch.get("sentAt"), batch.get("context") or {}),
+            BatchSaid(batch.get("sentAt"), body.written(context) if context else b""),
             self._rules,
         )
         raw = record.value or b""
         adapter = said.get("adapter")
-        calls = calls_of(adapter, source, raw) if adapter else [body.read(raw)]
+        calls = calls_of(adapter, source, raw) if adapter else [read_call(raw)]
         return [message_of(normalise(call, received)) for call in calls]
 
 

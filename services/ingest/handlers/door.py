@@ -17,12 +17,13 @@ from libs.common.observability.tracing import span
 from services.ingest.adapters import Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
+from services.ingest.domain.call import Call, call_of, read_call
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.rate import Rates
-from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import batch_said, message_of, refusal, refusal_of_broker
+from services.ingest.handlers.telling import message_of, refusal, refusal_of_broker
 
 log = logs.get(__name__)
 SAID_AGAIN = 1_000_000
@@ -105,7 +106,7 @@ class Door:
         """
         batch = body.split(request.body, is_batch=request.call_type is None)
         source = self.source(request.write_key or batch.write_key)
-        said = batch_said(batch.sent_at, batch.context)
+        said = BatchSaid(batch.sent_at, batch.context)
         with span("publish touchpoints", "PRODUCER", request.trace, **_ABOUT) as trace:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
@@ -134,7 +135,7 @@ class Door:
         return await self._take(received, [body.written(event) for event in found], calls, None)
 
     async def _take(
-        self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Any]], origin: str | None
+        self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Call]], origin: str | None
     ) -> int:
         """Publish the calls of each item; an item with a call that is refused becomes one dead letter, and no touchpoint."""
         source = received.source
@@ -146,7 +147,9 @@ class Door:
             try:
                 found = [normalise(call, received) for call in calls(raw)]
             except InvalidMessage as error:
-                refused.append(refusal(raw, error, received, whole=len(refused) * len(received.said.raw) < SAID_AGAIN))
+                refused.append(
+                    refusal(raw, error, received, whole=len(refused) * len(received.said.context) < SAID_AGAIN)
+                )
                 continue
             for touchpoint in found:
                 place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
@@ -198,14 +201,14 @@ class Door:
             raise Unavailable("a refused message could not be kept as a dead letter")
 
 
-def calls_of(name: str, source: Source, event: bytes) -> list[Any]:
+def calls_of(name: str, source: Source, event: bytes) -> list[Call]:
     """Return the calls that an adapter makes of an event of a source, cleaned as the door cleans. Raises InvalidMessage."""
     adapter = ADAPTERS.get(name)
     if adapter is None:
         raise InvalidMessage("no_adapter", f"there is no adapter {name} any more")
     found = body.read(event)
     try:
-        return adapter.calls(found, source.adapter_settings)
+        return [call_of(call) for call in adapter.calls(found, source.adapter_settings)]
     except InvalidMessage:
         raise
     except Exception as error:  # noqa: BLE001 - a bug of ours costs nobody an event
@@ -225,8 +228,8 @@ def _counters(source: str) -> tuple[Counter, Counter]:
     return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(source=source)
 
 
-def _one_call(raw: bytes) -> list[Any]:
-    return [body.read(raw)]
+def _one_call(raw: bytes) -> list[Call]:
+    return [read_call(raw)]
 
 
 def _new_id() -> str:

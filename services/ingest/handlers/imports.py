@@ -20,7 +20,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
 from services.ingest.adapters.files import Said, digest_of, rejects_of, rows
-from services.ingest.domain import body
+from services.ingest.domain.call import read_call
 from services.ingest.domain.mapping import Template, plain
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
@@ -151,10 +151,8 @@ class Imports:
             context = call.get("context")
             call["context"] = {**(context if isinstance(context, dict) else {}), "mode": "historical"}
         made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, default=str))
-        call = body.read(json.dumps(call, default=str).encode())  # the door's own limits, and its cleaning
-        kind = call.get("type") or "track"
-        received = Received(source, self._clock.now(), lambda: made_up, kind, rules=self._rules)
-        return message_of(normalise(call, received))
+        received = Received(source, self._clock.now(), lambda: made_up, "track", rules=self._rules)
+        return message_of(normalise(read_call(json.dumps(call, default=str).encode()), received))
 
 
 async def _give_way(line: int) -> None:

@@ -1,7 +1,6 @@
 """What the door says: touchpoints, and dead letters that hold all that is needed to try again."""
 
 import re
-from typing import Any
 
 import msgspec
 
@@ -40,13 +39,14 @@ def refusal(raw: bytes, error: InvalidMessage, received: Received, *, whole: boo
         "type": received.call_type or "",
         "adapter": received.adapter,
     }
-    return _letter(raw, received.new_id().encode(), error, said, received.said.raw if whole else b"")
+    return _letter(raw, received.new_id().encode(), error, said, _batch(received.said) if whole else b"")
 
 
-def batch_said(sent_at: Any, context: dict[str, Any]) -> BatchSaid:
-    """Return what a batch says for all its messages, once for all their letters."""
-    raw = _encode({"sentAt": sent_at, "context": context}) if sent_at is not None or context else b""
-    return BatchSaid(sent_at, context, raw)
+def _batch(said: BatchSaid) -> bytes:
+    """Return what a batch says for all its messages, as a dead letter keeps it."""
+    if said.sent_at is None and not said.context:
+        return b""
+    return _encode({"sentAt": said.sent_at, "context": msgspec.Raw(said.context or b"{}")})
 
 
 def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:

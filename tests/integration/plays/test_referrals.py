@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from libs.common.db import log
 from libs.common.db.connection import connect
 from libs.common.messages import Touchpoint
+from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
@@ -38,7 +39,7 @@ async def came(scoring, orchestrator, who, code, at=0, number="came"):
         "type": "page", "messageId": f"{who}-{number}", **who_is(who),
         "context": {"page": {"url": f"https://shop.test/?pgr={code}", "search": f"?pgr={code}"}},
     }  # fmt: skip
-    found = normalise(call, Received(Source("default", "web"), NOW, lambda: "m", rules=RULES))
+    found = normalise(call_of(call), Received(Source("default", "web"), NOW, lambda: "m", rules=RULES))
     await hear(scoring, orchestrator, [set_at(found, at)])
 
 
@@ -66,7 +67,7 @@ async def echoed(scoring, orchestrator):
     rows = await orchestrator.fetch("DELETE FROM orchestrator.echoes RETURNING id, body")
     source = Source("default", "orchestrator", trust="server")
     calls = [json.loads(body) for _, body in sorted(rows)]
-    found = [normalise(call, Received(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)) for call in calls]
+    found = [normalise(call_of(call), Received(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)) for call in calls]
     assert all(isinstance(one, Touchpoint) for one in found)
     if found:
         await hear(scoring, orchestrator, found)

@@ -1,0 +1,100 @@
+"""What a call's context says, by our own fields. Many calls say the same, so what was read once is kept.
+
+What it may say depends on who says it: a browser's key is public, so only a server may say who acted, on which channel, and
+which person an id in another system belongs to.
+"""
+
+from typing import Any, cast, get_args
+
+import msgspec
+
+from libs.common.cached import cached
+from libs.common.links import REFERRAL
+from libs.common.messages.touchpoint import Evidence, Initiative, Mode
+from services.ingest.domain import body
+from services.ingest.domain.channels import Channels
+from services.ingest.domain.classify import Surroundings, query_of, surroundings
+from services.ingest.domain.fields import identifier, mapping, objects, text
+from services.ingest.domain.privacy import without_tokens
+
+KEPT = 8_192
+LONGEST = 2_000
+"""Of a context that is kept, in bytes: a browser's has about 500."""
+MAX_EXTERNAL_IDS = 20
+MAX_SYSTEM = 60
+_INITIATIVES = get_args(Initiative)
+# What becomes a field of its own, or is nobody's business downstream.
+_LIFTED = frozenset((
+    "consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip", "userHash", "linkToken",
+    "machine",
+))  # fmt: skip
+_MARK = f"{REFERRAL}="
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What a context says. `rest` is what goes on as it is, `referral` a friend's code; `mode` is None where none is named."""
+
+    rest: dict[str, Any]
+    told: Surroundings
+    initiative: Initiative
+    evidence: Evidence
+    mode: Mode | None
+    consent: dict[str, bool]
+    external_ids: dict[str, str]
+    traits: dict[str, Any]
+    group_id: str | None
+    referral: str
+    link_token: Any
+    user_hash: Any
+    ip: Any
+
+
+@cached(KEPT, LONGEST)
+def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
+    """Read a context, over what its batch says for all. Raises InvalidMessage for one that is no object, or has a wrong part."""
+    said = {**(_object(common) if common else {}), **_object(raw)}
+    page = said.get("page")
+    if isinstance(page, dict):
+        said["page"] = page = without_tokens(page)
+    initiative, mode = said.get("initiative"), said.get("mode")
+    return Context(
+        rest=said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED},
+        told=surroundings(channels, said, server=server),
+        initiative=cast("Initiative", initiative) if server and initiative in _INITIATIVES else "contact",
+        evidence="declared" if said.get("evidence") == "declared" else "observed",
+        mode=mode if mode in ("historical", "test") else None,
+        consent=_consent(said),
+        external_ids=_external_ids(said) if server else {},
+        traits=mapping("traits", said.get("traits")),
+        group_id=identifier("groupId", said.get("groupId")),
+        referral=_referral(page) if isinstance(page, dict) else "",
+        link_token=said.get("linkToken"),
+        user_hash=said.get("userHash"),
+        ip=said.get("ip"),
+    )
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    return mapping("context", body.read(raw))
+
+
+def _external_ids(said: dict[str, Any]) -> dict[str, str]:
+    """Return {system: id} of Segment's `context.externalIds`."""
+    found = {}
+    for one in objects(said.get("externalIds"))[:MAX_EXTERNAL_IDS]:
+        system, value = one.get("type"), identifier("id", one.get("id"))
+        if isinstance(system, str) and value is not None and 0 < len(system) <= MAX_SYSTEM:
+            found[system] = value
+    return found
+
+
+def _consent(said: dict[str, Any]) -> dict[str, bool]:
+    preferences = mapping("categoryPreferences", mapping("consent", said.get("consent")).get("categoryPreferences"))
+    return {purpose: given for purpose, given in preferences.items() if isinstance(given, bool)}
+
+
+def _referral(page: dict[str, Any]) -> str:
+    """Return the code by which a friend sent the person to this page."""
+    if not any(_MARK in text(page.get(name)) for name in ("search", "url")):
+        return ""
+    return query_of(page).get(REFERRAL, "")
