@@ -77,13 +77,13 @@ async def test_what_comes_while_a_batch_is_under_way_is_one_batch(producer, foun
     assert [batch[2] for batch in producer.batches] == [1]
     producer.batches[0][3].set_result(None)
     await turn()
-    assert first.settled.is_set()
-    assert not later[0].settled.is_set()
+    assert first.settled
+    assert not later[0].settled
     assert [batch[2] for batch in producer.batches] == [1, 5]
     assert len({id(group) for group in later}) == 1
     producer.batches[1][3].set_result(None)
     await turn()
-    assert later[0].settled.is_set()
+    assert later[0].settled
     assert found._bytes == 0
 
 
@@ -102,7 +102,7 @@ async def test_partitions_do_not_wait_for_each_other(producer, found):
 async def test_a_full_group_is_followed_by_another_in_order(producer, found):
     groups = [put(found, size=300) for _ in range(7)]
     await turn()
-    while not groups[-1].settled.is_set():
+    while not groups[-1].settled:
         producer.batches[-1][3].set_result(None)
         await turn()
     assert [batch[2] for batch in producer.batches] == [3, 3, 1]
@@ -134,7 +134,7 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
     put(found)
     await turn()
     late = put(found, seconds=0.01)
-    await asyncio.wait_for(late.settled.wait(), 5)
+    await asyncio.wait_for(late.wait(), 5)
     assert isinstance(late.error, Unavailable)
     after = put(found)
     assert after is not late
@@ -143,13 +143,13 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
     assert [batch[2] for batch in producer.batches] == [1, 1]
     producer.batches[1][3].set_result(None)
     await turn()
-    assert (after.error, after.settled.is_set(), found._bytes) == (None, True, 0)
+    assert (after.error, after.settled, found._bytes) == (None, True, 0)
 
 
 async def test_what_is_under_way_at_its_deadline_is_told_once(producer, found):
     group = put(found, seconds=0.01)
     await turn()
-    await asyncio.wait_for(group.settled.wait(), 5)
+    await asyncio.wait_for(group.wait(), 5)
     assert isinstance(group.error, Unavailable)
     assert found._bytes > 10, "it is still under way, headers and all"
     producer.batches[0][3].set_result(None)
@@ -183,4 +183,4 @@ async def test_draining_waits_for_all_that_is_under_way(producer, found):
     await turn()
     asyncio.get_running_loop().call_later(0.05, producer.batches[0][3].set_result, None)
     await found.drain(5)
-    assert group.settled.is_set()
+    assert group.settled

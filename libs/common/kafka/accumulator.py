@@ -24,14 +24,23 @@ class Group:
     It is settled at its deadline at the latest, by one timer for all: Kafka may have the records nevertheless, later.
     """
 
-    __slots__ = ("_timer", "builder", "bytes", "error", "settled")
+    __slots__ = ("_loop", "_timer", "_waiting", "builder", "bytes", "error", "settled")
 
-    def __init__(self, builder: Any, deadline: float) -> None:
+    def __init__(self, builder: Any, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
         self.builder = builder
         self.bytes = 0
-        self.settled = asyncio.Event()
+        self.settled = False
         self.error: BaseException | None = None
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._give_up)
+        self._loop = loop
+        self._waiting: list[asyncio.Future[None]] = []
+        self._timer = loop.call_at(deadline, self._give_up)
+
+    async def wait(self) -> None:
+        """Wait until it is settled. With futures of its own: asyncio's Event asks for the loop and its process each time."""
+        if not self.settled:
+            future = self._loop.create_future()
+            self._waiting.append(future)
+            await future
 
     def take(self, message: Message) -> int:
         """Add a record and return its bytes, headers and all; 0 when the group is full."""
@@ -42,10 +51,14 @@ class Group:
 
     def settle(self, error: BaseException | None) -> None:
         """Tell all who wait; what was told first stands."""
-        if not self.settled.is_set():
+        if not self.settled:
             self._timer.cancel()
             self.error = error
-            self.settled.set()
+            self.settled = True
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
 
     def _give_up(self) -> None:
         self.settle(Unavailable("Kafka did not acknowledge in time"))
@@ -63,10 +76,14 @@ class _Lane:
 
 
 class Accumulator:
-    """Sends by one producer; `linger` (seconds) is how long the first record of an idle partition waits for others."""
+    """Sends by one producer; `linger` (seconds) is how long the first record of an idle partition waits for others.
+
+    To be made where its loop runs.
+    """
 
     def __init__(self, producer: Any, linger: float) -> None:
         self.producer = producer
+        self._loop = asyncio.get_running_loop()
         self._linger = linger
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._partitions: dict[str, int] = {}
@@ -92,9 +109,9 @@ class Accumulator:
             raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lane = self._lane(message)
         group = lane.waiting[-1] if lane.waiting else None
-        size = 0 if group is None or group.settled.is_set() else group.take(message)
+        size = 0 if group is None or group.settled else group.take(message)
         if group is None or not size:
-            group = Group(self.producer.create_batch(), deadline)
+            group = Group(self.producer.create_batch(), deadline, self._loop)
             size = group.take(message)
             lane.waiting.append(group)
             if not lane.busy:
@@ -127,11 +144,11 @@ class Accumulator:
         lane.busy = True
         self._starting.append(lane)
         if len(self._starting) == 1:  # all that become busy meanwhile start together, and go in one request
-            asyncio.get_running_loop().call_later(self._linger, self._start)
+            self._loop.call_later(self._linger, self._start)
 
     def _start(self) -> None:
         for lane in self._starting:
-            task = asyncio.create_task(self._run(lane))
+            task = self._loop.create_task(self._run(lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._starting.clear()
@@ -147,7 +164,7 @@ class Accumulator:
         lane.busy = False
 
     async def _send(self, lane: _Lane, group: Group) -> BaseException | None:
-        if group.settled.is_set():
+        if group.settled:
             return None  # Kafka was away for longer than anybody waits: not sent
         try:
             await (await self.producer.send_batch(group.builder, lane.topic, partition=lane.partition))

@@ -91,7 +91,7 @@ class Publisher:
         places = [_add(accumulator, message, deadline) for message in messages]
         groups = {place for place in places if isinstance(place, Group)}
         for group in groups:
-            await group.settled.wait()
+            await group.wait()
         outcomes = {group: self._outcome(accumulator, group) for group in groups}
         return [outcomes[place] if isinstance(place, Group) else place for place in places]
 

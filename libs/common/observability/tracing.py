@@ -8,7 +8,7 @@ Sources: W3C Trace Context 1.0; OpenTelemetry's semantic conventions for messagi
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, Literal
 
@@ -53,14 +53,17 @@ def configure(service: str, endpoint: str, exporter: Any = None) -> None:
     _Tracer.made = provider.get_tracer("perigee")
 
 
-@contextmanager
 def span(
     name: str, kind: Kind, parent: bytes | None, links: Iterable[bytes] = (), **attributes: Any
+) -> AbstractContextManager[bytes | None]:
+    """Run the block in a span and give it the `traceparent` to pass on; without spans that is the parent."""
+    return nullcontext(parent) if _Tracer.made is None else _span(name, kind, parent, links, attributes)
+
+
+@contextmanager
+def _span(
+    name: str, kind: Kind, parent: bytes | None, links: Iterable[bytes], attributes: dict[str, Any]
 ) -> Iterator[bytes | None]:
-    """Run the block in a span and yield the `traceparent` to pass on; without spans that is the parent."""
-    if _Tracer.made is None:
-        yield parent
-        return
     from opentelemetry.trace import Link, SpanKind, format_span_id, format_trace_id
 
     linked = [Link(found) for found in (_context(link) for link in [*links][:_LINKS]) if found is not None]

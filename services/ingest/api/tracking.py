@@ -121,8 +121,9 @@ def _hook(headers: Headers, scope: Scope, plain: bytes) -> Hook:
 
 def _client(headers: Headers, scope: Scope) -> str:
     """Return the client's address, as a proxy in front of us says it, else the connection's."""
-    forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1").partition(",")[0].strip()
-    return forwarded or (scope.get("client") or ("",))[0]
+    forwarded = headers.get(b"x-forwarded-for")
+    named = forwarded.decode("latin-1").partition(",")[0].strip() if forwarded else ""
+    return named or (scope.get("client") or ("",))[0]
 
 
 async def _read(receive: Receive, headers: Headers, held: Held) -> bytes:
