@@ -6,11 +6,10 @@ from typing import Any, Self
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from libs.common.errors import Unavailable
-from services.ingest.domain.body import MAX_BODY
 
 REQUEST_SECONDS = 10
 SLOWEST = 20_000
-"""Bytes a second of a body that says its length: a phone on a bad line has so much more time."""
+"""Bytes a second of a body that takes longer: a phone on a bad line, or a large file."""
 IDLE_SECONDS = 30
 UPLOADS = "/admin/v1/imports"
 HEADER_BYTES = 64 * 1024
@@ -25,12 +24,16 @@ _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol with an end to how long a request may come, and how large its headers may be.
 
-    The time runs from a request's first byte. Files that come through the admin door take as long as they take.
+    The time runs from a request's first byte, and begins anew as often as its body has brought enough in it. One timer serves all
+    requests of a connection: when it rings it looks whether there is still something to wait for.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
+        self._ends: float | None = None
+        """When what is waited for has to be here; None while the client waits for us."""
         self._headed = False
         self._bytes = 0
 
@@ -55,18 +58,17 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Go on with the body."""
-        self._headed = True
+        self._headed, self._bytes = True, 0
         super().on_headers_complete()
-        if self.scope["path"].startswith(UPLOADS):
-            self._stop()
-        else:
-            length = next((value for name, value in self.headers if name == b"content-length"), b"")
-            if len(length) > 5 and length.isdigit():
-                self._wait(REQUEST_SECONDS + min(int(length[:12]), MAX_BODY) / SLOWEST)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is here."""
-        self._stop()
+        self._ends = None
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -75,8 +77,27 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _wait(self, seconds: float) -> None:
+        self._ends = self.loop.time() + seconds
+        if self._timer is None or self._ends < self._rings:
+            self._ring_at(self._ends)
+
+    def _ring_at(self, when: float) -> None:
         self._stop()
-        self._timer = self.loop.call_later(seconds, self._refuse, _SLOW)
+        self._rings = when
+        self._timer = self.loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._ends is None:
+            return
+        brought = self._headed and (self._bytes >= SLOWEST * REQUEST_SECONDS or self.flow.read_paused)
+        if self.loop.time() < self._ends:
+            self._ring_at(self._ends)
+        elif brought:  # or it is we who do not read on
+            self._bytes = 0
+            self._wait(REQUEST_SECONDS)
+        else:
+            self._refuse(_SLOW)
 
     def _stop(self) -> None:
         if self._timer is not None:

@@ -34,6 +34,8 @@ class Batch(msgspec.Struct, frozen=True):
     sent_at: Any = None
     context: bytes = b""
     """An object as JSON, clean; empty where none is said."""
+    plain: bool = False
+    """All of it is known to be plain."""
 
 
 class TooLarge(InvalidMessage):
@@ -83,7 +85,8 @@ def split(body: bytes, *, is_batch: bool) -> Batch:
         whole = _batch.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _split_slowly(body, is_batch=is_batch)
-    return _batch_of([bytes(raw) for raw in whole.batch], whole.write_key, whole.sent_at, bytes(whole.context))
+    found = _batch_of([bytes(raw) for raw in whole.batch], whole.write_key, whole.sent_at, bytes(whole.context))
+    return msgspec.structs.replace(found, plain=is_plain(body))
 
 
 def _split_slowly(body: bytes, *, is_batch: bool) -> Batch:
@@ -117,18 +120,23 @@ def _batch_of(messages: list[bytes], write_key: Any, sent_at: Any, context: byte
     return Batch(messages, _text(write_key), _small(sent_at), _encode(said) if said and isinstance(said, dict) else b"")
 
 
-def is_clean(raw: bytes) -> bool:
-    """Return whether a message has nothing that has to be looked for. Raises InvalidMessage when it is too large."""
+def is_flat(raw: bytes) -> bool:
+    """Return whether a message cannot nest too deeply. Raises InvalidMessage when it is too large."""
     if len(raw) > MAX_EVENT:
         raise InvalidMessage("too_large", f"the message has {len(raw)} bytes: at most {MAX_EVENT}")
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or (b"\\" in raw and b"\\u0000" in raw):
+    return raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
+
+
+def is_plain(raw: bytes) -> bool:
+    """Return whether JSON, one message or many, has no NUL and no integer beyond 64 bits: no store takes these."""
+    if b"\\" in raw and b"\\u0000" in raw:
         return False
     return _LONG not in raw.translate(_ZEROS) or _LONG_NUMBER.search(raw) is None
 
 
 def read(raw: bytes) -> Any:
     """Decode one message and clean it. Raises InvalidMessage when it is too large, too deep or has NaN."""
-    clean = is_clean(raw)
+    clean = is_flat(raw) and is_plain(raw)
     try:
         message = _any.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -38,9 +38,12 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 _call = msgspec.json.Decoder(Call)
 
 
-def read_call(raw: bytes) -> Call:
-    """Read one call. Raises InvalidMessage when it is too large, too deep, no object, or holds what nothing can store."""
-    if body.is_clean(raw):
+def read_call(raw: bytes, *, plain: bool = False) -> Call:
+    """Read one call, `plain` if it is known to be so.
+
+    Raises InvalidMessage when it is too large, too deep, no object, or holds what nothing can store.
+    """
+    if body.is_flat(raw) and (plain or body.is_plain(raw)):
         try:
             return _call.decode(raw)
         except _STRICT:

@@ -111,7 +111,7 @@ class Door:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
             )
-            return await self._take(received, batch.messages, _one_call, request.origin)
+            return await self._take(received, batch.messages, partial(_one_call, plain=batch.plain), request.origin)
 
     async def hook(self, hook: Hook, write_key: str | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -228,8 +228,8 @@ def _counters(source: str) -> tuple[Counter, Counter]:
     return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(source=source)
 
 
-def _one_call(raw: bytes) -> list[Call]:
-    return [read_call(raw)]
+def _one_call(raw: bytes, *, plain: bool) -> list[Call]:
+    return [read_call(raw, plain=plain)]
 
 
 def _new_id() -> str:
