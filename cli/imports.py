@@ -77,7 +77,8 @@ def _print(told: dict[str, Any], file: Path) -> None:
         for one in told["first"]:
             typer.echo(f"  line {one['line']}: {one['reason']}: {one['error']}")
         return
-    typer.echo(f"imported {told['accepted']:,}, rejected {told['rejected']:,}")
+    done = "imported before, in the same way: nothing was sent now. Then it was" if told["before"] else "imported"
+    typer.echo(f"{done} {told['accepted']:,}, rejected {told['rejected']:,}")
     if told["rejected"]:
         typer.echo(f"the rejected rows, with line and reason: {rejects_of(file)}")
 

@@ -3,8 +3,9 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from functools import lru_cache
 from urllib.parse import parse_qs
+
+from libs.common.cached import cached
 
 Headers = Mapping[bytes, bytes]
 
@@ -14,7 +15,7 @@ def write_key(headers: Headers, query: bytes) -> str | None:
     return _basic(headers.get(b"authorization", b"")) or _jitsu(headers.get(b"x-write-key", b"")) or _query(query)
 
 
-@lru_cache(maxsize=1_024)
+@cached(1_024)
 def _basic(header: bytes) -> str | None:
     """Return the user name; the password is empty, and some leave out its colon."""
     scheme, _, value = header.partition(b" ")

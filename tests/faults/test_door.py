@@ -105,10 +105,12 @@ async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_re
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(ingest))
     writer.write(behind)
     begun = time.monotonic()
+    file = asyncio.create_task(trickled(port_of(ingest), b"/admin/v1/imports?source=x&name=x.csv"))
     said = await asyncio.wait_for(reader.read(-1), 30)
     assert said.startswith(b"HTTP/1.1 200")
     assert time.monotonic() - begun < 20
     writer.close()
+    assert b" 401 " in await asyncio.wait_for(file, 20), "who may send no file is not waited for either"
     head = b"POST /admin/v1/sources HTTP/1.1\r\nhost: door\r\ncontent-length: 30000000\r\n\r\n"
     assert await status_of(port_of(ingest), head) == 401
     async with httpx2.AsyncClient(trust_env=False) as client:
@@ -124,6 +126,18 @@ async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_re
         assert answer.status_code == 200, "who has no key shuts the door to nobody"
     for _, one in stalled:
         one.close()
+
+
+async def trickled(port, path):
+    """Begin a request, go on byte by byte whatever is answered, and return what was, once the door has closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST %b HTTP/1.1\r\nhost: door\r\ncontent-length: 99999\r\n\r\n" % path)
+    answer = asyncio.create_task(reader.read(-1))
+    while not answer.done():
+        writer.write(b" ")
+        await asyncio.wait([answer], timeout=0.5)
+    writer.close()
+    return answer.result()
 
 
 async def test_slow_clients_are_cut_off_and_cost_the_others_little(ingest):

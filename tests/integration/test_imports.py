@@ -173,3 +173,52 @@ def test_a_quoted_header_may_hold_a_newline(tmp_path):
     file = tmp_path / "odd.csv"
     file.write_text('"a\nb",c\n1,2\n')
     assert list(rows(file, said)) == [(3, {"a\nb": "1", "c": "2"})]
+
+
+async def test_a_file_that_is_read_in_another_way_is_imported_again(desk, tmp_path):
+    file = tmp_path / "orders.csv"
+    file.write_text("who,sum\nu1,3\n")
+    wrong = Template({"type": "track", "event": "Order Completed", "userId": {"column": "whom"}})
+    done = await desk.imports().run(file, ("default", "till"), wrong, said)
+    assert (done.accepted, done.rejected, done.before) == (0, 1, False)
+    right = Template({"type": "track", "event": "Order Completed", "userId": {"column": "who"}})
+    for before in (False, True):
+        done = await desk.imports().run(file, ("default", "till"), right, said)
+        assert (done.accepted, done.rejected, done.before) == (1, 0, before)
+    assert [t.user_id for t in await desk.stored()] == ["u1"]
+
+
+def test_what_is_not_utf8_is_rejected_and_not_altered(tmp_path):
+    file = tmp_path / "orders.csv"
+    file.write_bytes("sep=;\nuserId;event\nzoé;x\n".encode() + "zoé;y\n".encode("cp1252") + b"bob;z\n")
+    (first, row), (second, why), (third, last) = rows(file, said)
+    assert (first, second, third) == (3, 4, 5)
+    assert (row, why.reason, last) == ({"userId": "zoé", "event": "x"}, "bad_encoding", {"userId": "bob", "event": "z"})
+    file = tmp_path / "orders.ndjson"
+    file.write_bytes(b'{"a":"\xe9"}\n{"a":"b"}\n')
+    assert [getattr(row, "reason", row) for _, row in rows(file, said)] == ["bad_encoding", {"a": "b"}]
+
+
+def test_a_line_without_an_end_is_not_held(tmp_path):
+    file = tmp_path / "bomb.ndjson.gz"
+    with gzip.open(file, "wb") as packed:
+        packed.write(b'{"a":"')
+        for _ in range(60):
+            packed.write(b"x" * 1_000_000)
+        packed.write(b'"}\n{"a":"b"}\n')
+    tracemalloc.start()
+    try:
+        found = [getattr(row, "reason", row) for _, row in rows(file, said)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == ["too_large", {"a": "b"}]
+    assert peak < 20_000_000
+
+
+async def test_rejects_that_cannot_be_written_are_said_before_anything_is_sent(desk, tmp_path):
+    file = write_csv(tmp_path / "orders.csv", 3)
+    rejects_of(file).mkdir()
+    with pytest.raises(Unavailable, match="cannot be written"):
+        await desk.imports().run(file, ("default", "till"), None, said)
+    assert await desk.stored() == []

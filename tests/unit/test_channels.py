@@ -1,5 +1,6 @@
 """What a message alone tells: the channel by the usual grouping, the machine, the value. The lists are those that ship."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,15 @@ def page(referrer="", search="", url=SITE):
         ({}, {"medium": "podcast"}, "audio"),
         ({}, {}, ""),
         (page("http://[broken"), {}, "referral"),
+        (page("https://www.google.co.uk/"), {}, "search"),
+        (page("https://google.anything.com/"), {}, "referral"),
+        (page("https://accounts.google.com/"), {}, "referral"),
+        (page("https://docs.google.com/d/1"), {}, "referral"),
+        (page("android-app://com.google.android.gm/"), {}, "email"),
+        (page("", "?utm_source=chatgpt.com"), {}, "search"),
+        (page("", "?utm_source=facebook.com&utm_medium=unheard"), {}, "social"),
+        (page("", "?utm_medium=Paid%20Social"), {}, "ads"),
+        (page("https://" + "a." * 900 + "google.com/"), {}, "referral"),
     ],
 )
 def test_the_channel(given_page, campaign, channel):
@@ -134,7 +144,7 @@ def test_content_and_place():
     [
         (("mediums:", "media:"), "media"),
         (("[sms, text]", "[sms, cpc]"), "'cpc' stands under ads and under sms"),
-        (('version: "1"', "version: 1"), "version"),
+        (('version: "2"', "version: 2"), "version"),
         (("mediums:", "- mediums:"), "channels.yaml"),
     ],
 )
@@ -162,3 +172,22 @@ def test_no_properties_break_it(properties):
 )
 def test_no_context_breaks_it(context):
     surroundings(SHIPPED, context, server=True)
+
+
+def test_a_telephone_that_sounds_like_a_machine_is_none():
+    android = "Mozilla/5.0 (Linux; Android 11; {}) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+    assert not told(userAgent=android.format("CUBOT NOTE 20")).is_bot
+    assert told(userAgent=android.format("CUBOT NOTE 20") + " (compatible; SomeBot/1.0)").is_bot
+
+
+def test_a_host_is_looked_up_by_its_last_labels_only():
+    looked = []
+
+    class Hosts(dict):
+        def get(self, name, default=None):
+            looked.append(name)
+            return super().get(name, default)
+
+    channels = msgspec.structs.replace(SHIPPED, hosts=Hosts(SHIPPED.hosts))
+    assert channels.of_host("x." * 100 + "bing.com") == "search"
+    assert len(looked) < 20, "what a stranger writes into an address costs no more than what is one"

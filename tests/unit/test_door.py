@@ -1,5 +1,6 @@
 """The door's answers, without Kafka: what an SDK sees."""
 
+import asyncio
 import base64
 import json
 
@@ -13,9 +14,10 @@ from libs.common.messages import Touchpoint
 from libs.common.observability.health import Health
 from services.ingest.api.patience import Room
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain import body
 from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import Door
+from services.ingest.handlers.door import AT_A_STRETCH, Door
 from services.ingest.tracker.script import Tracker
 
 NOW = 1_780_000_000_000_000
@@ -207,3 +209,31 @@ async def test_requests_hold_so_much_and_no_more(client, publisher, monkeypatch)
 async def test_a_body_that_says_it_is_too_large_is_not_read(client):
     answer = await client.post("/v1/track", content=b"{}", headers={"content-length": "5000000"})
     assert answer.status_code == 413
+
+
+async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publisher):
+    large = {**TRACK, "properties": {"x": "y" * body.MAX_EVENT}}
+    assert (await client.post("/v1/track", json=large)).status_code == 413
+    batch = {"batch": [{"type": "track", **large}, {"type": "track", **TRACK}]}
+    assert (await client.post("/v1/batch", json=batch)).status_code == 200
+    dead, taken = sorted(publisher.kept, key=lambda m: m.topic, reverse=True)
+    assert json.loads(dead.value)["properties"] == large["properties"], "it is kept whole"
+    assert taken.topic == "touchpoints"
+    publisher.kept.clear()
+    batch["batch"][0]["properties"] = {"x": "y" * body.MAX_LETTER}
+    assert (await client.post("/v1/batch", json=batch)).status_code == 413, "it could not be kept"
+    assert publisher.kept == []
+
+
+async def test_a_large_batch_lets_others_have_their_turn(client):
+    turns = []
+
+    async def other():
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await client.post("/v1/batch", json={"batch": [{"type": "track", **TRACK}] * 4 * AT_A_STRETCH})
+    task.cancel()
+    assert len(turns) >= 4

@@ -21,6 +21,7 @@ from libs.common.observability.health import Health
 from services.ingest.adapters import Adapter
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain import body
 from services.ingest.domain.path import at, path_of
 from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
@@ -188,3 +189,23 @@ async def test_a_bug_in_an_adapter_loses_nothing(client, publisher, monkeypatch)
     monkeypatch.setitem(ADAPTERS, "social", Adapter(broken))
     assert (await client.post("/v1/hook/social", json={"a": 1})).status_code == 200
     assert dict(publisher.kept[0].headers)["x-dlq-reason"] == b"adapter_failed"
+
+
+async def test_a_source_of_signed_events_takes_nothing_unsigned_by_another_path(client, publisher):
+    call = {
+        "type": "track",
+        "event": "Unsubscribed",
+        "context": {"traits": {"email": "a@b.test", "email_verified": True}},
+    }
+    for path, said in (("track", call), ("batch", {"batch": [call]})):
+        answer = await client.post(f"/v1/{path}?writeKey=mailgun", json=said)
+        assert (answer.status_code, answer.json()["code"]) == (403, "hooks_only")
+    answer = await client.get("/v1/pixel.gif?writeKey=mailgun&type=page&anonymousId=a")
+    assert answer.status_code == 403
+    assert publisher.kept == []
+
+
+async def test_an_event_that_could_not_be_kept_is_refused_with_its_request(client, publisher):
+    answer = await client.post("/v1/hook", headers=BASIC, content=json.dumps({"x": "y" * body.MAX_LETTER}))
+    assert answer.status_code == 413
+    assert publisher.kept == []

@@ -1,9 +1,10 @@
 """The door's window of accepted message ids."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.domain.recent import Recent
+from services.ingest.domain.recent import Recent, place_of
 
 SECOND = 1_000_000
 
@@ -38,3 +39,11 @@ def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
         recent.add([place(str(number))], now)
         assert len(recent._seen) <= ids
         assert all(at > now - seconds * SECOND for at in recent._seen.values())
+
+
+@pytest.mark.parametrize("name", ["m" * 65, "\N{GRINNING FACE}" * 512, "é"])
+def test_a_long_id_is_kept_by_its_digest(name):
+    assert place_of("w", "s", name) == place_of("w", "s", name)
+    assert place_of("w", "s", name) != place_of("w", "s", name + "x")
+    assert len(place_of("w", "s", name)[2]) == 16
+    assert place_of("w", "s", "short") == ("w", "s", "short")

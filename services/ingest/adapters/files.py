@@ -14,6 +14,7 @@ from typing import IO, Any
 from libs.common.errors import ConfigurationError, InvalidMessage
 
 _LONGEST_LINE = 1_000_000
+_NOT_UTF8 = InvalidMessage("bad_encoding", "the line is not UTF-8: save the file as UTF-8 and import it again")
 Said = Callable[[int], None]
 """What is told how many bytes of a file are read."""
 
@@ -43,7 +44,7 @@ def rows(path: Path, said: Said) -> Iterator[tuple[int, Any]]:
     try:
         with path.open("rb") as raw:
             plain_file: Any = gzip.GzipFile(fileobj=raw) if path.name.endswith(".gz") else raw
-            text = io.TextIOWrapper(plain_file, encoding="utf-8-sig", errors="replace", newline="")
+            text = io.TextIOWrapper(plain_file, encoding="utf-8-sig", errors="surrogateescape", newline="")
             for line, row in _csv(text) if kind == "csv" else _ndjson(text):
                 said(raw.tell())
                 yield line, row
@@ -51,11 +52,21 @@ def rows(path: Path, said: Said) -> Iterator[tuple[int, Any]]:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from None
 
 
+def _bounded(text: IO[str]) -> Iterator[str]:
+    """Yield lines. Raises ConfigurationError for one that is too long: what follows might be read from the middle of a cell."""
+    for number, content in enumerate(_lines(text), 2):
+        if isinstance(content, InvalidMessage):
+            raise ConfigurationError(f"line {number} cannot be read: {content.detail}")
+        yield content
+
+
 def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_LINE)
-    sample = text.readline(_LONGEST_LINE)
+    sample, before = text.readline(_LONGEST_LINE), 0
     delimiter = max(",;\t|", key=sample.count)
-    reader = csv.reader(itertools.chain([sample], text), delimiter=delimiter)
+    if sample.startswith("sep=") and len(sample.rstrip()) == 5:  # what Excel writes above the names
+        delimiter, sample, before = sample[4], text.readline(_LONGEST_LINE), 1
+    reader = csv.reader(itertools.chain([sample], _bounded(text)), delimiter=delimiter)
     try:
         names = next(reader, [])
     except csv.Error as error:
@@ -65,7 +76,7 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
             f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
         )
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + 1 + before
         try:
             cells = next(reader)
         except StopIteration:
@@ -77,13 +88,41 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
             continue
         if len(cells) > len(names):
             yield line, InvalidMessage("bad_csv", f"{len(cells)} cells under {len(names)} names")
+        elif not _is_utf8("".join(cells)):
+            yield line, _NOT_UTF8
         else:
             yield line, dict(zip(names, cells, strict=False))
 
 
+def _is_utf8(content: str) -> bool:
+    """Return whether a text was read whole; what is not UTF-8 stands in it as halves of surrogate pairs."""
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lines(text: IO[str]) -> Iterator[str | InvalidMessage]:
+    """Yield lines; one that is too long is skipped and comes as its InvalidMessage, without being held."""
+    while content := text.readline(_LONGEST_LINE):
+        if len(content) < _LONGEST_LINE or content.endswith("\n"):
+            yield content
+            continue
+        while (rest := text.readline(_LONGEST_LINE)) and not rest.endswith("\n"):
+            pass
+        yield InvalidMessage("too_large", f"the line has more than {_LONGEST_LINE:,} characters")
+
+
 def _ndjson(text: IO[str]) -> Iterator[tuple[int, Any]]:
-    for line, content in enumerate(text, 1):
+    for line, content in enumerate(_lines(text), 1):
+        if isinstance(content, InvalidMessage):
+            yield line, content
+            continue
         if not content.strip():
+            continue
+        if not _is_utf8(content):
+            yield line, _NOT_UTF8
             continue
         try:
             row = json.loads(content)

@@ -8,11 +8,11 @@ from libs.common.cors import Extra
 from libs.common.errors import InvalidMessage, NotFound, PerigeeError, Unavailable
 from services.ingest.adapters import BadSignature
 from services.ingest.domain.body import TooLarge
-from services.ingest.handlers.door import StrangeOrigin, TooFast, UnknownKey
+from services.ingest.handlers.door import HooksOnly, StrangeOrigin, TooFast, UnknownKey
 
 Answer = tuple[int, bytes, Extra]
 SUCCESS: Answer = (200, b'{"success":true}', [])
-REFUSALS = (PerigeeError, BadSignature, StrangeOrigin, TooFast, UnknownKey)
+REFUSALS = (PerigeeError, BadSignature, HooksOnly, StrangeOrigin, TooFast, UnknownKey)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,6 +37,10 @@ def refused(why: BaseException) -> Answer:
             return error(401, "unknown_write_key", "no source has this write key")
         case BadSignature():
             return error(401, "bad_signature", str(why))
+        case HooksOnly():
+            return error(
+                403, "hooks_only", "this source takes signed events at /v1/hook only: another source is for calls"
+            )
         case StrangeOrigin():
             return error(403, "origin_not_allowed", "this source takes nothing from pages of this origin")
         case NotFound():

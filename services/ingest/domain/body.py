@@ -8,6 +8,7 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ import msgspec
 from libs.common.errors import InvalidMessage
 
 MAX_BODY = 4 * 1024 * 1024
-MAX_EVENT = 64 * 1024
+MAX_EVENT = 256 * 1024
+MAX_LETTER = 900_000
+"""What can be kept of a message that is refused: more is refused with its request."""
 MAX_CONTEXT = 16 * 1024
 MAX_MESSAGES = 5_000
 MAX_DEPTH = 20
@@ -81,7 +84,7 @@ def split(body: bytes, *, is_batch: bool) -> Batch:
     """Split a body into messages. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
     try:
         if not is_batch:
-            return Batch([body], _text(_single.decode(body).write_key))
+            return Batch([_whole(body)], _text(_single.decode(body).write_key))
         whole = _batch.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _split_slowly(body, is_batch=is_batch)
@@ -98,7 +101,7 @@ def _split_slowly(body: bytes, *, is_batch: bool) -> Batch:
     if not isinstance(whole, dict):
         raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")
     if not is_batch:
-        return Batch([_dumped(whole)], _text(whole.get("writeKey")))
+        return Batch([_whole(_dumped(whole))], _text(whole.get("writeKey")))
     messages = whole.get("batch")
     if not isinstance(messages, list):
         raise InvalidMessage("bad_shape", "the body needs a list named batch")
@@ -110,10 +113,25 @@ def _split_slowly(body: bytes, *, is_batch: bool) -> Batch:
     )
 
 
+def check_kept(messages: Sequence[bytes]) -> None:
+    """Raise TooLarge when one of these could not be kept if it were refused."""
+    longest = max(map(len, messages), default=0)
+    if longest > MAX_LETTER:
+        raise TooLarge("too_large", f"a message has {longest} bytes: at most {MAX_EVENT}")
+
+
+def _whole(message: bytes) -> bytes:
+    """Return the one message of a request. Raises TooLarge: whoever sends one by one can be told."""
+    if len(message) > MAX_EVENT:
+        raise TooLarge("too_large", f"the message has {len(message)} bytes: at most {MAX_EVENT}")
+    return message
+
+
 def _batch_of(messages: list[bytes], write_key: Any, sent_at: Any, context: bytes) -> Batch:
     """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
     if len(messages) > MAX_MESSAGES:
         raise TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
+    check_kept(messages)
     if len(context) > MAX_CONTEXT:
         raise TooLarge("too_large", f"the batch's context has {len(context)} bytes: at most {MAX_CONTEXT}")
     said = b"" if context == b"null" else read(context)

@@ -11,6 +11,9 @@ from libs.common.errors import ConfigurationError
 
 CACHED = 16_384
 """Answers that are kept: few user agents and few referrers make most of all touchpoints."""
+LONGEST_HOST = 253
+MOST_LABELS = 6
+_SECOND_LEVEL = frozenset(("ac", "co", "com", "edu", "gov", "ne", "net", "or", "org"))
 Lists = dict[str, list[str]]
 
 
@@ -23,6 +26,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     named: list[str] = []
     bots: list[str] = []
     scanners: list[str] = []
+    people: list[str] = []
 
 
 class Channels(msgspec.Struct, frozen=True, eq=False):
@@ -35,25 +39,38 @@ class Channels(msgspec.Struct, frozen=True, eq=False):
     hosts: dict[str, str]
     names: frozenset[str]
     machines: tuple[str, ...]
+    people: tuple[str, ...]
+    """Words that look like a machine's and are not."""
 
     @cached(CACHED)
     def is_machine(self, agent: str) -> bool:
         """Return whether a user agent, in lower case, is a program's and no person's."""
+        for word in self.people:
+            agent = agent.replace(word, "")
         return any(word in agent for word in self.machines)
 
     @cached(CACHED)
     def of_host(self, host: str) -> str | None:
         """Return the channel of a host, by its own name or that of a domain above it; most specific first."""
-        labels = host.lower().rstrip(".").split(".")
+        if len(host) > LONGEST_HOST:
+            return None
+        labels = host.lower().rstrip(".").split(".")[-MOST_LABELS:]
         for begin in range(len(labels)):
             name = ".".join(labels[begin:])
-            found = self.hosts.get(name) or self.hosts.get(labels[begin] + ".")
-            if found is not None and (name in self.hosts or begin + 3 >= len(labels)):
+            found = self.hosts.get(name) or (
+                self.hosts.get(f"{labels[begin]}.") if _is_public(labels[begin + 1 :]) else None
+            )
+            if found is not None:
                 return found
         return None
 
 
-NONE = Channels("", {}, {}, {}, {}, frozenset(), ())
+def _is_public(labels: list[str]) -> bool:
+    """Return whether these are a country's domain, or one of its second-level ones: co.uk and com.br, not evil.com."""
+    return len(labels) == 1 or (len(labels) == 2 and labels[0] in _SECOND_LEVEL and len(labels[1]) == 2)
+
+
+NONE = Channels("", {}, {}, {}, {}, frozenset(), (), ())
 """No lists: nothing is told."""
 
 
@@ -68,7 +85,7 @@ def read_channels(text: str, where: str) -> Channels:
     names = frozenset(name for one in lists for name in one) | frozenset(found.named)
     mediums, sources, click_ids, hosts = (_turned(one, where) for one in lists)
     machines = tuple(_lower([*found.bots, *found.scanners]))
-    return Channels(found.version, mediums, sources, click_ids, hosts, names, machines)
+    return Channels(found.version, mediums, sources, click_ids, hosts, names, machines, tuple(_lower(found.people)))
 
 
 def _turned(lists: Lists, where: str) -> dict[str, str]:

@@ -103,8 +103,9 @@ def _channel(
     named = text(context.get("channel")).lower()
     if server and named in channels.names:
         return named
-    said = channels.mediums.get(campaign.get("medium", "").lower()) or channels.sources.get(
-        campaign.get("source", "").lower()
+    medium, source = campaign.get("medium", "").lower(), campaign.get("source", "").lower()
+    said = (
+        channels.mediums.get(medium) or channels.sources.get(source) or (channels.of_host(source) if source else None)
     )
     if said:
         return said

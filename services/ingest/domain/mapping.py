@@ -33,18 +33,18 @@ _TRUE, _FALSE = frozenset(("true", "yes", "y", "1", "oui", "x")), frozenset(("fa
 
 
 class Template:
-    """A checked template."""
+    """A checked template; `tree` is what it was made of."""
 
     def __init__(self, tree: Any, where: str = "the mapping") -> None:
         """Raises ConfigurationError naming the place that is wrong."""
         if not isinstance(tree, dict):
             raise ConfigurationError(f"{where}: a call is an object with type, userId, event …")
         _check(tree, where)
-        self._tree = tree
+        self.tree = tree
 
     def call(self, row: Row) -> dict[str, Any]:
         """Return the call of a row; empty cells are not given. Raises InvalidMessage for a cell that cannot be read."""
-        found = _filled(self._tree, row)
+        found = _filled(self.tree, row)
         return found if isinstance(found, dict) else {}
 
 

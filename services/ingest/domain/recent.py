@@ -6,12 +6,21 @@ clock says, and holds so many seconds or so many ids, whichever is less.
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from hashlib import blake2b
 
 SECONDS = 3_600
 IDS = 500_000
 """About 100 MB."""
-MessageId = tuple[str, str, str]
-"""(workspace, source, message_id)"""
+MessageId = tuple[str, str, str | bytes]
+"""(workspace, source, message id, or its digest where it is long)"""
+_LONGEST = 64
+
+
+def place_of(workspace: str, source: str, message_id: str) -> MessageId:
+    """Return what is kept of an id: so much memory and no more, whatever senders call their messages."""
+    if len(message_id) <= _LONGEST and message_id.isascii():
+        return workspace, source, message_id
+    return workspace, source, blake2b(message_id.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 class Recent:

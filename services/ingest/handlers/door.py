@@ -1,5 +1,6 @@
 """What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
 
+import asyncio
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,11 +22,12 @@ from services.ingest.domain.call import Call, call_of, read_call
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.received import BatchSaid, Received, Rules
-from services.ingest.domain.recent import MessageId, Recent
+from services.ingest.domain.recent import MessageId, Recent, place_of
 from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import message_of, refusal, refusal_of_broker
 
 log = logs.get(__name__)
+AT_A_STRETCH = 250
 SAID_AGAIN = 1_000_000
 """Bytes that the letters of one request may repeat of what their batch said."""
 
@@ -50,6 +52,10 @@ class UnknownKey(Exception):  # noqa: N818 - an answer, not a fault of ours
 
 class StrangeOrigin(Exception):  # noqa: N818
     """The source does not take what pages of this origin send: 403."""
+
+
+class HooksOnly(Exception):  # noqa: N818
+    """The source takes what is signed, at its hook, and nothing else: 403."""
 
 
 class TooFast(Exception):  # noqa: N818
@@ -101,11 +107,14 @@ class Door:
     async def accept(self, request: Request) -> int:
         """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
 
-        Raises InvalidMessage when the whole is unreadable, UnknownKey, StrangeOrigin, TooFast, and Unavailable when Kafka
-        does not have everything in time (the sender tries again; repeats are dropped by messageId).
+        Raises InvalidMessage when the whole is unreadable or a part of it too large to be kept, UnknownKey, HooksOnly,
+        StrangeOrigin, TooFast, and Unavailable when Kafka does not have everything in time (the sender tries again; repeats
+        are dropped by messageId).
         """
         batch = body.split(request.body, is_batch=request.call_type is None)
         source = self.source(request.write_key or batch.write_key)
+        if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
+            raise HooksOnly
         said = BatchSaid(batch.sent_at, batch.context)
         with span("publish touchpoints", "PRODUCER", request.trace, **_ABOUT) as trace:
             received = Received(
@@ -129,10 +138,12 @@ class Door:
         found = adapter.events(document, source.adapter_settings)
         if len(found) > body.MAX_MESSAGES:
             raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {body.MAX_MESSAGES:,}")
+        events = [body.written(event) for event in found]
+        body.check_kept(events)
         name = source.adapter or ""
         received = Received(source, now, _new_id, rules=self._rules, adapter=name)
         calls = partial(calls_of, name, source)
-        return await self._take(received, [body.written(event) for event in found], calls, None)
+        return await self._take(received, events, calls, None)
 
     async def _take(
         self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Call]], origin: str | None
@@ -143,7 +154,9 @@ class Door:
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated = 0
-        for raw in items:
+        for number, raw in enumerate(items, 1):
+            if number % AT_A_STRETCH == 0:
+                await asyncio.sleep(0)  # the others' turn
             try:
                 found = [normalise(call, received) for call in calls(raw)]
             except InvalidMessage as error:
@@ -152,7 +165,7 @@ class Door:
                 )
                 continue
             for touchpoint in found:
-                place = (touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+                place = place_of(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
                 if place in fresh or place in self._recent:
                     repeated += 1
                 else:

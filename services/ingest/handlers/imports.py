@@ -8,6 +8,7 @@ way is sent again under the same ids.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,10 +86,10 @@ class Imports:
         source = await self.source(place)
         content = await asyncio.to_thread(digest_of, path)
         async with self._session.use() as connection, unit_of_work(connection):
-            now = await imports.begin(connection, place, content, path.name)
+            now = await imports.begin(connection, place, content, _how(template, historical=historical), path.name)
         if now.finished:
-            return now
-        with rejects_of(path).open("a" if now.next_line else "w", encoding="utf-8") as beside:
+            return msgspec.structs.replace(now, before=True)
+        with _beside(path, begin=not now.next_line) as beside:
             async for batch in _batches(rows(path, said), now.next_line):
                 now = await self._take(source, batch, template, beside, now, historical=historical)
                 async with self._session.use() as connection, unit_of_work(connection):
@@ -153,6 +154,20 @@ class Imports:
         made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, default=str))
         received = Received(source, self._clock.now(), lambda: made_up, "track", rules=self._rules)
         return message_of(normalise(read_call(json.dumps(call, default=str).encode()), received))
+
+
+def _beside(path: Path, *, begin: bool) -> IO[str]:
+    """Open the file of rejects, anew at the `begin`. Raises Unavailable when it cannot be written."""
+    try:
+        return rejects_of(path).open("w" if begin else "a", encoding="utf-8")
+    except OSError as error:
+        raise Unavailable(f"{rejects_of(path)} cannot be written: {error.strerror}; nothing was sent") from None
+
+
+def _how(template: Template | None, *, historical: bool) -> bytes:
+    """Return what an import's outcome depends on beside its file: once that is another, the file is read again."""
+    tree = None if template is None else template.tree
+    return sha256(json.dumps([tree, historical], sort_keys=True, default=str).encode()).digest()
 
 
 async def _give_way(line: int) -> None:

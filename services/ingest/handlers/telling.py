@@ -7,7 +7,6 @@ import msgspec
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
-from services.ingest.domain import body
 from services.ingest.domain.letter import ABOUT, BROKER
 from services.ingest.domain.received import BatchSaid, Received
 
@@ -60,4 +59,4 @@ def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str],
     headers = [(f"{ABOUT}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
     if batch:
         headers.append((f"{ABOUT}batch", batch))
-    return Message("touchpoints-dlq", key, _KEY.sub(b'"writeKey":null', raw[: body.MAX_EVENT * 8]), headers)
+    return Message("touchpoints-dlq", key, _KEY.sub(b'"writeKey":null', raw), headers)

@@ -8,12 +8,13 @@ from libs.common.db.connection import Connection
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """An import: rows before `next_line` are done."""
+    """An import: rows before `next_line` are done. `before` says that it was finished already, and nothing was done now."""
 
     next_line: int = 0
     accepted: int = 0
     rejected: int = 0
     finished: bool = False
+    before: bool = False
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -49,16 +50,24 @@ async def sources_of(connection: Connection, workspace: str, content: str) -> li
     return [r[0] for r in rows]
 
 
-async def begin(connection: Connection, place: tuple[str, str], content: bytes, name: str) -> Progress:
-    """Return how far the import of this content into a source has come, making it when it is new."""
+async def begin(connection: Connection, place: tuple[str, str], content: bytes, how: bytes, name: str) -> Progress:
+    """Return how far the import of this content into a source has come; it begins when it is new, or read in another way."""
     row = await connection.fetchrow(
-        "INSERT INTO ingest.imports (workspace, source, content, name) VALUES ($1, $2, $3, $4) "
+        "INSERT INTO ingest.imports (workspace, source, content, how, name) VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (workspace, source, content) DO UPDATE SET name = excluded.name "
-        "RETURNING next_line, accepted, rejected, finished_at IS NOT NULL",
-        *place, content, name,
+        "RETURNING next_line, accepted, rejected, finished_at IS NOT NULL, how = $4",
+        *place, content, how, name,
     )  # fmt: skip
     assert row is not None
-    return Progress(*row)
+    *progress, same = row
+    if same:
+        return Progress(*progress)
+    await connection.execute(
+        "UPDATE ingest.imports SET how = $4, next_line = 0, accepted = 0, rejected = 0, begun_at = now(), finished_at = NULL "
+        "WHERE (workspace, source, content) = ($1, $2, $3)",
+        *place, content, how,
+    )  # fmt: skip
+    return Progress()
 
 
 async def note(connection: Connection, place: tuple[str, str], content: bytes, now: Progress) -> None:
