@@ -10,11 +10,13 @@
   const VISIT_MS = 30 * 60e3; // without a touchpoint for longer, the next one begins another visit
   const WAIT_MS = 1500; // how long touchpoints gather before they are sent
   const OTHERS_MS = 3000; // how long another page's beacon is given to be answered, before what it took is sent again
+  const ANSWER_MS = 30e3;
   const MOST_BYTES = 60000; // of a batch: browsers take 64 KiB of those that outlive their page
   const MOST_EVENT = 32000;
   const MOST_QUEUED = 500;
   const MONTHS_13 = 34e6; // seconds
   const UTM = { utm_source: "source", utm_medium: "medium", utm_campaign: "name", utm_term: "term", utm_content: "content" };
+  const LIBRARY = { name: "perigee.js", version: "1" };
   const TOKEN = "pgt"; // the parameter of a link that says for whom it was made
   const FILES = /\.(pdf|docx?|xlsx?|pptx?|csv|zip|gz|dmg|exe|apk|mp3|mp4|epub|ics)$/i;
 
@@ -86,22 +88,38 @@
 
   function consent(said) {
     const before = permission();
-    const purposes = Object.assign({}, purposesSaid(), said);
-    if (before === "full" && purposes.analytics === false) {
-      send("identify", {}, purposes); // the last word: the other side learns that it was taken back
-      reset();
-      forget(place); // what was taken with consent still goes, from memory
-      flush();
-    }
+    const old = purposesSaid();
+    const purposes = Object.assign({}, old, said);
+    if (JSON.stringify(purposes) === JSON.stringify(old)) return;
+    if (before === "full") remember("asked", whoNow(), true); // to take it back under
     remember("consent", purposes, true);
     setCookie("consent", JSON.stringify(purposes), MONTHS_13);
-    if (permission() === "none") return;
+    if (permission() === "none") { // that alone goes
+      sendWord({ type: "identify" });
+      if (before === "full") forgetIds();
+      if (!Object.values(purposes).some(Boolean)) forget("asked");
+      return flush();
+    }
     if (permission() === "full") ["id", "visit"].forEach(function (name) { // so that this page's touchpoints join
       if (memory[name] && !stored(name)) remember(name, memory[name]);
     });
     if (before === "none" && set.auto !== "false") page();
     send("identify", {});
     sendToken();
+  }
+
+  function whoNow() {
+    return Object.assign({ anonymousId: anonymousId() }, known("user"));
+  }
+
+  function sendWord(fields) { // of consent: without page and browser
+    const context = { library: LIBRARY, consent: { categoryPreferences: purposesSaid() } };
+    enqueue(Object.assign({ messageId: uuid(), timestamp: new Date().toISOString(), context },
+      stored("asked") || memory.asked || whoNow(), fields));
+  }
+
+  function isWord(message) {
+    return !message.context.page;
   }
 
   /* Who, where, and how they came. */
@@ -148,7 +166,7 @@
 
   function context(purposes) {
     const found = {
-      library: { name: "perigee.js", version: "1" },
+      library: LIBRARY,
       page: { url: address(), path: location.pathname, search: location.search, title: document.title, referrer: referrer },
       userAgent: navigator.userAgent,
       locale: navigator.language,
@@ -162,7 +180,7 @@
 
   /* From a call to a touchpoint in the queue. */
 
-  function send(type, fields, purposes) {
+  function send(type, fields) {
     const allowed = permission();
     if (allowed === "none") return;
     const message = Object.assign({
@@ -170,21 +188,31 @@
       messageId: uuid(),
       anonymousId: anonymousId(),
       timestamp: new Date().toISOString(),
-      context: context(purposes || purposesSaid()),
+      context: context(purposesSaid()),
     }, fields);
     if (allowed === "full") {
       if (!fields.userId && !message.context.linkToken) Object.assign(message, known("user"));
       if (known("group")) message.context.groupId = known("group");
     } else ["userId", "userHash", "traits", "groupId"].forEach(function (name) { delete message[name]; });
-    if (size(message) > MOST_EVENT) return console.warn("perigee: dropped a " + type + " of more than 32 kB");
+    enqueue(message);
+  }
+
+  function enqueue(message) {
+    if (size(message) > MOST_EVENT) return console.warn("perigee: dropped a " + message.type + " of more than 32 kB");
     queue.push(message);
     if (queue.length > MOST_QUEUED) {
       console.warn("perigee: the queue is full, its oldest is dropped");
       queue.splice(flying, 1);
       beaconed = Math.max(flying, beaconed - 1);
     }
-    remember(place, queue);
+    keep();
     later(WAIT_MS);
+  }
+
+  function keep() {
+    const kept = permission() === "full" ? queue : queue.filter(isWord);
+    if (kept.length) remember(place, kept, true);
+    else forget(place);
   }
 
   function track(event, properties) {
@@ -198,10 +226,11 @@
   }
 
   function identify(userId, traits, options) {
-    const who = typeof userId === "object" ? {} : { userId: String(userId) };
+    const traitsAlone = userId !== null && typeof userId === "object";
+    const who = userId == null || traitsAlone ? {} : { userId: String(userId) };
     if (options && options.userHash) who.userHash = options.userHash;
     if (who.userId) remember("user", { of: anonymousId(), is: who });
-    send("identify", Object.assign({ traits: (typeof userId === "object" ? userId : traits) || {} }, who));
+    send("identify", Object.assign({ traits: (traitsAlone ? userId : traits) || {} }, who));
   }
 
   function group(groupId, traits) {
@@ -210,6 +239,11 @@
   }
 
   function reset() {
+    forgetIds();
+    forget("asked");
+  }
+
+  function forgetIds() {
     ["id", "user", "group", "visit"].forEach(forget);
     setCookie("id", "", 0);
   }
@@ -252,7 +286,8 @@
     const messages = batch(0);
     flying = messages.length;
     // Without a header of ours, and as text: no preflight is needed.
-    fetch(host + "/v1/batch", { method: "POST", body: body(messages), keepalive: true, credentials: "omit" }).then(function (answer) {
+    const end = window.AbortSignal && AbortSignal.timeout ? AbortSignal.timeout(ANSWER_MS) : undefined;
+    fetch(host + "/v1/batch", { method: "POST", body: body(messages), keepalive: true, credentials: "omit", signal: end }).then(function (answer) {
       const again = answer.status === 408 || answer.status === 429 || answer.status >= 500;
       if (!answer.ok && !again) console.warn("perigee: the door refused " + messages.length + " touchpoints: " + answer.status);
       settle(again ? 0 : messages.length, 1e3 * parseInt(answer.headers.get("Retry-After"), 10) || 0);
@@ -264,8 +299,7 @@
     failures = done ? 0 : failures + 1;
     beaconed = Math.max(0, beaconed - done);
     queue.splice(0, done);
-    if (queue.length) remember(place, queue);
-    else forget(place);
+    keep();
     const pause = done ? 0 : Math.max(Math.min(wait, 300e3), Math.min(60e3, 1e3 * 2 ** failures) * (0.5 + Math.random() / 2));
     notBefore = Date.now() + pause;
     if (queue.length) later(pause);
@@ -282,12 +316,16 @@
 
   function takeOver() { // what another page could not send, or not be sure of
     attempt(function () {
-      Object.keys(localStorage).filter(function (name) { return name.startsWith("perigee.queue."); }).forEach(function (name) {
-        queue = queue.concat(attempt(function () { return JSON.parse(localStorage.getItem(name)); }) || []);
+      Object.keys(localStorage).filter(function (name) {
+        return name.startsWith("perigee.queue.") && name !== "perigee." + place;
+      }).forEach(function (name) {
+        const left = attempt(function () { return JSON.parse(localStorage.getItem(name)); }) || [];
+        queue = queue.concat(permission() === "none" ? left.filter(isWord) : left);
         localStorage.removeItem(name);
       });
     });
-    if (queue.length) remember(place, queue), later(0);
+    keep();
+    if (queue.length) later(0);
   }
 
   /* What happens without a call. */
@@ -319,8 +357,15 @@
     });
     boxes.forEach(function (box) { purposes[box.dataset.perigeeConsent] = box.checked; });
     if (Object.keys(purposes).length) consent(purposes);
+    const name = said("data-perigee-event") || "Form Submitted";
+    const about = { form: said("id") || said("name") };
+    const asked = Object.values(purposes).some(Boolean); // for something: whatever else they refuse
+    if (asked && permission() !== "full") {
+      sendWord({ type: "identify", traits: traits });
+      return sendWord({ type: "track", event: name, properties: about });
+    }
     if (Object.keys(traits).length) identify(traits);
-    track(said("data-perigee-event") || "Form Submitted", { form: said("id") || said("name") });
+    track(name, about);
   }
 
   function onRoute() {
