@@ -22,6 +22,12 @@ Since = Annotated[str | None, typer.Option(help="Only those since then: 2026-11-
 Numbers = Annotated[list[str] | None, typer.Argument(help="Letters, as 'perigee dlq list' numbers them.")]
 Every = Annotated[bool, typer.Option("--all", help="All that the filters choose.")]
 Note = Annotated[str, typer.Option(help="Why.")]
+Repairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="PLACE=VALUE, put into each call before: userId=42, context.mode=historical. May be given again."
+    ),
+]
 SHOWN = 100
 
 
@@ -70,14 +76,15 @@ def show(number: Annotated[str, typer.Argument(help="The letter.")], as_json: Js
 @app.command("replay")
 def replay(  # noqa: PLR0913, PLR0917 - options of a command
     numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
-    text: Text = "", since: Since = None, note: Note = "", as_json: Json = False,
+    text: Text = "", since: Since = None, note: Note = "", repairs: Repairs = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Try letters again, after a fix; each counts once, however often it is tried."""
+    """Try letters again, after a fix or repaired; each counts once, however often it is tried."""
     with one_line_errors():
+        changes = dict(_repair(one) for one in repairs or [])
         chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
         told: dict[str, Any] = {"replayed": [], "refused": {}}
         for begin in range(0, len(chosen), SHOWN):
-            body = {"numbers": chosen[begin : begin + SHOWN], "author": author(), "note": note}
+            body = {"numbers": chosen[begin : begin + SHOWN], "author": author(), "note": note, "set": changes}
             found = call(environment(), "POST", "/admin/v1/dlq/replay", door="INGEST_URL", json=body)
             told["replayed"] += found["replayed"]
             told["refused"] |= found["refused"]
@@ -105,13 +112,30 @@ def drop(  # noqa: PLR0913, PLR0917
     typer.echo(f"dropped {len(chosen)}")
 
 
+def _repair(text: str) -> tuple[str, Any]:
+    """Read PLACE=VALUE; a value that is no JSON is a text."""
+    place, is_one, value = text.partition("=")
+    if not place or not is_one:
+        raise ConfigurationError(f"--set {text!r}: PLACE=VALUE, userId=42 say")
+    try:
+        return place, json.loads(value)
+    except ValueError:
+        return place, value
+
+
 def _chosen(numbers: list[str] | None, every: bool, query: dict[str, Any]) -> list[str]:
     if bool(numbers) == every:
         raise ConfigurationError("name letters, or say --all with filters")
     if numbers:
         return numbers
-    found = call(environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params={**query, "limit": 10_000})
-    return [one["number"] for one in found["letters"]]
+    numbers, after = list[str](), ""
+    while True:  # page by page: there may be more than anybody wants to hold
+        page = {**query, "limit": 10_000, "after": after}
+        found = call(environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=page)["letters"]
+        if not found:
+            return numbers
+        numbers += [one["number"] for one in found]
+        after = f"{found[-1]['refused_at']}:{found[-1]['number']}"
 
 
 def live(as_json: Json = False, source: Annotated[str, typer.Option(help="Only this source.")] = "") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 
 import httpx2
 import msgspec
@@ -17,6 +18,7 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.reading import everything
 from libs.common.kafka.record import Record
 from libs.common.messages import Touchpoint
+from services.ingest.adapters import Hook
 from services.ingest.api import admin, repair
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.letter import letter, place_of
@@ -54,7 +56,7 @@ class Ingest:
         return [msgspec.json.decode(r.value, type=Touchpoint) for r in found]
 
     async def every(self, **filters):
-        return await self.letters.found("ingest", lambda one: one.fits(**filters))
+        return (await self.letters.page("ingest", lambda one: one.fits(**filters))).letters
 
     async def close(self):
         await self.publisher.close()
@@ -94,8 +96,8 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
     assert {t.occurred_at for t in touchpoints} == {NOW - 2_000_000}, "by the clock rule, as at the first time"
     assert all(t.context["library"] == {"name": "go"} for t in touchpoints)
     assert await ingest.every() == []
-    marked = await ingest.letters.found("ingest", lambda _: True, marked=True)
-    assert {one.mark for one in marked} == {"replayed"}
+    marked = await ingest.letters.page("ingest", lambda _: True, marked=True)
+    assert {one.mark for one in marked.letters} == {"replayed"}
 
 
 async def test_filters_and_dropping(ingest):
@@ -112,13 +114,13 @@ async def test_filters_and_dropping(ingest):
     with pytest.raises(ConfigurationError, match="no dead letter's number"):
         await ingest.letters.replay(["nonsense"], "ada", "")
     with pytest.raises(NotFound, match="no service"):
-        await ingest.letters.found("mailer", lambda _: True)
+        await ingest.letters.page("mailer", lambda _: True)
 
 
 async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
     original = Record("touchpoints", 2, 5, b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")], 0)
     assert await ingest.publisher.publish([dead_letter("scoring", original, ValueError("x"))], 10) == [None]
-    (one,) = await ingest.letters.found("scoring", lambda _: True)
+    (one,) = (await ingest.letters.page("scoring", lambda _: True)).letters
     assert one.where == "touchpoints/2/5"
     assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
     (back,) = await everything(ingest.kafka, "touchpoints")
@@ -186,3 +188,70 @@ def test_what_is_no_number(number):
 def test_a_letter_of_headers_that_say_nothing():
     one = letter(("touchpoints-dlq", 0, 1), b"\xff", None, [], 7, "")
     assert (one.reason, one.where, one.refused_at, one.value) == ("unknown", "?/?/?", 7, "")
+
+
+async def test_letters_come_page_by_page_and_none_twice(ingest):
+    made = await ingest.desk.create("default", "shop", Given())
+    await ingest.send(made.write_key, [{"type": "track", "n": "x" * 2_000}] * 25)
+    found, after = [], ""
+    while (page := await ingest.letters.page("ingest", lambda _: True, limit=10, after=after)).letters:
+        assert page.all == 25 - len(found)
+        assert all(len(one.value) == 1_000 for one in page.letters), "a list does not hold everything"
+        found += page.letters
+        after = f"{found[-1].refused_at}:{found[-1].number}"
+    assert len({one.number for one in found}) == 25
+    assert len((await ingest.letters.show(found[0].number)).value) > 2_000
+    with pytest.raises(ConfigurationError, match="no end of a page"):
+        await ingest.letters.page("ingest", lambda _: True, after="nonsense")
+
+
+async def test_a_letter_is_repaired_and_counts_once(ingest):
+    made = await ingest.desk.create("default", "shop", Given())
+    broken = {"type": "track", "event": "x", "timestamp": "yesterday", "properties": {"lines": [{"sku": "a"}]}}
+    await ingest.send(made.write_key, [broken])
+    (one,) = await ingest.every(reason="no_ids")
+    half = await ingest.letters.replay([one.number], "ada", "", {"userId": 42})
+    assert "bad_time" in half.refused[one.number]
+    wrong = await ingest.letters.replay([one.number], "ada", "", {"properties.lines[3].sku": "b"})
+    assert "no_place" in wrong.refused[one.number]
+    repairs = {
+        "userId": 42,
+        "timestamp": "2026-05-01T10:00:00Z",
+        "properties.lines[0].sku": "b",
+        "context.locale": "fr",
+    }
+    for _ in range(2):
+        assert (await ingest.letters.replay([one.number], "ada", "", repairs)).replayed == [one.number]
+    found = await ingest.touchpoints()
+    assert len({t.message_id for t in found}) == 1
+    assert (found[0].user_id, found[0].locale, found[0].properties) == ("42", "fr", {"lines": [{"sku": "b"}]})
+
+
+async def test_what_does_not_fit_its_mapping_is_kept_whole_until_that_is_mended(ingest):
+    mapping = {"each": "data.items", "calls": [{"call": {"type": "track", "event": "x", "userId": {"path": "who"}}}]}
+    given = Given(trust="server", adapter="webhook", adapter_settings=mapping)
+    made = await ingest.desk.create("default", "erp", given)
+    await ingest.sources.load()
+    content = msgspec.json.encode({"data": {"itemz": [{"who": "a"}, {"who": "b"}]}})
+    assert await ingest.door.hook(Hook("http://door/v1/hook", {}, content), made.write_key) == 0
+    (one,) = await ingest.every(reason="bad_shape")
+    assert one.value == content.decode()
+    assert "bad_shape" in (await ingest.letters.replay([one.number], "ada", "")).refused[one.number]
+    await ingest.desk.change("default", "erp", Given(adapter_settings={**mapping, "each": "data.itemz"}))
+    for _ in range(2):
+        assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
+    found = await ingest.touchpoints()
+    assert (len(found), len({t.message_id for t in found})) == (4, 2), "twice is once"
+    assert {t.user_id for t in found} == {"a", "b"}
+
+
+async def test_a_letter_holds_no_key_no_token_and_no_address(ingest):
+    made = await ingest.desk.create("default", "shop", Given())
+    context = {"ip": "203.0.113.77", "linkToken": "TOK", "page": {"url": "https://x.test/?a=1&pgt=TOK"}}
+    await ingest.send(
+        made.write_key, [{"type": "dance", "userId": "u", "writeKey": made.write_key, "context": context}]
+    )
+    (one,) = await ingest.every()
+    kept = json.loads(one.value)
+    assert kept["context"] == {"ip": None, "linkToken": None, "page": {"url": "https://x.test/?a=1"}}
+    assert kept["writeKey"] is None

@@ -243,7 +243,7 @@ async def test_what_is_taken_offline_is_sent_later_by_this_page_or_the_next(shop
     await shop.sent(1)
     await shop.context.set_offline(True)
     tried = []
-    page.on("requestfailed", lambda one: tried.append(one))
+    page.on("requestfailed", lambda one: tried.append(one.url))
     await page.evaluate("perigee.track('Off 1')")
     while len(tried) < 2:  # the next time is seconds away: as a page closes, the browser forgets that it is offline
         await page.wait_for_timeout(50)

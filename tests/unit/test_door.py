@@ -11,6 +11,7 @@ import pytest
 from libs.common.clock import FixedClock
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
+from libs.common.observability import metrics
 from libs.common.observability.health import Health
 from services.ingest.api.patience import Room
 from services.ingest.api.tracking import TrackingApi
@@ -237,3 +238,13 @@ async def test_a_large_batch_lets_others_have_their_turn(client):
     await client.post("/v1/batch", json={"batch": [{"type": "track", **TRACK}] * 4 * AT_A_STRETCH})
     task.cancel()
     assert len(turns) >= 4
+
+
+async def test_requests_that_are_refused_whole_are_counted(client):
+    def count(code):
+        return metrics.REQUESTS_REFUSED.labels(code=code)._value.get()
+
+    before = count("unknown_write_key"), count("bad_json")
+    await client.post("/v1/track", json=TRACK, auth=("wrong", ""))
+    await client.post("/v1/track", content=b"{")
+    assert (count("unknown_write_key"), count("bad_json")) == (before[0] + 1, before[1] + 1)

@@ -209,3 +209,30 @@ async def test_an_event_that_could_not_be_kept_is_refused_with_its_request(clien
     answer = await client.post("/v1/hook", headers=BASIC, content=json.dumps({"x": "y" * body.MAX_LETTER}))
     assert answer.status_code == 413
     assert publisher.kept == []
+
+
+@pytest.mark.parametrize("secret", ["whsec_é", "whsec_%%%", "é"])
+@pytest.mark.parametrize("adapter", ["resend", "sendgrid", "mailgun", "hubspot"])
+async def test_a_secret_that_is_no_key_is_told_and_no_fault_of_ours(client, monkeypatch, adapter, secret):
+    monkeypatch.setitem(SECRETS, adapter, secret)
+    content, headers = signed(adapter)
+    answer = await client.post("/v1/hook", headers={**headers, **basic(adapter)}, content=content)
+    assert answer.status_code == 401
+
+
+def signed(adapter):
+    """Return a request whose headers are there and whose signature does not fit."""
+    at = str(SECONDS)
+    if adapter == "mailgun":
+        return mailgun(json.dumps({"event-data": {}}).encode(), SECONDS)
+    names = {
+        "resend": ("svix-id", "svix-timestamp", "svix-signature"),
+        "sendgrid": ("", "x-twilio-email-event-webhook-timestamp", "x-twilio-email-event-webhook-signature"),
+        "hubspot": ("", "x-hubspot-request-timestamp", "x-hubspot-signature-v3"),
+    }[adapter]
+    moment = f"{at}000" if adapter == "hubspot" else at
+    return b"[]", {name: value for name, value in zip(names, ("m", moment, "v1,AAAA"), strict=True) if name}
+
+
+def basic(name):
+    return {"authorization": "Basic " + base64.b64encode(f"{name}:".encode()).decode()}

@@ -1,12 +1,13 @@
 """What a tracking call means, and what is refused with which reason."""
 
 import hmac
+import json
 from hashlib import sha256
 
 import pytest
 
 from libs.common.errors import InvalidMessage
-from services.ingest.domain.call import call_of
+from services.ingest.domain.call import call_of, read_call
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
@@ -228,3 +229,28 @@ def test_a_source_can_demand_proof_of_the_user_id():
         with pytest.raises(InvalidMessage) as error:
             got({**call, "userHash": wrong}, wary)
         assert error.value.reason == "bad_user_hash"
+
+
+def test_an_empty_array_is_an_empty_object():
+    found = got({"type": "page", "userId": "u", "properties": [], "traits": [], "context": []})
+    assert (found.properties, found.traits, found.context) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("sent_at", ["garbled", 1780000000000, [], True])
+def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
+    message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T20:26:30Z"}
+    assert got(message, said=BatchSaid(sent_at)).occurred_at == NOW - 10_000_000
+    assert got({**message, "sentAt": sent_at}).sent_at is None
+
+
+def test_no_token_is_kept_however_deep_it_lies():
+    address = "https://x.test/?a=1&pgt=TOKEN"
+    message = {
+        "type": "page", "userId": "u", "properties": {"seen": [{"url": address}]},
+        "context": {"referrer": {"url": address}, "page": {"url": address, "referrer": address}},
+    }  # fmt: skip
+    assert "TOKEN" not in repr(got(message))
+    raw = json.dumps(message).replace("&", "\\u0026").encode()
+    found = normalise(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
+    assert "TOKEN" not in repr(found)
+    assert found.properties == {"seen": [{"url": "https://x.test/?a=1"}]}

@@ -13,6 +13,9 @@ EVENTS_REPEATED = Counter(
     ["source"],
 )
 EVENTS_REFUSED = Counter("perigee_events_refused_total", "messages refused at the door", ["reason"])
+REQUESTS_REFUSED = Counter(
+    "perigee_requests_refused_total", "tracking requests that were refused whole, by the code of the answer", ["code"]
+)
 TOUCHPOINTS_STORED = Counter("perigee_touchpoints_stored_total", "touchpoints stored by scoring")
 TOUCHPOINTS_REPEATED = Counter("perigee_touchpoints_repeated_total", "repeats dropped by scoring")
 DEAD_LETTERS = Counter("perigee_dead_letters_total", "records that could not be processed", ["service", "reason"])

@@ -1,9 +1,10 @@
 """What the CRM adapters share: a person by the CRM's own id, a deal told for each of its people, echoes of our own changes.
 
-What we write into a CRM comes back as its change. It is told by who made it (the id of our integration) or by the field (ours
-begin with `perigee_`); it is kept as a test touchpoint, which is seen and never scored.
+What we write into a CRM comes back as its change. It is told by the mark that our texts end with, by who made it (the id of our
+integration) or by the field (ours begin with `perigee_`); it is kept as a test touchpoint, which is seen and never scored.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ import msgspec
 from services.ingest.adapters import Call, Settings
 
 OURS = "perigee_"
+_MARK = re.compile(r"\[perigee:[\w-]{1,80}\]\s*$")
 
 
-def is_echo(settings: Settings, author: str, fields: Sequence[str] = ()) -> bool:
-    """Return whether a change is our own: made by our integration, or of our fields alone."""
+def is_echo(settings: Settings, author: str, fields: Sequence[str] = (), text: str = "") -> bool:
+    """Return whether a change is our own: made by our integration, of our fields alone, or with a text that we wrote."""
     own = str(settings.get("integration", ""))
-    return bool((own and author == own) or (fields and all(name.lower().startswith(OURS) for name in fields)))
+    ours = fields and all(name.lower().startswith(OURS) for name in fields)
+    return bool((own and author == own) or ours or _MARK.search(text))
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -36,11 +36,12 @@ def calls(event: Any, settings: Settings) -> list[Call]:
     )
     # What says when a record was changed, and by whom, comes along with every change.
     fields = [name for name in fields if name not in ("LastModifiedDate", "LastModifiedById")]
-    echo = crm.is_echo(settings, text(header, "commitUser"), fields)
+    echo = crm.is_echo(settings, text(header, "commitUser"), fields, text(said, "Description"))
     number = f"{text(header, 'transactionKey') or moment}:{text(header, 'sequenceNumber')}"
     found: list[Call] = []
     for record in (one for one in records if isinstance(one, str)):
-        found += _of(kind, said, record, crm.Change("salesforce", number, at, text(said, "AccountId"), echo))
+        own = number if kind in _PEOPLE else f"{number}:{record}"  # a person's call says whose it is anyway
+        found += _of(kind, said, record, crm.Change("salesforce", own, at, text(said, "AccountId"), echo))
     return found
 
 

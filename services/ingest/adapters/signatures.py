@@ -4,13 +4,12 @@ An old request is refused, since whoever has caught one could send it again for 
 """
 
 import base64
-import binascii
 import hmac
 from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import unquote
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -27,7 +26,7 @@ def standard(hook: Hook, secret: str, now: int, prefix: str = "webhook") -> None
     fresh(at, now)
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise BadSignature("the source's signing secret is no base64: give it as the sender shows it") from None
     signed = base64.b64encode(_digest(key, f"{number}.{at}.".encode() + hook.body)).decode()
     given = hook.headers.get(f"{prefix}-signature", "").split()
@@ -52,7 +51,7 @@ def sendgrid(hook: Hook, public_key: str, now: int) -> None:
         if not isinstance(key, EllipticCurvePublicKey):
             raise BadSignature("the source's signing secret is no public key of SendGrid's")
         key.verify(signature, at.encode() + hook.body, ECDSA(SHA256()))
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         raise BadSignature("x-twilio-email-event-webhook-signature does not fit") from None
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common.cors import Extra
 from libs.common.errors import InvalidMessage, NotFound, PerigeeError, Unavailable
+from libs.common.observability import metrics
 from services.ingest.adapters import BadSignature
 from services.ingest.domain.body import TooLarge
 from services.ingest.handlers.door import HooksOnly, StrangeOrigin, TooFast, UnknownKey
@@ -22,7 +23,8 @@ def document(found: Any) -> Answer:
 
 
 def error(status: int, code: str, message: str, extra: Extra | None = None) -> Answer:
-    """Return a refusal."""
+    """Return a refusal, and count it: nothing else tells that a source sends with a wrong key, or from a wrong page."""
+    metrics.REQUESTS_REFUSED.labels(code=code).inc()
     return status, _encode({"code": code, "message": message}), extra or []
 
 

@@ -1,5 +1,6 @@
 """`/admin/v1/dlq` and `/admin/v1/live`: what was refused, and what comes in."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -10,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.doors import opened_by
 from services.ingest.handlers.dead_letters import DeadLetters
-from services.ingest.handlers.live import live
+from services.ingest.handlers.live import Seen, live
 
 Number = Annotated[str, Field(max_length=100, description="topic/partition/offset")]
+HEARTBEAT_SECONDS = 10.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,12 +28,35 @@ class Chosen(BaseModel):
     note: str = Field("", max_length=2_000)
 
 
+class Again(Chosen):
+    """Letters to try again, and what to put into their calls before: {place: value}."""
+
+    set: dict[str, Any] = Field(default_factory=dict, max_length=50)
+
+
+async def _events(found: AsyncIterator[Seen]) -> AsyncIterator[bytes]:
+    """Yield server-sent events, and comments where nothing comes: a proxy cuts off what is silent, and who left is noticed."""
+    waiting: asyncio.Future[Seen] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(found))
+            done, _ = await asyncio.wait([waiting], timeout=HEARTBEAT_SECONDS)
+            if not done:
+                yield b":\n\n"
+                continue
+            yield b"data: " + _encode(waiting.result()) + b"\n\n"
+            waiting = None
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+
+
 def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["repair"])
 
     @routes.get("/dlq", dependencies=[opened_by("dlq")])
-    async def listing(
+    async def listing(  # noqa: PLR0913, PLR0917 - filters of a list
         service: Literal["ingest", "scoring", "orchestrator"] = "ingest",
         reason: str = "",
         where: str = "",
@@ -39,12 +64,20 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
         since: Annotated[int, Field(ge=0, description="microseconds UTC")] = 0,
         marked: bool = False,
         limit: Annotated[int, Field(ge=1, le=10_000)] = 100,
+        after: Annotated[
+            str, Field(max_length=120, description="`refused_at:number` of the last letter of a page")
+        ] = "",
     ) -> dict[str, Any]:
-        """Return a service's dead letters that fit, oldest first."""
-        found = await letters.found(
-            service, lambda one: one.fits(reason=reason, where=where, since=since, text=text), marked=marked
+        """Return a service's dead letters that fit, oldest first, what they hold cut off; `all` is how many there are."""
+        found = await letters.page(
+            service,
+            lambda one: one.fits(reason=reason, where=where, since=since, text=text),
+            marked=marked,
+            limit=limit,
+            after=after,
         )
-        return {"letters": msgspec.to_builtins(found[:limit]), "all": len(found)}
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        return told
 
     @routes.get("/dlq/{topic}/{partition}/{offset}", dependencies=[opened_by("dlq")])
     async def show(topic: str, partition: str, offset: str) -> dict[str, Any]:
@@ -53,9 +86,10 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
         return found
 
     @routes.post("/dlq/replay", dependencies=[opened_by("dlq")])
-    async def replay(chosen: Chosen) -> dict[str, Any]:
-        """Try letters again; twice is once."""
-        found: dict[str, Any] = msgspec.to_builtins(await letters.replay(chosen.numbers, chosen.author, chosen.note))
+    async def replay(chosen: Again) -> dict[str, Any]:
+        """Try letters again, repaired if need be; twice is once."""
+        done = await letters.replay(chosen.numbers, chosen.author, chosen.note, chosen.set)
+        found: dict[str, Any] = msgspec.to_builtins(done)
         return found
 
     @routes.post("/dlq/drop", dependencies=[opened_by("dlq")])
@@ -66,11 +100,8 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
     @routes.get("/live", dependencies=[opened_by("live")])
     async def stream() -> StreamingResponse:
         """Stream what comes in from now on, as server-sent events."""
-
-        async def events() -> AsyncIterator[bytes]:
-            async for seen in live(bootstrap_servers):
-                yield b"data: " + _encode(seen) + b"\n\n"
-
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return StreamingResponse(
+            _events(live(bootstrap_servers)), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
 
     return routes

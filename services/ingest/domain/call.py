@@ -10,6 +10,7 @@ import msgspec
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import body
+from services.ingest.domain.privacy import without_tokens
 
 NOTHING = msgspec.Raw(b"null")
 _STRICT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -45,7 +46,7 @@ def read_call(raw: bytes, *, plain: bool = False) -> Call:
     """
     if body.is_flat(raw) and (plain or body.is_plain(raw)):
         try:
-            return _call.decode(raw)
+            return _call.decode(without_tokens(raw))
         except _STRICT:
             pass
     return call_of(body.read(raw))
@@ -56,6 +57,6 @@ def call_of(message: Any) -> Call:
     if not isinstance(message, dict):
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     try:
-        return _call.decode(body.written(message))
+        return _call.decode(without_tokens(body.written(message)))
     except _STRICT as error:
         raise InvalidMessage("bad_json", f"the message holds what no JSON has: {error}") from None

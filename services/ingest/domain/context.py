@@ -15,7 +15,6 @@ from services.ingest.domain import body
 from services.ingest.domain.channels import Channels
 from services.ingest.domain.classify import Surroundings, query_of, surroundings
 from services.ingest.domain.fields import identifier, mapping, objects, text
-from services.ingest.domain.privacy import without_tokens
 
 KEPT = 8_192
 LONGEST = 2_000
@@ -54,8 +53,6 @@ def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) ->
     """Read a context, over what its batch says for all. Raises InvalidMessage for one that is no object, or has a wrong part."""
     said = {**(_object(common) if common else {}), **_object(raw)}
     page = said.get("page")
-    if isinstance(page, dict):
-        said["page"] = page = without_tokens(page)
     initiative, mode = said.get("initiative"), said.get("mode")
     return Context(
         rest=said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED},

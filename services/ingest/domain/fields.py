@@ -23,8 +23,8 @@ def identifier(field: str, value: Any) -> str | None:
 
 
 def mapping(field: str, value: Any) -> dict[str, Any]:
-    """Return an object; null and absence mean an empty one. Raises InvalidMessage `bad_shape`."""
-    if value is None:
+    """Return an object; null, absence and PHP's empty array mean an empty one. Raises InvalidMessage `bad_shape`."""
+    if value is None or value == []:
         return {}
     if not isinstance(value, dict):
         raise InvalidMessage("bad_shape", f"{field} is a {type(value).__name__}: an object is needed")

@@ -10,6 +10,8 @@ from libs.common.errors import ConfigurationError
 TOPICS = {"ingest": "touchpoints-dlq", "scoring": "scoring-dlq", "orchestrator": "orchestrator-dlq"}
 Headers = Sequence[tuple[str, bytes | None]]
 ABOUT = "x-dlq-"
+SHOWN = 1_000
+"""Characters of what a letter holds, in a list."""
 BROKER = "broker"
 """Where a letter was refused that was a touchpoint already."""
 
@@ -26,6 +28,15 @@ class Letter(msgspec.Struct, frozen=True):
     key: str
     value: str
     mark: str = ""
+
+    @property
+    def place_in_time(self) -> tuple[int, str]:
+        """Return where it stands among all: (refused_at, number)."""
+        return self.refused_at, self.number
+
+    def cut(self) -> "Letter":
+        """Return it without the end of what it holds, as lists show it."""
+        return msgspec.structs.replace(self, value=self.value[:SHOWN])
 
     def fits(self, *, reason: str = "", where: str = "", since: int = 0, text: str = "") -> bool:
         """Return whether the letter passes these filters; empty ones let all pass."""
@@ -70,6 +81,14 @@ def place_of(number: str) -> tuple[str, int, int]:
     if len(parts) != 3 or parts[0] not in TOPICS.values() or not (_is_number(parts[1]) and _is_number(parts[2])):
         raise ConfigurationError(f"{number!r} is no dead letter's number: touchpoints-dlq/3/17, say")
     return parts[0], int(parts[1]), int(parts[2])
+
+
+def place_in_time(cursor: str) -> tuple[int, str]:
+    """Read where a page ended, `refused_at:number`. Raises ConfigurationError."""
+    at, _, number = cursor.partition(":")
+    if not _is_number(at):
+        raise ConfigurationError(f"{cursor!r:.80} is no end of a page: 1780000000000000:touchpoints-dlq/3/17, say")
+    return int(at), number
 
 
 def when(instant: int) -> str:

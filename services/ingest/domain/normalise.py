@@ -11,7 +11,7 @@ from services.ingest.domain.call import Call
 from services.ingest.domain.classify import worth
 from services.ingest.domain.context import Context, read_context
 from services.ingest.domain.fields import identifier, mapping
-from services.ingest.domain.privacy import shortened, traits_of, without_tokens
+from services.ingest.domain.privacy import shortened, traits_of
 from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
 from services.ingest.domain.timing import timing
@@ -129,12 +129,11 @@ def _check_scope(context: Context, group_id: str | None, source: Source) -> None
 
 
 def _properties(given: dict[str, Any], context: Context, source: Source) -> dict[str, Any]:
-    """Return the properties without tokens, over what the source says for all and the friend's code in the page's address."""
-    own = without_tokens(given)
+    """Return the properties over what the source says for all, and the friend's code in the page's address."""
     if not source.defaults and not context.referral:
-        return own
+        return given
     referral = {"referral_code": context.referral} if context.referral else {}
-    return {**source.defaults, **referral, **own}
+    return {**source.defaults, **referral, **given}
 
 
 def _name(call: Call, call_type: CallType, properties: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ hold other characters. It has no wildcards, conditions or functions, so reading 
 import re
 from typing import Any
 
-from libs.common.errors import ConfigurationError
+from libs.common.errors import ConfigurationError, InvalidMessage
 
 Path = tuple[str | int, ...]
 _STEP = re.compile(r'\.?([A-Za-z_$][\w$-]*)|\[(-?[0-9]{1,6})\]|\["((?:[^"\\]|\\["\\])*)"\]')
@@ -28,6 +28,21 @@ def path_of(text: Any, where: str = "path") -> Path:
         steps.append(name if name is not None else int(index) if index is not None else re.sub(r"\\(.)", r"\1", quoted))
         at = found.end()
     return tuple(steps)
+
+
+def put(path: Path, document: Any, value: Any) -> Any:
+    """Return the document with the value at a place, making the objects above it. Raises InvalidMessage where it cannot be."""
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if isinstance(step, int):
+        if not isinstance(document, list) or not -len(document) <= step < len(document):
+            raise InvalidMessage("no_place", f"there is no list with an item [{step}] where a value is to be put")
+        changed = list(document)
+        changed[step] = put(rest, changed[step], value)
+        return changed
+    above = document if isinstance(document, dict) else {}
+    return {**above, step: put(rest, above.get(step), value)}
 
 
 def at(path: Path, document: Any) -> Any:

@@ -6,9 +6,15 @@ from typing import Any, Literal
 
 from libs.common.links import PARAMETER
 
-_TOKEN = re.compile(rf"(^|[?&;]|%3F|%26){PARAMETER}(?:=|%3D)[\w.~-]*(?:&amp;|&|%26)?", re.IGNORECASE)
+_PARAMETER = PARAMETER.encode()
+_TOKEN = re.compile(
+    rb"""(["?&;]|\\u0026|%%3F|%%26)%b(?:=|%%3D)[\w.~-]*(?:&amp;|&|\\u0026|%%26)?(?=(")?)""" % _PARAMETER, re.IGNORECASE
+)
+"""What is before a token, the token, whether its text ends there."""
 IpRule = Literal["drop", "truncate"]
-_PHONE = re.compile(r"\+?[0-9][0-9 ().\-/]{4,30}")
+_PHONE = re.compile(r"\+?\(?[0-9][0-9 ().\-/\u00a0\u2009\u202f]{4,30}")
+_TRUNK = re.compile(r"(?<=[0-9 \u00a0])\(0\)")
+"""The nought that is dialled inside a country only."""
 _NO_DIGIT = re.compile(r"[^0-9]")
 
 
@@ -24,20 +30,17 @@ def shortened(address: str) -> str | None:
     return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False).network_address)
 
 
-def without_tokens(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what is told without the tokens in its addresses: they say who somebody is, and are for the door alone.
+def without_tokens(raw: bytes) -> bytes:
+    """Return JSON without the tokens in its addresses: they say who somebody is, and are for the door alone.
 
     Our own tracker takes them out before; other libraries, and mail providers that tell of a click, send addresses as they are.
     """
-    held = [name for name, value in given.items() if isinstance(value, str) and PARAMETER in value]
-    if not held:
-        return given
-    return {**given, **{name: _without_token(given[name]) for name in held}}
+    return _TOKEN.sub(_cut, raw) if _PARAMETER in raw else raw
 
 
-def _without_token(address: str) -> str:
-    found = _TOKEN.sub(r"\1", address)
-    return found.rstrip("?&") if found != address else address
+def _cut(found: re.Match[bytes]) -> bytes:
+    before, at_end = found.group(1), found.group(2) is not None
+    return b"" if at_end and before in (b"?", b"&", b"\\u0026") else before
 
 
 def traits_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +60,6 @@ def traits_of(given: dict[str, Any]) -> dict[str, Any]:
 
 def _phone(text: str) -> str:
     """Return the digits; `00` before a country's code is a plus (ITU-T E.123, E.164)."""
-    digits = _NO_DIGIT.sub("", text)
-    if text.startswith("+"):
-        return f"+{digits}"
-    return f"+{digits[2:]}" if digits.startswith("00") else digits
+    abroad = text.startswith(("+", "00"))
+    digits = _NO_DIGIT.sub("", _TRUNK.sub("", text) if abroad else text)
+    return f"+{digits.removeprefix('00')}" if abroad else digits

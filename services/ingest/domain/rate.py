@@ -3,6 +3,7 @@
 import math
 
 BURST_SECONDS = 2
+DEBT_SECONDS = 60
 
 
 class Rates:
@@ -16,12 +17,12 @@ class Rates:
         """Take `count` tokens at `now` (microseconds); return 0, or after how many seconds to come again.
 
         A batch is taken whole as long as the bucket is not empty, and leaves a debt: one that is larger than the bucket
-        would never be taken otherwise.
+        would never be taken otherwise. The debt ends at `DEBT_SECONDS`: nobody shuts a source for longer.
         """
         tokens, when = self._buckets.get(source, (float(per_second * BURST_SECONDS), now))
         tokens = min(tokens + max(0, now - when) / 1_000_000 * per_second, float(per_second * BURST_SECONDS))
         if tokens > 0:
-            self._buckets[source] = (tokens - count, now)
+            self._buckets[source] = (max(tokens - count, -float(per_second * DEBT_SECONDS)), now)
             return 0
         self._buckets[source] = (tokens, now)
         return max(1, math.ceil(-tokens / per_second))

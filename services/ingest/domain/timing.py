@@ -30,13 +30,21 @@ def timing(timestamp: Any, sent: Any, received_at: int) -> Timing:
     original = instant("timestamp", timestamp)
     if original is None:
         return Timing(received_at, None, None, corrected=False)
-    sent_at = instant("sentAt", sent, _instant_of_a_batch)
+    sent_at = _sent_at(sent)
     occurred_at = original if sent_at is None else received_at - (sent_at - original)
     if occurred_at > received_at:
         return Timing(received_at, sent_at, original, corrected=True)
     if occurred_at < 0:
         raise InvalidMessage("bad_time", f"timestamp {timestamp!r:.40} lies before 1970")
     return Timing(occurred_at, sent_at, original, corrected=False)
+
+
+def _sent_at(value: Any) -> int | None:
+    """Read when a message was sent; what cannot be read is not given: it only puts a clock right, often that of a whole batch."""
+    try:
+        return instant("sentAt", value, _instant_of_a_batch)
+    except InvalidMessage:
+        return None
 
 
 def instant(field: str, value: Any, read: Callable[[str, str], int] | None = None) -> int | None:

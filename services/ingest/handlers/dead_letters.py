@@ -6,6 +6,7 @@ that the door made up when it was refused, which is the letter's key.
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -18,15 +19,27 @@ from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode
 from services.ingest.domain import body
 from services.ingest.domain.call import read_call
-from services.ingest.domain.letter import ABOUT, BROKER, TOPICS, Letter, about, instant_of, letter, place_of
+from services.ingest.domain.letter import (
+    ABOUT,
+    BROKER,
+    TOPICS,
+    Letter,
+    about,
+    instant_of,
+    letter,
+    place_in_time,
+    place_of,
+)
 from services.ingest.domain.normalise import normalise
+from services.ingest.domain.path import Path, path_of, put
 from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import PublishPort, calls_of
+from services.ingest.handlers.door import PublishPort, calls_of, events_of
 from services.ingest.handlers.telling import message_of
 from services.ingest.repository import marks, sources
 
 SECONDS = 30
+Changes = Sequence[tuple[Path, Any]]
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -34,6 +47,13 @@ class Replayed(msgspec.Struct, frozen=True):
 
     replayed: list[str]
     refused: dict[str, str]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Letters, what they hold cut off, and how many there are from here on."""
+
+    letters: list[Letter]
+    all: int
 
 
 class DeadLetters:
@@ -53,23 +73,30 @@ class DeadLetters:
         self._clock = clock
         self._rules = rules
 
-    async def found(self, service: str, fits: Callable[[Letter], bool], *, marked: bool = False) -> list[Letter]:
-        """Return a service's letters that fit, oldest first; those that were replayed or dropped only when asked.
+    async def page(
+        self, service: str, fits: Callable[[Letter], bool], *, marked: bool = False, limit: int = 100, after: str = ""
+    ) -> Page:
+        """Return the first letters of a service that fit, oldest first; those that were replayed or dropped only when asked.
 
-        Raises NotFound for an unknown service, Unavailable.
+        `after` is where an earlier page ended. Raises NotFound for an unknown service, ConfigurationError, Unavailable.
         """
+        begin = place_in_time(after) if after else (0, "")
         topic = TOPICS.get(service)
         if topic is None:
             raise NotFound(f"no service {service!r}: {', '.join(TOPICS)}")
         async with self._session.use() as connection:
             known = await marks.marks(connection, topic)
-        letters = []
+        letters: list[Letter] = []
+        count = 0
         async for record in reading.present(self._bootstrap_servers, topic):
             place = (record.topic, record.partition, record.offset)
             one = _letter(record, known.get(place, ""))
-            if (marked or not one.mark) and fits(one):
-                letters.append(one)
-        return sorted(letters, key=lambda one: (one.refused_at, one.number))
+            if (marked or not one.mark) and one.place_in_time > begin and fits(one):
+                count += 1
+                letters.append(one.cut())
+                if len(letters) > 2 * limit:
+                    letters = _oldest(letters, limit)
+        return Page(_oldest(letters, limit), count)
 
     async def show(self, number: str) -> Letter:
         """Return one letter. Raises ConfigurationError, NotFound, Unavailable."""
@@ -78,11 +105,15 @@ class DeadLetters:
             known = await marks.marks(connection, record.topic)
         return _letter(record, known.get((record.topic, record.partition, record.offset), ""))
 
-    async def replay(self, numbers: Sequence[str], author: str, note: str) -> Replayed:
+    async def replay(
+        self, numbers: Sequence[str], author: str, note: str, repairs: Mapping[str, Any] | None = None
+    ) -> Replayed:
         """Try letters again: a refused call passes the door as it is now, a record goes back to its topic as it was.
 
-        What is refused again stays a letter. Raises ConfigurationError, NotFound, Unavailable.
+        `repairs` puts values into refused calls first: {place in the call: value}. What is refused again stays a letter.
+        Raises ConfigurationError, NotFound, Unavailable.
         """
+        changes = [(path_of(place, "set"), value) for place, value in (repairs or {}).items()]
         records = await self._records(numbers)
         async with self._session.use() as connection:
             known = {(s.workspace, s.name): s for s in await sources.every(connection)}
@@ -90,7 +121,7 @@ class DeadLetters:
         refused: dict[str, str] = {}
         for number, record in records.items():
             try:
-                again[number] = self._again(record, known)
+                again[number] = self._again(record, known, changes)
             except InvalidMessage as error:
                 refused[number] = f"{error.reason}: {error.detail}"
         sent = [(number, message) for number, messages in again.items() for message in messages]
@@ -123,17 +154,19 @@ class DeadLetters:
             raise NotFound(f"no dead letter {', '.join(missing[:5])}: the topic does not hold it, or not any more")
         return {number: found[place] for number, place in places.items()}
 
-    def _again(self, record: Record, known: Mapping[tuple[str, str], Source]) -> list[Message]:
+    def _again(self, record: Record, known: Mapping[tuple[str, str], Source], changes: Changes) -> list[Message]:
         said = about(record.headers)
+        if changes and (record.topic != TOPICS["ingest"] or said.get("where") == BROKER):
+            raise InvalidMessage("no_call", "only calls that the door refused can be repaired")
         if record.topic != TOPICS["ingest"]:
             headers = [(name, value or b"") for name, value in record.headers if not name.startswith(ABOUT)]
             return [Message(said.get("topic", ""), record.key, record.value, headers)]
         if said.get("where") == BROKER:
             return [message_of(decode(Touchpoint, record.value))]
-        return self._call_again(record, said, known)
+        return self._call_again(record, said, known, changes)
 
     def _call_again(
-        self, record: Record, said: dict[str, str], known: Mapping[tuple[str, str], Source]
+        self, record: Record, said: dict[str, str], known: Mapping[tuple[str, str], Source], changes: Changes
     ) -> list[Message]:
         workspace, _, name = said.get("where", "").partition("/")
         source = known.get((workspace, name))
@@ -149,10 +182,25 @@ class DeadLetters:
             BatchSaid(batch.get("sentAt"), body.written(context) if context else b""),
             self._rules,
         )
-        raw = record.value or b""
+        raw = _repaired(record.value or b"", changes)
         adapter = said.get("adapter")
-        calls = calls_of(adapter, source, raw) if adapter else [read_call(raw)]
+        if adapter and said.get("whole"):
+            calls = [call for event in events_of(adapter, source, raw) for call in calls_of(adapter, source, event)]
+        else:
+            calls = calls_of(adapter, source, raw) if adapter else [read_call(raw)]
         return [message_of(normalise(call, received)) for call in calls]
+
+
+def _repaired(raw: bytes, changes: Changes) -> bytes:
+    """Return a call with the changes. Raises InvalidMessage for a place that cannot be in it."""
+    document = body.document(raw) if changes else None
+    for path, value in changes:
+        document = put(path, document, value)
+    return body.written(document) if changes else raw
+
+
+def _oldest(letters: list[Letter], limit: int) -> list[Letter]:
+    return sorted(letters, key=lambda one: one.place_in_time)[:limit]
 
 
 def _letter(record: Record, mark: str) -> Letter:

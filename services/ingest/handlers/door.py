@@ -15,7 +15,7 @@ from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
 from libs.common.observability import logs, metrics
 from libs.common.observability.tracing import span
-from services.ingest.adapters import Hook
+from services.ingest.adapters import Adapter, Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
 from services.ingest.domain.call import Call, call_of, read_call
@@ -135,13 +135,16 @@ class Door:
         document = body.document(hook.body)
         if adapter.check is not None:
             adapter.check(hook, document, source.signing_secret or "", now)
-        found = adapter.events(document, source.adapter_settings)
-        if len(found) > body.MAX_MESSAGES:
-            raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {body.MAX_MESSAGES:,}")
-        events = [body.written(event) for event in found]
-        body.check_kept(events)
         name = source.adapter or ""
         received = Received(source, now, _new_id, rules=self._rules, adapter=name)
+        try:
+            events = events_of(name, source, hook.body)
+        except body.TooLarge:
+            raise
+        except InvalidMessage as error:  # signed, but not as the mapping says: kept until that is mended
+            body.check_kept([hook.body])
+            await self._publish([refusal(hook.body, error, received, document=True)])
+            return 0
         calls = partial(calls_of, name, source)
         return await self._take(received, events, calls, None)
 
@@ -214,11 +217,26 @@ class Door:
             raise Unavailable("a refused message could not be kept as a dead letter")
 
 
-def calls_of(name: str, source: Source, event: bytes) -> list[Call]:
-    """Return the calls that an adapter makes of an event of a source, cleaned as the door cleans. Raises InvalidMessage."""
+def events_of(name: str, source: Source, document: bytes) -> list[bytes]:
+    """Return the events of a document that came for an adapter of a source, as JSON. Raises InvalidMessage, TooLarge."""
+    found = _adapter(name).events(body.document(document), source.adapter_settings)
+    if len(found) > body.MAX_MESSAGES:
+        raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {body.MAX_MESSAGES:,}")
+    events = [body.written(event) for event in found]
+    body.check_kept(events)
+    return events
+
+
+def _adapter(name: str) -> Adapter:
     adapter = ADAPTERS.get(name)
     if adapter is None:
         raise InvalidMessage("no_adapter", f"there is no adapter {name} any more")
+    return adapter
+
+
+def calls_of(name: str, source: Source, event: bytes) -> list[Call]:
+    """Return the calls that an adapter makes of an event of a source, cleaned as the door cleans. Raises InvalidMessage."""
+    adapter = _adapter(name)
     found = body.read(event)
     try:
         return [call_of(call) for call in adapter.calls(found, source.adapter_settings)]

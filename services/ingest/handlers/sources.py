@@ -64,8 +64,8 @@ class SourcesDesk:
 
     async def create(self, workspace: str, name: str, given: Given) -> Told:
         """Make a source with its first key. Raises Conflict when there is one of the name, ConfigurationError."""
-        if not name or len(name) > _NAME or not name.isprintable():
-            raise ConfigurationError(f"{name!r:.80}: a source's name has 1 to {_NAME} characters")
+        if not name or len(name) > _NAME or not name.isprintable() or "/" in name:
+            raise ConfigurationError(f"{name!r:.80}: a source's name has 1 to {_NAME} characters, and no /")
         async with self._session.use() as connection, unit_of_work(connection):
             if await repository.one(connection, (workspace, name)):
                 raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")

@@ -8,10 +8,11 @@ from libs.common.errors import InvalidMessage
 from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
 from services.ingest.domain.letter import ABOUT, BROKER
+from services.ingest.domain.privacy import without_tokens
 from services.ingest.domain.received import BatchSaid, Received
 
-_KEY = re.compile(rb'"writeKey"\s*:\s*"[^"]*"')
-"""Some libraries repeat the key in every event; it is not for those who read dead letters."""
+_NOT_KEPT = re.compile(rb'"(writeKey|linkToken|ip)"\s*:\s*"[^"]*"')
+"""Some libraries repeat the key in every event; neither it, nor tokens, nor addresses are for those who read dead letters."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,16 +28,20 @@ def message_of(touchpoint: Touchpoint, trace: bytes | None = None) -> Message:
     )
 
 
-def refusal(raw: bytes, error: InvalidMessage, received: Received, *, whole: bool = True) -> Message:
+def refusal(
+    raw: bytes, error: InvalidMessage, received: Received, *, whole: bool = True, document: bool = False
+) -> Message:
     """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets.
 
-    With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times.
+    With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times. A
+    `document` is all that came for an adapter, not yet split into events.
     """
     said = {
         "where": f"{received.source.workspace}/{received.source.name}",
         "at": str(received.received_at),
         "type": received.call_type or "",
         "adapter": received.adapter,
+        "whole": "yes" if document else "",
     }
     return _letter(raw, received.new_id().encode(), error, said, _batch(received.said) if whole else b"")
 
@@ -59,4 +64,4 @@ def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str],
     headers = [(f"{ABOUT}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
     if batch:
         headers.append((f"{ABOUT}batch", batch))
-    return Message("touchpoints-dlq", key, _KEY.sub(b'"writeKey":null', raw), headers)
+    return Message("touchpoints-dlq", key, _NOT_KEPT.sub(rb'"\1":null', without_tokens(raw)), headers)

@@ -75,11 +75,15 @@ async def add_key(connection: Connection, place: tuple[str, str], write_key: str
 async def end_keys(
     connection: Connection, place: tuple[str, str], seconds: float, *, hint: str = "", but: str = ""
 ) -> int:
-    """Let keys of a source end after so many seconds: those of the hint, or all; `but` not this one. Return how many."""
+    """Let keys of a source end after so many seconds: those of the hint, or all; `but` not this one. Return how many.
+
+    A hint is how a key begins, or a key itself.
+    """
     rows = await connection.fetch(
         "UPDATE ingest.write_keys k SET ends_at = least(ends_at, now() + make_interval(secs => $3)) "
-        f"WHERE (workspace, source) = ($1, $2) AND starts_with(hint, $4) AND key_hash <> $5 AND {_HOLDS} RETURNING 1",
-        *place, seconds, hint, _hash(but),
+        "WHERE (workspace, source) = ($1, $2) AND (starts_with(hint, $4) OR key_hash = $6) "
+        f"AND key_hash <> $5 AND {_HOLDS} RETURNING 1",
+        *place, seconds, hint, _hash(but), _hash(hint),
     )  # fmt: skip
     return len(rows)
 

@@ -52,12 +52,17 @@ def _subject(letter: Letter) -> str:
     return fields.get("subject") or letter.text.split("\n", 1)[0][:250]
 
 
+def _marked(letter: Letter) -> str:
+    """Return the text with the mark by which the door knows what we have written ourselves when the CRM tells of it."""
+    return f"{letter.text}\n\n[perigee:{letter.action_id}]"
+
+
 def _hubspot(letter: Letter, contact: str, now: str) -> dict[str, Any]:
     return {
         "properties": {
             "hs_timestamp": now,
             "hs_task_subject": _subject(letter),
-            "hs_task_body": letter.text,
+            "hs_task_body": _marked(letter),
             "hs_task_status": "NOT_STARTED",
             "hs_task_type": "TODO",
         },
@@ -68,7 +73,7 @@ def _hubspot(letter: Letter, contact: str, now: str) -> dict[str, Any]:
 def _salesforce(letter: Letter, contact: str, now: str) -> dict[str, Any]:
     return {
         "Subject": _subject(letter),
-        "Description": letter.text,
+        "Description": _marked(letter),
         "WhoId": contact,
         "Status": "Not Started",
         "ActivityDate": now[:10],
