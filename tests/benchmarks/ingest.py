@@ -29,43 +29,49 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 CONNECTIONS = 64
 KINDS = ("bare", "decode", "send", "perigee")
 UNUSED = {("bare", 100), ("decode", 1)}
+NEW = "perigee, each context new"
 PEOPLE = 5_000
 ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
 
 
-def call(number: int) -> dict[str, object]:
-    """Return an event as a browser's library sends it, about 500 bytes."""
+def call(number: int, *, new: bool = False) -> dict[str, object]:
+    """Return an event as a browser's library sends it, about 600 bytes.
+
+    Its context is one of 3,600 (300 pages, 12 browsers), or has a click id of its own and was never said before.
+    """
+    person, product = number * 7_919 % PEOPLE, number % 300
+    search = f"?gclid={uuid.uuid4()}" if new else ""
     return {
         "type": "track",
         "event": "Product Viewed",
         "messageId": f"node-next-{time.time_ns() // 1_000_000}-{uuid.uuid4()}",
-        "userId": f"user-{number * 7_919 % PEOPLE:06d}",
-        "anonymousId": f"device-{number * 7_919 % PEOPLE:06d}",
-        "timestamp": "2026-05-28T20:26:40.123Z",
-        "properties": {"product_id": f"p-{number % 300}", "price": 19.9, "category": "shoes"},
+        "userId": f"user-{person:06d}",
+        "anonymousId": f"device-{person:06d}",
+        "timestamp": f"2026-05-28T20:{number // 60_000 % 60:02d}:{number // 1_000 % 60:02d}.{number % 1_000:03d}Z",
+        "properties": {"product_id": f"p-{product}", "price": 19.9, "category": "shoes"},
         "context": {
             "library": {"name": "analytics.js", "version": "2.1"},
             "locale": "en-GB",
-            "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/141.0 Safari/537.36",
+            "userAgent": f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/{130 + person % 12}.0 Safari/537.36",
             "page": {
-                "path": "/p/1",
-                "url": "https://shop.test/p/1",
+                "path": f"/p/{product}",
+                "url": f"https://shop.test/p/{product}{search}",
                 "referrer": "https://www.google.com/",
-                "search": "",
+                "search": search,
             },
         },
     }
 
 
-def requests(port: int, key: str, count: int, events: int) -> list[bytes]:
-    """Return whole requests with `events` each."""
+def requests(port: int, key: str, count: int, events: int, *, new: bool = False) -> list[bytes]:
+    """Return whole requests with `events` each, whose contexts are `new` or not."""
     auth = base64.b64encode(f"{key}:".encode()).decode()
     found = []
     for number in range(count):
         if events == 1:
-            path, body = "/v1/track", json.dumps(call(number)).encode()
+            path, body = "/v1/track", json.dumps(call(number, new=new)).encode()
         else:
-            calls = [call(number * events + n) for n in range(events)]
+            calls = [call(number * events + n, new=new) for n in range(events)]
             path, body = "/v1/batch", json.dumps({"batch": calls, "sentAt": "2026-05-28T20:26:41Z"}).encode()
         head = (
             f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Basic {auth}\r\n"
@@ -90,9 +96,9 @@ async def drive(port: int, waiting: list[bytes]) -> None:
     await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
 
 
-async def measure(pid: int, port: int, key: str, count: int, events: int) -> tuple[float, float]:
+async def measure(pid: int, port: int, key: str, count: int, events: int, *, new: bool = False) -> tuple[float, float]:
     """Return (events per second of the server's CPU, events per second)."""
-    waiting = requests(port, key, count, events)
+    waiting = requests(port, key, count, events, new=new)
     process = psutil.Process(pid)
     before, begun = sum(process.cpu_times()[:2]), time.perf_counter()
     await drive(port, waiting)
@@ -126,6 +132,9 @@ async def compare(servers: Servers, folder: Path) -> None:
                     found = await measure(pid, port, key, count, events)
                     if turn:  # the first warms up
                         rates.setdefault((kind, events), []).append(found)
+            new = await measure(*running["perigee"], key, 400, 100, new=True)
+            if turn:
+                rates.setdefault((NEW, 100), []).append(new)
             print(f"round {turn} of {ROUNDS}", file=sys.stderr, flush=True)
         memory = psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
         write("ingest", "\n".join([page(rates, memory), await asyncio.to_thread(imported, instance, folder)]))
@@ -180,7 +189,7 @@ def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float)
     lines += [
         f"| {kind}, {events} a request | {rate(kind, events)} |"
         for events in (1, 100)
-        for kind in KINDS
+        for kind in (*KINDS, NEW)
         if (kind, events) in rates
     ]
     return "\n".join(

@@ -67,7 +67,7 @@ def surroundings(channels: Channels, context: dict[str, Any], *, server: bool) -
         is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
         device_class=_device_class(text(part(context.get("device")).get("type")).lower()[:_SHORT], agent),
         campaign=campaign,
-        page_path=text(page.get("path")) or split(text(page.get("url")))[1],
+        page_path=text(page.get("path")) or _split(text(page.get("url")))[1],
         content_id=text(content.get("id")),
         content_type=text(content.get("type")),
         locale=text(context.get("locale")),
@@ -115,8 +115,8 @@ def _channel(
     if campaign:
         return "other"
     referrer = _referrer(context, page)
-    host = split(referrer)[0] if referrer else ""
-    if host and host != split(text(page.get("url")))[0]:
+    host = _split(referrer)[0] if referrer else ""
+    if host and host != _split(text(page.get("url")))[0]:
         return channels.of_host(host) or "referral"
     return ""
 
@@ -127,6 +127,8 @@ def _referrer(context: dict[str, Any], page: dict[str, Any]) -> str:
 
 def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
     """Return the five UTM fields: those of `context.campaign`, else those of the page's address."""
+    if not query and "campaign" not in context:
+        return {}
     said = {k: text(v) for k, v in part(context.get("campaign")).items() if k in UTM}
     if not any(said.values()):
         said = {k: query.get(f"utm_{'campaign' if k == 'name' else k}", "") for k in UTM}
@@ -154,9 +156,13 @@ def _device_class(kind: str, agent: str) -> str:
     return "computer" if agent else ""
 
 
+def _split(address: str) -> tuple[str, str]:
+    """Return an address's host and path; what is no address has neither. Its query, another each time, is left out."""
+    return _parts(address.partition("?")[0])
+
+
 @cached(CACHED)
-def split(address: str) -> tuple[str, str]:
-    """Return an address's host and path; what is no address has neither."""
+def _parts(address: str) -> tuple[str, str]:
     try:
         parts = urlsplit(address)
         return parts.hostname or "", parts.path
