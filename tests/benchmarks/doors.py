@@ -2,6 +2,8 @@
 
 bare     uvicorn with the same settings, an application that reads the body and answers
 decode   the same, and the body is decoded
+least    what any door of these parts does: calls decoded by the names of their parts, written as touchpoints, published; nothing is
+         looked at, cleaned, corrected, classified or known again
 send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator
 """
 
@@ -16,15 +18,19 @@ from aiokafka import AIOKafkaProducer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common.clock import SystemClock
-from libs.common.messages import Message
+from libs.common.kafka.publisher import Publisher
+from libs.common.messages import Message, Touchpoint
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service
 from services.ingest.api.patience import PatientProtocol
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.domain.body import split
+from services.ingest.domain.call import Call, read_call
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import Door
+from services.ingest.handlers.telling import message_of
 from services.ingest.settings import CHANNELS
 from services.ingest.tracker.script import Tracker
 
@@ -47,6 +53,34 @@ def answering(*, decode: bool) -> ASGIApp:
         await send({"type": "http.response.body", "body": b'{"success":true}'})
 
     return app
+
+
+class Least:
+    """Publishes calls as touchpoints without looking at them."""
+
+    def __init__(self) -> None:
+        self._publisher = Publisher(os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=2)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content, more = b"", scope["type"] == "http"
+        while more:
+            event = await receive()
+            content += event.get("body", b"")
+            more = event.get("more_body", False)
+        batch = split(content, is_batch=scope["path"] == "/v1/batch")
+        messages = [message_of(self._touchpoint(read_call(raw, plain=True))) for raw in batch.messages]
+        assert not any(await self._publisher.publish(messages, 10))
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b'{"success":true}'})
+
+    @staticmethod
+    def _touchpoint(call: Call) -> Touchpoint:
+        at = 1_780_000_000_000_000
+        context: Any = call.context  # as it came
+        return Touchpoint(
+            "default", "bench", call.message_id, "track", at, at, call.event, call.user_id, call.anonymous_id,
+            properties=call.properties, context=context,
+        )  # fmt: skip
 
 
 class OneSource:
@@ -80,6 +114,8 @@ class Sending:
 
 def application(kind: str) -> ASGIApp:
     """Return the application of a kind."""
+    if kind == "least":
+        return Least()
     if kind != "send":
         return answering(decode=kind == "decode")
     rules = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))

@@ -7,7 +7,7 @@ import msgspec
 
 from services.ingest.domain.normalise import CALL_TYPES
 
-Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel", "hook"]
+Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel", "hook", "openapi"]
 _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
 _TRACKER = re.compile(r"perigee(-[0-9]+)?\.js")
@@ -20,6 +20,7 @@ METHODS: dict[Kind, tuple[str, ...]] = {
     "tracker": ("GET", "HEAD"),
     "pixel": ("GET",),
     "hook": ("POST",),
+    "openapi": ("GET", "HEAD"),
 }
 
 
@@ -42,6 +43,7 @@ _EXACT = {
     "/v1/m": Route("ignored"),
     "/v1/pixel.gif": Route("pixel"),
     "/v1/hook": Route("hook"),
+    "/v1/openapi.json": Route("openapi"),
     "/sourceConfig": Route("source_config"),
 }
 
@@ -58,6 +60,7 @@ def route(path: str) -> Route | None:
     /api/s/track …, /api/s/s2s/track …      Jitsu
     /perigee.js, /perigee-1.js  our own tracker: the newest, and a version that stays as it is
     /v1/pixel.gif               one call in a picture's address, where no script runs
+    /v1/openapi.json            this list for programs
     /v1/hook, /v1/hook/KEY      what other systems send, in the shape of the source's adapter
     """
     found = _EXACT.get(path)

@@ -15,7 +15,7 @@ from libs.common.errors import InvalidMessage
 from libs.common.observability.tracing import valid
 from libs.common.write_keys import write_key
 from services.ingest.adapters import Hook
-from services.ingest.api import answers, documents, pixel
+from services.ingest.api import answers, described, documents, pixel
 from services.ingest.api.answers import Answer
 from services.ingest.api.patience import UNKNOWN_BYTES, Held, Room
 from services.ingest.api.routes import METHODS, Route, route
@@ -68,6 +68,8 @@ class TrackingApi:
         match found.kind:
             case "project_settings":
                 return answers.document(documents.project_settings(key or "", *_address(headers, scope)))
+            case "openapi":
+                return answers.document(described.document())
             case "source_config":
                 return answers.document(documents.source_config(key or "", self._door.source(key)))
             case "tracker":
