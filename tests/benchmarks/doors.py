@@ -2,8 +2,8 @@
 
 bare     uvicorn with the same settings, an application that reads the body and answers
 decode   the same, and the body is decoded
-least    what any door of these parts does: calls decoded by the names of their parts, written as touchpoints, published; nothing is
-         looked at, cleaned, corrected, classified or known again
+least    what any door of these parts does: calls decoded by the names of their parts, written as touchpoints, published; nothing
+         is looked at, cleaned, corrected, classified or known again
 send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator
 """
 
