@@ -215,6 +215,30 @@ def test_a_replay_check_says_what_differs_and_gives_up_in_time(home):
     assert (busy.returncode, "not quiet" in busy.stderr) == (2, True)
 
 
+def test_files_are_imported_and_dead_letters_mended_from_the_shell(home, tmp_path):
+    import httpx2
+
+    file = tmp_path / "orders.csv"
+    file.write_text("userId,event,timestamp\nf1,Visited,2026-05-01\n,Visited,2026-05-01\nf2,Visited,2026-05-01\n")
+    told = [perigee(home, "import", str(file), "--source", "default", *more).stdout for more in (["--dry-run"], [], [])]
+    assert "2 rows are touchpoints, 1 are not" in told[0]
+    assert told[1].startswith("imported 2, rejected 1")
+    assert told[2].startswith("imported before")
+    assert json.loads(Path(f"{file}.rejects.ndjson").read_text())["line"] == 3
+    found = exports(home)
+    for event in ("mended", "left"):
+        call = {"event": event, "timestamp": "2026-05-01T10:00:00Z"}
+        httpx2.post(f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), ""))
+    letters = json.loads(perigee(home, "dlq", "list", "--reason", "no_ids", "--json").stdout)["letters"]
+    (number,) = [one["number"] for one in letters if "mended" in one["value"]]
+    assert "no_ids" in perigee(home, "dlq", "show", number).stdout
+    assert perigee(home, "dlq", "replay", number, check=False).returncode == 1
+    assert "replayed 1" in perigee(home, "dlq", "replay", number, "--set", "userId=f3").stdout
+    assert "dropped 1" in perigee(home, "dlq", "drop", "--all", "--reason", "no_ids").stdout
+    assert "no dead letters" in perigee(home, "dlq", "list", "--reason", "no_ids").stdout
+    assert "mended" in perigee(home, "contact", "show", "f3").stdout
+
+
 def test_nobody_is_one_line(home):
     outcome = perigee(home, "contact", "show", "nobody", check=False)
     assert outcome.returncode == 1
