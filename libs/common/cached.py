@@ -9,18 +9,15 @@ LONGEST = 300
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def cached(maxsize: int, longest: int = LONGEST) -> Callable[[F], F]:
-    """Return a decorator that keeps the last `maxsize` answers of a pure function whose last argument is a text.
-
-    One of more than `longest` characters or bytes is answered anew each time.
-    """
+def cached(maxsize: int) -> Callable[[F], F]:
+    """Return a decorator that keeps the last `maxsize` answers of a pure function whose last argument is a text."""
 
     def _decorate(function: F) -> F:
         kept = lru_cache(maxsize)(function)
 
         @wraps(function)
         def _ask(*arguments: Any) -> Any:
-            return kept(*arguments) if len(arguments[-1]) <= longest else function(*arguments)
+            return kept(*arguments) if len(arguments[-1]) <= LONGEST else function(*arguments)
 
         return cast("F", _ask)
 

@@ -4,11 +4,11 @@ What it may say depends on who says it: a browser's key is public, so only a ser
 which person an id in another system belongs to.
 """
 
+from functools import lru_cache
 from typing import Any, cast, get_args
 
 import msgspec
 
-from libs.common.cached import cached
 from libs.common.links import REFERRAL
 from libs.common.messages.touchpoint import Evidence, Initiative, Mode
 from services.ingest.domain import body
@@ -16,9 +16,9 @@ from services.ingest.domain.channels import Channels
 from services.ingest.domain.classify import Surroundings, query_of, surroundings
 from services.ingest.domain.fields import identifier, mapping, objects, text
 
-KEPT = 8_192
-LONGEST = 2_000
-"""Of a context that is kept, in bytes: a browser's has about 500."""
+KEPT = 4_096
+LONGEST = 1_200
+"""Of a context that is kept, in bytes: a browser's has about 500. Of many small parts it takes twenty times as much memory."""
 MAX_EXTERNAL_IDS = 20
 MAX_SYSTEM = 60
 _INITIATIVES = get_args(Initiative)
@@ -48,9 +48,12 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     ip: Any
 
 
-@cached(KEPT, LONGEST)
 def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
     """Read a context, over what its batch says for all. Raises InvalidMessage for one that is no object, or has a wrong part."""
+    return (_kept if len(common) + len(raw) <= LONGEST else _read)(channels, server, common, raw)
+
+
+def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
     said = {**(_object(common) if common else {}), **_object(raw)}
     page = said.get("page")
     initiative, mode = said.get("initiative"), said.get("mode")
@@ -69,6 +72,9 @@ def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) ->
         user_hash=said.get("userHash"),
         ip=said.get("ip"),
     )
+
+
+_kept = lru_cache(KEPT)(_read)
 
 
 def _object(raw: bytes) -> dict[str, Any]:
