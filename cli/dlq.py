@@ -81,6 +81,10 @@ def replay(  # noqa: PLR0913, PLR0917 - options of a command
     """Try letters again, after a fix or repaired; each counts once, however often it is tried."""
     with one_line_errors():
         changes = dict(_repair(one) for one in repairs or [])
+        if changes and every:
+            raise ConfigurationError(
+                "--set is for letters that you name: the same value in all of them is rarely meant"
+            )
         chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
         told: dict[str, Any] = {"replayed": [], "refused": {}}
         for begin in range(0, len(chosen), SHOWN):

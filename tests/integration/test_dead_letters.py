@@ -214,6 +214,9 @@ async def test_a_letter_is_repaired_and_counts_once(ingest):
     assert "bad_time" in half.refused[one.number]
     wrong = await ingest.letters.replay([one.number], "ada", "", {"properties.lines[3].sku": "b"})
     assert "no_place" in wrong.refused[one.number]
+    for place in ("", "messageId"):
+        with pytest.raises(ConfigurationError, match="part of the call"):
+            await ingest.letters.replay([one.number], "ada", "", {place: "x"})
     repairs = {
         "userId": 42,
         "timestamp": "2026-05-01T10:00:00Z",

@@ -222,3 +222,12 @@ async def test_rejects_that_cannot_be_written_are_said_before_anything_is_sent(d
     with pytest.raises(Unavailable, match="cannot be written"):
         await desk.imports().run(file, ("default", "till"), None, said)
     assert await desk.stored() == []
+
+
+def test_names_of_columns_that_are_not_utf8_are_refused_and_a_tab_may_be_named(tmp_path):
+    file = tmp_path / "odd.csv"
+    file.write_bytes("userId,properties.prénom\na,b\n".encode("cp1252"))
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        list(rows(file, said))
+    file.write_text("sep=\t\nuserId\tevent\nu\tx\n")
+    assert list(rows(file, said)) == [(3, {"userId": "u", "event": "x"})]

@@ -122,3 +122,8 @@ def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
 def test_integers_beyond_64_bits_are_refused(number):
     assert reason(body.read, f'{{"p":{number}}}'.encode()) == "bad_number"
     assert body.read(b'{"p":"12345678901234567890"}') == {"p": "12345678901234567890"}
+
+
+def test_no_token_is_kept_in_what_a_batch_says_for_all():
+    raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
+    assert body.split(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'

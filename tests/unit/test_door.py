@@ -7,6 +7,8 @@ import json
 import httpx2
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common.clock import FixedClock
 from libs.common.errors import InvalidMessage, Unavailable
@@ -16,9 +18,10 @@ from libs.common.observability.health import Health
 from services.ingest.api.patience import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import body
-from services.ingest.domain.received import Rules
+from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import AT_A_STRETCH, Door
+from services.ingest.handlers.telling import refusal
 from services.ingest.tracker.script import Tracker
 
 NOW = 1_780_000_000_000_000
@@ -248,3 +251,33 @@ async def test_requests_that_are_refused_whole_are_counted(client):
     await client.post("/v1/track", json=TRACK, auth=("wrong", ""))
     await client.post("/v1/track", content=b"{")
     assert (count("unknown_write_key"), count("bad_json")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_a_message_that_grows_as_it_is_written_costs_no_other(client, publisher):
+    numbers = "1e15," * (body.MAX_EVENT // 5 - 40)
+    grown = f'{{"type":"track","event":"x","userId":"u","properties":{{"n":[{numbers}1]}}}}'
+    content = f'{{"batch":[{grown},{{"type":"track","event":"x","userId":"u"}}]}}'
+    assert (await client.post("/v1/batch", content=content)).status_code == 200
+    dead, taken = sorted(publisher.kept, key=lambda m: m.topic, reverse=True)
+    assert (dict(dead.headers)["x-dlq-reason"], taken.topic) == (b"too_large", "touchpoints")
+
+
+@given(st.text('"\\\\ipu{}:,x'), st.sampled_from(["ip", "IP", "ipAddress", "linkToken", "writeKey"]))
+def test_what_is_left_out_of_a_letter_leaves_json(value, name):
+    said = {"a": value, name: value, "b": {name: "203.0.113.77"}, "c": [{"d": value}]}
+    raw = json.dumps(said).encode()
+    received = Received(Source("default", "web"), NOW, lambda: "id", said=BatchSaid("now", raw))
+    letter = refusal(raw, InvalidMessage("no_ids", ""), received)
+    for kept in (json.loads(letter.value), json.loads(dict(letter.headers)["x-dlq-batch"])["context"]):
+        assert (kept["a"], kept[name], kept["b"]) == (value, None, {name: None})
+
+
+async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher, monkeypatch):
+    monkeypatch.setattr("services.ingest.handlers.door.SAID_AGAIN", 50)
+    await client.post("/v1/batch", json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}})
+    found = [dict(m.headers) for m in publisher.kept]
+    assert [("x-dlq-batch" in one, one["x-dlq-lacks"]) for one in found] == [
+        (True, b""),
+        (False, b"context"),
+        (False, b"context"),
+    ]

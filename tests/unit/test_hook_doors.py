@@ -236,3 +236,19 @@ def signed(adapter):
 
 def basic(name):
     return {"authorization": "Basic " + base64.b64encode(f"{name}:".encode()).decode()}
+
+
+async def test_documents_that_do_not_fit_count_against_the_rate(publisher):
+    mapping = {"each": "items", "calls": [{"call": {"type": "track", "event": "x", "userId": "u"}}]}
+
+    class Slow:
+        loaded = True
+
+        def find(self, write_key):
+            return Source("default", "erp", trust="server", adapter="webhook", adapter_settings=mapping, per_second=1)
+
+    app = TrackingApi(Door(Slow(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
+        codes = [(await client.post("/v1/hook/k", json={"itemz": []})).status_code for _ in range(4)]
+    assert codes == [200, 200, 429, 429]
+    assert len(publisher.kept) == 2

@@ -5,10 +5,13 @@ import json
 from hashlib import sha256
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain.call import call_of, read_call
 from services.ingest.domain.normalise import normalise
+from services.ingest.domain.privacy import without_tokens
 from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
 
@@ -253,4 +256,37 @@ def test_no_token_is_kept_however_deep_it_lies():
     raw = json.dumps(message).replace("&", "\\u0026").encode()
     found = normalise(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
     assert "TOKEN" not in repr(found)
-    assert found.properties == {"seen": [{"url": "https://x.test/?a=1"}]}
+    assert found.properties == {"seen": [{"url": "https://x.test/?a=1&"}]}
+
+
+def test_text_that_only_looks_like_a_token_breaks_nothing():
+    raw = rb'{"type":"page","userId":"u","properties":{"url":"a\\u0026pgt=x","b":"\\\\"}}'
+    found = normalise(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
+    assert found.properties["url"].startswith("a\\u0026")
+
+
+@given(
+    st.recursive(st.text('pgt=?&;\\\\"%3Du0026 x'), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=8)
+)
+def test_json_without_tokens_is_json(value):
+    json.loads(without_tokens(json.dumps(value).encode()))
+
+
+def test_what_counts_only_where_a_call_says_nothing_costs_no_other_call():
+    said = {"traits": "odd", "groupId": 1.5, "externalIds": [{"type": 7, "id": {}}]}
+    call = {"type": "group", "userId": "u", "groupId": "acme", "traits": {"plan": "pro"}, "context": said}
+    assert got(call, SERVER).group_id == "acme"
+    assert refused({"type": "identify", "userId": "u", "context": {"traits": "odd"}}) == "bad_shape"
+
+
+@pytest.mark.parametrize(
+    ("properties", "context", "found"),
+    [
+        ({"content_id": "p"}, {"content": {"id": "c", "type": "t"}}, ("c", "t")),
+        ({"content": {"id": "q"}, "content_type": "pt"}, {"content": {"id": "c", "type": "t"}}, ("q", "pt")),
+        ({"content_id": "p"}, {}, ("p", "")),
+    ],
+)
+def test_which_content_a_call_is_about(properties, context, found):
+    made = got({"type": "page", "userId": "u", "properties": properties, "context": context})
+    assert (made.content_id, made.content_type) == found

@@ -52,6 +52,21 @@ def rows(path: Path, said: Said) -> Iterator[tuple[int, Any]]:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from None
 
 
+def _names(reader: Iterator[list[str]]) -> list[str]:
+    """Return the columns' names. Raises ConfigurationError."""
+    try:
+        names = next(reader, [])
+    except csv.Error as error:
+        raise ConfigurationError(f"the names of the columns cannot be read: {error}") from None
+    if not _is_utf8("".join(names)):
+        raise ConfigurationError(f"the names of the columns: {_NOT_UTF8.detail}")
+    if len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
+        )
+    return names
+
+
 def _bounded(text: IO[str]) -> Iterator[str]:
     """Yield lines. Raises ConfigurationError for one that is too long: what follows might be read from the middle of a cell."""
     for number, content in enumerate(_lines(text), 2):
@@ -64,17 +79,10 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_LINE)
     sample, before = text.readline(_LONGEST_LINE), 0
     delimiter = max(",;\t|", key=sample.count)
-    if sample.startswith("sep=") and len(sample.rstrip()) == 5:  # what Excel writes above the names
+    if sample.startswith("sep=") and len(sample.rstrip("\r\n")) == 5:  # what Excel writes above the names
         delimiter, sample, before = sample[4], text.readline(_LONGEST_LINE), 1
     reader = csv.reader(itertools.chain([sample], _bounded(text)), delimiter=delimiter)
-    try:
-        names = next(reader, [])
-    except csv.Error as error:
-        raise ConfigurationError(f"the names of the columns cannot be read: {error}") from None
-    if len(set(names)) < len(names):
-        raise ConfigurationError(
-            f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
-        )
+    names = _names(reader)
     while True:
         line = reader.line_num + 1 + before
         try:

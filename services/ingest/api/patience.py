@@ -45,6 +45,8 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; those of a request's headers are counted until the headers are complete."""
         super().data_received(data)
+        if self._ends is None and (self.cycle is None or self.cycle.response_complete):
+            self._wait(IDLE_SECONDS)  # an empty line between requests has ended uvicorn's own time for idle connections
         if not self._headed:
             self._bytes += len(data)
             if self._bytes > HEADER_BYTES:

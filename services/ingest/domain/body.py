@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from libs.common.errors import InvalidMessage
+from services.ingest.domain.privacy import without_tokens
 
 MAX_BODY = 4 * 1024 * 1024
 MAX_EVENT = 256 * 1024
@@ -134,8 +135,9 @@ def _batch_of(messages: list[bytes], write_key: Any, sent_at: Any, context: byte
     check_kept(messages)
     if len(context) > MAX_CONTEXT:
         raise TooLarge("too_large", f"the batch's context has {len(context)} bytes: at most {MAX_CONTEXT}")
-    said = b"" if context == b"null" else read(context)
-    return Batch(messages, _text(write_key), _small(sent_at), _encode(said) if said and isinstance(said, dict) else b"")
+    said = None if context == b"null" else read(context)
+    kept = without_tokens(_encode(said)) if said and isinstance(said, dict) else b""
+    return Batch(messages, _text(write_key), _small(sent_at), kept)
 
 
 def is_flat(raw: bytes) -> bool:

@@ -39,8 +39,6 @@ class Surroundings(msgspec.Struct, frozen=True, gc=False):
 class Worth(msgspec.Struct, frozen=True, gc=False):
     """What properties tell; empty or None where nothing was said."""
 
-    content_id: str = ""
-    content_type: str = ""
     value: float | None = None
     currency: str = ""
     sentiment: float | None = None
@@ -48,9 +46,7 @@ class Worth(msgspec.Struct, frozen=True, gc=False):
 
 
 NOTHING = Worth()
-_TELLING = frozenset(
-    ("content", "content_id", "content_type", "value", "revenue", "total", "currency", "sentiment", "effort")
-)
+_TELLING = frozenset(("value", "revenue", "total", "currency", "sentiment", "effort"))
 
 
 def surroundings(channels: Channels, context: dict[str, Any], *, server: bool) -> Surroundings:
@@ -76,19 +72,25 @@ def surroundings(channels: Channels, context: dict[str, Any], *, server: bool) -
 
 
 def worth(properties: dict[str, Any]) -> Worth:
-    """Return what properties tell: the content, its worth, how it was felt."""
+    """Return what properties tell: what it was worth, and how it was felt."""
     if _TELLING.isdisjoint(properties):
         return NOTHING
-    content = part(properties.get("content"))
     amounts = (number(properties.get(name)) for name in ("value", "revenue", "total"))
     return Worth(
-        content_id=text(content.get("id")) or text(properties.get("content_id")),
-        content_type=text(content.get("type")) or text(properties.get("content_type")),
         value=next((amount for amount in amounts if amount is not None), None),
         currency=_currency(properties.get("currency")),
         sentiment=within(properties.get("sentiment"), -1.0, 1.0),
         effort=within(properties.get("effort"), 0.0, 10.0),
     )
+
+
+def content_of(properties: dict[str, Any], told: Surroundings) -> tuple[str, str]:
+    """Return (id, type) of the content that a call is about: that of its properties, else its context's."""
+    content = part(properties.get("content"))
+    number, kind = (
+        (text(content.get("id")), text(content.get("type"))) if content else (told.content_id, told.content_type)
+    )
+    return number or text(properties.get("content_id")), kind or text(properties.get("content_type"))
 
 
 def _channel(

@@ -31,7 +31,10 @@ _MARK = f"{REFERRAL}="
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
-    """What a context says. `rest` is what goes on as it is, `referral` a friend's code; `mode` is None where none is named."""
+    """What a context says. `rest` is what goes on as it is, `referral` a friend's code; `mode` is None where none is named.
+
+    What counts only where a call itself says nothing is left as it is.
+    """
 
     rest: dict[str, Any]
     told: Surroundings
@@ -40,8 +43,8 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     mode: Mode | None
     consent: dict[str, bool]
     external_ids: dict[str, str]
-    traits: dict[str, Any]
-    group_id: str | None
+    traits: Any
+    group_id: Any
     referral: str
     link_token: Any
     user_hash: Any
@@ -65,8 +68,8 @@ def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Contex
         mode=mode if mode in ("historical", "test") else None,
         consent=_consent(said),
         external_ids=_external_ids(said) if server else {},
-        traits=mapping("traits", said.get("traits")),
-        group_id=identifier("groupId", said.get("groupId")),
+        traits=said.get("traits"),
+        group_id=said.get("groupId"),
         referral=_referral(page) if isinstance(page, dict) else "",
         link_token=said.get("linkToken"),
         user_hash=said.get("userHash"),
@@ -83,11 +86,12 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 def _external_ids(said: dict[str, Any]) -> dict[str, str]:
     """Return {system: id} of Segment's `context.externalIds`."""
-    found = {}
+    found: dict[str, str] = {}
     for one in objects(said.get("externalIds"))[:MAX_EXTERNAL_IDS]:
-        system, value = one.get("type"), identifier("id", one.get("id"))
-        if isinstance(system, str) and value is not None and 0 < len(system) <= MAX_SYSTEM:
-            found[system] = value
+        system = one.get("type")
+        if isinstance(system, str) and 0 < len(system) <= MAX_SYSTEM:
+            value = identifier("id", one.get("id"))
+            found |= {system: value} if value is not None else {}
     return found
 
 

@@ -5,10 +5,10 @@ from typing import Any, cast, get_args
 from libs.common import links
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
-from libs.common.messages.touchpoint import CallType, Mode
+from libs.common.messages.touchpoint import CallType, Initiative, Mode
 from libs.common.proofs import is_user_hash
 from services.ingest.domain.call import Call
-from services.ingest.domain.classify import worth
+from services.ingest.domain.classify import content_of, worth
 from services.ingest.domain.context import Context, read_context
 from services.ingest.domain.fields import identifier, mapping
 from services.ingest.domain.privacy import shortened, traits_of
@@ -31,17 +31,18 @@ def normalise(call: Call, received: Received) -> Touchpoint:
         _check_user_hash(call.user_hash or context.user_hash, user_id, source.user_hash_secret)
     proven = _NOBODY if context.link_token is None else _proven(context.link_token, received)
     user_id = user_id or proven.user_id
-    traits = mapping("traits", call.traits) or context.traits
+    traits = mapping("traits", call.traits) or mapping("traits", context.traits)
     verified_email = _verified_email(traits, source) or (proven.email if proven.user_id is None else None)
-    group_id = _required("group", "groupId", call_type, call.group_id)
+    group_id = _required("group", "groupId", call_type, call.group_id) or identifier("groupId", context.group_id)
     if user_id is None and anonymous_id is None and not context.external_ids and not verified_email:
-        _check_scope(context, group_id, source)
+        _check_scope(context.initiative, group_id, source)
     when = timing(
         call.timestamp or call.original_timestamp, call.sent_at or received.said.sent_at, received.received_at
     )
     given = mapping("properties", call.properties)
     properties = _properties(given, context, source)
     told, about = context.told, worth(properties)
+    content_id, content_type = content_of(properties, told)
     return Touchpoint(
         workspace=source.workspace,
         source=source.name,
@@ -53,7 +54,7 @@ def normalise(call: Call, received: Received) -> Touchpoint:
         user_id=user_id,
         anonymous_id=anonymous_id,
         previous_id=_required("alias", "previousId", call_type, call.previous_id),
-        group_id=group_id or context.group_id,
+        group_id=group_id,
         verified_email=verified_email,
         external_ids=context.external_ids,
         initiative=context.initiative,
@@ -73,8 +74,8 @@ def normalise(call: Call, received: Received) -> Touchpoint:
         classifier_version=channels.version,
         device_class=told.device_class,
         page_path=told.page_path,
-        content_id=about.content_id or told.content_id,
-        content_type=about.content_type or told.content_type,
+        content_id=content_id,
+        content_type=content_type,
         locale=told.locale,
         timezone=told.timezone,
         value=about.value,
@@ -121,10 +122,9 @@ def _verified_email(traits: dict[str, Any], source: Source) -> str | None:
     return None if address is None else address.strip().lower()
 
 
-def _check_scope(context: Context, group_id: str | None, source: Source) -> None:
+def _check_scope(initiative: Initiative, group_id: str | None, source: Source) -> None:
     """Raise InvalidMessage for a message of nobody, unless a server tells what happened to a market or an account."""
-    of_market = context.initiative == "market" or context.group_id or group_id
-    if source.trust != "server" or not of_market:
+    if source.trust != "server" or not (initiative == "market" or group_id):
         raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
 
 

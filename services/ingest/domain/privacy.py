@@ -40,7 +40,7 @@ def without_tokens(raw: bytes) -> bytes:
 
 def _cut(found: re.Match[bytes]) -> bytes:
     before, at_end = found.group(1), found.group(2) is not None
-    return b"" if at_end and before in (b"?", b"&", b"\\u0026") else before
+    return b"" if at_end and before in (b"?", b"&") else before
 
 
 def traits_of(given: dict[str, Any]) -> dict[str, Any]:

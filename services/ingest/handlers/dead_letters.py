@@ -5,6 +5,7 @@ that the door made up when it was refused, which is the letter's key.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import InvalidMessage, NotFound
+from libs.common.errors import ConfigurationError, InvalidMessage, NotFound
 from libs.common.kafka import reading
 from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode
@@ -113,7 +114,8 @@ class DeadLetters:
         `repairs` puts values into refused calls first: {place in the call: value}. What is refused again stays a letter.
         Raises ConfigurationError, NotFound, Unavailable.
         """
-        changes = [(path_of(place, "set"), value) for place, value in (repairs or {}).items()]
+        changes = _changes(repairs or {})
+        note = f"{note} [set {json.dumps(repairs)}]".strip() if repairs else note
         records = await self._records(numbers)
         async with self._session.use() as connection:
             known = {(s.workspace, s.name): s for s in await sources.every(connection)}
@@ -182,6 +184,10 @@ class DeadLetters:
             BatchSaid(batch.get("sentAt"), body.written(context) if context else b""),
             self._rules,
         )
+        if said.get("lacks") and not any(path[0] == "context" for path, _ in changes):
+            raise InvalidMessage(
+                "lacks_context", "its batch said more than could be kept with each letter: set its context"
+            )
         raw = _repaired(record.value or b"", changes)
         adapter = said.get("adapter")
         if adapter and said.get("whole"):
@@ -189,6 +195,16 @@ class DeadLetters:
         else:
             calls = calls_of(adapter, source, raw) if adapter else [read_call(raw)]
         return [message_of(normalise(call, received)) for call in calls]
+
+
+def _changes(repairs: Mapping[str, Any]) -> Changes:
+    """Read what is to be put where. Raises ConfigurationError: a whole call is sent anew, and an id is what makes twice once."""
+    found = [(path_of(place, "set"), value) for place, value in repairs.items()]
+    if any(path in ((), ("messageId",)) for path, _ in found):
+        raise ConfigurationError(
+            "set: a part of the call, and not its messageId: letters with one id would count as one"
+        )
+    return found
 
 
 def _repaired(raw: bytes, changes: Changes) -> bytes:

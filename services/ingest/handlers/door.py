@@ -143,6 +143,7 @@ class Door:
             raise
         except InvalidMessage as error:  # signed, but not as the mapping says: kept until that is mended
             body.check_kept([hook.body])
+            self._admit(source, None, 1, now)
             await self._publish([refusal(hook.body, error, received, document=True)])
             return 0
         calls = partial(calls_of, name, source)
@@ -162,17 +163,18 @@ class Door:
                 await asyncio.sleep(0)  # the others' turn
             try:
                 found = [normalise(call, received) for call in calls(raw)]
+                made = [message_of(touchpoint, received.trace) for touchpoint in found]
             except InvalidMessage as error:
                 refused.append(
                     refusal(raw, error, received, whole=len(refused) * len(received.said.context) < SAID_AGAIN)
                 )
                 continue
-            for touchpoint in found:
+            for touchpoint, message in zip(found, made, strict=True):
                 place = place_of(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
                 if place in fresh or place in self._recent:
                     repeated += 1
                 else:
-                    fresh[place] = message_of(touchpoint, received.trace)
+                    fresh[place] = message
         await self._publish([*fresh.values(), *refused])
         self._recent.add(fresh, received.received_at)
         taken, dropped = _counters(source.name)

@@ -7,18 +7,22 @@ import msgspec
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Message, Touchpoint, compose
 from libs.common.observability import metrics
+from services.ingest.domain import body
 from services.ingest.domain.letter import ABOUT, BROKER
 from services.ingest.domain.privacy import without_tokens
 from services.ingest.domain.received import BatchSaid, Received
 
-_NOT_KEPT = re.compile(rb'"(writeKey|linkToken|ip)"\s*:\s*"[^"]*"')
+_NOT_KEPT = re.compile(
+    rb'"(writeKey|linkToken|ip|ipAddress|ip_address|clientIp|client_ip|remoteAddress)"\s*:\s*"(?:[^"\\]|\\.)*"',
+    re.IGNORECASE,
+)
 """Some libraries repeat the key in every event; neither it, nor tokens, nor addresses are for those who read dead letters."""
 _encode = msgspec.json.Encoder().encode
 
 
 def message_of(touchpoint: Touchpoint, trace: bytes | None = None) -> Message:
-    """Return the touchpoint's message."""
-    return compose(
+    """Return the touchpoint's message. Raises InvalidMessage when it is too large: numbers may grow as they are written."""
+    message = compose(
         touchpoint,
         key=touchpoint.routing_key(),
         message_id=f"{touchpoint.source}:{touchpoint.message_id}",
@@ -26,6 +30,10 @@ def message_of(touchpoint: Touchpoint, trace: bytes | None = None) -> Message:
         time=touchpoint.occurred_at,
         trace=trace,
     )
+    size = len(message.value or b"")
+    if size > body.MAX_LETTER:
+        raise InvalidMessage("too_large", f"the touchpoint has {size} bytes: at most {body.MAX_LETTER}")
+    return message
 
 
 def refusal(
@@ -33,7 +41,8 @@ def refusal(
 ) -> Message:
     """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets.
 
-    With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times. A
+    With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times; one that
+    lacks it says so. A
     `document` is all that came for an adapter, not yet split into events.
     """
     said = {
@@ -42,6 +51,7 @@ def refusal(
         "type": received.call_type or "",
         "adapter": received.adapter,
         "whole": "yes" if document else "",
+        "lacks": "" if whole or not received.said.context else "context",
     }
     return _letter(raw, received.new_id().encode(), error, said, _batch(received.said) if whole else b"")
 
@@ -50,7 +60,12 @@ def _batch(said: BatchSaid) -> bytes:
     """Return what a batch says for all its messages, as a dead letter keeps it."""
     if said.sent_at is None and not said.context:
         return b""
-    return _encode({"sentAt": said.sent_at, "context": msgspec.Raw(said.context or b"{}")})
+    return _kept(_encode({"sentAt": said.sent_at, "context": msgspec.Raw(said.context or b"{}")}))
+
+
+def _kept(raw: bytes) -> bytes:
+    """Return what is kept of JSON that somebody sent."""
+    return _NOT_KEPT.sub(rb'"\1":null', without_tokens(raw))
 
 
 def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:
@@ -64,4 +79,4 @@ def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str],
     headers = [(f"{ABOUT}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
     if batch:
         headers.append((f"{ABOUT}batch", batch))
-    return Message("touchpoints-dlq", key, _NOT_KEPT.sub(rb'"\1":null', without_tokens(raw)), headers)
+    return Message("touchpoints-dlq", key, _kept(raw), headers)

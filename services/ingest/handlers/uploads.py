@@ -5,6 +5,7 @@ An upload is named by its content. The same file again goes on where its import 
 
 import asyncio
 import contextlib
+import json
 import re
 import shutil
 import uuid
@@ -102,7 +103,8 @@ class Uploads:
         except PerigeeError:
             _forget(path)
             raise
-        upload = Upload(content, _kept_name(path, content, place), place[1], mapping, historical, place[0])
+        how = ids.derive("how", json.dumps([mapping, historical], sort_keys=True, default=str))[:8]
+        upload = Upload(content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0])
         self._keep(path, upload)
         self._faults.pop((*place, content), None)
         self._waiting.put_nowait(upload)
@@ -192,10 +194,10 @@ def _stem(content: str, place: tuple[str, str]) -> str:
     return f"{content}-{ids.derive('upload', *place)[:8]}"
 
 
-def _kept_name(path: Path, content: str, place: tuple[str, str]) -> str:
-    """Return the name of a file by its content and its source; its ending says what it is."""
+def _kept_name(path: Path, content: str, place: tuple[str, str], how: str) -> str:
+    """Return the name of a file by its content, its source and how it is read; its ending says what it is."""
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return f"{_stem(content, place)}{ending}"
+    return f"{_stem(content, place)}-{how}{ending}"
 
 
 def _template(mapping: Any) -> Template | None:

@@ -1,4 +1,4 @@
-/* Perigee's tracker, version 1 (docs/tracker.md). Pages name the hash of this file: once released it never changes. */
+/* Perigee's tracker, version 1 (docs/tracker.md). Pages name its hash: once released it never changes. */
 (function (window, document, navigator) {
   "use strict";
 
@@ -7,20 +7,20 @@
   const set = script.dataset; // key, host, consent, domain, hash, auto
   const host = set.host || new URL(script.src).origin;
 
-  const VISIT_MS = 30 * 60e3; // without a touchpoint for longer, the next one begins another visit
-  const WAIT_MS = 1500; // how long touchpoints gather before they are sent
-  const OTHERS_MS = 3000; // how long another page's beacon is given to be answered, before what it took is sent again
+  const VISIT_MS = 30 * 60e3;
+  const WAIT_MS = 1500;
+  const OTHERS_MS = 3000; // for another page's beacon to be answered
   const ANSWER_MS = 30e3;
-  const MOST_BYTES = 60000; // of a batch: browsers take 64 KiB of those that outlive their page
+  const MOST_BYTES = 60000; // browsers take 64 KiB of what outlives its page
   const MOST_EVENT = 32000;
   const MOST_QUEUED = 500;
   const MONTHS_13 = 34e6; // seconds
   const UTM = { utm_source: "source", utm_medium: "medium", utm_campaign: "name", utm_term: "term", utm_content: "content" };
   const LIBRARY = { name: "perigee.js", version: "1" };
-  const TOKEN = "pgt"; // the parameter of a link that says for whom it was made
+  const TOKEN = "pgt";
   const FILES = /\.(pdf|docx?|xlsx?|pptx?|csv|zip|gz|dmg|exe|apk|mp3|mp4|epub|ics)$/i;
 
-  /* What is remembered: in first-party storage where that is allowed and works, else in memory, for this page alone. */
+  /* What is remembered: in first-party storage where that is allowed and works, else in memory. */
 
   const memory = {};
   let works = attempt(function () {
@@ -29,7 +29,7 @@
     return true;
   });
 
-  function attempt(work) { // what a hostile page, or a browser that forbids, must not break
+  function attempt(work) {
     try {
       return work();
     } catch (_) {
@@ -41,7 +41,7 @@
     return attempt(function () { return JSON.parse(localStorage.getItem("perigee." + name)) || undefined; });
   }
 
-  function recall(name) { // what another tab has forgotten is forgotten here
+  function recall(name) {
     return works && permission() === "full" ? stored(name) : memory[name];
   }
 
@@ -73,7 +73,7 @@
   }
 
   /* Consent. "full": ids are kept. "pseudonymous": an id of this page alone, and nobody's name. "none": nothing is sent.
-     What the person said here counts first; then what their browser says for all sites (GPC, DNT); then the site's setting. */
+     The person's word counts first, then their browser's for all sites (GPC, DNT), then the site's setting. */
 
   function purposesSaid() {
     return attempt(function () { return JSON.parse(cookie("consent")); }) || stored("consent") || memory.consent;
@@ -86,21 +86,27 @@
     return { drop: "none", keep: "pseudonymous" }[set.consent] || "full";
   }
 
-  function consent(said) {
+  function consent(said, own) {
     const before = permission();
     const old = purposesSaid();
     const purposes = Object.assign({}, old, said);
     if (JSON.stringify(purposes) === JSON.stringify(old)) return;
-    if (before === "full") remember("asked", whoNow(), true); // to take it back under
+    const mine = before === "full" ? anonymousId() : own;
     remember("consent", purposes, true);
     setCookie("consent", JSON.stringify(purposes), MONTHS_13);
-    if (permission() === "none") { // that alone goes
-      sendWord({ type: "identify" });
+    const full = permission() === "full";
+    let ids = asked();
+    if (!full && (mine || !ids.length)) ids = asked(mine || uuid());
+    ids.forEach(function (id) { // taken back wherever it was given
+      if (!full || id !== anonymousId()) sendWord({ type: "identify" }, id);
+    });
+    if (full) asked(anonymousId());
+    if (!Object.values(purposes).some(Boolean)) forget("asked");
+    if (!full) {
       if (before === "full") forgetIds();
-      if (!Object.values(purposes).some(Boolean)) forget("asked");
       return flush();
     }
-    if (permission() === "full") ["id", "visit"].forEach(function (name) { // so that this page's touchpoints join
+    ["id", "visit"].forEach(function (name) { // so that this page's touchpoints join
       if (memory[name] && !stored(name)) remember(name, memory[name]);
     });
     if (before === "none" && set.auto !== "false") page();
@@ -108,24 +114,26 @@
     sendToken();
   }
 
-  function whoNow() {
-    return Object.assign({ anonymousId: anonymousId() }, known("user"));
+  function asked(more) { // the ids under which consent was given here
+    const ids = stored("asked") || memory.asked || [];
+    if (!more || ids.includes(more)) return ids;
+    remember("asked", ids.concat(more).slice(-10), true);
+    return ids.concat(more);
   }
 
-  function sendWord(fields) { // of consent: without page and browser
+  function sendWord(fields, id) { // of consent: without page and browser
     const context = { library: LIBRARY, consent: { categoryPreferences: purposesSaid() } };
-    enqueue(Object.assign({ messageId: uuid(), timestamp: new Date().toISOString(), context },
-      stored("asked") || memory.asked || whoNow(), fields));
+    enqueue(Object.assign({ messageId: uuid(), timestamp: new Date().toISOString(), context, anonymousId: id }, fields));
   }
 
   function isWord(message) {
-    return !message.context.page;
+    return message && message.context && !message.context.page;
   }
 
   /* Who, where, and how they came. */
 
   function uuid() {
-    if (crypto.randomUUID) return crypto.randomUUID(); // only where the page is secure
+    if (crypto.randomUUID) return crypto.randomUUID();
     return Array.from(crypto.getRandomValues(new Uint8Array(16)), function (byte) {
       return byte.toString(16).padStart(2, "0");
     }).join("");
@@ -133,7 +141,7 @@
 
   function anonymousId() {
     const full = permission() === "full";
-    const id = (full && works ? cookie("id") || stored("id") : memory.id) || uuid(); // another tab may have forgotten it
+    const id = (full && works ? cookie("id") || stored("id") : memory.id) || uuid();
     if (memory.id !== id || (full && !stored("id"))) remember("id", id);
     if (full && cookie("id") !== id) setCookie("id", id, MONTHS_13);
     return id;
@@ -319,9 +327,9 @@
       Object.keys(localStorage).filter(function (name) {
         return name.startsWith("perigee.queue.") && name !== "perigee." + place;
       }).forEach(function (name) {
-        const left = attempt(function () { return JSON.parse(localStorage.getItem(name)); }) || [];
-        queue = queue.concat(permission() === "none" ? left.filter(isWord) : left);
+        const left = attempt(function () { return JSON.parse(localStorage.getItem(name)); });
         localStorage.removeItem(name);
+        if (Array.isArray(left)) queue = queue.concat(permission() === "none" ? left.filter(isWord) : left.filter(Boolean));
       });
     });
     keep();
@@ -356,20 +364,22 @@
       if (typeof value === "string" && value) traits[name] = value.slice(0, 500);
     });
     boxes.forEach(function (box) { purposes[box.dataset.perigeeConsent] = box.checked; });
-    if (Object.keys(purposes).length) consent(purposes);
     const name = said("data-perigee-event") || "Form Submitted";
     const about = { form: said("id") || said("name") };
-    const asked = Object.values(purposes).some(Boolean); // for something: whatever else they refuse
-    if (asked && permission() !== "full") {
-      sendWord({ type: "identify", traits: traits });
-      return sendWord({ type: "track", event: name, properties: about });
+    const own = uuid();
+    const ticked = Object.values(purposes).some(Boolean);
+    if (Object.keys(purposes).length) consent(purposes, ticked && own);
+    if (ticked && permission() !== "full") { // they ask for something, whatever else they refuse: under an id of its own
+      asked(own);
+      sendWord({ type: "identify", traits: traits }, own);
+      return sendWord({ type: "track", event: name, properties: about }, own);
     }
     if (Object.keys(traits).length) identify(traits);
     track(name, about);
   }
 
   function onRoute() {
-    setTimeout(function () { if (address() !== seen) page(); }, 0); // once, when a router goes on at once
+    setTimeout(function () { if (address() !== seen) page(); }, 0);
   }
 
   function watch() {
@@ -382,7 +392,7 @@
       };
     });
     addEventListener("popstate", onRoute);
-    addEventListener("pageshow", function (event) { if (event.persisted) page(); }); // back from the browser's cache
+    addEventListener("pageshow", function (event) { if (event.persisted) page(); });
     const listen = function (kind, work) {
       document.addEventListener(kind, function (event) { attempt(function () { work(event); }); }, true);
     };
@@ -430,6 +440,6 @@
   addEventListener("pagehide", leave);
   document.addEventListener("visibilitychange", function () { if (document.visibilityState === "hidden") leave(); });
   if (!set.key) console.warn("perigee: the script tag needs data-key, the source's write key");
-  if (document.prerendering) document.addEventListener("prerenderingchange", start, { once: true }); // nobody looks yet
+  if (document.prerendering) document.addEventListener("prerenderingchange", start, { once: true });
   else start();
 })(window, document, navigator);
