@@ -95,6 +95,9 @@
     remember("consent", purposes, true);
     setCookie("consent", JSON.stringify(purposes), MONTHS_13);
     const full = permission() === "full";
+    if (full) ["id", "visit"].forEach(function (name) { // so that this page's touchpoints join
+      if (memory[name] && !stored(name)) remember(name, memory[name]);
+    });
     let ids = asked();
     if (!full && (mine || !ids.length)) ids = asked(mine || uuid());
     ids.forEach(function (id) { // taken back wherever it was given
@@ -106,9 +109,6 @@
       if (before === "full") forgetIds();
       return flush();
     }
-    ["id", "visit"].forEach(function (name) { // so that this page's touchpoints join
-      if (memory[name] && !stored(name)) remember(name, memory[name]);
-    });
     if (before === "none" && set.auto !== "false") page();
     send("identify", {});
     sendToken();
