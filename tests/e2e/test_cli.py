@@ -220,10 +220,9 @@ def test_files_are_imported_and_dead_letters_mended_from_the_shell(home, tmp_pat
 
     file = tmp_path / "orders.csv"
     file.write_text("userId,event,timestamp\nf1,Visited,2026-05-01\n,Visited,2026-05-01\nf2,Visited,2026-05-01\n")
-    told = [perigee(home, "import", str(file), "--source", "default", *more).stdout for more in (["--dry-run"], [], [])]
-    assert "2 rows are touchpoints, 1 are not" in told[0]
-    assert told[1].startswith("imported 2, rejected 1")
-    assert told[2].startswith("imported before")
+    told = [perigee(home, "import", str(file), "--source", "default").stdout for _ in range(2)]
+    assert told[0].startswith("imported 2, rejected 1")
+    assert told[1].startswith("imported before")
     assert json.loads(Path(f"{file}.rejects.ndjson").read_text())["line"] == 3
     found = exports(home)
     for event in ("mended", "left"):
@@ -231,11 +230,9 @@ def test_files_are_imported_and_dead_letters_mended_from_the_shell(home, tmp_pat
         httpx2.post(f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), ""))
     letters = json.loads(perigee(home, "dlq", "list", "--reason", "no_ids", "--json").stdout)["letters"]
     (number,) = [one["number"] for one in letters if "mended" in one["value"]]
-    assert "no_ids" in perigee(home, "dlq", "show", number).stdout
     assert perigee(home, "dlq", "replay", number, check=False).returncode == 1
     assert "replayed 1" in perigee(home, "dlq", "replay", number, "--set", "userId=f3").stdout
     assert "dropped 1" in perigee(home, "dlq", "drop", "--all", "--reason", "no_ids").stdout
-    assert "no dead letters" in perigee(home, "dlq", "list", "--reason", "no_ids").stdout
     assert "mended" in perigee(home, "contact", "show", "f3").stdout
 
 
