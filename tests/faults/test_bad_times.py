@@ -5,6 +5,7 @@ These tests kill servers, so they run embedded ones of their own whatever the ot
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -54,6 +55,17 @@ async def answer_of(whole, key, call):
     return answer, time.monotonic() - begun
 
 
+async def answers(address):
+    """Wait until a service answers at all: three that start at once take their time on a busy machine."""
+    end = time.monotonic() + 60
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        while time.monotonic() < end:
+            with contextlib.suppress(httpx2.TransportError):
+                await client.get(address)
+                return
+            await asyncio.sleep(0.2)
+
+
 def kill(whole, name):
     os.kill(Managed(whole.stack.home, name).pid, signal.SIGKILL)
 
@@ -99,7 +111,8 @@ async def test_services_started_while_both_are_away_wait_for_them(whole, key):
     kill(whole, "kafka")
     for name in names:
         ServiceProcess(whole.stack.home, name, whole.environment).start()
-    await asyncio.sleep(4)
+    await answers(f"{whole.door}/livez")
+    await asyncio.sleep(2)
     assert all(Managed(whole.stack.home, name).pid for name in names), "a service gave up"
     answer, seconds = await answer_of(whole, key, {"event": "x", "userId": "u"})
     assert (answer.status_code, seconds < 5.5) == (503, True)
