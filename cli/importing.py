@@ -24,7 +24,10 @@ async def imported(
 ) -> dict[str, Any]:
     """Import a file into a source, or check it; return what came of it. Raises ConfigurationError, NotFound, Unavailable."""
     template = None if mapping is None else _template(mapping)
-    return await _work(lambda desk: _done(desk, file, source, template, said, dry_run=dry_run, live=live))
+    found: dict[str, Any] = await _work(
+        lambda desk: _done(desk, file, source, template, said, dry_run=dry_run, live=live)
+    )
+    return found
 
 
 async def _done(
