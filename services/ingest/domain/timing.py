@@ -4,7 +4,6 @@ Segment's rule: `timestamp = receivedAt - (sentAt - originalTimestamp)`; without
 without any time it is the time of receipt. An instant in the future becomes the time of receipt, and says so.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,18 +41,18 @@ def timing(timestamp: Any, sent: Any, received_at: int) -> Timing:
 def _sent_at(value: Any) -> int | None:
     """Read when a message was sent; what cannot be read is not given: it only puts a clock right, often that of a whole batch."""
     try:
-        return instant("sentAt", value, _instant_of_a_batch)
+        return _instant_of_a_batch("sentAt", value) if isinstance(value, str) and value else None
     except InvalidMessage:
         return None
 
 
-def instant(field: str, value: Any, read: Callable[[str, str], int] | None = None) -> int | None:
+def instant(field: str, value: Any) -> int | None:
     """Read an RFC 3339 time with any number of fraction digits; a time without an offset is UTC."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
         raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: an RFC 3339 string is needed")
-    return (read or _instant)(field, value)
+    return _instant(field, value)
 
 
 def _instant(field: str, value: str) -> int:

@@ -191,7 +191,11 @@ class DeadLetters:
         raw = _repaired(record.value or b"", changes)
         adapter = said.get("adapter")
         if adapter and said.get("whole"):
-            calls = [call for event in events_of(adapter, source, raw) for call in calls_of(adapter, source, event)]
+            calls = [
+                call
+                for event in events_of(adapter, source, body.document(raw))
+                for call in calls_of(adapter, source, event)
+            ]
         else:
             calls = calls_of(adapter, source, raw) if adapter else [read_call(raw)]
         return [message_of(normalise(call, received)) for call in calls]

@@ -138,7 +138,7 @@ class Door:
         name = source.adapter or ""
         received = Received(source, now, _new_id, rules=self._rules, adapter=name)
         try:
-            events = events_of(name, source, hook.body)
+            events = events_of(name, source, document)
         except body.TooLarge:
             raise
         except InvalidMessage as error:  # signed, but not as the mapping says: kept until that is mended
@@ -219,9 +219,9 @@ class Door:
             raise Unavailable("a refused message could not be kept as a dead letter")
 
 
-def events_of(name: str, source: Source, document: bytes) -> list[bytes]:
+def events_of(name: str, source: Source, document: Any) -> list[bytes]:
     """Return the events of a document that came for an adapter of a source, as JSON. Raises InvalidMessage, TooLarge."""
-    found = _adapter(name).events(body.document(document), source.adapter_settings)
+    found = _adapter(name).events(document, source.adapter_settings)
     if len(found) > body.MAX_MESSAGES:
         raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {body.MAX_MESSAGES:,}")
     events = [body.written(event) for event in found]

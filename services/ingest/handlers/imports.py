@@ -85,8 +85,9 @@ class Imports:
         """
         source = await self.source(place)
         content = await asyncio.to_thread(digest_of, path)
+        tree = None if template is None else template.tree
         async with self._session.use() as connection, unit_of_work(connection):
-            now = await imports.begin(connection, place, content, _how(template, historical=historical), path.name)
+            now = await imports.begin(connection, place, content, how_of(tree, historical=historical), path.name)
         if now.finished:
             return msgspec.structs.replace(now, before=True)
         with _beside(path, begin=not now.next_line) as beside:
@@ -164,9 +165,8 @@ def _beside(path: Path, *, begin: bool) -> IO[str]:
         raise Unavailable(f"{rejects_of(path)} cannot be written: {error.strerror}; nothing was sent") from None
 
 
-def _how(template: Template | None, *, historical: bool) -> bytes:
-    """Return what an import's outcome depends on beside its file: once that is another, the file is read again."""
-    tree = None if template is None else template.tree
+def how_of(tree: Any, *, historical: bool) -> bytes:
+    """Return what an import's outcome depends on beside its file, as a digest: once that is another, the file is read again."""
     return sha256(json.dumps([tree, historical], sort_keys=True, default=str).encode()).digest()
 
 

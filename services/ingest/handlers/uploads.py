@@ -5,7 +5,6 @@ An upload is named by its content. The same file again goes on where its import 
 
 import asyncio
 import contextlib
-import json
 import re
 import shutil
 import uuid
@@ -21,7 +20,7 @@ from libs.common.errors import ConfigurationError, NotFound, PerigeeError, Unava
 from libs.common.observability import logs, metrics
 from services.ingest.adapters.files import digest_of
 from services.ingest.domain.mapping import Template
-from services.ingest.handlers.imports import Imports
+from services.ingest.handlers.imports import Imports, how_of
 from services.ingest.repository import imports
 from services.ingest.repository.imports import Known
 
@@ -103,7 +102,7 @@ class Uploads:
         except PerigeeError:
             _forget(path)
             raise
-        how = ids.derive("how", json.dumps([mapping, historical], sort_keys=True, default=str))[:8]
+        how = how_of(mapping, historical=historical).hex()[:8]
         upload = Upload(content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0])
         self._keep(path, upload)
         self._faults.pop((*place, content), None)
