@@ -1,6 +1,7 @@
 """Wires ingest together and runs it."""
 
 import asyncio
+from functools import partial
 
 from libs.common.clock import SystemClock
 from libs.common.db.access import Keys
@@ -12,7 +13,8 @@ from libs.common.observability.health import Health, server
 from libs.common.run import every, run_service, run_together
 from libs.common.settings import load
 from services.ingest.api import admin, repair, uploads
-from services.ingest.api.patience import UPLOADS, PatientProtocol
+from services.ingest.api.patience import UPLOADS
+from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door
@@ -50,7 +52,8 @@ async def serve(stop: asyncio.Event) -> None:
     others = [repair.router(letters, settings.kafka_bootstrap_servers), uploads.router(files)]
     application = admin.application(health.routes(), SourcesDesk(desk_session), others)
     rest = Gate(application, ("/admin/",), Keys(keys_session, settings.admin_key, settings.service_key), UPLOADS)
-    web = server(TrackingApi(door, Tracker(), rest), settings.host, settings.port, PatientProtocol)
+    api = TrackingApi(door, Tracker(), rest)
+    web = server(api, settings.host, settings.port, partial(DoorProtocol, api))
     await run_together(
         stop,
         web,

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service
-from services.ingest.api.patience import PatientProtocol
+from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.body import split
 from services.ingest.domain.call import Call, read_call
@@ -124,9 +125,9 @@ def application(kind: str) -> ASGIApp:
 
 async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
-    web = server(
-        application(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), PatientProtocol if sys.argv[1] == "send" else None
-    )
+    app = application(sys.argv[1])
+    protocol = partial(DoorProtocol, app) if isinstance(app, TrackingApi) else None
+    web = server(app, "127.0.0.1", int(sys.argv[2]), protocol)
     task = asyncio.create_task(web.serve())
     await stop.wait()
     web.should_exit = True

@@ -63,7 +63,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def server(app: ASGIApp, host: str, port: int, protocol: type[asyncio.Protocol] | None = None) -> uvicorn.Server:
+def server(
+    app: ASGIApp, host: str, port: int, protocol: Callable[..., asyncio.Protocol] | None = None
+) -> uvicorn.Server:
     """Return a uvicorn server for `app` with the limits that every door needs; a door may bring its own protocol."""
     return _Server(
         uvicorn.Config(
@@ -76,7 +78,7 @@ def server(app: ASGIApp, host: str, port: int, protocol: type[asyncio.Protocol] 
             timeout_graceful_shutdown=5,
             limit_concurrency=2_000,
             lifespan="off",
-            http=protocol or "auto",
+            http=protocol or "auto",  # type: ignore[arg-type]
             log_config=None,
         )
     )

@@ -28,6 +28,15 @@ def error(status: int, code: str, message: str, extra: Extra | None = None) -> A
     return status, _encode({"code": code, "message": message}), extra or []
 
 
+def headers_of(answer: Answer) -> Extra:
+    """Return all headers of an answer."""
+    status, content, about = answer
+    sized = [] if status == 204 else [(b"content-length", b"%d" % len(content))]
+    if content and not any(name == b"content-type" for name, _ in about):
+        sized.append((b"content-type", b"application/json"))
+    return [*sized, *about]
+
+
 def refused(why: BaseException) -> Answer:
     """Return the answer to what could not be taken."""
     match why:

@@ -34,7 +34,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._rings = 0.0
         self._ends: float | None = None
         """When what is waited for has to be here; None while the client waits for us."""
-        self._headed = False
+        self._begun = self._headed = False
         self._bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -46,15 +46,25 @@ class PatientProtocol(HttpToolsProtocol):
         """Take bytes; those of a request's headers are counted until the headers are complete."""
         super().data_received(data)
         if self._ends is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait(IDLE_SECONDS)  # an empty line between requests has ended uvicorn's own time for idle connections
+            self._wait(IDLE_SECONDS)  # a request that was answered before it ended has ended
         if not self._headed:
             self._bytes += len(data)
             if self._bytes > HEADER_BYTES:
                 self._refuse(_LARGE)
 
+    def on_response_complete(self) -> None:
+        """Go on with what came meanwhile, or wait for another request: by the one timer, not one for each as uvicorn does."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        if self._ends is None:
+            self._wait(IDLE_SECONDS)
+
     def on_message_begin(self) -> None:
         """Begin to wait for the request, be it behind another one in the same bytes."""
-        self._headed, self._bytes = False, 0
+        self._begun, self._headed, self._bytes = True, False, 0
         self._wait(REQUEST_SECONDS)
         super().on_message_begin()
 
@@ -70,7 +80,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is here."""
-        self._ends = None
+        self._begun, self._ends = False, None
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,8 +108,10 @@ class PatientProtocol(HttpToolsProtocol):
         elif brought:  # or it is we who do not read on
             self._bytes = 0
             self._wait(REQUEST_SECONDS)
-        else:
+        elif self._begun:
             self._refuse(_SLOW)
+        else:
+            self.transport.close()  # it asked for nothing: an answer might be taken for that to its next request
 
     def _stop(self) -> None:
         if self._timer is not None:

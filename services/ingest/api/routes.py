@@ -11,15 +11,17 @@ Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", 
 _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
 _TRACKER = re.compile(r"perigee(-[0-9]+)?\.js")
+TAKEN = ("POST",)
+"""How what is sent comes; all else only asks."""
 METHODS: dict[Kind, tuple[str, ...]] = {
-    "batch": ("POST",),
-    "call": ("POST",),
-    "ignored": ("POST",),
+    "batch": TAKEN,
+    "call": TAKEN,
+    "ignored": TAKEN,
     "project_settings": ("GET",),
     "source_config": ("GET", "HEAD"),
     "tracker": ("GET", "HEAD"),
     "pixel": ("GET",),
-    "hook": ("POST",),
+    "hook": TAKEN,
     "openapi": ("GET", "HEAD"),
 }
 
@@ -46,6 +48,8 @@ _EXACT = {
     "/v1/openapi.json": Route("openapi"),
     "/sourceConfig": Route("source_config"),
 }
+PROMPT = {path.encode(): found for path, found in _EXACT.items() if METHODS[found.kind] is TAKEN}
+"""Those that take what comes, as a request's first line has them."""
 
 
 def route(path: str) -> Route | None:

@@ -1,0 +1,70 @@
+"""A request to the tracking API, without its body: what HTTP says about it, however it was read."""
+
+from collections.abc import Mapping
+
+import msgspec
+from starlette.types import Scope
+
+from libs.common.observability.tracing import valid
+from services.ingest.adapters import Hook
+from services.ingest.api.routes import Route
+
+Headers = Mapping[bytes, bytes]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Names of headers are in lower case, `path` is as it came, `client` the address of whoever is at the connection's end."""
+
+    found: Route
+    headers: Headers
+    method: str
+    path: bytes
+    query: bytes = b""
+    client: str = ""
+    scheme: str = "http"
+
+    def address(self) -> tuple[str, str]:
+        """Return our own (host, protocol) as the client sees them, through a proxy too."""
+        headers = self.headers
+        host = headers.get(b"x-forwarded-host") or headers.get(b"host", b"localhost")
+        protocol = headers.get(b"x-forwarded-proto") or self.scheme.encode()
+        return host.decode("latin-1"), "https" if protocol == b"https" else "http"
+
+    def hook(self, plain: bytes) -> Hook:
+        """Return it as an adapter's signature is checked over it."""
+        host, protocol = self.address()
+        query = self.query.decode("latin-1")
+        url = f"{protocol}://{host}{self.path.decode('latin-1')}{'?' if query else ''}{query}"
+        return Hook(
+            url, {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}, plain
+        )
+
+    def who(self) -> str:
+        """Return the client's address, as a proxy in front of us says it, else the connection's."""
+        forwarded = self.headers.get(b"x-forwarded-for")
+        named = forwarded.decode("latin-1").partition(",")[0].strip() if forwarded else ""
+        return named or self.client
+
+    def origin(self) -> str | None:
+        """Return which site's page sent it, if one did."""
+        origin = self.headers.get(b"origin")
+        return None if origin is None else origin.decode("latin-1").lower()
+
+    def trace(self) -> bytes | None:
+        """Return the W3C traceparent, if it is one."""
+        return valid(self.headers.get(b"traceparent"))
+
+
+def of_scope(found: Route, scope: Scope) -> Asked:
+    """Return what ASGI says of a request."""
+    client = (scope.get("client") or ("",))[0]
+    path = scope.get("raw_path") or scope["path"].encode()
+    return Asked(
+        found,
+        dict(scope["headers"]),
+        scope["method"],
+        path,
+        scope.get("query_string", b""),
+        client,
+        scope.get("scheme", "http"),
+    )

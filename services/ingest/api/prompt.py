@@ -1,0 +1,119 @@
+"""Calls that come whole are answered without ASGI, which takes as long as all that the door does with an event.
+
+ASGI starts an application when a request's headers are here, hands it the body and takes its answer by messages. A call is small:
+its body is here with its headers or a moment later. So it is gathered first, and answered by one task, whose answer is written at
+once. It is the same `TrackingApi` that answers; what is not small, whole and first in line goes uvicorn's way (ADR 23).
+"""
+
+import types
+from functools import lru_cache
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from libs.common.cors import Extra
+from services.ingest.api import answers
+from services.ingest.api.answers import Answer
+from services.ingest.api.asked import Asked
+from services.ingest.api.patience import Held
+from services.ingest.api.routes import PROMPT
+from services.ingest.api.tracking import TrackingApi
+
+LARGEST = 65_536
+"""Bytes of a body that is gathered first: beyond, uvicorn reads on only when the application does."""
+_DIGITS = len(str(LARGEST))
+_FAULT: Answer = (500, b"Internal Server Error", [(b"content-type", b"text/plain; charset=utf-8")])
+
+
+class Turn:
+    """A request and its answer, with what uvicorn's protocol asks of one of its own."""
+
+    __slots__ = ("asked", "body", "disconnected", "keep_alive", "more_body", "response_complete")
+    response_started = False
+    message_event = types.SimpleNamespace(set=lambda: None)  # nobody waits for it
+
+    def __init__(self, asked: Asked, *, keep_alive: bool) -> None:
+        self.asked, self.keep_alive = asked, keep_alive
+        self.body = bytearray()
+        self.more_body = True
+        self.disconnected = self.response_complete = False
+
+    async def read(self, held: Held) -> bytes:
+        """Return the body, which is here. Raises Unavailable when there is no room for it."""
+        held.add(len(self.body))
+        return bytes(self.body)
+
+
+class PromptProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a shorter way for calls; subclassed beside what else a protocol is to do."""
+
+    def __init__(self, api: TrackingApi, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._api = api
+
+    def on_headers_complete(self) -> None:
+        """Begin a turn of ours, if that is what comes."""
+        found = PROMPT.get(self.url)
+        headers = dict(self.headers) if found is not None else {}
+        if found is None or not self._is_first() or not self._is_small(headers):
+            super().on_headers_complete()
+            return
+        client = self.client[0] if self.client else ""
+        asked = Asked(found, headers, "POST", self.url, client=client, scheme=self.scheme or "http")
+        turn: Any = Turn(asked, keep_alive=self.parser.should_keep_alive())
+        self.cycle = turn
+
+    def on_message_complete(self) -> None:
+        """Answer, if it is a turn of ours."""
+        super().on_message_complete()
+        turn: Any = self.cycle
+        if isinstance(turn, Turn) and not turn.response_complete:
+            task = self.loop.create_task(self._answer(turn))
+            self.tasks.add(task)  # those that a stop waits for
+            task.add_done_callback(self.tasks.discard)
+
+    def _is_first(self) -> bool:
+        """Return whether nothing is under way before it on this connection, and no more elsewhere than there may be."""
+        most = self.limit_concurrency
+        free = self.cycle is None or self.cycle.response_complete
+        return free and (most is None or (len(self.connections) < most and len(self.tasks) < most))
+
+    def _is_small(self, headers: dict[bytes, bytes]) -> bool:
+        size = headers.get(b"content-length", b"")
+        known = size.isdigit() and len(size) <= _DIGITS and int(size) <= LARGEST
+        plain = self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1"
+        return known and plain and not self.expect_100_continue and not self.parser.should_upgrade()
+
+    async def _answer(self, turn: Turn) -> None:
+        try:
+            answer = await self._api.answer(turn.asked, turn.read)
+            if self.flow.write_paused:
+                await self.flow.drain()
+        except BaseException:  # as uvicorn does: whoever asked gets an answer, at a stop too
+            self.logger.exception("Exception in the tracking API")
+            answer, turn.keep_alive = _FAULT, False
+        turn.response_complete = True
+        if not self.transport.is_closing():
+            self.transport.write(self._written(answer, keep_alive=turn.keep_alive))
+            if not turn.keep_alive:
+                self.transport.close()
+        self.on_response_complete()
+
+    def _written(self, answer: Answer, *, keep_alive: bool) -> bytes:
+        always = tuple(self.server_state.default_headers)
+        if answer is answers.SUCCESS and keep_alive:
+            return _success(always)
+        closing = [] if keep_alive else [(b"connection", b"close")]
+        return _http([*always, *answers.headers_of(answer), *closing], answer)
+
+
+@lru_cache(maxsize=2)
+def _success(always: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return the answer that most get, which is the same for a second: until its date is another one."""
+    return _http([*always, *answers.headers_of(answers.SUCCESS)], answers.SUCCESS)
+
+
+def _http(headers: Extra, answer: Answer) -> bytes:
+    """Return an answer as HTTP/1.1 writes it."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((STATUS_LINE[answer[0]], *lines, b"\r\n", answer[1]))
