@@ -134,7 +134,7 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
     put(found)
     await turn()
     late = put(found, seconds=0.01)
-    await asyncio.wait_for(late.wait(), 5)
+    await asyncio.wait_for(late.told(), 5)
     assert isinstance(late.error, Unavailable)
     after = put(found)
     assert after is not late
@@ -149,7 +149,7 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
 async def test_what_is_under_way_at_its_deadline_is_told_once(producer, found):
     group = put(found, seconds=0.01)
     await turn()
-    await asyncio.wait_for(group.wait(), 5)
+    await asyncio.wait_for(group.told(), 5)
     assert isinstance(group.error, Unavailable)
     assert found._bytes > 10, "it is still under way, headers and all"
     producer.batches[0][3].set_result(None)

@@ -6,6 +6,7 @@ aiokafka's `send` makes a future and two waits for each record. One batch of a p
 
 import asyncio
 from collections import deque
+from itertools import chain
 from typing import Any
 
 from aiokafka.partitioner import murmur2
@@ -35,12 +36,11 @@ class Group:
         self._waiting: list[asyncio.Future[None]] = []
         self._timer = loop.call_at(deadline, self._give_up)
 
-    async def wait(self) -> None:
-        """Wait until it is settled. With futures of its own: asyncio's Event asks for the loop and its process each time."""
-        if not self.settled:
-            future = self._loop.create_future()
-            self._waiting.append(future)
-            await future
+    def told(self) -> asyncio.Future[None]:
+        """Return what is done when it is settled; to be asked for before that. A future for each who waits: one may give up."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        return future
 
     def take(self, message: Message) -> int:
         """Add a record and return its bytes, headers and all; 0 when the group is full."""
@@ -85,20 +85,21 @@ class Accumulator:
         self.producer = producer
         self._loop = asyncio.get_running_loop()
         self._linger = linger
-        self._lanes: dict[tuple[str, int], _Lane] = {}
-        self._partitions: dict[str, int] = {}
+        self._lanes: dict[str, list[_Lane]] = {}
+        """Of each topic that is known, by partition."""
         self._starting: list[_Lane] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
     def knows(self, topics: set[str]) -> bool:
         """Return whether the topics' partitions are known."""
-        return topics <= self._partitions.keys()
+        return topics <= self._lanes.keys()
 
     async def know(self, topic: str) -> None:
         """Learn how many partitions a topic has. Raises KafkaError."""
-        if topic not in self._partitions:
-            self._partitions[topic] = len(await self.producer.partitions_for(topic))
+        if topic not in self._lanes:
+            partitions = await self.producer.partitions_for(topic)
+            self._lanes.setdefault(topic, [_Lane(topic, number) for number in range(len(partitions))])
 
     def add(self, message: Message, deadline: float) -> Group:
         """Put a record into its partition's group; its topic is known. Raises Unavailable when too much waits already.
@@ -107,7 +108,8 @@ class Accumulator:
         """
         if self._bytes > MAX_BYTES:
             raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
-        lane = self._lane(message)
+        lanes = self._lanes[message.topic]
+        lane = lanes[_hash(message.key) % len(lanes)]
         group = lane.waiting[-1] if lane.waiting else None
         size = 0 if group is None or group.settled else group.take(message)
         if group is None or not size:
@@ -129,16 +131,9 @@ class Accumulator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for lane in self._lanes.values():
+        for lane in chain.from_iterable(self._lanes.values()):
             while lane.waiting:
                 self._settle(lane.waiting.popleft(), Unavailable("the producer was replaced"))
-
-    def _lane(self, message: Message) -> _Lane:
-        place = (message.topic, _hash(message.key) % self._partitions[message.topic])
-        lane = self._lanes.get(place)
-        if lane is None:
-            lane = self._lanes[place] = _Lane(*place)
-        return lane
 
     def _start_soon(self, lane: _Lane) -> None:
         lane.busy = True

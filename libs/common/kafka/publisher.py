@@ -51,10 +51,13 @@ class Publisher:
         when it may be sent again. Raises Unavailable when there is no broker at all.
         """
         deadline = asyncio.get_running_loop().time() + seconds
-        try:
-            accumulator = await self._known({message.topic for message in messages}, seconds)
-        except (TimeoutError, KafkaError, OSError) as error:
-            raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
+        topics = {message.topic for message in messages}
+        accumulator = self._accumulator
+        if accumulator is None or self._broken or not accumulator.knows(topics):
+            try:
+                accumulator = await self._known(topics, seconds)
+            except (TimeoutError, KafkaError, OSError) as error:
+                raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
         faults = await self._sent(accumulator, messages, deadline)
         for number, fault in enumerate(faults):
             if isinstance(fault, InvalidMessage) and fault.reason == REFUSED:
@@ -63,8 +66,6 @@ class Publisher:
 
     async def _known(self, topics: set[str], seconds: float) -> Accumulator:
         """Return what sends, once it knows the topics. Raises KafkaError, OSError, TimeoutError."""
-        if self._accumulator is not None and not self._broken and self._accumulator.knows(topics):
-            return self._accumulator
         async with asyncio.timeout(seconds):
             accumulator = await self._ready()
             for topic in topics:
@@ -89,14 +90,15 @@ class Publisher:
 
     async def _sent(self, accumulator: Accumulator, messages: Sequence[Message], deadline: float) -> list[Fault]:
         places = [_add(accumulator, message, deadline) for message in messages]
-        groups = {place for place in places if isinstance(place, Group)}
-        for group in groups:
-            await group.wait()
-        outcomes = {group: self._outcome(accumulator, group) for group in groups}
-        return [outcomes[place] if isinstance(place, Group) else place for place in places]
+        for place in places:
+            if isinstance(place, Group) and not place.settled:
+                await place.told()
+        return [self._outcome(accumulator, place) for place in places]
 
-    def _outcome(self, accumulator: Accumulator, group: Group) -> Fault:
-        return None if group.error is None else self._fault(accumulator, group.error)
+    def _outcome(self, accumulator: Accumulator, place: Group | Fault) -> Fault:
+        if not isinstance(place, Group):
+            return place
+        return None if place.error is None else self._fault(accumulator, place.error)
 
     def _fault(self, accumulator: Accumulator, error: BaseException) -> Fault:
         if isinstance(error, Unavailable):
