@@ -38,9 +38,9 @@ def test_without_spans_the_callers_context_is_passed_on():
 
 
 def test_with_spans_each_is_a_child_of_what_came_and_the_parent_of_what_goes(exporter):
-    with span("publish", "PRODUCER", PARENT, **{"messaging.system": "kafka"}) as passed_on:
+    with span("publish", "PRODUCER", PARENT, {"messaging.system": "kafka"}) as passed_on:
         pass
-    with span("process", "CONSUMER", None, [passed_on, OTHER, b"junk"]):
+    with span("process", "CONSUMER", None, links=[passed_on, OTHER, b"junk"]):
         pass
     with span("deliver", "CLIENT", passed_on) as last:
         pass

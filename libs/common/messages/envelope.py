@@ -46,21 +46,23 @@ def compose(
     trace: bytes | None = None,
 ) -> Message:
     """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`, `trace` a W3C traceparent."""
-    kind: str = model.KIND  # type: ignore[attr-defined]
     seconds, fraction = divmod(time, 1_000_000)
     headers: Headers = [
-        _VERSION,
+        *_origin(model.KIND, source),  # type: ignore[attr-defined]
         ("ce_id", message_id.encode()),
-        ("ce_type", kind.encode()),
-        ("ce_source", source.encode()),
         ("ce_time", b"%b.%06dZ" % (_second(seconds), fraction)),
-        _JSON,
     ]
     if reason:
         headers.append(("ce_reason", reason.encode()))
     if trace is not None:
         headers.append((TRACE, trace))
     return Message(model.TOPIC, key.encode(), _encoder.encode(model), headers)  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=1_024)
+def _origin(kind: str, source: str) -> tuple[tuple[str, bytes], ...]:
+    """Return what all messages of a kind and a source say."""
+    return _VERSION, ("ce_type", kind.encode()), ("ce_source", source.encode()), _JSON
 
 
 @lru_cache(maxsize=4_096)

@@ -7,7 +7,7 @@ Sources: W3C Trace Context 1.0; OpenTelemetry's semantic conventions for messagi
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from libs.common.errors import ConfigurationError
 _VALID = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 Kind = Literal["SERVER", "CLIENT", "PRODUCER", "CONSUMER", "INTERNAL"]
 _LINKS = 100
+_NOTHING: Mapping[str, Any] = {}
 
 
 class _Tracer:
@@ -54,21 +55,21 @@ def configure(service: str, endpoint: str, exporter: Any = None) -> None:
 
 
 def span(
-    name: str, kind: Kind, parent: bytes | None, links: Iterable[bytes] = (), **attributes: Any
+    name: str, kind: Kind, parent: bytes | None, about: Mapping[str, Any] = _NOTHING, links: Iterable[bytes] = ()
 ) -> AbstractContextManager[bytes | None]:
     """Run the block in a span and give it the `traceparent` to pass on; without spans that is the parent."""
-    return nullcontext(parent) if _Tracer.made is None else _span(name, kind, parent, links, attributes)
+    return nullcontext(parent) if _Tracer.made is None else _span(name, kind, parent, about, links)
 
 
 @contextmanager
 def _span(
-    name: str, kind: Kind, parent: bytes | None, links: Iterable[bytes], attributes: dict[str, Any]
+    name: str, kind: Kind, parent: bytes | None, about: Mapping[str, Any], links: Iterable[bytes]
 ) -> Iterator[bytes | None]:
     from opentelemetry.trace import Link, SpanKind, format_span_id, format_trace_id
 
     linked = [Link(found) for found in (_context(link) for link in [*links][:_LINKS]) if found is not None]
     with _Tracer.made.start_as_current_span(
-        name, context=_parent(parent), kind=SpanKind[kind], links=linked, attributes=attributes
+        name, context=_parent(parent), kind=SpanKind[kind], links=linked, attributes={**about}
     ) as made:
         own = made.get_span_context()
         flags = f"{int(own.trace_flags):02x}"

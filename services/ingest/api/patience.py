@@ -129,6 +129,8 @@ class PatientProtocol(HttpToolsProtocol):
 class Held:
     """What one request holds of the room."""
 
+    __slots__ = ("_room", "bytes")
+
     def __init__(self, room: "Room") -> None:
         self._room = room
         self.bytes = 0

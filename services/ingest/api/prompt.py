@@ -51,12 +51,16 @@ class PromptProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._api = api
 
+    def on_message_begin(self) -> None:
+        """Take up a request; what ASGI would be told of it is put together if it goes that way."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
         """Begin a turn of ours, if that is what comes."""
         found = PROMPT.get(self.url)
         headers = dict(self.headers) if found is not None else {}
         if found is None or not self._is_first() or not self._is_small(headers):
-            super().on_headers_complete()
+            self._go_by_asgi()
             return
         client = self.client[0] if self.client else ""
         asked = Asked(found, headers, "POST", self.url, client=client, scheme=self.scheme or "http")
@@ -71,6 +75,13 @@ class PromptProtocol(HttpToolsProtocol):
             task = self.loop.create_task(self._answer(turn))
             self.tasks.add(task)  # those that a stop waits for
             task.add_done_callback(self.tasks.discard)
+
+    def _go_by_asgi(self) -> None:
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.headers += headers  # the list that is in the scope
+        self.url, self.expect_100_continue = url, expected
+        super().on_headers_complete()
 
     def _is_first(self) -> bool:
         """Return whether nothing is under way before it on this connection, and no more elsewhere than there may be."""

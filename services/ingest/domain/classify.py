@@ -46,6 +46,7 @@ class Worth(msgspec.Struct, frozen=True, gc=False):
 
 
 NOTHING = Worth()
+_CONTENT = frozenset(("content", "content_id", "content_type"))
 _TELLING = frozenset(("value", "revenue", "total", "currency", "sentiment", "effort"))
 
 
@@ -86,6 +87,8 @@ def worth(properties: dict[str, Any]) -> Worth:
 
 def content_of(properties: dict[str, Any], told: Surroundings) -> tuple[str, str]:
     """Return (id, type) of the content that a call is about: that of its properties, else its context's."""
+    if _CONTENT.isdisjoint(properties):
+        return told.content_id, told.content_type
     content = part(properties.get("content"))
     number, kind = (
         (text(content.get("id")), text(content.get("type"))) if content else (told.content_id, told.content_type)

@@ -116,7 +116,7 @@ class Door:
         if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
             raise HooksOnly
         said = BatchSaid(batch.sent_at, batch.context)
-        with span("publish touchpoints", "PRODUCER", request.trace, **_ABOUT) as trace:
+        with span("publish touchpoints", "PRODUCER", request.trace, _ABOUT) as trace:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
             )
@@ -144,7 +144,8 @@ class Door:
         except InvalidMessage as error:  # signed, but not as the mapping says: kept until that is mended
             body.check_kept([hook.body])
             self._admit(source, None, 1, now)
-            await self._publish([refusal(hook.body, error, received, document=True)])
+            if any(await self._publisher.publish([refusal(hook.body, error, received, document=True)], self._seconds)):
+                raise _unkept() from None
             return 0
         calls = partial(calls_of, name, source)
         return await self._take(received, events, calls, None)
@@ -162,20 +163,21 @@ class Door:
             if number % AT_A_STRETCH == 0:
                 await asyncio.sleep(0)  # the others' turn
             try:
-                found = [normalise(call, received) for call in calls(raw)]
-                made = [message_of(touchpoint, received.trace) for touchpoint in found]
+                made = [_made(call, received) for call in calls(raw)]
             except InvalidMessage as error:
                 refused.append(
                     refusal(raw, error, received, whole=len(refused) * len(received.said.context) < SAID_AGAIN)
                 )
                 continue
-            for touchpoint, message in zip(found, made, strict=True):
-                place = place_of(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+            for place, message in made:
                 if place in fresh or place in self._recent:
                     repeated += 1
                 else:
                     fresh[place] = message
-        await self._publish([*fresh.values(), *refused])
+        messages = [*fresh.values(), *refused]
+        faults = await self._publisher.publish(messages, self._seconds)
+        if any(faults):
+            await self._make_good(messages, faults)
         self._recent.add(fresh, received.received_at)
         taken, dropped = _counters(source.name)
         taken.inc(len(fresh))
@@ -201,22 +203,20 @@ class Door:
             raise UnknownKey
         return source
 
-    async def _publish(self, messages: list[Message]) -> None:
-        faults = await self._publisher.publish(messages, self._seconds)
-        if not any(faults):
-            return
+    async def _make_good(self, messages: list[Message], faults: Sequence[Exception | None]) -> None:
+        """Keep as dead letters what the broker never takes. Raises Unavailable for what may be sent again."""
         waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
         if waiting:
             raise waiting[0]
         if any(fault is not None and m.topic != "touchpoints" for m, fault in zip(messages, faults, strict=True)):
-            raise Unavailable("a refused message could not be kept as a dead letter")
+            raise _unkept()
         refused = [
             refusal_of_broker(message, fault)
             for message, fault in zip(messages, faults, strict=True)
             if isinstance(fault, InvalidMessage)
         ]
         if refused and any(await self._publisher.publish(refused, self._seconds)):
-            raise Unavailable("a refused message could not be kept as a dead letter")
+            raise _unkept()
 
 
 def events_of(name: str, source: Source, document: Any) -> list[bytes]:
@@ -259,6 +259,16 @@ def _place(error: BaseException) -> str:
 def _counters(source: str) -> tuple[Counter, Counter]:
     """Return a source's counters of touchpoints taken and of repeats; looking them up takes longer than counting."""
     return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(source=source)
+
+
+def _unkept() -> Unavailable:
+    return Unavailable("a refused message could not be kept as a dead letter")
+
+
+def _made(call: Call, received: Received) -> tuple[MessageId, Message]:
+    touchpoint = normalise(call, received)
+    place = place_of(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+    return place, message_of(touchpoint, received.trace)
 
 
 def _one_call(raw: bytes, *, plain: bool) -> list[Call]:

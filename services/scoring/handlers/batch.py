@@ -87,7 +87,7 @@ class BatchHandler:
         others = [one for one in found if one.touchpoint.scope != "contact"]
         traces = [one.trace for one in batch if one.trace is not None]
         async with self._sessions.use() as connection:
-            with span("process touchpoints", "CONSUMER", None, traces, **_ABOUT):
+            with span("process touchpoints", "CONSUMER", None, _ABOUT, traces):
                 work, settled, kept = await self._commit(connection, records, batch, others, dead)
             if work:
                 work.keep()
