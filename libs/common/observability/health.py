@@ -78,6 +78,7 @@ def server(
             timeout_graceful_shutdown=5,
             limit_concurrency=2_000,
             lifespan="off",
+            ws="none",
             http=protocol or "auto",  # type: ignore[arg-type]
             log_config=None,
         )

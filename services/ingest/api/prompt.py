@@ -21,21 +21,19 @@ from services.ingest.api.tracking import TrackingApi
 
 LARGEST = 65_536
 """Bytes of a body that is gathered first: beyond, uvicorn reads on only when the application does."""
-_DIGITS = len(str(LARGEST))
 _FAULT: Answer = (500, b"Internal Server Error", [(b"content-type", b"text/plain; charset=utf-8")])
 
 
 class Turn:
     """A request and its answer, with what uvicorn's protocol asks of one of its own."""
 
-    __slots__ = ("asked", "body", "disconnected", "keep_alive", "more_body", "response_complete")
+    __slots__ = ("asked", "body", "disconnected", "keep_alive", "response_complete")
     response_started = False
     message_event = types.SimpleNamespace(set=lambda: None)  # nobody waits for it
 
     def __init__(self, asked: Asked, *, keep_alive: bool) -> None:
         self.asked, self.keep_alive = asked, keep_alive
         self.body = bytearray()
-        self.more_body = True
         self.disconnected = self.response_complete = False
 
     async def read(self, held: Held) -> bytes:
@@ -53,7 +51,11 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Take up a request; what ASGI would be told of it is put together if it goes that way."""
-        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self.url, self.headers = b"", []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Begin a turn of ours, if that is what comes."""
@@ -67,20 +69,30 @@ class PromptProtocol(HttpToolsProtocol):
         turn: Any = Turn(asked, keep_alive=self.parser.should_keep_alive())
         self.cycle = turn
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        turn: Any = self.cycle
+        if isinstance(turn, Turn):
+            turn.body += body
+        else:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Answer, if it is a turn of ours."""
-        super().on_message_complete()
         turn: Any = self.cycle
-        if isinstance(turn, Turn) and not turn.response_complete:
-            task = self.loop.create_task(self._answer(turn))
-            self.tasks.add(task)  # those that a stop waits for
-            task.add_done_callback(self.tasks.discard)
+        if not isinstance(turn, Turn):
+            super().on_message_complete()
+            return
+        task = self.loop.create_task(self._answer(turn))
+        self.tasks.add(task)  # those that a stop waits for
+        task.add_done_callback(self.tasks.discard)
 
     def _go_by_asgi(self) -> None:
-        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.headers += headers  # the list that is in the scope
-        self.url, self.expect_100_continue = url, expected
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
 
     def _is_first(self) -> bool:
@@ -90,10 +102,10 @@ class PromptProtocol(HttpToolsProtocol):
         return free and (most is None or (len(self.connections) < most and len(self.tasks) < most))
 
     def _is_small(self, headers: dict[bytes, bytes]) -> bool:
-        size = headers.get(b"content-length", b"")
-        known = size.isdigit() and len(size) <= _DIGITS and int(size) <= LARGEST
-        plain = self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1"
-        return known and plain and not self.expect_100_continue and not self.parser.should_upgrade()
+        """Return whether it says how long it is, which the parser has looked at, and asks for nothing else."""
+        size, parser = headers.get(b"content-length"), self.parser
+        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        return plain and size is not None and int(size) <= LARGEST and b"expect" not in headers
 
     async def _answer(self, turn: Turn) -> None:
         try:
