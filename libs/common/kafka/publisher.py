@@ -59,9 +59,10 @@ class Publisher:
             except (TimeoutError, KafkaError, OSError) as error:
                 raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
         faults = await self._sent(accumulator, messages, deadline)
-        for number, fault in enumerate(faults):
-            if isinstance(fault, InvalidMessage) and fault.reason == REFUSED:
-                faults[number] = await self._alone(messages[number], deadline)
+        if any(faults):
+            for number, fault in enumerate(faults):
+                if isinstance(fault, InvalidMessage) and fault.reason == REFUSED:
+                    faults[number] = await self._alone(messages[number], deadline)
         return faults
 
     async def _known(self, topics: set[str], seconds: float) -> Accumulator:

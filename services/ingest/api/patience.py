@@ -1,8 +1,10 @@
 """How long the door waits for a client, and how much it holds for all of them: beyond, it says so at once."""
 
 import asyncio
+from collections.abc import Sized
 from typing import Any, Self
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from libs.common.errors import Unavailable
@@ -21,6 +23,19 @@ _SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0
 _LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
+class _Flow(FlowControl):
+    """uvicorn's flow control, which reads on whenever a request is answered, and so holds as many behind it as somebody sends."""
+
+    def __init__(self, transport: asyncio.Transport, behind: Sized) -> None:
+        super().__init__(transport)
+        self._behind = behind
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests that were read wait already."""
+        if not self._behind:
+            super().resume_reading()
+
+
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol with an end to how long a request may come, and how large its headers may be.
 
@@ -34,20 +49,23 @@ class PatientProtocol(HttpToolsProtocol):
         self._rings = 0.0
         self._ends: float | None = None
         """When what is waited for has to be here; None while the client waits for us."""
-        self._begun = self._headed = False
+        self._begun = self._headed = self._new = False
         self._bytes = 0
+        self._deaf: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first request, as long as for another one later."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._wait(IDLE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; those of a request's headers are counted until the headers are complete."""
+        self._new = False
         super().data_received(data)
         if self._ends is None and (self.cycle is None or self.cycle.response_complete):
             self._wait(IDLE_SECONDS)  # a request that was answered before it ended has ended
-        if not self._headed:
+        if not self._headed and not self._new:  # where it began there may have been others before it
             self._bytes += len(data)
             if self._bytes > HEADER_BYTES:
                 self._refuse(_LARGE)
@@ -64,7 +82,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to wait for the request, be it behind another one in the same bytes."""
-        self._begun, self._headed, self._bytes = True, False, 0
+        self._begun, self._new, self._headed, self._bytes = True, True, False, 0
         self._wait(REQUEST_SECONDS)
         super().on_message_begin()
 
@@ -83,9 +101,22 @@ class PatientProtocol(HttpToolsProtocol):
         self._begun, self._ends = False, None
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """Let go of a client that takes no answers."""
+        super().pause_writing()
+        self._deaf = self.loop.call_later(IDLE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It takes them."""
+        super().resume_writing()
+        if self._deaf is not None:
+            self._deaf.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._stop()
+        if self._deaf is not None:
+            self._deaf.cancel()
         super().connection_lost(exc)
 
     def _wait(self, seconds: float) -> None:
@@ -102,7 +133,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._timer = None
         if self._ends is None:
             return
-        brought = self._headed and (self._bytes >= SLOWEST * REQUEST_SECONDS or self.flow.read_paused)
+        brought = self.flow.read_paused or (self._headed and self._bytes >= SLOWEST * REQUEST_SECONDS)
         if self.loop.time() < self._ends:
             self._ring_at(self._ends)
         elif brought:  # or it is we who do not read on
