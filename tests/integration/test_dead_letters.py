@@ -49,7 +49,9 @@ class Ingest:
 
     async def send(self, key, messages, **batch):
         await self.sources.load()
-        return await self.door.accept(Request(msgspec.json.encode({"batch": messages, **batch}), key, None))
+        return await self.door.accept(
+            Request(msgspec.json.encode({"batch": messages, **batch}), self.door.source(key), None)
+        )
 
     async def touchpoints(self):
         found = await everything(self.kafka, "touchpoints")

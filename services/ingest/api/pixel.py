@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from libs.common.errors import InvalidMessage
+from services.ingest.domain.source import Source
 from services.ingest.handlers.door import Request
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -22,7 +23,7 @@ _MOST = 50
 _encode = msgspec.json.Encoder().encode
 
 
-def request(headers: Mapping[bytes, bytes], query: bytes, client: str) -> Request | None:
+def request(headers: Mapping[bytes, bytes], query: bytes, client: str, source: Source | None) -> Request | None:
     """Return the request that a picture stands for; None when the browser says that it wants not to be followed."""
     if b"1" in (headers.get(b"sec-gpc"), headers.get(b"dnt")):
         return None
@@ -42,7 +43,7 @@ def request(headers: Mapping[bytes, bytes], query: bytes, client: str) -> Reques
             "library": {"name": "pixel.gif", "version": "1"},
         },
     }
-    return Request(_encode(call), said.get("writeKey"), kind, None, client)
+    return Request(_encode(call), source, kind, None, client)
 
 
 def _parameters(query: bytes) -> dict[str, str]:

@@ -60,12 +60,13 @@ class PromptProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin a turn of ours, if that is what comes."""
         found = PROMPT.get(self.url)
-        headers = dict(self.headers) if found is not None else {}
+        headers = dict(self.headers)
         if found is None or not self._is_first() or not self._is_small(headers):
             self._go_by_asgi()
             return
-        client = self.client[0] if self.client else ""
-        asked = Asked(found, headers, "POST", self.url, client=client, scheme=self.scheme or "http")
+        asked = Asked(
+            found, headers, "POST", self.url, b"", self.client[0] if self.client else "", self.scheme or "http"
+        )
         turn: Any = Turn(asked, keep_alive=self.parser.should_keep_alive())
         self.cycle = turn
 

@@ -18,6 +18,7 @@ from services.ingest.api.asked import Asked, Headers, of_scope
 from services.ingest.api.patience import UNKNOWN_BYTES, Held, Room
 from services.ingest.api.routes import METHODS, TAKEN, route
 from services.ingest.domain import body
+from services.ingest.domain.source import Source
 from services.ingest.handlers.door import Door, Request
 from services.ingest.tracker.script import Tracker
 
@@ -66,31 +67,30 @@ class TrackingApi:
             allow = ", ".join(methods)
             return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
         key = found.key or write_key(asked.headers, asked.query)
-        if key is not None:
-            self._door.source(key)  # before anything is read for it
+        source = None if key is None else self._door.source(key)  # before anything is read for it
         if methods is not TAKEN:
-            return await self._shown(asked, key)
+            return await self._shown(asked, key, source)
         with Held(self._room if key else self._unknown_room) as held:
             plain = _unpacked(await read(held), asked.headers, held)
             if found.kind == "hook":
                 await self._door.hook(asked.hook(plain), key)
             elif found.kind != "ignored":
-                request = Request(plain, key, found.call_type, asked.origin(), asked.who(), asked.trace())
+                request = Request(plain, source, found.call_type, asked.origin(), asked.who(), asked.trace())
                 await self._door.accept(request)
         return answers.SUCCESS
 
-    async def _shown(self, asked: Asked, key: str | None) -> Answer:
+    async def _shown(self, asked: Asked, key: str | None, source: Source | None) -> Answer:
         match asked.found.kind:
             case "project_settings":
                 return answers.document(documents.project_settings(key or "", *asked.address()))
             case "openapi":
                 return answers.document(described.document())
             case "source_config":
-                return answers.document(documents.source_config(key or "", self._door.source(key)))
+                return answers.document(documents.source_config(key or "", source or self._door.source(key)))
             case "tracker":
                 return self._script(asked.found.file, asked.headers)
             case _:
-                return await self._pixel(asked)
+                return await self._pixel(asked, source)
 
     def _script(self, file: str, headers: Headers) -> Answer:
         script = self._tracker.script(file)
@@ -102,8 +102,8 @@ class TrackingApi:
         caching = (b"cache-control", b"public, max-age=%d" % script.seconds)
         return 200, script.zipped if zipped else script.text, [*about, caching, (b"x-content-type-options", b"nosniff")]
 
-    async def _pixel(self, asked: Asked) -> Answer:
-        found = pixel.request(asked.headers, asked.query, asked.who())
+    async def _pixel(self, asked: Asked, source: Source | None) -> Answer:
+        found = pixel.request(asked.headers, asked.query, asked.who(), source)
         if found is not None:
             await self._door.accept(found)
         return 200, pixel.GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")]

@@ -38,10 +38,8 @@ class Recent:
 
     def add(self, message_ids: Iterable[MessageId], now: int) -> None:
         """Note ids that Kafka has as of `now` (microseconds), and forget those that fall out of the window."""
+        seen = self._seen
         for message_id in message_ids:
-            self._seen.setdefault(message_id, now)
-        while self._seen:
-            oldest = next(iter(self._seen))
-            if len(self._seen) <= self._ids and self._seen[oldest] > now - self._span:
-                break
-            del self._seen[oldest]
+            seen.setdefault(message_id, now)
+        while seen and (len(seen) > self._ids or next(iter(seen.values())) <= now - self._span):
+            seen.popitem(last=False)

@@ -77,7 +77,8 @@ class Request(msgspec.Struct, frozen=True):
     """A tracking request as the API read it."""
 
     body: bytes
-    write_key: str | None
+    source: Source | None
+    """Whose key came with it; None where its body has to say it."""
     call_type: str | None
     """None for a batch."""
     origin: str | None = None
@@ -112,7 +113,7 @@ class Door:
         are dropped by messageId).
         """
         batch = body.split(request.body, is_batch=request.call_type is None)
-        source = self.source(request.write_key or batch.write_key)
+        source = request.source or self.source(batch.write_key)
         if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
             raise HooksOnly
         said = BatchSaid(batch.sent_at, batch.context)
