@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import Json, environment, one_line_errors, workspace
-from libs.common.db import access
-from libs.common.db.connection import Connection, Session
-from libs.common.db.unit_of_work import unit_of_work
-from libs.common.durations import duration
 from libs.common.errors import ConfigurationError, NotFound
+
+if TYPE_CHECKING:
+    from libs.common.db.access import Key
 
 workspaces = typer.Typer(help="Workspaces: tenants that see nothing of each other.", no_args_is_help=True)
 keys = typer.Typer(help="Service and admin keys of a workspace.", no_args_is_help=True)
@@ -26,14 +25,14 @@ Name = Annotated[str, typer.Argument(help="What the key is for: crm, warehouse, 
 @workspaces.command("create")
 def create_workspace(name: Annotated[str, typer.Argument(help="The workspace.")]) -> None:
     """Make a workspace; 'perigee --workspace NAME …' then works in it."""
-    _run(lambda connection: access.create_workspace(connection, name))
+    _run(lambda access, connection: access.create_workspace(connection, name))
     typer.echo(f"workspace {name}: 'perigee --workspace {name} source create …' gives it its first source")
 
 
 @workspaces.command("list")
 def list_workspaces(as_json: Json = False) -> None:
     """List the workspaces."""
-    found = _run(access.workspaces)
+    found = _run(lambda access, connection: access.workspaces(connection))
     typer.echo(json.dumps(found) if as_json else "\n".join(found))
 
 
@@ -45,14 +44,14 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, once: only its hash is stored."""
-    key = _run(lambda connection: access.create_key(connection, workspace(), name, kind, tuple(scope or ())))
+    key = _run(lambda access, connection: access.create_key(connection, workspace(), name, kind, tuple(scope or ())))
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
 @keys.command("list")
 def list_keys(as_json: Json = False) -> None:
     """List the keys that hold, by their first characters."""
-    found: list[access.Key] = _run(lambda connection: access.keys(connection, workspace()))
+    found: list[Key] = _run(lambda access, connection: access.keys(connection, workspace()))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -72,7 +71,7 @@ def rotate(
     """Give a name a new key, printed once; the old ones hold a while longer."""
     with one_line_errors():
         seconds = seconds_of(overlap)
-    key = _run(lambda connection: access.rotate_key(connection, workspace(), name, seconds))
+    key = _run(lambda access, connection: access.rotate_key(connection, workspace(), name, seconds))
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
@@ -82,8 +81,8 @@ def revoke(
 ) -> None:
     """Take keys back at once."""
 
-    async def end(connection: Connection) -> int:
-        count = await access.end_keys(connection, workspace(), name, 0, key)
+    async def end(access: Any, connection: Any) -> int:
+        count: int = await access.end_keys(connection, workspace(), name, 0, key)
         if not count:
             raise NotFound(f"workspace {workspace()} has no key named {name!r} that begins with {key!r} and holds")
         return count
@@ -93,21 +92,28 @@ def revoke(
 
 def seconds_of(overlap: str) -> float:
     """Return the seconds of an overlap as a person writes it. Raises ConfigurationError."""
+    from libs.common.durations import duration
+
     try:
         return 0.0 if overlap in ("0", "0s") else duration(overlap) / 1_000_000
     except ValueError as error:
         raise ConfigurationError(f"--overlap {overlap}: {error}") from None
 
 
-def _run(work: Callable[[Connection], Awaitable[Any]]) -> Any:
+def _run(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+    """Do the work with libs.common.db.access and a connection, in one transaction."""
     with one_line_errors():
         return asyncio.run(_with(work))
 
 
-async def _with(work: Callable[[Connection], Awaitable[Any]]) -> Any:
+async def _with(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+    from libs.common.db import access
+    from libs.common.db.connection import Session
+    from libs.common.db.unit_of_work import unit_of_work
+
     session = Session(environment()["DATABASE_URL"], "perigee-access")
     try:
         async with session.use() as connection, unit_of_work(connection):
-            return await work(connection)
+            return await work(access, connection)
     finally:
         await session.close()

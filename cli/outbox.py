@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import Json, environment, one_line_errors
-from libs.common.db import quarantine
-from libs.common.db.connection import Connection, Session
 from libs.common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from libs.common.db.quarantine import Refused
 
 app = typer.Typer(help="Messages that the broker refused.", no_args_is_help=True)
 T = TypeVar("T")
@@ -20,15 +21,18 @@ Service = Annotated[str, typer.Option(help="scoring or orchestrator.")]
 Row = Annotated[int, typer.Argument(help="The row's id, as 'perigee outbox list' shows it.")]
 
 
-def _run(service: str, work: Callable[[Connection, quarantine.Schema], Awaitable[T]]) -> T:
+def _run(service: str, work: Callable[[Any, Any, str], Awaitable[T]]) -> T:
     if service not in ("scoring", "orchestrator"):
         raise ConfigurationError(f"--service {service}: scoring or orchestrator")
 
     async def inside() -> T:
+        from libs.common.db import quarantine
+        from libs.common.db.connection import Session
+
         session = Session(environment()["DATABASE_URL"], "perigee-outbox")
         try:
             async with session.use() as connection:
-                return await work(connection, cast("quarantine.Schema", service))
+                return await work(quarantine, connection, service)
         finally:
             await session.close()
 
@@ -39,7 +43,7 @@ def _run(service: str, work: Callable[[Connection, quarantine.Schema], Awaitable
 def listing(service: Service = "scoring", as_json: Json = False) -> None:
     """List refused rows, why, and how many rows of their key wait behind them."""
     with one_line_errors():
-        rows = _run(service, quarantine.refused)
+        rows: list[Refused] = _run(service, lambda quarantine, *where: quarantine.refused(*where))
     if as_json:
         typer.echo(msgspec.json.encode(rows))
         return
@@ -57,7 +61,7 @@ def listing(service: Service = "scoring", as_json: Json = False) -> None:
 def show(row: Row, service: Service = "scoring") -> None:
     """Print a refused row's value."""
     with one_line_errors():
-        found: Any = _run(service, lambda connection, schema: quarantine.value(connection, schema, row))
+        found: Any = _run(service, lambda quarantine, *where: quarantine.value(*where, row))
     typer.echo("(a tombstone)" if found is None else found)
 
 
@@ -65,7 +69,7 @@ def show(row: Row, service: Service = "scoring") -> None:
 def resend(row: Row, service: Service = "scoring") -> None:
     """Let the relay try a row again, once what made the broker refuse it is mended."""
     with one_line_errors():
-        _run(service, lambda connection, schema: quarantine.resend(connection, schema, row))
+        _run(service, lambda quarantine, *where: quarantine.resend(*where, row))
     typer.echo(f"row {row} goes out again; 'perigee outbox list' shows it if it is refused again")
 
 
@@ -73,5 +77,5 @@ def resend(row: Row, service: Service = "scoring") -> None:
 def skip(row: Row, service: Service = "scoring") -> None:
     """Let the rows behind a refused one pass. Readers of its key will miss it; it stays in the table."""
     with one_line_errors():
-        _run(service, lambda connection, schema: quarantine.skip(connection, schema, row))
+        _run(service, lambda quarantine, *where: quarantine.skip(*where, row))
     typer.echo(f"row {row} is skipped; the rows behind it go out")

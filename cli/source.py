@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -14,10 +14,10 @@ from rich.table import Table
 
 from cli.access import seconds_of
 from cli.terminal import Json, environment, one_line_errors, workspace
-from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError
-from services.ingest.handlers.sources import Given, SourcesDesk, Told
-from services.ingest.tracker.script import policy, snippet
+
+if TYPE_CHECKING:
+    from services.ingest.handlers.sources import Given, SourcesDesk, Told
 
 app = typer.Typer(help="Sources of touchpoints.", no_args_is_help=True)
 
@@ -108,7 +108,9 @@ def listing(as_json: Json = False) -> None:
 def _given(
     trust: str | None, mode: str | None, user_hash: str | None, origins: list[str] | None, rate: int | None,
     defaults: list[str] | None,
-) -> Given:  # fmt: skip
+) -> "Given":  # fmt: skip
+    from services.ingest.handlers.sources import Given
+
     with one_line_errors():
         if user_hash not in (None, "new", "off"):
             raise ConfigurationError(f"--user-hash {user_hash}: new or off")
@@ -117,7 +119,7 @@ def _given(
     return Given(trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties)
 
 
-def _adapted(given: Given, adapter: str | None, secret: Path | None, settings: Path | None) -> Given:
+def _adapted(given: "Given", adapter: str | None, secret: Path | None, settings: Path | None) -> "Given":
     with one_line_errors():
         try:
             return msgspec.structs.replace(
@@ -139,7 +141,9 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _run(work: Callable[[SourcesDesk], Awaitable[Told]], as_json: bool) -> None:
+def _run(work: Callable[["SourcesDesk"], Awaitable["Told"]], as_json: bool) -> None:
+    from services.ingest.tracker.script import policy, snippet
+
     with one_line_errors():
         told = asyncio.run(_with(work))
     if as_json:
@@ -157,7 +161,10 @@ def _run(work: Callable[[SourcesDesk], Awaitable[Told]], as_json: bool) -> None:
         typer.echo(f"\nfor a page's head:\n{snippet(door, told.write_key)}\n\nContent-Security-Policy: {policy(door)}")
 
 
-async def _with(work: Callable[[SourcesDesk], Awaitable[Any]]) -> Any:
+async def _with(work: Callable[["SourcesDesk"], Awaitable[Any]]) -> Any:
+    from libs.common.db.connection import Session
+    from services.ingest.handlers.sources import SourcesDesk
+
     session = Session(environment()["DATABASE_URL"], "perigee-source")
     try:
         return await work(SourcesDesk(session))
