@@ -238,7 +238,7 @@ async def test_what_does_not_fit_its_mapping_is_kept_whole_until_that_is_mended(
     made = await ingest.desk.create("default", "erp", given)
     await ingest.sources.load()
     content = msgspec.json.encode({"data": {"itemz": [{"who": "a"}, {"who": "b"}]}})
-    assert await ingest.door.hook(Hook("http://door/v1/hook", {}, content), made.write_key) == 0
+    assert await ingest.door.hook(Hook("http://door/v1/hook", {}, content), ingest.door.source(made.write_key)) == 0
     (one,) = await ingest.every(reason="bad_shape")
     assert one.value == content.decode()
     assert "bad_shape" in (await ingest.letters.replay([one.number], "ada", "")).refused[one.number]

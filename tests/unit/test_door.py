@@ -15,7 +15,7 @@ from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability import metrics
 from libs.common.observability.health import Health
-from services.ingest.api.patience import Room
+from services.ingest.api.room import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import body
 from services.ingest.domain.received import BatchSaid, Received, Rules

@@ -14,9 +14,10 @@ import pytest
 from libs.common.clock import FixedClock
 from libs.common.errors import Unavailable
 from libs.common.observability.health import Health, server
-from services.ingest.api import patience, prompt
+from services.ingest.api import ending, patience, prompt
 from services.ingest.api.patience import PatientProtocol
 from services.ingest.api.protocol import DoorProtocol
+from services.ingest.api.room import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
@@ -37,8 +38,6 @@ class Sources:
     loaded = True
 
     def find(self, write_key):
-        if write_key == "broken":
-            raise ZeroDivisionError
         return SOURCES.get(write_key)
 
 
@@ -50,6 +49,8 @@ class Publisher:
         self.gate.set()
 
     async def publish(self, messages, seconds):
+        if any(b"broken" in m.value for m in messages):
+            raise ZeroDivisionError
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
@@ -159,6 +160,8 @@ CASES = {
     "no path of ours": request(call(), "/v1/nothing"),
     "health": request(b"", "/livez", method="GET"),
     "two lengths": request(call(), content_length="3"),
+    "a length with noughts": request(call(), sized=False, content_length="0" * 20 + "5"),
+    "a length of noughts": request(call(), sized=False, content_length="0" * 5_000),
     "no HTTP": b"\x16\x03\x01\x02\r\n\r\n",
 }
 
@@ -244,7 +247,8 @@ async def test_many_calls_on_one_connection(door):
 
 
 async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
-    monkeypatch.setattr(patience, "IDLE_SECONDS", 1.5)
+    monkeypatch.setattr(ending, "DEAF_SECONDS", 1.5)
+    monkeypatch.setattr(ending, "MOST_BEHIND", 10_000)
     reader, writer = await door.open()
     one = request(b"", "/perigee.js", method="GET", close=False)
     with contextlib.suppress(TimeoutError):
@@ -291,7 +295,7 @@ async def test_a_stop_waits_for_answers():
 
 async def test_a_bug_of_ours_is_500_and_no_secret(door, caplog):
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
-        answer = await door.ask(request(call(), key="broken", close=False))
+        answer = await door.ask(request(call(event="broken"), close=False))
     assert parts_of(answer)[0] == b"HTTP/1.1 500 Internal Server Error"
     assert b"connection: close" in answer
     assert b"ZeroDivisionError" not in answer
@@ -304,7 +308,7 @@ async def test_more_at_once_than_there_may_be(door, monkeypatch):
 
 
 async def test_no_room_is_503_and_is_given_back(door, monkeypatch):
-    monkeypatch.setattr(door.api, "_room", patience.Room(100))
+    monkeypatch.setattr(door.api, "_room", Room(100))
     long = request(call(properties={"x": "y" * 100}))
     assert parts_of(await door.ask(long))[0] == b"HTTP/1.1 503 Service Unavailable"
     for _ in range(5):
@@ -330,3 +334,105 @@ async def test_a_call_that_never_ends_is_408(door, monkeypatch, part):
 async def test_headers_without_an_end_are_431(door):
     answer = await door.ask(b"POST /v1/track HTTP/1.1\r\n", b"x-long: " + b"y" * 70_000)
     assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
+    monkeypatch.setattr(ending, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "IDLE_SECONDS", 0.3)
+    connection = await unread(door, 60_000)
+    await asyncio.sleep(1.2)
+    assert connection not in door.web.server_state.connections
+
+
+async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
+    monkeypatch.setattr(ending, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(door.api, "_rest", Large())
+    reader, writer = await door.open()
+    writer.write(request(b"", "/large", method="GET"))
+    taken = 0
+    while part := await reader.read(100_000):
+        taken += len(part)
+        await asyncio.sleep(0.01)
+    assert taken > Large.BYTES
+    writer.close()
+
+
+class Large:
+    """Answers with more than all buffers take, at once."""
+
+    BYTES = 20_000_000
+
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % self.BYTES)]})
+        await send({"type": "http.response.body", "body": b"x" * self.BYTES})
+
+
+async def unread(door, size):
+    """Return the door's side of a connection with so many bytes that its client does not take."""
+    _, writer = await door.open()
+    writer.transport.pause_reading()
+    writer.write(request(call(), close=False))
+    await asyncio.sleep(0.05)
+    (connection,) = door.web.server_state.connections
+    while not connection.transport.get_write_buffer_size():
+        connection.transport.write(b"x" * size)
+    return connection
+
+
+async def test_more_behind_than_anybody_sends_ends_the_connection(door):
+    door.publisher.gate.clear()
+    answer = await door.ask(request(call(), close=False) * (ending.MOST_BEHIND + 10))
+    door.publisher.gate.set()
+    assert answer == b""
+    assert door.web.server_state.connections == set()
+
+
+@pytest.mark.parametrize("behind", [b"\x16\x03 junk\r\n\r\n", b"POST /v1/track HTTP/1.1\r\nx: ", b"x" * 80_000])
+async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypatch, behind):
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.2)
+    door.publisher.gate.clear()
+    asked = asyncio.create_task(door.ask(request(call(), close=False), behind, behind))
+    await asyncio.sleep(0.6)
+    door.publisher.gate.set()
+    answer = await asked
+    assert parts_of(answer)[0] == b"HTTP/1.1 200 OK"
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert len(door.publisher.kept) == 1
+
+
+async def test_who_was_held_back_has_its_time(door, monkeypatch):
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.5)
+    door.publisher.gate.clear()
+    reader, writer = await door.open()
+    second = request(call())
+    writer.write(request(call(), close=False) + second[:-5])
+    await asyncio.sleep(0.9)
+    door.publisher.gate.set()
+    await asyncio.sleep(0.3)
+    writer.write(second[-5:])
+    assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_a_body_has_room_before_it_is_here(door, monkeypatch):
+    room = Room(1_000)
+    monkeypatch.setattr(door.api, "_room", room)
+    whole = request(call(properties={"x": "y" * 700}))
+    _, writer = await door.open()
+    writer.write(whole[:-1])
+    await asyncio.sleep(0.05)
+    assert parts_of(await door.ask(whole))[0] == b"HTTP/1.1 503 Service Unavailable"
+    writer.transport.abort()
+    await asyncio.sleep(0.05)
+    assert parts_of(await door.ask(whole))[0] == b"HTTP/1.1 200 OK"
+
+
+async def test_an_unknown_key_is_told_before_its_body_is_here(door):
+    assert parts_of(await door.ask(request(call(), key="other")[:-1]))[0] == b"HTTP/1.1 401 Unauthorized"
+
+
+async def test_a_stop_does_not_wait_for_half_a_call():
+    async with Running() as door:
+        asked = asyncio.create_task(door.ask(request(call())[:-1]))
+        await asyncio.sleep(0.2)
+        door.web.should_exit = True
+        assert await asyncio.wait_for(asked, 2) == b""

@@ -1,6 +1,6 @@
 """Gathers records by partition while those before them are under way, and sends what has gathered as one batch.
 
-A busy door so makes few large batches, an idle one answers at once; and all who wait for a batch wait for one event, where
+A busy door so makes few large batches, an idle one answers at once; and all who wait for a batch are told by it, where
 aiokafka's `send` makes a future and two waits for each record. One batch of a partition is under way at a time, so order is kept.
 """
 

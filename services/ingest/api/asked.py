@@ -7,7 +7,9 @@ from starlette.types import Scope
 
 from libs.common.observability.tracing import valid
 from services.ingest.adapters import Hook
+from services.ingest.api.room import Held
 from services.ingest.api.routes import Route
+from services.ingest.domain.source import Source
 
 Headers = Mapping[bytes, bytes]
 
@@ -19,9 +21,12 @@ class Asked(msgspec.Struct, frozen=True):
     headers: Headers
     method: str
     path: bytes
-    query: bytes = b""
-    client: str = ""
-    scheme: str = "http"
+    query: bytes
+    client: str
+    scheme: str
+    source: Source | None = None
+    held: Held | None = None
+    """Whose key is in the headers, and what room its body has, where that was looked up already."""
 
     def address(self) -> tuple[str, str]:
         """Return our own (host, protocol) as the client sees them, through a proxy too."""

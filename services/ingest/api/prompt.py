@@ -15,31 +15,33 @@ from libs.common.cors import Extra
 from services.ingest.api import answers
 from services.ingest.api.answers import Answer
 from services.ingest.api.asked import Asked
-from services.ingest.api.patience import Held
+from services.ingest.api.room import Held
 from services.ingest.api.routes import PROMPT
 from services.ingest.api.tracking import TrackingApi
 
 LARGEST = 65_536
 """Bytes of a body that is gathered first: beyond, uvicorn reads on only when the application does."""
+_DIGITS = len(str(LARGEST))
 _FAULT: Answer = (500, b"Internal Server Error", [(b"content-type", b"text/plain; charset=utf-8")])
 
 
 class Turn:
     """A request and its answer, with what uvicorn's protocol asks of one of its own."""
 
-    __slots__ = ("asked", "body", "disconnected", "keep_alive", "response_complete")
+    __slots__ = ("asked", "begun", "chunks", "disconnected", "keep_alive", "response_complete")
     response_started = False
     message_event = types.SimpleNamespace(set=lambda: None)  # nobody waits for it
 
     def __init__(self, asked: Asked, *, keep_alive: bool) -> None:
         self.asked, self.keep_alive = asked, keep_alive
-        self.body = bytearray()
-        self.disconnected = self.response_complete = False
+        self.chunks: list[bytes] = []
+        self.begun = self.disconnected = self.response_complete = False
 
-    async def read(self, held: Held) -> bytes:
-        """Return the body, which is here. Raises Unavailable when there is no room for it."""
-        held.add(len(self.body))
-        return bytes(self.body)
+    async def read(self, _: Held) -> bytes:
+        """Return the body, which is here and is held already."""
+        found = b"".join(self.chunks)
+        self.chunks.clear()
+        return found
 
 
 class PromptProtocol(HttpToolsProtocol):
@@ -59,22 +61,17 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a turn of ours, if that is what comes."""
-        found = PROMPT.get(self.url)
-        headers = dict(self.headers)
-        if found is None or not self._is_first() or not self._is_small(headers):
+        turn: Any = self._turn()
+        if turn is None:
             self._go_by_asgi()
-            return
-        asked = Asked(
-            found, headers, "POST", self.url, b"", self.client[0] if self.client else "", self.scheme or "http"
-        )
-        turn: Any = Turn(asked, keep_alive=self.parser.should_keep_alive())
-        self.cycle = turn
+        else:
+            self.cycle = turn
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         turn: Any = self.cycle
         if isinstance(turn, Turn):
-            turn.body += body
+            turn.chunks.append(body)
         else:
             super().on_body(body)
 
@@ -84,9 +81,42 @@ class PromptProtocol(HttpToolsProtocol):
         if not isinstance(turn, Turn):
             super().on_message_complete()
             return
+        turn.begun = True
         task = self.loop.create_task(self._answer(turn))
         self.tasks.add(task)  # those that a stop waits for
         task.add_done_callback(self.tasks.discard)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give back what a call holds that will never be here as a whole."""
+        turn: Any = self.cycle
+        if isinstance(turn, Turn) and not turn.begun and turn.asked.held is not None:
+            turn.asked.held.give_back()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Begin to stop: nobody is told anything of half a call."""
+        turn: Any = self.cycle
+        if isinstance(turn, Turn) and not turn.begun:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def _turn(self) -> Turn | None:
+        """Return the turn of a request that is small, first on its connection and whose key is known, if there is room for it."""
+        found = PROMPT.get(self.url)
+        if found is None or not self._is_first():
+            return None
+        headers = dict(self.headers)
+        size, parser = headers.get(b"content-length", b""), self.parser
+        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        if not (plain and 0 < len(size) <= _DIGITS) or int(size) > LARGEST or b"expect" in headers:
+            return None
+        admitted = self._api.admit(headers, int(size))
+        if admitted is None:
+            return None
+        client = self.client[0] if self.client else ""
+        asked = Asked(found, headers, "POST", self.url, b"", client, self.scheme or "http", *admitted)
+        return Turn(asked, keep_alive=parser.should_keep_alive())
 
     def _go_by_asgi(self) -> None:
         url, headers = self.url, self.headers
@@ -101,12 +131,6 @@ class PromptProtocol(HttpToolsProtocol):
         most = self.limit_concurrency
         free = self.cycle is None or self.cycle.response_complete
         return free and (most is None or (len(self.connections) < most and len(self.tasks) < most))
-
-    def _is_small(self, headers: dict[bytes, bytes]) -> bool:
-        """Return whether it says how long it is, which the parser has looked at, and asks for nothing else."""
-        size, parser = headers.get(b"content-length"), self.parser
-        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        return plain and size is not None and int(size) <= LARGEST and b"expect" not in headers
 
     async def _answer(self, turn: Turn) -> None:
         try:

@@ -15,7 +15,7 @@ from libs.common.write_keys import write_key
 from services.ingest.api import answers, described, documents, pixel
 from services.ingest.api.answers import Answer
 from services.ingest.api.asked import Asked, Headers, of_scope
-from services.ingest.api.patience import UNKNOWN_BYTES, Held, Room
+from services.ingest.api.room import UNKNOWN_BYTES, Held, Room
 from services.ingest.api.routes import METHODS, TAKEN, route
 from services.ingest.domain import body
 from services.ingest.domain.source import Source
@@ -47,7 +47,7 @@ class TrackingApi:
         await _send(send, answer, head=asked.method == "HEAD")
 
     async def answer(self, asked: Asked, read: Read) -> Answer:
-        """Return the answer to a request, with all headers but those of its length and type."""
+        """Return the answer to a request, with all headers but that of its length, and of its type where it is JSON."""
         if asked.method == "OPTIONS":
             return 204, b"", cors.preflight(asked.headers)
         try:
@@ -60,20 +60,33 @@ class TrackingApi:
         status, content, about = answer
         return status, content, [*about, *extra]
 
+    def admit(self, headers: Headers, size: int) -> tuple[Source, Held] | None:
+        """Return whose key is in the headers, and what a body of so many bytes holds; None where anything speaks against it."""
+        key = write_key(headers, b"")
+        held = Held(self._room)
+        try:
+            source = self._door.source(key)
+            held.add(size)
+        except answers.REFUSALS:
+            return None
+        return source, held
+
     async def _answer(self, asked: Asked, read: Read) -> Answer:
         found = asked.found
         methods = METHODS[found.kind]
         if asked.method not in methods:
             allow = ", ".join(methods)
             return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
-        key = found.key or write_key(asked.headers, asked.query)
-        source = None if key is None else self._door.source(key)  # before anything is read for it
-        if methods is not TAKEN:
-            return await self._shown(asked, key, source)
-        with Held(self._room if key else self._unknown_room) as held:
+        source = asked.source
+        if source is None:
+            key = found.key or write_key(asked.headers, asked.query)
+            source = None if key is None else self._door.source(key)  # before anything is read for it
+            if methods is not TAKEN:
+                return await self._shown(asked, key, source)
+        with asked.held or Held(self._room if source else self._unknown_room) as held:
             plain = _unpacked(await read(held), asked.headers, held)
             if found.kind == "hook":
-                await self._door.hook(asked.hook(plain), key)
+                await self._door.hook(asked.hook(plain), source)
             elif found.kind != "ignored":
                 request = Request(plain, source, found.call_type, asked.origin(), asked.who(), asked.trace())
                 await self._door.accept(request)

@@ -123,12 +123,13 @@ class Door:
             )
             return await self._take(received, batch.messages, partial(_one_call, plain=batch.plain), request.origin)
 
-    async def hook(self, hook: Hook, write_key: str | None) -> int:
+    async def hook(self, hook: Hook, source: Source | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
 
         Raises InvalidMessage, UnknownKey, TooFast, Unavailable, NotFound for a source without an adapter, BadSignature.
         """
-        source = self.source(write_key)
+        if source is None:
+            raise UnknownKey
         adapter = ADAPTERS.get(source.adapter or "")
         if adapter is None:
             raise NotFound(f"source {source.name} has no adapter: 'perigee source set {source.name} --adapter …'")
