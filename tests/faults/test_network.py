@@ -58,6 +58,7 @@ async def keep_sending(distant, key, over):
 
 async def test_every_kind_of_bad_network(distant):
     seed = int(os.environ.get("PERIGEE_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"seed {seed}")
     chance = random.Random(seed)
     over = asyncio.Event()
     key = distant.environment["WRITE_KEY"]
@@ -78,5 +79,5 @@ async def test_every_kind_of_bad_network(distant):
     await distant.check()
     log = (distant.stack.home.folder / "logs" / "scoring.log").read_text()
     hurt = {event: log.count(f'"event": "{event}"') for event in ("batch_retried", "consumer_restarted", "job_waits")}
-    print(f"seed {seed}: {len(spells)} spells of bad network on {distant.sent} touchpoints; {hurt}")
+    print(f"{len(spells)} spells of bad network on {distant.sent} touchpoints; {hurt}")
     assert hurt["batch_retried"] + hurt["consumer_restarted"] > 0, "the network hurt nobody: the run proves nothing"

@@ -5,6 +5,7 @@ import contextlib
 
 import asyncpg
 import pytest
+from aiokafka.errors import KafkaError
 
 from libs.common.db import offsets, quarantine
 from libs.common.db.connection import Session, connect
@@ -17,6 +18,7 @@ from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.dead_letter import MAX_IN_A_ROW
 from libs.common.kafka.publisher import MAX_RECORD_BYTES, Publisher
 from libs.common.kafka.record import spans
+from libs.common.kafka.running import keep_consuming
 from libs.common.messages import Message
 from tests.support.kafka import make_topic, read_topic
 
@@ -383,3 +385,37 @@ async def test_what_is_wrong_with_the_schema_is_not_the_datas_fault(database):
         async with session.use() as connection:
             await connection.fetch("SELECT 'x'::text::int")
     await session.close()
+
+
+async def test_a_group_that_cannot_be_coordinated_any_more_is_joined_anew(servers, database, publisher):
+    """aiokafka's coordination can end for good, on a connection that broke in the wrong moment: polls then fail for ever."""
+    topic = await make_topic(servers.kafka)
+    handler, stop, made = Handler(database), asyncio.Event(), []
+
+    def make():
+        made.append(
+            Consumer(bootstrap_servers=servers.kafka, group=f"group-{topic}", topics=[topic], handler=handler,
+                     session_timeout_ms=6_000)
+        )  # fmt: skip
+        return made[-1]
+
+    running = asyncio.create_task(keep_consuming(make, stop))
+
+    async def first():
+        return handler.seen == [1]
+
+    async def both():
+        return handler.seen == [1, 2]
+
+    await publish(publisher, topic, [b"1"])
+    await until(first)
+    coordinator = made[0]._consumer._coordinator
+    coordinator._coordination_task.cancel()
+    coordinator._coordination_task = asyncio.get_running_loop().create_future()
+    coordinator._coordination_task.set_exception(KafkaError("the handler is closed"))
+    await publish(publisher, topic, [b"2"])
+    await until(both)
+    assert len(made) == 2
+    stop.set()
+    await running
+    await handler.session.close()

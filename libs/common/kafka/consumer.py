@@ -37,6 +37,8 @@ BATCHES_PER_LANE = 3
 """A turn of the loop ends after these, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
 POLL_SECONDS = 5
+FAILED_POLLS = 10
+"""In a row, half a second apart: then the consumer is built anew."""
 log = logs.get(__name__)
 
 
@@ -66,6 +68,7 @@ class Consumer:
         self._fault: Exception | None = None
         self._buried = InARow()
         self._progress_at = 0.0
+        self._failed_polls = 0
         self.last_poll = time.monotonic()
         self._last_batch = time.monotonic()
         self._watched_at = time.monotonic()
@@ -131,10 +134,13 @@ class Consumer:
             return
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
+            self._failed_polls += 1
+            if self._failed_polls >= FAILED_POLLS:  # what coordinates the group may be gone, and says the same for ever
+                raise Unavailable(f"{self._failed_polls} polls in a row failed, the last with {error!r}") from None
             await self._rewind(self._consumer.assignment())
             await asyncio.sleep(0.5)
             return
-        self.last_poll = time.monotonic()
+        self._failed_polls, self.last_poll = 0, time.monotonic()
         async with self._barrier:
             ours = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
             waiting = [raw for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed]
