@@ -96,8 +96,9 @@ class _Simulation:
             if now >= self._begin:
                 self._look_from_now_on()
             self._until(now)
+            earlier = self._entries()  # of one instant nothing was heard before the rest, nor did a wait end before it
             for event in at_once:
-                self._hear(event)
+                self._hear(event, earlier)
             self._act(now)
         self._look_from_now_on()
         self._until(self._end)
@@ -124,7 +125,7 @@ class _Simulation:
 
     def _act(self, now: int) -> None:
         for occasion in self._moments.come(self._facts, now):
-            self._enter(occasion, now)
+            self._enter(occasion, now, self._entries())
         for run in list(self._runs.values()):
             if run.status == "active" and run.due_at is not None and run.due_at <= now:
                 self._go_on(run, now)
@@ -132,7 +133,10 @@ class _Simulation:
             self._pending.remove(one)
             self._decide(one[1], one[2], now)
 
-    def _hear(self, event: Event) -> None:
+    def _entries(self) -> list[Entry]:
+        return [Entry(run.entered_at, run.status) for run in self._runs.values()]
+
+    def _hear(self, event: Event, earlier: list[Entry]) -> None:
         self._facts = _after(self._facts, event, self._world.vocabulary)
         now = event.occurred_at
         if isinstance(event, CompellingEvent) and event.status == "withdrawn":
@@ -148,14 +152,14 @@ class _Simulation:
             else:
                 self._go_on(run, now)
         if now >= self._begin and starts(self._program, event, now):
-            self._enter(of_event(event), now)
+            self._enter(of_event(event), now, earlier)
 
-    def _enter(self, occasion: Occasion, now: int) -> None:
-        earlier = [Entry(run.entered_at, run.status) for run in self._runs.values()]
+    def _enter(self, occasion: Occasion, now: int, earlier: list[Entry]) -> None:
         entered = enter(self._program, occasion, self._facts, earlier, now)
         if isinstance(entered, Run) and entered.enrollment_id not in self._runs:
             self._note(now, "held out" if entered.status == "holdout" else "entered")
             self._runs[entered.enrollment_id] = entered
+            earlier.append(Entry(entered.entered_at, entered.status))
             if entered.status == "active":
                 self._go_on(entered, now)
 
