@@ -127,7 +127,7 @@ class PromptProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _is_first(self) -> bool:
-        """Return whether nothing is under way before it on this connection, and no more elsewhere than there may be."""
+        """Return whether nothing is under way before it on this connection, and not too much on all: uvicorn refuses that."""
         most = self.limit_concurrency
         free = self.cycle is None or self.cycle.response_complete
         return free and (most is None or (len(self.connections) < most and len(self.tasks) < most))

@@ -13,7 +13,7 @@ from libs.common.cached import cached
 from libs.common.errors import InvalidMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UTC = datetime(1970, 1, 1)  # noqa: DTZ001 - for times that say no zone
+_EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001 - for times that say no zone
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ def instant(field: str, value: Any) -> int | None:
 def _instant(field: str, value: str) -> int:
     try:
         moment = datetime.fromisoformat(value.strip())
-        since = moment - (_EPOCH if moment.tzinfo is not None else _UTC)
+        since = moment - (_EPOCH if moment.tzinfo is not None else _EPOCH_WITHOUT_ZONE)
     except ValueError:
         raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: not an RFC 3339 time") from None
     except OverflowError:
