@@ -25,8 +25,8 @@ from libs.common.observability.health import Health, server
 from libs.common.run import run_service
 from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain.body import split
-from services.ingest.domain.call import Call, read_call
+from services.ingest.domain.batch import read
+from services.ingest.domain.call import Call
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.received import Rules
 from services.ingest.domain.source import Source
@@ -68,8 +68,8 @@ class Least:
             event = await receive()
             content += event.get("body", b"")
             more = event.get("more_body", False)
-        batch = split(content, is_batch=scope["path"] == "/v1/batch")
-        messages = [message_of(self._touchpoint(read_call(raw, plain=True))) for raw in batch.messages]
+        batch = read(content, is_batch=scope["path"] == "/v1/batch")
+        messages = [message_of(self._touchpoint(call)) for call in batch.calls or ()]
         assert not any(await self._publisher.publish(messages, 10))
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await send({"type": "http.response.body", "body": b'{"success":true}'})
@@ -77,10 +77,11 @@ class Least:
     @staticmethod
     def _touchpoint(call: Call) -> Touchpoint:
         at = 1_780_000_000_000_000
-        context: Any = call.context  # as it came
+        properties: Any = call.properties  # as they came
+        context: Any = call.context
         return Touchpoint(
             "default", "bench", call.message_id, "track", at, at, call.event, call.user_id, call.anonymous_id,
-            properties=call.properties, context=context,
+            properties=properties, context=context,
         )  # fmt: skip
 
 

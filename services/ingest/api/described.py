@@ -5,7 +5,8 @@ Bodies are described as they are meant; the door takes more (docs/sdks.md), and 
 
 from typing import Any
 
-from services.ingest.domain.body import MAX_BODY, MAX_MESSAGES
+from services.ingest.domain.batch import MAX_MESSAGES
+from services.ingest.domain.body import MAX_BODY
 from services.ingest.domain.fields import MAX_ID
 from services.ingest.domain.normalise import CALL_TYPES
 

@@ -10,14 +10,15 @@ import msgspec
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import body
+from services.ingest.domain.fields import mapping
 from services.ingest.domain.privacy import without_tokens
 
 NOTHING = msgspec.Raw(b"null")
-_STRICT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A tracking call (Segment's specification). The context stays as it is written: many calls say the same."""
+    """A tracking call (Segment's specification). Its objects stay as they are written: many calls have the same context."""
 
     type: Any = None
     message_id: Any = None
@@ -31,25 +32,25 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     sent_at: Any = None
     event: Any = None
     name: Any = None
-    traits: Any = None
-    properties: Any = None
+    traits: msgspec.Raw = NOTHING
+    properties: msgspec.Raw = NOTHING
     context: msgspec.Raw = NOTHING
 
 
 _call = msgspec.json.Decoder(Call)
 
 
-def read_call(raw: bytes, *, plain: bool = False) -> Call:
-    """Read one call, `plain` if it is known to be so.
-
-    Raises InvalidMessage when it is too large, too deep, no object, or holds what nothing can store.
-    """
-    if body.is_flat(raw) and (plain or body.is_plain(raw)):
+def read_call(raw: bytes) -> Call:
+    """Read one call. Raises InvalidMessage when it is too large, no object, or a part is too deep or nothing can store it."""
+    if body.is_plain(raw):
         try:
             return _call.decode(without_tokens(raw))
-        except _STRICT:
+        except REFUSED:
             pass
-    return call_of(body.read(raw))
+    message = body.document(raw)
+    if isinstance(message, dict):  # what nobody asks for may be anything
+        message = {name: body.cleaned(message[name]) for name in Call.__struct_encode_fields__ if name in message}
+    return call_of(message)
 
 
 def call_of(message: Any) -> Call:
@@ -58,5 +59,10 @@ def call_of(message: Any) -> Call:
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     try:
         return _call.decode(without_tokens(body.written(message)))
-    except _STRICT as error:
+    except REFUSED as error:
         raise InvalidMessage("bad_json", f"the message holds what no JSON has: {error}") from None
+
+
+def object_of(field: str, raw: bytes | msgspec.Raw) -> dict[str, Any]:
+    """Return an object of a call, clean; one that is not given is empty. Raises InvalidMessage, also for what is none."""
+    return {} if raw is NOTHING else mapping(field, body.read(bytes(raw)))

@@ -11,7 +11,7 @@ import msgspec
 
 from libs.common.links import REFERRAL
 from libs.common.messages.touchpoint import Evidence, Initiative, Mode
-from services.ingest.domain import body
+from services.ingest.domain.call import object_of
 from services.ingest.domain.channels import Channels
 from services.ingest.domain.classify import Surroundings, query_of, surroundings
 from services.ingest.domain.fields import identifier, mapping, objects, text
@@ -57,7 +57,7 @@ def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) ->
 
 
 def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
-    said = {**(_object(common) if common else {}), **_object(raw)}
+    said = {**(object_of("context", common) if common else {}), **object_of("context", raw)}
     page = said.get("page")
     initiative, mode = said.get("initiative"), said.get("mode")
     return Context(
@@ -78,10 +78,6 @@ def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Contex
 
 
 _kept = lru_cache(KEPT)(_read)
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    return mapping("context", body.read(raw))
 
 
 def _external_ids(said: dict[str, Any]) -> dict[str, str]:

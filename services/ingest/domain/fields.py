@@ -11,15 +11,15 @@ _LONGEST = 2_000
 
 def identifier(field: str, value: Any) -> str | None:
     """Return an id as text; null, "" and absence all mean that it was not given. Raises InvalidMessage `bad_id`."""
+    if isinstance(value, str) and len(value) <= MAX_ID:
+        return value or None
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+        return str(value)
     if not isinstance(value, str):
         raise InvalidMessage("bad_id", f"{field} is a {type(value).__name__}: text is needed")
-    if len(value) > MAX_ID:
-        raise InvalidMessage("bad_id", f"{field} has {len(value)} characters: at most {MAX_ID}")
-    return value or None
+    raise InvalidMessage("bad_id", f"{field} has {len(value)} characters: at most {MAX_ID}")
 
 
 def mapping(field: str, value: Any) -> dict[str, Any]:

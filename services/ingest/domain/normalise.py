@@ -7,7 +7,7 @@ from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative, Mode
 from libs.common.proofs import is_user_hash
-from services.ingest.domain.call import Call
+from services.ingest.domain.call import Call, object_of
 from services.ingest.domain.classify import content_of, worth
 from services.ingest.domain.context import Context, read_context
 from services.ingest.domain.fields import identifier, mapping
@@ -31,7 +31,7 @@ def normalise(call: Call, received: Received) -> Touchpoint:
         _check_user_hash(call.user_hash or context.user_hash, user_id, source.user_hash_secret)
     proven = _NOBODY if context.link_token is None else _proven(context.link_token, received)
     user_id = user_id or proven.user_id
-    traits = mapping("traits", call.traits) or mapping("traits", context.traits)
+    traits = object_of("traits", call.traits) or mapping("traits", context.traits)
     verified_email = _verified_email(traits, source) or (proven.email if proven.user_id is None else None)
     group_id = _required("group", "groupId", call_type, call.group_id) or identifier("groupId", context.group_id)
     if user_id is None and anonymous_id is None and not context.external_ids and not verified_email:
@@ -39,7 +39,7 @@ def normalise(call: Call, received: Received) -> Touchpoint:
     when = timing(
         call.timestamp or call.original_timestamp, call.sent_at or received.said.sent_at, received.received_at
     )
-    given = mapping("properties", call.properties)
+    given = object_of("properties", call.properties)
     properties = _properties(given, context, source)
     told, about = context.told, worth(properties)
     content_id, content_type = content_of(properties, told)

@@ -18,6 +18,7 @@ from libs.common.observability.tracing import span
 from services.ingest.adapters import Adapter, Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
+from services.ingest.domain.batch import MAX_MESSAGES, Batch, read
 from services.ingest.domain.call import Call, call_of, read_call
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.rate import Rates
@@ -112,7 +113,7 @@ class Door:
         StrangeOrigin, TooFast, and Unavailable when Kafka does not have everything in time (the sender tries again; repeats
         are dropped by messageId).
         """
-        batch = body.split(request.body, is_batch=request.call_type is None)
+        batch = read(request.body, is_batch=request.call_type is None)
         source = request.source or self.source(batch.write_key)
         if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
             raise HooksOnly
@@ -121,7 +122,7 @@ class Door:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
             )
-            return await self._take(received, batch.messages, partial(_one_call, plain=batch.plain), request.origin)
+            return await self._take(received, batch, _one_call, request.origin)
 
     async def hook(self, hook: Hook, source: Source | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -150,26 +151,28 @@ class Door:
                 raise _unkept() from None
             return 0
         calls = partial(calls_of, name, source)
-        return await self._take(received, events, calls, None)
+        return await self._take(received, Batch(messages=events), calls, None)
 
     async def _take(
-        self, received: Received, items: Sequence[bytes], calls: Callable[[bytes], list[Call]], origin: str | None
+        self, received: Received, batch: Batch, calls: Callable[[bytes], list[Call]], origin: str | None
     ) -> int:
-        """Publish the calls of each item; an item with a call that is refused becomes one dead letter, and no touchpoint."""
+        """Publish the calls of each message; one with a call that is refused becomes one dead letter, and no touchpoint."""
         source = received.source
+        items: Sequence[Call | bytes] = batch.messages if batch.calls is None else batch.calls
+        came = batch.messages
         self._admit(source, origin, len(items), received.received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated = 0
-        for number, raw in enumerate(items, 1):
+        for number, item in enumerate(items, 1):
             if number % AT_A_STRETCH == 0:
                 await asyncio.sleep(0)  # the others' turn
             try:
-                made = [_made(call, received) for call in calls(raw)]
+                made = [_made(call, received) for call in ((item,) if isinstance(item, Call) else calls(item))]
             except InvalidMessage as error:
-                refused.append(
-                    refusal(raw, error, received, whole=len(refused) * len(received.said.context) < SAID_AGAIN)
-                )
+                came = came or batch.as_they_came()
+                whole = len(refused) * len(received.said.context) < SAID_AGAIN
+                refused.append(refusal(came[number - 1], error, received, whole=whole))
                 continue
             for place, message in made:
                 if place in fresh or place in self._recent:
@@ -224,8 +227,8 @@ class Door:
 def events_of(name: str, source: Source, document: Any) -> list[bytes]:
     """Return the events of a document that came for an adapter of a source, as JSON. Raises InvalidMessage, TooLarge."""
     found = _adapter(name).events(document, source.adapter_settings)
-    if len(found) > body.MAX_MESSAGES:
-        raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {body.MAX_MESSAGES:,}")
+    if len(found) > MAX_MESSAGES:
+        raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {MAX_MESSAGES:,}")
     events = [body.written(event) for event in found]
     body.check_kept(events)
     return events
@@ -273,8 +276,8 @@ def _made(call: Call, received: Received) -> tuple[MessageId, Message]:
     return place, message_of(touchpoint, received.trace)
 
 
-def _one_call(raw: bytes, *, plain: bool) -> list[Call]:
-    return [read_call(raw, plain=plain)]
+def _one_call(raw: bytes) -> list[Call]:
+    return [read_call(raw)]
 
 
 def _new_id() -> str:

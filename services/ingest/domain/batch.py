@@ -1,0 +1,161 @@
+"""A request's body as calls: all at once where the strict decoder takes the whole, else message by message.
+
+So one bad message costs no other.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+from libs.common.links import PARAMETER
+from services.ingest.domain import body
+from services.ingest.domain.call import REFUSED, Call
+from services.ingest.domain.privacy import without_tokens
+
+MAX_CONTEXT = 16 * 1024
+MAX_MESSAGES = 5_000
+MAX_TIME = 64
+_TOKEN = PARAMETER.encode()
+_Stored = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_Plain = str | _Stored | float | bool | None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A decoded request: its calls, None where each message has to be looked at by itself, and what it says for all."""
+
+    calls: Sequence[Call] | None = None
+    messages: Sequence[bytes] = ()
+    """As they came; empty where `body` has them."""
+    write_key: str | None = None
+    sent_at: Any = None
+    context: bytes = b""
+    """An object as JSON, clean; empty where none is said."""
+    body: bytes = b""
+
+    def as_they_came(self) -> Sequence[bytes]:
+        """Return the messages; those of calls that were read at once take time."""
+        return self.messages or [bytes(message) for message in _messages.decode(self.body).batch]
+
+
+class _Whole(Call, frozen=True, gc=False, rename="camel"):
+    """A call whose parts are plain values, but for those that are read by themselves. One alone may hold the key."""
+
+    type: _Plain = None
+    message_id: _Plain = None
+    user_id: _Plain = None
+    anonymous_id: _Plain = None
+    previous_id: _Plain = None
+    group_id: _Plain = None
+    user_hash: _Plain = None
+    timestamp: _Plain = None
+    original_timestamp: _Plain = None
+    sent_at: _Plain = None
+    event: _Plain = None
+    name: _Plain = None
+    write_key: _Plain = None
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    write_key: Any = None
+    sent_at: Any = None
+    context: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Calls(_Said, frozen=True, gc=False, rename="camel", kw_only=True):
+    batch: list[_Whole]
+
+
+class _Messages(_Said, frozen=True, gc=False, rename="camel", kw_only=True):
+    batch: list[msgspec.Raw]
+
+
+_whole = msgspec.json.Decoder(_Whole)
+_calls = msgspec.json.Decoder(_Calls)
+_messages = msgspec.json.Decoder(_Messages)
+_said = msgspec.json.Decoder(_Said)
+
+
+def read(raw: bytes, *, is_batch: bool) -> Batch:
+    """Read a body. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
+    if len(raw) <= body.MAX_EVENT and _TOKEN not in raw and not body.has_nul(raw):
+        try:
+            return _at_once(raw, is_batch=is_batch)
+        except REFUSED:
+            pass
+    return split(raw, is_batch=is_batch)
+
+
+def _at_once(raw: bytes, *, is_batch: bool) -> Batch:
+    if not is_batch:
+        call = _whole.decode(raw)
+        return Batch([call], (raw,), _text(call.write_key))
+    whole = _calls.decode(raw)
+    return _batch_of(whole, calls=whole.batch, raw=raw)
+
+
+def split(raw: bytes, *, is_batch: bool) -> Batch:
+    """Split a body into messages, which may be anything. Raises InvalidMessage as `read` does."""
+    try:
+        if not is_batch:
+            return Batch(messages=[_one(raw)], write_key=_text(_said.decode(raw).write_key))
+        whole = _messages.decode(raw)
+    except REFUSED:
+        return _split_slowly(raw, is_batch=is_batch)
+    return _batch_of(whole, messages=[bytes(message) for message in whole.batch])
+
+
+def _split_slowly(raw: bytes, *, is_batch: bool) -> Batch:
+    """Read what the strict decoder refuses but Python's accepts."""
+    try:
+        whole = json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("bad_json", f"the body is not JSON: {error}") from None
+    if not isinstance(whole, dict):
+        raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")
+    if not is_batch:
+        return Batch(messages=[_one(body.dumped(whole))], write_key=_text(whole.get("writeKey")))
+    messages = whole.get("batch")
+    if not isinstance(messages, list):
+        raise InvalidMessage("bad_shape", "the body needs a list named batch")
+    said = _Said(whole.get("writeKey"), whole.get("sentAt"), msgspec.Raw(body.dumped(whole.get("context"))))
+    return _batch_of(said, messages=[body.dumped(message) for message in messages[: MAX_MESSAGES + 1]])
+
+
+def _one(message: bytes) -> bytes:
+    """Return the one message of a request. Raises TooLarge: whoever sends one by one can be told."""
+    if len(message) > body.MAX_EVENT:
+        raise body.TooLarge("too_large", f"the message has {len(message)} bytes: at most {body.MAX_EVENT}")
+    return message
+
+
+def _batch_of(
+    said: _Said, *, calls: Sequence[Call] | None = None, messages: Sequence[bytes] = (), raw: bytes = b""
+) -> Batch:
+    """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
+    if len(messages if calls is None else calls) > MAX_MESSAGES:
+        raise body.TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
+    body.check_kept(messages)
+    return Batch(calls, messages, _text(said.write_key), _small(said.sent_at), _context(bytes(said.context)), raw)
+
+
+def _context(raw: bytes) -> bytes:
+    if raw == b"null":
+        return b""
+    if len(raw) > MAX_CONTEXT:
+        raise body.TooLarge("too_large", f"the batch's context has {len(raw)} bytes: at most {MAX_CONTEXT}")
+    context = body.read(raw)
+    return without_tokens(body.written(context)) if context and isinstance(context, dict) else b""
+
+
+def _small(value: Any) -> Any:
+    """Return what may be a time; it is repeated for every message, so nothing longer than one passes."""
+    if isinstance(value, str):
+        return body.cleaned(value[:MAX_TIME])
+    return value if value is None or isinstance(value, int | float) else "no time"
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,164 @@
+"""A request's body as calls: at once or one by one, which has to be the same."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import InvalidMessage
+from services.ingest.domain import batch, body
+from services.ingest.domain.batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME, split
+from services.ingest.domain.call import Call, read_call
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received
+from services.ingest.domain.source import Source
+
+RECEIVED = Received(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track")
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats()
+    | st.text(max_size=9)
+    | st.just("a\0b")
+    | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(Call.__struct_encode_fields__)
+LIKELY = st.fixed_dictionaries(
+    {"type": st.just("track"), "event": st.just("E"), "userId": st.just("u"), "messageId": st.just("m")}
+)
+MESSAGES = (
+    st.builds(
+        lambda likely, other: {**likely, **other},
+        LIKELY,
+        st.dictionaries(NAMES | st.text(max_size=3), VALUES, max_size=3),
+    )
+    | VALUES
+)
+
+
+def reason(call, *arguments, **fields):
+    with pytest.raises(InvalidMessage) as error:
+        call(*arguments, **fields)
+    return error.value.reason
+
+
+def outcome(make, *arguments):
+    """Return the touchpoint, or None where there is none: of two faults either may be told."""
+    try:
+        return normalise(make(*arguments), RECEIVED)
+    except InvalidMessage:
+        return None
+
+
+@given(st.lists(MESSAGES, max_size=4), st.booleans())
+def test_calls_that_are_read_at_once_are_as_if_read_one_by_one(messages, ascii_only):
+    try:
+        raw = json.dumps({"batch": messages, "context": {"locale": "en"}}, ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:
+        raw = json.dumps({"batch": messages}).encode()
+    found, others = batch.read(raw, is_batch=True), split(raw, is_batch=True)
+    one_by_one = [outcome(read_call, message) for message in others.messages]
+    assert list(found.as_they_came()) == others.messages
+    if found.calls is not None:
+        assert [outcome(lambda same: same, call) for call in found.calls] == one_by_one
+        assert (found.write_key, found.sent_at, found.context) == (others.write_key, others.sent_at, others.context)
+
+
+@given(MESSAGES)
+def test_a_call_alone_is_as_in_a_batch(message):
+    raw = json.dumps(message).encode()
+    try:
+        found = batch.read(raw, is_batch=False)
+    except InvalidMessage as error:
+        assert error.reason == "bad_shape"
+        assert not isinstance(message, dict)
+        return
+    assert list(found.as_they_came()) == list(split(raw, is_batch=False).messages)
+    for call in found.calls or ():
+        assert outcome(lambda same: same, call) == outcome(read_call, raw)
+
+
+def test_what_is_as_it_should_be_is_read_at_once():
+    raw = b'{"batch":[{"type":"track","event":"E","userId":7,"properties":{"a":[1]}},{"type":"page"}],"writeKey":"k"}'
+    found = batch.read(raw, is_batch=True)
+    assert found.calls is not None
+    assert [call.user_id for call in found.calls] == [7, None]
+    assert found.as_they_came()[1] == b'{"type":"page"}'
+    alone = batch.read(b'{"writeKey":"k","userId":"u"}', is_batch=False)
+    assert alone.calls is not None
+    assert (alone.write_key, alone.messages) == ("k", (b'{"writeKey":"k","userId":"u"}',))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"2",
+        b'{"userId":{"a":1}}',
+        b'{"userId":18446744073709551616}',
+        rb'{"event":"a\u0000"}',
+        b'{"context":{"page":{"url":"https://x.test/?pgt=TOK"}}}',
+        b'{"properties":{"a":"' + b"x" * body.MAX_EVENT + b'"}}',
+    ],
+    ids=["no object", "no plain value", "beyond 64 bits", "NUL", "a token", "large"],
+)
+def test_what_is_not_is_read_one_by_one(message):
+    found = batch.read(b'{"batch":[{"userId":"u"},' + message + b"]}", is_batch=True)
+    assert found.calls is None
+    assert list(found.messages) == [b'{"userId":"u"}', message]
+
+
+def test_a_batch_is_split_with_what_it_says_for_all():
+    batch = split(b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True)
+    assert batch.messages == [b'{"a":1}', b"2"]
+    assert (batch.write_key, batch.sent_at, batch.context) == ("k", "t", b'{"x":1}')
+
+
+def test_a_bad_neighbour_costs_only_itself():
+    batch = split(b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True)
+    assert reason(body.read, batch.messages[0]) == "bad_number"
+    assert body.read(batch.messages[1]) == {"userId": "v"}
+
+
+def test_a_batch_has_a_largest_number_of_messages():
+    assert len(split(b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages) == MAX_MESSAGES
+    assert reason(split, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
+
+
+def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
+    big = b'{"batch":[],"context":{"a":"' + b"x" * MAX_CONTEXT + b'"}}'
+    assert reason(split, big, is_batch=True) == "too_large"
+    deep = b'{"batch":[],"context":' + b'{"a":' * 30 + b"1" + b"}" * 31
+    assert reason(split, deep, is_batch=True) == "too_deep"
+    assert split(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context == '{"a":"\ufffd"}'.encode()
+    assert split(b'{"batch":[],"context":3}', is_batch=True).context == b""
+
+
+@pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}"])
+def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
+    raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
+    found = split(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
+    assert len(found.sent_at.encode()) <= 3 * MAX_TIME
+
+
+def test_no_token_is_kept_in_what_a_batch_says_for_all():
+    raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
+    assert split(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"", "bad_json"),
+        (b"{", "bad_json"),
+        (b"[" * 100_000, "bad_json"),
+        (b"[]", "bad_shape"),
+        (b'{"batch":{}}', "bad_shape"),
+        (b'{"nothing":1}', "bad_shape"),
+    ],
+)
+def test_unreadable_batches(raw, expected):
+    assert reason(split, raw, is_batch=True) == expected
