@@ -27,8 +27,8 @@ from tests.support.servers import Servers, _free_port, find
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 CONNECTIONS = 64
-KINDS = ("bare", "decode", "least", "send", "perigee")
-UNUSED = {("bare", 100), ("decode", 1)}
+KINDS = ("bare", "decode", "publish", "least", "send", "perigee")
+UNUSED = {("bare", 100), ("decode", 1), ("publish", 1)}
 NEW = "perigee, each context new"
 PEOPLE = 5_000
 ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
@@ -172,8 +172,8 @@ def imported(instance: Instance, folder: Path) -> str:
 def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float) -> str:
     """Return the figures as Markdown."""
 
-    def ratio(events: int, kind: str) -> str:
-        rounds = zip(rates["perigee", events], rates[kind, events], strict=True)
+    def ratio(events: int, kind: str, door: str = "perigee") -> str:
+        rounds = zip(rates[door, events], rates[kind, events], strict=True)
         found = [mine[0] / theirs[0] for mine, theirs in rounds]
         return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
@@ -199,6 +199,7 @@ def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float)
             f"{ratio(1, 'least')} of the least that a door does.",
             f"A hundred a request: {ratio(100, 'decode')} of decoding alone; {ratio(100, 'send')} times a `send` per event; "
             f"{ratio(100, 'least')} of the least that a door does.",
+            f"Publishing a hundred without reading them: {ratio(100, 'decode', 'publish')} of decoding alone.",
             f"Ingest's memory at the end: {memory:.0f} MB.",
         ]
     )
