@@ -13,11 +13,11 @@ from libs.common.messages import Touchpoint, decode
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import message_of
 from services.ingest.settings import CHANNELS
+from tests.support.telling import as_read
 
 FILES = sorted((Path(__file__).parent / "hooks").glob("*.json"))
 NOW = 1_790_000_000_000_000
@@ -34,7 +34,7 @@ def made(case):
 
 def touchpoint(call, adapter="x"):
     source = Source("default", adapter, trust="server")
-    found = normalise(call_of(call), Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
+    found = as_read(call_of(call), Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
     assert decode(Touchpoint, message_of(found).value) == found
     return found
 

@@ -11,13 +11,13 @@ from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain.call import read_call
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.mapping import Template, plain
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import message_of
 from services.ingest.settings import CHANNELS
 from services.scoring.handlers.contacts import Contacts
 from tests.support.scoring import Scoring
+from tests.support.telling import as_read
 
 IDS = itertools.count()
 NOW = 1_790_000_000_000_000
@@ -30,7 +30,7 @@ def come(source, *calls):
     found = []
     for number, call in enumerate(calls):
         read = read_call(json.dumps(call).encode())
-        made = normalise(read, Received(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
+        made = as_read(read, Received(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
         found.append(decode(Touchpoint, message_of(made).value))
     return found
 

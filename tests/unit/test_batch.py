@@ -10,9 +10,9 @@ from libs.common.errors import InvalidMessage
 from services.ingest.domain import batch, body
 from services.ingest.domain.batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME, split
 from services.ingest.domain.call import Call, read_call
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
+from tests.support.telling import as_read
 
 RECEIVED = Received(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track")
 VALUES = st.recursive(
@@ -49,7 +49,7 @@ def reason(call, *arguments, **fields):
 def outcome(make, *arguments):
     """Return the touchpoint, or None where there is none: of two faults either may be told."""
     try:
-        return normalise(make(*arguments), RECEIVED)
+        return as_read(make(*arguments), RECEIVED)
     except InvalidMessage:
         return None
 

@@ -10,9 +10,9 @@ from libs.common.errors import ConfigurationError
 from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.classify import surroundings, worth
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
+from tests.support.telling import as_read
 
 TEXT = (PROJECT / "services" / "ingest" / "channels.yaml").read_text()
 SHIPPED = read_channels(TEXT, "channels.yaml")
@@ -24,7 +24,7 @@ def told(properties=None, *, server=False, call="page", **context):
     """Return the touchpoint of a call with these properties and this context."""
     said = {"type": call, "event": "x", "userId": "u", "properties": properties or {}, "context": context}
     source = Source("default", "web", trust="server" if server else "public")
-    return normalise(call_of(said), Received(source, 1, lambda: "made-up", rules=Rules(SHIPPED)))
+    return as_read(call_of(said), Received(source, 1, lambda: "made-up", rules=Rules(SHIPPED)))
 
 
 def page(referrer="", search="", url=SITE):

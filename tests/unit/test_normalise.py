@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain.call import call_of, read_call
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.privacy import without_tokens
 from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
+from tests.support.telling import as_read
 
 NOW = 1_780_000_000_000_000
 PUBLIC = Source("default", "web")
@@ -21,7 +21,7 @@ SERVER = Source("default", "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):
-    return normalise(call_of(message), Received(source, NOW, lambda: "made-up", **fields))
+    return as_read(call_of(message), Received(source, NOW, lambda: "made-up", **fields))
 
 
 def refused(message, **fields):
@@ -254,14 +254,14 @@ def test_no_token_is_kept_however_deep_it_lies():
     }  # fmt: skip
     assert "TOKEN" not in repr(got(message))
     raw = json.dumps(message).replace("&", "\\u0026").encode()
-    found = normalise(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
+    found = as_read(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
     assert "TOKEN" not in repr(found)
     assert found.properties == {"seen": [{"url": "https://x.test/?a=1&"}]}
 
 
 def test_text_that_only_looks_like_a_token_breaks_nothing():
     raw = rb'{"type":"page","userId":"u","properties":{"url":"a\\u0026pgt=x","b":"\\\\"}}'
-    found = normalise(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
+    found = as_read(read_call(raw), Received(PUBLIC, NOW, lambda: "made-up"))
     assert found.properties["url"].startswith("a\\u0026")
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from cli.home import PROJECT
 from services.ingest.domain.call import call_of
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.privacy import shortened, traits_of
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
+from tests.support.telling import as_read
 
 NOW = 1_780_000_000_000_000
 
@@ -63,7 +63,7 @@ def test_writing_it_twice_changes_nothing(traits):
 
 def got(rule, source, client="192.0.2.77", **context):
     received = Received(source, NOW, lambda: "id", rules=Rules(ip=rule), client=client)
-    return normalise(call_of({"type": "page", "userId": "u", "context": context}), received).context.get("ip")
+    return as_read(call_of({"type": "page", "userId": "u", "context": context}), received).context.get("ip")
 
 
 def test_addresses_are_dropped_unless_they_are_asked_for():

@@ -11,6 +11,7 @@ import msgspec
 
 from libs.common.links import REFERRAL
 from libs.common.messages.touchpoint import Evidence, Initiative, Mode
+from services.ingest.domain import body
 from services.ingest.domain.call import object_of
 from services.ingest.domain.channels import Channels
 from services.ingest.domain.classify import Surroundings, query_of, surroundings
@@ -33,10 +34,11 @@ _MARK = f"{REFERRAL}="
 class Context(msgspec.Struct, frozen=True, gc=False):
     """What a context says. `rest` is what goes on as it is, `referral` a friend's code; `mode` is None where none is named.
 
-    What counts only where a call itself says nothing is left as it is.
+    `rest` is JSON, an object: it is written once for all that say the same. What counts only where a call itself says nothing is
+    left as it is.
     """
 
-    rest: dict[str, Any]
+    rest: bytes
     told: Surroundings
     initiative: Initiative
     evidence: Evidence
@@ -61,7 +63,7 @@ def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Contex
     page = said.get("page")
     initiative, mode = said.get("initiative"), said.get("mode")
     return Context(
-        rest=said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED},
+        rest=body.written(said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED}),
         told=surroundings(channels, said, server=server),
         initiative=cast("Initiative", initiative) if server and initiative in _INITIATIVES else "contact",
         evidence="declared" if said.get("evidence") == "declared" else "observed",

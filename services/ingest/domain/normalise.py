@@ -2,6 +2,8 @@
 
 from typing import Any, cast, get_args
 
+import msgspec
+
 from libs.common import links
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
@@ -70,7 +72,7 @@ def normalise(call: Call, received: Received) -> Touchpoint:
         campaign=told.campaign,
         traits=traits_of(traits),
         properties=properties,
-        context=context.rest if received.rules.ip == "drop" else {**context.rest, **_ip(context.ip, received)},
+        context=_context(context, received),
         classifier_version=channels.version,
         device_class=told.device_class,
         page_path=told.page_path,
@@ -149,8 +151,19 @@ def _mode(context: Context, source: Source) -> Mode:
     return source.mode if source.mode != "live" else context.mode or "live"
 
 
-def _ip(said: Any, received: Received) -> dict[str, str]:
-    """Return the shortened address: what the message says, else a browser's own."""
+def _context(context: Context, received: Received) -> dict[str, Any]:
+    """Return what goes on of a context, with a shortened address where it is kept.
+
+    It is JSON already, written once for all that say the same; whoever reads the touchpoint's message has the object.
+    """
+    rest = context.rest
+    address = "" if received.rules.ip == "drop" else _address(context.ip, received)
+    if address:
+        rest = b'{"ip":"%b"%b%b' % (address.encode(), b"," if rest != b"{}" else b"", rest[1:])
+    return {} if rest == b"{}" else cast("dict[str, Any]", msgspec.Raw(rest))
+
+
+def _address(said: Any, received: Received) -> str:
+    """Return the shortened address: what the message says, else a browser's own; empty for none."""
     given = said if isinstance(said, str) else received.client if received.source.trust == "public" else ""
-    short = shortened(given)
-    return {"ip": short} if short else {}
+    return shortened(given) or ""

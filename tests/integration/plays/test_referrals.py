@@ -12,7 +12,6 @@ from libs.common.db.connection import connect
 from libs.common.messages import Touchpoint
 from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
-from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.settings import CHANNELS
@@ -22,6 +21,7 @@ from services.scoring.handlers.identities import Author
 from tests.integration.plays.people import people, published
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.orchestrator import LINKS
+from tests.support.telling import as_read
 from tests.support.touchpoints import HOUR, touchpoint
 
 ORDER = "mbob-order"
@@ -39,7 +39,7 @@ async def came(scoring, orchestrator, who, code, at=0, number="came"):
         "type": "page", "messageId": f"{who}-{number}", **who_is(who),
         "context": {"page": {"url": f"https://shop.test/?pgr={code}", "search": f"?pgr={code}"}},
     }  # fmt: skip
-    found = normalise(call_of(call), Received(Source("default", "web"), NOW, lambda: "m", rules=RULES))
+    found = as_read(call_of(call), Received(Source("default", "web"), NOW, lambda: "m", rules=RULES))
     await hear(scoring, orchestrator, [set_at(found, at)])
 
 
@@ -67,7 +67,7 @@ async def echoed(scoring, orchestrator):
     rows = await orchestrator.fetch("DELETE FROM orchestrator.echoes RETURNING id, body")
     source = Source("default", "orchestrator", trust="server")
     calls = [json.loads(body) for _, body in sorted(rows)]
-    found = [normalise(call_of(call), Received(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)) for call in calls]
+    found = [as_read(call_of(call), Received(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)) for call in calls]
     assert all(isinstance(one, Touchpoint) for one in found)
     if found:
         await hear(scoring, orchestrator, found)
