@@ -1,7 +1,7 @@
 """JSON from outside: unpacked within limits, decoded, and cleaned of what nothing can store.
 
 Content types are ignored, as SDKs send JSON under several. Lone surrogates and NUL are legal JSON that neither UTF-8
-nor PostgreSQL takes: they become U+FFFD. NaN, infinities and deep nesting cost the message that has them.
+nor PostgreSQL takes: they become U+FFFD. NaN, infinities and deep nesting cost the message that says something by them.
 """
 
 import json
