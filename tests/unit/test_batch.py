@@ -1,7 +1,9 @@
 """A request's body as calls: at once or one by one, which has to be the same."""
 
 import json
+import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,28 @@ MESSAGES = (
 )
 
 
+WELL = {
+    "batch": [
+        {
+            "type": "track",
+            "event": "É",
+            "userId": "u",
+            "messageId": "m",
+            "timestamp": "2026-05-28T20:26:41Z",
+            "properties": {"a": 1, "b": [1.5, {"c": "x"}], "value": "3"},
+            "context": {"page": {"url": "https://x.test/?utm_source=a"}, "traits": {"email": "A@x"}},
+        },
+        {"type": "identify", "userId": 7, "traits": {"email": "B@x", "n": 9007199254740993}},
+    ],
+    "sentAt": "2026-05-28T20:26:42Z",
+    "context": {"locale": "en"},
+}
+PIECES = (
+    rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", b"1e400", b"-0", b"18446744073709551616", b"9223372036854775808", b"NaN",
+    b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b'{"a":' * 30, b"\\", b"pgt=T", b"0" * 20, b" ",
+)  # fmt: skip
+
+
 def reason(call, *arguments, **fields):
     with pytest.raises(InvalidMessage) as error:
         call(*arguments, **fields)
@@ -54,18 +78,54 @@ def outcome(make, *arguments):
         return None
 
 
+def check_same(raw):
+    """Check that a body says the same in both ways, and return what it says. Raises InvalidMessage as reading does."""
+    found, others = batch.read(raw, is_batch=True), split(raw, is_batch=True)
+    one_by_one = [outcome(read_call, message) for message in others.messages]
+    assert list(found.as_they_came()) == list(others.messages)
+    if found.calls is not None:
+        assert [outcome(lambda same: same, call) for call in found.calls] == one_by_one
+        assert (found.write_key, found.sent_at, found.context) == (others.write_key, others.sent_at, others.context)
+    return one_by_one
+
+
 @given(st.lists(MESSAGES, max_size=4), st.booleans())
 def test_calls_that_are_read_at_once_are_as_if_read_one_by_one(messages, ascii_only):
     try:
         raw = json.dumps({"batch": messages, "context": {"locale": "en"}}, ensure_ascii=ascii_only).encode()
     except UnicodeEncodeError:
         raw = json.dumps({"batch": messages}).encode()
-    found, others = batch.read(raw, is_batch=True), split(raw, is_batch=True)
-    one_by_one = [outcome(read_call, message) for message in others.messages]
-    assert list(found.as_they_came()) == others.messages
-    if found.calls is not None:
-        assert [outcome(lambda same: same, call) for call in found.calls] == one_by_one
-        assert (found.write_key, found.sent_at, found.context) == (others.write_key, others.sent_at, others.context)
+    check_same(raw)
+
+
+def check_stored(value):
+    """Every store takes it: PostgreSQL has no NUL, no half of a surrogate pair, no integer beyond 64 bits, no infinity."""
+    if isinstance(value, str):
+        assert "\0" not in value.encode().decode()
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            check_stored(name)
+            check_stored(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            check_stored(inner)
+    elif isinstance(value, int):
+        assert abs(value) < 1 << 63
+    elif isinstance(value, float):
+        assert math.isfinite(value)
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 5), st.sampled_from(PIECES)), max_size=4), st.booleans())
+def test_whatever_stands_in_its_bytes_all_ways_agree_and_what_goes_on_can_be_stored(edits, ascii_only):
+    raw = json.dumps(WELL, ensure_ascii=ascii_only).encode()
+    for at, length, piece in edits:
+        raw = raw[:at] + piece + raw[at + length :]
+    try:
+        one_by_one = check_same(raw)
+    except InvalidMessage as error:
+        assert reason(split, raw, is_batch=True) == error.reason
+        return
+    check_stored(msgspec.to_builtins(one_by_one))
 
 
 @given(MESSAGES)
