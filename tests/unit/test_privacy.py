@@ -83,3 +83,12 @@ def test_the_schema_marks_what_names_a_person():
     assert marked == {
         "user_id", "anonymous_id", "previous_id", "verified_email", "external_ids", "traits", "context",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("scope", ["eth0", '"', '","x":"y', '"},"workspace":"other","context":{"a":"', "\\u0000", "\\"])
+def test_nothing_is_kept_of_a_scope(scope):
+    assert shortened(f"2001:db8::%{scope}") in ("2001:db8::", None)
+    assert shortened(f"2001:db8:1:2::3%{scope}") in ("2001:db8:1::", None)
+    web = Source("w", "web")
+    assert got("truncate", web, ip=f"2001:db8::%{scope}") in ("2001:db8::", None)
+    assert got("truncate", web, client=f"2001:db8::%{scope}") in ("2001:db8::", None)

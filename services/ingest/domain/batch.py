@@ -19,7 +19,7 @@ MAX_CONTEXT = 16 * 1024
 MAX_MESSAGES = 5_000
 MAX_TIME = 64
 _TOKEN = PARAMETER.encode()
-_Stored = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_Stored = Annotated[int, msgspec.Meta(gt=-(1 << 63), le=(1 << 63) - 1)]
 _Plain = str | _Stored | float | bool | None
 
 
@@ -80,7 +80,7 @@ _said = msgspec.json.Decoder(_Said)
 
 def read(raw: bytes, *, is_batch: bool) -> Batch:
     """Read a body. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
-    if len(raw) <= body.MAX_EVENT and _TOKEN not in raw and not body.has_nul(raw):
+    if len(raw) <= body.MAX_EVENT and _TOKEN not in raw and not body.has_escapes(raw):
         try:
             return _at_once(raw, is_batch=is_batch)
         except REFUSED:

@@ -20,6 +20,7 @@ MAX_EVENT = 256 * 1024
 MAX_LETTER = 900_000
 """What can be kept of a message that is refused: more is refused with its request."""
 MAX_DEPTH = 20
+_ESCAPED = re.compile(rb"\\u00[0-7]")
 _LONG_NUMBER = re.compile(rb"[:,\[]\s*-?[0-9]{19}")
 _ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
 _LONG = b"0" * 19
@@ -59,9 +60,9 @@ def check_kept(messages: Sequence[bytes]) -> None:
         raise TooLarge("too_large", f"a message has {longest} bytes: at most {MAX_EVENT}")
 
 
-def has_nul(raw: bytes) -> bool:
-    """Return whether a text of the JSON may hold a NUL, which JSON can only write in this way."""
-    return b"\\" in raw and b"\\u0000" in raw
+def has_escapes(raw: bytes) -> bool:
+    """Return whether JSON may write ASCII by its numbers: a NUL, which it can write only so, or a token."""
+    return b"\\u00" in raw and _ESCAPED.search(raw) is not None
 
 
 def is_plain(raw: bytes) -> bool:
@@ -71,7 +72,7 @@ def is_plain(raw: bytes) -> bool:
     """
     if len(raw) > MAX_EVENT:
         raise InvalidMessage("too_large", f"the message has {len(raw)} bytes: at most {MAX_EVENT}")
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or has_nul(raw):
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or has_escapes(raw):
         return False
     return _LONG not in raw.translate(_ZEROS) or _LONG_NUMBER.search(raw) is None
 

@@ -159,7 +159,7 @@ def _context(context: Context, received: Received) -> dict[str, Any]:
     rest = context.rest
     address = "" if received.rules.ip == "drop" else _address(context.ip, received)
     if address:
-        rest = b'{"ip":"%b"%b%b' % (address.encode(), b"," if rest != b"{}" else b"", rest[1:])
+        rest = b'{"ip":%b%b%b' % (msgspec.json.encode(address), b"," if rest != b"{}" else b"", rest[1:])
     return {} if rest == b"{}" else cast("dict[str, Any]", msgspec.Raw(rest))
 
 

@@ -26,8 +26,10 @@ def shortened(address: str) -> str | None:
         return None
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
-    bits = 24 if ip.version == 4 else 48
-    return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False).network_address)
+    # From the number: an IPv6 scope ("%eth0") may be any text, and is of no use to anybody else.
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ipaddress.IPv4Address(int(ip) >> 8 << 8))
+    return str(ipaddress.IPv6Address(int(ip) >> 80 << 80))
 
 
 def without_tokens(raw: bytes) -> bytes:
