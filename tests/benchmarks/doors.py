@@ -101,10 +101,9 @@ class Least(Publish):
     """Publishes calls as touchpoints without looking at them."""
 
     def _messages(self, content: bytes) -> list[Message]:
-        return [
-            message_of(self._touchpoint(call))
-            for call in read(content, is_batch=content[:8] == b'{"batch"').calls or ()
-        ]
+        calls = read(content, is_batch=content[:8] == b'{"batch"').calls
+        assert calls is not None, "a body that has to be read message by message would be published by nobody"
+        return [message_of(self._touchpoint(call)) for call in calls]
 
     @staticmethod
     def _touchpoint(call: Call) -> Touchpoint:

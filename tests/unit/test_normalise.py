@@ -301,3 +301,9 @@ def test_no_token_hides_behind_escapes(link, beside):
     raw = f'{{"type":"track","event":"E","userId":"u","x":{beside},"properties":{{"url":"{link}"}}}}'.encode()
     for call in (read_call(raw), *(read(raw, is_batch=False).calls or ())):
         assert "TOK" not in as_read(call, Received(PUBLIC, NOW, lambda: "made-up")).properties["url"]
+
+
+def test_no_nul_comes_out_of_an_address():
+    page = {"url": "https://x.test/?utm_source=a%00b&pgr=c%00d"}
+    found = got({"type": "page", "userId": "u", "context": {"page": page}})
+    assert (found.campaign["source"], found.properties["referral_code"]) == ("a\ufffdb", "c\ufffdd")

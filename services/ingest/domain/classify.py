@@ -146,7 +146,10 @@ def query_of(page: dict[str, Any]) -> dict[str, str]:
     if not query:
         return {}
     try:
-        return {name.lower(): value[:_LONGEST] for name, value in parse_qsl(query.lstrip("?"), max_num_fields=100)}
+        found = parse_qsl(
+            query.lstrip("?").replace("%00", "%EF%BF%BD"), max_num_fields=100
+        )  # NUL: nothing can store it
+        return {name.lower(): value[:_LONGEST] for name, value in found}
     except ValueError:
         return {}
 
