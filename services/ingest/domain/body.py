@@ -66,7 +66,7 @@ def has_escapes(raw: bytes) -> bool:
 
 
 def is_plain(raw: bytes) -> bool:
-    """Return whether a message needs no cleaning: no NUL, nothing that may be too deep, no integer beyond 64 bits.
+    """Return whether a message or a part needs no cleaning: no NUL, nothing that may be too deep, no integer beyond 64 bits.
 
     Raises InvalidMessage when it is too large.
     """
@@ -78,7 +78,7 @@ def is_plain(raw: bytes) -> bool:
 
 
 def read(raw: bytes) -> Any:
-    """Decode one message and clean it. Raises InvalidMessage when it is too large, too deep or has NaN."""
+    """Decode a message, or a part of one, and clean it. Raises InvalidMessage when it is too large, too deep or has NaN."""
     clean = is_plain(raw)
     try:
         message = _any.decode(raw)
@@ -96,7 +96,7 @@ def document(raw: bytes) -> Any:
 
 
 def written(event: Any) -> bytes:
-    """Return a part of a document as JSON again, as a dead letter keeps it."""
+    """Return what was read as JSON again."""
     try:
         return _encode(event)
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError):

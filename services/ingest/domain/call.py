@@ -1,7 +1,7 @@
 """One call as it came: its parts by name. What they may be is looked at where they are used.
 
-What the strict decoder takes is read once, and only the parts that somebody asks for. What it refuses, or what may hold something
-that no store takes, is read by Python's decoder, cleaned, and written again: then it is as good as the other.
+A plain message is decoded as it came, and only the parts that somebody asks for. Any other is decoded whole, cleaned, and written
+again without escapes: then it is as good as a plain one.
 """
 
 from typing import Any

@@ -146,9 +146,8 @@ def query_of(page: dict[str, Any]) -> dict[str, str]:
     if not query:
         return {}
     try:
-        found = parse_qsl(
-            query.lstrip("?").replace("%00", "%EF%BF%BD"), max_num_fields=100
-        )  # NUL: nothing can store it
+        storable = query.lstrip("?").replace("%00", "%EF%BF%BD")  # no NUL
+        found = parse_qsl(storable, max_num_fields=100)
         return {name.lower(): value[:_LONGEST] for name, value in found}
     except ValueError:
         return {}

@@ -159,7 +159,7 @@ class Door:
         """Publish the calls of each message; one with a call that is refused becomes one dead letter, and no touchpoint."""
         source = received.source
         items: Sequence[Call | bytes] = batch.messages if batch.calls is None else batch.calls
-        came = batch.messages
+        came: Sequence[bytes] = ()
         self._admit(source, origin, len(items), received.received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []

@@ -42,8 +42,7 @@ def refusal(
     """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets.
 
     With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times; one that
-    lacks it says so. A
-    `document` is all that came for an adapter, not yet split into events.
+    lacks it says so. A `document` is all that came for an adapter, not yet split into events.
     """
     said = {
         "where": f"{received.source.workspace}/{received.source.name}",
