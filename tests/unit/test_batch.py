@@ -12,6 +12,7 @@ from libs.common.errors import InvalidMessage
 from services.ingest.domain import batch, body
 from services.ingest.domain.batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME, split
 from services.ingest.domain.call import Call, read_call
+from services.ingest.domain.privacy import without_tokens
 from services.ingest.domain.received import Received
 from services.ingest.domain.source import Source
 from tests.support.telling import as_read
@@ -84,7 +85,7 @@ def check_same(raw):
     """Check that a body says the same in both ways, and return what it says. Raises InvalidMessage as reading does."""
     found, others = batch.read(raw, is_batch=True), split(raw, is_batch=True)
     one_by_one = [outcome(read_call, message) for message in others.messages]
-    assert list(found.as_they_came()) == list(others.messages)
+    assert list(map(without_tokens, found.as_they_came())) == list(map(without_tokens, others.messages))
     if found.calls is not None:
         assert [outcome(lambda same: same, call) for call in found.calls] == one_by_one
         assert (found.write_key, found.sent_at, found.context) == (others.write_key, others.sent_at, others.context)
@@ -139,16 +140,21 @@ def test_a_call_alone_is_as_in_a_batch(message):
         assert error.reason == "bad_shape"
         assert not isinstance(message, dict)
         return
-    assert list(found.as_they_came()) == list(split(raw, is_batch=False).messages)
+    assert list(map(without_tokens, found.as_they_came())) == list(
+        map(without_tokens, split(raw, is_batch=False).messages)
+    )
     for call in found.calls or ():
         assert outcome(lambda same: same, call) == outcome(read_call, raw)
 
 
 def test_what_is_as_it_should_be_is_read_at_once():
-    raw = b'{"batch":[{"type":"track","event":"E","userId":7,"properties":{"a":[1]}},{"type":"page"}],"writeKey":"k"}'
+    raw = (
+        rb'{"batch":[{"type":"track","event":"E\u0026\u0000","userId":7,"properties":{"a":["?pgt=TOK"]}},{"type":"page"}],'
+        b'"writeKey":"k"}'
+    )
     found = batch.read(raw, is_batch=True)
     assert found.calls is not None
-    assert [call.user_id for call in found.calls] == [7, None]
+    assert [(call.event, call.user_id) for call in found.calls] == [("E&\ufffd", 7), (None, None)]
     assert found.as_they_came()[1] == b'{"type":"page"}'
     alone = batch.read(b'{"writeKey":"k","userId":"u"}', is_batch=False)
     assert alone.calls is not None
@@ -161,11 +167,10 @@ def test_what_is_as_it_should_be_is_read_at_once():
         b"2",
         b'{"userId":{"a":1}}',
         b'{"userId":18446744073709551616}',
-        rb'{"event":"a\u0000"}',
-        b'{"context":{"page":{"url":"https://x.test/?pgt=TOK"}}}',
+        rb'{"event":"\ud800"}',
         b'{"properties":{"a":"' + b"x" * body.MAX_EVENT + b'"}}',
     ],
-    ids=["no object", "no plain value", "beyond 64 bits", "NUL", "a token", "large"],
+    ids=["no object", "no plain value", "beyond 64 bits", "half a pair", "large"],
 )
 def test_what_is_not_is_read_one_by_one(message):
     found = batch.read(b'{"batch":[{"userId":"u"},' + message + b"]}", is_batch=True)
@@ -199,11 +204,11 @@ def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
     assert split(b'{"batch":[],"context":3}', is_batch=True).context == b""
 
 
-@pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}"])
+@pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}", "[" * 15 + "]" * 15])
 def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
     raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
     found = split(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
-    assert len(found.sent_at.encode()) <= 3 * MAX_TIME
+    assert len((found.sent_at or "").encode()) <= 3 * MAX_TIME
 
 
 def test_no_token_is_kept_in_what_a_batch_says_for_all():

@@ -4,6 +4,8 @@ import gzip
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import body
@@ -71,3 +73,47 @@ def test_nesting_at_the_limit_passes():
 def test_integers_beyond_64_bits_are_refused(number):
     assert reason(body.read, f'{{"p":{number}}}'.encode()) == "bad_number"
     assert body.read(b'{"p":"12345678901234567890"}') == {"p": "12345678901234567890"}
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 65), 1 << 65)
+    | st.floats()
+    | st.text()
+    | st.text('\0&"\\u06/a\ud800'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+def outcome(make, *arguments):
+    try:
+        return json.dumps(make(*arguments))
+    except InvalidMessage as error:
+        return error.reason
+
+
+@given(VALUES, st.integers(0, body.MAX_DEPTH + 2), st.booleans())
+def test_what_is_read_at_once_is_what_would_be_cleaned(value, levels, as_list):
+    for _ in range(levels):
+        value = [value] if as_list else {"a": value}
+    raw = json.dumps(value).encode()
+    assert outcome(body.read, raw) == outcome(lambda: body.cleaned(json.loads(raw)))
+
+
+@given(st.text() | st.text('\0&"\\u0026/aA\x1f'), st.booleans())
+def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
+    escaped = "".join(f"\\u{ord(c):04{'X' if upper else 'x'}}" for c in text if ord(c) < 0x10000)
+    raw = json.dumps({"plain": text, text: 1}).replace("&", "\\u0026").encode() + f' "{escaped}"'.encode()
+    found = body.unescaped(raw)
+    said, end = json.JSONDecoder().raw_decode(found.decode())
+    clean = text.replace("\0", "\ufffd")
+    assert said in ({"plain": clean, clean: 1}, {"plain": 1})
+    assert json.loads(found.decode()[end:]) == "".join(c for c in clean if ord(c) < 0x10000)
+    assert rb"\u0026" not in found.replace(rb"\\", b"")
+    assert not {letter for letter in text if letter.isalnum() and letter.isascii()} - set(found.decode()[end:])
+
+
+def test_no_escape_makes_an_end_of_a_text_or_another_escape():
+    raw = rb'{"a":"\u0022,\u005c\u005C\\u0026\\\u0026\n"}'
+    assert body.unescaped(raw) == rb'{"a":"\u0022,\u005c\u005C\\u0026\\&\n"}'

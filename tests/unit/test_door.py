@@ -20,8 +20,8 @@ from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import body
 from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import AT_A_STRETCH, Door
-from services.ingest.handlers.telling import refusal
+from services.ingest.handlers.door import AT_A_STRETCH, AT_LEAST, Door
+from services.ingest.handlers.telling import batch_said, refusal
 from services.ingest.tracker.script import Tracker
 
 NOW = 1_780_000_000_000_000
@@ -229,7 +229,8 @@ async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publ
     assert publisher.kept == []
 
 
-async def test_a_large_batch_lets_others_have_their_turn(client):
+@pytest.mark.parametrize(("count", "size"), [(5 * AT_A_STRETCH // AT_LEAST, 0), (8, AT_A_STRETCH)])
+async def test_a_large_batch_lets_others_have_their_turn(client, count, size):
     turns = []
 
     async def other():
@@ -237,8 +238,9 @@ async def test_a_large_batch_lets_others_have_their_turn(client):
             turns.append(1)
             await asyncio.sleep(0)
 
+    message = {"type": "track", **TRACK, "properties": {"x": "y" * size}}
     task = asyncio.create_task(other())
-    await client.post("/v1/batch", json={"batch": [{"type": "track", **TRACK}] * 4 * AT_A_STRETCH})
+    await client.post("/v1/batch", json={"batch": [message] * count})
     task.cancel()
     assert len(turns) >= 4
 
@@ -281,3 +283,14 @@ async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher
         (False, b"context"),
         (False, b"context"),
     ]
+
+
+@pytest.mark.parametrize("levels", [1, body.MAX_DEPTH])
+def test_what_a_letter_keeps_of_its_batch_is_read_again(levels):
+    said = BatchSaid("2026-05-28T20:26:41Z", b'{"a":' * levels + b"1" + b"}" * levels)
+    received = Received(Source("default", "web"), NOW, lambda: "id", said=said)
+    letter = refusal(b"{}", InvalidMessage("no_ids", ""), received)
+    assert batch_said(dict(letter.headers)["x-dlq-batch"].decode()) == said
+    assert batch_said("") == BatchSaid()
+    with pytest.raises(InvalidMessage):
+        batch_said("[1]")

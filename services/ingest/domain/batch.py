@@ -5,22 +5,18 @@ So one bad message costs no other.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from libs.common.errors import InvalidMessage
-from libs.common.links import PARAMETER
 from services.ingest.domain import body
-from services.ingest.domain.call import REFUSED, Call
+from services.ingest.domain.call import Call, PlainCall, plain
 from services.ingest.domain.privacy import without_tokens
 
 MAX_CONTEXT = 16 * 1024
 MAX_MESSAGES = 5_000
 MAX_TIME = 64
-_TOKEN = PARAMETER.encode()
-_Stored = Annotated[int, msgspec.Meta(gt=-(1 << 63), le=(1 << 63) - 1)]
-_Plain = str | _Stored | float | bool | None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -30,7 +26,7 @@ class Batch(msgspec.Struct, frozen=True):
     messages: Sequence[bytes] = ()
     """As they came; empty where `body` has them."""
     write_key: str | None = None
-    sent_at: Any = None
+    sent_at: str | None = None
     context: bytes = b""
     """An object as JSON, clean; empty where none is said."""
     body: bytes = b""
@@ -40,24 +36,6 @@ class Batch(msgspec.Struct, frozen=True):
         return self.messages or [bytes(message) for message in _messages.decode(self.body).batch]
 
 
-class _Whole(Call, frozen=True, gc=False, rename="camel"):
-    """A call whose parts are plain values, but for those that are read by themselves. One alone may hold the key."""
-
-    type: _Plain = None
-    message_id: _Plain = None
-    user_id: _Plain = None
-    anonymous_id: _Plain = None
-    previous_id: _Plain = None
-    group_id: _Plain = None
-    user_hash: _Plain = None
-    timestamp: _Plain = None
-    original_timestamp: _Plain = None
-    sent_at: _Plain = None
-    event: _Plain = None
-    name: _Plain = None
-    write_key: _Plain = None
-
-
 class _Said(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     write_key: Any = None
     sent_at: Any = None
@@ -65,14 +43,13 @@ class _Said(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _Calls(_Said, frozen=True, gc=False, rename="camel", kw_only=True):
-    batch: list[_Whole]
+    batch: list[PlainCall]
 
 
 class _Messages(_Said, frozen=True, gc=False, rename="camel", kw_only=True):
     batch: list[msgspec.Raw]
 
 
-_whole = msgspec.json.Decoder(_Whole)
 _calls = msgspec.json.Decoder(_Calls)
 _messages = msgspec.json.Decoder(_Messages)
 _said = msgspec.json.Decoder(_Said)
@@ -80,17 +57,17 @@ _said = msgspec.json.Decoder(_Said)
 
 def read(raw: bytes, *, is_batch: bool) -> Batch:
     """Read a body. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
-    if len(raw) <= body.MAX_EVENT and _TOKEN not in raw and not body.has_escapes(raw):
+    if len(raw) <= body.MAX_EVENT:  # what is larger might have one message that is too large
         try:
-            return _at_once(raw, is_batch=is_batch)
-        except REFUSED:
+            return _at_once(without_tokens(raw), is_batch=is_batch)
+        except body.REFUSED:
             pass
     return split(raw, is_batch=is_batch)
 
 
 def _at_once(raw: bytes, *, is_batch: bool) -> Batch:
     if not is_batch:
-        call = _whole.decode(raw)
+        call = plain.decode(raw)
         return Batch([call], (raw,), _text(call.write_key))
     whole = _calls.decode(raw)
     return _batch_of(whole, calls=whole.batch, raw=raw)
@@ -102,9 +79,9 @@ def split(raw: bytes, *, is_batch: bool) -> Batch:
         if not is_batch:
             return Batch(messages=[_one(raw)], write_key=_text(_said.decode(raw).write_key))
         whole = _messages.decode(raw)
-    except REFUSED:
+    except body.REFUSED:
         return _split_slowly(raw, is_batch=is_batch)
-    return _batch_of(whole, messages=[bytes(message) for message in whole.batch])
+    return _batch_of(whole, messages=whole.batch)
 
 
 def _split_slowly(raw: bytes, *, is_batch: bool) -> Batch:
@@ -132,13 +109,14 @@ def _one(message: bytes) -> bytes:
 
 
 def _batch_of(
-    said: _Said, *, calls: Sequence[Call] | None = None, messages: Sequence[bytes] = (), raw: bytes = b""
+    said: _Said, *, calls: Sequence[Call] | None = None, messages: Sequence[bytes | msgspec.Raw] = (), raw: bytes = b""
 ) -> Batch:
     """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
     if len(messages if calls is None else calls) > MAX_MESSAGES:
         raise body.TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
-    body.check_kept(messages)
-    return Batch(calls, messages, _text(said.write_key), _small(said.sent_at), _context(bytes(said.context)), raw)
+    came = [bytes(message) for message in messages]
+    body.check_kept(came)
+    return Batch(calls, came, _text(said.write_key), _time(said.sent_at), _context(bytes(said.context)), raw)
 
 
 def _context(raw: bytes) -> bytes:
@@ -150,11 +128,9 @@ def _context(raw: bytes) -> bytes:
     return without_tokens(body.written(context)) if context and isinstance(context, dict) else b""
 
 
-def _small(value: Any) -> Any:
+def _time(value: Any) -> str | None:
     """Return what may be a time; it is repeated for every message, so nothing longer than one passes."""
-    if isinstance(value, str):
-        return body.cleaned(value[:MAX_TIME])
-    return value if value is None or isinstance(value, int | float) else "no time"
+    return body.cleaned(value[:MAX_TIME]) if isinstance(value, str) else None
 
 
 def _text(value: Any) -> str | None:

@@ -2,6 +2,8 @@
 
 Content types are ignored, as SDKs send JSON under several. Lone surrogates and NUL are legal JSON that neither UTF-8
 nor PostgreSQL takes: they become U+FFFD. NaN, infinities and deep nesting cost the message that says something by them.
+
+A strict decoder reads nearly everything; what it refuses is read by Python's, which takes more, and cleaned value by value.
 """
 
 import json
@@ -9,7 +11,7 @@ import math
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,19 +22,33 @@ MAX_EVENT = 256 * 1024
 MAX_LETTER = 900_000
 """What can be kept of a message that is refused: more is refused with its request."""
 MAX_DEPTH = 20
-_ESCAPED = re.compile(rb"\\u00[0-7]")
-_LONG_NUMBER = re.compile(rb"[:,\[]\s*-?[0-9]{19}")
-_ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
-_LONG = b"0" * 19
-"""What an integer beyond 64 bits leaves of itself when all digits are zeros: much faster to look for."""
+SHALLOW = 6
+"""Levels that a part may have and be read at once: what a decoder has to know of them doubles with each."""
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""How the strict decoder refuses."""
+Stored = Annotated[int, msgspec.Meta(gt=-(1 << 63), le=(1 << 63) - 1)]
+Plain = str | Stored | float | bool | None
+"""What a store can take as it is, as long as no text has a NUL."""
+_ESCAPE = re.compile(rb"\\u00[0-7][0-9a-fA-F]")
+_ASCII = {b"%02x" % code: bytes([code]) for code in range(0x20, 0x7F) if code not in b'"\\'} | {b"00": rb"\ufffd"}
+"""What may stand in a text instead of its number; of a NUL, which has no other form, what replaces it."""
 
 
 class TooLarge(InvalidMessage):
     """The body exceeds the limit: 413."""
 
 
+def _levels(count: int) -> Any:
+    """Return the type of JSON that has at most so many levels, and nothing that has to be cleaned."""
+    nested: Any = Plain
+    for _ in range(count):
+        nested = Plain | list[nested] | dict[str, nested]
+    return nested
+
+
 _encode = msgspec.json.Encoder().encode
 _any = msgspec.json.Decoder()
+_shallow = msgspec.json.Decoder(_levels(SHALLOW))
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
@@ -60,38 +76,39 @@ def check_kept(messages: Sequence[bytes]) -> None:
         raise TooLarge("too_large", f"a message has {longest} bytes: at most {MAX_EVENT}")
 
 
-def has_escapes(raw: bytes) -> bool:
-    """Return whether JSON may write ASCII by its numbers: a NUL, which it can write only so, or a token."""
-    return b"\\u00" in raw and _ESCAPED.search(raw) is not None
+def unescaped(raw: bytes) -> bytes:
+    """Return JSON whose texts have no NUL, and no letter of ASCII by its number: nothing hides from who looks for it.
 
-
-def is_plain(raw: bytes) -> bool:
-    """Return whether a message or a part needs no cleaning: no NUL, nothing that may be too deep, no integer beyond 64 bits.
-
-    Raises InvalidMessage when it is too large.
+    Outside of texts, where no backslash may stand, this may make JSON of what is none; it is read as strictly as any other.
     """
+    if b"\\u00" not in raw or b"\0" in raw:  # with a bare NUL it is no JSON
+        return raw
+    raw = raw.replace(rb"\\", b"\0")  # which is no beginning of an escape
+    for escape in set(_ESCAPE.findall(raw)):
+        raw = raw.replace(escape, _ASCII.get(escape[-2:].lower(), escape))
+    return raw.replace(b"\0", rb"\\")
+
+
+def check_event(raw: bytes) -> None:
+    """Raise InvalidMessage when one message is too large."""
     if len(raw) > MAX_EVENT:
         raise InvalidMessage("too_large", f"the message has {len(raw)} bytes: at most {MAX_EVENT}")
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or has_escapes(raw):
-        return False
-    return _LONG not in raw.translate(_ZEROS) or _LONG_NUMBER.search(raw) is None
 
 
 def read(raw: bytes) -> Any:
-    """Decode a message, or a part of one, and clean it. Raises InvalidMessage when it is too large, too deep or has NaN."""
-    clean = is_plain(raw)
+    """Decode a message, or a part of one, clean. Raises InvalidMessage when it is too large, too deep or has NaN."""
+    check_event(raw)
     try:
-        message = _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message, clean = _loads(raw), False
-    return message if clean else cleaned(message)
+        return _shallow.decode(unescaped(raw))
+    except REFUSED:
+        return cleaned(document(raw))
 
 
 def document(raw: bytes) -> Any:
-    """Decode a whole body that is no call of ours. Raises InvalidMessage when it is no JSON."""
+    """Decode JSON as it is, with all that Python takes beside JSON (NaN). Raises InvalidMessage when it is none."""
     try:
         return _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except REFUSED:
         return _loads(raw)
 
 
@@ -115,7 +132,7 @@ def cleaned(value: Any, depth: int = MAX_DEPTH) -> Any:
     if depth < 0:
         raise InvalidMessage("too_deep", f"the message nests deeper than {MAX_DEPTH}")
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+        return _cleaned(value)
     if isinstance(value, dict):
         return {cleaned(k, depth): cleaned(v, depth - 1) for k, v in value.items()}
     if isinstance(value, list):
@@ -125,6 +142,12 @@ def cleaned(value: Any, depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise InvalidMessage("bad_number", "the message holds an integer beyond 64 bits")
     return value
+
+
+def _cleaned(text: str) -> str:
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\ufffd")
 
 
 def dumped(message: Any) -> bytes:

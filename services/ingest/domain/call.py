@@ -1,7 +1,7 @@
 """One call as it came: its parts by name. What they may be is looked at where they are used.
 
-A plain message is decoded as it came, and only the parts that somebody asks for. Any other is decoded whole, cleaned, and written
-again without escapes: then it is as good as a plain one.
+A plain message is decoded as it came, and only the parts that somebody asks for. Any other is decoded whole, what is asked for
+is cleaned and written again: then it is as good as a plain one.
 """
 
 from typing import Any
@@ -14,7 +14,6 @@ from services.ingest.domain.fields import mapping
 from services.ingest.domain.privacy import without_tokens
 
 NOTHING = msgspec.Raw(b"null")
-REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -37,17 +36,35 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     context: msgspec.Raw = NOTHING
 
 
+class PlainCall(Call, frozen=True, gc=False, rename="camel"):
+    """A call whose parts are plain values, but for the objects. One alone may hold the key."""
+
+    type: body.Plain = None
+    message_id: body.Plain = None
+    user_id: body.Plain = None
+    anonymous_id: body.Plain = None
+    previous_id: body.Plain = None
+    group_id: body.Plain = None
+    user_hash: body.Plain = None
+    timestamp: body.Plain = None
+    original_timestamp: body.Plain = None
+    sent_at: body.Plain = None
+    event: body.Plain = None
+    name: body.Plain = None
+    write_key: body.Plain = None
+
+
+plain = msgspec.json.Decoder(PlainCall)
 _call = msgspec.json.Decoder(Call)
 
 
 def read_call(raw: bytes) -> Call:
     """Read one call. Raises InvalidMessage when it is too large, no object, or a part is too deep or nothing can store it."""
-    if body.is_plain(raw):
-        try:
-            return _call.decode(without_tokens(raw))
-        except REFUSED:
-            pass
-    message = body.document(raw)
+    body.check_event(raw)
+    try:
+        return plain.decode(without_tokens(raw))
+    except body.REFUSED:
+        message = body.document(raw)
     if isinstance(message, dict):  # what nobody asks for may be anything
         message = {name: body.cleaned(message[name]) for name in Call.__struct_encode_fields__ if name in message}
     return call_of(message)
@@ -59,7 +76,7 @@ def call_of(message: Any) -> Call:
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     try:
         return _call.decode(without_tokens(body.written(message)))
-    except REFUSED as error:
+    except body.REFUSED as error:
         raise InvalidMessage("bad_json", f"the message holds what no JSON has: {error}") from None
 
 

@@ -5,11 +5,10 @@ import re
 from typing import Any, Literal
 
 from libs.common.links import PARAMETER
+from services.ingest.domain.body import unescaped
 
 _PARAMETER = PARAMETER.encode()
-_TOKEN = re.compile(
-    rb"""(["?&;]|\\u0026|%%3F|%%26)%b(?:=|%%3D)[\w.~-]*(?:&amp;|&|\\u0026|%%26)?(?=(")?)""" % _PARAMETER, re.IGNORECASE
-)
+_TOKEN = re.compile(rb"""(["?&;]|%%3F|%%26)%b(?:=|%%3D)[\w.~-]*(?:&amp;|&|%%26)?(?=(")?)""" % _PARAMETER, re.IGNORECASE)
 """What is before a token, the token, whether its text ends there."""
 IpRule = Literal["drop", "truncate"]
 _PHONE = re.compile(r"\+?\(?[0-9][0-9 ().\-/\u00a0\u2009\u202f]{4,30}")
@@ -33,10 +32,11 @@ def shortened(address: str) -> str | None:
 
 
 def without_tokens(raw: bytes) -> bytes:
-    """Return JSON without the tokens in its addresses: they say who somebody is, and are for the door alone.
+    """Return JSON, unescaped, without the tokens in its addresses: they say who somebody is, and are for the door alone.
 
     Our own tracker takes them out before; other libraries, and mail providers that tell of a click, send addresses as they are.
     """
+    raw = unescaped(raw)
     return _TOKEN.sub(_cut, raw) if _PARAMETER in raw else raw
 
 

@@ -1,7 +1,6 @@
 """What is known about a call before its content is looked at: who sent it, when it came, by which rules it is read."""
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -25,7 +24,7 @@ class Rules(msgspec.Struct, frozen=True):
 class BatchSaid(msgspec.Struct, frozen=True):
     """What a batch says for all its messages: when it was sent, and a context as JSON (empty: none), clean."""
 
-    sent_at: Any = None
+    sent_at: str | None = None
     context: bytes = b""
 
 

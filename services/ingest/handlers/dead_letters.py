@@ -33,10 +33,10 @@ from services.ingest.domain.letter import (
 )
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.path import Path, path_of, put
-from services.ingest.domain.received import BatchSaid, Received, Rules
+from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import PublishPort, calls_of, events_of
-from services.ingest.handlers.telling import message_of
+from services.ingest.handlers.telling import batch_said, message_of
 from services.ingest.repository import marks, sources
 
 SECONDS = 30
@@ -174,14 +174,12 @@ class DeadLetters:
         source = known.get((workspace, name))
         if source is None:
             raise InvalidMessage("no_source", f"its source {said.get('where')!r} is not there any more")
-        batch = body.read(said.get("batch", "{}").encode())
-        context = batch.get("context")
         received = Received(
             source,
             instant_of(said, self._clock.now()),
             _ids(record.key.decode("utf-8", "replace")).__next__,
             said.get("type") or None,
-            BatchSaid(batch.get("sentAt"), body.written(context) if context else b""),
+            batch_said(said.get("batch", "")),
             self._rules,
         )
         if said.get("lacks") and not any(path[0] == "context" for path, _ in changes):

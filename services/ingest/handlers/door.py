@@ -28,7 +28,10 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import message_of, refusal, refusal_of_broker
 
 log = logs.get(__name__)
-AT_A_STRETCH = 250
+AT_A_STRETCH = 64 * 1024
+"""Bytes of messages that are read before others have their turn."""
+AT_LEAST = 256
+"""What a message counts, however short it is; those that were read at once are short together."""
 SAID_AGAIN = 1_000_000
 """Bytes that the letters of one request may repeat of what their batch said."""
 
@@ -163,16 +166,18 @@ class Door:
         self._admit(source, origin, len(items), received.received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
-        repeated = 0
-        for number, item in enumerate(items, 1):
-            if number % AT_A_STRETCH == 0:
+        repeated = stretch = 0
+        for number, item in enumerate(items):
+            stretch += AT_LEAST if isinstance(item, Call) else max(AT_LEAST, len(item))
+            if stretch > AT_A_STRETCH:
+                stretch = 0
                 await asyncio.sleep(0)  # the others' turn
             try:
                 made = [_made(call, received) for call in ((item,) if isinstance(item, Call) else calls(item))]
             except InvalidMessage as error:
                 came = came or batch.as_they_came()
                 whole = len(refused) * len(received.said.context) < SAID_AGAIN
-                refused.append(refusal(came[number - 1], error, received, whole=whole))
+                refused.append(refusal(came[number], error, received, whole=whole))
                 continue
             for place, message in made:
                 if place in fresh or place in self._recent:

@@ -1,6 +1,7 @@
 """What the door says: touchpoints, and dead letters that hold all that is needed to try again."""
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -55,11 +56,26 @@ def refusal(
     return _letter(raw, received.new_id().encode(), error, said, _batch(received.said) if whole else b"")
 
 
+class _Said(msgspec.Struct, frozen=True, rename="camel"):
+    sent_at: Any = None
+    context: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 def _batch(said: BatchSaid) -> bytes:
     """Return what a batch says for all its messages, as a dead letter keeps it."""
     if said.sent_at is None and not said.context:
         return b""
-    return _kept(_encode({"sentAt": said.sent_at, "context": msgspec.Raw(said.context or b"{}")}))
+    return _kept(_encode(_Said(said.sent_at, msgspec.Raw(said.context or b"{}"))))
+
+
+def batch_said(kept: str) -> BatchSaid:
+    """Return what a dead letter keeps of its batch; empty: nothing. Raises InvalidMessage for what is none of ours."""
+    try:
+        said = msgspec.json.decode(kept or "{}", type=_Said)
+    except body.REFUSED as error:
+        raise InvalidMessage("bad_letter", f"what it says of its batch cannot be read: {error}") from None
+    context = bytes(said.context)
+    return BatchSaid(said.sent_at if isinstance(said.sent_at, str) else None, b"" if context == b"{}" else context)
 
 
 def _kept(raw: bytes) -> bytes:
