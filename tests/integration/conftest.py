@@ -1,13 +1,15 @@
 """Fixtures of the integration tests."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from libs.common.kafka.admin import apply_topics
+from libs.common.kafka.publisher import Publisher
 from tests.support.instance import PARTITIONS, Instance, clear_topics
+from tests.support.scoring import Scoring
 from tests.support.servers import Servers
 
 
@@ -20,3 +22,19 @@ def instance(tmp_path: Path, servers: Servers, database: str) -> Iterator[Instan
     found.up()
     yield found
     found.down()
+
+
+@pytest.fixture
+async def publisher(servers: Servers) -> AsyncIterator[Publisher]:
+    """A publisher to the real broker."""
+    found = Publisher(servers.kafka)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def scoring(database: str) -> AsyncIterator[Scoring]:
+    """Scoring on an empty database, with the cycle that ships."""
+    found = Scoring(database)
+    yield found
+    await found.close()

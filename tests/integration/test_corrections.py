@@ -7,17 +7,10 @@ import pytest
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.checkpoint import kept
 from services.scoring.handlers.identities import Author
-from tests.support.scoring import Scoring, equal
+from tests.support.scoring import equal
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
 
 ME = Author("tester", "a note")
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
 
 
 async def stages(scoring):

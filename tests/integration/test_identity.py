@@ -5,15 +5,8 @@ import pytest
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.identity import MAX_LINKS
 from services.scoring.handlers import settle
-from tests.support.scoring import Scoring, equal, owners
+from tests.support.scoring import equal, owners
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
 
 
 def server(at, number, user_id=None, **fields):

@@ -2,24 +2,15 @@
 
 import io
 
-import pytest
 from rich.console import Console
 
 from cli.story import story
 from libs.common.db.connection import connect
 from services.scoring.handlers.contacts import Contacts
 from services.scoring.repository import outside
-from tests.support.scoring import Scoring
 from tests.support.touchpoints import HOUR, START, touchpoint
 
 MARKET = {"anonymous_id": None, "initiative": "market", "trust": "server"}
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
 
 
 async def beside(database, contact, since=0, until=1 << 52):

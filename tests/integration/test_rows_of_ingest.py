@@ -3,8 +3,6 @@
 import itertools
 import json
 
-import pytest
-
 from libs.common.messages import decode
 from libs.common.messages.touchpoint import Touchpoint
 from services.ingest.adapters.known import ADAPTERS
@@ -16,7 +14,6 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.telling import message_of
 from services.ingest.settings import CHANNELS
 from services.scoring.handlers.contacts import Contacts
-from tests.support.scoring import Scoring
 from tests.support.telling import as_read
 
 IDS = itertools.count()
@@ -33,13 +30,6 @@ def come(source, *calls):
         made = as_read(read, Received(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
         found.append(decode(Touchpoint, message_of(made).value))
     return found
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
 
 
 def contacts(scoring):

@@ -1,28 +1,12 @@
-"""Scoring on a real PostgreSQL: order, repeats, identity, timers, history, poison, races."""
-
-import asyncio
-import random
+"""Scoring on a real PostgreSQL: order, repeats, identity, timers, poison, races."""
 
 import msgspec
 import pytest
 
 from libs.common.db.outbox import message_of
 from libs.common.errors import FenceLost
-from services.scoring.handlers import batch, jobs
-from tests.support.scoring import Scoring, record
+from tests.support.scoring import Scoring, owners, record
 from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, small_cycle, touchpoint
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
-
-
-async def contacts_of(scoring):
-    rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")
-    return {r[0]: r[1] for r in rows}
 
 
 async def test_a_stage_change_says_what_a_crm_knows_it_by_and_carries_the_callers_trace(scoring):
@@ -47,7 +31,7 @@ async def test_a_stage_change_says_what_a_crm_knows_it_by_and_carries_the_caller
     assert traced == ["signals", "stage-changes"]
     # The CRM writes its record's id back later, by another call: it is the same person, and found by it.
     await scoring.take([touchpoint(2 * HOUR, user_id=None, trust="server", external_ids={"hubspot": "701"}, number=3)])
-    assert len(set((await contacts_of(scoring)).values())) == 1
+    assert len(set((await owners(scoring)).values())) == 1
 
 
 async def test_a_touchpoint_becomes_a_stage_change_a_snapshot_and_rows(scoring):
@@ -70,7 +54,7 @@ async def test_a_repeat_is_stored_once_in_the_batch_and_later(scoring):
     await scoring.take([first, first])
     await scoring.take([first])
     await scoring.take([first], partition=1)
-    assert len(await contacts_of(scoring)) == 1
+    assert len(await owners(scoring)) == 1
     assert len(await scoring.outbox("signals")) == 1
     assert len(await scoring.outbox("stage-changes")) == 1
 
@@ -80,7 +64,7 @@ async def test_an_old_copy_is_caught_by_the_unique_key_when_its_hash_is_forgotte
     await scoring.take([first])
     await scoring.fetch("DELETE FROM scoring.seen")
     await scoring.take([first, touchpoint(HOUR, user_id="u")])
-    assert len(await contacts_of(scoring)) == 2
+    assert len(await owners(scoring)) == 2
     assert (await scoring.replay())["equal"]
 
 
@@ -95,8 +79,8 @@ async def test_late_touchpoints_leave_no_trace_in_the_state(scoring):
 async def test_a_first_claim_by_an_unknown_user_keeps_the_contact(scoring):
     await scoring.take([touchpoint(0)])
     await scoring.take([identify(HOUR), touchpoint(2 * HOUR, number=9)])
-    owners = await contacts_of(scoring)
-    assert len(set(owners.values())) == 1
+    owner = await owners(scoring)
+    assert len(set(owner.values())) == 1
     assert [c["reason"] for c in await scoring.outbox("stage-changes")] == ["touchpoint"] * 2
     assert not await scoring.fetch("SELECT 1 FROM scoring.contacts WHERE merged_into IS NOT NULL")
 
@@ -105,10 +89,10 @@ async def test_a_second_device_merges_into_the_known_user(scoring):
     await scoring.take([identify(0, anonymous_id="phone")])
     await scoring.take([touchpoint(HOUR, "Content Downloaded", anonymous_id="laptop")], partition=1)
     await scoring.take([identify(2 * HOUR, anonymous_id="laptop")])
-    owners = await contacts_of(scoring)
-    assert len(set(owners.values())) == 1
+    owner = await owners(scoring)
+    assert len(set(owner.values())) == 1
     (loser,) = await scoring.fetch("SELECT contact_id, merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL")
-    assert loser[1] in owners.values()
+    assert loser[1] in owner.values()
     snapshots = await scoring.fetch("SELECT key, value FROM scoring.outbox WHERE topic = 'contacts' ORDER BY id")
     ends = [r[1] and msgspec.json.decode(r[1]).get("merged_into") for r in snapshots if r[0].decode() == loser[0]]
     assert ends[-2:] == [loser[1], None], "a last message, then the tombstone"
@@ -121,18 +105,18 @@ async def test_a_shared_tablet_fuses_nobody(scoring):
     await scoring.take([touchpoint(0, number=0, **tablet), identify(HOUR, "u", "tablet")])
     await scoring.take([touchpoint(2 * HOUR, number=1, **tablet), identify(3 * HOUR, "v", "tablet")], partition=1)
     await scoring.take([touchpoint(4 * HOUR, number=2, **tablet)])
-    owners = await contacts_of(scoring)
-    assert owners["m0"] == owners["m1"]
-    assert owners["m2"] != owners["m1"]
+    owner = await owners(scoring)
+    assert owner["m0"] == owner["m1"]
+    assert owner["m2"] != owner["m1"]
     assert (await scoring.replay())["equal"]
 
 
 async def test_a_late_claim_moves_touchpoints_to_their_owner(scoring):
     tablet = {"anonymous_id": "tablet"}
     await scoring.take([identify(3 * HOUR, "v", "tablet"), touchpoint(2 * HOUR, number=1, **tablet)])
-    before = (await contacts_of(scoring))["m1"]
+    before = (await owners(scoring))["m1"]
     await scoring.take([identify(HOUR, "u", "tablet")], partition=1)
-    after = (await contacts_of(scoring))["m1"]
+    after = (await owners(scoring))["m1"]
     assert before != after
     outcome = await scoring.replay()
     assert outcome["equal"], outcome
@@ -166,31 +150,6 @@ async def test_a_touchpoint_older_than_a_stored_flip_closes_it(scoring):
     assert (await scoring.replay(START + 15 * DAY))["equal"]
 
 
-async def test_history_is_stored_at_once_and_folded_from_the_queue(scoring):
-    old = [touchpoint(n * DAY, "Content Downloaded", user_id="u", mode="historical", number=n) for n in range(5)]
-    await scoring.take(old)
-    assert len(await contacts_of(scoring)) == 5
-    assert await scoring.outbox("stage-changes") == []
-    await scoring.take([touchpoint(90 * DAY, "Order Completed", user_id="u")])
-    assert await scoring.outbox("stage-changes") == [], "the contact waits for its re-fold"
-    await scoring.frontier(START + 90 * DAY)
-    await scoring.rest()
-    changes = await scoring.outbox("stage-changes")
-    assert [c["reason"] for c in changes] == ["history", "touchpoint"]
-    assert [c["direction"] for c in changes] == ["entry", "re_entry"]
-    assert (await scoring.replay(START + 90 * DAY))["equal"]
-
-
-async def test_signals_of_history_say_so(scoring):
-    consent = {"marketing": True}
-    await scoring.take([identify(0, mode="historical", consent=consent, traits={"email": "a@x.test"})])
-    (row,) = await scoring.fetch("SELECT value, headers FROM scoring.outbox WHERE topic = 'signals'")
-    assert msgspec.json.decode(row[0])["historical"]
-    assert ["ce_reason", b"history"] in msgspec.msgpack.decode(row[1])
-    (profile,) = await scoring.fetch("SELECT traits FROM scoring.contact_profiles")
-    assert msgspec.json.decode(profile[0]) == {"email": "a@x.test"}
-
-
 POISON = [
     b"", b"not json", b"[]", b"{}", b'{"workspace":1}', None, b"\xff\xfe", b"[" * 20_000,
     b'{"workspace":"default","source":"s","message_id":"m","type":"track","occurred_at":1e400,"received_at":1}',
@@ -204,7 +163,7 @@ async def test_poison_becomes_dead_letters_and_its_neighbours_pass(scoring):
     good = [msgspec.json.encode(touchpoint(n, number=n)) for n in range(len(POISON))]
     mixed = [value for pair in zip(good, POISON, strict=True) for value in pair]
     assert await scoring.take_raw(mixed) == len(POISON)
-    assert len(await contacts_of(scoring)) == len(good)
+    assert len(await owners(scoring)) == len(good)
     rows = await scoring.fetch("SELECT value, headers FROM scoring.outbox WHERE topic = 'scoring-dlq' ORDER BY id")
     assert [r[0] for r in rows] == POISON
     for row in rows:
@@ -224,7 +183,7 @@ async def test_a_zombie_is_fenced_and_writes_nothing(scoring, database):
     zombie = Scoring(database)
     with pytest.raises(FenceLost):
         await zombie.handler.handle([record(msgspec.json.encode(touchpoint(1, number=1)), 0)])
-    assert len(await contacts_of(scoring)) == 1
+    assert len(await owners(scoring)) == 1
     await zombie.close()
 
 
@@ -235,7 +194,7 @@ async def test_a_fold_that_raises_keeps_the_touchpoint_and_the_last_state(scorin
     engine.half_lives.clear()
     await scoring.take([touchpoint(HOUR, "Product Shared", user_id="u"), touchpoint(HOUR, user_id="v")])
     engine.half_lives.extend(kept)
-    assert len(await contacts_of(scoring)) == 3
+    assert len(await owners(scoring)) == 3
     errors = await scoring.fetch("SELECT fold, error FROM scoring.fold_errors")
     assert [r[0] for r in errors] == ["engagement@1"] * 2
     assert len(await scoring.outbox("stage-changes")) == 1
@@ -256,75 +215,6 @@ async def test_two_cycles_at_once(database):
     await scoring.close()
 
 
-def storm(seed, size=250):
-    """Return touchpoints of a few people on shared devices, in a random order, some twice."""
-    chance = random.Random(seed)
-    names = ["Product Viewed", "Content Downloaded", "Order Completed", "Complaint Received", "Quote Requested"]
-    found = []
-    for number in range(size):
-        user = chance.choice([None, None, "u", "v", "w"])
-        device = chance.choice(["a", "b", "c"] if user is None else ["a", "b", "c", None])
-        mode = "historical" if chance.random() < 0.1 else "live"
-        at = chance.randrange(120) * DAY + chance.randrange(24) * HOUR
-        kind = {"type": "identify"} if user and device and chance.random() < 0.3 else {}
-        found.append(
-            touchpoint(at, chance.choice(names), number=number, user_id=user, anonymous_id=device, mode=mode, **kind)
-        )
-    found += chance.sample(found, size // 10)
-    chance.shuffle(found)
-    return found, chance
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
-    """Two instances, three partitions, timers and re-folds meanwhile: the pure rows are those of one fold."""
-    print("seed", seed)
-    touchpoints, chance = storm(seed)
-    instances = [Scoring(database), Scoring(database)]
-    shares = [touchpoints[p::3] for p in range(3)]
-
-    async def feed(partition):
-        scoring = instances[partition % 2]
-        share = shares[partition]
-        while share:
-            size = chance.randrange(1, 30)
-            await scoring.take(share[:size], partition)
-            share = share[size:]
-
-    async def disturb():
-        for day in range(20, 140, 20):
-            await instances[0].frontier(START + day * DAY)
-            await instances[0].rest()
-            await asyncio.sleep(0.02)
-
-    await asyncio.gather(feed(0), feed(1), feed(2), disturb())
-    await instances[0].frontier(START + 200 * DAY)
-    await instances[0].rest()
-    outcome = await instances[0].replay(START + 200 * DAY)
-    assert outcome["equal"], outcome
-    assert outcome["touchpoints"] == 250
-    await check_published(instances[0])
-    for scoring in instances:
-        await scoring.close()
-
-
-async def check_published(scoring):
-    """The laws of what was published: sequences without a gap, each change starts where the last one ended."""
-    ends = {}
-    merged = {
-        r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
-    }
-    for change in await scoring.outbox("stage-changes"):
-        sequence, stage = ends.get(change["contact_id"], (0, None))
-        assert change["sequence"] == sequence + 1
-        assert change["stage"]["from"] == stage
-        ends[change["contact_id"]] = (change["sequence"], change["stage"]["to"])
-    rows = await scoring.fetch("SELECT contact_id, sequence, stage FROM scoring.publications")
-    assert {r[0]: (r[1], r[2]) for r in rows if r[0] not in merged} == {
-        c: e for c, e in ends.items() if c not in merged
-    }
-
-
 async def test_a_merged_contact_does_not_come_back_to_life(scoring):
     await scoring.take([identify(0, anonymous_id="phone")])
     await scoring.take([touchpoint(HOUR, anonymous_id="tablet")])
@@ -335,38 +225,6 @@ async def test_a_merged_contact_does_not_come_back_to_life(scoring):
         "SELECT value FROM scoring.outbox WHERE topic = 'contacts' AND key = $1 ORDER BY id", merged.encode()
     )
     assert rows[-1][0] is None, "the tombstone is the last that is said of it"
-    assert (await scoring.replay())["equal"]
-
-
-async def test_a_queued_fold_that_takes_something_back_is_corrected(scoring):
-    await scoring.take([touchpoint(10 * DAY, "Order Completed", user_id="u")])
-    await scoring.fetch("UPDATE scoring.touchpoints SET data = replace(data, 'Order Completed', 'Home')")
-    await scoring.fetch(
-        "INSERT INTO scoring.refolds (contact_id, reason) SELECT contact_id, 'late' FROM scoring.contacts"
-    )
-    await scoring.rest()
-    changes = await scoring.outbox("stage-changes")
-    assert [c["reason"] for c in changes] == ["touchpoint", "corrected"]
-
-
-async def test_history_that_changes_what_was_published_is_history(scoring):
-    await scoring.take([touchpoint(10 * DAY, "Product Viewed", user_id="u")])
-    await scoring.take([touchpoint(9 * DAY, "Order Completed", user_id="u", mode="historical")])
-    await scoring.frontier(START + 10 * DAY)
-    await scoring.rest()
-    assert [c["reason"] for c in await scoring.outbox("stage-changes")] == ["touchpoint", "history"]
-
-
-async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, monkeypatch):
-    monkeypatch.setattr(batch, "INLINE", 5)
-    monkeypatch.setattr(jobs, "TOUCHPOINTS_AT_ONCE", 3)
-    people = ("u", "v")
-    for user in people:
-        await scoring.take([touchpoint(n * DAY, number=f"{user}{n}", user_id=user) for n in range(2, 10)])
-        await scoring.take([touchpoint(DAY, "Content Downloaded", number=f"{user}-late", user_id=user)])
-    assert len(await scoring.fetch("SELECT 1 FROM scoring.refolds")) == 2
-    assert not (await scoring.replay())["equal"]
-    await scoring.rest()
     assert (await scoring.replay())["equal"]
 
 

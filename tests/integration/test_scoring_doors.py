@@ -12,17 +12,9 @@ from services.scoring.handlers.published import Changes
 from services.scoring.handlers.refolds import Refolds
 from tests.support.instance import PARTITIONS
 from tests.support.keys import gated
-from tests.support.scoring import Scoring
 from tests.support.touchpoints import HOUR, START, touchpoint
 
 ADMIN = {"Authorization": "Bearer rules"}
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
-    yield found
-    await found.close()
 
 
 def application(scoring):

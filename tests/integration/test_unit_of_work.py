@@ -1,7 +1,8 @@
-"""A transaction ends, whatever the network does."""
+"""A transaction ends, whatever the network does; and what went wrong has the right name."""
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from libs.common.db import unit_of_work
@@ -29,3 +30,14 @@ async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(datab
         assert await connection.fetchval("SELECT 3") == 3
     await session.close()
     wire.close()
+
+
+async def test_what_is_wrong_with_the_schema_is_not_the_datas_fault(database):
+    session = Session(database, "test")
+    with pytest.raises(Unavailable, match="UndefinedTable"):
+        async with session.use() as connection:
+            await connection.fetch("SELECT 1 FROM scoring.nowhere")
+    with pytest.raises(asyncpg.DataError):
+        async with session.use() as connection:
+            await connection.fetch("SELECT 'x'::text::int")
+    await session.close()

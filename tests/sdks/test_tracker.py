@@ -3,93 +3,20 @@
 import asyncio
 import re
 import shutil
-import time
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
-from playwright.async_api import async_playwright
 
 from libs.common import links
 from libs.common.clock import SystemClock
-from services.ingest.tracker.script import policy, snippet
-from tests.sdks.expected import sent_by
 from tests.sdks.mean import Road
-from tests.sdks.pages import site
-from tests.support.instance import Instance
+from tests.sdks.shop import opened
 
 pytestmark = pytest.mark.timeout(180)
-MINE = "'unsafe-inline' 'unsafe-eval'"  # the test's own scripts
-KEYS = "a-secret-for-links,an-older-one"
-BODY = """<!doctype html><meta charset=utf-8><title>Shop</title>%s<body>
-<a id=out href="https://elsewhere.test/prices?who=ada">Prices</a> <a id=file href="/paper.pdf?x=1">Paper</a>
-<a id=near href="/next.html">Next</a> <button id=ask data-perigee-event="Quote Asked">Ask</button>
-<form id=paper data-perigee-event="Paper Asked" data-perigee-traits="email, company" onsubmit="return false">
-<input name=email value=ada@x.test><input name=company value=Acme><input name=secret value=s3cret>
-<input type=checkbox data-perigee-consent=email checked><button id=send>Send</button></form>
-<form id=login onsubmit="return false"><input name=password value=s3cret><button id=enter>Enter</button></form></body>"""
-
-
-class Shop:
-    """A site with the snippet on each page, the door, and a browser."""
-
-    def __init__(self, door, servers, context, pages, origin, key):
-        self.door, self.servers, self.context = door, servers, context
-        self.pages, self.origin, self.key = pages, origin, key
-        self.host = door.door
-
-    def write(self, *attributes, host=None):
-        """Write the pages; `attributes` are added to the script tag."""
-        lines = snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
-        for path in ("/", "/next.html"):
-            self.pages[path] = (BODY % lines, policy(host or self.host).replace("script-src", f"script-src {MINE}"))
-
-    async def open(self, address="/", **options):
-        page = await self.context.new_page()
-        page.on("console", lambda said: print("page:", said.text))
-        await page.goto(self.origin + address, **options)
-        await page.wait_for_function("window.perigee && perigee.version")
-        return page
-
-    async def sent(self, least=1, seconds=20.0):
-        """Return what came, oldest first, as soon as there are `least`."""
-        end = time.monotonic() + seconds
-        while len(found := await sent_by("shop", self.servers)) < least and time.monotonic() < end:
-            await asyncio.sleep(0.2)
-        ids = [t.message_id for t in found]
-        assert len(set(ids)) == len(ids)
-        return sorted(found, key=lambda t: t.original_timestamp or t.occurred_at)
 
 
 def said(found):
     return [(t.type, t.name) for t in found]
-
-
-@asynccontextmanager
-async def opened(program, **options):
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox"], ignore_default_args=["--disable-back-forward-cache"]
-        )
-        yield await browser.new_context(**options)
-        await browser.close()
-
-
-@pytest.fixture
-def linked(monkeypatch):
-    monkeypatch.setenv("PERIGEE_LINK_KEYS", KEYS)
-
-
-@pytest.fixture
-async def shop(linked, door: Instance, servers):
-    key = await door.source("shop")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
-    with site() as (origin, pages):
-        async with opened(program) as context:
-            found = Shop(door, servers, context, pages, origin, key)
-            found.write()
-            yield found
 
 
 async def test_a_visit(shop):
@@ -130,23 +57,6 @@ async def test_a_page_that_goes_on_by_itself(shop):
     assert found[2].context["page"]["referrer"] == f"{shop.origin}/b"
 
 
-async def test_it_is_the_same_browser_the_next_day_until_it_is_told_to_forget(shop):
-    page = await shop.open()
-    first = await page.evaluate("perigee.anonymousId()")
-    await page.evaluate("perigee.identify('u-1', {plan: 'pro'})")
-    await page.evaluate("perigee.group('acme')")
-    await page.close()
-    page = await shop.open("/next.html")
-    await page.evaluate("perigee.push(['track', 'Seen', {n: 1}])")
-    found = await shop.sent(5)
-    assert {t.anonymous_id for t in found} == {first}
-    assert (found[-1].user_id, found[-1].group_id, found[-1].properties) == ("u-1", "acme", {"n": 1})
-    await page.evaluate("perigee.reset(); perigee.track('After')")
-    after = (await shop.sent(6))[-1]
-    assert (after.user_id, after.group_id) == (None, None)
-    assert after.anonymous_id not in (None, first)
-
-
 async def test_calls_before_it_has_loaded_are_kept(shop):
     shop.write("async")
     for path, (html, rule) in shop.pages.items():
@@ -155,98 +65,11 @@ async def test_calls_before_it_has_loaded_are_kept(shop):
     assert said(await shop.sent(2)) == [("page", ""), ("track", "Early")]
 
 
-@pytest.mark.parametrize("rule", ["drop", "keep"])
-async def test_consent_first(shop, rule):
-    shop.write(f"data-consent={rule}")
-    page = await shop.open()
-    await page.evaluate("perigee.identify('u-1', {email: 'ada@x.test'}); perigee.track('Before')")
-    await page.wait_for_timeout(2_500)
-    before = await shop.sent(0)
-    assert said(before) == ([] if rule == "drop" else [("page", ""), ("identify", ""), ("track", "Before")])
-    assert all(t.user_id is None and not t.traits for t in before)
-    assert await page.evaluate("Object.keys(localStorage)") == []
-    await page.evaluate("perigee.consent({analytics: true, email: false}); perigee.track('After')")
-    found = await shop.sent(len(before) + 2)
-    after = found[len(before) :]
-    assert len({t.anonymous_id for t in found}) == 1
-    assert {tuple(t.consent.items()) for t in after if t.type != "page"} == {(("analytics", True), ("email", False))}
-    kept = await page.evaluate("Object.keys(localStorage).sort()")
-    assert {"perigee.consent", "perigee.id"} <= set(kept)
-    await page.evaluate("perigee.consent({analytics: false}); perigee.track('Never')")
-    last = (await shop.sent(len(found) + 1))[-1]
-    assert (last.type, last.consent["analytics"]) == ("identify", False)
-    await page.reload()
-    await page.wait_for_timeout(2_500)
-    assert len(await shop.sent(0)) == len(found) + 1
-    assert await page.evaluate("Object.keys(localStorage)") == ["perigee.consent"]
-
-
-async def test_a_consent_is_taken_back_whatever_was_said_before_and_be_it_offline(shop):
-    page = await shop.open()
-    await page.evaluate("perigee.identify('u-1'); perigee.consent({analytics: true, email: true})")
-    found = await shop.sent(3)
-    await page.evaluate("perigee.consent({analytics: true, email: true}); perigee.consent({analytics: false})")
-    found = await shop.sent(4)
-    await shop.context.set_offline(True)
-    await page.evaluate("perigee.consent({email: false}); perigee.track('Never')")
-    await page.wait_for_timeout(500)
-    await page.close()
-    await shop.context.set_offline(False)
-    page = await shop.open("/next.html")
-    found = await shop.sent(5)
-    assert said(found) == [("page", ""), ("identify", ""), ("identify", ""), ("identify", ""), ("identify", "")]
-    assert [t.consent for t in found[3:]] == [{"analytics": False, "email": True}, {"analytics": False, "email": False}]
-    assert len({t.anonymous_id for t in found}) == 1, "it is the same person's"
-    assert [t.user_id for t in found[3:]] == [None, None], "and says no more of them than it has to"
-    assert set(found[4].context) == {"library"}, "neither page nor browser"
-    await page.wait_for_timeout(4_000)
-    assert await page.evaluate("Object.keys(localStorage)") == ["perigee.consent"]
-
-
-@pytest.mark.parametrize("rule", ["drop", "keep"])
-async def test_who_asks_for_something_by_a_form_is_known_though_they_refuse_all_else(shop, rule):
-    shop.write(f"data-consent={rule}")
-    page = await shop.open()
-    await page.click("#send")
-    await page.click("#enter")
-    await page.wait_for_timeout(2_500)
-    found = [t for t in await shop.sent(0) if t.type != "page" and "page" not in t.context]
-    assert said(found)[-2:] == [("identify", ""), ("track", "Paper Asked")]
-    assert found[-2].traits == {"email": "ada@x.test", "company": "Acme"}
-    assert all(t.consent == {"email": True} for t in found)
-    own = {t.anonymous_id for t in found}
-    assert len(own) == 1
-    assert not own & {t.anonymous_id for t in await shop.sent(0) if "page" in t.context}, (
-        "not that of what is seen here"
-    )
-    await page.close()
-    page = await shop.open("/next.html")
-    await page.evaluate("perigee.consent({email: false})")
-    await page.wait_for_timeout(2_500)
-    last = (await shop.sent(0))[-1]
-    assert (last.consent, {last.anonymous_id}) == ({"email": False}, own), "taken back where it was given"
-    await page.wait_for_timeout(2_500)
-    assert await page.evaluate("Object.keys(localStorage)") == ["perigee.consent"]
-
-
 async def test_traits_of_somebody_without_a_name(shop):
     page = await shop.open()
     await page.evaluate("perigee.identify(null, {plan: 'pro'}); perigee.identify(undefined, {plan: 'max'})")
     found = await shop.sent(3)
     assert [(t.user_id, t.traits) for t in found[1:]] == [(None, {"plan": "pro"}), (None, {"plan": "max"})]
-
-
-@pytest.mark.parametrize("wish", ["globalPrivacyControl", "doNotTrack"])
-async def test_what_the_browser_says_for_all_sites_is_honoured(shop, wish):
-    value = "true" if wish == "globalPrivacyControl" else "'1'"
-    await shop.context.add_init_script(f"Object.defineProperty(navigator, '{wish}', {{get: () => {value}}})")
-    page = await shop.open()
-    await page.evaluate("perigee.track('No')")
-    await page.wait_for_timeout(2_500)
-    assert await shop.sent(0) == []
-    assert await page.evaluate("Object.keys(localStorage)") == []
-    await page.evaluate("perigee.consent({analytics: true})")  # said here, by the person, counts more
-    assert said(await shop.sent(2)) == [("page", ""), ("identify", "")]
 
 
 async def test_what_is_taken_offline_is_sent_later_by_this_page_or_the_next(shop):
@@ -306,13 +129,12 @@ async def test_a_mean_road(shop):
         road.close()
 
 
-async def test_a_link_that_was_made_for_somebody(shop):
+async def test_a_link_that_was_made_for_somebody(shop, linked):
     now = SystemClock().now()
-    keys = KEYS.split(",")
     tokens = {
-        "good": links.mint(keys, links.Person("default", user_id="u-7"), now + 60_000_000),
-        "mail": links.mint(keys[1:], links.Person("default", email="ada@x.test"), now + 60_000_000),
-        "old": links.mint(keys, links.Person("default", user_id="u-8"), now - 1),
+        "good": links.mint(linked, links.Person("default", user_id="u-7"), now + 60_000_000),
+        "mail": links.mint(linked[1:], links.Person("default", email="ada@x.test"), now + 60_000_000),
+        "old": links.mint(linked, links.Person("default", user_id="u-8"), now - 1),
         "forged": links.mint(["guessed"], links.Person("default", user_id="u-9"), now + 60_000_000),
     }
     for count, token in enumerate(tokens.values(), 1):
@@ -381,24 +203,14 @@ async def test_who_logs_out_in_one_tab_is_nobody_in_the_other(shop):
     assert found["After"].anonymous_id != found["Before"].anonymous_id
 
 
-async def test_a_link_for_somebody_else_is_not_the_one_who_is_remembered(shop):
+async def test_a_link_for_somebody_else_is_not_the_one_who_is_remembered(shop, linked):
     page = await shop.open()
     await page.evaluate("perigee.identify('ada')")
-    token = links.mint(KEYS.split(","), links.Person("default", user_id="bob"), SystemClock().now() + 60_000_000)
+    token = links.mint(linked, links.Person("default", user_id="bob"), SystemClock().now() + 60_000_000)
     await page.close()
     await shop.open(f"/?{links.PARAMETER}={token}")
     found = [t for t in await shop.sent(4) if t.type == "identify"]
     assert [t.user_id for t in found] == ["ada", "bob"]
-
-
-async def test_an_id_that_was_kept_before_is_not_sent_where_consent_is_waited_for(shop):
-    page = await shop.open()
-    kept = await page.evaluate("perigee.anonymousId()")
-    await shop.sent(1)
-    shop.write("data-consent=keep")
-    page = await shop.open("/next.html")
-    found = await shop.sent(2)
-    assert found[-1].anonymous_id != kept
 
 
 async def test_hostile_pages(shop):

@@ -1,12 +1,15 @@
-"""Topics of a test's own, and reading them."""
+"""Topics of a test's own, what is written to them, and reading them."""
 
+import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 
 from libs.common.kafka.admin import connect
+from libs.common.messages import Message
 
 
 async def make_topic(bootstrap_servers: str, partitions: int = 3, **settings: str) -> str:
@@ -39,3 +42,16 @@ async def read_topic(bootstrap_servers: str, topic: str, partitions: int = 3) ->
         return sorted(found, key=lambda r: (r.partition, r.offset))
     finally:
         await consumer.stop()
+
+
+def numbered(topic: str, number: int = 0, key: bytes = b"k", size: int = 0) -> Message:
+    """Return a message whose value is a number, and so many spaces more."""
+    return Message(topic, key, b"%d" % number + b" " * size, [("ce_id", b"%d" % number)])
+
+
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> None:
+    """Wait until the condition holds, at most so long."""
+    end = asyncio.get_running_loop().time() + seconds
+    while not await condition():
+        assert asyncio.get_running_loop().time() < end, "not in time"
+        await asyncio.sleep(0.05)

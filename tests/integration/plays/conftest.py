@@ -3,7 +3,6 @@
 import pytest
 
 from tests.support.orchestrator import Mailbox, Orchestrator
-from tests.support.scoring import Scoring
 
 
 @pytest.fixture
@@ -18,12 +17,5 @@ def mailbox():
 async def orchestrator(database, mailbox):
     found = Orchestrator(database, mailbox)
     await found.install()
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-async def scoring(database):
-    found = Scoring(database)
     yield found
     await found.close()

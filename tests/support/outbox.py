@@ -1,0 +1,33 @@
+"""Scoring's outbox: what waits in it, and the relays that empty it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from libs.common.db.connection import connect
+from libs.common.db.relay import Relay
+from libs.common.kafka.publisher import Publisher
+from tests.support.servers import Servers
+
+
+async def left_in_outbox(database: str) -> list[Any]:
+    """Return the rows that were not published, oldest first: (id, refused)."""
+    connection = await connect(database, application="test")
+    try:
+        return list(await connection.fetch("SELECT id, refused FROM scoring.outbox ORDER BY id"))
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def relays(servers: Servers, database: str, count: int = 1) -> AsyncIterator[None]:
+    """Run so many relays, each with a publisher of its own."""
+    stop = asyncio.Event()
+    publishers = [Publisher(servers.kafka) for _ in range(count)]
+    tasks = [asyncio.create_task(Relay(database, "scoring", 3, p).run(stop)) for p in publishers]
+    yield
+    stop.set()
+    await asyncio.gather(*tasks)
+    for p in publishers:
+        await p.close()
