@@ -62,7 +62,7 @@ WELL = {
 PIECES = (
     rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", b"1e400", b"-0", b"18446744073709551616", b"9223372036854775808",
     b"-9223372036854775808",
-    rb"?p\u0067t=T", b"NaN",
+    rb"?p\u0067t=T", b"NaN", rb"\u00", rb"\u00\u00300", rb"\u00\u00326",
     b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b'{"a":' * 30, b"\\", b"pgt=T", b"0" * 20, b" ",
 )  # fmt: skip
 
@@ -85,7 +85,7 @@ def check_same(raw):
     """Check that a body says the same in both ways, and return what it says. Raises InvalidMessage as reading does."""
     found, others = batch.read(raw, is_batch=True), split(raw, is_batch=True)
     one_by_one = [outcome(read_call, message) for message in others.messages]
-    assert list(map(without_tokens, found.as_they_came())) == list(map(without_tokens, others.messages))
+    assert list(map(without_tokens, found.one_by_one())) == list(map(without_tokens, others.messages))
     if found.calls is not None:
         assert [outcome(lambda same: same, call) for call in found.calls] == one_by_one
         assert (found.write_key, found.sent_at, found.context) == (others.write_key, others.sent_at, others.context)
@@ -140,7 +140,7 @@ def test_a_call_alone_is_as_in_a_batch(message):
         assert error.reason == "bad_shape"
         assert not isinstance(message, dict)
         return
-    assert list(map(without_tokens, found.as_they_came())) == list(
+    assert list(map(without_tokens, found.one_by_one())) == list(
         map(without_tokens, split(raw, is_batch=False).messages)
     )
     for call in found.calls or ():
@@ -149,13 +149,13 @@ def test_a_call_alone_is_as_in_a_batch(message):
 
 def test_what_is_as_it_should_be_is_read_at_once():
     raw = (
-        rb'{"batch":[{"type":"track","event":"E\u0026\u0000","userId":7,"properties":{"a":["?pgt=TOK"]}},{"type":"page"}],'
+        rb'{"batch":[{"type":"track","event":"E\u0026\u0000\ud800","userId":7,"properties":{"a":["?pgt=TOK"]}},{"type":"page"}],'
         b'"writeKey":"k"}'
     )
     found = batch.read(raw, is_batch=True)
     assert found.calls is not None
-    assert [(call.event, call.user_id) for call in found.calls] == [("E&\ufffd", 7), (None, None)]
-    assert found.as_they_came()[1] == b'{"type":"page"}'
+    assert [(call.event, call.user_id) for call in found.calls] == [("E&\ufffd\ufffd", 7), (None, None)]
+    assert found.one_by_one()[1] == b'{"type":"page"}'
     alone = batch.read(b'{"writeKey":"k","userId":"u"}', is_batch=False)
     assert alone.calls is not None
     assert (alone.write_key, alone.messages) == ("k", (b'{"writeKey":"k","userId":"u"}',))
@@ -167,10 +167,9 @@ def test_what_is_as_it_should_be_is_read_at_once():
         b"2",
         b'{"userId":{"a":1}}',
         b'{"userId":18446744073709551616}',
-        rb'{"event":"\ud800"}',
         b'{"properties":{"a":"' + b"x" * body.MAX_EVENT + b'"}}',
     ],
-    ids=["no object", "no plain value", "beyond 64 bits", "half a pair", "large"],
+    ids=["no object", "no plain value", "beyond 64 bits", "large"],
 )
 def test_what_is_not_is_read_one_by_one(message):
     found = batch.read(b'{"batch":[{"userId":"u"},' + message + b"]}", is_batch=True)
@@ -208,7 +207,31 @@ def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
 def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
     raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
     found = split(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
-    assert len((found.sent_at or "").encode()) <= 3 * MAX_TIME
+    assert found.sent_at is None or len(found.sent_at.encode()) <= 3 * MAX_TIME
+
+
+def test_a_context_is_measured_as_it_goes_on_however_it_is_written():
+    for text in ("&" * 2_800, "\u0416" * 6_000):
+        for neighbour in ("{}", '"\\ud800"', '{"x":"' + "y" * body.MAX_EVENT + '"}'):
+            raw = f'{{"batch":[{{}},{neighbour}],"context":{json.dumps({"a": text})}}}'.replace("&", "\\u0026").encode()
+            assert (
+                batch.read(raw, is_batch=True).context
+                == json.dumps({"a": text}, ensure_ascii=False).replace(" ", "").encode()
+            )
+    grows = b'{"batch":[],"context":{"a":[' + b"1e15," * 2_000 + b"1]}}"
+    assert reason(batch.read, grows, is_batch=True) == "too_large"
+
+
+def test_what_a_batch_says_for_all_is_not_multiplied_without_end():
+    raw = b'{"batch":[%b{}],"context":{"a":"' + b"x" * (MAX_CONTEXT - 100) + b'"}}'
+    assert batch.read(raw % (b"{}," * 1_000), is_batch=True).context
+    assert reason(batch.read, raw % (b"{}," * 1_100), is_batch=True) == "too_large"
+
+
+def test_half_a_surrogate_pair_in_one_message_makes_no_other_longer():
+    text = json.dumps({"a": "\u0416" * 60_000}, ensure_ascii=False)
+    found = batch.read(f'{{"batch":[{text},"\\ud800"]}}'.encode(), is_batch=True)
+    assert len(found.one_by_one()[0]) < 2 * 60_000 + 100
 
 
 def test_no_token_is_kept_in_what_a_batch_says_for_all():

@@ -117,3 +117,16 @@ def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
 def test_no_escape_makes_an_end_of_a_text_or_another_escape():
     raw = rb'{"a":"\u0022,\u005c\u005C\\u0026\\\u0026\n"}'
     assert body.unescaped(raw) == rb'{"a":"\u0022,\u005c\u005C\\u0026\\&\n"}'
+
+
+@pytest.mark.parametrize("raw", [rb'"u\u00\u00300"', rb'"\u00\u00326pgt=T"', rb'"\u002\u0036"', rb'"\u0026\u00'])
+def test_half_an_escape_stays_no_json(raw):
+    assert body.unescaped(raw) == raw
+    assert reason(body.read, raw) == "bad_json"
+
+
+def test_cleaning_is_for_what_the_strict_decoder_refuses(monkeypatch):
+    monkeypatch.setattr(body, "cleaned", lambda value: "cleaned")
+    nested = b'{"a":' * body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * body.SHALLOW
+    assert body.read(nested[5:-1]) != "cleaned"
+    assert body.read(nested) == "cleaned"

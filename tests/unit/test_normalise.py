@@ -1,12 +1,17 @@
 """What a tracking call means, and what is refused with which reason."""
 
 import hmac
+import json
 from hashlib import sha256
 
 import pytest
 
 from libs.common.errors import InvalidMessage
-from services.ingest.domain.call import call_of
+from services.ingest.domain import context
+from services.ingest.domain.batch import read
+from services.ingest.domain.body import MAX_EVENT
+from services.ingest.domain.call import call_of, object_of, read_call
+from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
 from tests.support.telling import as_read
@@ -238,8 +243,20 @@ def test_an_empty_array_is_an_empty_object():
 @pytest.mark.parametrize("sent_at", ["garbled", 1780000000000, [], True])
 def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T20:26:30Z"}
-    assert got(message, said=BatchSaid("garbled")).occurred_at == NOW - 10_000_000
     assert got({**message, "sentAt": sent_at}).sent_at is None
+    (call,) = read(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True).calls
+    assert normalise(call, Received(PUBLIC, NOW, str)).occurred_at == NOW - 10_000_000
+    assert got(message, said=BatchSaid("garbled")).occurred_at == NOW - 10_000_000
+
+
+def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(context, "object_of", lambda field, raw: looked_at.append(bytes(raw)) or object_of(field, raw))
+    common = json.dumps({"page": {"url": "https://x.test/?utm_source=a"}, "filling": "x" * context.LONGEST}).encode()
+    for number in range(5):
+        made = got({"type": "page", "userId": "u", "context": {"app": {"build": number}}}, said=BatchSaid(None, common))
+        assert (made.campaign["source"], made.context["app"]) == ("a", {"build": number})
+    assert looked_at.count(common) == 1
 
 
 def test_what_counts_only_where_a_call_says_nothing_costs_no_other_call():
@@ -266,3 +283,9 @@ def test_no_nul_comes_out_of_an_address():
     page = {"url": "https://x.test/?utm_source=a%00b&pgr=c%00d"}
     found = got({"type": "page", "userId": "u", "context": {"page": page}})
     assert (found.campaign["source"], found.properties["referral_code"]) == ("a\ufffdb", "c\ufffdd")
+
+
+def test_a_call_is_too_large_by_what_nobody_asks_for_too():
+    with pytest.raises(InvalidMessage) as error:
+        read_call(b'{"type":"page","userId":"u","x":"' + b"y" * MAX_EVENT + b'"}')
+    assert error.value.reason == "too_large"

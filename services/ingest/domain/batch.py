@@ -3,18 +3,20 @@
 So one bad message costs no other.
 """
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import body
-from services.ingest.domain.call import Call, PlainCall, plain
+from services.ingest.domain.call import Call, PlainCall, decode_plain
 from services.ingest.domain.privacy import without_tokens
 
 MAX_CONTEXT = 16 * 1024
+MAX_REPEATED = 16 * 1024 * 1024
+"""Bytes that all messages of a batch may get by what it says for all."""
+S = TypeVar("S", bound="_Said")
 MAX_MESSAGES = 5_000
 MAX_TIME = 64
 
@@ -24,14 +26,14 @@ class Batch(msgspec.Struct, frozen=True):
 
     calls: Sequence[Call] | None = None
     messages: Sequence[bytes] = ()
-    """As they came; empty where `body` has them."""
+    """Each by itself, as JSON; empty where `body` has them."""
     write_key: str | None = None
     sent_at: str | None = None
     context: bytes = b""
     """An object as JSON, clean; empty where none is said."""
     body: bytes = b""
 
-    def as_they_came(self) -> Sequence[bytes]:
+    def one_by_one(self) -> Sequence[bytes]:
         """Return the messages; those of calls that were read at once take time."""
         return self.messages or [bytes(message) for message in _messages.decode(self.body).batch]
 
@@ -67,7 +69,7 @@ def read(raw: bytes, *, is_batch: bool) -> Batch:
 
 def _at_once(raw: bytes, *, is_batch: bool) -> Batch:
     if not is_batch:
-        call = plain.decode(raw)
+        call = decode_plain(raw)
         return Batch([call], (raw,), _text(call.write_key))
     whole = _calls.decode(raw)
     return _batch_of(whole, calls=whole.batch, raw=raw)
@@ -77,19 +79,23 @@ def split(raw: bytes, *, is_batch: bool) -> Batch:
     """Split a body into messages, which may be anything. Raises InvalidMessage as `read` does."""
     try:
         if not is_batch:
-            return Batch(messages=[_one(raw)], write_key=_text(_said.decode(raw).write_key))
-        whole = _messages.decode(raw)
+            return Batch(messages=[_one(raw)], write_key=_text(_decoded(_said, raw).write_key))
+        whole = _decoded(_messages, raw)
     except body.REFUSED:
         return _split_slowly(raw, is_batch=is_batch)
     return _batch_of(whole, messages=whole.batch)
 
 
-def _split_slowly(raw: bytes, *, is_batch: bool) -> Batch:
-    """Read what the strict decoder refuses but Python's accepts."""
+def _decoded(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
     try:
-        whole = json.loads(raw.decode("utf-8", "replace"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidMessage("bad_json", f"the body is not JSON: {error}") from None
+        return decoder.decode(raw)
+    except body.REFUSED:  # for half of a surrogate pair, say
+        return decoder.decode(body.unescaped(raw))
+
+
+def _split_slowly(raw: bytes, *, is_batch: bool) -> Batch:
+    """Split what the strict decoder refuses but others accept."""
+    whole = body.document(raw)
     if not isinstance(whole, dict):
         raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")
     if not is_batch:
@@ -116,16 +122,26 @@ def _batch_of(
         raise body.TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
     came = [bytes(message) for message in messages]
     body.check_kept(came)
-    return Batch(calls, came, _text(said.write_key), _time(said.sent_at), _context(bytes(said.context)), raw)
+    context = _context(bytes(said.context))
+    if len(context) * len(calls or came) > MAX_REPEATED:
+        raise body.TooLarge(
+            "too_large", f"what the batch says for all, for each message, is more than {MAX_REPEATED} bytes"
+        )
+    return Batch(calls, came, _text(said.write_key), _time(said.sent_at), context, raw)
 
 
 def _context(raw: bytes) -> bytes:
-    if raw == b"null":
-        return b""
-    if len(raw) > MAX_CONTEXT:
-        raise body.TooLarge("too_large", f"the batch's context has {len(raw)} bytes: at most {MAX_CONTEXT}")
+    """Return the context of a batch as JSON, clean. Raises TooLarge: however it was written, it is measured as it goes on."""
+    _check_context(raw, body.MAX_EVENT)
     context = body.read(raw)
-    return without_tokens(body.written(context)) if context and isinstance(context, dict) else b""
+    found = without_tokens(body.written(context)) if context and isinstance(context, dict) else b""
+    _check_context(found, MAX_CONTEXT)
+    return found
+
+
+def _check_context(context: bytes, most: int) -> None:
+    if len(context) > most:
+        raise body.TooLarge("too_large", f"the batch's context has {len(context)} bytes: at most {MAX_CONTEXT}")
 
 
 def _time(value: Any) -> str | None:

@@ -3,7 +3,7 @@
 Content types are ignored, as SDKs send JSON under several. Lone surrogates and NUL are legal JSON that neither UTF-8
 nor PostgreSQL takes: they become U+FFFD. NaN, infinities and deep nesting cost the message that says something by them.
 
-A strict decoder reads nearly everything; what it refuses is read by Python's, which takes more, and cleaned value by value.
+A strict decoder reads nearly everything; what it refuses is read by those that take more, and cleaned value by value.
 """
 
 import json
@@ -29,9 +29,12 @@ REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Stored = Annotated[int, msgspec.Meta(gt=-(1 << 63), le=(1 << 63) - 1)]
 Plain = str | Stored | float | bool | None
 """What a store can take as it is, as long as no text has a NUL."""
-_ESCAPE = re.compile(rb"\\u00[0-7][0-9a-fA-F]")
-_ASCII = {b"%02x" % code: bytes([code]) for code in range(0x20, 0x7F) if code not in b'"\\'} | {b"00": rb"\ufffd"}
-"""What may stand in a text instead of its number; of a NUL, which has no other form, what replaces it."""
+_NUMBERED = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([0-9a-fA-F]{4})|.)", re.DOTALL)
+"""A pair of surrogates, a number of any other character, or what else has a backslash."""
+_ITSELF = {b"%04x" % code: bytes([code]) for code in range(0x20, 0x7F) if code not in b'"\\'}
+_ITSELF |= {b"%04x" % code: rb"\ufffd" for code in (0, *range(0xD800, 0xE000))}
+"""What may stand in a text instead of a number; of what no store takes, what replaces it."""
 
 
 class TooLarge(InvalidMessage):
@@ -77,16 +80,24 @@ def check_kept(messages: Sequence[bytes]) -> None:
 
 
 def unescaped(raw: bytes) -> bytes:
-    """Return JSON whose texts have no NUL, and no letter of ASCII by its number: nothing hides from who looks for it.
+    """Return JSON whose texts have no NUL, no half of a surrogate pair, and no letter, digit or mark of ASCII by its number.
 
-    Outside of texts, where no backslash may stand, this may make JSON of what is none; it is read as strictly as any other.
+    So none hides from who looks for it. Outside of texts, where no backslash may stand, this may make JSON of what is none; it
+    is read as strictly as any other.
     """
-    if b"\\u00" not in raw or b"\0" in raw:  # with a bare NUL it is no JSON
+    if _NUMBERED.search(raw) is None:
         return raw
-    raw = raw.replace(rb"\\", b"\0")  # which is no beginning of an escape
-    for escape in set(_ESCAPE.findall(raw)):
-        raw = raw.replace(escape, _ASCII.get(escape[-2:].lower(), escape))
-    return raw.replace(b"\0", rb"\\")
+    try:
+        return _ESCAPE.sub(_itself, raw)
+    except ValueError:
+        return raw  # no JSON, and to stay none
+
+
+def _itself(escape: re.Match[bytes]) -> bytes:
+    found, code = escape.group(), escape.group(1)
+    if found == rb"\u":
+        raise ValueError(found)  # half an escape, which what follows could make whole
+    return found if code is None else _ITSELF.get(code.lower(), found)
 
 
 def check_event(raw: bytes) -> None:
@@ -124,19 +135,19 @@ def _loads(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise InvalidMessage("bad_json", f"the message is not JSON: {error}") from None
+        raise InvalidMessage("bad_json", f"it is not JSON: {error}") from None
 
 
 def cleaned(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return a value without NUL and lone surrogates. Raises InvalidMessage for what nests deeper, or is no number of a store."""
     if depth < 0:
         raise InvalidMessage("too_deep", f"the message nests deeper than {MAX_DEPTH}")
+    if isinstance(value, list):
+        return [cleaned(v, depth - 1) for v in value]
     if isinstance(value, str):
         return _cleaned(value)
     if isinstance(value, dict):
         return {cleaned(k, depth): cleaned(v, depth - 1) for k, v in value.items()}
-    if isinstance(value, list):
-        return [cleaned(v, depth - 1) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidMessage("bad_number", "the message holds NaN or an infinity")
     if isinstance(value, int) and abs(value) >= 1 << 63:
@@ -153,6 +164,8 @@ def _cleaned(text: str) -> str:
 def dumped(message: Any) -> bytes:
     """Return what Python's decoder read as JSON again, with all that it took beside JSON (NaN)."""
     try:
-        return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode()
+        return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(message, separators=(",", ":")).encode()
     except RecursionError:
         return b'"nested too deeply"'

@@ -1,7 +1,7 @@
-"""One call as it came: its parts by name. What they may be is looked at where they are used.
+"""One call: its parts by name. What they may be is looked at where they are used.
 
-A plain message is decoded as it came, and only the parts that somebody asks for. Any other is decoded whole, what is asked for
-is cleaned and written again: then it is as good as a plain one.
+Of a plain message only the parts are decoded that somebody asks for. Any other is decoded whole, what is asked for is cleaned and
+written again: then it is as good as a plain one.
 """
 
 from typing import Any
@@ -54,15 +54,15 @@ class PlainCall(Call, frozen=True, gc=False, rename="camel"):
     write_key: body.Plain = None
 
 
-plain = msgspec.json.Decoder(PlainCall)
-_call = msgspec.json.Decoder(Call)
+decode_plain = msgspec.json.Decoder(PlainCall).decode
+_decode = msgspec.json.Decoder(Call).decode
 
 
 def read_call(raw: bytes) -> Call:
     """Read one call. Raises InvalidMessage when it is too large, no object, or a part is too deep or nothing can store it."""
     body.check_event(raw)
     try:
-        return plain.decode(without_tokens(raw))
+        return decode_plain(without_tokens(raw))
     except body.REFUSED:
         message = body.document(raw)
     if isinstance(message, dict):  # what nobody asks for may be anything
@@ -75,7 +75,7 @@ def call_of(message: Any) -> Call:
     if not isinstance(message, dict):
         raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
     try:
-        return _call.decode(without_tokens(body.written(message)))
+        return _decode(without_tokens(body.written(message)))
     except body.REFUSED as error:
         raise InvalidMessage("bad_json", f"the message holds what no JSON has: {error}") from None
 

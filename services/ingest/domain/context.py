@@ -59,7 +59,7 @@ def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) ->
 
 
 def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
-    said = {**(object_of("context", common) if common else {}), **object_of("context", raw)}
+    said = {**(_of_batch(common) if common else {}), **object_of("context", raw)}
     page = said.get("page")
     initiative, mode = said.get("initiative"), said.get("mode")
     return Context(
@@ -80,6 +80,12 @@ def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Contex
 
 
 _kept = lru_cache(KEPT)(_read)
+
+
+@lru_cache(maxsize=8)
+def _of_batch(common: bytes) -> dict[str, Any]:
+    """Return what a batch says for all: read once for all its messages, however long it is."""
+    return object_of("context", common)
 
 
 def _external_ids(said: dict[str, Any]) -> dict[str, str]:

@@ -8,8 +8,12 @@ from libs.common.links import PARAMETER
 from services.ingest.domain.body import unescaped
 
 _PARAMETER = PARAMETER.encode()
-_TOKEN = re.compile(rb"""(["?&;]|%%3F|%%26)%b(?:=|%%3D)[\w.~-]*(?:&amp;|&|%%26)?(?=(")?)""" % _PARAMETER, re.IGNORECASE)
-"""What is before a token, the token, whether its text ends there."""
+_TOKEN = re.compile(
+    rb"""(["?&;\#]|\\u0026|%%(?:25)*(?:3F|26))"""
+    rb"""(?:%b(?:=|\\+u003d|%%(?:25)*3D)(?:[\w.~-]|%%2E)*(?:&amp;|&|\\+u0026|%%(?:25)*26)?)+(?=(")?)""" % _PARAMETER,
+    re.IGNORECASE,
+)
+"""What is before a token, it or several, whether the text ends there. Marks may be numbers, as in a text that is JSON itself."""
 IpRule = Literal["drop", "truncate"]
 _PHONE = re.compile(r"\+?\(?[0-9][0-9 ().\-/\u00a0\u2009\u202f]{4,30}")
 _TRUNK = re.compile(r"(?<=[0-9 \u00a0])\(0\)")

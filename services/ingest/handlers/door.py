@@ -31,7 +31,7 @@ log = logs.get(__name__)
 AT_A_STRETCH = 64 * 1024
 """Bytes of messages that are read before others have their turn."""
 AT_LEAST = 256
-"""What a message counts, however short it is; those that were read at once are short together."""
+"""What a message counts, however short it is, beside what its batch says; those that were read at once are short together."""
 SAID_AGAIN = 1_000_000
 """Bytes that the letters of one request may repeat of what their batch said."""
 
@@ -166,16 +166,16 @@ class Door:
         self._admit(source, origin, len(items), received.received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
-        repeated = stretch = 0
+        repeated, stretch, each = 0, 0, AT_LEAST + len(batch.context)
         for number, item in enumerate(items):
-            stretch += AT_LEAST if isinstance(item, Call) else max(AT_LEAST, len(item))
+            stretch += each if isinstance(item, Call) else each + len(item)
             if stretch > AT_A_STRETCH:
                 stretch = 0
                 await asyncio.sleep(0)  # the others' turn
             try:
                 made = [_made(call, received) for call in ((item,) if isinstance(item, Call) else calls(item))]
             except InvalidMessage as error:
-                came = came or batch.as_they_came()
+                came = came or batch.one_by_one()
                 whole = len(refused) * len(received.said.context) < SAID_AGAIN
                 refused.append(refusal(came[number], error, received, whole=whole))
                 continue
