@@ -75,7 +75,7 @@ env: ## Write .env with fresh secrets for docker compose
 	@deploy/env
 
 test-faults: setup .perigee/toxiproxy/server tests/sdks/node/node_modules/.done ## The long form of the fault tests (needs Go, for toxiproxy, and Node.js)
-	@PERIGEE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/integration/test_openapi.py tests/integration/webhooks $(TEST_ARGS)
+	@PERIGEE_FAULTS=long $(BIN)/python -m pytest -s tests/faults tests/integration/test_openapi.py tests/integration/webhooks $(TEST_ARGS)
 
 .perigee/toxiproxy/server:
 	@command -v go >/dev/null || { echo "test-faults needs Go 1.22 or newer to build toxiproxy: install it and try again"; exit 1; }

@@ -21,10 +21,10 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.reading import everything as messages
 from libs.common.messages import Message
 from tests.support.receiver import Receiver
+from tests.support.watching import LONG
 from tests.support.whole import Whole
 
 pytestmark = pytest.mark.timeout(560)
-LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 TIMES = (1, 2, 5, 9) if LONG else (2,)
 SCORING = ("before_fence", "after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
 ORCHESTRATOR = ("after_reserve", "after_send")

@@ -22,18 +22,12 @@ from libs.common.messages import Touchpoint, decode
 from tests.support.instance import PARTITIONS, ingest_alone
 from tests.support.kafka import read_topic
 from tests.support.rubbish import Rubbish
+from tests.support.watching import LONG, at, seeded
 from tests.support.whole import Whole
 
-LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 REQUESTS, SLOW, KILLS = (50_000, 500, 10) if LONG else (2_500, 60, 2)
 TOGETHER = 40
 pytestmark = pytest.mark.timeout(1_800 if LONG else 200)
-
-
-def seeded():
-    seed = int(os.environ.get("PERIGEE_SEED") or random.SystemRandom().randrange(1_000_000))
-    print("seed", seed)
-    return seed
 
 
 @pytest.fixture
@@ -71,6 +65,7 @@ async def test_rubbish_is_refused_and_everything_goes_on(ingest, servers):
             request = rubbish.one()
             status = await status_of(port_of(ingest), request)
             found[status] += 1
+            at(f"rubbish: {sum(found.values()):,} of {REQUESTS:,}")
             assert status is None or status < 500 or status == 503, (status, request[:2_000])
 
     await asyncio.gather(*(one() for _ in range(TOGETHER)))
@@ -203,7 +198,8 @@ async def test_what_is_answered_200_is_on_the_topic_however_often_kafka_is_kille
         key = whole.environment["WRITE_KEY"]
         answered, stop = set(), asyncio.Event()
         clients = [asyncio.create_task(mixed(whole, key, n, answered, stop)) for n in range(12)]
-        for _ in range(KILLS):
+        for number in range(KILLS):
+            at(f"Kafka killed {number} of {KILLS} times, {len(answered):,} ids answered")
             await asyncio.sleep(chance.uniform(0.5, 2))
             os.kill(Managed(whole.stack.home, "kafka").pid, signal.SIGKILL)
             await asyncio.sleep(chance.uniform(0, 2))

@@ -5,16 +5,15 @@ toxiproxy. The seed is printed; PERIGEE_SEED repeats one.
 """
 
 import asyncio
-import os
 import random
 
 import pytest
 
 from cli.home import PROJECT
 from tests.support.network import KINDS, Toxiproxy, Wire
+from tests.support.watching import LONG, at, seeded
 from tests.support.whole import Whole
 
-LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 TIMES = 20 if LONG else 1
 SPELL = (0.5, 8.0) if LONG else (0.5, 1.5)
 """Seconds that a spell lasts."""
@@ -57,16 +56,15 @@ async def keep_sending(distant, key, over):
 
 
 async def test_every_kind_of_bad_network(distant):
-    seed = int(os.environ.get("PERIGEE_SEED") or random.SystemRandom().randrange(1_000_000))
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seeded())
     over = asyncio.Event()
     key = distant.environment["WRITE_KEY"]
     sending = asyncio.create_task(keep_sending(distant, key, over))
     spells = [(kind, (link,)) for kind in KINDS for link in LINKS] + [("cut", LINKS), ("reset", LINKS)]
     spells = spells * TIMES if LONG else [(kind, (LINKS[n % 2],)) for n, kind in enumerate(KINDS)] + spells[-2:]
     chance.shuffle(spells)
-    for kind, links in spells:
+    for number, (kind, links) in enumerate(spells):
+        at(f"bad network: {number} of {len(spells)} spells, {distant.sent:,} touchpoints")
         for link in links:
             await asyncio.to_thread(distant.network.suffer, link, kind)
         await asyncio.sleep(chance.uniform(*SPELL))

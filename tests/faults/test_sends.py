@@ -4,7 +4,6 @@ The short form kills a few times, the long one (`make test-faults`) 200 times wi
 """
 
 import asyncio
-import os
 import random
 import signal
 import time
@@ -24,8 +23,8 @@ from libs.common.messages.action import Action
 from tests.support.instance import PARTITIONS, Instance, clear_topics
 from tests.support.mean import MeanHook, MeanMail
 from tests.support.servers import _free_port
+from tests.support.watching import LONG, at, seeded
 
-LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 PEOPLE, KILLS = (20_000, 200) if LONG else (400, 5)
 CAP = 2
 POINTS = ("after_reserve", "after_send", "before_publish", "after_publish")
@@ -103,6 +102,7 @@ class Storm:
 
     async def rage(self):
         while self.kills < KILLS:
+            at(f"sends: {self.kills} of {KILLS} kills")
             managed = Managed(self.instance.stack.home, "orchestrator")
             if self.kills % 2:
                 await asyncio.sleep(0.8 + self.chance.random() * 1.5)
@@ -124,7 +124,6 @@ class Storm:
 async def settled(instance):
     """Wait until nothing is left to do; reservations of the dead run out at once."""
     end = time.monotonic() + (1_500 if LONG else 200)
-    last = ""
     while True:
         rows = await instance.fetch(
             "SELECT (SELECT count(*) FROM orchestrator.actions WHERE status IN ('pending', 'sending')), "
@@ -137,9 +136,7 @@ async def settled(instance):
             return
         said = f"{left} actions, {active} of {entered} enrollments, {outbox} messages left"
         assert time.monotonic() < end, said
-        if said != last:
-            print(said)
-            last = said
+        at(said)
         await instance.fetch(
             "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' AND due_at < $1::bigint + 275000000 RETURNING 1",
             int(time.time() * 1_000_000),
@@ -148,8 +145,7 @@ async def settled(instance):
 
 
 async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(tmp_path, servers, database):
-    seed = int(os.environ.get("PERIGEE_SEED") or random.SystemRandom().randrange(1_000_000))
-    print("seed", seed)
+    seed = seeded()
     chance = random.Random(seed)
     await clear_topics(servers.kafka)
     smtp, hook = MeanMail(chance), MeanHook(random.Random(seed + 1))

@@ -5,8 +5,6 @@ are printed; PERIGEE_SEED repeats one.
 """
 
 import asyncio
-import os
-import random
 import time
 
 import pytest
@@ -16,8 +14,8 @@ from libs.common.kafka.reading import everything as messages
 from tests.support.chaos import Chaos, Torrent
 from tests.support.instance import Instance, clear_topics
 from tests.support.laws import check_published
+from tests.support.watching import LONG, at, seeded
 
-LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 TOUCHPOINTS, KILLS, FENCED, JOINS = (1_000_000, 200, 20, 30) if LONG else (6_000, 3, 1, 1)
 BACKLOG, SILENCES = (100_000, 10_000) if LONG else (3_000, 300)
 PIECE = 500
@@ -29,12 +27,6 @@ WAITS = ("touchpoints on their way back",)
 SECOND = 1_000_000
 
 
-def seeded():
-    seed = int(os.environ.get("PERIGEE_SEED") or random.SystemRandom().randrange(1_000_000))
-    print("seed", seed)
-    return seed
-
-
 async def flow(torrent, done):
     """Send piece by piece, so that it lasts as long as the storm, and no less than all."""
     while torrent.sent < TOUCHPOINTS or not done.is_set():
@@ -44,6 +36,9 @@ async def flow(torrent, done):
 
 async def storm(chaos, done):
     while chaos.kills < KILLS or chaos.fenced() < FENCED or chaos.joins < JOINS:
+        at(
+            f"storm: {chaos.kills} of {KILLS} kills, {chaos.fenced()} of {FENCED} fenced, {chaos.joins} of {JOINS} joins"
+        )
         if chaos.joins * KILLS < chaos.kills * JOINS:
             await chaos.crowd()
         elif chaos.fenced() * KILLS < chaos.kills * FENCED or chaos.kills >= KILLS:

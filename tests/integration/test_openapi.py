@@ -4,7 +4,6 @@ The long form (`make test-faults` sets it) asks more often.
 """
 
 import base64
-import os
 
 import pytest
 import schemathesis
@@ -16,7 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-EXAMPLES = 150 if os.environ.get("PERIGEE_FAULTS") == "long" else 12
+from tests.support.watching import LONG
+
+EXAMPLES = 150 if LONG else 12
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 STREAMS = {"/admin/v1/live"}  # it has no end
 pytestmark = pytest.mark.timeout(600 if EXAMPLES > 100 else 200)

@@ -7,7 +7,6 @@ A slice runs in `make test`; `make test-long` runs PERIGEE_SEEDS of them (10,000
 
 import os
 import random
-import sys
 
 import pytest
 import yaml
@@ -24,6 +23,7 @@ from tests.support.naive import Naive
 from tests.support.reference import Reference
 from tests.support.scoring import PARTITIONS, Scoring
 from tests.support.simulation import ME, World, clear
+from tests.support.watching import at
 
 END = SPAN * 3
 ONE = os.environ.get("PERIGEE_SEED")
@@ -39,8 +39,7 @@ async def test_whatever_happens_the_rows_are_the_reference_and_the_laws_hold(dat
     seeds = [int(ONE)] if ONE else range(FIRST, FIRST + SEEDS)
     fenced = broken = 0
     for number, seed in enumerate(seeds):
-        if sys.stderr.isatty() or SEEDS > 1_000:
-            print(f"\rseed {seed} ({number} of {len(seeds)})", end="", file=sys.stderr, flush=True)
+        at(f"seed {seed} ({number:,} of {len(seeds):,})")
         try:
             world = await live(database, seed)
         except BaseException as error:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import random
 import socket
 import sys
@@ -14,8 +13,8 @@ from standardwebhooks.webhooks import Webhook
 from cli.home import PROJECT
 from libs.common.instants import DAY
 from tests.integration.webhooks.bench import Bench, FastClock, in_order
+from tests.support.watching import LONG, at, seeded
 
-LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 KILLS = 20 if LONG else 2
 
 
@@ -48,6 +47,7 @@ async def kill_and_wait(bench, port, file, chance, sent, secrets):
     """Kill the receiver while it is sent to, again and again; return what it has once it has everything."""
     async with contextlib.AsyncExitStack() as stack:
         for turn in range(KILLS + 1):
+            at(f"the receiver killed {turn} of {KILLS} times")
             process = await started(port, file)
             stack.callback(end, process)
             if turn == KILLS:
@@ -77,9 +77,7 @@ def end(process):
 
 async def test_a_receiver_that_is_killed_gets_every_change_in_order(database, tmp_path):
     """The official libraries of Python and Node then verify every delivery, also those during a rotation."""
-    seed = random.randrange(1_000_000)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seeded())
     # In the long form retries come five times as fast; more, and the libraries would take timestamps for ones of the future.
     bench = Bench(database, FastClock(5 if LONG else 1))
     port, file = fixed_port(), tmp_path / "deliveries.ndjson"
