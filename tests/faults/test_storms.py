@@ -22,7 +22,8 @@ PIECE = 500
 pytestmark = pytest.mark.timeout(3_600 if LONG else 300)
 # What is sent back would come as further touchpoints.
 QUIET = {"INGEST_URL": "http://127.0.0.1:9"}
-RAISES = "in_fold:3000:raise"
+RAISES = f"in_fold:{3_000 if LONG else 200}:raise"
+"""Often enough that a process lives to see it."""
 WAITS = ("touchpoints on their way back",)
 SECOND = 1_000_000
 

@@ -111,12 +111,15 @@ def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
     assert said in ({"plain": clean, clean: 1}, {"plain": 1})
     assert json.loads(found.decode()[end:]) == "".join(c for c in clean if ord(c) < 0x10000)
     assert rb"\u0026" not in found.replace(rb"\\", b"")
+    assert body.unescaped(found) == found
     assert not {letter for letter in text if letter.isalnum() and letter.isascii()} - set(found.decode()[end:])
 
 
 def test_no_escape_makes_an_end_of_a_text_or_another_escape():
-    raw = rb'{"a":"\u0022,\u005c\u005C\\u0026\\\u0026\n"}'
-    assert body.unescaped(raw) == rb'{"a":"\u0022,\u005c\u005C\\u0026\\&\n"}'
+    raw = rb'{"a":"\u0022,\u005c\u005Cu0026\\u0026\\\u0026\n\u001f"}'
+    found = body.unescaped(raw)
+    assert found == rb'{"a":"\",\\\\u0026\\u0026\\&\n\u001f"}'
+    assert json.loads(found) == json.loads(raw)
 
 
 @pytest.mark.parametrize("raw", [rb'"u\u00\u00300"', rb'"\u00\u00326pgt=T"', rb'"\u002\u0036"', rb'"\u0026\u00'])

@@ -57,8 +57,10 @@ def test_no_token_hides_behind_escapes(link, beside):
 @pytest.mark.parametrize(
     "link",
     [
-        "https://x/?pgt=TOK", "https://x/?a=1&pgt=TOK&b=2", "https://x/#pgt=TOK", "https://x/?pgt=T%2EOK", "https://x/?pgt=TOK&pgt=TOK&PGT=TOK",
-        "https://r/?to=https%3A%2F%2Fx%3Fpgt%3DTOK%26b", "https://r/?to=https%253A%252F%252Fx%253Fpgt%253DTOK%2526b",
+        "https://x/?pgt=TOK", "https://x/?a=1&pgt=TOK&b=2", "https://x/#pgt=TOK", "https://x/?pgt=T%2EOK", "pgt=TOK",
+        "https://x/?pgt=TOK&pgt=TOK&pgt=TOK", "https://x/?pgt=pgt=TOK", "https://x/?pgt=%54OK%5FTOK",
+        "https://r/?to=https%3A%2F%2Fx%3Fpgt%3DTOK%26b", "https://r/?to=https%3A%2F%2Fx%23pgt%3DTOK",
+        "https://r/?to=https%253A%252F%252Fx%253Fpgt%253DTOK%252EOK%2526b", "https://r/?json=%7B%22search%22%3A%22pgt%3DTOK%22%7D",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("levels", range(3))
@@ -67,7 +69,24 @@ def test_neither_a_touchpoint_nor_a_letter_keeps_a_token_be_it_in_json_in_json(l
     for _ in range(levels):
         text = json.dumps({"url": text}).replace("&", "\\u0026").replace("=", "\\u003d")
     raw = json.dumps({"type": "track", "event": "E", "userId": "u", "properties": {"x": text}}).encode()
-    letter = refusal(raw, InvalidMessage("no_ids", ""), RECEIVED)
-    for kept in (as_read(read_call(raw), RECEIVED).properties["x"], letter.value.decode()):
-        assert "TOK" not in kept
-        assert "OK" not in kept
+    for written in (raw, raw.replace(rb"\\", rb"\u005c").replace(rb"\"", rb"\u0022")):
+        letter = refusal(written, InvalidMessage("no_ids", f"what of ?{link}"), RECEIVED)
+        about = dict(letter.headers)["x-dlq-error"].decode()
+        for kept in (as_read(read_call(written), RECEIVED).properties["x"], letter.value.decode(), about):
+            assert "OK" not in kept
+
+
+@pytest.mark.parametrize(("mark", "equals"), [("%3F", "%3D"), ("%3Fa%3D1%26", "%3D"), ("%253F", "%253D")])
+def test_what_is_behind_a_token_in_an_address_within_another_stays_with_the_outer_one(mark, equals):
+    page = {"url": f"https://r.test/?to=https%3A%2F%2Fx{mark}pgt{equals}TOK&utm_source=newsletter"}
+    made = as_read(call_of({"type": "page", "userId": "u", "context": {"page": page}}), RECEIVED)
+    assert made.campaign["source"] == "newsletter"
+    assert "TOK" not in made.context["page"]["url"]
+
+
+def test_what_is_no_token_stays():
+    said = {"url": "https://x/?PGT=1&pgtx=2&apgt=3", "text": "the pgt=3 of it", "p": "pgt"}
+    assert (
+        as_read(call_of({"type": "track", "event": "pgt", "userId": "u", "properties": said}), RECEIVED).properties
+        == said
+    )

@@ -60,8 +60,9 @@ _said = msgspec.json.Decoder(_Said)
 def read(raw: bytes, *, is_batch: bool) -> Batch:
     """Read a body. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
     if len(raw) <= body.MAX_EVENT:  # what is larger might have one message that is too large
+        raw = without_tokens(raw)
         try:
-            return _at_once(without_tokens(raw), is_batch=is_batch)
+            return _at_once(raw, is_batch=is_batch)
         except body.REFUSED:
             pass
     return split(raw, is_batch=is_batch)

@@ -3,7 +3,7 @@
 Content types are ignored, as SDKs send JSON under several. Lone surrogates and NUL are legal JSON that neither UTF-8
 nor PostgreSQL takes: they become U+FFFD. NaN, infinities and deep nesting cost the message that says something by them.
 
-A strict decoder reads nearly everything; what it refuses is read by those that take more, and cleaned value by value.
+A strict decoder reads nearly everything; what it refuses is read by Python's, which takes more, and cleaned value by value.
 """
 
 import json
@@ -32,7 +32,7 @@ Plain = str | Stored | float | bool | None
 _NUMBERED = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([0-9a-fA-F]{4})|.)", re.DOTALL)
 """A pair of surrogates, a number of any other character, or what else has a backslash."""
-_ITSELF = {b"%04x" % code: bytes([code]) for code in range(0x20, 0x7F) if code not in b'"\\'}
+_ITSELF = {b"%04x" % code: bytes([code]) for code in range(0x20, 0x7F)} | {b"0022": rb"\"", b"005c": rb"\\"}
 _ITSELF |= {b"%04x" % code: rb"\ufffd" for code in (0, *range(0xD800, 0xE000))}
 """What may stand in a text instead of a number; of what no store takes, what replaces it."""
 
@@ -50,7 +50,6 @@ def _levels(count: int) -> Any:
 
 
 _encode = msgspec.json.Encoder().encode
-_any = msgspec.json.Decoder()
 _shallow = msgspec.json.Decoder(_levels(SHALLOW))
 
 
@@ -80,9 +79,9 @@ def check_kept(messages: Sequence[bytes]) -> None:
 
 
 def unescaped(raw: bytes) -> bytes:
-    """Return JSON whose texts have no NUL, no half of a surrogate pair, and no letter, digit or mark of ASCII by its number.
+    """Return JSON whose texts have no NUL, no half of a surrogate pair, and nothing of ASCII that is printed by its number.
 
-    So none hides from who looks for it. Outside of texts, where no backslash may stand, this may make JSON of what is none; it
+    So nothing hides from who looks for it. Outside of texts, where no backslash may stand, this may make JSON of what is none; it
     is read as strictly as any other.
     """
     if _NUMBERED.search(raw) is None:
@@ -118,9 +117,9 @@ def read(raw: bytes) -> Any:
 def document(raw: bytes) -> Any:
     """Decode JSON as it is, with all that Python takes beside JSON (NaN). Raises InvalidMessage when it is none."""
     try:
-        return _any.decode(raw)
-    except REFUSED:
-        return _loads(raw)
+        return json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("bad_json", f"it is not JSON: {error}") from None
 
 
 def written(event: Any) -> bytes:
@@ -129,13 +128,6 @@ def written(event: Any) -> bytes:
         return _encode(event)
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError):
         return dumped(event)
-
-
-def _loads(raw: bytes) -> Any:
-    try:
-        return json.loads(raw.decode("utf-8", "replace"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidMessage("bad_json", f"it is not JSON: {error}") from None
 
 
 def cleaned(value: Any, depth: int = MAX_DEPTH) -> Any:

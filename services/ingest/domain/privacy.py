@@ -8,12 +8,19 @@ from libs.common.links import PARAMETER
 from services.ingest.domain.body import unescaped
 
 _PARAMETER = PARAMETER.encode()
+_WORD = rb"(?:[\w.~=-]|\\+u00(?:3d|2[de]|5f)|%(?:25)*(?:2[DE]|3[0-9D]|[46][1-9A-F]|5[0-9AF]|7[0-9AE]))*"
+"""A token, whose characters somebody may have encoded."""
 _TOKEN = re.compile(
-    rb"""(["?&;\#]|\\u0026|%%(?:25)*(?:3F|26))"""
-    rb"""(?:%b(?:=|\\+u003d|%%(?:25)*3D)(?:[\w.~-]|%%2E)*(?:&amp;|&|\\+u0026|%%(?:25)*26)?)+(?=(")?)""" % _PARAMETER,
+    rb"""(?:(["?&;\#]|\\u00(?:26|3f|23|3b))(?:(?-i:%b)(?:=|\\+u003d|%%(?:25)*3D)%b(?:&amp;|&|\\+u0026)?)+"""
+    rb"""|(%%(?P<n>(?:25)*)(?:3F|26|23|3B|22))(?:(?-i:%b)%%(?P=n)3D%b(?:%%(?P=n)26)?)+)(?=(?P<end>")?)"""
+    % (_PARAMETER, _WORD, _PARAMETER, _WORD),
     re.IGNORECASE,
 )
-"""What is before a token, it or several, whether the text ends there. Marks may be numbers, as in a text that is JSON itself."""
+"""What is before a token, it or several, each with the mark behind it, whether the text ends there.
+
+Either as it is in an address, whose marks may be numbers in a text that is JSON itself, or in an address that is a parameter of
+another one, encoded as often: what is behind it belongs to the outer one.
+"""
 IpRule = Literal["drop", "truncate"]
 _PHONE = re.compile(r"\+?\(?[0-9][0-9 ().\-/\u00a0\u2009\u202f]{4,30}")
 _TRUNK = re.compile(r"(?<=[0-9 \u00a0])\(0\)")
@@ -45,8 +52,8 @@ def without_tokens(raw: bytes) -> bytes:
 
 
 def _cut(found: re.Match[bytes]) -> bytes:
-    before, at_end = found.group(1), found.group(2) is not None
-    return b"" if at_end and before in (b"?", b"&") else before
+    plain, encoded, at_end = found.group(1), found.group(2), found.group("end") is not None
+    return encoded or (b"" if at_end and plain in (b"?", b"&") else plain)
 
 
 def traits_of(given: dict[str, Any]) -> dict[str, Any]:

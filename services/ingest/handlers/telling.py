@@ -90,7 +90,7 @@ def refusal_of_broker(message: Message, error: InvalidMessage) -> Message:
 
 def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str], batch: bytes = b"") -> Message:
     metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
-    about = {"reason": error.reason, "error": error.detail[:500], **said}
+    about = {"reason": error.reason, "error": _kept(error.detail[:500].encode("utf-8", "replace")).decode(), **said}
     headers = [(f"{ABOUT}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
     if batch:
         headers.append((f"{ABOUT}batch", batch))
