@@ -5,7 +5,7 @@ BIN := .venv/bin
 # A folder of caches for machines whose home cannot be written.
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
-# Each process has servers of its own; a file's tests stay together.
+# Each process has servers of its own; a file's tests stay together, and the long ones (e2e, faults) come before the many short ones.
 TEST_PROCESSES ?= 2
 
 .PHONY: help setup lock demo env test test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-plays bench-ingest bench-peers clean
@@ -52,7 +52,7 @@ demo: setup ## Start everything, send the storefront's touchpoints, show what ha
 	@$(BIN)/perigee demo $(DEMO_ARGS)
 
 test: setup tests/sdks/node/node_modules/.done ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-long: setup ## The model test over 10,000 seeds (PERIGEE_SEEDS, PERIGEE_FIRST_SEED)
 	@PERIGEE_SEEDS=$${PERIGEE_SEEDS:-10000} $(BIN)/python -m pytest -s tests/model $(TEST_ARGS)
