@@ -11,6 +11,7 @@ from examples.storefront.mapping import calls
 from tests.support.chaos import Chaos
 from tests.support.instance import PARTITIONS, Instance, clear_topics
 from tests.support.laws import check_published, pure_rows, up_to
+from tests.support.watching import seeded
 
 pytestmark = pytest.mark.timeout(560)
 # Our own mails would come back as touchpoints at the instant of sending, another one in each run: they wait here.
@@ -103,8 +104,7 @@ async def check_ledger(instance):
 
 
 def test_three_arrival_orders_one_of_them_under_fire(tmp_path, servers, make_database):
-    seed = random.SystemRandom().randrange(1_000_000)
-    print("seed", seed)
+    seed = seeded()
     found = list(calls(datetime.now(UTC) - timedelta(minutes=2)))
     runs = []
     for name, order, chaos in (

@@ -10,6 +10,7 @@ import sys
 from cli.home import PROJECT
 from cli.prepare import put_source
 from libs.common.db.connection import connect
+from tests.support.watching import seeded
 
 EXAMPLES = PROJECT / "examples" / "subscribers"
 MODULES = PROJECT / "tests" / "sdks" / "node" / "node_modules"
@@ -48,9 +49,7 @@ async def standing(database):
 
 
 async def test_followers_that_are_killed_know_where_everybody_stands(instance, servers, database, tmp_path):
-    seed = random.randrange(1_000_000)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seeded())
     await put_source(instance.environment, "back-end", "key-of-back-end", "server")
     key = await instance.source("back-end")
     shutil.copy(EXAMPLES / "follow.mjs", tmp_path / "follow.mjs")

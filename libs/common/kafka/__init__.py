@@ -2,4 +2,4 @@
 
 from libs.common.kafka.connection import mend
 
-mend()
+mend()  # here, so that nobody makes a client without it

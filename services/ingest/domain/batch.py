@@ -16,9 +16,9 @@ from services.ingest.domain.privacy import without_tokens
 MAX_CONTEXT = 16 * 1024
 MAX_REPEATED = 16 * 1024 * 1024
 """Bytes that all messages of a batch may get by what it says for all."""
-S = TypeVar("S", bound="_Said")
 MAX_MESSAGES = 5_000
 MAX_TIME = 64
+S = TypeVar("S", bound="_Said")
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ def _decoded(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
 
 
 def _split_slowly(raw: bytes, *, is_batch: bool) -> Batch:
-    """Split what the strict decoder refuses but others accept."""
+    """Split what the strict decoder refuses but Python's accepts."""
     whole = body.document(raw)
     if not isinstance(whole, dict):
         raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")

@@ -37,7 +37,10 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class PlainCall(Call, frozen=True, gc=False, rename="camel"):
-    """A call whose parts are plain values, but for the objects. One alone may hold the key."""
+    """A call whose parts are plain values, but for the objects: nothing of it has to be cleaned. One alone may hold the key.
+
+    What is otherwise is a `Call`, whose parts may be anything, so that a wrong one is refused by its name.
+    """
 
     type: body.Plain = None
     message_id: body.Plain = None

@@ -56,7 +56,7 @@ def refusal(
     return _letter(raw, received.new_id().encode(), error, said, _batch(received.said) if whole else b"")
 
 
-class _Kept(msgspec.Struct, frozen=True, rename="camel"):
+class _BatchKept(msgspec.Struct, frozen=True, rename="camel"):
     sent_at: Any = None
     context: msgspec.Raw = msgspec.Raw(b"{}")
 
@@ -65,13 +65,13 @@ def _batch(said: BatchSaid) -> bytes:
     """Return what a batch says for all its messages, as a dead letter keeps it."""
     if said.sent_at is None and not said.context:
         return b""
-    return _kept(_encode(_Kept(said.sent_at, msgspec.Raw(said.context or b"{}"))))
+    return _kept(_encode(_BatchKept(said.sent_at, msgspec.Raw(said.context or b"{}"))))
 
 
 def batch_said(kept: str) -> BatchSaid:
     """Return what a dead letter keeps of its batch; empty: nothing. Raises InvalidMessage for what is none of ours."""
     try:
-        said = msgspec.json.decode(kept or "{}", type=_Kept)
+        said = msgspec.json.decode(kept or "{}", type=_BatchKept)
     except body.REFUSED as error:
         raise InvalidMessage("bad_letter", f"what it says of its batch cannot be read: {error}") from None
     context = bytes(said.context)

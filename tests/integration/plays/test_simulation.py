@@ -14,6 +14,7 @@ from tests.integration.plays.texts import mail, play
 from tests.support.orchestrator import Orchestrator
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
+from tests.support.watching import seeded
 
 NAMES = [
     "Content Downloaded",
@@ -79,9 +80,7 @@ async def wait_for(orchestrator, until):
 
 @pytest.mark.parametrize("seed", [112_850, None], ids=["a wait that ends when somebody would enter again", "any"])
 async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
-    seed = seed or random.randrange(1_000_000)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seed or seeded())
     orchestrator, scoring = Orchestrator(database, mailbox, RULES, None), Scoring(database)
     await orchestrator.install(shipped=False)
     await orchestrator.publish(TEXT)
@@ -125,9 +124,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("kind", sorted(MOMENTS))
 async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(database, mailbox, kind):
-    seed = random.randrange(1_000_000)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seeded())
     orchestrator, scoring = Orchestrator(database, mailbox, MILD, None), Scoring(database)
     await orchestrator.install(shipped=False)
     segment = "segment: fresh\nwhen: {seen: order_completed, within: 75h}"
