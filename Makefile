@@ -13,9 +13,9 @@ TEST_PROCESSES ?= 2
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-FOLD := $(wildcard services/scoring/domain/*.py)
+COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) libs/common/kafka/accumulator.py
 
-setup: .venv/.done .venv/.fold deploy/kafka/target/.done ## Make .venv from the lock, compile the fold, fetch Kafka's artefacts
+setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from the lock, compile what is compiled, fetch Kafka's artefacts
 
 .venv/.done: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "perigee needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=python3.12, say."; exit 1; }
@@ -28,8 +28,8 @@ setup: .venv/.done .venv/.fold deploy/kafka/target/.done ## Make .venv from the 
 	@$(BIN)/python -m compileall -q cli libs services  # a start takes half as long, where Python may not write it itself
 	@touch $@
 
-.venv/.fold: .venv/.done deploy/fold/build.py services/scoring/compiled.py $(FOLD)
-	@$(BIN)/python deploy/fold/build.py >&2
+.venv/.compiled: .venv/.done deploy/compile/build.py libs/common/compiled.py services/scoring/compiled.py services/ingest/compiled.py $(COMPILED)
+	@$(BIN)/python deploy/compile/build.py >&2
 	@touch $@
 
 deploy/kafka/target/.done: deploy/kafka/pom.xml
@@ -43,7 +43,7 @@ lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry n
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  pyproject.toml --extra otel -o requirements/otel.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --group fold -o requirements/fold.txt
+	  --group compile -o requirements/compile.txt
 	for apart in bench-quix bench-faust browser; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url requirements/$$apart.in -o requirements/$$apart.txt; done
 	echo "uv==0.13.9" | $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url - -o requirements/uv.txt

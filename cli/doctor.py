@@ -19,7 +19,8 @@ from libs.common.db.migrate import newest
 from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
-from services.scoring import compiled
+from services.ingest.compiled import DOOR
+from services.scoring.compiled import FOLD
 
 SKEW_SECONDS = 2.0
 _LEAST_FREE = 0.1
@@ -153,13 +154,15 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
     disk = shutil.disk_usage(settings.get("PERIGEE_HOME") or ".")
     full = disk.free < disk.total * _LEAST_FREE
     keys = [name for name in ("PERIGEE_ADMIN_KEY", "PERIGEE_SERVICE_KEY") if not settings.get(name)]
-    how = compiled.how()
     return [
         Finding("disk", f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.1f}", full, "make room" if full else ""),
-        Finding(
-            "the fold",
-            f"runs {how}",
-            cure="make setup with a C compiler: four times as fast" if how != "compiled" else "",
+        *(
+            Finding(
+                f"the {part.name}",
+                f"runs {(how := part.how())}",
+                cure="make setup with a C compiler: some times as fast" if how != "compiled" else "",
+            )
+            for part in (FOLD, DOOR)
         ),
         Finding(
             "keys", f"{', '.join(keys)} not set" if keys else "set", bool(keys), "make env, or set them" if keys else ""

@@ -122,10 +122,12 @@ def status(as_json: Json = False) -> None:
         print(json.dumps({"services": services}))
         return
     from cli.show import status_table
-    from services.scoring.compiled import how
+    from services.ingest.compiled import DOOR
+    from services.scoring.compiled import FOLD
 
     Console().print(status_table(services))
-    print(f"the fold runs {how()}")
+    for part in (FOLD, DOOR):
+        print(f"the {part.name} runs {part.how()}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import signal
 import sys
@@ -15,6 +16,10 @@ from libs.common.errors import PerigeeError, Unavailable
 from libs.common.observability import logs
 
 log = logs.get(__name__)
+KEPT_BLOCK = 8 * 1024 * 1024
+KEPT_HEAP = 64 * 1024 * 1024
+"""Bytes at the end of the heap that stay, however few are in use."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def calm_gc() -> None:
@@ -26,6 +31,18 @@ def calm_gc() -> None:
     """
     gc.freeze()
     gc.set_threshold(1_000_000, 20, 100)
+
+
+def keep_heap() -> None:
+    """Let glibc's malloc keep what large buffers leave; any other is left as it is.
+
+    Bodies and batches have tens to hundreds of kilobytes. By default each came as new pages from the kernel, which clears them
+    one by one, and went back: a sixth of what publishing costs.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_HEAP)
 
 
 def forget_failure() -> None:
@@ -40,6 +57,7 @@ def forget_failure() -> None:
 def run_service(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `serve(stop)` until SIGTERM or SIGINT sets `stop`."""
     calm_gc()
+    keep_heap()
     try:
         uvloop.run(_until_stopped(serve))
     except* PerigeeError as group:

@@ -16,6 +16,7 @@ from services.ingest.api import admin, repair, uploads
 from services.ingest.api.patience import UPLOADS
 from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
+from services.ingest.compiled import DOOR
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.door import Door
 from services.ingest.handlers.imports import Imports
@@ -34,7 +35,8 @@ async def serve(stop: asyncio.Event) -> None:
     sources = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.rules()
-    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, rules)
+    fast = DOOR.how() == "compiled"  # one that is stale is refused before it runs
+    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
 
     async def sources_read() -> str | None:
         return None if sources.loaded else "PostgreSQL has not answered since the start"

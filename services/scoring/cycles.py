@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from libs.common.errors import ConfigurationError
-from services.scoring import compiled
+from services.scoring.compiled import FOLD
 from services.scoring.domain.cycle import Cycle, cycle_of
 from services.scoring.domain.spec import CycleSpec, parse
 
@@ -26,5 +26,5 @@ def read_files(folder: Path) -> list[tuple[CycleSpec, str]]:
 
 def read_cycles(folder: Path) -> list[Cycle]:
     """Read and compile every `*.yaml` of the folder. Raises ConfigurationError naming the file and the place in it."""
-    compiled.how()  # a stale compiled fold is refused before it runs
+    FOLD.how()  # a stale compiled fold is refused before it runs
     return [cycle_of(spec) for spec, _ in read_files(folder)]

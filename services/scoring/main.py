@@ -20,8 +20,8 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Check, Health, server
 from libs.common.run import every, run_service, run_together, until_available
 from libs.common.settings import load
-from services.scoring import compiled
 from services.scoring.api import admin, changes, compelling, contacts, cycles, doors
+from services.scoring.compiled import FOLD
 from services.scoring.cycles import read_files
 from services.scoring.handlers.accounts import AccountJobs
 from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
@@ -146,7 +146,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings: ScoringSettings = load(ScoringSettings)
     tracing.configure("scoring", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
-    compiled.how()  # a stale compiled fold is refused before it runs
+    FOLD.how()  # a stale compiled fold is refused before it runs
     process = Process(settings)
     relay = Relay(settings.database_url, "scoring", settings.partitions, process.publisher, KEPT)
     await run_together(stop, process.web(), relay.run(stop), process.fold(stop))

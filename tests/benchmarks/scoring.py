@@ -35,7 +35,7 @@ from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, compose, decode
 from libs.common.run import calm_gc
-from services.scoring.compiled import how
+from services.scoring.compiled import FOLD
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
 from services.scoring.main import LANES
@@ -239,7 +239,7 @@ def report(
     ratio = median("rate", runs) / median("rate", floors)
     ratios = [run.rate / floor_.rate for run, floor_ in zip(runs, floors, strict=True)]
     lines = [
-        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {how()}, "
+        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {FOLD.how()}, "
         f"Python {sys.version.split()[0]}, {os.cpu_count()} cores.",
         "",
         "| | touchpoints/s | Python µs | PostgreSQL µs |",

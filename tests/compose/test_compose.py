@@ -252,7 +252,7 @@ def test_an_image_holds_its_service_alone(stack, service):
     assert ("cryptography" in packages) == (service == "ingest")
     assert "hypothesis" not in packages
     if service == "scoring":
-        how = "from services.scoring.compiled import how; print(how())"
+        how = "from services.scoring.compiled import FOLD; print(FOLD.how())"
         assert stack.run("exec", "-T", service, "python", "-c", how).strip() == "compiled"
 
 

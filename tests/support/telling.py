@@ -1,12 +1,45 @@
 """What the door says of a call, as whoever reads the topic has it."""
 
+from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint, decode
+from libs.common.messages.envelope import Headers
+from services.ingest.domain.batch import Batch
+from services.ingest.domain.body import is_text
 from services.ingest.domain.call import Call
+from services.ingest.domain.frames import FrameStore
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received
+from services.ingest.domain.recent import MessageId
+from services.ingest.handlers.made import reader
 from services.ingest.handlers.telling import message_of
+
+
+class Met(FrameStore):
+    """Frames from the first call on."""
+
+    def meet(self, kind: bytes, context: bytes) -> bool:
+        super().meet(kind, context)
+        return super().meet(kind, context)
 
 
 def as_read(call: Call, received: Received) -> Touchpoint:
     """Return the touchpoint of a call, read from its message. Raises InvalidMessage when it is none."""
     return decode(Touchpoint, message_of(normalise(call, received)).value)
+
+
+def ways(
+    raw: bytes, received: Received, frames: FrameStore | None
+) -> tuple[MessageId, bytes, Headers, Touchpoint] | None:
+    """Return what is made of a message, its touchpoint as whoever reads the topic has it; None where it is refused."""
+    try:
+        ((place, message),) = reader(received, Batch([raw], is_text=is_text(raw)), frames)(raw)
+    except InvalidMessage:
+        return None
+    return place, message.key, message.headers, decode(Touchpoint, message.value)
+
+
+def came(raw: bytes, received: Received) -> Touchpoint | None:
+    """Return the touchpoint of a message, which is the same whether it is read by its frame or not; None where it is refused."""
+    slow, fast = ways(raw, received, None), ways(raw, received, Met())
+    assert fast == slow
+    return None if slow is None else slow[-1]

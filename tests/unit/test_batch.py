@@ -1,4 +1,4 @@
-"""A request's body as calls: at once or one by one, which has to be the same."""
+"""A request's body as messages, and what it says for all of them."""
 
 import json
 import math
@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import batch, body
-from services.ingest.domain.batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME, split
-from services.ingest.domain.call import Call, read_call
-from services.ingest.domain.privacy import without_tokens
-from services.ingest.domain.received import Received
+from services.ingest.domain.batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME
+from services.ingest.domain.call import Call
+from services.ingest.domain.received import BatchSaid, Received
 from services.ingest.domain.source import Source
-from tests.support.telling import as_read
+from tests.support.telling import came
 
 RECEIVED = Received(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track")
 VALUES = st.recursive(
@@ -73,27 +72,15 @@ def reason(call, *arguments, **fields):
     return error.value.reason
 
 
-def outcome(make, *arguments):
-    """Return the touchpoint, or None where there is none: of two faults either may be told."""
-    try:
-        return as_read(make(*arguments), RECEIVED)
-    except InvalidMessage:
-        return None
-
-
 def check_same(raw):
-    """Check that a body says the same in both ways, and return what it says. Raises InvalidMessage as reading does."""
-    found, others = batch.read(raw, is_batch=True), split(without_tokens(raw), is_batch=True)
-    one_by_one = [outcome(read_call, message) for message in others.messages]
-    assert list(found.one_by_one()) == list(others.messages)
-    if found.calls is not None:
-        assert [outcome(lambda same: same, call) for call in found.calls] == one_by_one
-        assert (found.write_key, found.sent_at, found.context) == (others.write_key, others.sent_at, others.context)
-    return one_by_one
+    """Return what a body says, which is the same in both ways. Raises InvalidMessage as reading does."""
+    found = batch.read(raw, is_batch=True)
+    received = msgspec.structs.replace(RECEIVED, said=BatchSaid(found.sent_at, found.context))
+    return [came(message, received) for message in found.messages]
 
 
 @given(st.lists(MESSAGES, max_size=4), st.booleans())
-def test_calls_that_are_read_at_once_are_as_if_read_one_by_one(messages, ascii_only):
+def test_whatever_a_batch_has_both_ways_say_the_same(messages, ascii_only):
     try:
         raw = json.dumps({"batch": messages, "context": {"locale": "en"}}, ensure_ascii=ascii_only).encode()
     except UnicodeEncodeError:
@@ -119,16 +106,15 @@ def check_stored(value):
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 5), st.sampled_from(PIECES)), max_size=4), st.booleans())
-def test_whatever_stands_in_its_bytes_all_ways_agree_and_what_goes_on_can_be_stored(edits, ascii_only):
+def test_whatever_stands_in_its_bytes_both_ways_say_the_same_and_what_goes_on_can_be_stored(edits, ascii_only):
     raw = json.dumps(WELL, ensure_ascii=ascii_only).encode()
     for at, length, piece in edits:
         raw = raw[:at] + piece + raw[at + length :]
     try:
-        batch.read(raw, is_batch=True)
-    except InvalidMessage as error:
-        assert reason(split, without_tokens(raw), is_batch=True) == error.reason
-    else:
-        check_stored(msgspec.to_builtins(check_same(raw)))
+        found = check_same(raw)
+    except InvalidMessage:
+        return  # the whole is unreadable
+    check_stored(msgspec.to_builtins(found))
 
 
 @given(MESSAGES)
@@ -140,71 +126,39 @@ def test_a_call_alone_is_as_in_a_batch(message):
         assert error.reason == "bad_shape"
         assert not isinstance(message, dict)
         return
-    assert list(found.one_by_one()) == list(split(without_tokens(raw), is_batch=False).messages)
-    for call in found.calls or ():
-        assert outcome(lambda same: same, call) == outcome(read_call, raw)
-
-
-def test_what_is_as_it_should_be_is_read_at_once():
-    raw = (
-        rb'{"batch":[{"type":"track","event":"E\u0026\u0000\ud800","userId":7,"properties":{"a":["?pgt=TOK"]}},{"type":"page"}],'
-        b'"writeKey":"k"}'
-    )
-    found = batch.read(raw, is_batch=True)
-    assert found.calls is not None
-    assert [(call.event, call.user_id) for call in found.calls] == [("E&\ufffd\ufffd", 7), (None, None)]
-    assert found.one_by_one()[1] == b'{"type":"page"}'
-    alone = batch.read(b'{"writeKey":"k","userId":"u"}', is_batch=False)
-    assert alone.calls is not None
-    assert (alone.write_key, alone.messages) == ("k", (b'{"writeKey":"k","userId":"u"}',))
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        b"2",
-        b'{"userId":{"a":1}}',
-        b'{"userId":18446744073709551616}',
-        b'{"properties":{"a":"' + b"x" * body.MAX_EVENT + b'"}}',
-    ],
-    ids=["no object", "no plain value", "beyond 64 bits", "large"],
-)
-def test_what_is_not_is_read_one_by_one(message):
-    found = batch.read(b'{"batch":[{"userId":"u"},' + message + b"]}", is_batch=True)
-    assert found.calls is None
-    assert list(found.messages) == [b'{"userId":"u"}', message]
+    assert [came(one, RECEIVED) for one in found.messages] == check_same(b'{"batch":[%b]}' % raw)
 
 
 def test_a_batch_is_split_with_what_it_says_for_all():
-    batch = split(b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True)
-    assert batch.messages == [b'{"a":1}', b"2"]
-    assert (batch.write_key, batch.sent_at, batch.context) == ("k", "t", b'{"x":1}')
+    found = batch.read(b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True)
+    assert found.messages == [b'{"a":1}', b"2"]
+    assert (found.write_key, found.sent_at, found.context) == ("k", "t", b'{"x":1}')
 
 
 def test_a_bad_neighbour_costs_only_itself():
-    batch = split(b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True)
-    assert reason(body.read, batch.messages[0]) == "bad_number"
-    assert body.read(batch.messages[1]) == {"userId": "v"}
+    found = batch.read(b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True)
+    assert reason(body.read, found.messages[0]) == "bad_number"
+    assert body.read(found.messages[1]) == {"userId": "v"}
 
 
 def test_a_batch_has_a_largest_number_of_messages():
-    assert len(split(b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages) == MAX_MESSAGES
-    assert reason(split, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
+    assert len(batch.read(b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages) == MAX_MESSAGES
+    assert reason(batch.read, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
 
 
 def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
     big = b'{"batch":[],"context":{"a":"' + b"x" * MAX_CONTEXT + b'"}}'
-    assert reason(split, big, is_batch=True) == "too_large"
+    assert reason(batch.read, big, is_batch=True) == "too_large"
     deep = b'{"batch":[],"context":' + b'{"a":' * 30 + b"1" + b"}" * 31
-    assert reason(split, deep, is_batch=True) == "too_deep"
-    assert split(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context == '{"a":"\ufffd"}'.encode()
-    assert split(b'{"batch":[],"context":3}', is_batch=True).context == b""
+    assert reason(batch.read, deep, is_batch=True) == "too_deep"
+    assert batch.read(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context == '{"a":"\ufffd"}'.encode()
+    assert batch.read(b'{"batch":[],"context":3}', is_batch=True).context == b""
 
 
 @pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}", "[" * 15 + "]" * 15])
 def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
     raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
-    found = split(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
+    found = batch.read(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
     assert found.sent_at is None or len(found.sent_at.encode()) <= 3 * MAX_TIME
 
 
@@ -232,12 +186,12 @@ def test_what_a_batch_says_for_all_is_not_multiplied_without_end():
 def test_half_a_surrogate_pair_in_one_message_makes_no_other_longer():
     text = json.dumps({"a": "\u0416" * 60_000}, ensure_ascii=False)
     found = batch.read(f'{{"batch":[{text},"\\ud800"]}}'.encode(), is_batch=True)
-    assert len(found.one_by_one()[0]) < 2 * 60_000 + 100
+    assert len(found.messages[0]) < 2 * 60_000 + 100
 
 
 def test_no_token_is_kept_in_what_a_batch_says_for_all():
     raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
-    assert split(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'
+    assert batch.read(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'
 
 
 @pytest.mark.parametrize(
@@ -252,4 +206,4 @@ def test_no_token_is_kept_in_what_a_batch_says_for_all():
     ],
 )
 def test_unreadable_batches(raw, expected):
-    assert reason(split, raw, is_batch=True) == expected
+    assert reason(batch.read, raw, is_batch=True) == expected

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from cli.home import PROJECT
+from libs.common.compiled import Part
 from libs.common.errors import ConfigurationError
-from services.scoring import compiled
+from services.ingest.compiled import DOOR
+from services.scoring.compiled import FOLD
 from tests.support.fingerprint import fingerprint
 
 FINGERPRINT = "114d2e746a10c1c8"
@@ -32,22 +34,22 @@ def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
     assert found == FINGERPRINT
 
 
-def test_a_compiled_fold_is_that_of_its_source():
-    assert compiled.how() in ("compiled", "uncompiled")
-    assert all((compiled.DOMAIN / f"{name}.py").exists() for name in compiled.MODULES)
+@pytest.mark.parametrize("part", [FOLD, DOOR], ids=lambda part: part.name)
+def test_what_is_compiled_is_of_its_source(part):
+    assert part.how() in ("compiled", "uncompiled")
+    assert all((PROJECT / source).exists() for source in part.sources)
 
 
-def test_a_stale_compiled_fold_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled, "DOMAIN", tmp_path)
-    monkeypatch.setattr(compiled, "RECORD", tmp_path / "compiled_from.txt")
-    for name in compiled.MODULES:
-        (tmp_path / f"{name}.py").write_text(name)
-    assert compiled.how() == "uncompiled"
+def test_what_is_compiled_of_another_source_is_refused(tmp_path):
+    part = Part("fold", ("fold", "state"), tmp_path)
+    for source in part.sources:
+        (tmp_path / source).write_text("as it was")
+    assert part.how() == "uncompiled"
     (tmp_path / "fold.cpython-311.so").touch()
     with pytest.raises(ConfigurationError, match="make setup"):
-        compiled.how()
-    (tmp_path / "compiled_from.txt").write_text(compiled.source_hash())
-    assert compiled.how() == "compiled"
-    (tmp_path / "fold.py").write_text("edited")
+        part.how()
+    part.record.write_text(part.source_hash())
+    assert part.how() == "compiled"
+    (tmp_path / "state.py").write_text("edited")
     with pytest.raises(ConfigurationError, match="make setup"):
-        compiled.how()
+        part.how()

@@ -244,8 +244,8 @@ def test_an_empty_array_is_an_empty_object():
 def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T20:26:30Z"}
     assert got({**message, "sentAt": sent_at}).sent_at is None
-    (call,) = read(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True).calls
-    assert normalise(call, Received(PUBLIC, NOW, str)).occurred_at == NOW - 10_000_000
+    batch = read(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True)
+    assert normalise(read_call(batch.messages[0]), Received(PUBLIC, NOW, str)).occurred_at == NOW - 10_000_000
     assert got(message, said=BatchSaid("garbled")).occurred_at == NOW - 10_000_000
 
 

@@ -90,10 +90,19 @@ class Publisher:
         return fault
 
     async def _sent(self, accumulator: Accumulator, messages: Sequence[Message], deadline: float) -> list[Fault]:
-        places = [_add(accumulator, message, deadline) for message in messages]
-        for place in places:
+        places: list[Group | Fault] = []
+        for message in messages:
+            fault = _too_large(message) if message.value and len(message.value) > MAX_RECORD_BYTES // 2 else None
+            try:
+                places.append(fault or accumulator.add(message, deadline))
+            except Unavailable as error:
+                places.append(error)
+        distinct = set(places)
+        for place in distinct:
             if isinstance(place, Group) and not place.settled:
                 await place.told()
+        if all(isinstance(place, Group) and place.error is None for place in distinct):
+            return [None] * len(places)
         return [self._outcome(accumulator, place) for place in places]
 
     def _outcome(self, accumulator: Accumulator, place: Group | Fault) -> Fault:
@@ -164,16 +173,11 @@ _REFUSALS = frozenset(
 )
 
 
-def _add(accumulator: Accumulator, message: Message, deadline: float) -> Group | Fault:
-    size = len(message.value or b"") + len(message.key)
-    if size > MAX_RECORD_BYTES // 2:
-        size += sum(len(name) + len(value) for name, value in message.headers)
-    if size > MAX_RECORD_BYTES:
-        return InvalidMessage("too_large", f"record of {size} bytes for {message.topic}: at most {MAX_RECORD_BYTES}")
-    try:
-        return accumulator.add(message, deadline)
-    except Unavailable as error:
-        return error
+def _too_large(message: Message) -> Fault:
+    size = len(message.value or b"") + len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
+    if size <= MAX_RECORD_BYTES:
+        return None
+    return InvalidMessage("too_large", f"record of {size} bytes for {message.topic}: at most {MAX_RECORD_BYTES}")
 
 
 async def _close(producer: Any) -> None:

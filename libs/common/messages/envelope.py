@@ -48,9 +48,9 @@ def compose(
     """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`, `trace` a W3C traceparent."""
     seconds, fraction = divmod(time, 1_000_000)
     headers: Headers = [
-        *_origin(model.KIND, source),  # type: ignore[attr-defined]
+        *origin_of(model.KIND, source),  # type: ignore[attr-defined]
         ("ce_id", message_id.encode()),
-        ("ce_time", b"%b.%06dZ" % (_second(seconds), fraction)),
+        ("ce_time", b"%b.%06dZ" % (second_of(seconds), fraction)),
     ]
     if reason:
         headers.append(("ce_reason", reason.encode()))
@@ -60,13 +60,13 @@ def compose(
 
 
 @lru_cache(maxsize=1_024)
-def _origin(kind: str, source: str) -> tuple[tuple[str, bytes], ...]:
+def origin_of(kind: str, source: str) -> tuple[tuple[str, bytes], ...]:
     """Return what all messages of a kind and a source say."""
     return _VERSION, ("ce_type", kind.encode()), ("ce_source", source.encode()), _JSON
 
 
 @lru_cache(maxsize=4_096)
-def _second(seconds: int) -> bytes:
+def second_of(seconds: int) -> bytes:
     """Return a second of ISO 8601; many messages are of the same."""
     return (_EPOCH + timedelta(seconds=seconds)).isoformat().encode()
 

@@ -1,7 +1,4 @@
-"""A request's body as calls: all at once where the strict decoder takes the whole, else message by message.
-
-So one bad message costs no other.
-"""
+"""A request's body as messages, each by itself, so that one bad message costs no other."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -10,7 +7,6 @@ import msgspec
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import body
-from services.ingest.domain.call import Call, PlainCall, decode_plain
 from services.ingest.domain.privacy import without_tokens
 
 MAX_CONTEXT = 16 * 1024
@@ -22,20 +18,15 @@ S = TypeVar("S", bound="_Said")
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """A decoded request: its calls, None where each message has to be looked at by itself, and what it says for all."""
+    """A request: its messages, each by itself as JSON, and what it says for all."""
 
-    calls: Sequence[Call] | None = None
     messages: Sequence[bytes] = ()
-    """Each by itself, as JSON; empty where `body` has them."""
     write_key: str | None = None
     sent_at: str | None = None
     context: bytes = b""
     """An object as JSON, clean; empty where none is said."""
-    body: bytes = b""
-
-    def one_by_one(self) -> Sequence[bytes]:
-        """Return the messages; those of calls that were read at once take time."""
-        return self.messages or [bytes(message) for message in _messages.decode(self.body).batch]
+    is_text: bool = False
+    """Whether its messages are UTF-8 throughout."""
 
 
 class _Said(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -44,47 +35,24 @@ class _Said(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     context: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Calls(_Said, frozen=True, gc=False, rename="camel", kw_only=True):
-    batch: list[PlainCall]
-
-
 class _Messages(_Said, frozen=True, gc=False, rename="camel", kw_only=True):
     batch: list[msgspec.Raw]
 
 
-_calls = msgspec.json.Decoder(_Calls)
 _messages = msgspec.json.Decoder(_Messages)
 _said = msgspec.json.Decoder(_Said)
 
 
 def read(raw: bytes, *, is_batch: bool) -> Batch:
     """Read a body. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
-    if len(raw) <= body.MAX_EVENT:  # what is larger might have one message that is too large
-        raw = without_tokens(raw)
-        try:
-            return _at_once(raw, is_batch=is_batch)
-        except body.REFUSED:
-            pass
-    return split(raw, is_batch=is_batch)
-
-
-def _at_once(raw: bytes, *, is_batch: bool) -> Batch:
-    if not is_batch:
-        call = decode_plain(raw)
-        return Batch([call], (raw,), _text(call.write_key))
-    whole = _calls.decode(raw)
-    return _batch_of(whole, calls=whole.batch, raw=raw)
-
-
-def split(raw: bytes, *, is_batch: bool) -> Batch:
-    """Split a body into messages, which may be anything. Raises InvalidMessage as `read` does."""
+    is_text = body.is_text(raw)
     try:
         if not is_batch:
-            return Batch(messages=[_one(raw)], write_key=_text(_decoded(_said, raw).write_key))
+            return Batch([_one(raw)], _text(_decoded(_said, raw).write_key), is_text=is_text)
         whole = _decoded(_messages, raw)
     except body.REFUSED:
         return _split_slowly(raw, is_batch=is_batch)
-    return _batch_of(whole, messages=whole.batch)
+    return _batch_of(whole, whole.batch, is_text=is_text)
 
 
 def _decoded(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
@@ -100,12 +68,12 @@ def _split_slowly(raw: bytes, *, is_batch: bool) -> Batch:
     if not isinstance(whole, dict):
         raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")
     if not is_batch:
-        return Batch(messages=[_one(body.dumped(whole))], write_key=_text(whole.get("writeKey")))
+        return Batch([_one(body.dumped(whole))], _text(whole.get("writeKey")))
     messages = whole.get("batch")
     if not isinstance(messages, list):
         raise InvalidMessage("bad_shape", "the body needs a list named batch")
     said = _Said(whole.get("writeKey"), whole.get("sentAt"), msgspec.Raw(body.dumped(whole.get("context"))))
-    return _batch_of(said, messages=[body.dumped(message) for message in messages[: MAX_MESSAGES + 1]])
+    return _batch_of(said, [body.dumped(message) for message in messages[: MAX_MESSAGES + 1]])
 
 
 def _one(message: bytes) -> bytes:
@@ -115,20 +83,18 @@ def _one(message: bytes) -> bytes:
     return message
 
 
-def _batch_of(
-    said: _Said, *, calls: Sequence[Call] | None = None, messages: Sequence[bytes | msgspec.Raw] = (), raw: bytes = b""
-) -> Batch:
+def _batch_of(said: _Said, messages: Sequence[bytes | msgspec.Raw], *, is_text: bool = False) -> Batch:
     """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
-    if len(messages if calls is None else calls) > MAX_MESSAGES:
+    if len(messages) > MAX_MESSAGES:
         raise body.TooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
     came = [bytes(message) for message in messages]
     body.check_kept(came)
     context = _context(bytes(said.context))
-    if len(context) * len(calls or came) > MAX_REPEATED:
+    if len(context) * len(came) > MAX_REPEATED:
         raise body.TooLarge(
             "too_large", f"what the batch says for all, for each message, is more than {MAX_REPEATED} bytes"
         )
-    return Batch(calls, came, _text(said.write_key), _time(said.sent_at), context, raw)
+    return Batch(came, _text(said.write_key), _time(said.sent_at), context, is_text)
 
 
 def _context(raw: bytes) -> bytes:

@@ -99,6 +99,14 @@ def _itself(escape: re.Match[bytes]) -> bytes:
     return found if code is None else _ITSELF.get(code.lower(), found)
 
 
+def is_text(raw: bytes) -> bool:
+    """Return whether it is UTF-8."""
+    try:
+        return raw.isascii() or bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def check_event(raw: bytes) -> None:
     """Raise InvalidMessage when one message is too large."""
     if len(raw) > MAX_EVENT:

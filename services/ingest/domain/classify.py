@@ -36,7 +36,7 @@ class Surroundings(msgspec.Struct, frozen=True, gc=False):
     timezone: str = ""
 
 
-class Worth(msgspec.Struct, frozen=True, gc=False):
+class Worth(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What properties tell; empty or None where nothing was said."""
 
     value: float | None = None

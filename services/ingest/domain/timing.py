@@ -30,7 +30,7 @@ def timing(timestamp: Any, sent: Any, received_at: int) -> Timing:
     original = instant("timestamp", timestamp)
     if original is None:
         return Timing(received_at, None, None, corrected=False)
-    sent_at = _sent_at(sent)
+    sent_at = when_sent(sent)
     occurred_at = original if sent_at is None else received_at - (sent_at - original)
     if occurred_at > received_at:
         return Timing(received_at, sent_at, original, corrected=True)
@@ -39,7 +39,7 @@ def timing(timestamp: Any, sent: Any, received_at: int) -> Timing:
     return Timing(occurred_at, sent_at, original, corrected=False)
 
 
-def _sent_at(value: Any) -> int | None:
+def when_sent(value: Any) -> int | None:
     """Read when a message was sent; what cannot be read is not given: it only puts a clock right, often that of a whole batch."""
     try:
         return _instant_of_a_batch("sentAt", value) if isinstance(value, str) and value else None

@@ -1,10 +1,9 @@
 """What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
 
 import asyncio
-import traceback
 import uuid
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -13,25 +12,24 @@ from prometheus_client import Counter
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
-from libs.common.observability import logs, metrics
+from libs.common.observability import metrics
 from libs.common.observability.tracing import span
-from services.ingest.adapters import Adapter, Hook
+from services.ingest.adapters import Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
-from services.ingest.domain.batch import MAX_MESSAGES, Batch, read
-from services.ingest.domain.call import Call, call_of, read_call
-from services.ingest.domain.normalise import normalise
+from services.ingest.domain.batch import Batch, read
+from services.ingest.domain.frames import FrameStore
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.received import BatchSaid, Received, Rules
-from services.ingest.domain.recent import MessageId, Recent, place_of
+from services.ingest.domain.recent import MessageId, Recent
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import message_of, refusal, refusal_of_broker
+from services.ingest.handlers.made import Reader, adapted, events_of, reader
+from services.ingest.handlers.telling import refusal, refusal_of_broker
 
-log = logs.get(__name__)
 AT_A_STRETCH = 64 * 1024
 """Bytes of messages that are read before others have their turn."""
 AT_LEAST = 256
-"""What a message counts, however short it is, beside what its batch says; those that were read at once are short together."""
+"""What a message counts, however short it is, beside what its batch says."""
 SAID_AGAIN = 1_000_000
 """Bytes that the letters of one request may repeat of what their batch said."""
 
@@ -100,7 +98,10 @@ class Door:
         clock: Clock,
         seconds: float,
         rules: Rules,
+        *,
+        fast: bool = True,
     ) -> None:
+        """Plain calls are read by their frames if `fast`, which pays where that is compiled."""
         self._sources = sources
         self._publisher = publisher
         self._clock = clock
@@ -108,6 +109,7 @@ class Door:
         self._rules = rules
         self._recent = Recent()
         self._rates = Rates()
+        self._frames = FrameStore() if fast else None
 
     async def accept(self, request: Request) -> int:
         """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
@@ -125,7 +127,7 @@ class Door:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
             )
-            return await self._take(received, batch, _one_call, request.origin)
+            return await self._take(received, batch, reader(received, batch, self._frames), request.origin)
 
     async def hook(self, hook: Hook, source: Source | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -153,33 +155,27 @@ class Door:
             if any(await self._publisher.publish([refusal(hook.body, error, received, document=True)], self._seconds)):
                 raise _unkept() from None
             return 0
-        calls = partial(calls_of, name, source)
-        return await self._take(received, Batch(messages=events), calls, None)
+        return await self._take(received, Batch(events), adapted(name, received), None)
 
-    async def _take(
-        self, received: Received, batch: Batch, calls: Callable[[bytes], list[Call]], origin: str | None
-    ) -> int:
+    async def _take(self, received: Received, batch: Batch, made: Reader, origin: str | None) -> int:
         """Publish the calls of each message; one with a call that is refused becomes one dead letter, and no touchpoint."""
         source = received.source
-        items: Sequence[Call | bytes] = batch.messages if batch.calls is None else batch.calls
-        came: Sequence[bytes] = ()
-        self._admit(source, origin, len(items), received.received_at)
+        self._admit(source, origin, len(batch.messages), received.received_at)
         fresh: dict[MessageId, Message] = {}
         refused: list[Message] = []
         repeated, stretch, each = 0, 0, AT_LEAST + len(batch.context)
-        for number, item in enumerate(items):
-            stretch += each if isinstance(item, Call) else each + len(item)
+        for raw in batch.messages:
+            stretch += each + len(raw)
             if stretch > AT_A_STRETCH:
                 stretch = 0
                 await asyncio.sleep(0)  # the others' turn
             try:
-                made = [_made(call, received) for call in ((item,) if isinstance(item, Call) else calls(item))]
+                found = made(raw)
             except InvalidMessage as error:
-                came = came or batch.one_by_one()
                 whole = len(refused) * len(received.said.context) < SAID_AGAIN
-                refused.append(refusal(came[number], error, received, whole=whole))
+                refused.append(refusal(raw, error, received, whole=whole))
                 continue
-            for place, message in made:
+            for place, message in found:
                 if place in fresh or place in self._recent:
                     repeated += 1
                 else:
@@ -229,42 +225,6 @@ class Door:
             raise _unkept()
 
 
-def events_of(name: str, source: Source, document: Any) -> list[bytes]:
-    """Return the events of a document that came for an adapter of a source, as JSON. Raises InvalidMessage, TooLarge."""
-    found = _adapter(name).events(document, source.adapter_settings)
-    if len(found) > MAX_MESSAGES:
-        raise body.TooLarge("too_many", f"{len(found):,} events at once: at most {MAX_MESSAGES:,}")
-    events = [body.written(event) for event in found]
-    body.check_kept(events)
-    return events
-
-
-def _adapter(name: str) -> Adapter:
-    adapter = ADAPTERS.get(name)
-    if adapter is None:
-        raise InvalidMessage("no_adapter", f"there is no adapter {name} any more")
-    return adapter
-
-
-def calls_of(name: str, source: Source, event: bytes) -> list[Call]:
-    """Return the calls that an adapter makes of an event of a source, cleaned as the door cleans. Raises InvalidMessage."""
-    adapter = _adapter(name)
-    found = body.read(event)
-    try:
-        return [call_of(call) for call in adapter.calls(found, source.adapter_settings)]
-    except InvalidMessage:
-        raise
-    except Exception as error:  # noqa: BLE001 - a bug of ours costs nobody an event
-        log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_place(error))  # noqa: TRY400
-        raise InvalidMessage("adapter_failed", f"{name}: {type(error).__name__}: kept for a repaired adapter") from None
-
-
-def _place(error: BaseException) -> str:
-    """Return where it was raised; its message may hold data, and stays out of the logs."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-
-
 @lru_cache(maxsize=1_000)
 def _counters(source: str) -> tuple[Counter, Counter]:
     """Return a source's counters of touchpoints taken and of repeats; looking them up takes longer than counting."""
@@ -273,16 +233,6 @@ def _counters(source: str) -> tuple[Counter, Counter]:
 
 def _unkept() -> Unavailable:
     return Unavailable("a refused message could not be kept as a dead letter")
-
-
-def _made(call: Call, received: Received) -> tuple[MessageId, Message]:
-    touchpoint = normalise(call, received)
-    place = place_of(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
-    return place, message_of(touchpoint, received.trace)
-
-
-def _one_call(raw: bytes) -> list[Call]:
-    return [read_call(raw)]
 
 
 def _new_id() -> str:

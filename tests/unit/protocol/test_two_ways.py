@@ -1,5 +1,6 @@
 """Calls that come whole are answered as those that go by ASGI."""
 
+import json
 import asyncio
 import gzip
 import logging
@@ -57,7 +58,7 @@ async def test_both_ways_answer_the_same(ways, name):
     assert found == expected
     assert found[0].startswith(b"HTTP/1.1 ")
     kept, known = [[m for m in one.publisher.kept if m.topic == "touchpoints"] for one in ways]
-    assert [(m.value, m.headers) for m in kept] == [(m.value, m.headers) for m in known]
+    assert [(json.loads(m.value), m.headers) for m in kept] == [(json.loads(m.value), m.headers) for m in known]
     assert len(ways[0].publisher.kept) == len(ways[1].publisher.kept)
 
 

@@ -1,0 +1,42 @@
+"""Parts that mypyc compiles where a C compiler is there: whether they run compiled, and that what runs is of this source.
+
+The same source runs uncompiled. `deploy/compile/build.py` compiles.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+from libs.common.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Part:
+    """Modules that are compiled together, by their dotted names; `name` says in a sentence what they are."""
+
+    def __init__(self, name: str, modules: tuple[str, ...], project: Path = PROJECT) -> None:
+        self.name = name
+        self.sources = [Path(*module.split(".")).with_suffix(".py") for module in modules]
+        """As they lie in the project."""
+        self.record = project / f"perigee_{name}_compiled_from.txt"
+        self._project = project
+
+    def source_hash(self) -> str:
+        """Return the SHA-256 of the sources that are compiled."""
+        return sha256(b"".join((self._project / source).read_bytes() for source in self.sources)).hexdigest()
+
+    def built(self) -> list[Path]:
+        """Return what a build left: an extension beside each source, and one that holds them all."""
+        beside = [found for one in self.sources for found in (self._project / one.parent).glob(f"{one.stem}.*.so")]
+        return [*self._project.glob(f"perigee_{self.name}__mypyc*.so"), *beside]
+
+    def how(self) -> str:
+        """Return 'compiled' or 'uncompiled'.
+
+        Raises ConfigurationError when what is compiled is not of the source: Python would run the old one silently.
+        """
+        if not self.built():
+            return "uncompiled"
+        if not self.record.exists() or self.record.read_text() != self.source_hash():
+            raise ConfigurationError(f"the compiled {self.name} is not that of its source: run 'make setup'")
+        return "compiled"

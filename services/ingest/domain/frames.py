@@ -1,0 +1,99 @@
+"""What touchpoints say beside what is their own, written once for all of a source, a kind and a context: their frames.
+
+A frame is made by `normalise`, of a call that says next to nothing else. There is none for a context that says whom a call is
+about, or adds to its properties: such calls are normalised one by one.
+"""
+
+import msgspec
+
+from libs.common.errors import InvalidMessage
+from libs.common.messages import Touchpoint
+from services.ingest.domain.call import Call
+from services.ingest.domain.context import KEPT, LONGEST, read_context
+from services.ingest.domain.normalise import normalise
+from services.ingest.domain.received import Received
+from services.ingest.domain.source import Source
+
+_KINDS = {b"track": "track", b"page": "page", b"screen": "screen"}
+_OWN = frozenset((
+    "message_id", "occurred_at", "received_at", "name", "user_id", "anonymous_id", "sent_at", "original_timestamp",
+    "clock_corrected", "properties", "value", "currency", "sentiment", "effort",
+))  # fmt: skip
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Touchpoint)}
+_MET = 4 * KEPT
+
+
+class Frames:
+    """The frames of one source's calls that came in the same way, by kind and context; each is JSON without its last brace."""
+
+    def __init__(self, store: "FrameStore", received: Received) -> None:
+        self.source = received.source
+        self._store = store
+        self._received = received
+        self.known: dict[tuple[bytes, bytes], bytes] = {}
+
+    def learn(self, kind: bytes, context: bytes) -> bytes:
+        """Return the frame of a context that is not known; empty for one that was not met before, or has none."""
+        if kind not in _KINDS or len(context) > LONGEST or not self._store.meet(kind, context):
+            return b""
+        found = self.known[kind, context] = frame(_KINDS[kind], context, self._received)
+        return found
+
+
+class FrameStore:
+    """All frames of a door, so many and no more."""
+
+    def __init__(self) -> None:
+        self._sources: dict[tuple[str, str, bytes, str], Frames] = {}
+        self._met: set[int] = set()
+        self._count = 0
+
+    def of(self, received: Received) -> Frames | None:
+        """Return the frames for a request, or None where the source itself has a say in each of its calls."""
+        source = received.source
+        if source.user_hash_secret is not None or source.defaults or len(received.said.context) > LONGEST:
+            return None
+        client = received.client if received.rules.ip != "drop" and source.trust == "public" else ""
+        place = source.workspace, source.name, received.said.context, client
+        found = self._sources.get(place)
+        if found is None or not _same(found.source, source):
+            found = self._sources[place] = Frames(self, received)
+            self._add()
+        return found
+
+    def meet(self, kind: bytes, context: bytes) -> bool:
+        """Return whether a context was met before, so that to keep its frame may be worth it."""
+        known = hash((kind, context))
+        if known not in self._met:
+            if len(self._met) >= _MET:
+                self._met.clear()
+            self._met.add(known)
+            return False
+        self._add()
+        return True
+
+    def _add(self) -> None:
+        self._count += 1
+        if self._count > KEPT:
+            self._sources.clear()
+            self._count = 0
+
+
+def _same(one: Source, other: Source) -> bool:
+    return one is other or one == other
+
+
+def frame(kind: str, context: bytes, received: Received) -> bytes:
+    """Return the frame; empty where a call with this context has to be normalised by itself."""
+    call = Call(type=kind, message_id="-", user_id="-", event="-", context=msgspec.Raw(context))
+    try:
+        touchpoint = normalise(call, received)
+    except InvalidMessage:
+        return b""
+    rules, source = received.rules, received.source
+    said = read_context(rules.channels, source.trust == "server", received.said.context, context)
+    if said.link_token is not None or said.traits or said.group_id is not None or said.referral:
+        return b""
+    shared = {name: value for name, value in msgspec.structs.asdict(touchpoint).items() if name not in _OWN}
+    shared = {name: value for name, value in shared.items() if value != _DEFAULTS[name]}
+    return msgspec.json.encode(shared)[:-1]

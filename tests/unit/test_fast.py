@@ -1,0 +1,283 @@
+"""Plain calls are read by their frames, to the same touchpoints as by the way that takes everything; nearly every call is one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cli.home import PROJECT
+from services.ingest.domain import frames
+from services.ingest.domain.channels import read_channels
+from services.ingest.domain.fast import Fast
+from services.ingest.domain.frames import FrameStore
+from services.ingest.domain.instant_bytes import NEVER, micros
+from services.ingest.domain.json_bytes import LONGEST_NUMBER, value_end
+from services.ingest.domain.plain import LEVELS, LONGEST, plain
+from services.ingest.domain.received import BatchSaid, Received, Rules
+from services.ingest.domain.source import Source
+from services.ingest.domain.timing import instant
+from services.ingest.settings import CHANNELS
+from tests.support.telling import Met, came
+
+NOW = 1_780_000_000_000_000
+RULES = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"), ip="truncate")
+WEB = Received(Source("default", "web"), NOW, lambda: "made-up", "track", rules=RULES, client="203.0.113.9")
+CRM = msgspec.structs.replace(WEB, source=Source("w", "crm", trust="server", mode="historical"), trace=b"00-1-2-01")
+PAGE = {
+    "url": "https://shop.test/p?utm_source=mail&utm_medium=email",
+    "referrer": "https://www.google.com/",
+    "path": "/p",
+}
+PLAIN = {
+    "type": "track",
+    "event": "Añadido",
+    "messageId": "m-1",
+    "userId": "u-1",
+    "anonymousId": "a-1",
+    "timestamp": "2026-05-28T20:26:39.250Z",
+    "properties": {
+        "id": "p-1",
+        "price": 19.9,
+        "tags": ["a", {"b": None}],
+        "total": 40,
+        "currency": "eur",
+        "said": 'a "b"\n',
+    },
+    "context": {"page": PAGE, "locale": "es", "userAgent": "Mozilla/5.0 Chrome/130", "ip": "198.51.100.7"},
+    "integrations": {"All": True},
+}
+
+
+def taken(message, received=WEB):
+    """Return what is read of a message by its frame, or None."""
+    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
+    shared = Met().of(received)
+    return shared and Fast(received, shared).take(raw)
+
+
+@pytest.mark.parametrize("received", [WEB, CRM], ids=["web", "server"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"userId": None},
+        {"anonymousId": ""},
+        {"messageId": None},
+        {"timestamp": None, "originalTimestamp": "2026-05-28T20:26:39Z", "sentAt": "2026-05-28T20:26:40.000001Z"},
+        {"timestamp": "2027-01-01T00:00:00Z"},
+        {"timestamp": None},
+        {"type": "page", "event": None, "name": "Home"},
+        {"type": "screen", "properties": {"name": "Start"}},
+        {"type": "page", "properties": None, "name": None, "context": None},
+        {"type": None, "properties": {}, "context": {}},
+        {"properties": {"value": "12.5", "sentiment": -2, "effort": 3, "currency": "nowhere"}},
+        {"context": {"consent": {"categoryPreferences": {"ads": False}}, "externalIds": [{"type": "crm", "id": 7}]}},
+        {"context": {"mode": "test", "initiative": "brand", "channel": "sales", "evidence": "declared", "x": "é\\"}},
+        {"messageId": "m" * 100},
+        {"context": []},
+    ],
+    ids=lambda changes: ",".join(changes) or "as it is",
+)
+def test_what_nearly_every_call_is_is_read_by_its_frame(changes, received):
+    message = {**PLAIN, **changes}
+    assert taken(message, received) is not None
+    for raw in (json.dumps(message).encode(), json.dumps(message, ensure_ascii=False, indent=1).encode()):
+        assert came(raw, received) is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "identify", "traits": {"email": "A@x.test"}},
+        {"type": "group", "groupId": "g"},
+        {"type": "alias", "previousId": "p"},
+        {"type": "nothing"},
+        {"event": ""},
+        {"event": 3},
+        {"userId": 7},
+        {"userId": "u" * 513},
+        {"userId": 'u"1'},
+        {"userId": None, "anonymousId": None},
+        {"timestamp": "1969-12-31T23:59:59Z"},
+        {"timestamp": "2026-05-28 20:26"},
+        {"timestamp": 1},
+        {"traits": {"email": "A@x.test"}},
+        {"properties": []},
+        {"properties": {"content_id": "c"}},
+        {"properties": {"n": 1 << 60}},
+        {"properties": {"n": float("inf")}},
+        {"properties": {"a": "\0"}},
+        {"properties": {"a": "\ud800"}},
+        {"properties": {"a": "?pgt=TOKEN"}},
+        {"properties": {"a": "?p\\u0067t=TOKEN"}},
+        {"type": "page", "properties": {"name": 3}},
+        {"context": {"linkToken": "t"}},
+        {"context": {"traits": {"email": "a@x.test"}}},
+        {"context": {"groupId": "g"}},
+        {"context": {"page": {"url": "https://x.test/?pgr=abc"}}},
+        {"context": {"x": "y" * 2_000}},
+        {"properties": {"x": "y" * LONGEST}},
+    ],
+    ids=repr,
+)
+def test_what_needs_a_look_is_read_by_the_other_way(changes):
+    raw = json.dumps({**PLAIN, **changes}).encode().replace(b"\\\\u0067", b"\\u0067")
+    assert taken(raw) is None
+    came(raw, WEB)
+
+
+@pytest.mark.parametrize("field", [{"user_hash_secret": "s"}, {"defaults": {"shop": "a"}}])
+def test_a_source_that_has_a_say_in_each_call_has_no_frames(field):
+    received = msgspec.structs.replace(WEB, source=Source("default", "web", **field))
+    assert FrameStore().of(received) is None
+    came(json.dumps(PLAIN).encode(), received)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 64), 1 << 64) | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["", "track", "page", "2026-05-28T20:26:39Z", "?pgt=T", "a\0", "\ud83d\ude00", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3) | st.just("name"), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+FIELDS = st.sampled_from([*PLAIN, "name", "sentAt", "originalTimestamp", "traits", "groupId", "userHash", "writeKey"])
+TELLING = st.sampled_from(
+    ["value", "revenue", "total", "currency", "sentiment", "effort", "content", "content_id", "name"]
+)
+
+
+@given(
+    st.dictionaries(FIELDS, VALUES, max_size=3),
+    st.dictionaries(TELLING, VALUES, max_size=3),
+    st.booleans(),
+    st.booleans(),
+)
+def test_both_ways_say_the_same(changes, properties, ascii_only, server):
+    message = {**PLAIN, "properties": {**PLAIN["properties"], **properties}, **changes}
+    received = msgspec.structs.replace(
+        CRM if server else WEB, said=BatchSaid("2026-05-28T20:26:40Z", b'{"locale":"en"}')
+    )
+    try:
+        raw = json.dumps(message, ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:
+        raw = json.dumps(message).encode()
+    came(raw, received)
+
+
+PIECES = (
+    rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", rb"\ud83d\ude00", b"1e400", b"1e2", b"-0", b"-", b"01", b"1.", b".5", b"NaN",
+    b"Infinity", b"nulL", b"tru", b"18446744073709551616",
+    b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b'{"a":' * 8,
+    b"\\", b"\\q", rb"\u00", rb"p\u0067t=T", b"pgt=T", b"\n", b"\t", b" ", b"\x0b", b'"userId":"other",', b'"na\\u006de":"x",',
+    b'"properties":{"value":3},', b'"traits":{"a":1},',
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 4), st.sampled_from(PIECES)), min_size=1, max_size=3))
+@example([(1, 0, b'"userId":"other",')])
+def test_whatever_stands_in_its_bytes_both_ways_say_the_same(edits):
+    raw = json.dumps(PLAIN).encode()
+    for at, length, piece in edits:
+        raw = raw[:at] + piece + raw[at + length :]
+    came(raw, WEB)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*'{}[]:,"\\ \n\t\v0123456789.-+eEnultrfasbp/ugt\x7fé', "true", '"a"', "\\u00e9", "\\uD800"]),
+        max_size=14,
+    )
+)
+def test_what_has_an_end_is_json(pieces):
+    raw = "".join(pieces).encode()
+    end = value_end(raw + b"\0", 0, LEVELS)
+    if end >= 0:
+        json.loads(raw[:end])
+
+
+@given(VALUES)
+def test_what_is_json_ends_where_it_ends_or_nowhere(value):
+    raw = json.dumps(value).encode()
+    assert value_end(raw + b" ,\0", 0, LEVELS) in (len(raw), -1)
+
+
+@pytest.mark.parametrize("number", ["0", "-0", "10", "-1.5", "0.05", "9" * LONGEST_NUMBER, "1" * (LONGEST_NUMBER - 1)])
+def test_plain_numbers_end(number):
+    assert value_end(number.encode() + b",\0", 0, 1) == len(number)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@given(
+    st.datetimes(EPOCH.replace(tzinfo=None), timezones=st.just(UTC)),
+    st.sampled_from(["seconds", "milliseconds", "microseconds"]),
+)
+@example(datetime(2000, 2, 29, tzinfo=UTC), "seconds")
+@example(EPOCH, "microseconds")
+def test_an_instant_is_what_timing_reads(moment, precision):
+    text = moment.isoformat(timespec=precision).replace("+00:00", "Z")
+    assert micros(text.encode()) == instant("timestamp", text)
+
+
+@given(
+    st.text("0123456789-:.TZ+ tz", min_size=18, max_size=28)
+    | st.from_regex(r"\A[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z\Z")
+)
+def test_what_is_no_instant_is_none(text):
+    found = micros(text.encode())
+    if found == NEVER:
+        return
+    assert found == instant("timestamp", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", ""]
+)
+def test_days_that_are_none(text):
+    assert micros(text.encode()) == NEVER
+
+
+def test_a_context_is_learnt_when_it_is_met_again():
+    store, raw = FrameStore(), json.dumps(PLAIN).encode()
+    assert [Fast(WEB, store.of(WEB)).take(raw) is not None for _ in range(3)] == [False, True, True]
+
+
+def test_frames_are_forgotten_when_the_source_changes_or_there_are_too_many(monkeypatch):
+    store = Met()
+    learnt = store.of(WEB)
+    assert store.of(WEB) is learnt
+    assert store.of(msgspec.structs.replace(WEB, source=Source("default", "web"))) is learnt
+    assert store.of(msgspec.structs.replace(WEB, source=Source("default", "web", mode="test"))) is not learnt
+    assert store.of(msgspec.structs.replace(WEB, client="198.51.100.1")) is not learnt
+    monkeypatch.setattr(frames, "KEPT", 10)
+    for number in range(50):
+        store.of(WEB).learn(b"page", b'{"n":%d}' % number)
+        assert sum(1 + len(one.known) for one in store._sources.values()) <= 11
+
+
+def test_a_context_that_is_refused_has_no_frame_and_is_refused_again():
+    raw = json.dumps({**PLAIN, "context": {"consent": {"categoryPreferences": 3}}}).encode()
+    assert came(raw, WEB) is None
+    assert plain(raw) is not None
+
+
+@pytest.mark.skipif("PERIGEE_UNCOMPILED" in os.environ, reason="this is the uncompiled twin")
+def test_uncompiled_it_says_the_same(tmp_path):
+    """These tests once more, with the source as it is written."""
+    for name in ("services", "libs", "tests", "cli"):
+        unwanted = shutil.ignore_patterns("*.so", "__pycache__", "node_modules")
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=unwanted)
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_fast.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path), "PERIGEE_UNCOMPILED": "yes"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stdout
