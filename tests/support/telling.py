@@ -1,5 +1,7 @@
 """What the door says of a call, as whoever reads the topic has it."""
 
+import json
+
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint, decode
 from libs.common.messages.envelope import Headers
@@ -29,13 +31,14 @@ def as_read(call: Call, received: Received) -> Touchpoint:
 
 def ways(
     raw: bytes, received: Received, frames: FrameStore | None
-) -> tuple[MessageId, bytes, Headers, Touchpoint] | None:
+) -> tuple[MessageId, bytes, Headers, list[str], Touchpoint] | None:
     """Return what is made of a message, its touchpoint as whoever reads the topic has it; None where it is refused."""
     try:
         ((place, message),) = reader(received, Batch([raw], is_text=is_text(raw)), frames)(raw)
     except InvalidMessage:
         return None
-    return place, message.key, message.headers, decode(Touchpoint, message.value)
+    names = sorted(json.loads(message.value or b"{}"))  # what says nothing is left out in both ways
+    return place, message.key, message.headers, names, decode(Touchpoint, message.value)
 
 
 def came(raw: bytes, received: Received) -> Touchpoint | None:

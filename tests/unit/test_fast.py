@@ -82,13 +82,15 @@ def taken(message, received=WEB):
         {"context": {"mode": "test", "initiative": "brand", "channel": "sales", "evidence": "declared", "x": "é\\"}},
         {"messageId": "m" * 100},
         {"context": []},
+        {"properties": {}},
     ],
     ids=lambda changes: ",".join(changes) or "as it is",
 )
 def test_what_nearly_every_call_is_is_read_by_its_frame(changes, received):
     message = {**PLAIN, **changes}
     assert taken(message, received) is not None
-    for raw in (json.dumps(message).encode(), json.dumps(message, ensure_ascii=False, indent=1).encode()):
+    spaced = json.dumps(message, ensure_ascii=False, indent=1).replace("{}", "{ \t}").encode()
+    for raw in (json.dumps(message).encode(), spaced):
         assert came(raw, received) is not None
 
 

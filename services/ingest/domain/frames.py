@@ -19,7 +19,10 @@ _OWN = frozenset((
     "message_id", "occurred_at", "received_at", "name", "user_id", "anonymous_id", "sent_at", "original_timestamp",
     "clock_corrected", "properties", "value", "currency", "sentiment", "effort",
 ))  # fmt: skip
-_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Touchpoint)}
+_DEFAULTS = {
+    field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    for field in msgspec.structs.fields(Touchpoint)
+}
 _MET = 4 * KEPT
 
 

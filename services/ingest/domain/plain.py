@@ -51,11 +51,13 @@ class _Properties(Members):
     def __init__(self) -> None:
         self.title = b""
         """What some libraries call a page, with its quotes; empty: nothing."""
+        self.some = False
         self.worth = False
         """Whether they may say what it was worth, or how it was felt."""
 
     def member(self, data: bytes, name: i64, name_end: i64, value: i64, end: i64) -> bool:
         """Look at a property; return False for one that has to be looked at by the other way."""
+        self.some = True
         said = data[name:name_end]
         if said == b"name":
             self.title = data[value:end]
@@ -134,7 +136,7 @@ class Plain(Members):
         null = data[at] == _N
         if not null and object_end(data, at, LEVELS, seen) < 0:
             return False
-        self.properties = b"" if null else data[at:end]
+        self.properties = data[at:end] if seen.some else b""
         self.worth, title = seen.worth, seen.title
         size: i64 = len(title)
         if size == 0:

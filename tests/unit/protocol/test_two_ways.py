@@ -1,8 +1,8 @@
 """Calls that come whole are answered as those that go by ASGI."""
 
-import json
 import asyncio
 import gzip
+import json
 import logging
 
 import pytest
