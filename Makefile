@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 2
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) libs/common/kafka/accumulator.py
+COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) $(wildcard libs/common/kafka/*.py)
 
 setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from the lock, compile what is compiled, fetch Kafka's artefacts
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from libs.common.db.connection import connect
 from libs.common.db.migrate import newest
+from libs.common.compiled import PUBLISHER
 from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
@@ -162,7 +163,7 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
                 f"runs {(how := part.how())}",
                 cure="make setup with a C compiler: some times as fast" if how != "compiled" else "",
             )
-            for part in (FOLD, DOOR)
+            for part in (FOLD, DOOR, PUBLISHER)
         ),
         Finding(
             "keys", f"{', '.join(keys)} not set" if keys else "set", bool(keys), "make env, or set them" if keys else ""

@@ -122,11 +122,12 @@ def status(as_json: Json = False) -> None:
         print(json.dumps({"services": services}))
         return
     from cli.show import status_table
+    from libs.common.compiled import PUBLISHER
     from services.ingest.compiled import DOOR
     from services.scoring.compiled import FOLD
 
     Console().print(status_table(services))
-    for part in (FOLD, DOOR):
+    for part in (FOLD, DOOR, PUBLISHER):
         print(f"the {part.name} runs {part.how()}")
 
 

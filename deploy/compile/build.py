@@ -1,4 +1,4 @@
-"""Compile the fold and the door with mypyc, where a C compiler is there: `build.py [fold|door ...]`, all by default.
+"""Compile what is compiled with mypyc, where a C compiler is there: `build.py [fold|door|publisher ...]`, all by default.
 
 The same source runs uncompiled, the fold to the same bytes: `-ffp-contract=off` is what keeps them, as a fused multiply-add
 rounds once where the source rounds twice. The build runs in a copy, so that setuptools does not read the project's
@@ -14,11 +14,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from libs.common.compiled import Part  # noqa: E402
+from libs.common.compiled import PUBLISHER, Part  # noqa: E402
 from services.ingest.compiled import DOOR  # noqa: E402
 from services.scoring.compiled import FOLD  # noqa: E402
 
-PARTS = {part.name: part for part in (FOLD, DOOR)}
+PARTS = {part.name: part for part in (FOLD, DOOR, PUBLISHER)}
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
@@ -42,7 +42,7 @@ def main() -> None:
     for part in wanted:
         clean(part)
     if shutil.which("cc") is None and shutil.which("gcc") is None:
-        print("setup: no C compiler, so the fold and the door run uncompiled (they say the same, more slowly)")
+        print("setup: no C compiler, so everything runs uncompiled (and says the same, more slowly)")
         return
     for part in wanted:
         print(f"setup: compiling the {part.name}")

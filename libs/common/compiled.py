@@ -40,3 +40,7 @@ class Part:
         if not self.record.exists() or self.record.read_text() != self.source_hash():
             raise ConfigurationError(f"the compiled {self.name} is not that of its source: run 'make setup'")
         return "compiled"
+
+
+PUBLISHER = Part("publisher", ("libs.common.kafka.accumulator", "libs.common.kafka.partitions"))
+"""What every service has."""

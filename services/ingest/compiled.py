@@ -1,6 +1,6 @@
-"""The part of ingest that is compiled: how plain calls are read, and how their messages gather for Kafka."""
+"""The part of ingest that is compiled: how plain calls are read."""
 
 from libs.common.compiled import Part
 
 _DOMAIN = ("fast", "instant_bytes", "json_bytes", "plain", "recent")
-DOOR = Part("door", (*(f"services.ingest.domain.{name}" for name in _DOMAIN), "libs.common.kafka.accumulator"))
+DOOR = Part("door", tuple(f"services.ingest.domain.{name}" for name in _DOMAIN))

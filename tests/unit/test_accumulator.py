@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from libs.common.errors import Unavailable
 from libs.common.kafka import accumulator as module
-from libs.common.kafka.accumulator import Accumulator, _hash
+from libs.common.kafka.accumulator import Accumulator
+from libs.common.kafka.partitions import hash_of
 from libs.common.messages import Message
 
 
@@ -48,7 +49,7 @@ async def found(producer):
     await accumulator.close()
 
 
-KEYS = [next(b"%d" % n for n in range(99) if _hash(b"%d" % n) % 2 == p) for p in (0, 1)]
+KEYS = [next(b"%d" % n for n in range(99) if hash_of(b"%d" % n) % 2 == p) for p in (0, 1)]
 
 
 def put(accumulator, partition=0, size=10, seconds=60.0):
@@ -66,7 +67,7 @@ async def turn():
 def test_a_key_has_the_partition_that_other_clients_give_it(keys, partitions):
     theirs = DefaultPartitioner()
     places = list(range(partitions))
-    assert [_hash(key) % partitions for key in keys] == [theirs(key, places, places) for key in keys]
+    assert [hash_of(key) % partitions for key in keys] == [theirs(key, places, places) for key in keys]
 
 
 async def test_what_comes_while_a_batch_is_under_way_is_one_batch(producer, found):

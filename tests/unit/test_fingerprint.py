@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cli.home import PROJECT
-from libs.common.compiled import Part
+from libs.common.compiled import PUBLISHER, Part
 from libs.common.errors import ConfigurationError
 from services.ingest.compiled import DOOR
 from services.scoring.compiled import FOLD
@@ -34,7 +34,7 @@ def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
     assert found == FINGERPRINT
 
 
-@pytest.mark.parametrize("part", [FOLD, DOOR], ids=lambda part: part.name)
+@pytest.mark.parametrize("part", [FOLD, DOOR, PUBLISHER], ids=lambda part: part.name)
 def test_what_is_compiled_is_of_its_source(part):
     assert part.how() in ("compiled", "uncompiled")
     assert all((PROJECT / source).exists() for source in part.sources)

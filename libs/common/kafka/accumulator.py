@@ -9,10 +9,8 @@ from collections import deque
 from itertools import chain
 from typing import Any
 
-from aiokafka.partitioner import murmur2
-
-from libs.common.cached import cached
 from libs.common.errors import Unavailable
+from libs.common.kafka.partitions import hash_of
 from libs.common.messages import Message
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -109,7 +107,7 @@ class Accumulator:
         if self._bytes > MAX_BYTES:
             raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lanes = self._lanes[message.topic]
-        lane = lanes[_hash(message.key) % len(lanes)]
+        lane = lanes[hash_of(message.key) % len(lanes)]
         group = lane.waiting[-1] if lane.waiting else None
         size = 0 if group is None or group.settled else group.take(message)
         if group is None or not size:
@@ -170,9 +168,3 @@ class Accumulator:
     def _settle(self, group: Group, error: BaseException | None) -> None:
         self._bytes -= group.bytes
         group.settle(error)
-
-
-@cached(65_536)
-def _hash(key: bytes) -> int:
-    """Return what Kafka's own clients take the partition by, without which two producers would part a person's records."""
-    return int(murmur2(key)) & 0x7FFFFFFF

@@ -37,7 +37,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class PlainCall(Call, frozen=True, gc=False, rename="camel"):
-    """A call whose parts are plain values, but for the objects: nothing of it has to be cleaned. One alone may hold the key.
+    """A call whose parts are plain values, but for the objects: nothing of it has to be cleaned.
 
     What is otherwise is a `Call`, whose parts may be anything, so that a wrong one is refused by its name.
     """
@@ -54,10 +54,9 @@ class PlainCall(Call, frozen=True, gc=False, rename="camel"):
     sent_at: body.Plain = None
     event: body.Plain = None
     name: body.Plain = None
-    write_key: body.Plain = None
 
 
-decode_plain = msgspec.json.Decoder(PlainCall).decode
+_decode_plain = msgspec.json.Decoder(PlainCall).decode
 _decode = msgspec.json.Decoder(Call).decode
 
 
@@ -65,7 +64,7 @@ def read_call(raw: bytes) -> Call:
     """Read one call. Raises InvalidMessage when it is too large, no object, or a part is too deep or nothing can store it."""
     body.check_event(raw)
     try:
-        return decode_plain(without_tokens(raw))
+        return _decode_plain(without_tokens(raw))
     except body.REFUSED:
         message = body.document(raw)
     if isinstance(message, dict):  # what nobody asks for may be anything
