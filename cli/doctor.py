@@ -14,9 +14,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from libs.common.compiled import PUBLISHER
 from libs.common.db.connection import connect
 from libs.common.db.migrate import newest
-from libs.common.compiled import PUBLISHER
 from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
