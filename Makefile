@@ -117,4 +117,4 @@ bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run t
 	@touch $@
 
 clean: ## Remove what setup and the servers made
-	rm -rf .venv .perigee deploy/kafka/target
+	rm -rf .venv .perigee deploy/kafka/target perigee_*__mypyc*.so perigee_*_compiled_from.txt libs/common/kafka/*.so services/*/domain/*.so

@@ -4,6 +4,7 @@ The same source runs uncompiled. `deploy/compile/build.py` compiles.
 """
 
 from hashlib import sha256
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from libs.common.errors import ConfigurationError
@@ -30,14 +31,19 @@ class Part:
         beside = [found for one in self.sources for found in (self._project / one.parent).glob(f"{one.stem}.*.so")]
         return [*self._project.glob(f"perigee_{self.name}__mypyc*.so"), *beside]
 
+    def _is_compiled(self, source: Path) -> bool:
+        return any((self._project / source).with_suffix(suffix).exists() for suffix in EXTENSION_SUFFIXES)
+
     def how(self) -> str:
         """Return 'compiled' or 'uncompiled'.
 
-        Raises ConfigurationError when what is compiled is not of the source: Python would run the old one silently.
+        Raises ConfigurationError when what is compiled is not of the source: Python would run the old one silently. What another
+        interpreter left is nothing to this one.
         """
-        if not self.built():
+        found = [self._is_compiled(source) for source in self.sources]
+        if not any(found):
             return "uncompiled"
-        if not self.record.exists() or self.record.read_text() != self.source_hash():
+        if not all(found) or not self.record.exists() or self.record.read_text() != self.source_hash():
             raise ConfigurationError(f"the compiled {self.name} is not that of its source: run 'make setup'")
         return "compiled"
 

@@ -12,7 +12,6 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from libs.common.compiled import PUBLISHER
 from libs.common.errors import PerigeeError, Unavailable
 from libs.common.observability import logs
 
@@ -57,7 +56,6 @@ def forget_failure() -> None:
 
 def run_service(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `serve(stop)` until SIGTERM or SIGINT sets `stop`."""
-    PUBLISHER.how()  # one that is stale is refused before it runs
     calm_gc()
     keep_heap()
     try:

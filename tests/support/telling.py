@@ -31,14 +31,14 @@ def as_read(call: Call, received: Received) -> Touchpoint:
 
 def ways(
     raw: bytes, received: Received, frames: FrameStore | None
-) -> tuple[MessageId, bytes, Headers, list[str], Touchpoint] | None:
+) -> tuple[MessageId, bytes, Headers, Touchpoint] | None:
     """Return what is made of a message, its touchpoint as whoever reads the topic has it; None where it is refused."""
     try:
         ((place, message),) = reader(received, Batch([raw], is_text=is_text(raw)), frames)(raw)
     except InvalidMessage:
         return None
-    names = sorted(json.loads(message.value or b"{}"))  # what says nothing is left out in both ways
-    return place, message.key, message.headers, names, decode(Touchpoint, message.value)
+    assert not [name for name, value in json.loads(message.value or b"").items() if value in ("", {}, None)]
+    return place, message.key, message.headers, decode(Touchpoint, message.value)
 
 
 def came(raw: bytes, received: Received) -> Touchpoint | None:

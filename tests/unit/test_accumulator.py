@@ -185,3 +185,14 @@ async def test_draining_waits_for_all_that_is_under_way(producer, found):
     asyncio.get_running_loop().call_later(0.05, producer.batches[0][3].set_result, None)
     await found.drain(5)
     assert group.settled
+
+
+async def test_a_delivery_that_is_cancelled_blocks_nothing(producer, found):
+    first = put(found)
+    await turn()
+    producer.batches[0][3].cancel()
+    await turn()
+    assert isinstance(first.error, Unavailable)
+    put(found)
+    await turn()
+    assert len(producer.batches) == 2

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
@@ -45,11 +46,17 @@ def test_what_is_compiled_of_another_source_is_refused(tmp_path):
     for source in part.sources:
         (tmp_path / source).write_text("as it was")
     assert part.how() == "uncompiled"
-    (tmp_path / "fold.cpython-311.so").touch()
+    (tmp_path / "fold.cpython-31.so").touch()
+    assert part.how() == "uncompiled"  # another interpreter's
+    for source in part.sources:
+        (tmp_path / source).with_suffix(EXTENSION_SUFFIXES[0]).touch()
     with pytest.raises(ConfigurationError, match="make setup"):
         part.how()
     part.record.write_text(part.source_hash())
     assert part.how() == "compiled"
+    (tmp_path / "state.py").with_suffix(EXTENSION_SUFFIXES[0]).unlink()
+    with pytest.raises(ConfigurationError, match="make setup"):
+        part.how()
     (tmp_path / "state.py").write_text("edited")
     with pytest.raises(ConfigurationError, match="make setup"):
         part.how()

@@ -147,14 +147,16 @@ class Accumulator:
         self._starting.clear()
 
     async def _run(self, lane: _Lane) -> None:
-        while lane.waiting:
-            group = lane.waiting.popleft()
-            try:
-                self._settle(group, await self._send(lane, group))
-            except asyncio.CancelledError:
-                self._settle(group, Unavailable("the producer was replaced while the record was under way"))
-                raise
-        lane.busy = False
+        try:
+            while lane.waiting:
+                group = lane.waiting.popleft()
+                try:
+                    self._settle(group, await self._send(lane, group))
+                except asyncio.CancelledError:
+                    self._settle(group, Unavailable("the producer was replaced while the record was under way"))
+                    raise
+        finally:
+            lane.busy = False
 
     async def _send(self, lane: _Lane, group: Group) -> BaseException | None:
         if group.settled:

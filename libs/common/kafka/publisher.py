@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
+from libs.common.compiled import PUBLISHER
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.accumulator import Accumulator, Group
 from libs.common.messages import Message
@@ -32,6 +33,8 @@ class Publisher:
     """Publishes messages and says of each whether Kafka has it (acks=all)."""
 
     def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0) -> None:
+        """Raise ConfigurationError when what is compiled of it is not of its source."""
+        PUBLISHER.how()
         self._bootstrap_servers = bootstrap_servers
         self._linger = linger_ms / 1_000
         self._accumulator: Accumulator | None = None

@@ -28,6 +28,7 @@ _P: Final = 112
 _G: Final = 103
 _T: Final = 116
 """The name of a link's token, letter by letter."""
+_U: Final = 117
 _BRACKET: Final = 91
 _BACKSLASH: Final = 92
 _END_BRACKET: Final = 93
@@ -147,21 +148,33 @@ def is_plain(data: bytes, at: i64, end: i64) -> bool:
 
 def _escape_end(data: bytes, at: i64) -> i64:
     """Return where an escape ends, or NOWHERE; surrogates, NUL and what might hide a token's name are left to others."""
-    if data[at] != 117:  # u
-        return at + 1 if bytes((data[at],)) in _ESCAPED else NOWHERE
+    c: i64 = data[at]
+    if c != _U:
+        return at + 1 if _is_short(c) else NOWHERE
     code: i64 = 0
-    for n in range(1, 5):
-        digit = _HEX.find(data[at + n : at + n + 1])
-        if digit < 0 or data[at + n] == 0:
+    last = at + 4
+    while at < last:
+        at += 1
+        digit = _hexadecimal(data[at])
+        if digit < 0:
             return NOWHERE
-        code = code * 16 + (digit if digit < 16 else digit - 6)
+        code = code * 16 + digit
     if code in (0, _P, _G, _T) or 0xD800 <= code < 0xE000:
         return NOWHERE
-    return at + 5
+    return at + 1
 
 
-_ESCAPED: Final = b'"\\/bfnrt'
-_HEX: Final = b"0123456789abcdefABCDEF"
+def _is_short(c: i64) -> bool:
+    """Return whether a letter behind a backslash stands for one character: quote, backslash, slash, b, f, n, r, t."""
+    return c == 34 or c == 92 or c == 47 or c == 98 or c == 102 or c == 110 or c == 114 or c == 116  # noqa: PLR1714
+
+
+def _hexadecimal(c: i64) -> i64:
+    if 48 <= c <= 57:
+        return c - 48
+    if 65 <= c <= 70:
+        return c - 55
+    return c - 87 if 97 <= c <= 102 else NOWHERE
 
 
 def _number_end(data: bytes, at: i64) -> i64:
