@@ -19,9 +19,9 @@ from services.ingest.handlers.telling import message_of
 class Met(FrameStore):
     """Frames from the first call on."""
 
-    def meet(self, kind: bytes, context: bytes) -> bool:
-        super().meet(kind, context)
-        return super().meet(kind, context)
+    def meet(self, known: int) -> bool:
+        super().meet(known)
+        return super().meet(known)
 
 
 def as_read(call: Call, received: Received) -> Touchpoint:

@@ -249,6 +249,8 @@ def test_days_that_are_none(text):
 def test_a_context_is_learnt_when_it_is_met_again():
     store, raw = FrameStore(), json.dumps(PLAIN).encode()
     assert [Fast(WEB, store.of(WEB)).take(raw) is not None for _ in range(3)] == [False, True, True]
+    other = msgspec.structs.replace(WEB, client="198.51.100.1")
+    assert [Fast(other, store.of(other)).take(raw) is not None for _ in range(2)] == [False, True]
 
 
 def test_frames_are_forgotten_when_the_source_changes_or_there_are_too_many(monkeypatch):

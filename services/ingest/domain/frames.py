@@ -29,15 +29,16 @@ _MET = 4 * KEPT
 class Frames:
     """The frames of one source's calls that came in the same way, by kind and context; each is JSON without its last brace."""
 
-    def __init__(self, store: "FrameStore", received: Received) -> None:
+    def __init__(self, store: "FrameStore", place: int, received: Received) -> None:
         self.source = received.source
+        self._place = place
         self._store = store
         self._received = received
         self.known: dict[tuple[bytes, bytes], bytes] = {}
 
     def learn(self, kind: bytes, context: bytes) -> bytes:
         """Return the frame of a context that is not known; empty for one that was not met before, or has none."""
-        if kind not in _KINDS or len(context) > LONGEST or not self._store.meet(kind, context):
+        if kind not in _KINDS or len(context) > LONGEST or not self._store.meet(hash((self._place, kind, context))):
             return b""
         found = self.known[kind, context] = frame(_KINDS[kind], context, self._received)
         return found
@@ -60,13 +61,12 @@ class FrameStore:
         place = source.workspace, source.name, received.said.context, client
         found = self._sources.get(place)
         if found is None or not _same(found.source, source):
-            found = self._sources[place] = Frames(self, received)
+            found = self._sources[place] = Frames(self, hash(place), received)
             self._add()
         return found
 
-    def meet(self, kind: bytes, context: bytes) -> bool:
-        """Return whether a context was met before, so that to keep its frame may be worth it."""
-        known = hash((kind, context))
+    def meet(self, known: int) -> bool:
+        """Return whether what has this hash was met before, so that to keep its frame may be worth it."""
         if known not in self._met:
             if len(self._met) >= _MET:
                 self._met.clear()
