@@ -10,13 +10,18 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from libs.common.compiled import PUBLISHER
 from libs.common.db.migrate import ensure_partitions, upgrade
+from services.ingest.compiled import DOOR
+from services.scoring.compiled import FOLD
 from tests.support.servers import Servers, find
 
 # A busy machine is no fault of the code: no test is decided by time.
 settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+for part in (DOOR, FOLD, PUBLISHER):
+    part.how()  # tests of what was compiled of another source would tell nothing
 
 
 @pytest.fixture(scope="session")
