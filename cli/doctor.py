@@ -161,7 +161,7 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
             Finding(
                 f"the {part.name}",
                 f"runs {(how := part.how())}",
-                cure="make setup with a C compiler: some times as fast" if how != "compiled" else "",
+                cure="make setup with a C compiler: several times as fast" if how != "compiled" else "",
             )
             for part in (FOLD, DOOR, PUBLISHER)
         ),
