@@ -1,8 +1,9 @@
 """Compile what is compiled with mypyc, where a C compiler is there: `build.py [fold|door|publisher ...]`, all by default.
 
 The same source runs uncompiled, the fold to the same bytes: `-ffp-contract=off` is what keeps them, as a fused multiply-add
-rounds once where the source rounds twice. The build runs in a copy, so that setuptools does not read the project's
-pyproject.toml. It never fails the set-up: it says why, in one line, and the part runs uncompiled.
+rounds once where the source rounds twice. Parts are compiled together, since one calls the other. The build runs in a copy, so
+that setuptools does not read the project's pyproject.toml. It never fails the set-up: it says why, in one line, and
+everything runs uncompiled.
 """
 
 import shutil
@@ -26,45 +27,45 @@ from setuptools import setup
 extensions = mypycify(
     ["--config-file=", "--namespace-packages", "--explicit-package-bases", "--ignore-missing-imports",
      "--follow-imports=silent", *{modules!r}],
-    group_name="perigee_{name}",
+    group_name="perigee",
     opt_level="3",
 )
 for extension in extensions:
     # Appended, not set by CFLAGS, which would replace -fwrapv.
     extension.extra_compile_args = [*(extension.extra_compile_args or []), "-ffp-contract=off", "-fno-semantic-interposition"]
-setup(name="perigee-{name}", ext_modules=extensions, script_args=["-q", "build_ext", "--inplace"])
+setup(name="perigee", ext_modules=extensions, script_args=["-q", "build_ext", "--inplace"])
 """
 
 
 def main() -> None:
     """Compile in place, or say why not."""
     wanted = [PARTS[name] for name in sys.argv[1:]] or list(PARTS.values())
-    for part in wanted:
+    for part in PARTS.values():
         clean(part)
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         print("setup: no C compiler, so everything runs uncompiled (and says the same, more slowly)")
         return
-    for part in wanted:
-        print(f"setup: compiling the {part.name}")
-        with tempfile.TemporaryDirectory() as folder:
-            build(part, Path(folder))
+    print(f"setup: compiling the {', the '.join(part.name for part in wanted)}")
+    with tempfile.TemporaryDirectory() as folder:
+        build(wanted, Path(folder))
 
 
-def build(part: Part, work: Path) -> None:
-    """Compile a part in a copy of the sources and put it beside them."""
+def build(parts: list[Part], work: Path) -> None:
+    """Compile parts in a copy of the sources and put them beside these."""
     for name in ("services", "libs"):
         shutil.copytree(PROJECT / name, work / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    modules = [str(source) for source in part.sources]
-    (work / "build_part.py").write_text(_SETUP.format(modules=modules, name=part.name))
-    outcome = subprocess.run([sys.executable, "build_part.py"], cwd=work, capture_output=True, text=True, check=False)
+    sources = [source for part in parts for source in part.sources]
+    (work / "build_parts.py").write_text(_SETUP.format(modules=[str(source) for source in sources]))
+    outcome = subprocess.run([sys.executable, "build_parts.py"], cwd=work, capture_output=True, text=True, check=False)
     if outcome.returncode:
         last = (outcome.stderr.strip() or outcome.stdout.strip() or "no message").splitlines()[-1]
-        print(f"setup: the {part.name} could not be compiled and runs uncompiled: {last}")
+        print(f"setup: it could not be compiled and runs uncompiled: {last}")
         return
-    for folder in {Path(), *(source.parent for source in part.sources)}:
+    for folder in {Path(), *(source.parent for source in sources)}:
         for built in (work / folder).glob("*.so"):
             shutil.copy(built, PROJECT / folder)
-    part.record.write_text(part.source_hash())
+    for part in parts:
+        part.record.write_text(part.source_hash())
 
 
 def clean(part: Part) -> None:

@@ -27,9 +27,9 @@ class Part:
         return sha256(b"".join((self._project / source).read_bytes() for source in self.sources)).hexdigest()
 
     def built(self) -> list[Path]:
-        """Return what a build left: an extension beside each source, and one that holds them all."""
+        """Return what a build left: an extension beside each source, and the one that holds those of all parts."""
         beside = [found for one in self.sources for found in (self._project / one.parent).glob(f"{one.stem}.*.so")]
-        return [*self._project.glob(f"perigee_{self.name}__mypyc*.so"), *beside]
+        return [*self._project.glob("perigee__mypyc*.so"), *beside]
 
     def _is_compiled(self, source: Path) -> bool:
         return any((self._project / source).with_suffix(suffix).exists() for suffix in EXTENSION_SUFFIXES)
@@ -48,5 +48,6 @@ class Part:
         return "compiled"
 
 
-PUBLISHER = Part("publisher", ("libs.common.kafka.accumulator", "libs.common.kafka.partitions"))
+_PUBLISHER = ("kafka.accumulator", "kafka.partitions", "kafka.record_batch", "messages.written")
+PUBLISHER = Part("publisher", tuple(f"libs.common.{name}" for name in _PUBLISHER))
 """What every service has."""

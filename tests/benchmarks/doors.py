@@ -5,7 +5,7 @@ decode   the same, and the body is decoded
 publish  nothing is read: the body is published in as many pieces as it has events, with the headers that touchpoints have
 least    what any door of these parts does: calls decoded by the names of their parts, written as touchpoints, published; nothing
          is looked at, cleaned, corrected, classified or known again
-send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator
+send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator, and compressed as well
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from libs.common.clock import SystemClock
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint
+from libs.common.messages.written import Written
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service
 from services.ingest.api.protocol import DoorProtocol
@@ -75,7 +76,7 @@ class Publish:
     """Publishes what comes without reading it."""
 
     def __init__(self) -> None:
-        self._publisher = Publisher(os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=2)
+        self._publisher = Publisher(os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=2, packed=True)
         self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,13 +140,14 @@ class Sending:
     def __init__(self) -> None:
         self._producer: Any = None
 
-    async def publish(self, messages: Sequence[Message], seconds: float) -> list[None]:
+    async def publish(self, messages: Sequence[Message | Written], seconds: float) -> list[None]:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"],
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=2,
+                compression_type="snappy",  # the fastest that it has: its LZ4 is of a high level
             )
             await self._producer.start()
         waiting = [await self._producer.send(m.topic, m.value, m.key, headers=m.headers) for m in messages]

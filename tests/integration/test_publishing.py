@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.kafka.accumulator import MAX_RECORD_BYTES
 from libs.common.kafka.admin import apply_topics, cluster_id
-from libs.common.kafka.publisher import MAX_RECORD_BYTES, Publisher
+from libs.common.kafka.publisher import Publisher
 from tests.support.kafka import make_topic, numbered, read_topic
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint, decode
 from libs.common.messages.envelope import Headers
 from services.ingest.domain.batch import Batch
@@ -12,7 +11,7 @@ from services.ingest.domain.frames import FrameStore
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received
 from services.ingest.domain.recent import MessageId
-from services.ingest.handlers.made import reader
+from services.ingest.handlers.reading import tracking
 from services.ingest.handlers.telling import message_of
 
 
@@ -33,10 +32,11 @@ def ways(
     raw: bytes, received: Received, frames: FrameStore | None
 ) -> tuple[MessageId, bytes, Headers, Touchpoint] | None:
     """Return what is made of a message, its touchpoint as whoever reads the topic has it; None where it is refused."""
-    try:
-        ((place, message),) = reader(received, Batch([raw], is_text=is_text(raw)), frames)(raw)
-    except InvalidMessage:
+    reading = tracking(received, Batch([raw], is_text=is_text(raw)), frames)
+    assert reading.stretch([raw], 0) == 1
+    if reading.refused:
         return None
+    ((place, message),) = reading.touchpoints.items()
     assert not [name for name, value in json.loads(message.value or b"").items() if value in ("", {}, None)]
     return place, message.key, message.headers, decode(Touchpoint, message.value)
 

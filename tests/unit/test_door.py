@@ -18,9 +18,11 @@ from libs.common.observability.health import Health
 from services.ingest.api.room import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import body
+from services.ingest.domain.fast import AT_LEAST
 from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import AT_A_STRETCH, AT_LEAST, Door
+from services.ingest.handlers.door import Door
+from services.ingest.handlers.reading import AT_A_STRETCH
 from services.ingest.handlers.telling import batch_said, refusal
 from services.ingest.tracker.script import Tracker
 
@@ -277,7 +279,7 @@ def test_what_is_left_out_of_a_letter_leaves_json(value, name):
 
 
 async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher, monkeypatch):
-    monkeypatch.setattr("services.ingest.handlers.door.SAID_AGAIN", 50)
+    monkeypatch.setattr("services.ingest.handlers.reading.SAID_AGAIN", 50)
     await client.post("/v1/batch", json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}})
     found = [dict(m.headers) for m in publisher.kept]
     assert [("x-dlq-batch" in one, one["x-dlq-lacks"]) for one in found] == [

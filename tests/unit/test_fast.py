@@ -278,14 +278,17 @@ def test_a_context_that_is_refused_has_no_frame_and_is_refused_again():
     assert plain(raw) is not None
 
 
+_COMPILED = [f"tests/unit/test_{name}.py" for name in ("fast", "recent", "record_batch", "accumulator")]
+
+
 def test_uncompiled_it_says_the_same(tmp_path):
-    """These tests once more, with the source as it is written."""
+    """These tests once more, and others of what is compiled, with the source as it is written."""
     for name in ("services", "libs", "tests", "cli"):
         unwanted = shutil.ignore_patterns("*.so", "__pycache__", "node_modules")
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=unwanted)
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_fast.py", "-k", "not uncompiled"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_COMPILED, "-k", "not uncompiled"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -6,15 +6,21 @@ aiokafka's `send` makes a future and two waits for each record. One batch of a p
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from libs.common.errors import Unavailable
+from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.partitions import hash_of
+from libs.common.kafka.record_batch import RecordBatch
 from libs.common.messages import Message
+from libs.common.messages.written import Written, written
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of records that wait for Kafka: what comes when there are more is refused at once."""
+MAX_BATCH_BYTES = 256 * 1024
+MAX_RECORD_BYTES = 1_000_000
+"""Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
 
 
 class Group:
@@ -23,10 +29,10 @@ class Group:
     It is settled at its deadline at the latest, by one timer for all: Kafka may have the records nevertheless, later.
     """
 
-    __slots__ = ("_loop", "_timer", "_waiting", "builder", "bytes", "error", "settled")
+    __slots__ = ("_loop", "_timer", "_waiting", "batch", "bytes", "error", "settled")
 
-    def __init__(self, builder: Any, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.builder = builder
+    def __init__(self, batch: RecordBatch, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.batch = batch
         self.bytes = 0
         self.settled = False
         self.error: BaseException | None = None
@@ -40,10 +46,9 @@ class Group:
         self._waiting.append(future)
         return future
 
-    def take(self, message: Message) -> int:
-        """Add a record and return its bytes, headers and all; 0 when the group is full."""
-        at = self.builder.append(timestamp=None, key=message.key, value=message.value, headers=message.headers)
-        size = 0 if at is None else int(at.size)
+    def take(self, message: Written) -> int:
+        """Add a record and return its bytes; 0 when the group is full."""
+        size = self.batch.add(message.record)
         self.bytes += size
         return size
 
@@ -62,6 +67,10 @@ class Group:
         self.settle(Unavailable("Kafka did not acknowledge in time"))
 
 
+Place = Group | InvalidMessage | Unavailable
+"""Where a record waits, or why it does not."""
+
+
 class _Lane:
     """A partition's groups, oldest first; `busy` while one of them is under way or will be in a moment."""
 
@@ -76,11 +85,12 @@ class _Lane:
 class Accumulator:
     """Sends by one producer; `linger` (seconds) is how long the first record of an idle partition waits for others.
 
-    To be made where its loop runs.
+    Large batches are compressed if `packed`. To be made where its loop runs.
     """
 
-    def __init__(self, producer: Any, linger: float) -> None:
+    def __init__(self, producer: Any, linger: float, *, packed: bool = False) -> None:
         self.producer = producer
+        self._packed = packed
         self._loop = asyncio.get_running_loop()
         self._linger = linger
         self._lanes: dict[str, list[_Lane]] = {}
@@ -99,19 +109,25 @@ class Accumulator:
             partitions = await self.producer.partitions_for(topic)
             self._lanes.setdefault(topic, [_Lane(topic, number) for number in range(len(partitions))])
 
-    def add(self, message: Message, deadline: float) -> Group:
-        """Put a record into its partition's group; its topic is known. Raises Unavailable when too much waits already.
+    def add(self, messages: Sequence[Message | Written], deadline: float) -> list[Place]:
+        """Put records into their partitions' groups, and say where each is; their topics are known.
 
-        The group's deadline is that of its first record: the others came at most a batch later.
+        A group's deadline is that of its first record: the others came at most a batch later.
         """
+        return [self._add(one if isinstance(one, Written) else written(one), deadline) for one in messages]
+
+    def _add(self, message: Written, deadline: float) -> Place:
+        if len(message.record) > MAX_RECORD_BYTES:
+            too_large = f"record of {len(message.record)} bytes for {message.topic}: at most {MAX_RECORD_BYTES}"
+            return InvalidMessage("too_large", too_large)
         if self._bytes > MAX_BYTES:
-            raise Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
+            return Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lanes = self._lanes[message.topic]
         lane = lanes[hash_of(message.key) % len(lanes)]
         group = lane.waiting[-1] if lane.waiting else None
         size = 0 if group is None or group.settled else group.take(message)
         if group is None or not size:
-            group = Group(self.producer.create_batch(), deadline, self._loop)
+            group = Group(RecordBatch(MAX_BATCH_BYTES, packed=self._packed), deadline, self._loop)
             size = group.take(message)
             lane.waiting.append(group)
             if not lane.busy:
@@ -162,7 +178,7 @@ class Accumulator:
         if group.settled:
             return None  # Kafka was away for longer than anybody waits: not sent
         try:
-            await (await self.producer.send_batch(group.builder, lane.topic, partition=lane.partition))
+            await (await self.producer.send_batch(group.batch, lane.topic, partition=lane.partition))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
             return error
         return None

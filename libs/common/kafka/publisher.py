@@ -15,14 +15,11 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from libs.common.compiled import PUBLISHER
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.kafka.accumulator import Accumulator, Group
+from libs.common.kafka.accumulator import MAX_RECORD_BYTES, Accumulator, Group, Place
 from libs.common.messages import Message
+from libs.common.messages.written import Written
 from libs.common.observability import logs
 
-MAX_RECORD_BYTES = 1_000_000
-"""Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
-
-MAX_BATCH_BYTES = 256 * 1024
 CLOSE_SECONDS = 2
 REFUSED = "refused_by_broker"
 log = logs.get(__name__)
@@ -32,9 +29,13 @@ Fault = InvalidMessage | Unavailable | None
 class Publisher:
     """Publishes messages and says of each whether Kafka has it (acks=all)."""
 
-    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0) -> None:
-        """Raise ConfigurationError when what is compiled of it is not of its source."""
+    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0, packed: bool = False) -> None:
+        """Compress large batches if `packed`: who reads the topics needs LZ4 then.
+
+        Raises ConfigurationError when what is compiled of it is not of its source.
+        """
         PUBLISHER.how()
+        self._packed = packed
         self._bootstrap_servers = bootstrap_servers
         self._linger = linger_ms / 1_000
         self._accumulator: Accumulator | None = None
@@ -47,7 +48,7 @@ class Publisher:
         await self._ready()
         return None
 
-    async def publish(self, messages: Sequence[Message], seconds: float) -> list[Fault]:
+    async def publish(self, messages: Sequence[Message | Written], seconds: float) -> list[Fault]:
         """Send `messages` in order and wait for all acknowledgements, at most `seconds`.
 
         Returns one entry per message: None when Kafka has it, InvalidMessage when it can never be taken, Unavailable
@@ -76,7 +77,7 @@ class Publisher:
                 await accumulator.know(topic)
             return accumulator
 
-    async def _alone(self, message: Message, deadline: float) -> Fault:
+    async def _alone(self, message: Message | Written, deadline: float) -> Fault:
         """Send a refused message by itself: the broker refuses whole batches, and a neighbour may be to blame."""
         fault: Fault = None
         for _ in range(3):
@@ -92,14 +93,10 @@ class Publisher:
                 break
         return fault
 
-    async def _sent(self, accumulator: Accumulator, messages: Sequence[Message], deadline: float) -> list[Fault]:
-        places: list[Group | Fault] = []
-        for message in messages:
-            fault = _too_large(message) if message.value and len(message.value) > MAX_RECORD_BYTES // 2 else None
-            try:
-                places.append(fault or accumulator.add(message, deadline))
-            except Unavailable as error:
-                places.append(error)
+    async def _sent(
+        self, accumulator: Accumulator, messages: Sequence[Message | Written], deadline: float
+    ) -> list[Fault]:
+        places = accumulator.add(messages, deadline)
         distinct = set(places)
         for place in distinct:
             if isinstance(place, Group) and not place.settled:
@@ -108,7 +105,7 @@ class Publisher:
             return [None] * len(places)
         return [self._outcome(accumulator, place) for place in places]
 
-    def _outcome(self, accumulator: Accumulator, place: Group | Fault) -> Fault:
+    def _outcome(self, accumulator: Accumulator, place: Place) -> Fault:
         if not isinstance(place, Group):
             return place
         return None if place.error is None else self._fault(accumulator, place.error)
@@ -136,7 +133,6 @@ class Publisher:
                     bootstrap_servers=self._bootstrap_servers,
                     acks="all",
                     enable_idempotence=True,
-                    max_batch_size=MAX_BATCH_BYTES,
                     max_request_size=MAX_RECORD_BYTES + 40_000,
                     request_timeout_ms=5_000,
                 )
@@ -145,7 +141,7 @@ class Publisher:
                 except BaseException:
                     await _close(producer)
                     raise
-                self._accumulator = Accumulator(producer, self._linger)
+                self._accumulator = Accumulator(producer, self._linger, packed=self._packed)
             return self._accumulator
 
     async def _drop(self) -> None:
@@ -174,13 +170,6 @@ _REFUSALS = frozenset(
         "PolicyViolationError",
     }
 )
-
-
-def _too_large(message: Message) -> Fault:
-    size = len(message.value or b"") + len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
-    if size <= MAX_RECORD_BYTES:
-        return None
-    return InvalidMessage("too_large", f"record of {size} bytes for {message.topic}: at most {MAX_RECORD_BYTES}")
 
 
 async def _close(producer: Any) -> None:

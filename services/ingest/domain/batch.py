@@ -20,7 +20,7 @@ S = TypeVar("S", bound="_Said")
 class Batch(msgspec.Struct, frozen=True):
     """A request: its messages, each by itself as JSON, and what it says for all."""
 
-    messages: Sequence[bytes] = ()
+    messages: list[bytes] = []
     write_key: str | None = None
     sent_at: str | None = None
     context: bytes = b""

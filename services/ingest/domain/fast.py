@@ -14,17 +14,33 @@ from mypy_extensions import i64
 
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Message, Touchpoint
-from libs.common.messages.envelope import TRACE, origin_of, second_of
+from libs.common.messages.envelope import TRACE, Headers, origin_of, second_of
+from libs.common.messages.written import Written, headers_of, write_bytes, write_number
 from services.ingest.domain.call import object_of
 from services.ingest.domain.classify import worth
 from services.ingest.domain.frames import Frames
 from services.ingest.domain.instant_bytes import NEVER
 from services.ingest.domain.plain import Plain, name_of, plain
 from services.ingest.domain.received import Received
-from services.ingest.domain.recent import MessageId, place_of
+from services.ingest.domain.recent import MessageId, place_of, with_id
 from services.ingest.domain.timing import when_sent
 
+AT_LEAST: Final = 256
+"""What a message counts, however short it is, beside what its batch says."""
 _SECOND: Final = 1_000_000
+_ZERO: Final = 48
+_POINT: Final = 46
+_Z: Final = 90
+
+
+def _name_of(header: str) -> bytes:
+    """Return a header's name, as a record has it."""
+    writer = BytesWriter()
+    write_bytes(writer, header.encode())
+    return writer.getvalue()
+
+
+_TIME: Final = _name_of("ce_time")
 
 
 class Fast:
@@ -39,14 +55,40 @@ class Fast:
         self._received_at: i64 = received.received_at
         self._came = b',"received_at":%d' % received.received_at
         self._sent_at: i64 = NEVER if sent_at is None else sent_at
-        self._workspace: str = source.workspace
-        self._source: str = source.name
+        self._place = place_of(source.workspace, source.name, "")
         self._key = f"{source.workspace}:".encode()
         self._id = f"{source.name}:".encode()
-        self._origin: list[tuple[str, bytes]] = list(origin_of(Touchpoint.KIND, f"/ingest/{source.name}"))
-        self._trace: bytes | None = received.trace
+        self._each: i64 = AT_LEAST + len(received.said.context)
+        self._second: i64 = NEVER
+        self._second_text = b""
+        self._value = BytesWriter()
+        self._record = BytesWriter()
+        shared: Headers = list(origin_of(Touchpoint.KIND, f"/ingest/{source.name}"))
+        trace: Headers = [] if received.trace is None else [(TRACE, received.trace)]
+        self._trace = headers_of(trace)
+        count = BytesWriter()
+        write_number(count, len(shared) + len(trace) + 2)
+        self._shared = count.getvalue() + headers_of(shared) + _name_of("ce_id")
 
-    def take(self, raw: bytes) -> tuple[MessageId, Message] | None:
+    def take_on(
+        self, messages: list[bytes], at: i64, room: i64, found: dict[MessageId, Written | Message]
+    ) -> tuple[i64, i64]:
+        """Read calls from a place on, as long as there is room (bytes), up to one that is for `normalise`.
+
+        Returns where it stopped and the room that is left. What is found twice is kept as it was said first.
+        """
+        count: i64 = len(messages)
+        while at < count and room > 0:
+            raw = messages[at]
+            one = self.take(raw)
+            if one is None:
+                break
+            found.setdefault(one[0], one[1])
+            room -= self._each + len(raw)
+            at += 1
+        return at, room
+
+    def take(self, raw: bytes) -> tuple[MessageId, Written] | None:
         """Return the message of a call, and what it is known by."""
         call = plain(raw)
         if call is None or not (call.user_id or call.anonymous_id):
@@ -62,24 +104,46 @@ class Fast:
         if about is None:
             return None
         message_id = call.message_id or self._new_id().encode()
-        writer = BytesWriter()
-        writer.write(frame)
-        writer.write(self._came)
-        occurred_at = self._write_times(writer, call)
+        value = self._value
+        value.truncate(0)
+        value.write(frame)
+        value.write(self._came)
+        occurred_at = self._write_times(value, call)
         if occurred_at < 0:
             return None
-        _write_text(writer, b',"message_id":"', message_id)
-        _write_text(writer, b',"name":"', name)
-        _write_text(writer, b',"user_id":"', call.user_id)
-        _write_text(writer, b',"anonymous_id":"', call.anonymous_id)
+        _write_text(value, b',"message_id":"', message_id)
+        _write_text(value, b',"name":"', name)
+        _write_text(value, b',"user_id":"', call.user_id)
+        _write_text(value, b',"anonymous_id":"', call.anonymous_id)
         if call.properties:
-            writer.write(b',"properties":')
-            writer.write(call.properties)
-        writer.write(about)
-        writer.write(b"}")
+            value.write(b',"properties":')
+            value.write(call.properties)
+        value.write(about)
+        value.write(b"}")
         key = self._key + (call.user_id or call.anonymous_id)
-        message = Message(Touchpoint.TOPIC, key, writer.getvalue(), self._headers(message_id, occurred_at))
-        return place_of(self._workspace, self._source, message_id.decode()), message
+        return with_id(self._place, message_id), self._written(key, value.getvalue(), message_id, occurred_at)
+
+    def _written(self, key: bytes, value: bytes, message_id: bytes, occurred_at: i64) -> Written:
+        """Return a touchpoint's message, with the headers that `compose` gives it."""
+        record = self._record
+        record.truncate(0)
+        write_bytes(record, key)
+        write_bytes(record, value)
+        record.write(self._shared)
+        write_number(record, len(self._id) + len(message_id))
+        record.write(self._id)
+        record.write(message_id)
+        record.write(_TIME)
+        second = occurred_at // _SECOND
+        if second != self._second:
+            self._second, self._second_text = second, second_of(second)
+        write_number(record, len(self._second_text) + 8)
+        record.write(self._second_text)
+        record.append(_POINT)
+        _write_digits(record, occurred_at % _SECOND)
+        record.append(_Z)
+        record.write(self._trace)
+        return Written(Touchpoint.TOPIC, key, record.getvalue())
 
     def _write_times(self, writer: BytesWriter, call: Plain) -> i64:
         """Write when a call occurred, by the rule of `timing`, and return it; before 1970 is negative, and for the other way."""
@@ -98,16 +162,6 @@ class Fast:
         _write_number(writer, b',"occurred_at":', occurred_at)
         return occurred_at
 
-    def _headers(self, message_id: bytes, occurred_at: i64) -> list[tuple[str, bytes]]:
-        """Return an envelope's headers, as `compose` does."""
-        fraction = str(_SECOND + occurred_at % _SECOND).encode()
-        found = self._origin.copy()
-        found.append(("ce_id", self._id + message_id))
-        found.append(("ce_time", second_of(occurred_at // _SECOND) + b"." + fraction[1:] + b"Z"))
-        if self._trace is not None:
-            found.append((TRACE, self._trace))
-        return found
-
 
 def _write_text(writer: BytesWriter, name: bytes, text: bytes) -> None:
     if text:
@@ -119,6 +173,16 @@ def _write_text(writer: BytesWriter, name: bytes, text: bytes) -> None:
 def _write_number(writer: BytesWriter, name: bytes, number: i64) -> None:
     writer.write(name)
     writer.write(str(number).encode())
+
+
+def _write_digits(writer: BytesWriter, number: i64) -> None:
+    """Write the six digits of microseconds."""
+    writer.append(_ZERO + number // 100_000)
+    writer.append(_ZERO + number // 10_000 % 10)
+    writer.append(_ZERO + number // 1_000 % 10)
+    writer.append(_ZERO + number // 100 % 10)
+    writer.append(_ZERO + number // 10 % 10)
+    writer.append(_ZERO + number % 10)
 
 
 def _worth(properties: bytes) -> bytes | None:

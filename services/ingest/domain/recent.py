@@ -4,23 +4,30 @@ Best effort, for one process: scoring drops repeats exactly. The window is by th
 clock says, and holds so many seconds or so many ids, whichever is less.
 """
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable
 from hashlib import blake2b
 
 SECONDS = 3_600
 IDS = 500_000
 """About 100 MB."""
-MessageId = tuple[str, str, str | bytes]
-"""(workspace, source, message id, or its digest where it is long)"""
+MessageId = bytes
+"""Workspace, source and message id, or its digest where it is long."""
 _LONGEST = 64
+_TOGETHER = 1_000_000
+"""Microseconds of what leaves together."""
 
 
 def place_of(workspace: str, source: str, message_id: str) -> MessageId:
-    """Return what is kept of an id: so much memory and no more, whatever senders call their messages."""
-    if len(message_id) <= _LONGEST and message_id.isascii():
-        return workspace, source, message_id
-    return workspace, source, blake2b(message_id.encode("utf-8", "replace"), digest_size=16).digest()
+    """Return what is kept of an id."""
+    return with_id(f"{workspace}\0{source}\0".encode(), message_id.encode("utf-8", "replace"))
+
+
+def with_id(place: bytes, message_id: bytes) -> MessageId:
+    """Return what is kept of an id of a source: so much memory and no more, whatever senders call their messages."""
+    if len(message_id) <= _LONGEST:
+        return place + message_id
+    return place + b"\0" + blake2b(message_id, digest_size=16).digest()
 
 
 class Recent:
@@ -29,17 +36,31 @@ class Recent:
     def __init__(self, seconds: int = SECONDS, ids: int = IDS) -> None:
         self._span = seconds * 1_000_000
         self._ids = ids
-        self._seen: OrderedDict[MessageId, int] = OrderedDict()
-        """In order of receipt: the first is the oldest."""
+        self._seen: set[MessageId] = set()
+        self._came: deque[tuple[int, list[MessageId]]] = deque()
+        """What came in a second, oldest first, by the instant of the first; each id stands here once."""
 
-    def __contains__(self, message_id: MessageId) -> bool:
-        """Return whether the id is in the window."""
-        return message_id in self._seen
+    def among(self, message_ids: Iterable[MessageId]) -> set[MessageId]:
+        """Return those of some ids that are in the window."""
+        return self._seen.intersection(message_ids)
 
     def add(self, message_ids: Iterable[MessageId], now: int) -> None:
         """Note ids that Kafka has as of `now` (microseconds), and forget those that fall out of the window."""
-        seen = self._seen
-        for message_id in message_ids:
-            seen.setdefault(message_id, now)
-        while seen and (len(seen) > self._ids or next(iter(seen.values())) <= now - self._span):
-            seen.popitem(last=False)
+        new = [one for one in message_ids if one not in self._seen]
+        self._seen.update(new)
+        if self._came and now - self._came[-1][0] < _TOGETHER:
+            self._came[-1][1].extend(new)
+        else:
+            self._came.append((now, new))
+        while self._came and self._came[0][0] <= now - self._span:
+            self._forget(len(self._came[0][1]))
+        while len(self._seen) > self._ids:
+            self._forget(len(self._seen) - self._ids)
+
+    def _forget(self, most: int) -> None:
+        """Forget the oldest ids, so many at most, of what came in one second."""
+        oldest = self._came[0][1]
+        self._seen.difference_update(oldest[:most])
+        del oldest[:most]
+        if not oldest:
+            self._came.popleft()

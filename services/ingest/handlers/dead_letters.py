@@ -35,8 +35,8 @@ from services.ingest.domain.normalise import normalise
 from services.ingest.domain.path import Path, path_of, put
 from services.ingest.domain.received import Received, Rules
 from services.ingest.domain.source import Source
+from services.ingest.handlers.adapted import calls_of, events_of
 from services.ingest.handlers.door import PublishPort
-from services.ingest.handlers.made import calls_of, events_of
 from services.ingest.handlers.telling import batch_said, message_of
 from services.ingest.repository import marks, sources
 

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
+from libs.common.messages.written import Written
 from libs.common.observability import metrics
 from libs.common.observability.tracing import span
 from services.ingest.adapters import Hook
@@ -21,23 +22,17 @@ from services.ingest.domain.batch import Batch, read
 from services.ingest.domain.frames import FrameStore
 from services.ingest.domain.rate import Rates
 from services.ingest.domain.received import BatchSaid, Received, Rules
-from services.ingest.domain.recent import MessageId, Recent
+from services.ingest.domain.recent import Recent
 from services.ingest.domain.source import Source
-from services.ingest.handlers.made import Reader, adapted, events_of, reader
+from services.ingest.handlers.adapted import events_of
+from services.ingest.handlers.reading import Reading, adapted, tracking
 from services.ingest.handlers.telling import refusal, refusal_of_broker
-
-AT_A_STRETCH = 64 * 1024
-"""Bytes of messages that are read before others have their turn."""
-AT_LEAST = 256
-"""What a message counts, however short it is, beside what its batch says."""
-SAID_AGAIN = 1_000_000
-"""Bytes that the letters of one request may repeat of what their batch said."""
 
 
 class PublishPort(Protocol):
     """What the door needs of Kafka."""
 
-    async def publish(self, messages: Sequence[Message], seconds: float) -> Sequence[Exception | None]: ...
+    async def publish(self, messages: Sequence[Message | Written], seconds: float) -> Sequence[Exception | None]: ...
 
 
 class SourcesPort(Protocol):
@@ -127,7 +122,7 @@ class Door:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
             )
-            return await self._take(received, batch, reader(received, batch, self._frames), request.origin)
+            return await self._take(received, batch, tracking(received, batch, self._frames), request.origin)
 
     async def hook(self, hook: Hook, source: Source | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -157,38 +152,26 @@ class Door:
             return 0
         return await self._take(received, Batch(events), adapted(name, received), None)
 
-    async def _take(self, received: Received, batch: Batch, made: Reader, origin: str | None) -> int:
-        """Publish the calls of each message; one with a call that is refused becomes one dead letter, and no touchpoint."""
-        source = received.source
-        self._admit(source, origin, len(batch.messages), received.received_at)
-        fresh: dict[MessageId, Message] = {}
-        refused: list[Message] = []
-        repeated, stretch, each = 0, 0, AT_LEAST + len(batch.context)
-        for raw in batch.messages:
-            stretch += each + len(raw)
-            if stretch > AT_A_STRETCH:
-                stretch = 0
+    async def _take(self, received: Received, batch: Batch, reading: Reading, origin: str | None) -> int:
+        """Publish what is read of a request's messages."""
+        source, at, count = received.source, 0, len(batch.messages)
+        self._admit(source, origin, count, received.received_at)
+        while at < count:
+            at = reading.stretch(batch.messages, at)
+            if at < count:
                 await asyncio.sleep(0)  # the others' turn
-            try:
-                found = made(raw)
-            except InvalidMessage as error:
-                whole = len(refused) * len(received.said.context) < SAID_AGAIN
-                refused.append(refusal(raw, error, received, whole=whole))
-                continue
-            for place, message in found:
-                if place in fresh or place in self._recent:
-                    repeated += 1
-                else:
-                    fresh[place] = message
-        messages = [*fresh.values(), *refused]
+        fresh = reading.touchpoints
+        for place in self._recent.among(fresh):
+            del fresh[place]
+        messages = [*fresh.values(), *reading.refused]
         faults = await self._publisher.publish(messages, self._seconds)
         if any(faults):
             await self._make_good(messages, faults)
         self._recent.add(fresh, received.received_at)
-        taken, dropped = _counters(source.name)
+        taken, repeated = _counters(source.name)
         taken.inc(len(fresh))
-        if repeated:
-            dropped.inc(repeated)
+        if len(fresh) < reading.count:
+            repeated.inc(reading.count - len(fresh))
         return len(fresh)
 
     def _admit(self, source: Source, origin: str | None, count: int, now: int) -> None:
@@ -209,7 +192,7 @@ class Door:
             raise UnknownKey
         return source
 
-    async def _make_good(self, messages: list[Message], faults: Sequence[Exception | None]) -> None:
+    async def _make_good(self, messages: list[Message | Written], faults: Sequence[Exception | None]) -> None:
         """Keep as dead letters what the broker never takes. Raises Unavailable for what may be sent again."""
         waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
         if waiting:

@@ -1,62 +1,18 @@
-"""What is made of a request's messages: of each its calls, and of each call a touchpoint's message, with what it is known by."""
+"""What another system sends, in its own shape: the events of a document, and the calls that its adapter makes of each."""
 
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from libs.common.messages import Message
 from libs.common.observability import logs
 from services.ingest.adapters import Adapter
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
-from services.ingest.domain.batch import MAX_MESSAGES, Batch
-from services.ingest.domain.call import Call, call_of, read_call
-from services.ingest.domain.fast import Fast
-from services.ingest.domain.frames import FrameStore
-from services.ingest.domain.normalise import normalise
-from services.ingest.domain.received import Received
-from services.ingest.domain.recent import MessageId, place_of
+from services.ingest.domain.batch import MAX_MESSAGES
+from services.ingest.domain.call import Call, call_of
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import message_of
 
 log = logs.get(__name__)
-Made = tuple[MessageId, Message]
-Reader = Callable[[bytes], list[Made]]
-"""Reads one message. Raises InvalidMessage when it is to become a dead letter."""
-
-
-def reader(received: Received, batch: Batch, frames: FrameStore | None) -> Reader:
-    """Return what reads the calls of a request; those that are plain by their `frames`, where there are any."""
-
-    def _read(raw: bytes) -> list[Made]:
-        return [_made(read_call(raw), received)]
-
-    shared = frames.of(received) if frames is not None and batch.is_text else None
-    if shared is None:
-        return _read
-    take = Fast(received, shared).take
-
-    def _read_fast(raw: bytes) -> list[Made]:
-        found = take(raw)
-        return _read(raw) if found is None else [found]
-
-    return _read_fast
-
-
-def adapted(name: str, received: Received) -> Reader:
-    """Return what reads an adapter's events."""
-
-    def _read(event: bytes) -> list[Made]:
-        return [_made(call, received) for call in calls_of(name, received.source, event)]
-
-    return _read
-
-
-def _made(call: Call, received: Received) -> Made:
-    touchpoint = normalise(call, received)
-    place = place_of(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
-    return place, message_of(touchpoint, received.trace)
 
 
 def events_of(name: str, source: Source, document: Any) -> list[bytes]:
