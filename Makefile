@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 2
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) $(wildcard libs/common/kafka/*.py libs/common/messages/*.py)
+COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) $(wildcard libs/common/*.py libs/common/kafka/*.py libs/common/messages/*.py)
 
 setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from the lock, compile what is compiled, fetch Kafka's artefacts
 
@@ -117,4 +117,5 @@ bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run t
 	@touch $@
 
 clean: ## Remove what setup and the servers made
-	rm -rf .venv .perigee deploy/kafka/target perigee__mypyc*.so perigee_*_compiled_from.txt libs/common/*/*.so services/*/domain/*.so
+	rm -rf .venv .perigee deploy/kafka/target perigee_*
+	find libs services -name "*.so" -delete

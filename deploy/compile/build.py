@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -40,8 +41,7 @@ setup(name="perigee", ext_modules=extensions, script_args=["-q", "build_ext", "-
 def main() -> None:
     """Compile in place, or say why not."""
     wanted = [PARTS[name] for name in sys.argv[1:]] or list(PARTS.values())
-    for part in PARTS.values():
-        clean(part)
+    clean()
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         print("setup: no C compiler, so everything runs uncompiled (and says the same, more slowly)")
         return
@@ -68,11 +68,11 @@ def build(parts: list[Part], work: Path) -> None:
         part.record.write_text(part.source_hash())
 
 
-def clean(part: Part) -> None:
-    """Remove what an earlier build left: a stale extension would run silently instead of its source."""
-    for built in part.built():
+def clean() -> None:
+    """Remove what an earlier build left, also of parts that have another name now: it would run silently instead of a source."""
+    left = [PROJECT.glob("perigee_*"), *((PROJECT / name).rglob("*.so") for name in ("libs", "services"))]
+    for built in chain.from_iterable(left):
         built.unlink()
-    part.record.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -119,8 +119,9 @@ def page() -> str:
     ]
     for topic in TOPICS:
         kept = topic.settings.get("retention.ms")
+        packed = "; large batches are compressed by LZ4" if topic.compressed else ""
         days = f"kept {int(kept) // 86_400_000} days" if kept else "compacted: the last of each key is kept"
-        lines += ["", f"## `{topic.name}`", "", f"Written by {topic.writer}, read by {topic.readers}; {days}."]
+        lines += ["", f"## `{topic.name}`", "", f"Written by {topic.writer}, read by {topic.readers}; {days}{packed}."]
         lines += [f"Keyed by {topic.key}."]
         for model in _models_of(topic):
             lines += _section(model)

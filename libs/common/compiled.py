@@ -26,11 +26,6 @@ class Part:
         """Return the SHA-256 of the sources that are compiled."""
         return sha256(b"".join((self._project / source).read_bytes() for source in self.sources)).hexdigest()
 
-    def built(self) -> list[Path]:
-        """Return what a build left: an extension beside each source, and the one that holds those of all parts."""
-        beside = [found for one in self.sources for found in (self._project / one.parent).glob(f"{one.stem}.*.so")]
-        return [*self._project.glob("perigee__mypyc*.so"), *beside]
-
     def _is_compiled(self, source: Path) -> bool:
         return any((self._project / source).with_suffix(suffix).exists() for suffix in EXTENSION_SUFFIXES)
 
@@ -48,6 +43,6 @@ class Part:
         return "compiled"
 
 
-_PUBLISHER = ("kafka.accumulator", "kafka.partitions", "kafka.record_batch", "messages.written")
+_PUBLISHER = ("kafka.accumulator", "kafka.record_batch", "messages.written", "partitions")
 PUBLISHER = Part("publisher", tuple(f"libs.common.{name}" for name in _PUBLISHER))
 """What every service has."""

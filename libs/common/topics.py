@@ -27,6 +27,8 @@ class Topic(msgspec.Struct, frozen=True):
     writer: str
     readers: str
     settings: dict[str, str]
+    compressed: bool = False
+    """Whether its large batches are, by LZ4, which who reads it needs then."""
 
 
 def _kept(days: int) -> dict[str, str]:
@@ -40,6 +42,7 @@ TOPICS: tuple[Topic, ...] = (
         "ingest",
         "scoring, anyone",
         {**_kept(7), "message.timestamp.type": "LogAppendTime"},
+        compressed=True,
     ),
     Topic("touchpoints-dlq", "as the original", "ingest", "operator", _kept(7)),
     Topic("scoring-dlq", "as the original", "scoring", "operator", _kept(7)),
@@ -62,27 +65,4 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic("actions", "contact_id", "orchestrator", "CRMs, external executors", _kept(30)),
 )
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key: Kafka's own default, murmur2 with the sign bit cleared.
-
-    One shard of an outbox is one partition, so the same function says both.
-    """
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-def murmur2(data: bytes) -> int:
-    """Return MurmurHash2 (Austin Appleby, public domain; seed 0x9747b28c) as Kafka's clients compute it."""
-    length = len(data)
-    m = 0x5BD1E995
-    h = 0x9747B28C ^ length
-    for at in range(0, length - 3, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * m & 0xFFFFFFFF
-        k = (k ^ (k >> 24)) * m & 0xFFFFFFFF
-        h = (h * m & 0xFFFFFFFF) ^ k
-    rest = data[length & ~3 :]
-    if rest:
-        h = (h ^ int.from_bytes(rest, "little")) * m & 0xFFFFFFFF
-    h = (h ^ (h >> 13)) * m & 0xFFFFFFFF
-    return h ^ (h >> 15)
+COMPRESSED = frozenset(topic.name for topic in TOPICS if topic.compressed)

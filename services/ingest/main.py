@@ -33,7 +33,7 @@ async def serve(stop: asyncio.Event) -> None:
     tracing.configure("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
     sources = Sources(session)
-    publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2, packed=True)
+    publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.rules()
     fast = DOOR.how() == "compiled"  # one that is stale is refused before it runs
     door = Door(sources, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)

@@ -76,7 +76,7 @@ class Publish:
     """Publishes what comes without reading it."""
 
     def __init__(self) -> None:
-        self._publisher = Publisher(os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=2, packed=True)
+        self._publisher = Publisher(os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=2)
         self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,15 +4,12 @@ import asyncio
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.partitioner import DefaultPartitioner
-from hypothesis import given
-from hypothesis import strategies as st
 
 from libs.common.errors import Unavailable
 from libs.common.kafka import accumulator as module
 from libs.common.kafka.accumulator import Accumulator
-from libs.common.kafka.partitions import hash_of
 from libs.common.messages import Message
+from libs.common.partitions import partition_of
 
 
 class Producer:
@@ -47,7 +44,7 @@ async def found(producer, monkeypatch):
     await accumulator.close()
 
 
-KEYS = [next(b"%d" % n for n in range(99) if hash_of(b"%d" % n) % 2 == p) for p in (0, 1)]
+KEYS = [next(b"%d" % n for n in range(99) if partition_of(b"%d" % n, 2) == p) for p in (0, 1)]
 
 
 def put(accumulator, partition=0, size=10, seconds=60.0):
@@ -59,13 +56,6 @@ async def turn():
     for _ in range(5):
         await asyncio.sleep(0)
     await asyncio.sleep(0.002)
-
-
-@given(st.lists(st.binary(min_size=1, max_size=80), max_size=20), st.integers(1, 64))
-def test_a_key_has_the_partition_that_other_clients_give_it(keys, partitions):
-    theirs = DefaultPartitioner()
-    places = list(range(partitions))
-    assert [hash_of(key) % partitions for key in keys] == [theirs(key, places, places) for key in keys]
 
 
 async def test_what_comes_while_a_batch_is_under_way_is_one_batch(producer, found):

@@ -7,7 +7,7 @@ import weakref
 
 import asyncpg
 import pytest
-from aiokafka.partitioner import murmur2 as kafka_murmur2
+from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +17,11 @@ from libs.common.clock import FixedClock, SystemClock
 from libs.common.db.connection import translated
 from libs.common.errors import ConfigurationError, InvalidMessage, Unavailable
 from libs.common.instants import from_datetime, to_datetime, to_iso
+from libs.common.partitions import partition_of
 from libs.common.retry import backoff
 from libs.common.run import every
 from libs.common.settings import NAMES, CommonSettings, load
-from libs.common.topics import TOPICS, murmur2, partition_of
+from libs.common.topics import TOPICS
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
@@ -51,10 +52,10 @@ def test_backoff_lies_between_half_and_whole_and_is_capped(attempt, chance):
     assert whole // 2 <= wait <= whole
 
 
-@given(st.binary(max_size=60))
-def test_murmur2_is_kafkas(data):
-    assert murmur2(data) == kafka_murmur2(data) & 0xFFFFFFFF
-    assert partition_of(data, 7) == (kafka_murmur2(data) & 0x7FFFFFFF) % 7
+@given(st.binary(max_size=80), st.integers(1, 64))
+def test_a_key_has_the_partition_that_other_clients_give_it(key, partitions):
+    places = list(range(partitions))
+    assert partition_of(key, partitions) == DefaultPartitioner()(key, places, places)
 
 
 def test_topics_are_declared_as_designed():

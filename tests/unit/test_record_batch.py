@@ -6,7 +6,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.kafka.record_batch import WORTH_PACKING, RecordBatch
+from libs.common.kafka.record_batch import WORTH_COMPRESSING, RecordBatch
 from libs.common.messages import Message
 from libs.common.messages.written import written
 
@@ -16,8 +16,8 @@ MESSAGES = st.builds(
 )  # fmt: skip
 
 
-def batch_of(messages, *, packed=False, most=1 << 20):
-    batch = RecordBatch(most, packed=packed)
+def batch_of(messages, *, compressed=False, most=1 << 20):
+    batch = RecordBatch(most, compressed=compressed)
     sizes = [batch.add(written(message).record) for message in messages]
     return batch, sizes
 
@@ -39,8 +39,8 @@ def test_a_message_is_read_as_it_was_before_it_was_written(message):
 
 
 @given(st.lists(MESSAGES, min_size=1, max_size=5), st.booleans())
-def test_a_batch_is_what_aiokafka_builds_of_the_same(messages, packed):
-    batch, sizes = batch_of(messages, packed=packed)
+def test_a_batch_is_what_aiokafka_builds_of_the_same(messages, compressed):
+    batch, sizes = batch_of(messages, compressed=compressed)
     theirs = BatchBuilder(1 << 20, 0)
     at = [theirs.append(timestamp=None, key=one.key, value=one.value, headers=one.headers).size for one in messages]
     assert sizes == at
@@ -59,11 +59,11 @@ def test_a_batch_of_many_records_is_read_in_order():
 
 
 def test_large_batches_are_compressed_small_ones_are_not():
-    for count, packed in ((1, False), (10, True)):
-        messages = [Message("t", b"k", b"x" * (WORTH_PACKING // 8), [])] * count
-        size = len(batch_of(messages, packed=True)[0]._build())
-        assert (size < count * WORTH_PACKING // 8) == packed
-        assert len(batch_of(messages)[0]._build()) > count * WORTH_PACKING // 8
+    for count, compressed in ((1, False), (10, True)):
+        messages = [Message("t", b"k", b"x" * (WORTH_COMPRESSING // 8), [])] * count
+        size = len(batch_of(messages, compressed=True)[0]._build())
+        assert (size < count * WORTH_COMPRESSING // 8) == compressed
+        assert len(batch_of(messages)[0]._build()) > count * WORTH_COMPRESSING // 8
 
 
 def test_a_full_batch_takes_no_more_and_a_first_record_always_has_room():

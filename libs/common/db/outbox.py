@@ -7,7 +7,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.messages import Message
-from libs.common.topics import partition_of
+from libs.common.partitions import partition_of
 
 _headers = msgspec.msgpack.Encoder()
 _decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]])

@@ -11,10 +11,11 @@ from itertools import chain
 from typing import Any
 
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.kafka.partitions import hash_of
 from libs.common.kafka.record_batch import RecordBatch
 from libs.common.messages import Message
 from libs.common.messages.written import Written, written
+from libs.common.partitions import partition_of
+from libs.common.topics import COMPRESSED
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of records that wait for Kafka: what comes when there are more is refused at once."""
@@ -74,10 +75,11 @@ Place = Group | InvalidMessage | Unavailable
 class _Lane:
     """A partition's groups, oldest first; `busy` while one of them is under way or will be in a moment."""
 
-    __slots__ = ("busy", "partition", "topic", "waiting")
+    __slots__ = ("busy", "compressed", "partition", "topic", "waiting")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic, self.partition = topic, partition
+        self.compressed = topic in COMPRESSED
         self.waiting: deque[Group] = deque()
         self.busy = False
 
@@ -85,12 +87,11 @@ class _Lane:
 class Accumulator:
     """Sends by one producer; `linger` (seconds) is how long the first record of an idle partition waits for others.
 
-    Large batches are compressed if `packed`. To be made where its loop runs.
+    To be made where its loop runs.
     """
 
-    def __init__(self, producer: Any, linger: float, *, packed: bool = False) -> None:
+    def __init__(self, producer: Any, linger: float) -> None:
         self.producer = producer
-        self._packed = packed
         self._loop = asyncio.get_running_loop()
         self._linger = linger
         self._lanes: dict[str, list[_Lane]] = {}
@@ -123,11 +124,11 @@ class Accumulator:
         if self._bytes > MAX_BYTES:
             return Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lanes = self._lanes[message.topic]
-        lane = lanes[hash_of(message.key) % len(lanes)]
+        lane = lanes[partition_of(message.key, len(lanes))]
         group = lane.waiting[-1] if lane.waiting else None
         size = 0 if group is None or group.settled else group.take(message)
         if group is None or not size:
-            group = Group(RecordBatch(MAX_BATCH_BYTES, packed=self._packed), deadline, self._loop)
+            group = Group(RecordBatch(MAX_BATCH_BYTES, compressed=lane.compressed), deadline, self._loop)
             size = group.take(message)
             lane.waiting.append(group)
             if not lane.busy:

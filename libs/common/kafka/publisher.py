@@ -29,13 +29,9 @@ Fault = InvalidMessage | Unavailable | None
 class Publisher:
     """Publishes messages and says of each whether Kafka has it (acks=all)."""
 
-    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0, packed: bool = False) -> None:
-        """Compress large batches if `packed`: who reads the topics needs LZ4 then.
-
-        Raises ConfigurationError when what is compiled of it is not of its source.
-        """
+    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0) -> None:
+        """Raise ConfigurationError when what is compiled of it is not of its source."""
         PUBLISHER.how()
-        self._packed = packed
         self._bootstrap_servers = bootstrap_servers
         self._linger = linger_ms / 1_000
         self._accumulator: Accumulator | None = None
@@ -141,7 +137,7 @@ class Publisher:
                 except BaseException:
                     await _close(producer)
                     raise
-                self._accumulator = Accumulator(producer, self._linger, packed=self._packed)
+                self._accumulator = Accumulator(producer, self._linger)
             return self._accumulator
 
     async def _drop(self) -> None:

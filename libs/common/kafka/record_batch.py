@@ -24,17 +24,17 @@ _NO_EPOCH: Final = -1
 _LZ4: Final = 3
 _FASTEST: Final = 1
 """The level of LZ4: the default makes a batch a sixth smaller in ten times the time."""
-WORTH_PACKING: Final = 4 * 1024
+WORTH_COMPRESSING: Final = 4 * 1024
 """Bytes of records that are compressed: fewer cost more than they save."""
 
 
 class RecordBatch:
     """A batch of at most so many bytes, or of one record; what aiokafka's producer asks a builder for is here by its names."""
 
-    def __init__(self, most: int, *, packed: bool) -> None:
-        """Compress a large batch by LZ4 if `packed`."""
+    def __init__(self, most: int, *, compressed: bool) -> None:
+        """Compress a large batch by LZ4 if `compressed`."""
         self._most: i64 = most
-        self._packed = packed
+        self._compressed = compressed
         self._records = BytesWriter()
         self._count: i64 = 0
         self._closed = False
@@ -83,7 +83,7 @@ class RecordBatch:
             records = self._records.getvalue()
             self._records = BytesWriter()
             attributes = 0
-            if self._packed and len(records) >= WORTH_PACKING:
+            if self._compressed and len(records) >= WORTH_COMPRESSING:
                 attributes, records = _LZ4, lz4_encode(records, _FASTEST)
             now = time.time_ns() // 1_000_000
             covered = _HEAD.pack(attributes, self._count - 1, now, now, *self._producer, self._count) + records

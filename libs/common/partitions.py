@@ -13,8 +13,8 @@ _MIX: Final = 0x5BD1E995
 _WORD: Final = 0xFFFFFFFF
 
 
-def hash_of(key: bytes) -> int:
-    """Return the hash of a key, not negative; its rest by the number of partitions is the key's."""
+def partition_of(key: bytes, partitions: i64) -> i64:
+    """Return the partition of a key. One shard of an outbox is one partition, so this says both."""
     length: i64 = len(key)
     found: i64 = _SEED ^ length
     at: i64 = 0
@@ -24,7 +24,7 @@ def hash_of(key: bytes) -> int:
     if at < length:
         found = ((found ^ _word(key, at, length - at)) * _MIX) & _WORD
     found = ((found ^ (found >> 13)) * _MIX) & _WORD
-    return int((found ^ (found >> 15)) & 0x7FFFFFFF)
+    return ((found ^ (found >> 15)) & 0x7FFFFFFF) % partitions
 
 
 def _mixed(found: i64, word: i64) -> i64:
