@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.kafka import accumulator
 from libs.common.kafka.accumulator import MAX_RECORD_BYTES
 from libs.common.kafka.admin import apply_topics, cluster_id
 from libs.common.kafka.publisher import Publisher
@@ -15,6 +16,21 @@ async def test_published_records_are_there_in_order(servers, publisher):
     topic = await make_topic(servers.kafka)
     assert await publisher.publish([numbered(topic, n) for n in range(50)], 5) == [None] * 50
     assert [r.value for r in await read_topic(servers.kafka, topic)] == [b"%d" % n for n in range(50)]
+
+
+async def test_what_goes_compressed_is_taken_by_the_broker_and_read_in_order(servers, monkeypatch):
+    topic = await make_topic(servers.kafka)
+    monkeypatch.setattr(accumulator, "COMPRESSED", frozenset({topic}))
+    compressing = Publisher(servers.kafka)
+    sent = [numbered(topic, n, b"k%d" % (n % 7), size=n % 3 * 1_000) for n in range(1_000)]
+    for begin in (0, 500):
+        assert not any(await compressing.publish(sent[begin : begin + 500], 5))
+    await compressing.close()
+    found = await read_topic(servers.kafka, topic)
+    assert sorted(int(record.value) for record in found) == list(range(1_000))
+    for key in {message.key for message in sent}:
+        mine = [(record.value, record.headers) for record in found if record.key == key]
+        assert mine == [(message.value, tuple(message.headers)) for message in sent if message.key == key]
 
 
 async def test_a_refused_record_costs_no_later_one(servers, publisher):
