@@ -1,6 +1,6 @@
-"""The part of ingest that is compiled: how plain calls are read."""
+"""The part of ingest that is compiled: how plain calls are read and written."""
 
 from libs.common.compiled import Part
 
-_DOMAIN = ("fast", "instant_bytes", "json_bytes", "plain", "recent")
+_DOMAIN = ("fast", "instant_bytes", "json_bytes", "plain", "recent", "records")
 DOOR = Part("door", tuple(f"services.ingest.domain.{name}" for name in _DOMAIN))

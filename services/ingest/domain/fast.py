@@ -13,9 +13,8 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from libs.common.errors import InvalidMessage
-from libs.common.messages import Message, Touchpoint
-from libs.common.messages.envelope import TRACE, Headers, origin_of, second_of
-from libs.common.messages.written import Written, headers_of, write_bytes, write_number
+from libs.common.messages import Message
+from libs.common.messages.written import Written
 from services.ingest.domain.call import object_of
 from services.ingest.domain.classify import worth
 from services.ingest.domain.frames import Frames
@@ -23,24 +22,11 @@ from services.ingest.domain.instant_bytes import NEVER
 from services.ingest.domain.plain import Plain, name_of, plain
 from services.ingest.domain.received import Received
 from services.ingest.domain.recent import MessageId, place_of, with_id
+from services.ingest.domain.records import Records, trace_header
 from services.ingest.domain.timing import when_sent
 
 AT_LEAST: Final = 256
 """What a message counts, however short it is, beside what its batch says."""
-_SECOND: Final = 1_000_000
-_ZERO: Final = 48
-_POINT: Final = 46
-_Z: Final = 90
-
-
-def _name_of(header: str) -> bytes:
-    """Return a header's name, as a record has it."""
-    writer = BytesWriter()
-    write_bytes(writer, header.encode())
-    return writer.getvalue()
-
-
-_TIME: Final = _name_of("ce_time")
 
 
 class Fast:
@@ -56,19 +42,10 @@ class Fast:
         self._came = b',"received_at":%d' % received.received_at
         self._sent_at: i64 = NEVER if sent_at is None else sent_at
         self._place = place_of(source.workspace, source.name, "")
-        self._key = f"{source.workspace}:".encode()
-        self._id = f"{source.name}:".encode()
+        self._records: Records = frames.records
+        self._trace = trace_header(received.trace)
         self._each: i64 = AT_LEAST + len(received.said.context)
-        self._second: i64 = NEVER
-        self._second_text = b""
         self._value = BytesWriter()
-        self._record = BytesWriter()
-        shared: Headers = list(origin_of(Touchpoint.KIND, f"/ingest/{source.name}"))
-        trace: Headers = [] if received.trace is None else [(TRACE, received.trace)]
-        self._trace = headers_of(trace)
-        count = BytesWriter()
-        write_number(count, len(shared) + len(trace) + 2)
-        self._shared = count.getvalue() + headers_of(shared) + _name_of("ce_id")
 
     def take_on(
         self, messages: list[bytes], at: i64, room: i64, found: dict[MessageId, Written | Message]
@@ -120,30 +97,9 @@ class Fast:
             value.write(call.properties)
         value.write(about)
         value.write(b"}")
-        key = self._key + (call.user_id or call.anonymous_id)
-        return with_id(self._place, message_id), self._written(key, value.getvalue(), message_id, occurred_at)
-
-    def _written(self, key: bytes, value: bytes, message_id: bytes, occurred_at: i64) -> Written:
-        """Return a touchpoint's message, with the headers that `compose` gives it."""
-        record = self._record
-        record.truncate(0)
-        write_bytes(record, key)
-        write_bytes(record, value)
-        record.write(self._shared)
-        write_number(record, len(self._id) + len(message_id))
-        record.write(self._id)
-        record.write(message_id)
-        record.write(_TIME)
-        second = occurred_at // _SECOND
-        if second != self._second:
-            self._second, self._second_text = second, second_of(second)
-        write_number(record, len(self._second_text) + 8)
-        record.write(self._second_text)
-        record.append(_POINT)
-        _write_digits(record, occurred_at % _SECOND)
-        record.append(_Z)
-        record.write(self._trace)
-        return Written(Touchpoint.TOPIC, key, record.getvalue())
+        who = call.user_id or call.anonymous_id
+        message = self._records.written(who, value.getvalue(), message_id, occurred_at, self._trace)
+        return with_id(self._place, message_id), message
 
     def _write_times(self, writer: BytesWriter, call: Plain) -> i64:
         """Write when a call occurred, by the rule of `timing`, and return it; before 1970 is negative, and for the other way."""
@@ -173,16 +129,6 @@ def _write_text(writer: BytesWriter, name: bytes, text: bytes) -> None:
 def _write_number(writer: BytesWriter, name: bytes, number: i64) -> None:
     writer.write(name)
     writer.write(str(number).encode())
-
-
-def _write_digits(writer: BytesWriter, number: i64) -> None:
-    """Write the six digits of microseconds."""
-    writer.append(_ZERO + number // 100_000)
-    writer.append(_ZERO + number // 10_000 % 10)
-    writer.append(_ZERO + number // 1_000 % 10)
-    writer.append(_ZERO + number // 100 % 10)
-    writer.append(_ZERO + number // 10 % 10)
-    writer.append(_ZERO + number % 10)
 
 
 def _worth(properties: bytes) -> bytes | None:

@@ -12,6 +12,7 @@ from services.ingest.domain.call import Call
 from services.ingest.domain.context import KEPT, LONGEST, read_context
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received
+from services.ingest.domain.records import Records
 from services.ingest.domain.source import Source
 
 _KINDS = {b"track": "track", b"page": "page", b"screen": "screen"}
@@ -34,6 +35,7 @@ class Frames:
         self._place = place
         self._store = store
         self._received = received
+        self.records = Records(received.source.workspace, received.source.name)
         self.known: dict[tuple[bytes, bytes], bytes] = {}
 
     def learn(self, kind: bytes, context: bytes) -> bytes:
