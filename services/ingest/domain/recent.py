@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 SECONDS = 3_600
 IDS = 500_000
-"""About 100 MB."""
+"""About 80 MB."""
 MessageId = bytes
 """Workspace, source and message id, or its digest where it is long."""
 _LONGEST = 64
