@@ -6,14 +6,14 @@ BIN := .venv/bin
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
 # Each process has servers of its own; a file's tests stay together, and the long ones (e2e, faults) come before the many short ones.
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 .PHONY: help setup lock demo env test test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-plays bench-ingest bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) $(wildcard libs/common/*.py libs/common/kafka/*.py libs/common/messages/*.py)
+COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py) $(wildcard libs/common/kafka/*.py libs/common/messages/*.py) libs/common/partitions.py
 
 setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from the lock, compile what is compiled, fetch Kafka's artefacts
 
@@ -117,5 +117,5 @@ bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run t
 	@touch $@
 
 clean: ## Remove what setup and the servers made
-	rm -rf .venv .perigee deploy/kafka/target perigee_*
+	rm -rf .venv .perigee deploy/kafka/target perigee_*__mypyc*.so perigee_*_compiled_from.txt
 	find libs services -name "*.so" -delete

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import chain
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def build(parts: list[Part], work: Path) -> None:
 
 def clean() -> None:
     """Remove what an earlier build left, also of parts that have another name now: it would run silently instead of a source."""
-    left = [PROJECT.glob("perigee_*"), *((PROJECT / name).rglob("*.so") for name in ("libs", "services"))]
+    suffix = EXTENSION_SUFFIXES[0]  # what another interpreter left is nothing to this one
+    extensions = [(PROJECT / name).rglob(f"*{suffix}") for name in ("libs", "services")]
+    left = [PROJECT.glob(f"perigee_*{suffix}"), PROJECT.glob("perigee_*_compiled_from.txt"), *extensions]
     for built in chain.from_iterable(left):
         built.unlink()
 

@@ -1,6 +1,7 @@
 """A transaction ends, whatever the network does; and what went wrong has the right name."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -13,9 +14,9 @@ from tests.support.network import Wire
 
 async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(database, monkeypatch):
     monkeypatch.setattr(unit_of_work, "ROLLBACK_SECONDS", 0.5)
-    port = int(database.rsplit(":", 1)[1].split("/")[0])
-    wire = Wire()
-    session = Session(database.replace(f":{port}/", f":{wire.link('postgres', port)}/"), "test")
+    server, wire = urlsplit(database), Wire()
+    link = f"127.0.0.1:{wire.link('postgres', server.port)}"
+    session = Session(database.replace(f"{server.hostname}:{server.port}", link), "test")
 
     async def fall_silent():
         async with session.use() as connection, unit_of_work.unit_of_work(connection):

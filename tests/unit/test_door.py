@@ -18,11 +18,10 @@ from libs.common.observability.health import Health
 from services.ingest.api.room import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import body
-from services.ingest.domain.fast import AT_LEAST
 from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.door import Door
-from services.ingest.handlers.reading import AT_A_STRETCH
+from services.ingest.handlers.reading import AT_A_STRETCH, AT_LEAST
 from services.ingest.handlers.telling import batch_said, refusal
 from services.ingest.tracker.script import Tracker
 

@@ -259,6 +259,14 @@ def test_a_context_is_learnt_when_it_is_met_again():
     assert [Fast(other, store.of(other)).take(raw) is not None for _ in range(2)] == [False, True]
 
 
+def test_a_source_has_one_writer_of_records_however_many_visitors():
+    store = FrameStore()
+    visitors = [store.of(msgspec.structs.replace(WEB, client=f"198.51.{n}.1")) for n in range(9)]
+    assert len({id(one) for one in visitors}) == 9
+    assert len({id(one.records) for one in visitors}) == 1
+    assert store.of(CRM).records is not visitors[0].records
+
+
 def test_frames_are_forgotten_when_the_source_changes_or_there_are_too_many(monkeypatch):
     store = Met()
     learnt = store.of(WEB)

@@ -44,6 +44,16 @@ def test_an_id_that_comes_again_leaves_when_it_first_came():
     assert kept(recent, "ab") == ""
 
 
+def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
+    recent = Recent(seconds=10)
+    recent.add([place("a")], 50 * SECOND)
+    for number in range(30_000):
+        recent.add([place(str(number))], 0)
+    assert max(len(ids) for _, ids in recent._came) <= 10_000
+    recent.add([], 60 * SECOND)
+    assert kept(recent, ["a", "0", "29999"]) == ""
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5))), st.integers(1, 8), st.integers(1, 10))
 def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
     recent, now = Recent(seconds, ids), 0

@@ -13,7 +13,7 @@ from typing import Any
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.record_batch import RecordBatch
 from libs.common.messages import Message
-from libs.common.messages.written import Written, written
+from libs.common.messages.written import Written, write
 from libs.common.partitions import partition_of
 from libs.common.topics import COMPRESSED
 
@@ -115,7 +115,7 @@ class Accumulator:
 
         A group's deadline is that of its first record: the others came at most a batch later.
         """
-        return [self._add(one if isinstance(one, Written) else written(one), deadline) for one in messages]
+        return [self._add(one if isinstance(one, Written) else write(one), deadline) for one in messages]
 
     def _add(self, message: Written, deadline: float) -> Place:
         if len(message.record) > MAX_RECORD_BYTES:

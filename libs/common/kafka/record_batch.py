@@ -18,7 +18,8 @@ from libs.common.messages.written import size_of, write_number
 _HEAD: Final = struct.Struct(">hiqqqhii")
 """From the attributes to the number of records: what the checksum covers, with the records."""
 _START: Final = struct.Struct(">qiibI")
-_BEFORE_LENGTH: Final = 12
+_UNCOUNTED: Final = 12
+"""Bytes that a batch's length does not count: those before it, and its own."""
 _VERSION: Final = 2
 _NO_EPOCH: Final = -1
 _LZ4: Final = 3
@@ -61,10 +62,6 @@ class RecordBatch:
         """Return the number of records."""
         return self._count
 
-    def size(self) -> int:
-        """Return the bytes of the records, as they are added."""
-        return len(self._records)
-
     def close(self) -> None:
         """Take no more."""
         self._closed = True
@@ -87,6 +84,7 @@ class RecordBatch:
                 attributes, records = _LZ4, lz4_encode(records, _FASTEST)
             now = time.time_ns() // 1_000_000
             covered = _HEAD.pack(attributes, self._count - 1, now, now, *self._producer, self._count) + records
-            start = _START.pack(0, len(covered) + 9, _NO_EPOCH, _VERSION, calc_crc32c(covered))
+            length = _START.size - _UNCOUNTED + len(covered)
+            start = _START.pack(0, length, _NO_EPOCH, _VERSION, calc_crc32c(covered))
             self._built = start + covered
         return self._built

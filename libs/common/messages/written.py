@@ -69,8 +69,8 @@ class _Fields:
         return self._record[begin : self._at]
 
 
-def written(message: Message) -> Written:
-    """Return a message as it is written."""
+def write(message: Message) -> Written:
+    """Return a message, written."""
     writer = BytesWriter()
     write_bytes(writer, message.key)
     if message.value is None:

@@ -6,8 +6,6 @@ its *frame*. Behind it comes what is the call's own. tests/unit/test_fast.py hol
 Written for mypyc, as the fold is; uncompiled it is not used, since it is slower than the other way.
 """
 
-from typing import Final
-
 import msgspec
 from librt.strings import BytesWriter
 from mypy_extensions import i64
@@ -25,9 +23,6 @@ from services.ingest.domain.recent import MessageId, place_of, with_id
 from services.ingest.domain.records import Records, trace_header
 from services.ingest.domain.timing import when_sent
 
-AT_LEAST: Final = 256
-"""What a message counts, however short it is, beside what its batch says."""
-
 
 class Fast:
     """Reads the calls of one request; `take` returns None for each that is for `normalise`."""
@@ -44,15 +39,15 @@ class Fast:
         self._place = place_of(source.workspace, source.name, "")
         self._records: Records = frames.records
         self._trace = trace_header(received.trace)
-        self._each: i64 = AT_LEAST + len(received.said.context)
         self._value = BytesWriter()
 
     def take_on(
-        self, messages: list[bytes], at: i64, room: i64, found: dict[MessageId, Written | Message]
+        self, messages: list[bytes], at: i64, room: i64, each: i64, found: dict[MessageId, Written | Message]
     ) -> tuple[i64, i64]:
         """Read calls from a place on, as long as there is room (bytes), up to one that is for `normalise`.
 
-        Returns where it stopped and the room that is left. What is found twice is kept as it was said first.
+        Each takes so many bytes of the room, and its own. Returns where it stopped and the room that is left. What is found twice
+        is kept as it was said first.
         """
         count: i64 = len(messages)
         while at < count and room > 0:
@@ -61,7 +56,7 @@ class Fast:
             if one is None:
                 break
             found.setdefault(one[0], one[1])
-            room -= self._each + len(raw)
+            room -= each + len(raw)
             at += 1
         return at, room
 
@@ -98,7 +93,7 @@ class Fast:
         value.write(about)
         value.write(b"}")
         who = call.user_id or call.anonymous_id
-        message = self._records.written(who, value.getvalue(), message_id, occurred_at, self._trace)
+        message = self._records.write(who, value.getvalue(), message_id, occurred_at, self._trace)
         return with_id(self._place, message_id), message
 
     def _write_times(self, writer: BytesWriter, call: Plain) -> i64:

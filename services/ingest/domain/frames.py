@@ -30,12 +30,12 @@ _MET = 4 * KEPT
 class Frames:
     """The frames of one source's calls that came in the same way, by kind and context; each is JSON without its last brace."""
 
-    def __init__(self, store: "FrameStore", place: int, received: Received) -> None:
+    def __init__(self, store: "FrameStore", place: int, received: Received, records: Records) -> None:
+        self.records = records
         self.source = received.source
         self._place = place
         self._store = store
         self._received = received
-        self.records = Records(received.source.workspace, received.source.name)
         self.known: dict[tuple[bytes, bytes], bytes] = {}
 
     def learn(self, kind: bytes, context: bytes) -> bytes:
@@ -51,6 +51,8 @@ class FrameStore:
 
     def __init__(self) -> None:
         self._sources: dict[tuple[str, str, bytes, str], Frames] = {}
+        self._records: dict[tuple[str, str], Records] = {}
+        """One for each source: it keeps room for the largest touchpoint that it wrote."""
         self._met: set[int] = set()
         self._count = 0
 
@@ -63,7 +65,8 @@ class FrameStore:
         place = source.workspace, source.name, received.said.context, client
         found = self._sources.get(place)
         if found is None or not _same(found.source, source):
-            found = self._sources[place] = Frames(self, hash(place), received)
+            records = self._records.setdefault(place[:2], Records(*place[:2]))
+            found = self._sources[place] = Frames(self, hash(place), received, records)
             self._add()
         return found
 
@@ -81,6 +84,7 @@ class FrameStore:
         self._count += 1
         if self._count > KEPT:
             self._sources.clear()
+            self._records.clear()
             self._count = 0
 
 

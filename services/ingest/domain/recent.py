@@ -16,6 +16,8 @@ MessageId = bytes
 _LONGEST = 64
 _TOGETHER = 1_000_000
 """Microseconds of what leaves together."""
+_AT_MOST = 10_000
+"""Ids that leave together, so that none takes long, whatever the clock does."""
 
 
 def place_of(workspace: str, source: str, message_id: str) -> MessageId:
@@ -38,18 +40,19 @@ class Recent:
         self._ids = ids
         self._seen: set[MessageId] = set()
         self._came: deque[tuple[int, list[MessageId]]] = deque()
-        """What came in a second, oldest first, by the instant of the first; each id stands here once."""
+        """What came within a second, oldest first, by the instant of its first; each id stands here once."""
 
     def among(self, message_ids: Iterable[MessageId]) -> set[MessageId]:
         """Return those of some ids that are in the window."""
         return self._seen.intersection(message_ids)
 
     def add(self, message_ids: Iterable[MessageId], now: int) -> None:
-        """Note ids that Kafka has as of `now` (microseconds), and forget those that fall out of the window."""
+        """Note ids, each once, that Kafka has as of `now` (microseconds), and forget those that fall out of the window."""
         new = [one for one in message_ids if one not in self._seen]
         self._seen.update(new)
-        if self._came and now - self._came[-1][0] < _TOGETHER:
-            self._came[-1][1].extend(new)
+        since, newest = self._came[-1] if self._came else (now, [])
+        if newest and now - since < _TOGETHER and len(newest) < _AT_MOST:
+            newest.extend(new)
         else:
             self._came.append((now, new))
         while self._came and self._came[0][0] <= now - self._span:

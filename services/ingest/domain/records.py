@@ -47,7 +47,7 @@ class Records:
         self._second_text = b""
         self._writer = BytesWriter()
 
-    def written(self, who: bytes, value: bytes, message_id: bytes, occurred_at: i64, trace: bytes) -> Written:
+    def write(self, who: bytes, value: bytes, message_id: bytes, occurred_at: i64, trace: bytes) -> Written:
         """Return the message of a touchpoint. `trace` is its traceparent's header (`trace_header`)."""
         writer, key = self._writer, self._key + who
         writer.truncate(0)

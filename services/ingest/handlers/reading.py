@@ -7,7 +7,7 @@ from libs.common.messages import Message
 from libs.common.messages.written import Written
 from services.ingest.domain.batch import Batch
 from services.ingest.domain.call import Call, read_call
-from services.ingest.domain.fast import AT_LEAST, Fast
+from services.ingest.domain.fast import Fast
 from services.ingest.domain.frames import FrameStore
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.received import Received
@@ -17,6 +17,8 @@ from services.ingest.handlers.telling import message_of, refusal
 
 AT_A_STRETCH = 64 * 1024
 """Bytes of messages that are read before others have their turn."""
+AT_LEAST = 256
+"""What a message counts, however short it is, beside what its batch says."""
 SAID_AGAIN = 1_000_000
 """Bytes that the letters of one request may repeat of what their batch said."""
 
@@ -43,7 +45,7 @@ class Reading:
         while True:
             if self._fast is not None:
                 begin = at
-                at, room = self._fast.take_on(messages, at, room, self.touchpoints)
+                at, room = self._fast.take_on(messages, at, room, self._each, self.touchpoints)
                 self.count += at - begin
             if at == len(messages) or room <= 0:
                 return at
