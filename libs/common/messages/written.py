@@ -7,7 +7,7 @@ key (length, attributes, two differences) is the batch's. Written for mypyc; unc
 from typing import Final
 
 from librt.strings import BytesWriter
-from mypy_extensions import i64
+from mypy_extensions import i64, u8
 
 from libs.common.messages.envelope import Headers, Message
 
@@ -101,9 +101,9 @@ def write_number(writer: BytesWriter, number: i64) -> None:
     """Write a number: seven bits a byte, the lowest first, negative ones as the odd."""
     rest: i64 = -2 * number - 1 if number < 0 else 2 * number
     while rest >= 128:
-        writer.append(rest & 127 | 128)
+        writer.append(u8(rest & 127 | 128))
         rest >>= 7
-    writer.append(rest)
+    writer.append(u8(rest))
 
 
 def size_of(number: i64) -> i64:

@@ -6,7 +6,7 @@ Written for mypyc.
 from typing import Final
 
 from librt.strings import BytesWriter
-from mypy_extensions import i64
+from mypy_extensions import i64, u8
 
 from libs.common.messages import Touchpoint
 from libs.common.messages.envelope import TRACE, Headers, origin_of, second_of
@@ -73,7 +73,7 @@ class Records:
         rest = instant % _SECOND
         unit: i64 = _SECOND // 10
         while unit > 0:
-            writer.append(_ZERO + rest // unit % 10)
+            writer.append(u8(_ZERO + rest // unit % 10))
             unit //= 10
         writer.append(_Z)
 
