@@ -2,5 +2,5 @@
 
 from libs.common.compiled import Part
 
-_DOMAIN = ("fast", "instant_bytes", "json_bytes", "plain", "recent", "records")
+_DOMAIN = ("fast", "instant_bytes", "json_bytes", "names", "plain", "recent", "records")
 DOOR = Part("door", tuple(f"services.ingest.domain.{name}" for name in _DOMAIN))

@@ -123,15 +123,17 @@ def string_end(data: bytes, at: i64) -> i64:
     at += 1
     while True:
         c: i64 = data[at]
-        if c == _QUOTE:
+        if c > _BACKSLASH:  # first, since most are small letters
+            if c == _P and data[at + 1] == _G and data[at + 2] == _T:
+                return NOWHERE
+            at += 1
+        elif c == _QUOTE:
             return at + 1
-        if c < _SPACE:
-            return NOWHERE
-        if c == _BACKSLASH:
+        elif c == _BACKSLASH:
             at = _escape_end(data, at + 1)
             if at < 0:
                 return NOWHERE
-        elif c == _P and data[at + 1] == _G and data[at + 2] == _T:
+        elif c < _SPACE:
             return NOWHERE
         else:
             at += 1

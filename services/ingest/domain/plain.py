@@ -9,6 +9,7 @@ from mypy_extensions import i64
 
 from services.ingest.domain.instant_bytes import NEVER, micros
 from services.ingest.domain.json_bytes import Members, after_space, is_plain, object_end
+from services.ingest.domain.names import Names
 
 LONGEST: Final = 32 * 1024
 """Bytes of a call that is read this way."""
@@ -18,31 +19,48 @@ _QUOTE: Final = 34
 _N: Final = 110
 _MAX_ID: Final = 512
 _NULL: Final = b"null"
-_FIELDS: Final = {
-    b"type": 1,
-    b"messageId": 2,
-    b"userId": 3,
-    b"anonymousId": 4,
-    b"event": 5,
-    b"name": 6,
-    b"timestamp": 7,
-    b"originalTimestamp": 8,
-    b"sentAt": 9,
-    b"properties": 10,
-    b"context": 11,
-    b"traits": 12,
-    b"groupId": 13,
-    b"previousId": 14,
-    b"userHash": 15,
-}
+_FIELDS: Final = Names(
+    {
+        b"type": 1,
+        b"messageId": 2,
+        b"userId": 3,
+        b"anonymousId": 4,
+        b"event": 5,
+        b"name": 6,
+        b"timestamp": 7,
+        b"originalTimestamp": 8,
+        b"sentAt": 9,
+        b"properties": 10,
+        b"context": 11,
+        b"traits": 12,
+        b"groupId": 13,
+        b"previousId": 14,
+        b"userHash": 15,
+    }
+)
 _IDS: Final = 4
 """Up to this one texts go into keys and headers too, and so have no escapes."""
 _PROPERTIES: Final = 10
 _CONTEXT: Final = 11
 _TRAITS: Final = 12
 """This, and what comes behind, has to be looked at."""
-_WORTH: Final = frozenset((b"value", b"revenue", b"total", b"currency", b"sentiment", b"effort"))
-_CONTENT: Final = frozenset((b"content", b"content_id", b"content_type"))
+_TELLING: Final = Names(
+    {
+        b"name": 1,
+        b"value": 2,
+        b"revenue": 3,
+        b"total": 4,
+        b"currency": 5,
+        b"sentiment": 6,
+        b"effort": 7,
+        b"content": 8,
+        b"content_id": 9,
+        b"content_type": 10,
+    }
+)
+_NAME: Final = 1
+_CONTENT: Final = 8
+"""This, and what comes behind, names a content; what comes before, but the name, says what it was worth."""
 
 
 class _Properties(Members):
@@ -58,12 +76,14 @@ class _Properties(Members):
     def member(self, data: bytes, name: i64, name_end: i64, value: i64, end: i64) -> bool:
         """Look at a property; return False for one that has to be looked at by the other way."""
         self.some = True
-        said = data[name:name_end]
-        if said == b"name":
+        telling = _TELLING.number(data, name, name_end)
+        if telling == 0:
+            return is_plain(data, name, name_end)
+        if telling == _NAME:
             self.title = data[value:end]
-        elif said in _WORTH:
+        else:
             self.worth = True
-        return said not in _CONTENT and is_plain(data, name, name_end)
+        return telling < _CONTENT
 
 
 class Plain(Members):
@@ -86,8 +106,7 @@ class Plain(Members):
 
     def member(self, data: bytes, name: i64, name_end: i64, value: i64, end: i64) -> bool:
         """Take a part of the call; return False for one that has to be looked at by the other way."""
-        said = data[name:name_end]
-        field: i64 = _FIELDS.get(said, 0)
+        field = _FIELDS.number(data, name, name_end)
         if field == 0:
             return is_plain(data, name, name_end)
         null = data[value] == _N
