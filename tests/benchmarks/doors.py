@@ -5,7 +5,8 @@ decode   the same, and the body is decoded
 publish  nothing is read: the body is published in as many pieces as it has events, with the headers that touchpoints have
 least    what any door of these parts does: calls decoded by the names of their parts, written as touchpoints, published; nothing
          is looked at, cleaned, corrected, classified or known again
-send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator, and compressed as well
+send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator, and compressed as well;
+         it pays 1.5 of its 50 µs an event for reading keys, values and headers out of what the fast way wrote
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from libs.common.clock import SystemClock
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint
-from libs.common.messages.written import Written
+from libs.common.messages.written import AnyMessage
 from libs.common.observability.health import Health, server
 from libs.common.run import run_service
 from services.ingest.api.protocol import DoorProtocol
@@ -140,7 +141,7 @@ class Sending:
     def __init__(self) -> None:
         self._producer: Any = None
 
-    async def publish(self, messages: Sequence[Message | Written], seconds: float) -> list[None]:
+    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> list[None]:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"],

@@ -1,30 +1,21 @@
 """Plain calls are read by their frames, to the same touchpoints as by the way that takes everything; nearly every call is one."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cli.home import PROJECT
-from libs.common.links import PARAMETER
 from services.ingest.domain import frames
 from services.ingest.domain.channels import read_channels
 from services.ingest.domain.fast import Fast
 from services.ingest.domain.frames import FrameStore
-from services.ingest.domain.instant_bytes import NEVER, micros
-from services.ingest.domain.json_bytes import LONGEST_NUMBER, NOWHERE, value_end
-from services.ingest.domain.plain import LEVELS, LONGEST, plain
+from services.ingest.domain.plain import LONGEST, plain
 from services.ingest.domain.received import BatchSaid, Received, Rules
 from services.ingest.domain.source import Source
-from services.ingest.domain.timing import instant
 from services.ingest.settings import CHANNELS
+from tests.support.json_values import VALUES
 from tests.support.telling import Met, came
 
 NOW = 1_780_000_000_000_000
@@ -143,12 +134,6 @@ def test_a_source_that_has_a_say_in_each_call_has_no_frames(field):
     came(json.dumps(PLAIN).encode(), received)
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 64), 1 << 64) | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["", "track", "page", "2026-05-28T20:26:39Z", "?pgt=T", "a\0", "\ud83d\ude00", "\ud800"]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3) | st.just("name"), inner, max_size=3),
-    max_leaves=5,
-)  # fmt: skip
 FIELDS = st.sampled_from([*PLAIN, "name", "sentAt", "originalTimestamp", "traits", "groupId", "userHash", "writeKey"])
 TELLING = st.sampled_from(
     ["value", "revenue", "total", "currency", "sentiment", "effort", "content", "content_id", "name"]
@@ -191,67 +176,6 @@ def test_whatever_stands_in_its_bytes_both_ways_say_the_same(edits):
     came(raw, WEB)
 
 
-@given(
-    st.lists(
-        st.sampled_from([*'{}[]:,"\\ \n\t\v0123456789.-+eEnultrfasbp/ugt\x7fé', "true", '"a"', "\\u00e9", "\\uD800"]),
-        max_size=14,
-    )
-)
-def test_what_has_an_end_is_json(pieces):
-    raw = "".join(pieces).encode()
-    end = value_end(raw + b"\0", 0, LEVELS)
-    if end >= 0:
-        json.loads(raw[:end])
-
-
-@given(VALUES)
-def test_what_is_json_ends_where_it_ends_or_nowhere(value):
-    raw = json.dumps(value).encode()
-    assert value_end(raw + b" ,\0", 0, LEVELS) in (len(raw), -1)
-
-
-@pytest.mark.parametrize("name", [PARAMETER, *(PARAMETER.replace(c, f"\\u{ord(c):04x}") for c in PARAMETER)])
-def test_a_text_with_a_tokens_name_has_no_end(name):
-    assert value_end(f'"https://x.test/?{name}=T"'.encode() + b"\0", 0, LEVELS) == NOWHERE
-
-
-@pytest.mark.parametrize("number", ["0", "-0", "10", "-1.5", "0.05", "9" * LONGEST_NUMBER, "1" * (LONGEST_NUMBER - 1)])
-def test_plain_numbers_end(number):
-    assert value_end(number.encode() + b",\0", 0, 1) == len(number)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@given(
-    st.datetimes(EPOCH.replace(tzinfo=None), timezones=st.just(UTC)),
-    st.sampled_from(["seconds", "milliseconds", "microseconds"]),
-)
-@example(datetime(2000, 2, 29, tzinfo=UTC), "seconds")
-@example(EPOCH, "microseconds")
-def test_an_instant_is_what_timing_reads(moment, precision):
-    text = moment.isoformat(timespec=precision).replace("+00:00", "Z")
-    assert micros(text.encode()) == instant("timestamp", text)
-
-
-@given(
-    st.text("0123456789-:.TZ+ tz", min_size=18, max_size=28)
-    | st.from_regex(r"\A[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z\Z")
-)
-def test_what_is_no_instant_is_none(text):
-    found = micros(text.encode())
-    if found == NEVER:
-        return
-    assert found == instant("timestamp", text)
-
-
-@pytest.mark.parametrize(
-    "text", ["2026-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", ""]
-)
-def test_days_that_are_none(text):
-    assert micros(text.encode()) == NEVER
-
-
 def test_a_context_is_learnt_when_it_is_met_again():
     store, raw = FrameStore(), json.dumps(PLAIN).encode()
     assert [Fast(WEB, store.of(WEB)).take(raw) is not None for _ in range(3)] == [False, True, True]
@@ -284,21 +208,3 @@ def test_a_context_that_is_refused_has_no_frame_and_is_refused_again():
     raw = json.dumps({**PLAIN, "context": {"consent": {"categoryPreferences": 3}}}).encode()
     assert came(raw, WEB) is None
     assert plain(raw) is not None
-
-
-_COMPILED = [f"tests/unit/test_{name}.py" for name in ("fast", "recent", "record_batch", "accumulator")]
-
-
-def test_uncompiled_it_says_the_same(tmp_path):
-    """These tests once more, and others of what is compiled, with the source as it is written."""
-    for name in ("services", "libs", "tests", "cli"):
-        unwanted = shutil.ignore_patterns("*.so", "__pycache__", "node_modules")
-        shutil.copytree(PROJECT / name, tmp_path / name, ignore=unwanted)
-    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_COMPILED, "-k", "not uncompiled"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert outcome.returncode == 0, outcome.stdout
-    assert " passed" in outcome.stdout

@@ -1,7 +1,6 @@
 """The fold of the storefront has one fingerprint, compiled or not: an optimisation that changes a byte is found here."""
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -14,6 +13,7 @@ from libs.common.errors import ConfigurationError
 from services.ingest.compiled import DOOR
 from services.scoring.compiled import FOLD
 from tests.support.fingerprint import fingerprint
+from tests.support.uncompiled import copy_sources
 
 FINGERPRINT = "114d2e746a10c1c8"
 
@@ -24,8 +24,7 @@ def test_the_fold_of_the_storefront():
 
 def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
     """Run the sources alone, as a machine without a compiler would."""
-    for name in ("services", "libs", "examples", "tests", "cli", "cycles"):
-        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    copy_sources(tmp_path)
     outcome = subprocess.run(
         [sys.executable, "-m", "tests.support.fingerprint"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,

@@ -12,8 +12,7 @@ from typing import Any
 
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.record_batch import RecordBatch
-from libs.common.messages import Message
-from libs.common.messages.written import Written, write
+from libs.common.messages.written import AnyMessage, Written, write
 from libs.common.partitions import partition_of
 from libs.common.topics import COMPRESSED
 
@@ -110,7 +109,7 @@ class Accumulator:
             partitions = await self.producer.partitions_for(topic)
             self._lanes.setdefault(topic, [_Lane(topic, number) for number in range(len(partitions))])
 
-    def add(self, messages: Sequence[Message | Written], deadline: float) -> list[Place]:
+    def add(self, messages: Sequence[AnyMessage], deadline: float) -> list[Place]:
         """Put records into their partitions' groups, and say where each is; their topics are known.
 
         A group's deadline is that of its first record: the others came at most a batch later.

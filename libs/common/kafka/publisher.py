@@ -16,8 +16,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 from libs.common.compiled import PUBLISHER
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka.accumulator import MAX_RECORD_BYTES, Accumulator, Group, Place
-from libs.common.messages import Message
-from libs.common.messages.written import Written
+from libs.common.messages.written import AnyMessage
 from libs.common.observability import logs
 
 CLOSE_SECONDS = 2
@@ -44,7 +43,7 @@ class Publisher:
         await self._ready()
         return None
 
-    async def publish(self, messages: Sequence[Message | Written], seconds: float) -> list[Fault]:
+    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> list[Fault]:
         """Send `messages` in order and wait for all acknowledgements, at most `seconds`.
 
         Returns one entry per message: None when Kafka has it, InvalidMessage when it can never be taken, Unavailable
@@ -73,7 +72,7 @@ class Publisher:
                 await accumulator.know(topic)
             return accumulator
 
-    async def _alone(self, message: Message | Written, deadline: float) -> Fault:
+    async def _alone(self, message: AnyMessage, deadline: float) -> Fault:
         """Send a refused message by itself: the broker refuses whole batches, and a neighbour may be to blame."""
         fault: Fault = None
         for _ in range(3):
@@ -89,9 +88,7 @@ class Publisher:
                 break
         return fault
 
-    async def _sent(
-        self, accumulator: Accumulator, messages: Sequence[Message | Written], deadline: float
-    ) -> list[Fault]:
+    async def _sent(self, accumulator: Accumulator, messages: Sequence[AnyMessage], deadline: float) -> list[Fault]:
         places = accumulator.add(messages, deadline)
         distinct = set(places)
         for place in distinct:

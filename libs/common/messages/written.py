@@ -40,6 +40,9 @@ class Written:
         return [((fields.take() or b"").decode(), fields.take() or b"") for _ in range(fields.number())]
 
 
+AnyMessage = Message | Written
+
+
 class _Fields:
     """What stands in a record, one after the other."""
 

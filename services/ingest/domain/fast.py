@@ -11,8 +11,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from libs.common.errors import InvalidMessage
-from libs.common.messages import Message
-from libs.common.messages.written import Written
+from libs.common.messages.written import AnyMessage, Written
 from services.ingest.domain.call import object_of
 from services.ingest.domain.classify import worth
 from services.ingest.domain.frames import Frames
@@ -42,7 +41,7 @@ class Fast:
         self._value = BytesWriter()
 
     def take_on(
-        self, messages: list[bytes], at: i64, room: i64, each: i64, found: dict[MessageId, Written | Message]
+        self, messages: list[bytes], at: i64, room: i64, each: i64, found: dict[MessageId, AnyMessage]
     ) -> tuple[i64, i64]:
         """Read calls from a place on, as long as there is room (bytes), up to one that is for `normalise`.
 

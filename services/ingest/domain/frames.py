@@ -65,9 +65,14 @@ class FrameStore:
         place = source.workspace, source.name, received.said.context, client
         found = self._sources.get(place)
         if found is None or not _same(found.source, source):
-            records = self._records.setdefault(place[:2], Records(*place[:2]))
-            found = self._sources[place] = Frames(self, hash(place), received, records)
+            found = self._sources[place] = Frames(self, hash(place), received, self._records_of(source))
             self._add()
+        return found
+
+    def _records_of(self, source: Source) -> Records:
+        found = self._records.get((source.workspace, source.name))
+        if found is None:
+            found = self._records[source.workspace, source.name] = Records(source.workspace, source.name)
         return found
 
     def meet(self, known: int) -> bool:

@@ -7,10 +7,10 @@ from mypy_extensions import i64
 
 
 class Names:
-    """Names, each with its number."""
+    """Names, each with a number."""
 
     def __init__(self, numbers: dict[bytes, int]) -> None:
-        """`numbers` begin at 1."""
+        """`numbers` begin at 1; several names may have the same."""
         self._longest: i64 = max(len(name) for name in numbers)
         self._names: list[list[bytes]] = [[] for _ in range(self._longest + 1)]
         """By length."""

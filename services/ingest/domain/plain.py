@@ -32,35 +32,25 @@ _FIELDS: Final = Names(
         b"sentAt": 9,
         b"properties": 10,
         b"context": 11,
-        b"traits": 12,
-        b"groupId": 13,
-        b"previousId": 14,
-        b"userHash": 15,
+        **dict.fromkeys((b"traits", b"groupId", b"previousId", b"userHash"), 12),
     }
 )
 _IDS: Final = 4
 """Up to this one texts go into keys and headers too, and so have no escapes."""
 _PROPERTIES: Final = 10
 _CONTEXT: Final = 11
-_TRAITS: Final = 12
-"""This, and what comes behind, has to be looked at."""
+_LOOKED_AT: Final = 12
+"""By the other way, unless it says nothing."""
+_NAME: Final = 1
+_WORTH: Final = 2
+_CONTENT: Final = 3
 _TELLING: Final = Names(
     {
-        b"name": 1,
-        b"value": 2,
-        b"revenue": 3,
-        b"total": 4,
-        b"currency": 5,
-        b"sentiment": 6,
-        b"effort": 7,
-        b"content": 8,
-        b"content_id": 9,
-        b"content_type": 10,
+        b"name": _NAME,
+        **dict.fromkeys((b"value", b"revenue", b"total", b"currency", b"sentiment", b"effort"), _WORTH),
+        **dict.fromkeys((b"content", b"content_id", b"content_type"), _CONTENT),
     }
 )
-_NAME: Final = 1
-_CONTENT: Final = 8
-"""This, and what comes behind, names a content; what comes before, but the name, says what it was worth."""
 
 
 class _Properties(Members):
@@ -81,9 +71,9 @@ class _Properties(Members):
             return is_plain(data, name, name_end)
         if telling == _NAME:
             self.title = data[value:end]
-        else:
+        elif telling == _WORTH:
             self.worth = True
-        return telling < _CONTENT
+        return telling != _CONTENT
 
 
 class Plain(Members):
@@ -110,7 +100,7 @@ class Plain(Members):
         if field == 0:
             return is_plain(data, name, name_end)
         null = data[value] == _N
-        if field >= _TRAITS:
+        if field == _LOOKED_AT:
             return null
         if field == _CONTEXT:
             self.context = data[value:end]

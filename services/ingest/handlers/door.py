@@ -11,8 +11,7 @@ from prometheus_client import Counter
 
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
-from libs.common.messages import Message
-from libs.common.messages.written import Written
+from libs.common.messages.written import AnyMessage
 from libs.common.observability import metrics
 from libs.common.observability.tracing import span
 from services.ingest.adapters import Hook
@@ -32,7 +31,7 @@ from services.ingest.handlers.telling import refusal, refusal_of_broker
 class PublishPort(Protocol):
     """What the door needs of Kafka."""
 
-    async def publish(self, messages: Sequence[Message | Written], seconds: float) -> Sequence[Exception | None]: ...
+    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> Sequence[Exception | None]: ...
 
 
 class SourcesPort(Protocol):
@@ -192,7 +191,7 @@ class Door:
             raise UnknownKey
         return source
 
-    async def _make_good(self, messages: list[Message | Written], faults: Sequence[Exception | None]) -> None:
+    async def _make_good(self, messages: list[AnyMessage], faults: Sequence[Exception | None]) -> None:
         """Keep as dead letters what the broker never takes. Raises Unavailable for what may be sent again."""
         waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
         if waiting:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Message
-from libs.common.messages.written import Written
+from libs.common.messages.written import AnyMessage
 from services.ingest.domain.batch import Batch
 from services.ingest.domain.call import Call, read_call
 from services.ingest.domain.fast import Fast
@@ -28,7 +28,7 @@ class Reading:
 
     def __init__(self, received: Received, calls: Callable[[bytes], list[Call]], fast: Fast | None = None) -> None:
         """`calls` are those of a message, which raises InvalidMessage; `fast` reads those that are plain."""
-        self.touchpoints: dict[MessageId, Message | Written] = {}
+        self.touchpoints: dict[MessageId, AnyMessage] = {}
         """Without those that say again what another of the request says."""
         self.refused: list[Message] = []
         """Dead letters: of each message that has a call that is refused, one, and no touchpoint."""

@@ -7,7 +7,7 @@ import msgspec
 
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Message, Touchpoint, compose
-from libs.common.messages.written import Written
+from libs.common.messages.written import AnyMessage
 from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.letter import ABOUT, BROKER
@@ -84,7 +84,7 @@ def _kept(raw: bytes) -> bytes:
     return _NOT_KEPT.sub(rb'"\1":null', without_tokens(raw))
 
 
-def refusal_of_broker(message: Message | Written, error: InvalidMessage) -> Message:
+def refusal_of_broker(message: AnyMessage, error: InvalidMessage) -> Message:
     """Return the dead letter of a touchpoint that the broker never takes."""
     return _letter(message.value or b"", message.key, error, {"where": BROKER})
 
