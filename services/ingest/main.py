@@ -32,41 +32,41 @@ async def serve(stop: asyncio.Event) -> None:
     settings: IngestSettings = load(IngestSettings)
     tracing.configure("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
-    sources = Sources(session)
+    source_cache = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.rules()
     fast = DOOR.how() == "compiled"  # one that is stale is refused before it runs
-    door = Door(sources, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
+    ingestion = Door(source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
 
     async def sources_read() -> str | None:
-        return None if sources.loaded else "PostgreSQL has not answered since the start"
+        return None if source_cache.loaded else "PostgreSQL has not answered since the start"
 
     health = Health({"sources": sources_read, "kafka": publisher.check})
     # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
-    desk_session, desk_publisher = (
-        Session(settings.database_url, "ingest-desk"),
+    admin_session, admin_publisher = (
+        Session(settings.database_url, "ingest-admin"),
         Publisher(settings.kafka_bootstrap_servers),
     )
     keys_session = Session(settings.database_url, "ingest-keys")
-    letters = DeadLetters(settings.kafka_bootstrap_servers, desk_session, desk_publisher, SystemClock(), rules)
-    imports = Imports(desk_session, desk_publisher, SystemClock(), rules)
-    files = Uploads(imports, desk_session, settings.import_folder, settings.import_bytes)
-    others = [repair.router(letters, settings.kafka_bootstrap_servers), uploads.router(files)]
-    application = admin.application(health.routes(), SourcesDesk(desk_session), others)
+    dead_letters = DeadLetters(settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules)
+    importer = Imports(admin_session, admin_publisher, SystemClock(), rules)
+    upload_queue = Uploads(importer, admin_session, settings.import_folder, settings.import_bytes)
+    routers = [repair.router(dead_letters, settings.kafka_bootstrap_servers), uploads.router(upload_queue)]
+    application = admin.application(health.routes(), SourcesDesk(admin_session), routers)
     rest = Gate(application, ("/admin/",), Keys(keys_session, settings.admin_key, settings.service_key), UPLOADS)
-    api = TrackingApi(door, Tracker(), rest)
+    api = TrackingApi(ingestion, Tracker(), rest)
     web = server(api, settings.host, settings.port, partial(DoorProtocol, api))
     await run_together(
         stop,
         web,
-        sources.keep_fresh(stop, settings.sources_refresh_seconds),
-        files.work(stop),
-        every(stop, 10, files.watch),
+        source_cache.keep_fresh(stop, settings.sources_refresh_seconds),
+        upload_queue.work(stop),
+        every(stop, 10, upload_queue.watch),
     )
-    for one in (publisher, desk_publisher):
-        await one.close()
-    for used in (session, desk_session, keys_session):
-        await used.close()
+    for closing in (publisher, admin_publisher):
+        await closing.close()
+    for opened in (session, admin_session, keys_session):
+        await opened.close()
 
 
 def main() -> None:

@@ -145,8 +145,8 @@ class Process:
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of the doors."""
-        look, door = self.session("health"), self.session("door")
-        health = Health({"database": look.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
+        health_session, door = self.session("health"), self.session("door")
+        health = Health({"database": health_session.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
 
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
         stops = Suppressions(door, self.playbook)
@@ -165,14 +165,14 @@ class Process:
             segments.router(SegmentsDesk(self.session("segments"), self.playbook, self.clock)),
             *plays.routers(self.desk, preview, Why(self.session("why"), self.playbook)),
         ]
-        lookers = Pool([self.session(f"onsite-{number}") for number in range(1, LOOKERS + 1)])
-        onsite = Onsite(lookers, self.playbook, self.settings.believed_keys(), self.clock)
+        onsite_pool = Pool([self.session(f"onsite-{number}") for number in range(1, LOOKERS + 1)])
+        onsite = Onsite(onsite_pool, self.playbook, self.settings.believed_keys(), self.clock)
         open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended), onsite_route(onsite)]
-        app = doors.application(open_routes, [catalogue.reading(contents)], routers)
-        gate = Gate(
-            app, ("/admin/", "/v1/next"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
+        admin_app = doors.application(open_routes, [catalogue.reading(contents)], routers)
+        guarded_app = Gate(
+            admin_app, ("/admin/", "/v1/next"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
         )
-        return server(gate, self.settings.host, self.settings.port)
+        return server(guarded_app, self.settings.host, self.settings.port)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -96,10 +96,10 @@ class Process:
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of both doors."""
-        look, read, log, write = (self.session(name) for name in ("health", "read", "log", "admin"))
-        checks: dict[str, Check] = {"database": look.check, "kafka": self.publisher.check}
+        health_session, read, log, write = (self.session(name) for name in ("health", "read", "log", "admin"))
+        checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
-        app = doors.application(
+        admin_app = doors.application(
             Health(checks, lambda: progress_fault(self.consumers)).routes(),
             [
                 contacts.router(Contacts(read, self.catalogue)),
@@ -112,8 +112,8 @@ class Process:
             ],
         )
         keys = Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
-        gate = Gate(app, ("/admin/", "/v1/"), keys)
-        return server(gate, self.settings.host, self.settings.port)
+        guarded_app = Gate(admin_app, ("/admin/", "/v1/"), keys)
+        return server(guarded_app, self.settings.host, self.settings.port)
 
     async def write_frontier(self, reached: Reached) -> None:
         """Note how far the partitions are known."""
