@@ -48,10 +48,10 @@ async def serve(stop: asyncio.Event) -> None:
         Publisher(settings.kafka_bootstrap_servers),
     )
     keys_session = Session(settings.database_url, "ingest-keys")
-    dead_letters = DeadLetters(settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules)
+    dead_letter_service = DeadLetters(settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules)
     importer = Imports(admin_session, admin_publisher, SystemClock(), rules)
     upload_queue = Uploads(importer, admin_session, settings.import_folder, settings.import_bytes)
-    routers = [repair.router(dead_letters, settings.kafka_bootstrap_servers), uploads.router(upload_queue)]
+    routers = [repair.router(dead_letter_service, settings.kafka_bootstrap_servers), uploads.router(upload_queue)]
     application = admin.application(health.routes(), SourcesDesk(admin_session), routers)
     rest = Gate(application, ("/admin/",), Keys(keys_session, settings.admin_key, settings.service_key), UPLOADS)
     api = TrackingApi(ingestion, Tracker(), rest)
