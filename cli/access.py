@@ -14,7 +14,7 @@ from cli.terminal import Json, environment, one_line_errors, workspace
 from libs.common.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
-    from libs.common.db.access import Key
+    from libs.common.db.api_keys import ApiKey
 
 workspaces = typer.Typer(help="Workspaces: tenants that see nothing of each other.", no_args_is_help=True)
 keys = typer.Typer(help="Service and admin keys of a workspace.", no_args_is_help=True)
@@ -51,7 +51,7 @@ def create_key(
 @keys.command("list")
 def list_keys(as_json: Json = False) -> None:
     """List the keys that hold, by their first characters."""
-    found: list[Key] = _run(lambda access, connection: access.keys(connection, workspace()))
+    found: list[ApiKey] = _run(lambda access, connection: access.keys(connection, workspace()))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -92,28 +92,28 @@ def revoke(
 
 def seconds_of(overlap: str) -> float:
     """Return the seconds of an overlap as a person writes it. Raises ConfigurationError."""
-    from libs.common.durations import duration
+    from libs.common.durations import parse_duration
 
     try:
-        return 0.0 if overlap in ("0", "0s") else duration(overlap) / 1_000_000
+        return 0.0 if overlap in ("0", "0s") else parse_duration(overlap) / 1_000_000
     except ValueError as error:
         raise ConfigurationError(f"--overlap {overlap}: {error}") from None
 
 
 def _run(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-    """Do the work with libs.common.db.access and a connection, in one transaction."""
+    """Do the work with libs.common.db.api_keys and a connection, in one transaction."""
     with one_line_errors():
         return asyncio.run(_with(work))
 
 
 async def _with(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-    from libs.common.db import access
+    from libs.common.db import api_keys
     from libs.common.db.connection import Session
     from libs.common.db.unit_of_work import unit_of_work
 
     session = Session(environment()["DATABASE_URL"], "perigee-access")
     try:
-        async with session.use() as connection, unit_of_work(connection):
-            return await work(access, connection)
+        async with session.acquire() as connection, unit_of_work(connection):
+            return await work(api_keys, connection)
     finally:
         await session.close()

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.story import story
-from libs.common.access import DEFAULT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection
 from libs.common.errors import InvalidMessage
-from libs.common.kafka.reading import everything as messages
-from libs.common.messages import StageChange, decode
+from libs.common.kafka.topic_reader import read_all as messages
+from libs.common.messages import StageChange, decode_value
 from services.scoring.domain.publication import Published
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
@@ -46,7 +46,7 @@ async def gather(connection: Connection, environment: dict[str, str], accepted: 
     changes = {}
     for record in await messages(environment["KAFKA_BOOTSTRAP_SERVERS"], "stage-changes"):
         with contextlib.suppress(InvalidMessage):  # rubbish on the topic is nobody's stage change
-            change = decode(StageChange, record.value)
+            change = decode_value(StageChange, record.value)
             changes[change.id] = change  # at least once on the topic: the id drops a repeat
     (stored,) = await connection.fetch(
         "SELECT count(*), count(DISTINCT contact_id) FROM scoring.touchpoints WHERE source = 'storefront'"
@@ -108,7 +108,7 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
     console.print(_line("deliveries", report.deliveries))
     if report.hero:
         console.rule("one contact's whole story")
-        await story(environment["DATABASE_URL"], DEFAULT, report.hero, console)
+        await story(environment["DATABASE_URL"], DEFAULT_WORKSPACE, report.hero, console)
     console.rule("where to look next")
     kafka = environment["KAFKA_BOOTSTRAP_SERVERS"]
     where = [

@@ -14,9 +14,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from libs.common.compiled import PUBLISHER
+from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.connection import connect
-from libs.common.db.migrate import newest
+from libs.common.db.migrate import latest_revision
 from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
@@ -75,9 +75,11 @@ async def _database(settings: dict[str, str]) -> list[Finding]:
         )  # fmt: skip
         there = await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL")
         schema = await connection.fetchval("SELECT version_num FROM schema_version") if there else "none"
-        old = schema != newest()
+        old = schema != latest_revision()
         findings.append(
-            Finding("schema", f"{schema}, this Perigee's is {newest()}", old, "perigee db migrate" if old else "")
+            Finding(
+                "schema", f"{schema}, this Perigee's is {latest_revision()}", old, "perigee db migrate" if old else ""
+            )
         )
         return findings if old else [*findings, *await _rows(connection)]
     finally:
@@ -105,7 +107,7 @@ async def _rows(connection: Any) -> list[Finding]:
 
 
 async def _kafka(settings: dict[str, str]) -> list[Finding]:
-    client = await admin.connect(settings["KAFKA_BOOTSTRAP_SERVERS"])
+    client = await admin.connect_admin(settings["KAFKA_BOOTSTRAP_SERVERS"])
     try:
         present = {t["topic"]: len(t["partitions"]) for t in await client.describe_topics() if not t["error_code"]}
         brokers = len((await client.describe_cluster())["brokers"])
@@ -160,10 +162,10 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
         *(
             Finding(
                 f"the {part.name}",
-                f"runs {(how := part.how())}",
+                f"runs {(how := part.mode())}",
                 cure="make setup with a C compiler: several times as fast" if how != "compiled" else "",
             )
-            for part in (FOLD, DOOR, PUBLISHER)
+            for part in (FOLD, DOOR, PUBLISHER_MODULES)
         ),
         Finding(
             "keys", f"{', '.join(keys)} not set" if keys else "set", bool(keys), "make env, or set them" if keys else ""

@@ -12,7 +12,7 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.publisher import Publisher
-from libs.common.settings import load
+from libs.common.settings import load_settings
 from services.ingest.adapters.files import Said
 from services.ingest.domain.mapping import Template
 from services.ingest.handlers.imports import Imports
@@ -55,7 +55,7 @@ async def _work(work: Callable[[Imports], Any]) -> Any:
     found = environment()
     session, publisher = Session(found["DATABASE_URL"], "perigee-import"), Publisher(found["KAFKA_BOOTSTRAP_SERVERS"])
     try:
-        return await work(Imports(session, publisher, SystemClock(), load(IngestSettings, **found).rules()))
+        return await work(Imports(session, publisher, SystemClock(), load_settings(IngestSettings, **found).rules()))
     finally:
         await publisher.close()
         await session.close()

@@ -122,13 +122,13 @@ def status(as_json: Json = False) -> None:
         print(json.dumps({"services": services}))
         return
     from cli.show import status_table
-    from libs.common.compiled import PUBLISHER
+    from libs.common.compilation import PUBLISHER_MODULES
     from services.ingest.compiled import DOOR
     from services.scoring.compiled import FOLD
 
     Console().print(status_table(services))
-    for part in (FOLD, DOOR, PUBLISHER):
-        print(f"the {part.name} runs {part.how()}")
+    for part in (FOLD, DOOR, PUBLISHER_MODULES):
+        print(f"the {part.name} runs {part.mode()}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from cli.terminal import Json, environment, one_line_errors
 from libs.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from libs.common.db.quarantine import Refused
+    from libs.common.db.outbox_quarantine import QuarantinedRow
 
 app = typer.Typer(help="Messages that the broker refused.", no_args_is_help=True)
 T = TypeVar("T")
@@ -26,13 +26,13 @@ def _run(service: str, work: Callable[[Any, Any, str], Awaitable[T]]) -> T:
         raise ConfigurationError(f"--service {service}: scoring or orchestrator")
 
     async def inside() -> T:
-        from libs.common.db import quarantine
+        from libs.common.db import outbox_quarantine
         from libs.common.db.connection import Session
 
         session = Session(environment()["DATABASE_URL"], "perigee-outbox")
         try:
-            async with session.use() as connection:
-                return await work(quarantine, connection, service)
+            async with session.acquire() as connection:
+                return await work(outbox_quarantine, connection, service)
         finally:
             await session.close()
 
@@ -43,7 +43,7 @@ def _run(service: str, work: Callable[[Any, Any, str], Awaitable[T]]) -> T:
 def listing(service: Service = "scoring", as_json: Json = False) -> None:
     """List refused rows, why, and how many rows of their key wait behind them."""
     with one_line_errors():
-        rows: list[Refused] = _run(service, lambda quarantine, *where: quarantine.refused(*where))
+        rows: list[QuarantinedRow] = _run(service, lambda quarantine, *where: quarantine.refused(*where))
     if as_json:
         typer.echo(msgspec.json.encode(rows))
         return

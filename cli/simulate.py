@@ -11,7 +11,7 @@ from rich.table import Table
 from cli.terminal import instant, progress, workspace
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from libs.common.instants import to_iso
 from services.orchestrator.domain.gate import Rules
@@ -23,7 +23,7 @@ def run(environment: dict[str, str], file: Path, since: str, until: str | None) 
     """Return what a file would have done. Raises ConfigurationError."""
     end = instant(until) or SystemClock().now()
     try:
-        begin = end - duration(since)
+        begin = end - parse_duration(since)
     except ValueError as error:
         raise ConfigurationError(f"--since {since}: {error}") from None
     return asyncio.run(_run(environment, file.read_text(encoding="utf-8"), str(file), (begin, end)))
@@ -33,7 +33,7 @@ async def _run(environment: dict[str, str], text: str, where: str, between: tupl
     session = Session(environment["DATABASE_URL"], "perigee-simulate")
     try:
         with progress.status("simulating") as status:
-            async with session.use() as connection:
+            async with session.acquire() as connection:
                 found = await simulated(
                     connection, workspace(), text, where, _rules(environment), between,
                     lambda count: status.update(f"simulating: {count:,} contacts"),

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.home import Home
-from libs.common.access import DEFAULT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.errors import ConfigurationError, PerigeeError
 from libs.common.instants import from_iso
 
@@ -47,7 +47,7 @@ def table_of(*headings: str, rows: Iterable[Iterable[str]], title: str | None = 
 
 def workspace() -> str:
     """Return the workspace that commands are about: `--workspace`, or PERIGEE_WORKSPACE."""
-    return os.environ.get("PERIGEE_WORKSPACE") or DEFAULT
+    return os.environ.get("PERIGEE_WORKSPACE") or DEFAULT_WORKSPACE
 
 
 def say(text: str) -> None:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from libs.common.compiled import PUBLISHER
+from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.migrate import ensure_partitions, upgrade
 from services.ingest.compiled import DOOR
 from services.scoring.compiled import FOLD
@@ -20,8 +20,8 @@ from tests.support.servers import Servers, find
 settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-for part in (DOOR, FOLD, PUBLISHER):
-    part.how()  # tests of what was compiled of another source would tell nothing
+for part in (DOOR, FOLD, PUBLISHER_MODULES):
+    part.mode()  # tests of what was compiled of another source would tell nothing
 
 
 @pytest.fixture(scope="session")

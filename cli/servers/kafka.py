@@ -8,7 +8,7 @@ import subprocess
 from cli.home import PROJECT, Home
 from cli.servers.process import Managed, StartFailed
 from libs.common.errors import PerigeeError
-from libs.common.kafka.admin import cluster_id
+from libs.common.kafka.admin import get_cluster_id
 
 _FOLDER = PROJECT / "deploy" / "kafka"
 _LIBS = _FOLDER / "target" / "libs"
@@ -84,7 +84,7 @@ class KafkaServer:
         if self.process.pid is None:
             return False
         try:
-            return asyncio.run(cluster_id(self.address)) == self.home.read("options").get("kafka_cluster")
+            return asyncio.run(get_cluster_id(self.address)) == self.home.read("options").get("kafka_cluster")
         except PerigeeError:
             return False
 

@@ -17,11 +17,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from libs.common.compiled import PUBLISHER, Part  # noqa: E402
+from libs.common.compilation import PUBLISHER_MODULES, CompiledModules  # noqa: E402
 from services.ingest.compiled import DOOR  # noqa: E402
 from services.scoring.compiled import FOLD  # noqa: E402
 
-PARTS = {part.name: part for part in (FOLD, DOOR, PUBLISHER)}
+PARTS = {part.name: part for part in (FOLD, DOOR, PUBLISHER_MODULES)}
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
@@ -51,7 +51,7 @@ def main() -> None:
         build(wanted, Path(folder))
 
 
-def build(parts: list[Part], work: Path) -> None:
+def build(parts: list[CompiledModules], work: Path) -> None:
     """Compile parts in a copy of the sources and put them beside these."""
     for name in ("services", "libs"):
         shutil.copytree(PROJECT / name, work / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))

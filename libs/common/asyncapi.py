@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from libs.common.messages import MODELS
-from libs.common.messages.schema import FOLDER
+from libs.common.messages.json_schemas import FOLDER
 from libs.common.topics import TOPICS, Topic
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -37,7 +37,7 @@ _INTRODUCTION = (
 )
 
 
-def document() -> dict[str, Any]:
+def build_document() -> dict[str, Any]:
     """Return the AsyncAPI document."""
     payloads, schemas = msgspec.json.schema_components(MODELS, ref_template="#/components/schemas/{name}")
     return {
@@ -104,7 +104,7 @@ def _example(model: Any) -> Any:
     return json.loads((EXAMPLES / f"{model.KIND}.json").read_text())
 
 
-def page() -> str:
+def render_page() -> str:
     """Return the page, in Markdown."""
     lines = [
         "# Messages",
@@ -183,11 +183,11 @@ def _notes(model: type) -> dict[str, str]:
     return notes
 
 
-def write() -> None:
+def write_documents() -> None:
     """Write both documents."""
-    (DOCS / "asyncapi.json").write_text(json.dumps(document(), indent=1) + "\n")
-    (DOCS / "messages.md").write_text(page())
+    (DOCS / "asyncapi.json").write_text(json.dumps(build_document(), indent=1) + "\n")
+    (DOCS / "messages.md").write_text(render_page())
 
 
 if __name__ == "__main__":
-    write()
+    write_documents()

@@ -9,7 +9,7 @@ _WRITTEN = r"(\d+)(us|ms|[smhd])"
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
-def duration(value: Any) -> int:
+def parse_duration(value: Any) -> int:
     """Return microseconds. Raises ValueError for anything that is not a positive number with a unit.
 
     >>> duration("90s")
@@ -22,6 +22,6 @@ def duration(value: Any) -> int:
 
 
 Duration = Annotated[
-    int, BeforeValidator(duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_WRITTEN}$")])
+    int, BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_WRITTEN}$")])
 ]
 """A field of a configuration model: text in the file, microseconds in the model."""

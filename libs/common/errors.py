@@ -7,7 +7,7 @@ PerigeeError
 ├── NotFound                what was asked for by name does not exist
 ├── Conflict                what was asked for does not fit what is there
 ├── FenceLost               another instance owns the partition now: roll back and rejoin
-├── LogGap                  the log no longer holds what comes next: an operator must decide
+├── OffsetGap                  the log no longer holds what comes next: an operator must decide
 └── TooManyDeadLetters      a run of bad messages: more likely our fault than theirs
 """
 
@@ -49,7 +49,7 @@ class FenceLost(PerigeeError):  # noqa: N818
     """The offset row is not where this consumer left it: another instance has committed the batch."""
 
 
-class LogGap(PerigeeError):  # noqa: N818
+class OffsetGap(PerigeeError):  # noqa: N818
     """The topic starts after the next offset wanted: records were deleted unread."""
 
 

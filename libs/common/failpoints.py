@@ -47,7 +47,7 @@ def arm(setting: str) -> None:
     _armed.sign = {"stop": signal.SIGSTOP, "raise": None}.get(how, signal.SIGKILL)
 
 
-def reach(name: str) -> None:
+def hit(name: str) -> None:
     """Die, halt or raise here if this point is armed and its count is up."""
     if name == _armed.name:
         _armed.left -= 1

@@ -5,7 +5,7 @@ from hashlib import blake2b
 _LENGTHS = [length.to_bytes(4, "big") for length in range(256)]
 
 
-def digest(*parts: str) -> bytes:
+def hash_parts(*parts: str) -> bytes:
     """Return 16 bytes that depend on every part and on where one part ends and the next begins.
 
     BLAKE2b-128 (RFC 7693) over the parts, each preceded by its length.
@@ -18,15 +18,15 @@ def digest(*parts: str) -> bytes:
     return blake2b(whole, digest_size=16).digest()
 
 
-def derive(*parts: str) -> str:
+def derive_id(*parts: str) -> str:
     """Return `digest` of the parts as 32 hexadecimal characters.
 
     >>> derive("default", "user_id", "u1") == derive("default", "user_id", "u1")
     True
     """
-    return digest(*parts).hex()
+    return hash_parts(*parts).hex()
 
 
-def consequence(workspace: str, source: str, message_id: str) -> str:
+def derived_message_id(workspace: str, source: str, message_id: str) -> str:
     """Return the message id of the touchpoint by which what one person did acts on another; it goes when its cause goes."""
-    return f"consequence-{derive('consequence', workspace, source, message_id)}"
+    return f"consequence-{derive_id('consequence', workspace, source, message_id)}"

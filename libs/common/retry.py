@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-Chance = Callable[[], float]
+RandomSource = Callable[[], float]
 """What draws a number in [0, 1)."""
 
 

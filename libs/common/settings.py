@@ -76,12 +76,12 @@ class LinkSettings(CommonSettings):
         description="secrets that sign links to persons, with commas between: the first signs, all are believed",
     )
 
-    def believed_keys(self) -> tuple[str, ...]:
+    def link_signing_keys(self) -> tuple[str, ...]:
         """Return the secrets, the one that signs first."""
         return tuple(key.strip() for key in self.link_keys.split(",") if key.strip())
 
 
-def load(settings: type[BaseSettings], **values: Any) -> Any:
+def load_settings(settings: type[BaseSettings], **values: Any) -> Any:
     """Read `settings` from the environment; `values` override it.
 
     Raises ConfigurationError naming each variable that is missing, wrong, or begins with PERIGEE_ and is no setting.

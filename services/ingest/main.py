@@ -4,14 +4,14 @@ import asyncio
 from functools import partial
 
 from libs.common.clock import SystemClock
-from libs.common.db.access import Keys
+from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
-from libs.common.doors import Gate
+from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.kafka.publisher import Publisher
 from libs.common.observability import logs, tracing
-from libs.common.observability.health import Health, server
-from libs.common.run import every, run_service, run_together
-from libs.common.settings import load
+from libs.common.observability.health import HealthChecks, build_server
+from libs.common.service_runner import run_jobs_and_server, run_periodically, run_service
+from libs.common.settings import load_settings
 from services.ingest.api import admin, repair, uploads
 from services.ingest.api.patience import UPLOADS
 from services.ingest.api.protocol import DoorProtocol
@@ -29,39 +29,43 @@ from services.ingest.tracker.script import Tracker
 
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
-    settings: IngestSettings = load(IngestSettings)
-    tracing.configure("ingest", settings.otlp_endpoint)
+    settings: IngestSettings = load_settings(IngestSettings)
+    tracing.configure_tracing("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
     source_cache = Sources(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.rules()
-    fast = DOOR.how() == "compiled"  # one that is stale is refused before it runs
+    fast = DOOR.mode() == "compiled"  # one that is stale is refused before it runs
     ingestion = Door(source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
 
     async def sources_read() -> str | None:
         return None if source_cache.loaded else "PostgreSQL has not answered since the start"
 
-    health = Health({"sources": sources_read, "kafka": publisher.check})
+    health = HealthChecks({"sources": sources_read, "kafka": publisher.check})
     # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
     admin_session, admin_publisher = (
         Session(settings.database_url, "ingest-admin"),
         Publisher(settings.kafka_bootstrap_servers),
     )
     keys_session = Session(settings.database_url, "ingest-keys")
-    dead_letter_service = DeadLetters(settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules)
+    dead_letter_service = DeadLetters(
+        settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules
+    )
     importer = Imports(admin_session, admin_publisher, SystemClock(), rules)
     upload_queue = Uploads(importer, admin_session, settings.import_folder, settings.import_bytes)
     routers = [repair.router(dead_letter_service, settings.kafka_bootstrap_servers), uploads.router(upload_queue)]
     application = admin.application(health.routes(), SourcesDesk(admin_session), routers)
-    rest = Gate(application, ("/admin/",), Keys(keys_session, settings.admin_key, settings.service_key), UPLOADS)
+    rest = AuthenticationMiddleware(
+        application, ("/admin/",), DatabaseKeyStore(keys_session, settings.admin_key, settings.service_key), UPLOADS
+    )
     api = TrackingApi(ingestion, Tracker(), rest)
-    web = server(api, settings.host, settings.port, partial(DoorProtocol, api))
-    await run_together(
+    web = build_server(api, settings.host, settings.port, partial(DoorProtocol, api))
+    await run_jobs_and_server(
         stop,
         web,
         source_cache.keep_fresh(stop, settings.sources_refresh_seconds),
         upload_queue.work(stop),
-        every(stop, 10, upload_queue.watch),
+        run_periodically(stop, 10, upload_queue.watch),
     )
     for closing in (publisher, admin_publisher):
         await closing.close()
@@ -71,7 +75,7 @@ async def serve(stop: asyncio.Event) -> None:
 
 def main() -> None:
     """Entry of the process."""
-    logs.configure("ingest")
+    logs.configure_logging("ingest")
     run_service(serve)
 
 

@@ -37,4 +37,4 @@ class IngestSettings(LinkSettings):
     def rules(self) -> Rules:
         """Return what is set for all sources. Raises ConfigurationError for lists that cannot be read."""
         channels = read_channels(self.channels.read_text(), str(self.channels))
-        return Rules(channels, self.ip_rule, self.believed_keys())
+        return Rules(channels, self.ip_rule, self.link_signing_keys())

@@ -8,19 +8,19 @@ import uvicorn
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
-from libs.common.db.access import Keys
-from libs.common.db.connection import Pool, Session
+from libs.common.db.api_keys import DatabaseKeyStore
+from libs.common.db.connection import Session, SessionPool
+from libs.common.db.gauges import INTERVAL_SECONDS, GaugeCollector, outbox_gauges
 from libs.common.db.outbox import Outbox
-from libs.common.db.relay import Relay
-from libs.common.db.watching import EVERY_SECONDS, Watching, of_outbox
-from libs.common.doors import Gate
+from libs.common.db.outbox_relay import OutboxRelay
+from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
-from libs.common.kafka.running import keep_consuming, progress_fault
+from libs.common.kafka.supervisor import check_progress, supervise_consumer
 from libs.common.observability import logs, tracing
-from libs.common.observability.health import Health, server
-from libs.common.run import every, run_service, run_together, until_available
-from libs.common.settings import load
+from libs.common.observability.health import HealthChecks, build_server
+from libs.common.service_runner import retry_until_available, run_jobs_and_server, run_periodically, run_service
+from libs.common.settings import load_settings
 from services.orchestrator.api import (
     actions,
     catalogue,
@@ -87,7 +87,7 @@ class Process:
         self.outbox = Outbox("orchestrator", settings.partitions)
         self.means = Means(self.outbox, self.playbook, self.clock, asyncio.Event())
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
-        self.relay = Relay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
+        self.relay = OutboxRelay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
         self.post = Post(self.clock, private=settings.private_webhooks)
         self.channels: dict[str, Channel] = {
             "email": EmailChannel(settings.smtp_url, settings.sender),
@@ -97,7 +97,9 @@ class Process:
             "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
-        self.links = Links(settings.public_url, settings.unsubscribe_secret, settings.site, settings.believed_keys())
+        self.links = Links(
+            settings.public_url, settings.unsubscribe_secret, settings.site, settings.link_signing_keys()
+        )
         self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock, settings.baseline)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
@@ -133,20 +135,22 @@ class Process:
         s = self.settings
         rules = Rules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
         judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, self.links)
-        pool = Pool([self.session(f"sends-{number}") for number in range(1, SENDERS + 1)])
+        pool = SessionPool([self.session(f"sends-{number}") for number in range(1, SENDERS + 1)])
         dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.random)
         return Lanes(dispatcher, self.means.wake)
 
     def webhooks(self) -> Webhooks:
         """Return what tells subscribers."""
-        pool = Pool([self.session(f"webhooks-{number}") for number in range(1, CARRIERS + 1)])
+        pool = SessionPool([self.session(f"webhooks-{number}") for number in range(1, CARRIERS + 1)])
         carrying = Delivering(pool, self.post, self.clock, self.settings.partitions, random.random)
         return Webhooks(self.settings.database_url, pool, carrying, self.clock)
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of the doors."""
         health_session, door = self.session("health"), self.session("door")
-        health = Health({"database": health_session.check, "kafka": self.publisher.check}, lambda: progress_fault(self.consumers))
+        health = HealthChecks(
+            {"database": health_session.check, "kafka": self.publisher.check}, lambda: check_progress(self.consumers)
+        )
 
         desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
         stops = Suppressions(door, self.playbook)
@@ -165,14 +169,16 @@ class Process:
             segments.router(SegmentsDesk(self.session("segments"), self.playbook, self.clock)),
             *plays.routers(self.desk, preview, Why(self.session("why"), self.playbook)),
         ]
-        onsite_pool = Pool([self.session(f"onsite-{number}") for number in range(1, LOOKERS + 1)])
-        onsite = Onsite(onsite_pool, self.playbook, self.settings.believed_keys(), self.clock)
+        onsite_pool = SessionPool([self.session(f"onsite-{number}") for number in range(1, LOOKERS + 1)])
+        onsite = Onsite(onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock)
         open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended), onsite_route(onsite)]
         admin_app = doors.application(open_routes, [catalogue.reading(contents)], routers)
-        guarded_app = Gate(
-            admin_app, ("/admin/", "/v1/next"), Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
+        guarded_app = AuthenticationMiddleware(
+            admin_app,
+            ("/admin/", "/v1/next"),
+            DatabaseKeyStore(self.session("keys"), self.settings.admin_key, self.settings.service_key),
         )
-        return server(guarded_app, self.settings.host, self.settings.port)
+        return build_server(guarded_app, self.settings.host, self.settings.port)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -187,8 +193,8 @@ class Process:
 
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
-    settings: OrchestratorSettings = load(OrchestratorSettings)
-    tracing.configure("orchestrator", settings.otlp_endpoint)
+    settings: OrchestratorSettings = load_settings(OrchestratorSettings)
+    tracing.configure_tracing("orchestrator", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
     process = Process(settings)
     webhooks = process.webhooks()
@@ -199,29 +205,29 @@ async def serve(stop: asyncio.Event) -> None:
         "content": read_contents(settings.contents),
         "segment": read_segments(settings.segments),
     }
-    await until_available(lambda: process.desk.install(shipped, named), stop)
-    looks = (of_outbox("orchestrator"), repository.watch, subscribed.watch)
-    watching = Watching(process.session("watching"), looks)
-    await run_together(
+    await retry_until_available(lambda: process.desk.install(shipped, named), stop)
+    looks = (outbox_gauges("orchestrator"), repository.watch, subscribed.watch)
+    watching = GaugeCollector(process.session("watching"), looks)
+    await run_jobs_and_server(
         stop,
         process.web(),
-        keep_consuming(process.consumer, stop),
+        supervise_consumer(process.consumer, stop),
         process.relay.run(stop),
-        every(stop, 0.3, process.runner().run_due),
+        run_periodically(stop, 0.3, process.runner().run_due),
         process.lanes().run(stop),
-        every(stop, 1, sweeps.run),
-        every(stop, 5, sweeps.tick),
-        every(stop, 0.3, echo.send_waiting),
+        run_periodically(stop, 1, sweeps.run),
+        run_periodically(stop, 5, sweeps.tick),
+        run_periodically(stop, 0.3, echo.send_waiting),
         webhooks.run(stop),
-        every(stop, 3600, webhooks.forget),
-        every(stop, EVERY_SECONDS, watching.look),
+        run_periodically(stop, 3600, webhooks.forget),
+        run_periodically(stop, INTERVAL_SECONDS, watching.collect),
     )
     await process.close()
 
 
 def main() -> None:
     """Entry of the process."""
-    logs.configure("orchestrator")
+    logs.configure_logging("orchestrator")
     run_service(serve)
 
 

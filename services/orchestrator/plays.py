@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.orchestrator.domain.content import Item
 from services.orchestrator.domain.play import Play
@@ -44,6 +44,6 @@ def _read(folder: Path, model: type[M], kind: str) -> dict[str, str]:
 def max_age_of(setting: str) -> int | None:
     """Return the age (µs) that overrides the plays' own. Raises ConfigurationError."""
     try:
-        return duration(setting) if setting else None
+        return parse_duration(setting) if setting else None
     except ValueError as error:
         raise ConfigurationError(f"PERIGEE_MAX_AGE: {error}") from None

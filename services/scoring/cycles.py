@@ -26,5 +26,5 @@ def read_files(folder: Path) -> list[tuple[CycleSpec, str]]:
 
 def read_cycles(folder: Path) -> list[Cycle]:
     """Read and compile every `*.yaml` of the folder. Raises ConfigurationError naming the file and the place in it."""
-    FOLD.how()  # a stale compiled fold is refused before it runs
+    FOLD.mode()  # a stale compiled fold is refused before it runs
     return [cycle_of(spec) for spec, _ in read_files(folder)]

@@ -7,19 +7,19 @@ import uvicorn
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
-from libs.common.db.access import Keys
+from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
+from libs.common.db.gauges import INTERVAL_SECONDS, GaugeCollector, collect_database_gauges, outbox_gauges
 from libs.common.db.outbox import Outbox
-from libs.common.db.relay import Relay
-from libs.common.db.watching import EVERY_SECONDS, Watching, of_database, of_outbox
-from libs.common.doors import Gate
-from libs.common.kafka.consumer import Consumer, Reached
+from libs.common.db.outbox_relay import OutboxRelay
+from libs.common.http.authentication import AuthenticationMiddleware
+from libs.common.kafka.consumer import Consumer, Frontiers
 from libs.common.kafka.publisher import Publisher
-from libs.common.kafka.running import keep_consuming, progress_fault
+from libs.common.kafka.supervisor import check_progress, supervise_consumer
 from libs.common.observability import logs, tracing
-from libs.common.observability.health import Check, Health, server
-from libs.common.run import every, run_service, run_together, until_available
-from libs.common.settings import load
+from libs.common.observability.health import Check, HealthChecks, build_server
+from libs.common.service_runner import retry_until_available, run_jobs_and_server, run_periodically, run_service
+from libs.common.settings import load_settings
 from services.scoring.api import admin, changes, compelling, contacts, cycles, doors
 from services.scoring.compiled import FOLD
 from services.scoring.cycles import read_files
@@ -90,9 +90,9 @@ class Process:
         often = [contacts_.fire_timers, contacts_.refold, regroups.run, accounts.refold, accounts.fire_timers]
         often.append(Compelling(self.session("reminders"), self.outbox, SystemClock()).remind)
         often += [publishing.fill, publishing.flip, publishing.tell, publishing.sweep]
-        looks = (of_outbox("scoring"), of_database, schedule.watch)
-        watching = Watching(self.session("watching"), looks)
-        return [*((0.5, job) for job in often), (EVERY_SECONDS, watching.look), (3600, self.forget)]
+        looks = (outbox_gauges("scoring"), collect_database_gauges, schedule.watch)
+        watching = GaugeCollector(self.session("watching"), looks)
+        return [*((0.5, job) for job in often), (INTERVAL_SECONDS, watching.collect), (3600, self.forget)]
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of both doors."""
@@ -100,7 +100,7 @@ class Process:
         checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
         admin_app = doors.application(
-            Health(checks, lambda: progress_fault(self.consumers)).routes(),
+            HealthChecks(checks, lambda: check_progress(self.consumers)).routes(),
             [
                 contacts.router(Contacts(read, self.catalogue)),
                 changes.router(Changes(log, self.settings.partitions)),
@@ -111,28 +111,28 @@ class Process:
                 cycles.router(Versions(write)),
             ],
         )
-        keys = Keys(self.session("keys"), self.settings.admin_key, self.settings.service_key)
-        guarded_app = Gate(admin_app, ("/admin/", "/v1/"), keys)
-        return server(guarded_app, self.settings.host, self.settings.port)
+        keys = DatabaseKeyStore(self.session("keys"), self.settings.admin_key, self.settings.service_key)
+        guarded_app = AuthenticationMiddleware(admin_app, ("/admin/", "/v1/"), keys)
+        return build_server(guarded_app, self.settings.host, self.settings.port)
 
-    async def write_frontier(self, reached: Reached) -> None:
+    async def write_frontier(self, reached: Frontiers) -> None:
         """Note how far the partitions are known."""
-        async with self.upkeep.use() as connection:
+        async with self.upkeep.acquire() as connection:
             await schedule.write_frontier(connection, reached)
 
     async def forget(self) -> bool:
         """Forget the hashes of old repeats."""
-        async with self.upkeep.use() as connection:
+        async with self.upkeep.acquire() as connection:
             await touchpoints.forget_seen(connection, SystemClock().now())
         return False
 
     async def fold(self, stop: asyncio.Event) -> None:
         """Fold until `stop`: nothing before the cycles are installed."""
-        await until_available(lambda: install(self.upkeep, self.files), stop)
+        await retry_until_available(lambda: install(self.upkeep, self.files), stop)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(keep_consuming(self.consumer, stop))
+            tasks.create_task(supervise_consumer(self.consumer, stop))
             for seconds, job in self.jobs():
-                tasks.create_task(every(stop, seconds, job))
+                tasks.create_task(run_periodically(stop, seconds, job))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -143,19 +143,19 @@ class Process:
 
 async def serve(stop: asyncio.Event) -> None:
     """Run until `stop` is set."""
-    settings: ScoringSettings = load(ScoringSettings)
-    tracing.configure("scoring", settings.otlp_endpoint)
+    settings: ScoringSettings = load_settings(ScoringSettings)
+    tracing.configure_tracing("scoring", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
-    FOLD.how()  # a stale compiled fold is refused before it runs
+    FOLD.mode()  # a stale compiled fold is refused before it runs
     process = Process(settings)
-    relay = Relay(settings.database_url, "scoring", settings.partitions, process.publisher, KEPT)
-    await run_together(stop, process.web(), relay.run(stop), process.fold(stop))
+    relay = OutboxRelay(settings.database_url, "scoring", settings.partitions, process.publisher, KEPT)
+    await run_jobs_and_server(stop, process.web(), relay.run(stop), process.fold(stop))
     await process.close()
 
 
 def main() -> None:
     """Entry of the process."""
-    logs.configure("scoring")
+    logs.configure_logging("scoring")
     run_service(serve)
 
 

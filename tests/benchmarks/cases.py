@@ -18,12 +18,12 @@ import msgspec
 from cli.home import PROJECT
 from libs.common.db.connection import Session
 from libs.common.db.outbox import Outbox
-from libs.common.db.relay import Relay
+from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.kafka.admin import apply_topics
-from libs.common.kafka.batches import MAX_BATCH
+from libs.common.kafka.batching import MAX_BATCH
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint
-from libs.common.run import calm_gc
+from libs.common.service_runner import tune_garbage_collector
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
 from services.scoring.handlers.jobs import Jobs
@@ -62,7 +62,7 @@ class Bench:
     async def fire(self, until: int) -> float:
         """Fire every timer due up to `until`; return how many a second."""
         jobs = Jobs(self.session, self.outbox, self.cycles, PARTITIONS)
-        async with self.session.use() as connection:
+        async with self.session.acquire() as connection:
             due = await connection.fetchval("SELECT count(*) FROM scoring.timers WHERE due_at <= $1", until)
             reached = {("touchpoints", p): until + schedule.GRACE for p in range(PARTITIONS)}
             await schedule.write_frontier(connection, reached)
@@ -114,14 +114,14 @@ async def relay_delay(servers: Servers, count: int) -> list[float]:
     bench = Bench(await database(servers))
     await apply_topics(servers.kafka, PARTITIONS)
     publisher, stop = Publisher(servers.kafka), asyncio.Event()
-    relaying = asyncio.create_task(Relay(bench.url, "scoring", PARTITIONS, publisher).run(stop))
+    relaying = asyncio.create_task(OutboxRelay(bench.url, "scoring", PARTITIONS, publisher).run(stop))
     delays = []
     await asyncio.sleep(1.5)
     for t in touchpoints(count, count):
         await bench.take([t])
         begun = time.perf_counter()
         while True:
-            async with bench.session.use() as connection:
+            async with bench.session.acquire() as connection:
                 if not await connection.fetchval("SELECT EXISTS (SELECT FROM scoring.outbox)"):
                     break
         delays.append((time.perf_counter() - begun) * 1_000)
@@ -138,7 +138,7 @@ async def main() -> None:
         int(os.environ.get(f"BENCH_{name}", default))
         for name, default in (("TOUCHPOINTS", "40000"), ("CONTACTS", "5000"), ("ROUNDS", "3"))
     )
-    calm_gc()
+    tune_garbage_collector()
     servers = await asyncio.to_thread(find)
     try:
         measured = []

@@ -22,10 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common.clock import SystemClock
 from libs.common.kafka.publisher import Publisher
+from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.messages import Message, Touchpoint
-from libs.common.messages.written import AnyMessage
-from libs.common.observability.health import Health, server
-from libs.common.run import run_service
+from libs.common.observability.health import HealthChecks, build_server
+from libs.common.service_runner import run_service
 from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.call import Call
@@ -163,14 +163,14 @@ def application(kind: str) -> ASGIApp:
     if kind != "send":
         return answering(decode=kind == "decode")
     rules = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
-    return TrackingApi(Door(OneSource(), Sending(), SystemClock(), 10, rules), Tracker(), Health({}).app())
+    return TrackingApi(Door(OneSource(), Sending(), SystemClock(), 10, rules), Tracker(), HealthChecks({}).app())
 
 
 async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
     app = application(sys.argv[1])
     protocol = partial(DoorProtocol, app) if isinstance(app, TrackingApi) else None
-    web = server(app, "127.0.0.1", int(sys.argv[2]), protocol)
+    web = build_server(app, "127.0.0.1", int(sys.argv[2]), protocol)
     task = asyncio.create_task(web.serve())
     await stop.wait()
     web.should_exit = True

@@ -17,9 +17,9 @@ import uvloop
 from cli.home import PROJECT
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
-from libs.common.kafka.batches import MAX_BATCH
+from libs.common.kafka.batching import MAX_BATCH
 from libs.common.messages import Touchpoint
-from libs.common.run import calm_gc
+from libs.common.service_runner import tune_garbage_collector
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
 from tests.benchmarks.page import write
@@ -141,7 +141,7 @@ async def main() -> None:
     count = int(os.environ.get("BENCH_TOUCHPOINTS", "240000"))
     sizes = [int(s) for s in os.environ.get("BENCH_SIZES", "5000,10000,100000,500000,1000000").split(",")]
     stored = int(os.environ.get("BENCH_STORED", "10000000"))
-    calm_gc()
+    tune_garbage_collector()
     servers = await asyncio.to_thread(find)
     lines = [
         f"{count:,} touchpoints of people who all exist already, one round for each row.",

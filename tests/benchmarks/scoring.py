@@ -30,11 +30,11 @@ from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.kafka.admin import apply_topics
-from libs.common.kafka.batches import MAX_BATCH
+from libs.common.kafka.batching import MAX_BATCH
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
-from libs.common.messages import Touchpoint, compose, decode
-from libs.common.run import calm_gc
+from libs.common.messages import Touchpoint, build_message, decode_value
+from libs.common.service_runner import tune_garbage_collector
 from services.scoring.compiled import FOLD
 from services.scoring.cycles import read_cycles
 from services.scoring.handlers.batch import BatchHandler, Bounded
@@ -92,7 +92,7 @@ async def fill(servers: Servers, found: list[Touchpoint]) -> int:
     sizes = 0
     for begin in range(0, len(found), 2_000):
         messages = [
-            compose(t, key=t.routing_key(), message_id=t.message_id, source="/bench", time=t.occurred_at)
+            build_message(t, key=t.routing_key(), message_id=t.message_id, source="/bench", time=t.occurred_at)
             for t in found[begin : begin + 2_000]
         ]
         sizes += sum(len(m.value or b"") for m in messages)
@@ -154,7 +154,7 @@ async def floor(servers: Servers, count: int) -> Measured:
     with Clock() as clock:
         while left:
             for records in (await consumer.getmany(timeout_ms=200, max_records=MAX_BATCH)).values():
-                rows = [_row(decode(Touchpoint, r.value), r.value) for r in records]
+                rows = [_row(decode_value(Touchpoint, r.value), r.value) for r in records]
                 async with unit_of_work(connection):
                     await connection.copy_records_to_table(
                         "touchpoints", schema_name="scoring", columns=COLUMNS, records=rows
@@ -201,7 +201,7 @@ async def scoring(
         found = clock.measured(count)
     if profile:
         profile.disable()
-    async with session.use() as connection:
+    async with session.acquire() as connection:
         facts = await connection.fetch(
             "SELECT 'state bytes, mean', avg(length(state))::int FROM scoring.contact_states UNION ALL "
             "SELECT 'state bytes, largest', max(length(state)) FROM scoring.contact_states UNION ALL "
@@ -239,7 +239,7 @@ def report(
     ratio = median("rate", runs) / median("rate", floors)
     ratios = [run.rate / floor_.rate for run, floor_ in zip(runs, floors, strict=True)]
     lines = [
-        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {FOLD.how()}, "
+        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {FOLD.mode()}, "
         f"Python {sys.version.split()[0]}, {os.cpu_count()} cores.",
         "",
         "| | touchpoints/s | Python µs | PostgreSQL µs |",
@@ -264,7 +264,7 @@ async def main() -> None:
         int(os.environ.get(f"BENCH_{name}", default))
         for name, default in (("TOUCHPOINTS", "240000"), ("CONTACTS", "5000"), ("ROUNDS", "5"))
     )
-    calm_gc()
+    tune_garbage_collector()
     servers = await asyncio.to_thread(find)
     try:
         size = await fill(servers, touchpoints(count, contacts))

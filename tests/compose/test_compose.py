@@ -252,7 +252,7 @@ def test_an_image_holds_its_service_alone(stack, service):
     assert ("cryptography" in packages) == (service == "ingest")
     assert "hypothesis" not in packages
     parts = {"scoring": "services.scoring.compiled.FOLD", "ingest": "services.ingest.compiled.DOOR"}
-    for part in ("libs.common.compiled.PUBLISHER", *filter(None, [parts.get(service)])):
+    for part in ("libs.common.compilation.PUBLISHER", *filter(None, [parts.get(service)])):
         module, _, name = part.rpartition(".")
         how = f"from {module} import {name}; print({name}.how())"
         assert stack.run("exec", "-T", service, "python", "-c", how).strip() == "compiled"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import ConfigurationError, InvalidMessage
-from libs.common.messages import Touchpoint, decode
+from libs.common.messages import Touchpoint, decode_value
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain.call import call_of
 from services.ingest.domain.channels import read_channels
@@ -35,7 +35,7 @@ def made(case):
 def touchpoint(call, adapter="x"):
     source = Source("default", adapter, trust="server")
     found = as_read(call_of(call), Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
-    assert decode(Touchpoint, message_of(found).value) == found
+    assert decode_value(Touchpoint, message_of(found).value) == found
     return found
 
 

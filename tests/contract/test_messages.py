@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from libs.common.errors import InvalidMessage
-from libs.common.messages import MODELS, Touchpoint, compose, decode, kind_of
-from libs.common.messages.schema import FOLDER, incompatibilities, schemas
+from libs.common.messages import MODELS, Touchpoint, build_message, decode_value, event_type_of
+from libs.common.messages.json_schemas import FOLDER, build_schemas, find_incompatibilities
 from libs.common.topics import TOPICS
 from tests.contract.golden import EXAMPLES
 
@@ -25,13 +25,13 @@ BY_KIND = {kind_name(example): example for example in EXAMPLES}
 def test_the_bytes_are_those_that_were_promised(example):
     path = GOLDEN / f"{type(example).KIND}.json"
     assert json.loads(path.read_bytes()) == json.loads(msgspec.json.encode(example))
-    assert decode(type(example), path.read_bytes()) == example
+    assert decode_value(type(example), path.read_bytes()) == example
 
 
 @pytest.mark.parametrize("path", sorted((GOLDEN / "earlier").glob("*.json")), ids=lambda p: p.stem)
 def test_what_earlier_releases_sent_is_still_read(path):
     kind = path.stem.rpartition(".")[0]
-    read = decode(type(BY_KIND[kind]), path.read_bytes())
+    read = decode_value(type(BY_KIND[kind]), path.read_bytes())
     assert msgspec.to_builtins(read).items() >= json.loads(path.read_bytes()).items()
 
 
@@ -41,27 +41,27 @@ def test_every_model_has_an_example_a_schema_and_a_topic():
     assert {model.TOPIC for model in MODELS} <= {topic.name for topic in TOPICS}
 
 
-@pytest.mark.parametrize("kind", sorted(schemas()))
+@pytest.mark.parametrize("kind", sorted(build_schemas()))
 def test_a_schema_changes_compatibly_or_not_at_all(kind):
     committed = json.loads((FOLDER / f"{kind}.json").read_text())
-    assert incompatibilities(committed, schemas()[kind]) == []
-    assert committed == schemas()[kind], "run: python -m libs.common.messages.schema"
+    assert find_incompatibilities(committed, build_schemas()[kind]) == []
+    assert committed == build_schemas()[kind], "run: python -m libs.common.messages.json_schemas"
 
 
 def test_incompatible_changes_are_found():
     old = {"$defs": {"A": {"properties": {"x": {"type": "string"}, "y": {}, "z": {}}, "required": ["x", "z"]}}}
     new = {"$defs": {"A": {"properties": {"x": {"type": "integer"}, "z": {}, "w": {}}, "required": ["x", "w"]}}}
-    found = incompatibilities(old, new)
+    found = find_incompatibilities(old, new)
     assert "A.y is gone" in found
     assert "A.x has another type" in found
     assert "A.w is required now" in found
     assert "A.z is no longer sure to be there" in found
-    assert incompatibilities(old, {"$defs": {}}) == ["A is gone"]
+    assert find_incompatibilities(old, {"$defs": {}}) == ["A is gone"]
 
 
 def test_the_envelope_is_a_binary_cloud_event():
     example = BY_KIND["perigee.stage-change.v1"]
-    message = compose(example, key="c", message_id="i", source="/scoring", time=1, reason="time")
+    message = build_message(example, key="c", message_id="i", source="/scoring", time=1, reason="time")
     headers = dict(message.headers)
     assert headers == {
         "ce_specversion": b"1.0",
@@ -72,17 +72,19 @@ def test_the_envelope_is_a_binary_cloud_event():
         "content-type": b"application/json",
         "ce_reason": b"time",
     }
-    assert kind_of(message.headers) == "perigee.stage-change.v1"
-    assert kind_of([]) == ""
+    assert event_type_of(message.headers) == "perigee.stage-change.v1"
+    assert event_type_of([]) == ""
     assert (message.topic, message.key) == ("stage-changes", b"c")
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"workspace":1}', b"\xff"])
 def test_what_does_not_fit_is_an_invalid_message(value):
     with pytest.raises(InvalidMessage):
-        decode(Touchpoint, value)
+        decode_value(Touchpoint, value)
 
 
 def test_an_unknown_field_is_ignored():
     raw = json.loads(msgspec.json.encode(BY_KIND["perigee.touchpoint.v1"]))
-    assert decode(Touchpoint, json.dumps({**raw, "from_the_future": 1}).encode()) == BY_KIND["perigee.touchpoint.v1"]
+    assert (
+        decode_value(Touchpoint, json.dumps({**raw, "from_the_future": 1}).encode()) == BY_KIND["perigee.touchpoint.v1"]
+    )

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cli.home import PROJECT
-from libs.common.observability import catalogue
+from libs.common.observability import metrics_reference
 
 DEPLOY = PROJECT / "deploy"
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
@@ -28,8 +28,10 @@ def names(expression):
 
 
 def test_every_metric_has_the_prefix_and_its_line_in_the_catalogue():
-    assert all(name.startswith("perigee_") for name in catalogue.series())
-    assert catalogue.PAGE.read_text() == catalogue.page(), "run: python -m libs.common.observability.catalogue"
+    assert all(name.startswith("perigee_") for name in metrics_reference.list_series())
+    assert metrics_reference.PAGE.read_text() == metrics_reference.render_page(), (
+        "run: python -m libs.common.observability.metrics_reference"
+    )
 
 
 def test_the_dashboard_is_the_one_of_the_code_and_every_metric_in_it_exists():
@@ -37,13 +39,13 @@ def test_the_dashboard_is_the_one_of_the_code_and_every_metric_in_it_exists():
     committed = json.loads((DEPLOY / "grafana" / "dashboards" / "perigee.json").read_text())
     assert committed == dashboard, "run: python deploy/grafana/build.py"
     used = {name for panel in dashboard["panels"] for q in panel.get("targets", ()) for name in names(q["expr"])}
-    assert used <= catalogue.series()
+    assert used <= metrics_reference.list_series()
     assert len(used) >= 20
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_an_alert_asks_for_metrics_that_exist_and_names_its_cure(alert):
-    assert names(alert["expr"]) <= catalogue.series()
+    assert names(alert["expr"]) <= metrics_reference.list_series()
     assert alert["annotations"].keys() == {"summary", "cure"}
     assert alert["labels"]["severity"] in ("page", "ticket")
 

@@ -15,10 +15,10 @@ import pytest
 
 from cli.servers.process import Managed
 from cli.servers.service import ServiceProcess
-from libs.common.db.outbox import message_of
+from libs.common.db.outbox import message_from_row
 from libs.common.failpoints import POINTS
 from libs.common.kafka.publisher import Publisher
-from libs.common.kafka.reading import everything as messages
+from libs.common.kafka.topic_reader import read_all as messages
 from libs.common.messages import Message
 from tests.support.receiver import Receiver
 from tests.support.watching import LONG
@@ -210,7 +210,7 @@ async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
     rows = await whole.fetch(
         "SELECT position, key, headers FROM scoring.log WHERE topic = 'stage-changes' ORDER BY position"
     )
-    told = [dict(message_of("", b"", None, r[2]).headers)["ce_id"].decode() for r in rows if r[0] not in begun]
+    told = [dict(message_from_row("", b"", None, r[2]).headers)["ce_id"].decode() for r in rows if r[0] not in begun]
     end = time.monotonic() + 60
     while set(receiver.ids) != set(told):
         assert time.monotonic() < end, (len(set(receiver.ids)), len(told))

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from cli.servers.process import Managed
-from libs.common.messages import Touchpoint, decode
+from libs.common.messages import Touchpoint, decode_value
 from tests.support.instance import PARTITIONS, ingest_alone
 from tests.support.kafka import read_topic
 from tests.support.rubbish import Rubbish
@@ -74,7 +74,7 @@ async def test_rubbish_is_refused_and_everything_goes_on(ingest, servers):
     await everywhere(ingest, servers)
     records = await read_topic(servers.kafka, "touchpoints", PARTITIONS)
     for record in records:
-        decode(Touchpoint, record.value)
+        decode_value(Touchpoint, record.value)
 
 
 async def everywhere(instance, servers):
@@ -82,7 +82,7 @@ async def everywhere(instance, servers):
     calls = [{"type": "track", "event": "After", "userId": f"after-{n}", "messageId": f"after-{n}"} for n in range(100)]
     await instance.send("key-of-key", calls)
     records = await read_topic(servers.kafka, "touchpoints", PARTITIONS)
-    after = [r for r in records if decode(Touchpoint, r.value).name == "After"]
+    after = [r for r in records if decode_value(Touchpoint, r.value).name == "After"]
     assert len(after) == 100
     assert {r.partition for r in after} == set(range(PARTITIONS))
 
@@ -209,7 +209,7 @@ async def test_what_is_answered_200_is_on_the_topic_however_often_kafka_is_kille
         stop.set()
         tries = sum(await asyncio.gather(*clients))
         records = await read_topic(whole.servers.kafka, "touchpoints", PARTITIONS)
-        found = Counter(decode(Touchpoint, record.value).message_id for record in records)
+        found = Counter(decode_value(Touchpoint, record.value).message_id for record in records)
         print(
             f"{len(answered)} ids answered 200 in {tries} requests, {KILLS} kills; {len(records) - len(found)} are there twice"
         )

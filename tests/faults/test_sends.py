@@ -17,8 +17,8 @@ from cli.servers.service import ServiceProcess
 from libs.common.db.connection import connect
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
-from libs.common.kafka.reading import everything as messages
-from libs.common.messages import Signal, compose, decode
+from libs.common.kafka.topic_reader import read_all as messages
+from libs.common.messages import Signal, build_message, decode_value
 from libs.common.messages.action import Action
 from tests.support.instance import PARTITIONS, Instance, clear_topics
 from tests.support.mean import MeanHook, MeanMail
@@ -81,7 +81,7 @@ async def ask_for_quotes(kafka):
                 id=f"s{number}", workspace="default", contact_id=contact, cycle="engagement", signal="quote_requested",
                 occurred_at=now, received_at=now, source="web", message_id=f"m{number}",
             )  # fmt: skip
-            message = compose(asked, key=contact, message_id=asked.id, source="/scoring", time=now)
+            message = build_message(asked, key=contact, message_id=asked.id, source="/scoring", time=now)
             found += [message] * (1 + (number % 7 == 0))
         assert not any(await publisher.publish(found, 30))
         await asyncio.sleep(1)
@@ -193,7 +193,7 @@ async def check(instance, servers, smtp, hook):
     assert not [name for name in by_status if name.split()[1] in ("pending", "sending")]
     told = {}
     for record in await messages(servers.kafka, "actions"):
-        message = decode(Action, record.value)
+        message = decode_value(Action, record.value)
         told.setdefault(message.action_id, set()).add(message.status)
     silent = [row[0] for row in rows if row[3] not in told.get(row[0], ())]
     assert silent == [], "what became of an action is told"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cli.servers.process import Managed
-from libs.common.kafka.reading import everything as messages
+from libs.common.kafka.topic_reader import read_all as messages
 from tests.support.chaos import Chaos, Torrent
 from tests.support.instance import Instance, clear_topics
 from tests.support.laws import check_published
@@ -143,8 +143,10 @@ def people(count, at, name):
 
 
 async def publish(torrent, found):
-    from libs.common.messages import compose
+    from libs.common.messages import build_message
 
-    every = [compose(t, key=t.routing_key(), message_id=t.message_id, source="/t", time=t.occurred_at) for t in found]
+    every = [
+        build_message(t, key=t.routing_key(), message_id=t.message_id, source="/t", time=t.occurred_at) for t in found
+    ]
     for begin in range(0, len(every), 2_000):
         assert not any(await torrent.publisher.publish(every[begin : begin + 2_000], 30))

@@ -5,9 +5,9 @@ import re
 import httpx2
 import pytest
 
-from libs.common.access import OF_INSTANCE, OF_WORKSPACES, READING
-from libs.common.db import access
-from libs.common.db.access import Keys
+from libs.common.api_keys import INSTANCE_SCOPES, READ_SCOPES, WORKSPACE_SCOPES
+from libs.common.db import api_keys
+from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 
@@ -58,17 +58,17 @@ OPEN = {"/u/{token}", "/r/{code}", "/v1/me/next"}
 
 async def make_keys(database):
     session = Session(database, "test")
-    async with session.use() as connection:
-        await access.create_workspace(connection, "other")
+    async with session.acquire() as connection:
+        await api_keys.insert_workspace(connection, "other")
         made = {
-            "service": await access.create_key(connection, "default", "crm", "service"),
-            "contacts": await access.create_key(connection, "default", "bi", "service", ("contacts:read",)),
-            "admin": await access.create_key(connection, "default", "ops", "admin"),
-            "other-service": await access.create_key(connection, "other", "crm", "service"),
-            "other-admin": await access.create_key(connection, "other", "ops", "admin"),
+            "service": await api_keys.insert_key(connection, "default", "crm", "service"),
+            "contacts": await api_keys.insert_key(connection, "default", "bi", "service", ("contacts:read",)),
+            "admin": await api_keys.insert_key(connection, "default", "ops", "admin"),
+            "other-service": await api_keys.insert_key(connection, "other", "crm", "service"),
+            "other-admin": await api_keys.insert_key(connection, "other", "ops", "admin"),
         }
-        ended = await access.create_key(connection, "default", "gone", "admin")
-        await access.end_keys(connection, "default", "gone", 0)
+        ended = await api_keys.insert_key(connection, "default", "gone", "admin")
+        await api_keys.update_key_ends(connection, "default", "gone", 0)
     await session.close()
     return {**made, "ended": ended}
 
@@ -98,9 +98,9 @@ async def test_every_route_opens_to_the_keys_that_have_its_scope_and_to_no_other
     environment = instance.environment
     opens = {
         None: set(), "wrong": set(), environment["WRITE_KEY"]: set(), keys["ended"]: set(), "?": set(),
-        environment["PERIGEE_ADMIN_KEY"]: {*OF_WORKSPACES, *OF_INSTANCE}, environment["PERIGEE_SERVICE_KEY"]: set(READING),
-        keys["admin"]: {*OF_WORKSPACES, *OF_INSTANCE}, keys["other-admin"]: set(OF_WORKSPACES),
-        keys["service"]: set(READING), keys["other-service"]: set(READING), keys["contacts"]: {"contacts:read"},
+        environment["PERIGEE_ADMIN_KEY"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES}, environment["PERIGEE_SERVICE_KEY"]: set(READ_SCOPES),
+        keys["admin"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES}, keys["other-admin"]: set(WORKSPACE_SCOPES),
+        keys["service"]: set(READ_SCOPES), keys["other-service"]: set(READ_SCOPES), keys["contacts"]: {"contacts:read"},
     }  # fmt: skip
     known = {environment["PERIGEE_ADMIN_KEY"], environment["PERIGEE_SERVICE_KEY"], *keys.values()} - {keys["ended"]}
     asked = 0
@@ -223,34 +223,34 @@ async def make_contact(instance):
 
 async def test_keys_rotate_end_and_remember_when_they_were_used(connection, database):
     session = Session(database, "test")
-    first = await access.create_key(connection, "default", "crm", "service", ("contacts:read",))
-    keys = Keys(session, "root", "")
-    assert (await keys.caller(first, None)).scopes == {"contacts:read"}
-    (shown,) = await access.keys(connection, "default")
+    first = await api_keys.insert_key(connection, "default", "crm", "service", ("contacts:read",))
+    keys = DatabaseKeyStore(session, "root", "")
+    assert (await keys.authenticate(first, None)).scopes == {"contacts:read"}
+    (shown,) = await api_keys.list_keys(connection, "default")
     assert (shown.hint, shown.last_used_at is None, first in str(shown)) == (first[:8], False, False)
-    second = await access.rotate_key(connection, "default", "crm", 60)
-    assert [(await keys.caller(key, None)) is None for key in (first, second)] == [False, False]
-    assert await access.end_keys(connection, "default", "crm", 0, first[:8]) == 1
-    assert [(await keys.caller(key, None)) is None for key in (first, second)] == [True, False]
-    assert await keys.caller(second, "default") is not None
-    assert (await keys.caller("root", None)).may("cycles")
+    second = await api_keys.insert_rotated_key(connection, "default", "crm", 60)
+    assert [(await keys.authenticate(key, None)) is None for key in (first, second)] == [False, False]
+    assert await api_keys.update_key_ends(connection, "default", "crm", 0, first[:8]) == 1
+    assert [(await keys.authenticate(key, None)) is None for key in (first, second)] == [True, False]
+    assert await keys.authenticate(second, "default") is not None
+    assert (await keys.authenticate("root", None)).has_scope("cycles")
     rows = await connection.fetch("SELECT row_to_json(k)::text FROM access.keys k")
     assert not any(first in r[0] or second in r[0] for r in rows)
     with pytest.raises(NotFound, match="no key named"):
-        await access.rotate_key(connection, "default", "nope", 0)
+        await api_keys.insert_rotated_key(connection, "default", "nope", 0)
     with pytest.raises(NotFound, match="no workspace"):
-        await access.create_key(connection, "nowhere", "crm", "service")
+        await api_keys.insert_key(connection, "nowhere", "crm", "service")
     with pytest.raises(ConfigurationError, match="no scope 'sources' for service keys"):
-        await access.create_key(connection, "default", "crm", "service", ("sources",))
+        await api_keys.insert_key(connection, "default", "crm", "service", ("sources",))
     with pytest.raises(ConfigurationError, match="1 to 60"):
-        await access.create_key(connection, "default", "", "service")
-    await access.create_workspace(connection, "b-1_x")
+        await api_keys.insert_key(connection, "default", "", "service")
+    await api_keys.insert_workspace(connection, "b-1_x")
     with pytest.raises(ConfigurationError, match="no scope 'cycles' for admin keys of b-1_x"):
-        await access.create_key(connection, "b-1_x", "ops", "admin", ("cycles",))
+        await api_keys.insert_key(connection, "b-1_x", "ops", "admin", ("cycles",))
     with pytest.raises(Conflict, match="already"):
-        await access.create_workspace(connection, "b-1_x")
+        await api_keys.insert_workspace(connection, "b-1_x")
     for name in ("", "a b", "ä", "x" * 61):
         with pytest.raises(ConfigurationError, match="letters"):
-            await access.create_workspace(connection, name)
-    assert await access.workspaces(connection) == ["b-1_x", "default"]
+            await api_keys.insert_workspace(connection, name)
+    assert await api_keys.list_workspaces(connection) == ["b-1_x", "default"]
     await session.close()

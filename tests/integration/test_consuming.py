@@ -10,11 +10,11 @@ from libs.common.db import offsets
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import ConfigurationError, FenceLost, LogGap, Unavailable
+from libs.common.errors import ConfigurationError, FenceLost, OffsetGap, Unavailable
 from libs.common.kafka.consumer import Consumer
-from libs.common.kafka.dead_letter import MAX_IN_A_ROW
-from libs.common.kafka.record import spans
-from libs.common.kafka.running import keep_consuming
+from libs.common.kafka.dead_letters import MAX_CONSECUTIVE
+from libs.common.kafka.record import offset_ranges
+from libs.common.kafka.supervisor import supervise_consumer
 from libs.common.messages import Message
 from tests.support.kafka import make_topic, until
 from tests.support.outbox import left_in_outbox, relays
@@ -30,22 +30,22 @@ class Handler:
         self.fail_once = []
 
     async def next_offset(self, topic, partition, beginning):
-        async with self.session.use() as connection:
-            return await offsets.next_offset(connection, "scoring", "test", (topic, partition), beginning)
+        async with self.session.acquire() as connection:
+            return await offsets.upsert_next_offset(connection, "scoring", "test", (topic, partition), beginning)
 
     async def handle(self, records):
         if self.fail_once:
             raise self.fail_once.pop()
-        async with self.session.use() as connection, unit_of_work(connection):
-            await offsets.advance(connection, "scoring", "test", spans(records))
+        async with self.session.acquire() as connection, unit_of_work(connection):
+            await offsets.update_offsets(connection, "scoring", "test", offset_ranges(records))
             if any(r.value == b"bad" for r in records):
                 raise ZeroDivisionError
             self.seen += [int(r.value) for r in records]
         return 0
 
     async def bury(self, record, error):
-        async with self.session.use() as connection, unit_of_work(connection):
-            await offsets.advance(connection, "scoring", "test", spans([record]))
+        async with self.session.acquire() as connection, unit_of_work(connection):
+            await offsets.update_offsets(connection, "scoring", "test", offset_ranges([record]))
         self.buried.append(record.value)
 
 
@@ -122,7 +122,7 @@ async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publ
     from aiokafka import TopicPartition
     from aiokafka.admin import RecordsToDelete
 
-    from libs.common.kafka.admin import connect as admin
+    from libs.common.kafka.admin import connect_admin as admin
 
     topic = await make_topic(servers.kafka, 1)
     await publish(publisher, topic, [b"%d" % n for n in range(10)])
@@ -132,14 +132,14 @@ async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publ
     await client.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=5)})
     await client.close()
     async with consuming(servers, topic, handler) as (task, _):
-        with pytest.raises(LogGap, match="begins at 5 and ends at 10, but 0 comes next"):
+        with pytest.raises(OffsetGap, match="begins at 5 and ends at 10, but 0 comes next"):
             await asyncio.wait_for(task, 20)
     assert handler.seen == []
 
 
 async def test_too_many_dead_letters_in_a_row_stop_the_consumer(servers, database, publisher):
     topic = await make_topic(servers.kafka, 1)
-    await publish(publisher, topic, [b"bad"] * (MAX_IN_A_ROW + 5))
+    await publish(publisher, topic, [b"bad"] * (MAX_CONSECUTIVE + 5))
     async with consuming(servers, topic, Handler(database)) as (task, _):
         with pytest.raises(Exception, match="in a row"):
             await asyncio.wait_for(task, 60)
@@ -148,18 +148,18 @@ async def test_too_many_dead_letters_in_a_row_stop_the_consumer(servers, databas
 async def test_the_fence_moves_once(database):
     connection = await connect(database, application="test")
     place = ("t", 0)
-    assert await offsets.next_offset(connection, "scoring", "g", place, 3) == 3
-    assert await offsets.next_offset(connection, "scoring", "g", place, 9) == 3
-    await offsets.advance(connection, "scoring", "g", {place: (3, 8)})
+    assert await offsets.upsert_next_offset(connection, "scoring", "g", place, 3) == 3
+    assert await offsets.upsert_next_offset(connection, "scoring", "g", place, 9) == 3
+    await offsets.update_offsets(connection, "scoring", "g", {place: (3, 8)})
     with pytest.raises(FenceLost, match="no longer has t-0 at 3"):
-        await offsets.advance(connection, "scoring", "g", {place: (3, 9)})
+        await offsets.update_offsets(connection, "scoring", "g", {place: (3, 9)})
     await connection.close()
 
 
 async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, database, publisher):
     from aiokafka import AIOKafkaProducer
 
-    from libs.common.kafka.dead_letter import dead_letter
+    from libs.common.kafka.dead_letters import build_dead_letter
     from libs.common.kafka.record import Record
 
     topic = await make_topic(servers.kafka)
@@ -170,10 +170,12 @@ async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, data
 
     class Burying(Handler):
         async def bury(self, record: Record, error):
-            async with self.session.use() as connection, unit_of_work(connection):
-                await offsets.advance(connection, "scoring", "test", spans([record]))
-                letter = dead_letter("scoring", record, error)
-                await Outbox("scoring", 3).write(connection, [Message(topic, letter.key, letter.value, letter.headers)])
+            async with self.session.acquire() as connection, unit_of_work(connection):
+                await offsets.update_offsets(connection, "scoring", "test", offset_ranges([record]))
+                letter = build_dead_letter("scoring", record, error)
+                await Outbox("scoring", 3).insert_messages(
+                    connection, [Message(topic, letter.key, letter.value, letter.headers)]
+                )
             self.buried.append(record)
 
     handler = Burying(database)
@@ -190,7 +192,7 @@ async def test_a_topic_made_anew_is_a_gap_too(servers, database, publisher):
     handler = Handler(database)
     await handler.next_offset(topic, 0, 7)
     async with consuming(servers, topic, handler) as (task, _):
-        with pytest.raises(LogGap, match="made anew"):
+        with pytest.raises(OffsetGap, match="made anew"):
             await asyncio.wait_for(task, 20)
 
 
@@ -217,7 +219,7 @@ async def test_a_group_that_cannot_be_coordinated_any_more_is_joined_anew(server
         )  # fmt: skip
         return made[-1]
 
-    running = asyncio.create_task(keep_consuming(make, stop))
+    running = asyncio.create_task(supervise_consumer(make, stop))
 
     async def first():
         return handler.seen == [1]

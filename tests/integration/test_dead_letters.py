@@ -13,10 +13,10 @@ from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound
 from libs.common.kafka.admin import apply_topics
-from libs.common.kafka.dead_letter import dead_letter
+from libs.common.kafka.dead_letters import build_dead_letter
 from libs.common.kafka.publisher import Publisher
-from libs.common.kafka.reading import everything
 from libs.common.kafka.record import Record
+from libs.common.kafka.topic_reader import read_all
 from libs.common.messages import Touchpoint
 from services.ingest.adapters import Hook
 from services.ingest.api import admin, repair
@@ -54,7 +54,7 @@ class Ingest:
         )
 
     async def touchpoints(self):
-        found = await everything(self.kafka, "touchpoints")
+        found = await read_all(self.kafka, "touchpoints")
         return [msgspec.json.decode(r.value, type=Touchpoint) for r in found]
 
     async def every(self, **filters):
@@ -121,11 +121,11 @@ async def test_filters_and_dropping(ingest):
 
 async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
     original = Record("touchpoints", 2, 5, b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")], 0)
-    assert await ingest.publisher.publish([dead_letter("scoring", original, ValueError("x"))], 10) == [None]
+    assert await ingest.publisher.publish([build_dead_letter("scoring", original, ValueError("x"))], 10) == [None]
     (one,) = (await ingest.letters.page("scoring", lambda _: True)).letters
     assert one.where == "touchpoints/2/5"
     assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
-    (back,) = await everything(ingest.kafka, "touchpoints")
+    (back,) = await read_all(ingest.kafka, "touchpoints")
     assert (back.key, back.value, list(back.headers)) == (b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")])
 
 

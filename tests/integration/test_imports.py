@@ -12,7 +12,7 @@ from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound, Unavailable
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
-from libs.common.kafka.reading import everything
+from libs.common.kafka.topic_reader import read_all
 from libs.common.messages import Touchpoint
 from services.ingest.adapters.files import rejects_of, rows
 from services.ingest.domain.mapping import Template
@@ -52,7 +52,7 @@ class Desk:
         return Imports(self.session, publisher or self.publisher, FixedClock(NOW), Rules())
 
     async def stored(self):
-        return [msgspec.json.decode(r.value, type=Touchpoint) for r in await everything(self.kafka, "touchpoints")]
+        return [msgspec.json.decode(r.value, type=Touchpoint) for r in await read_all(self.kafka, "touchpoints")]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.kafka import accumulator
 from libs.common.kafka.accumulator import MAX_RECORD_BYTES
-from libs.common.kafka.admin import apply_topics, cluster_id
+from libs.common.kafka.admin import apply_topics, get_cluster_id
 from libs.common.kafka.publisher import Publisher
 from tests.support.kafka import make_topic, numbered, read_topic
 
@@ -85,6 +85,6 @@ async def test_applying_topics_is_idempotent_and_guards_the_partitions(servers):
     assert first == [] or "touchpoints" in first
     with pytest.raises(Exception, match="PERIGEE_PARTITIONS"):
         await apply_topics(servers.kafka, 5)
-    assert await cluster_id(servers.kafka)
+    assert await get_cluster_id(servers.kafka)
     with pytest.raises(Unavailable):
-        await cluster_id("127.0.0.1:1")
+        await get_cluster_id("127.0.0.1:1")

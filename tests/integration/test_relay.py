@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from libs.common.db import quarantine
+from libs.common.db import outbox_quarantine
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.errors import NotFound
@@ -15,7 +15,7 @@ from tests.support.outbox import left_in_outbox, relays
 async def fill(database, topic, numbers, key=b"k"):
     connection = await connect(database, application="test")
     async with connection.transaction():
-        await Outbox("scoring", 3).write(connection, [numbered(topic, n, key) for n in numbers])
+        await Outbox("scoring", 3).insert_messages(connection, [numbered(topic, n, key) for n in numbers])
     await connection.close()
 
 
@@ -45,7 +45,7 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
             numbered(topic, 3, b"a"),
             numbered(topic, 4, b"b"),
         ]
-        await Outbox("scoring", 3).write(connection, rows)
+        await Outbox("scoring", 3).insert_messages(connection, rows)
     await connection.close()
     async with relays(servers, database):
 
@@ -57,23 +57,23 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
         values = {r.value for r in await read_topic(servers.kafka, topic)}
         assert values == {b"1", b"4"}
         session = Session(database, "test")
-        async with session.use() as connection:
-            (row,) = await quarantine.refused(connection, "scoring")
+        async with session.acquire() as connection:
+            (row,) = await outbox_quarantine.list_quarantined(connection, "scoring")
             assert (row.topic, row.key, row.behind, row.skipped) == (topic, "a", 1, False)
-            assert await quarantine.value(connection, "scoring", row.id) == rows[1].value
-            await quarantine.resend(connection, "scoring", row.id)
+            assert await outbox_quarantine.get_quarantined_value(connection, "scoring", row.id) == rows[1].value
+            await outbox_quarantine.update_for_resend(connection, "scoring", row.id)
             await until(settled)  # it is as large as before, so it is refused again
             assert len({r.value for r in await read_topic(servers.kafka, topic)}) == 2
-            await quarantine.skip(connection, "scoring", row.id)
+            await outbox_quarantine.update_as_skipped(connection, "scoring", row.id)
 
             async def passed():
                 return [r["refused"] is not None for r in await left_in_outbox(database)] == [True]
 
             await until(passed)
-            (row,) = await quarantine.refused(connection, "scoring")
+            (row,) = await outbox_quarantine.list_quarantined(connection, "scoring")
             assert (row.skipped, row.behind) == (True, 0)
         with pytest.raises(NotFound, match="no refused row 999"):
-            async with session.use() as connection:
-                await quarantine.skip(connection, "scoring", 999)
+            async with session.acquire() as connection:
+                await outbox_quarantine.update_as_skipped(connection, "scoring", 999)
         await session.close()
     assert {r.value for r in await read_topic(servers.kafka, topic)} == {b"1", b"4", b"3"}

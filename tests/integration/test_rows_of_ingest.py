@@ -3,7 +3,7 @@
 import itertools
 import json
 
-from libs.common.messages import decode
+from libs.common.messages import decode_value
 from libs.common.messages.touchpoint import Touchpoint
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain.call import read_call
@@ -28,7 +28,7 @@ def come(source, *calls):
     for number, call in enumerate(calls):
         read = read_call(json.dumps(call).encode())
         made = as_read(read, Received(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
-        found.append(decode(Touchpoint, message_of(made).value))
+        found.append(decode_value(Touchpoint, message_of(made).value))
     return found
 
 
@@ -85,7 +85,7 @@ async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scor
     assert after.contact_id == before.contact_id
     assert after.cycles["engagement"].stage == before.cycles["engagement"].stage
     rows = await scoring.fetch("SELECT data FROM scoring.touchpoints ORDER BY occurred_at")
-    assert [decode(Touchpoint, data).evidence for (data,) in rows] == ["declared", "observed"]
+    assert [decode_value(Touchpoint, data).evidence for (data,) in rows] == ["declared", "observed"]
 
 
 async def test_row_31_who_took_the_initiative_is_always_said_and_a_browser_cannot_say_that_the_brand_did(scoring):

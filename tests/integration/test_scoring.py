@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from libs.common.db.outbox import message_of
+from libs.common.db.outbox import message_from_row
 from libs.common.errors import FenceLost
 from tests.support.scoring import Scoring, owners, record
 from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, small_cycle, touchpoint
@@ -26,7 +26,9 @@ async def test_a_stage_change_says_what_a_crm_knows_it_by_and_carries_the_caller
     assert changes[-1]["crm"] == {"hubspot": "customer", "salesforce": "Closed - Converted"}
     rows = await scoring.fetch("SELECT topic, headers FROM scoring.outbox ORDER BY id")
     traced = [
-        topic for topic, given in rows if dict(message_of(topic, b"", None, given).headers).get("traceparent") == trace
+        topic
+        for topic, given in rows
+        if dict(message_from_row(topic, b"", None, given).headers).get("traceparent") == trace
     ]
     assert traced == ["signals", "stage-changes"]
     # The CRM writes its record's id back later, by another call: it is the same person, and found by it.

@@ -3,9 +3,9 @@
 import httpx2
 import pytest
 
-from libs.common.db.access import Keys
-from libs.common.doors import Gate
-from libs.common.observability.health import Health
+from libs.common.db.api_keys import DatabaseKeyStore
+from libs.common.http.authentication import AuthenticationMiddleware
+from libs.common.observability.health import HealthChecks
 from services.scoring.api import admin, changes, contacts, cycles, doors
 from services.scoring.handlers.contacts import Contacts
 from services.scoring.handlers.published import Changes
@@ -20,7 +20,7 @@ ADMIN = {"Authorization": "Bearer rules"}
 def application(scoring):
     read = scoring.sessions[1]
     return doors.application(
-        Health({}).routes(),
+        HealthChecks({}).routes(),
         [contacts.router(Contacts(read, scoring.catalogue)), changes.router(Changes(read, PARTITIONS))],
         [admin.router(scoring.identities, scoring.corrections, Refolds(read)), cycles.router(scoring.versions)],
     )
@@ -53,7 +53,9 @@ async def test_each_door_opens_to_its_keys_only(client, scoring, path):
 
 
 async def test_a_door_without_a_key_stays_shut(scoring):
-    app = Gate(application(scoring), ("/admin/", "/v1/"), Keys(scoring.sessions[1], "", ""))
+    app = AuthenticationMiddleware(
+        application(scoring), ("/admin/", "/v1/"), DatabaseKeyStore(scoring.sessions[1], "", "")
+    )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://scoring") as client:
         for path in (*READING, *RULING):
             assert (await client.get(path, headers={"Authorization": "Bearer "})).status_code == 401

@@ -19,7 +19,7 @@ async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(datab
     session = Session(database.replace(f"{server.hostname}:{server.port}", link), "test")
 
     async def fall_silent():
-        async with session.use() as connection, unit_of_work.unit_of_work(connection):
+        async with session.acquire() as connection, unit_of_work.unit_of_work(connection):
             await connection.execute("SELECT 1")
             await asyncio.to_thread(wire.suffer, "postgres", "silent")
             await connection.execute("SELECT 2", timeout=0.5)
@@ -27,7 +27,7 @@ async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(datab
     with pytest.raises(Unavailable):
         await asyncio.wait_for(fall_silent(), 30)
     await asyncio.to_thread(wire.heal, "postgres")
-    async with session.use() as connection:
+    async with session.acquire() as connection:
         assert await connection.fetchval("SELECT 3") == 3
     await session.close()
     wire.close()
@@ -36,9 +36,9 @@ async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(datab
 async def test_what_is_wrong_with_the_schema_is_not_the_datas_fault(database):
     session = Session(database, "test")
     with pytest.raises(Unavailable, match="UndefinedTable"):
-        async with session.use() as connection:
+        async with session.acquire() as connection:
             await connection.fetch("SELECT 1 FROM scoring.nowhere")
     with pytest.raises(asyncpg.DataError):
-        async with session.use() as connection:
+        async with session.acquire() as connection:
             await connection.fetch("SELECT 'x'::text::int")
     await session.close()

@@ -6,7 +6,7 @@ import pytest
 
 from cli.home import PROJECT
 from libs.common.db.migrate import ensure_partitions, upgrade
-from libs.common.ids import derive, digest
+from libs.common.ids import derive_id, hash_parts
 from services.scoring.cycles import read_files
 from services.scoring.handlers.catalogue import Stored
 from services.scoring.handlers.install import install
@@ -14,7 +14,7 @@ from tests.conftest import with_database
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
 
-CONTACT = derive("contact", "default", "anonymous_id", "a")
+CONTACT = derive_id("contact", "default", "anonymous_id", "a")
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ async def _fill(connection):
         await connection.execute(
             "INSERT INTO scoring.touchpoints VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", *row, data
         )
-        await connection.execute("INSERT INTO scoring.seen VALUES ($1, 1)", digest(t.workspace, t.source, t.message_id))
+        await connection.execute(
+            "INSERT INTO scoring.seen VALUES ($1, 1)", hash_parts(t.workspace, t.source, t.message_id)
+        )
     claim = ("default", "a", START + HOUR, "web", "m2", "u")
     await connection.execute("INSERT INTO scoring.device_claims VALUES ($1, $2, $3, $4, $5, $6)", *claim)
     published = msgspec.msgpack.encode(

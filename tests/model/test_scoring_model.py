@@ -112,7 +112,7 @@ async def check(world):
 
 
 async def now(one: Scoring):
-    async with one.sessions[1].use() as connection:
+    async with one.sessions[1].acquire() as connection:
         return list(await Stored().now(connection))
 
 

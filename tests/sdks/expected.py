@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from libs.common.messages import Touchpoint, decode
+from libs.common.messages import Touchpoint, decode_value
 from tests.support.instance import PARTITIONS
 from tests.support.kafka import read_topic
 from tests.support.servers import Servers
@@ -48,5 +48,5 @@ def check(found: Sequence[Touchpoint], *, lacks: frozenset[str] = frozenset(), p
 
 async def sent_by(name: str, servers: Servers) -> list[Touchpoint]:
     """Return what is on the topic of a source."""
-    found = [decode(Touchpoint, r.value) for r in await read_topic(servers.kafka, "touchpoints", PARTITIONS)]
+    found = [decode_value(Touchpoint, r.value) for r in await read_topic(servers.kafka, "touchpoints", PARTITIONS)]
     return [t for t in found if t.source == name]

@@ -11,7 +11,7 @@ import httpx2
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from libs.common.cors import allowed
+from libs.common.http.cors import cors_headers
 from tests.support.servers import _free_port
 
 _OWN = ("content-length", "content-encoding", "date", "server")
@@ -83,7 +83,7 @@ class Road:
 
 
 def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:
-    return allowed(dict(scope["headers"]))
+    return cors_headers(dict(scope["headers"]))
 
 
 async def _answer(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:

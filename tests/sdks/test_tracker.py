@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from libs.common import links
+from libs.common import link_tokens
 from libs.common.clock import SystemClock
 from tests.sdks.mean import Road
 from tests.sdks.shop import opened
@@ -132,13 +132,19 @@ async def test_a_mean_road(shop):
 async def test_a_link_that_was_made_for_somebody(shop, linked):
     now = SystemClock().now()
     tokens = {
-        "good": links.mint(linked, links.Person("default", user_id="u-7"), now + 60_000_000),
-        "mail": links.mint(linked[1:], links.Person("default", email="ada@x.test"), now + 60_000_000),
-        "old": links.mint(linked, links.Person("default", user_id="u-8"), now - 1),
-        "forged": links.mint(["guessed"], links.Person("default", user_id="u-9"), now + 60_000_000),
+        "good": link_tokens.sign_link_token(
+            linked, link_tokens.LinkRecipient("default", user_id="u-7"), now + 60_000_000
+        ),
+        "mail": link_tokens.sign_link_token(
+            linked[1:], link_tokens.LinkRecipient("default", email="ada@x.test"), now + 60_000_000
+        ),
+        "old": link_tokens.sign_link_token(linked, link_tokens.LinkRecipient("default", user_id="u-8"), now - 1),
+        "forged": link_tokens.sign_link_token(
+            ["guessed"], link_tokens.LinkRecipient("default", user_id="u-9"), now + 60_000_000
+        ),
     }
     for count, token in enumerate(tokens.values(), 1):
-        page = await shop.open(f"/?a=1&{links.PARAMETER}={token}#here")
+        page = await shop.open(f"/?a=1&{link_tokens.LINK_PARAMETER}={token}#here")
         assert page.url == f"{shop.origin}/?a=1#here"
         await page.evaluate("perigee.flush()")
         await shop.sent(2 * count)
@@ -206,9 +212,11 @@ async def test_who_logs_out_in_one_tab_is_nobody_in_the_other(shop):
 async def test_a_link_for_somebody_else_is_not_the_one_who_is_remembered(shop, linked):
     page = await shop.open()
     await page.evaluate("perigee.identify('ada')")
-    token = links.mint(linked, links.Person("default", user_id="bob"), SystemClock().now() + 60_000_000)
+    token = link_tokens.sign_link_token(
+        linked, link_tokens.LinkRecipient("default", user_id="bob"), SystemClock().now() + 60_000_000
+    )
     await page.close()
-    await shop.open(f"/?{links.PARAMETER}={token}")
+    await shop.open(f"/?{link_tokens.LINK_PARAMETER}={token}")
     found = [t for t in await shop.sent(4) if t.type == "identify"]
     assert [t.user_id for t in found] == ["ada", "bob"]
 

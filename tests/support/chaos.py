@@ -11,7 +11,7 @@ import psutil
 from cli.servers.process import Managed
 from cli.servers.service import ServiceProcess
 from libs.common.kafka.publisher import Publisher
-from libs.common.messages import Message, Touchpoint, compose
+from libs.common.messages import Message, Touchpoint, build_message
 from tests.support.instance import Instance
 
 NAMES = ("Product Viewed", "Product Added", "Content Downloaded", "Order Completed", "Support Ticket Opened")
@@ -132,7 +132,7 @@ class Torrent:
         messages: list[Message] = []
         for t in self.touchpoints(count, at):
             messages.append(
-                compose(t, key=t.routing_key(), message_id=t.message_id, source="/torrent", time=t.occurred_at)
+                build_message(t, key=t.routing_key(), message_id=t.message_id, source="/torrent", time=t.occurred_at)
             )
             if self.chance.random() < self.poison:
                 messages.append(Message("touchpoints", b"p%d" % self.poisoned, POISON[self.poisoned % len(POISON)], []))

@@ -29,7 +29,7 @@ PARTITIONS = 6
 
 async def clear_topics(bootstrap_servers: str) -> None:
     """Delete Perigee's topics and wait until they are gone, so that a run begins with empty ones."""
-    client = await admin.connect(bootstrap_servers)
+    client = await admin.connect_admin(bootstrap_servers)
     try:
         names = [t.name for t in TOPICS]
         present = [t["topic"] for t in await client.describe_topics() if t["topic"] in names]

@@ -8,14 +8,14 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 
-from libs.common.kafka.admin import connect
+from libs.common.kafka.admin import connect_admin
 from libs.common.messages import Message
 
 
 async def make_topic(bootstrap_servers: str, partitions: int = 3, **settings: str) -> str:
     """Create a topic with a name of its own and return the name."""
     name = f"test-{secrets.token_hex(6)}"
-    client = await connect(bootstrap_servers)
+    client = await connect_admin(bootstrap_servers)
     try:
         await client.create_topics(
             [NewTopic(name, partitions, 1, topic_configs={k.replace("_", "."): v for k, v in settings.items()})]

@@ -2,11 +2,11 @@
 
 from starlette.types import ASGIApp
 
-from libs.common.access import DEFAULT, OF_INSTANCE, OF_WORKSPACES, READING, Caller
-from libs.common.doors import Gate
+from libs.common.api_keys import DEFAULT_WORKSPACE, INSTANCE_SCOPES, READ_SCOPES, WORKSPACE_SCOPES, Caller
+from libs.common.http.authentication import AuthenticationMiddleware
 
 ADMIN, SERVICE = "rules", "reads"
-_SCOPES = {ADMIN: frozenset((*OF_WORKSPACES, *OF_INSTANCE)), SERVICE: frozenset(READING)}
+_SCOPES = {ADMIN: frozenset((*WORKSPACE_SCOPES, *INSTANCE_SCOPES)), SERVICE: frozenset(READ_SCOPES)}
 
 
 class KnownKeys:
@@ -14,9 +14,9 @@ class KnownKeys:
 
     async def caller(self, key: str, workspace: str | None) -> Caller | None:
         """Return who brings a key."""
-        return Caller(workspace or DEFAULT, _SCOPES[key]) if key in _SCOPES else None
+        return Caller(workspace or DEFAULT_WORKSPACE, _SCOPES[key]) if key in _SCOPES else None
 
 
-def gated(app: ASGIApp, files: str | None = None) -> Gate:
+def gated(app: ASGIApp, files: str | None = None) -> AuthenticationMiddleware:
     """Return the application behind its gate."""
-    return Gate(app, ("/admin/", "/v1/contacts", "/v1/stage-changes"), KnownKeys(), files)
+    return AuthenticationMiddleware(app, ("/admin/", "/v1/contacts", "/v1/stage-changes"), KnownKeys(), files)

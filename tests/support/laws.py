@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import connect
-from libs.common.kafka.reading import everything as messages
-from libs.common.messages import StageChange, kind_of
+from libs.common.kafka.topic_reader import read_all as messages
+from libs.common.messages import StageChange, event_type_of
 from services.scoring.domain.move import decode_move
 from services.scoring.handlers.catalogue import Stored
 from services.scoring.repository import replay, schedule
@@ -50,7 +50,7 @@ async def check_published(bootstrap_servers: str, database: str) -> dict[str, in
     counts: dict[str, int] = {}
     seen: set[str] = set()
     for record in await messages(bootstrap_servers, "stage-changes"):
-        if kind_of(record.headers) != StageChange.KIND:
+        if event_type_of(record.headers) != StageChange.KIND:
             continue
         change = msgspec.json.decode(record.value or b"", type=StageChange)
         if change.id in seen:

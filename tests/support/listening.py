@@ -7,7 +7,7 @@ import json
 from functools import partial
 
 from libs.common.clock import FixedClock
-from libs.common.observability.health import Health, server
+from libs.common.observability.health import HealthChecks, build_server
 from services.ingest.api.patience import PatientProtocol
 from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
@@ -56,8 +56,8 @@ class Running:
     def __init__(self, *, asgi=False):
         self.publisher = Publisher()
         door = Door(Sources(), self.publisher, FixedClock(NOW), 1, Rules())
-        self.api = TrackingApi(door, Tracker(), Health({}).app())
-        self.web = server(self.api, "127.0.0.1", 0, PatientProtocol if asgi else partial(DoorProtocol, self.api))
+        self.api = TrackingApi(door, Tracker(), HealthChecks({}).app())
+        self.web = build_server(self.api, "127.0.0.1", 0, PatientProtocol if asgi else partial(DoorProtocol, self.api))
 
     async def __aenter__(self):
         self.task = asyncio.create_task(self.web.serve())

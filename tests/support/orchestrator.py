@@ -10,10 +10,10 @@ from aiosmtpd.smtp import Session as SmtpSession
 
 from cli.home import PROJECT
 from libs.common.clock import FixedClock
-from libs.common.db.connection import Pool, Session, connect
+from libs.common.db.connection import Session, SessionPool, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
-from libs.common.messages import Signal, decode
+from libs.common.messages import Signal, decode_value
 from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
@@ -108,7 +108,7 @@ class Orchestrator:
             "kafka": TopicChannel(),
         }
         judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
-        pool = Pool(self.sessions[3:])
+        pool = SessionPool(self.sessions[3:])
         self.dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random)
 
     async def install(self, *, shipped: bool = True) -> None:
@@ -137,7 +137,7 @@ class Orchestrator:
         """Hear the signals that it has told itself, as from the topic, and return them."""
         rows = await self.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, key, value")
         found = [value for _, _, value in sorted(rows)]
-        told = [decode(Signal, value) for value in found]
+        told = [decode_value(Signal, value) for value in found]
         assert all(key == one.contact_id.encode() for (_, key, _), one in zip(sorted(rows), told, strict=True))
         if found:
             await self.hear(found)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from libs.common.db.connection import connect
-from libs.common.db.relay import Relay
+from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.kafka.publisher import Publisher
 from tests.support.servers import Servers
 
@@ -25,7 +25,7 @@ async def relays(servers: Servers, database: str, count: int = 1) -> AsyncIterat
     """Run so many relays, each with a publisher of its own."""
     stop = asyncio.Event()
     publishers = [Publisher(servers.kafka) for _ in range(count)]
-    tasks = [asyncio.create_task(Relay(database, "scoring", 3, p).run(stop)) for p in publishers]
+    tasks = [asyncio.create_task(OutboxRelay(database, "scoring", 3, p).run(stop)) for p in publishers]
     yield
     stop.set()
     await asyncio.gather(*tasks)

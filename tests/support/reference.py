@@ -5,7 +5,7 @@ It shares only `decay` with the product: no deadlines, no horizons, no wakes.
 
 from typing import Any
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from services.scoring.domain.classify import Occurrence
 from services.scoring.domain.decay import decay
 from services.scoring.domain.spec import CycleSpec
@@ -102,13 +102,13 @@ class Reference:
             value = self.value(raw["score"], t)
             return bool(value >= raw["at_least"] if "at_least" in raw else not value >= raw["below"])
         if "count" in raw:
-            window = duration(raw["within"]) if "within" in raw else 1 << 60
+            window = parse_duration(raw["within"]) if "within" in raw else 1 << 60
             return bool(sum(1 for at in self.times(raw["count"]) if t - window < at) >= raw["at_least"])
         if "seen" in raw:
-            window = duration(raw["within"]) if "within" in raw else 1 << 60
+            window = parse_duration(raw["within"]) if "within" in raw else 1 << 60
             return any(t - at < window for at in self.times(raw["seen"]))
         if "silent" in raw:
-            return not any(t - at < duration(raw["for"]) for at in self.times(raw["silent"]))
+            return not any(t - at < parse_duration(raw["for"]) for at in self.times(raw["silent"]))
         if "trait" in raw:
             told = [o.traits[raw["trait"]] for o in self.history if raw["trait"] in o.traits]
             return bool(told and told[-1] == raw["equals"])

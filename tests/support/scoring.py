@@ -60,7 +60,7 @@ class Scoring:
     async def frontier(self, instant: int) -> None:
         """Say that every partition is known up to `instant`, so that timers up to it may fire."""
         reached = {("touchpoints", p): instant + schedule.GRACE for p in range(PARTITIONS)}
-        async with self.sessions[1].use() as connection:
+        async with self.sessions[1].acquire() as connection:
             await schedule.write_frontier(connection, reached)
 
     async def rest(self) -> None:
@@ -78,7 +78,7 @@ class Scoring:
 
     async def fetch(self, query, *arguments):
         """Run a query on a connection of its own."""
-        async with self.sessions[2].use() as connection:
+        async with self.sessions[2].acquire() as connection:
             return await connection.fetch(query, *arguments)
 
     async def outbox(self, topic: str) -> list[dict[str, Any]]:

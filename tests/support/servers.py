@@ -20,7 +20,7 @@ from cli.home import Home
 from cli.servers.kafka import KafkaServer
 from cli.servers.postgres import PostgresServer
 from libs.common.errors import PerigeeError
-from libs.common.kafka.admin import cluster_id
+from libs.common.kafka.admin import get_cluster_id
 
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 POSTGRES_IMAGE = "postgres:18"
@@ -128,7 +128,7 @@ def _wait_for_kafka(address: str) -> None:
     end = time.monotonic() + 60
     while True:
         try:
-            asyncio.run(cluster_id(address))
+            asyncio.run(get_cluster_id(address))
         except PerigeeError:
             if time.monotonic() > end:
                 raise

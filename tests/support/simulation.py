@@ -14,7 +14,7 @@ import msgspec
 
 from libs.common.db import unit_of_work
 from libs.common.errors import Conflict, FenceLost, NotFound, Unavailable
-from libs.common.kafka.record import spans
+from libs.common.kafka.record import offset_ranges
 from libs.common.messages import Touchpoint
 from services.scoring.handlers import batch
 from services.scoring.handlers.catalogue import Stored
@@ -75,7 +75,7 @@ class World:
         try:
             with self.trouble():
                 await instance.handler.handle(records)
-            believed.update((partition, end) for (_, partition), (_, end) in spans(records).items())
+            believed.update((partition, end) for (_, partition), (_, end) in offset_ranges(records).items())
         except FenceLost:
             self.fenced += 1
         except Unavailable:

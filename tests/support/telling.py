@@ -2,7 +2,7 @@
 
 import json
 
-from libs.common.messages import Touchpoint, decode
+from libs.common.messages import Touchpoint, decode_value
 from libs.common.messages.envelope import Headers
 from services.ingest.domain.batch import Batch
 from services.ingest.domain.body import is_text
@@ -25,7 +25,7 @@ class Met(FrameStore):
 
 def as_read(call: Call, received: Received) -> Touchpoint:
     """Return the touchpoint of a call, read from its message. Raises InvalidMessage when it is none."""
-    return decode(Touchpoint, message_of(normalise(call, received)).value)
+    return decode_value(Touchpoint, message_of(normalise(call, received)).value)
 
 
 def ways(
@@ -38,7 +38,7 @@ def ways(
         return None
     ((place, message),) = reading.touchpoints.items()
     assert not [name for name, value in json.loads(message.value or b"").items() if value in ("", {}, None)]
-    return place, message.key, message.headers, decode(Touchpoint, message.value)
+    return place, message.key, message.headers, decode_value(Touchpoint, message.value)
 
 
 def came(raw: bytes, received: Received) -> Touchpoint | None:

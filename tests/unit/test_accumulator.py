@@ -9,7 +9,7 @@ from libs.common.errors import Unavailable
 from libs.common.kafka import accumulator as module
 from libs.common.kafka.accumulator import Accumulator
 from libs.common.messages import Message
-from libs.common.partitions import partition_of
+from libs.common.partitioner import partition_for_key
 
 
 class Producer:
@@ -39,17 +39,17 @@ def producer():
 async def found(producer, monkeypatch):
     monkeypatch.setattr(module, "MAX_BATCH_BYTES", 1_000)
     accumulator = Accumulator(producer, 0)
-    await accumulator.know("t")
+    await accumulator.load_topic("t")
     yield accumulator
     await accumulator.close()
 
 
-KEYS = [next(b"%d" % n for n in range(99) if partition_of(b"%d" % n, 2) == p) for p in (0, 1)]
+KEYS = [next(b"%d" % n for n in range(99) if partition_for_key(b"%d" % n, 2) == p) for p in (0, 1)]
 
 
 def put(accumulator, partition=0, size=10, seconds=60.0):
     message = Message("t", KEYS[partition], b"x" * size, [])
-    return accumulator.add([message], asyncio.get_running_loop().time() + seconds)[0]
+    return accumulator.append([message], asyncio.get_running_loop().time() + seconds)[0]
 
 
 async def turn():
@@ -124,7 +124,7 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
     put(found)
     await turn()
     late = put(found, seconds=0.01)
-    await asyncio.wait_for(late.told(), 5)
+    await asyncio.wait_for(late.acknowledgement(), 5)
     assert isinstance(late.error, Unavailable)
     after = put(found)
     assert after is not late
@@ -139,7 +139,7 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
 async def test_what_is_under_way_at_its_deadline_is_told_once(producer, found):
     group = put(found, seconds=0.01)
     await turn()
-    await asyncio.wait_for(group.told(), 5)
+    await asyncio.wait_for(group.acknowledgement(), 5)
     assert isinstance(group.error, Unavailable)
     assert found._bytes > 10, "it is still under way, headers and all"
     producer.batches[0][3].set_result(None)
@@ -157,7 +157,7 @@ async def test_there_is_an_end_to_what_may_wait(producer, found, monkeypatch):
     await turn()
     producer.batches[0][3].set_result(None)
     await turn()
-    assert isinstance(put(found), module.Group)
+    assert isinstance(put(found), module.PendingBatch)
 
 
 async def test_what_waits_when_the_producer_is_replaced_is_told_so(producer, found):

@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from cli import reference
 from libs.common import failpoints, ids
 from libs.common.clock import FixedClock, SystemClock
-from libs.common.db.connection import translated
+from libs.common.db.connection import translate_driver_errors
 from libs.common.errors import ConfigurationError, InvalidMessage, Unavailable
 from libs.common.instants import from_datetime, to_datetime, to_iso
-from libs.common.partitions import partition_of
+from libs.common.partitioner import partition_for_key
 from libs.common.retry import backoff
-from libs.common.run import every
-from libs.common.settings import NAMES, CommonSettings, load
+from libs.common.service_runner import run_periodically
+from libs.common.settings import NAMES, CommonSettings, load_settings
 from libs.common.topics import TOPICS
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
 def test_ids_differ_when_the_parts_do(one, other):
-    assert (ids.derive(*one) == ids.derive(*other)) == (one == other)
+    assert (ids.derive_id(*one) == ids.derive_id(*other)) == (one == other)
 
 
 def test_an_id_is_always_the_same():
-    assert ids.derive("a", "b") == ids.derive("a", "b") != ids.derive("ab")
-    assert len(ids.derive("a")) == 32
+    assert ids.derive_id("a", "b") == ids.derive_id("a", "b") != ids.derive_id("ab")
+    assert len(ids.derive_id("a")) == 32
 
 
 @given(st.integers(0, 4_000_000_000_000_000))
@@ -55,7 +55,7 @@ def test_backoff_lies_between_half_and_whole_and_is_capped(attempt, chance):
 @given(st.binary(max_size=80), st.integers(1, 64))
 def test_a_key_has_the_partition_that_other_clients_give_it(key, partitions):
     places = list(range(partitions))
-    assert partition_of(key, partitions) == DefaultPartitioner()(key, places, places)
+    assert partition_for_key(key, partitions) == DefaultPartitioner()(key, places, places)
 
 
 def test_topics_are_declared_as_designed():
@@ -72,14 +72,14 @@ def test_a_failpoint_has_a_known_name():
         failpoints.arm("nowhere:1")
     failpoints.arm("")
     for name in failpoints.POINTS:
-        failpoints.reach(name)
+        failpoints.hit(name)
 
 
 def test_missing_settings_are_all_named(monkeypatch):
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError) as error:
-        load(CommonSettings)
+        load_settings(CommonSettings)
     assert "KAFKA_BOOTSTRAP_SERVERS" in str(error.value)
     assert "DATABASE_URL" in str(error.value)
 
@@ -106,7 +106,7 @@ async def test_failures_without_end_leave_nothing_in_memory():
     turns = itertools.count()
     gc.disable()
     try:
-        await every(stop, 0.0001, job)
+        await run_periodically(stop, 0.0001, job)
     finally:
         gc.enable()
     assert len(made) < 5
@@ -116,7 +116,7 @@ def test_a_name_that_is_no_setting_stops_it_and_says_which_was_meant(monkeypatch
     monkeypatch.setenv("PERIGEE_REACTION_WINDOWS", "1h")
     monkeypatch.setenv("PERIGEE_NONSENSE", "1")
     with pytest.raises(ConfigurationError, match="PERIGEE_REACTION_WINDOW is") as caught:
-        load(CommonSettings, kafka_bootstrap_servers="k", database_url="d")
+        load_settings(CommonSettings, kafka_bootstrap_servers="k", database_url="d")
     assert "PERIGEE_NONSENSE is no setting" in str(caught.value)
 
 
@@ -130,7 +130,7 @@ def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "k:1")
     monkeypatch.setenv("DATABASE_URL", "postgresql://d")
     monkeypatch.setenv("PERIGEE_PARTITIONS", "3")
-    settings = load(CommonSettings)
+    settings = load_settings(CommonSettings)
     assert (settings.kafka_bootstrap_servers, settings.partitions) == ("k:1", 3)
 
 
@@ -141,5 +141,5 @@ def test_an_invalid_message_carries_its_reason():
 
 @pytest.mark.parametrize("passing", [asyncpg.InternalClientError, asyncpg.DeadlockDetectedError, TimeoutError, OSError])
 def test_what_says_nothing_about_the_data_is_tried_again_and_buries_nothing(passing):
-    with pytest.raises(Unavailable), translated():
+    with pytest.raises(Unavailable), translate_driver_errors():
         raise passing("x")

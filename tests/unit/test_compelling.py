@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.messages import CompellingEvent, decode
+from libs.common.messages import CompellingEvent, decode_value
 from services.scoring.domain.compelling import (
     DAY,
     Event,
@@ -24,7 +24,7 @@ def event(**fields):
 
 
 def told(messages):
-    return [decode(CompellingEvent, message.value) for message in messages]
+    return [decode_value(CompellingEvent, message.value) for message in messages]
 
 
 def test_a_date_is_told_at_each_threshold_once_and_ends_it():

@@ -14,7 +14,7 @@ from libs.common.clock import FixedClock
 from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability import metrics
-from libs.common.observability.health import Health
+from libs.common.observability.health import HealthChecks
 from services.ingest.api.room import Room
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import body
@@ -60,7 +60,7 @@ def sources():
 
 @pytest.fixture
 async def client(publisher, sources):
-    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
+    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
     ) as found:
@@ -170,7 +170,7 @@ async def test_a_failing_check_is_not_ready_and_named():
     async def bad():
         raise OSError("gone")
 
-    app = Health({"database": bad}, lambda: "stuck").app()
+    app = HealthChecks({"database": bad}, lambda: "stuck").app()
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://h") as client:
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["checks"]) == (503, {"database": "OSError: gone"})
@@ -185,7 +185,7 @@ async def test_many_refused_of_one_batch_do_not_repeat_its_context_without_end(c
 
 
 async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sources):
-    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
+    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
     said = []
 
     async def receive():

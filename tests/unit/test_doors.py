@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 
 from libs.common.errors import Unavailable
-from libs.common.run import every
+from libs.common.service_runner import run_periodically
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.token import sign
@@ -156,7 +156,7 @@ async def test_a_job_runs_again_at_once_while_there_is_more_and_outlives_a_passi
             raise step
         return step
 
-    await asyncio.wait_for(every(stop, 0.01, job), 5)
+    await asyncio.wait_for(run_periodically(stop, 0.01, job), 5)
     assert len(runs) == 6
 
 
@@ -165,4 +165,4 @@ async def test_a_job_that_is_broken_ends_the_process():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await every(asyncio.Event(), 0.01, job)
+        await run_periodically(asyncio.Event(), 0.01, job)

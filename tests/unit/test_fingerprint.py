@@ -8,7 +8,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 import pytest
 
 from cli.home import PROJECT
-from libs.common.compiled import PUBLISHER, Part
+from libs.common.compilation import PUBLISHER_MODULES, CompiledModules
 from libs.common.errors import ConfigurationError
 from services.ingest.compiled import DOOR
 from services.scoring.compiled import FOLD
@@ -34,28 +34,28 @@ def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
     assert found == FINGERPRINT
 
 
-@pytest.mark.parametrize("part", [FOLD, DOOR, PUBLISHER], ids=lambda part: part.name)
+@pytest.mark.parametrize("part", [FOLD, DOOR, PUBLISHER_MODULES], ids=lambda part: part.name)
 def test_what_is_compiled_is_of_its_source(part):
-    assert part.how() in ("compiled", "uncompiled")
+    assert part.mode() in ("compiled", "uncompiled")
     assert all((PROJECT / source).exists() for source in part.sources)
 
 
 def test_what_is_compiled_of_another_source_is_refused(tmp_path):
-    part = Part("fold", ("fold", "state"), tmp_path)
+    part = CompiledModules("fold", ("fold", "state"), tmp_path)
     for source in part.sources:
         (tmp_path / source).write_text("as it was")
-    assert part.how() == "uncompiled"
+    assert part.mode() == "uncompiled"
     (tmp_path / "fold.cpython-31.so").touch()
-    assert part.how() == "uncompiled"  # another interpreter's
+    assert part.mode() == "uncompiled"  # another interpreter's
     for source in part.sources:
         (tmp_path / source).with_suffix(EXTENSION_SUFFIXES[0]).touch()
     with pytest.raises(ConfigurationError, match="make setup"):
-        part.how()
+        part.mode()
     part.record.write_text(part.source_hash())
-    assert part.how() == "compiled"
+    assert part.mode() == "compiled"
     (tmp_path / "state.py").with_suffix(EXTENSION_SUFFIXES[0]).unlink()
     with pytest.raises(ConfigurationError, match="make setup"):
-        part.how()
+        part.mode()
     (tmp_path / "state.py").write_text("edited")
     with pytest.raises(ConfigurationError, match="make setup"):
-        part.how()
+        part.mode()

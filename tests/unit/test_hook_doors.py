@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from libs.common.clock import FixedClock
 from libs.common.errors import ConfigurationError
-from libs.common.messages import Touchpoint, decode
-from libs.common.observability.health import Health
+from libs.common.messages import Touchpoint, decode_value
+from libs.common.observability.health import HealthChecks
 from services.ingest.adapters import Adapter
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.api.tracking import TrackingApi
@@ -54,7 +54,7 @@ def publisher():
 
 @pytest.fixture
 async def client(publisher):
-    app = TrackingApi(Door(Sources(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
+    app = TrackingApi(Door(Sources(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as found:
         yield found
 
@@ -103,7 +103,7 @@ async def test_a_signed_request_is_taken_once(client, publisher, name):
     for _ in range(2):
         answer = await client.post(f"/v1/hook/{case['adapter']}", content=body, headers=headers)
         assert (answer.status_code, answer.json()) == (200, {"success": True})
-    assert [decode(Touchpoint, m.value).name for m in publisher.kept] == [call["event"] for call in case["calls"]]
+    assert [decode_value(Touchpoint, m.value).name for m in publisher.kept] == [call["event"] for call in case["calls"]]
 
 
 @pytest.mark.parametrize("name", SIGNED)
@@ -247,7 +247,7 @@ async def test_documents_that_do_not_fit_count_against_the_rate(publisher):
         def find(self, write_key):
             return Source("default", "erp", trust="server", adapter="webhook", adapter_settings=mapping, per_second=1)
 
-    app = TrackingApi(Door(Slow(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), Health({}).app())
+    app = TrackingApi(Door(Slow(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
         codes = [(await client.post("/v1/hook/k", json={"itemz": []})).status_code for _ in range(4)]
     assert codes == [200, 200, 429, 429]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libs.common.links import PARAMETER
+from libs.common.link_tokens import LINK_PARAMETER
 from services.ingest.domain.instant_bytes import NEVER, micros
 from services.ingest.domain.json_bytes import LONGEST_NUMBER, NOWHERE, value_end
 from services.ingest.domain.names import Names
@@ -35,7 +35,9 @@ def test_what_is_json_ends_where_it_ends_or_nowhere(value):
     assert value_end(raw + b" ,\0", 0, LEVELS) in (len(raw), -1)
 
 
-@pytest.mark.parametrize("name", [PARAMETER, *(PARAMETER.replace(c, f"\\u{ord(c):04x}") for c in PARAMETER)])
+@pytest.mark.parametrize(
+    "name", [LINK_PARAMETER, *(LINK_PARAMETER.replace(c, f"\\u{ord(c):04x}") for c in LINK_PARAMETER)]
+)
 def test_a_text_with_a_tokens_name_has_no_end(name):
     assert value_end(f'"https://x.test/?{name}=T"'.encode() + b"\0", 0, LEVELS) == NOWHERE
 

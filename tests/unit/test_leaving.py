@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 
-from libs.common.kafka import leaving
+from libs.common.kafka import shutdown
 
 
 class Stubborn:
@@ -20,12 +20,12 @@ class Broken:
 
 
 async def test_a_stop_that_swallows_being_cancelled_is_left_behind(monkeypatch):
-    monkeypatch.setattr(leaving, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(shutdown, "STOP_SECONDS", 0.05)
     begun = time.monotonic()
-    await leaving.leave(Stubborn())
+    await shutdown.stop_consumer(Stubborn())
     assert time.monotonic() - begun < 0.25
     await asyncio.sleep(0.7)
 
 
 async def test_a_stop_that_fails_is_said_and_no_more():
-    await leaving.leave(Broken())
+    await shutdown.stop_consumer(Broken())

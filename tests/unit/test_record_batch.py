@@ -6,9 +6,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.kafka.record_batch import WORTH_COMPRESSING, RecordBatch
+from libs.common.kafka.wire.encoded_record import encode_record
+from libs.common.kafka.wire.record_batch import MIN_COMPRESSED_BYTES, RecordBatch
 from libs.common.messages import Message
-from libs.common.messages.written import write
 
 HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=70)), max_size=4)
 MESSAGES = st.builds(
@@ -18,7 +18,7 @@ MESSAGES = st.builds(
 
 def batch_of(messages, *, compressed=False, most=1 << 20):
     batch = RecordBatch(most, compressed=compressed)
-    sizes = [batch.add(write(message).record) for message in messages]
+    sizes = [batch.add(encode_record(message).record) for message in messages]
     return batch, sizes
 
 
@@ -34,7 +34,7 @@ def read(built):
 
 @given(MESSAGES)
 def test_a_message_is_read_as_it_was_before_it_was_write(message):
-    found = write(message)
+    found = encode_record(message)
     assert Message(found.topic, found.key, found.value, found.headers) == message
 
 
@@ -60,10 +60,10 @@ def test_a_batch_of_many_records_is_read_in_order():
 
 def test_large_batches_are_compressed_small_ones_are_not():
     for count, compressed in ((1, False), (10, True)):
-        messages = [Message("t", b"k", b"x" * (WORTH_COMPRESSING // 8), [])] * count
+        messages = [Message("t", b"k", b"x" * (MIN_COMPRESSED_BYTES // 8), [])] * count
         size = len(batch_of(messages, compressed=True)[0]._build())
-        assert (size < count * WORTH_COMPRESSING // 8) == compressed
-        assert len(batch_of(messages)[0]._build()) > count * WORTH_COMPRESSING // 8
+        assert (size < count * MIN_COMPRESSED_BYTES // 8) == compressed
+        assert len(batch_of(messages)[0]._build()) > count * MIN_COMPRESSED_BYTES // 8
 
 
 def test_a_full_batch_takes_no_more_and_a_first_record_always_has_room():
@@ -80,7 +80,7 @@ def test_a_full_batch_takes_no_more_and_a_first_record_always_has_room():
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 8_191, 8_192, 1_048_575, 1_048_576])
 def test_lengths_on_both_sides_of_another_byte(length):
     message = Message("t", b"k" * length, b"v" * length, [("h", b"x" * length)])
-    found = write(message)
+    found = encode_record(message)
     assert Message(found.topic, found.key, found.value, found.headers) == message
     batch, (size,) = batch_of([message])
     assert read(batch._build())[1] == [(0, message.key, message.value, message.headers)]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cli.home import PROJECT
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.scoring.cycles import read_cycles
 from services.scoring.domain.compile import compile_cycle
@@ -67,13 +67,13 @@ def test_what_is_not_yaml_says_where():
 
 @pytest.mark.parametrize(("text", "found"), [("90s", 90_000_000), ("15m", 900_000_000), ("1d", 86_400_000_000)])
 def test_durations(text, found):
-    assert duration(text) == found
+    assert parse_duration(text) == found
 
 
 @pytest.mark.parametrize("text", ["", "1", "1w", "-1d", "0s", 5, None, "1.5h"])
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError, match="no duration"):
-        duration(text)
+        parse_duration(text)
 
 
 def test_a_folder_without_cycles_is_an_error(tmp_path):

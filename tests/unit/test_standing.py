@@ -2,7 +2,7 @@
 
 import msgspec
 
-from libs.common.db import standing
+from libs.common.db import fold_columns
 from services.scoring.domain.fold import fold, position
 from services.scoring.domain.publication import Published
 from tests.support.touchpoints import HOUR, START, shipped, touchpoint
@@ -14,13 +14,13 @@ def test_what_is_read_is_what_was_written():
     state = CYCLE.engine.fresh()
     calls = [touchpoint(HOUR, "Content Downloaded"), touchpoint(3 * HOUR, "Email Sent", initiative="brand")]
     fold(CYCLE.engine, state, [CYCLE.classifier.occurrence(one) for one in calls])
-    values, instants, last_act = standing.scores(state.encode())
+    values, instants, last_act = fold_columns.decode_scores(state.encode())
     assert values == state.values
     assert dict(zip(CYCLE.engine.score_names, values, strict=True))["interest"] == 8.0
     assert instants[CYCLE.engine.score_names.index("interest")] == START + HOUR
     assert last_act == START + HOUR, "what we sent is no act of the contact's"
     at = position(CYCLE.engine, state)
     told = Published(3, (START, True, "web", "m"), at, "1")
-    assert standing.places(msgspec.msgpack.encode(told)) == at.places
-    assert standing.scores(None) == ([], [], None)
-    assert standing.scores(CYCLE.engine.fresh().encode())[2] is None
+    assert fold_columns.decode_axis_places(msgspec.msgpack.encode(told)) == at.places
+    assert fold_columns.decode_scores(None) == ([], [], None)
+    assert fold_columns.decode_scores(CYCLE.engine.fresh().encode())[2] is None

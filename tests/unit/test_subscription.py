@@ -11,8 +11,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from libs.common.clock import SystemClock
 from libs.common.errors import ConfigurationError
 from libs.common.instants import DAY, HOUR, MINUTE, SECOND
-from libs.common.messages import decode
-from libs.common.messages.selection import Selection
+from libs.common.messages import decode_value
+from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.domain.subscription import (
     DISABLED_AFTER,
     OPEN_AFTER,
@@ -48,7 +48,7 @@ OLD, NEW = (secret_of(bytes([n]) * 32) for n in (1, 2))
 
 def subscription(**changes):
     plain = Subscription(
-        1, "s", "default", "crm", "https://crm.example", Selection(), (Secret(NEW),), "active", "", {}, Health()
+        1, "s", "default", "crm", "https://crm.example", MessageFilter(), (Secret(NEW),), "active", "", {}, Health()
     )
     return msgspec.structs.replace(plain, **changes)
 
@@ -256,10 +256,10 @@ STAGE, ACCOUNT, SIGNAL, EVENT = EXAMPLES[1:5]
      ({"types": ("signal",), "signals": ("order_completed",)}, [SIGNAL]), ({"types": ("signal",), "signals": ("x",)}, [])],
 )  # fmt: skip
 def test_a_selection_takes_what_it_names(wanted, taken):
-    found = Selection(**wanted)
+    found = MessageFilter(**wanted)
     for example in (STAGE, ACCOUNT, SIGNAL, EVENT):
         value = msgspec.json.encode(example)
-        assert decode(type(example), value) == example
-        assert found.takes("default", type(example).KIND, value) == (example in taken)
-        assert not found.takes("other", type(example).KIND, value)
-    assert not found.takes("default", "perigee.unheard-of.v1", b"{}")
+        assert decode_value(type(example), value) == example
+        assert found.matches("default", type(example).KIND, value) == (example in taken)
+        assert not found.matches("other", type(example).KIND, value)
+    assert not found.matches("default", "perigee.unheard-of.v1", b"{}")

@@ -48,7 +48,7 @@ A missing column or right is not that.
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_driver_errors() -> Iterator[None]:
     """Turn the driver's passing errors into Unavailable, so that callers need not know the driver."""
     try:
         yield
@@ -62,7 +62,7 @@ def translated() -> Iterator[None]:
 
 async def connect(database_url: str, *, application: str) -> Connection:
     """Open one connection. Raises Unavailable when the server does not answer within 10 s."""
-    with translated():
+    with translate_driver_errors():
         return await asyncpg.connect(
             database_url, timeout=10, command_timeout=130, server_settings={**_LIMITS, "application_name": application}
         )
@@ -82,13 +82,13 @@ class Session:
         self._lock = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def use(self) -> AsyncIterator[Connection]:
+    async def acquire(self) -> AsyncIterator[Connection]:
         """Lend the connection to one task at a time; on any error it is closed."""
         async with self._lock:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._database_url, application=self._application)
             try:
-                with translated():
+                with translate_driver_errors():
                     yield self._connection
             except BaseException:
                 self._drop()
@@ -96,7 +96,7 @@ class Session:
 
     async def check(self) -> str | None:
         """Return None when the database answers. Raises Unavailable when it does not."""
-        async with self.use() as connection:
+        async with self.acquire() as connection:
             await connection.fetchval("SELECT 1")
         return None
 
@@ -113,7 +113,7 @@ class Session:
                 await connection.close(timeout=5)
 
 
-class Pool:
+class SessionPool:
     """A few sessions, each lent to one task at a time; who comes when all are lent waits."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
@@ -121,12 +121,12 @@ class Pool:
         self._gate = asyncio.Semaphore(len(self._free))
 
     @contextlib.asynccontextmanager
-    async def use(self) -> AsyncIterator[Connection]:
+    async def acquire(self) -> AsyncIterator[Connection]:
         """Lend the connection of a free session; on any error it is closed."""
         async with self._gate:
             session = self._free.pop()
             try:
-                async with session.use() as connection:
+                async with session.acquire() as connection:
                     yield connection
             finally:
                 self._free.append(session)

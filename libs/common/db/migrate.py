@@ -27,7 +27,7 @@ async def upgrade(database_url: str, revision: str = "head") -> None:
         await engine.dispose()
 
 
-def newest() -> str:
+def latest_revision() -> str:
     """Return the newest revision that there is."""
     config = Config()
     config.set_main_option("script_location", str(_HERE))

@@ -11,7 +11,9 @@ from libs.common.db.connection import Connection
 from libs.common.errors import FenceLost
 
 
-async def next_offset(connection: Connection, schema: str, group: str, place: tuple[str, int], beginning: int) -> int:
+async def upsert_next_offset(
+    connection: Connection, schema: str, group: str, place: tuple[str, int], beginning: int
+) -> int:
     """Return the next offset of `place` (topic, partition) for the group; a group that is new begins at `beginning`."""
     await connection.execute(
         f"INSERT INTO {schema}.offsets (topic, partition, consumer_group, next_offset) VALUES ($1, $2, $3, $4) "  # noqa: S608 - schema is ours
@@ -28,7 +30,7 @@ async def next_offset(connection: Connection, schema: str, group: str, place: tu
     return offset
 
 
-async def advance(
+async def update_offsets(
     connection: Connection, schema: str, group: str, spans: Mapping[tuple[str, int], tuple[int, int]]
 ) -> None:
     """Move the offset of each place from the first to the second of its span, and hold the rows.

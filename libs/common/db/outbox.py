@@ -7,7 +7,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.messages import Message
-from libs.common.partitions import partition_of
+from libs.common.partitioner import partition_for_key
 
 _headers = msgspec.msgpack.Encoder()
 _decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
@@ -22,9 +22,9 @@ class Outbox:
         self._shard = lru_cache(maxsize=100_000)(self._shard_of)
 
     def _shard_of(self, key: bytes) -> int:
-        return partition_of(key, self.partitions)
+        return partition_for_key(key, self.partitions)
 
-    async def write(self, connection: Connection, messages: Sequence[Message]) -> None:
+    async def insert_messages(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Add messages in order and wake the relays when the transaction commits."""
         if not messages:
             return
@@ -37,6 +37,6 @@ class Outbox:
         await connection.execute(f"NOTIFY {self.schema}_outbox")
 
 
-def message_of(topic: str, key: bytes, value: bytes | None, headers: bytes) -> Message:
+def message_from_row(topic: str, key: bytes, value: bytes | None, headers: bytes) -> Message:
     """Rebuild the message of an outbox row."""
     return Message(topic, key, value, _decode_headers.decode(headers))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from libs.common.db.connection import Connection
-from libs.common.failpoints import reach
+from libs.common.failpoints import hit
 
 ROLLBACK_SECONDS = 5
 
@@ -20,7 +20,7 @@ async def unit_of_work(connection: Connection) -> AsyncIterator[Connection]:
     await transaction.start()
     try:
         yield connection
-        reach("before_commit")
+        hit("before_commit")
     except BaseException:
         if not connection.is_closed():
             # Bounded: to a server that fell silent it would wait for ever, holding up whoever waits for this batch. An
@@ -29,4 +29,4 @@ async def unit_of_work(connection: Connection) -> AsyncIterator[Connection]:
                 await asyncio.wait_for(transaction.rollback(), ROLLBACK_SECONDS)
         raise
     await transaction.commit()
-    reach("after_commit")
+    hit("after_commit")

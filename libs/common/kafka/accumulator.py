@@ -11,9 +11,9 @@ from itertools import chain
 from typing import Any
 
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.kafka.record_batch import RecordBatch
-from libs.common.messages.written import AnyMessage, Written, write
-from libs.common.partitions import partition_of
+from libs.common.kafka.wire.encoded_record import AnyMessage, EncodedRecord, encode_record
+from libs.common.kafka.wire.record_batch import RecordBatch
+from libs.common.partitioner import partition_for_key
 from libs.common.topics import COMPRESSED
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -23,7 +23,7 @@ MAX_RECORD_BYTES = 1_000_000
 """Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
 
 
-class Group:
+class PendingBatch:
     """Records of one partition that go together; settled once, for all who wait for any of them.
 
     It is settled at its deadline at the latest, by one timer for all: Kafka may have the records nevertheless, later.
@@ -40,19 +40,19 @@ class Group:
         self._waiting: list[asyncio.Future[None]] = []
         self._timer = loop.call_at(deadline, self._give_up)
 
-    def told(self) -> asyncio.Future[None]:
+    def acknowledgement(self) -> asyncio.Future[None]:
         """Return what is done when it is settled; to be asked for before that. A future for each who waits: one may give up."""
         future = self._loop.create_future()
         self._waiting.append(future)
         return future
 
-    def take(self, message: Written) -> int:
+    def append(self, message: EncodedRecord) -> int:
         """Add a record and return its bytes; 0 when the group is full."""
         size = self.batch.add(message.record)
         self.bytes += size
         return size
 
-    def settle(self, error: BaseException | None) -> None:
+    def complete(self, error: BaseException | None) -> None:
         """Tell all who wait; what was told first stands."""
         if not self.settled:
             self._timer.cancel()
@@ -64,14 +64,14 @@ class Group:
             self._waiting.clear()
 
     def _give_up(self) -> None:
-        self.settle(Unavailable("Kafka did not acknowledge in time"))
+        self.complete(Unavailable("Kafka did not acknowledge in time"))
 
 
-Place = Group | InvalidMessage | Unavailable
+AppendResult = PendingBatch | InvalidMessage | Unavailable
 """Where a record waits, or why it does not."""
 
 
-class _Lane:
+class PartitionQueue:
     """A partition's groups, oldest first; `busy` while one of them is under way or will be in a moment."""
 
     __slots__ = ("busy", "compressed", "partition", "topic", "waiting")
@@ -79,7 +79,7 @@ class _Lane:
     def __init__(self, topic: str, partition: int) -> None:
         self.topic, self.partition = topic, partition
         self.compressed = topic in COMPRESSED
-        self.waiting: deque[Group] = deque()
+        self.waiting: deque[PendingBatch] = deque()
         self.busy = False
 
 
@@ -93,42 +93,42 @@ class Accumulator:
         self.producer = producer
         self._loop = asyncio.get_running_loop()
         self._linger = linger
-        self._lanes: dict[str, list[_Lane]] = {}
+        self._lanes: dict[str, list[PartitionQueue]] = {}
         """Of each topic that is known, by partition."""
-        self._starting: list[_Lane] = []
+        self._starting: list[PartitionQueue] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
-    def knows(self, topics: set[str]) -> bool:
+    def has_topics(self, topics: set[str]) -> bool:
         """Return whether the topics' partitions are known."""
         return topics <= self._lanes.keys()
 
-    async def know(self, topic: str) -> None:
+    async def load_topic(self, topic: str) -> None:
         """Learn how many partitions a topic has. Raises KafkaError."""
         if topic not in self._lanes:
             partitions = await self.producer.partitions_for(topic)
-            self._lanes.setdefault(topic, [_Lane(topic, number) for number in range(len(partitions))])
+            self._lanes.setdefault(topic, [PartitionQueue(topic, number) for number in range(len(partitions))])
 
-    def add(self, messages: Sequence[AnyMessage], deadline: float) -> list[Place]:
+    def append(self, messages: Sequence[AnyMessage], deadline: float) -> list[AppendResult]:
         """Put records into their partitions' groups, and say where each is; their topics are known.
 
         A group's deadline is that of its first record: the others came at most a batch later.
         """
-        return [self._add(one if isinstance(one, Written) else write(one), deadline) for one in messages]
+        return [self._add(one if isinstance(one, EncodedRecord) else encode_record(one), deadline) for one in messages]
 
-    def _add(self, message: Written, deadline: float) -> Place:
+    def _add(self, message: EncodedRecord, deadline: float) -> AppendResult:
         if len(message.record) > MAX_RECORD_BYTES:
             too_large = f"record of {len(message.record)} bytes for {message.topic}: at most {MAX_RECORD_BYTES}"
             return InvalidMessage("too_large", too_large)
         if self._bytes > MAX_BYTES:
             return Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
         lanes = self._lanes[message.topic]
-        lane = lanes[partition_of(message.key, len(lanes))]
+        lane = lanes[partition_for_key(message.key, len(lanes))]
         group = lane.waiting[-1] if lane.waiting else None
-        size = 0 if group is None or group.settled else group.take(message)
+        size = 0 if group is None or group.settled else group.append(message)
         if group is None or not size:
-            group = Group(RecordBatch(MAX_BATCH_BYTES, compressed=lane.compressed), deadline, self._loop)
-            size = group.take(message)
+            group = PendingBatch(RecordBatch(MAX_BATCH_BYTES, compressed=lane.compressed), deadline, self._loop)
+            size = group.append(message)
             lane.waiting.append(group)
             if not lane.busy:
                 self._start_soon(lane)
@@ -149,7 +149,7 @@ class Accumulator:
             while lane.waiting:
                 self._settle(lane.waiting.popleft(), Unavailable("the producer was replaced"))
 
-    def _start_soon(self, lane: _Lane) -> None:
+    def _start_soon(self, lane: PartitionQueue) -> None:
         lane.busy = True
         self._starting.append(lane)
         if len(self._starting) == 1:  # all that become busy meanwhile start together, and go in one request
@@ -162,7 +162,7 @@ class Accumulator:
             task.add_done_callback(self._tasks.discard)
         self._starting.clear()
 
-    async def _run(self, lane: _Lane) -> None:
+    async def _run(self, lane: PartitionQueue) -> None:
         try:
             while lane.waiting:
                 group = lane.waiting.popleft()
@@ -174,7 +174,7 @@ class Accumulator:
         finally:
             lane.busy = False
 
-    async def _send(self, lane: _Lane, group: Group) -> BaseException | None:
+    async def _send(self, lane: PartitionQueue, group: PendingBatch) -> BaseException | None:
         if group.settled:
             return None  # Kafka was away for longer than anybody waits: not sent
         try:
@@ -183,6 +183,6 @@ class Accumulator:
             return error
         return None
 
-    def _settle(self, group: Group, error: BaseException | None) -> None:
+    def _settle(self, group: PendingBatch, error: BaseException | None) -> None:
         self._bytes -= group.bytes
-        group.settle(error)
+        group.complete(error)

@@ -9,7 +9,7 @@ from libs.common.errors import ConfigurationError, Unavailable
 from libs.common.topics import TOPICS
 
 
-async def connect(bootstrap_servers: str) -> Any:
+async def connect_admin(bootstrap_servers: str) -> Any:
     """Return a started admin client. Raises Unavailable when no broker answers."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
     try:
@@ -26,7 +26,7 @@ async def apply_topics(bootstrap_servers: str, partitions: int) -> list[str]:
     Raises ConfigurationError when an existing topic has another number of partitions, since the shards of the outbox
     are the partitions of the contact-keyed topics.
     """
-    client = await connect(bootstrap_servers)
+    client = await connect_admin(bootstrap_servers)
     try:
         present = {t["topic"]: len(t["partitions"]) for t in await client.describe_topics() if not t["error_code"]}
         wrong = {t.name: present[t.name] for t in TOPICS if present.get(t.name, partitions) != partitions}
@@ -51,9 +51,9 @@ def _raise_faults(answers: list[tuple[Any, ...]]) -> None:
             raise ConfigurationError(f"topic {name}: the broker refused it: {for_code(code).__name__} {detail}")
 
 
-async def cluster_id(bootstrap_servers: str) -> str:
+async def get_cluster_id(bootstrap_servers: str) -> str:
     """Return the id of the cluster that answers. Raises Unavailable when none does."""
-    client = await connect(bootstrap_servers)
+    client = await connect_admin(bootstrap_servers)
     try:
         description = await client.describe_cluster()
         return str(description["cluster_id"])

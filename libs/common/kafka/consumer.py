@@ -7,7 +7,7 @@
    transaction: no offset passes it before it is safe.
 3. Per batch, one READ COMMITTED transaction that begins with the fence (`libs.common.db.offsets`): the offset row of each
    of its partitions moves from the expected to the new offset, or another owner has one, and we roll back and rejoin.
-4. Only relays publish (`libs.common.db.relay`); the handler writes outbox rows.
+4. Only relays publish (`libs.common.db.outbox_relay`); the handler writes outbox rows.
 5. Too many dead letters in a row stop the consumer with a named error.
 6. Kafka's own offsets are committed as a hint for lag tools. The truth is the row; a new owner seeks to it. There is no
    automatic reset: a gap in the log stops the consumer with a named error.
@@ -25,24 +25,24 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.common.errors import FenceLost, InvalidMessage, LogGap, PerigeeError, Unavailable
-from libs.common.kafka.batches import batches, largest
-from libs.common.kafka.dead_letter import InARow
-from libs.common.kafka.leaving import leave
-from libs.common.kafka.listener import Listener
-from libs.common.kafka.record import Handler, Record, from_aiokafka, spans
+from libs.common.errors import FenceLost, InvalidMessage, OffsetGap, PerigeeError, Unavailable
+from libs.common.kafka.batching import combine_batches, max_batch_size
+from libs.common.kafka.dead_letters import ConsecutiveCounter
+from libs.common.kafka.rebalance import RebalanceListener
+from libs.common.kafka.record import BatchHandler, Record, offset_ranges, record_from_aiokafka
+from libs.common.kafka.shutdown import stop_consumer
 from libs.common.observability import logs, metrics
 
-BATCHES_PER_LANE = 3
+BATCHES_PER_WORKER = 3
 """A turn of the loop ends after these, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
 POLL_SECONDS = 5
 FAILED_POLLS = 10
 """In a row, half a second apart: then the consumer is built anew."""
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 
 
-Reached = Mapping[tuple[str, int], int]
+Frontiers = Mapping[tuple[str, int], int]
 
 
 class Consumer:
@@ -54,19 +54,19 @@ class Consumer:
         bootstrap_servers: str,
         group: str,
         topics: Sequence[str],
-        handler: Handler,
+        handler: BatchHandler,
         lanes: int = 1,
         session_timeout_ms: int = 10_000,
-        on_progress: Callable[[Reached], Awaitable[None]] | None = None,
+        on_progress: Callable[[Frontiers], Awaitable[None]] | None = None,
     ) -> None:
         self._handler = handler
         self._lanes = lanes
-        self._max_batch = largest(session_timeout_ms)
+        self._max_batch = max_batch_size(session_timeout_ms)
         self._topics = list(topics)
         self._on_progress = on_progress
         self._barrier = asyncio.Lock()
         self._fault: Exception | None = None
-        self._buried = InARow()
+        self._buried = ConsecutiveCounter()
         self._progress_at = 0.0
         self._failed_polls = 0
         self.last_poll = time.monotonic()
@@ -89,13 +89,13 @@ class Consumer:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set. Raises LogGap, TooManyDeadLetters or ConfigurationError when it must not go on."""
+        """Consume until `stop` is set. Raises OffsetGap, TooManyDeadLetters or ConfigurationError when it must not go on."""
         try:
             await self._start(stop)
             while not stop.is_set():
                 await self._turn()
         finally:
-            await leave(self._consumer)
+            await stop_consumer(self._consumer)
 
     async def _start(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -106,7 +106,7 @@ class Consumer:
                 await asyncio.sleep(1)
             else:
                 await self._guess_positions()
-                self._consumer.subscribe(self._topics, listener=Listener(self))
+                self._consumer.subscribe(self._topics, listener=RebalanceListener(self))
                 return
 
     async def _guess_positions(self) -> None:
@@ -144,7 +144,7 @@ class Consumer:
         async with self._barrier:
             ours = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
             waiting = [raw for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed]
-            rest = iter(batches(waiting))
+            rest = iter(combine_batches(waiting))
             lanes = (self._take_all(rest) for _ in range(self._lanes))
             for fault in await asyncio.gather(*lanes, return_exceptions=True):
                 if fault is not None:
@@ -155,7 +155,7 @@ class Consumer:
         """Return what is there, a few batches for each lane: a poll alone gives all it may from the first partition."""
         polled: dict[Any, Any] = await self._consumer.getmany(timeout_ms=200, max_records=self._max_batch)
         for tp in sorted(self._consumer.assignment() - polled.keys()) if polled else ():
-            if len(polled) >= BATCHES_PER_LANE * self._lanes:
+            if len(polled) >= BATCHES_PER_WORKER * self._lanes:
                 break
             polled |= await self._consumer.getmany(tp, timeout_ms=0, max_records=self._max_batch)
         return polled
@@ -163,11 +163,11 @@ class Consumer:
     async def _take_all(self, rest: Iterator[list[Any]]) -> None:
         """Take one batch after the other; the lanes share what is left, so that none waits long for another."""
         for raw in rest:
-            await self._take([from_aiokafka(r) for r in raw])
+            await self._take([record_from_aiokafka(r) for r in raw])
 
     async def _take(self, records: list[Record]) -> None:
         self._last_batch = time.monotonic()
-        places = spans(records)
+        places = offset_ranges(records)
         try:
             await self._process(records)
             self.committed.update((place, end) for place, (_, end) in places.items())
@@ -194,9 +194,9 @@ class Consumer:
                 await self._process(records[middle:])
                 return
             log.error("record_buried", offset=records[0].offset, error=type(error).__name__)  # noqa: TRY400 - no data in logs
-            await self._handler.bury(records[0], error)
+            await self._handler.store_dead_letter(records[0], error)
             bad = 1
-        self._buried.count(bad, len(records), records[0])
+        self._buried.add_batch(bad, len(records), records[0])
 
     async def _rewind(self, places: Iterable[tuple[str, int]]) -> None:
         for tp in (TopicPartition(*place) for place in places):
@@ -210,7 +210,7 @@ class Consumer:
             except (KafkaError, Unavailable, AssertionError) as error:
                 raise Unavailable(f"{tp.topic}-{tp.partition} cannot be sought: {error!r}") from error
 
-    async def assigned(self, partitions: Sequence[Any]) -> None:
+    async def partitions_assigned(self, partitions: Sequence[Any]) -> None:
         """Seek each newly owned partition to the offset of record."""
         for tp in partitions:
             self._consumer.seek(tp, self._first_guess.get(tp, 0))
@@ -226,19 +226,19 @@ class Consumer:
             self._fault = Unavailable(f"assignment failed: {error!r}")
 
     async def _offset_of_record(self, tp: Any) -> int:
-        """Return the offset that comes next. Raises LogGap when the log does not reach from it to its end."""
+        """Return the offset that comes next. Raises OffsetGap when the log does not reach from it to its end."""
         beginning = (await self._consumer.beginning_offsets([tp]))[tp]
         offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
         # After the row: another owner may be moving it towards an end that is moving too.
         end = (await self._consumer.end_offsets([tp]))[tp]
         if not beginning <= offset <= end:
-            raise LogGap(
+            raise OffsetGap(
                 f"{tp.topic}-{tp.partition} begins at {beginning} and ends at {end}, but {offset} comes next: records were "
                 "deleted unread, or the topic was made anew. Restore it or move the offset row by hand (docs/operations.md)"
             )
         return offset
 
-    async def revoked(self) -> None:
+    async def partitions_revoked(self) -> None:
         """Let the batch in hand end before the partitions go."""
         async with self._barrier:
             self.committed.clear()

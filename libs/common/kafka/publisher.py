@@ -13,16 +13,16 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
-from libs.common.compiled import PUBLISHER
+from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.kafka.accumulator import MAX_RECORD_BYTES, Accumulator, Group, Place
-from libs.common.messages.written import AnyMessage
+from libs.common.kafka.accumulator import MAX_RECORD_BYTES, Accumulator, AppendResult, PendingBatch
+from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.observability import logs
 
 CLOSE_SECONDS = 2
-REFUSED = "refused_by_broker"
-log = logs.get(__name__)
-Fault = InvalidMessage | Unavailable | None
+REFUSED_BY_BROKER = "refused_by_broker"
+log = logs.get_logger(__name__)
+PublishFault = InvalidMessage | Unavailable | None
 
 
 class Publisher:
@@ -30,7 +30,7 @@ class Publisher:
 
     def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0) -> None:
         """Raise ConfigurationError when what is compiled of it is not of its source."""
-        PUBLISHER.how()
+        PUBLISHER_MODULES.mode()
         self._bootstrap_servers = bootstrap_servers
         self._linger = linger_ms / 1_000
         self._accumulator: Accumulator | None = None
@@ -43,7 +43,7 @@ class Publisher:
         await self._ready()
         return None
 
-    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> list[Fault]:
+    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> list[PublishFault]:
         """Send `messages` in order and wait for all acknowledgements, at most `seconds`.
 
         Returns one entry per message: None when Kafka has it, InvalidMessage when it can never be taken, Unavailable
@@ -52,7 +52,7 @@ class Publisher:
         deadline = asyncio.get_running_loop().time() + seconds
         topics = {message.topic for message in messages}
         accumulator = self._accumulator
-        if accumulator is None or self._broken or not accumulator.knows(topics):
+        if accumulator is None or self._broken or not accumulator.has_topics(topics):
             try:
                 accumulator = await self._known(topics, seconds)
             except (TimeoutError, KafkaError, OSError) as error:
@@ -60,7 +60,7 @@ class Publisher:
         faults = await self._sent(accumulator, messages, deadline)
         if any(faults):
             for number, fault in enumerate(faults):
-                if isinstance(fault, InvalidMessage) and fault.reason == REFUSED:
+                if isinstance(fault, InvalidMessage) and fault.reason == REFUSED_BY_BROKER:
                     faults[number] = await self._alone(messages[number], deadline)
         return faults
 
@@ -69,12 +69,12 @@ class Publisher:
         async with asyncio.timeout(seconds):
             accumulator = await self._ready()
             for topic in topics:
-                await accumulator.know(topic)
+                await accumulator.load_topic(topic)
             return accumulator
 
-    async def _alone(self, message: AnyMessage, deadline: float) -> Fault:
+    async def _alone(self, message: AnyMessage, deadline: float) -> PublishFault:
         """Send a refused message by itself: the broker refuses whole batches, and a neighbour may be to blame."""
-        fault: Fault = None
+        fault: PublishFault = None
         for _ in range(3):
             async with self._one_alone:  # the refused of one batch would meet in the next one otherwise
                 try:
@@ -88,22 +88,24 @@ class Publisher:
                 break
         return fault
 
-    async def _sent(self, accumulator: Accumulator, messages: Sequence[AnyMessage], deadline: float) -> list[Fault]:
-        places = accumulator.add(messages, deadline)
+    async def _sent(
+        self, accumulator: Accumulator, messages: Sequence[AnyMessage], deadline: float
+    ) -> list[PublishFault]:
+        places = accumulator.append(messages, deadline)
         distinct = set(places)
         for place in distinct:
-            if isinstance(place, Group) and not place.settled:
-                await place.told()
-        if all(isinstance(place, Group) and place.error is None for place in distinct):
+            if isinstance(place, PendingBatch) and not place.settled:
+                await place.acknowledgement()
+        if all(isinstance(place, PendingBatch) and place.error is None for place in distinct):
             return [None] * len(places)
         return [self._outcome(accumulator, place) for place in places]
 
-    def _outcome(self, accumulator: Accumulator, place: Place) -> Fault:
-        if not isinstance(place, Group):
+    def _outcome(self, accumulator: Accumulator, place: AppendResult) -> PublishFault:
+        if not isinstance(place, PendingBatch):
             return place
         return None if place.error is None else self._fault(accumulator, place.error)
 
-    def _fault(self, accumulator: Accumulator, error: BaseException) -> Fault:
+    def _fault(self, accumulator: Accumulator, error: BaseException) -> PublishFault:
         if isinstance(error, Unavailable):
             return error
         if isinstance(error, TimeoutError | KafkaTimeoutError):
@@ -111,7 +113,7 @@ class Publisher:
         # An error of a producer that was replaced meanwhile says nothing of its successor.
         self._broken = self._broken or (accumulator is self._accumulator and not isinstance(error, ProducerClosed))
         if isinstance(error, KafkaError) and type(error).__name__ in _REFUSALS:
-            return InvalidMessage(REFUSED, f"{type(error).__name__}: {error}")
+            return InvalidMessage(REFUSED_BY_BROKER, f"{type(error).__name__}: {error}")
         return Unavailable(f"{type(error).__name__}: {error}")
 
     async def _ready(self) -> Accumulator:

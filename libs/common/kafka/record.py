@@ -18,7 +18,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
 
 
-def spans(records: Sequence[Record]) -> dict[tuple[str, int], tuple[int, int]]:
+def offset_ranges(records: Sequence[Record]) -> dict[tuple[str, int], tuple[int, int]]:
     """Return, by (topic, partition), the first offset of a batch and the one after its last; in order within each."""
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for record in records:
@@ -28,7 +28,7 @@ def spans(records: Sequence[Record]) -> dict[tuple[str, int], tuple[int, int]]:
     return found
 
 
-class Handler(Protocol):
+class BatchHandler(Protocol):
     """What a service does with a batch of one or more partitions; the records of each are in order, without a gap."""
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
@@ -43,12 +43,12 @@ class Handler(Protocol):
         """
         ...
 
-    async def bury(self, record: Record, error: Exception) -> None:
+    async def store_dead_letter(self, record: Record, error: Exception) -> None:
         """Store one bad record as a dead letter, through the same fence."""
         ...
 
 
-def from_aiokafka(raw: Any) -> Record:
+def record_from_aiokafka(raw: Any) -> Record:
     """Return a record of aiokafka's as ours."""
     return Record(
         raw.topic,

@@ -16,7 +16,7 @@ Reason = Literal[
     "erasure",
     "history",
 ]
-ORDINARY: frozenset[str] = frozenset(("touchpoint", "time"))
+ORDINARY_REASONS: frozenset[str] = frozenset(("touchpoint", "time"))
 
 
 class StageMove(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str = ""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class SubjectChange(msgspec.Struct, frozen=True, kw_only=True):
     """What every change of a subject in a cycle says; `sequence` counts them from 1 without a gap, `id` tells a repeat."""
 
     TOPIC: ClassVar[str] = "stage-changes"
@@ -64,7 +64,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, float]
 
 
-class StageChange(Change, frozen=True, kw_only=True):
+class StageChange(SubjectChange, frozen=True, kw_only=True):
     """A contact moved. `sequence` counts a contact's changes in a cycle from 1 without a gap; drop a repeat by `id`."""
 
     KIND: ClassVar[str] = "perigee.stage-change.v1"
@@ -76,7 +76,7 @@ class StageChange(Change, frozen=True, kw_only=True):
     """What other systems call the stage it came to, by system (`hubspot`, `salesforce` …): the cycle's `crm_map`."""
 
 
-class AccountStageChange(Change, frozen=True, kw_only=True):
+class AccountStageChange(SubjectChange, frozen=True, kw_only=True):
     """An account moved; `group_id` is the sender's name of it. It lies on the contacts' topic, keyed by account."""
 
     KIND: ClassVar[str] = "perigee.account-stage-change.v1"

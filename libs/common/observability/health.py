@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 Check = Callable[[], Awaitable[str | None]]
 
 
-class Health:
+class HealthChecks:
     """What a process says of itself: alive while it makes progress, ready while every check passes."""
 
     def __init__(self, checks: dict[str, Check], alive: Callable[[], str | None] = lambda: None) -> None:
@@ -63,7 +63,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def server(
+def build_server(
     app: ASGIApp, host: str, port: int, protocol: Callable[..., asyncio.Protocol] | None = None
 ) -> uvicorn.Server:
     """Return a uvicorn server for `app` with the limits that every door needs; a door may bring its own protocol."""

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 
-def configure(service: str) -> None:
+def configure_logging(service: str) -> None:
     """Send structlog and the standard library's loggers to stdout as JSON lines that name `service`."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -31,11 +31,11 @@ def configure(service: str) -> None:
             ],
         )
     )
-    handler.addFilter(FewLines())
+    handler.addFilter(RateLimitFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-class FewLines(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """At most `limit` lines a second from each logger.
 
     aiokafka retries in a tight loop while a leader is unknown: 36,000 lines in 13 s were measured.
@@ -55,6 +55,6 @@ class FewLines(logging.Filter):
         return count <= self.limit
 
 
-def get(name: str) -> Any:
+def get_logger(name: str) -> Any:
     """Return a logger for a module."""
     return structlog.get_logger(module=name)

@@ -26,12 +26,12 @@ class _Tracer:
     made: Any = None
 
 
-def valid(given: bytes | None) -> bytes | None:
+def validate_traceparent(given: bytes | None) -> bytes | None:
     """Return a `traceparent` if it is one of version 00, else None: a wrong one starts nothing and stops nothing."""
     return given if given is not None and _VALID.fullmatch(given) else None
 
 
-def configure(service: str, endpoint: str, exporter: Any = None) -> None:
+def configure_tracing(service: str, endpoint: str, exporter: Any = None) -> None:
     """Make spans from now on, if there is an endpoint. Raises ConfigurationError when the extra is not installed."""
     if not endpoint and exporter is None:
         return
@@ -54,7 +54,7 @@ def configure(service: str, endpoint: str, exporter: Any = None) -> None:
     _Tracer.made = provider.get_tracer("perigee")
 
 
-def span(
+def start_span(
     name: str, kind: Kind, parent: bytes | None, about: Mapping[str, Any] = _NOTHING, links: Iterable[bytes] = ()
 ) -> AbstractContextManager[bytes | None]:
     """Run the block in a span and give it the `traceparent` to pass on; without spans that is the parent."""
@@ -87,7 +87,7 @@ def _parent(traceparent: bytes | None) -> Any:
 def _context(traceparent: bytes | None) -> Any:
     from opentelemetry.trace import SpanContext, TraceFlags
 
-    if valid(traceparent) is None or traceparent is None:
+    if validate_traceparent(traceparent) is None or traceparent is None:
         return None
     _, trace, own, flags = traceparent.decode().split("-")
     return SpanContext(int(trace, 16), int(own, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))

@@ -64,7 +64,7 @@ def calls(event: Any, settings: Settings) -> list[Call]:
 
 def _named(call: Call, event: Any, number: int) -> Call:
     """Return the call with an id of its own: the mapping's, or one of the event's content, so that a retry is known."""
-    named = call.get("messageId") or ids.derive("webhook", json.dumps(event, sort_keys=True, default=str))
+    named = call.get("messageId") or ids.derive_id("webhook", json.dumps(event, sort_keys=True, default=str))
     return {**call, "messageId": f"{named}:{number}" if number else named}
 
 

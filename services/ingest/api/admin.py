@@ -7,14 +7,14 @@ from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import BaseRoute
 
-from libs.common.access import Caller
-from libs.common.doors import PROBLEMS, opened_by, tell_problems
+from libs.common.api_keys import Caller
 from libs.common.durations import Duration
+from libs.common.http.authentication import PROBLEM_RESPONSES, install_problem_handlers, require_scope
 from services.ingest.domain.source import MAX_RATE
 from services.ingest.handlers.sources import Given, SourcesDesk, Told
 
 Name = Annotated[str, Field(min_length=1, max_length=60)]
-Keeper = Annotated[Caller, opened_by("sources")]
+Keeper = Annotated[Caller, require_scope("sources")]
 
 
 class Changes(BaseModel):
@@ -55,11 +55,11 @@ class Rotation(BaseModel):
 
 def application(routes: list[BaseRoute], desk: SourcesDesk, others: Sequence[APIRouter]) -> FastAPI:
     """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
-    app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEMS)
+    app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEM_RESPONSES)
     app.router.routes.extend(routes)
     for router in (_sources(desk), *others):
         app.include_router(router, prefix="/admin/v1")
-    tell_problems(app)
+    install_problem_handlers(app)
     return app
 
 

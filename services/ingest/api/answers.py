@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from libs.common.cors import Extra
 from libs.common.errors import InvalidMessage, NotFound, PerigeeError, Unavailable
+from libs.common.http.cors import HeaderList
 from libs.common.observability import metrics
 from services.ingest.adapters import BadSignature
 from services.ingest.domain.body import TooLarge
 from services.ingest.handlers.door import HooksOnly, StrangeOrigin, TooFast, UnknownKey
 
-Answer = tuple[int, bytes, Extra]
+Answer = tuple[int, bytes, HeaderList]
 SUCCESS: Answer = (200, b'{"success":true}', [])
 REFUSALS = (PerigeeError, BadSignature, HooksOnly, StrangeOrigin, TooFast, UnknownKey)
 _encode = msgspec.json.Encoder().encode
@@ -22,13 +22,13 @@ def document(found: Any) -> Answer:
     return 200, _encode(found), [(b"cache-control", b"private, max-age=300")]
 
 
-def error(status: int, code: str, message: str, extra: Extra | None = None) -> Answer:
+def error(status: int, code: str, message: str, extra: HeaderList | None = None) -> Answer:
     """Return a refusal, and count it: nothing else tells that a source sends with a wrong key, or from a wrong page."""
     metrics.REQUESTS_REFUSED.labels(code=code).inc()
     return status, _encode({"code": code, "message": message}), extra or []
 
 
-def headers_of(answer: Answer) -> Extra:
+def headers_of(answer: Answer) -> HeaderList:
     """Return all headers of an answer."""
     status, content, about = answer
     sized = [] if status == 204 else [(b"content-length", b"%d" % len(content))]

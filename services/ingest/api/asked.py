@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.types import Scope
 
-from libs.common.observability.tracing import valid
+from libs.common.observability.tracing import validate_traceparent
 from services.ingest.adapters import Hook
 from services.ingest.api.room import Held
 from services.ingest.api.routes import Route
@@ -57,7 +57,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     def trace(self) -> bytes | None:
         """Return the W3C traceparent, if it is one."""
-        return valid(self.headers.get(b"traceparent"))
+        return validate_traceparent(self.headers.get(b"traceparent"))
 
 
 def of_scope(found: Route, scope: Scope) -> Asked:

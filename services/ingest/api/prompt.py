@@ -11,7 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from libs.common.cors import Extra
+from libs.common.http.cors import HeaderList
 from services.ingest.api import answers
 from services.ingest.api.answers import Answer
 from services.ingest.api.asked import Asked
@@ -161,7 +161,7 @@ def _success(always: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return _http([*always, *answers.headers_of(answers.SUCCESS)], answers.SUCCESS)
 
 
-def _http(headers: Extra, answer: Answer) -> bytes:
+def _http(headers: HeaderList, answer: Answer) -> bytes:
     """Return an answer as HTTP/1.1 writes it."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     return b"".join((STATUS_LINE[answer[0]], *lines, b"\r\n", answer[1]))

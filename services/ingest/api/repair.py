@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.doors import opened_by
+from libs.common.http.authentication import require_scope
 from services.ingest.handlers.dead_letters import DeadLetters
 from services.ingest.handlers.live import Seen, live
 
@@ -55,7 +55,7 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["repair"])
 
-    @routes.get("/dlq", dependencies=[opened_by("dlq")])
+    @routes.get("/dlq", dependencies=[require_scope("dlq")])
     async def listing(  # noqa: PLR0913, PLR0917 - filters of a list
         service: Literal["ingest", "scoring", "orchestrator"] = "ingest",
         reason: str = "",
@@ -79,25 +79,25 @@ def router(letters: DeadLetters, bootstrap_servers: str) -> APIRouter:
         told: dict[str, Any] = msgspec.to_builtins(found)
         return told
 
-    @routes.get("/dlq/{topic}/{partition}/{offset}", dependencies=[opened_by("dlq")])
+    @routes.get("/dlq/{topic}/{partition}/{offset}", dependencies=[require_scope("dlq")])
     async def show(topic: str, partition: str, offset: str) -> dict[str, Any]:
         """Return one dead letter."""
         found: dict[str, Any] = msgspec.to_builtins(await letters.show(f"{topic}/{partition}/{offset}"))
         return found
 
-    @routes.post("/dlq/replay", dependencies=[opened_by("dlq")])
+    @routes.post("/dlq/replay", dependencies=[require_scope("dlq")])
     async def replay(chosen: Again) -> dict[str, Any]:
         """Try letters again, repaired if need be; twice is once."""
         done = await letters.replay(chosen.numbers, chosen.author, chosen.note, chosen.set)
         found: dict[str, Any] = msgspec.to_builtins(done)
         return found
 
-    @routes.post("/dlq/drop", dependencies=[opened_by("dlq")])
+    @routes.post("/dlq/drop", dependencies=[require_scope("dlq")])
     async def drop(chosen: Chosen) -> dict[str, Any]:
         """Say that letters are to be left."""
         return {"dropped": await letters.drop(chosen.numbers, chosen.author, chosen.note)}
 
-    @routes.get("/live", dependencies=[opened_by("live")])
+    @routes.get("/live", dependencies=[require_scope("live")])
     async def stream() -> StreamingResponse:
         """Stream what comes in from now on, as server-sent events."""
         return StreamingResponse(

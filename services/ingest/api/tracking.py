@@ -9,9 +9,9 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from libs.common import cors
 from libs.common.errors import InvalidMessage
-from libs.common.write_keys import write_key
+from libs.common.http import cors
+from libs.common.http.write_keys import extract_write_key
 from services.ingest.api import answers, described, documents, pixel
 from services.ingest.api.answers import Answer
 from services.ingest.api.asked import Asked, Headers, of_scope
@@ -49,12 +49,12 @@ class TrackingApi:
     async def answer(self, asked: Asked, read: Read) -> Answer:
         """Return the answer to a request, with all headers but that of its length, and of its type where it is JSON."""
         if asked.method == "OPTIONS":
-            return 204, b"", cors.preflight(asked.headers)
+            return 204, b"", cors.preflight_headers(asked.headers)
         try:
             answer = await self._answer(asked, read)
         except answers.REFUSALS as why:
             answer = answers.refused(why)
-        extra = cors.allowed(asked.headers)
+        extra = cors.cors_headers(asked.headers)
         if not extra or asked.found.kind == "tracker":
             return answer
         status, content, about = answer
@@ -62,7 +62,7 @@ class TrackingApi:
 
     def admit(self, headers: Headers, size: int) -> tuple[Source, Held] | None:
         """Return whose key is in the headers, and what a body of so many bytes holds; None where anything speaks against it."""
-        key = write_key(headers, b"")
+        key = extract_write_key(headers, b"")
         held = Held(self._room)
         try:
             source = self._door.source(key)
@@ -79,7 +79,7 @@ class TrackingApi:
             return answers.error(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
         source = asked.source
         if source is None:
-            key = found.key or write_key(asked.headers, asked.query)
+            key = found.key or extract_write_key(asked.headers, asked.query)
             source = None if key is None else self._door.source(key)  # before anything is read for it
             if methods is not TAKEN:
                 return await self._shown(asked, key, source)

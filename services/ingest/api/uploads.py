@@ -7,14 +7,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import Field
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
 from libs.common.errors import ConfigurationError
+from libs.common.http.authentication import require_scope
 from services.ingest.domain.mapping import Template
 from services.ingest.handlers.uploads import Uploads
 
 Content = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, in hexadecimal")]
-Importer = Annotated[Caller, opened_by("imports")]
+Importer = Annotated[Caller, require_scope("imports")]
 _CHECKED: dict[int | str, dict[str, Any]] = {200: {"description": "what a dry run found"}}
 _FILE = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
 

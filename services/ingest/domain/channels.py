@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from libs.common.cached import cached
+from libs.common.bounded_cache import cache_by_text
 from libs.common.errors import ConfigurationError
 
 CACHED = 16_384
@@ -42,14 +42,14 @@ class Channels(msgspec.Struct, frozen=True, eq=False):
     people: tuple[str, ...]
     """Words that look like a machine's and are not."""
 
-    @cached(CACHED)
+    @cache_by_text(CACHED)
     def is_machine(self, agent: str) -> bool:
         """Return whether a user agent, in lower case, is a program's and no person's."""
         for word in self.people:
             agent = agent.replace(word, "")
         return any(word in agent for word in self.machines)
 
-    @cached(CACHED)
+    @cache_by_text(CACHED)
     def of_host(self, host: str) -> str | None:
         """Return the channel of a host, by its own name or that of a domain above it; most specific first."""
         if len(host) > LONGEST_HOST:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from libs.common.cached import cached
+from libs.common.bounded_cache import cache_by_text
 from services.ingest.domain.channels import CACHED, Channels
 from services.ingest.domain.fields import number, part, text, within
 
@@ -153,7 +153,7 @@ def query_of(page: dict[str, Any]) -> dict[str, str]:
         return {}
 
 
-@cached(CACHED)
+@cache_by_text(CACHED)
 def _device_class(kind: str, agent: str) -> str:
     """Return phone, tablet, computer or nothing. Source: what Android and iOS document of their user agents."""
     if "ipad" in agent or "tablet" in agent or ("android" in agent and "mobile" not in agent):
@@ -168,7 +168,7 @@ def _split(address: str) -> tuple[str, str]:
     return _parts(address.partition("?")[0])
 
 
-@cached(CACHED)
+@cache_by_text(CACHED)
 def _parts(address: str) -> tuple[str, str]:
     try:
         parts = urlsplit(address)

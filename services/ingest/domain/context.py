@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from libs.common.links import REFERRAL
+from libs.common.link_tokens import REFERRAL_PARAMETER
 from libs.common.messages.touchpoint import Evidence, Initiative, Mode
 from services.ingest.domain import body
 from services.ingest.domain.call import object_of
@@ -28,7 +28,7 @@ _LIFTED = frozenset((
     "consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip", "userHash", "linkToken",
     "machine",
 ))  # fmt: skip
-_MARK = f"{REFERRAL}="
+_MARK = f"{REFERRAL_PARAMETER}="
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
@@ -108,4 +108,4 @@ def _referral(page: dict[str, Any]) -> str:
     """Return the code by which a friend sent the person to this page."""
     if not any(_MARK in text(page.get(name)) for name in ("search", "url")):
         return ""
-    return query_of(page).get(REFERRAL, "")
+    return query_of(page).get(REFERRAL_PARAMETER, "")

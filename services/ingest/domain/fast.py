@@ -11,7 +11,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from libs.common.errors import InvalidMessage
-from libs.common.messages.written import AnyMessage, Written
+from libs.common.kafka.wire.encoded_record import AnyMessage, EncodedRecord
 from services.ingest.domain.call import object_of
 from services.ingest.domain.classify import worth
 from services.ingest.domain.frames import Frames
@@ -59,7 +59,7 @@ class Fast:
             at += 1
         return at, room
 
-    def take(self, raw: bytes) -> tuple[MessageId, Written] | None:
+    def take(self, raw: bytes) -> tuple[MessageId, EncodedRecord] | None:
         """Return the message of a call, and what it is known by."""
         call = plain(raw)
         if call is None or not (call.user_id or call.anonymous_id):

@@ -27,7 +27,7 @@ _COLON: Final = 58
 _P: Final = 112
 _G: Final = 103
 _T: Final = 116
-"""The name of a link's token (libs.common.links.PARAMETER), letter by letter."""
+"""The name of a link's token (libs.common.link_tokens.PARAMETER), letter by letter."""
 _U: Final = 117
 _BRACKET: Final = 91
 _BACKSLASH: Final = 92

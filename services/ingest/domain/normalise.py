@@ -4,11 +4,11 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from libs.common import links
+from libs.common import link_tokens
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative, Mode
-from libs.common.proofs import is_user_hash
+from libs.common.user_hash import verify_user_hash
 from services.ingest.domain.call import Call, object_of
 from services.ingest.domain.classify import content_of, worth
 from services.ingest.domain.context import Context, read_context
@@ -20,7 +20,7 @@ from services.ingest.domain.timing import timing
 
 CALL_TYPES = get_args(CallType)
 _VISITS = ("page", "screen")
-_NOBODY = links.Person("")
+_NOBODY = link_tokens.LinkRecipient("")
 
 
 def normalise(call: Call, received: Received) -> Touchpoint:
@@ -103,13 +103,17 @@ def _required(needed_by: CallType, field: str, call_type: CallType, value: Any) 
 
 def _check_user_hash(given: Any, user_id: str, secret: str) -> None:
     """Raise InvalidMessage unless the message proves its user id: HMAC-SHA256 of it, in hexadecimal, as `userHash`."""
-    if not is_user_hash(secret, user_id, given):
+    if not verify_user_hash(secret, user_id, given):
         raise InvalidMessage("bad_user_hash", "this source wants userHash: HMAC-SHA256 of the userId under its secret")
 
 
-def _proven(token: Any, received: Received) -> links.Person:
+def _proven(token: Any, received: Received) -> link_tokens.LinkRecipient:
     """Return for whom the link was made by which somebody came; a token that is none, or is too old, names nobody."""
-    found = links.read(received.rules.link_keys, token, received.received_at) if isinstance(token, str) else None
+    found = (
+        link_tokens.verify_link_token(received.rules.link_keys, token, received.received_at)
+        if isinstance(token, str)
+        else None
+    )
     return found if found is not None and found.workspace == received.source.workspace else _NOBODY
 
 

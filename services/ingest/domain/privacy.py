@@ -4,10 +4,10 @@ import ipaddress
 import re
 from typing import Any, Literal
 
-from libs.common.links import PARAMETER
+from libs.common.link_tokens import LINK_PARAMETER
 from services.ingest.domain.body import unescaped
 
-_PARAMETER = PARAMETER.encode()
+_PARAMETER = LINK_PARAMETER.encode()
 _WORD = rb"(?:[\w.~=-]|\\+u00(?:3d|2[de]|5f)|%(?:25)*(?:2[DE]|3[0-9D]|[46][1-9A-F]|5[0-9AF]|7[0-9AE]))*"
 """A token, whose characters somebody may have encoded."""
 _TOKEN = re.compile(

@@ -8,9 +8,9 @@ from typing import Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64, u8
 
+from libs.common.kafka.wire.encoded_record import EncodedRecord, encode_bytes, encode_headers, encode_varint
 from libs.common.messages import Touchpoint
-from libs.common.messages.envelope import TRACE, Headers, origin_of, second_of
-from libs.common.messages.written import Written, headers_of, write_bytes, write_number
+from libs.common.messages.envelope import TRACEPARENT, Headers, format_second, source_headers
 from services.ingest.domain.instant_bytes import NEVER
 
 _SECOND: Final = 1_000_000
@@ -26,7 +26,7 @@ _Z: Final = 90
 def _name_of(header: str) -> bytes:
     """Return a header's name, as a record has it."""
     writer = BytesWriter()
-    write_bytes(writer, header.encode())
+    encode_bytes(writer, header.encode())
     return writer.getvalue()
 
 
@@ -38,8 +38,8 @@ class Records:
     """Writes the records of one source."""
 
     def __init__(self, workspace: str, source: str) -> None:
-        shared: Headers = list(origin_of(Touchpoint.KIND, f"/ingest/{source}"))
-        self._shared = headers_of(shared) + _ID
+        shared: Headers = list(source_headers(Touchpoint.KIND, f"/ingest/{source}"))
+        self._shared = encode_headers(shared) + _ID
         self._count: i64 = len(shared) + _OWN
         self._key = f"{workspace}:".encode()
         self._id = f"{source}:".encode()
@@ -47,27 +47,27 @@ class Records:
         self._second_text = b""
         self._writer = BytesWriter()
 
-    def write(self, who: bytes, value: bytes, message_id: bytes, occurred_at: i64, trace: bytes) -> Written:
+    def write(self, who: bytes, value: bytes, message_id: bytes, occurred_at: i64, trace: bytes) -> EncodedRecord:
         """Return the message of a touchpoint. `trace` is its traceparent's header (`trace_header`)."""
         writer, key = self._writer, self._key + who
         writer.truncate(0)
-        write_bytes(writer, key)
-        write_bytes(writer, value)
-        write_number(writer, self._count + 1 if trace else self._count)
+        encode_bytes(writer, key)
+        encode_bytes(writer, value)
+        encode_varint(writer, self._count + 1 if trace else self._count)
         writer.write(self._shared)
-        write_number(writer, len(self._id) + len(message_id))
+        encode_varint(writer, len(self._id) + len(message_id))
         writer.write(self._id)
         writer.write(message_id)
         writer.write(_TIME)
         self._write_time(writer, occurred_at)
         writer.write(trace)
-        return Written(Touchpoint.TOPIC, key, writer.getvalue())
+        return EncodedRecord(Touchpoint.TOPIC, key, writer.getvalue())
 
     def _write_time(self, writer: BytesWriter, instant: i64) -> None:
         second = instant // _SECOND
         if second != self._second:
-            self._second, self._second_text = second, second_of(second)
-        write_number(writer, len(self._second_text) + _FRACTION)
+            self._second, self._second_text = second, format_second(second)
+        encode_varint(writer, len(self._second_text) + _FRACTION)
         writer.write(self._second_text)
         writer.append(_POINT)
         rest = instant % _SECOND
@@ -82,5 +82,5 @@ def trace_header(trace: bytes | None) -> bytes:
     """Return a traceparent as a record has it; empty for none."""
     if trace is None:
         return b""
-    headers: Headers = [(TRACE, trace)]
-    return headers_of(headers)
+    headers: Headers = [(TRACEPARENT, trace)]
+    return encode_headers(headers)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.cached import cached
+from libs.common.bounded_cache import cache_by_text
 from libs.common.errors import InvalidMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,5 +67,5 @@ def _instant(field: str, value: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-_instant_of_a_batch = cached(1_024)(_instant)
+_instant_of_a_batch = cache_by_text(1_024)(_instant)
 """Read once for all its messages."""

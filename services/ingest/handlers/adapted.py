@@ -12,7 +12,7 @@ from services.ingest.domain.batch import MAX_MESSAGES
 from services.ingest.domain.call import Call, call_of
 from services.ingest.domain.source import Source
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 
 
 def events_of(name: str, source: Source, document: Any) -> list[bytes]:

@@ -15,9 +15,9 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, InvalidMessage, NotFound
-from libs.common.kafka import reading
+from libs.common.kafka import topic_reader
 from libs.common.kafka.record import Record
-from libs.common.messages import Message, Touchpoint, decode
+from libs.common.messages import Message, Touchpoint, decode_value
 from services.ingest.domain import body
 from services.ingest.domain.call import read_call
 from services.ingest.domain.letter import (
@@ -86,11 +86,11 @@ class DeadLetters:
         topic = TOPICS.get(service)
         if topic is None:
             raise NotFound(f"no service {service!r}: {', '.join(TOPICS)}")
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             known = await marks.marks(connection, topic)
         letters: list[Letter] = []
         count = 0
-        async for record in reading.present(self._bootstrap_servers, topic):
+        async for record in topic_reader.read_to_end(self._bootstrap_servers, topic):
             place = (record.topic, record.partition, record.offset)
             one = _letter(record, known.get(place, ""))
             if (marked or not one.mark) and one.place_in_time > begin and fits(one):
@@ -103,7 +103,7 @@ class DeadLetters:
     async def show(self, number: str) -> Letter:
         """Return one letter. Raises ConfigurationError, NotFound, Unavailable."""
         record = (await self._records([number]))[number]
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             known = await marks.marks(connection, record.topic)
         return _letter(record, known.get((record.topic, record.partition, record.offset), ""))
 
@@ -118,7 +118,7 @@ class DeadLetters:
         changes = _changes(repairs or {})
         note = f"{note} [set {json.dumps(repairs)}]".strip() if repairs else note
         records = await self._records(numbers)
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             known = {(s.workspace, s.name): s for s in await sources.every(connection)}
         again: dict[str, list[Message]] = {}
         refused: dict[str, str] = {}
@@ -141,7 +141,7 @@ class DeadLetters:
         return len(numbers)
 
     async def _mark(self, numbers: Sequence[str], mark: marks.Mark, author: str, note: str) -> None:
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             await marks.put(connection, [place_of(number) for number in numbers], mark, author, note)
 
     async def _records(self, numbers: Sequence[str]) -> dict[str, Record]:
@@ -150,7 +150,7 @@ class DeadLetters:
         found: dict[tuple[str, int, int], Record] = {}
         for topic in {place[0] for place in places.values()}:
             wanted = [place[1:] for place in places.values() if place[0] == topic]
-            records = await reading.some(self._bootstrap_servers, topic, wanted)
+            records = await topic_reader.read_at_offsets(self._bootstrap_servers, topic, wanted)
             found |= {(topic, *place): record for place, record in records.items()}
         missing = [number for number, place in places.items() if place not in found]
         if missing:
@@ -165,7 +165,7 @@ class DeadLetters:
             headers = [(name, value or b"") for name, value in record.headers if not name.startswith(ABOUT)]
             return [Message(said.get("topic", ""), record.key, record.value, headers)]
         if said.get("where") == BROKER:
-            return [message_of(decode(Touchpoint, record.value))]
+            return [message_of(decode_value(Touchpoint, record.value))]
         return self._call_again(record, said, known, changes)
 
     def _call_again(

@@ -11,9 +11,9 @@ from prometheus_client import Counter
 
 from libs.common.clock import Clock
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
-from libs.common.messages.written import AnyMessage
+from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.observability import metrics
-from libs.common.observability.tracing import span
+from libs.common.observability.tracing import start_span
 from services.ingest.adapters import Hook
 from services.ingest.adapters.known import ADAPTERS
 from services.ingest.domain import body
@@ -117,7 +117,7 @@ class Door:
         if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
             raise HooksOnly
         said = BatchSaid(batch.sent_at, batch.context)
-        with span("publish touchpoints", "PRODUCER", request.trace, _ABOUT) as trace:
+        with start_span("publish touchpoints", "PRODUCER", request.trace, _ABOUT) as trace:
             received = Received(
                 source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
             )

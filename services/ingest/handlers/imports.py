@@ -86,17 +86,17 @@ class Imports:
         source = await self.source(place)
         content = await asyncio.to_thread(digest_of, path)
         tree = None if template is None else template.tree
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             now = await imports.begin(connection, place, content, how_of(tree, historical=historical), path.name)
         if now.finished:
             return msgspec.structs.replace(now, before=True)
         with _beside(path, begin=not now.next_line) as beside:
             async for batch in _batches(rows(path, said), now.next_line):
                 now = await self._take(source, batch, template, beside, now, historical=historical)
-                async with self._session.use() as connection, unit_of_work(connection):
+                async with self._session.acquire() as connection, unit_of_work(connection):
                     await imports.note(connection, place, content, now)
             now = msgspec.structs.replace(now, finished=True)
-            async with self._session.use() as connection, unit_of_work(connection):
+            async with self._session.acquire() as connection, unit_of_work(connection):
                 await imports.note(connection, place, content, now)
         if not now.rejected:
             rejects_of(path).unlink(missing_ok=True)
@@ -104,7 +104,7 @@ class Imports:
 
     async def source(self, place: tuple[str, str]) -> Source:
         """Return the source at (workspace, name). Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             found = await sources.one(connection, place)
         if found is None:
             raise NotFound(f"no source {place[1]!r}: 'perigee source create {place[1]} --mode historical' makes one")
@@ -152,7 +152,7 @@ class Imports:
         if historical:
             context = call.get("context")
             call["context"] = {**(context if isinstance(context, dict) else {}), "mode": "historical"}
-        made_up = ids.derive("import", str(line), json.dumps(row, sort_keys=True, default=str))
+        made_up = ids.derive_id("import", str(line), json.dumps(row, sort_keys=True, default=str))
         received = Received(source, self._clock.now(), lambda: made_up, "track", rules=self._rules)
         return message_of(normalise(read_call(json.dumps(call, default=str).encode()), received))
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from libs.common.errors import InvalidMessage
-from libs.common.kafka import reading
+from libs.common.kafka import topic_reader
 from libs.common.kafka.record import Record
-from libs.common.messages import Touchpoint, decode
+from libs.common.messages import Touchpoint, decode_value
 from services.ingest.domain.letter import TOPICS, letter
 
 
@@ -27,13 +27,13 @@ class Seen(msgspec.Struct, frozen=True):
 
 async def live(bootstrap_servers: str) -> AsyncIterator[Seen]:
     """Yield what comes from now on, for ever. Raises Unavailable when Kafka does not answer."""
-    async for record in reading.follow(bootstrap_servers, [Touchpoint.TOPIC, TOPICS["ingest"]]):
+    async for record in topic_reader.follow_topics(bootstrap_servers, [Touchpoint.TOPIC, TOPICS["ingest"]]):
         yield _refused(record) if record.topic == TOPICS["ingest"] else _taken(record)
 
 
 def _taken(record: Record) -> Seen:
     try:
-        t = decode(Touchpoint, record.value)
+        t = decode_value(Touchpoint, record.value)
     except InvalidMessage as error:
         return Seen(record.timestamp, "?", "refused", reason=f"not by the door: {error.detail}")
     outcome = (

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from libs.common.errors import InvalidMessage
+from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.messages import Message
-from libs.common.messages.written import AnyMessage
 from services.ingest.domain.batch import Batch
 from services.ingest.domain.call import Call, read_call
 from services.ingest.domain.fast import Fast

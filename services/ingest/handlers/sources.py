@@ -58,7 +58,7 @@ class SourcesDesk:
 
     async def every(self, workspace: str) -> list[Told]:
         """Return a workspace's sources."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             found = await repository.every(connection, workspace)
             return [Told(s, await repository.keys(connection, (s.workspace, s.name))) for s in found]
 
@@ -66,7 +66,7 @@ class SourcesDesk:
         """Make a source with its first key. Raises Conflict when there is one of the name, ConfigurationError."""
         if not name or len(name) > _NAME or not name.isprintable() or "/" in name:
             raise ConfigurationError(f"{name!r:.80}: a source's name has 1 to {_NAME} characters, and no /")
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             if await repository.one(connection, (workspace, name)):
                 raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")
             changed, secret = _changed(Source(workspace, name), given)
@@ -75,14 +75,14 @@ class SourcesDesk:
 
     async def change(self, workspace: str, name: str, given: Given) -> Told:
         """Change a source. Raises NotFound, ConfigurationError."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             changed, secret = _changed(await _one(connection, workspace, name), given)
             await repository.put(connection, changed)
             return await _told(connection, changed, secret=secret)
 
     async def rotate(self, workspace: str, name: str, overlap: float) -> Told:
         """Give a source a new key; the others hold for `overlap` more seconds. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _one(connection, workspace, name)
             key = await _new_key(connection, source)
             await repository.end_keys(connection, (source.workspace, source.name), overlap, but=key)
@@ -90,7 +90,7 @@ class SourcesDesk:
 
     async def revoke(self, workspace: str, name: str, hint: str) -> Told:
         """Take back the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _one(connection, workspace, name)
             if not await repository.end_keys(connection, (source.workspace, source.name), 0, hint=hint):
                 raise NotFound(f"source {name} has no key that begins with {hint!r} and still holds")

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from libs.common.errors import InvalidMessage
-from libs.common.messages import Message, Touchpoint, compose
-from libs.common.messages.written import AnyMessage
+from libs.common.kafka.wire.encoded_record import AnyMessage
+from libs.common.messages import Message, Touchpoint, build_message
 from libs.common.observability import metrics
 from services.ingest.domain import body
 from services.ingest.domain.letter import ABOUT, BROKER
@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 def message_of(touchpoint: Touchpoint, trace: bytes | None = None) -> Message:
     """Return the touchpoint's message. Raises InvalidMessage when it is too large: numbers may grow as they are written."""
-    message = compose(
+    message = build_message(
         touchpoint,
         key=touchpoint.routing_key(),
         message_id=f"{touchpoint.source}:{touchpoint.message_id}",

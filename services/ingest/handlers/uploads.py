@@ -24,7 +24,7 @@ from services.ingest.handlers.imports import Imports, how_of
 from services.ingest.repository import imports
 from services.ingest.repository.imports import Known
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 _NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
 AGAIN_SECONDS = 5
 
@@ -111,13 +111,13 @@ class Uploads:
 
     async def all(self, workspace: str) -> list[dict[str, Any]]:
         """Return a workspace's imports and how far it has come, the newest first."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             found = await imports.every(connection, workspace)
         return [self._told(workspace, one) for one in found]
 
     async def rejects(self, workspace: str, content: str) -> Path:
         """Return the file of an import's rejects. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             places = [(workspace, source) for source in await imports.sources_of(connection, workspace, content)]
         begin = tuple(_stem(content, place) for place in places)
         found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)), None)
@@ -190,7 +190,7 @@ def _forget(path: Path) -> None:
 
 
 def _stem(content: str, place: tuple[str, str]) -> str:
-    return f"{content}-{ids.derive('upload', *place)[:8]}"
+    return f"{content}-{ids.derive_id('upload', *place)[:8]}"
 
 
 def _kept_name(path: Path, content: str, place: tuple[str, str], how: str) -> str:

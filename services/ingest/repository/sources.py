@@ -12,7 +12,7 @@ from libs.common.errors import Conflict, Unavailable
 from libs.common.observability import logs
 from services.ingest.domain.source import Source
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 _FIELDS = (
     "trust", "mode", "user_hash_secret", "allowed_origins", "per_second", "defaults",
     "adapter", "signing_secret", "adapter_settings",
@@ -164,7 +164,7 @@ class Sources:
 
     async def load(self) -> None:
         """Read all sources. Raises Unavailable when PostgreSQL does not answer; what was read before stays."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             rows = await connection.fetch(
                 f"SELECT k.key_hash, {_COLUMNS} FROM ingest.sources s JOIN ingest.write_keys k USING (workspace, source) "
                 f"WHERE {_HOLDS}"

@@ -6,12 +6,12 @@ import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from libs.common.messages.action import ActionStatus
 from services.orchestrator.handlers.ledger import LedgerDesk
 
-Keeper = Annotated[Caller, opened_by("plays")]
+Keeper = Annotated[Caller, require_scope("plays")]
 
 
 class Said(BaseModel):

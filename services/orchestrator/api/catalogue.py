@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.catalogue import Catalogue
 
-Reader = Annotated[Caller, opened_by("contacts:read")]
-Keeper = Annotated[Caller, opened_by("plays")]
+Reader = Annotated[Caller, require_scope("contacts:read")]
+Keeper = Annotated[Caller, require_scope("plays")]
 Channel = Annotated[str, Query(min_length=1, max_length=40)]
 
 

@@ -6,11 +6,11 @@ import msgspec
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.falls import Falls
 
-Keeper = Annotated[Caller, opened_by("plays")]
+Keeper = Annotated[Caller, require_scope("plays")]
 Cycle = Annotated[str, Query(max_length=60)]
 
 

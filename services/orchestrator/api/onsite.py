@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from libs.common import cors
-from libs.common.cors import Extra
 from libs.common.errors import Unavailable
-from libs.common.links import PARAMETER
-from libs.common.write_keys import write_key
+from libs.common.http import cors
+from libs.common.http.cors import HeaderList
+from libs.common.http.write_keys import extract_write_key
+from libs.common.link_tokens import LINK_PARAMETER
 from services.orchestrator.domain.visitor import Visitor
 from services.orchestrator.handlers.onsite import Onsite, StrangeOrigin, UnknownKey, Wish
 
@@ -30,18 +30,18 @@ def onsite_route(onsite: Onsite) -> Route:
     async def answer(request: Request) -> Response:
         headers = dict(request.scope["headers"])
         if request.method == "OPTIONS":
-            return _response(204, b"", cors.preflight(headers))
-        key = write_key(headers, request.scope.get("query_string", b""))
+            return _response(204, b"", cors.preflight_headers(headers))
+        key = extract_write_key(headers, request.scope.get("query_string", b""))
         origin = request.headers.get("origin")
         try:
             found = await onsite.offer(key, origin.lower() if origin else None, _wish(request.query_params))
         except UnknownKey as error:
-            return _refused(401, "unknown_write_key", error, cors.allowed(headers))
+            return _refused(401, "unknown_write_key", error, cors.cors_headers(headers))
         except StrangeOrigin as error:
-            return _refused(403, "origin_not_allowed", error, cors.allowed(headers))
+            return _refused(403, "origin_not_allowed", error, cors.cors_headers(headers))
         except Unavailable as error:
-            return _refused(503, "unavailable", error, [*cors.allowed(headers), (b"retry-after", b"1")])
-        return _response(200, _encode(found), cors.allowed(headers))
+            return _refused(503, "unavailable", error, [*cors.cors_headers(headers), (b"retry-after", b"1")])
+        return _response(200, _encode(found), cors.cors_headers(headers))
 
     return Route(PATH, answer, methods=["GET", "OPTIONS"])
 
@@ -51,16 +51,16 @@ def _wish(query: QueryParams) -> Wish:
         value = query.get(name, "").replace("\x00", "")
         return value if 0 < len(value) <= _LONGEST else None
 
-    visitor = Visitor(said("anonymousId"), said("userId"), said("userHash"), said(PARAMETER))
+    visitor = Visitor(said("anonymousId"), said("userId"), said("userHash"), said(LINK_PARAMETER))
     types = tuple(one for one in query.getlist("type") if one)[:_MOST_TYPES]
     return Wish(visitor, types, said("fallback"), query.get("show") == "true")
 
 
-def _refused(status: int, code: str, error: Exception, extra: Extra) -> Response:
+def _refused(status: int, code: str, error: Exception, extra: HeaderList) -> Response:
     return _response(status, _encode({"code": code, "message": str(error)}), extra)
 
 
-def _response(status: int, body: bytes, extra: Extra) -> Response:
+def _response(status: int, body: bytes, extra: HeaderList) -> Response:
     found = Response(body, status, media_type="application/json" if body else None)
     found.raw_headers += [*extra, (b"cache-control", b"no-store")]
     return found

@@ -6,13 +6,13 @@ import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.plays import PlaysDesk
 from services.orchestrator.handlers.preview import Preview
 from services.orchestrator.handlers.why import Why
 
-Keeper = Annotated[Caller, opened_by("plays")]
+Keeper = Annotated[Caller, require_scope("plays")]
 Text = Annotated[str, Field(min_length=1, max_length=200_000)]
 Author = Annotated[str, Field(min_length=1, max_length=100)]
 Names = Literal["content", "segment", "destination"]

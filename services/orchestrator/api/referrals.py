@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.referrals import ReferralsDesk
 
-Keeper = Annotated[Caller, opened_by("plays")]
+Keeper = Annotated[Caller, require_scope("plays")]
 
 
 class Whose(BaseModel):

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.segments import SegmentsDesk
 
-Keeper = Annotated[Caller, opened_by("plays")]
+Keeper = Annotated[Caller, require_scope("plays")]
 
 
 def router(desk: SegmentsDesk) -> APIRouter:

@@ -6,13 +6,13 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
 from libs.common.durations import Duration
-from libs.common.messages.selection import Selection, Type
+from libs.common.http.authentication import require_scope
+from libs.common.messages.message_filter import MessageFilter, MessageType
 from services.orchestrator.handlers.subscriptions import Shown, SubscriptionsDesk
 
-Keeper = Annotated[Caller, opened_by("subscriptions")]
+Keeper = Annotated[Caller, require_scope("subscriptions")]
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Url = Annotated[str, Field(min_length=1, max_length=2_000)]
 Names = Annotated[tuple[str, ...], Field(max_length=100)]
@@ -23,16 +23,16 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    types: tuple[Type, ...] = Field(("stage_change",), min_length=1, max_length=4)
+    types: tuple[MessageType, ...] = Field(("stage_change",), min_length=1, max_length=4)
     cycles: Names = ()
     stages: Names = ()
     directions: Names = ()
     reasons: Names = ()
     signals: Names = ()
 
-    def selection(self) -> Selection:
+    def selection(self) -> MessageFilter:
         """Return it as the log is read with it."""
-        return Selection(**self.model_dump())
+        return MessageFilter(**self.model_dump())
 
 
 class Changes(BaseModel):

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.suppressions import Suppressions
 
-Keeper = Annotated[Caller, opened_by("plays")]
+Keeper = Annotated[Caller, require_scope("plays")]
 
 
 def router(desk: Suppressions) -> APIRouter:

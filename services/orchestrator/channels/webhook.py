@@ -19,7 +19,7 @@ from libs.common.observability import logs
 from services.orchestrator.domain.addresses import fault_of_url, refusal
 from services.orchestrator.domain.webhook import Answer, pause_of
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 SECONDS = 15.0
 LOOK_UP_SECONDS = 5.0
 CONNECT_SECONDS = 4.0

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.vocabulary import Vocabulary
 
 FOREVER = 1 << 62
-HOUR = duration("1h")
+HOUR = parse_duration("1h")
 Condition = dict[str, Any]
 Test = Callable[[Facts, int], int]
 """From a contact's facts and an instant to the signed horizon."""
@@ -167,7 +167,7 @@ class _Compiler:
 
     def _count(self, raw: Condition) -> Test:
         signal, least = self._signal(raw["count"]), int(raw["at_least"])
-        window = duration(raw["within"]) if "within" in raw else FOREVER // 2
+        window = parse_duration(raw["within"]) if "within" in raw else FOREVER // 2
         if least < 1:
             raise ValueError("at_least is 1 or more")
 
@@ -182,15 +182,15 @@ class _Compiler:
 
     def _seen(self, raw: Condition) -> Test:
         return _within(
-            _last_of(self._signal(raw["seen"])), duration(raw["within"]) if "within" in raw else FOREVER // 2
+            _last_of(self._signal(raw["seen"])), parse_duration(raw["within"]) if "within" in raw else FOREVER // 2
         )
 
     def _silent(self, raw: Condition) -> Test:
         last = _last_act if raw["silent"] == "any" else _last_of(self._signal(raw["silent"]))
-        return _opposite(_within(last, duration(raw["for"])))
+        return _opposite(_within(last, parse_duration(raw["for"])))
 
     def _idle(self, raw: Condition) -> Test:
-        untouched = _opposite(_within(_last_touch, duration(raw["idle"])))
+        untouched = _opposite(_within(_last_touch, parse_duration(raw["idle"])))
         return lambda facts, t: -FOREVER if facts.planned else untouched(facts, t)
 
     def _compelling(self, raw: Condition) -> Test:

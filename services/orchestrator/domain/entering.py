@@ -6,7 +6,7 @@ import msgspec
 
 from libs.common import ids
 from libs.common.messages import CompellingEvent, Signal, StageChange
-from libs.common.messages.stage_change import ORDINARY
+from libs.common.messages.stage_change import ORDINARY_REASONS
 from services.orchestrator.domain.condition import holds
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.ledger import enrollment_id, in_holdout
@@ -40,7 +40,7 @@ def starts(program: Program, event: Event, now: int) -> bool:
 
 def fits(wanted: StageMatch, event: StageChange) -> bool:
     """Return whether a stage change is one that is meant: corrections and history never are."""
-    if event.reason not in ORDINARY or event.cycle != wanted.cycle:
+    if event.reason not in ORDINARY_REASONS or event.cycle != wanted.cycle:
         return False
     if wanted.axis is None:
         before, after, direction = event.stage.from_, event.stage.to, event.direction
@@ -68,7 +68,7 @@ def enter(program: Program, occasion: Occasion, facts: Facts, earlier: Sequence[
         return "cooling down"
     if program.entry is not None and not holds(program.entry, facts, now):
         return "entry criteria"
-    cause = ids.derive("matched", occasion.id, facts.contact_id) if occasion.of_many else occasion.id
+    cause = ids.derive_id("matched", occasion.id, facts.contact_id) if occasion.of_many else occasion.id
     made = enrollment_id(occasion.workspace, play.play, facts.contact_id, cause, play.re_entry)
     run = Run(
         made, occasion.workspace, facts.contact_id, play.play, program.number, cause, occasion.at, occasion.told,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from libs.common.messages import StageChange
-from libs.common.messages.stage_change import ORDINARY
+from libs.common.messages.stage_change import ORDINARY_REASONS
 from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.facts import Facts
 
@@ -26,7 +26,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 def fall(change: StageChange) -> str | None:
     """Return the stage that a contact fell from by a move, or None."""
-    if change.reason not in ORDINARY or change.direction not in ("regression", "dormancy"):
+    if change.reason not in ORDINARY_REASONS or change.direction not in ("regression", "dormancy"):
         return None
     return change.stage.from_
 

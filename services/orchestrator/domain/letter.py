@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common.instants import to_iso
-from libs.common.links import Person
+from libs.common.link_tokens import LinkRecipient
 from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.audience import told as told_of
 from services.orchestrator.domain.content import Item
@@ -92,12 +92,12 @@ def write(
     return Letter(action_id, destination.url, text=text, data=data, secret=destination.secret)
 
 
-def _person(workspace: str, facts: Facts) -> Person:
+def _person(workspace: str, facts: Facts) -> LinkRecipient:
     """Return for whom links are made: a user, or else whoever has the address."""
     if facts.user_id is None:
-        return Person(workspace, None, facts.email)
+        return LinkRecipient(workspace, None, facts.email)
     verified = facts.email is not None and facts.email.strip().lower() in facts.verified_emails
-    return Person(workspace, facts.user_id, verified=verified)
+    return LinkRecipient(workspace, facts.user_id, verified=verified)
 
 
 def _plain(value: Any) -> Any:

@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, u
 
 import msgspec
 
-from libs.common.durations import duration
-from libs.common.links import PARAMETER, REFERRAL, Person, mint
+from libs.common.durations import parse_duration
+from libs.common.link_tokens import LINK_PARAMETER, REFERRAL_PARAMETER, LinkRecipient, sign_link_token
 from services.orchestrator.domain.token import sign
 
-BELIEVED = duration("30d")
+BELIEVED = parse_duration("30d")
 """How long a link in a letter says for whom it was made."""
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 _ENDS = ".,;:!?)"
@@ -54,20 +54,20 @@ class Links(msgspec.Struct, frozen=True):
         if not self.site:
             return None
         inside = path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
-        told = {REFERRAL: code, "utm_source": "referral", "utm_medium": "referral"} if code else {}
+        told = {REFERRAL_PARAMETER: code, "utm_source": "referral", "utm_medium": "referral"} if code else {}
         return _with(urljoin(self.site, inside), told, html=False)
 
     def absolute(self, url: str) -> str:
         """Return the address of a content as a letter needs it."""
         return urljoin(self.site, url) if self.site else url
 
-    def carry(self, text: str, person: Person | None, told: Mapping[str, str], *, html: bool = False) -> str:
+    def carry(self, text: str, person: LinkRecipient | None, told: Mapping[str, str], *, html: bool = False) -> str:
         """Return a text whose links to the site carry what is told (UTM), and for whom they were made."""
         if not self.site:
             return text
         added = dict(told)
         if person is not None and self.keys:
-            added[PARAMETER] = mint(self.keys, person, self.written_at + BELIEVED)
+            added[LINK_PARAMETER] = sign_link_token(self.keys, person, self.written_at + BELIEVED)
 
         def carried(found: re.Match[str]) -> str:
             whole = found.group()

@@ -57,13 +57,13 @@ def moment(program: Program, workspace: str, facts: Facts) -> Occasion | None:
     if found is None:
         return None
     cause, at, told = found
-    return Occasion(ids.derive("moment", workspace, facts.contact_id, cause), workspace, at, told)
+    return Occasion(ids.derive_id("moment", workspace, facts.contact_id, cause), workspace, at, told)
 
 
 def of_schedule(program: Program, workspace: str, when: datetime) -> Occasion:
     """Return the occasion that is the same for everybody."""
     at = from_datetime(when)
-    cause = ids.derive("schedule", workspace, program.play.play, str(at))
+    cause = ids.derive_id("schedule", workspace, program.play.play, str(at))
     return Occasion(cause, workspace, at, {"occurred_at": at}, of_many=True)
 
 

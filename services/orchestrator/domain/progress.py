@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common import ids
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.instants import DAY, from_iso
 from services.orchestrator.domain.action import Action
 from services.orchestrator.domain.condition import FOREVER, holds
@@ -31,7 +31,7 @@ from services.orchestrator.domain.program import (
     Program,
 )
 
-LATE = duration("1h")
+LATE = parse_duration("1h")
 MONTH = 30
 Status = Literal["active", "completed", "exited", "holdout"]
 
@@ -170,7 +170,7 @@ def _turned(step: Instruction, program: Program, place: int, facts: Facts, now: 
     if isinstance(step, Fork):
         return place + 1 if holds(step.test, facts, now) else step.otherwise
     if isinstance(step, Lot):
-        drawn = ids.derive("split", program.play.play, str(step.number), facts.contact_id)
+        drawn = ids.derive_id("split", program.play.play, str(step.number), facts.contact_id)
         lot, total = int(drawn[:8], 16) / (1 << 32), 0.0
         for _, share, to in step.parts:
             total += share

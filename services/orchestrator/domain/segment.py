@@ -65,7 +65,7 @@ def named_in(play: Play) -> set[str]:
 def watched(segment: Segment, others: Mapping[str, Condition]) -> Watched:
     """Return a segment, ready to be asked. Raises ValueError for a condition that is wrong."""
     asked = {"segment": segment.segment}
-    mark = ids.derive("segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode())
+    mark = ids.derive_id("segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode())
     return Watched(segment.segment, compiled(asked, others), mark, is_costly(asked, others), segment.within)
 
 

@@ -245,7 +245,7 @@ class _Moments:
         if self._world.segment is not None:
             before, self._inside = self._inside, holds(self._world.segment, facts, now)
             if self._inside and not before:
-                cause = ids.derive("segment", self._world.workspace, facts.contact_id, str(now))
+                cause = ids.derive_id("segment", self._world.workspace, facts.contact_id, str(now))
                 yield Occasion(cause, self._world.workspace, now, {"occurred_at": now})
         self._now = now
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from libs.common.durations import duration
-from libs.common.messages.selection import Selection
+from libs.common.durations import parse_duration
+from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.domain.webhook import GIVES_UP, WAITS, Answer, Fault, Secret, wait_after
 
 Status = Literal["active", "paused", "disabled"]
@@ -20,9 +20,9 @@ Place = tuple[int, int]
 """(shard, position)"""
 OPEN_AFTER = 5
 """When messages about so many contacts failed, or nobody was there so often, and none went through since, it is down."""
-_FIRST_PAUSE = duration("5s")
-_LONGEST_PAUSE = duration("1m")
-DISABLED_AFTER = duration("7d")
+_FIRST_PAUSE = parse_duration("5s")
+_LONGEST_PAUSE = parse_duration("1m")
+DISABLED_AFTER = parse_duration("7d")
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Subscription(msgspec.Struct, frozen=True):
     workspace: str
     name: str
     url: str
-    selection: Selection
+    selection: MessageFilter
     secrets: tuple[Secret, ...]
     status: Status
     reason: str

@@ -7,8 +7,8 @@ known to that browser alone, and proves nothing more.
 
 import msgspec
 
-from libs.common import links
-from libs.common.proofs import is_user_hash
+from libs.common import link_tokens
+from libs.common.user_hash import verify_user_hash
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Named(msgspec.Struct, frozen=True):
 def named(visitor: Visitor, site: Site, keys: tuple[str, ...], now: int) -> Named | None:
     """Return what is known of a visitor at an instant (µs UTC), None if nothing is."""
     if visitor.token:
-        person = links.read(keys, visitor.token, now)
+        person = link_tokens.verify_link_token(keys, visitor.token, now)
         if person is not None and person.workspace == site.workspace:
             if person.user_id:  # whoever reads the mails of an address that nobody vouches for may be anybody
                 return Named("user_id", person.user_id, proven=person.verified)
@@ -58,5 +58,5 @@ def named(visitor: Visitor, site: Site, keys: tuple[str, ...], now: int) -> Name
 
 def _vouched(user_id: str, user_hash: str | None, site: Site) -> bool:
     if site.user_hash_secret is not None:
-        return is_user_hash(site.user_hash_secret, user_id, user_hash)
+        return verify_user_hash(site.user_hash_secret, user_id, user_hash)
     return site.trust == "server"

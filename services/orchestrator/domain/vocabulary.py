@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 
 
 class CycleWords(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ def words_of(spec: Mapping[str, Any]) -> CycleWords:
         spec["version"],
         {stage["name"]: stage["ring"] for stage in spec["stages"]},
         {axis["name"]: tuple(stage["name"] for stage in axis["stages"]) for axis in spec["axes"]},
-        {name: duration(score["half_life"]) for name, score in spec["scores"].items()},
+        {name: parse_duration(score["half_life"]) for name, score in spec["scores"].items()},
         frozenset(name for name, signal in spec["signals"].items() if signal.get("publish")),
         {stage["name"]: stage["guiding_question"] for stage in spec["stages"] if stage.get("guiding_question")},
         {stage["name"]: stage.get("owner", "") for stage in spec["stages"]},

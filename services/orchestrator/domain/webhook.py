@@ -14,15 +14,15 @@ from typing import Literal
 
 import msgspec
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 
 PREFIX = "whsec_"
-WAITS = tuple(map(duration, ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")))
+WAITS = tuple(map(parse_duration, ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")))
 """After the first attempt, the second and so on (µs); the last wait is repeated until `GIVES_UP`."""
-GIVES_UP = duration("7d")
+GIVES_UP = parse_duration("7d")
 """How long after its first failure a delivery is tried again (µs)."""
-LONGEST_PAUSE = duration("1d")
+LONGEST_PAUSE = parse_duration("1d")
 _SECOND = 1_000_000
 _OF_THE_MOMENT = (401, 403, 404, 408, 410, 425, 429)
 """What a receiver says of any message when it is set up wrongly, is starting or has too much to do."""

@@ -50,7 +50,7 @@ class Catalogue:
         self, workspace: str, who: str, channel: str, types: tuple[str, ...], fallback: str | None, *, show: bool
     ) -> Next:
         """Return what to offer a contact now: same input, same answer. With `show` it counts as shown. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             contact = await lookup.known(connection, workspace, who)
             book = await self._playbook.now(connection)
             facts = (await people.facts(connection, [contact], book.vocabulary))[contact]
@@ -64,7 +64,7 @@ class Catalogue:
 
     async def coverage(self, workspace: str, cycle: str) -> Coverage:
         """Return where contents are missing, the cells with most contacts first. Raises NotFound for no such cycle."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             book = await self._playbook.now(connection)
             words = book.vocabulary.cycles.get(cycle)
             if words is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.messages import Message
 from libs.common.messages.action import Outcome
 from libs.common.observability import metrics
@@ -18,7 +18,7 @@ from services.orchestrator.handlers.telling import action_message, holdout_messa
 from services.orchestrator.repository import actions, enrollments, referrals
 from services.orchestrator.repository.actions import ActionRow, Became
 
-WATCHED = duration("1d")
+WATCHED = parse_duration("1d")
 """How long a run is watched beyond its goal's window: events come late."""
 
 
@@ -109,7 +109,7 @@ class Decided:
         await actions.put_deliveries(connection, self._deliveries)
         await referrals.give(connection, self._codes)
         await actions.tell(connection, self._told)
-        await outbox.write(connection, self._messages)
+        await outbox.insert_messages(connection, self._messages)
 
     def _act(self, program: Program, run: Run, acts: Sequence[tuple[Action, int]]) -> None:
         for action, due in acts:

@@ -12,15 +12,15 @@ from typing import Protocol
 import msgspec
 
 from libs.common.clock import Clock
-from libs.common.db import log as published
-from libs.common.db.connection import Connection, Pool
-from libs.common.db.log import Cursor, Logged
+from libs.common.db import published_messages as published
+from libs.common.db.connection import Connection, SessionPool
+from libs.common.db.published_messages import Cursor, PublishedMessage
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.failpoints import reach
+from libs.common.failpoints import hit
 from libs.common.instants import to_iso
 from libs.common.observability import metrics
-from libs.common.observability.tracing import span
-from libs.common.retry import Chance
+from libs.common.observability.tracing import start_span
+from libs.common.retry import RandomSource
 from services.orchestrator.domain import webhook
 from services.orchestrator.domain.subscription import OPEN_AFTER, Due, Place, Subscription, Tried, chains, judge
 from services.orchestrator.domain.webhook import Answer
@@ -54,7 +54,7 @@ class Turn(msgspec.Struct):
     """Behind what was read."""
     chains: list[list[Due]]
     behind: list[Due]
-    messages: Mapping[Place, Logged]
+    messages: Mapping[Place, PublishedMessage]
     ends: float
     """When nothing more is begun, on the monotonic clock: what was tried has to be written down before long."""
     answered: int = 0
@@ -65,7 +65,7 @@ class Turn(msgspec.Struct):
 class Delivering:
     """Takes turns for subscriptions."""
 
-    def __init__(self, sessions: Pool, sender: Sender, clock: Clock, shards: int, chance: Chance) -> None:
+    def __init__(self, sessions: SessionPool, sender: Sender, clock: Clock, shards: int, chance: RandomSource) -> None:
         self._sessions = sessions
         self._sender = sender
         self._clock = clock
@@ -77,7 +77,7 @@ class Delivering:
 
         Once `leaving` is set nothing more is begun; what was tried is written down.
         """
-        async with self._sessions.use() as connection:
+        async with self._sessions.acquire() as connection:
             turn = await self._read(connection, number)
         if turn is None:
             return False
@@ -86,8 +86,8 @@ class Delivering:
         left = leaving or asyncio.Event()
         tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts, left) for chain in turn.chains))
         if attempts:
-            reach("after_webhooks")
-        async with self._sessions.use() as connection, unit_of_work(connection):
+            hit("after_webhooks")
+        async with self._sessions.acquire() as connection, unit_of_work(connection):
             return await self._record(connection, turn, tried, attempts)
 
     async def _read(self, connection: Connection, number: int) -> Turn | None:
@@ -97,11 +97,13 @@ class Delivering:
         if found is None or found.status != "active" or found.health.pause_until > now:
             return None
         waits = await subscriptions.waiting(connection, found.subscription_id, READ_AT_ONCE)
-        rows: list[Logged] = []
+        rows: list[PublishedMessage] = []
         place = found.place
         if await subscriptions.count_waiting(connection, found.subscription_id) < MOST_WAITING:
-            rows, place = await published.after(connection, found.workspace, found.place, self._shards, READ_AT_ONCE)
-        wanted = [row for row in rows if found.selection.takes(found.workspace, row.kind, row.value)]
+            rows, place = await published.list_after(
+                connection, found.workspace, found.place, self._shards, READ_AT_ONCE
+            )
+        wanted = [row for row in rows if found.selection.matches(found.workspace, row.kind, row.value)]
         blocked = await subscriptions.blocked(connection, found.subscription_id, [row.key for row in wanted])
         if found.health.down:  # one that waits, and one about somebody else: a receiver that takes either is back
             last = next((number for number, row in enumerate(wanted) if row.key not in blocked), len(wanted) - 1)
@@ -118,12 +120,12 @@ class Delivering:
         found: Subscription,
         place: Cursor,
         going: tuple[list[list[Due]], list[Due]],
-        messages: dict[Place, Logged],
+        messages: dict[Place, PublishedMessage],
     ) -> Turn | None:
         if place == found.place and not going[0]:
             return None
         stored = [due.place for chain in going[0] for due in chain if due.place not in messages]
-        messages.update(await published.some(connection, found.workspace, stored))
+        messages.update(await published.get_by_position(connection, found.workspace, stored))
         return Turn(found, place, going[0], going[1], messages, time.monotonic() + SECONDS)
 
     async def _send(
@@ -152,11 +154,11 @@ class Delivering:
                 break
         return tried
 
-    async def _attempt(self, turn: Turn, due: Due, message: Logged, attempts: list[Attempt]) -> Answer:
+    async def _attempt(self, turn: Turn, due: Due, message: PublishedMessage, attempts: list[Attempt]) -> Answer:
         now, begun = self._clock.now(), time.monotonic()
         body = body_of(message)
         signed = webhook.headers(turn.subscription.secrets, message.message_id, now, body)
-        with span("deliver webhook", "CLIENT", message.trace) as trace:
+        with start_span("deliver webhook", "CLIENT", message.trace) as trace:
             passed_on = [("traceparent", trace.decode())] if trace is not None else []
             answer = await self._sender.send(turn.subscription.url, [*signed, *passed_on], body)
         took = int((time.monotonic() - begun) * 1000)
@@ -184,7 +186,7 @@ class Delivering:
         return not verdict.health.down and verdict.status == "active"
 
 
-def body_of(message: Logged) -> bytes:
+def body_of(message: PublishedMessage) -> bytes:
     """Return what a receiver is sent: type, timestamp and the message as it lies on the topic."""
     happened = msgspec.json.decode(message.value, type=_Happened).occurred_at
     return _encoder.encode(
@@ -200,7 +202,7 @@ class _Happened(msgspec.Struct):
     occurred_at: int
 
 
-def _up_to(place: Cursor, rows: Sequence[Logged], last: Logged) -> Cursor:
+def _up_to(place: Cursor, rows: Sequence[PublishedMessage], last: PublishedMessage) -> Cursor:
     """Return the cursor behind `last`, in the order in which the rows came."""
     read = rows[: rows.index(last) + 1]
     return {**place, **{row.shard: row.position for row in read}}

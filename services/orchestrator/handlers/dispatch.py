@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from libs.common.clock import Clock
-from libs.common.db.connection import Connection, Pool
+from libs.common.db.connection import Connection, SessionPool
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.failpoints import reach
+from libs.common.failpoints import hit
 from libs.common.instants import SECOND
 from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import logs, metrics
-from libs.common.retry import Chance, backoff
+from libs.common.retry import RandomSource, backoff
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.letter import Result
@@ -28,7 +28,7 @@ from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import consents
 from services.orchestrator.repository.actions import Became
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 MAX_ATTEMPTS = 24
 """With waits of up to an hour that is half a day: a provider that is away for the night fails nothing."""
 
@@ -38,12 +38,12 @@ class Dispatcher:
 
     def __init__(
         self,
-        sessions: Pool,
+        sessions: SessionPool,
         outbox: Outbox,
         judging: Judging,
         channels: Mapping[str, Channel],
         clock: Clock,
-        chance: Chance,
+        chance: RandomSource,
     ) -> None:
         self._sessions = sessions
         self._outbox = outbox
@@ -54,7 +54,7 @@ class Dispatcher:
 
     async def lanes(self) -> list[Lane]:
         """Return the lanes on which something is due."""
-        async with self._sessions.use() as connection:
+        async with self._sessions.acquire() as connection:
             return await repository.lanes(connection, self._clock.now())
 
     async def turn(self, lane: Lane) -> tuple[bool, bool]:
@@ -62,14 +62,14 @@ class Dispatcher:
 
         It is not when no attempt was taken or refused: then nobody seems to be there.
         """
-        async with self._sessions.use() as connection, unit_of_work(connection):
+        async with self._sessions.acquire() as connection, unit_of_work(connection):
             found = await self._judging.decide(connection, lane)
         if not found:
             return found is not None, True
-        reach("after_reserve")
+        hit("after_reserve")
         results = await asyncio.gather(*(self._send(one) for one in found))
-        reach("after_send")
-        async with self._sessions.use() as connection, unit_of_work(connection):
+        hit("after_send")
+        async with self._sessions.acquire() as connection, unit_of_work(connection):
             await self._record(connection, found, results)
         return True, any(result.outcome != "again" for result in results)
 

@@ -25,7 +25,7 @@ class Echo:
 
     async def send_waiting(self) -> bool:
         """Post what waits; return whether there may be more. Raises Unavailable when the door does not take it."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             waiting = await repository.echoes(connection, AT_ONCE)
             if not waiting:
                 return False

@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
-from libs.common.access import DEFAULT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db import offsets
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage, Unavailable
-from libs.common.kafka.dead_letter import dead_letter
-from libs.common.kafka.record import Record, spans
-from libs.common.messages import AccountStageChange, CompellingEvent, Message, Signal, StageChange, decode, kind_of
+from libs.common.kafka.dead_letters import build_dead_letter
+from libs.common.kafka.record import Record, offset_ranges
+from libs.common.messages import (
+    AccountStageChange,
+    CompellingEvent,
+    Message,
+    Signal,
+    StageChange,
+    decode_value,
+    event_type_of,
+)
 from libs.common.observability import metrics
 from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
@@ -48,24 +56,24 @@ class EventHandler:
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
-        async with self._session.use() as connection:
-            return await offsets.next_offset(connection, "orchestrator", GROUP, (topic, partition), beginning)
+        async with self._session.acquire() as connection:
+            return await offsets.upsert_next_offset(connection, "orchestrator", GROUP, (topic, partition), beginning)
 
     async def handle(self, records: Sequence[Record]) -> int:
         """Hear records in one fenced transaction; return the number of dead letters."""
-        async with self._session.use() as connection, unit_of_work(connection):
-            await offsets.advance(connection, "orchestrator", GROUP, spans(records))
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await offsets.update_offsets(connection, "orchestrator", GROUP, offset_ranges(records))
             events, dead = _read(records)
             await self._hear(connection, events)
-            await self._outbox.write(connection, dead)
+            await self._outbox.insert_messages(connection, dead)
         self._wake.set()
         return len(dead)
 
     async def bury(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
-        async with self._session.use() as connection, unit_of_work(connection):
-            await offsets.advance(connection, "orchestrator", GROUP, spans([record]))
-            await self._outbox.write(connection, [dead_letter("orchestrator", record, error)])
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await offsets.update_offsets(connection, "orchestrator", GROUP, offset_ranges([record]))
+            await self._outbox.insert_messages(connection, [build_dead_letter("orchestrator", record, error)])
 
     async def _hear(self, connection: Connection, events: Sequence[Event]) -> None:
         signals = [event for event in events if isinstance(event, Signal)]
@@ -81,11 +89,11 @@ class EventHandler:
         )
         await _end_mails(connection, [s for s in signals if s.signal in _ENDS_MAILS and s.id in new])
         await keep_referrals(
-            connection, book.vocabulary, [s for s in signals if s.workspace == DEFAULT], self._clock.now()
+            connection, book.vocabulary, [s for s in signals if s.workspace == DEFAULT_WORKSPACE], self._clock.now()
         )
         await keep_falls(connection, book.vocabulary, [event for event in events if isinstance(event, StageChange)])
         # Plays are the default workspace's, and so is the key by which what they send comes back.
-        mine = [event for event in events if event.workspace == DEFAULT]
+        mine = [event for event in events if event.workspace == DEFAULT_WORKSPACE]
         personal = [event for event in mine if event.contact_id is not None]
         if personal:
             await self._follow(connection, book, personal)
@@ -114,7 +122,9 @@ class EventHandler:
         starting = _starting(book, of_contact, now)
         relatives = await people.family(connection, list(of_contact))
         running = {relatives[run.contact_id] for run in await enrollments.watched(connection, list(relatives), now)}
-        watched, moved, costly = await told_live(connection, DEFAULT, book.watched.get(DEFAULT, ()), relatives)
+        watched, moved, costly = await told_live(
+            connection, DEFAULT_WORKSPACE, book.watched.get(DEFAULT_WORKSPACE, ()), relatives
+        )
         concerned = running | starting.keys() | moved
         if not concerned:
             return
@@ -132,7 +142,7 @@ class EventHandler:
         await self._enter(connection, starting, known, moves, decided)
         await decided.write(connection, self._outbox)
         mine = {contact: known[contact] for contact in moved}
-        await settle(connection, self._outbox, (DEFAULT, watched, now), mine, live=True)
+        await settle(connection, self._outbox, (DEFAULT_WORKSPACE, watched, now), mine, live=True)
 
     async def _touch(
         self, connection: Connection, book: Book, run: Run, events: Sequence[Event], facts: Facts, decided: Decided
@@ -166,7 +176,7 @@ class EventHandler:
         found: dict[str, list[Event]] = {contact: list(of_contact[contact]) for contact in leaving}
         for one, kind, value in await history.of_keys(connection, ids, min(leaving.values())):
             if kind == StageChange.KIND:
-                found[relatives[one]].append(decode(StageChange, value))
+                found[relatives[one]].append(decode_value(StageChange, value))
         return found
 
     async def _enter(
@@ -226,11 +236,11 @@ def _read(records: Sequence[Record]) -> tuple[list[Event], list[Message]]:
     events: list[Event] = []
     dead: list[Message] = []
     for record in records:
-        if kind_of(record.headers) == AccountStageChange.KIND:
+        if event_type_of(record.headers) == AccountStageChange.KIND:
             continue  # no play is about accounts yet
         try:
-            events.append(decode(_MODELS[record.topic], record.value))
+            events.append(decode_value(_MODELS[record.topic], record.value))
         except InvalidMessage as error:
             metrics.DEAD_LETTERS.labels(service="orchestrator", reason=error.reason).inc()
-            dead.append(dead_letter("orchestrator", record, error))
+            dead.append(build_dead_letter("orchestrator", record, error))
     return events, dead

@@ -41,13 +41,13 @@ class Falls:
 
     async def pairs(self, workspace: str, cycle: str) -> list[Pair]:
         """Return how many fell from each stage without having reached each further one. Raises NotFound for no such cycle."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             words = await self._words(connection, cycle)
             return pairs(await falls.groups(connection, workspace, cycle), words.rings)
 
     async def check(self, cycle: str, pair: tuple[str, str]) -> None:
         """Raise NotFound if a cycle, or one of two stages, does not exist."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             words = await self._words(connection, cycle)
         for stage in pair:
             if stage not in words.rings:
@@ -58,7 +58,7 @@ class Falls:
         yield _lines([COLUMNS])
         after = ""
         while True:
-            async with self._session.use() as connection:
+            async with self._session.acquire() as connection:
                 found = dict(await falls.audience(connection, workspace, cycle, pair, after, AT_ONCE))
                 book = await self._playbook.now(connection)
                 known = await people.facts(connection, list(found), book.vocabulary) if found else {}

@@ -32,7 +32,7 @@ from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import enrollments, people
 from services.orchestrator.repository.actions import LEASE, ActionRow, Became
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 SIDE_BY_SIDE = 8
 """So many actions of a lane are sent at once, at most; so many may be in doubt after a crash."""
 WIDEST = 256

@@ -5,11 +5,11 @@ import contextlib
 
 from libs.common.errors import Unavailable
 from libs.common.observability import logs
-from libs.common.run import forget_failure
+from libs.common.service_runner import release_traceback
 from services.orchestrator.handlers.dispatch import Dispatcher
 from services.orchestrator.handlers.turn import Lane
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 LOOK_SECONDS = 0.3
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """How long a lane is left alone after a turn in which nobody was there, doubled each time."""
@@ -39,7 +39,7 @@ class Lanes:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
             if failed:
-                forget_failure()
+                release_traceback()
         await asyncio.gather(*self._tasks.values())
 
     async def _drain(self, lane: Lane, stop: asyncio.Event) -> None:

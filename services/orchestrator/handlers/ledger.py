@@ -48,7 +48,7 @@ class LedgerDesk:
 
     async def every(self, workspace: str, status: ActionStatus, limit: int) -> list[ActionShown]:
         """Return the actions of a status, those decided last first."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             rows = await actions.of_status(connection, workspace, status, limit)
         return [
             ActionShown(
@@ -59,7 +59,7 @@ class LedgerDesk:
 
     async def say(self, workspace: str, action_id: str, verb: Verb, author: str) -> None:
         """Let an action be tried once more, or settle what became of one in doubt. Raises NotFound, Conflict."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             action, contact = await self._held(connection, workspace, action_id)
             if action.status not in _OPEN_TO[verb]:
                 raise Conflict(f"action {action_id} is {action.status}: {verb} is for {' and '.join(_OPEN_TO[verb])}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from libs.common.clock import Clock
-from libs.common.db.connection import Connection, Pool
+from libs.common.db.connection import Connection, SessionPool
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import PerigeeError
 from services.orchestrator.domain.content import Item, choose
@@ -50,7 +50,7 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
 class Onsite:
     """Answers pages."""
 
-    def __init__(self, sessions: Pool, playbook: Playbook, keys: tuple[str, ...], clock: Clock) -> None:
+    def __init__(self, sessions: SessionPool, playbook: Playbook, keys: tuple[str, ...], clock: Clock) -> None:
         """`keys` are those that sign links to persons."""
         self._sessions = sessions
         self._playbook = playbook
@@ -59,7 +59,7 @@ class Onsite:
 
     async def offer(self, write_key: str | None, origin: str | None, wish: Wish) -> Offer:
         """Return what to show now: same input, same answer. Raises UnknownKey, StrangeOrigin."""
-        async with self._sessions.use() as connection, unit_of_work(connection):
+        async with self._sessions.acquire() as connection, unit_of_work(connection):
             site = await sites.of_key(connection, write_key) if write_key else None
             if site is None:
                 raise UnknownKey("no source has this write key")

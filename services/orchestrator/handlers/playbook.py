@@ -20,7 +20,7 @@ from services.orchestrator.domain.segment import Segment, Watched, entered, is_c
 from services.orchestrator.domain.vocabulary import Vocabulary, words_of
 from services.orchestrator.repository import people, plays
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 
 
 class Book(msgspec.Struct, frozen=True):

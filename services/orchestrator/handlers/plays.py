@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from libs.common.access import DEFAULT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
@@ -58,14 +58,14 @@ class PlaysDesk:
 
     async def check(self, workspace: str, text: str, where: str = "play") -> Play:
         """Return the play of a text. Raises ConfigurationError with a line for each fault."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             return checked(text, where, names_of(await self._playbook.now(connection), workspace))
 
     async def publish(self, workspace: str, text: str, author: str, where: str = "play") -> tuple[Play, int]:
         """Make a play's text its live version; return the play and the version's number. Raises ConfigurationError."""
-        if workspace != DEFAULT:
-            raise ConfigurationError(f"plays run in the workspace {DEFAULT} alone, for now")
-        async with self._session.use() as connection, unit_of_work(connection):
+        if workspace != DEFAULT_WORKSPACE:
+            raise ConfigurationError(f"plays run in the workspace {DEFAULT_WORKSPACE} alone, for now")
+        async with self._session.acquire() as connection, unit_of_work(connection):
             play = checked(text, where, names_of(await self._playbook.now(connection), workspace))
             row = await repository.one(connection, workspace, play.play)
             if row is not None and row.text == text:
@@ -74,22 +74,22 @@ class PlaysDesk:
 
     async def install(self, plays: Mapping[str, str], definitions: Mapping[Kind, Mapping[str, str]]) -> list[str]:
         """Publish what ships where nothing of the name is known; return the names of the plays. Raises ConfigurationError."""
-        async with self._session.use() as connection, unit_of_work(connection):
-            await repository.changed(connection, DEFAULT)  # one process at a time
-            known = {(k, name) for w, k, name, _ in await repository.definitions(connection) if w == DEFAULT}
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await repository.changed(connection, DEFAULT_WORKSPACE)  # one process at a time
+            known = {(k, name) for w, k, name, _ in await repository.definitions(connection) if w == DEFAULT_WORKSPACE}
             for kind, texts in definitions.items():
                 for name, text in texts.items():
                     if (kind, name) not in known:
-                        await repository.define(connection, DEFAULT, kind, name, text, "what ships")
-            there = {row.play for row in await repository.every(connection) if row.workspace == DEFAULT}
+                        await repository.define(connection, DEFAULT_WORKSPACE, kind, name, text, "what ships")
+            there = {row.play for row in await repository.every(connection) if row.workspace == DEFAULT_WORKSPACE}
             new = [name for name in plays if name not in there]
             for name in new:
-                await repository.publish(connection, DEFAULT, name, plays[name], "what ships")
+                await repository.publish(connection, DEFAULT_WORKSPACE, name, plays[name], "what ships")
         return new
 
     async def every(self, workspace: str) -> list[PlayShown]:
         """Return a workspace's plays."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             rows = [row for row in await repository.every(connection) if row.workspace == workspace]
         found = []
         for row in rows:
@@ -103,7 +103,7 @@ class PlaysDesk:
 
     async def text(self, workspace: str, play: str, number: int | None = None) -> str:
         """Return a version's text, the live one's by default. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             row = await _known(connection, workspace, play)
             found = row.text if number is None else await repository.text_of(connection, workspace, play, number)
         if found is None:
@@ -112,7 +112,7 @@ class PlaysDesk:
 
     async def versions(self, workspace: str, play: str) -> list[tuple[int, str, str]]:
         """Return (number, author, published at) of each version, the newest first. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             await _known(connection, workspace, play)
             rows = await repository.versions(connection, workspace, play)
         return [(number, author, moment.isoformat()) for number, author, moment in rows]
@@ -122,7 +122,7 @@ class PlaysDesk:
 
         Raises NotFound, ConfigurationError if it names what is no longer there.
         """
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             row = await _known(connection, workspace, play)
             to = row.number - 1 if number is None else number
             text = await repository.text_of(connection, workspace, play, to)
@@ -134,7 +134,7 @@ class PlaysDesk:
 
     async def pause(self, workspace: str, play: str, *, on: bool) -> None:
         """Let a play stand still, with everybody in it, or go on. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             await _known(connection, workspace, play)
             await repository.set_status(connection, workspace, play, "paused" if on else "live")
             await enrollments.stand_still(connection, workspace, play, on=on)
@@ -143,7 +143,7 @@ class PlaysDesk:
 
     async def stop(self, workspace: str, channel: str, author: str, *, on: bool) -> None:
         """Stop a channel (`*`: all), or let it go on: what was held goes out then."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             await repository.switch(connection, workspace, channel, author, stop=on)
             if not on:
                 await actions.hurry(connection, workspace, ["kill_switch"])
@@ -152,7 +152,7 @@ class PlaysDesk:
         """Store a content, a segment or a destination; return its name. Raises ConfigurationError."""
         found = read(_MODELS[kind], text, where)
         name: str = getattr(found, kind)
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             if isinstance(found, Segment):
                 book = await self._playbook.now(connection)
                 others = {**book.segments.get(workspace, {}), name: found.when}
@@ -167,7 +167,7 @@ class PlaysDesk:
 
     async def undefine(self, workspace: str, kind: Kind, name: str) -> None:
         """Remove a definition that no live play names. Raises NotFound, Conflict."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             users = await self._users(connection, workspace, kind, name)
             if users:
                 raise Conflict(f"{kind} {name} is named by {', '.join(users)}")
@@ -195,7 +195,7 @@ class PlaysDesk:
 
     async def definitions(self, workspace: str) -> list[dict[str, str]]:
         """Return what is defined; a destination's secret is not told."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             rows = await repository.definitions(connection)
         return [
             {"kind": kind, "name": name, "text": _without_secret(text) if kind == "destination" else text}
@@ -205,14 +205,14 @@ class PlaysDesk:
 
     async def stopped(self, workspace: str) -> list[str]:
         """Return the channels that stand still."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             found = await repository.switches(connection)
         return sorted(channel for place, channel in found if place == workspace)
 
     async def maturity(self, workspace: str) -> Maturity:
         """Return how far a workspace has come, by what ran in the last 30 days."""
         since = self._clock.now() - 30 * DAY
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             rows = [row for row in await repository.every(connection) if row.workspace == workspace]
             counts = await enrollments.lately(connection, workspace, since)
             granted = await consents.granted(connection, workspace)
@@ -227,7 +227,7 @@ class PlaysDesk:
 
     async def impact(self, workspace: str, play: str) -> list[Rate]:
         """Return how many reached the goal of those who were in a play, and of those held out. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             await _known(connection, workspace, play)
             rows = await enrollments.counts(connection, workspace, play)
         groups: dict[str, tuple[int, int]] = {}

@@ -49,7 +49,7 @@ class Preview:
 
         Raises ConfigurationError, NotFound, InvalidMessage `template` naming what is missing.
         """
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             book = await self._playbook.now(connection)
             program = program_of(checked(text, where, names_of(book, workspace)), 0, book.segments.get(workspace, {}))
             contact = await lookup.find(connection, workspace, who)

@@ -12,7 +12,7 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.instants import DAY, to_iso
-from libs.common.messages import Signal, decode
+from libs.common.messages import Signal, decode_value
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.links import Links
 from services.orchestrator.domain.referral import CAME, PROPERTY, code_of, refusal
@@ -65,7 +65,7 @@ async def _heard_before(connection: Connection, contacts: Collection[str], since
     """Return the signals of contacts since an instant: a purchase may have been heard before the visit that led to it."""
     relatives = await people.family(connection, set((await people.survivors(connection, contacts)).values()))
     rows = await history.of_keys(connection, list(relatives), since)
-    return [decode(Signal, value) for _, kind, value in rows if kind == Signal.KIND]
+    return [decode_value(Signal, value) for _, kind, value in rows if kind == Signal.KIND]
 
 
 async def _settle(connection: Connection, vocabulary: Vocabulary, bought: Sequence[Signal], now: int) -> None:
@@ -138,7 +138,7 @@ class ReferralsDesk:
 
     async def code(self, workspace: str, who: str) -> Code:
         """Return a contact's code and link. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             contact = await lookup.known(connection, workspace, who)
             code = self._links.code(workspace, contact)
             await referrals.give(connection, [(workspace, code, contact)])
@@ -146,12 +146,12 @@ class ReferralsDesk:
 
     async def every(self, workspace: str, limit: int) -> list[Shown]:
         """Return a workspace's referrals, those who came last first."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             found = await referrals.every(connection, workspace, limit)
         return [Shown(giver, r.contact_id, r.code, to_iso(r.came_at), r.status, r.reason) for r, giver in found]
 
     async def leads_to(self, code: str, path: str) -> str | None:
         """Return where a friend's link leads: a path of the site, with the code if it is one; None without a site."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             known = await referrals.is_known(connection, code)
         return self._links.landing(code if known else None, path)

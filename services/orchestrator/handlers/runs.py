@@ -13,7 +13,7 @@ from services.orchestrator.handlers.means import Means
 from services.orchestrator.handlers.playbook import Playbook
 from services.orchestrator.repository import enrollments, people
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 AT_ONCE = 500
 AGAIN = 10 * MINUTE
 """When a run is looked at again whose version this release cannot run."""
@@ -29,7 +29,7 @@ class Runner:
 
     async def run_due(self) -> bool:
         """Take on what is due, so many contacts at once; return whether there may be more."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             now = self._clock.now()
             book = await self._playbook.now(connection)
             contacts = await enrollments.due(connection, now, AT_ONCE)

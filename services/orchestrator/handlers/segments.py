@@ -15,7 +15,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.errors import NotFound
 from libs.common.instants import to_iso
-from libs.common.messages import Message, Signal, compose
+from libs.common.messages import Message, Signal, build_message
 from services.orchestrator.domain.condition import holds
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.segment import Watched, entered, left
@@ -101,7 +101,7 @@ async def settle(
     came = [(segment, contact, now) for segment, contact in joined]
     await segments.join(connection, workspace, [*came, *((*one, inside[one]) for one in sorted(staying))])
     if tell:
-        await outbox.write(connection, [*_signals(workspace, joined, gone, inside, now)])
+        await outbox.insert_messages(connection, [*_signals(workspace, joined, gone, inside, now)])
 
 
 def _signals(
@@ -117,7 +117,7 @@ def _signals(
 
 
 def _signal(workspace: str, signal: str, segment: str, contact: str, since: int, now: int) -> Message:
-    message_id = ids.derive("segment", workspace, signal, contact, str(since))
+    message_id = ids.derive_id("segment", workspace, signal, contact, str(since))
     model = Signal(
         id=message_id,
         workspace=workspace,
@@ -130,7 +130,7 @@ def _signal(workspace: str, signal: str, segment: str, contact: str, since: int,
         message_id=message_id,
         properties={"segment": segment, "since": to_iso(since)},
     )
-    return compose(model, key=contact, message_id=message_id, source="/orchestrator", time=now)
+    return build_message(model, key=contact, message_id=message_id, source="/orchestrator", time=now)
 
 
 class SegmentsDesk:
@@ -143,14 +143,14 @@ class SegmentsDesk:
 
     async def sizes(self, workspace: str) -> list[Size]:
         """Return the watched segments."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             watched = (await self._playbook.now(connection)).watched.get(workspace, ())
             counts = await segments.sizes(connection, workspace)
         return [Size(one.name, counts.get(one.name, 0), one.within) for one in watched]
 
     async def members(self, workspace: str, name: str, limit: int) -> list[Member]:
         """Return who is in a watched segment, who has waited longest first. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             book = await self._playbook.now(connection)
             one = next((one for one in book.watched.get(workspace, ()) if one.name == name), None)
             if one is None:

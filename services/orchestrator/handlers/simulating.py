@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from libs.common.db.connection import Connection
-from libs.common.messages import CompellingEvent, Signal, StageChange, decode
+from libs.common.messages import CompellingEvent, Signal, StageChange, decode_value
 from services.orchestrator.domain.checking import checked
 from services.orchestrator.domain.condition import compiled
 from services.orchestrator.domain.gate import Rules
@@ -64,7 +64,7 @@ async def _stories(connection: Connection, workspace: str) -> AsyncIterator[list
         events: dict[str, list[Event]] = {}
         for contact, kind, value in await history.published(connection, workspace, contacts):
             if kind in _MODELS:
-                events.setdefault(contact, []).append(decode(_MODELS[kind], value))
+                events.setdefault(contact, []).append(decode_value(_MODELS[kind], value))
         known = await people.profiles(connection, contacts)
         yield [
             Story(contact, *known[contact], events[contact])

@@ -9,12 +9,12 @@ import msgspec
 
 from libs.common import ids
 from libs.common.clock import Clock
-from libs.common.db import log as published
+from libs.common.db import published_messages as published
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from libs.common.instants import SECOND
-from libs.common.messages.selection import Selection
+from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.domain.subscription import Health, Subscription
 from services.orchestrator.domain.webhook import Secret, secret_of
 from services.orchestrator.repository import subscriptions
@@ -33,7 +33,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     name: str
     url: str
-    selection: Selection
+    selection: MessageFilter
     status: str
     reason: str
     failures: int
@@ -54,17 +54,17 @@ class SubscriptionsDesk:
         self._shards = shards
 
     async def create(
-        self, workspace: str, name: str, url: str, selection: Selection, *, beginning: bool = False
+        self, workspace: str, name: str, url: str, selection: MessageFilter, *, beginning: bool = False
     ) -> Shown:
         """Subscribe from now on, or from the beginning of the log. Raises Conflict, ConfigurationError."""
         if not 0 < len(name) <= _NAME or not name.isprintable() or "/" in name:
             raise ConfigurationError(f"{name!r:.80}: a subscription's name has 1 to {_NAME} characters and no slash")
         await self._check(url)
         secret = secret_of(randomness.token_bytes(SECRET_BYTES))
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             made = Subscription(
-                0, ids.derive("subscription", workspace, name, secret), workspace, name, url, selection,
-                (Secret(secret),), "active", "", {} if beginning else await published.end(connection, workspace, self._shards),
+                0, ids.derive_id("subscription", workspace, name, secret), workspace, name, url, selection,
+                (Secret(secret),), "active", "", {} if beginning else await published.get_end_cursor(connection, workspace, self._shards),
                 Health(),
             )  # fmt: skip
             if not await subscriptions.add(connection, made):
@@ -78,12 +78,12 @@ class SubscriptionsDesk:
 
     async def every(self, workspace: str) -> list[Shown]:
         """Return a workspace's subscriptions."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             return [await self._shown(connection, one) for one in await subscriptions.every(connection, workspace)]
 
     async def one(self, workspace: str, name: str) -> Shown:
         """Return a subscription with its newest attempts. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name, hold=False)
             newest = await subscriptions.attempts(connection, found.subscription_id, SHOWN)
             return await self._shown(connection, found, attempts=newest)
@@ -94,12 +94,12 @@ class SubscriptionsDesk:
 
     async def resume(self, workspace: str, name: str) -> Shown:
         """Go on where it stopped, also after it was disabled. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             await subscriptions.hurry(connection, found.subscription_id)
             return await self._changed(connection, found, status="active", reason="", health=Health())
 
-    async def change(self, workspace: str, name: str, url: str | None, selection: Selection | None) -> Shown:
+    async def change(self, workspace: str, name: str, url: str | None, selection: MessageFilter | None) -> Shown:
         """Send elsewhere, or something else, from now on. Raises NotFound, ConfigurationError."""
         if url is not None:
             await self._check(url)
@@ -110,7 +110,7 @@ class SubscriptionsDesk:
         """Sign with a new secret, for `overlap` microseconds with the old ones too. Raises NotFound."""
         secret = secret_of(randomness.token_bytes(SECRET_BYTES))
         now = self._clock.now()
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             held = [old for old in found.secrets if old.ends_at is None or old.ends_at > now]
             ending = [Secret(old.text, min(old.ends_at or now + overlap, now + overlap)) for old in held]
@@ -119,7 +119,7 @@ class SubscriptionsDesk:
 
     async def resend(self, workspace: str, name: str, *, message: str | None, since: int | None) -> Shown:
         """Send one message again, or everything since an instant (µs), or what was given up. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             if message is not None:
                 if not await subscriptions.again(connection, found.subscription_id, message):
@@ -127,14 +127,14 @@ class SubscriptionsDesk:
                 return await self._shown(connection, found)
             if since is not None:
                 moment = datetime.fromtimestamp(since / SECOND).astimezone()
-                place = await published.back(connection, workspace, found.place, moment)
+                place = await published.get_cursor_before(connection, workspace, found.place, moment)
                 return await self._changed(connection, found, place=place)
             await subscriptions.hurry(connection, found.subscription_id, given_up=True)
             return await self._shown(connection, found)
 
     async def delete(self, workspace: str, name: str) -> None:
         """Forget a subscription. Raises NotFound."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             await subscriptions.remove(connection, (await _named(connection, workspace, name)).subscription_id)
 
     async def _changed(
@@ -155,11 +155,11 @@ class SubscriptionsDesk:
         health, waits = found.health, await subscriptions.backlog(connection, found, self._shards)
         return Shown(
             found.name, found.url, found.selection, found.status, found.reason, len(health.failing), health.failing_since,
-            published.written(found.place), waits, [*attempts], secret,
+            published.encode_cursor(found.place), waits, [*attempts], secret,
         )  # fmt: skip
 
     async def _change(self, workspace: str, name: str, **changes: Any) -> Shown:
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             return await self._changed(connection, await _named(connection, workspace, name), **changes)
 
 

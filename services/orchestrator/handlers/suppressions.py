@@ -17,12 +17,12 @@ class Suppressions:
 
     async def suppress(self, contact_id: str, channel: str) -> None:
         """Send a contact nothing more on a channel: it has unsubscribed."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             await consents.suppress(connection, [(contact_id, channel, "unsubscribed")])
 
     async def allow(self, workspace: str, who: str, channel: str) -> None:
         """Let a channel be used again; consent is still needed. Raises NotFound where nothing was suppressed."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             contact = await lookup.known(connection, workspace, who)
             relatives = list(await people.family(connection, [contact]))
             facts = (await people.facts(connection, [contact], (await self._playbook.now(connection)).vocabulary))[

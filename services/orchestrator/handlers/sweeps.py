@@ -7,10 +7,10 @@ are decided about, and how far a sweep has come commits with what it decided.
 from collections.abc import Mapping, Sequence
 
 from libs.common import ids
-from libs.common.access import DEFAULT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.messages import CompellingEvent
 from services.orchestrator.domain.entering import enter, starts, trigger_of
 from services.orchestrator.domain.facts import Facts
@@ -26,9 +26,9 @@ from services.orchestrator.repository import sweeps as repository
 from services.orchestrator.repository.sweeps import OF_SEGMENT, Sweep
 
 AT_ONCE = 200
-EVERY = duration("15m")
+EVERY = parse_duration("15m")
 """How often everybody is looked at for moments."""
-HOUR = duration("1h")
+HOUR = parse_duration("1h")
 NEVER = 1 << 60
 """When a schedule comes again (µs)."""
 
@@ -44,7 +44,7 @@ async def begin_sweeps(connection: Connection, book: Book, events: Sequence[Comp
             for program in book.live.get(event.workspace, {}).get(trigger_of(event), ()):
                 if starts(program, event, now):
                     name, occasion = program.play.play, of_event(event)
-                    sweep_id = ids.derive("sweep", event.workspace, name, event.id)
+                    sweep_id = ids.derive_id("sweep", event.workspace, name, event.id)
                     begun.append(Sweep(sweep_id, event.workspace, name, event.account_id, event.event_id, occasion))
     await repository.begin(connection, begun, now)
 
@@ -68,23 +68,23 @@ class Sweeps:
 
     async def tick(self) -> bool:
         """Begin a sweep for each play whose moment has come, or that is to be looked at again."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             book, now = await self._playbook.now(connection), self._clock.now()
-            for program in book.scheduled(DEFAULT):
+            for program in book.scheduled(DEFAULT_WORKSPACE):
                 await self._tick(connection, program, now)
-            for watched in book.watched.get(DEFAULT, ()):
+            for watched in book.watched.get(DEFAULT_WORKSPACE, ()):
                 await self._watch(connection, watched, now)
         return False
 
     async def _watch(self, connection: Connection, watched: Watched, now: int) -> None:
         """Begin to look at everybody for a segment, if it is time."""
         name, mark = f"{OF_SEGMENT}{watched.name}", watched.mark
-        count = await repository.tick(connection, (DEFAULT, name, mark), now, now, now + EVERY)
+        count = await repository.tick(connection, (DEFAULT_WORKSPACE, name, mark), now, now, now + EVERY)
         if count == 0:
-            await segments.forget_looks(connection, DEFAULT, watched.name, but=mark)
+            await segments.forget_looks(connection, DEFAULT_WORKSPACE, watched.name, but=mark)
         if count is not None:
-            sweep_id = ids.derive("sweep", DEFAULT, name, mark, str(count), str(now))
-            sweep = Sweep(sweep_id, DEFAULT, name, None, segments.first(mark) if count == 0 else mark, None)
+            sweep_id = ids.derive_id("sweep", DEFAULT_WORKSPACE, name, mark, str(count), str(now))
+            sweep = Sweep(sweep_id, DEFAULT_WORKSPACE, name, None, segments.first(mark) if count == 0 else mark, None)
             await repository.begin(connection, [sweep], now)
 
     async def _tick(self, connection: Connection, program: Program, now: int) -> None:
@@ -92,19 +92,19 @@ class Sweeps:
         if schedule is None:
             slot, first_at, next_at, occasion = "timed", now, now + EVERY, None
         else:
-            occasion = of_schedule(program, DEFAULT, schedule)
+            occasion = of_schedule(program, DEFAULT_WORKSPACE, schedule)
             if now > occasion.at + program.play.max_age:
                 return
             slot, first_at, next_at = f"schedule:{occasion.at}", occasion.at, NEVER
-        count = await repository.tick(connection, (DEFAULT, name, slot), first_at, now, next_at)
+        count = await repository.tick(connection, (DEFAULT_WORKSPACE, name, slot), first_at, now, next_at)
         if count is not None:
-            sweep_id = ids.derive("sweep", DEFAULT, name, slot, str(count))
-            sweep = Sweep(sweep_id, DEFAULT, name, None, "", occasion)
+            sweep_id = ids.derive_id("sweep", DEFAULT_WORKSPACE, name, slot, str(count))
+            sweep = Sweep(sweep_id, DEFAULT_WORKSPACE, name, None, "", occasion)
             await repository.begin(connection, [sweep], now)
 
     async def run(self) -> bool:
         """Take one sweep on; return whether there may be more."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             book = await self._playbook.now(connection)
             sweep = await repository.one(connection, book.paused, self._clock.now())
             if sweep is None:

@@ -4,7 +4,7 @@ import msgspec
 
 from libs.common import ids
 from libs.common.instants import to_iso
-from libs.common.messages import Action, Message, Signal, compose
+from libs.common.messages import Action, Message, Signal, build_message
 from services.orchestrator.domain.facts import Facts
 from services.orchestrator.domain.progress import Run
 from services.orchestrator.domain.referral import CONVERTED
@@ -18,7 +18,7 @@ def action_message(action: ActionRow, contact_id: str, became: Became, now: int)
     """Return the message of one turn in an action's life."""
     parts = (action.action_id, became.status, str(became.attempt), became.reason, str(became.due or ""))
     model = Action(
-        id=ids.derive("action-message", *parts),
+        id=ids.derive_id("action-message", *parts),
         workspace=action.workspace,
         action_id=action.action_id,
         contact_id=contact_id,
@@ -42,7 +42,7 @@ def action_message(action: ActionRow, contact_id: str, became: Became, now: int)
 def holdout_message(run: Run, now: int) -> Message:
     """Return the message of a contact that is held out of a play: nothing will go out, and that is a decision too."""
     model = Action(
-        id=ids.derive("action-message", run.enrollment_id, "holdout"),
+        id=ids.derive_id("action-message", run.enrollment_id, "holdout"),
         workspace=run.workspace,
         action_id=run.enrollment_id,
         contact_id=run.contact_id,
@@ -59,7 +59,7 @@ def holdout_message(run: Run, now: int) -> Message:
 
 def _composed(model: Action) -> Message:
     key, at, why = model.contact_id, model.occurred_at, model.status
-    return compose(model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why)
+    return build_message(model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why)
 
 
 def _identity(who: Facts) -> dict[str, str]:
@@ -78,7 +78,7 @@ def referral_touchpoint(referrer: Facts, cause: Signal, code: str) -> bytes | No
         **identity,
         "type": "track",
         "event": CONVERTED,
-        "messageId": ids.consequence(cause.workspace, cause.source, cause.message_id),
+        "messageId": ids.derived_message_id(cause.workspace, cause.source, cause.message_id),
         "timestamp": to_iso(cause.occurred_at),
         "context": {"initiative": "brand"},
         "properties": {"referral_code": code},

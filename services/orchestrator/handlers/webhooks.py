@@ -4,21 +4,21 @@ import asyncio
 import contextlib
 
 from libs.common.clock import Clock
-from libs.common.db.connection import Connection, Pool
-from libs.common.db.holding import hold
-from libs.common.db.shares import Shares
-from libs.common.durations import duration
+from libs.common.db.advisory_locks import AdvisoryLockPool
+from libs.common.db.connection import Connection, SessionPool
+from libs.common.db.dedicated_connection import run_on_dedicated_connection
+from libs.common.durations import parse_duration
 from libs.common.errors import Unavailable
 from libs.common.observability import logs, metrics
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.repository import subscriptions
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 LOOK_SECONDS = 1.0
 FAULT_SECONDS = 60.0
 LEAVE_SECONDS = 18.0
 """How long one that goes may take to write down what it has tried: longer than a receiver may take to answer."""
-KEPT = duration("30d")
+KEPT = parse_duration("30d")
 """How long an attempt stays in the delivery log (µs)."""
 
 
@@ -33,30 +33,32 @@ class Lane:
 class Webhooks:
     """Runs a task for each subscription of this process's share."""
 
-    def __init__(self, database_url: str, sessions: Pool, delivering: Delivering, clock: Clock) -> None:
+    def __init__(self, database_url: str, sessions: SessionPool, delivering: Delivering, clock: Clock) -> None:
         self._database_url = database_url
         self._sessions = sessions
         self._delivering = delivering
         self._clock = clock
-        self._shares = Shares("perigee.webhooks")
+        self._shares = AdvisoryLockPool("perigee.webhooks")
         self._lanes: dict[int, Lane] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop`; a lost connection is opened again, its locks having gone with it."""
-        await hold(self._database_url, "orchestrator-webhooks", stop, lambda found: self._share(found, stop))
+        await run_on_dedicated_connection(
+            self._database_url, "orchestrator-webhooks", stop, lambda found: self._share(found, stop)
+        )
 
     async def forget(self) -> bool:
         """Forget old attempts, and what was given up long ago."""
-        async with self._sessions.use() as connection:
+        async with self._sessions.acquire() as connection:
             await subscriptions.forget(connection, self._clock.now() - KEPT)
         return False
 
     async def _share(self, connection: Connection, stop: asyncio.Event) -> None:
-        await self._shares.join(connection)
+        await self._shares.register(connection)
         await connection.add_listener("scoring_log", lambda *_: self._wake())
         try:
             while not stop.is_set():
-                await self._shares.share(connection, await subscriptions.active(connection))
+                await self._shares.rebalance(connection, await subscriptions.active(connection))
                 await self._keep(self._shares.held)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), LOOK_SECONDS)

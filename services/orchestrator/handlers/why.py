@@ -54,7 +54,7 @@ class Why:
 
     async def of(self, workspace: str, who: str, limit: int = 50) -> WhyNot:
         """Return what was decided about a contact, by its id, a user id or an e-mail address. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             contact = await lookup.known(connection, workspace, who)
             relatives = list(await people.family(connection, [contact]))
             found = await actions.of_contact(connection, relatives, limit)

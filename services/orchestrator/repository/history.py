@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
-from libs.common.db.log import kind_of_row
+from libs.common.db.published_messages import event_type_of_headers
 from libs.common.instants import DAY, to_datetime
 
 
@@ -28,7 +28,7 @@ async def published(connection: Connection, workspace: str, ids: Sequence[str]) 
         workspace,
         list(ids),
     )
-    return [(r["contact"], kind_of_row(r["headers"]), r["value"]) for r in rows]
+    return [(r["contact"], event_type_of_headers(r["headers"]), r["value"]) for r in rows]
 
 
 async def of_keys(connection: Connection, ids: Sequence[str], since: int) -> list[tuple[str, str, bytes]]:
@@ -38,4 +38,4 @@ async def of_keys(connection: Connection, ids: Sequence[str], since: int) -> lis
         list(ids),
         to_datetime(since - DAY),
     )
-    return [(r["key"], kind_of_row(r["headers"]), r["value"]) for r in rows]
+    return [(r["key"], event_type_of_headers(r["headers"]), r["value"]) for r in rows]

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.db import standing
+from libs.common.db import fold_columns
 from libs.common.db.connection import Connection
 from services.orchestrator.domain.audience import email_sha256
 from services.orchestrator.domain.facts import MOST_INSTANTS, Facts, Score, Standing
@@ -132,7 +132,7 @@ async def _standings(
         words = vocabulary.cycles.get(cycle)
         if words is None:
             continue
-        values, instants, last_act = standing.scores(state)
+        values, instants, last_act = fold_columns.decode_scores(state)
         found.setdefault(contact, {})[cycle] = _standing(words, stage, dormant, published, values, instants)
         if last_act is not None:
             acts[contact] = max(last_act, acts.get(contact, 0))
@@ -146,7 +146,7 @@ def _standing(
         name: Score(value, at, half_life)
         for (name, half_life), value, at in zip(words.half_lives.items(), values, instants, strict=False)
     }
-    axes = dict(zip(words.ladders, standing.places(published), strict=False))
+    axes = dict(zip(words.ladders, fold_columns.decode_axis_places(published), strict=False))
     return Standing(stage, dormant, axes, scores, words.ladders, words.rings.get(stage, 0))
 
 

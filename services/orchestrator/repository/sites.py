@@ -1,6 +1,6 @@
 """Whose write key a page brings, from ingest's view of its sources."""
 
-from libs.common.access import hashed
+from libs.common.api_keys import hash_key
 from libs.common.db.connection import Connection
 from services.orchestrator.domain.visitor import Site
 
@@ -9,6 +9,6 @@ async def of_key(connection: Connection, write_key: str) -> Site | None:
     """Return the source of a write key that holds, or None."""
     row = await connection.fetchrow(
         "SELECT workspace, source, trust, user_hash_secret, allowed_origins FROM ingest.live_write_keys WHERE key_hash = $1",
-        hashed(write_key),
+        hash_key(write_key),
     )
     return Site(row[0], row[1], row[2], row[3], tuple(row[4])) if row else None

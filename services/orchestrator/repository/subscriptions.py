@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.db import log
+from libs.common.db import published_messages
 from libs.common.db.connection import Connection
 from libs.common.observability import metrics
 from services.orchestrator.domain.subscription import Due, Health, Place, Subscription, Verdict
@@ -261,7 +261,9 @@ async def backlog(connection: Connection, subscription: Subscription, shards: in
         subscription.subscription_id,
     )
     waits: dict[bool, int] = {r[0]: r[1] for r in counts}
-    unread = await log.unread(connection, subscription.workspace, subscription.place, shards, COUNTED)
+    unread = await published_messages.count_after(
+        connection, subscription.workspace, subscription.place, shards, COUNTED
+    )
     return Backlog(waits.get(False, 0), waits.get(True, 0), unread)
 
 

@@ -6,17 +6,17 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.access import Caller
+from libs.common.api_keys import Caller
 from libs.common.clock import SystemClock
-from libs.common.doors import opened_by
 from libs.common.durations import Duration
+from libs.common.http.authentication import require_scope
 from services.scoring.handlers.corrections import Corrections
 from services.scoring.handlers.identities import Author, Identities
 from services.scoring.handlers.refolds import Refolds
 
 Name = Annotated[str, Field(min_length=1, max_length=600)]
-Joiner = Annotated[Caller, opened_by("identities")]
-Corrector = Annotated[Caller, opened_by("corrections")]
+Joiner = Annotated[Caller, require_scope("identities")]
+Corrector = Annotated[Caller, require_scope("corrections")]
 
 
 class Said(BaseModel):
@@ -98,7 +98,7 @@ def router(identities: Identities, corrections: Corrections, refolds: Refolds) -
         )
         return {"correction": number}
 
-    @routes.get("/refolds", tags=["refolds"], dependencies=[opened_by("refolds")])
+    @routes.get("/refolds", tags=["refolds"], dependencies=[require_scope("refolds")])
     async def queue() -> dict[str, Any]:
         """Return what waits in the re-fold queue, by reason."""
         found: dict[str, Any] = msgspec.to_builtins(await refolds.status())

@@ -6,12 +6,12 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
-from libs.common.messages.selection import Selection, Type
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
+from libs.common.messages.message_filter import MessageFilter, MessageType
 from services.scoring.handlers.published import MOST, Changes
 
-Reader = Annotated[Caller, opened_by("stage_changes:read")]
+Reader = Annotated[Caller, require_scope("stage_changes:read")]
 Some = Annotated[tuple[str, ...], Query(max_length=100)]
 
 
@@ -19,7 +19,7 @@ class Item(BaseModel):
     """A message that was published; `data` is what lies on the topic."""
 
     id: str
-    type: Type
+    type: MessageType
     data: dict[str, Any]
 
 
@@ -42,7 +42,7 @@ def router(changes: Changes) -> APIRouter:
             str, Query(max_length=200_000, description="the last answer's; none: the beginning; `now`: the end")
         ] = "",
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
-        types: Annotated[tuple[Type, ...], Query(max_length=4, alias="type")] = ("stage_change",),
+        types: Annotated[tuple[MessageType, ...], Query(max_length=4, alias="type")] = ("stage_change",),
         cycle: Some = (),
         stage: Some = (),
         direction: Some = (),
@@ -54,7 +54,7 @@ def router(changes: Changes) -> APIRouter:
         `more` says that there may be more at once; otherwise ask again in a while. A message is what lies on the topic; the
         same one comes twice only if you give an old cursor again. A filter may be given several times.
         """
-        wanted = Selection(types, cycle, stage, direction, reason, signal)
+        wanted = MessageFilter(types, cycle, stage, direction, reason, signal)
         found = await changes.after(caller.workspace, cursor, limit, wanted)
         return Response(msgspec.json.encode(found), media_type="application/json")  # messages go out as they lie there
 

@@ -6,15 +6,15 @@ import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
 from libs.common.durations import Duration
+from libs.common.http.authentication import require_scope
 from libs.common.messages.compelling_event import EventScope
 from services.scoring.domain.compelling import Event, thresholds_of
 from services.scoring.handlers.compelling import Compelling, Given
 
-Reader = Annotated[Caller, opened_by("contacts:read")]
-Keeper = Annotated[Caller, opened_by("events")]
+Reader = Annotated[Caller, require_scope("contacts:read")]
+Keeper = Annotated[Caller, require_scope("events")]
 Instant = Annotated[int, Field(ge=0, lt=1 << 53, description="microseconds UTC")]
 Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 

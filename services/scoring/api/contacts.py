@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter
 
-from libs.common.access import Caller
-from libs.common.doors import opened_by
+from libs.common.api_keys import Caller
+from libs.common.http.authentication import require_scope
 from services.scoring.handlers.contacts import Contacts
 
-Reader = Annotated[Caller, opened_by("contacts:read")]
+Reader = Annotated[Caller, require_scope("contacts:read")]
 
 
 def router(contacts: Contacts) -> APIRouter:

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import Field
 
-from libs.common.doors import opened_by
+from libs.common.http.authentication import require_scope
 from services.scoring.api.admin import Said
 from services.scoring.handlers.versions import Versions
 
@@ -25,7 +25,7 @@ class Published(Written):
 
 def router(versions: Versions) -> APIRouter:
     """Return the routes of cycles."""
-    routes = APIRouter(prefix="/cycles", tags=["cycles"], dependencies=[opened_by("cycles")])
+    routes = APIRouter(prefix="/cycles", tags=["cycles"], dependencies=[require_scope("cycles")])
 
     @routes.get("")
     async def cycles() -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common import ids
-from libs.common.messages import CompellingEvent, Message, compose
+from libs.common.messages import CompellingEvent, Message, build_message
 from libs.common.messages.compelling_event import EventScope, EventStatus
 
 DAY = 86_400_000_000
@@ -92,7 +92,7 @@ def _passed(event: Event, now: int) -> Event:
 def _told(event: Event, status: EventStatus, now: int, left: int | None = None) -> tuple[Event, list[Message]]:
     found = msgspec.structs.replace(event, version=event.version + 1)
     model = CompellingEvent(
-        id=ids.derive("compelling-event", found.workspace, found.event_id, str(found.version)),
+        id=ids.derive_id("compelling-event", found.workspace, found.event_id, str(found.version)),
         event_id=found.event_id,
         workspace=found.workspace,
         kind=found.kind,
@@ -109,7 +109,7 @@ def _told(event: Event, status: EventStatus, now: int, left: int | None = None) 
         cause=found.cause,
         properties=found.properties,
     )
-    message = compose(model, key=key_of(found), message_id=model.id, source="/scoring", time=now, reason=status)
+    message = build_message(model, key=key_of(found), message_id=model.id, source="/scoring", time=now, reason=status)
     return found, [message]
 
 

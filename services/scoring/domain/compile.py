@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.scoring.domain import conditions
 from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE
@@ -106,7 +106,9 @@ class _Compiler:
         if kind == "seen":
             return conditions.SeenWithin(self._seen_slot(raw["seen"], where), _window(raw.get("within")))
         if kind == "silent":
-            return conditions.Not(conditions.SeenWithin(self._seen_slot(raw["silent"], where), duration(raw["for"])))
+            return conditions.Not(
+                conditions.SeenWithin(self._seen_slot(raw["silent"], where), parse_duration(raw["for"]))
+            )
         if kind == "trait":
             return conditions.TraitEquals(self._trait_slot(raw["trait"]), str(raw["equals"]))
         return self._axis_atom(raw, where, axis)
@@ -176,4 +178,4 @@ _KINDS: dict[str, set[str]] = {
 
 def _window(value: Any) -> int:
     """Return a window in microseconds; none means ever."""
-    return FOREVER // 2 if value is None else duration(value)
+    return FOREVER // 2 if value is None else parse_duration(value)

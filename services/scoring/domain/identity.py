@@ -130,4 +130,4 @@ def subject(who: Who, runs: Sequence[Run]) -> Identifier:
 
 def new_contact_id(workspace: str, identifier: Identifier) -> str:
     """Return the id of the contact that an identifier creates: the same wherever and whenever it is first seen."""
-    return ids.derive("contact", workspace, *identifier)
+    return ids.derive_id("contact", workspace, *identifier)

@@ -8,7 +8,7 @@ about to fall. `all` has its smallest margin, `any` its largest. An atom without
 from collections.abc import Iterator
 from typing import Any
 
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.spec import Condition
 from services.scoring.domain.state import State
@@ -59,7 +59,7 @@ class Reader:
 
     def _count(self, raw: Condition) -> int:
         rule = self._engine.signals[self._numbers[raw["count"]]]
-        window = duration(raw["within"]) if raw.get("within") is not None else None
+        window = parse_duration(raw["within"]) if raw.get("within") is not None else None
         times = self._state.rings[rule.ring]
         return sum(1 for at in times if window is None or self._t - window < at)
 
@@ -68,7 +68,7 @@ class Reader:
         slot = 0 if name == "any" else self._engine.signals[self._numbers[str(name)]].seen
         last = self._state.seen[slot]
         limit = raw.get("within") if "seen" in raw else raw["for"]
-        within = last >= 0 and (limit is None or self._t - last < duration(limit))
+        within = last >= 0 and (limit is None or self._t - last < parse_duration(limit))
         return {**raw, "value": last if last >= 0 else None, "holds": within if "seen" in raw else not within}
 
 

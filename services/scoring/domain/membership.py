@@ -23,7 +23,7 @@ def account_of(touchpoint: Touchpoint) -> str | None:
 
 def account_id(workspace: str, group_id: str) -> str:
     """Return an account's id."""
-    return ids.derive("account", workspace, group_id)
+    return ids.derive_id("account", workspace, group_id)
 
 
 def is_event(touchpoint: Touchpoint) -> bool:

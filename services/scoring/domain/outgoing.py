@@ -13,7 +13,7 @@ from libs.common.messages import (
     StageChange,
     StageMove,
     Touchpoint,
-    compose,
+    build_message,
 )
 from libs.common.messages.contact import ContactSnapshot, CycleState
 from services.scoring.domain import correction
@@ -47,14 +47,14 @@ def account_stage_change(engine: Engine, workspace: str, account_id: str, group_
 
 def _composed(model: StageChange | AccountStageChange, key: str, trace: bytes | None = None) -> Message:
     at, why = model.occurred_at, model.reason
-    return compose(model, key=key, message_id=model.id, source=SOURCE, time=at, reason=why, trace=trace)
+    return build_message(model, key=key, message_id=model.id, source=SOURCE, time=at, reason=why, trace=trace)
 
 
 def _said(engine: Engine, workspace: str, subject: str, change: Change) -> dict[str, Any]:
     """Return what contacts' and accounts' changes have in common."""
     move, before, after = change.move, change.before, change.after
     return {
-        "id": ids.derive("stage-change", subject, engine.name, str(change.sequence)),
+        "id": ids.derive_id("stage-change", subject, engine.name, str(change.sequence)),
         "workspace": workspace,
         "cycle": engine.name,
         "cycle_version": engine.version,
@@ -112,7 +112,7 @@ def signals(
 
 def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str, trace: bytes | None) -> Message:
     model = Signal(
-        id=ids.derive("signal", t.workspace, t.source, t.message_id, engine.name, name),
+        id=ids.derive_id("signal", t.workspace, t.source, t.message_id, engine.name, name),
         workspace=t.workspace,
         contact_id=contact_id,
         cycle=engine.name,
@@ -129,7 +129,7 @@ def _signal(engine: Engine, contact_id: str, t: Touchpoint, name: str, trace: by
     )
     reason = "history" if model.historical else ""
     at = t.occurred_at
-    return compose(model, key=contact_id, message_id=model.id, source=SOURCE, time=at, reason=reason, trace=trace)
+    return build_message(model, key=contact_id, message_id=model.id, source=SOURCE, time=at, reason=reason, trace=trace)
 
 
 def cycle_state(engine: Engine, published: Published) -> CycleState:
@@ -142,8 +142,8 @@ def cycle_state(engine: Engine, published: Published) -> CycleState:
 
 def snapshot(model: ContactSnapshot, time: int) -> Message:
     """Return the message of a contact's snapshot."""
-    message_id = ids.derive("contact", model.contact_id, str(model.version))
-    return compose(model, key=model.contact_id, message_id=message_id, source=SOURCE, time=time)
+    message_id = ids.derive_id("contact", model.contact_id, str(model.version))
+    return build_message(model, key=model.contact_id, message_id=message_id, source=SOURCE, time=time)
 
 
 def tombstone(contact_id: str) -> Message:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from libs.common import ids
 from libs.common.instants import from_iso
 from libs.common.messages import Touchpoint
-from libs.common.messages.stage_change import ORDINARY
+from libs.common.messages.stage_change import ORDINARY_REASONS
 from services.scoring.domain.compelling import Event
 from services.scoring.domain.engine import Engine
 from services.scoring.domain.publication import Change
@@ -20,7 +20,7 @@ def of_signals(engine: Engine, contact_id: str, touchpoint: Touchpoint, numbers:
     for name in (engine.signals[number].name for number in numbers):
         mark = engine.spec.signals[name].raises
         if mark is not None:
-            cause = ids.derive(
+            cause = ids.derive_id(
                 "signal", touchpoint.workspace, touchpoint.source, touchpoint.message_id, engine.name, name
             )
             date = _date(touchpoint, mark)
@@ -30,7 +30,7 @@ def of_signals(engine: Engine, contact_id: str, touchpoint: Touchpoint, numbers:
 
 def of_change(engine: Engine, workspace: str, contact_id: str, change: Change) -> list[Event]:
     """Return the events that a contact's move raises: an axis came to a place that the cycle marks, for an ordinary reason."""
-    if change.reason not in ORDINARY:
+    if change.reason not in ORDINARY_REASONS:
         return []
     before = change.before.places if change.before else []
     found = []
@@ -38,7 +38,7 @@ def of_change(engine: Engine, workspace: str, contact_id: str, change: Change) -
         was = before[engine.axis_names.index(axis.name)] if len(before) == len(engine.axis_names) else None
         mark = next((stage.raises for stage in axis.stages if stage.name == place), None)
         if mark is not None and was != place:
-            cause = ids.derive("stage-change", contact_id, engine.name, str(change.sequence), axis.name)
+            cause = ids.derive_id("stage-change", contact_id, engine.name, str(change.sequence), axis.name)
             found.append(_event(mark, workspace, contact_id, cause, None, {}))
     return found
 

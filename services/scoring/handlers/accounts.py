@@ -29,7 +29,7 @@ class AccountJobs:
 
     async def refold(self) -> bool:
         """Fold queued accounts; return whether there may be more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             some = await accounts.queued(connection, ACCOUNTS_AT_ONCE)
             if not some:
                 return False
@@ -49,7 +49,7 @@ class AccountJobs:
 
     async def fire_timers(self) -> bool:
         """Make the accounts' flips that are due at or before the frontier; return whether there may be more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             frontier = await schedule.frontier(connection, self._partitions)
             folds = [c.engine.fold for c in await self._catalogue.folding(connection) if c.of_accounts]
             if frontier is None or not folds:
@@ -76,7 +76,7 @@ class AccountJobs:
         await states.save(connection, work.rows)
         await states.note_failures(connection, work.failed)
         names = await accounts.group_ids(connection, {one.subject for one in work.changes})
-        await self._outbox.write(
+        await self._outbox.insert_messages(
             connection,
             [
                 outgoing.account_stage_change(c.engine, c.workspace, c.subject, names[c.subject], c.change)

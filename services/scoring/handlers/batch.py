@@ -7,16 +7,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from libs.common.db import offsets
-from libs.common.db.connection import Connection, Pool, Session
+from libs.common.db.connection import Connection, Session, SessionPool
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage
-from libs.common.failpoints import reach
-from libs.common.kafka.dead_letter import dead_letter
-from libs.common.kafka.record import Record, spans
-from libs.common.messages import Message, Touchpoint, decode, kind_of, trace_of
+from libs.common.failpoints import hit
+from libs.common.kafka.dead_letters import build_dead_letter
+from libs.common.kafka.record import Record, offset_ranges
+from libs.common.messages import Message, Touchpoint, decode_value, event_type_of, traceparent_of
 from libs.common.observability import metrics
-from libs.common.observability.tracing import span, valid
+from libs.common.observability.tracing import start_span, validate_traceparent
 from services.scoring.domain import outgoing, urgent
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import Circumstances
@@ -69,15 +69,15 @@ class BatchHandler:
         self, sessions: Sequence[Session], outbox: Outbox, catalogue: Catalogue, cache: dict[str, Entry]
     ) -> None:
         """`sessions` are as many as there are batches taken side by side."""
-        self._sessions = Pool(sessions)
+        self._sessions = SessionPool(sessions)
         self._outbox = outbox
         self._catalogue = catalogue
         self._cache = cache
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
-        async with self._sessions.use() as connection:
-            return await offsets.next_offset(connection, "scoring", GROUP, (topic, partition), beginning)
+        async with self._sessions.acquire() as connection:
+            return await offsets.upsert_next_offset(connection, "scoring", GROUP, (topic, partition), beginning)
 
     async def handle(self, records: Sequence[Record]) -> int:
         """Process a batch; return the number of dead letters."""
@@ -86,8 +86,8 @@ class BatchHandler:
         batch = [one for one in found if one.touchpoint.scope == "contact"]
         others = [one for one in found if one.touchpoint.scope != "contact"]
         traces = [one.trace for one in batch if one.trace is not None]
-        async with self._sessions.use() as connection:
-            with span("process touchpoints", "CONSUMER", None, _ABOUT, traces):
+        async with self._sessions.acquire() as connection:
+            with start_span("process touchpoints", "CONSUMER", None, _ABOUT, traces):
                 work, settled, kept = await self._commit(connection, records, batch, others, dead)
             if work:
                 work.keep()
@@ -108,19 +108,19 @@ class BatchHandler:
             await self._fence(connection, records)
             work, settled = await self._process(connection, batch) if batch else (None, None)
             kept = await outside.keep(connection, others)
-            await self._outbox.write(connection, [*(work.messages if work else []), *dead])
+            await self._outbox.insert_messages(connection, [*(work.messages if work else []), *dead])
         return work, settled, kept
 
     async def bury(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
-        async with self._sessions.use() as connection, unit_of_work(connection):
+        async with self._sessions.acquire() as connection, unit_of_work(connection):
             await self._fence(connection, [record])
-            await self._outbox.write(connection, [dead_letter("scoring", record, error)])
+            await self._outbox.insert_messages(connection, [build_dead_letter("scoring", record, error)])
 
     async def _fence(self, connection: Connection, records: Sequence[Record]) -> None:
-        reach("before_fence")
-        await offsets.advance(connection, "scoring", GROUP, spans(records))
-        reach("after_fence")
+        hit("before_fence")
+        await offsets.update_offsets(connection, "scoring", GROUP, offset_ranges(records))
+        hit("after_fence")
 
     async def _process(self, connection: Connection, batch: list[Stored]) -> tuple[Work, Settled]:
         folding = await self._catalogue.folding(connection)
@@ -256,18 +256,18 @@ async def _decode(records: Sequence[Record]) -> tuple[list[Stored], list[Message
             batch.append(_stored(record))
         except InvalidMessage as error:
             metrics.DEAD_LETTERS.labels(service="scoring", reason=error.reason).inc()
-            dead.append(dead_letter("scoring", record, error))
+            dead.append(build_dead_letter("scoring", record, error))
     return batch, dead
 
 
 def _stored(record: Record) -> Stored:
-    kind = kind_of(record.headers)
+    kind = event_type_of(record.headers)
     if kind and kind != Touchpoint.KIND:
         raise InvalidMessage("unknown_version", f"{kind}: this scoring reads {Touchpoint.KIND}")
-    touchpoint = decode(Touchpoint, record.value)
+    touchpoint = decode_value(Touchpoint, record.value)
     raw = record.value or b""
     if b"\0" in raw or (b"\\u0000" in raw and _NUL.search(raw)):
         raise InvalidMessage("nul", "the touchpoint holds a NUL character")
     if not 0 <= touchpoint.occurred_at < 1 << 53 or not 0 <= touchpoint.received_at < 1 << 53:
         raise InvalidMessage("bad_time", "occurred_at or received_at is out of range")
-    return stored(touchpoint, raw, valid(trace_of(record.headers)))
+    return stored(touchpoint, raw, validate_traceparent(traceparent_of(record.headers)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from libs.common.db.connection import Connection
-from libs.common.durations import duration
+from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.scoring.domain.cycle import Cycle, cycle_of
 from services.scoring.domain.spec import parse
@@ -25,7 +25,7 @@ class Stored:
     def __init__(self, reaction_window: str = "") -> None:
         """`reaction_window` overrides that of every cycle. Raises ConfigurationError when it is no duration."""
         try:
-            self._window = duration(reaction_window) if reaction_window else None
+            self._window = parse_duration(reaction_window) if reaction_window else None
         except ValueError as error:
             raise ConfigurationError(f"PERIGEE_REACTION_WINDOW: {error}") from None
         self._known: tuple[tuple[str, str, str], ...] = ()

@@ -49,10 +49,10 @@ class Compelling:
             raise ConfigurationError("an event about a contact or an account says whom, one about a market does not")
         if given.date is not None and given.date <= now:
             raise ConfigurationError(f"the date {to_iso(given.date)} has passed")
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             subject = await self._subject(connection, workspace, given)
             parts = (workspace, given.kind, given.scope, subject, str(given.date), str(now))
-            event_id = given.event_id or ids.derive("event", *parts)
+            event_id = given.event_id or ids.derive_id("event", *parts)
             if await compelling.known(connection, workspace, [event_id]):
                 raise Conflict(f"there is an event {event_id!r} already")
             event = Event(
@@ -65,30 +65,30 @@ class Compelling:
 
     async def change(self, workspace: str, event_id: str, fields: dict[str, Any]) -> Event:
         """Change an open event's date, owner, consequence or properties. Raises NotFound, Conflict."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             event = await self._open(connection, workspace, event_id)
             return await self._write(connection, *changed(event, self._clock.now(), **fields))
 
     async def withdraw(self, workspace: str, event_id: str) -> Event:
         """Take an open event back. Raises NotFound, Conflict."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             event = await self._open(connection, workspace, event_id)
             return await self._write(connection, *withdrawn(event, self._clock.now()))
 
     async def every(self, workspace: str, who: str | None, limit: int) -> list[Event]:
         """Return the open events of a workspace, or of one contact. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             subject = await contacts.get(connection, workspace, who) if who else None
             return await compelling.every(connection, workspace, subject, limit)
 
     async def remind(self) -> bool:
         """Tell what dates have brought; return whether there may be more."""
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             now = self._clock.now()
             due = await compelling.due(connection, now, AT_ONCE)
             found = [looked_at(event, now) for event in due]
             await compelling.put(connection, [event for event, _ in found])
-            await self._outbox.write(connection, [message for _, messages in found for message in messages])
+            await self._outbox.insert_messages(connection, [message for _, messages in found for message in messages])
         return len(due) == AT_ONCE
 
     async def _subject(self, connection: Connection, workspace: str, given: Given) -> str:
@@ -106,7 +106,7 @@ class Compelling:
 
     async def _write(self, connection: Connection, event: Event, messages: Sequence[Message]) -> Event:
         await compelling.put(connection, [event])
-        await self._outbox.write(connection, messages)
+        await self._outbox.insert_messages(connection, messages)
         return event
 
 

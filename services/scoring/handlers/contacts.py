@@ -61,7 +61,7 @@ class Contacts:
     async def one(self, workspace: str, who: str) -> Contact:
         """Return a workspace's contact, advanced to the wall clock. Raises NotFound."""
         now = SystemClock().now()
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             live = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
             contact = await contacts.get(connection, workspace, who)
             (summary,) = await contacts.summaries(connection, [contact])
@@ -83,7 +83,7 @@ class Contacts:
     async def explain(self, workspace: str, who: str, at: int | None, cycle: str | None) -> Explained:
         """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""
         instant = SystemClock().now() if at is None else at
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             live = [c for c in await self._catalogue.folding(connection) if c.live and not c.of_accounts]
             chosen = [c for c in live if cycle in (None, c.engine.name)]
             if not chosen:

@@ -96,7 +96,7 @@ class Corrections:
         Raises NotFound for an unknown contact or a message id that is not among its touchpoints.
         """
         for _ in range(ROUNDS):
-            async with self._session.use() as connection, unit_of_work(connection):
+            async with self._session.acquire() as connection, unit_of_work(connection):
                 cycles = await self._catalogue.folding(connection)
                 about = await _chosen(connection, workspace, who, kind, message_ids)
                 concerned = await about.contacts(connection)
@@ -145,7 +145,7 @@ class Corrections:
         now = SystemClock().now()
         if at > now:
             raise Conflict("a stage cannot be set at an instant that has not come")
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             _check_places(await self._catalogue.folding(connection), cycle, places)
             contact = await contacts.get(connection, workspace, who)
             locked = (await identity.lock(connection, [contact]))[contact]

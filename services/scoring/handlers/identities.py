@@ -60,7 +60,7 @@ class Identities:
 
     async def show(self, workspace: str, who: str) -> Shown:
         """Return who somebody is. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             contact = await contacts.get(connection, workspace, who)
             names = await contacts.identifiers(connection, contact)
             return Shown(
@@ -82,7 +82,7 @@ class Identities:
 
     async def _say(self, kind: Kind, workspace: str, one: str, other: str, author: Author) -> Outcome:
         for _ in range(ROUNDS):
-            async with self._session.use() as connection, unit_of_work(connection):
+            async with self._session.acquire() as connection, unit_of_work(connection):
                 cycles = await self._catalogue.folding(connection)
                 names = [await contacts.name_of(connection, workspace, who) for who in (one, other)]
                 link = link_of(*names)

@@ -10,7 +10,7 @@ from services.scoring.domain.spec import CycleSpec, fingerprint
 from services.scoring.repository import accounts, states, versions
 from services.scoring.repository.versions import VersionRow
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 
 
 async def install(
@@ -21,7 +21,7 @@ async def install(
     The first cycles of an empty database are live at once; later ones begin as shadows, since contacts have a past.
     A file that differs from what is live is not taken over: `perigee cycle publish` does that. Raises Unavailable.
     """
-    async with session.use() as connection, unit_of_work(connection):
+    async with session.acquire() as connection, unit_of_work(connection):
         await versions.hold_alone(connection)
         known = {(row.cycle, row.version): row for row in await versions.every(connection)}
         cycles = {cycle for cycle, _ in known}

@@ -34,7 +34,7 @@ class Jobs:
 
     async def fire_timers(self) -> bool:
         """Make the flips that are due at or before the frontier; return whether there may be more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             frontier = await schedule.frontier(connection, self._partitions)
             if frontier is None:
                 return False
@@ -60,7 +60,7 @@ class Jobs:
 
     async def refold(self) -> bool:
         """Fold queued contacts again; return whether there may be more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             queued = await schedule.queued_refolds(connection, REFOLDS_AT_ONCE)
             if not queued:
                 return False
@@ -100,7 +100,7 @@ class Jobs:
         await states.save(connection, work.rows)
         await work.note_failures(connection)
         work.messages += await news(connection, work.cycles, work.told, {}, work)
-        await self._outbox.write(connection, work.messages)
+        await self._outbox.insert_messages(connection, work.messages)
 
 
 def _merged(work: Work, contact: str) -> bool:

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from libs.common.db import log
+from libs.common.db import published_messages
 from libs.common.db.connection import Session
-from libs.common.messages.selection import TYPES, Selection
+from libs.common.messages.message_filter import MESSAGE_TYPES, MessageFilter
 
 MOST = 1_000
 _LOOKED_AT = 5_000
@@ -35,16 +35,22 @@ class Changes:
         self._session = session
         self._shards = shards
 
-    async def after(self, workspace: str, cursor: str, limit: int, wanted: Selection) -> Page:
+    async def after(self, workspace: str, cursor: str, limit: int, wanted: MessageFilter) -> Page:
         """Return at most `limit` wanted messages behind a cursor. Raises ConfigurationError for a cursor of somebody else's."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             if cursor == "now":
-                return Page([], log.written(await log.end(connection, workspace, self._shards)), False)
-            place = log.read_cursor(cursor) if cursor else {}
+                return Page(
+                    [],
+                    published_messages.encode_cursor(
+                        await published_messages.get_end_cursor(connection, workspace, self._shards)
+                    ),
+                    False,
+                )
+            place = published_messages.decode_cursor(cursor) if cursor else {}
             found: list[Item] = []
             looked_at, more = 0, True
             while more and len(found) < limit and looked_at < _LOOKED_AT:
-                rows, _ = await log.after(connection, workspace, place, self._shards, _AT_ONCE)
+                rows, _ = await published_messages.list_after(connection, workspace, place, self._shards, _AT_ONCE)
                 more = len(rows) == _AT_ONCE
                 for row in rows:
                     if len(found) == limit:
@@ -52,6 +58,6 @@ class Changes:
                         break
                     looked_at += 1
                     place = {**place, row.shard: row.position}
-                    if wanted.takes(workspace, row.kind, row.value):
-                        found.append(Item(row.message_id, TYPES[row.kind], msgspec.Raw(row.value)))
-        return Page(found, log.written(place), more)
+                    if wanted.matches(workspace, row.kind, row.value):
+                        found.append(Item(row.message_id, MESSAGE_TYPES[row.kind], msgspec.Raw(row.value)))
+        return Page(found, published_messages.encode_cursor(place), more)

@@ -18,7 +18,7 @@ from services.scoring.repository import identity, states, versions
 from services.scoring.repository.history import BEFORE_ALL
 from services.scoring.repository.versions import VersionRow
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 FILLED_AT_ONCE = 100
 SWEPT_AT_ONCE = 2_000
 TURNS_PER_SECOND = 2
@@ -35,7 +35,7 @@ class Publishing:
 
     async def fill(self) -> bool:
         """Fold the past of some more contacts into a shadow; return whether there is more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             for row in await versions.unfinished(connection, "filled_to"):
                 async with unit_of_work(connection):
                     return await self._fill(connection, row)
@@ -60,7 +60,7 @@ class Publishing:
 
     async def flip(self) -> bool:
         """Make a shadow live that everybody's past is in."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             ready = [r for r in await versions.every(connection) if r.status == "shadow" and r.filled_to is None]
             for row in ready:
                 async with unit_of_work(connection):
@@ -80,7 +80,7 @@ class Publishing:
 
     async def tell(self) -> bool:
         """Publish the net changes of some more contacts; never more than the version's rate."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             for row in await versions.unfinished(connection, "told_to"):
                 async with unit_of_work(connection):
                     await self._tell(connection, row)
@@ -101,12 +101,12 @@ class Publishing:
         await work.forward(connection, {contact: [] for contact in free})
         await states.save(connection, work.rows)
         work.messages += await news(connection, cycles, work.told, {}, work)
-        await self._outbox.write(connection, work.messages)
+        await self._outbox.insert_messages(connection, work.messages)
         await versions.move(connection, row, "told_to", some[-1] if some else None)
 
     async def sweep(self) -> bool:
         """Take away some more of what is stored under a retired version; return whether there is more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             for row in await versions.unfinished(connection, "swept_to"):
                 async with unit_of_work(connection):
                     await versions.hold(connection)

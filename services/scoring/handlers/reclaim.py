@@ -66,7 +66,7 @@ async def _of_its_own(connection: Connection, place: Place, home: str) -> str:
     """Return the contact of a device that nobody claims any more: its old one given back, or a new one if that is taken."""
     workspace, device = place
     if await links.members(connection, [home]) or await _has_another(connection, place, home):
-        home = ids.derive("contact", workspace, "anonymous_id", device, "again", home)
+        home = ids.derive_id("contact", workspace, "anonymous_id", device, "again", home)
         await links.rehome(connection, workspace, {("anonymous_id", device): home})
         await links.regroup(connection, workspace, {("anonymous_id", device): home})
     await links.revive(connection, workspace, [home])

@@ -24,7 +24,7 @@ class Refolds:
 
     async def status(self) -> Status:
         """Return the queue as it is."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             reasons = await schedule.waiting_refolds(connection)
             errors = await schedule.fold_errors(connection)
         return Status(sum(w.contacts for w in reasons.values()), reasons, errors)

@@ -51,7 +51,7 @@ async def _group(connection: Connection, workspace: str, members: list[Member], 
         contact, turn = new_contact_id(workspace, name), 0
         while contact in given:
             turn += 1
-            contact = ids.derive("contact", workspace, *name, "again", str(turn), min(free))
+            contact = ids.derive_id("contact", workspace, *name, "again", str(turn), min(free))
         given.add(contact)
         return contact
 

@@ -20,7 +20,7 @@ class RegroupJob:
 
     async def run(self) -> bool:
         """Regroup for one link; return whether there may be more."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             link = await links.deferred(connection)
             if link is None:
                 return False

@@ -46,4 +46,4 @@ async def tell(
     await states.enqueue_refolds(connection, wanted)
     await accounts.follow(connection, found.moved)
     await accounts.enqueue(connection, begin, reason)
-    await outbox.write(connection, await news(connection, cycles, changed, found.merged))
+    await outbox.insert_messages(connection, await news(connection, cycles, changed, found.merged))

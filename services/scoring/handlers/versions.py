@@ -37,7 +37,7 @@ class Versions:
     async def save(self, text: str, author: str) -> str:
         """Keep a draft; return its `cycle@version`. Raises ConfigurationError, or Conflict for a version ever folded."""
         spec = _checked(text)
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             before = await versions.one(connection, spec.cycle, spec.version)
             if before is not None and before.status != "draft":
                 raise Conflict(
@@ -54,7 +54,7 @@ class Versions:
         version was live before with other content.
         """
         spec = _checked(text)
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             await versions.hold_alone(connection)
             await _begin(connection, spec, text, author, per_second)
             return f"{spec.cycle}@{spec.version}"
@@ -64,7 +64,7 @@ class Versions:
 
         Returns the `cycle@version` that is or becomes live. Raises NotFound when there is nothing to go back to.
         """
-        async with self._session.use() as connection, unit_of_work(connection):
+        async with self._session.acquire() as connection, unit_of_work(connection):
             await versions.hold_alone(connection)
             rows = [row for row in await versions.every(connection) if row.cycle == cycle]
             if not rows:
@@ -83,12 +83,12 @@ class Versions:
 
     async def status(self) -> list[Shown]:
         """Return every version, newest first within its cycle."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             return [await _shown(connection, row) for row in await versions.every(connection)]
 
     async def spec(self, cycle: str, version: str | None) -> str:
         """Return the text of a version, of the live one by default. Raises NotFound."""
-        async with self._session.use() as connection:
+        async with self._session.acquire() as connection:
             rows = [row for row in await versions.every(connection) if row.cycle == cycle]
         found = next((r for r in rows if (r.status == "live" if version is None else r.version == version)), None)
         if found is None:

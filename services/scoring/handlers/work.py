@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
-from libs.common.failpoints import reach
+from libs.common.failpoints import hit
 from libs.common.messages import Touchpoint
 from libs.common.observability import logs, metrics
 from services.scoring.domain import profile, state
@@ -22,7 +22,7 @@ from services.scoring.repository.history import History
 from services.scoring.repository.identity import Locked
 from services.scoring.repository.states import HeldRow, OpenMove, Place, Refold
 
-log = logs.get(__name__)
+log = logs.get_logger(__name__)
 AT_A_STRETCH = 250
 """After so many contacts others get their turn: heartbeats to Kafka above all."""
 Histories = Callable[[Connection, Mapping[str, Key | None]], Awaitable[dict[str, History]]]
@@ -240,7 +240,7 @@ class Work(Outcomes):
             known = msgspec.structs.replace(known, because="cycle_published")
         base = next((m.move for m in stored if m.move.seq == held.state.seq), None) if stored else None
         try:
-            reach("in_fold")
+            hit("in_fold")
             outcome = progress(engine, held, occurrences, until=known.until, known=known, base=base, tell=cycle.live)
         except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
             log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)  # noqa: TRY400

@@ -85,7 +85,7 @@ async def of(connection: Connection, contacts: Iterable[str]) -> dict[str, list[
 
 async def consequences(connection: Connection, workspace: str, causes: Iterable[Key]) -> list[tuple[str, Key, Key]]:
     """Return (contact, key, cause) of touchpoints by which these acted on others: of the same instant, their id says of what."""
-    named = {(cause[0], ids.consequence(workspace, *cause[1:])): cause for cause in causes}
+    named = {(cause[0], ids.derived_message_id(workspace, *cause[1:])): cause for cause in causes}
     rows = await connection.fetch(
         "SELECT t.contact_id, t.occurred_at, t.source, t.message_id FROM scoring.touchpoints t "
         "JOIN unnest($2::bigint[], $3::text[]) AS w (at, message_id) ON (t.occurred_at, t.message_id) = (w.at, w.message_id) "

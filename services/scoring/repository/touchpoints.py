@@ -32,7 +32,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 def stored(touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None) -> Stored:
     """Return the touchpoint ready to be stored; the hash is 16 bytes of (workspace, source, message_id)."""
-    digest = ids.digest(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
+    digest = ids.hash_parts(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
     return Stored(touchpoint, raw, who_of(touchpoint), digest, trace)
 
 
@@ -53,7 +53,7 @@ async def older_copies(connection: Connection, batch: Sequence[Stored]) -> set[b
         [s.touchpoint.source for s in batch],
         [s.touchpoint.message_id for s in batch],
     )
-    return {ids.digest(r[0], r[1], r[2]) for r in rows}
+    return {ids.hash_parts(r[0], r[1], r[2]) for r in rows}
 
 
 async def store(connection: Connection, batch: Sequence[Stored], owners: Sequence[str]) -> None:

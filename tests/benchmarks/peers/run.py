@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from cli.home import PROJECT
-from libs.common.run import calm_gc
+from libs.common.service_runner import tune_garbage_collector
 from tests.benchmarks.page import write
 from tests.benchmarks.scoring import fill, scoring, touchpoints
 from tests.support.servers import find
@@ -37,7 +37,7 @@ def peer(name: str, broker: str) -> float:
 async def main() -> None:
     """Run the rounds and write them to the page."""
     rounds = int(os.environ.get("BENCH_ROUNDS", "3"))
-    calm_gc()
+    tune_garbage_collector()
     servers = await asyncio.to_thread(find)
     rates: dict[str, list[float]] = {"Perigee": [], **{name: [] for name in PEERS}}
     try:

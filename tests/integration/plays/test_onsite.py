@@ -9,8 +9,8 @@ import pytest
 import yaml
 from starlette.applications import Starlette
 
-from libs.common.db.connection import Pool, connect
-from libs.common.links import Person, mint
+from libs.common.db.connection import SessionPool, connect
+from libs.common.link_tokens import LinkRecipient, sign_link_token
 from services.ingest.domain.source import Source
 from services.ingest.repository import sources
 from services.orchestrator.api.onsite import onsite_route
@@ -42,7 +42,7 @@ async def ask(orchestrator):
         await sources.put(connection, msgspec.structs.replace(Source("default", name), **more))
         await sources.add_key(connection, ("default", name), f"key-of-{name}")
     await connection.close()
-    onsite = Onsite(Pool(orchestrator.sessions[:2]), orchestrator.playbook, LINKS.keys, orchestrator.clock)
+    onsite = Onsite(SessionPool(orchestrator.sessions[:2]), orchestrator.playbook, LINKS.keys, orchestrator.clock)
     app = Starlette(routes=[onsite_route(onsite)])
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
 
@@ -90,18 +90,18 @@ async def test_what_is_personal_is_for_who_has_proven_it(ask, orchestrator):
     assert (found["content"], found["proven"], found["contact_id"]) == ("renewal", True, ids["ada"])
     assert any("renewal: fits" in reason for reason in found["reasons"])
     assert (await ask("key-of-backend", userId="ada"))["contact_id"] == ids["ada"]
-    token = mint(LINKS.keys, Person("default", "ada", verified=True), NOW + DAY)
+    token = sign_link_token(LINKS.keys, LinkRecipient("default", "ada", verified=True), NOW + DAY)
     assert (await ask(pgt=token))["contact_id"] == ids["ada"]
-    unsure = mint(LINKS.keys, Person("default", "ada"), NOW + DAY)
+    unsure = sign_link_token(LINKS.keys, LinkRecipient("default", "ada"), NOW + DAY)
     assert "contact_id" not in await ask(pgt=unsure), "it went to an address that nobody vouches for"
     stolen = [
         ("key-of-shop", {"userId": "bob", "userHash": proof}),
         ("key-of-shop", {"userId": "ada"}),
         ("key-of-site", {"userId": "ada", "userHash": proof}),
         ("key-of-site", {"pgt": token[:-1]}),
-        ("key-of-site", {"pgt": mint(LINKS.keys, Person("default", "ada"), NOW)}),
-        ("key-of-site", {"pgt": mint(LINKS.keys, Person("other", "ada"), NOW + DAY)}),
-        ("key-of-site", {"pgt": mint(["another"], Person("default", "ada"), NOW + DAY)}),
+        ("key-of-site", {"pgt": sign_link_token(LINKS.keys, LinkRecipient("default", "ada"), NOW)}),
+        ("key-of-site", {"pgt": sign_link_token(LINKS.keys, LinkRecipient("other", "ada"), NOW + DAY)}),
+        ("key-of-site", {"pgt": sign_link_token(["another"], LinkRecipient("default", "ada"), NOW + DAY)}),
     ]
     for key, who in stolen:
         found = await ask(key, **who)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from starlette.applications import Starlette
 
-from libs.common.db import log
+from libs.common.db import published_messages
 from libs.common.db.connection import connect
 from libs.common.messages import Touchpoint
 from services.ingest.domain.call import call_of
@@ -252,7 +252,9 @@ async def test_a_visit_that_is_heard_after_the_purchase_counts_too(orchestrator,
     await scoring.take([set_at(order, 3 * HOUR)])
     rows = await scoring.fetch("SELECT id, topic, value FROM scoring.outbox ORDER BY id")
     connection = await connect(orchestrator.database, application="test")
-    await log.move(connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"])
+    await published_messages.insert_from_outbox(
+        connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"]
+    )
     await connection.close()
     await orchestrator.hear([value for _, topic, value in rows if topic == "signals"])
     await came(scoring, orchestrator, "bob", code, HOUR)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from libs.common.db import log
+from libs.common.db import published_messages
 from libs.common.db.connection import connect
 from libs.common.instants import to_iso
 from services.orchestrator.domain.gate import Rules
@@ -158,7 +158,9 @@ async def hear_all(orchestrator, scoring, now):
     """Publish what waits, as relays do, and let the orchestrator hear it at once."""
     rows = await scoring.fetch("SELECT id, topic, value FROM scoring.outbox ORDER BY id")
     connection = await connect(orchestrator.database, application="test")
-    await log.move(connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"])
+    await published_messages.insert_from_outbox(
+        connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"]
+    )
     await connection.close()
     orchestrator.clock.instant = now
     for topic in ("stage-changes", "signals"):

@@ -67,7 +67,7 @@ async def test_what_does_not_go_out_says_why(orchestrator, database, mailbox, fi
 async def test_unsubscribed_means_nothing_more(orchestrator, database, mailbox):
     await orchestrator.hear(await subscriber(database))
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
-    async with orchestrator.sessions[0].use() as connection:
+    async with orchestrator.sessions[0].acquire() as connection:
         await consents.suppress(connection, [(contact, "email", "unsubscribed")])
     await orchestrator.run()
     assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
@@ -199,7 +199,7 @@ async def test_rubbish_on_the_topic_is_a_dead_letter(orchestrator):
 
 async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database):
     await subscriber(database)
-    async with orchestrator.sessions[0].use() as connection:
+    async with orchestrator.sessions[0].acquire() as connection:
         for granted, at in ((True, 5), (False, 9), (True, 7)):
             await consents.put(connection, [("default", "c", "marketing", granted, at, "s")])
         both = [("default", "d", "marketing", granted, 5, "s") for granted in (False, True)]
@@ -216,7 +216,7 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
     await scoring.take([identify(0, "u", "phone", traits=traits, consent={"marketing": True})])
     await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
     ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
-    async with orchestrator.sessions[0].use() as connection:
+    async with orchestrator.sessions[0].acquire() as connection:
         await consents.suppress(connection, [(device, "email", "unsubscribed")])
     await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")

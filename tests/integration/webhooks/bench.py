@@ -7,12 +7,12 @@ import time
 import msgspec
 
 from libs.common.clock import SystemClock
-from libs.common.db import log
-from libs.common.db.connection import Pool, Session
+from libs.common.db import published_messages
+from libs.common.db.connection import Session, SessionPool
 from libs.common.db.outbox import Outbox
 from libs.common.instants import SECOND
-from libs.common.messages import StageChange, compose
-from libs.common.messages.selection import Selection
+from libs.common.messages import StageChange, build_message
+from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.channels.webhook import Post
 from services.orchestrator.handlers.delivering import Delivering
 from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
@@ -42,7 +42,7 @@ class Bench:
         self.sessions = [Session(database, f"test-{n}") for n in range(4)]
         self.post = Post(self.clock, private=True)
         self.desk = SubscriptionsDesk(self.sessions[0], self.post.fault, self.clock, SHARDS)
-        self.pool = Pool(self.sessions[1:])
+        self.pool = SessionPool(self.sessions[1:])
         self.delivering = Delivering(self.pool, self.post, self.clock, SHARDS, random.Random(7).random)
         self.outbox = Outbox("scoring", SHARDS)
         self.sequences: dict[str, int] = {}
@@ -57,17 +57,19 @@ class Bench:
                 PLAIN, id=f"{contact}-{number}", contact_id=contact, sequence=number, **changes
             )
             messages.append(
-                compose(change, key=contact, message_id=change.id, source="/scoring", time=PLAIN.occurred_at)
+                build_message(change, key=contact, message_id=change.id, source="/scoring", time=PLAIN.occurred_at)
             )
-        async with self.sessions[0].use() as connection, connection.transaction():
-            await self.outbox.write(connection, messages)
+        async with self.sessions[0].acquire() as connection, connection.transaction():
+            await self.outbox.insert_messages(connection, messages)
             rows = await connection.fetch("SELECT id FROM scoring.outbox")
-            await log.move(connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"])
+            await published_messages.insert_from_outbox(
+                connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"]
+            )
             await connection.execute("NOTIFY scoring_log")
         return [dict(m.headers)["ce_id"].decode() for m in messages]
 
     async def create(self, url, name="crm", **wanted):
-        return await self.desk.create("default", name, url, Selection(**wanted))
+        return await self.desk.create("default", name, url, MessageFilter(**wanted))
 
     async def turns(self, number=1, most=50):
         """Take turns until nothing is left to do now."""
@@ -78,7 +80,7 @@ class Bench:
     async def state(self):
         """What an operator would look at when nothing moves."""
         shown = await self.desk.one("default", "crm")
-        async with self.sessions[0].use() as connection:
+        async with self.sessions[0].acquire() as connection:
             row = await connection.fetchrow("SELECT * FROM orchestrator.subscriptions")
             waits = await connection.fetch("SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5")
         lanes = [(lane.task, lane.leaving.is_set()) for lane in self.running._lanes.values()]

@@ -6,7 +6,7 @@ from standardwebhooks.webhooks import Webhook
 from libs.common.clock import FixedClock, SystemClock
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from libs.common.instants import DAY, SECOND
-from libs.common.messages.selection import Selection
+from libs.common.messages.message_filter import MessageFilter
 
 
 async def test_what_is_given_up_can_be_sent_again_and_so_can_everything(bench, receiver):
@@ -91,7 +91,7 @@ async def test_it_begins_now_or_with_the_beginning(bench, receiver):
     url = await receiver.start()
     await bench.publish("a")
     await bench.create(url)
-    await bench.desk.create("default", "archive", url, Selection(), beginning=True)
+    await bench.desk.create("default", "archive", url, MessageFilter(), beginning=True)
     await bench.publish("b")
     await bench.turns(1)
     assert receiver.ids == ["b-1"]

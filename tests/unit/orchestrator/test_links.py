@@ -5,13 +5,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from libs.common.links import Person, read
+from libs.common.link_tokens import LinkRecipient, verify_link_token
 from services.orchestrator.domain.links import BELIEVED, Links
 from tests.unit.orchestrator.words import DAY
 
 KEYS = ("new-key", "old-key")
 LINKS = Links("https://mail.test", "secret-of-16-chars", "https://shop.test", KEYS).at(DAY)
-ADA = Person("default", "ada")
+ADA = LinkRecipient("default", "ada")
 UTM = {"utm_source": "perigee", "utm_campaign": "welcome"}
 
 
@@ -26,10 +26,10 @@ def test_a_link_to_the_site_says_for_whom_it_was_made_and_for_how_long():
     found = parameters(url)
     token = found.pop("pgt")
     assert found == {"size": "2", **UTM}
-    assert read(KEYS, token, DAY) == ADA
-    assert read(KEYS[1:], token, DAY) is None
-    assert read(KEYS, token, DAY + BELIEVED - 1) == ADA
-    assert read(KEYS, token, DAY + BELIEVED) is None
+    assert verify_link_token(KEYS, token, DAY) == ADA
+    assert verify_link_token(KEYS[1:], token, DAY) is None
+    assert verify_link_token(KEYS, token, DAY + BELIEVED - 1) == ADA
+    assert verify_link_token(KEYS, token, DAY + BELIEVED) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""The relay: the only one that publishes an outbox.
+
+A row carries its shard, the partition of its key. One relay per shard, holding a session advisory lock on the very
+connection that deletes the rows; rows go out in id order through an idempotent producer, and are deleted when Kafka has
+acknowledged them. A crash between the two repeats rows in order; ids are deterministic, so readers drop them.
+
+A process keeps the locks of its shards on one connection and gives up what exceeds its fair share. NOTIFY wakes it, a
+look every half second is the net. A row that the broker refuses is quarantined: it stays, with the error, and later rows
+of its key wait for the operator (`libs.common.db.outbox_quarantine`), so that `sequence` has no gap. What is sent on a kept topic
+goes on in the log (`libs.common.db.published_messages`), for those who do not follow the topic.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import asyncpg
+
+from libs.common.db import published_messages as published
+from libs.common.db.advisory_locks import AdvisoryLockPool
+from libs.common.db.connection import Connection
+from libs.common.db.dedicated_connection import run_on_dedicated_connection
+from libs.common.db.outbox import message_from_row
+from libs.common.errors import InvalidMessage
+from libs.common.failpoints import hit
+from libs.common.messages import Message
+from libs.common.observability import logs, metrics
+
+BATCH = 1_000
+
+
+class MessagePublisher(Protocol):
+    """What the relay needs of a publisher."""
+
+    async def publish(self, messages: Sequence[Message], seconds: float) -> Sequence[Exception | None]:
+        """Send in order; return one fault or None per message."""
+        ...
+
+
+log = logs.get_logger(__name__)
+
+
+class OutboxRelay:
+    """Publishes one service's outbox until told to stop."""
+
+    def __init__(
+        self, database_url: str, schema: str, shards: int, publisher: MessagePublisher, kept: Sequence[str] = ()
+    ) -> None:
+        """`kept` are the topics whose messages go on in the schema's log."""
+        self._database_url = database_url
+        self._schema = schema
+        self._shards = shards
+        self._publisher = publisher
+        self._kept = kept
+        self._shares = AdvisoryLockPool(f"perigee.relay.{schema}")
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop` is set; a lost connection is opened again, its locks having gone with it."""
+        await run_on_dedicated_connection(
+            self._database_url, f"{self._schema}-relay", stop, lambda found: self._serve(found, stop)
+        )
+
+    async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
+        await self._shares.register(connection)
+        await connection.add_listener(f"{self._schema}_outbox", lambda *_: self._wake.set())
+        shares_at = 0.0
+        while not stop.is_set():
+            if asyncio.get_running_loop().time() >= shares_at:
+                await self._shares.rebalance(connection, range(self._shards))
+                shares_at = asyncio.get_running_loop().time() + 1
+            self._wake.clear()
+            if not await self._flush(connection):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), 0.5)
+
+    async def _flush(self, connection: Connection) -> bool:
+        """Publish one batch of the held shards; return whether there may be more."""
+        rows = await connection.fetch(
+            f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "  # noqa: S608 - schema is ours
+            "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
+            f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND NOT q.skipped AND q.shard = o.shard AND q.topic = o.topic "
+            "AND q.key = o.key) ORDER BY id LIMIT $2",
+            list(self._shares.held),
+            BATCH,
+        )
+        if not rows:
+            return False
+        hit("before_publish")
+        done = await self._publish(connection, rows)
+        hit("after_publish")
+        await self._end(connection, done)
+        metrics.RELAYED.labels(service=self._schema).inc(len(done))
+        return bool(done)
+
+    async def _end(self, connection: Connection, done: Sequence[int]) -> None:
+        if not self._kept:
+            await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done)  # noqa: S608
+        elif await published.insert_from_outbox(connection, self._schema, done, self._kept):
+            await connection.execute(f"NOTIFY {self._schema}_log")
+
+    async def _publish(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[int]:
+        """Send the rows in waves with one row of a key each, so that no row overtakes a refused one; return the sent."""
+        done: list[int] = []
+        stopped: set[tuple[str, bytes]] = set()
+        for wave in _waves(rows):
+            going = [row for row in wave if (row["topic"], row["key"]) not in stopped]
+            faults = await self._publisher.publish([message_from_row(*tuple(r)[1:]) for r in going], 10)
+            for row, fault in zip(going, faults, strict=True):
+                if fault is None:
+                    done.append(row["id"])
+                    continue
+                stopped.add((row["topic"], row["key"]))
+                if isinstance(fault, InvalidMessage):
+                    await self._quarantine(connection, row, fault)
+        return done
+
+    async def _quarantine(self, connection: Connection, row: asyncpg.Record, fault: InvalidMessage) -> None:
+        await connection.execute(
+            f"UPDATE {self._schema}.outbox SET refused = $2 WHERE id = $1",  # noqa: S608
+            row["id"],
+            str(fault),
+        )
+        metrics.QUARANTINED.labels(service=self._schema).inc()
+        log.error("outbox_row_refused", id=row["id"], topic=row["topic"], reason=fault.reason)
+
+
+def _waves(rows: Sequence[asyncpg.Record]) -> list[list[asyncpg.Record]]:
+    """Return the rows in waves: the n-th wave has the n-th row of each (topic, key), in id order."""
+    waves: list[list[asyncpg.Record]] = []
+    seen: dict[tuple[str, bytes], int] = {}
+    for row in rows:
+        place = (row["topic"], row["key"])
+        number = seen.get(place, 0)
+        seen[place] = number + 1
+        if number == len(waves):
+            waves.append([])
+        waves[number].append(row)
+    return waves

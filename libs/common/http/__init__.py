@@ -1,0 +1,1 @@
+"""HTTP parts that all services share: authentication, problem details, CORS, write keys."""
