@@ -10,7 +10,7 @@ from rich.table import Table
 from cli.doors import author, call, stream
 from cli.terminal import Json, environment, instant, one_line_errors
 from libs.common.errors import ConfigurationError
-from services.ingest.domain.letter import when
+from services.ingest.domain.dead_letter import format_instant
 
 app = typer.Typer(help="Dead letters: what was refused, and how it is repaired.", no_args_is_help=True)
 
@@ -54,7 +54,9 @@ def listing(
         return
     table = Table("number", "refused at", "reason", "where", "error", "mark")
     for one in found["letters"]:
-        table.add_row(one["number"], when(one["refused_at"]), one["reason"], one["where"], one["error"], one["mark"])
+        table.add_row(
+            one["number"], format_instant(one["refused_at"]), one["reason"], one["where"], one["error"], one["mark"]
+        )
     Console().print(table)
     if found["all"] > len(found["letters"]):
         typer.echo(f"{found['all'] - len(found['letters']):,} more: narrow it with --reason, --source, --since, --text")
@@ -70,7 +72,7 @@ def show(number: Annotated[str, typer.Argument(help="The letter.")], as_json: Js
         return
     for name in ("number", "service", "reason", "error", "where", "key", "mark"):
         typer.echo(f"{name}: {found[name]}")
-    typer.echo(f"refused at: {when(found['refused_at'])} UTC\n{found['value']}")
+    typer.echo(f"refused at: {format_instant(found['refused_at'])} UTC\n{found['value']}")
 
 
 @app.command("replay")
@@ -153,4 +155,4 @@ def live(as_json: Json = False, source: Annotated[str, typer.Option(help="Only t
                 continue
             what = " ".join(part for part in (seen["type"], seen["name"], seen["who"], seen["channel"]) if part)
             end = seen["reason"] and f" {seen['reason']} ({seen['number']})"
-            typer.echo(f"{when(seen['at'])} {seen['source']:<14} {seen['outcome']:<10} {what}{end}")
+            typer.echo(f"{format_instant(seen['at'])} {seen['source']:<14} {seen['outcome']:<10} {what}{end}")

@@ -13,14 +13,14 @@ from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.publisher import Publisher
 from libs.common.settings import load_settings
-from services.ingest.adapters.files import Said
-from services.ingest.domain.mapping import Template
-from services.ingest.handlers.imports import Imports
+from services.ingest.adapters.row_files import ProgressCallback
+from services.ingest.domain.call_mapping import CallMapping
+from services.ingest.handlers.imports import FileImporter
 from services.ingest.settings import IngestSettings
 
 
 async def imported(
-    file: Path, source: str, mapping: Path | None, said: Said, *, dry_run: bool, live: bool
+    file: Path, source: str, mapping: Path | None, said: ProgressCallback, *, dry_run: bool, live: bool
 ) -> dict[str, Any]:
     """Import a file into a source, or check it; return what came of it. Raises ConfigurationError, NotFound, Unavailable."""
     template = None if mapping is None else _template(mapping)
@@ -31,10 +31,17 @@ async def imported(
 
 
 async def _done(
-    desk: Imports, file: Path, source: str, template: Template | None, said: Said, *, dry_run: bool, live: bool
+    desk: FileImporter,
+    file: Path,
+    source: str,
+    template: CallMapping | None,
+    said: ProgressCallback,
+    *,
+    dry_run: bool,
+    live: bool,
 ) -> dict[str, Any]:
     if dry_run:
-        good, bad, first = await desk.check(file, (workspace(), source), template, said)
+        good, bad, first = await desk.dry_run(file, (workspace(), source), template, said)
         return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
     found: dict[str, Any] = msgspec.to_builtins(
         await desk.run(file, (workspace(), source), template, said, historical=not live)
@@ -42,20 +49,22 @@ async def _done(
     return found
 
 
-def _template(path: Path) -> Template:
+def _template(path: Path) -> CallMapping:
     try:
-        return Template(yaml.safe_load(path.read_text()), path.name)
+        return CallMapping(yaml.safe_load(path.read_text()), path.name)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path.name}: {error}") from None
 
 
-async def _work(work: Callable[[Imports], Any]) -> Any:
+async def _work(work: Callable[[FileImporter], Any]) -> Any:
     found = environment()
     session, publisher = Session(found["DATABASE_URL"], "perigee-import"), Publisher(found["KAFKA_BOOTSTRAP_SERVERS"])
     try:
-        return await work(Imports(session, publisher, SystemClock(), load_settings(IngestSettings, **found).rules()))
+        return await work(
+            FileImporter(session, publisher, SystemClock(), load_settings(IngestSettings, **found).rules())
+        )
     finally:
         await publisher.close()
         await session.close()

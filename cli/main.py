@@ -123,11 +123,11 @@ def status(as_json: Json = False) -> None:
         return
     from cli.show import status_table
     from libs.common.compilation import PUBLISHER_MODULES
-    from services.ingest.compiled import DOOR
+    from services.ingest.compilation import FAST_PATH_MODULES
     from services.scoring.compiled import FOLD
 
     Console().print(status_table(services))
-    for part in (FOLD, DOOR, PUBLISHER_MODULES):
+    for part in (FOLD, FAST_PATH_MODULES, PUBLISHER_MODULES):
         print(f"the {part.name} runs {part.mode()}")
 
 

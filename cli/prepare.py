@@ -41,10 +41,10 @@ async def put_source(environment: dict[str, str], source: str, write_key: str, t
     try:
         async with connection.transaction():
             place = ("default", source)
-            if await repository.one(connection, place) is None:
-                await repository.put(connection, msgspec.structs.replace(Source(*place), trust=trust))
-            if await repository.add_key(connection, place, write_key):
-                await repository.end_keys(connection, place, 0, but=write_key)
+            if await repository.get_source_for_update(connection, place) is None:
+                await repository.upsert_source(connection, msgspec.structs.replace(Source(*place), trust=trust))
+            if await repository.insert_key(connection, place, write_key):
+                await repository.update_key_ends(connection, place, 0, but=write_key)
     finally:
         await connection.close()
 

@@ -17,7 +17,7 @@ from cli.terminal import Json, environment, one_line_errors, workspace
 from libs.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from services.ingest.handlers.sources import Given, SourcesDesk, Told
+    from services.ingest.handlers.sources import SourceChanges, SourceService, SourceView
 
 app = typer.Typer(help="Sources of touchpoints.", no_args_is_help=True)
 
@@ -61,7 +61,7 @@ def set_source(  # noqa: PLR0913, PLR0917
     """Change a source; doors take it over within seconds."""
     given = _given(trust, mode, user_hash, origin, rate, default)
     given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.change(workspace(), name, given), as_json)
+    _run(lambda desk: desk.update(workspace(), name, given), as_json)
 
 
 @app.command("rotate")
@@ -90,9 +90,9 @@ def revoke(
 def listing(as_json: Json = False) -> None:
     """List the sources. Keys are shown by their first characters."""
     with one_line_errors():
-        found: list[Told] = asyncio.run(_with(lambda desk: desk.every(workspace())))
+        found: list[SourceView] = asyncio.run(_with(lambda desk: desk.list_sources(workspace())))
     if as_json:
-        typer.echo(json.dumps([told.shown() for told in found]))
+        typer.echo(json.dumps([told.to_document() for told in found]))
         return
     table = Table("source", "trust", "mode", "userHash", "origins", "a second", "keys", "last used")
     for told in found:
@@ -108,18 +108,20 @@ def listing(as_json: Json = False) -> None:
 def _given(
     trust: str | None, mode: str | None, user_hash: str | None, origins: list[str] | None, rate: int | None,
     defaults: list[str] | None,
-) -> "Given":  # fmt: skip
-    from services.ingest.handlers.sources import Given
+) -> "SourceChanges":  # fmt: skip
+    from services.ingest.handlers.sources import SourceChanges
 
     with one_line_errors():
         if user_hash not in (None, "new", "off"):
             raise ConfigurationError(f"--user-hash {user_hash}: new or off")
         properties = dict(_pair(one) for one in defaults) if defaults else None
     allowed = None if not origins else [] if origins == ["any"] else origins
-    return Given(trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties)
+    return SourceChanges(trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties)
 
 
-def _adapted(given: "Given", adapter: str | None, secret: Path | None, settings: Path | None) -> "Given":
+def _adapted(
+    given: "SourceChanges", adapter: str | None, secret: Path | None, settings: Path | None
+) -> "SourceChanges":
     with one_line_errors():
         try:
             return msgspec.structs.replace(
@@ -141,8 +143,8 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _run(work: Callable[["SourcesDesk"], Awaitable["Told"]], as_json: bool) -> None:
-    from services.ingest.tracker.script import policy, snippet
+def _run(work: Callable[["SourceService"], Awaitable["SourceView"]], as_json: bool) -> None:
+    from services.ingest.tracker.script import content_security_policy, html_snippet
 
     with one_line_errors():
         told = asyncio.run(_with(work))
@@ -158,15 +160,17 @@ def _run(work: Callable[["SourcesDesk"], Awaitable["Told"]], as_json: bool) -> N
     if told.write_key and told.source.adapter:
         typer.echo(f"the address for {told.source.adapter}: {door}/v1/hook/{told.write_key}")
     if told.write_key and told.source.trust == "public":
-        typer.echo(f"\nfor a page's head:\n{snippet(door, told.write_key)}\n\nContent-Security-Policy: {policy(door)}")
+        typer.echo(
+            f"\nfor a page's head:\n{html_snippet(door, told.write_key)}\n\nContent-Security-Policy: {content_security_policy(door)}"
+        )
 
 
-async def _with(work: Callable[["SourcesDesk"], Awaitable[Any]]) -> Any:
+async def _with(work: Callable[["SourceService"], Awaitable[Any]]) -> Any:
     from libs.common.db.connection import Session
-    from services.ingest.handlers.sources import SourcesDesk
+    from services.ingest.handlers.sources import SourceService
 
     session = Session(environment()["DATABASE_URL"], "perigee-source")
     try:
-        return await work(SourcesDesk(session))
+        return await work(SourceService(session))
     finally:
         await session.close()

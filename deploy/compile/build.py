@@ -18,10 +18,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
 from libs.common.compilation import PUBLISHER_MODULES, CompiledModules  # noqa: E402
-from services.ingest.compiled import DOOR  # noqa: E402
+from services.ingest.compilation import FAST_PATH_MODULES  # noqa: E402
 from services.scoring.compiled import FOLD  # noqa: E402
 
-PARTS = {part.name: part for part in (FOLD, DOOR, PUBLISHER_MODULES)}
+PARTS = {part.name: part for part in (FOLD, FAST_PATH_MODULES, PUBLISHER_MODULES)}
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup

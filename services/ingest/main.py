@@ -12,19 +12,19 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import HealthChecks, build_server
 from libs.common.service_runner import run_jobs_and_server, run_periodically, run_service
 from libs.common.settings import load_settings
-from services.ingest.api import admin, repair, uploads
-from services.ingest.api.patience import UPLOADS
-from services.ingest.api.protocol import DoorProtocol
+from services.ingest.api import dead_letters, imports, sources
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.compiled import DOOR
-from services.ingest.handlers.dead_letters import DeadLetters
-from services.ingest.handlers.door import Door
-from services.ingest.handlers.imports import Imports
-from services.ingest.handlers.sources import SourcesDesk
-from services.ingest.handlers.uploads import Uploads
-from services.ingest.repository.sources import Sources
+from services.ingest.compilation import FAST_PATH_MODULES
+from services.ingest.handlers.dead_letters import DeadLetterService
+from services.ingest.handlers.imports import FileImporter
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.handlers.sources import SourceService
+from services.ingest.handlers.uploads import UploadQueue
+from services.ingest.protocol.server import IngestProtocol
+from services.ingest.protocol.timeouts import UPLOADS
+from services.ingest.repository.sources import SourceCache
 from services.ingest.settings import IngestSettings
-from services.ingest.tracker.script import Tracker
+from services.ingest.tracker.script import TrackerScripts
 
 
 async def serve(stop: asyncio.Event) -> None:
@@ -32,14 +32,14 @@ async def serve(stop: asyncio.Event) -> None:
     settings: IngestSettings = load_settings(IngestSettings)
     tracing.configure_tracing("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
-    source_cache = Sources(session)
+    source_cache = SourceCache(session)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
-    rules = settings.rules()
-    fast = DOOR.mode() == "compiled"  # one that is stale is refused before it runs
-    ingestion = Door(source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
+    rules = settings.normalisation_rules()
+    fast = FAST_PATH_MODULES.mode() == "compiled"  # one that is stale is refused before it runs
+    ingestion = IngestService(source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
 
     async def sources_read() -> str | None:
-        return None if source_cache.loaded else "PostgreSQL has not answered since the start"
+        return None if source_cache.is_loaded else "PostgreSQL has not answered since the start"
 
     health = HealthChecks({"sources": sources_read, "kafka": publisher.check})
     # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
@@ -48,24 +48,24 @@ async def serve(stop: asyncio.Event) -> None:
         Publisher(settings.kafka_bootstrap_servers),
     )
     keys_session = Session(settings.database_url, "ingest-keys")
-    dead_letter_service = DeadLetters(
+    dead_letter_service = DeadLetterService(
         settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules
     )
-    importer = Imports(admin_session, admin_publisher, SystemClock(), rules)
-    upload_queue = Uploads(importer, admin_session, settings.import_folder, settings.import_bytes)
-    routers = [repair.router(dead_letter_service, settings.kafka_bootstrap_servers), uploads.router(upload_queue)]
-    application = admin.application(health.routes(), SourcesDesk(admin_session), routers)
+    importer = FileImporter(admin_session, admin_publisher, SystemClock(), rules)
+    upload_queue = UploadQueue(importer, admin_session, settings.import_folder, settings.import_bytes)
+    routers = [dead_letters.router(dead_letter_service, settings.kafka_bootstrap_servers), imports.router(upload_queue)]
+    application = sources.build_app(health.routes(), SourceService(admin_session), routers)
     rest = AuthenticationMiddleware(
         application, ("/admin/",), DatabaseKeyStore(keys_session, settings.admin_key, settings.service_key), UPLOADS
     )
-    api = TrackingApi(ingestion, Tracker(), rest)
-    web = build_server(api, settings.host, settings.port, partial(DoorProtocol, api))
+    api = TrackingApi(ingestion, TrackerScripts(), rest)
+    web = build_server(api, settings.host, settings.port, partial(IngestProtocol, api))
     await run_jobs_and_server(
         stop,
         web,
-        source_cache.keep_fresh(stop, settings.sources_refresh_seconds),
-        upload_queue.work(stop),
-        run_periodically(stop, 10, upload_queue.watch),
+        source_cache.refresh_periodically(stop, settings.sources_refresh_seconds),
+        upload_queue.process_queue(stop),
+        run_periodically(stop, 10, upload_queue.collect_disk_gauges),
     )
     for closing in (publisher, admin_publisher):
         await closing.close()

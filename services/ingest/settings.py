@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.settings import LinkSettings
-from services.ingest.domain.channels import read_channels
+from services.ingest.domain.channel_rules import parse_channel_rules
 from services.ingest.domain.privacy import IpRule
-from services.ingest.domain.received import Rules
+from services.ingest.domain.request_context import NormalisationRules
 
 CHANNELS = Path(__file__).parent / "channels.yaml"
 
@@ -34,7 +34,7 @@ class IngestSettings(LinkSettings):
     import_bytes: int = Field(2 << 30, gt=0, validation_alias="PERIGEE_IMPORT_BYTES", description="most of one upload")
     sources_refresh_seconds: float = Field(1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")
 
-    def rules(self) -> Rules:
+    def normalisation_rules(self) -> NormalisationRules:
         """Return what is set for all sources. Raises ConfigurationError for lists that cannot be read."""
-        channels = read_channels(self.channels.read_text(), str(self.channels))
-        return Rules(channels, self.ip_rule, self.link_signing_keys())
+        channels = parse_channel_rules(self.channels.read_text(), str(self.channels))
+        return NormalisationRules(channels, self.ip_rule, self.link_signing_keys())

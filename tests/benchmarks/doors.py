@@ -26,16 +26,16 @@ from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.messages import Message, Touchpoint
 from libs.common.observability.health import HealthChecks, build_server
 from libs.common.service_runner import run_service
-from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain.call import Call
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.received import Rules
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import Door
-from services.ingest.handlers.telling import message_of
+from services.ingest.domain.tracking_call import TrackingCall
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.handlers.outgoing_messages import touchpoint_message
+from services.ingest.protocol.server import IngestProtocol
 from services.ingest.settings import CHANNELS
-from services.ingest.tracker.script import Tracker
+from services.ingest.tracker.script import TrackerScripts
 
 _CE = [
     ("ce_specversion", b"1.0"),
@@ -48,10 +48,10 @@ _CE = [
 
 
 class _Batch(msgspec.Struct):
-    batch: list[Call]
+    batch: list[TrackingCall]
 
 
-_batch, _call = msgspec.json.Decoder(_Batch), msgspec.json.Decoder(Call)
+_batch, _call = msgspec.json.Decoder(_Batch), msgspec.json.Decoder(TrackingCall)
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"16")]
 
 
@@ -109,14 +109,14 @@ class Least(Publish):
     """Publishes calls as touchpoints without looking at them."""
 
     def _messages(self, content: bytes) -> list[Message]:
-        return [message_of(self._touchpoint(call)) for call in self._calls(content)]
+        return [touchpoint_message(self._touchpoint(call)) for call in self._calls(content)]
 
     @staticmethod
-    def _calls(content: bytes) -> list[Call]:
+    def _calls(content: bytes) -> list[TrackingCall]:
         return _batch.decode(content).batch if content[:8] == b'{"batch"' else [_call.decode(content)]
 
     @staticmethod
-    def _touchpoint(call: Call) -> Touchpoint:
+    def _touchpoint(call: TrackingCall) -> Touchpoint:
         at = 1_780_000_000_000_000
         properties: Any = call.properties  # as they came
         context: Any = call.context
@@ -129,7 +129,7 @@ class Least(Publish):
 class OneSource:
     """A source for any key."""
 
-    loaded = True
+    is_loaded = True
 
     def find(self, write_key: str) -> Source | None:
         return Source("default", "bench")
@@ -162,14 +162,16 @@ def application(kind: str) -> ASGIApp:
         return Publish() if kind == "publish" else Least()
     if kind != "send":
         return answering(decode=kind == "decode")
-    rules = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
-    return TrackingApi(Door(OneSource(), Sending(), SystemClock(), 10, rules), Tracker(), HealthChecks({}).app())
+    rules = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
+    return TrackingApi(
+        IngestService(OneSource(), Sending(), SystemClock(), 10, rules), TrackerScripts(), HealthChecks({}).app()
+    )
 
 
 async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
     app = application(sys.argv[1])
-    protocol = partial(DoorProtocol, app) if isinstance(app, TrackingApi) else None
+    protocol = partial(IngestProtocol, app) if isinstance(app, TrackingApi) else None
     web = build_server(app, "127.0.0.1", int(sys.argv[2]), protocol)
     task = asyncio.create_task(web.serve())
     await stop.wait()

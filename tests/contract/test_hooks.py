@@ -10,32 +10,34 @@ from hypothesis import strategies as st
 
 from libs.common.errors import ConfigurationError, InvalidMessage
 from libs.common.messages import Touchpoint, decode_value
-from services.ingest.adapters.known import ADAPTERS
-from services.ingest.domain.call import call_of
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.received import Received, Rules
+from services.ingest.adapters.registry import ADAPTERS
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import message_of
+from services.ingest.domain.tracking_call import call_from_object
+from services.ingest.handlers.outgoing_messages import touchpoint_message
 from services.ingest.settings import CHANNELS
 from tests.support.telling import as_read
 
 FILES = sorted((Path(__file__).parent / "hooks").glob("*.json"))
 NOW = 1_790_000_000_000_000
-SHIPPED = read_channels(CHANNELS.read_text(), "channels.yaml")
+SHIPPED = parse_channel_rules(CHANNELS.read_text(), "channels.yaml")
 
 
 def made(case):
     adapter = ADAPTERS[case["adapter"]]
-    if adapter.settle is not None:
-        adapter.settle(case["settings"])
-    events = adapter.events(case["request"], case["settings"])
-    return [call for event in events for call in adapter.calls(event, case["settings"])]
+    if adapter.validate_settings is not None:
+        adapter.validate_settings(case["settings"])
+    events = adapter.split_events(case["request"], case["settings"])
+    return [call for event in events for call in adapter.to_calls(event, case["settings"])]
 
 
 def touchpoint(call, adapter="x"):
     source = Source("default", adapter, trust="server")
-    found = as_read(call_of(call), Received(source, NOW, lambda: "made-up", rules=Rules(SHIPPED)))
-    assert decode_value(Touchpoint, message_of(found).value) == found
+    found = as_read(
+        call_from_object(call), RequestContext(source, NOW, lambda: "made-up", rules=NormalisationRules(SHIPPED))
+    )
+    assert decode_value(Touchpoint, touchpoint_message(found).value) == found
     return found
 
 
@@ -61,7 +63,7 @@ def test_every_adapter_has_a_golden_request():
 def test_an_event_that_is_none_is_refused_with_a_reason(name, event):
     adapter = ADAPTERS[name]
     with pytest.raises(InvalidMessage):
-        [adapter.calls(one, {}) for one in adapter.events(event, {}) or [event]]
+        [adapter.to_calls(one, {}) for one in adapter.split_events(event, {}) or [event]]
 
 
 def golden(name):
@@ -163,17 +165,17 @@ CALL = {"call": {"type": "track"}}
 )
 def test_a_wrong_mapping_is_refused_naming_the_place(settings, place):
     with pytest.raises(ConfigurationError) as error:
-        ADAPTERS["webhook"].settle(settings)
+        ADAPTERS["webhook"].validate_settings(settings)
     assert place in str(error.value)
 
 
 def test_an_event_without_a_rule_is_refused_unless_it_is_to_be_ignored():
     settings = {"calls": [{"when": {"type": "a"}, **CALL}]}
     with pytest.raises(InvalidMessage, match="no call"):
-        ADAPTERS["webhook"].calls({"type": "b"}, settings)
-    assert ADAPTERS["webhook"].calls({"type": "b"}, {**settings, "otherwise": "ignore"}) == []
+        ADAPTERS["webhook"].to_calls({"type": "b"}, settings)
+    assert ADAPTERS["webhook"].to_calls({"type": "b"}, {**settings, "otherwise": "ignore"}) == []
     with pytest.raises(InvalidMessage, match="no list"):
-        ADAPTERS["webhook"].events({"events": {}}, {**settings, "each": "events"})
+        ADAPTERS["webhook"].split_events({"events": {}}, {**settings, "each": "events"})
 
 
 WHERE_THEY_CAME_FROM = {
@@ -206,8 +208,8 @@ def test_two_rules_for_one_event_are_two_touchpoints_and_a_retry_is_none():
     settings = {"calls": [{"call": {"type": "identify", "userId": {"path": "u"}, "messageId": {"path": "id"}}},
                           {"call": {"type": "track", "event": "Paid", "userId": {"path": "u"}, "messageId": {"path": "id"}}},
                           {"call": {"type": "track", "event": "Seen", "userId": {"path": "u"}}}]}  # fmt: skip
-    calls = ADAPTERS["webhook"].calls({"u": "ada", "id": "e-1"}, settings)
-    assert calls == ADAPTERS["webhook"].calls({"u": "ada", "id": "e-1"}, settings)
+    calls = ADAPTERS["webhook"].to_calls({"u": "ada", "id": "e-1"}, settings)
+    assert calls == ADAPTERS["webhook"].to_calls({"u": "ada", "id": "e-1"}, settings)
     ids = [call["messageId"] for call in calls]
     assert ids[:2] == ["e-1", "e-1:1"]
     assert len(set(ids)) == 3
@@ -215,7 +217,7 @@ def test_two_rules_for_one_event_are_two_touchpoints_and_a_retry_is_none():
 
 def test_an_address_given_in_an_interview_joins_nobody_to_the_one_who_is_known():
     case = golden("interview")["request"]
-    (call, _) = ADAPTERS["interview"].calls({**case, "person": {"userId": "ada", "email": "office@acme.test"}}, {})
+    (call, _) = ADAPTERS["interview"].to_calls({**case, "person": {"userId": "ada", "email": "office@acme.test"}}, {})
     assert touchpoint(call).verified_email is None
 
 
@@ -223,7 +225,7 @@ def test_what_one_of_several_mailboxes_did_is_nobodys():
     event = golden("resend-clicked")["request"]
     event["data"]["to"] = ["a@x.test", "b@x.test"]
     with pytest.raises(InvalidMessage, match="whose doing"):
-        ADAPTERS["resend"].calls(event, {})
+        ADAPTERS["resend"].to_calls(event, {})
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_what_one_of_several_mailboxes_did_is_nobodys():
 def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(file, change, count):
     case = json.loads((Path(__file__).parent / "hooks" / f"{file}.json").read_text())
     event = {**next(one for one in case["request"] if one["event"] == "bounce"), **change}
-    assert len(ADAPTERS[file].calls(event, {})) == count
+    assert len(ADAPTERS[file].to_calls(event, {})) == count
 
 
 @pytest.mark.parametrize(
@@ -247,4 +249,4 @@ def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(
 )
 def test_a_bounce_of_postmarks_that_may_pass_says_nothing_of_the_address(kind, count):
     case = json.loads((Path(__file__).parent / "hooks" / "postmark-bounce.json").read_text())
-    assert len(ADAPTERS["postmark"].calls({**case["request"], "Type": kind}, {})) == count
+    assert len(ADAPTERS["postmark"].to_calls({**case["request"], "Type": kind}, {})) == count

@@ -18,21 +18,21 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.record import Record
 from libs.common.kafka.topic_reader import read_all
 from libs.common.messages import Touchpoint
-from services.ingest.adapters import Hook
-from services.ingest.api import admin, repair
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.letter import letter, place_of
-from services.ingest.domain.received import Rules
-from services.ingest.handlers.dead_letters import DeadLetters
-from services.ingest.handlers.door import Door, Request
-from services.ingest.handlers.live import live
-from services.ingest.handlers.sources import Given, SourcesDesk
-from services.ingest.repository.sources import Sources
+from services.ingest.adapters import WebhookRequest
+from services.ingest.api import dead_letters, sources
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.dead_letter import parse_dead_letter, parse_number
+from services.ingest.domain.request_context import NormalisationRules
+from services.ingest.handlers.dead_letters import DeadLetterService
+from services.ingest.handlers.ingestion import IngestService, TrackingRequest
+from services.ingest.handlers.live_events import stream_live_events
+from services.ingest.handlers.sources import SourceChanges, SourceService
+from services.ingest.repository.sources import SourceCache
 from tests.support.instance import PARTITIONS, clear_topics
 from tests.support.keys import ADMIN, gated
 
 NOW = 1_780_000_000_000_000
-SHIPPED = read_channels((PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml")
+SHIPPED = parse_channel_rules((PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml")
 
 
 class Ingest:
@@ -42,15 +42,17 @@ class Ingest:
         self.kafka = servers.kafka
         self.session = Session(database, "test")
         self.publisher = Publisher(servers.kafka)
-        self.sources = Sources(self.session)
-        self.desk = SourcesDesk(self.session)
-        self.door = Door(self.sources, self.publisher, FixedClock(NOW), 10, Rules(SHIPPED))
-        self.letters = DeadLetters(servers.kafka, self.session, self.publisher, FixedClock(NOW + 9), Rules(SHIPPED))
+        self.sources = SourceCache(self.session)
+        self.desk = SourceService(self.session)
+        self.door = IngestService(self.sources, self.publisher, FixedClock(NOW), 10, NormalisationRules(SHIPPED))
+        self.letters = DeadLetterService(
+            servers.kafka, self.session, self.publisher, FixedClock(NOW + 9), NormalisationRules(SHIPPED)
+        )
 
     async def send(self, key, messages, **batch):
-        await self.sources.load()
-        return await self.door.accept(
-            Request(msgspec.json.encode({"batch": messages, **batch}), self.door.source(key), None)
+        await self.sources.refresh()
+        return await self.door.ingest_request(
+            TrackingRequest(msgspec.json.encode({"batch": messages, **batch}), self.door.authenticate(key), None)
         )
 
     async def touchpoints(self):
@@ -58,7 +60,7 @@ class Ingest:
         return [msgspec.json.decode(r.value, type=Touchpoint) for r in found]
 
     async def every(self, **filters):
-        return (await self.letters.page("ingest", lambda one: one.fits(**filters))).letters
+        return (await self.letters.list_page("ingest", lambda one: one.matches(**filters))).letters
 
     async def close(self):
         await self.publisher.close()
@@ -75,7 +77,7 @@ async def ingest(servers, database):
 
 
 async def test_a_replay_after_a_fix_adds_each_once(ingest):
-    made = await ingest.desk.create("default", "shop", Given(user_hash=True))
+    made = await ingest.desk.create("default", "shop", SourceChanges(user_hash=True))
     calls = [
         {"type": "track", "event": "x", "userId": "u"},
         {"type": "track", "event": "y", "userId": "v", "messageId": "m"},
@@ -89,7 +91,7 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
     again = await ingest.letters.replay(numbers, "ada", "too early")
     assert again.replayed == []
     assert all("bad_user_hash" in why for why in again.refused.values())
-    await ingest.desk.change("default", "shop", Given(user_hash=False))
+    await ingest.desk.update("default", "shop", SourceChanges(user_hash=False))
     for _ in range(2):
         assert (await ingest.letters.replay(numbers, "ada", "mended")).replayed == numbers
     touchpoints = await ingest.touchpoints()
@@ -98,31 +100,31 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
     assert {t.occurred_at for t in touchpoints} == {NOW - 2_000_000}, "by the clock rule, as at the first time"
     assert all(t.context["library"] == {"name": "go"} for t in touchpoints)
     assert await ingest.every() == []
-    marked = await ingest.letters.page("ingest", lambda _: True, marked=True)
+    marked = await ingest.letters.list_page("ingest", lambda _: True, marked=True)
     assert {one.mark for one in marked.letters} == {"replayed"}
 
 
 async def test_filters_and_dropping(ingest):
-    made = await ingest.desk.create("default", "shop", Given())
+    made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track"}, {"type": "dance", "userId": "u"}, 7])
     assert sorted(one.reason for one in await ingest.every()) == ["no_ids", "not_an_object", "unknown_type"]
     (dance,) = await ingest.every(text="dance", where="shop", since=NOW)
     assert await ingest.every(since=NOW + 1) == []
     assert await ingest.letters.drop([dance.number], "ada", "a joke") == 1
     assert await ingest.every(text="dance") == []
-    assert (await ingest.letters.show(dance.number)).mark == "dropped"
+    assert (await ingest.letters.get(dance.number)).mark == "dropped"
     with pytest.raises(NotFound, match="does not hold it"):
-        await ingest.letters.show("touchpoints-dlq/0/999")
+        await ingest.letters.get("touchpoints-dlq/0/999")
     with pytest.raises(ConfigurationError, match="no dead letter's number"):
         await ingest.letters.replay(["nonsense"], "ada", "")
     with pytest.raises(NotFound, match="no service"):
-        await ingest.letters.page("mailer", lambda _: True)
+        await ingest.letters.list_page("mailer", lambda _: True)
 
 
 async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
     original = Record("touchpoints", 2, 5, b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")], 0)
     assert await ingest.publisher.publish([build_dead_letter("scoring", original, ValueError("x"))], 10) == [None]
-    (one,) = (await ingest.letters.page("scoring", lambda _: True)).letters
+    (one,) = (await ingest.letters.list_page("scoring", lambda _: True)).letters
     assert one.where == "touchpoints/2/5"
     assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
     (back,) = await read_all(ingest.kafka, "touchpoints")
@@ -130,12 +132,12 @@ async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
 
 
 async def test_live_shows_what_comes_with_the_reason(ingest):
-    live_key = (await ingest.desk.create("default", "shop", Given())).write_key
-    test_key = (await ingest.desk.create("default", "try", Given(mode="test"))).write_key
+    live_key = (await ingest.desk.create("default", "shop", SourceChanges())).write_key
+    test_key = (await ingest.desk.create("default", "try", SourceChanges(mode="test"))).write_key
     seen = []
 
     async def watch():
-        async for one in live(ingest.kafka):
+        async for one in stream_live_events(ingest.kafka):
             seen.append(one)  # noqa: PERF401 - as they come
 
     watching = asyncio.create_task(watch())
@@ -160,9 +162,9 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
 
 
 async def test_the_admin_door_of_it(ingest):
-    made = await ingest.desk.create("default", "shop", Given())
+    made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track"}])
-    app = gated(admin.application([], ingest.desk, [repair.router(ingest.letters, ingest.kafka)]))
+    app = gated(sources.build_app([], ingest.desk, [dead_letters.router(ingest.letters, ingest.kafka)]))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
         assert (await client.get("/admin/v1/dlq")).status_code == 401
         client.headers["authorization"] = f"Bearer {ADMIN}"
@@ -184,31 +186,31 @@ async def test_the_admin_door_of_it(ingest):
 )
 def test_what_is_no_number(number):
     with pytest.raises(ConfigurationError):
-        place_of(number)
+        parse_number(number)
 
 
 def test_a_letter_of_headers_that_say_nothing():
-    one = letter(("touchpoints-dlq", 0, 1), b"\xff", None, [], 7, "")
+    one = parse_dead_letter(("touchpoints-dlq", 0, 1), b"\xff", None, [], 7, "")
     assert (one.reason, one.where, one.refused_at, one.value) == ("unknown", "?/?/?", 7, "")
 
 
 async def test_letters_come_page_by_page_and_none_twice(ingest):
-    made = await ingest.desk.create("default", "shop", Given())
+    made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track", "n": "x" * 2_000}] * 25)
     found, after = [], ""
-    while (page := await ingest.letters.page("ingest", lambda _: True, limit=10, after=after)).letters:
+    while (page := await ingest.letters.list_page("ingest", lambda _: True, limit=10, after=after)).letters:
         assert page.all == 25 - len(found)
         assert all(len(one.value) == 1_000 for one in page.letters), "a list does not hold everything"
         found += page.letters
         after = f"{found[-1].refused_at}:{found[-1].number}"
     assert len({one.number for one in found}) == 25
-    assert len((await ingest.letters.show(found[0].number)).value) > 2_000
+    assert len((await ingest.letters.get(found[0].number)).value) > 2_000
     with pytest.raises(ConfigurationError, match="no end of a page"):
-        await ingest.letters.page("ingest", lambda _: True, after="nonsense")
+        await ingest.letters.list_page("ingest", lambda _: True, after="nonsense")
 
 
 async def test_a_letter_is_repaired_and_counts_once(ingest):
-    made = await ingest.desk.create("default", "shop", Given())
+    made = await ingest.desk.create("default", "shop", SourceChanges())
     broken = {"type": "track", "event": "x", "timestamp": "yesterday", "properties": {"lines": [{"sku": "a"}]}}
     await ingest.send(made.write_key, [broken])
     (one,) = await ingest.every(reason="no_ids")
@@ -234,15 +236,20 @@ async def test_a_letter_is_repaired_and_counts_once(ingest):
 
 async def test_what_does_not_fit_its_mapping_is_kept_whole_until_that_is_mended(ingest):
     mapping = {"each": "data.items", "calls": [{"call": {"type": "track", "event": "x", "userId": {"path": "who"}}}]}
-    given = Given(trust="server", adapter="webhook", adapter_settings=mapping)
+    given = SourceChanges(trust="server", adapter="webhook", adapter_settings=mapping)
     made = await ingest.desk.create("default", "erp", given)
-    await ingest.sources.load()
+    await ingest.sources.refresh()
     content = msgspec.json.encode({"data": {"itemz": [{"who": "a"}, {"who": "b"}]}})
-    assert await ingest.door.hook(Hook("http://door/v1/hook", {}, content), ingest.door.source(made.write_key)) == 0
+    assert (
+        await ingest.door.ingest_webhook(
+            WebhookRequest("http://door/v1/hook", {}, content), ingest.door.authenticate(made.write_key)
+        )
+        == 0
+    )
     (one,) = await ingest.every(reason="bad_shape")
     assert one.value == content.decode()
     assert "bad_shape" in (await ingest.letters.replay([one.number], "ada", "")).refused[one.number]
-    await ingest.desk.change("default", "erp", Given(adapter_settings={**mapping, "each": "data.itemz"}))
+    await ingest.desk.update("default", "erp", SourceChanges(adapter_settings={**mapping, "each": "data.itemz"}))
     for _ in range(2):
         assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
     found = await ingest.touchpoints()
@@ -251,7 +258,7 @@ async def test_what_does_not_fit_its_mapping_is_kept_whole_until_that_is_mended(
 
 
 async def test_a_letter_holds_no_key_no_token_and_no_address(ingest):
-    made = await ingest.desk.create("default", "shop", Given())
+    made = await ingest.desk.create("default", "shop", SourceChanges())
     context = {"ip": "203.0.113.77", "linkToken": "TOK", "page": {"url": "https://x.test/?a=1&pgt=TOK"}}
     await ingest.send(
         made.write_key, [{"type": "dance", "userId": "u", "writeKey": made.write_key, "context": context}]

@@ -7,9 +7,9 @@ import httpx2
 import psutil
 import pytest
 
-from services.ingest.api import repair
-from services.ingest.api.repair import _events
-from services.ingest.handlers.live import Seen
+from services.ingest.api import dead_letters
+from services.ingest.api.dead_letters import _events
+from services.ingest.handlers.live_events import LiveEvent
 from tests.support.instance import ingest_alone
 
 
@@ -53,13 +53,13 @@ async def sent(client, key):
 
 
 async def test_silence_is_told(monkeypatch):
-    monkeypatch.setattr(repair, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(dead_letters, "HEARTBEAT_SECONDS", 0.01)
     ended = []
 
     async def seen():
         try:
             await asyncio.sleep(0.1)
-            yield Seen(1, "shop", "accepted")
+            yield LiveEvent(1, "shop", "accepted")
             await asyncio.sleep(60)
         finally:
             ended.append(True)

@@ -5,20 +5,20 @@ import json
 
 from libs.common.messages import decode_value
 from libs.common.messages.touchpoint import Touchpoint
-from services.ingest.adapters.known import ADAPTERS
-from services.ingest.domain.call import read_call
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.mapping import Template, plain
-from services.ingest.domain.received import Received, Rules
+from services.ingest.adapters.registry import ADAPTERS
+from services.ingest.domain.call_mapping import CallMapping, call_from_columns
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import message_of
+from services.ingest.domain.tracking_call import parse_call
+from services.ingest.handlers.outgoing_messages import touchpoint_message
 from services.ingest.settings import CHANNELS
 from services.scoring.handlers.contacts import Contacts
 from tests.support.telling import as_read
 
 IDS = itertools.count()
 NOW = 1_790_000_000_000_000
-RULES = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
+RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
 WEB, TILL = Source("default", "web"), Source("default", "till", trust="server")
 
 
@@ -26,9 +26,9 @@ def come(source, *calls):
     """Return calls as they lie on the topic."""
     found = []
     for number, call in enumerate(calls):
-        read = read_call(json.dumps(call).encode())
-        made = as_read(read, Received(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
-        found.append(decode_value(Touchpoint, message_of(made).value))
+        read = parse_call(json.dumps(call).encode())
+        made = as_read(read, RequestContext(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
+        found.append(decode_value(Touchpoint, touchpoint_message(made).value))
     return found
 
 
@@ -58,15 +58,17 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
     await scoring.take(
         come(WEB, {"type": "identify", "userId": "ada", "anonymousId": "d", "timestamp": "2026-05-02T10:00:00Z"})
     )
-    template = Template({
+    template = CallMapping({
         "type": "track", "event": "Order Completed", "userId": {"column": "customer"},
         "timestamp": {"column": "when", "as": "time", "format": "%d/%m/%Y %H:%M", "zone": "Europe/Paris"},
         "context": {"channel": "shop"}, "properties": {"total": {"column": "sum", "as": "number", "decimal": ","}},
     })  # fmt: skip
-    (sale,) = come(TILL, template.call({"customer": "ada", "when": "01/05/2026 12:30", "sum": "1.234,50"}))
+    (sale,) = come(TILL, template.to_call({"customer": "ada", "when": "01/05/2026 12:30", "sum": "1.234,50"}))
     assert (sale.occurred_at, sale.channel, sale.value) == (1_777_631_400_000_000, "shop", 1_234.5)
     await scoring.take([sale])
-    await scoring.take(come(TILL, {**plain({"type": "page", "userId": "ada", "timestamp": "2026-05-03T10:00:00Z"})}))
+    await scoring.take(
+        come(TILL, {**call_from_columns({"type": "page", "userId": "ada", "timestamp": "2026-05-03T10:00:00Z"})})
+    )
     one = await contacts(scoring).one("default", "ada")
     assert await scoring.fetch("SELECT count(*) FROM scoring.contacts WHERE merged_into IS NULL") == [(1,)]
     assert one.cycles["engagement"].stage == "customer"
@@ -79,7 +81,7 @@ async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scor
     before = await contacts(scoring).one("default", "ada")
     talk = {"id": "i-1", "held_at": "2026-05-28T09:00:00Z", "person": {"email": "ada@x.test"},
             "answers": [{"event": "Order Completed", "about": "2026-01-05T00:00:00Z", "said": "in a shop"}]}  # fmt: skip
-    told = come(TILL, *ADAPTERS["interview"].calls(talk, {}))
+    told = come(TILL, *ADAPTERS["interview"].to_calls(talk, {}))
     await scoring.take(told)
     after = await contacts(scoring).one("default", "ada")
     assert after.contact_id == before.contact_id

@@ -8,13 +8,13 @@ import pytest
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
-from services.ingest.api import admin
+from services.ingest.api import sources
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain.received import Rules
-from services.ingest.handlers.door import Door
-from services.ingest.handlers.sources import Given, SourcesDesk
-from services.ingest.repository.sources import Sources
-from services.ingest.tracker.script import Tracker
+from services.ingest.domain.request_context import NormalisationRules
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.handlers.sources import SourceChanges, SourceService
+from services.ingest.repository.sources import SourceCache
+from services.ingest.tracker.script import TrackerScripts
 from tests.support.keys import ADMIN, gated
 from tests.unit.test_door import NOW, FakePublisher
 
@@ -30,20 +30,22 @@ async def session(database):
 
 @pytest.fixture
 def desk(session):
-    return SourcesDesk(session)
+    return SourceService(session)
 
 
 class Doors:
     """Both doors of ingest on one database, and a clock to be moved."""
 
     def __init__(self, session, desk):
-        self.sources, self.publisher, self.clock = Sources(session), FakePublisher(), FixedClock(NOW)
-        rest = gated(admin.application([], desk, []))
-        app = TrackingApi(Door(self.sources, self.publisher, self.clock, 1, Rules()), Tracker(), rest)
+        self.sources, self.publisher, self.clock = SourceCache(session), FakePublisher(), FixedClock(NOW)
+        rest = gated(sources.build_app([], desk, []))
+        app = TrackingApi(
+            IngestService(self.sources, self.publisher, self.clock, 1, NormalisationRules()), TrackerScripts(), rest
+        )
         self.client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door")
 
     async def track(self, key, **headers):
-        await self.sources.load()
+        await self.sources.refresh()
         return await self.client.post("/v1/track", json=TRACK, auth=(key, ""), headers=headers)
 
     async def admin(self, method, path, key=ADMIN, **options):
@@ -59,30 +61,30 @@ async def doors(session, desk):
 
 
 async def test_a_key_is_told_once_and_stored_as_a_hash(desk, doors, connection):
-    told = await desk.create("default", "shop", Given())
+    told = await desk.create("default", "shop", SourceChanges())
     assert len(told.write_key) >= 32
     assert (await doors.track(told.write_key)).status_code == 200
-    (listed,) = await desk.every("default")
+    (listed,) = await desk.list_sources("default")
     assert listed.write_key is None
     assert listed.keys[0].hint == told.write_key[:6]
     rows = await connection.fetch("SELECT row_to_json(k)::text FROM ingest.write_keys k")
     assert told.write_key not in rows[0][0]
     with pytest.raises(Conflict, match="already"):
-        await desk.create("default", "shop", Given())
+        await desk.create("default", "shop", SourceChanges())
     with pytest.raises(ConfigurationError, match="1 to 60"):
-        await desk.create("default", "", Given())
+        await desk.create("default", "", SourceChanges())
 
 
 async def test_it_is_noted_when_a_key_was_last_used(desk, doors):
-    key = (await desk.create("default", "shop", Given())).write_key
+    key = (await desk.create("default", "shop", SourceChanges())).write_key
     await doors.track(key)
-    assert (await desk.every("default"))[0].keys[0].last_used_at is None
-    await doors.sources.load()
-    assert (await desk.every("default"))[0].keys[0].last_used_at is not None
+    assert (await desk.list_sources("default"))[0].keys[0].last_used_at is None
+    await doors.sources.refresh()
+    assert (await desk.list_sources("default"))[0].keys[0].last_used_at is not None
 
 
 async def test_a_rotated_key_overlaps_and_a_revoked_one_ends_at_once(desk, doors):
-    first = (await desk.create("default", "shop", Given())).write_key
+    first = (await desk.create("default", "shop", SourceChanges())).write_key
     second = (await desk.rotate("default", "shop", 1.0)).write_key
     assert [(await doors.track(key)).status_code for key in (first, second)] == [200, 200]
     await asyncio.sleep(1.1)
@@ -98,20 +100,20 @@ async def test_a_rotated_key_overlaps_and_a_revoked_one_ends_at_once(desk, doors
 
 
 async def test_a_page_of_another_origin_is_refused(desk, doors):
-    key = (await desk.create("default", "shop", Given(origins=["https://Shop.example/"]))).write_key
+    key = (await desk.create("default", "shop", SourceChanges(origins=["https://Shop.example/"]))).write_key
     assert (await doors.track(key)).status_code == 200, "no browser"
     assert (await doors.track(key, origin="https://shop.example")).status_code == 200
     refused = await doors.track(key, origin="https://evil.example")
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
     assert refused.headers["access-control-allow-origin"] == "https://evil.example", "or the page sees a network error"
-    await desk.change("default", "shop", Given(origins=[]))
+    await desk.update("default", "shop", SourceChanges(origins=[]))
     assert (await doors.track(key, origin="https://evil.example")).status_code == 200
     with pytest.raises(ConfigurationError, match="is no origin"):
-        await desk.change("default", "shop", Given(origins=["shop.example/page"]))
+        await desk.update("default", "shop", SourceChanges(origins=["shop.example/page"]))
 
 
 async def test_a_source_that_sends_too_fast_waits(desk, doors):
-    key = (await desk.create("default", "shop", Given(per_second=2))).write_key
+    key = (await desk.create("default", "shop", SourceChanges(per_second=2))).write_key
     codes = [(await doors.track(key)).status_code for _ in range(5)]
     assert codes == [200] * 4 + [429], "two seconds' worth at once"
     assert (await doors.track(key)).headers["retry-after"] == "1"
@@ -124,7 +126,9 @@ async def test_a_source_gives_what_its_messages_lack(desk, doors):
 
     from libs.common.messages import Touchpoint
 
-    key = (await desk.create("default", "till", Given(defaults={"store": "Lyon", "event": 1}, mode="test"))).write_key
+    key = (
+        await desk.create("default", "till", SourceChanges(defaults={"store": "Lyon", "event": 1}, mode="test"))
+    ).write_key
     await doors.track(key)
     (message,) = doors.publisher.kept
     touchpoint = msgspec.json.decode(message.value, type=Touchpoint)
@@ -166,7 +170,7 @@ async def test_the_admin_door_says_what_is_wrong(doors, call, status, title):
 
 @pytest.mark.parametrize("key", ["", "wrong", "write"])
 async def test_a_write_key_does_not_open_the_admin_door(desk, doors, key):
-    write = (await desk.create("default", "shop", Given())).write_key
+    write = (await desk.create("default", "shop", SourceChanges())).write_key
     answer = await doors.admin("GET", "", key=write if key == "write" else key or "-")
     assert (answer.status_code, answer.json()["title"]) == (401, "Refused")
 
@@ -174,11 +178,11 @@ async def test_a_write_key_does_not_open_the_admin_door(desk, doors, key):
 async def test_a_key_is_one_sources_and_once_taken_back_stays_so(desk, connection):
     from services.ingest.repository import sources
 
-    key = (await desk.create("default", "shop", Given())).write_key
-    await desk.create("default", "app", Given())
-    assert await sources.add_key(connection, ("default", "shop"), key) is False
+    key = (await desk.create("default", "shop", SourceChanges())).write_key
+    await desk.create("default", "app", SourceChanges())
+    assert await sources.insert_key(connection, ("default", "shop"), key) is False
     with pytest.raises(Conflict, match="another source's"):
-        await sources.add_key(connection, ("default", "app"), key)
+        await sources.insert_key(connection, ("default", "app"), key)
     await desk.revoke("default", "shop", "")
     with pytest.raises(Conflict, match="was taken back"):
-        await sources.add_key(connection, ("default", "shop"), key)
+        await sources.insert_key(connection, ("default", "shop"), key)

@@ -10,12 +10,12 @@ from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
-from services.ingest.api import admin, uploads
-from services.ingest.api.patience import UPLOADS
-from services.ingest.domain.received import Rules
-from services.ingest.handlers.imports import Imports
-from services.ingest.handlers.sources import Given, SourcesDesk
-from services.ingest.handlers.uploads import Uploads
+from services.ingest.api import imports, sources
+from services.ingest.domain.request_context import NormalisationRules
+from services.ingest.handlers.imports import FileImporter
+from services.ingest.handlers.sources import SourceChanges, SourceService
+from services.ingest.handlers.uploads import UploadQueue
+from services.ingest.protocol.timeouts import UPLOADS
 from tests.integration.test_imports import NOW, write_csv
 from tests.support.instance import PARTITIONS, clear_topics
 from tests.support.kafka import read_topic
@@ -28,14 +28,14 @@ class Door:
     def __init__(self, servers, database, folder):
         self.servers, self.folder, self.stop = servers, folder, asyncio.Event()
         self.session, self.publisher = Session(database, "test"), Publisher(servers.kafka)
-        desk = Imports(self.session, self.publisher, FixedClock(NOW), Rules())
-        self.uploads = Uploads(desk, self.session, folder, 100_000)
-        app = gated(admin.application([], SourcesDesk(self.session), [uploads.router(self.uploads)]), UPLOADS)
+        desk = FileImporter(self.session, self.publisher, FixedClock(NOW), NormalisationRules())
+        self.uploads = UploadQueue(desk, self.session, folder, 100_000)
+        app = gated(sources.build_app([], SourceService(self.session), [imports.router(self.uploads)]), UPLOADS)
         headers = {"Authorization": f"Bearer {ADMIN}"}
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app), base_url="http://door/admin/v1", headers=headers
         )
-        self.working = asyncio.create_task(self.uploads.work(self.stop))
+        self.working = asyncio.create_task(self.uploads.process_queue(self.stop))
 
     async def close(self):
         self.stop.set()
@@ -61,7 +61,7 @@ async def door(servers, database, tmp_path):
     await clear_topics(servers.kafka)
     await apply_topics(servers.kafka, PARTITIONS)
     found = Door(servers, database, tmp_path / "imports")
-    await SourcesDesk(found.session).create("default", "till", Given())
+    await SourceService(found.session).create("default", "till", SourceChanges())
     yield found
     await found.close()
 
@@ -151,7 +151,7 @@ async def test_what_a_process_leaves_behind_is_imported_by_the_next(door, tmp_pa
 
 
 async def test_the_same_file_into_two_sources(door, tmp_path):
-    await SourcesDesk(door.session).create("default", "other", Given())
+    await SourceService(door.session).create("default", "other", SourceChanges())
     for source in ("till", "other"):
         answer = await door.client.post(
             "/imports", params={**QUERY, "source": source}, content=content(tmp_path, bad=False)

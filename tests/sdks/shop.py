@@ -10,7 +10,7 @@ from typing import Any
 from playwright.async_api import BrowserContext, Page, async_playwright
 
 from libs.common.messages import Touchpoint
-from services.ingest.tracker.script import policy, snippet
+from services.ingest.tracker.script import content_security_policy, html_snippet
 from tests.sdks.expected import sent_by
 from tests.sdks.pages import site
 from tests.support.instance import Instance
@@ -39,9 +39,12 @@ class Shop:
 
     def write(self, *attributes: str, host: str | None = None) -> None:
         """Write the pages; `attributes` are added to the script tag."""
-        lines = snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
+        lines = html_snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
         for path in ("/", "/next.html"):
-            self.pages[path] = (BODY % lines, policy(host or self.host).replace("script-src", f"script-src {MINE}"))
+            self.pages[path] = (
+                BODY % lines,
+                content_security_policy(host or self.host).replace("script-src", f"script-src {MINE}"),
+            )
 
     async def open(self, address: str = "/", **options: Any) -> Page:
         """Open a page and wait for the tracker."""

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from examples.storefront.mapping import calls
-from services.ingest.domain.call import call_of
-from services.ingest.domain.received import Received
+from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import call_from_object
 from services.scoring.domain import fold
 from services.scoring.domain.classify import Occurrence
 from tests.support.telling import as_read
@@ -21,7 +21,7 @@ def occurrences() -> Iterator[tuple[str, Occurrence]]:
     source = Source("default", "storefront")
     classifier = shipped().classifier
     for call in calls(ANCHOR):
-        touchpoint = as_read(call_of(call), Received(source, 1_795_000_000_000_000, lambda: "x"))
+        touchpoint = as_read(call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "x"))
         yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.occurrence(touchpoint)
 
 

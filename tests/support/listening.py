@@ -8,13 +8,13 @@ from functools import partial
 
 from libs.common.clock import FixedClock
 from libs.common.observability.health import HealthChecks, build_server
-from services.ingest.api.patience import PatientProtocol
-from services.ingest.api.protocol import DoorProtocol
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain.received import Rules
+from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import Door
-from services.ingest.tracker.script import Tracker
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.protocol.server import IngestProtocol
+from services.ingest.protocol.timeouts import TimeoutProtocol
+from services.ingest.tracker.script import TrackerScripts
 
 IDS = itertools.count()
 NOW = 1_780_000_000_000_000
@@ -55,9 +55,11 @@ class Running:
 
     def __init__(self, *, asgi=False):
         self.publisher = Publisher()
-        door = Door(Sources(), self.publisher, FixedClock(NOW), 1, Rules())
-        self.api = TrackingApi(door, Tracker(), HealthChecks({}).app())
-        self.web = build_server(self.api, "127.0.0.1", 0, PatientProtocol if asgi else partial(DoorProtocol, self.api))
+        door = IngestService(Sources(), self.publisher, FixedClock(NOW), 1, NormalisationRules())
+        self.api = TrackingApi(door, TrackerScripts(), HealthChecks({}).app())
+        self.web = build_server(
+            self.api, "127.0.0.1", 0, TimeoutProtocol if asgi else partial(IngestProtocol, self.api)
+        )
 
     async def __aenter__(self):
         self.task = asyncio.create_task(self.web.serve())

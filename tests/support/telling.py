@@ -4,36 +4,36 @@ import json
 
 from libs.common.messages import Touchpoint, decode_value
 from libs.common.messages.envelope import Headers
-from services.ingest.domain.batch import Batch
-from services.ingest.domain.body import is_text
-from services.ingest.domain.call import Call
-from services.ingest.domain.frames import FrameStore
+from services.ingest.domain.deduplication_window import MessageId
+from services.ingest.domain.json_body import is_utf8
+from services.ingest.domain.message_batch import MessageBatch
 from services.ingest.domain.normalise import normalise
-from services.ingest.domain.received import Received
-from services.ingest.domain.recent import MessageId
-from services.ingest.handlers.reading import tracking
-from services.ingest.handlers.telling import message_of
+from services.ingest.domain.request_context import RequestContext
+from services.ingest.domain.tracking_call import TrackingCall
+from services.ingest.fastpath.template_cache import TemplateCache
+from services.ingest.handlers.message_reader import tracking_reader
+from services.ingest.handlers.outgoing_messages import touchpoint_message
 
 
-class Met(FrameStore):
+class Met(TemplateCache):
     """Frames from the first call on."""
 
-    def meet(self, known: int) -> bool:
+    def was_seen_before(self, known: int) -> bool:
         super().meet(known)
         return super().meet(known)
 
 
-def as_read(call: Call, received: Received) -> Touchpoint:
+def as_read(call: TrackingCall, received: RequestContext) -> Touchpoint:
     """Return the touchpoint of a call, read from its message. Raises InvalidMessage when it is none."""
-    return decode_value(Touchpoint, message_of(normalise(call, received)).value)
+    return decode_value(Touchpoint, touchpoint_message(normalise(call, received)).value)
 
 
 def ways(
-    raw: bytes, received: Received, frames: FrameStore | None
+    raw: bytes, received: RequestContext, frames: TemplateCache | None
 ) -> tuple[MessageId, bytes, Headers, Touchpoint] | None:
     """Return what is made of a message, its touchpoint as whoever reads the topic has it; None where it is refused."""
-    reading = tracking(received, Batch([raw], is_text=is_text(raw)), frames)
-    assert reading.stretch([raw], 0) == 1
+    reading = tracking_reader(received, MessageBatch([raw], is_text=is_utf8(raw)), frames)
+    assert reading.read_slice([raw], 0) == 1
     if reading.refused:
         return None
     ((place, message),) = reading.touchpoints.items()
@@ -41,7 +41,7 @@ def ways(
     return place, message.key, message.headers, decode_value(Touchpoint, message.value)
 
 
-def came(raw: bytes, received: Received) -> Touchpoint | None:
+def came(raw: bytes, received: RequestContext) -> Touchpoint | None:
     """Return the touchpoint of a message, which is the same whether it is read by its frame or not; None where it is refused."""
     slow, fast = ways(raw, received, None), ways(raw, received, Met())
     assert fast == slow

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
-from services.ingest.domain import batch, body
-from services.ingest.domain.batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME
-from services.ingest.domain.call import Call
-from services.ingest.domain.received import BatchSaid, Received
+from services.ingest.domain import json_body, message_batch
+from services.ingest.domain.message_batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME
+from services.ingest.domain.request_context import BatchDefaults, RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import TrackingCall
 from tests.support.telling import came
 
-RECEIVED = Received(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track")
+RECEIVED = RequestContext(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track")
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -28,7 +28,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from(Call.__struct_encode_fields__)
+NAMES = st.sampled_from(TrackingCall.__struct_encode_fields__)
 LIKELY = st.fixed_dictionaries(
     {"type": st.just("track"), "event": st.just("E"), "userId": st.just("u"), "messageId": st.just("m")}
 )
@@ -74,8 +74,8 @@ def reason(call, *arguments, **fields):
 
 def check_same(raw):
     """Return what a body says, which is the same in both ways. Raises InvalidMessage as reading does."""
-    found = batch.read(raw, is_batch=True)
-    received = msgspec.structs.replace(RECEIVED, said=BatchSaid(found.sent_at, found.context))
+    found = message_batch.parse_batch(raw, is_batch=True)
+    received = msgspec.structs.replace(RECEIVED, said=BatchDefaults(found.sent_at, found.context))
     return [came(message, received) for message in found.messages]
 
 
@@ -121,7 +121,7 @@ def test_whatever_stands_in_its_bytes_both_ways_say_the_same_and_what_goes_on_ca
 def test_a_call_alone_is_as_in_a_batch(message):
     raw = json.dumps(message).encode()
     try:
-        found = batch.read(raw, is_batch=False)
+        found = message_batch.parse_batch(raw, is_batch=False)
     except InvalidMessage as error:
         assert error.reason == "bad_shape"
         assert not isinstance(message, dict)
@@ -130,68 +130,77 @@ def test_a_call_alone_is_as_in_a_batch(message):
 
 
 def test_a_batch_is_split_with_what_it_says_for_all():
-    found = batch.read(b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True)
+    found = message_batch.parse_batch(
+        b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True
+    )
     assert found.messages == [b'{"a":1}', b"2"]
     assert (found.write_key, found.sent_at, found.context) == ("k", "t", b'{"x":1}')
 
 
 def test_a_bad_neighbour_costs_only_itself():
-    found = batch.read(b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True)
-    assert reason(body.read, found.messages[0]) == "bad_number"
-    assert body.read(found.messages[1]) == {"userId": "v"}
+    found = message_batch.parse_batch(b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True)
+    assert reason(json_body.decode_clean, found.messages[0]) == "bad_number"
+    assert json_body.decode_clean(found.messages[1]) == {"userId": "v"}
 
 
 def test_a_batch_has_a_largest_number_of_messages():
-    assert len(batch.read(b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages) == MAX_MESSAGES
-    assert reason(batch.read, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
+    assert (
+        len(message_batch.parse_batch(b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages)
+        == MAX_MESSAGES
+    )
+    assert reason(message_batch.parse_batch, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
 
 
 def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
     big = b'{"batch":[],"context":{"a":"' + b"x" * MAX_CONTEXT + b'"}}'
-    assert reason(batch.read, big, is_batch=True) == "too_large"
+    assert reason(message_batch.parse_batch, big, is_batch=True) == "too_large"
     deep = b'{"batch":[],"context":' + b'{"a":' * 30 + b"1" + b"}" * 31
-    assert reason(batch.read, deep, is_batch=True) == "too_deep"
-    assert batch.read(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context == '{"a":"\ufffd"}'.encode()
-    assert batch.read(b'{"batch":[],"context":3}', is_batch=True).context == b""
+    assert reason(message_batch.parse_batch, deep, is_batch=True) == "too_deep"
+    assert (
+        message_batch.parse_batch(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context
+        == '{"a":"\ufffd"}'.encode()
+    )
+    assert message_batch.parse_batch(b'{"batch":[],"context":3}', is_batch=True).context == b""
 
 
 @pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}", "[" * 15 + "]" * 15])
 def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
     raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
-    found = batch.read(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
+    found = message_batch.parse_batch(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
     assert found.sent_at is None or len(found.sent_at.encode()) <= 3 * MAX_TIME
 
 
 def test_a_context_is_measured_as_it_goes_on_however_it_is_written():
     for text in ("&" * 2_800, "\u0416" * 6_000):
-        for neighbour in ("{}", '"\\ud800"', '{"x":"' + "y" * body.MAX_EVENT + '"}'):
+        for neighbour in ("{}", '"\\ud800"', '{"x":"' + "y" * json_body.MAX_EVENT + '"}'):
             raw = f'{{"batch":[{{}},{neighbour}],"context":{json.dumps({"a": text})}}}'.replace("&", "\\u0026").encode()
             assert (
-                batch.read(raw, is_batch=True).context
+                message_batch.parse_batch(raw, is_batch=True).context
                 == json.dumps({"a": text}, ensure_ascii=False).replace(" ", "").encode()
             )
     assert (
-        reason(batch.read, b'{"batch":[],"context":' + b'{"a":' + b" " * 300_000 + b"1}}", is_batch=True) == "too_large"
+        reason(message_batch.parse_batch, b'{"batch":[],"context":' + b'{"a":' + b" " * 300_000 + b"1}}", is_batch=True)
+        == "too_large"
     )
     grows = b'{"batch":[],"context":{"a":[' + b"1e15," * 2_000 + b"1]}}"
-    assert reason(batch.read, grows, is_batch=True) == "too_large"
+    assert reason(message_batch.parse_batch, grows, is_batch=True) == "too_large"
 
 
 def test_what_a_batch_says_for_all_is_not_multiplied_without_end():
     raw = b'{"batch":[%b{}],"context":{"a":"' + b"x" * (MAX_CONTEXT - 100) + b'"}}'
-    assert batch.read(raw % (b"{}," * 1_000), is_batch=True).context
-    assert reason(batch.read, raw % (b"{}," * 1_100), is_batch=True) == "too_large"
+    assert message_batch.parse_batch(raw % (b"{}," * 1_000), is_batch=True).context
+    assert reason(message_batch.parse_batch, raw % (b"{}," * 1_100), is_batch=True) == "too_large"
 
 
 def test_half_a_surrogate_pair_in_one_message_makes_no_other_longer():
     text = json.dumps({"a": "\u0416" * 60_000}, ensure_ascii=False)
-    found = batch.read(f'{{"batch":[{text},"\\ud800"]}}'.encode(), is_batch=True)
+    found = message_batch.parse_batch(f'{{"batch":[{text},"\\ud800"]}}'.encode(), is_batch=True)
     assert len(found.messages[0]) < 2 * 60_000 + 100
 
 
 def test_no_token_is_kept_in_what_a_batch_says_for_all():
     raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
-    assert batch.read(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'
+    assert message_batch.parse_batch(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'
 
 
 @pytest.mark.parametrize(
@@ -206,4 +215,4 @@ def test_no_token_is_kept_in_what_a_batch_says_for_all():
     ],
 )
 def test_unreadable_batches(raw, expected):
-    assert reason(batch.read, raw, is_batch=True) == expected
+    assert reason(message_batch.parse_batch, raw, is_batch=True) == expected

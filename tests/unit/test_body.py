@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
-from services.ingest.domain import body
+from services.ingest.domain import json_body
 
 
 def reason(call, *arguments, **fields):
@@ -18,13 +18,13 @@ def reason(call, *arguments, **fields):
 
 
 def test_gzip_is_undone():
-    assert body.unpack(gzip.compress(b'{"a":1}'), "gzip") == b'{"a":1}'
-    assert body.unpack(b"plain", "") == b"plain"
+    assert json_body.decompress(gzip.compress(b'{"a":1}'), "gzip") == b'{"a":1}'
+    assert json_body.decompress(b"plain", "") == b"plain"
 
 
 def test_a_gzip_bomb_is_refused_at_the_limit():
-    assert reason(body.unpack, gzip.compress(b"0" * (body.MAX_BODY + 1)), "gzip") == "too_large"
-    assert len(body.unpack(gzip.compress(b"0" * body.MAX_BODY), "gzip")) == body.MAX_BODY
+    assert reason(json_body.decompress, gzip.compress(b"0" * (json_body.MAX_BODY + 1)), "gzip") == "too_large"
+    assert len(json_body.decompress(gzip.compress(b"0" * json_body.MAX_BODY), "gzip")) == json_body.MAX_BODY
 
 
 @pytest.mark.parametrize(
@@ -33,20 +33,20 @@ def test_a_gzip_bomb_is_refused_at_the_limit():
     ids=["none", "cut off", "something behind"],
 )
 def test_bad_gzip(raw):
-    assert reason(body.unpack, raw, "gzip") == "bad_encoding"
+    assert reason(json_body.decompress, raw, "gzip") == "bad_encoding"
 
 
 def test_an_unknown_encoding():
-    assert reason(body.unpack, b"", "br") == "bad_encoding"
+    assert reason(json_body.decompress, b"", "br") == "bad_encoding"
 
 
 def test_nul_and_lone_surrogates_are_replaced():
-    message = body.read(rb'{"a":"x\u0000y","b":"\ud800","c":"\ud83d\ude00","d\u0000":1}')
+    message = json_body.decode_clean(rb'{"a":"x\u0000y","b":"\ud800","c":"\ud83d\ude00","d\u0000":1}')
     assert message == {"a": "x\ufffdy", "b": "\ufffd", "c": "😀", "d\ufffd": 1}
 
 
 def test_invalid_utf8_is_replaced():
-    assert body.read(b'{"a":"\xff"}') == {"a": "\ufffd"}
+    assert json_body.decode_clean(b'{"a":"\xff"}') == {"a": "\ufffd"}
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ def test_invalid_utf8_is_replaced():
         (b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "bad_json"),
         (b'{"a":1e400}', "bad_number"),
         (b'{"a":Infinity}', "bad_number"),
-        (b'{"a":"' + b"x" * body.MAX_EVENT + b'"}', "too_large"),
+        (b'{"a":"' + b"x" * json_body.MAX_EVENT + b'"}', "too_large"),
     ],
 )
 def test_hostile_messages(raw, expected):
-    assert reason(body.read, raw) == expected
+    assert reason(json_body.decode_clean, raw) == expected
 
 
 def test_nesting_at_the_limit_passes():
-    raw = b'{"a":' * body.MAX_DEPTH + b"1" + b"}" * body.MAX_DEPTH
-    assert body.read(raw) == json.loads(raw)
+    raw = b'{"a":' * json_body.MAX_DEPTH + b"1" + b"}" * json_body.MAX_DEPTH
+    assert json_body.decode_clean(raw) == json.loads(raw)
 
 
 @pytest.mark.parametrize("number", ["18446744073709551616123", "1" * 4_000])
 def test_integers_beyond_64_bits_are_refused(number):
-    assert reason(body.read, f'{{"p":{number}}}'.encode()) == "bad_number"
-    assert body.read(b'{"p":"12345678901234567890"}') == {"p": "12345678901234567890"}
+    assert reason(json_body.decode_clean, f'{{"p":{number}}}'.encode()) == "bad_number"
+    assert json_body.decode_clean(b'{"p":"12345678901234567890"}') == {"p": "12345678901234567890"}
 
 
 VALUES = st.recursive(
@@ -93,43 +93,43 @@ def outcome(make, *arguments):
         return error.reason
 
 
-@given(VALUES, st.integers(0, body.MAX_DEPTH + 2), st.booleans())
+@given(VALUES, st.integers(0, json_body.MAX_DEPTH + 2), st.booleans())
 def test_what_is_read_at_once_is_what_would_be_cleaned(value, levels, as_list):
     for _ in range(levels):
         value = [value] if as_list else {"a": value}
     raw = json.dumps(value).encode()
-    assert outcome(body.read, raw) == outcome(lambda: body.cleaned(json.loads(raw)))
+    assert outcome(json_body.decode_clean, raw) == outcome(lambda: json_body.clean_value(json.loads(raw)))
 
 
 @given(st.text() | st.text('\0&"\\u0026/aA\x1f'), st.booleans())
 def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
     escaped = "".join(f"\\u{ord(c):04{'X' if upper else 'x'}}" for c in text if ord(c) < 0x10000)
     raw = json.dumps({"plain": text, text: 1}).replace("&", "\\u0026").encode() + f' "{escaped}"'.encode()
-    found = body.unescaped(raw)
+    found = json_body.normalise_escapes(raw)
     said, end = json.JSONDecoder().raw_decode(found.decode())
     clean = text.replace("\0", "\ufffd")
     assert said in ({"plain": clean, clean: 1}, {"plain": 1})
     assert json.loads(found.decode()[end:]) == "".join(c for c in clean if ord(c) < 0x10000)
     assert rb"\u0026" not in found.replace(rb"\\", b"")
-    assert body.unescaped(found) == found
+    assert json_body.normalise_escapes(found) == found
     assert not {letter for letter in text if letter.isalnum() and letter.isascii()} - set(found.decode()[end:])
 
 
 def test_no_escape_makes_an_end_of_a_text_or_another_escape():
     raw = rb'{"a":"\u0022,\u005c\u005Cu0026\\u0026\\\u0026\n\u001f"}'
-    found = body.unescaped(raw)
+    found = json_body.normalise_escapes(raw)
     assert found == rb'{"a":"\",\\\\u0026\\u0026\\&\n\u001f"}'
     assert json.loads(found) == json.loads(raw)
 
 
 @pytest.mark.parametrize("raw", [rb'"u\u00\u00300"', rb'"\u00\u00326pgt=T"', rb'"\u002\u0036"', rb'"\u0026\u00'])
 def test_half_an_escape_stays_no_json(raw):
-    assert body.unescaped(raw) == raw
-    assert reason(body.read, raw) == "bad_json"
+    assert json_body.normalise_escapes(raw) == raw
+    assert reason(json_body.decode_clean, raw) == "bad_json"
 
 
 def test_cleaning_is_for_what_the_strict_decoder_refuses(monkeypatch):
-    monkeypatch.setattr(body, "cleaned", lambda value: "cleaned")
-    nested = b'{"a":' * body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * body.SHALLOW
-    assert body.read(nested[5:-1]) != "cleaned"
-    assert body.read(nested) == "cleaned"
+    monkeypatch.setattr(json_body, "cleaned", lambda value: "cleaned")
+    nested = b'{"a":' * json_body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * json_body.SHALLOW
+    assert json_body.decode_clean(nested[5:-1]) != "cleaned"
+    assert json_body.decode_clean(nested) == "cleaned"

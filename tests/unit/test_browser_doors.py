@@ -3,8 +3,8 @@
 import pytest
 
 from libs.common.errors import ConfigurationError
-from services.ingest.api.routes import route
-from services.ingest.domain.source import origin_of
+from services.ingest.api.routes import match_route
+from services.ingest.domain.source import parse_origin
 from tests.unit.test_door import TRACK, client, publisher, sources  # noqa: F401 - fixtures
 
 ORIGIN = {"origin": "https://shop.example"}
@@ -99,7 +99,7 @@ async def test_a_dead_letter_does_not_name_the_write_key(client, publisher):  # 
     "path", ["/", "/v1", "/v1/dance", "/v2/track", "/v1/projects/settings", "/healthz", "/api/s/dance"]
 )
 def test_other_paths_are_not_the_tracking_apis(path):
-    assert route(path) is None
+    assert match_route(path) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_other_paths_are_not_the_tracking_apis(path):
     ],
 )
 def test_an_origin_is_written_as_browsers_write_it(text, origin):
-    assert origin_of(text) == origin
+    assert parse_origin(text) == origin
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_an_origin_is_written_as_browsers_write_it(text, origin):
 )
 def test_what_is_no_origin(text):
     with pytest.raises(ConfigurationError):
-        origin_of(text)
+        parse_origin(text)

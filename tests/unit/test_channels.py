@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
-from services.ingest.domain.call import call_of
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.classify import surroundings, worth
-from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.enrichment import enrich_context, extract_valuation
+from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import call_from_object
 from tests.support.telling import as_read
 
 TEXT = (PROJECT / "services" / "ingest" / "channels.yaml").read_text()
-SHIPPED = read_channels(TEXT, "channels.yaml")
+SHIPPED = parse_channel_rules(TEXT, "channels.yaml")
 SITE = "https://shop.example/lamp"
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
 
@@ -24,7 +24,9 @@ def told(properties=None, *, server=False, call="page", **context):
     """Return the touchpoint of a call with these properties and this context."""
     said = {"type": call, "event": "x", "userId": "u", "properties": properties or {}, "context": context}
     source = Source("default", "web", trust="server" if server else "public")
-    return as_read(call_of(said), Received(source, 1, lambda: "made-up", rules=Rules(SHIPPED)))
+    return as_read(
+        call_from_object(said), RequestContext(source, 1, lambda: "made-up", rules=NormalisationRules(SHIPPED))
+    )
 
 
 def page(referrer="", search="", url=SITE):
@@ -150,7 +152,7 @@ def test_content_and_place():
 )
 def test_lists_that_are_wrong_are_refused_with_the_place(change, error):
     with pytest.raises(ConfigurationError, match=error):
-        read_channels(TEXT.replace(*change), "channels.yaml")
+        parse_channel_rules(TEXT.replace(*change), "channels.yaml")
 
 
 _JSON = st.recursive(
@@ -162,7 +164,7 @@ _FIELDS = st.sampled_from(["page", "campaign", "userAgent", "channel", "referrer
 
 @given(st.dictionaries(st.sampled_from(["value", "currency", "sentiment", "content", "effort"]), _JSON))
 def test_no_properties_break_it(properties):
-    worth(properties)
+    extract_valuation(properties)
 
 
 @given(
@@ -171,7 +173,7 @@ def test_no_properties_break_it(properties):
     )
 )
 def test_no_context_breaks_it(context):
-    surroundings(SHIPPED, context, server=True)
+    enrich_context(SHIPPED, context, server=True)
 
 
 def test_a_telephone_that_sounds_like_a_machine_is_none():
@@ -189,5 +191,5 @@ def test_a_host_is_looked_up_by_its_last_labels_only():
             return super().get(name, default)
 
     channels = msgspec.structs.replace(SHIPPED, hosts=Hosts(SHIPPED.hosts))
-    assert channels.of_host("x." * 100 + "bing.com") == "search"
+    assert channels.channel_for_host("x." * 100 + "bing.com") == "search"
     assert len(looked) < 20, "what a stranger writes into an address costs no more than what is one"

@@ -15,15 +15,15 @@ from libs.common.errors import InvalidMessage, Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability import metrics
 from libs.common.observability.health import HealthChecks
-from services.ingest.api.room import Room
+from services.ingest.api.byte_budget import ByteBudget
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain import body
-from services.ingest.domain.received import BatchSaid, Received, Rules
+from services.ingest.domain import json_body
+from services.ingest.domain.request_context import BatchDefaults, NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import Door
-from services.ingest.handlers.reading import AT_A_STRETCH, AT_LEAST
-from services.ingest.handlers.telling import batch_said, refusal
-from services.ingest.tracker.script import Tracker
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.handlers.message_reader import MIN_MESSAGE_BYTES, SLICE_BYTES
+from services.ingest.handlers.outgoing_messages import dead_letter_message, parse_batch_defaults
+from services.ingest.tracker.script import TrackerScripts
 
 NOW = 1_780_000_000_000_000
 
@@ -60,7 +60,11 @@ def sources():
 
 @pytest.fixture
 async def client(publisher, sources):
-    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
+    app = TrackingApi(
+        IngestService(sources, publisher, FixedClock(NOW), 1, NormalisationRules()),
+        TrackerScripts(),
+        HealthChecks({}).app(),
+    )
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
     ) as found:
@@ -185,7 +189,11 @@ async def test_many_refused_of_one_batch_do_not_repeat_its_context_without_end(c
 
 
 async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sources):
-    app = TrackingApi(Door(sources, publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
+    app = TrackingApi(
+        IngestService(sources, publisher, FixedClock(NOW), 1, NormalisationRules()),
+        TrackerScripts(),
+        HealthChecks({}).app(),
+    )
     said = []
 
     async def receive():
@@ -202,7 +210,7 @@ async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sour
 
 async def test_requests_hold_so_much_and_no_more(client, publisher, monkeypatch):
     api = client._transport.app
-    api._room, api._unknown_room = Room(1_000), Room(500)
+    api._room, api._unknown_room = ByteBudget(1_000), ByteBudget(500)
     big = {**TRACK, "properties": {"x": "y" * 700}}
     assert (await client.post("/v1/track", json=big)).status_code == 200
     client.auth = None
@@ -217,7 +225,7 @@ async def test_a_body_that_says_it_is_too_large_is_not_read(client):
 
 
 async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publisher):
-    large = {**TRACK, "properties": {"x": "y" * body.MAX_EVENT}}
+    large = {**TRACK, "properties": {"x": "y" * json_body.MAX_EVENT}}
     assert (await client.post("/v1/track", json=large)).status_code == 413
     batch = {"batch": [{"type": "track", **large}, {"type": "track", **TRACK}]}
     assert (await client.post("/v1/batch", json=batch)).status_code == 200
@@ -225,13 +233,13 @@ async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publ
     assert json.loads(dead.value)["properties"] == large["properties"], "it is kept whole"
     assert taken.topic == "touchpoints"
     publisher.kept.clear()
-    batch["batch"][0]["properties"] = {"x": "y" * body.MAX_LETTER}
+    batch["batch"][0]["properties"] = {"x": "y" * json_body.MAX_DEAD_LETTER}
     assert (await client.post("/v1/batch", json=batch)).status_code == 413, "it could not be kept"
     assert publisher.kept == []
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "said"), [(5 * AT_A_STRETCH // AT_LEAST, 0, 0), (8, AT_A_STRETCH, 0), (40, 0, 16_000)]
+    ("count", "size", "said"), [(5 * SLICE_BYTES // MIN_MESSAGE_BYTES, 0, 0), (8, SLICE_BYTES, 0), (40, 0, 16_000)]
 )
 async def test_a_large_batch_lets_others_have_their_turn(client, count, size, said):
     turns = []
@@ -259,7 +267,7 @@ async def test_requests_that_are_refused_whole_are_counted(client):
 
 
 async def test_a_message_that_grows_as_it_is_written_costs_no_other(client, publisher):
-    numbers = "1e15," * (body.MAX_EVENT // 5 - 40)
+    numbers = "1e15," * (json_body.MAX_EVENT // 5 - 40)
     grown = f'{{"type":"track","event":"x","userId":"u","properties":{{"n":[{numbers}1]}}}}'
     content = f'{{"batch":[{grown},{{"type":"track","event":"x","userId":"u"}}]}}'
     assert (await client.post("/v1/batch", content=content)).status_code == 200
@@ -271,14 +279,14 @@ async def test_a_message_that_grows_as_it_is_written_costs_no_other(client, publ
 def test_what_is_left_out_of_a_letter_leaves_json(value, name):
     said = {"a": value, name: value, "b": {name: "203.0.113.77"}, "c": [{"d": value}]}
     raw = json.dumps(said).encode()
-    received = Received(Source("default", "web"), NOW, lambda: "id", said=BatchSaid("now", raw))
-    letter = refusal(raw, InvalidMessage("no_ids", ""), received)
+    received = RequestContext(Source("default", "web"), NOW, lambda: "id", batch_defaults=BatchDefaults("now", raw))
+    letter = dead_letter_message(raw, InvalidMessage("no_ids", ""), received)
     for kept in (json.loads(letter.value), json.loads(dict(letter.headers)["x-dlq-batch"])["context"]):
         assert (kept["a"], kept[name], kept["b"]) == (value, None, {name: None})
 
 
 async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher, monkeypatch):
-    monkeypatch.setattr("services.ingest.handlers.reading.SAID_AGAIN", 50)
+    monkeypatch.setattr("services.ingest.handlers.message_reader.SAID_AGAIN", 50)
     await client.post("/v1/batch", json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}})
     found = [dict(m.headers) for m in publisher.kept]
     assert [("x-dlq-batch" in one, one["x-dlq-lacks"]) for one in found] == [
@@ -288,12 +296,12 @@ async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher
     ]
 
 
-@pytest.mark.parametrize("levels", [1, body.MAX_DEPTH])
+@pytest.mark.parametrize("levels", [1, json_body.MAX_DEPTH])
 def test_what_a_letter_keeps_of_its_batch_is_read_again(levels):
-    said = BatchSaid("2026-05-28T20:26:41Z", b'{"a":' * levels + b"1" + b"}" * levels)
-    received = Received(Source("default", "web"), NOW, lambda: "id", said=said)
-    letter = refusal(b"{}", InvalidMessage("no_ids", ""), received)
-    assert batch_said(dict(letter.headers)["x-dlq-batch"].decode()) == said
-    assert batch_said("") == batch_said('{"sentAt":5}') == BatchSaid()
+    said = BatchDefaults("2026-05-28T20:26:41Z", b'{"a":' * levels + b"1" + b"}" * levels)
+    received = RequestContext(Source("default", "web"), NOW, lambda: "id", batch_defaults=said)
+    letter = dead_letter_message(b"{}", InvalidMessage("no_ids", ""), received)
+    assert parse_batch_defaults(dict(letter.headers)["x-dlq-batch"].decode()) == said
+    assert parse_batch_defaults("") == parse_batch_defaults('{"sentAt":5}') == BatchDefaults()
     with pytest.raises(InvalidMessage):
-        batch_said("[1]")
+        parse_batch_defaults("[1]")

@@ -7,20 +7,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.domain import frames
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.fast import Fast
-from services.ingest.domain.frames import FrameStore
-from services.ingest.domain.plain import LONGEST, plain
-from services.ingest.domain.received import BatchSaid, Received, Rules
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.request_context import BatchDefaults, NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.fastpath import template_cache
+from services.ingest.fastpath.encoder import FastEncoder
+from services.ingest.fastpath.parser import MAX_BYTES, parse_plain_call
+from services.ingest.fastpath.template_cache import TemplateCache
 from services.ingest.settings import CHANNELS
 from tests.support.json_values import VALUES
 from tests.support.telling import Met, came
 
 NOW = 1_780_000_000_000_000
-RULES = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"), ip="truncate")
-WEB = Received(Source("default", "web"), NOW, lambda: "made-up", "track", rules=RULES, client="203.0.113.9")
+RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"), ip="truncate")
+WEB = RequestContext(Source("default", "web"), NOW, lambda: "made-up", "track", rules=RULES, client="203.0.113.9")
 CRM = msgspec.structs.replace(WEB, source=Source("w", "crm", trust="server", mode="historical"), trace=b"00-1-2-01")
 PAGE = {
     "url": "https://shop.test/p?utm_source=mail&utm_medium=email",
@@ -50,8 +50,8 @@ PLAIN = {
 def taken(message, received=WEB):
     """Return what is read of a message by its frame, or None."""
     raw = message if isinstance(message, bytes) else json.dumps(message).encode()
-    shared = Met().of(received)
-    return shared and Fast(received, shared).take(raw)
+    shared = Met().templates_for(received)
+    return shared and FastEncoder(received, shared).encode(raw)
 
 
 @pytest.mark.parametrize("received", [WEB, CRM], ids=["web", "server"])
@@ -117,7 +117,7 @@ def test_what_nearly_every_call_is_is_read_by_its_frame(changes, received):
         {"context": {"groupId": "g"}},
         {"context": {"page": {"url": "https://x.test/?pgr=abc"}}},
         {"context": {"x": "y" * 2_000}},
-        {"properties": {"x": "y" * LONGEST}},
+        {"properties": {"x": "y" * MAX_BYTES}},
     ],
     ids=repr,
 )
@@ -130,7 +130,7 @@ def test_what_needs_a_look_is_read_by_the_other_way(changes):
 @pytest.mark.parametrize("field", [{"user_hash_secret": "s"}, {"defaults": {"shop": "a"}}])
 def test_a_source_that_has_a_say_in_each_call_has_no_frames(field):
     received = msgspec.structs.replace(WEB, source=Source("default", "web", **field))
-    assert FrameStore().of(received) is None
+    assert TemplateCache().templates_for(received) is None
     came(json.dumps(PLAIN).encode(), received)
 
 
@@ -149,7 +149,7 @@ TELLING = st.sampled_from(
 def test_both_ways_say_the_same(changes, properties, ascii_only, server):
     message = {**PLAIN, "properties": {**PLAIN["properties"], **properties}, **changes}
     received = msgspec.structs.replace(
-        CRM if server else WEB, said=BatchSaid("2026-05-28T20:26:40Z", b'{"locale":"en"}')
+        CRM if server else WEB, said=BatchDefaults("2026-05-28T20:26:40Z", b'{"locale":"en"}')
     )
     try:
         raw = json.dumps(message, ensure_ascii=ascii_only).encode()
@@ -177,34 +177,34 @@ def test_whatever_stands_in_its_bytes_both_ways_say_the_same(edits):
 
 
 def test_a_context_is_learnt_when_it_is_met_again():
-    store, raw = FrameStore(), json.dumps(PLAIN).encode()
-    assert [Fast(WEB, store.of(WEB)).take(raw) is not None for _ in range(3)] == [False, True, True]
+    store, raw = TemplateCache(), json.dumps(PLAIN).encode()
+    assert [FastEncoder(WEB, store.templates_for(WEB)).encode(raw) is not None for _ in range(3)] == [False, True, True]
     other = msgspec.structs.replace(WEB, client="198.51.100.1")
-    assert [Fast(other, store.of(other)).take(raw) is not None for _ in range(2)] == [False, True]
+    assert [FastEncoder(other, store.templates_for(other)).encode(raw) is not None for _ in range(2)] == [False, True]
 
 
 def test_a_source_has_one_writer_of_records_however_many_visitors():
-    store = FrameStore()
-    visitors = [store.of(msgspec.structs.replace(WEB, client=f"198.51.{n}.1")) for n in range(9)]
+    store = TemplateCache()
+    visitors = [store.templates_for(msgspec.structs.replace(WEB, client=f"198.51.{n}.1")) for n in range(9)]
     assert len({id(one) for one in visitors}) == 9
     assert len({id(one.records) for one in visitors}) == 1
-    assert store.of(CRM).records is not visitors[0].records
+    assert store.templates_for(CRM).records is not visitors[0].records
 
 
 def test_frames_are_forgotten_when_the_source_changes_or_there_are_too_many(monkeypatch):
     store = Met()
-    learnt = store.of(WEB)
-    assert store.of(WEB) is learnt
-    assert store.of(msgspec.structs.replace(WEB, source=Source("default", "web"))) is learnt
-    assert store.of(msgspec.structs.replace(WEB, source=Source("default", "web", mode="test"))) is not learnt
-    assert store.of(msgspec.structs.replace(WEB, client="198.51.100.1")) is not learnt
-    monkeypatch.setattr(frames, "KEPT", 10)
+    learnt = store.templates_for(WEB)
+    assert store.templates_for(WEB) is learnt
+    assert store.templates_for(msgspec.structs.replace(WEB, source=Source("default", "web"))) is learnt
+    assert store.templates_for(msgspec.structs.replace(WEB, source=Source("default", "web", mode="test"))) is not learnt
+    assert store.templates_for(msgspec.structs.replace(WEB, client="198.51.100.1")) is not learnt
+    monkeypatch.setattr(template_cache, "KEPT", 10)
     for number in range(50):
-        store.of(WEB).learn(b"page", b'{"n":%d}' % number)
+        store.templates_for(WEB).add_template(b"page", b'{"n":%d}' % number)
         assert sum(1 + len(one.known) for one in store._sources.values()) <= 11
 
 
 def test_a_context_that_is_refused_has_no_frame_and_is_refused_again():
     raw = json.dumps({**PLAIN, "context": {"consent": {"categoryPreferences": 3}}}).encode()
     assert came(raw, WEB) is None
-    assert plain(raw) is not None
+    assert parse_plain_call(raw) is not None

@@ -19,14 +19,14 @@ from libs.common.errors import ConfigurationError
 from libs.common.messages import Touchpoint, decode_value
 from libs.common.observability.health import HealthChecks
 from services.ingest.adapters import Adapter
-from services.ingest.adapters.known import ADAPTERS
+from services.ingest.adapters.registry import ADAPTERS
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain import body
-from services.ingest.domain.path import at, path_of
-from services.ingest.domain.received import Rules
+from services.ingest.domain import json_body
+from services.ingest.domain.json_path import get_at, parse_path
+from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import Door
-from services.ingest.tracker.script import Tracker
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.tracker.script import TrackerScripts
 from tests.contract.test_hooks import golden
 from tests.unit.test_door import NOW, FakePublisher
 
@@ -54,7 +54,11 @@ def publisher():
 
 @pytest.fixture
 async def client(publisher):
-    app = TrackingApi(Door(Sources(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
+    app = TrackingApi(
+        IngestService(Sources(), publisher, FixedClock(NOW), 1, NormalisationRules()),
+        TrackerScripts(),
+        HealthChecks({}).app(),
+    )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as found:
         yield found
 
@@ -165,7 +169,7 @@ async def test_the_key_may_stand_elsewhere(client, publisher, key):
     ],
 )
 def test_paths(path, found):
-    assert at(path_of(path), {"a": [{"b c": 1}, 2], "event-data": {"id": 3}}) == found
+    assert get_at(parse_path(path), {"a": [{"b c": 1}, 2], "event-data": {"id": 3}}) == found
 
 
 @pytest.mark.parametrize(
@@ -173,13 +177,13 @@ def test_paths(path, found):
 )
 def test_what_is_no_path(path):
     with pytest.raises(ConfigurationError):
-        path_of(path)
+        parse_path(path)
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_path_or_is_refused(text):
     with contextlib.suppress(ConfigurationError):
-        at(path_of(text), {"a": [1]})
+        get_at(parse_path(text), {"a": [1]})
 
 
 async def test_a_bug_in_an_adapter_loses_nothing(client, publisher, monkeypatch):
@@ -206,7 +210,7 @@ async def test_a_source_of_signed_events_takes_nothing_unsigned_by_another_path(
 
 
 async def test_an_event_that_could_not_be_kept_is_refused_with_its_request(client, publisher):
-    answer = await client.post("/v1/hook", headers=BASIC, content=json.dumps({"x": "y" * body.MAX_LETTER}))
+    answer = await client.post("/v1/hook", headers=BASIC, content=json.dumps({"x": "y" * json_body.MAX_DEAD_LETTER}))
     assert answer.status_code == 413
     assert publisher.kept == []
 
@@ -247,7 +251,11 @@ async def test_documents_that_do_not_fit_count_against_the_rate(publisher):
         def find(self, write_key):
             return Source("default", "erp", trust="server", adapter="webhook", adapter_settings=mapping, per_second=1)
 
-    app = TrackingApi(Door(Slow(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
+    app = TrackingApi(
+        IngestService(Slow(), publisher, FixedClock(NOW), 1, NormalisationRules()),
+        TrackerScripts(),
+        HealthChecks({}).app(),
+    )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
         codes = [(await client.post("/v1/hook/k", json={"itemz": []})).status_code for _ in range(4)]
     assert codes == [200, 200, 429, 429]

@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.common.link_tokens import LINK_PARAMETER
-from services.ingest.domain.instant_bytes import NEVER, micros
-from services.ingest.domain.json_bytes import LONGEST_NUMBER, NOWHERE, value_end
-from services.ingest.domain.names import Names
-from services.ingest.domain.plain import LEVELS
-from services.ingest.domain.timing import instant
+from services.ingest.domain.timestamps import parse_instant
+from services.ingest.fastpath.instant_scanner import NEVER, scan_instant
+from services.ingest.fastpath.json_scanner import LONGEST_NUMBER, NOWHERE, value_end
+from services.ingest.fastpath.name_table import NameTable
+from services.ingest.fastpath.parser import LEVELS
 from tests.support.json_values import VALUES
 
 
@@ -58,7 +58,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @example(EPOCH, "microseconds")
 def test_an_instant_is_what_timing_reads(moment, precision):
     text = moment.isoformat(timespec=precision).replace("+00:00", "Z")
-    assert micros(text.encode()) == instant("timestamp", text)
+    assert scan_instant(text.encode()) == parse_instant("timestamp", text)
 
 
 @given(
@@ -66,21 +66,21 @@ def test_an_instant_is_what_timing_reads(moment, precision):
     | st.from_regex(r"\A[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z\Z")
 )
 def test_what_is_no_instant_is_none(text):
-    found = micros(text.encode())
+    found = scan_instant(text.encode())
     if found == NEVER:
         return
-    assert found == instant("timestamp", text)
+    assert found == parse_instant("timestamp", text)
 
 
 @pytest.mark.parametrize(
     "text", ["2026-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", ""]
 )
 def test_days_that_are_none(text):
-    assert micros(text.encode()) == NEVER
+    assert scan_instant(text.encode()) == NEVER
 
 
 @given(st.dictionaries(st.binary(min_size=1, max_size=4), st.integers(1, 5), min_size=1), st.binary(max_size=6))
 def test_a_name_has_its_number_wherever_it_stands(numbers, other):
-    names = Names(numbers)
+    names = NameTable(numbers)
     for name in (*numbers, other):
         assert names.number(b"x" + name + b"y", 1, 1 + len(name)) == numbers.get(name, 0)

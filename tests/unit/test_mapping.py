@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import ConfigurationError, InvalidMessage
-from services.ingest.domain.mapping import Template, plain
+from services.ingest.domain.call_mapping import CallMapping, call_from_columns
 
 TREE = {
     "type": "track",
@@ -25,7 +25,7 @@ ROW = {"customer": "7", "date": "28/05/2026 22:26", "amount": "1 234,50", "paid"
 
 
 def test_a_template_fills_a_call():
-    assert Template(TREE).call(ROW) == {
+    assert CallMapping(TREE).to_call(ROW) == {
         "type": "track",
         "event": "Order Completed",
         "userId": "7",
@@ -46,13 +46,13 @@ def test_a_template_fills_a_call():
 )
 def test_a_cell_that_cannot_be_read_is_named(change, reason):
     with pytest.raises(InvalidMessage) as error:
-        Template(TREE).call({**ROW, **change})
+        CallMapping(TREE).to_call({**ROW, **change})
     assert (error.value.reason, next(iter(change)) in error.value.detail) == (reason, True)
 
 
 def test_a_row_without_the_column():
     with pytest.raises(InvalidMessage, match="no column 'customer'"):
-        Template(TREE).call({k: v for k, v in ROW.items() if k != "customer"})
+        CallMapping(TREE).to_call({k: v for k, v in ROW.items() if k != "customer"})
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_a_row_without_the_column():
 )
 def test_a_wrong_template_is_refused_with_the_place(tree, error):
     with pytest.raises(ConfigurationError, match=error):
-        Template(tree, "mapping")
+        CallMapping(tree, "mapping")
 
 
 def test_columns_named_like_fields():
     row = {"userId": "u", "event": "x", "properties.total": "5", "properties.item.sku": "s", "empty": ""}
-    assert plain(row) == {"userId": "u", "event": "x", "properties": {"total": "5", "item": {"sku": "s"}}}
+    assert call_from_columns(row) == {"userId": "u", "event": "x", "properties": {"total": "5", "item": {"sku": "s"}}}
     with pytest.raises(InvalidMessage, match="is a value already"):
-        plain({"properties": "x", "properties.total": "5"})
+        call_from_columns({"properties": "x", "properties.total": "5"})
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ROW)), st.text() | st.none() | st.integers()))
 def test_no_row_breaks_it(row):
-    for fill in (Template(TREE).call, plain):
+    for fill in (CallMapping(TREE).to_call, call_from_columns):
         with contextlib.suppress(InvalidMessage):
             fill(row)

@@ -8,12 +8,12 @@ import pytest
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain import context
-from services.ingest.domain.batch import read
-from services.ingest.domain.body import MAX_EVENT
-from services.ingest.domain.call import call_of, object_of, read_call
+from services.ingest.domain.json_body import MAX_EVENT
+from services.ingest.domain.message_batch import parse_batch
 from services.ingest.domain.normalise import normalise
-from services.ingest.domain.received import BatchSaid, Received
+from services.ingest.domain.request_context import BatchDefaults, RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import call_from_object, parse_call, parse_object
 from tests.support.telling import as_read
 
 NOW = 1_780_000_000_000_000
@@ -22,7 +22,7 @@ SERVER = Source("default", "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):
-    return as_read(call_of(message), Received(source, NOW, lambda: "made-up", **fields))
+    return as_read(call_from_object(message), RequestContext(source, NOW, lambda: "made-up", **fields))
 
 
 def refused(message, **fields):
@@ -96,7 +96,7 @@ def test_identify_traits_may_stand_in_the_context():
 
 def test_the_batch_context_applies_and_the_message_wins():
     message = {"type": "page", "userId": "u", "context": {"locale": "de"}}
-    assert got(message, said=BatchSaid(context=b'{"locale":"en","library":"go"}')).context == {
+    assert got(message, said=BatchDefaults(context=b'{"locale":"en","library":"go"}')).context == {
         "locale": "de",
         "library": "go",
     }
@@ -159,7 +159,7 @@ def test_a_corrected_time_keeps_the_original():
 
 def test_the_batch_sent_at_counts_when_the_message_has_none():
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T21:26:30Z"}
-    assert got(message, said=BatchSaid("2026-05-28T21:26:40Z")).occurred_at == NOW - 10_000_000
+    assert got(message, said=BatchDefaults("2026-05-28T21:26:40Z")).occurred_at == NOW - 10_000_000
 
 
 def test_only_a_server_vouches_for_external_ids_and_addresses():
@@ -244,17 +244,23 @@ def test_an_empty_array_is_an_empty_object():
 def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T20:26:30Z"}
     assert got({**message, "sentAt": sent_at}).sent_at is None
-    batch = read(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True)
-    assert normalise(read_call(batch.messages[0]), Received(PUBLIC, NOW, str)).occurred_at == NOW - 10_000_000
-    assert got(message, said=BatchSaid("garbled")).occurred_at == NOW - 10_000_000
+    batch = parse_batch(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True)
+    assert normalise(parse_call(batch.messages[0]), RequestContext(PUBLIC, NOW, str)).occurred_at == NOW - 10_000_000
+    assert got(message, said=BatchDefaults("garbled")).occurred_at == NOW - 10_000_000
 
 
 def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
     looked_at = []
-    monkeypatch.setattr(context, "object_of", lambda field, raw: looked_at.append(bytes(raw)) or object_of(field, raw))
-    common = json.dumps({"page": {"url": "https://x.test/?utm_source=a"}, "filling": "x" * context.LONGEST}).encode()
+    monkeypatch.setattr(
+        context, "object_of", lambda field, raw: looked_at.append(bytes(raw)) or parse_object(field, raw)
+    )
+    common = json.dumps(
+        {"page": {"url": "https://x.test/?utm_source=a"}, "filling": "x" * context.MAX_CACHED_BYTES}
+    ).encode()
     for number in range(5):
-        made = got({"type": "page", "userId": "u", "context": {"app": {"build": number}}}, said=BatchSaid(None, common))
+        made = got(
+            {"type": "page", "userId": "u", "context": {"app": {"build": number}}}, said=BatchDefaults(None, common)
+        )
         assert (made.campaign["source"], made.context["app"]) == ("a", {"build": number})
     assert looked_at.count(common) == 1
 
@@ -287,5 +293,5 @@ def test_no_nul_comes_out_of_an_address():
 
 def test_a_call_is_too_large_by_what_nobody_asks_for_too():
     with pytest.raises(InvalidMessage) as error:
-        read_call(b'{"type":"page","userId":"u","x":"' + b"y" * MAX_EVENT + b'"}')
+        parse_call(b'{"type":"page","userId":"u","x":"' + b"y" * MAX_EVENT + b'"}')
     assert error.value.reason == "too_large"

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.home import PROJECT
-from services.ingest.domain.call import call_of
-from services.ingest.domain.privacy import shortened, traits_of
-from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.privacy import normalise_traits, truncate_ip
+from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import call_from_object
 from tests.support.telling import as_read
 
 NOW = 1_780_000_000_000_000
@@ -29,13 +29,13 @@ NOW = 1_780_000_000_000_000
     ],
 )
 def test_an_address_is_shortened(address, short):
-    assert shortened(address) == short
+    assert truncate_ip(address) == short
 
 
 @given(st.ip_addresses())
 def test_a_shortened_address_stays_and_says_less(address):
-    short = shortened(str(address))
-    assert shortened(short) == short
+    short = truncate_ip(str(address))
+    assert truncate_ip(short) == short
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_a_shortened_address_stays_and_says_less(address):
     ],
 )
 def test_mail_and_phone_are_written_one_way(phone, written):
-    assert traits_of({"email": " Ada@X.Test ", "phone": phone}) == {"email": "ada@x.test", "phone": written}
+    assert normalise_traits({"email": " Ada@X.Test ", "phone": phone}) == {"email": "ada@x.test", "phone": written}
 
 
 @given(st.dictionaries(st.sampled_from(["email", "phone", "plan"]), st.text() | st.integers() | st.none()))
 def test_writing_it_twice_changes_nothing(traits):
-    assert traits_of(traits_of(traits)) == traits_of(traits)
+    assert normalise_traits(normalise_traits(traits)) == normalise_traits(traits)
 
 
 def got(rule, source, client="192.0.2.77", **context):
-    received = Received(source, NOW, lambda: "id", rules=Rules(ip=rule), client=client)
-    return as_read(call_of({"type": "page", "userId": "u", "context": context}), received).context.get("ip")
+    received = RequestContext(source, NOW, lambda: "id", rules=NormalisationRules(ip=rule), client=client)
+    return as_read(call_from_object({"type": "page", "userId": "u", "context": context}), received).context.get("ip")
 
 
 def test_addresses_are_dropped_unless_they_are_asked_for():
@@ -87,8 +87,8 @@ def test_the_schema_marks_what_names_a_person():
 
 @pytest.mark.parametrize("scope", ["eth0", '"', '","x":"y', '"},"workspace":"other","context":{"a":"', "\\u0000", "\\"])
 def test_nothing_is_kept_of_a_scope(scope):
-    assert shortened(f"2001:db8::%{scope}") in ("2001:db8::", None)
-    assert shortened(f"2001:db8:1:2::3%{scope}") in ("2001:db8:1::", None)
+    assert truncate_ip(f"2001:db8::%{scope}") in ("2001:db8::", None)
+    assert truncate_ip(f"2001:db8:1:2::3%{scope}") in ("2001:db8:1::", None)
     web = Source("w", "web")
     assert got("truncate", web, ip=f"2001:db8::%{scope}") in ("2001:db8::", None)
     assert got("truncate", web, client=f"2001:db8::%{scope}") in ("2001:db8::", None)

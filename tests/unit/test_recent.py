@@ -4,21 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.domain.recent import Recent, place_of
+from services.ingest.domain.deduplication_window import DeduplicationWindow, deduplication_key
 
 SECOND = 1_000_000
 
 
 def place(name):
-    return place_of("w", "s", name)
+    return deduplication_key("w", "s", name)
 
 
 def kept(recent, names):
-    return "".join(name for name in names if recent.among([place(name)]))
+    return "".join(name for name in names if recent.find_known([place(name)]))
 
 
 def test_ids_fall_out_by_time_and_by_number():
-    recent = Recent(seconds=10, ids=3)
+    recent = DeduplicationWindow(seconds=10, ids=3)
     recent.add([place("a")], 0)
     recent.add([place("b")], 9 * SECOND)
     assert kept(recent, "ab") == "ab"
@@ -29,13 +29,15 @@ def test_ids_fall_out_by_time_and_by_number():
 
 
 def test_the_same_id_of_another_source_is_another_message():
-    recent = Recent()
+    recent = DeduplicationWindow()
     recent.add([place("a")], 0)
-    assert not recent.among([place_of("w", "t", "a"), place_of("v", "s", "a"), place_of("w", "sa", "")])
+    assert not recent.find_known(
+        [deduplication_key("w", "t", "a"), deduplication_key("v", "s", "a"), deduplication_key("w", "sa", "")]
+    )
 
 
 def test_an_id_that_comes_again_leaves_when_it_first_came():
-    recent = Recent(seconds=10)
+    recent = DeduplicationWindow(seconds=10)
     recent.add([place("a")], 0)
     recent.add([place("a"), place("b")], 5 * SECOND)
     recent.add([], 10 * SECOND)
@@ -45,7 +47,7 @@ def test_an_id_that_comes_again_leaves_when_it_first_came():
 
 
 def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
-    recent = Recent(seconds=10)
+    recent = DeduplicationWindow(seconds=10)
     recent.add([place("a")], 50 * SECOND)
     for number in range(30_000):
         recent.add([place(str(number))], 0)
@@ -56,7 +58,7 @@ def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5))), st.integers(1, 8), st.integers(1, 10))
 def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
-    recent, now = Recent(seconds, ids), 0
+    recent, now = DeduplicationWindow(seconds, ids), 0
     for number, wait in adds:
         now += wait * SECOND
         recent.add([place(str(number))], now)
@@ -67,6 +69,6 @@ def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
 
 @pytest.mark.parametrize("name", ["m" * 65, "\N{GRINNING FACE}" * 17])
 def test_a_long_id_is_kept_by_its_digest(name):
-    assert place_of("w", "s", name) == place_of("w", "s", name)
-    assert place_of("w", "s", name) != place_of("w", "s", name + "x")
-    assert len(place_of("w", "s", name)) == 21
+    assert deduplication_key("w", "s", name) == deduplication_key("w", "s", name)
+    assert deduplication_key("w", "s", name) != deduplication_key("w", "s", name + "x")
+    assert len(deduplication_key("w", "s", name)) == 21

@@ -7,9 +7,9 @@ import pytest
 
 from examples.storefront.mapping import EVENTS, FILE, PAGES, calls
 from libs.common.messages import Touchpoint
-from services.ingest.domain.call import call_of
-from services.ingest.domain.received import Received
+from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import call_from_object
 from tests.support.telling import as_read
 
 ANCHOR = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ def test_every_kind_of_row_is_mapped_and_accepted(found):
     source = Source("default", "storefront")
     seen = set()
     for call in found[::37]:
-        touchpoint = as_read(call_of(call), Received(source, 1_795_000_000_000_000, lambda: "made-up"))
+        touchpoint = as_read(call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "made-up"))
         assert isinstance(touchpoint, Touchpoint)
         assert touchpoint.message_id == call["messageId"]
         seen.add(touchpoint.type)

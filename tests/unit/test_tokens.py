@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
-from services.ingest.domain.call import call_of, read_call
-from services.ingest.domain.privacy import without_tokens
-from services.ingest.domain.received import Received
+from services.ingest.domain.privacy import strip_link_tokens
+from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
-from services.ingest.handlers.telling import refusal
+from services.ingest.domain.tracking_call import call_from_object, parse_call
+from services.ingest.handlers.outgoing_messages import dead_letter_message
 from tests.support.telling import as_read, came
 
-RECEIVED = Received(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up")
+RECEIVED = RequestContext(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up")
 
 
 def test_no_token_is_kept_however_deep_it_lies():
@@ -23,7 +23,7 @@ def test_no_token_is_kept_however_deep_it_lies():
         "type": "page", "userId": "u", "properties": {"seen": [{"url": address}]},
         "context": {"referrer": {"url": address}, "page": {"url": address, "referrer": address}},
     }  # fmt: skip
-    assert "TOKEN" not in repr(as_read(call_of(message), RECEIVED))
+    assert "TOKEN" not in repr(as_read(call_from_object(message), RECEIVED))
     raw = json.dumps(message).replace("&", "\\u0026").encode()
     found = came(raw, RECEIVED)
     assert "TOKEN" not in repr(found)
@@ -40,7 +40,7 @@ def test_text_that_only_looks_like_a_token_breaks_nothing():
     st.recursive(st.text('pgt=?&;\\\\"%3Du0026 x'), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=8)
 )
 def test_json_without_tokens_is_json(value):
-    json.loads(without_tokens(json.dumps(value).encode()))
+    json.loads(strip_link_tokens(json.dumps(value).encode()))
 
 
 @pytest.mark.parametrize("beside", ["1", "[" + "[]," * 25 + "1]"], ids=["flat", "many parts"])
@@ -68,16 +68,16 @@ def test_neither_a_touchpoint_nor_a_letter_keeps_a_token_be_it_in_json_in_json(l
         text = json.dumps({"url": text}).replace("&", "\\u0026").replace("=", "\\u003d")
     raw = json.dumps({"type": "track", "event": "E", "userId": "u", "properties": {"x": text}}).encode()
     for written in (raw, raw.replace(rb"\\", rb"\u005c").replace(rb"\"", rb"\u0022")):
-        letter = refusal(written, InvalidMessage("no_ids", f"what of ?{link}"), RECEIVED)
+        letter = dead_letter_message(written, InvalidMessage("no_ids", f"what of ?{link}"), RECEIVED)
         about = dict(letter.headers)["x-dlq-error"].decode()
-        for kept in (as_read(read_call(written), RECEIVED).properties["x"], letter.value.decode(), about):
+        for kept in (as_read(parse_call(written), RECEIVED).properties["x"], letter.value.decode(), about):
             assert "OK" not in kept
 
 
 @pytest.mark.parametrize(("mark", "equals"), [("%3F", "%3D"), ("%3Fa%3D1%26", "%3D"), ("%253F", "%253D")])
 def test_what_is_behind_a_token_in_an_address_within_another_stays_with_the_outer_one(mark, equals):
     page = {"url": f"https://r.test/?to=https%3A%2F%2Fx{mark}pgt{equals}TOK&utm_source=newsletter"}
-    made = as_read(call_of({"type": "page", "userId": "u", "context": {"page": page}}), RECEIVED)
+    made = as_read(call_from_object({"type": "page", "userId": "u", "context": {"page": page}}), RECEIVED)
     assert made.campaign["source"] == "newsletter"
     assert "TOK" not in made.context["page"]["url"]
 
@@ -85,6 +85,8 @@ def test_what_is_behind_a_token_in_an_address_within_another_stays_with_the_oute
 def test_what_is_no_token_stays():
     said = {"url": "https://x/?PGT=1&pgtx=2&apgt=3", "text": "the pgt=3 of it", "p": "pgt"}
     assert (
-        as_read(call_of({"type": "track", "event": "pgt", "userId": "u", "properties": said}), RECEIVED).properties
+        as_read(
+            call_from_object({"type": "track", "event": "pgt", "userId": "u", "properties": said}), RECEIVED
+        ).properties
         == said
     )

@@ -14,9 +14,9 @@ from libs.common.messages import Touchpoint, decode_value
 from libs.common.observability.health import HealthChecks
 from services.ingest.api.pixel import GIF
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.domain.received import Rules
-from services.ingest.handlers.door import Door
-from services.ingest.tracker.script import Tracker, newest, policy, snippet
+from services.ingest.domain.request_context import NormalisationRules
+from services.ingest.handlers.ingestion import IngestService
+from services.ingest.tracker.script import TrackerScripts, content_security_policy, html_snippet, latest_file
 from tests.unit.test_door import NOW, FakePublisher, FakeSources
 
 # Pages name the hash of the version that they load: one that is released is never changed, the next one is another file.
@@ -30,7 +30,11 @@ def publisher():
 
 @pytest.fixture
 async def client(publisher):
-    app = TrackingApi(Door(FakeSources(), publisher, FixedClock(NOW), 1, Rules()), Tracker(), HealthChecks({}).app())
+    app = TrackingApi(
+        IngestService(FakeSources(), publisher, FixedClock(NOW), 1, NormalisationRules()),
+        TrackerScripts(),
+        HealthChecks({}).app(),
+    )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as found:
         yield found
 
@@ -42,7 +46,7 @@ def integrity(text):
 async def test_a_released_version_stays_as_it_is(client):
     served = {name: integrity((await client.get(f"/{name}")).content) for name in RELEASED}
     assert served == RELEASED
-    assert newest().name == list(RELEASED)[-1]
+    assert latest_file().name == list(RELEASED)[-1]
 
 
 async def test_it_is_small_and_served_to_pages_of_any_origin(client):
@@ -56,19 +60,21 @@ async def test_it_is_small_and_served_to_pages_of_any_origin(client):
     assert "31536000" in (await client.get("/perigee-1.js")).headers["cache-control"]
     plain = await client.get("/perigee.js", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
-    assert plain.content == answer.content == newest().read_bytes()
+    assert plain.content == answer.content == latest_file().read_bytes()
     assert len(gzip.compress(plain.content, 9)) < 6_000
     assert (await client.get("/perigee-99.js")).status_code == 404
 
 
 async def test_the_snippet_names_what_is_served(client):
-    lines = snippet("http://door", "good")
+    lines = html_snippet("http://door", "good")
     (url,) = re.findall(r'src="([^"]+\.js)"', lines)
     (named,) = re.findall(r'integrity="([^"]+)"', lines)
     assert integrity((await client.get(url)).content) == named
     (picture,) = re.findall(r'<img src="([^"]+)"', lines)
     assert (await client.get(picture)).content == GIF
-    assert policy("http://door") == "script-src http://door; connect-src http://door; img-src http://door"
+    assert (
+        content_security_policy("http://door") == "script-src http://door; connect-src http://door; img-src http://door"
+    )
 
 
 async def test_a_picture_is_a_call(client, publisher):
@@ -128,8 +134,10 @@ def test_a_token_with_any_character_changed_names_nobody():
 
 
 async def test_a_token_of_another_workspace_names_nobody(publisher):
-    rules = Rules(link_keys=("key",))
-    app = TrackingApi(Door(FakeSources(), publisher, FixedClock(NOW), 1, rules), Tracker(), HealthChecks({}).app())
+    rules = NormalisationRules(link_keys=("key",))
+    app = TrackingApi(
+        IngestService(FakeSources(), publisher, FixedClock(NOW), 1, rules), TrackerScripts(), HealthChecks({}).app()
+    )
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
     ) as client:

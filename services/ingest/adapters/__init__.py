@@ -18,11 +18,11 @@ Settings = Mapping[str, Any]
 """What a source says for its adapter: a mapping, whose changes are our own."""
 
 
-class BadSignature(Exception):  # noqa: N818 - an answer, not a fault of ours
+class InvalidWebhookSignature(Exception):  # noqa: N818 - an answer, not a fault of ours
     """The request is not from whom it says: 401."""
 
 
-class Hook(msgspec.Struct, frozen=True):
+class WebhookRequest(msgspec.Struct, frozen=True):
     """A request as it came. `headers` have lower-case names; `url` is the whole address, as the sender signs it."""
 
     url: str
@@ -35,17 +35,17 @@ def _whole(document: Any, _settings: Settings) -> list[Any]:
 
 
 class Adapter(msgspec.Struct, frozen=True):
-    """`check` raises BadSignature; `events` splits a request's JSON; `calls` raises InvalidMessage for what it cannot read."""
+    """`check` raises InvalidWebhookSignature; `events` splits a request's JSON; `calls` raises InvalidMessage for what it cannot read."""
 
-    calls: Callable[[Any, Settings], list[Call]]
-    events: Callable[[Any, Settings], list[Any]] = _whole
-    check: Callable[[Hook, Any, str, int], None] | None = None
+    to_calls: Callable[[Any, Settings], list[Call]]
+    split_events: Callable[[Any, Settings], list[Any]] = _whole
+    verify_signature: Callable[[WebhookRequest, Any, str, int], None] | None = None
     """(request, its JSON, the source's signing secret, now in microseconds)."""
-    settle: Callable[[Settings], None] | None = None
+    validate_settings: Callable[[Settings], None] | None = None
     """Raises ConfigurationError for settings that it cannot work with."""
 
 
-def need(event: Any, *names: str) -> Any:
+def require(event: Any, *names: str) -> Any:
     """Return what stands below these names. Raises InvalidMessage when it is not there."""
     found = event
     for name in names:
@@ -55,15 +55,15 @@ def need(event: Any, *names: str) -> Any:
     return found
 
 
-def need_text(event: Any, *names: str) -> str:
+def require_text(event: Any, *names: str) -> str:
     """Return the text, or the number as text, that stands below these names. Raises InvalidMessage when there is none."""
-    found = text(event, *names)
+    found = optional_text(event, *names)
     if not found:
         raise InvalidMessage("bad_event", f"the event has no text {'.'.join(names)}")
     return found
 
 
-def text(event: Any, *names: str) -> str:
+def optional_text(event: Any, *names: str) -> str:
     """Return what stands below these names as text; the empty text where nothing does."""
     found = event
     for name in names:
@@ -73,12 +73,12 @@ def text(event: Any, *names: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def unknown(kind: Any, known: Mapping[str, Any]) -> InvalidMessage:
+def unknown_event(kind: Any, known: Mapping[str, Any]) -> InvalidMessage:
     """Return the refusal of a kind of event that an adapter does not know."""
     return InvalidMessage("unknown_event", f"{kind!r:.60}: known are {', '.join(known)}")
 
 
-def instant(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return seconds since 1970 as RFC 3339. Raises InvalidMessage."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -8,22 +8,33 @@ no person, so it is refused: deals, calls and meetings come as objects.
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Hook, Settings, crm, instant, need, need_text, signatures, text
+from services.ingest.adapters import (
+    Adapter,
+    Call,
+    Settings,
+    WebhookRequest,
+    crm,
+    format_seconds,
+    optional_text,
+    require,
+    require_text,
+    signatures,
+)
 
 _TRAITS = {"firstname": "firstName", "lastname": "lastName", "jobtitle": "title", "mobilephone": "phone"}
 _OBJECTS = {"deal": "Opportunity Changed", "call": "Call Logged", "meeting": "Meeting Held"}
 
 
-def check(hook: Hook, _document: Any, secret: str, now: int) -> None:
-    """Raise BadSignature unless HubSpot signed it (v3)."""
-    signatures.hubspot(hook, secret, now)
+def verify_signature(hook: WebhookRequest, _document: Any, secret: str, now: int) -> None:
+    """Raise InvalidWebhookSignature unless HubSpot signed it (v3)."""
+    signatures.verify_hubspot(hook, secret, now)
 
 
-def calls(event: Any, settings: Settings) -> list[Call]:
+def to_calls(event: Any, settings: Settings) -> list[Call]:
     """Return the calls of a subscription's event, or of an object."""
-    if text(event, "subscriptionType"):
+    if optional_text(event, "subscriptionType"):
         return [_change(event, settings)]
-    kind = text(event, "objectType").lower()
+    kind = optional_text(event, "objectType").lower()
     if kind == "contact":
         return [_contact(event, settings)]
     if kind not in _OBJECTS:
@@ -39,65 +50,69 @@ def _change(event: Any, settings: Settings) -> Call:
         raise InvalidMessage(
             "unknown_event", f"{kind!r:.60} names no person: known are contact.propertyChange and contact.creation"
         )
-    name = text(event, "propertyName")
+    name = optional_text(event, "propertyName")
     traits = {_TRAITS.get(name, name): event.get("propertyValue")} if name else {}
-    author = text(event, "sourceId") if text(event, "changeSource") == "INTEGRATION" else ""
-    change = crm.Change(
+    author = optional_text(event, "sourceId") if optional_text(event, "changeSource") == "INTEGRATION" else ""
+    change = crm.CrmChange(
         "hubspot",
         # An eventId is not promised to be unique, so what changed and when are part of the id.
-        f"{need_text(event, 'eventId')}:{kind}:{name}:{text(event, 'occurredAt')}",
-        instant(_number(event, "occurredAt") / 1_000),
-        echo=crm.is_echo(settings, author, [name] if name else []),
+        f"{require_text(event, 'eventId')}:{kind}:{name}:{optional_text(event, 'occurredAt')}",
+        format_seconds(_number(event, "occurredAt") / 1_000),
+        is_echo=crm.is_echo(settings, author, [name] if name else []),
     )
-    return crm.person(change, need_text(event, "objectId"), traits)
+    return crm.contact_call(change, require_text(event, "objectId"), traits)
 
 
 def _contact(event: Any, settings: Settings) -> Call:
-    at = need_text(event, "properties", "lastmodifieddate")
+    at = require_text(event, "properties", "lastmodifieddate")
     traits = {_TRAITS.get(name, name): value for name, value in event["properties"].items() if value not in (None, "")}
-    return crm.person(_changed("contact", event, at, settings), text(event, "id"), traits)
+    return crm.contact_call(_changed("contact", event, at, settings), optional_text(event, "id"), traits)
 
 
-def _changed(kind: str, event: Any, at: Any, settings: Settings) -> crm.Change:
+def _changed(kind: str, event: Any, at: Any, settings: Settings) -> crm.CrmChange:
     account = next(iter(_associated(event, "companies")), "")
-    echo = crm.is_echo(settings, text(event, "properties", "hs_updated_by_user_id"))
-    return crm.Change("hubspot", f"{kind}:{need_text(event, 'id')}:{at}", str(at), account, echo)
+    echo = crm.is_echo(settings, optional_text(event, "properties", "hs_updated_by_user_id"))
+    return crm.CrmChange("hubspot", f"{kind}:{require_text(event, 'id')}:{at}", str(at), account, echo)
 
 
 def _object(kind: str, event: Any, settings: Settings) -> list[Call]:
-    said = need(event, "properties")
-    at = text(said, "hs_lastmodifieddate") if kind == "deal" else text(said, "hs_timestamp")
+    said = require(event, "properties")
+    at = optional_text(said, "hs_lastmodifieddate") if kind == "deal" else optional_text(said, "hs_timestamp")
     if not at:
         raise InvalidMessage(
             "bad_event", f"a {kind} needs its {'hs_lastmodifieddate' if kind == 'deal' else 'hs_timestamp'}"
         )
     properties = {
         "deal": lambda: {
-            "opportunity_id": need_text(event, "id"), "name": said.get("dealname"), "value": said.get("amount"),
+            "opportunity_id": require_text(event, "id"), "name": said.get("dealname"), "value": said.get("amount"),
             "currency": said.get("deal_currency_code"), "close_date": said.get("closedate"), "sales_stage": said.get("dealstage"),
         },
         "call": lambda: {"subject": said.get("hs_call_title"), "outcome": said.get("hs_call_disposition"),
                          "direction": said.get("hs_call_direction")},
         "meeting": lambda: {"subject": said.get("hs_meeting_title"), "outcome": said.get("hs_meeting_outcome")},
     }[kind]()  # fmt: skip
-    inbound = kind == "call" and text(said, "hs_call_direction") == "INBOUND"
+    inbound = kind == "call" and optional_text(said, "hs_call_direction") == "INBOUND"
     initiative = "contact" if inbound else "brand"
     change, people = _changed(kind, event, at, settings), _associated(event, "contacts")
-    return crm.about(change, _OBJECTS[kind], people, properties, initiative=initiative)
+    return crm.activity_calls(change, _OBJECTS[kind], people, properties, initiative=initiative)
 
 
 def _associated(event: Any, what: str) -> list[str]:
     associations = event.get("associations")
     found = associations.get(what) if isinstance(associations, dict) else None
     listed = found.get("results") if isinstance(found, dict) else None
-    return list(dict.fromkeys(text(one, "id") for one in listed if text(one, "id"))) if isinstance(listed, list) else []
+    return (
+        list(dict.fromkeys(optional_text(one, "id") for one in listed if optional_text(one, "id")))
+        if isinstance(listed, list)
+        else []
+    )
 
 
 def _number(event: Any, name: str) -> float:
-    value = need(event, name)
+    value = require(event, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidMessage("bad_event", f"{name} is no number")
     return value
 
 
-ADAPTER = Adapter(calls, check=check)
+ADAPTER = Adapter(to_calls, verify_signature=verify_signature)

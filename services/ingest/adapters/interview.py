@@ -8,18 +8,18 @@
 from typing import Any
 
 from libs.common.errors import InvalidMessage
-from services.ingest.adapters import Adapter, Call, Settings, need, need_text, text
+from services.ingest.adapters import Adapter, Call, Settings, optional_text, require, require_text
 
 _KEPT = ("question", "said", "benefit", "irritant", "sentiment", "effort")
 
 
-def calls(event: Any, _settings: Settings) -> list[Call]:
+def to_calls(event: Any, _settings: Settings) -> list[Call]:
     """Return a call for each answer, dated when it was about, or when it was given."""
-    number, held = need_text(event, "id"), need_text(event, "held_at")
-    answers = need(event, "answers")
+    number, held = require_text(event, "id"), require_text(event, "held_at")
+    answers = require(event, "answers")
     if not isinstance(answers, list):
         raise InvalidMessage("bad_event", "answers is no list")
-    user, address = text(event, "person", "userId"), text(event, "person", "email")
+    user, address = optional_text(event, "person", "userId"), optional_text(event, "person", "email")
     if not user and not address:
         raise InvalidMessage("bad_event", "an interview needs person.userId or person.email")
     found = []
@@ -33,15 +33,15 @@ def calls(event: Any, _settings: Settings) -> list[Call]:
         found.append(
             {
                 "type": "track",
-                "event": text(answer, "event") or "Interview Answered",
+                "event": optional_text(answer, "event") or "Interview Answered",
                 "messageId": f"interview:{number}:{place}",
                 "userId": user or None,
-                "timestamp": text(answer, "about") or held,
-                "properties": {**properties, "held_at": held, "interviewer": text(event, "interviewer")},
+                "timestamp": optional_text(answer, "about") or held,
+                "properties": {**properties, "held_at": held, "interviewer": optional_text(event, "interviewer")},
                 "context": context,
             }
         )
     return found
 
 
-ADAPTER = Adapter(calls)
+ADAPTER = Adapter(to_calls)

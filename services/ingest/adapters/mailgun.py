@@ -6,54 +6,56 @@ from libs.common.errors import InvalidMessage
 from services.ingest.adapters import (
     Adapter,
     Call,
-    Hook,
     Settings,
-    instant,
-    mail,
-    need,
-    need_text,
+    WebhookRequest,
+    email_events,
+    format_seconds,
+    optional_text,
+    require,
+    require_text,
     signatures,
-    text,
-    unknown,
+    unknown_event,
 )
 
 _EVENTS = {
-    "delivered": mail.DELIVERED,
-    "opened": mail.OPENED,
-    "clicked": mail.CLICKED,
-    "failed": mail.BOUNCED,
-    "complained": mail.COMPLAINED,
-    "unsubscribed": mail.UNSUBSCRIBED,
+    "delivered": email_events.DELIVERED,
+    "opened": email_events.OPENED,
+    "clicked": email_events.CLICKED,
+    "failed": email_events.BOUNCED,
+    "complained": email_events.COMPLAINED,
+    "unsubscribed": email_events.UNSUBSCRIBED,
 }
 
 
-def check(_hook: Hook, document: Any, secret: str, now: int) -> None:
-    """Raise BadSignature unless Mailgun signed it; the signature is part of the document."""
-    signatures.mailgun({name: text(document, "signature", name) for name in signatures.MAILGUN}, secret, now)
+def verify_signature(_hook: WebhookRequest, document: Any, secret: str, now: int) -> None:
+    """Raise InvalidWebhookSignature unless Mailgun signed it; the signature is part of the document."""
+    signatures.verify_mailgun(
+        {name: optional_text(document, "signature", name) for name in signatures.MAILGUN_FIELDS}, secret, now
+    )
 
 
-def events(document: Any, _settings: Settings) -> list[Any]:
+def split_events(document: Any, _settings: Settings) -> list[Any]:
     """Return the one event of a request."""
-    return [need(document, "event-data")]
+    return [require(document, "event-data")]
 
 
-def calls(event: Any, _settings: Settings) -> list[Call]:
+def to_calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call."""
-    kind = need_text(event, "event")
-    if kind == "accepted" or (kind == "failed" and text(event, "severity") == "temporary"):
+    kind = require_text(event, "event")
+    if kind == "accepted" or (kind == "failed" and optional_text(event, "severity") == "temporary"):
         return []  # on its way; the provider tells what becomes of it
     if kind not in _EVENTS:
-        raise unknown(kind, _EVENTS)
-    at = need(event, "timestamp")
+        raise unknown_event(kind, _EVENTS)
+    at = require(event, "timestamp")
     if not isinstance(at, int | float):
         raise InvalidMessage("bad_event", "timestamp is no number")
-    found = mail.call(
-        _EVENTS[kind], "mailgun", need_text(event, "id"), need_text(event, "recipient"), instant(at),
-        agent=text(event, "client-info", "user-agent"), machine=bool(text(event, "client-info", "bot")),
-        email_id=text(event, "message", "headers", "message-id"), email_subject=text(event, "message", "headers", "subject"),
-        link_url=text(event, "url"), reason=text(event, "reason"), tags=event.get("tags"),
+    found = email_events.email_event_call(
+        _EVENTS[kind], "mailgun", require_text(event, "id"), require_text(event, "recipient"), format_seconds(at),
+        agent=optional_text(event, "client-info", "user-agent"), machine=bool(optional_text(event, "client-info", "bot")),
+        email_id=optional_text(event, "message", "headers", "message-id"), email_subject=optional_text(event, "message", "headers", "subject"),
+        link_url=optional_text(event, "url"), reason=optional_text(event, "reason"), tags=event.get("tags"),
     )  # fmt: skip
     return [found]
 
 
-ADAPTER = Adapter(calls, events, check)
+ADAPTER = Adapter(to_calls, split_events, verify_signature)

@@ -5,29 +5,29 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, need_text, text
+from services.ingest.adapters import Adapter, Call, Settings, optional_text, require_text
 
 
-def calls(event: Any, _settings: Settings) -> list[Call]:
+def to_calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call, which has no person."""
     details = event.get("details") if isinstance(event, dict) else None
-    context = {"initiative": "market", "channel": text(event, "channel")}
-    if text(event, "account"):
-        context["groupId"] = text(event, "account")
+    context = {"initiative": "market", "channel": optional_text(event, "channel")}
+    if optional_text(event, "account"):
+        context["groupId"] = optional_text(event, "account")
     return [
         {
             "type": "track",
-            "event": need_text(event, "name"),
-            "messageId": f"market:{need_text(event, 'id')}",
-            "timestamp": need_text(event, "at"),
+            "event": require_text(event, "name"),
+            "messageId": f"market:{require_text(event, 'id')}",
+            "timestamp": require_text(event, "at"),
             "properties": {
                 **(details if isinstance(details, dict) else {}),
-                "kind": need_text(event, "kind"),
-                "url": text(event, "url"),
+                "kind": require_text(event, "kind"),
+                "url": optional_text(event, "url"),
             },
             "context": context,
         }
     ]
 
 
-ADAPTER = Adapter(calls)
+ADAPTER = Adapter(to_calls)

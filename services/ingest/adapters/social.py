@@ -6,7 +6,7 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, need_text, text, unknown
+from services.ingest.adapters import Adapter, Call, Settings, optional_text, require_text, unknown_event
 
 _EVENTS = {
     "follow": "Profile Followed",
@@ -17,30 +17,34 @@ _EVENTS = {
 }
 
 
-def calls(event: Any, _settings: Settings) -> list[Call]:
+def to_calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the interaction's call; its person is known by the network's own id."""
-    kind, network = need_text(event, "interaction"), need_text(event, "network")
+    kind, network = require_text(event, "interaction"), require_text(event, "network")
     if kind not in _EVENTS:
-        raise unknown(kind, _EVENTS)
-    properties = {"network": network, "text": text(event, "text"), "url": text(event, "object", "url")}
+        raise unknown_event(kind, _EVENTS)
+    properties = {
+        "network": network,
+        "text": optional_text(event, "text"),
+        "url": optional_text(event, "object", "url"),
+    }
     if "sentiment" in event:
         properties["sentiment"] = event["sentiment"]
-    traits = {name: found for name in ("handle", "name") if (found := text(event, "actor", name))}
+    traits = {name: found for name in ("handle", "name") if (found := optional_text(event, "actor", name))}
     return [
         {
             "type": "track",
             "event": _EVENTS[kind],
-            "messageId": f"{network}:{need_text(event, 'id')}",
-            "timestamp": need_text(event, "at"),
+            "messageId": f"{network}:{require_text(event, 'id')}",
+            "timestamp": require_text(event, "at"),
             "properties": {name: value for name, value in properties.items() if value != ""},
             "context": {
                 "channel": "social",
-                "externalIds": [{"type": network, "id": need_text(event, "actor", "id")}],
-                "content": {"id": text(event, "object", "id"), "type": "post"},
+                "externalIds": [{"type": network, "id": require_text(event, "actor", "id")}],
+                "content": {"id": optional_text(event, "object", "id"), "type": "post"},
                 "traits": traits,
             },
         }
     ]
 
 
-ADAPTER = Adapter(calls)
+ADAPTER = Adapter(to_calls)

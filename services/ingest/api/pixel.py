@@ -15,7 +15,7 @@ import msgspec
 
 from libs.common.errors import InvalidMessage
 from services.ingest.domain.source import Source
-from services.ingest.handlers.door import Request
+from services.ingest.handlers.ingestion import TrackingRequest
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _KNOWN = frozenset(("writeKey", "event", "anonymousId", "userId", "messageId", "url", "title", "name"))
@@ -23,7 +23,9 @@ _MOST = 50
 _encode = msgspec.json.Encoder().encode
 
 
-def request(headers: Mapping[bytes, bytes], query: bytes, client: str, source: Source | None) -> Request | None:
+def pixel_request(
+    headers: Mapping[bytes, bytes], query: bytes, client: str, source: Source | None
+) -> TrackingRequest | None:
     """Return the request that a picture stands for; None when the browser says that it wants not to be followed."""
     if b"1" in (headers.get(b"sec-gpc"), headers.get(b"dnt")):
         return None
@@ -43,7 +45,7 @@ def request(headers: Mapping[bytes, bytes], query: bytes, client: str, source: S
             "library": {"name": "pixel.gif", "version": "1"},
         },
     }
-    return Request(_encode(call), source, kind, None, client)
+    return TrackingRequest(_encode(call), source, kind, None, client)
 
 
 def _parameters(query: bytes) -> dict[str, str]:

@@ -7,21 +7,23 @@ import msgspec
 
 from services.ingest.domain.normalise import CALL_TYPES
 
-Kind = Literal["batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel", "hook", "openapi"]
+RouteKind = Literal[
+    "batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel", "hook", "openapi"
+]
 _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
 _TRACKER = re.compile(r"perigee(-[0-9]+)?\.js")
-TAKEN = ("POST",)
+POST_ONLY = ("POST",)
 """How what is sent comes; all else only asks."""
-METHODS: dict[Kind, tuple[str, ...]] = {
-    "batch": TAKEN,
-    "call": TAKEN,
-    "ignored": TAKEN,
+METHODS: dict[RouteKind, tuple[str, ...]] = {
+    "batch": POST_ONLY,
+    "call": POST_ONLY,
+    "ignored": POST_ONLY,
     "project_settings": ("GET",),
     "source_config": ("GET", "HEAD"),
     "tracker": ("GET", "HEAD"),
     "pixel": ("GET",),
-    "hook": TAKEN,
+    "hook": POST_ONLY,
     "openapi": ("GET", "HEAD"),
 }
 
@@ -29,7 +31,7 @@ METHODS: dict[Kind, tuple[str, ...]] = {
 class Route(msgspec.Struct, frozen=True):
     """What a path asks for; `call_type` of a single call, `key` where the path names a write key, `file` of the tracker."""
 
-    kind: Kind
+    kind: RouteKind
     call_type: str | None = None
     key: str | None = None
     file: str = ""
@@ -48,11 +50,11 @@ _EXACT = {
     "/v1/openapi.json": Route("openapi"),
     "/sourceConfig": Route("source_config"),
 }
-PROMPT = {path.encode(): found for path, found in _EXACT.items() if METHODS[found.kind] is TAKEN}
+BUFFERED_ROUTES = {path.encode(): found for path, found in _EXACT.items() if METHODS[found.kind] is POST_ONLY}
 """Those that take what comes, as a request's first line has them."""
 
 
-def route(path: str) -> Route | None:
+def match_route(path: str) -> Route | None:
     """Return what a path of the tracking API asks for, or None for any other path.
 
     /v1/batch|import|b          Segment's libraries, analytics-next in batches

@@ -11,14 +11,14 @@ import msgspec
 
 from libs.common.link_tokens import REFERRAL_PARAMETER
 from libs.common.messages.touchpoint import Evidence, Initiative, Mode
-from services.ingest.domain import body
-from services.ingest.domain.call import object_of
-from services.ingest.domain.channels import Channels
-from services.ingest.domain.classify import Surroundings, query_of, surroundings
-from services.ingest.domain.fields import identifier, mapping, objects, text
+from services.ingest.domain import json_body
+from services.ingest.domain.channel_rules import ChannelRules
+from services.ingest.domain.enrichment import ContextFacts, enrich_context, page_query
+from services.ingest.domain.field_values import object_list, parse_identifier, parse_mapping, to_text
+from services.ingest.domain.tracking_call import parse_object
 
-KEPT = 4_096
-LONGEST = 1_200
+CACHE_SIZE = 4_096
+MAX_CACHED_BYTES = 1_200
 """Of a context that is kept, in bytes: a browser's has about 500. Of many small parts it takes twenty times as much memory."""
 MAX_EXTERNAL_IDS = 20
 MAX_SYSTEM = 60
@@ -31,7 +31,7 @@ _LIFTED = frozenset((
 _MARK = f"{REFERRAL_PARAMETER}="
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
+class ParsedContext(msgspec.Struct, frozen=True, gc=False):
     """What a context says. `rest` is what goes on as it is, `referral` a friend's code; `mode` is None where none is named.
 
     `rest` is JSON, an object: it is written once for all that say the same. What counts only where a call itself says nothing is
@@ -39,7 +39,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     """
 
     rest: bytes
-    told: Surroundings
+    facts: ContextFacts
     initiative: Initiative
     evidence: Evidence
     mode: Mode | None
@@ -53,18 +53,20 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     ip: Any
 
 
-def read_context(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
+def parse_context(channels: ChannelRules, server: bool, common: bytes, raw: bytes) -> ParsedContext:
     """Read a context, over what its batch says for all. Raises InvalidMessage for one that is no object, or has a wrong part."""
-    return (_kept if len(common) + len(raw) <= LONGEST else _read)(channels, server, common, raw)
+    return (_kept if len(common) + len(raw) <= MAX_CACHED_BYTES else _read)(channels, server, common, raw)
 
 
-def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Context:
-    said = {**(_of_batch(common) if common else {}), **object_of("context", raw)}
+def _read(channels: ChannelRules, server: bool, common: bytes, raw: bytes) -> ParsedContext:
+    said = {**(_of_batch(common) if common else {}), **parse_object("context", raw)}
     page = said.get("page")
     initiative, mode = said.get("initiative"), said.get("mode")
-    return Context(
-        rest=body.written(said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED}),
-        told=surroundings(channels, said, server=server),
+    return ParsedContext(
+        rest=json_body.encode_json(
+            said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED}
+        ),
+        facts=enrich_context(channels, said, server=server),
         initiative=cast("Initiative", initiative) if server and initiative in _INITIATIVES else "contact",
         evidence="declared" if said.get("evidence") == "declared" else "observed",
         mode=mode if mode in ("historical", "test") else None,
@@ -79,33 +81,35 @@ def _read(channels: Channels, server: bool, common: bytes, raw: bytes) -> Contex
     )
 
 
-_kept = lru_cache(KEPT)(_read)
+_kept = lru_cache(CACHE_SIZE)(_read)
 
 
 @lru_cache(maxsize=8)
 def _of_batch(common: bytes) -> dict[str, Any]:
     """Return what a batch says for all: read once for all its messages, however long it is."""
-    return object_of("context", common)
+    return parse_object("context", common)
 
 
 def _external_ids(said: dict[str, Any]) -> dict[str, str]:
     """Return {system: id} of Segment's `context.externalIds`."""
     found: dict[str, str] = {}
-    for one in objects(said.get("externalIds"))[:MAX_EXTERNAL_IDS]:
+    for one in object_list(said.get("externalIds"))[:MAX_EXTERNAL_IDS]:
         system = one.get("type")
         if isinstance(system, str) and 0 < len(system) <= MAX_SYSTEM:
-            value = identifier("id", one.get("id"))
+            value = parse_identifier("id", one.get("id"))
             found |= {system: value} if value is not None else {}
     return found
 
 
 def _consent(said: dict[str, Any]) -> dict[str, bool]:
-    preferences = mapping("categoryPreferences", mapping("consent", said.get("consent")).get("categoryPreferences"))
+    preferences = parse_mapping(
+        "categoryPreferences", parse_mapping("consent", said.get("consent")).get("categoryPreferences")
+    )
     return {purpose: given for purpose, given in preferences.items() if isinstance(given, bool)}
 
 
 def _referral(page: dict[str, Any]) -> str:
     """Return the code by which a friend sent the person to this page."""
-    if not any(_MARK in text(page.get(name)) for name in ("search", "url")):
+    if not any(_MARK in to_text(page.get(name)) for name in ("search", "url")):
         return ""
-    return query_of(page).get(REFERRAL_PARAMETER, "")
+    return page_query(page).get(REFERRAL_PARAMETER, "")

@@ -5,7 +5,7 @@ import re
 from typing import Any, Literal
 
 from libs.common.link_tokens import LINK_PARAMETER
-from services.ingest.domain.body import unescaped
+from services.ingest.domain.json_body import normalise_escapes
 
 _PARAMETER = LINK_PARAMETER.encode()
 _WORD = rb"(?:[\w.~=-]|\\+u00(?:3d|2[de]|5f)|%(?:25)*(?:2[DE]|3[0-9D]|[46][1-9A-F]|5[0-9AF]|7[0-9AE]))*"
@@ -28,7 +28,7 @@ _TRUNK = re.compile(r"(?<=[0-9 \u00a0])\(0\)")
 _NO_DIGIT = re.compile(r"[^0-9]")
 
 
-def shortened(address: str) -> str | None:
+def truncate_ip(address: str) -> str | None:
     """Return the network of an IP address (IPv4 /24, IPv6 /48), which no longer names a household; None for no address."""
     try:
         ip = ipaddress.ip_address(address.strip())
@@ -42,12 +42,12 @@ def shortened(address: str) -> str | None:
     return str(ipaddress.IPv6Address(int(ip) >> 80 << 80))
 
 
-def without_tokens(raw: bytes) -> bytes:
+def strip_link_tokens(raw: bytes) -> bytes:
     """Return JSON, unescaped, without the tokens in its addresses: they say who somebody is, and are for the door alone.
 
     Our own tracker takes them out before; other libraries, and mail providers that tell of a click, send addresses as they are.
     """
-    raw = unescaped(raw)
+    raw = normalise_escapes(raw)
     return _TOKEN.sub(_cut, raw) if _PARAMETER in raw else raw
 
 
@@ -56,7 +56,7 @@ def _cut(found: re.Match[bytes]) -> bytes:
     return encoded or (b"" if at_end and plain in (b"?", b"&") else plain)
 
 
-def traits_of(given: dict[str, Any]) -> dict[str, Any]:
+def normalise_traits(given: dict[str, Any]) -> dict[str, Any]:
     """Return traits with `email` in lower case and `phone` as digits behind a plus or not, so that equal ones are equal.
 
     What does not look like one is left as it is.

@@ -40,7 +40,7 @@ class Source(msgspec.Struct, frozen=True):
         return origin is None or not self.allowed_origins or origin in self.allowed_origins
 
 
-def origin_of(text: str) -> str:
+def parse_origin(text: str) -> str:
     """Return an origin as browsers write it: no default port, and names in other scripts as IDNA. Raises ConfigurationError."""
     wrong = ConfigurationError(f"{text!r} is no origin: https://shop.example, say, without a path")
     try:

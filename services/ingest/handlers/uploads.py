@@ -18,18 +18,18 @@ from libs.common import ids
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound, PerigeeError, Unavailable
 from libs.common.observability import logs, metrics
-from services.ingest.adapters.files import digest_of
-from services.ingest.domain.mapping import Template
-from services.ingest.handlers.imports import Imports, how_of
+from services.ingest.adapters.row_files import file_digest
+from services.ingest.domain.call_mapping import CallMapping
+from services.ingest.handlers.imports import FileImporter, import_fingerprint
 from services.ingest.repository import imports
-from services.ingest.repository.imports import Known
+from services.ingest.repository.imports import ImportRow
 
 log = logs.get_logger(__name__)
 _NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
-AGAIN_SECONDS = 5
+RETRY_SECONDS = 5
 
 
-class Upload(msgspec.Struct, frozen=True):
+class QueuedUpload(msgspec.Struct, frozen=True):
     """A file that is here, and how its rows are read; kept beside it, so that it outlives the process.
 
     `content` is the SHA-256 of the file in hexadecimal, `mapping` the template's tree.
@@ -43,20 +43,20 @@ class Upload(msgspec.Struct, frozen=True):
     workspace: str = "default"
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def import_key(self) -> tuple[str, str, str]:
         """Return (workspace, source, content)."""
         return self.workspace, self.source, self.content
 
 
-class Uploads:
+class UploadQueue:
     """Takes files, imports them in the background, and says how far each has come."""
 
-    def __init__(self, imports_: Imports, session: Session, folder: Path, most_bytes: int) -> None:
+    def __init__(self, imports_: FileImporter, session: Session, folder: Path, most_bytes: int) -> None:
         self._imports = imports_
         self._session = session
         self._folder = folder
         self._most = most_bytes
-        self._waiting: asyncio.Queue[Upload] = asyncio.Queue()
+        self._waiting: asyncio.Queue[QueuedUpload] = asyncio.Queue()
         self._faults: dict[tuple[str, str, str], str] = {}
         """{(workspace, source, content): why it does not go on}"""
 
@@ -86,39 +86,41 @@ class Uploads:
             raise
         return path
 
-    async def check(self, path: Path, place: tuple[str, str], mapping: Any) -> dict[str, Any]:
+    async def dry_run(self, path: Path, place: tuple[str, str], mapping: Any) -> dict[str, Any]:
         """Read a file, send nothing, and forget it; return how many rows are good and bad, and the first bad ones."""
         try:
-            good, bad, first = await self._imports.check(path, place, _template(mapping), lambda _: None)
+            good, bad, first = await self._imports.dry_run(path, place, _template(mapping), lambda _: None)
             return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
         finally:
             _forget(path)
 
-    async def start(self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool) -> str:
+    async def enqueue(self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool) -> str:
         """Put a file in the queue; return its content's name. Raises NotFound for an unknown source."""
         try:
-            await self._imports.source(place)
-            content = (await asyncio.to_thread(digest_of, path)).hex()
+            await self._imports.get_source(place)
+            content = (await asyncio.to_thread(file_digest, path)).hex()
         except PerigeeError:
             _forget(path)
             raise
-        how = how_of(mapping, historical=historical).hex()[:8]
-        upload = Upload(content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0])
+        how = import_fingerprint(mapping, historical=historical).hex()[:8]
+        upload = QueuedUpload(content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0])
         self._keep(path, upload)
         self._faults.pop((*place, content), None)
         self._waiting.put_nowait(upload)
         return content
 
-    async def all(self, workspace: str) -> list[dict[str, Any]]:
+    async def list_imports(self, workspace: str) -> list[dict[str, Any]]:
         """Return a workspace's imports and how far it has come, the newest first."""
         async with self._session.acquire() as connection:
-            found = await imports.every(connection, workspace)
+            found = await imports.list_imports(connection, workspace)
         return [self._told(workspace, one) for one in found]
 
-    async def rejects(self, workspace: str, content: str) -> Path:
+    async def rejects_path(self, workspace: str, content: str) -> Path:
         """Return the file of an import's rejects. Raises NotFound."""
         async with self._session.acquire() as connection:
-            places = [(workspace, source) for source in await imports.sources_of(connection, workspace, content)]
+            places = [
+                (workspace, source) for source in await imports.list_sources_of_file(connection, workspace, content)
+            ]
         begin = tuple(_stem(content, place) for place in places)
         found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)), None)
         if found is None:
@@ -127,7 +129,7 @@ class Uploads:
             )
         return found
 
-    async def watch(self) -> bool:
+    async def collect_disk_gauges(self) -> bool:
         """Look at the disk that files wait on."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,11 +138,11 @@ class Uploads:
             metrics.DISK_FREE.labels(folder="imports").set(found.free)
         return False
 
-    async def work(self, stop: asyncio.Event) -> None:
+    async def process_queue(self, stop: asyncio.Event) -> None:
         """Import what waits, what an earlier process left behind first, until told to stop; what is away is waited for."""
         for note in sorted(self._folder.glob("*.upload.json")):
             with contextlib.suppress(msgspec.DecodeError):
-                self._waiting.put_nowait(msgspec.json.decode(note.read_bytes(), type=Upload))
+                self._waiting.put_nowait(msgspec.json.decode(note.read_bytes(), type=QueuedUpload))
         stopped = asyncio.create_task(stop.wait())
         while not stop.is_set():
             job = asyncio.create_task(self._next())
@@ -159,28 +161,30 @@ class Uploads:
             place = (upload.workspace, upload.source)
             await self._imports.run(path, place, template, lambda _: None, historical=upload.historical)
         except Unavailable as error:
-            self._faults[upload.place] = f"it goes on soon: {error}"
-            await asyncio.sleep(AGAIN_SECONDS)
+            self._faults[upload.import_key] = f"it goes on soon: {error}"
+            await asyncio.sleep(RETRY_SECONDS)
             self._waiting.put_nowait(upload)
             return
         except PerigeeError as error:
-            self._faults[upload.place] = str(error)
+            self._faults[upload.import_key] = str(error)
         except Exception as error:  # noqa: BLE001 - one bad file ends no door
             log.error("import_failed", content=upload.content, error=type(error).__name__)  # noqa: TRY400
-            self._faults[upload.place] = f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
+            self._faults[upload.import_key] = (
+                f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
+            )
         else:
-            self._faults.pop(upload.place, None)
+            self._faults.pop(upload.import_key, None)
         _forget(path)
         _forget(self._note(upload))
 
-    def _keep(self, path: Path, upload: Upload) -> None:
+    def _keep(self, path: Path, upload: QueuedUpload) -> None:
         path.replace(self._folder / upload.file)
         self._note(upload).write_bytes(msgspec.json.encode(upload))
 
-    def _note(self, upload: Upload) -> Path:
+    def _note(self, upload: QueuedUpload) -> Path:
         return self._folder / f"{upload.file}.upload.json"
 
-    def _told(self, workspace: str, one: Known) -> dict[str, Any]:
+    def _told(self, workspace: str, one: ImportRow) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(one)
         return {**found, "fault": self._faults.get((workspace, one.source, one.content)), "rejects": one.rejected > 0}
 
@@ -199,5 +203,5 @@ def _kept_name(path: Path, content: str, place: tuple[str, str], how: str) -> st
     return f"{_stem(content, place)}-{how}{ending}"
 
 
-def _template(mapping: Any) -> Template | None:
-    return Template(mapping) if mapping is not None else None
+def _template(mapping: Any) -> CallMapping | None:
+    return CallMapping(mapping) if mapping is not None else None

@@ -7,17 +7,17 @@ import msgspec
 from libs.common.db.connection import Connection
 
 
-class Progress(msgspec.Struct, frozen=True):
+class ImportProgress(msgspec.Struct, frozen=True):
     """An import: rows before `next_line` are done. `before` says that it was finished already, and nothing was done now."""
 
     next_line: int = 0
     accepted: int = 0
     rejected: int = 0
     finished: bool = False
-    before: bool = False
+    finished_before: bool = False
 
 
-class Known(msgspec.Struct, frozen=True):
+class ImportRow(msgspec.Struct, frozen=True):
     """An import, as an operator sees it; instants are RFC 3339."""
 
     content: str
@@ -30,17 +30,17 @@ class Known(msgspec.Struct, frozen=True):
     finished_at: datetime | None
 
 
-async def every(connection: Connection, workspace: str) -> list[Known]:
+async def list_imports(connection: Connection, workspace: str) -> list[ImportRow]:
     """Return a workspace's last thousand imports, the newest first."""
     rows = await connection.fetch(
         "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, begun_at, finished_at "
         "FROM ingest.imports WHERE workspace = $1 ORDER BY begun_at DESC LIMIT 1000",
         workspace,
     )
-    return [Known(*row) for row in rows]
+    return [ImportRow(*row) for row in rows]
 
 
-async def sources_of(connection: Connection, workspace: str, content: str) -> list[str]:
+async def list_sources_of_file(connection: Connection, workspace: str, content: str) -> list[str]:
     """Return the sources of a workspace into which a file of this SHA-256 (hexadecimal) was imported."""
     rows = await connection.fetch(
         "SELECT source FROM ingest.imports WHERE workspace = $1 AND content = decode($2, 'hex') ORDER BY 1",
@@ -50,7 +50,9 @@ async def sources_of(connection: Connection, workspace: str, content: str) -> li
     return [r[0] for r in rows]
 
 
-async def begin(connection: Connection, place: tuple[str, str], content: bytes, how: bytes, name: str) -> Progress:
+async def upsert_import(
+    connection: Connection, place: tuple[str, str], content: bytes, how: bytes, name: str
+) -> ImportProgress:
     """Return how far the import of this content into a source has come; it begins when it is new, or read in another way."""
     row = await connection.fetchrow(
         "INSERT INTO ingest.imports (workspace, source, content, how, name) VALUES ($1, $2, $3, $4, $5) "
@@ -61,16 +63,16 @@ async def begin(connection: Connection, place: tuple[str, str], content: bytes, 
     assert row is not None
     *progress, same = row
     if same:
-        return Progress(*progress)
+        return ImportProgress(*progress)
     await connection.execute(
         "UPDATE ingest.imports SET how = $4, next_line = 0, accepted = 0, rejected = 0, begun_at = now(), finished_at = NULL "
         "WHERE (workspace, source, content) = ($1, $2, $3)",
         *place, content, how,
     )  # fmt: skip
-    return Progress()
+    return ImportProgress()
 
 
-async def note(connection: Connection, place: tuple[str, str], content: bytes, now: Progress) -> None:
+async def update_progress(connection: Connection, place: tuple[str, str], content: bytes, now: ImportProgress) -> None:
     """Note how far it has come."""
     await connection.execute(
         "UPDATE ingest.imports SET next_line = $4, accepted = $5, rejected = $6, "

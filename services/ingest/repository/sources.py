@@ -31,7 +31,7 @@ class WriteKey(msgspec.Struct, frozen=True):
     """To the minute."""
 
 
-async def put(connection: Connection, source: Source) -> bool:
+async def upsert_source(connection: Connection, source: Source) -> bool:
     """Make a source, or change one to this; return whether it is new."""
     return bool(
         await connection.fetchval(
@@ -53,7 +53,7 @@ async def put(connection: Connection, source: Source) -> bool:
     )
 
 
-async def add_key(connection: Connection, place: tuple[str, str], write_key: str) -> bool:
+async def insert_key(connection: Connection, place: tuple[str, str], write_key: str) -> bool:
     """Give a source one more key; return whether it is new. Raises Conflict for one taken back, or another source's."""
     added = await connection.fetchval(
         "INSERT INTO ingest.write_keys (key_hash, workspace, source, hint) VALUES ($1, $2, $3, $4) "
@@ -72,7 +72,7 @@ async def add_key(connection: Connection, place: tuple[str, str], write_key: str
     return False
 
 
-async def end_keys(
+async def update_key_ends(
     connection: Connection, place: tuple[str, str], seconds: float, *, hint: str = "", but: str = ""
 ) -> int:
     """Let keys of a source end after so many seconds: those of the hint, or all; `but` not this one. Return how many.
@@ -88,7 +88,7 @@ async def end_keys(
     return len(rows)
 
 
-async def keys(connection: Connection, place: tuple[str, str]) -> list[WriteKey]:
+async def list_keys(connection: Connection, place: tuple[str, str]) -> list[WriteKey]:
     """Return the keys of a source that hold, newest first."""
     rows = await connection.fetch(
         "SELECT hint, created_at, ends_at, last_used_at FROM ingest.write_keys k "
@@ -98,7 +98,7 @@ async def keys(connection: Connection, place: tuple[str, str]) -> list[WriteKey]
     return [WriteKey(*r) for r in rows]
 
 
-async def one(connection: Connection, place: tuple[str, str]) -> Source | None:
+async def get_source_for_update(connection: Connection, place: tuple[str, str]) -> Source | None:
     """Return a source, held until the transaction ends."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM ingest.sources s WHERE (workspace, source) = ($1, $2) FOR UPDATE", *place
@@ -106,7 +106,7 @@ async def one(connection: Connection, place: tuple[str, str]) -> Source | None:
     return _source(row) if row else None
 
 
-async def every(connection: Connection, workspace: str | None = None) -> list[Source]:
+async def list_sources(connection: Connection, workspace: str | None = None) -> list[Source]:
     """Return the sources of a workspace, or of all, by name."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM ingest.sources s WHERE $1::text IS NULL OR workspace = $1 ORDER BY source", workspace
@@ -137,7 +137,7 @@ def _hash(write_key: str) -> bytes:
     return sha256(write_key.encode("utf-8", "replace")).digest()
 
 
-class Sources:
+class SourceCache:
     """Write key → source."""
 
     def __init__(self, session: Session) -> None:
@@ -147,7 +147,7 @@ class Sources:
         self._used: set[str] = set()
 
     @property
-    def loaded(self) -> bool:
+    def is_loaded(self) -> bool:
         """Return whether the sources were read at least once."""
         return self._by_hash is not None
 
@@ -162,7 +162,7 @@ class Sources:
             self._used.add(write_key)
         return found
 
-    async def load(self) -> None:
+    async def refresh(self) -> None:
         """Read all sources. Raises Unavailable when PostgreSQL does not answer; what was read before stays."""
         async with self._session.acquire() as connection:
             rows = await connection.fetch(
@@ -183,13 +183,13 @@ class Sources:
                 [_hash(key) for key in used],
             )
 
-    async def keep_fresh(self, stop: asyncio.Event, seconds: float) -> None:
+    async def refresh_periodically(self, stop: asyncio.Event, seconds: float) -> None:
         """Load again every `seconds` until told to stop."""
         while not stop.is_set():
             try:
-                await self.load()
+                await self.refresh()
             except Unavailable as error:
-                log.warning("sources_not_refreshed", error=str(error), loaded=self.loaded)
+                log.warning("sources_not_refreshed", error=str(error), loaded=self.is_loaded)
             try:
                 await asyncio.wait_for(stop.wait(), seconds)
             except TimeoutError:

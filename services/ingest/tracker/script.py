@@ -20,22 +20,22 @@ _HOUR = 3_600
 _YEAR = 31_536_000
 
 
-class Script(msgspec.Struct, frozen=True):
+class TrackerScript(msgspec.Struct, frozen=True):
     """A version of the tracker; `seconds` is how long it may be cached."""
 
-    text: bytes
-    zipped: bytes
-    seconds: int
+    content: bytes
+    compressed: bytes
+    max_age_seconds: int
 
 
-class Tracker:
+class TrackerScripts:
     """The versions that are there."""
 
     def __init__(self) -> None:
         self._scripts = {file.name: _read(file, _YEAR) for file in _released()}
-        self._scripts["perigee.js"] = _read(newest(), _HOUR)
+        self._scripts["perigee.js"] = _read(latest_file(), _HOUR)
 
-    def script(self, file: str) -> Script:
+    def get(self, file: str) -> TrackerScript:
         """Return a version. Raises NotFound."""
         found = self._scripts.get(file)
         if found is None:
@@ -43,14 +43,14 @@ class Tracker:
         return found
 
 
-def newest() -> Path:
+def latest_file() -> Path:
     """Return the file of the newest version."""
     return max(_released(), key=lambda file: int(_NUMBER.findall(file.name)[0]))
 
 
-def snippet(door: str, write_key: str) -> str:
+def html_snippet(door: str, write_key: str) -> str:
     """Return the lines for a page's head, and the picture for where no script runs."""
-    file = newest()
+    file = latest_file()
     digest = base64.b64encode(hashlib.sha384(file.read_bytes()).digest()).decode()
     return (
         f'<script async src="{door}/{file.name}" data-key="{write_key}"\n'
@@ -59,7 +59,7 @@ def snippet(door: str, write_key: str) -> str:
     )
 
 
-def policy(door: str) -> str:
+def content_security_policy(door: str) -> str:
     """Return what a Content-Security-Policy has to allow for it."""
     return f"script-src {door}; connect-src {door}; img-src {door}"
 
@@ -68,6 +68,6 @@ def _released() -> list[Path]:
     return [file for file in _FOLDER.iterdir() if _NUMBER.fullmatch(file.name)]
 
 
-def _read(file: Path, seconds: int) -> Script:
+def _read(file: Path, seconds: int) -> TrackerScript:
     text = file.read_bytes()
-    return Script(text, gzip.compress(text, 9, mtime=0), seconds)
+    return TrackerScript(text, gzip.compress(text, 9, mtime=0), seconds)

@@ -58,7 +58,7 @@ class Onsite:
         self._clock = clock
 
     async def offer(self, write_key: str | None, origin: str | None, wish: Wish) -> Offer:
-        """Return what to show now: same input, same answer. Raises UnknownKey, StrangeOrigin."""
+        """Return what to show now: same input, same answer. Raises UnknownWriteKey, OriginNotAllowed."""
         async with self._sessions.acquire() as connection, unit_of_work(connection):
             site = await sites.of_key(connection, write_key) if write_key else None
             if site is None:

@@ -39,8 +39,8 @@ async def ask(orchestrator):
         "shop": {"user_hash_secret": "hash-secret"},
         "backend": {"trust": "server"},
     }.items():
-        await sources.put(connection, msgspec.structs.replace(Source("default", name), **more))
-        await sources.add_key(connection, ("default", name), f"key-of-{name}")
+        await sources.upsert_source(connection, msgspec.structs.replace(Source("default", name), **more))
+        await sources.insert_key(connection, ("default", name), f"key-of-{name}")
     await connection.close()
     onsite = Onsite(SessionPool(orchestrator.sessions[:2]), orchestrator.playbook, LINKS.keys, orchestrator.clock)
     app = Starlette(routes=[onsite_route(onsite)])

@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from libs.common.db import published_messages
 from libs.common.db.connection import connect
 from libs.common.messages import Touchpoint
-from services.ingest.domain.call import call_of
-from services.ingest.domain.channels import read_channels
-from services.ingest.domain.received import Received, Rules
+from services.ingest.domain.channel_rules import parse_channel_rules
+from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
+from services.ingest.domain.tracking_call import call_from_object
 from services.ingest.settings import CHANNELS
 from services.orchestrator.api.referrals import referral_route
 from services.orchestrator.handlers.referrals import ReferralsDesk
@@ -25,7 +25,7 @@ from tests.support.telling import as_read
 from tests.support.touchpoints import HOUR, touchpoint
 
 ORDER = "mbob-order"
-RULES = Rules(read_channels(CHANNELS.read_text(), "channels.yaml"))
+RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def came(scoring, orchestrator, who, code, at=0, number="came"):
         "type": "page", "messageId": f"{who}-{number}", **who_is(who),
         "context": {"page": {"url": f"https://shop.test/?pgr={code}", "search": f"?pgr={code}"}},
     }  # fmt: skip
-    found = as_read(call_of(call), Received(Source("default", "web"), NOW, lambda: "m", rules=RULES))
+    found = as_read(call_from_object(call), RequestContext(Source("default", "web"), NOW, lambda: "m", rules=RULES))
     await hear(scoring, orchestrator, [set_at(found, at)])
 
 
@@ -67,7 +67,10 @@ async def echoed(scoring, orchestrator):
     rows = await orchestrator.fetch("DELETE FROM orchestrator.echoes RETURNING id, body")
     source = Source("default", "orchestrator", trust="server")
     calls = [json.loads(body) for _, body in sorted(rows)]
-    found = [as_read(call_of(call), Received(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)) for call in calls]
+    found = [
+        as_read(call_from_object(call), RequestContext(source, NOW + 9 * HOUR, lambda: "m", rules=RULES))
+        for call in calls
+    ]
     assert all(isinstance(one, Touchpoint) for one in found)
     if found:
         await hear(scoring, orchestrator, found)

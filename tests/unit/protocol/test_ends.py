@@ -5,13 +5,13 @@ import contextlib
 
 import pytest
 
-from services.ingest.api import ending, patience
+from services.ingest.protocol import drain, timeouts
 from tests.support.listening import call, parts_of, request
 
 
 async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
-    monkeypatch.setattr(ending, "DEAF_SECONDS", 1.5)
-    monkeypatch.setattr(ending, "MOST_BEHIND", 10_000)
+    monkeypatch.setattr(drain, "DEAF_SECONDS", 1.5)
+    monkeypatch.setattr(drain, "MOST_BEHIND", 10_000)
     reader, writer = await door.open()
     one = request(b"", "/perigee.js", method="GET", close=False)
     with contextlib.suppress(TimeoutError):
@@ -31,7 +31,7 @@ async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
 
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/track?by=asgi"])
 async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(door, monkeypatch, path):
-    monkeypatch.setattr(patience, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     answer = await door.ask(request(call(), path, close=False))
     assert answer.count(b"HTTP/1.1 ") == 1
     assert await door.ask() == b""
@@ -40,7 +40,7 @@ async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(door
 
 @pytest.mark.parametrize("part", [b"POST /v1/tr", request(call())[:60], request(call())[:-3]])
 async def test_a_call_that_never_ends_is_408(door, monkeypatch, part):
-    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.3)
     assert (await door.ask(part)).startswith(b"HTTP/1.1 408 ")
     assert door.publisher.kept == []
 
@@ -51,15 +51,15 @@ async def test_headers_without_an_end_are_431(door):
 
 
 async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
-    monkeypatch.setattr(ending, "DEAF_SECONDS", 0.3)
-    monkeypatch.setattr(patience, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(drain, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     connection = await unread(door, 60_000)
     await asyncio.sleep(1.2)
     assert connection not in door.web.server_state.connections
 
 
 async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
-    monkeypatch.setattr(ending, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(drain, "DEAF_SECONDS", 0.3)
     monkeypatch.setattr(door.api, "_rest", Large())
     reader, writer = await door.open()
     writer.write(request(b"", "/large", method="GET"))
@@ -95,7 +95,7 @@ async def unread(door, size):
 
 async def test_more_behind_than_anybody_sends_ends_the_connection(door):
     door.publisher.gate.clear()
-    answer = await door.ask(request(call(), close=False) * (ending.MOST_BEHIND + 10))
+    answer = await door.ask(request(call(), close=False) * (drain.MAX_PIPELINED + 10))
     door.publisher.gate.set()
     assert answer == b""
     assert door.web.server_state.connections == set()
@@ -103,7 +103,7 @@ async def test_more_behind_than_anybody_sends_ends_the_connection(door):
 
 @pytest.mark.parametrize("behind", [b"\x16\x03 junk\r\n\r\n", b"POST /v1/track HTTP/1.1\r\nx: ", b"x" * 80_000])
 async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypatch, behind):
-    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.2)
     door.publisher.gate.clear()
     asked = asyncio.create_task(door.ask(request(call(), close=False), behind, behind))
     await asyncio.sleep(0.6)
@@ -115,7 +115,7 @@ async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypat
 
 
 async def test_who_was_held_back_has_its_time(door, monkeypatch):
-    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.5)
     door.publisher.gate.clear()
     reader, writer = await door.open()
     second = request(call())

@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from libs.common.errors import Unavailable
-from services.ingest.api import prompt
-from services.ingest.api.room import Room
+from services.ingest.api.byte_budget import ByteBudget
+from services.ingest.protocol import buffered
 from tests.support.listening import Running, batch, call, in_pieces, parts_of, request
 
 CASES = {
@@ -73,12 +73,12 @@ async def test_both_ways_refuse_the_same(ways, asked):
 
 async def test_the_short_way_is_taken(door, monkeypatch):
     taken = []
-    monkeypatch.setattr(prompt.Turn, "__init__", lambda *a, **k: taken.append(1) or BEGIN(*a, **k))
+    monkeypatch.setattr(buffered.BufferedExchange, "__init__", lambda *a, **k: taken.append(1) or BEGIN(*a, **k))
     await door.ask(request(call()))
     assert taken == [1]
 
 
-BEGIN = prompt.Turn.__init__
+BEGIN = buffered.BufferedExchange.__init__
 
 
 async def test_a_call_may_come_byte_by_byte(door):
@@ -155,7 +155,7 @@ async def test_more_at_once_than_there_may_be(door, monkeypatch):
 
 
 async def test_no_room_is_503_and_is_given_back(door, monkeypatch):
-    monkeypatch.setattr(door.api, "_room", Room(100))
+    monkeypatch.setattr(door.api, "_room", ByteBudget(100))
     long = request(call(properties={"x": "y" * 100}))
     assert parts_of(await door.ask(long))[0] == b"HTTP/1.1 503 Service Unavailable"
     for _ in range(5):
@@ -163,7 +163,7 @@ async def test_no_room_is_503_and_is_given_back(door, monkeypatch):
 
 
 async def test_a_body_has_room_before_it_is_here(door, monkeypatch):
-    room = Room(1_000)
+    room = ByteBudget(1_000)
     monkeypatch.setattr(door.api, "_room", room)
     whole = request(call(properties={"x": "y" * 700}))
     _, writer = await door.open()

@@ -1,0 +1,183 @@
+"""What a message alone tells beside its words: where the person came from, with what, about what, and whether they are one.
+
+The channel, first that says something: `context.channel` of a server, utm_medium, utm_source, a click id in the page's address,
+the referrer's host, `direct` for a visit that came from nowhere. A referrer of the page's own host is a click inside the site and
+says nothing. What is absent stays absent: no value is no zero, no sentiment is neutral.
+"""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from libs.common.bounded_cache import cache_by_text
+from services.ingest.domain.channel_rules import CACHED, ChannelRules
+from services.ingest.domain.field_values import number_within, object_or_empty, to_number, to_text
+
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
+_LONGEST = 200
+_SHORT = 20
+UTM = ("source", "medium", "name", "term", "content")
+
+
+class ContextFacts(msgspec.Struct, frozen=True, gc=False):
+    """What a context tells; empty where nothing was said. `visited` is a visit's channel, `channel` that of any other call."""
+
+    channel: str = ""
+    visit_channel: str = ""
+    is_bot: bool = False
+    device_class: str = ""
+    campaign: dict[str, str] = {}
+    page_path: str = ""
+    content_id: str = ""
+    content_type: str = ""
+    locale: str = ""
+    timezone: str = ""
+
+
+class Valuation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What properties tell; empty or None where nothing was said."""
+
+    value: float | None = None
+    currency: str = ""
+    sentiment: float | None = None
+    effort: float | None = None
+
+
+NO_VALUATION = Valuation()
+_CONTENT = frozenset(("content", "content_id", "content_type"))
+_TELLING = frozenset(("value", "revenue", "total", "currency", "sentiment", "effort"))
+
+
+def enrich_context(channels: ChannelRules, context: dict[str, Any], *, server: bool) -> ContextFacts:
+    """Return what a context tells. Unreadable parts tell nothing: they cost no message."""
+    page = object_or_empty(context.get("page"))
+    query = page_query(page)
+    campaign = _campaign(context, query)
+    agent = to_text(context.get("userAgent")).lower()
+    content = object_or_empty(context.get("content"))
+    channel = _channel(channels, context, page, query, campaign, server=server)
+    return ContextFacts(
+        channel=channel,
+        visit_channel="direct" if not channel and page and not _referrer(context, page) else channel,
+        is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
+        device_class=_device_class(to_text(object_or_empty(context.get("device")).get("type")).lower()[:_SHORT], agent),
+        campaign=campaign,
+        page_path=to_text(page.get("path")) or _split(to_text(page.get("url")))[1],
+        content_id=to_text(content.get("id")),
+        content_type=to_text(content.get("type")),
+        locale=to_text(context.get("locale")),
+        timezone=to_text(context.get("timezone")),
+    )
+
+
+def extract_valuation(properties: dict[str, Any]) -> Valuation:
+    """Return what properties tell: what it was worth, and how it was felt."""
+    if _TELLING.isdisjoint(properties):
+        return NO_VALUATION
+    amounts = (to_number(properties.get(name)) for name in ("value", "revenue", "total"))
+    return Valuation(
+        value=next((amount for amount in amounts if amount is not None), None),
+        currency=_currency(properties.get("currency")),
+        sentiment=number_within(properties.get("sentiment"), -1.0, 1.0),
+        effort=number_within(properties.get("effort"), 0.0, 10.0),
+    )
+
+
+def extract_content(properties: dict[str, Any], told: ContextFacts) -> tuple[str, str]:
+    """Return (id, type) of the content that a call is about: that of its properties, else its context's."""
+    if _CONTENT.isdisjoint(properties):
+        return told.content_id, told.content_type
+    content = object_or_empty(properties.get("content"))
+    number, kind = (
+        (to_text(content.get("id")), to_text(content.get("type"))) if content else (told.content_id, told.content_type)
+    )
+    return number or to_text(properties.get("content_id")), kind or to_text(properties.get("content_type"))
+
+
+def _channel(
+    channels: ChannelRules,
+    context: dict[str, Any],
+    page: dict[str, Any],
+    query: dict[str, str],
+    campaign: dict[str, str],
+    *,
+    server: bool,
+) -> str:
+    named = to_text(context.get("channel")).lower()
+    if server and named in channels.names:
+        return named
+    medium, source = campaign.get("medium", "").lower(), campaign.get("source", "").lower()
+    said = (
+        channels.mediums.get(medium)
+        or channels.sources.get(source)
+        or (channels.channel_for_host(source) if source else None)
+    )
+    if said:
+        return said
+    clicked = next((channels.click_ids[name] for name in query if name in channels.click_ids), None)
+    if clicked:
+        return clicked
+    if campaign:
+        return "other"
+    referrer = _referrer(context, page)
+    host = _split(referrer)[0] if referrer else ""
+    if host and host != _split(to_text(page.get("url")))[0]:
+        return channels.channel_for_host(host) or "referral"
+    return ""
+
+
+def _referrer(context: dict[str, Any], page: dict[str, Any]) -> str:
+    return to_text(page.get("referrer")) or to_text(object_or_empty(context.get("referrer")).get("url"))
+
+
+def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
+    """Return the five UTM fields: those of `context.campaign`, else those of the page's address."""
+    if not query and "campaign" not in context:
+        return {}
+    said = {k: to_text(v) for k, v in object_or_empty(context.get("campaign")).items() if k in UTM}
+    if not any(said.values()):
+        said = {k: query.get(f"utm_{'campaign' if k == 'name' else k}", "") for k in UTM}
+    return {k: v for k, v in said.items() if v}
+
+
+def page_query(page: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters of a page's address, names in lower case; what cannot be read has none."""
+    query = to_text(page.get("search")) or to_text(page.get("url")).partition("?")[2].partition("#")[0]
+    if not query:
+        return {}
+    try:
+        storable = query.lstrip("?").replace("%00", "%EF%BF%BD")  # no NUL
+        found = parse_qsl(storable, max_num_fields=100)
+        return {name.lower(): value[:_LONGEST] for name, value in found}
+    except ValueError:
+        return {}
+
+
+@cache_by_text(CACHED)
+def _device_class(kind: str, agent: str) -> str:
+    """Return phone, tablet, computer or nothing. Source: what Android and iOS document of their user agents."""
+    if "ipad" in agent or "tablet" in agent or ("android" in agent and "mobile" not in agent):
+        return "tablet"
+    if "mobi" in agent or "iphone" in agent or kind in ("ios", "android", "phone", "mobile"):
+        return "phone"
+    return "computer" if agent else ""
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Return an address's host and path; what is no address has neither. Its query, another each time, is left out."""
+    return _parts(address.partition("?")[0])
+
+
+@cache_by_text(CACHED)
+def _parts(address: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.path
+    except ValueError:
+        return "", ""
+
+
+def _currency(value: Any) -> str:
+    return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else ""

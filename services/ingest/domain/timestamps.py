@@ -1,0 +1,71 @@
+"""When a touchpoint occurred, by the sender's clock put right.
+
+Segment's rule: `timestamp = receivedAt - (sentAt - originalTimestamp)`; without `sentAt` the sender's time stands;
+without any time it is the time of receipt. An instant in the future becomes the time of receipt, and says so.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from libs.common.bounded_cache import cache_by_text
+from libs.common.errors import InvalidMessage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001 - for times that say no zone
+
+
+class EventTime(msgspec.Struct, frozen=True):
+    """`occurred_at` is the corrected instant; `corrected` says that it lay after the receipt."""
+
+    occurred_at: int
+    sent_at: int | None
+    original: int | None
+    corrected: bool
+
+
+def resolve_event_time(timestamp: Any, sent: Any, received_at: int) -> EventTime:
+    """Apply the rule to what a message says of its time. Raises InvalidMessage `bad_time` for a time that cannot be read."""
+    original = parse_instant("timestamp", timestamp)
+    if original is None:
+        return EventTime(received_at, None, None, corrected=False)
+    sent_at = parse_sent_at(sent)
+    occurred_at = original if sent_at is None else received_at - (sent_at - original)
+    if occurred_at > received_at:
+        return EventTime(received_at, sent_at, original, corrected=True)
+    if occurred_at < 0:
+        raise InvalidMessage("bad_time", f"timestamp {timestamp!r:.40} lies before 1970")
+    return EventTime(occurred_at, sent_at, original, corrected=False)
+
+
+def parse_sent_at(value: Any) -> int | None:
+    """Read when a message was sent; what cannot be read is not given: it only puts a clock right, often that of a whole batch."""
+    try:
+        return _instant_of_a_batch("sentAt", value) if isinstance(value, str) and value else None
+    except InvalidMessage:
+        return None
+
+
+def parse_instant(field: str, value: Any) -> int | None:
+    """Read an RFC 3339 time with any number of fraction digits; a time without an offset is UTC."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: an RFC 3339 string is needed")
+    return _instant(field, value)
+
+
+def _instant(field: str, value: str) -> int:
+    try:
+        moment = datetime.fromisoformat(value.strip())
+        since = moment - (_EPOCH if moment.tzinfo is not None else _EPOCH_WITHOUT_ZONE)
+    except ValueError:
+        raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: not an RFC 3339 time") from None
+    except OverflowError:
+        raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: out of range") from None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+_instant_of_a_batch = cache_by_text(1_024)(_instant)
+"""Read once for all its messages."""

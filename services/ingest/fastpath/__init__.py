@@ -1,0 +1,1 @@
+"""The fast path of ingest: plain calls written as records from their own bytes."""

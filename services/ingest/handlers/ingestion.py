@@ -1,0 +1,227 @@
+"""What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+from prometheus_client import Counter
+
+from libs.common.clock import Clock
+from libs.common.errors import InvalidMessage, NotFound, Unavailable
+from libs.common.kafka.wire.encoded_record import AnyMessage
+from libs.common.observability import metrics
+from libs.common.observability.tracing import start_span
+from services.ingest.adapters import WebhookRequest
+from services.ingest.adapters.registry import ADAPTERS
+from services.ingest.domain import json_body
+from services.ingest.domain.deduplication_window import DeduplicationWindow
+from services.ingest.domain.message_batch import MessageBatch, parse_batch
+from services.ingest.domain.rate_limiter import RateLimiter
+from services.ingest.domain.request_context import BatchDefaults, NormalisationRules, RequestContext
+from services.ingest.domain.source import Source
+from services.ingest.fastpath.template_cache import TemplateCache
+from services.ingest.handlers.adapter_calls import split_adapter_events
+from services.ingest.handlers.message_reader import MessageReader, adapter_reader, tracking_reader
+from services.ingest.handlers.outgoing_messages import broker_refusal_message, dead_letter_message
+
+
+class MessagePublisher(Protocol):
+    """What the door needs of Kafka."""
+
+    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> Sequence[Exception | None]: ...
+
+
+class SourceLookup(Protocol):
+    """What the door needs to know about write keys."""
+
+    @property
+    def is_loaded(self) -> bool: ...
+    def find(self, write_key: str) -> Source | None: ...
+
+
+class UnknownWriteKey(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """No source has this write key: 401."""
+
+
+class OriginNotAllowed(Exception):  # noqa: N818
+    """The source does not take what pages of this origin send: 403."""
+
+
+class WebhooksOnly(Exception):  # noqa: N818
+    """The source takes what is signed, at its hook, and nothing else: 403."""
+
+
+class RateLimitExceeded(Exception):  # noqa: N818
+    """The source sends faster than it may: 429, and after how many seconds to come again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+_ABOUT: dict[str, Any] = {
+    "messaging.system": "kafka",
+    "messaging.destination.name": "touchpoints",
+    "messaging.operation.type": "send",
+}
+
+
+class TrackingRequest(msgspec.Struct, frozen=True):
+    """A tracking request as the API read it."""
+
+    body: bytes
+    source: Source | None
+    """Whose key came with it; None where its body has to say it."""
+    call_type: str | None
+    """None for a batch."""
+    origin: str | None = None
+    client: str = ""
+    trace: bytes | None = None
+
+
+class IngestService:
+    """Accepts requests: when `accept` returns, Kafka has every message, as a touchpoint or as a dead letter."""
+
+    def __init__(
+        self,
+        sources: SourceLookup,
+        publisher: MessagePublisher,
+        clock: Clock,
+        seconds: float,
+        rules: NormalisationRules,
+        *,
+        fast: bool = True,
+    ) -> None:
+        """Plain calls are read by their frames if `fast`, which pays where that is compiled."""
+        self._sources = sources
+        self._publisher = publisher
+        self._clock = clock
+        self._seconds = seconds
+        self._rules = rules
+        self._recent = DeduplicationWindow()
+        self._rates = RateLimiter()
+        self._frames = TemplateCache() if fast else None
+
+    async def ingest_request(self, request: TrackingRequest) -> int:
+        """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
+
+        Raises InvalidMessage when the whole is unreadable or a part of it too large to be kept, UnknownWriteKey, WebhooksOnly,
+        OriginNotAllowed, RateLimitExceeded, and Unavailable when Kafka does not have everything in time (the sender tries again; repeats
+        are dropped by messageId).
+        """
+        batch = parse_batch(request.body, is_batch=request.call_type is None)
+        source = request.source or self.authenticate(batch.write_key)
+        if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
+            raise WebhooksOnly
+        said = BatchDefaults(batch.sent_at, batch.context)
+        with start_span("publish touchpoints", "PRODUCER", request.trace, _ABOUT) as trace:
+            received = RequestContext(
+                source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
+            )
+            return await self._take(received, batch, tracking_reader(received, batch, self._frames), request.origin)
+
+    async def ingest_webhook(self, hook: WebhookRequest, source: Source | None) -> int:
+        """Publish what another system sends in its own shape; the source says whose shape it is.
+
+        Raises InvalidMessage, UnknownWriteKey, RateLimitExceeded, Unavailable, NotFound for a source without an adapter, InvalidWebhookSignature.
+        """
+        if source is None:
+            raise UnknownWriteKey
+        adapter = ADAPTERS.get(source.adapter or "")
+        if adapter is None:
+            raise NotFound(f"source {source.name} has no adapter: 'perigee source set {source.name} --adapter …'")
+        now = self._clock.now()
+        document = json_body.decode_document(hook.body)
+        if adapter.verify_signature is not None:
+            adapter.verify_signature(hook, document, source.signing_secret or "", now)
+        name = source.adapter or ""
+        received = RequestContext(source, now, _new_id, rules=self._rules, adapter=name)
+        try:
+            events = split_adapter_events(name, source, document)
+        except json_body.BodyTooLarge:
+            raise
+        except InvalidMessage as error:  # signed, but not as the mapping says: kept until that is mended
+            json_body.check_dead_letter_sizes([hook.body])
+            self._admit(source, None, 1, now)
+            if any(
+                await self._publisher.publish(
+                    [dead_letter_message(hook.body, error, received, document=True)], self._seconds
+                )
+            ):
+                raise _unkept() from None
+            return 0
+        return await self._take(received, MessageBatch(events), adapter_reader(name, received), None)
+
+    async def _take(
+        self, received: RequestContext, batch: MessageBatch, reading: MessageReader, origin: str | None
+    ) -> int:
+        """Publish what is read of a request's messages."""
+        source, at, count = received.source, 0, len(batch.messages)
+        self._admit(source, origin, count, received.received_at)
+        while at < count:
+            at = reading.read_slice(batch.messages, at)
+            if at < count:
+                await asyncio.sleep(0)  # the others' turn
+        fresh = reading.touchpoints
+        for place in self._recent.find_known(fresh):
+            del fresh[place]
+        messages = [*fresh.values(), *reading.refused]
+        faults = await self._publisher.publish(messages, self._seconds)
+        if any(faults):
+            await self._make_good(messages, faults)
+        self._recent.add(fresh, received.received_at)
+        taken, repeated = _counters(source.name)
+        taken.inc(len(fresh))
+        if len(fresh) < reading.count:
+            repeated.inc(reading.count - len(fresh))
+        return len(fresh)
+
+    def _admit(self, source: Source, origin: str | None, count: int, now: int) -> None:
+        if not source.allows(origin):
+            raise OriginNotAllowed
+        if source.per_second is not None:
+            seconds = self._rates.acquire((source.workspace, source.name), source.per_second, count, now)
+            if seconds:
+                metrics.EVENTS_REFUSED.labels(reason="too_fast").inc(count)
+                raise RateLimitExceeded(seconds)
+
+    def authenticate(self, write_key: str | None) -> Source:
+        """Return whose key this is. Raises UnknownWriteKey, and Unavailable as long as the keys could not be read."""
+        if not self._sources.is_loaded:
+            raise Unavailable("the sources are not read yet: PostgreSQL has not answered since the start")
+        source = self._sources.find(write_key) if write_key else None
+        if source is None:
+            raise UnknownWriteKey
+        return source
+
+    async def _make_good(self, messages: list[AnyMessage], faults: Sequence[Exception | None]) -> None:
+        """Keep as dead letters what the broker never takes. Raises Unavailable for what may be sent again."""
+        waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
+        if waiting:
+            raise waiting[0]
+        if any(fault is not None and m.topic != "touchpoints" for m, fault in zip(messages, faults, strict=True)):
+            raise _unkept()
+        refused = [
+            broker_refusal_message(message, fault)
+            for message, fault in zip(messages, faults, strict=True)
+            if isinstance(fault, InvalidMessage)
+        ]
+        if refused and any(await self._publisher.publish(refused, self._seconds)):
+            raise _unkept()
+
+
+@lru_cache(maxsize=1_000)
+def _counters(source: str) -> tuple[Counter, Counter]:
+    """Return a source's counters of touchpoints taken and of repeats; looking them up takes longer than counting."""
+    return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(source=source)
+
+
+def _unkept() -> Unavailable:
+    return Unavailable("a refused message could not be kept as a dead letter")
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
