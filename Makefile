@@ -28,7 +28,7 @@ setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from 
 	@$(BIN)/python -m compileall -q cli libs services  # a start takes half as long, where Python may not write it itself
 	@touch $@
 
-.venv/.compiled: .venv/.done deploy/compile/build.py libs/common/compilation.py services/scoring/compiled.py services/ingest/compilation.py $(COMPILED)
+.venv/.compiled: .venv/.done deploy/compile/build.py libs/common/compilation.py services/scoring/compilation.py services/ingest/compilation.py $(COMPILED)
 	@$(BIN)/python deploy/compile/build.py >&2
 	@touch $@
 

@@ -20,15 +20,15 @@ File = Annotated[Path, typer.Argument(help="A cycle as YAML.", exists=True, dir_
 @app.command("validate")
 def validate(file: File) -> None:
     """Check a file: every fault with its place, and advice on what it says but hardly means."""
-    from services.scoring.domain.compile import compile_cycle
-    from services.scoring.domain.lint import lints
+    from services.scoring.domain.cycle_compiler import compile_cycle
+    from services.scoring.domain.cycle_lint import lint_cycle
 
     with one_line_errors():
         spec = _parsed(file)
         engine = compile_cycle(spec)
     typer.echo(f"{file}: cycle {spec.cycle}, version {spec.version}: {len(engine.signals)} signals, "
                f"{len(engine.axes)} axes, {len(spec.stages)} stages; valid")  # fmt: skip
-    for advice in lints(spec):
+    for advice in lint_cycle(spec):
         typer.echo(f"  advice: {advice}")
 
 
@@ -37,13 +37,13 @@ def diff(file: File, version: Annotated[str | None, typer.Option(help="Instead o
     """Show where a file differs from the live version."""
     import yaml
 
-    from services.scoring.backtest import differences
+    from services.scoring.backtest import diff_specs
 
     with one_line_errors():
         spec = _parsed(file)
         params = {"version": version} if version else {}
         text = call(environment(), "GET", f"/admin/v1/cycles/{spec.cycle}", params=params)["text"]
-    found = differences(yaml.safe_load(text), yaml.safe_load(file.read_text(encoding="utf-8")))
+    found = diff_specs(yaml.safe_load(text), yaml.safe_load(file.read_text(encoding="utf-8")))
     typer.echo("\n".join(found) if found else "no difference")
 
 
@@ -119,9 +119,9 @@ _PARTS = ("filled", "told", "swept")
 
 
 def _parsed(file: Path) -> Any:
-    from services.scoring.domain.spec import parse
+    from services.scoring.domain.cycle_spec import parse_cycle_spec
 
-    return parse(file.read_text(encoding="utf-8"), str(file))
+    return parse_cycle_spec(file.read_text(encoding="utf-8"), str(file))
 
 
 def _wait(cycle: str) -> None:
@@ -148,15 +148,19 @@ async def _backtested(surroundings: dict[str, str], spec: Any) -> Any:
 
     from libs.common.clock import SystemClock
     from libs.common.db.connection import connect
-    from services.scoring.backtest import backtest as run
-    from services.scoring.domain.cycle import cycle_of
-    from services.scoring.handlers.catalogue import Stored
+    from services.scoring.backtest import run_backtest as run
+    from services.scoring.domain.cycle import build_cycle
+    from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 
     connection = await connect(surroundings["DATABASE_URL"], application="perigee-backtest")
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            live = [c for c in await Stored().now(connection) if c.live and c.engine.name == spec.cycle]
-            then = cycle_of(spec.model_copy(update={"version": f"{spec.version}-backtest"}))
+            live = [
+                c
+                for c in await DatabaseCycleRegistry().get_active_cycles(connection)
+                if c.live and c.engine.name == spec.cycle
+            ]
+            then = build_cycle(spec.model_copy(update={"version": f"{spec.version}-backtest"}))
             return msgspec.to_builtins(await run(connection, live[0] if live else None, then, SystemClock().now()))
     finally:
         await connection.close()

@@ -14,7 +14,7 @@ from libs.common.db.connection import Connection
 from libs.common.errors import InvalidMessage
 from libs.common.kafka.topic_reader import read_all as messages
 from libs.common.messages import StageChange, decode_value
-from services.scoring.domain.publication import Published
+from services.scoring.domain.publication import PublishedPosition
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
 STATUSES = ("sent", "pending", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt")
@@ -81,7 +81,7 @@ async def _cells(connection: Connection) -> dict[tuple[str, str], int]:
     )
     cells: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        buying, sales = msgspec.msgpack.decode(row[0], type=Published).position.places
+        buying, sales = msgspec.msgpack.decode(row[0], type=PublishedPosition).position.places
         cells[sales, buying] += 1
     return dict(cells)
 

@@ -21,7 +21,7 @@ from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
 from services.ingest.compilation import FAST_PATH_MODULES
-from services.scoring.compiled import FOLD
+from services.scoring.compilation import FOLD_MODULES
 
 SKEW_SECONDS = 2.0
 _LEAST_FREE = 0.1
@@ -165,7 +165,7 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
                 f"runs {(how := part.mode())}",
                 cure="make setup with a C compiler: several times as fast" if how != "compiled" else "",
             )
-            for part in (FOLD, FAST_PATH_MODULES, PUBLISHER_MODULES)
+            for part in (FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES)
         ),
         Finding(
             "keys", f"{', '.join(keys)} not set" if keys else "set", bool(keys), "make env, or set them" if keys else ""

@@ -124,10 +124,10 @@ def status(as_json: Json = False) -> None:
     from cli.show import status_table
     from libs.common.compilation import PUBLISHER_MODULES
     from services.ingest.compilation import FAST_PATH_MODULES
-    from services.scoring.compiled import FOLD
+    from services.scoring.compilation import FOLD_MODULES
 
     Console().print(status_table(services))
-    for part in (FOLD, FAST_PATH_MODULES, PUBLISHER_MODULES):
+    for part in (FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES):
         print(f"the {part.name} runs {part.mode()}")
 
 

@@ -70,7 +70,7 @@ async def unfinished(connection: Connection, kafka_ends: dict[tuple[str, int], i
         count = await connection.fetchval(query)
         if count:
             found.append(f"{count} {name}")
-    frontier = await schedule.frontier(connection, partitions)
+    frontier = await schedule.get_frontier(connection, partitions)
     if frontier is None:
         found.append("no frontier yet")
     else:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cli.quiet import wait_until_quiet
-from services.scoring.handlers.catalogue import Stored
-from services.scoring.replay import compare
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
+from services.scoring.replay import compare_with_stored
 from services.scoring.repository import schedule
 
 
@@ -15,10 +15,10 @@ async def check(environment: dict[str, str], seconds: float, say: Callable[[str]
     if connection is None:
         return None
     try:
-        frontier = await schedule.frontier(connection, int(environment.get("PERIGEE_PARTITIONS", "6")))
-        stored = Stored(environment.get("PERIGEE_REACTION_WINDOW", ""))
-        cycles = [cycle for cycle in await stored.now(connection) if cycle.live]
-        return await compare(connection, cycles, -1 if frontier is None else frontier)
+        frontier = await schedule.get_frontier(connection, int(environment.get("PERIGEE_PARTITIONS", "6")))
+        stored = DatabaseCycleRegistry(environment.get("PERIGEE_REACTION_WINDOW", ""))
+        cycles = [cycle for cycle in await stored.get_active_cycles(connection) if cycle.live]
+        return await compare_with_stored(connection, cycles, -1 if frontier is None else frontier)
     finally:
         await connection.close()
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, settings
 from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.migrate import ensure_partitions, upgrade
 from services.ingest.compilation import FAST_PATH_MODULES
-from services.scoring.compiled import FOLD
+from services.scoring.compilation import FOLD_MODULES
 from tests.support.servers import Servers, find
 
 # A busy machine is no fault of the code: no test is decided by time.
 settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-for part in (FAST_PATH_MODULES, FOLD, PUBLISHER_MODULES):
+for part in (FAST_PATH_MODULES, FOLD_MODULES, PUBLISHER_MODULES):
     part.mode()  # tests of what was compiled of another source would tell nothing
 
 

@@ -19,9 +19,9 @@ sys.path.insert(0, str(PROJECT))
 
 from libs.common.compilation import PUBLISHER_MODULES, CompiledModules  # noqa: E402
 from services.ingest.compilation import FAST_PATH_MODULES  # noqa: E402
-from services.scoring.compiled import FOLD  # noqa: E402
+from services.scoring.compilation import FOLD_MODULES  # noqa: E402
 
-PARTS = {part.name: part for part in (FOLD, FAST_PATH_MODULES, PUBLISHER_MODULES)}
+PARTS = {part.name: part for part in (FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES)}
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold import advance
+from services.scoring.domain.identity_resolution import SubjectKey
 from services.scoring.domain.move import Move
-from services.scoring.domain.people import Person
 from services.scoring.replay import replay_all
 
 SAMPLES = 5
@@ -17,7 +17,7 @@ Step = tuple[str, str]
 """(from, to) of an engagement stage; an entry comes from `-`."""
 
 
-class Moved(msgspec.Struct):
+class StageDifference(msgspec.Struct):
     """People who would stand elsewhere."""
 
     now: str
@@ -26,7 +26,7 @@ class Moved(msgspec.Struct):
     samples: list[str]
 
 
-class Steps(msgspec.Struct):
+class TransitionDifference(msgspec.Struct):
     """How often a step was made, and would have been."""
 
     before: str
@@ -35,22 +35,24 @@ class Steps(msgspec.Struct):
     then: int
 
 
-class Backtest(msgspec.Struct):
+class BacktestResult(msgspec.Struct):
     """The outcome: who moves, which transitions are gained and lost."""
 
     people: int
     touchpoints: int
-    moved: list[Moved]
-    steps: list[Steps]
+    moved: list[StageDifference]
+    steps: list[TransitionDifference]
     transitions_now: int
     transitions_then: int
 
 
-async def backtest(connection: Connection, now: Cycle | None, then: Cycle, until: int) -> Backtest:
+async def run_backtest(
+    connection: Connection, now: ActiveCycle | None, then: ActiveCycle, until: int
+) -> BacktestResult:
     """Fold everybody under both versions up to `until`; without a live one, everybody is new."""
     cycles = [cycle for cycle in (now, then) if cycle is not None]
     folded = await replay_all(connection, cycles)
-    moved: dict[tuple[str, str], list[Person]] = {}
+    moved: dict[tuple[str, str], list[SubjectKey]] = {}
     steps: dict[str, Counter[Step]] = {cycle.engine.fold: Counter() for cycle in cycles}
     for person, by_fold in folded.folds.items():
         ends = []
@@ -63,13 +65,15 @@ async def backtest(connection: Connection, now: Cycle | None, then: Cycle, until
             moved.setdefault((ends[0] if now else "-", ends[-1]), []).append(person)
     before, after = steps[now.engine.fold] if now else Counter(), steps[then.engine.fold]
     changed = [
-        Steps(*step, before[step], after[step]) for step in sorted(before | after) if before[step] != after[step]
+        TransitionDifference(*step, before[step], after[step])
+        for step in sorted(before | after)
+        if before[step] != after[step]
     ]
-    return Backtest(
+    return BacktestResult(
         len(folded.folds),
         folded.touchpoints,
         [
-            Moved(a, b, len(people), [":".join(p[1:]) for p in sorted(people)[:SAMPLES]])
+            StageDifference(a, b, len(people), [":".join(p[1:]) for p in sorted(people)[:SAMPLES]])
             for (a, b), people in sorted(moved.items(), key=lambda item: -len(item[1]))
         ],
         sorted(changed, key=lambda s: -abs(s.then - s.now)),
@@ -92,17 +96,17 @@ def _end(moves: list[Move]) -> str:
     return f"{after.stage}, dormant" if after.dormant else after.stage
 
 
-def differences(old: Any, new: Any, place: str = "") -> list[str]:
+def diff_specs(old: Any, new: Any, place: str = "") -> list[str]:
     """Return the places where two specifications differ, as `place: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for name in sorted(old.keys() | new.keys(), key=str):
-            found += differences(old.get(name), new.get(name), f"{place}.{name}" if place else str(name))
+            found += diff_specs(old.get(name), new.get(name), f"{place}.{name}" if place else str(name))
         return found
     if isinstance(old, list) and isinstance(new, list):
         named = [{one["name"]: one for one in side if isinstance(one, dict) and "name" in one} for side in (old, new)]
         if len(named[0]) == len(old) and len(named[1]) == len(new):
-            return differences(named[0], named[1], place)
+            return diff_specs(named[0], named[1], place)
     return [] if old == new else [f"{place}: {_short(old)} -> {_short(new)}"]
 
 

@@ -20,44 +20,44 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import Check, HealthChecks, build_server
 from libs.common.service_runner import retry_until_available, run_jobs_and_server, run_periodically, run_service
 from libs.common.settings import load_settings
-from services.scoring.api import admin, changes, compelling, contacts, cycles, doors
-from services.scoring.compiled import FOLD
-from services.scoring.cycles import read_files
-from services.scoring.handlers.accounts import AccountJobs
-from services.scoring.handlers.batch import GROUP, BatchHandler, Bounded
-from services.scoring.handlers.catalogue import Stored
-from services.scoring.handlers.compelling import Compelling
-from services.scoring.handlers.contacts import Contacts
-from services.scoring.handlers.corrections import Corrections
-from services.scoring.handlers.identities import Identities
-from services.scoring.handlers.install import install
-from services.scoring.handlers.jobs import Jobs
-from services.scoring.handlers.published import Changes
-from services.scoring.handlers.publishing import Publishing
-from services.scoring.handlers.refolds import Refolds
-from services.scoring.handlers.regroups import RegroupJob
-from services.scoring.handlers.versions import Versions
+from services.scoring.api import app, compelling_events, contacts, cycles, identities, stage_changes
+from services.scoring.compilation import FOLD_MODULES
+from services.scoring.cycle_files import read_specs
+from services.scoring.handlers.account_jobs import AccountJobs
+from services.scoring.handlers.compelling_events import CompellingEventService
+from services.scoring.handlers.contacts import ContactService
+from services.scoring.handlers.corrections import CorrectionService
+from services.scoring.handlers.cycle_installation import install_cycles
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
+from services.scoring.handlers.cycle_versions import CycleVersionService
+from services.scoring.handlers.deferred_links import DeferredLinkJob
+from services.scoring.handlers.fold_jobs import FoldJobs
+from services.scoring.handlers.identities import IdentityService
+from services.scoring.handlers.published_messages import PublishedMessageService
+from services.scoring.handlers.refold_queue import RefoldQueue
+from services.scoring.handlers.touchpoint_batch import GROUP, ContactCache, TouchpointBatchHandler
+from services.scoring.handlers.version_rollout import VersionRollout
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
-LANES = 3
+WORKERS = 3
 """How many partitions are taken side by side: while PostgreSQL works for some, Python works for another."""
 
-KEPT = ("stage-changes", "signals", "compelling-events")
+LOGGED_TOPICS = ("stage-changes", "signals", "compelling-events")
 """The topics that can be read from the log as well: by cursor and by webhook."""
 
 
-class Process:
+class ScoringProcess:
     """The parts of one scoring process, wired together. Each user of the database has a connection of its own."""
 
     def __init__(self, settings: ScoringSettings) -> None:
         self.settings = settings
         self.sessions: list[Session] = []
-        self.files = read_files(settings.cycles)
-        self.catalogue = Stored(settings.reaction_window)
+        self.files = read_specs(settings.cycles)
+        self.catalogue = DatabaseCycleRegistry(settings.reaction_window)
         self.outbox = Outbox("scoring", settings.partitions)
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
-        self.lanes = [self.session(f"lane-{number}") for number in range(1, LANES + 1)]
+        self.lanes = [self.session(f"lane-{number}") for number in range(1, WORKERS + 1)]
         self.upkeep = self.session("upkeep")
         self.consumers: list[Consumer] = []
 
@@ -72,7 +72,7 @@ class Process:
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=["touchpoints"],
-            handler=BatchHandler(self.lanes, self.outbox, self.catalogue, Bounded()),
+            handler=TouchpointBatchHandler(self.lanes, self.outbox, self.catalogue, ContactCache()),
             lanes=len(self.lanes),
             session_timeout_ms=self.settings.session_timeout_ms,
             on_progress=self.write_frontier,
@@ -83,14 +83,19 @@ class Process:
     def jobs(self) -> list[tuple[float, Callable[[], Awaitable[bool]]]]:
         """Return what is looked at again and again, and every how many seconds."""
         parts = (self.outbox, self.catalogue)
-        contacts_ = Jobs(self.session("jobs"), *parts, self.settings.partitions)
+        contacts_ = FoldJobs(self.session("jobs"), *parts, self.settings.partitions)
         accounts = AccountJobs(self.session("accounts"), *parts, self.settings.partitions)
-        publishing = Publishing(self.session("versions"), *parts)
-        regroups = RegroupJob(self.session("regroups"), *parts)
+        publishing = VersionRollout(self.session("versions"), *parts)
+        regroups = DeferredLinkJob(self.session("regroups"), *parts)
         often = [contacts_.fire_timers, contacts_.refold, regroups.run, accounts.refold, accounts.fire_timers]
-        often.append(Compelling(self.session("reminders"), self.outbox, SystemClock()).remind)
-        often += [publishing.fill, publishing.flip, publishing.tell, publishing.sweep]
-        looks = (outbox_gauges("scoring"), collect_database_gauges, schedule.watch)
+        often.append(CompellingEventService(self.session("reminders"), self.outbox, SystemClock()).announce_due)
+        often += [
+            publishing.fill_shadow,
+            publishing.activate_shadow,
+            publishing.publish_net_changes,
+            publishing.delete_retired_folds,
+        ]
+        looks = (outbox_gauges("scoring"), collect_database_gauges, schedule.collect_gauges)
         watching = GaugeCollector(self.session("watching"), looks)
         return [*((0.5, job) for job in often), (INTERVAL_SECONDS, watching.collect), (3600, self.forget)]
 
@@ -99,16 +104,16 @@ class Process:
         health_session, read, log, write = (self.session(name) for name in ("health", "read", "log", "admin"))
         checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
-        admin_app = doors.application(
+        admin_app = app.build_app(
             HealthChecks(checks, lambda: check_progress(self.consumers)).routes(),
             [
-                contacts.router(Contacts(read, self.catalogue)),
-                changes.router(Changes(log, self.settings.partitions)),
-                compelling.router(Compelling(self.session("events"), self.outbox, SystemClock())),
+                contacts.router(ContactService(read, self.catalogue)),
+                stage_changes.router(PublishedMessageService(log, self.settings.partitions)),
+                compelling_events.router(CompellingEventService(self.session("events"), self.outbox, SystemClock())),
             ],
             [
-                admin.router(Identities(write, *parts), Corrections(write, *parts), Refolds(read)),
-                cycles.router(Versions(write)),
+                identities.router(IdentityService(write, *parts), CorrectionService(write, *parts), RefoldQueue(read)),
+                cycles.router(CycleVersionService(write)),
             ],
         )
         keys = DatabaseKeyStore(self.session("keys"), self.settings.admin_key, self.settings.service_key)
@@ -118,17 +123,17 @@ class Process:
     async def write_frontier(self, reached: Frontiers) -> None:
         """Note how far the partitions are known."""
         async with self.upkeep.acquire() as connection:
-            await schedule.write_frontier(connection, reached)
+            await schedule.upsert_frontier(connection, reached)
 
     async def forget(self) -> bool:
         """Forget the hashes of old repeats."""
         async with self.upkeep.acquire() as connection:
-            await touchpoints.forget_seen(connection, SystemClock().now())
+            await touchpoints.delete_seen_hashes(connection, SystemClock().now())
         return False
 
     async def fold(self, stop: asyncio.Event) -> None:
         """Fold until `stop`: nothing before the cycles are installed."""
-        await retry_until_available(lambda: install(self.upkeep, self.files), stop)
+        await retry_until_available(lambda: install_cycles(self.upkeep, self.files), stop)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervise_consumer(self.consumer, stop))
             for seconds, job in self.jobs():
@@ -146,9 +151,9 @@ async def serve(stop: asyncio.Event) -> None:
     settings: ScoringSettings = load_settings(ScoringSettings)
     tracing.configure_tracing("scoring", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
-    FOLD.mode()  # a stale compiled fold is refused before it runs
-    process = Process(settings)
-    relay = OutboxRelay(settings.database_url, "scoring", settings.partitions, process.publisher, KEPT)
+    FOLD_MODULES.mode()  # a stale compiled fold is refused before it runs
+    process = ScoringProcess(settings)
+    relay = OutboxRelay(settings.database_url, "scoring", settings.partitions, process.publisher, LOGGED_TOPICS)
     await run_jobs_and_server(stop, process.web(), relay.run(stop), process.fold(stop))
     await process.close()
 

@@ -24,9 +24,9 @@ from libs.common.kafka.batching import MAX_BATCH
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint
 from libs.common.service_runner import tune_garbage_collector
-from services.scoring.cycles import read_cycles
-from services.scoring.handlers.batch import BatchHandler, Bounded
-from services.scoring.handlers.jobs import Jobs
+from services.scoring.cycle_files import read_cycles
+from services.scoring.handlers.fold_jobs import FoldJobs
+from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.repository import schedule
 from tests.benchmarks.page import write
 from tests.benchmarks.scoring import NOW, PARTITIONS, database, touchpoints
@@ -46,7 +46,7 @@ class Bench:
         self.session = Session(url, "bench")
         self.cycles = Fixed(read_cycles(PROJECT / "cycles"))
         self.outbox = Outbox("scoring", PARTITIONS)
-        self.handler = BatchHandler([self.session], self.outbox, self.cycles, Bounded())
+        self.handler = TouchpointBatchHandler([self.session], self.outbox, self.cycles, ContactCache())
 
     async def take(self, found: Sequence[Touchpoint]) -> float:
         """Process touchpoints in batches; return how many a second."""
@@ -61,11 +61,11 @@ class Bench:
 
     async def fire(self, until: int) -> float:
         """Fire every timer due up to `until`; return how many a second."""
-        jobs = Jobs(self.session, self.outbox, self.cycles, PARTITIONS)
+        jobs = FoldJobs(self.session, self.outbox, self.cycles, PARTITIONS)
         async with self.session.acquire() as connection:
             due = await connection.fetchval("SELECT count(*) FROM scoring.timers WHERE due_at <= $1", until)
             reached = {("touchpoints", p): until + schedule.GRACE for p in range(PARTITIONS)}
-            await schedule.write_frontier(connection, reached)
+            await schedule.upsert_frontier(connection, reached)
         begun = time.perf_counter()
         while await jobs.fire_timers():
             pass
@@ -91,7 +91,7 @@ async def one_round(servers: Servers, count: int, contacts: int) -> dict[str, fl
     bench = Bench(await database(servers))
     await bench.take(found[:count])
     in_order = await bench.take(found[count:])
-    bench.handler = BatchHandler([bench.session], bench.outbox, bench.cycles, Bounded())
+    bench.handler = TouchpointBatchHandler([bench.session], bench.outbox, bench.cycles, ContactCache())
     later = [msgspec.structs.replace(t, message_id=f"b{t.message_id}", occurred_at=t.occurred_at + 2 * count * 50_000)
              for t in found[count:]]  # fmt: skip
     cold = await bench.take(later)

@@ -20,8 +20,8 @@ from libs.common.db.outbox import Outbox
 from libs.common.kafka.batching import MAX_BATCH
 from libs.common.messages import Touchpoint
 from libs.common.service_runner import tune_garbage_collector
-from services.scoring.cycles import read_cycles
-from services.scoring.handlers.batch import BatchHandler, Bounded
+from services.scoring.cycle_files import read_cycles
+from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from tests.benchmarks.page import write
 from tests.benchmarks.scoring import NOW, PARTITIONS, Measured, database, fill, floor, scoring, touchpoints
 from tests.support.catalogue import Fixed
@@ -42,7 +42,9 @@ async def with_contacts(servers: Servers, contacts: int) -> str:
     """Return a database in which so many contacts have one touchpoint each, put there by the product."""
     url = await database(servers)
     session = Session(url, "bench-prefill")
-    handler = BatchHandler([session], Outbox("scoring", PARTITIONS), Fixed(read_cycles(PROJECT / "cycles")), Bounded())
+    handler = TouchpointBatchHandler(
+        [session], Outbox("scoring", PARTITIONS), Fixed(read_cycles(PROJECT / "cycles")), ContactCache()
+    )
     # A partition that the measured stream does not have, so that its offsets are its own.
     await handler.next_offset("touchpoints", PARTITIONS, 0)
     for begin in range(0, contacts, MAX_BATCH):

@@ -35,10 +35,10 @@ from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, build_message, decode_value
 from libs.common.service_runner import tune_garbage_collector
-from services.scoring.compiled import FOLD
-from services.scoring.cycles import read_cycles
-from services.scoring.handlers.batch import BatchHandler, Bounded
-from services.scoring.main import LANES
+from services.scoring.compilation import FOLD_MODULES
+from services.scoring.cycle_files import read_cycles
+from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
+from services.scoring.main import WORKERS
 from services.scoring.repository.touchpoints import COLUMNS
 from tests.benchmarks.page import write
 from tests.conftest import with_database
@@ -178,16 +178,16 @@ async def scoring(
 ) -> tuple[Measured, dict[str, Any]]:
     """Run the product's own consumer and handler over all records, on a fresh database or a given one."""
     url = url or await database(servers)
-    sessions = [Session(url, f"bench-{lane}") for lane in range(LANES)]
+    sessions = [Session(url, f"bench-{lane}") for lane in range(WORKERS)]
     session = sessions[0]
     cycles = read_cycles(PROJECT / "cycles")
-    handler = BatchHandler(sessions, Outbox("scoring", PARTITIONS), Fixed(cycles), Bounded())
+    handler = TouchpointBatchHandler(sessions, Outbox("scoring", PARTITIONS), Fixed(cycles), ContactCache())
     consumer = Consumer(
         bootstrap_servers=servers.kafka,
         group=f"bench-{secrets.token_hex(4)}",
         topics=["touchpoints"],
         handler=handler,
-        lanes=LANES,
+        lanes=WORKERS,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))
@@ -239,7 +239,7 @@ def report(
     ratio = median("rate", runs) / median("rate", floors)
     ratios = [run.rate / floor_.rate for run, floor_ in zip(runs, floors, strict=True)]
     lines = [
-        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {FOLD.mode()}, "
+        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {FOLD_MODULES.mode()}, "
         f"Python {sys.version.split()[0]}, {os.cpu_count()} cores.",
         "",
         "| | touchpoints/s | Python µs | PostgreSQL µs |",

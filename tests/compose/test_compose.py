@@ -251,7 +251,7 @@ def test_an_image_holds_its_service_alone(stack, service):
     assert ("aiosmtplib" in packages) == (service == "orchestrator")
     assert ("cryptography" in packages) == (service == "ingest")
     assert "hypothesis" not in packages
-    parts = {"scoring": "services.scoring.compiled.FOLD", "ingest": "services.ingest.compilation.DOOR"}
+    parts = {"scoring": "services.scoring.compilation.FOLD", "ingest": "services.ingest.compilation.DOOR"}
     for part in ("libs.common.compilation.PUBLISHER", *filter(None, [parts.get(service)])):
         module, _, name = part.rpartition(".")
         how = f"from {module} import {name}; print({name}.how())"

@@ -6,8 +6,8 @@ import pytest
 
 from cli.home import PROJECT
 from libs.common.db.connection import connect
-from services.scoring.domain.membership import LEAVES
-from services.scoring.handlers.accounts import AccountJobs
+from services.scoring.domain.account_membership import LEAVE_EVENT
+from services.scoring.handlers.account_jobs import AccountJobs
 from services.scoring.handlers.identities import Author
 from tests.support.scoring import PARTITIONS, Scoring, equal
 from tests.support.touchpoints import DAY, HOUR, START, shipped, small_cycle, touchpoint
@@ -61,7 +61,7 @@ async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
 
 async def test_membership_is_in_time(scoring):
     await scoring.take([downloads(0, "u"), joins(HOUR, "u"), downloads(2 * HOUR, "u")])
-    left = touchpoint(3 * HOUR, LEAVES, user_id="u", group_id="acme", number="left")
+    left = touchpoint(3 * HOUR, LEAVE_EVENT, user_id="u", group_id="acme", number="left")
     await scoring.take([left, downloads(4 * HOUR, "u"), downloads(5 * HOUR, "u")])
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
@@ -87,7 +87,7 @@ async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
     await scoring.take([joins(30 * 60 * 1_000_000, "v")])
     await fold(scoring)
     await equal(scoring)
-    await scoring.corrections.touchpoints("default", "v", "bot", [], Author("me"))
+    await scoring.corrections.correct_touchpoints("default", "v", "bot", [], Author("me"))
     await fold(scoring)
     await equal(scoring)
     sequences = [c["sequence"] for c in await changes(scoring)]
@@ -114,7 +114,7 @@ async def test_any_arrival_gives_the_same_accounts(scoring, seed):
         if kind < 0.15:
             trace.append(joins(at, user, group))
         elif kind < 0.22:
-            trace.append(touchpoint(at, LEAVES, user_id=user, group_id=group, number=f"left{n}"))
+            trace.append(touchpoint(at, LEAVE_EVENT, user_id=user, group_id=group, number=f"left{n}"))
         else:
             trace.append(downloads(at, user, **({"group_id": group} if chance.random() < 0.2 else {})))
     chance.shuffle(trace)

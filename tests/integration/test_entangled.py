@@ -7,7 +7,7 @@ import pytest
 from cli.home import PROJECT
 from libs.common.db.connection import connect
 from services.scoring.domain.identity import new_contact_id
-from services.scoring.handlers import corrections, identities, regroup, settle
+from services.scoring.handlers import contact_resolution, corrections, identities, touchpoint_storage
 from services.scoring.handlers.identities import Author
 from tests.support.scoring import Scoring, equal, owners
 from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
@@ -34,7 +34,7 @@ async def two(database):
 @pytest.fixture
 def long_histories(monkeypatch):
     """Whoever has three touchpoints is joined by the job and not in the stream."""
-    monkeypatch.setattr(settle, "MOVED_AT_ONCE", 2)
+    monkeypatch.setattr(touchpoint_storage, "MOVED_AT_ONCE", 2)
 
 
 def server(at, number, user_id=None, **fields):
@@ -43,15 +43,15 @@ def server(at, number, user_id=None, **fields):
 
 async def test_a_contact_emptied_in_two_cycles(two):
     await two.take([touchpoint(0, number=1, user_id="u")])
-    await two.corrections.touchpoints("default", "u", "exclude", ["m1"], ME)
+    await two.corrections.correct_touchpoints("default", "u", "exclude", ["m1"], ME)
     await two.rest()
     await equal(two)
 
 
 async def test_a_stage_by_hand_in_one_cycle_for_somebody_without_touchpoints(two):
     await two.take([touchpoint(0, number=1, user_id="v")])
-    await two.corrections.touchpoints("default", "v", "exclude", [], ME)
-    await two.corrections.stage("default", "v", "small", {"sales": "won"}, START + DAY, START + 2 * DAY, ME)
+    await two.corrections.correct_touchpoints("default", "v", "exclude", [], ME)
+    await two.corrections.set_stage("default", "v", "small", {"sales": "won"}, START + DAY, START + 2 * DAY, ME)
     await two.rest()
     await equal(two, 0)
 
@@ -66,7 +66,7 @@ async def test_what_happens_before_people_with_long_histories_are_joined(scoring
     if then == "device":
         await scoring.take([identify(4 * HOUR + 1, "w", "phone")])
     if then == "exclude":
-        await scoring.corrections.touchpoints("default", "v", "exclude", ["m9"], ME)
+        await scoring.corrections.correct_touchpoints("default", "v", "exclude", ["m9"], ME)
     await scoring.rest()
     await equal(scoring)
     assert not await scoring.fetch("SELECT 1 FROM scoring.regroups")
@@ -94,7 +94,7 @@ async def test_a_device_taken_from_two_owners_in_turn(scoring):
 async def test_a_stage_by_hand_goes_with_its_identifier(scoring):
     await scoring.take([touchpoint(0, number=1, user_id="v")])
     await scoring.take([server(HOUR, 2, "u", verified_email="e@x.test")])
-    await scoring.corrections.stage(
+    await scoring.corrections.set_stage(
         "default", "email:e@x.test", "small", {"sales": "won"}, START + DAY, START + 99 * DAY, ME
     )
     await scoring.rest()
@@ -114,9 +114,9 @@ async def test_a_merged_contact_is_not_told_as_alive(scoring):
 
 
 async def test_an_identifier_that_falls_back_to_the_limit_joins_again(scoring, monkeypatch):
-    for module in (regroup, settle, corrections, identities):
+    for module in (contact_resolution, touchpoint_storage, corrections, identities):
         monkeypatch.setattr(module, "MAX_LINKS", 2)
-    monkeypatch.setattr("services.scoring.domain.grouping.MAX_LINKS", 2)
+    monkeypatch.setattr("services.scoring.domain.identifier_components.MAX_LINKS", 2)
     await scoring.take([server(n, n, f"u{n}", **CRM) for n in range(6)])
     for n in range(4):
         await scoring.unmerge(f"user_id:u{n}", "external:crm:7")
@@ -135,7 +135,7 @@ async def test_an_exclude_races_a_move(scoring):
         await holder.execute("SELECT 1 FROM scoring.contacts WHERE contact_id = $1 FOR UPDATE", v)
         moving = asyncio.create_task(other.take([identify(1, "w", "phone")], 1))
         await asyncio.sleep(0.4)
-        excluding = asyncio.create_task(scoring.corrections.touchpoints("default", v, "exclude", ["m2"], ME))
+        excluding = asyncio.create_task(scoring.corrections.correct_touchpoints("default", v, "exclude", ["m2"], ME))
         await asyncio.sleep(0.4)
     await asyncio.gather(moving, excluding, return_exceptions=True)
     await holder.close()
@@ -179,7 +179,7 @@ async def test_a_person_keeps_their_contact_when_an_empty_address_parts(scoring)
 async def test_taking_back_a_bot_flag_starts_no_play(scoring):
     ordered = touchpoint(HOUR, "Order Completed", number=2, user_id="u", is_bot=True)
     await scoring.take([touchpoint(0, number=1, user_id="u"), ordered])
-    await scoring.corrections.touchpoints("default", "u", "human", ["m2"], ME)
+    await scoring.corrections.correct_touchpoints("default", "u", "human", ["m2"], ME)
     await scoring.rest()
     assert {c["reason"] for c in (await scoring.outbox("stage-changes"))[1:]} <= {"corrected"}
     await equal(scoring)
@@ -187,7 +187,7 @@ async def test_taking_back_a_bot_flag_starts_no_play(scoring):
 
 async def test_somebody_known_by_hand_alone(scoring):
     await scoring.take([touchpoint(0, number=1, anonymous_id="phone"), touchpoint(HOUR, number=2, user_id="u")])
-    await scoring.corrections.touchpoints("default", "u", "exclude", ["m2"], ME)
+    await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m2"], ME)
     await scoring.rest()
     await scoring.merge("user_id:u", "anonymous_id:phone")
     await equal(scoring)
@@ -198,7 +198,7 @@ async def test_a_login_put_back_calls_nothing_new_that_was_folded_elsewhere(scor
     await scoring.take([touchpoint(2 * HOUR, "Order Completed", number=3)])
     for kind in ("exclude", "include"):
         before = len(await scoring.outbox("stage-changes"))
-        await scoring.corrections.touchpoints("default", "u", kind, ["m2"], ME)
+        await scoring.corrections.correct_touchpoints("default", "u", kind, ["m2"], ME)
         await scoring.rest()
         reasons = {c["reason"] for c in (await scoring.outbox("stage-changes"))[before:]}
         assert reasons <= {"identity_unmerge", "identity_merge", "corrected"}
@@ -210,7 +210,7 @@ async def test_two_devices_of_one_person_part_when_nobody_claims_them(scoring):
     await scoring.take([touchpoint(0, number=7, user_id="v")])
     await scoring.take([identify(0, "u", "d1", number=8), identify(3 * HOUR, "u", "d2", number=9), *alone])
     await scoring.identities.merge("default", "user_id:v", "user_id:u", ME)
-    await scoring.corrections.touchpoints("default", "u", "exclude", ["m8", "m9"], ME)
+    await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m8", "m9"], ME)
     await scoring.rest()
     found = await owners(scoring)
     assert found["m1"] != found["m2"]

@@ -4,7 +4,7 @@ import pytest
 
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.identity import MAX_LINKS
-from services.scoring.handlers import settle
+from services.scoring.handlers import touchpoint_storage
 from tests.support.scoring import equal, owners
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
@@ -151,7 +151,7 @@ async def test_an_identifier_with_too_many_links_joins_nobody(scoring):
 
 
 async def test_many_touchpoints_change_hands_from_the_queue(scoring, monkeypatch):
-    monkeypatch.setattr(settle, "MOVED_AT_ONCE", 5)
+    monkeypatch.setattr(touchpoint_storage, "MOVED_AT_ONCE", 5)
     crm = {"external_ids": {"crm": "7"}}
     await scoring.take([server(0, 100, "u", **crm), *(touchpoint(n * HOUR, user_id="v", number=n) for n in range(11))])
     await scoring.take([server(DAY, 101, "v", **crm), touchpoint(2 * DAY, user_id="v", number=102)], partition=1)

@@ -6,8 +6,8 @@ from rich.console import Console
 
 from cli.story import story
 from libs.common.db.connection import connect
-from services.scoring.handlers.contacts import Contacts
-from services.scoring.repository import outside
+from services.scoring.handlers.contacts import ContactService
+from services.scoring.repository import market_touchpoints
 from tests.support.touchpoints import HOUR, START, touchpoint
 
 MARKET = {"anonymous_id": None, "initiative": "market", "trust": "server"}
@@ -16,7 +16,7 @@ MARKET = {"anonymous_id": None, "initiative": "market", "trust": "server"}
 async def beside(database, contact, since=0, until=1 << 52):
     connection = await connect(database, application="test")
     try:
-        return [t.name for t in await outside.beside(connection, contact, since, until)]
+        return [t.name for t in await market_touchpoints.list_overlapping(connection, contact, since, until)]
     finally:
         await connection.close()
 
@@ -58,11 +58,11 @@ async def test_first_and_last_touch_are_kept_apart_and_found_by_the_time_that_it
         touchpoint(4 * HOUR, user_id="u", channel="email", initiative="brand"),
         touchpoint(5 * HOUR, user_id="u", channel="ads", is_bot=True),
     ])  # fmt: skip
-    contacts = Contacts(scoring.sessions[2], scoring.catalogue)
-    one = await contacts.one("default", "u")
+    contacts = ContactService(scoring.sessions[2], scoring.catalogue)
+    one = await contacts.get("default", "u")
     assert (one.first_touch.channel, one.last_touch.channel) == ("search", "email")
     assert one.last_touch.campaign == mail["campaign"]
     assert one.last_touch.at == START + 2 * HOUR
     await scoring.take([touchpoint(0, user_id="u", channel="social", number=9)])  # it was before, and came late
-    one = await contacts.one("default", "u")
+    one = await contacts.get("default", "u")
     assert (one.first_touch.channel, one.last_touch.channel) == ("social", "email")

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from services.scoring.handlers import batch, jobs
+from services.scoring.handlers import fold_jobs, touchpoint_batch
 from tests.support.scoring import owners
 from tests.support.touchpoints import DAY, START, identify, touchpoint
 
@@ -52,8 +52,8 @@ async def test_history_that_changes_what_was_published_is_history(scoring):
 
 
 async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, monkeypatch):
-    monkeypatch.setattr(batch, "INLINE", 5)
-    monkeypatch.setattr(jobs, "TOUCHPOINTS_AT_ONCE", 3)
+    monkeypatch.setattr(touchpoint_batch, "INLINE", 5)
+    monkeypatch.setattr(fold_jobs, "TOUCHPOINTS_AT_ONCE", 3)
     people = ("u", "v")
     for user in people:
         await scoring.take([touchpoint(n * DAY, number=f"{user}{n}", user_id=user) for n in range(2, 10)])

@@ -13,7 +13,7 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import parse_call
 from services.ingest.handlers.outgoing_messages import touchpoint_message
 from services.ingest.settings import CHANNELS
-from services.scoring.handlers.contacts import Contacts
+from services.scoring.handlers.contacts import ContactService
 from tests.support.telling import as_read
 
 IDS = itertools.count()
@@ -33,7 +33,7 @@ def come(source, *calls):
 
 
 def contacts(scoring):
-    return Contacts(scoring.sessions[2], scoring.catalogue)
+    return ContactService(scoring.sessions[2], scoring.catalogue)
 
 
 async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
@@ -43,7 +43,7 @@ async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     await scoring.take(come(WEB, visit))
     await scoring.take(come(WEB, {**form, "type": "identify", "traits": {"email": "Ada@X.test ", "company": "Acme"}},
                             {**form, "type": "track", "event": "Content Downloaded"}))  # fmt: skip
-    one = await contacts(scoring).one("default", "ada@x.test")
+    one = await contacts(scoring).get("default", "ada@x.test")
     assert one.identifiers == ["anonymous_id:d"]
     assert one.traits["company"] == "Acme"
     told = await contacts(scoring).explain("default", "ada@x.test", 1_777_629_960_000_000, None)
@@ -51,7 +51,7 @@ async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     signals = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals'")
     assert [json.loads(value)["signal"] for (value,) in signals].count("consent_granted") >= 1
     await scoring.take(come(WEB, {**form, "type": "identify", "userId": "ada", "messageId": "later"}))
-    assert (await contacts(scoring).one("default", "user_id:ada")).contact_id == one.contact_id
+    assert (await contacts(scoring).get("default", "user_id:ada")).contact_id == one.contact_id
 
 
 async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_own_time(scoring):
@@ -69,7 +69,7 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
     await scoring.take(
         come(TILL, {**call_from_columns({"type": "page", "userId": "ada", "timestamp": "2026-05-03T10:00:00Z"})})
     )
-    one = await contacts(scoring).one("default", "ada")
+    one = await contacts(scoring).get("default", "ada")
     assert await scoring.fetch("SELECT count(*) FROM scoring.contacts WHERE merged_into IS NULL") == [(1,)]
     assert one.cycles["engagement"].stage == "customer"
     assert (await scoring.replay())["equal"]
@@ -78,12 +78,12 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
 async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scoring):
     await scoring.take(come(TILL, {"type": "identify", "userId": "ada", "timestamp": "2026-05-01T10:00:00Z",
                                    "traits": {"email": "ada@x.test", "email_verified": True}}))  # fmt: skip
-    before = await contacts(scoring).one("default", "ada")
+    before = await contacts(scoring).get("default", "ada")
     talk = {"id": "i-1", "held_at": "2026-05-28T09:00:00Z", "person": {"email": "ada@x.test"},
             "answers": [{"event": "Order Completed", "about": "2026-01-05T00:00:00Z", "said": "in a shop"}]}  # fmt: skip
     told = come(TILL, *ADAPTERS["interview"].to_calls(talk, {}))
     await scoring.take(told)
-    after = await contacts(scoring).one("default", "ada")
+    after = await contacts(scoring).get("default", "ada")
     assert after.contact_id == before.contact_id
     assert after.cycles["engagement"].stage == before.cycles["engagement"].stage
     rows = await scoring.fetch("SELECT data FROM scoring.touchpoints ORDER BY occurred_at")

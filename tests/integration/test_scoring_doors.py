@@ -6,10 +6,10 @@ import pytest
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.observability.health import HealthChecks
-from services.scoring.api import admin, changes, contacts, cycles, doors
-from services.scoring.handlers.contacts import Contacts
-from services.scoring.handlers.published import Changes
-from services.scoring.handlers.refolds import Refolds
+from services.scoring.api import app, contacts, cycles, identities, stage_changes
+from services.scoring.handlers.contacts import ContactService
+from services.scoring.handlers.published_messages import PublishedMessageService
+from services.scoring.handlers.refold_queue import RefoldQueue
 from tests.support.instance import PARTITIONS
 from tests.support.keys import gated
 from tests.support.touchpoints import HOUR, START, touchpoint
@@ -19,10 +19,16 @@ ADMIN = {"Authorization": "Bearer rules"}
 
 def application(scoring):
     read = scoring.sessions[1]
-    return doors.application(
+    return app.build_app(
         HealthChecks({}).routes(),
-        [contacts.router(Contacts(read, scoring.catalogue)), changes.router(Changes(read, PARTITIONS))],
-        [admin.router(scoring.identities, scoring.corrections, Refolds(read)), cycles.router(scoring.versions)],
+        [
+            contacts.router(ContactService(read, scoring.catalogue)),
+            stage_changes.router(PublishedMessageService(read, PARTITIONS)),
+        ],
+        [
+            identities.router(scoring.identities, scoring.corrections, RefoldQueue(read)),
+            cycles.router(scoring.versions),
+        ],
     )
 
 

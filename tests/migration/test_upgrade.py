@@ -7,9 +7,9 @@ import pytest
 from cli.home import PROJECT
 from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.ids import derive_id, hash_parts
-from services.scoring.cycles import read_files
-from services.scoring.handlers.catalogue import Stored
-from services.scoring.handlers.install import install
+from services.scoring.cycle_files import read_specs
+from services.scoring.handlers.cycle_installation import install_cycles
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from tests.conftest import with_database
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
@@ -70,9 +70,9 @@ async def _fill(connection):
 
 async def test_the_first_schema_becomes_the_newest(first):
     await upgrade(first)
-    scoring = Scoring(first, None, Stored())
+    scoring = Scoring(first, None, DatabaseCycleRegistry())
     try:
-        assert await install(scoring.sessions[1], read_files(PROJECT / "cycles")) == ["engagement"]
+        assert await install_cycles(scoring.sessions[1], read_specs(PROJECT / "cycles")) == ["engagement"]
         await scoring.rest()
         outcome = await scoring.replay()
         assert outcome["equal"], outcome

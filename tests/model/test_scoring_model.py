@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from libs.common.db.connection import connect
-from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.cycle_spec import parse_cycle_spec
 from services.scoring.domain.move import decode_move
-from services.scoring.domain.spec import parse
-from services.scoring.handlers.catalogue import Stored
-from services.scoring.handlers.install import install
-from services.scoring.repository.corrections import manual_of
+from services.scoring.domain.signal_classifier import FoldEvent
+from services.scoring.handlers.cycle_installation import install_cycles
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
+from services.scoring.repository.corrections import manual_stage_from_row
 from tests.support.chance import SIGNALS, SPAN, cycle, life
 from tests.support.naive import Naive
 from tests.support.reference import Reference
@@ -57,7 +57,7 @@ async def live(database, seed):
     try:
         await clear(world.one)
         text = yaml.safe_dump(raw)
-        await install(world.one.sessions[1], [(parse(text, "random"), text)])
+        await install_cycles(world.one.sessions[1], [(parse_cycle_spec(text, "random"), text)])
         await happen(world, chance, life(chance, chance.randint(5, 30)))
         await world.settle(END)
         await check(world)
@@ -113,7 +113,7 @@ async def check(world):
 
 async def now(one: Scoring):
     async with one.sessions[1].acquire() as connection:
-        return list(await Stored().now(connection))
+        return list(await DatabaseCycleRegistry().get_active_cycles(connection))
 
 
 async def check_reference(world, one, live_now):
@@ -154,7 +154,7 @@ async def said(one):
         elif c["kind"] in ("bot", "human"):
             bots[key] = c["kind"] == "bot"
         else:
-            manual = manual_of(c["id"], c["occurred_at"], c["recorded_at"], c["detail"])
+            manual = manual_stage_from_row(c["id"], c["occurred_at"], c["recorded_at"], c["detail"])
             manuals.append(((c["type"], c["value"]), by_hand(manual, (await now(one))[0])))
     return pairs, excluded, bots, manuals
 
@@ -165,7 +165,7 @@ def by_hand(manual, cycle_):
         names = [stage.name for stage in axis.stages]
         if manual.places.get(axis.name) in names:
             places.append((number, names.index(manual.places[axis.name]), manual.until))
-    return Occurrence(*manual.key, (), False, {}, tuple(places)) if places else None
+    return FoldEvent(*manual.key, (), False, {}, tuple(places)) if places else None
 
 
 def occurrence(t, bots, cycle_):
@@ -173,7 +173,7 @@ def occurrence(t, bots, cycle_):
     own = t.evidence == "observed" and not bot
     found = [n for n, name in enumerate(SIGNALS) if t.name == name and own]
     known = set(cycle_.engine.trait_names)
-    return Occurrence(*t.key, found, own, {k: v for k, v in t.traits.items() if k in known})
+    return FoldEvent(*t.key, found, own, {k: v for k, v in t.traits.items() if k in known})
 
 
 def check_laws(world):

@@ -5,10 +5,10 @@ import math
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain.cycle import cycle_of
-from services.scoring.domain.explain import explain
-from services.scoring.domain.fold import advance, fold, position
-from services.scoring.domain.spec import parse
+from services.scoring.domain.cycle import build_cycle
+from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.explanation import explain
+from services.scoring.domain.fold import advance, current_position, fold
 from tests.property.test_fold import known
 from tests.support.cycles import SPAN, histories, specs
 
@@ -20,21 +20,21 @@ slow = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 def test_an_explanation_is_the_fold(raw, history, at):
     import yaml
 
-    cycle = cycle_of(parse(yaml.safe_dump(raw), "random"))
+    cycle = build_cycle(parse_cycle_spec(yaml.safe_dump(raw), "random"))
     engine = cycle.engine
     history = known(engine, history)
     found = explain(cycle, history, at)
-    state = engine.fresh()
+    state = engine.initial_state()
     moves = fold(engine, state, [o for o in history if o.at <= at])
     if state.is_empty:
         assert found is None
         return
     advance(engine, state, at, moves)
-    here = position(engine, state)
+    here = current_position(engine, state)
     assert (found.stage, found.dormant, found.instance) == (here.stage, here.dormant, here.instance)
     assert [axis.stage for axis in found.axes.values()] == here.places
     assert [m.encode() for m in found.moves] == [m.encode() for m in moves]
-    for name, value in zip(engine.score_names, engine.values_at(state, at), strict=True):
+    for name, value in zip(engine.score_names, engine.score_values_at(state, at), strict=True):
         assert found.scores[name].value == value
         total = math.fsum(c.worth for c in found.scores[name].contributions)
         assert math.isclose(total, value, rel_tol=1e-9, abs_tol=1e-9)

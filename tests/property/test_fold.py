@@ -5,11 +5,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain import state as states
-from services.scoring.domain.compile import compile_cycle
+from services.scoring.domain import fold_state as states
+from services.scoring.domain.cycle_compiler import compile_cycle
+from services.scoring.domain.cycle_spec import parse_cycle_spec
 from services.scoring.domain.fold import advance, fold
 from services.scoring.domain.move import decode_move
-from services.scoring.domain.spec import parse
 from tests.support.cycles import SPAN, histories, specs
 from tests.support.reference import Reference
 
@@ -17,7 +17,7 @@ slow = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 
 
 def engine_of(raw):
-    return compile_cycle(parse(yaml.safe_dump(raw), "random"))
+    return compile_cycle(parse_cycle_spec(yaml.safe_dump(raw), "random"))
 
 
 def known(engine, history):
@@ -40,7 +40,7 @@ def seen(moves):
 def test_fold_and_advance_equal_brute_force(raw, history):
     engine = engine_of(raw)
     history = known(engine, history)
-    state, moves = engine.fresh(), []
+    state, moves = engine.initial_state(), []
     moves += fold(engine, state, history)
     advance(engine, state, SPAN * 2, moves)
     assert seen(moves) == Reference(engine.spec).run(history, SPAN * 2)
@@ -51,7 +51,7 @@ def test_fold_and_advance_equal_brute_force(raw, history):
 def test_touchpoints_at_one_instant_equal_brute_force(raw, history):
     engine = engine_of(raw)
     history = known(engine, history)
-    state, moves = engine.fresh(), []
+    state, moves = engine.initial_state(), []
     moves += fold(engine, state, history)
     advance(engine, state, SPAN, moves)
     assert seen(moves) == Reference(engine.spec).run(history, SPAN)
@@ -62,15 +62,15 @@ def test_touchpoints_at_one_instant_equal_brute_force(raw, history):
 def test_batches_cold_loads_and_advances_leave_no_trace(raw, history, data):
     engine = engine_of(raw)
     history = known(engine, history)
-    whole = engine.fresh()
+    whole = engine.initial_state()
     moves = fold(engine, whole, history)
-    state, parts = engine.fresh(), []
+    state, parts = engine.initial_state(), []
     rest = list(history)
     while rest:
         size = data.draw(st.integers(1, len(rest)))
         parts += fold(engine, state, rest[:size])
         rest = rest[size:]
-        state = states.decode(state.encode(), engine.atoms)
+        state = states.decode_state(state.encode(), engine.atoms)
         view = state.copy()
         advance(engine, view, data.draw(st.integers(0, SPAN)), [])
     assert state.encode() == whole.encode()
@@ -82,7 +82,7 @@ def test_batches_cold_loads_and_advances_leave_no_trace(raw, history, data):
 def test_advance_composes_and_changes_no_value(raw, history, first, second):
     engine = engine_of(raw)
     history = known(engine, history)
-    state = engine.fresh()
+    state = engine.initial_state()
     fold(engine, state, history)
     early, late = sorted((first, second))
     at_once, step = state.copy(), state.copy()
@@ -100,7 +100,7 @@ def test_advance_composes_and_changes_no_value(raw, history, first, second):
 def test_a_move_survives_its_bytes_and_starts_where_the_last_one_ended(raw, history):
     engine = engine_of(raw)
     history = known(engine, history)
-    state = engine.fresh()
+    state = engine.initial_state()
     moves = fold(engine, state, history)
     advance(engine, state, SPAN * 2, moves)
     for before, move in zip([None, *moves], moves, strict=False):

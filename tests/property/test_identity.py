@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain.assignment import Claims, Known, assign, unsettled
-from services.scoring.domain.identity import owner, runs_of, subject, who_of
-from services.scoring.domain.people import People
+from services.scoring.domain.assignment import DeviceClaims, KnownIdentifiers, assign_contacts, contested_devices
+from services.scoring.domain.identity import extract_identity, owner_at, ownership_periods, subject_identifier
+from services.scoring.domain.identity_resolution import IdentityResolver
 from tests.support.touchpoints import touchpoint
 
 USERS = ("u", "v", "w")
@@ -33,9 +33,9 @@ class Store:
         self.merged = {}
 
     def take(self, batch):
-        whos = [who_of(t) for t in batch]
-        known = Known(dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()})
-        found = assign(whos, known, {place: self.claims(place) for place in unsettled(whos, known)})
+        whos = [extract_identity(t) for t in batch]
+        known = KnownIdentifiers(dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()})
+        found = assign_contacts(whos, known, {place: self.claims(place) for place in contested_devices(whos, known)})
         self.contacts |= found.new
         self.runs |= found.changed
         self.merged |= found.merged
@@ -43,11 +43,11 @@ class Store:
         for place, runs in found.changed.items():
             for row in self.rows:
                 if not row[0].names and (row[0].workspace, row[0].device) == place:
-                    row[1] = self.contacts[place[0], owner(runs, row[0].key)]
+                    row[1] = self.contacts[place[0], owner_at(runs, row[0].key)]
 
     def claims(self, place):
         made = [(w.key, name) for w, _ in self.rows for device, name in w.claims if (w.workspace, device) == place]
-        return Claims(sorted(made), set())
+        return DeviceClaims(sorted(made), set())
 
 
 @given(batches(), st.data())
@@ -59,13 +59,13 @@ def test_any_arrival_gives_the_same_people(batch, data):
         size = data.draw(st.integers(1, len(order)))
         store.take(order[:size])
         order = order[size:]
-    people = People([])
+    people = IdentityResolver([])
     for t in batch:
-        people.see(t)
-    people.settle()
+        people.add_touchpoint(t)
+    people.resolve()
     subjects = {}
     for who, contact in store.rows:
-        name = subject(who, people.runs.get((who.workspace, who.device or ""), []))
+        name = subject_identifier(who, people.runs.get((who.workspace, who.device or ""), []))
         assert subjects.setdefault(name, contact) == contact, "one person, two contacts"
     assert len(set(subjects.values())) == len(subjects), "two people share a contact"
     assert not set(store.merged) & set(subjects.values()), "a merged contact still has touchpoints"
@@ -77,4 +77,4 @@ def test_runs_answer_as_all_claims_do(claims, at):
     key = (at, "web", "zz")
     before = [user for k, user in sorted(keyed) if k <= key]
     expected = before[-1] if before else min(keyed)[1]
-    assert owner(runs_of(keyed), key) == expected
+    assert owner_at(ownership_periods(keyed), key) == expected

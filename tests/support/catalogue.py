@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
-from services.scoring.domain.cycle import Cycle
+from services.scoring.domain.cycle import ActiveCycle
 
 
 class Fixed:
     """Always the same cycles."""
 
-    def __init__(self, cycles: Sequence[Cycle]) -> None:
+    def __init__(self, cycles: Sequence[ActiveCycle]) -> None:
         self.cycles = list(cycles)
 
-    async def folding(self, _: Connection) -> Sequence[Cycle]:
+    async def folding(self, _: Connection) -> Sequence[ActiveCycle]:
         """Return them."""
         return self.cycles

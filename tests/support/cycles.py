@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.signal_classifier import FoldEvent
 
 SCORES = ("s0", "s1")
 SIGNALS = ("g0", "g1", "g2")
@@ -98,7 +98,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def _by_hand(draw: st.DrawFn, occurrence: Occurrence) -> Occurrence:
+def _by_hand(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
     """Make it a stage set by hand: one or both axes, held for a while or let go at once."""
     axes = sorted(draw(st.sets(st.integers(0, 1), min_size=1)))
     manual = tuple((axis, draw(st.integers(0, 1)), occurrence.at + draw(st.integers(0, 25))) for axis in axes)
@@ -106,7 +106,7 @@ def _by_hand(draw: st.DrawFn, occurrence: Occurrence) -> Occurrence:
 
 
 @st.composite
-def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[Occurrence]:
+def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[FoldEvent]:
     """Draw a history in key order; with few `instants` several touchpoints share one."""
     found = {}
     for n in range(draw(st.integers(1, max_size))):
@@ -114,7 +114,7 @@ def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[
         signals = sorted(draw(st.sets(st.integers(0, len(SIGNALS) - 1), max_size=2)))
         traits = draw(st.sampled_from([{}, {}, {"colour": "red"}, {"colour": "blue"}]))
         source = draw(st.sampled_from(["a", "b"]))
-        occurrence = Occurrence(at, source, f"m{n}", signals, draw(st.booleans()), traits)
+        occurrence = FoldEvent(at, source, f"m{n}", signals, draw(st.booleans()), traits)
         if draw(st.integers(0, 6)) == 0:
             occurrence = _by_hand(draw, occurrence)
         found[occurrence.key] = occurrence

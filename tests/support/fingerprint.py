@@ -9,20 +9,20 @@ from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
 from services.scoring.domain import fold
-from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.signal_classifier import FoldEvent
 from tests.support.telling import as_read
 from tests.support.touchpoints import shipped
 
 ANCHOR = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def occurrences() -> Iterator[tuple[str, Occurrence]]:
+def occurrences() -> Iterator[tuple[str, FoldEvent]]:
     """Yield (user or device, occurrence) of the storefront's calls."""
     source = Source("default", "storefront")
     classifier = shipped().classifier
     for call in calls(ANCHOR):
         touchpoint = as_read(call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "x"))
-        yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.occurrence(touchpoint)
+        yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.to_fold_event(touchpoint)
 
 
 def fingerprint() -> str:
@@ -30,8 +30,8 @@ def fingerprint() -> str:
     engine = shipped().engine
     folds = {}
     for who, occurrence in occurrences():
-        state, moves = folds.setdefault(who, (engine.fresh(), []))
-        fold.apply(engine, state, occurrence, moves)
+        state, moves = folds.setdefault(who, (engine.initial_state(), []))
+        fold.apply_event(engine, state, occurrence, moves)
     digest = sha256()
     for who in sorted(folds):
         digest.update(folds[who][0].encode())

@@ -19,8 +19,8 @@ from cli.stack import Stack
 from libs.common.db.connection import connect
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
-from services.scoring.handlers.catalogue import Stored
-from services.scoring.replay import compare
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
+from services.scoring.replay import compare_with_stored
 from services.scoring.repository import schedule
 from tests.support.servers import Servers, _free_port
 
@@ -155,10 +155,12 @@ class Instance:
             connection = await connect(self.database, application="test")
             try:
                 async with connection.transaction(isolation="repeatable_read"):
-                    frontier = await schedule.frontier(connection, PARTITIONS) or -1
-                    cycles = [cycle for cycle in await Stored().now(connection) if cycle.live]
-                    if not await schedule.due_contacts(connection, [c.engine.fold for c in cycles], frontier, 1):
-                        return await compare(connection, cycles, frontier)
+                    frontier = await schedule.get_frontier(connection, PARTITIONS) or -1
+                    cycles = [
+                        cycle for cycle in await DatabaseCycleRegistry().get_active_cycles(connection) if cycle.live
+                    ]
+                    if not await schedule.list_due_contacts(connection, [c.engine.fold for c in cycles], frontier, 1):
+                        return await compare_with_stored(connection, cycles, frontier)
             finally:
                 await connection.close()
             await asyncio.sleep(0.3)

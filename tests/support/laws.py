@@ -8,9 +8,9 @@ from libs.common.db.connection import connect
 from libs.common.kafka.topic_reader import read_all as messages
 from libs.common.messages import StageChange, event_type_of
 from services.scoring.domain.move import decode_move
-from services.scoring.handlers.catalogue import Stored
-from services.scoring.repository import replay, schedule
-from services.scoring.repository.replay import Identifiers
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
+from services.scoring.repository import replay_source, schedule
+from services.scoring.repository.replay_source import Identifiers
 
 Pure = dict[tuple[Identifiers, str], tuple[bytes, list[bytes]]]
 
@@ -20,10 +20,14 @@ async def pure_rows(database: str, partitions: int) -> tuple[Pure, int]:
     connection = await connect(database, application="test")
     try:
         async with connection.transaction(isolation="repeatable_read"):
-            names = await replay.identifiers(connection)
-            live = {c.engine.fold: c.engine.name for c in await Stored().now(connection) if c.live}
-            rows = await replay.pure_rows(connection, live)
-            frontier = await schedule.frontier(connection, partitions)
+            names = await replay_source.get_identifiers(connection)
+            live = {
+                c.engine.fold: c.engine.name
+                for c in await DatabaseCycleRegistry().get_active_cycles(connection)
+                if c.live
+            }
+            rows = await replay_source.get_pure_rows(connection, live)
+            frontier = await schedule.get_frontier(connection, partitions)
     finally:
         await connection.close()
     assert frontier is not None

@@ -33,8 +33,8 @@ from services.orchestrator.handlers.sweeps import Sweeps
 from services.orchestrator.handlers.why import Why
 from services.orchestrator.plays import read_contents, read_plays, read_segments
 from services.orchestrator.repository.plays import Kind
-from services.scoring.domain.spec import parse
-from services.scoring.handlers.install import install as install_cycles
+from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.handlers.cycle_installation import install_cycles
 from tests.support.instance import PLAYS
 from tests.support.servers import _free_port
 from tests.support.touchpoints import DAY, START
@@ -115,7 +115,7 @@ class Orchestrator:
         """Let scoring's cycles be live, and publish the welcome with the contents and segments that ship."""
         path = PROJECT / "cycles" / "engagement.yaml"
         text = path.read_text(encoding="utf-8")
-        await install_cycles(self.sessions[0], [(parse(text, str(path)), text)])
+        await install_cycles(self.sessions[0], [(parse_cycle_spec(text, str(path)), text)])
         named: dict[Kind, dict[str, str]] = {
             "content": read_contents(PROJECT / "content"),
             "segment": read_segments(PROJECT / "segments"),

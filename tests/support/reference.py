@@ -6,9 +6,9 @@ It shares only `decay` with the product: no deadlines, no horizons, no wakes.
 from typing import Any
 
 from libs.common.durations import parse_duration
-from services.scoring.domain.classify import Occurrence
+from services.scoring.domain.cycle_spec import CycleSpec
 from services.scoring.domain.decay import decay
-from services.scoring.domain.spec import CycleSpec
+from services.scoring.domain.signal_classifier import FoldEvent
 
 DAY = 86_400_000_000
 Seen = tuple[int, bool, str, str, tuple[str, ...], bool, str]
@@ -21,7 +21,7 @@ class Reference:
     def __init__(self, spec: CycleSpec) -> None:
         self.spec = spec
         self.names = list(spec.signals)
-        self.history: list[Occurrence] = []
+        self.history: list[FoldEvent] = []
         self.places: list[int] = [-1] * len(spec.axes)
         self.since: list[int] = [0] * len(spec.axes)
         self.held: list[int] = [0] * len(spec.axes)
@@ -29,7 +29,7 @@ class Reference:
         self.instance = ""
         self.moves: list[Seen] = []
 
-    def run(self, occurrences: list[Occurrence], end: int) -> list[Seen]:
+    def run(self, occurrences: list[FoldEvent], end: int) -> list[Seen]:
         """Return the moves of occurrences (in key order) up to `end`."""
         waiting = list(occurrences)
         if not waiting:
@@ -41,7 +41,7 @@ class Reference:
                 self.take(waiting.pop(0))
         return self.moves
 
-    def take(self, occurrence: Occurrence) -> None:
+    def take(self, occurrence: FoldEvent) -> None:
         before = self.stage() if self.history else None
         self.history.append(occurrence)
         repeat = self.spec.repeat

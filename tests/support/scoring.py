@@ -10,18 +10,18 @@ from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
 from libs.common.messages import Touchpoint
-from services.scoring.cycles import read_cycles
-from services.scoring.domain.cycle import Cycle
-from services.scoring.handlers.batch import BatchHandler, Bounded
-from services.scoring.handlers.catalogue import Catalogue
-from services.scoring.handlers.corrections import Corrections
-from services.scoring.handlers.identities import Author, Identities
-from services.scoring.handlers.jobs import Jobs
-from services.scoring.handlers.publishing import Publishing
-from services.scoring.handlers.regroups import RegroupJob
-from services.scoring.handlers.versions import Versions
-from services.scoring.replay import compare
-from services.scoring.repository import replay, schedule
+from services.scoring.cycle_files import read_cycles
+from services.scoring.domain.cycle import ActiveCycle
+from services.scoring.handlers.corrections import CorrectionService
+from services.scoring.handlers.cycle_registry import CycleRegistry
+from services.scoring.handlers.cycle_versions import CycleVersionService
+from services.scoring.handlers.deferred_links import DeferredLinkJob
+from services.scoring.handlers.fold_jobs import FoldJobs
+from services.scoring.handlers.identities import Author, IdentityService
+from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
+from services.scoring.handlers.version_rollout import VersionRollout
+from services.scoring.replay import compare_with_stored
+from services.scoring.repository import replay_source, schedule
 from tests.support.catalogue import Fixed
 
 PARTITIONS = 3
@@ -32,7 +32,7 @@ class Scoring:
     """One instance: its own connections, its own cache."""
 
     def __init__(
-        self, database: str, cycles: Sequence[Cycle] | None = None, catalogue: Catalogue | None = None
+        self, database: str, cycles: Sequence[ActiveCycle] | None = None, catalogue: CycleRegistry | None = None
     ) -> None:
         self.database = database
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
@@ -40,13 +40,13 @@ class Scoring:
         outbox = self.outboxes = Outbox("scoring", PARTITIONS)
         catalogue = catalogue or Fixed(self.cycles)
         self.catalogue = catalogue
-        self.handler = BatchHandler(self.sessions[:1], outbox, catalogue, Bounded())
-        self.jobs = Jobs(self.sessions[1], outbox, catalogue, PARTITIONS)
-        self.identities = Identities(self.sessions[1], outbox, catalogue)
-        self.corrections = Corrections(self.sessions[1], outbox, catalogue)
-        self.regroups = RegroupJob(self.sessions[1], outbox, catalogue)
-        self.publishing = Publishing(self.sessions[1], outbox, catalogue)
-        self.versions = Versions(self.sessions[1])
+        self.handler = TouchpointBatchHandler(self.sessions[:1], outbox, catalogue, ContactCache())
+        self.jobs = FoldJobs(self.sessions[1], outbox, catalogue, PARTITIONS)
+        self.identities = IdentityService(self.sessions[1], outbox, catalogue)
+        self.corrections = CorrectionService(self.sessions[1], outbox, catalogue)
+        self.regroups = DeferredLinkJob(self.sessions[1], outbox, catalogue)
+        self.publishing = VersionRollout(self.sessions[1], outbox, catalogue)
+        self.versions = CycleVersionService(self.sessions[1])
 
     async def take(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
         """Hand over a batch at the partition's next offset."""
@@ -61,7 +61,7 @@ class Scoring:
         """Say that every partition is known up to `instant`, so that timers up to it may fire."""
         reached = {("touchpoints", p): instant + schedule.GRACE for p in range(PARTITIONS)}
         async with self.sessions[1].acquire() as connection:
-            await schedule.write_frontier(connection, reached)
+            await schedule.upsert_frontier(connection, reached)
 
     async def rest(self) -> None:
         """Work off the queue and the timers."""
@@ -91,19 +91,19 @@ class Scoring:
         connection = await connect(self.database, application="test-replay")
         try:
             async with connection.transaction(isolation="repeatable_read"):
-                return await compare(connection, self.cycles, frontier)
+                return await compare_with_stored(connection, self.cycles, frontier)
         finally:
             await connection.close()
 
     async def finish_versions(self) -> None:
         """Let every version that is on its way come to its end."""
-        while await self.publishing.fill():
+        while await self.publishing.fill_shadow():
             pass
-        await self.publishing.flip()
+        await self.publishing.activate_shadow()
         for _ in range(8):
             await self.fetch("UPDATE scoring.cycle_versions SET told_at = '-infinity' RETURNING 1")
-            await self.publishing.tell()
-            await self.publishing.sweep()
+            await self.publishing.publish_net_changes()
+            await self.publishing.delete_retired_folds()
 
     async def merge(self, one: str, other: str):
         """Merge two people by hand, and fold who it concerns."""
@@ -121,8 +121,8 @@ class Scoring:
         """Return the pure rows by (identifiers, cycle)."""
         connection = await connect(self.database, application="test-pure")
         try:
-            names = await replay.identifiers(connection)
-            rows = await replay.pure_rows(connection, {c.engine.fold: c.engine.name for c in self.cycles})
+            names = await replay_source.get_identifiers(connection)
+            rows = await replay_source.get_pure_rows(connection, {c.engine.fold: c.engine.name for c in self.cycles})
         finally:
             await connection.close()
         return {(names[contact], cycle): (row.state, row.moves) for (contact, cycle), row in rows.items()}

@@ -16,8 +16,8 @@ from libs.common.db import unit_of_work
 from libs.common.errors import Conflict, FenceLost, NotFound, Unavailable
 from libs.common.kafka.record import offset_ranges
 from libs.common.messages import Touchpoint
-from services.scoring.handlers import batch
-from services.scoring.handlers.catalogue import Stored
+from services.scoring.handlers import touchpoint_batch
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.handlers.identities import Author
 from tests.support.chance import SPAN
 from tests.support.scoring import PARTITIONS, Scoring, record
@@ -38,7 +38,7 @@ class World:
         self.chance = chance
         self.log: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
         self.sent: dict[str, Touchpoint] = {}
-        self.instances = [Scoring(database, [], Stored()) for _ in range(2)]
+        self.instances = [Scoring(database, [], DatabaseCycleRegistry()) for _ in range(2)]
         self.believed: list[dict[int, int]] = [{}, {}]
         self.told: list[dict[str, Any]] = []
         self.signals: list[dict[str, Any]] = []
@@ -108,13 +108,13 @@ class World:
         jobs = [
             instance.regroups.run,
             instance.jobs.refold,
-            instance.publishing.fill,
-            instance.publishing.flip,
-            instance.publishing.tell,
+            instance.publishing.fill_shadow,
+            instance.publishing.activate_shadow,
+            instance.publishing.publish_net_changes,
         ]
         try:
             with self.trouble():
-                await self.chance.choice([*jobs, instance.publishing.sweep])()
+                await self.chance.choice([*jobs, instance.publishing.delete_retired_folds])()
         except Unavailable:
             self.broken += 1
 
@@ -134,7 +134,7 @@ class World:
                     axis = self.chance.choice(self.spec["axes"])
                     places = {axis["name"]: self.chance.choice(axis["stages"])["name"]}
                     at = self.chance.randint(1, SPAN)
-                    await instance.corrections.stage(
+                    await instance.corrections.set_stage(
                         "default", who, "random", places, at, at + self.chance.randint(1, 20), ME
                     )
                 else:
@@ -149,7 +149,7 @@ class World:
 
     async def _about(self, instance: Scoring, who: str, kind: Any, message_ids: list[str]) -> None:
         with contextlib.suppress(NotFound):
-            await instance.corrections.touchpoints("default", who, kind, message_ids, ME)
+            await instance.corrections.correct_touchpoints("default", who, kind, message_ids, ME)
 
     async def read_outbox(self) -> None:
         """Read what waits in the outbox as the relay does; now and then crash before deleting it."""
@@ -201,7 +201,7 @@ class Trouble:
         self.point = chance.choice(["", "", "", "", "", "", "after_fence", "before_commit", "after_commit"])
 
     def __enter__(self) -> None:
-        self.patches = [mock.patch.object(module, "reach", self._reach) for module in (batch, unit_of_work)]
+        self.patches = [mock.patch.object(module, "reach", self._reach) for module in (touchpoint_batch, unit_of_work)]
         for patch in self.patches:
             patch.start()
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from cli.home import PROJECT
 from libs.common.messages import Touchpoint
-from services.scoring.cycles import read_cycles
-from services.scoring.domain.cycle import Cycle, cycle_of
-from services.scoring.domain.spec import parse
+from services.scoring.cycle_files import read_cycles
+from services.scoring.domain.cycle import ActiveCycle, build_cycle
+from services.scoring.domain.cycle_spec import parse_cycle_spec
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -40,12 +40,12 @@ def identify(at: int, user_id: str = "u", anonymous_id: str | None = "a", **fiel
     return touchpoint(at, "", type="identify", user_id=user_id, anonymous_id=anonymous_id, **fields)
 
 
-def shipped() -> Cycle:
+def shipped() -> ActiveCycle:
     """Return the shipped engagement cycle."""
     return next(c for c in read_cycles(PROJECT / "cycles") if c.engine.name == "engagement")
 
 
-def small_cycle(text: str | None = None) -> Cycle:
+def small_cycle(text: str | None = None) -> ActiveCycle:
     """Return a cycle with one score and two stages, or the one of `text`."""
-    spec = parse(text or (Path(__file__).parent / "small.yaml").read_text(), "small.yaml")
-    return cycle_of(spec)
+    spec = parse_cycle_spec(text or (Path(__file__).parent / "small.yaml").read_text(), "small.yaml")
+    return build_cycle(spec)

@@ -5,7 +5,7 @@ from decimal import Context, Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE, crossing, decay
+from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE, decay, find_crossing
 
 _exact = Context(prec=60)
 
@@ -40,7 +40,7 @@ def test_decay_halves_exactly():
 )
 @settings(max_examples=1000)
 def test_a_crossing_is_the_first_microsecond_that_differs(value, threshold, half_life):
-    k = crossing(value, threshold, half_life)
+    k = find_crossing(value, threshold, half_life)
     now = value >= threshold
     if k >= FOREVER:
         assert (threshold <= 0.0) == now
@@ -52,10 +52,10 @@ def test_a_crossing_is_the_first_microsecond_that_differs(value, threshold, half
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
 def test_small_crossings_equal_brute_force(half_life, value, threshold):
     steps = (k for k in range(1, 2000) if (value * decay(k, half_life) >= threshold) != (value >= threshold))
-    assert crossing(float(value), float(threshold), half_life) == next(steps, FOREVER)
+    assert find_crossing(float(value), float(threshold), half_life) == next(steps, FOREVER)
 
 
 def test_a_score_at_its_threshold_falls_below_at_once():
-    assert crossing(5.0, 5.0, MAX_HALF_LIFE) >= 1
-    k = crossing(5.0, 5.0, MAX_HALF_LIFE)
+    assert find_crossing(5.0, 5.0, MAX_HALF_LIFE) >= 1
+    k = find_crossing(5.0, 5.0, MAX_HALF_LIFE)
     assert 5.0 * decay(k, MAX_HALF_LIFE) < 5.0

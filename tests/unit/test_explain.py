@@ -2,15 +2,15 @@
 
 import pytest
 
-from services.scoring.domain.explain import explain
-from services.scoring.domain.margin import margin, missing
+from services.scoring.domain.explanation import explain
+from services.scoring.domain.stage_margin import missing_atoms, stage_margin
 from tests.support.touchpoints import DAY, HOUR, START, shipped, touchpoint
 
 CYCLE = shipped()
 
 
 def explained(touchpoints, at):
-    found = explain(CYCLE, [CYCLE.classifier.occurrence(t) for t in touchpoints], START + at)
+    found = explain(CYCLE, [CYCLE.classifier.to_fold_event(t) for t in touchpoints], START + at)
     assert found is not None
     return found
 
@@ -43,26 +43,26 @@ def test_what_the_next_stage_lacks_is_named():
 
 
 def test_nobody_is_explained_before_the_first_touchpoint():
-    assert explain(CYCLE, [CYCLE.classifier.occurrence(touchpoint(DAY))], START) is None
+    assert explain(CYCLE, [CYCLE.classifier.to_fold_event(touchpoint(DAY))], START) is None
 
 
 @pytest.mark.parametrize(("value", "expected"), [(10.0, 1.0), (12.0, 1.0), (7.5, 0.5), (5.0, 0.0)])
 def test_the_margin_lies_between_staying_and_entering(value, expected):
     reading = {"score": "s", "at_least": 5, "value": value, "holds": True}
-    assert margin(reading, {"score": "s", "at_least": 10}) == expected
+    assert stage_margin(reading, {"score": "s", "at_least": 10}) == expected
 
 
 def test_all_has_the_smallest_margin_and_any_the_largest():
     high = {"score": "a", "at_least": 1, "value": 1.75, "holds": True}
     low = {"score": "b", "at_least": 1, "value": 1.25, "holds": True}
     enter = {"all": [{"score": "a", "at_least": 2}, {"score": "b", "at_least": 2}]}
-    assert margin({"all": [high, low], "holds": True}, enter) == 0.25
-    assert margin({"any": [high, low], "holds": True}, enter) == 0.75
-    assert margin({"all": [high, low], "holds": False}, enter) == 0.0
-    assert margin({"trait": "x", "equals": "y", "value": "y", "holds": True}, enter) == 1.0
+    assert stage_margin({"all": [high, low], "holds": True}, enter) == 0.25
+    assert stage_margin({"any": [high, low], "holds": True}, enter) == 0.75
+    assert stage_margin({"all": [high, low], "holds": False}, enter) == 0.0
+    assert stage_margin({"trait": "x", "equals": "y", "value": "y", "holds": True}, enter) == 1.0
 
 
 def test_of_an_any_the_nearest_part_is_missing():
     off = {"trait": "x", "holds": False}
     reading = {"any": [{"all": [off, off], "holds": False}, off], "holds": False}
-    assert missing(reading) == [off]
+    assert missing_atoms(reading) == [off]

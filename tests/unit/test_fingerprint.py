@@ -11,7 +11,7 @@ from cli.home import PROJECT
 from libs.common.compilation import PUBLISHER_MODULES, CompiledModules
 from libs.common.errors import ConfigurationError
 from services.ingest.compilation import FAST_PATH_MODULES
-from services.scoring.compiled import FOLD
+from services.scoring.compilation import FOLD_MODULES
 from tests.support.fingerprint import fingerprint
 from tests.support.uncompiled import copy_sources
 
@@ -34,7 +34,7 @@ def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
     assert found == FINGERPRINT
 
 
-@pytest.mark.parametrize("part", [FOLD, FAST_PATH_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name)
+@pytest.mark.parametrize("part", [FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name)
 def test_what_is_compiled_is_of_its_source(part):
     assert part.mode() in ("compiled", "uncompiled")
     assert all((PROJECT / source).exists() for source in part.sources)

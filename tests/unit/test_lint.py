@@ -3,20 +3,20 @@
 import yaml
 
 from cli.home import PROJECT
-from services.scoring.backtest import differences
-from services.scoring.domain.lint import lints
-from services.scoring.domain.spec import parse
+from services.scoring.backtest import diff_specs
+from services.scoring.domain.cycle_lint import lint_cycle
+from services.scoring.domain.cycle_spec import parse_cycle_spec
 
 SHIPPED = (PROJECT / "cycles" / "engagement.yaml").read_text()
 SMALL = yaml.safe_load((PROJECT / "tests" / "support" / "small.yaml").read_text())
 
 
 def linted(raw):
-    return lints(parse(yaml.safe_dump(raw), "x"))
+    return lint_cycle(parse_cycle_spec(yaml.safe_dump(raw), "x"))
 
 
 def test_the_shipped_cycle_needs_no_advice():
-    assert lints(parse(SHIPPED, "engagement.yaml")) == []
+    assert lint_cycle(parse_cycle_spec(SHIPPED, "engagement.yaml")) == []
 
 
 def test_a_stay_stricter_than_enter_is_told():
@@ -42,5 +42,5 @@ def test_differences_name_their_place():
     raw["version"] = "2"
     raw["axes"][0]["stages"][1]["dwell"] = "1d"
     axis, stage = raw["axes"][0]["name"], raw["axes"][0]["stages"][1]["name"]
-    assert differences(SMALL, raw) == [f"axes.{axis}.stages.{stage}.dwell: (nothing) -> 1d", "version: 1 -> 2"]
-    assert differences(SMALL, SMALL) == []
+    assert diff_specs(SMALL, raw) == [f"axes.{axis}.stages.{stage}.dwell: (nothing) -> 1d", "version: 1 -> 2"]
+    assert diff_specs(SMALL, SMALL) == []

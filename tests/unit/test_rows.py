@@ -4,8 +4,8 @@ from itertools import permutations
 
 import pytest
 
-from services.scoring.domain.fold import advance, fold, position
-from services.scoring.domain.publication import direction
+from services.scoring.domain.fold import advance, current_position, fold
+from services.scoring.domain.publication import change_direction
 from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, shipped, touchpoint
 
 CYCLE = shipped()
@@ -14,15 +14,15 @@ ENGINE = CYCLE.engine
 
 def run(*touchpoints, until=None):
     """Return (state, moves) of touchpoints in any order, advanced to START + until."""
-    state = ENGINE.fresh()
-    moves = fold(ENGINE, state, [CYCLE.classifier.occurrence(t) for t in sorted(touchpoints, key=lambda t: t.key)])
+    state = ENGINE.initial_state()
+    moves = fold(ENGINE, state, [CYCLE.classifier.to_fold_event(t) for t in sorted(touchpoints, key=lambda t: t.key)])
     if until is not None:
         advance(ENGINE, state, START + until, moves)
     return state, moves
 
 
 def directions(moves):
-    return [direction(ENGINE, m.before, m.after) for m in moves]
+    return [change_direction(ENGINE, m.before, m.after) for m in moves]
 
 
 def stages(moves):
@@ -70,7 +70,7 @@ def test_row_9_a_golden_trace_walks_from_visitor_to_ambassador():
     state, moves = run(*golden_trace())
     assert stages(moves) == ["visitor", "reader", "lead", "prospect", "customer", "member", "ambassador"]
     assert len(moves) == len({m.key for m in moves})
-    assert position(ENGINE, state).stage == "ambassador"
+    assert current_position(ENGINE, state).stage == "ambassador"
 
 
 def test_row_20_the_order_of_arrival_does_not_matter():
@@ -156,7 +156,7 @@ def test_a_second_order_opens_the_next_instance_and_keeps_the_first():
 def test_likes_of_one_day_are_only_likes():
     likes = [touchpoint(n, "Post Liked", number=n) for n in range(2_000)]
     state, moves = run(*likes)
-    assert position(ENGINE, state).stage == "visitor"
+    assert current_position(ENGINE, state).stage == "visitor"
     assert len(moves) == 1
 
 
@@ -185,19 +185,21 @@ def test_row_38_social_interactions_have_caps_and_a_decay_of_their_own():
     many = [touchpoint(n * MINUTE, "Profile Followed", number=n) for n in range(50)]
     state, _ = run(*many)
     at = START + HOUR
-    (followed,) = [v for n, v in zip(ENGINE.score_names, ENGINE.values_at(state, at), strict=True) if n == "social"]
+    (followed,) = [
+        v for n, v in zip(ENGINE.score_names, ENGINE.score_values_at(state, at), strict=True) if n == "social"
+    ]
     assert followed == pytest.approx(3, rel=0.01), "a day of following adds no more than its cap"
-    later = ENGINE.values_at(state, at + 30 * DAY)[ENGINE.score_names.index("social")]
+    later = ENGINE.score_values_at(state, at + 30 * DAY)[ENGINE.score_names.index("social")]
     assert later == pytest.approx(followed / 2)
-    assert position(ENGINE, state).stage == "visitor"
+    assert current_position(ENGINE, state).stage == "visitor"
     warm = [
         touchpoint(n * DAY, name, number=f"{name}{n}") for n in range(2) for name in ("Post Commented", "Post Shared")
     ]
     state, _ = run(*many, *warm)
-    assert position(ENGINE, state).stage == "reader", "who comments and shares day after day is warm"
+    assert current_position(ENGINE, state).stage == "reader", "who comments and shares day after day is warm"
     likes = [touchpoint(n * DAY, "Post Liked", number=f"like{n}") for n in range(300)]
     state, _ = run(*likes)
-    assert position(ENGINE, state).stage == "visitor", "a like is only a like"
+    assert current_position(ENGINE, state).stage == "visitor", "a like is only a like"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,6 @@ def test_row_38_social_interactions_have_caps_and_a_decay_of_their_own():
 )
 def test_row_35_a_feeling_feeds_a_score_and_one_that_is_not_told_is_no_zero(said, worth):
     state, _ = run(touchpoint(0, "Feedback Given", properties=said))
-    assert ENGINE.values_at(state, START)[ENGINE.score_names.index("interest")] == pytest.approx(worth)
-    (occurrence,) = [CYCLE.classifier.occurrence(touchpoint(0, "Feedback Given", properties=said))]
+    assert ENGINE.score_values_at(state, START)[ENGINE.score_names.index("interest")] == pytest.approx(worth)
+    (occurrence,) = [CYCLE.classifier.to_fold_event(touchpoint(0, "Feedback Given", properties=said))]
     assert bool(occurrence.signals) is (worth != 0)

@@ -6,10 +6,10 @@ import yaml
 from cli.home import PROJECT
 from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
-from services.scoring.cycles import read_cycles
-from services.scoring.domain.compile import compile_cycle
-from services.scoring.domain.spec import parse
-from services.scoring.handlers.catalogue import Stored
+from services.scoring.cycle_files import read_cycles
+from services.scoring.domain.cycle_compiler import compile_cycle
+from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 
 SMALL = (PROJECT / "tests" / "support" / "small.yaml").read_text()
 
@@ -56,13 +56,13 @@ def put(*path, value):
 )
 def test_a_fault_names_its_place(change, named):
     with pytest.raises(ConfigurationError, match="(?s).*") as error:
-        compile_cycle(parse(broken(change), "small.yaml"))
+        compile_cycle(parse_cycle_spec(broken(change), "small.yaml"))
     assert named in str(error.value)
 
 
 def test_what_is_not_yaml_says_where():
     with pytest.raises(ConfigurationError, match="broken.yaml: not YAML"):
-        parse("cycle: [", "broken.yaml")
+        parse_cycle_spec("cycle: [", "broken.yaml")
 
 
 @pytest.mark.parametrize(("text", "found"), [("90s", 90_000_000), ("15m", 900_000_000), ("1d", 86_400_000_000)])
@@ -90,9 +90,9 @@ def test_two_cycles_of_one_name_are_an_error(tmp_path):
 
 def test_a_reaction_window_from_outside_is_a_duration():
     with pytest.raises(ConfigurationError, match="PERIGEE_REACTION_WINDOW"):
-        Stored("often")
+        DatabaseCycleRegistry("often")
 
 
 def test_a_cycle_and_its_version_have_plain_names():
     with pytest.raises(ConfigurationError, match="version"):
-        parse(broken(put("version", value="1@2")), "x.yaml")
+        parse_cycle_spec(broken(put("version", value="1@2")), "x.yaml")

@@ -7,12 +7,12 @@ from fastapi import APIRouter
 
 from libs.common.api_keys import Caller
 from libs.common.http.authentication import require_scope
-from services.scoring.handlers.contacts import Contacts
+from services.scoring.handlers.contacts import ContactService
 
 Reader = Annotated[Caller, require_scope("contacts:read")]
 
 
-def router(contacts: Contacts) -> APIRouter:
+def router(contacts: ContactService) -> APIRouter:
     """Return the routes of contacts."""
     routes = APIRouter(tags=["contacts"])
 
@@ -28,7 +28,7 @@ def router(contacts: Contacts) -> APIRouter:
     @routes.get("/contacts/{who:path}")
     async def contact(caller: Reader, who: str) -> dict[str, Any]:
         """Return a contact by contact id, identifier (`value` or `type:value`) or e-mail, advanced to now."""
-        found: dict[str, Any] = msgspec.to_builtins(await contacts.one(caller.workspace, who))
+        found: dict[str, Any] = msgspec.to_builtins(await contacts.get(caller.workspace, who))
         return found
 
     return routes

@@ -4,28 +4,37 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.scoring.domain.identity import Identifier, Key, Link, Run, Who, new_contact_id, runs_of, subject
+from services.scoring.domain.identity import (
+    Identifier,
+    Key,
+    Link,
+    OwnershipPeriod,
+    TouchpointIdentity,
+    new_contact_id,
+    ownership_periods,
+    subject_identifier,
+)
 
-Place = tuple[str, str]
+DeviceKey = tuple[str, str]
 """(workspace, anonymous_id)"""
 
 
-class Known(msgspec.Struct):
+class KnownIdentifiers(msgspec.Struct):
     """What PostgreSQL says of a batch's identifiers: their contacts, and the runs of their devices."""
 
     contacts: dict[tuple[str, Identifier], str]
-    runs: dict[Place, list[Run]]
+    ownership: dict[DeviceKey, list[OwnershipPeriod]]
 
 
-class Claims(msgspec.Struct):
+class DeviceClaims(msgspec.Struct):
     """Every stored claim on a device, those made by hand too, and the owners whose claims on it were revoked."""
 
     made: list[tuple[Key, Identifier]] = []
     revoked: set[Identifier] = set()
 
-    def runs(self, fresh: Sequence[tuple[Key, Identifier]] = ()) -> list[Run]:
+    def ownership(self, fresh: Sequence[tuple[Key, Identifier]] = ()) -> list[OwnershipPeriod]:
         """Return the device's runs with the fresh claims added."""
-        return runs_of((key, owner) for key, owner in (*self.made, *fresh) if owner not in self.revoked)
+        return ownership_periods((key, owner) for key, owner in (*self.made, *fresh) if owner not in self.revoked)
 
 
 class Assignment(msgspec.Struct):
@@ -37,39 +46,41 @@ class Assignment(msgspec.Struct):
 
     contacts: list[str]
     new: dict[tuple[str, Identifier], str]
-    changed: dict[Place, list[Run]]
+    changed: dict[DeviceKey, list[OwnershipPeriod]]
     merged: dict[str, str]
     links: set[tuple[str, Link]]
 
 
-def unsettled(batch: Sequence[Who], known: Known) -> set[Place]:
+def contested_devices(batch: Sequence[TouchpointIdentity], known: KnownIdentifiers) -> set[DeviceKey]:
     """Return the devices on which the batch has claims that are not those of its one owner of now.
 
     Only for these does a new claim's key matter, and every stored claim is needed to find the runs.
     """
-    owners: dict[Place, set[Identifier]] = {}
+    owners: dict[DeviceKey, set[Identifier]] = {}
     for who in batch:
         for device, name in who.claims:
             place = (who.workspace, device)
             if place not in owners:
-                owners[place] = {run.owner for run in known.runs.get(place, ())}
+                owners[place] = {run.owner for run in known.ownership.get(place, ())}
             owners[place].add(name)
-    return {place for place, found in owners.items() if len(found) > 1 or not known.runs.get(place)}
+    return {place for place, found in owners.items() if len(found) > 1 or not known.ownership.get(place)}
 
 
-def assign(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> Assignment:
+def assign_contacts(
+    batch: Sequence[TouchpointIdentity], known: KnownIdentifiers, stored: dict[DeviceKey, DeviceClaims]
+) -> Assignment:
     """Assign touchpoints; `stored` has the claims of the unsettled devices."""
     changed = _new_runs(batch, known, stored)
     found = Assignment([], {}, changed, {}, set())
     for place, runs in sorted(changed.items(), key=lambda item: item[1][0].key):
-        if not known.runs.get(place):
+        if not known.ownership.get(place):
             _first_claim(place, runs[0].owner, known, found)
     for who in batch:
         runs = []
         if who.device is not None:
             place = (who.workspace, who.device)
-            runs = changed.get(place) or known.runs.get(place, [])
-        contact = _contact(who.workspace, subject(who, runs), known, found)
+            runs = changed.get(place) or known.ownership.get(place, [])
+        contact = _contact(who.workspace, subject_identifier(who, runs), known, found)
         found.contacts.append(contact)
         for link in who.links:
             found.links.add((who.workspace, link))
@@ -79,21 +90,23 @@ def assign(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> A
     return found
 
 
-def _new_runs(batch: Sequence[Who], known: Known, stored: dict[Place, Claims]) -> dict[Place, list[Run]]:
-    fresh: dict[Place, list[tuple[Key, Identifier]]] = {}
+def _new_runs(
+    batch: Sequence[TouchpointIdentity], known: KnownIdentifiers, stored: dict[DeviceKey, DeviceClaims]
+) -> dict[DeviceKey, list[OwnershipPeriod]]:
+    fresh: dict[DeviceKey, list[tuple[Key, Identifier]]] = {}
     for who in batch:
         for device, name in who.claims:
             if (who.workspace, device) in stored:
                 fresh.setdefault((who.workspace, device), []).append((who.key, name))
     changed = {}
     for place, claims in fresh.items():
-        runs = stored[place].runs(claims)
-        if runs and runs != known.runs.get(place, []):
+        runs = stored[place].ownership(claims)
+        if runs and runs != known.ownership.get(place, []):
             changed[place] = runs
     return changed
 
 
-def _first_claim(place: Place, name: Identifier, known: Known, found: Assignment) -> None:
+def _first_claim(place: DeviceKey, name: Identifier, known: KnownIdentifiers, found: Assignment) -> None:
     """Give the device's contact to a person not known before; a known person's contact takes the device's in."""
     workspace, anonymous_id = place
     person = (workspace, name)
@@ -109,7 +122,7 @@ def _first_claim(place: Place, name: Identifier, known: Known, found: Assignment
         found.merged[home] = contact
 
 
-def _contact(workspace: str, identifier: Identifier, known: Known, found: Assignment) -> str:
+def _contact(workspace: str, identifier: Identifier, known: KnownIdentifiers, found: Assignment) -> str:
     place = (workspace, identifier)
     contact = known.contacts.get(place) or found.new.get(place)
     if contact is None:

@@ -11,21 +11,21 @@ from typing import Literal
 import msgspec
 
 from libs.common.messages import Touchpoint
-from services.scoring.domain.classify import Occurrence
-from services.scoring.domain.engine import Engine
+from services.scoring.domain.compiled_cycle import CompiledCycle
 from services.scoring.domain.identity import Key
+from services.scoring.domain.signal_classifier import FoldEvent
 
 SOURCE = "correction"
 Kind = Literal["bot", "human", "exclude", "include", "stage", "link", "unlink"]
 
 
-class Verdict(msgspec.Struct):
+class TouchpointVerdict(msgspec.Struct):
     """What corrections say of one touchpoint; None where they say nothing."""
 
     bot: bool | None = None
     excluded: bool | None = None
 
-    def hear(self, kind: Kind) -> None:
+    def apply(self, kind: Kind) -> None:
         """Take in one more correction, in the order of recording."""
         if kind in ("bot", "human"):
             self.bot = kind == "bot"
@@ -33,7 +33,7 @@ class Verdict(msgspec.Struct):
             self.excluded = kind == "exclude"
 
 
-class Manual(msgspec.Struct, frozen=True):
+class ManualStage(msgspec.Struct, frozen=True):
     """A stage set by hand: {axis: stage}, held until `until`."""
 
     number: int
@@ -46,28 +46,28 @@ class Manual(msgspec.Struct, frozen=True):
     @property
     def key(self) -> Key:
         """Return where it stands in the one order."""
-        return key_of(self.occurred_at, self.number)
+        return correction_key(self.occurred_at, self.number)
 
 
-def key_of(occurred_at: int, number: int) -> Key:
+def correction_key(occurred_at: int, number: int) -> Key:
     """Return the key of a correction that takes part in a fold: at one instant they go in the order of recording."""
     return (occurred_at, SOURCE, f"{number:012d}")
 
 
-def corrected(touchpoints: Iterable[Touchpoint], verdicts: Mapping[Key, Verdict]) -> list[Touchpoint]:
+def apply_verdicts(touchpoints: Iterable[Touchpoint], verdicts: Mapping[Key, TouchpointVerdict]) -> list[Touchpoint]:
     """Return the touchpoints as corrections leave them."""
     if not verdicts:
         return list(touchpoints)
     found = []
     for touchpoint in touchpoints:
-        verdict = verdicts.get(touchpoint.key, Verdict())
+        verdict = verdicts.get(touchpoint.key, TouchpointVerdict())
         if not verdict.excluded:
             bot = touchpoint.is_bot if verdict.bot is None else verdict.bot
             found.append(msgspec.structs.replace(touchpoint, is_bot=bot) if bot != touchpoint.is_bot else touchpoint)
     return found
 
 
-def by_hand(engine: Engine, manuals: Sequence[Manual]) -> list[Occurrence]:
+def manual_stage_events(engine: CompiledCycle, manuals: Sequence[ManualStage]) -> list[FoldEvent]:
     """Return the manual stages of a cycle as the fold takes them; an axis or stage the cycle no longer has is left out."""
     found = []
     for manual in manuals:
@@ -80,5 +80,5 @@ def by_hand(engine: Engine, manuals: Sequence[Manual]) -> list[Occurrence]:
             if wanted in names:
                 places.append((axis.number, names.index(wanted), manual.until))
         if places:
-            found.append(Occurrence(*manual.key, (), False, {}, tuple(places)))
+            found.append(FoldEvent(*manual.key, (), False, {}, tuple(places)))
     return found

@@ -2,26 +2,26 @@
 
 import msgspec
 
-from services.scoring.domain.classify import Classifier
-from services.scoring.domain.compile import compile_cycle
-from services.scoring.domain.engine import Engine
-from services.scoring.domain.spec import CycleSpec
+from services.scoring.domain.compiled_cycle import CompiledCycle
+from services.scoring.domain.cycle_compiler import compile_cycle
+from services.scoring.domain.cycle_spec import CycleSpec
+from services.scoring.domain.signal_classifier import SignalClassifier
 
 
-class Cycle(msgspec.Struct, frozen=True):
+class ActiveCycle(msgspec.Struct, frozen=True):
     """An engine and the classifier that finds its signals. What a shadow folds is stored, and told to nobody."""
 
-    engine: Engine
-    classifier: Classifier
+    engine: CompiledCycle
+    classifier: SignalClassifier
     live: bool = True
 
     @property
-    def of_accounts(self) -> bool:
+    def is_account_cycle(self) -> bool:
         """Return whether it is a cycle of accounts and not of contacts."""
         return self.engine.spec.subject == "account"
 
 
-def cycle_of(spec: CycleSpec, *, live: bool = True) -> Cycle:
+def build_cycle(spec: CycleSpec, *, live: bool = True) -> ActiveCycle:
     """Compile a cycle. Raises ConfigurationError naming the place that cannot be compiled."""
     engine = compile_cycle(spec)
-    return Cycle(engine, Classifier(spec, engine.trait_names), live)
+    return ActiveCycle(engine, SignalClassifier(spec, engine.trait_names), live)

@@ -35,7 +35,7 @@ def decay(elapsed: int, half_life: int) -> float:
     return _TABLE[step] * tail * _HALVES[halves]
 
 
-def crossing(value: float, threshold: float, half_life: int) -> int:
+def find_crossing(value: float, threshold: float, half_life: int) -> int:
     """Return the smallest k >= 1 at which `value * decay(k) >= threshold` differs from `value >= threshold`.
 
     FOREVER when it never does. `threshold` is not 0. Towards 0 a value crosses a threshold of its own sign once.

@@ -7,28 +7,28 @@ arrival, the batches and the calls of `advance` leave no trace. `advance` moves 
 
 from collections.abc import Iterable
 
-from services.scoring.domain.classify import Occurrence
-from services.scoring.domain.conditions import Node
+from services.scoring.domain.compiled_cycle import AxisRule, CompiledCycle, ScoreContribution
+from services.scoring.domain.condition_nodes import ConditionNode
 from services.scoring.domain.decay import FOREVER, decay
-from services.scoring.domain.engine import AxisRule, Contribution, Engine
+from services.scoring.domain.fold_state import FoldState
 from services.scoring.domain.move import Move, Position
-from services.scoring.domain.state import State
+from services.scoring.domain.signal_classifier import FoldEvent
 
 DAY = 86_400_000_000
 
 
-def fold(engine: Engine, state: State, occurrences: Iterable[Occurrence]) -> list[Move]:
+def fold(engine: CompiledCycle, state: FoldState, occurrences: Iterable[FoldEvent]) -> list[Move]:
     """Apply occurrences in key order, all after `state.key`, to the state; return the moves."""
     moves: list[Move] = []
     for occurrence in occurrences:
-        apply(engine, state, occurrence, moves)
+        apply_event(engine, state, occurrence, moves)
     return moves
 
 
-def apply(
-    engine: Engine,
-    state: State,
-    occurrence: Occurrence,
+def apply_event(
+    engine: CompiledCycle,
+    state: FoldState,
+    occurrence: FoldEvent,
     moves: list[Move],
     given: list[tuple[int, int, float]] | None = None,
 ) -> None:
@@ -41,33 +41,35 @@ def apply(
         advance(engine, state, occurrence.at, moves)
     instance = state.instance
     success = _record(engine, state, occurrence, given)
-    if first or (success and engine.ring_of[engine.stage(state)] >= engine.repeat_ring):
+    if first or (success and engine.ring_of[engine.engagement_stage(state)] >= engine.repeat_ring):
         state.instance = f"{occurrence.source}:{occurrence.message_id}"
     _settle(engine, state, occurrence.at, instance, occurrence, moves)
 
 
-def advance(engine: Engine, state: State, until: int, moves: list[Move]) -> None:
+def advance(engine: CompiledCycle, state: FoldState, until: int, moves: list[Move]) -> None:
     """Make every flip due at or before `until`, each at its exact instant."""
     while True:
         if state.wake == 0:
-            state.wake = next_wake(engine, state)
+            state.wake = next_flip_at(engine, state)
         wake = state.wake
         if wake > until:
             return
         _settle(engine, state, wake, state.instance, None, moves)
 
 
-def position(engine: Engine, state: State) -> Position:
+def current_position(engine: CompiledCycle, state: FoldState) -> Position:
     """Return where a state with at least one touchpoint stands."""
     return _position(engine, state.places, state.dormant, state.instance)
 
 
-def _position(engine: Engine, places: list[int], dormant: bool, instance: str) -> Position:
+def _position(engine: CompiledCycle, places: list[int], dormant: bool, instance: str) -> Position:
     names = [axis.places[place].name for axis, place in zip(engine.axes, places, strict=True)]
     return Position(engine.cells[places[engine.sales]][places[engine.buying]], names, dormant, instance)
 
 
-def _record(engine: Engine, state: State, occurrence: Occurrence, given: list[tuple[int, int, float]] | None) -> bool:
+def _record(
+    engine: CompiledCycle, state: FoldState, occurrence: FoldEvent, given: list[tuple[int, int, float]] | None
+) -> bool:
     """Write down what the occurrence says; return whether it is a success that may open the next instance."""
     at = occurrence.at
     if state.is_empty or occurrence.present:
@@ -94,7 +96,7 @@ def _record(engine: Engine, state: State, occurrence: Occurrence, given: list[tu
     return success
 
 
-def _contribute(engine: Engine, state: State, contribution: Contribution, at: int) -> float:
+def _contribute(engine: CompiledCycle, state: FoldState, contribution: ScoreContribution, at: int) -> float:
     """Add a contribution as far as its cap of the day leaves room; return the points."""
     points = contribution.points
     slot = contribution.cap_slot
@@ -116,7 +118,9 @@ def _contribute(engine: Engine, state: State, contribution: Contribution, at: in
     return points
 
 
-def _settle(engine: Engine, state: State, t: int, instance: str, cause: Occurrence | None, moves: list[Move]) -> None:
+def _settle(
+    engine: CompiledCycle, state: FoldState, t: int, instance: str, cause: FoldEvent | None, moves: list[Move]
+) -> None:
     """Move each axis at most once, in declared order, look at the flag and the map, and note one move if any.
 
     `instance` is the cycle instance before. Positions are built for a move only: most touchpoints make none.
@@ -140,11 +144,11 @@ def _settle(engine: Engine, state: State, t: int, instance: str, cause: Occurren
     state.seq += 1
     source, message_id = (cause.source, cause.message_id) if cause else ("", "")
     before = None if places[0] < 0 else _position(engine, places, dormant, instance)
-    after, values = position(engine, state), engine.values_at(state, t)
+    after, values = current_position(engine, state), engine.score_values_at(state, t)
     moves.append(Move(engine.version, state.seq, t, cause is None, source, message_id, before, after, values))
 
 
-def _by_hand(axis: AxisRule, state: State, cause: Occurrence) -> int:
+def _by_hand(axis: AxisRule, state: FoldState, cause: FoldEvent) -> int:
     """Return the place where a person set the axis, and hold it there; -1 for an axis that nobody set.
 
     For a microsecond at least: whether the rules agree is looked at when the hold is over, and that has to be after now.
@@ -156,7 +160,7 @@ def _by_hand(axis: AxisRule, state: State, cause: Occurrence) -> int:
     return -1
 
 
-def _place(axis: AxisRule, state: State, t: int) -> int:
+def _place(axis: AxisRule, state: FoldState, t: int) -> int:
     """Return the place on an axis: up to the highest whose `enter` holds, else down only if nothing holds this one."""
     now = state.places[axis.number]
     if t < state.held[axis.number]:
@@ -174,11 +178,11 @@ def _place(axis: AxisRule, state: State, t: int) -> int:
     return 0
 
 
-def _enters(axis: AxisRule, place: int, state: State, t: int) -> int:
+def _enters(axis: AxisRule, place: int, state: FoldState, t: int) -> int:
     return _horizon(axis.places[place].enter, state, t)
 
 
-def _holds(axis: AxisRule, place: int, state: State, t: int) -> int:
+def _holds(axis: AxisRule, place: int, state: FoldState, t: int) -> int:
     """Return the signed horizon of staying: `stay` or `enter` or the minimum dwell."""
     rule = axis.places[place]
     horizon = max(_horizon(rule.stay, state, t), _horizon(rule.enter, state, t))
@@ -188,11 +192,11 @@ def _holds(axis: AxisRule, place: int, state: State, t: int) -> int:
     return horizon
 
 
-def _horizon(node: Node | None, state: State, t: int) -> int:
+def _horizon(node: ConditionNode | None, state: FoldState, t: int) -> int:
     return -FOREVER if node is None else node.horizon(state, t)
 
 
-def next_wake(engine: Engine, state: State) -> int:
+def next_flip_at(engine: CompiledCycle, state: FoldState) -> int:
     """Return the first instant after `looked_at` at which a move is possible; FOREVER when none is.
 
     It may be early, never late: a look that finds nothing just computes the next one.

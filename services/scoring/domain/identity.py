@@ -1,7 +1,7 @@
 """Whose touchpoint is it? A fold too: its subject is the identifier, not the contact.
 
 A known identifier (`user_id`, a verified `email`, `external:<system>`) is a person's own: its touchpoints are that
-person's, and two of them are one person as long as a link joins them (`services.scoring.domain.grouping`). A touchpoint
+person's, and two of them are one person as long as a link joins them (`services.scoring.domain.identifier_components`). A touchpoint
 with only an `anonymous_id` belongs to the owner of the last claim on that device at or before it, else of the first claim
 after it, else to the anonymous contact. A claim is any touchpoint with a device and a known identifier, and an alias. So
 a shared tablet never fuses two people, and nobody's order of arrival matters.
@@ -36,14 +36,14 @@ JUNK = frozenset((
 _LONGEST_JUNK = max(map(len, JUNK))
 
 
-class Run(msgspec.Struct, frozen=True, gc=False):
+class OwnershipPeriod(msgspec.Struct, frozen=True, gc=False):
     """From `key` on the device belongs to `owner`, until the next run."""
 
     key: Key
     owner: Identifier
 
 
-class Who(msgspec.Struct, frozen=True, gc=False):
+class TouchpointIdentity(msgspec.Struct, frozen=True, gc=False):
     """What a touchpoint says of its person: known identifiers, strongest first, and a device; junk left out."""
 
     workspace: str
@@ -63,7 +63,7 @@ def is_junk(value: str) -> bool:
     return len(value) <= _LONGEST_JUNK and value.strip().casefold() in JUNK
 
 
-def who_of(touchpoint: Touchpoint) -> Who:
+def extract_identity(touchpoint: Touchpoint) -> TouchpointIdentity:
     """Return what the touchpoint says of its person."""
     user_id, device = touchpoint.user_id, touchpoint.anonymous_id
     names: tuple[Identifier, ...] = () if user_id is None or is_junk(user_id) else (("user_id", user_id),)
@@ -78,7 +78,7 @@ def who_of(touchpoint: Touchpoint) -> Who:
     if names and (device is not None or previous is not None):
         claims = tuple((one, names[0]) for one in sorted({device, previous} - {None}, key=str) if one is not None)
     links = _links(names, previous) if touchpoint.trust == "server" and names else ()
-    return Who(touchpoint.workspace, touchpoint.key, names, device, claims, links, previous)
+    return TouchpointIdentity(touchpoint.workspace, touchpoint.key, names, device, claims, links, previous)
 
 
 def _vouched_for(touchpoint: Touchpoint) -> tuple[Identifier, ...]:
@@ -94,24 +94,24 @@ def _links(names: tuple[Identifier, ...], previous: str | None) -> tuple[Link, .
     others = list(names[1:])
     if previous is not None:
         others.append(("user_id", previous))
-    return tuple(link_of(names[0], other) for other in others if other != names[0])
+    return tuple(make_link(names[0], other) for other in others if other != names[0])
 
 
-def link_of(one: Identifier, other: Identifier) -> Link:
+def make_link(one: Identifier, other: Identifier) -> Link:
     """Return the link of two identifiers."""
     return (one, other) if one <= other else (other, one)
 
 
-def runs_of(claims: Iterable[tuple[Key, Identifier]]) -> list[Run]:
+def ownership_periods(claims: Iterable[tuple[Key, Identifier]]) -> list[OwnershipPeriod]:
     """Return the runs of a device's claims (any order, repeats allowed)."""
-    runs: list[Run] = []
+    runs: list[OwnershipPeriod] = []
     for key, owner_ in sorted(set(claims)):
         if not runs or runs[-1].owner != owner_:
-            runs.append(Run(key, owner_))
+            runs.append(OwnershipPeriod(key, owner_))
     return runs
 
 
-def owner(runs: Sequence[Run], key: Key) -> Identifier | None:
+def owner_at(runs: Sequence[OwnershipPeriod], key: Key) -> Identifier | None:
     """Return to whom an anonymous touchpoint at `key` belongs, or None when nobody claimed the device."""
     if not runs:
         return None
@@ -119,13 +119,13 @@ def owner(runs: Sequence[Run], key: Key) -> Identifier | None:
     return runs[max(0, at - 1)].owner
 
 
-def subject(who: Who, runs: Sequence[Run]) -> Identifier:
+def subject_identifier(who: TouchpointIdentity, runs: Sequence[OwnershipPeriod]) -> Identifier:
     """Return the identifier whose contact the touchpoint belongs to; `runs` are those of its device."""
     if who.names:
         return who.names[0]
     if who.device is None:
         return ("message", f"{who.key[1]}:{who.key[2]}")
-    return owner(runs, who.key) or ("anonymous_id", who.device)
+    return owner_at(runs, who.key) or ("anonymous_id", who.device)
 
 
 def new_contact_id(workspace: str, identifier: Identifier) -> str:

@@ -11,14 +11,14 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from libs.common.messages.stage_change import Direction, Reason
+from services.scoring.domain.compiled_cycle import CompiledCycle
 from services.scoring.domain.correction import SOURCE
-from services.scoring.domain.engine import Engine
 from services.scoring.domain.move import Move, Position
 
 Key = tuple[int, bool, str, str]
 
 
-class Published(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class PublishedPosition(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The last published position of one contact in one cycle."""
 
     sequence: int
@@ -28,7 +28,7 @@ class Published(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The cycle version that it was told under."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class PlannedChange(msgspec.Struct, frozen=True):
     """One stage change to publish. `move` is its cause; a net change starts elsewhere than its move does."""
 
     sequence: int
@@ -39,7 +39,7 @@ class Change(msgspec.Struct, frozen=True):
     move: Move
 
 
-class Circumstances(msgspec.Struct, frozen=True):
+class FoldContext(msgspec.Struct, frozen=True):
     """What is known about this fold beside the data.
 
     `received` has the time of receipt of the touchpoints that are folded now, by key; `fresh` those folded for the first
@@ -53,7 +53,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     fresh: AbstractSet[tuple[int, str, str]] = frozenset()
     history: tuple[int, str, str] | None = None
     frontier: int = 0
-    because: Reason | None = None
+    reason: Reason | None = None
     whole: bool = False
     until: int = -1
     folded_to: tuple[int, str, str] | None = None
@@ -63,9 +63,9 @@ class Circumstances(msgspec.Struct, frozen=True):
         return key in self.fresh or (self.folded_to is not None and key > self.folded_to)
 
 
-def publish(
-    engine: Engine, last: Published | None, base: Move | None, moves: list[Move], known: Circumstances
-) -> tuple[Published | None, list[Change]]:
+def plan_changes(
+    engine: CompiledCycle, last: PublishedPosition | None, base: Move | None, moves: list[Move], known: FoldContext
+) -> tuple[PublishedPosition | None, list[PlannedChange]]:
     """Return the new publication and the changes that lead to it.
 
     `moves` are the pure moves from some point on, `base` the one before them where it is known to the caller; when
@@ -79,20 +79,22 @@ def publish(
             before = [base]  # a published flip by time was taken back, or nothing was told under this cycle yet
         elif last is not None and known.whole and moves:
             before, net = moves[:1], 1  # the first touchpoint moved away: on to the first move that is left
-    changes: list[Change] = []
+    changes: list[PlannedChange] = []
     published = last
     if before:
         published = _net(engine, last, before, known, changes, history=known.history is not None)
     for move in moves[net:]:
         start = published.position if published else None
-        published = Published((published.sequence if published else 0) + 1, move.key, move.after, engine.version)
+        published = PublishedPosition(
+            (published.sequence if published else 0) + 1, move.key, move.after, engine.version
+        )
         changes.append(_change(engine, published, start, move, _reason(engine, move, known)))
     if published is not None and published.version != engine.version:
         published = msgspec.structs.replace(published, version=engine.version)
     return published, changes
 
 
-def _history(engine: Engine, moves: list[Move], known: Circumstances) -> int:
+def _history(engine: CompiledCycle, moves: list[Move], known: FoldContext) -> int:
     """Return how many of `moves` are history: up to the last historical touchpoint, and old flips by time after it."""
     if known.history is None:
         return 0
@@ -107,57 +109,59 @@ def _history(engine: Engine, moves: list[Move], known: Circumstances) -> int:
 
 
 def _net(
-    engine: Engine,
-    last: Published | None,
+    engine: CompiledCycle,
+    last: PublishedPosition | None,
     moves: list[Move],
-    known: Circumstances,
-    changes: list[Change],
+    known: FoldContext,
+    changes: list[PlannedChange],
     *,
     history: bool,
-) -> Published:
+) -> PublishedPosition:
     """Go to where `moves` end in one change, if that is not where we stand already."""
     end = moves[-1]
     before = last.position if last else None
     key = max(end.key, last.through) if last else end.key
     if before == end.after:
         assert last is not None
-        return Published(last.sequence, key, end.after, engine.version)
+        return PublishedPosition(last.sequence, key, end.after, engine.version)
     cause = next((m for m in reversed(moves) if m.before is None or m.before.stage != m.after.stage), end)
-    published = Published((last.sequence if last else 0) + 1, key, end.after, engine.version)
+    published = PublishedPosition((last.sequence if last else 0) + 1, key, end.after, engine.version)
     reason: Reason = "history" if history else _net_reason(engine, cause, known)
     changes.append(_change(engine, published, before, cause, reason))
     return published
 
 
-def _change(engine: Engine, published: Published, before: Position | None, move: Move, reason: Reason) -> Change:
+def _change(
+    engine: CompiledCycle, published: PublishedPosition, before: Position | None, move: Move, reason: Reason
+) -> PlannedChange:
     after = published.position
-    return Change(published.sequence, before, after, direction(engine, before, after), reason, move)
+    return PlannedChange(published.sequence, before, after, change_direction(engine, before, after), reason, move)
 
 
-def _reason(engine: Engine, move: Move, known: Circumstances) -> Reason:
+def _reason(engine: CompiledCycle, move: Move, known: FoldContext) -> Reason:
     """Return the reason of a move told as it is: ordinary unless its touchpoint came beyond the reaction window."""
     if move.timed:
         return "time"
     key = (move.at, move.source, move.message_id)
     if move.source == SOURCE:
         return "corrected"
-    if known.because is not None and not known.is_fresh(key):
-        return known.because
+    if known.reason is not None and not known.is_fresh(key):
+        return known.reason
     received = known.received.get(key)
     late = received is not None and received - move.at > engine.spec.reaction_window
     return "late_touchpoint" if late else "touchpoint"
 
 
-def _net_reason(engine: Engine, cause: Move, known: Circumstances) -> Reason:
+def _net_reason(engine: CompiledCycle, cause: Move, known: FoldContext) -> Reason:
     """A net change has its cause's reason if that touchpoint is folded for the first time; else it corrects."""
-    if known.because is not None:
-        return known.because
+    if known.reason is not None:
+        return known.reason
     if not cause.timed and (cause.at, cause.source, cause.message_id) in known.fresh:
         return _reason(engine, cause, known)
     return "corrected"
 
 
-def direction(engine: Engine, before: Position | None, after: Position) -> Direction:
+def change_direction(engine: CompiledCycle, before: Position | None, after: Position) -> Direction:
     """Return the direction of a change; entry, re-entry, dormancy and repeat win over the rings."""
     if before is None:
         return "entry"
@@ -168,10 +172,10 @@ def direction(engine: Engine, before: Position | None, after: Position) -> Direc
     if before.instance != after.instance:
         return "repeat"
     ring = engine.ring_of.get(before.stage)  # none: a stage that an earlier version had
-    return "lateral" if ring is None else by_distance(engine.ring_of[after.stage] - ring)
+    return "lateral" if ring is None else direction_by_distance(engine.ring_of[after.stage] - ring)
 
 
-def by_distance(inward: int) -> Direction:
+def direction_by_distance(inward: int) -> Direction:
     """Return the plain direction of going `inward` rings or places (negative is outward)."""
     if inward == 0:
         return "lateral"

@@ -6,26 +6,26 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
-from services.scoring.domain.correction import corrected
+from services.scoring.domain.account_membership import MembershipTracker, group_id_of
+from services.scoring.domain.correction import apply_verdicts
 from services.scoring.domain.identity import Key
-from services.scoring.domain.membership import Members, account_of
 from services.scoring.repository import corrections
-from services.scoring.repository.history import BEFORE_ALL, History
-from services.scoring.repository.identity import Locked, Moved
+from services.scoring.repository.identity import LockedContact, MovedTouchpoint
+from services.scoring.repository.touchpoint_history import FIRST_KEY, ContactHistory
 
 _decode = msgspec.json.Decoder(Touchpoint).decode
 
 
-class Due(msgspec.Struct, frozen=True):
+class AccountRefold(msgspec.Struct, frozen=True):
     """What an account's queue says: why, and from which key on."""
 
     reason: str
     start: Key
 
 
-async def note(connection: Connection, fresh: Sequence[tuple[Touchpoint, str]]) -> None:
+async def upsert_memberships(connection: Connection, fresh: Sequence[tuple[Touchpoint, str]]) -> None:
     """Note the accounts that touchpoints name, and their contacts as possible members."""
-    named = sorted({(account, t.workspace, t.group_id or "", c) for t, c in fresh if (account := account_of(t))})
+    named = sorted({(account, t.workspace, t.group_id or "", c) for t, c in fresh if (account := group_id_of(t))})
     if named:
         accounts = sorted({row[:3] for row in named})
         await connection.execute(
@@ -41,7 +41,7 @@ async def note(connection: Connection, fresh: Sequence[tuple[Touchpoint, str]]) 
         )
 
 
-async def follow(connection: Connection, moved: Iterable[Moved]) -> None:
+async def insert_moved_memberships(connection: Connection, moved: Iterable[MovedTouchpoint]) -> None:
     """Let the contacts to which touchpoints moved count for the accounts that they came from."""
     pairs = sorted({(m.old, m.new) for m in moved})
     if pairs:
@@ -54,7 +54,7 @@ async def follow(connection: Connection, moved: Iterable[Moved]) -> None:
         )
 
 
-async def enqueue(connection: Connection, since: Mapping[str, Key], reason: str) -> None:
+async def enqueue_members(connection: Connection, since: Mapping[str, Key], reason: str) -> None:
     """Queue the accounts of contacts whose touchpoints changed from a key on."""
     if since:
         await connection.execute(
@@ -79,7 +79,7 @@ async def enqueue_all(connection: Connection, reason: str) -> None:
     )
 
 
-async def queued(connection: Connection, limit: int) -> list[str]:
+async def list_queued(connection: Connection, limit: int) -> list[str]:
     """Return queued accounts, those that wait longest first."""
     rows = await connection.fetch(
         "SELECT account_id FROM (SELECT account_id, min(id) AS first FROM scoring.account_refolds GROUP BY 1) q "
@@ -89,28 +89,28 @@ async def queued(connection: Connection, limit: int) -> list[str]:
     return [r[0] for r in rows]
 
 
-async def lock(connection: Connection, accounts: Iterable[str]) -> dict[str, Locked]:
+async def lock_accounts(connection: Connection, accounts: Iterable[str]) -> dict[str, LockedContact]:
     """Lock the accounts' rows in id order; those that somebody else works on are left out."""
     rows = await connection.fetch(
         "SELECT account_id, workspace FROM scoring.accounts WHERE account_id = ANY($1::text[]) "
         "ORDER BY account_id FOR UPDATE SKIP LOCKED",
         sorted(accounts),
     )
-    return {r[0]: Locked(r[1], 0, 0, None, None) for r in rows}
+    return {r[0]: LockedContact(r[1], 0, 0, None, None) for r in rows}
 
 
-async def take(connection: Connection, accounts: Iterable[str]) -> dict[str, Due]:
+async def dequeue_accounts(connection: Connection, accounts: Iterable[str]) -> dict[str, AccountRefold]:
     """Take the locked accounts' entries out of the queue; several are one, from the least key."""
     rows = await connection.fetch(
         "DELETE FROM scoring.account_refolds WHERE account_id = ANY($1::text[]) "
         "RETURNING account_id, reason, from_at, from_source, from_message_id",
         sorted(accounts),
     )
-    found: dict[str, Due] = {}
+    found: dict[str, AccountRefold] = {}
     for account, reason, *key in rows:
-        due = Due(reason, (key[0], key[1], key[2]))
+        due = AccountRefold(reason, (key[0], key[1], key[2]))
         other = found.get(account, due)
-        found[account] = Due(max(reason, other.reason, key=_weight), min(due.start, other.start))
+        found[account] = AccountRefold(max(reason, other.reason, key=_weight), min(due.start, other.start))
     return found
 
 
@@ -119,7 +119,7 @@ def _weight(reason: str) -> int:
     return ("touchpoint", "identity_merge", "identity_unmerge", "corrected", "cycle_published").index(reason)
 
 
-async def group_ids(connection: Connection, accounts: Iterable[str]) -> dict[str, str]:
+async def get_group_ids(connection: Connection, accounts: Iterable[str]) -> dict[str, str]:
     """Return the senders' names of the accounts."""
     rows = await connection.fetch(
         "SELECT account_id, group_id FROM scoring.accounts WHERE account_id = ANY($1::text[])", sorted(accounts)
@@ -127,12 +127,12 @@ async def group_ids(connection: Connection, accounts: Iterable[str]) -> dict[str
     return {r[0]: r[1] for r in rows}
 
 
-async def histories(connection: Connection, since: Mapping[str, Key | None]) -> dict[str, History]:
+async def get_histories(connection: Connection, since: Mapping[str, Key | None]) -> dict[str, ContactHistory]:
     """Return the accounts' histories after their keys: the touchpoints of members that count for them."""
-    return {account: await _history(connection, account, key or BEFORE_ALL) for account, key in since.items()}
+    return {account: await _history(connection, account, key or FIRST_KEY) for account, key in since.items()}
 
 
-async def _history(connection: Connection, account: str, after: Key) -> History:
+async def _history(connection: Connection, account: str, after: Key) -> ContactHistory:
     rows = await connection.fetch(
         "SELECT m.contact_id, t.data FROM scoring.memberships m JOIN scoring.touchpoints t USING (contact_id) "
         "WHERE m.account_id = $1 AND t.occurred_at >= $2 AND (t.occurred_at, t.source, t.message_id) > ($2, $3, $4) "
@@ -144,13 +144,13 @@ async def _history(connection: Connection, account: str, after: Key) -> History:
     by_contact: dict[str, list[Touchpoint]] = {}
     for contact, data in rows:
         by_contact.setdefault(contact, []).append(_decode(data))
-    verdicts = await corrections.of_touchpoints(connection, by_contact)
-    kept = [(t.key, c, t) for c, found in by_contact.items() for t in corrected(found, verdicts.get(c, {}))]
-    members, counting = Members({}), []
+    verdicts = await corrections.get_verdicts(connection, by_contact)
+    kept = [(t.key, c, t) for c, found in by_contact.items() for t in apply_verdicts(found, verdicts.get(c, {}))]
+    members, counting = MembershipTracker({}), []
     for key, contact, touchpoint in sorted(kept, key=_by_key):
-        if account in members.see(contact, touchpoint) and key > after:
+        if account in members.add_touchpoint(contact, touchpoint) and key > after:
             counting.append(touchpoint)
-    return History(counting, ())
+    return ContactHistory(counting, ())
 
 
 def _by_key(one: tuple[Key, str, Touchpoint]) -> Key:

@@ -8,12 +8,12 @@ from libs.common.db.connection import Connection
 from libs.common.errors import NotFound
 from libs.common.instants import from_datetime
 from services.scoring.domain.identity import Identifier
-from services.scoring.domain.publication import Published
+from services.scoring.domain.publication import PublishedPosition
 
-_published = msgspec.msgpack.Decoder(Published)
+_published = msgspec.msgpack.Decoder(PublishedPosition)
 
 
-class Summary(msgspec.Struct):
+class ContactSummary(msgspec.Struct):
     """A contact's row, identifiers and published positions."""
 
     contact_id: str
@@ -24,10 +24,10 @@ class Summary(msgspec.Struct):
     anonymous_ids: list[str]
     others: list[str]
     """Verified addresses and external ids, as `type:value`."""
-    published: dict[str, Published]
+    published: dict[str, PublishedPosition]
 
 
-async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summary]:
+async def get_summaries(connection: Connection, wanted: Sequence[str]) -> list[ContactSummary]:
     """Return the contacts in the order asked for."""
     if not wanted:
         return []
@@ -35,7 +35,7 @@ async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summa
         "SELECT contact_id, workspace, version, profile FROM scoring.contacts WHERE contact_id = ANY($1::text[])",
         wanted,
     )
-    found = {r[0]: Summary(r[0], r[1], r[2], r[3], [], [], [], {}) for r in rows}
+    found = {r[0]: ContactSummary(r[0], r[1], r[2], r[3], [], [], [], {}) for r in rows}
     for contact_id, kind, value in await connection.fetch(
         "SELECT contact_id, type, value FROM scoring.identifiers WHERE contact_id = ANY($1::text[]) "
         "UNION SELECT i.contact_id, 'anonymous_id', c.anonymous_id FROM scoring.identifiers i "
@@ -56,7 +56,7 @@ async def summaries(connection: Connection, wanted: Sequence[str]) -> list[Summa
     return [found[contact] for contact in wanted if contact in found]
 
 
-async def identifiers(connection: Connection, contact: str) -> list[str]:
+async def list_identifiers(connection: Connection, contact: str) -> list[str]:
     """Return what a contact is known by, as `type:value`."""
     rows = await connection.fetch(
         "SELECT type || ':' || value FROM scoring.contact_identifiers WHERE contact_id = $1 ORDER BY 1", contact
@@ -64,12 +64,12 @@ async def identifiers(connection: Connection, contact: str) -> list[str]:
     return [r[0] for r in rows]
 
 
-async def transaction_time(connection: Connection) -> int:
+async def get_transaction_time(connection: Connection) -> int:
     """Return the database's clock at the start of the transaction."""
     return from_datetime(await connection.fetchval("SELECT now()"))
 
 
-async def find(connection: Connection, workspace: str, who: str) -> str | None:
+async def find_contact(connection: Connection, workspace: str, who: str) -> str | None:
     """Return a workspace's contact with this contact id, identifier (`value` or `type:value`) or e-mail.
 
     A merged id leads to the survivor.
@@ -91,15 +91,15 @@ async def find(connection: Connection, workspace: str, who: str) -> str | None:
     return found
 
 
-async def get(connection: Connection, workspace: str, who: str) -> str:
+async def get_contact_id(connection: Connection, workspace: str, who: str) -> str:
     """Return what `find` does. Raises NotFound where that finds nobody."""
-    contact = await find(connection, workspace, who)
+    contact = await find_contact(connection, workspace, who)
     if contact is None:
         raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
     return contact
 
 
-async def name_of(connection: Connection, workspace: str, who: str) -> Identifier:
+async def get_identifier(connection: Connection, workspace: str, who: str) -> Identifier:
     """Return the identifier that `who` means: `type:value`, a value alone, or the oldest one of the contact it finds.
 
     Known identifiers go before devices. Raises NotFound.
@@ -116,7 +116,7 @@ async def name_of(connection: Connection, workspace: str, who: str) -> Identifie
         "SELECT type, value FROM scoring.identifiers WHERE workspace = $1 AND contact_id = $2 AND type <> 'message' "
         "ORDER BY type = 'anonymous_id', number LIMIT 1",
         workspace,
-        await find(connection, workspace, who),
+        await find_contact(connection, workspace, who),
     )
     if row is None:
         raise NotFound(f"nobody has the identifier, id or e-mail {who!r} (an identifier is given as user_id:alice)")

@@ -8,11 +8,11 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.instants import from_datetime
-from services.scoring.domain.correction import Kind, Manual, Verdict
+from services.scoring.domain.correction import Kind, ManualStage, TouchpointVerdict
 from services.scoring.domain.identity import Identifier, Key, Link
 
 
-class Told(msgspec.Struct, frozen=True):
+class CorrectionRow(msgspec.Struct, frozen=True):
     """A correction as it was recorded."""
 
     number: int
@@ -33,39 +33,41 @@ _decode_detail = msgspec.json.Decoder(_Detail).decode
 _encode_detail = msgspec.json.Encoder().encode
 
 
-async def of_touchpoints(connection: Connection, contacts: Iterable[str]) -> dict[str, dict[Key, Verdict]]:
+async def get_verdicts(connection: Connection, contacts: Iterable[str]) -> dict[str, dict[Key, TouchpointVerdict]]:
     """Return by contact what corrections say of its touchpoints, by their keys."""
-    found: dict[str, dict[Key, Verdict]] = {}
+    found: dict[str, dict[Key, TouchpointVerdict]] = {}
     for contact, at, source, message_id, kind in await connection.fetch(
         "SELECT t.contact_id, c.occurred_at, c.source, c.message_id, c.kind FROM scoring.corrections c "
         "JOIN scoring.touchpoints t USING (workspace, occurred_at, source, message_id) "
         "WHERE c.kind IN ('bot', 'human', 'exclude', 'include') AND t.contact_id = ANY($1::text[]) ORDER BY c.id",
         sorted(contacts),
     ):
-        found.setdefault(contact, {}).setdefault((at, source, message_id), Verdict()).hear(cast("Kind", kind))
+        found.setdefault(contact, {}).setdefault((at, source, message_id), TouchpointVerdict()).apply(
+            cast("Kind", kind)
+        )
     return found
 
 
-async def manuals(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Manual]]:
+async def get_manual_stages(connection: Connection, contacts: Iterable[str]) -> dict[str, list[ManualStage]]:
     """Return by contact its stages set by hand, in key order."""
-    found: dict[str, list[Manual]] = {}
+    found: dict[str, list[ManualStage]] = {}
     for contact, number, at, detail, recorded_at in await connection.fetch(
         "SELECT i.contact_id, c.id, c.occurred_at, c.detail, c.recorded_at FROM scoring.corrections c "
         "JOIN scoring.identifiers i USING (workspace, type, value) "
         "WHERE c.kind = 'stage' AND i.contact_id = ANY($1::text[]) ORDER BY c.occurred_at, c.id",
         sorted(contacts),
     ):
-        found.setdefault(contact, []).append(manual_of(number, at, recorded_at, detail))
+        found.setdefault(contact, []).append(manual_stage_from_row(number, at, recorded_at, detail))
     return found
 
 
-def manual_of(number: int, occurred_at: int, recorded_at: datetime, detail: str) -> Manual:
+def manual_stage_from_row(number: int, occurred_at: int, recorded_at: datetime, detail: str) -> ManualStage:
     """Return a stored stage set by hand."""
     told = _decode_detail(detail)
-    return Manual(number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until)
+    return ManualStage(number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until)
 
 
-async def about(connection: Connection, contact: str) -> list[Told]:
+async def list_about_contact(connection: Connection, contact: str) -> list[CorrectionRow]:
     """Return the corrections about a contact's identifiers and touchpoints, in the order of recording."""
     rows = await connection.fetch(
         "SELECT c.id, c.kind, CASE WHEN c.other_type IS NOT NULL "
@@ -78,10 +80,10 @@ async def about(connection: Connection, contact: str) -> list[Told]:
         "= (c.workspace, c.occurred_at, c.source, c.message_id)) ORDER BY c.id",
         contact,
     )
-    return [Told(r[0], r[1], r[2], r[3], r[4], from_datetime(r[5])) for r in rows]
+    return [CorrectionRow(r[0], r[1], r[2], r[3], r[4], from_datetime(r[5])) for r in rows]
 
 
-async def of_touchpoint(
+async def insert_touchpoint_corrections(
     connection: Connection, workspace: str, kind: Kind, keys: Sequence[Key], author: str, note: str
 ) -> None:
     """Append one correction per touchpoint."""
@@ -99,7 +101,7 @@ async def of_touchpoint(
     )
 
 
-async def of_link(
+async def insert_link_correction(
     connection: Connection, workspace: str, kind: Kind, link: Link, at: int, author: str, note: str
 ) -> None:
     """Append what a person says of a pair of identifiers."""
@@ -111,8 +113,8 @@ async def of_link(
     )  # fmt: skip
 
 
-async def of_stage(
-    connection: Connection, workspace: str, name: Identifier, manual: Manual, author: str, note: str
+async def insert_stage_correction(
+    connection: Connection, workspace: str, name: Identifier, manual: ManualStage, author: str, note: str
 ) -> int:
     """Append a stage set by hand; return its number, which is part of its key."""
     detail = _encode_detail(_Detail(manual.cycle, manual.places, manual.until)).decode()

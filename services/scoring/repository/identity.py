@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.scoring.domain.assignment import Claims, Known, Place
-from services.scoring.domain.correction import key_of
-from services.scoring.domain.identity import Identifier, Key, Run
+from services.scoring.domain.assignment import DeviceClaims, DeviceKey, KnownIdentifiers
+from services.scoring.domain.correction import correction_key
+from services.scoring.domain.identity import Identifier, Key, OwnershipPeriod
 
 
-class Locked(msgspec.Struct, frozen=True, gc=False):
+class LockedContact(msgspec.Struct, frozen=True, gc=False):
     """A contact's row as locked."""
 
     workspace: str
@@ -23,7 +23,7 @@ class Locked(msgspec.Struct, frozen=True, gc=False):
     profile: str | None
 
 
-class Moved(msgspec.Struct, frozen=True):
+class MovedTouchpoint(msgspec.Struct, frozen=True):
     """A stored touchpoint that changes hands."""
 
     key: Key
@@ -32,24 +32,26 @@ class Moved(msgspec.Struct, frozen=True):
     new: str
 
 
-async def known(connection: Connection, identifiers: Iterable[tuple[str, Identifier]]) -> tuple[Known, dict[str, int]]:
+async def get_known(
+    connection: Connection, identifiers: Iterable[tuple[str, Identifier]]
+) -> tuple[KnownIdentifiers, dict[str, int]]:
     """Return what is stored of these identifiers, and the `identity_version` of each contact seen on the way.
 
     Versions are read before the runs: whoever commits a claim in between raises a version, so that the look behind the
     locks finds it. The other way round old runs could pass under a new version.
     """
     wanted = set(identifiers)
-    contacts, versions = await contacts_of(connection, wanted)
-    devices = await runs(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
+    contacts, versions = await get_contacts(connection, wanted)
+    devices = await get_ownership(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
     owners = {(place[0], run.owner) for place, found in devices.items() for run in found}
     if owners - contacts.keys():
-        more, later = await contacts_of(connection, owners - contacts.keys())
+        more, later = await get_contacts(connection, owners - contacts.keys())
         contacts |= more
         versions = later | versions
-    return Known(contacts, devices), versions
+    return KnownIdentifiers(contacts, devices), versions
 
 
-async def contacts_of(
+async def get_contacts(
     connection: Connection, wanted: set[tuple[str, Identifier]]
 ) -> tuple[dict[tuple[str, Identifier], str], dict[str, int]]:
     """Return the contacts of identifiers that have one, and each contact's `identity_version`."""
@@ -65,9 +67,9 @@ async def contacts_of(
     return contacts, {r["contact_id"]: r["identity_version"] for r in rows}
 
 
-async def runs(connection: Connection, places: Iterable[Place]) -> dict[Place, list[Run]]:
+async def get_ownership(connection: Connection, places: Iterable[DeviceKey]) -> dict[DeviceKey, list[OwnershipPeriod]]:
     """Return the runs of the devices that have any."""
-    found: dict[Place, list[Run]] = {}
+    found: dict[DeviceKey, list[OwnershipPeriod]] = {}
     wanted = sorted(set(places))
     rows = await connection.fetch(
         "SELECT c.workspace, c.anonymous_id, c.occurred_at, c.source, c.message_id, c.owner_type, c.owner "
@@ -77,13 +79,15 @@ async def runs(connection: Connection, places: Iterable[Place]) -> dict[Place, l
         [a for _, a in wanted],
     )
     for workspace, anonymous_id, at, source, message_id, *owner in rows:
-        found.setdefault((workspace, anonymous_id), []).append(Run((at, source, message_id), (owner[0], owner[1])))
+        found.setdefault((workspace, anonymous_id), []).append(
+            OwnershipPeriod((at, source, message_id), (owner[0], owner[1]))
+        )
     return found
 
 
-async def stored_claims(connection: Connection, places: Iterable[Place]) -> dict[Place, Claims]:
+async def get_claims(connection: Connection, places: Iterable[DeviceKey]) -> dict[DeviceKey, DeviceClaims]:
     """Return every stored claim on these devices, less what corrections exclude, and those made or revoked by hand."""
-    found = {place: Claims([], set()) for place in sorted(places)}
+    found = {place: DeviceClaims([], set()) for place in sorted(places)}
     if not found:
         return found
     workspaces, devices = [w for w, _ in found], [a for _, a in found]
@@ -111,7 +115,7 @@ async def stored_claims(connection: Connection, places: Iterable[Place]) -> dict
     ):
         name = (owner[0], owner[1])
         if verdict == "link":
-            found[workspace, device].made.append((key_of(at, number), name))
+            found[workspace, device].made.append((correction_key(at, number), name))
         else:
             found[workspace, device].revoked.add(name)
     return found
@@ -125,7 +129,7 @@ _NOT_EXCLUDED = (
 """Whether the last correction about touchpoint `t`, if there is one, leaves it in."""
 
 
-async def add_identifiers(connection: Connection, new: dict[tuple[str, Identifier], str]) -> bool:
+async def insert_identifiers(connection: Connection, new: dict[tuple[str, Identifier], str]) -> bool:
     """Insert identifiers and their contacts; return False when somebody else has inserted one meanwhile."""
     if not new:
         return True
@@ -147,17 +151,17 @@ async def add_identifiers(connection: Connection, new: dict[tuple[str, Identifie
     return bool(added == len(rows))
 
 
-async def lock(connection: Connection, contacts: Iterable[str]) -> dict[str, Locked]:
+async def lock_contacts(connection: Connection, contacts: Iterable[str]) -> dict[str, LockedContact]:
     """Lock the contacts' rows in id order and return them."""
     rows = await connection.fetch(
         "SELECT contact_id, workspace, version, identity_version, merged_into, profile FROM scoring.contacts "
         "WHERE contact_id = ANY($1::text[]) ORDER BY contact_id FOR UPDATE",
         sorted(set(contacts)),
     )
-    return {r[0]: Locked(r[1], r[2], r[3], r[4], r[5]) for r in rows}
+    return {r[0]: LockedContact(r[1], r[2], r[3], r[4], r[5]) for r in rows}
 
 
-async def replace_runs(connection: Connection, changed: dict[Place, list[Run]]) -> None:
+async def update_ownership(connection: Connection, changed: dict[DeviceKey, list[OwnershipPeriod]]) -> None:
     """Store the new runs of the devices."""
     if not changed:
         return
@@ -176,7 +180,7 @@ async def replace_runs(connection: Connection, changed: dict[Place, list[Run]]) 
     )
 
 
-async def anonymous_rows(connection: Connection, place: Place) -> list[tuple[Key, str]]:
+async def list_anonymous_touchpoints(connection: Connection, place: DeviceKey) -> list[tuple[Key, str]]:
     """Return (key, contact_id) of the stored touchpoints that have this device's id alone."""
     rows = await connection.fetch(
         "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
@@ -186,7 +190,7 @@ async def anonymous_rows(connection: Connection, place: Place) -> list[tuple[Key
     return [((r[0], r[1], r[2]), r[3]) for r in rows]
 
 
-async def misplaced(connection: Connection, contacts: Iterable[str]) -> list[Moved]:
+async def list_misplaced_touchpoints(connection: Connection, contacts: Iterable[str]) -> list[MovedTouchpoint]:
     """Return the touchpoints of the contacts whose own known identifier is another contact's."""
     rows = await connection.fetch(
         "SELECT t.occurred_at, t.source, t.message_id, t.workspace, t.contact_id, i.contact_id "
@@ -195,10 +199,12 @@ async def misplaced(connection: Connection, contacts: Iterable[str]) -> list[Mov
         "WHERE t.contact_id = ANY($1::text[]) AND i.contact_id <> t.contact_id",
         sorted(contacts),
     )
-    return [Moved((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
+    return [MovedTouchpoint((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
 
 
-async def unclaimed(connection: Connection, contacts: Iterable[str]) -> list[tuple[Place, Key, str]]:
+async def list_unclaimed_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> list[tuple[DeviceKey, Key, str]]:
     """Return (device, key, contact_id) of the contacts' touchpoints that carry a device alone."""
     rows = await connection.fetch(
         "SELECT workspace, anonymous_id, occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
@@ -208,7 +214,7 @@ async def unclaimed(connection: Connection, contacts: Iterable[str]) -> list[tup
     return [((r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
 
 
-async def count_rows(connection: Connection, contacts: Iterable[str], limit: int) -> int:
+async def count_touchpoints(connection: Connection, contacts: Iterable[str], limit: int) -> int:
     """Return how many touchpoints lie under the contacts, counted up to `limit`."""
     found: int = await connection.fetchval(
         "SELECT count(*) FROM (SELECT FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) LIMIT $2) t",
@@ -218,7 +224,7 @@ async def count_rows(connection: Connection, contacts: Iterable[str], limit: int
     return found
 
 
-async def move(connection: Connection, moved: Sequence[Moved]) -> None:
+async def update_touchpoint_contacts(connection: Connection, moved: Sequence[MovedTouchpoint]) -> None:
     """Give stored touchpoints to their new contacts."""
     if not moved:
         return
@@ -236,7 +242,7 @@ async def move(connection: Connection, moved: Sequence[Moved]) -> None:
     )
 
 
-async def merge(connection: Connection, merged: dict[str, str]) -> None:
+async def update_merged_contacts(connection: Connection, merged: dict[str, str]) -> None:
     """Let merged contacts redirect, and take away what belongs to a contact that still has touchpoints.
 
     What redirected to a merged contact redirects to its survivor from now on: no redirect leads to another.

@@ -11,7 +11,7 @@ from libs.common.observability import metrics
 GRACE = 10 * SECOND
 
 
-async def write_frontier(connection: Connection, reached: Mapping[tuple[str, int], int]) -> None:
+async def upsert_frontier(connection: Connection, reached: Mapping[tuple[str, int], int]) -> None:
     """Note how far each owned partition is known and committed; it never goes back."""
     if reached:
         await connection.execute(
@@ -24,7 +24,7 @@ async def write_frontier(connection: Connection, reached: Mapping[tuple[str, int
         )
 
 
-async def frontier(connection: Connection, partitions: int) -> int | None:
+async def get_frontier(connection: Connection, partitions: int) -> int | None:
     """Return the instant up to which timers may fire, or None while a partition has no row."""
     least: int | None = await connection.fetchval(
         "SELECT min(reached_at) FROM scoring.frontier HAVING count(*) >= $1", partitions
@@ -32,7 +32,7 @@ async def frontier(connection: Connection, partitions: int) -> int | None:
     return None if least is None else least - GRACE
 
 
-async def due_contacts(connection: Connection, folds: Sequence[str], until: int, limit: int) -> list[str]:
+async def list_due_contacts(connection: Connection, folds: Sequence[str], until: int, limit: int) -> list[str]:
     """Return contacts with a timer of these folds due at or before `until` that do not wait for a re-fold."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.timers t WHERE due_at <= $1 AND fold = ANY($3::text[]) AND NOT EXISTS "
@@ -44,29 +44,29 @@ async def due_contacts(connection: Connection, folds: Sequence[str], until: int,
     return sorted({r[0] for r in rows})
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class WaitingRefolds(msgspec.Struct, frozen=True):
     """Contacts that wait for one reason, and since when the first of them does, in seconds."""
 
     contacts: int
     seconds: float
 
 
-async def waiting_refolds(connection: Connection) -> dict[str, Waiting]:
+async def count_waiting_refolds(connection: Connection) -> dict[str, WaitingRefolds]:
     """Return the re-fold queue by reason."""
     rows = await connection.fetch(
         "SELECT reason, count(*), extract(epoch FROM now() - min(queued_at))::float FROM scoring.refolds "
         "GROUP BY reason ORDER BY reason"
     )
-    return {r[0]: Waiting(r[1], r[2]) for r in rows}
+    return {r[0]: WaitingRefolds(r[1], r[2]) for r in rows}
 
 
-async def fold_errors(connection: Connection) -> int:
+async def count_fold_errors(connection: Connection) -> int:
     """Return how many folds are marked as raising."""
     found: int = await connection.fetchval("SELECT count(*) FROM scoring.fold_errors")
     return found
 
 
-async def queued_refolds(connection: Connection, limit: int) -> list[str]:
+async def list_queued_refolds(connection: Connection, limit: int) -> list[str]:
     """Return queued contacts, oldest first.
 
     A contact whose history is still arriving is left alone for two seconds after the last touchpoint, for a minute at
@@ -81,7 +81,7 @@ async def queued_refolds(connection: Connection, limit: int) -> list[str]:
     return [r[0] for r in rows]
 
 
-async def watch(connection: Connection) -> None:
+async def collect_gauges(connection: Connection) -> None:
     """Look at what waits to be folded again, and at folds that raised."""
     metrics.REFOLDS_WAITING.set(await connection.fetchval("SELECT count(*) FROM scoring.refolds"))
     metrics.FOLD_ERRORS_OPEN.set(await connection.fetchval("SELECT count(*) FROM scoring.fold_errors"))

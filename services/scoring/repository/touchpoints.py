@@ -9,8 +9,8 @@ from libs.common import ids
 from libs.common.db.connection import Connection
 from libs.common.instants import DAY
 from libs.common.messages import Touchpoint
-from services.scoring.domain.identity import Who, who_of
-from services.scoring.domain.membership import account_of, is_event
+from services.scoring.domain.account_membership import group_id_of, is_membership_event
+from services.scoring.domain.identity import TouchpointIdentity, extract_identity
 
 COLUMNS = [
     "workspace", "occurred_at", "source", "message_id", "contact_id", "subject_type", "subject", "anonymous_id",
@@ -19,30 +19,30 @@ COLUMNS = [
 SEEN_DAYS = 30
 
 
-class Stored(msgspec.Struct, frozen=True, gc=False):
+class StoredTouchpoint(msgspec.Struct, frozen=True, gc=False):
     """A touchpoint with the bytes it came as, what it says of its person, and the hash that a repeat is known by."""
 
     touchpoint: Touchpoint
     raw: bytes
-    who: Who
+    identity: TouchpointIdentity
     hash: bytes
     trace: bytes | None = None
     """The W3C traceparent that it came with."""
 
 
-def stored(touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None) -> Stored:
+def prepare_touchpoint(touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None) -> StoredTouchpoint:
     """Return the touchpoint ready to be stored; the hash is 16 bytes of (workspace, source, message_id)."""
     digest = ids.hash_parts(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
-    return Stored(touchpoint, raw, who_of(touchpoint), digest, trace)
+    return StoredTouchpoint(touchpoint, raw, extract_identity(touchpoint), digest, trace)
 
 
-async def repeats(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
+async def get_repeated_hashes(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
     """Return those of the hashes that were stored in the last SEEN_DAYS."""
     rows = await connection.fetch("SELECT hash FROM scoring.seen WHERE hash = ANY($1::bytea[])", list(hashes))
     return {r[0] for r in rows}
 
 
-async def older_copies(connection: Connection, batch: Sequence[Stored]) -> set[bytes]:
+async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpoint]) -> set[bytes]:
     """Return the hashes of touchpoints that are stored already, however long ago (by the unique key)."""
     rows = await connection.fetch(
         "SELECT t.workspace, t.source, t.message_id FROM scoring.touchpoints t "
@@ -56,16 +56,16 @@ async def older_copies(connection: Connection, batch: Sequence[Stored]) -> set[b
     return {ids.hash_parts(r[0], r[1], r[2]) for r in rows}
 
 
-async def store(connection: Connection, batch: Sequence[Stored], owners: Sequence[str]) -> None:
+async def insert_touchpoints(connection: Connection, batch: Sequence[StoredTouchpoint], owners: Sequence[str]) -> None:
     """COPY new touchpoints and their hashes. Raises UniqueViolationError when one of them is stored already."""
     records = []
     for one, contact_id in zip(batch, owners, strict=True):
-        t, who = one.touchpoint, one.who
+        t, who = one.touchpoint, one.identity
         kind, value = who.names[0] if who.names else (None, None)
         records.append(
             (
                 t.workspace, t.occurred_at, t.source, t.message_id, contact_id, kind, value, who.device,
-                who.previous, account_of(t) if is_event(t) else None, t.received_at, one.raw.decode(),
+                who.previous, group_id_of(t) if is_membership_event(t) else None, t.received_at, one.raw.decode(),
             )
         )  # fmt: skip
     await connection.copy_records_to_table("touchpoints", schema_name="scoring", columns=COLUMNS, records=records)
@@ -77,7 +77,7 @@ async def store(connection: Connection, batch: Sequence[Stored], owners: Sequenc
     )
 
 
-async def forget_seen(connection: Connection, now: int) -> None:
+async def delete_seen_hashes(connection: Connection, now: int) -> None:
     """Delete the hashes that are older than SEEN_DAYS; from then on the unique key alone tells a repeat."""
     await connection.execute("DELETE FROM scoring.seen WHERE day < $1", now // DAY - SEEN_DAYS)
 

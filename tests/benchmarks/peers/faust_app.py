@@ -16,9 +16,9 @@ import faust
 import msgspec
 
 from libs.common.messages import Touchpoint
-from services.scoring.cycles import read_cycles
-from services.scoring.domain import state as states
-from services.scoring.domain.fold import apply
+from services.scoring.cycle_files import read_cycles
+from services.scoring.domain import fold_state as states
+from services.scoring.domain.fold import apply_event
 
 (CYCLE,) = read_cycles(Path("cycles"))
 ENGINE = CYCLE.engine
@@ -42,8 +42,8 @@ def main(broker: str, count: int) -> None:
         async for key, value in stream.items():
             clock["first"] = clock["first"] or time.perf_counter()
             raw = table.get(key)
-            held = states.decode(raw, ENGINE.atoms) if raw else ENGINE.fresh()
-            apply(ENGINE, held, CYCLE.classifier.occurrence(decode(value)), [])
+            held = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
+            apply_event(ENGINE, held, CYCLE.classifier.to_fold_event(decode(value)), [])
             table[key] = held.encode()
             clock["seen"] += 1
             if clock["seen"] == count:

@@ -15,9 +15,9 @@ import msgspec
 from quixstreams import Application
 
 from libs.common.messages import Touchpoint
-from services.scoring.cycles import read_cycles
-from services.scoring.domain import state as states
-from services.scoring.domain.fold import apply
+from services.scoring.cycle_files import read_cycles
+from services.scoring.domain import fold_state as states
+from services.scoring.domain.fold import apply_event
 
 (CYCLE,) = read_cycles(Path("cycles"))
 ENGINE = CYCLE.engine
@@ -30,8 +30,8 @@ def fold(value: bytes, state: Any) -> None:
     if not clock["first"]:
         clock["first"] = time.perf_counter()
     raw = state.get_bytes("fold")
-    held = states.decode(raw, ENGINE.atoms) if raw else ENGINE.fresh()
-    apply(ENGINE, held, CYCLE.classifier.occurrence(decode(value)), [])
+    held = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
+    apply_event(ENGINE, held, CYCLE.classifier.to_fold_event(decode(value)), [])
     state.set_bytes("fold", held.encode())
     clock["last"] = time.perf_counter()
 

@@ -7,9 +7,9 @@ from cli.home import PROJECT
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
-from services.scoring.domain.cycle import cycle_of
-from services.scoring.domain.spec import parse
-from services.scoring.handlers.compelling import Compelling, Given
+from services.scoring.domain.cycle import build_cycle
+from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.handlers.compelling_events import CompellingEventService, NewCompellingEvent
 from tests.integration.plays.people import people, published
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.scoring import Scoring
@@ -19,7 +19,7 @@ from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 @pytest.fixture
 async def desk(database, scoring):
     session = Session(database, "test-events")
-    yield Compelling(session, scoring.outboxes, FixedClock(NOW))
+    yield CompellingEventService(session, scoring.outboxes, FixedClock(NOW))
     await session.close()
 
 
@@ -46,25 +46,27 @@ async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_threshol
 ):
     await people(orchestrator, ["ada"])
     await orchestrator.publish(renewal(event={"on": ["raised", "nearing"]}))
-    given = Given("contract_ends", "contact", "ada", "deal-7", NOW + 40 * DAY, "jo", "the old price is gone")
-    await desk.raise_("default", given, "test")
+    given = NewCompellingEvent(
+        "contract_ends", "contact", "ada", "deal-7", NOW + 40 * DAY, "jo", "the old price is gone"
+    )
+    await desk.raise_event("default", given, "test")
     await hear(orchestrator, scoring)
     for day in range(45):
         desk._clock.instant = orchestrator.clock.instant = NOW + day * DAY
-        await desk.remind()
-        await desk.remind()
+        await desk.announce_due()
+        await desk.announce_due()
         await hear(orchestrator, scoring)
     subjects = [mail.content.decode().split("Subject: ")[1].split("\r")[0].strip() for mail in mailbox.mails]
     assert subjects == ["contract_ends", "contract_ends 30", "contract_ends 7", "contract_ends 1"]
     assert "the old price is gone" in mailbox.mails[0].content.decode()
-    assert await desk.every("default", None, 10) == []
+    assert await desk.list_open("default", None, 10) == []
 
 
 async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, desk, mailbox):
     await people(orchestrator, ["ada"])
     text = play([{"wait": "1d"}, mail()], "renewal", trigger={"compelling_event": {"kind": "contract_ends"}})
     await orchestrator.publish(text)
-    await desk.raise_("default", Given("contract_ends", "contact", "ada", "deal-7"), "test")
+    await desk.raise_event("default", NewCompellingEvent("contract_ends", "contact", "ada", "deal-7"), "test")
     await hear(orchestrator, scoring)
     await desk.withdraw("default", "deal-7")
     await hear(orchestrator, scoring)
@@ -83,12 +85,12 @@ async def test_what_is_withdrawn_at_once_reaches_nobody_and_what_is_held_goes_to
 ):
     await people(orchestrator, ["ada", "bob"])
     await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
-    await desk.raise_("default", Given("tax", "market", event_id="t-1"), "test")
+    await desk.raise_event("default", NewCompellingEvent("tax", "market", event_id="t-1"), "test")
     await desk.withdraw("default", "t-1")
     await hear(orchestrator, scoring)
     assert await orchestrator.ledger() == []
     await orchestrator.desk.stop("default", "email", "ops", on=True)
-    await desk.raise_("default", Given("tax", "market", event_id="t-2"), "test")
+    await desk.raise_event("default", NewCompellingEvent("tax", "market", event_id="t-2"), "test")
     await hear(orchestrator, scoring)
     assert await orchestrator.ledger() == [("held", "kill_switch")] * 2
     await desk.withdraw("default", "t-2")
@@ -109,14 +111,14 @@ async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_m
     await published(scoring)
     trigger = {"compelling_event": {"kind": "funding"}}
     await orchestrator.publish(play([mail()], "funding", trigger=trigger))
-    await desk.raise_("default", Given("funding", "account", "acme"), "test")
+    await desk.raise_event("default", NewCompellingEvent("funding", "account", "acme"), "test")
     await hear(orchestrator, scoring)
     assert sorted(mailbox.told) == ["ada@x.test", "bob@x.test"]
     tax = play(
         [mail("tax")], "tax", trigger={"compelling_event": {"kind": "tax"}}, entry={"trait": "country", "equals": "FR"}
     )
     await orchestrator.publish(tax)
-    await desk.raise_("default", Given("tax", "market"), "test")
+    await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
     await hear(orchestrator, scoring)
     assert sorted(mailbox.told[2:]) == ["ada@x.test", "bob@x.test", "eve@x.test"]
     assert await orchestrator.fetch("SELECT count(*) FROM orchestrator.sweeps") == [(0,)]
@@ -125,7 +127,7 @@ async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_m
 async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(orchestrator, scoring, desk, mailbox):
     await people(orchestrator, [f"p{number}" for number in range(450)])
     await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
-    await desk.raise_("default", Given("tax", "market"), "test")
+    await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
     await orchestrator.hear(await published(scoring, "compelling-events"), "compelling-events")
     await orchestrator.sweeps.run()
     assert await orchestrator.fetch("SELECT entered FROM orchestrator.sweeps") == [(200,)]
@@ -149,7 +151,7 @@ async def test_people_raise_events_by_what_they_do(orchestrator, database, mailb
         "raises": {"kind": "compares"},
     }
     raw["axes"].append({"name": "urgency", "stages": [{"name": "calm"}, hot]})
-    found = Scoring(database, [cycle_of(parse(yaml.safe_dump(raw), "test.yaml"))])
+    found = Scoring(database, [build_cycle(parse_cycle_spec(yaml.safe_dump(raw), "test.yaml"))])
     await found.take([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
     pages = [touchpoint(HOUR * hour, "Pricing", number=hour, user_id="u", type="page") for hour in (1, 2, 3, 4)]
     await found.take(pages)
@@ -176,14 +178,14 @@ async def test_people_raise_events_by_what_they_do(orchestrator, database, mailb
 async def test_what_cannot_be_raised_says_why(orchestrator, desk):
     await people(orchestrator, ["ada"])
     with pytest.raises(NotFound, match="nobody"):
-        await desk.raise_("default", Given("x", "contact", "nobody"), "test")
+        await desk.raise_event("default", NewCompellingEvent("x", "contact", "nobody"), "test")
     with pytest.raises(ConfigurationError, match="says whom"):
-        await desk.raise_("default", Given("x", "market", "ada"), "test")
+        await desk.raise_event("default", NewCompellingEvent("x", "market", "ada"), "test")
     with pytest.raises(ConfigurationError, match="has passed"):
-        await desk.raise_("default", Given("x", "contact", "ada", date=NOW - 1), "test")
-    await desk.raise_("default", Given("x", "contact", "ada", "e-1"), "test")
+        await desk.raise_event("default", NewCompellingEvent("x", "contact", "ada", date=NOW - 1), "test")
+    await desk.raise_event("default", NewCompellingEvent("x", "contact", "ada", "e-1"), "test")
     with pytest.raises(Conflict, match="already"):
-        await desk.raise_("default", Given("x", "contact", "ada", "e-1"), "test")
+        await desk.raise_event("default", NewCompellingEvent("x", "contact", "ada", "e-1"), "test")
     with pytest.raises(NotFound):
         await desk.withdraw("default", "e-2")
-    assert [event.kind for event in await desk.every("default", "ada", 10)] == ["x"]
+    assert [event.kind for event in await desk.list_open("default", "ada", 10)] == ["x"]

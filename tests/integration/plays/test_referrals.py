@@ -106,11 +106,11 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
     assert mailbox.told == ["ada@x.test"]
     (listed,) = await desk.every("default", 10)
     assert (listed.referrer, listed.status, listed.reason) == (ids["ada"], "converted", "order_completed")
-    await scoring.corrections.touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
+    await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
     while await scoring.jobs.refold():
         pass
     assert await standing(scoring, "ada") == "customer", "what was told of ada goes when its cause goes"
-    await scoring.corrections.touchpoints("default", "bob", "include", [ORDER], Author("ops", ""))
+    await scoring.corrections.correct_touchpoints("default", "bob", "include", [ORDER], Author("ops", ""))
     while await scoring.jobs.refold():
         pass
     assert await standing(scoring, "ada") == "ambassador"
@@ -272,7 +272,7 @@ async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orc
     await echoed(scoring, orchestrator)
     stages = []
     for kind in ("exclude", "bot", "human", "include"):
-        await scoring.corrections.touchpoints("default", "bob", kind, [ORDER], Author("ops", ""))
+        await scoring.corrections.correct_touchpoints("default", "bob", kind, [ORDER], Author("ops", ""))
         while await scoring.jobs.refold():
             pass
         stages.append(await standing(scoring, "ada"))
@@ -284,7 +284,7 @@ async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobod
     await came(scoring, orchestrator, "bob", (await desk.code("default", "ada")).code, HOUR)
     order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
     await scoring.take([set_at(order, 2 * HOUR)])
-    await scoring.corrections.touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
+    await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
     await orchestrator.hear(await published(scoring))
     assert await echoed(scoring, orchestrator) == []
     assert [one.status for one in await desk.every("default", 10)] == ["open"]

@@ -7,7 +7,7 @@ from libs.common.clock import FixedClock
 from libs.common.errors import Conflict, NotFound
 from libs.common.instants import to_iso
 from services.orchestrator.handlers.segments import SegmentsDesk
-from services.scoring.handlers.compelling import Compelling, Given
+from services.scoring.handlers.compelling_events import CompellingEventService, NewCompellingEvent
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play, runs
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
@@ -244,9 +244,9 @@ async def test_prospects_without_a_compelling_event_are_listed(orchestrator, des
     ids = await people(orchestrator, ["ada", "bob", "eve"])
     quotes = [touchpoint(HOUR, "Quote Requested", number=f"q-{name}", user_id=name) for name in ids]
     await scoring.take([*quotes, touchpoint(HOUR, "", number="g", user_id="bob", type="group", group_id="acme")])
-    events = Compelling(orchestrator.sessions[0], scoring.outboxes, FixedClock(NOW))
-    await events.raise_("default", Given("contract_ends", "contact", "ada", "e-1"), "test")
-    await events.raise_("default", Given("funding", "account", "acme"), "test")
+    events = CompellingEventService(orchestrator.sessions[0], scoring.outboxes, FixedClock(NOW))
+    await events.raise_event("default", NewCompellingEvent("contract_ends", "contact", "ada", "e-1"), "test")
+    await events.raise_event("default", NewCompellingEvent("funding", "account", "acme"), "test")
     await look(orchestrator, NOW)
     listed = await desk.members("default", "prospects_without_reason", 10)
     assert [one.contact_id for one in listed] == [ids["eve"]]

@@ -1,0 +1,9 @@
+"""The part of scoring that is compiled: the fold."""
+
+from libs.common.compilation import CompiledModules
+
+_DOMAIN = (
+    "assignment", "compiled_cycle", "condition_nodes", "decay", "fold", "fold_state", "fold_step", "identity",
+    "signal_classifier", "state_snapshot",
+)  # fmt: skip
+FOLD_MODULES = CompiledModules("fold", tuple(f"services.scoring.domain.{name}" for name in _DOMAIN))

@@ -1,0 +1,171 @@
+"""A cycle as a marketer writes it (YAML), checked field by field."""
+
+from hashlib import blake2b
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from libs.common.durations import Duration
+from libs.common.errors import ConfigurationError
+
+Condition = dict[str, Any]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScoreSpec(_Model):
+    """A decaying sum: its value halves every `half_life`."""
+
+    half_life: Duration
+
+
+class SignalMatch(_Model):
+    """Which touchpoints a signal takes: all given fields must fit. Only people's own, observed acts, unless said.
+
+    A property is equal to what is given, a number within `{at_least: …, at_most: …}` (`sentiment: {at_most: -0.5}`), or
+    `{known: true}`: there, whatever it is.
+    """
+
+    type: Literal["track", "identify", "page", "screen", "group", "alias"] | None = None
+    name: str | None = None
+    initiative: Literal["contact", "brand", "market"] = "contact"
+    evidence: Literal["observed", "declared"] = "observed"
+    trust: Literal["server"] | None = None
+    consent: dict[str, bool] = {}
+    identified: bool | None = None
+    properties: dict[str, Any] = {}
+
+
+class ContributionSpec(_Model):
+    """What a signal adds to a score, and the most it may add per UTC day of `occurred_at`."""
+
+    score: str
+    points: float
+    cap: float | None = Field(None, gt=0)
+
+
+class CompellingEventSpec(_Model):
+    """What makes it a reason to act now. `date` names the property that says when it will be too late (RFC 3339)."""
+
+    kind: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    owner: str = ""
+    consequence: str = ""
+    date: str = ""
+
+
+class SignalSpec(_Model):
+    """What a touchpoint means. One that `raises` a compelling event is published."""
+
+    match: list[SignalMatch] = Field(min_length=1)
+    adds: list[ContributionSpec] = []
+    publish: bool = False
+    raises: CompellingEventSpec | None = None
+
+    @model_validator(mode="after")
+    def _is_published(self) -> "SignalSpec":
+        if self.raises is not None and not self.publish:
+            raise ValueError("a signal that raises an event needs `publish: true`")
+        return self
+
+
+class AxisStageSpec(_Model):
+    """A position on an axis. The first is the floor and has no condition; `stay` is looser than `enter`."""
+
+    name: str
+    enter: Condition | None = None
+    stay: Condition | None = None
+    dwell: Duration | None = None
+    raises: CompellingEventSpec | None = None
+    """What comes to be with it: so a pattern (three pricing views in a week) is an axis of its own."""
+
+
+class AxisSpec(_Model):
+    """An ordered list of stages seen from one side."""
+
+    name: str
+    stages: list[AxisStageSpec] = Field(min_length=1)
+
+
+class StageSpec(_Model):
+    """A named cell of the cycle. Ring 0 is the outermost."""
+
+    name: str
+    ring: int = Field(ge=0)
+    label: dict[str, str] = {}
+    owner: str = ""
+    guiding_question: str = ""
+    metric: str = ""
+    target: float | None = None
+    crm_map: dict[str, str] = {}
+    """What other systems call it, by system: goes out with every change."""
+
+
+class RepeatSpec(_Model):
+    """The success that opens the next cycle instance, for a contact whose ring is at least that of `from_stage`."""
+
+    signal: str
+    from_stage: str
+
+
+class CycleSpec(_Model):
+    """A whole engagement cycle."""
+
+    cycle: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    version: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    subject: Literal["contact", "account"] = "contact"
+    """Whose positions it says: each person's, or each company's from what its members do."""
+    reaction_window: Duration = 3_600_000_000
+    scores: dict[str, ScoreSpec]
+    signals: dict[str, SignalSpec]
+    axes: list[AxisSpec] = Field(min_length=2)
+    stages: list[StageSpec] = Field(min_length=1)
+    map: dict[str, dict[str, str]]
+    """{sales stage: {buying stage: engagement stage}}"""
+    dormant: Condition
+    repeat: RepeatSpec | None = None
+
+    @model_validator(mode="after")
+    def _map_is_whole(self) -> "CycleSpec":
+        axes = {axis.name: [stage.name for stage in axis.stages] for axis in self.axes}
+        missing = {"sales", "buying"} - axes.keys()
+        if missing:
+            raise ValueError(f"axes: {', '.join(sorted(missing))} is missing")
+        stages = {stage.name for stage in self.stages}
+        for sales in axes["sales"]:
+            for buying in axes["buying"]:
+                cell = self.map.get(sales, {}).get(buying)
+                if cell not in stages:
+                    raise ValueError(f"map.{sales}.{buying}: {cell or 'no stage'}, where a stage of `stages` is needed")
+        return self
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def spec_fingerprint(spec: CycleSpec) -> bytes:
+    """Return a digest of what the fold depends on: a label, an owner, the reaction window, what it raises change no state."""
+    told = {"label", "owner", "guiding_question", "metric", "target"}
+    stages = dict.fromkeys(range(len(spec.stages)), told)
+    places = {number: {"stages": {"__all__": {"raises"}}} for number in range(len(spec.axes))}
+    signals = {name: {"raises"} for name in spec.signals}
+    raw = spec.model_dump_json(exclude={"reaction_window": True, "stages": stages, "axes": places, "signals": signals})
+    return blake2b(raw.encode(), digest_size=16).digest()
+
+
+def parse_cycle_spec(text: str, where: str) -> CycleSpec:
+    """Read a cycle file. Raises ConfigurationError naming the file, the place in it and what is wrong."""
+    try:
+        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe loaders
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where}: not YAML: {error}") from None
+    try:
+        return CycleSpec.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'cycle'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
+        raise ConfigurationError(f"{where}: {faults}") from None

@@ -1,0 +1,137 @@
+"""What an operator does with cycle versions: save a draft, publish, roll back, look."""
+
+from typing import Any
+
+import msgspec
+
+from libs.common.db.connection import Connection, Session
+from libs.common.db.unit_of_work import unit_of_work
+from libs.common.errors import Conflict, NotFound
+from services.scoring.domain.cycle_compiler import compile_cycle
+from services.scoring.domain.cycle_spec import CycleSpec, parse_cycle_spec, spec_fingerprint
+from services.scoring.handlers.cycle_installation import activate_account_cycle, draft_version
+from services.scoring.repository import cycle_versions
+from services.scoring.repository.cycle_versions import VersionRow
+
+
+class CycleVersionView(msgspec.Struct, frozen=True):
+    """A version and how far its change has come: (contacts done, contacts in all) while it goes on."""
+
+    cycle: str
+    version: str
+    status: str
+    author: str
+    created_at: Any
+    live_at: Any
+    filled: tuple[int, int] | None
+    told: tuple[int, int] | None
+    swept: tuple[int, int] | None
+
+
+class CycleVersionService:
+    """Saves, publishes and shows versions. Every error names the place in the specification."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def save_draft(self, text: str, author: str) -> str:
+        """Keep a draft; return its `cycle@version`. Raises ConfigurationError, or Conflict for a version ever folded."""
+        spec = _checked(text)
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            before = await cycle_versions.get_version(connection, spec.cycle, spec.version)
+            if before is not None and before.status != "draft":
+                raise Conflict(
+                    f"version {spec.version} of {spec.cycle} is {before.status}: give the draft another version"
+                )
+            row = draft_version(spec, text, author)
+            await cycle_versions.upsert_version(connection, row)
+            return row.fold
+
+    async def publish(self, text: str, author: str, per_second: int) -> str:
+        """Make a specification the next live version of its cycle; return its `cycle@version`.
+
+        Raises ConfigurationError for a wrong one; Conflict while another is being filled, told or swept, or when the
+        version was live before with other content.
+        """
+        spec = _checked(text)
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await cycle_versions.lock_versions_exclusive(connection)
+            await _begin(connection, spec, text, author, per_second)
+            return f"{spec.cycle}@{spec.version}"
+
+    async def rollback(self, cycle: str, author: str) -> str:
+        """Go back: give up a version that is being filled, else publish the one that was live before.
+
+        Returns the `cycle@version` that is or becomes live. Raises NotFound when there is nothing to go back to.
+        """
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await cycle_versions.lock_versions_exclusive(connection)
+            rows = [row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle]
+            if not rows:
+                raise NotFound(f"no cycle {cycle!r}")
+            shadow = next((row for row in rows if row.status == "shadow"), None)
+            live = next((row for row in rows if row.status == "live"), None)
+            if shadow is not None and live is not None:
+                await cycle_versions.update_status(connection, cycle, shadow.version, "retired")
+                return live.fold
+            retired = [row for row in rows if row.status == "retired" and row.live_at is not None]
+            if not retired:
+                raise NotFound(f"cycle {cycle} has no version before {live.version if live else 'this one'}")
+            last = max(retired, key=lambda row: row.retired_at)
+            await _begin(
+                connection, parse_cycle_spec(last.spec, f"cycle {last.fold}"), last.spec, author, last.per_second
+            )
+            return last.fold
+
+    async def list_versions(self) -> list[CycleVersionView]:
+        """Return every version, newest first within its cycle."""
+        async with self._session.acquire() as connection:
+            return [await _shown(connection, row) for row in await cycle_versions.list_versions(connection)]
+
+    async def get_text(self, cycle: str, version: str | None) -> str:
+        """Return the text of a version, of the live one by default. Raises NotFound."""
+        async with self._session.acquire() as connection:
+            rows = [row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle]
+        found = next((r for r in rows if (r.status == "live" if version is None else r.version == version)), None)
+        if found is None:
+            there = ", ".join(f"{row.version} ({row.status})" for row in rows) or "none"
+            raise NotFound(f"cycle {cycle} has no version {version or 'live'}; there are {there}")
+        return found.spec
+
+
+def _checked(text: str) -> CycleSpec:
+    spec = parse_cycle_spec(text, "the cycle")
+    compile_cycle(spec)
+    return spec
+
+
+async def _begin(connection: Connection, spec: CycleSpec, text: str, author: str, per_second: int) -> None:
+    rows = [row for row in await cycle_versions.list_versions(connection) if row.cycle == spec.cycle]
+    for row in rows:
+        if row.status == "shadow" or row.told_to is not None or row.swept_to is not None:
+            raise Conflict(f"{row.fold} is still on its way ('perigee cycle status' shows how far): publish after it")
+    same = next((row for row in rows if row.version == spec.version), None)
+    if same is not None and same.status == "live":
+        raise Conflict(f"version {spec.version} of {spec.cycle} is live already: give the new one another version")
+    if same is not None and same.status == "retired" and same.fingerprint != spec_fingerprint(spec):
+        raise Conflict(
+            f"version {spec.version} of {spec.cycle} was live with other content: give this one another version"
+        )
+    await cycle_versions.upsert_version(connection, draft_version(spec, text, author, per_second))
+    if spec.subject == "contact":
+        await cycle_versions.update_status(connection, spec.cycle, spec.version, "shadow")
+        return
+    for row in rows:
+        if row.status == "live":
+            await cycle_versions.update_status(connection, row.cycle, row.version, "retired")
+    await activate_account_cycle(connection, spec)
+
+
+async def _shown(connection: Connection, row: VersionRow) -> CycleVersionView:
+    async def part(cursor: str | None) -> tuple[int, int] | None:
+        return None if cursor is None else await cycle_versions.count_progress(connection, cursor)
+
+    return CycleVersionView(
+        row.cycle, row.version, row.status, row.author, row.created_at, row.live_at,
+        await part(row.filled_to), await part(row.told_to), await part(row.swept_to),
+    )  # fmt: skip

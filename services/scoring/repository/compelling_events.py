@@ -1,0 +1,54 @@
+"""Compelling events, and when time has something to say about each."""
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from services.scoring.domain.compelling_event import TrackedEvent, next_due_at
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(TrackedEvent).decode
+
+
+async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) -> None:
+    """Write events as they stand."""
+    await connection.executemany(
+        "INSERT INTO scoring.compelling_events (workspace, event_id, subject, standing, next_at, event) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace, event_id) DO UPDATE SET subject = excluded.subject, "
+        "standing = excluded.standing, next_at = excluded.next_at, event = excluded.event",
+        [(e.workspace, e.event_id, e.subject, e.standing, next_due_at(e), _encode(e).decode()) for e in events],
+    )
+
+
+async def get_for_update(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, TrackedEvent]:
+    """Return events by id; they are held until the transaction ends."""
+    rows = await connection.fetch(
+        "SELECT event FROM scoring.compelling_events WHERE workspace = $1 AND event_id = ANY($2::text[]) "
+        "ORDER BY event_id FOR UPDATE",
+        workspace,
+        list(ids),
+    )
+    return {event.event_id: event for event in (_decode(r[0]) for r in rows)}
+
+
+async def lock_due(connection: Connection, now: int, limit: int) -> list[TrackedEvent]:
+    """Return events about which time has something to say; other processes pass over them."""
+    rows = await connection.fetch(
+        "SELECT event FROM scoring.compelling_events WHERE next_at <= $1 ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        now,
+        limit,
+    )
+    return [_decode(r[0]) for r in rows]
+
+
+async def list_open(connection: Connection, workspace: str, subject: str | None, limit: int) -> list[TrackedEvent]:
+    """Return a workspace's open events, those whose date comes first first; of one subject where one is named."""
+    rows = await connection.fetch(
+        "SELECT event FROM scoring.compelling_events WHERE workspace = $1 AND standing = 'open' "
+        "AND ($2::text IS NULL OR subject = $2) ORDER BY next_at NULLS LAST, event_id LIMIT $3",
+        workspace,
+        subject,
+        limit,
+    )
+    return [_decode(r[0]) for r in rows]

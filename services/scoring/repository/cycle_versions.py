@@ -1,0 +1,182 @@
+"""Versions of cycles: which are folded, and how far a change of them has come.
+
+The cursors `filled_to`, `told_to` and `swept_to` are contact ids: everybody up to there is done; null is not begun or over.
+Every transaction that folds holds VERSIONS shared, so that a flip, which holds it alone, falls between two of them.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from libs.common.db.connection import Connection
+
+VERSIONS = zlib.crc32(b"perigee.cycle-versions") & 0x7FFFFFFF
+VersionStatus = Literal["draft", "shadow", "live", "retired"]
+ProgressColumn = Literal["filled_to", "told_to", "swept_to"]
+_CURSORS: tuple[ProgressColumn, ...] = ("filled_to", "told_to", "swept_to")
+_LAST = "\U0010ffff"
+"""Sorts behind every id."""
+_COLUMNS = "cycle, version, status, spec, fingerprint, author, created_at, live_at, retired_at, filled_to, told_to, "
+_COLUMNS += "swept_to, per_second"
+
+
+class VersionRow(msgspec.Struct, frozen=True):
+    """One version as stored."""
+
+    cycle: str
+    version: str
+    status: VersionStatus
+    spec: str
+    fingerprint: bytes
+    author: str
+    created_at: Any
+    live_at: Any
+    retired_at: Any
+    filled_to: str | None
+    told_to: str | None
+    swept_to: str | None
+    per_second: int
+
+    @property
+    def fold(self) -> str:
+        """Return what its rows are stored under."""
+        return f"{self.cycle}@{self.version}"
+
+
+async def lock_versions_shared(connection: Connection) -> None:
+    """Keep the versions as they are until this transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", VERSIONS)
+
+
+async def lock_versions_exclusive(connection: Connection) -> None:
+    """Wait until nobody folds, and let nobody begin until this transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", VERSIONS)
+
+
+async def list_active(connection: Connection) -> tuple[tuple[str, str, str], ...]:
+    """Return (cycle, version, status) of the versions that are folded; live ones first."""
+    rows = await connection.fetch(
+        "SELECT cycle, version, status FROM scoring.cycle_versions WHERE status IN ('live', 'shadow') ORDER BY status, cycle"
+    )
+    return tuple((r[0], r[1], r[2]) for r in rows)
+
+
+async def list_versions(connection: Connection) -> list[VersionRow]:
+    """Return every version, newest first within its cycle."""
+    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM scoring.cycle_versions ORDER BY cycle, created_at DESC")
+    return [VersionRow(*r) for r in rows]
+
+
+async def get_version(connection: Connection, cycle: str, version: str, *, lock: bool = False) -> VersionRow | None:
+    """Return one version; with `lock` its row is held, unless somebody else holds it (then None)."""
+    ending = " FOR UPDATE SKIP LOCKED" if lock else ""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE (cycle, version) = ($1, $2){ending}", cycle, version
+    )
+    return VersionRow(*row) if row else None
+
+
+async def upsert_version(connection: Connection, row: VersionRow) -> None:
+    """Store a version, in place of a draft of the same name."""
+    await connection.execute(
+        "INSERT INTO scoring.cycle_versions (cycle, version, status, spec, fingerprint, author, per_second, live_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $3 = 'live' THEN now() END) "
+        "ON CONFLICT (cycle, version) DO UPDATE SET status = excluded.status, spec = excluded.spec, "
+        "fingerprint = excluded.fingerprint, author = excluded.author, per_second = excluded.per_second",
+        row.cycle, row.version, row.status, row.spec, row.fingerprint, row.author, row.per_second,
+    )  # fmt: skip
+
+
+async def update_status(connection: Connection, cycle: str, version: str, status: VersionStatus) -> None:
+    """Change a version's status. A shadow begins to be filled, a live one to be told, a retired one to be swept."""
+    cursor = {"shadow": "filled_to", "live": "told_to", "retired": "swept_to"}.get(status)
+    since = {"live": ", live_at = now()", "retired": ", retired_at = now()"}.get(status, "")
+    cursors = ", ".join(f"{name} = {repr('') if name == cursor else 'NULL'}" for name in _CURSORS)
+    await connection.execute(
+        f"UPDATE scoring.cycle_versions SET status = $3, {cursors}{since} WHERE (cycle, version) = ($1, $2)",
+        cycle,
+        version,
+        status,
+    )
+
+
+async def update_progress(connection: Connection, row: VersionRow, cursor: ProgressColumn, to: str | None) -> None:
+    """Note how far a change has come; None: it is over."""
+    await connection.execute(
+        f"UPDATE scoring.cycle_versions SET {cursor} = $3 WHERE (cycle, version) = ($1, $2)", row.cycle, row.version, to
+    )
+
+
+async def update_turn(connection: Connection, row: VersionRow, seconds: float) -> bool:
+    """Note that it is told now, and return whether the last time was long enough ago; the row is held."""
+    return bool(
+        await connection.fetchval(
+            "UPDATE scoring.cycle_versions SET told_at = now() WHERE (cycle, version) = ($1, $2) "
+            "AND told_at <= now() - make_interval(secs => $3) RETURNING true",
+            row.cycle,
+            row.version,
+            seconds * 0.9,
+        )
+    )
+
+
+async def list_unfinished(connection: Connection, cursor: ProgressColumn) -> list[VersionRow]:
+    """Return the versions on whose way `cursor` still is."""
+    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE {cursor} IS NOT NULL")
+    return [VersionRow(*r) for r in rows]
+
+
+async def get_fill_cursors(connection: Connection, folds: Sequence[str]) -> dict[str, str | None]:
+    """Return up to which contact each of these folds is filled; None: up to the last."""
+    rows = await connection.fetch(
+        "SELECT cycle || '@' || version, filled_to FROM scoring.cycle_versions WHERE cycle || '@' || version = ANY($1)",
+        list(folds),
+    )
+    return {r[0]: r[1] for r in rows}
+
+
+async def list_next_contacts(connection: Connection, after: str, limit: int) -> list[str]:
+    """Return the next contacts that are somebody, by id."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM scoring.contacts WHERE contact_id > $1 AND merged_into IS NULL ORDER BY contact_id LIMIT $2",
+        after,
+        limit,
+    )
+    return [r[0] for r in rows]
+
+
+async def delete_fold_rows(connection: Connection, fold: str, after: str, limit: int) -> str | None:
+    """Delete what is stored of the next contacts under a retired fold; return how far that went, None at the end.
+
+    Its transitions stay: they are closed, and say what was known then.
+    """
+    last: str | None = await connection.fetchval(
+        "SELECT max(contact_id) FROM (SELECT contact_id FROM scoring.contacts WHERE contact_id > $1 "
+        "ORDER BY contact_id LIMIT $2) c",
+        after,
+        limit,
+    )
+    end = _LAST if last is None else last
+    for table in ("contact_states", "checkpoints", "timers", "fold_errors"):
+        await connection.execute(
+            f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3", after, end, fold
+        )
+    await connection.execute(
+        "UPDATE scoring.transitions SET known_to = now() WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3 "
+        "AND known_to IS NULL",
+        after,
+        end,
+        fold,
+    )
+    return last
+
+
+async def count_progress(connection: Connection, to: str | None) -> tuple[int, int]:
+    """Return how many contacts lie up to a cursor, and how many there are."""
+    row: Any = await connection.fetchrow(
+        "SELECT count(*) FILTER (WHERE contact_id <= $1), count(*) FROM scoring.contacts WHERE merged_into IS NULL",
+        to or "",
+    )
+    return (row[0], row[1])
