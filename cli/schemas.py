@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cli.home import PROJECT
-from services.orchestrator.domain.content import Item
+from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.segment import Segment
@@ -19,7 +19,7 @@ from services.orchestrator.domain.segment import Segment
 FOLDER = PROJECT / "docs" / "schemas"
 MODELS: Mapping[str, type[BaseModel]] = {
     "play": Play,
-    "content": Item,
+    "content": ContentItem,
     "segment": Segment,
     "destination": Destination,
 }

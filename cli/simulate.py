@@ -14,9 +14,9 @@ from libs.common.db.connection import Session
 from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from libs.common.instants import to_iso
-from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.simulation import by_day
-from services.orchestrator.handlers.simulating import simulated
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.domain.play_simulation import count_by_day
+from services.orchestrator.handlers.simulation_runner import run_simulation
 
 
 def run(environment: dict[str, str], file: Path, since: str, until: str | None) -> dict[str, Any]:
@@ -34,7 +34,7 @@ async def _run(environment: dict[str, str], text: str, where: str, between: tupl
     try:
         with progress.status("simulating") as status:
             async with session.acquire() as connection:
-                found = await simulated(
+                found = await run_simulation(
                     connection, workspace(), text, where, _rules(environment), between,
                     lambda count: status.update(f"simulating: {count:,} contacts"),
                 )  # fmt: skip
@@ -42,17 +42,17 @@ async def _run(environment: dict[str, str], text: str, where: str, between: tupl
         await session.close()
     return {
         "contacts": found.contacts,
-        "days": [{"day": to_iso(day)[:10], **counts} for day, counts in by_day(found.happened)],
+        "days": [{"day": to_iso(day)[:10], **counts} for day, counts in count_by_day(found.happened)],
         "happened": [{"at": to_iso(h.at), "contact": h.contact_id, "what": h.what, "step": h.step, "reason": h.reason}
                      for h in sorted(found.happened, key=lambda one: one.at)],
     }  # fmt: skip
 
 
-def _rules(environment: dict[str, str]) -> Rules:
+def _rules(environment: dict[str, str]) -> GateRules:
     """Return the gate's rules as the instance has them."""
-    plain = Rules()
+    plain = GateRules()
     quiet = [environment.get(name) for name in ("PERIGEE_QUIET_FROM", "PERIGEE_QUIET_TO")]
-    return Rules(
+    return GateRules(
         int(environment.get("PERIGEE_CAP_PER_DAY", plain.cap_per_day)),
         int(environment.get("PERIGEE_CAP_PER_WEEK", plain.cap_per_week)),
         *(time.fromisoformat(text) if text else None for text in quiet),

@@ -23,72 +23,72 @@ from libs.common.service_runner import retry_until_available, run_jobs_and_serve
 from libs.common.settings import load_settings
 from services.orchestrator.api import (
     actions,
-    catalogue,
-    doors,
-    falls,
+    app,
+    dropoff_audiences,
     plays,
+    recommendations,
     referrals,
     segments,
-    subscriptions,
     suppressions,
 )
 from services.orchestrator.api.onsite import onsite_route
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.channels import Channel
-from services.orchestrator.channels.crm import CrmTaskChannel
+from services.orchestrator.channels.crm_task import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
-from services.orchestrator.channels.webhook import Post
-from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.links import Links
-from services.orchestrator.handlers.catalogue import Catalogue
-from services.orchestrator.handlers.delivering import Delivering
-from services.orchestrator.handlers.dispatch import Dispatcher
-from services.orchestrator.handlers.echo import Echo
-from services.orchestrator.handlers.events import GROUP, TOPICS, EventHandler
-from services.orchestrator.handlers.falls import Falls
-from services.orchestrator.handlers.judging import Judging
-from services.orchestrator.handlers.lanes import Lanes
-from services.orchestrator.handlers.ledger import LedgerDesk
-from services.orchestrator.handlers.means import Means
-from services.orchestrator.handlers.onsite import Onsite
-from services.orchestrator.handlers.playbook import Playbook
-from services.orchestrator.handlers.plays import PlaysDesk
-from services.orchestrator.handlers.preview import Preview
-from services.orchestrator.handlers.referrals import ReferralsDesk
-from services.orchestrator.handlers.runs import Runner
-from services.orchestrator.handlers.segments import SegmentsDesk
-from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
-from services.orchestrator.handlers.suppressions import Suppressions
-from services.orchestrator.handlers.sweeps import Sweeps
-from services.orchestrator.handlers.webhooks import Webhooks
-from services.orchestrator.handlers.why import Why
-from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
+from services.orchestrator.channels.http_channels import SlackChannel, TopicChannel, WebhookChannel
+from services.orchestrator.definition_files import parse_max_age, read_contents, read_plays, read_segments
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.domain.message_links import MessageLinks
+from services.orchestrator.handlers.action_decision import ActionDecider
+from services.orchestrator.handlers.action_ledger import ActionLedgerService
+from services.orchestrator.handlers.contact_sweeps import ContactSweeper
+from services.orchestrator.handlers.decision_context import DecisionContext
+from services.orchestrator.handlers.decision_history import DecisionHistoryService
+from services.orchestrator.handlers.dispatch_lanes import DispatchLanes
+from services.orchestrator.handlers.dispatcher import Dispatcher
+from services.orchestrator.handlers.dropoff_audiences import DropoffAudienceService
+from services.orchestrator.handlers.enrollment_runner import EnrollmentRunner
+from services.orchestrator.handlers.event_consumer import GROUP, TOPICS, EventHandler
+from services.orchestrator.handlers.onsite import OnsiteService
+from services.orchestrator.handlers.play_registry import PlayRegistry
+from services.orchestrator.handlers.plays import PlayService
+from services.orchestrator.handlers.preview import PreviewService
+from services.orchestrator.handlers.recommendations import RecommendationService
+from services.orchestrator.handlers.referrals import ReferralService
+from services.orchestrator.handlers.segment_membership import SegmentService
+from services.orchestrator.handlers.suppressions import SuppressionService
+from services.orchestrator.handlers.touchpoint_echo import TouchpointEcho
 from services.orchestrator.repository import actions as repository
-from services.orchestrator.repository import subscriptions as subscribed
-from services.orchestrator.repository.plays import Kind
+from services.orchestrator.repository.plays import DefinitionKind
 from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.subscriptions import api
+from services.orchestrator.subscriptions import repository as subscribed
+from services.orchestrator.subscriptions.delivery import SubscriptionDelivery
+from services.orchestrator.subscriptions.delivery_tasks import SubscriptionTasks
+from services.orchestrator.subscriptions.service import SubscriptionService
+from services.orchestrator.webhooks.http_client import WebhookClient
 
-CARRIERS = 4
-SENDERS = 4
+DELIVERY_CONNECTIONS = 4
+DISPATCH_CONNECTIONS = 4
 """Connections that the webhooks' turns share; none is held while a receiver is waited for."""
-LOOKERS = 4
+ONSITE_CONNECTIONS = 4
 """Connections for pages that ask what to show."""
 
 
-class Process:
+class OrchestratorProcess:
     """The parts of one orchestrator process, wired together. Each user of the database has a connection of its own."""
 
     def __init__(self, settings: OrchestratorSettings) -> None:
         self.settings = settings
         self.sessions: list[Session] = []
         self.clock = SystemClock()
-        self.playbook = Playbook(max_age_of(settings.max_age))
+        self.playbook = PlayRegistry(parse_max_age(settings.max_age))
         self.outbox = Outbox("orchestrator", settings.partitions)
-        self.means = Means(self.outbox, self.playbook, self.clock, asyncio.Event())
+        self.means = DecisionContext(self.outbox, self.playbook, self.clock, asyncio.Event())
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
         self.relay = OutboxRelay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
-        self.post = Post(self.clock, private=settings.private_webhooks)
+        self.post = WebhookClient(self.clock, private=settings.private_webhooks)
         self.channels: dict[str, Channel] = {
             "email": EmailChannel(settings.smtp_url, settings.sender),
             "webhook": WebhookChannel(self.post, self.clock),
@@ -97,10 +97,10 @@ class Process:
             "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
-        self.links = Links(
+        self.links = MessageLinks(
             settings.public_url, settings.unsubscribe_secret, settings.site, settings.link_signing_keys()
         )
-        self.desk = PlaysDesk(self.session("plays"), self.playbook, self.clock, settings.baseline)
+        self.desk = PlayService(self.session("plays"), self.playbook, self.clock, settings.baseline)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
         self.consumers: list[Consumer] = []
@@ -122,28 +122,28 @@ class Process:
         self.consumers[:] = [made]
         return made
 
-    def runner(self) -> Runner:
+    def runner(self) -> EnrollmentRunner:
         """Return what takes enrollments on."""
-        return Runner(self.session("runs"), self.means)
+        return EnrollmentRunner(self.session("runs"), self.means)
 
-    def sweeps(self) -> Sweeps:
+    def sweeps(self) -> ContactSweeper:
         """Return what lets plays reach everybody whom an event concerns."""
-        return Sweeps(self.session("sweeps"), self.means)
+        return ContactSweeper(self.session("sweeps"), self.means)
 
-    def lanes(self) -> Lanes:
+    def lanes(self) -> DispatchLanes:
         """Return what sends actions."""
         s = self.settings
-        rules = Rules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
-        judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, self.links)
-        pool = SessionPool([self.session(f"sends-{number}") for number in range(1, SENDERS + 1)])
+        rules = GateRules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
+        judging = ActionDecider(self.outbox, self.playbook, self.channels, rules, self.clock, self.links)
+        pool = SessionPool([self.session(f"sends-{number}") for number in range(1, DISPATCH_CONNECTIONS + 1)])
         dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.random)
-        return Lanes(dispatcher, self.means.wake)
+        return DispatchLanes(dispatcher, self.means.wake)
 
-    def webhooks(self) -> Webhooks:
+    def webhooks(self) -> SubscriptionTasks:
         """Return what tells subscribers."""
-        pool = SessionPool([self.session(f"webhooks-{number}") for number in range(1, CARRIERS + 1)])
-        carrying = Delivering(pool, self.post, self.clock, self.settings.partitions, random.random)
-        return Webhooks(self.settings.database_url, pool, carrying, self.clock)
+        pool = SessionPool([self.session(f"webhooks-{number}") for number in range(1, DELIVERY_CONNECTIONS + 1)])
+        carrying = SubscriptionDelivery(pool, self.post, self.clock, self.settings.partitions, random.random)
+        return SubscriptionTasks(self.settings.database_url, pool, carrying, self.clock)
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of the doors."""
@@ -152,27 +152,27 @@ class Process:
             {"database": health_session.check, "kafka": self.publisher.check}, lambda: check_progress(self.consumers)
         )
 
-        desk = SubscriptionsDesk(self.session("desk"), self.post.fault, self.clock, self.settings.partitions)
-        stops = Suppressions(door, self.playbook)
-        recommended = ReferralsDesk(self.session("referrals"), self.links, self.clock)
+        desk = SubscriptionService(self.session("desk"), self.post.check_url, self.clock, self.settings.partitions)
+        stops = SuppressionService(door, self.playbook)
+        recommended = ReferralService(self.session("referrals"), self.links, self.clock)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress)
-        preview = Preview(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
-        ledger = LedgerDesk(self.session("ledger"), self.outbox, self.clock)
-        contents = Catalogue(self.session("catalogue"), self.playbook, self.clock)
+        preview = PreviewService(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
+        ledger = ActionLedgerService(self.session("ledger"), self.outbox, self.clock)
+        contents = RecommendationService(self.session("catalogue"), self.playbook, self.clock)
         routers = [
-            catalogue.admin(contents),
-            falls.router(Falls(self.session("falls"), self.playbook)),
-            subscriptions.router(desk),
+            recommendations.admin_router(contents),
+            dropoff_audiences.router(DropoffAudienceService(self.session("falls"), self.playbook)),
+            api.router(desk),
             actions.router(ledger),
             suppressions.router(stops),
             referrals.router(recommended),
-            segments.router(SegmentsDesk(self.session("segments"), self.playbook, self.clock)),
-            *plays.routers(self.desk, preview, Why(self.session("why"), self.playbook)),
+            segments.router(SegmentService(self.session("segments"), self.playbook, self.clock)),
+            *plays.routers(self.desk, preview, DecisionHistoryService(self.session("why"), self.playbook)),
         ]
-        onsite_pool = SessionPool([self.session(f"onsite-{number}") for number in range(1, LOOKERS + 1)])
-        onsite = Onsite(onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock)
+        onsite_pool = SessionPool([self.session(f"onsite-{number}") for number in range(1, ONSITE_CONNECTIONS + 1)])
+        onsite = OnsiteService(onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock)
         open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended), onsite_route(onsite)]
-        admin_app = doors.application(open_routes, [catalogue.reading(contents)], routers)
+        admin_app = app.build_app(open_routes, [recommendations.reader_router(contents)], routers)
         guarded_app = AuthenticationMiddleware(
             admin_app,
             ("/admin/", "/v1/next"),
@@ -196,30 +196,30 @@ async def serve(stop: asyncio.Event) -> None:
     settings: OrchestratorSettings = load_settings(OrchestratorSettings)
     tracing.configure_tracing("orchestrator", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
-    process = Process(settings)
+    process = OrchestratorProcess(settings)
     webhooks = process.webhooks()
     sweeps = process.sweeps()
-    echo = Echo(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
+    echo = TouchpointEcho(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
     shipped = read_plays(settings.plays)
-    named: dict[Kind, dict[str, str]] = {
+    named: dict[DefinitionKind, dict[str, str]] = {
         "content": read_contents(settings.contents),
         "segment": read_segments(settings.segments),
     }
     await retry_until_available(lambda: process.desk.install(shipped, named), stop)
-    looks = (outbox_gauges("orchestrator"), repository.watch, subscribed.watch)
+    looks = (outbox_gauges("orchestrator"), repository.collect_gauges, subscribed.collect_gauges)
     watching = GaugeCollector(process.session("watching"), looks)
     await run_jobs_and_server(
         stop,
         process.web(),
         supervise_consumer(process.consumer, stop),
         process.relay.run(stop),
-        run_periodically(stop, 0.3, process.runner().run_due),
+        run_periodically(stop, 0.3, process.runner().advance_due),
         process.lanes().run(stop),
-        run_periodically(stop, 1, sweeps.run),
-        run_periodically(stop, 5, sweeps.tick),
+        run_periodically(stop, 1, sweeps.advance_sweep),
+        run_periodically(stop, 5, sweeps.start_due_sweeps),
         run_periodically(stop, 0.3, echo.send_waiting),
         webhooks.run(stop),
-        run_periodically(stop, 3600, webhooks.forget),
+        run_periodically(stop, 3600, webhooks.delete_old_attempts),
         run_periodically(stop, INTERVAL_SECONDS, watching.collect),
     )
     await process.close()

@@ -20,7 +20,7 @@ from cli.home import PROJECT
 from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.domain.gate import Rules
+from services.orchestrator.domain.gate import GateRules
 from tests.benchmarks.page import write
 from tests.benchmarks.scoring import database
 from tests.integration.plays.people import signal
@@ -95,9 +95,9 @@ async def enroll(one: Orchestrator, asked: str, people: range) -> Rate:
 async def drain(one: Orchestrator, what: str, count: int) -> Rate:
     """Decide and send all that is due, lane by lane."""
     clocked = Clocked()
-    while lanes := await one.dispatcher.lanes():
+    while lanes := await one.dispatcher.list_lanes():
         for lane in lanes:
-            while (await one.dispatcher.turn(lane))[0]:
+            while (await one.dispatcher.dispatch_batch(lane))[0]:
                 pass
     return clocked.rate(what, count)
 
@@ -138,7 +138,7 @@ async def bare_hooks(url: str, count: int) -> Rate:
 async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Rate], float]:
     """Measure one population; return the rates, and the median time from a signal to the reservation of its mail (ms)."""
     mailbox = Mailbox()
-    one = Orchestrator(url, mailbox, Rules(cap_per_day=1_000, cap_per_week=1_000))
+    one = Orchestrator(url, mailbox, GateRules(cap_per_day=1_000, cap_per_week=1_000))
     one.channels["email"] = EmailChannel(f"smtp://127.0.0.1:{smtp}", "Perigee <hello@x.test>")
     one.clock.instant = SystemClock().now()
     await one.install(shipped=False)
@@ -158,7 +158,7 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
     await enroll(one, "order_completed", range(1, PEOPLE + 1))
     one.clock.instant += 3_600_000_000
     clocked = Clocked()
-    while await one.runner.run_due():
+    while await one.runner.advance_due():
         pass
     rates.append(clocked.rate("waits that are over, taken on", PEOPLE))
     await enroll(one, "quote_requested", range(1, half + 1))
@@ -169,8 +169,8 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
     for number in range(half + 1, half + 101):
         begun = time.perf_counter()
         await one.hear([signal(f"c{number}", "quote_requested", one.clock.now(), number)])
-        (lane,) = await one.dispatcher.lanes()
-        await one.dispatcher.turn(lane)
+        (lane,) = await one.dispatcher.list_lanes()
+        await one.dispatcher.dispatch_batch(lane)
         took.append((time.perf_counter() - begun) * 1_000)
     await one.close()
     return rates, statistics.median(took)

@@ -13,19 +13,19 @@ from aiosmtpd.controller import Controller
 
 from libs.common.clock import SystemClock
 from services.orchestrator.channels import Channel
-from services.orchestrator.channels.crm import CrmTaskChannel
+from services.orchestrator.channels.crm_task import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
-from services.orchestrator.channels.webhook import Post
-from services.orchestrator.domain.letter import Letter, Result
-from services.orchestrator.domain.webhook import secret_of
+from services.orchestrator.channels.http_channels import SlackChannel, TopicChannel, WebhookChannel
+from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
+from services.orchestrator.webhooks.http_client import WebhookClient
+from services.orchestrator.webhooks.standard_webhooks import encode_secret
 from tests.support.receiver import Receiver
 from tests.support.servers import _free_port
 
 Behaviour = Literal["takes", "busy", "refuses", "away", "vanishes"]
 OUTCOMES = ("delivered", "again", "refused", "unknown")
-SECRET = secret_of(bytes(range(32)))
-LETTER = Letter(
+SECRET = encode_secret(bytes(range(32)))
+LETTER = RenderedMessage(
     "act-1", "a@x.test", "Hello", "hello", "<p>hello</p>", "https://x.test/u/token",
     {"text": "hello", "fields": {}, "external_ids": {"hubspot": "7"}, "crm": "hubspot"},
 )  # fmt: skip
@@ -97,9 +97,9 @@ async def _nothing() -> None:
 async def made():
     """How to make a channel whose receiver behaves: (channel, a letter for it, what was taken)."""
     ends: list[Callable[[], Awaitable[None]]] = []
-    post = Post(SystemClock(), private=True)
+    post = WebhookClient(SystemClock(), private=True)
 
-    async def make(name: str, behaviour: Behaviour) -> tuple[Channel, Letter, Taken]:
+    async def make(name: str, behaviour: Behaviour) -> tuple[Channel, RenderedMessage, Taken]:
         taken = Taken()
         if name == "kafka":
             return TopicChannel(), LETTER, taken
@@ -167,7 +167,7 @@ async def test_a_channel_never_raises_whatever_the_letter_holds(made, name):
         data = {**letter.data, "text": text, "fields": {"subject": text}}
         for changed in ({"text": text, "data": data}, {"subject": text}, {"html": text}, {"unsubscribe_url": text}):
             result = await channel.send(msgspec.structs.replace(letter, **changed))
-            assert isinstance(result, Result)
+            assert isinstance(result, DeliveryResult)
             assert result.outcome in OUTCOMES
     result = await channel.send(msgspec.structs.replace(letter, address="no address\r\nat all"))
     assert result.outcome == ("delivered" if name == "kafka" else "refused" if name == "email" else "again"), result

@@ -15,24 +15,24 @@ from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
 from libs.common.messages import Signal, decode_value
 from services.orchestrator.channels import Channel
-from services.orchestrator.channels.crm import CrmTaskChannel
+from services.orchestrator.channels.crm_task import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.channels.posting import SlackChannel, TopicChannel, WebhookChannel
-from services.orchestrator.channels.webhook import Post
-from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.links import Links
-from services.orchestrator.handlers.dispatch import Dispatcher
-from services.orchestrator.handlers.events import EventHandler
-from services.orchestrator.handlers.judging import Judging
-from services.orchestrator.handlers.ledger import LedgerDesk
-from services.orchestrator.handlers.means import Means
-from services.orchestrator.handlers.playbook import Playbook
-from services.orchestrator.handlers.plays import PlaysDesk
-from services.orchestrator.handlers.runs import Runner
-from services.orchestrator.handlers.sweeps import Sweeps
-from services.orchestrator.handlers.why import Why
-from services.orchestrator.plays import read_contents, read_plays, read_segments
-from services.orchestrator.repository.plays import Kind
+from services.orchestrator.channels.http_channels import SlackChannel, TopicChannel, WebhookChannel
+from services.orchestrator.definition_files import read_contents, read_plays, read_segments
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.domain.message_links import MessageLinks
+from services.orchestrator.handlers.action_decision import ActionDecider
+from services.orchestrator.handlers.action_ledger import ActionLedgerService
+from services.orchestrator.handlers.contact_sweeps import ContactSweeper
+from services.orchestrator.handlers.decision_context import DecisionContext
+from services.orchestrator.handlers.decision_history import DecisionHistoryService
+from services.orchestrator.handlers.dispatcher import Dispatcher
+from services.orchestrator.handlers.enrollment_runner import EnrollmentRunner
+from services.orchestrator.handlers.event_consumer import EventHandler
+from services.orchestrator.handlers.play_registry import PlayRegistry
+from services.orchestrator.handlers.plays import PlayService
+from services.orchestrator.repository.plays import DefinitionKind
+from services.orchestrator.webhooks.http_client import WebhookClient
 from services.scoring.domain.cycle_spec import parse_cycle_spec
 from services.scoring.handlers.cycle_installation import install_cycles
 from tests.support.instance import PLAYS
@@ -40,8 +40,8 @@ from tests.support.servers import _free_port
 from tests.support.touchpoints import DAY, START
 
 SECRET = "a-secret-for-tests"
-LINKS = Links("https://x.test", SECRET, "https://shop.test", ("a-key-for-links",))
-_RULES = Rules(cap_per_day=100, cap_per_week=100)
+LINKS = MessageLinks("https://x.test", SECRET, "https://shop.test", ("a-key-for-links",))
+_RULES = GateRules(cap_per_day=100, cap_per_week=100)
 
 
 class Mailbox:
@@ -84,21 +84,23 @@ class Mailbox:
 class Orchestrator:
     """One process's parts on a database."""
 
-    def __init__(self, database: str, mailbox: Mailbox, rules: Rules = _RULES, max_age: int | None = 31 * DAY) -> None:
+    def __init__(
+        self, database: str, mailbox: Mailbox, rules: GateRules = _RULES, max_age: int | None = 31 * DAY
+    ) -> None:
         self.database = database
         self.clock = FixedClock(START + 2 * DAY)
         self.sessions = [Session(database, f"test-{number}") for number in range(6)]
         self.outbox = Outbox("orchestrator", 3)
-        self.playbook = Playbook(max_age)
-        self.desk = PlaysDesk(self.sessions[0], self.playbook, self.clock)
-        self.why = Why(self.sessions[0], self.playbook)
-        self.ledger_desk = LedgerDesk(self.sessions[0], self.outbox, self.clock)
-        means = Means(self.outbox, self.playbook, self.clock, asyncio.Event())
+        self.playbook = PlayRegistry(max_age)
+        self.desk = PlayService(self.sessions[0], self.playbook, self.clock)
+        self.why = DecisionHistoryService(self.sessions[0], self.playbook)
+        self.ledger_desk = ActionLedgerService(self.sessions[0], self.outbox, self.clock)
+        means = DecisionContext(self.outbox, self.playbook, self.clock, asyncio.Event())
         self.events = EventHandler(self.sessions[1], means)
-        self.runner = Runner(self.sessions[2], means)
-        self.sweeps = Sweeps(self.sessions[2], means)
+        self.runner = EnrollmentRunner(self.sessions[2], means)
+        self.sweeps = ContactSweeper(self.sessions[2], means)
         self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
-        self.post = Post(self.clock, private=True)
+        self.post = WebhookClient(self.clock, private=True)
         self.channels: dict[str, Channel] = {
             "email": self.email,
             "webhook": WebhookChannel(self.post, self.clock),
@@ -107,7 +109,7 @@ class Orchestrator:
             "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
-        judging = Judging(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
+        judging = ActionDecider(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
         pool = SessionPool(self.sessions[3:])
         self.dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random)
 
@@ -116,7 +118,7 @@ class Orchestrator:
         path = PROJECT / "cycles" / "engagement.yaml"
         text = path.read_text(encoding="utf-8")
         await install_cycles(self.sessions[0], [(parse_cycle_spec(text, str(path)), text)])
-        named: dict[Kind, dict[str, str]] = {
+        named: dict[DefinitionKind, dict[str, str]] = {
             "content": read_contents(PROJECT / "content"),
             "segment": read_segments(PROJECT / "segments"),
         }
@@ -147,24 +149,24 @@ class Orchestrator:
     async def look(self, now: int) -> list[Signal]:
         """Look at everybody at an instant, and return what is told of it."""
         self.clock.instant = now
-        await self.sweeps.tick()
+        await self.sweeps.start_due_sweeps()
         await self.run()
         return await self.hear_itself()
 
     async def run(self, turns: int = 20) -> None:
         """Let everything happen that is due now."""
         for _ in range(turns):
-            again = await self.runner.run_due()
-            again = await self.sweeps.run() or again
+            again = await self.runner.advance_due()
+            again = await self.sweeps.advance_sweep() or again
             again = await self.send() or again
             if not again:
                 return
 
     async def send(self) -> bool:
         """Send what is due, a turn for each lane; return whether there was any."""
-        lanes = await self.dispatcher.lanes()
+        lanes = await self.dispatcher.list_lanes()
         for lane in lanes:
-            await self.dispatcher.turn(lane)
+            await self.dispatcher.dispatch_batch(lane)
         return bool(lanes)
 
     async def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:

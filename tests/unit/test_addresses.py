@@ -5,8 +5,13 @@ import asyncio
 import pytest
 
 from libs.common.clock import SystemClock
-from services.orchestrator.channels.webhook import GuardedNetwork, Post, RefusedAddress, Resolver
-from services.orchestrator.domain.addresses import fault_of_url, refusal
+from services.orchestrator.webhooks.addresses import address_fault, url_fault
+from services.orchestrator.webhooks.http_client import (
+    AddressNotAllowed,
+    DnsResolver,
+    GuardedNetworkBackend,
+    WebhookClient,
+)
 
 INWARD = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.254 127.0.0.1 127.0.0.53
@@ -38,12 +43,12 @@ def test_there_are_enough_tricks():
 
 @pytest.mark.parametrize("address", INWARD)
 def test_an_inward_address_is_refused(address):
-    assert refusal(address)
+    assert address_fault(address)
 
 
 @pytest.mark.parametrize("address", OUTWARD)
 def test_a_public_address_is_not(address):
-    assert refusal(address) is None
+    assert address_fault(address) is None
 
 
 @pytest.mark.parametrize("url", WRITTEN)
@@ -54,21 +59,23 @@ async def test_a_url_that_is_no_webhooks_is_refused_before_it_is_looked_up(url):
         looked_up.append(host)
         return ["1.1.1.1"]
 
-    assert fault_of_url(url, private=False)
-    answer = await Post(SystemClock(), private=False, resolve=never).send(url, [], b"{}")
+    assert url_fault(url, private=False)
+    answer = await WebhookClient(SystemClock(), private=False, resolve=never).post(url, [], b"{}")
     assert (answer.status, looked_up) == (None, [])
 
 
 @pytest.mark.parametrize("url", ["https://crm.example/hook?x=1", "https://crm.example:8443/", "https://CRM.example"])
 def test_a_good_one_is_not(url):
-    assert fault_of_url(url, private=False) is None
+    assert url_fault(url, private=False) is None
 
 
 @pytest.mark.parametrize("host", NUMBERS)
 async def test_a_number_that_the_system_reads_as_an_address_is_judged_as_that(host):
-    assert "not on the public internet" in str(await Post(SystemClock(), private=False).fault(f"https://{host}/"))
-    with pytest.raises(RefusedAddress):
-        await GuardedNetwork(Resolver(), private=False).connect_tcp(host, 443)
+    assert "not on the public internet" in str(
+        await WebhookClient(SystemClock(), private=False).check_url(f"https://{host}/")
+    )
+    with pytest.raises(AddressNotAllowed):
+        await GuardedNetworkBackend(DnsResolver(), private=False).connect_tcp(host, 443)
 
 
 @pytest.mark.parametrize("address", INWARD[:-2])
@@ -76,7 +83,7 @@ async def test_a_name_that_leads_inward_is_refused_when_it_is_connected_to(addre
     async def inward(host, port):
         return ["1.1.1.1", address]  # one bad one is enough
 
-    answer = await Post(SystemClock(), private=False, resolve=inward).send("https://crm.example/", [], b"{}")
+    answer = await WebhookClient(SystemClock(), private=False, resolve=inward).post("https://crm.example/", [], b"{}")
     assert (answer.status, "not on the public internet" in answer.detail) == (None, True)
 
 
@@ -94,9 +101,9 @@ async def test_a_name_that_changes_its_mind_is_judged_each_time(tmp_path):
     async def rebinding(host, port):
         return answers.pop(0)
 
-    post = Post(SystemClock(), private=False, resolve=rebinding)
-    assert await post.fault("https://crm.example/") is None
-    answer = await post.send("https://crm.example/", [], b"{}")
+    post = WebhookClient(SystemClock(), private=False, resolve=rebinding)
+    assert await post.check_url("https://crm.example/") is None
+    answer = await post.post("https://crm.example/", [], b"{}")
     assert "not on the public internet" in answer.detail
     assert "127.0.0.1" not in answer.detail
     assert not connected.is_set()
@@ -117,7 +124,7 @@ async def test_it_connects_to_the_address_that_was_judged_and_asks_nobody_again(
         asked.append(host)
         return ["127.0.0.1"]
 
-    network = GuardedNetwork(once, private=True)
+    network = GuardedNetworkBackend(once, private=True)
     stream = await network.connect_tcp("crm.example", port)
     await asyncio.wait_for(seen.wait(), 5)
     assert asked == ["crm.example"]
@@ -138,8 +145,8 @@ async def test_a_redirect_is_a_failure_and_is_not_followed(status):
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    post = Post(SystemClock(), private=True)
-    answer = await post.send(f"http://127.0.0.1:{port}/hook", [], b"{}")
+    post = WebhookClient(SystemClock(), private=True)
+    answer = await post.post(f"http://127.0.0.1:{port}/hook", [], b"{}")
     assert (answer.status, answer.meaning, len(asked)) == (status, "again", 1)
     await post.close()
     server.close()
@@ -157,8 +164,8 @@ async def test_an_answer_without_end_is_cut_off():
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    post = Post(SystemClock(), private=True)
-    answer = await asyncio.wait_for(post.send(f"http://127.0.0.1:{port}/", [], b"{}"), 10)
+    post = WebhookClient(SystemClock(), private=True)
+    answer = await asyncio.wait_for(post.post(f"http://127.0.0.1:{port}/", [], b"{}"), 10)
     assert (answer.status, len(answer.detail)) == (200, 200)
     await post.close()
     server.close()

@@ -10,11 +10,11 @@ from starlette.applications import Starlette
 from libs.common.errors import Unavailable
 from libs.common.service_runner import run_periodically
 from services.orchestrator.api.unsubscribe import unsubscribe_route
-from services.orchestrator.domain.facts import Facts
-from services.orchestrator.domain.token import sign
-from services.orchestrator.handlers.echo import Echo
-from services.orchestrator.handlers.telling import action_message, sent_touchpoint
-from services.orchestrator.repository.actions import ActionRow, Became
+from services.orchestrator.domain.contact_facts import ContactFacts
+from services.orchestrator.domain.unsubscribe_token import sign_token
+from services.orchestrator.handlers.action_messages import action_message, sent_touchpoint
+from services.orchestrator.handlers.touchpoint_echo import TouchpointEcho
+from services.orchestrator.repository.actions import ActionOutcome, ActionRow
 
 SECRET = "a-secret-for-tests"
 
@@ -35,14 +35,14 @@ async def client(suppressed):
 
 
 async def test_get_shows_a_page_and_changes_nothing(client, suppressed):
-    answer = await client.get(f"/u/{sign(SECRET, 'c1', 'email')}")
+    answer = await client.get(f"/u/{sign_token(SECRET, 'c1', 'email')}")
     assert answer.status_code == 200
     assert "<form" in answer.text
     assert suppressed == []
 
 
 async def test_one_click_post_unsubscribes_and_may_be_repeated(client, suppressed):
-    path = f"/u/{sign(SECRET, 'c1', 'email')}"
+    path = f"/u/{sign_token(SECRET, 'c1', 'email')}"
     for _ in range(2):
         answer = await client.post(path, data={"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
@@ -51,8 +51,8 @@ async def test_one_click_post_unsubscribes_and_may_be_repeated(client, suppresse
 
 @pytest.mark.parametrize("token", ["", "x", "a" * 300, "..", "%00"])
 async def test_a_bent_link_is_404_and_changes_nothing(client, suppressed, token):
-    genuine = sign(SECRET, "c1", "email")
-    for path in (f"/u/{token}", f"/u/{genuine[:-4]}AAAA", f"/u/{sign('another-secret-16', 'c1', 'email')}"):
+    genuine = sign_token(SECRET, "c1", "email")
+    for path in (f"/u/{token}", f"/u/{genuine[:-4]}AAAA", f"/u/{sign_token('another-secret-16', 'c1', 'email')}"):
         assert (await client.post(path)).status_code in (404, 405)
     assert suppressed == []
 
@@ -80,7 +80,7 @@ def echo(rows, answer):
         return answer(request)
 
     client = httpx2.AsyncClient(transport=httpx2.MockTransport(handler))
-    return Echo(rows, client, "http://ingest:1", "key")
+    return TouchpointEcho(rows, client, "http://ingest:1", "key")
 
 
 async def test_touchpoints_are_forgotten_only_when_the_door_has_them():
@@ -120,7 +120,7 @@ ACTION = ActionRow("act", "run", "default", "c1", "welcome", "mail", "email", ""
     [("u", "a", {"userId": "u"}), (None, "a", {"anonymousId": "a"}), (None, None, None)],
 )
 def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expected):
-    body = sent_touchpoint(ACTION, Facts("c1", user_id=user, anonymous_id=device), 1_780_000_000_000_000)
+    body = sent_touchpoint(ACTION, ContactFacts("c1", user_id=user, anonymous_id=device), 1_780_000_000_000_000)
     if expected is None:
         assert body is None
         return
@@ -133,9 +133,9 @@ def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expecte
 
 
 def test_an_actions_messages_have_ids_of_their_own():
-    first = action_message(ACTION, "c1", Became("pending", "later", attempt=1, outcome="retried"), 1)
+    first = action_message(ACTION, "c1", ActionOutcome("pending", "later", attempt=1, outcome="retried"), 1)
     second, again = (
-        action_message(ACTION, "c1", Became("sent", "ok", attempt=2, outcome="delivered"), now) for now in (2, 9)
+        action_message(ACTION, "c1", ActionOutcome("sent", "ok", attempt=2, outcome="delivered"), now) for now in (2, 9)
     )
     ids = [dict(m.headers)["ce_id"] for m in (first, second, again)]
     assert ids[0] != ids[1] == ids[2]

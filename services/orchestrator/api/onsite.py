@@ -16,7 +16,7 @@ from libs.common.http.cors import HeaderList
 from libs.common.http.write_keys import extract_write_key
 from libs.common.link_tokens import LINK_PARAMETER
 from services.orchestrator.domain.visitor import Visitor
-from services.orchestrator.handlers.onsite import Onsite, StrangeOrigin, UnknownKey, Wish
+from services.orchestrator.handlers.onsite import OnsiteRequest, OnsiteService, OriginNotAllowed, UnknownWriteKey
 
 PATH = "/v1/me/next"
 _LONGEST = 2_000
@@ -24,7 +24,7 @@ _MOST_TYPES = 50
 _encode = msgspec.json.Encoder().encode
 
 
-def onsite_route(onsite: Onsite) -> Route:
+def onsite_route(onsite: OnsiteService) -> Route:
     """Return the route."""
 
     async def answer(request: Request) -> Response:
@@ -34,10 +34,10 @@ def onsite_route(onsite: Onsite) -> Route:
         key = extract_write_key(headers, request.scope.get("query_string", b""))
         origin = request.headers.get("origin")
         try:
-            found = await onsite.offer(key, origin.lower() if origin else None, _wish(request.query_params))
-        except UnknownKey as error:
+            found = await onsite.get_offer(key, origin.lower() if origin else None, _wish(request.query_params))
+        except UnknownWriteKey as error:
             return _refused(401, "unknown_write_key", error, cors.cors_headers(headers))
-        except StrangeOrigin as error:
+        except OriginNotAllowed as error:
             return _refused(403, "origin_not_allowed", error, cors.cors_headers(headers))
         except Unavailable as error:
             return _refused(503, "unavailable", error, [*cors.cors_headers(headers), (b"retry-after", b"1")])
@@ -46,14 +46,14 @@ def onsite_route(onsite: Onsite) -> Route:
     return Route(PATH, answer, methods=["GET", "OPTIONS"])
 
 
-def _wish(query: QueryParams) -> Wish:
+def _wish(query: QueryParams) -> OnsiteRequest:
     def said(name: str) -> str | None:
         value = query.get(name, "").replace("\x00", "")
         return value if 0 < len(value) <= _LONGEST else None
 
     visitor = Visitor(said("anonymousId"), said("userId"), said("userHash"), said(LINK_PARAMETER))
     types = tuple(one for one in query.getlist("type") if one)[:_MOST_TYPES]
-    return Wish(visitor, types, said("fallback"), query.get("show") == "true")
+    return OnsiteRequest(visitor, types, said("fallback"), query.get("show") == "true")
 
 
 def _refused(status: int, code: str, error: Exception, extra: HeaderList) -> Response:

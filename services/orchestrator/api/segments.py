@@ -7,25 +7,25 @@ from fastapi import APIRouter, Query
 
 from libs.common.api_keys import Caller
 from libs.common.http.authentication import require_scope
-from services.orchestrator.handlers.segments import SegmentsDesk
+from services.orchestrator.handlers.segment_membership import SegmentService
 
-Keeper = Annotated[Caller, require_scope("plays")]
+PlayEditor = Annotated[Caller, require_scope("plays")]
 
 
-def router(desk: SegmentsDesk) -> APIRouter:
+def router(desk: SegmentService) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["segments"])
 
     @routes.get("/segments")
-    async def sizes(caller: Keeper) -> list[dict[str, Any]]:
+    async def sizes(caller: PlayEditor) -> list[dict[str, Any]]:
         """Return the watched segments, and how many are in each."""
-        return [msgspec.to_builtins(one) for one in await desk.sizes(caller.workspace)]
+        return [msgspec.to_builtins(one) for one in await desk.list_sizes(caller.workspace)]
 
     @routes.get("/segments/{name}/members")
     async def members(
-        caller: Keeper, name: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+        caller: PlayEditor, name: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> list[dict[str, Any]]:
         """Return who is in a watched segment, who has waited longest first."""
-        return [msgspec.to_builtins(one) for one in await desk.members(caller.workspace, name, limit)]
+        return [msgspec.to_builtins(one) for one in await desk.list_members(caller.workspace, name, limit)]
 
     return routes

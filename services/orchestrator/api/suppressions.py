@@ -6,17 +6,17 @@ from fastapi import APIRouter
 
 from libs.common.api_keys import Caller
 from libs.common.http.authentication import require_scope
-from services.orchestrator.handlers.suppressions import Suppressions
+from services.orchestrator.handlers.suppressions import SuppressionService
 
-Keeper = Annotated[Caller, require_scope("plays")]
+PlayEditor = Annotated[Caller, require_scope("plays")]
 
 
-def router(desk: Suppressions) -> APIRouter:
+def router(desk: SuppressionService) -> APIRouter:
     """Return the route."""
     routes = APIRouter(tags=["suppressions"])
 
     @routes.delete("/suppressions/{who}/{channel}", status_code=204)
-    async def allow(caller: Keeper, who: str, channel: str) -> None:
+    async def allow(caller: PlayEditor, who: str, channel: str) -> None:
         """Let a channel be used again: somebody asked for it, or has a new address."""
         await desk.allow(caller.workspace, who, channel)
 

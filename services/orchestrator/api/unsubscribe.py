@@ -6,20 +6,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from services.orchestrator.domain.token import verify
+from services.orchestrator.domain.unsubscribe_token import verify_token
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Unsubscribe</title>
 <main><h1>{title}</h1><p>{text}</p>{form}</main></html>"""
 _FORM = '<form method="post"><button type="submit">Unsubscribe</button></form>'
 
-Suppress = Callable[[str, str], Awaitable[None]]
+SuppressContact = Callable[[str, str], Awaitable[None]]
 
 
-def unsubscribe_route(secret: str, suppress: Suppress) -> Route:
+def unsubscribe_route(secret: str, suppress: SuppressContact) -> Route:
     """Return `/u/{token}`; the suppression is committed before the answer."""
 
     async def answer(request: Request) -> Response:
-        found = verify(secret, request.path_params["token"])
+        found = verify_token(secret, request.path_params["token"])
         if found is None:
             page = _PAGE.format(title="Unknown link", text="This link is not complete.", form="")
             return HTMLResponse(page, status_code=404)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from services.orchestrator.domain.letter import Letter, Result
+from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
 
 
 class Channel(Protocol):
@@ -11,7 +11,7 @@ class Channel(Protocol):
     idempotent: bool
     """Whether whoever takes the letters drops a repeat by its id: then an attempt that nobody knows of is made again."""
 
-    async def send(self, letter: Letter) -> Result:
+    async def send(self, letter: RenderedMessage) -> DeliveryResult:
         """Try once. Never raises: every fault is a Result."""
         ...
 

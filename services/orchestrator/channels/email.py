@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiosmtplib
 
-from services.orchestrator.domain.letter import Letter, Result
+from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
 
 # Plain ASCII addresses only: what a server without SMTPUTF8 takes, and nothing that could be a second address.
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
@@ -32,13 +32,13 @@ class EmailChannel:
         self._lines = tuple(self._free)
         self._gate = asyncio.Semaphore(connections)
 
-    async def send(self, letter: Letter) -> Result:
+    async def send(self, letter: RenderedMessage) -> DeliveryResult:
         """Send one letter."""
         try:
-            message = compose(letter, self._sender)
+            message = build_email(letter, self._sender)
             body = message.as_bytes()
         except Exception as error:  # noqa: BLE001 - the header parser raises many kinds for what people type
-            return Result("refused", f"not a valid mail: {error}")
+            return DeliveryResult("refused", f"not a valid mail: {error}")
         async with self._gate:
             line = self._free.pop()
             try:
@@ -60,24 +60,24 @@ class _Line:
         self._sender = sender
         self._client: aiosmtplib.SMTP | None = None
 
-    async def send(self, address: str, body: bytes) -> Result:
+    async def send(self, address: str, body: bytes) -> DeliveryResult:
         """Send one mail."""
         try:
             client = await self._connected()
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            return Result("again", f"no connection: {type(error).__name__}")
+            return DeliveryResult("again", f"no connection: {type(error).__name__}")
         try:
             await client.mail(self._sender)
             await client.rcpt(address)
         except aiosmtplib.SMTPSenderRefused as error:
             await self._reset(client)
-            return Result("again", f"the server answered {error.code} to the sender")  # which is ours to mend
+            return DeliveryResult("again", f"the server answered {error.code} to the sender")  # which is ours to mend
         except aiosmtplib.SMTPResponseException as error:
             await self._reset(client)
             return _answered(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             self.drop()
-            return Result("again", f"before the body: {type(error).__name__}")
+            return DeliveryResult("again", f"before the body: {type(error).__name__}")
         try:
             await client.data(body)
         except aiosmtplib.SMTPResponseException as error:
@@ -85,8 +85,8 @@ class _Line:
             return _answered(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             self.drop()
-            return Result("unknown", f"the connection ended within the body: {type(error).__name__}")
-        return Result("delivered", "accepted by the server")
+            return DeliveryResult("unknown", f"the connection ended within the body: {type(error).__name__}")
+        return DeliveryResult("delivered", "accepted by the server")
 
     async def _connected(self) -> aiosmtplib.SMTP:
         if self._client is not None and self._client.is_connected:
@@ -118,7 +118,7 @@ class _Line:
             client.close()
 
 
-def compose(letter: Letter, sender: str) -> EmailMessage:
+def build_email(letter: RenderedMessage, sender: str) -> EmailMessage:
     """Return the mail. Raises ValueError for an address or a header that could smuggle in another one."""
     if not _ADDRESS.fullmatch(letter.address):
         raise ValueError("not one plain address")
@@ -136,8 +136,8 @@ def compose(letter: Letter, sender: str) -> EmailMessage:
     return message
 
 
-def _answered(error: aiosmtplib.SMTPResponseException) -> Result:
+def _answered(error: aiosmtplib.SMTPResponseException) -> DeliveryResult:
     again = 400 <= error.code < 500
     # RFC 3463: 5.1.x is about the address, of which .1, .2, .3, .6 and .10 say that there is none.
     gone = not again and _NO_SUCH_ADDRESS.match(error.message) is not None
-    return Result("again" if again else "refused", f"the server answered {error.code}", gone=gone)
+    return DeliveryResult("again" if again else "refused", f"the server answered {error.code}", gone=gone)

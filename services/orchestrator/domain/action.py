@@ -5,19 +5,19 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.orchestrator.domain.condition import Condition
-from services.orchestrator.domain.template import Template
+from services.orchestrator.domain.message_template import Template
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")]
+IdentifierName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")]
 ChannelName = Literal["email", "webhook", "slack", "crm_task", "audience", "kafka"]
 
 
-class Model(BaseModel):
+class StrictModel(BaseModel):
     """A part of a play: fields that it does not know are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Mail(Model):
+class EmailTemplate(StrictModel):
     """What an e-mail says; Liquid templates over `contact`, `event` and `content`."""
 
     subject: Template
@@ -25,7 +25,7 @@ class Mail(Model):
     html: Template | None = None
 
 
-class Wanted(Model):
+class ContentRequest(StrictModel):
     """Which content may be offered: of these types, else the fallback by its id."""
 
     types: list[str] = []
@@ -34,38 +34,38 @@ class Wanted(Model):
     """Offers it even to those who are not that far."""
 
 
-class Audience(Model):
+class AdAudience(StrictModel):
     """An advertiser's audience that a contact is added to, as long as `member` holds, or taken out of."""
 
-    name: Name
+    name: IdentifierName
     op: Literal["add", "remove"]
     member: Condition | None = None
 
     @model_validator(mode="after")
-    def _only_who_comes_is_asked(self) -> "Audience":
+    def _only_who_comes_is_asked(self) -> "AdAudience":
         if self.op == "remove" and self.member is not None:
             raise ValueError("`member` is for who is added")
         return self
 
 
-class Action(Model):
+class ActionSpec(StrictModel):
     """An action on a channel. Its name counts: the same name is the same action in the ledger."""
 
-    action: Name
+    action: IdentifierName
     channel: ChannelName
     purpose: Literal["marketing", "transactional"] = "marketing"
-    destination: Name | None = None
+    destination: IdentifierName | None = None
     """Where a channel has more than one."""
-    content: Wanted | None = None
-    mail: Mail | None = None
+    content: ContentRequest | None = None
+    mail: EmailTemplate | None = None
     text: Template | None = None
     """What a message to a destination says."""
     data: dict[str, Template] = {}
     """Fields of a message to a destination."""
-    audience: Audience | None = None
+    audience: AdAudience | None = None
 
     @model_validator(mode="after")
-    def _fits_the_channel(self) -> "Action":
+    def _fits_the_channel(self) -> "ActionSpec":
         if self.channel == "email":
             if self.mail is None or self.text is not None or self.data or self.destination:
                 raise ValueError("an e-mail has `mail`, and no destination, text or data")

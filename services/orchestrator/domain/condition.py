@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from libs.common.durations import parse_duration
-from services.orchestrator.domain.facts import Facts
-from services.orchestrator.domain.vocabulary import Vocabulary
+from services.orchestrator.domain.contact_facts import ContactFacts
+from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 
 FOREVER = 1 << 62
-HOUR = parse_duration("1h")
+HOUR_US = parse_duration("1h")
 Condition = dict[str, Any]
-Test = Callable[[Facts, int], int]
+ConditionTest = Callable[[ContactFacts, int], int]
 """From a contact's facts and an instant to the signed horizon."""
 
 _KEYS: dict[str, set[str]] = {
@@ -36,58 +36,58 @@ _KEYS: dict[str, set[str]] = {
     "idle": {"idle"},
     "compelling": {"compelling"},
 }
-ASKED_FOR = frozenset(("idle", "compelling"))
+COSTLY_KINDS = frozenset(("idle", "compelling"))
 """What is gathered of contacts only where a condition asks for it."""
 
 
-def compiled(raw: Condition, segments: Mapping[str, Condition] | None = None) -> Test:
+def compile_condition(raw: Condition, segments: Mapping[str, Condition] | None = None) -> ConditionTest:
     """Return the test of a condition. Raises ValueError saying what in it is wrong."""
     return _Compiler(segments or {}, None).node(raw, ())
 
 
-def check(raw: Condition, segments: Mapping[str, Condition], vocabulary: Vocabulary) -> None:
+def check_references(raw: Condition, segments: Mapping[str, Condition], vocabulary: CycleVocabularies) -> None:
     """Raise ValueError if a condition names a cycle, stage, score, signal or segment that there is none of."""
     _Compiler(segments, vocabulary).node(raw, ())
 
 
-def holds(test: Test, facts: Facts, now: int) -> bool:
+def condition_holds(test: ConditionTest, facts: ContactFacts, now: int) -> bool:
     """Return whether a condition holds at an instant."""
     return test(facts, now) > 0
 
 
-def kinds_in(raw: Any) -> set[str]:
+def condition_kinds(raw: Any) -> set[str]:
     """Return the kinds of condition that stand in one, whatever it is made of."""
     if isinstance(raw, list):
-        return set().union(*map(kinds_in, raw)) if raw else set()
-    return raw.keys() & _KEYS.keys() | kinds_in([*raw.values()]) if isinstance(raw, dict) else set()
+        return set().union(*map(condition_kinds, raw)) if raw else set()
+    return raw.keys() & _KEYS.keys() | condition_kinds([*raw.values()]) if isinstance(raw, dict) else set()
 
 
-def segments_in(raw: Any) -> set[str]:
+def referenced_segments(raw: Any) -> set[str]:
     """Return the segments that a condition names."""
     if isinstance(raw, list):
-        return set().union(*map(segments_in, raw)) if raw else set()
+        return set().union(*map(referenced_segments, raw)) if raw else set()
     if not isinstance(raw, dict):
         return set()
     named = {raw["segment"]} if "segment" in raw else set()
-    return named.union(*(segments_in(part) for part in raw.values()))
+    return named.union(*(referenced_segments(part) for part in raw.values()))
 
 
-def signals_in(raw: Any) -> set[str]:
+def referenced_signals(raw: Any) -> set[str]:
     """Return the signals that a condition asks for."""
     if isinstance(raw, list):
-        return set().union(*map(signals_in, raw)) if raw else set()
+        return set().union(*map(referenced_signals, raw)) if raw else set()
     if not isinstance(raw, dict):
         return set()
     named = {raw[kind] for kind in ("count", "seen", "silent") if isinstance(raw.get(kind), str)}
-    return named.union(*(signals_in(part) for part in raw.values()))
+    return named.union(*(referenced_signals(part) for part in raw.values()))
 
 
 class _Compiler:
-    def __init__(self, segments: Mapping[str, Condition], vocabulary: Vocabulary | None) -> None:
+    def __init__(self, segments: Mapping[str, Condition], vocabulary: CycleVocabularies | None) -> None:
         self._segments = segments
         self._vocabulary = vocabulary
 
-    def node(self, raw: Any, inside: tuple[str, ...]) -> Test:
+    def node(self, raw: Any, inside: tuple[str, ...]) -> ConditionTest:
         """Compile a node; `inside` are the segments it is part of."""
         kinds = [kind for kind in _KEYS if isinstance(raw, dict) and kind in raw]
         if len(kinds) != 1:
@@ -104,37 +104,37 @@ class _Compiler:
         if kind == "segment":
             return self._segment(raw["segment"], inside)
         try:
-            found: Test = getattr(self, f"_{kind}")(raw)
+            found: ConditionTest = getattr(self, f"_{kind}")(raw)
             return found
         except KeyError as error:
             raise ValueError(f"{kind}: {error.args[0]} is needed") from None
         except TypeError as error:
             raise ValueError(f"{kind}: {error}") from None
 
-    def _segment(self, name: str, inside: tuple[str, ...]) -> Test:
+    def _segment(self, name: str, inside: tuple[str, ...]) -> ConditionTest:
         if name in inside:
             raise ValueError(f"segment {name!r} is defined by itself")
         if name not in self._segments:
             raise ValueError(f"no segment {name!r}; there are {', '.join(sorted(self._segments)) or 'none'}")
         return self.node(self._segments[name], (*inside, name))
 
-    def _stage(self, raw: Condition) -> Test:
+    def _stage(self, raw: Condition) -> ConditionTest:
         wanted = frozenset([raw["stage"]] if isinstance(raw["stage"], str) else raw["stage"])
         cycle = self._cycle(raw)
         if self._vocabulary:
-            self._vocabulary.stages(cycle, wanted)
+            self._vocabulary.check_stages(cycle, wanted)
         return lambda facts, _: _sign((at := facts.standings.get(cycle)) is not None and at.stage in wanted)
 
-    def _dormant(self, raw: Condition) -> Test:
+    def _dormant(self, raw: Condition) -> ConditionTest:
         wanted, cycle = bool(raw["dormant"]), self._cycle(raw)
         return lambda facts, _: _sign((at := facts.standings.get(cycle)) is not None and at.dormant is wanted)
 
-    def _axis(self, raw: Condition) -> Test:
+    def _axis(self, raw: Condition) -> ConditionTest:
         cycle, axis, upward, place = self._cycle(raw), raw["axis"], *_bound(raw)
         if self._vocabulary:
-            self._vocabulary.place(cycle, axis, place)
+            self._vocabulary.check_axis_place(cycle, axis, place)
 
-        def test(facts: Facts, _: int) -> int:
+        def test(facts: ContactFacts, _: int) -> int:
             at = facts.standings.get(cycle)
             ladder = at.ladders.get(axis, ()) if at else ()
             if at is None or place not in ladder or at.axes.get(axis) not in ladder:
@@ -143,21 +143,21 @@ class _Compiler:
 
         return test
 
-    def _score(self, raw: Condition) -> Test:
+    def _score(self, raw: Condition) -> ConditionTest:
         cycle, name, upward, bound = self._cycle(raw), raw["score"], *_bound(raw)
         threshold = float(bound)
         if threshold == 0.0:
             raise ValueError("a decayed score nears 0 without reaching it: compare with another number")
         if self._vocabulary:
-            self._vocabulary.score(cycle, name)
+            self._vocabulary.check_score(cycle, name)
 
-        def test(facts: Facts, t: int) -> int:
+        def test(facts: ContactFacts, t: int) -> int:
             at = facts.standings.get(cycle)
             score = at.scores.get(name) if at else None
             if score is None:
                 found = _sign(threshold < 0)
             else:
-                reached = score.now(t) >= threshold
+                reached = score.value_at(t) >= threshold
                 crosses = score.value / threshold > 1.0  # it decays towards 0, and passes the threshold on its way
                 until = score.at + int(score.half_life * math.log2(score.value / threshold)) + 1 if crosses else 0
                 found = _sign(reached) if until <= t else (until if reached else -until)
@@ -165,13 +165,13 @@ class _Compiler:
 
         return test
 
-    def _count(self, raw: Condition) -> Test:
+    def _count(self, raw: Condition) -> ConditionTest:
         signal, least = self._signal(raw["count"]), int(raw["at_least"])
         window = parse_duration(raw["within"]) if "within" in raw else FOREVER // 2
         if least < 1:
             raise ValueError("at_least is 1 or more")
 
-        def test(facts: Facts, t: int) -> int:
+        def test(facts: ContactFacts, t: int) -> int:
             seen = [at for at in facts.signals.get(signal, ()) if at <= t]
             if len(seen) < least:
                 return -FOREVER
@@ -180,29 +180,29 @@ class _Compiler:
 
         return test
 
-    def _seen(self, raw: Condition) -> Test:
+    def _seen(self, raw: Condition) -> ConditionTest:
         return _within(
             _last_of(self._signal(raw["seen"])), parse_duration(raw["within"]) if "within" in raw else FOREVER // 2
         )
 
-    def _silent(self, raw: Condition) -> Test:
+    def _silent(self, raw: Condition) -> ConditionTest:
         last = _last_act if raw["silent"] == "any" else _last_of(self._signal(raw["silent"]))
         return _opposite(_within(last, parse_duration(raw["for"])))
 
-    def _idle(self, raw: Condition) -> Test:
+    def _idle(self, raw: Condition) -> ConditionTest:
         untouched = _opposite(_within(_last_touch, parse_duration(raw["idle"])))
         return lambda facts, t: -FOREVER if facts.planned else untouched(facts, t)
 
-    def _compelling(self, raw: Condition) -> Test:
+    def _compelling(self, raw: Condition) -> ConditionTest:
         kind = raw["compelling"]
 
-        def test(facts: Facts, t: int) -> int:
+        def test(facts: ContactFacts, t: int) -> int:
             # An event about a company wakes nobody of it: whoever waits looks again.
-            return t + HOUR if (facts.events if kind == "any" else kind in facts.events) else -(t + HOUR)
+            return t + HOUR_US if (facts.events if kind == "any" else kind in facts.events) else -(t + HOUR_US)
 
         return test
 
-    def _trait(self, raw: Condition) -> Test:
+    def _trait(self, raw: Condition) -> ConditionTest:
         name = raw["trait"]
         wanted = {key: raw[key] for key in raw.keys() - {"trait"}}
         if len(wanted) != 1:
@@ -214,19 +214,19 @@ class _Compiler:
             raise ValueError(f"one_of needs a list, not {value!r}")
         return lambda facts, _: _sign(_fits(facts.traits.get(name), how, value))
 
-    def _consent(self, raw: Condition) -> Test:
+    def _consent(self, raw: Condition) -> ConditionTest:
         purpose, given = raw["consent"], raw.get("given", True)
         return lambda facts, _: _sign(facts.consents.get(purpose, False) is given)
 
     def _cycle(self, raw: Condition) -> str:
         cycle: str = raw.get("cycle", "engagement")
         if self._vocabulary:
-            self._vocabulary.cycle(cycle)
+            self._vocabulary.get_cycle(cycle)
         return cycle
 
     def _signal(self, name: str) -> str:
         if self._vocabulary:
-            self._vocabulary.signal(name)
+            self._vocabulary.check_signal(name)
         return name
 
 
@@ -240,32 +240,32 @@ def _sign(true: bool) -> int:
     return FOREVER if true else -FOREVER
 
 
-def _every(parts: Sequence[Test]) -> Test:
+def _every(parts: Sequence[ConditionTest]) -> ConditionTest:
     return lambda facts, t: min((part(facts, t) for part in parts), default=FOREVER)
 
 
-def _some(parts: Sequence[Test]) -> Test:
+def _some(parts: Sequence[ConditionTest]) -> ConditionTest:
     return lambda facts, t: max((part(facts, t) for part in parts), default=-FOREVER)
 
 
-def _opposite(part: Test) -> Test:
+def _opposite(part: ConditionTest) -> ConditionTest:
     return lambda facts, t: -part(facts, t)
 
 
-def _last_act(facts: Facts) -> int | None:
+def _last_act(facts: ContactFacts) -> int | None:
     return facts.last_act
 
 
-def _last_touch(facts: Facts) -> int | None:
+def _last_touch(facts: ContactFacts) -> int | None:
     return max((at for at in (facts.last_act, facts.last_touch) if at is not None), default=None)
 
 
-def _last_of(signal: str) -> Callable[[Facts], int | None]:
-    return lambda facts: facts.last(signal)
+def _last_of(signal: str) -> Callable[[ContactFacts], int | None]:
+    return lambda facts: facts.last_seen(signal)
 
 
-def _within(last_of: Callable[[Facts], int | None], window: int) -> Test:
-    def test(facts: Facts, t: int) -> int:
+def _within(last_of: Callable[[ContactFacts], int | None], window: int) -> ConditionTest:
+    def test(facts: ContactFacts, t: int) -> int:
         last = last_of(facts)
         until = -1 if last is None else last + window
         return until if t < until else -FOREVER

@@ -10,11 +10,11 @@ from typing import Literal, get_args
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.contact_facts import ContactFacts
 
-Level = Literal["unaware", "problem_aware", "solution_aware", "product_aware", "most_aware"]
-LEVELS: tuple[Level, ...] = get_args(Level)
-_LEVEL_OF_PLACE: Mapping[str, Level] = {
+AwarenessLevel = Literal["unaware", "problem_aware", "solution_aware", "product_aware", "most_aware"]
+AWARENESS_LEVELS: tuple[AwarenessLevel, ...] = get_args(AwarenessLevel)
+_LEVEL_OF_PLACE: Mapping[str, AwarenessLevel] = {
     "awareness": "problem_aware",
     "investigation": "solution_aware",
     "validation": "product_aware",
@@ -31,7 +31,7 @@ _GATE_OF_TYPE: Mapping[str, tuple[str, str]] = {
 """From which place on which axis each type may be offered."""
 
 
-class Gate(BaseModel):
+class ContentGate(BaseModel):
     """From which place on which axis an item may be offered."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +41,7 @@ class Gate(BaseModel):
     cycle: str = "engagement"
 
 
-class Item(BaseModel):
+class ContentItem(BaseModel):
     """A content of the catalogue; where a list is empty, everything fits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,34 +53,34 @@ class Item(BaseModel):
     summary: str = ""
     cycle: str = "engagement"
     stages: list[str] = []
-    levels: list[Level] = []
+    levels: list[AwarenessLevel] = []
     questions: list[str] = []
     channels: list[str] = []
     language: str = ""
-    gate: Gate | None = None
+    gate: ContentGate | None = None
     personal: bool = False
     """Shown on a site only to somebody who has proven who they are."""
     priority: int = 0
 
 
-class Choice(msgspec.Struct, frozen=True):
+class ContentChoice(msgspec.Struct, frozen=True):
     """What is offered, or None, and why: a reason for each item of the types that were asked for, and for the choice."""
 
-    item: Item | None
+    item: ContentItem | None
     reasons: Sequence[str]
 
 
-def level_of(facts: Facts, cycle: str = "engagement") -> Level:
+def awareness_level(facts: ContactFacts, cycle: str = "engagement") -> AwarenessLevel:
     """Return the contact's awareness: what was declared of it, else what the place on the buying axis says."""
     declared = facts.traits.get("awareness_level")
-    known = next((level for level in LEVELS if level == declared), None)
+    known = next((level for level in AWARENESS_LEVELS if level == declared), None)
     if known is not None:
         return known
     at = facts.standings.get(cycle)
     return _LEVEL_OF_PLACE.get(at.axes.get("buying", ""), "unaware") if at else "unaware"
 
 
-def too_early(item: Item, facts: Facts) -> str:
+def gate_reason(item: ContentItem, facts: ContactFacts) -> str:
     """Return why the right gate holds an item back from a contact, or nothing."""
     axis, place, cycle = "", "", item.cycle
     if item.gate is not None:
@@ -97,47 +97,47 @@ def too_early(item: Item, facts: Facts) -> str:
     return f"too early: {item.type} from {place} on, the contact is at {reached or 'nothing'}"
 
 
-def choose(
-    items: Sequence[Item],
-    facts: Facts,
+def choose_content(
+    items: Sequence[ContentItem],
+    facts: ContactFacts,
     channel: str,
     types: Sequence[str] = (),
     fallback: str | None = None,
     *,
     override: bool = False,
-) -> Choice:
+) -> ContentChoice:
     """Choose for stage, level and channel what was not seen yet, by priority, then by name.
 
     An item whose levels do not fit is never chosen while one fits. `override` lets through what would come too early.
     """
     reasons: list[str] = []
-    fitting: list[tuple[bool, int, str, Item]] = []
+    fitting: list[tuple[bool, int, str, ContentItem]] = []
     for item in sorted(items, key=lambda one: one.content):
         if types and item.type not in types:
             continue
-        why = _unfit(item, facts, channel) or ("" if override else too_early(item, facts))
+        why = _unfit(item, facts, channel) or ("" if override else gate_reason(item, facts))
         if not why and item.content in facts.seen_content:
             why = "seen"
         if why:
             reasons.append(f"{item.content}: {why}")
             continue
-        level = level_of(facts, item.cycle)
+        level = awareness_level(facts, item.cycle)
         mismatch = bool(item.levels) and level not in item.levels
         fitting.append((mismatch, -item.priority, item.content, item))
     best_of = min(fitting, key=lambda one: one[:3], default=None)
     if best_of is not None and not best_of[0]:
         best = best_of[3]
-        return Choice(best, [*reasons, f"{best.content}: fits, priority {best.priority}"])
+        return ContentChoice(best, [*reasons, f"{best.content}: fits, priority {best.priority}"])
     reasons += [f"{one[2]}: for other levels of awareness" for one in fitting]
     last = next((item for item in items if item.content == fallback), None)
-    if last is not None and (override or not too_early(last, facts)):
-        return Choice(last, [*reasons, f"{last.content}: the fallback"])
-    return Choice(
+    if last is not None and (override or not gate_reason(last, facts)):
+        return ContentChoice(last, [*reasons, f"{last.content}: the fallback"])
+    return ContentChoice(
         None, [*reasons, "nothing fits, and no fallback" if last is None else f"{fallback}: too early as well"]
     )
 
 
-def _unfit(item: Item, facts: Facts, channel: str) -> str:
+def _unfit(item: ContentItem, facts: ContactFacts, channel: str) -> str:
     if item.channels and channel not in item.channels:
         return f"not for {channel}"
     at = facts.standings.get(item.cycle)

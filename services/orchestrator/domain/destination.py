@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.orchestrator.domain.webhook import PREFIX
+from services.orchestrator.webhooks.standard_webhooks import SIGNING_PREFIX
 
 
 class Destination(BaseModel):
@@ -27,13 +27,13 @@ class Destination(BaseModel):
         if self.channel == "crm_task" and not self.secret:
             raise ValueError("a CRM's `secret` is the token that opens it")
         if self.channel in ("webhook", "audience") and self.secret and not _signs(self.secret):
-            raise ValueError(f"a secret is {PREFIX} and 24 to 64 bytes in base64")
+            raise ValueError(f"a secret is {SIGNING_PREFIX} and 24 to 64 bytes in base64")
         return self
 
 
 def _signs(secret: str) -> bool:
     try:
-        size = len(base64.b64decode(secret.removeprefix(PREFIX).encode("ascii"), validate=True))
+        size = len(base64.b64decode(secret.removeprefix(SIGNING_PREFIX).encode("ascii"), validate=True))
     except ValueError:
         return False
-    return secret.startswith(PREFIX) and 24 <= size <= 64
+    return secret.startswith(SIGNING_PREFIX) and 24 <= size <= 64

@@ -15,12 +15,12 @@ from pydantic import (
 
 from libs.common.durations import Duration
 from libs.common.messages.stage_change import Direction
-from services.orchestrator.domain.action import Action, Model, Name
+from services.orchestrator.domain.action import ActionSpec, IdentifierName, StrictModel
 from services.orchestrator.domain.condition import Condition
-from services.orchestrator.domain.moments import Weekday
+from services.orchestrator.domain.local_time import Weekday
 
 
-class StageMatch(Model):
+class StageMatch(StrictModel):
     """A move in a cycle; what is not given does not matter."""
 
     cycle: str = "engagement"
@@ -31,28 +31,28 @@ class StageMatch(Model):
     direction: Direction | None = None
 
 
-class EventKind(Model):
+class CompellingEventTrigger(StrictModel):
     """A compelling event of a kind, when it is raised, or when its date nears."""
 
     kind: str
     on: list[Literal["raised", "updated", "nearing"]] = Field(["raised"], min_length=1)
 
 
-class Silence(Model):
+class SilenceTrigger(StrictModel):
     """Nothing of a contact's own, or no such signal, for so long."""
 
     of: str = "any"
     for_: Duration = Field(alias="for")
 
 
-class Dated(Model):
+class DateTrigger(StrictModel):
     """A date among the contact's traits (RFC 3339; a day begins where the contact is), so long before it comes."""
 
     trait: str
     before: Duration = 0
 
 
-class Trigger(Model):
+class PlayTrigger(StrictModel):
     """What starts a play: something published, or a moment.
 
     Published is a signal, a stage change with an ordinary reason, a compelling event. An event about an account reaches its
@@ -62,25 +62,25 @@ class Trigger(Model):
 
     signal: str | None = None
     stage_change: StageMatch | None = None
-    compelling_event: EventKind | None = None
-    silence: Silence | None = None
-    date: Dated | None = None
+    compelling_event: CompellingEventTrigger | None = None
+    silence: SilenceTrigger | None = None
+    date: DateTrigger | None = None
     segment: str | None = None
     schedule: AwareDatetime | None = None
 
     @model_validator(mode="after")
-    def _just_one(self) -> "Trigger":
+    def _just_one(self) -> "PlayTrigger":
         if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
             raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} is needed")
         return self
 
     @property
-    def timed(self) -> bool:
+    def is_timed(self) -> bool:
         """Return whether contacts have to be looked at for it, again and again."""
         return self.silence is not None or self.date is not None
 
 
-class Exit(Model):
+class ExitRule(StrictModel):
     """What ends an enrollment at once, with all that is pending: an event, or a condition that holds."""
 
     signal: str | None = None
@@ -88,13 +88,13 @@ class Exit(Model):
     when: Condition | None = None
 
     @model_validator(mode="after")
-    def _just_one(self) -> "Exit":
+    def _just_one(self) -> "ExitRule":
         if sum(part is not None for part in (self.signal, self.stage_change, self.when)) != 1:
             raise ValueError("exactly one of signal, stage_change, when is needed")
         return self
 
 
-class Goal(Model):
+class Goal(StrictModel):
     """What the play is for: a signal, or a condition that comes true, within so long after the entry."""
 
     signal: str | None = None
@@ -116,13 +116,13 @@ def _written_time(raw: Any) -> Any:
     return raw
 
 
-class Wait(Model):
+class WaitStep(StrictModel):
     """Goes on after so long."""
 
     wait: Duration
 
 
-class LocalTime(Model):
+class LocalTimeWait(StrictModel):
     """Goes on when it is this time where the contact is, on one of the weekdays, so many calendar days later at least."""
 
     time: Annotated[time, BeforeValidator(_written_time, json_schema_input_type=str)]
@@ -130,7 +130,7 @@ class LocalTime(Model):
     weekdays: list[Weekday] = Field(["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1)
 
 
-class Awaited(Model):
+class EventWait(StrictModel):
     """Goes on when a signal comes or a condition holds, or when the time is over."""
 
     signal: str | None = None
@@ -138,61 +138,61 @@ class Awaited(Model):
     timeout: Duration
 
     @model_validator(mode="after")
-    def _just_one(self) -> "Awaited":
+    def _just_one(self) -> "EventWait":
         if (self.signal is None) == (self.when is None):
             raise ValueError("exactly one of signal, when is needed")
         return self
 
 
 def _kind_of_wait(raw: Any) -> str:
-    return "time" if isinstance(raw, LocalTime) or (isinstance(raw, dict) and "time" in raw) else "awaited"
+    return "time" if isinstance(raw, LocalTimeWait) or (isinstance(raw, dict) and "time" in raw) else "awaited"
 
 
-class WaitUntil(Model):
+class WaitUntilStep(StrictModel):
     """Waits for a local time, or for something to happen; `timed_out` are the steps for when it did not."""
 
     wait_until: Annotated[
-        Annotated[LocalTime, Tag("time")] | Annotated[Awaited, Tag("awaited")], Discriminator(_kind_of_wait)
+        Annotated[LocalTimeWait, Tag("time")] | Annotated[EventWait, Tag("awaited")], Discriminator(_kind_of_wait)
     ]
     timed_out: list["Step"] = Field([])
 
 
-class Case(Model):
+class BranchCase(StrictModel):
     """Steps for those for whom a condition holds."""
 
     when: Condition
     steps: list["Step"]
 
 
-class Branch(Model):
+class BranchStep(StrictModel):
     """The first case that holds, else `otherwise`."""
 
-    branch: list[Case] = Field(min_length=1)
+    branch: list[BranchCase] = Field(min_length=1)
     otherwise: list["Step"] = Field([])
 
 
-class Share(Model):
+class SplitArm(StrictModel):
     """A part of the contacts, by hash of play, step and contact."""
 
     share: float = Field(gt=0, le=1)
     steps: list["Step"] = Field([])
 
 
-class Split(Model):
+class SplitStep(StrictModel):
     """Parts that the contacts fall into by chance, always the same one for a contact; what is left goes on."""
 
-    split: dict[Name, Share] = Field(min_length=1)
+    split: dict[IdentifierName, SplitArm] = Field(min_length=1)
 
     @field_validator("split")
     @classmethod
-    def _at_most_all(cls, found: dict[str, Share]) -> dict[str, Share]:
+    def _at_most_all(cls, found: dict[str, SplitArm]) -> dict[str, SplitArm]:
         total = sum(part.share for part in found.values())
         if total > 1.000001:
             raise ValueError(f"the shares come to {total:g}, which is more than 1")
         return found
 
 
-class Leave(Model):
+class ExitStep(StrictModel):
     """Ends the enrollment, with a reason."""
 
     exit: str
@@ -207,12 +207,12 @@ def _kind_of_step(raw: Any) -> str | None:
 
 
 Step = Annotated[
-    Annotated[Wait, Tag("wait")]
-    | Annotated[WaitUntil, Tag("wait_until")]
-    | Annotated[Branch, Tag("branch")]
-    | Annotated[Split, Tag("split")]
-    | Annotated[Action, Tag("action")]
-    | Annotated[Leave, Tag("exit")],
+    Annotated[WaitStep, Tag("wait")]
+    | Annotated[WaitUntilStep, Tag("wait_until")]
+    | Annotated[BranchStep, Tag("branch")]
+    | Annotated[SplitStep, Tag("split")]
+    | Annotated[ActionSpec, Tag("action")]
+    | Annotated[ExitStep, Tag("exit")],
     Discriminator(
         _kind_of_step,
         custom_error_type="unknown_step",
@@ -221,15 +221,15 @@ Step = Annotated[
 ]
 
 
-class Play(Model):
+class Play(StrictModel):
     """A whole play."""
 
-    play: Name
+    play: IdentifierName
     kind: Literal["broadcast", "segment", "automated", "predictive"] = "automated"
-    trigger: Trigger
+    trigger: PlayTrigger
     entry: Condition | None = None
     """Who may enter."""
-    exits: list[Exit] = Field([])
+    exits: list[ExitRule] = Field([])
     goal: Goal | None = None
     max_age: Duration = 86_400_000_000
     """Older causes start nothing."""

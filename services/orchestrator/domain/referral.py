@@ -2,25 +2,27 @@
 
 import re
 
-from services.orchestrator.domain.facts import Facts
+from services.orchestrator.domain.contact_facts import ContactFacts
 
-CAME = "referred"
+REFERRED_SIGNAL = "referred"
 """The published signal of somebody who came by a friend's link, or used a friend's code."""
-PROPERTY = "referral_code"
-CONVERTED = "Referral Converted"
+CODE_PROPERTY = "referral_code"
+CONVERTED_EVENT = "Referral Converted"
 """What is told of the one who recommended us, when the friend has bought."""
 
 
 _CODE = re.compile("[a-z2-7]{10}")
 
 
-def code_of(said: object) -> str | None:
+def parse_code(said: object) -> str | None:
     """Return the code that somebody brings, None for what can be none."""
     found = said.strip().lower() if isinstance(said, str) and len(said) < 100 else ""
     return found if _CODE.fullmatch(found) else None
 
 
-def refusal(referrer: Facts, friend: Facts, success: str, came_at: int, *, same_device: bool) -> str:
+def referral_fault(
+    referrer: ContactFacts, friend: ContactFacts, success: str, came_at: int, *, same_device: bool
+) -> str:
     """Return why a success of the friend is no merit of the referrer, or nothing. `came_at` in µs UTC."""
     if (
         same_device

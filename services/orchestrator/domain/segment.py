@@ -11,9 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common import ids
 from libs.common.durations import Duration
-from services.orchestrator.domain.condition import ASKED_FOR, Condition, Test, compiled, kinds_in, segments_in
+from services.orchestrator.domain.condition import (
+    COSTLY_KINDS,
+    Condition,
+    ConditionTest,
+    compile_condition,
+    condition_kinds,
+    referenced_segments,
+)
 from services.orchestrator.domain.play import Play
-from services.orchestrator.domain.program import signals_of
+from services.orchestrator.domain.play_program import signals_of_play
 
 
 class Segment(BaseModel):
@@ -30,11 +37,11 @@ class Segment(BaseModel):
     """How soon somebody is to take care of who comes into it: the clock beside each member."""
 
 
-class Watched(msgspec.Struct, frozen=True):
+class WatchedSegment(msgspec.Struct, frozen=True):
     """A segment whose coming and going is told."""
 
     name: str
-    test: Test
+    test: ConditionTest
     mark: str
     """Another one means another condition: who is in it then has not come into it."""
     costly: bool
@@ -42,45 +49,47 @@ class Watched(msgspec.Struct, frozen=True):
     within: int | None = None
 
 
-def entered(name: str) -> str:
+def entry_signal(name: str) -> str:
     """Return the signal of coming into a segment."""
     return f"entered:{name}"
 
 
-def left(name: str) -> str:
+def exit_signal(name: str) -> str:
     """Return the signal of leaving a segment."""
     return f"left:{name}"
 
 
-def named_in(play: Play) -> set[str]:
+def awaited_segments(play: Play) -> set[str]:
     """Return the segments whose coming or going a play waits for."""
     found = {play.trigger.segment} if play.trigger.segment else set()
-    for signal in signals_of(play):
+    for signal in signals_of_play(play):
         kind, colon, name = signal.partition(":")
-        if colon and f"{kind}:" in (entered(""), left("")):
+        if colon and f"{kind}:" in (entry_signal(""), exit_signal("")):
             found.add(name)
     return found
 
 
-def watched(segment: Segment, others: Mapping[str, Condition]) -> Watched:
+def watch_segment(segment: Segment, others: Mapping[str, Condition]) -> WatchedSegment:
     """Return a segment, ready to be asked. Raises ValueError for a condition that is wrong."""
     asked = {"segment": segment.segment}
     mark = ids.derive_id("segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode())
-    return Watched(segment.segment, compiled(asked, others), mark, is_costly(asked, others), segment.within)
+    return WatchedSegment(
+        segment.segment, compile_condition(asked, others), mark, is_costly(asked, others), segment.within
+    )
 
 
 def is_costly(raw: Any, others: Mapping[str, Condition]) -> bool:
     """Return whether conditions, or the segments that they name, ask for what is gathered only then."""
-    return bool(kinds_in([raw, *_resolved(raw, others).values()]) & ASKED_FOR)
+    return bool(condition_kinds([raw, *_resolved(raw, others).values()]) & COSTLY_KINDS)
 
 
 def _resolved(raw: Any, others: Mapping[str, Condition]) -> dict[str, Condition]:
     """Return the segments that conditions name, themselves or by others."""
     found: dict[str, Condition] = {}
-    open_names = [*segments_in(raw)]
+    open_names = [*referenced_segments(raw)]
     while open_names:
         one = open_names.pop()
         if one not in found and one in others:
             found[one] = others[one]
-            open_names += segments_in(others[one])
+            open_names += referenced_segments(others[one])
     return found

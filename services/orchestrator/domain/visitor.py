@@ -11,7 +11,7 @@ from libs.common import link_tokens
 from libs.common.user_hash import verify_user_hash
 
 
-class Site(msgspec.Struct, frozen=True):
+class SiteSource(msgspec.Struct, frozen=True):
     """The source whose write key a page brings."""
 
     workspace: str
@@ -34,29 +34,29 @@ class Visitor(msgspec.Struct, frozen=True):
     token: str | None = None
 
 
-class Named(msgspec.Struct, frozen=True):
+class VisitorIdentifier(msgspec.Struct, frozen=True):
     """Which identifier a visitor is looked up by; `proven` if it is theirs beyond doubt."""
 
     kind: str
     value: str
-    proven: bool
+    verified: bool
 
 
-def named(visitor: Visitor, site: Site, keys: tuple[str, ...], now: int) -> Named | None:
+def identify_visitor(visitor: Visitor, site: SiteSource, keys: tuple[str, ...], now: int) -> VisitorIdentifier | None:
     """Return what is known of a visitor at an instant (µs UTC), None if nothing is."""
     if visitor.token:
         person = link_tokens.verify_link_token(keys, visitor.token, now)
         if person is not None and person.workspace == site.workspace:
             if person.user_id:  # whoever reads the mails of an address that nobody vouches for may be anybody
-                return Named("user_id", person.user_id, proven=person.verified)
+                return VisitorIdentifier("user_id", person.user_id, verified=person.verified)
             if person.email:
-                return Named("email", person.email.strip().lower(), proven=True)
+                return VisitorIdentifier("email", person.email.strip().lower(), verified=True)
     if visitor.user_id and _vouched(visitor.user_id, visitor.user_hash, site):
-        return Named("user_id", visitor.user_id, proven=True)
-    return Named("anonymous_id", visitor.anonymous_id, proven=False) if visitor.anonymous_id else None
+        return VisitorIdentifier("user_id", visitor.user_id, verified=True)
+    return VisitorIdentifier("anonymous_id", visitor.anonymous_id, verified=False) if visitor.anonymous_id else None
 
 
-def _vouched(user_id: str, user_hash: str | None, site: Site) -> bool:
+def _vouched(user_id: str, user_hash: str | None, site: SiteSource) -> bool:
     if site.user_hash_secret is not None:
         return verify_user_hash(site.user_hash_secret, user_id, user_hash)
     return site.trust == "server"

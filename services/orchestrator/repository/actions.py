@@ -10,9 +10,9 @@ from libs.common.instants import DAY
 from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import metrics
 
-LEASE = 300_000_000
+LEASE_US = 300_000_000
 """How long a reserved attempt may take (µs) before nobody knows of it: well above a channel's time-outs together."""
-WEEK = 7
+DAYS_PER_WEEK = 7
 _COLUMNS = (
     "action_id, enrollment_id, workspace, contact_id, play, step, channel, destination, status, cause, due_at, attempts, "
     "priority, content, counted_day, reason"
@@ -42,7 +42,7 @@ class ActionRow(msgspec.Struct, frozen=True):
     reason: str = "decided"
 
 
-class Became(msgspec.Struct, frozen=True):
+class ActionOutcome(msgspec.Struct, frozen=True):
     """What became of an action; `due` says when a pending, held or sending one comes up again (µs UTC)."""
 
     status: ActionStatus
@@ -58,7 +58,7 @@ class Became(msgspec.Struct, frozen=True):
     """When what is held may go out; None if somebody has to let it go."""
 
 
-async def add(connection: Connection, rows: Sequence[ActionRow], now: int) -> None:
+async def insert_actions(connection: Connection, rows: Sequence[ActionRow], now: int) -> None:
     """Add actions as pending; one that is known stays as it is."""
     if rows:
         await connection.executemany(
@@ -68,7 +68,7 @@ async def add(connection: Connection, rows: Sequence[ActionRow], now: int) -> No
         )
 
 
-async def lanes(connection: Connection, now: int) -> list[tuple[str, str]]:
+async def list_lanes(connection: Connection, now: int) -> list[tuple[str, str]]:
     """Return the (channel, destination) on which something is due."""
     rows = await connection.fetch(
         "WITH RECURSIVE lane AS ("
@@ -82,7 +82,7 @@ async def lanes(connection: Connection, now: int) -> list[tuple[str, str]]:
     return [(r[0], r[1]) for r in rows]
 
 
-async def due_contacts(connection: Connection, lane: tuple[str, str], now: int, limit: int) -> list[str]:
+async def list_due_contacts(connection: Connection, lane: tuple[str, str], now: int, limit: int) -> list[str]:
     """Return the contacts of the actions that have waited longest on a lane; nothing is locked yet."""
     rows = await connection.fetch(
         f"SELECT contact_id FROM orchestrator.actions WHERE (channel, destination) = ($1, $2) AND {_OPEN} AND due_at <= $3 "
@@ -94,7 +94,7 @@ async def due_contacts(connection: Connection, lane: tuple[str, str], now: int, 
     return list(dict.fromkeys(r[0] for r in rows))
 
 
-async def due_actions(
+async def list_due_actions(
     connection: Connection, lane: tuple[str, str], contacts: Collection[str], now: int
 ) -> list[ActionRow]:
     """Return all that is due for these contacts on a lane: what goes first comes first."""
@@ -108,7 +108,7 @@ async def due_actions(
     return [ActionRow(*r) for r in rows]
 
 
-async def open_of(connection: Connection, enrollments: Collection[str]) -> list[ActionRow]:
+async def list_open(connection: Connection, enrollments: Collection[str]) -> list[ActionRow]:
     """Return the actions of enrollments that have not gone out and may."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) "
@@ -118,7 +118,9 @@ async def open_of(connection: Connection, enrollments: Collection[str]) -> list[
     return [ActionRow(*r) for r in rows]
 
 
-async def told(connection: Connection, enrollments: Collection[str]) -> dict[tuple[str, str, str], dict[str, Any]]:
+async def get_audience_data(
+    connection: Connection, enrollments: Collection[str]
+) -> dict[tuple[str, str, str], dict[str, Any]]:
     """Return by (enrollment, destination, audience) what advertisers were told, or may have been told, of its contact."""
     rows = await connection.fetch(
         "SELECT enrollment_id, destination, audience, told FROM orchestrator.audience_told "
@@ -128,7 +130,9 @@ async def told(connection: Connection, enrollments: Collection[str]) -> dict[tup
     return {(r[0], r[1], r[2]): msgspec.json.decode(r[3]) for r in rows}
 
 
-async def tell(connection: Connection, rows: Collection[tuple[str, str, str, Mapping[str, Any]]]) -> None:
+async def insert_audience_data(
+    connection: Connection, rows: Collection[tuple[str, str, str, Mapping[str, Any]]]
+) -> None:
     """Note (enrollment, destination, audience, what) of what advertisers are about to be told; what is noted already stays."""
     await connection.executemany(
         "INSERT INTO orchestrator.audience_told VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -136,7 +140,9 @@ async def tell(connection: Connection, rows: Collection[tuple[str, str, str, Map
     )
 
 
-async def unfinished(connection: Connection, enrollments: Collection[str]) -> dict[str, list[ActionRow]]:
+async def list_unfinished_audience_actions(
+    connection: Connection, enrollments: Collection[str]
+) -> dict[str, list[ActionRow]]:
     """Return by enrollment its actions on audiences that have not come to an end, or that somebody may let go once more."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE enrollment_id = ANY($1::text[]) AND channel = 'audience' "
@@ -149,7 +155,7 @@ async def unfinished(connection: Connection, enrollments: Collection[str]) -> di
     return found
 
 
-async def conclude(connection: Connection, found: Sequence[tuple[str, Became]], now: int) -> None:
+async def update_outcomes(connection: Connection, found: Sequence[tuple[str, ActionOutcome]], now: int) -> None:
     """Write down what became of actions; what comes of an attempt that was given up already is not."""
     if found:
         rows = [
@@ -169,7 +175,7 @@ async def conclude(connection: Connection, found: Sequence[tuple[str, Became]], 
         )
 
 
-async def put_deliveries(connection: Connection, rows: Sequence[tuple[str, int, str, str, int]]) -> None:
+async def insert_deliveries(connection: Connection, rows: Sequence[tuple[str, int, str, str, int]]) -> None:
     """Note (action, attempt, outcome, detail, at) of attempts."""
     await connection.executemany(
         "INSERT INTO orchestrator.deliveries (action_id, attempt, outcome, detail, at) VALUES ($1, $2, $3, $4, $5) "
@@ -178,7 +184,7 @@ async def put_deliveries(connection: Connection, rows: Sequence[tuple[str, int, 
     )
 
 
-async def used(
+async def count_sent(
     connection: Connection, contacts: Mapping[str, Collection[str]], channel: str, now: int
 ) -> dict[str, tuple[int, int]]:
     """Return how much each contact was sent on a channel (today, this week); `contacts` gives the ids of each.
@@ -190,7 +196,7 @@ async def used(
         "SELECT contact_id, day, used FROM orchestrator.caps WHERE contact_id = ANY($1::text[]) AND channel = $2 AND day > $3",
         list(owner),
         channel,
-        now // DAY - WEEK,
+        now // DAY - DAYS_PER_WEEK,
     )
     found = dict.fromkeys(contacts, (0, 0))
     for contact, day, count in rows:
@@ -199,7 +205,7 @@ async def used(
     return found
 
 
-async def count(connection: Connection, sent: Mapping[str, int], channel: str, now: int) -> None:
+async def upsert_cap_counts(connection: Connection, sent: Mapping[str, int], channel: str, now: int) -> None:
     """Count what contacts are sent now against their caps."""
     if sent:
         await connection.execute(
@@ -213,7 +219,7 @@ async def count(connection: Connection, sent: Mapping[str, int], channel: str, n
         )
 
 
-async def expose(connection: Connection, shown: Sequence[tuple[str, str, int]]) -> None:
+async def upsert_exposures(connection: Connection, shown: Sequence[tuple[str, str, int]]) -> None:
     """Note (contact, content, instant) of what was shown."""
     await connection.executemany(
         "INSERT INTO orchestrator.exposures VALUES ($1, $2, 1, $3) ON CONFLICT (contact_id, content) "
@@ -222,7 +228,9 @@ async def expose(connection: Connection, shown: Sequence[tuple[str, str, int]]) 
     )
 
 
-async def hurry(connection: Connection, workspace: str, reasons: Sequence[str], play: str | None = None) -> None:
+async def update_held_due(
+    connection: Connection, workspace: str, reasons: Sequence[str], play: str | None = None
+) -> None:
     """Let what was held for such reasons come up again now."""
     await connection.execute(
         "UPDATE orchestrator.actions SET due_at = 0 WHERE workspace = $1 AND status = 'held' AND reason = ANY($2::text[]) "
@@ -233,7 +241,9 @@ async def hurry(connection: Connection, workspace: str, reasons: Sequence[str], 
     )
 
 
-async def of_contact(connection: Connection, contacts: Collection[str], limit: int) -> list[tuple[ActionRow, int]]:
+async def list_of_contacts(
+    connection: Connection, contacts: Collection[str], limit: int
+) -> list[tuple[ActionRow, int]]:
     """Return (action, decided_at) of contacts, the newest decisions first."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS}, decided_at FROM orchestrator.actions WHERE contact_id = ANY($1::text[]) "
@@ -244,7 +254,9 @@ async def of_contact(connection: Connection, contacts: Collection[str], limit: i
     return [(ActionRow(*tuple(r)[:-1]), r["decided_at"]) for r in rows]
 
 
-async def of_status(connection: Connection, workspace: str, status: str, limit: int) -> list[tuple[ActionRow, int]]:
+async def list_by_status(
+    connection: Connection, workspace: str, status: str, limit: int
+) -> list[tuple[ActionRow, int]]:
     """Return (action, decided_at) of a workspace's actions of a status, those decided last first."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS}, decided_at FROM orchestrator.actions WHERE workspace = $1 AND status = $2 "
@@ -256,7 +268,7 @@ async def of_status(connection: Connection, workspace: str, status: str, limit: 
     return [(ActionRow(*tuple(r)[:-1]), r["decided_at"]) for r in rows]
 
 
-async def one(connection: Connection, workspace: str, action_id: str) -> ActionRow | None:
+async def get_action(connection: Connection, workspace: str, action_id: str) -> ActionRow | None:
     """Return an action of a workspace."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE (workspace, action_id) = ($1, $2)", workspace, action_id
@@ -264,23 +276,23 @@ async def one(connection: Connection, workspace: str, action_id: str) -> ActionR
     return ActionRow(*row) if row else None
 
 
-async def put_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:
+async def insert_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:
     """Keep touchpoints of ours until the public door has them."""
     await connection.executemany("INSERT INTO orchestrator.echoes (body) VALUES ($1)", [(body,) for body in bodies])
 
 
-async def echoes(connection: Connection, limit: int) -> list[tuple[int, bytes]]:
+async def list_echoes(connection: Connection, limit: int) -> list[tuple[int, bytes]]:
     """Return touchpoints that wait for the door, oldest first."""
     rows = await connection.fetch("SELECT id, body FROM orchestrator.echoes ORDER BY id LIMIT $1", limit)
     return [(r[0], r[1]) for r in rows]
 
 
-async def drop_echoes(connection: Connection, done: Sequence[int]) -> None:
+async def delete_echoes(connection: Connection, done: Sequence[int]) -> None:
     """Forget touchpoints that the door has."""
     await connection.execute("DELETE FROM orchestrator.echoes WHERE id = ANY($1::bigint[])", list(done))
 
 
-async def watch(connection: Connection) -> None:
+async def collect_gauges(connection: Connection) -> None:
     """Look at actions of which nobody knows whether they went out."""
     query = "SELECT count(*) FROM orchestrator.actions WHERE status = 'in_doubt'"
     metrics.ACTIONS_IN_DOUBT.set(await connection.fetchval(query))

@@ -8,7 +8,7 @@ ConsentRow = tuple[str, str, str, bool, int, str]
 """(workspace, contact, purpose, granted, occurred_at, signal id)"""
 
 
-async def put(connection: Connection, rows: Sequence[ConsentRow]) -> None:
+async def upsert_consents(connection: Connection, rows: Sequence[ConsentRow]) -> None:
     """Keep the latest consent by instant; at one instant the stricter one holds."""
     await connection.executemany(
         "INSERT INTO orchestrator.consents (workspace, contact_id, purpose, granted, occurred_at, signal_id) "
@@ -20,7 +20,7 @@ async def put(connection: Connection, rows: Sequence[ConsentRow]) -> None:
     )
 
 
-async def granted(connection: Connection, workspace: str) -> int:
+async def count_consents(connection: Connection, workspace: str) -> int:
     """Return how many consents are recorded."""
     found: int = await connection.fetchval(
         "SELECT count(*) FROM orchestrator.consents WHERE workspace = $1 AND granted", workspace
@@ -28,7 +28,7 @@ async def granted(connection: Connection, workspace: str) -> int:
     return found
 
 
-async def suppress(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+async def insert_suppressions(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
     """Send contacts nothing more on a channel: (contact, channel, reason); the first reason stays."""
     await connection.executemany(
         "INSERT INTO orchestrator.suppressions (contact_id, channel, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -36,7 +36,9 @@ async def suppress(connection: Connection, rows: Sequence[tuple[str, str, str]])
     )
 
 
-async def allow(connection: Connection, contacts: Sequence[str], channel: str, address: tuple[str, str]) -> bool:
+async def delete_suppressions(
+    connection: Connection, contacts: Sequence[str], channel: str, address: tuple[str, str]
+) -> bool:
     """Let a channel be used again for a contact, under all its ids and its address; return whether it was suppressed."""
     rows = await connection.fetch(
         "DELETE FROM orchestrator.suppressions WHERE contact_id = ANY($1::text[]) AND channel = $2 RETURNING 1",
@@ -51,7 +53,7 @@ async def allow(connection: Connection, contacts: Sequence[str], channel: str, a
     return bool(rows or of_address)
 
 
-async def suppress_addresses(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+async def insert_address_suppressions(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
     """Send no more mails to addresses, whoever has them: (workspace, SHA-256 of the address, reason); the first reason stays."""
     await connection.executemany(
         "INSERT INTO orchestrator.suppressed_addresses (workspace, email_sha256, reason) VALUES ($1, $2, $3) "
@@ -60,7 +62,9 @@ async def suppress_addresses(connection: Connection, rows: Sequence[tuple[str, s
     )
 
 
-async def of_addresses(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+async def get_address_suppressions(
+    connection: Connection, wanted: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], str]:
     """Return why no mails go to addresses, by (workspace, SHA-256)."""
     rows = await connection.fetch(
         "SELECT workspace, email_sha256, reason FROM orchestrator.suppressed_addresses WHERE email_sha256 = ANY($1::text[])",

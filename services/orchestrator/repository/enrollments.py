@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.orchestrator.domain.entering import Entry
-from services.orchestrator.domain.progress import Run
+from services.orchestrator.domain.enrollment import Enrollment
+from services.orchestrator.domain.enrollment_entry import PastEnrollment
 
 _COLUMNS = (
     "enrollment_id", "workspace", "contact_id", "play", "number", "cause", "entered_at", "event", "status", "reason", "place",
@@ -18,7 +18,7 @@ PAUSED = 1 << 60
 _TYPES = "text[], text[], text[], text[], int[], text[], bigint[], text[], text[], text[], int[], bigint[], bigint[], bigint[]"
 
 
-async def add(connection: Connection, runs: Sequence[tuple[Run, int]]) -> set[str]:
+async def insert_enrollments(connection: Connection, runs: Sequence[tuple[Enrollment, int]]) -> set[str]:
     """Add (run, watched until) that nobody added before; return the ids of those that were added."""
     if not runs:
         return set()
@@ -34,7 +34,7 @@ async def add(connection: Connection, runs: Sequence[tuple[Run, int]]) -> set[st
     return {r[0] for r in rows}
 
 
-async def change(connection: Connection, runs: Sequence[Run]) -> None:
+async def update_enrollments(connection: Connection, runs: Sequence[Enrollment]) -> None:
     """Write where runs stand now."""
     if runs:
         await connection.execute(
@@ -54,7 +54,7 @@ async def change(connection: Connection, runs: Sequence[Run]) -> None:
         )  # fmt: skip
 
 
-async def due(connection: Connection, now: int, limit: int) -> list[str]:
+async def list_due_contacts(connection: Connection, now: int, limit: int) -> list[str]:
     """Return the contacts of runs that are due, the oldest first; nothing is locked yet."""
     rows = await connection.fetch(
         "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 ORDER BY due_at LIMIT $2",
@@ -64,7 +64,7 @@ async def due(connection: Connection, now: int, limit: int) -> list[str]:
     return list(dict.fromkeys(r[0] for r in rows))
 
 
-async def stand_still(connection: Connection, workspace: str, play: str, *, on: bool) -> None:
+async def update_paused(connection: Connection, workspace: str, play: str, *, on: bool) -> None:
     """Let the runs of a play wait beyond all time, each as long as it has to, or let them go on."""
     shift, where = (PAUSED, "<") if on else (-PAUSED, ">=")
     await connection.execute(
@@ -77,7 +77,9 @@ async def stand_still(connection: Connection, workspace: str, play: str, *, on: 
     )
 
 
-async def of_due(connection: Connection, contacts: Collection[str], now: int, paused: Collection[str]) -> list[Run]:
+async def list_due(
+    connection: Connection, contacts: Collection[str], now: int, paused: Collection[str]
+) -> list[Enrollment]:
     """Return the runs of these contacts that are due."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 "
@@ -89,7 +91,7 @@ async def of_due(connection: Connection, contacts: Collection[str], now: int, pa
     return [_run(r) for r in rows]
 
 
-async def watched(connection: Connection, contacts: Collection[str], now: int) -> list[Run]:
+async def list_watched(connection: Connection, contacts: Collection[str], now: int) -> list[Enrollment]:
     """Return the runs of contacts that events may end, wake or bring to their goal."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE contact_id = ANY($1::text[]) "
@@ -101,7 +103,7 @@ async def watched(connection: Connection, contacts: Collection[str], now: int) -
     return [_run(r) for r in rows]
 
 
-async def some(connection: Connection, ids: Collection[str]) -> dict[str, Run]:
+async def get_by_ids(connection: Connection, ids: Collection[str]) -> dict[str, Enrollment]:
     """Return runs by id."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE enrollment_id = ANY($1::text[])", list(ids)
@@ -109,7 +111,7 @@ async def some(connection: Connection, ids: Collection[str]) -> dict[str, Run]:
     return {r["enrollment_id"]: _run(r) for r in rows}
 
 
-async def of_events(connection: Connection, ids: Collection[str]) -> list[Run]:
+async def list_of_events(connection: Connection, ids: Collection[str]) -> list[Enrollment]:
     """Return the runs that compelling events of these ids started, if they go on or something of theirs may still go out."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE event_id <> '' AND event_id = ANY($1::text[]) "
@@ -120,7 +122,7 @@ async def of_events(connection: Connection, ids: Collection[str]) -> list[Run]:
     return [_run(r) for r in rows]
 
 
-async def of_contacts(connection: Connection, contacts: Collection[str], limit: int) -> list[Run]:
+async def list_of_contacts(connection: Connection, contacts: Collection[str], limit: int) -> list[Enrollment]:
     """Return the runs of contacts, the newest first."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) "
@@ -131,9 +133,9 @@ async def of_contacts(connection: Connection, contacts: Collection[str], limit: 
     return [_run(r) for r in rows]
 
 
-async def earlier(
+async def list_past(
     connection: Connection, contacts: Collection[str], plays: Collection[str]
-) -> dict[tuple[str, str], list[Entry]]:
+) -> dict[tuple[str, str], list[PastEnrollment]]:
     """Return the runs of contacts in plays, by (contact, play); those of ids that were merged into one are its own."""
     rows = await connection.fetch(
         "SELECT coalesce(c.merged_into, e.contact_id), e.play, e.entered_at, e.status FROM orchestrator.enrollments e "
@@ -143,13 +145,13 @@ async def earlier(
         list(contacts),
         list(plays),
     )
-    found: dict[tuple[str, str], list[Entry]] = {}
+    found: dict[tuple[str, str], list[PastEnrollment]] = {}
     for contact, play, entered_at, status in rows:
-        found.setdefault((contact, play), []).append(Entry(entered_at, status))
+        found.setdefault((contact, play), []).append(PastEnrollment(entered_at, status))
     return found
 
 
-async def lately(connection: Connection, workspace: str, since: int) -> dict[str, tuple[int, int, int]]:
+async def count_recent(connection: Connection, workspace: str, since: int) -> dict[str, tuple[int, int, int]]:
     """Return by play how many entered since an instant (µs UTC), how many of them reached the goal, how many were held out."""
     rows = await connection.fetch(
         "SELECT play, count(*) FILTER (WHERE status <> 'holdout'), count(goal_at) FILTER (WHERE status <> 'holdout'), "
@@ -161,7 +163,7 @@ async def lately(connection: Connection, workspace: str, since: int) -> dict[str
     return {r[0]: (r[1], r[2], r[3]) for r in rows}
 
 
-async def counts(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, int, int, int]]:
+async def count_by_status(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, int, int, int]]:
     """Return (version, status, runs, goals, not older than the goal's window) of a play."""
     rows = await connection.fetch(
         "SELECT number, status, count(*), count(goal_at), min(entered_at) FROM orchestrator.enrollments "
@@ -172,13 +174,13 @@ async def counts(connection: Connection, workspace: str, play: str) -> list[tupl
     return [(r[0], r[1], r[2], r[3], r[4]) for r in rows]
 
 
-def _row(run: Run) -> tuple[Any, ...]:
+def _row(run: Enrollment) -> tuple[Any, ...]:
     found = msgspec.structs.asdict(run)
     found["event"] = msgspec.json.encode(run.event).decode()
     return tuple(found[name] for name in _COLUMNS)
 
 
-def _run(row: Any) -> Run:
+def _run(row: Any) -> Enrollment:
     found = dict(row)
     found["event"] = msgspec.json.decode(found["event"])
-    return Run(**found)
+    return Enrollment(**found)

@@ -7,7 +7,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 
-Kind = Literal["content", "segment", "destination"]
+DefinitionKind = Literal["content", "segment", "destination"]
 
 
 class PlayRow(msgspec.Struct, frozen=True):
@@ -22,13 +22,13 @@ class PlayRow(msgspec.Struct, frozen=True):
     published_at: datetime
 
 
-async def count(connection: Connection) -> int:
+async def get_change_counter(connection: Connection) -> int:
     """Return a number that grows with every change of what this module keeps."""
     found: int = await connection.fetchval("SELECT coalesce(sum(count), 0)::bigint FROM orchestrator.changes")
     return found
 
 
-async def changed(connection: Connection, workspace: str) -> None:
+async def update_change_counter(connection: Connection, workspace: str) -> None:
     """Let every process read anew."""
     await connection.execute(
         "INSERT INTO orchestrator.changes VALUES ($1, 1) ON CONFLICT (workspace) DO UPDATE SET count = changes.count + 1",
@@ -36,7 +36,7 @@ async def changed(connection: Connection, workspace: str) -> None:
     )
 
 
-async def every(connection: Connection) -> list[PlayRow]:
+async def list_live_versions(connection: Connection) -> list[PlayRow]:
     """Return every play with its live version."""
     rows = await connection.fetch(
         "SELECT p.workspace, p.play, p.number, p.status, v.text, v.author, v.published_at FROM orchestrator.plays p "
@@ -45,7 +45,7 @@ async def every(connection: Connection) -> list[PlayRow]:
     return [PlayRow(*r) for r in rows]
 
 
-async def one(connection: Connection, workspace: str, play: str) -> PlayRow | None:
+async def get_for_update(connection: Connection, workspace: str, play: str) -> PlayRow | None:
     """Return a play with its live version; the play is held until the transaction ends."""
     row = await connection.fetchrow(
         "SELECT p.workspace, p.play, p.number, p.status, v.text, v.author, v.published_at FROM orchestrator.plays p "
@@ -57,7 +57,7 @@ async def one(connection: Connection, workspace: str, play: str) -> PlayRow | No
     return PlayRow(*row) if row else None
 
 
-async def text_of(connection: Connection, workspace: str, play: str, number: int) -> str | None:
+async def get_text(connection: Connection, workspace: str, play: str, number: int) -> str | None:
     """Return a version as it was published."""
     found: str | None = await connection.fetchval(
         "SELECT text FROM orchestrator.play_versions WHERE (workspace, play, number) = ($1, $2, $3)",
@@ -68,7 +68,7 @@ async def text_of(connection: Connection, workspace: str, play: str, number: int
     return found
 
 
-async def in_use(connection: Connection, workspace: str) -> list[tuple[str, int, str]]:
+async def list_versions_in_use(connection: Connection, workspace: str) -> list[tuple[str, int, str]]:
     """Return (play, number, text) of the versions that are live or paused, or that somebody is in."""
     rows = await connection.fetch(
         "SELECT v.play, v.number, v.text FROM orchestrator.play_versions v WHERE v.workspace = $1 AND ("
@@ -80,7 +80,7 @@ async def in_use(connection: Connection, workspace: str) -> list[tuple[str, int,
     return [(r[0], r[1], r[2]) for r in rows]
 
 
-async def versions(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, datetime]]:
+async def list_versions(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, datetime]]:
     """Return (number, author, published_at) of a play's versions, newest first."""
     rows = await connection.fetch(
         "SELECT number, author, published_at FROM orchestrator.play_versions WHERE (workspace, play) = ($1, $2) "
@@ -91,7 +91,7 @@ async def versions(connection: Connection, workspace: str, play: str) -> list[tu
     return [(r[0], r[1], r[2]) for r in rows]
 
 
-async def publish(connection: Connection, workspace: str, play: str, text: str, author: str) -> int:
+async def insert_version(connection: Connection, workspace: str, play: str, text: str, author: str) -> int:
     """Add a version, make it live, and return its number."""
     number: int = await connection.fetchval(
         "INSERT INTO orchestrator.play_versions (workspace, play, number, text, author) SELECT $1, $2, "
@@ -102,11 +102,11 @@ async def publish(connection: Connection, workspace: str, play: str, text: str, 
         text,
         author,
     )
-    await go_live(connection, workspace, play, number)
+    await update_live_version(connection, workspace, play, number)
     return number
 
 
-async def go_live(connection: Connection, workspace: str, play: str, number: int) -> None:
+async def update_live_version(connection: Connection, workspace: str, play: str, number: int) -> None:
     """Make a version the live one; a paused play stays paused."""
     await connection.execute(
         "INSERT INTO orchestrator.plays (workspace, play, number, status) VALUES ($1, $2, $3, 'live') "
@@ -115,10 +115,10 @@ async def go_live(connection: Connection, workspace: str, play: str, number: int
         play,
         number,
     )
-    await changed(connection, workspace)
+    await update_change_counter(connection, workspace)
 
 
-async def set_status(connection: Connection, workspace: str, play: str, status: str) -> bool:
+async def update_status(connection: Connection, workspace: str, play: str, status: str) -> bool:
     """Pause a play or let it go on; return whether there is one."""
     found = await connection.fetchval(
         "UPDATE orchestrator.plays SET status = $3 WHERE (workspace, play) = ($1, $2) RETURNING true",
@@ -126,11 +126,13 @@ async def set_status(connection: Connection, workspace: str, play: str, status: 
         play,
         status,
     )
-    await changed(connection, workspace)
+    await update_change_counter(connection, workspace)
     return bool(found)
 
 
-async def define(connection: Connection, workspace: str, kind: Kind, name: str, text: str, author: str) -> None:
+async def upsert_definition(
+    connection: Connection, workspace: str, kind: DefinitionKind, name: str, text: str, author: str
+) -> None:
     """Store a definition in place of the one of that name."""
     await connection.execute(
         "INSERT INTO orchestrator.definitions (workspace, kind, name, text, author) VALUES ($1, $2, $3, $4, $5) "
@@ -141,10 +143,10 @@ async def define(connection: Connection, workspace: str, kind: Kind, name: str, 
         text,
         author,
     )
-    await changed(connection, workspace)
+    await update_change_counter(connection, workspace)
 
 
-async def undefine(connection: Connection, workspace: str, kind: Kind, name: str) -> bool:
+async def delete_definition(connection: Connection, workspace: str, kind: DefinitionKind, name: str) -> bool:
     """Remove a definition; return whether there was one."""
     found = await connection.fetchval(
         "DELETE FROM orchestrator.definitions WHERE (workspace, kind, name) = ($1, $2, $3) RETURNING true",
@@ -152,17 +154,19 @@ async def undefine(connection: Connection, workspace: str, kind: Kind, name: str
         kind,
         name,
     )
-    await changed(connection, workspace)
+    await update_change_counter(connection, workspace)
     return bool(found)
 
 
-async def definitions(connection: Connection) -> list[tuple[str, Kind, str, str]]:
+async def list_definitions(connection: Connection) -> list[tuple[str, DefinitionKind, str, str]]:
     """Return (workspace, kind, name, text) of everything that is defined."""
     rows = await connection.fetch("SELECT workspace, kind, name, text FROM orchestrator.definitions ORDER BY 1, 2, 3")
     return [(r[0], r[1], r[2], r[3]) for r in rows]
 
 
-async def switch(connection: Connection, workspace: str, channel: str, author: str, *, stop: bool) -> None:
+async def update_channel_switch(
+    connection: Connection, workspace: str, channel: str, author: str, *, stop: bool
+) -> None:
     """Stop a channel of a workspace (`*`: all of them), or let it go on."""
     if stop:
         await connection.execute(
@@ -175,9 +179,9 @@ async def switch(connection: Connection, workspace: str, channel: str, author: s
         await connection.execute(
             "DELETE FROM orchestrator.switches WHERE (workspace, channel) = ($1, $2)", workspace, channel
         )
-    await changed(connection, workspace)
+    await update_change_counter(connection, workspace)
 
 
-async def switches(connection: Connection) -> set[tuple[str, str]]:
+async def list_stopped_channels(connection: Connection) -> set[tuple[str, str]]:
     """Return the (workspace, channel) that are stopped."""
     return {(r[0], r[1]) for r in await connection.fetch("SELECT workspace, channel FROM orchestrator.switches")}

@@ -5,14 +5,14 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.orchestrator.domain.occasion import Occasion
+from services.orchestrator.domain.entry_cause import EntryCause
 
-OF_SEGMENT = "segment:"
+SEGMENT_PREFIX = "segment:"
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Occasion | None).decode
+_decode = msgspec.json.Decoder(EntryCause | None).decode
 
 
-class Sweep(msgspec.Struct, frozen=True):
+class SweepRow(msgspec.Struct, frozen=True):
     """A play on its way to everybody whom it may concern: the members of an account, or all.
 
     Without an occasion each contact is looked at for one of its own. `event_id` is that of the compelling event. The `play` of a
@@ -24,16 +24,16 @@ class Sweep(msgspec.Struct, frozen=True):
     play: str
     account_id: str | None
     event_id: str
-    occasion: Occasion | None
+    occasion: EntryCause | None
     reached: str = ""
 
     @property
     def segment(self) -> str | None:
         """Return the segment that everybody is looked at for."""
-        return self.play.removeprefix(OF_SEGMENT) if self.play.startswith(OF_SEGMENT) else None
+        return self.play.removeprefix(SEGMENT_PREFIX) if self.play.startswith(SEGMENT_PREFIX) else None
 
 
-async def begin(connection: Connection, sweeps: Sequence[Sweep], now: int) -> None:
+async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now: int) -> None:
     """Begin sweeps; one that is known goes on as it does."""
     await connection.executemany(
         "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, occasion, begun_at, touched_at) "
@@ -45,7 +45,7 @@ async def begin(connection: Connection, sweeps: Sequence[Sweep], now: int) -> No
     )
 
 
-async def one(connection: Connection, paused: Collection[str], now: int) -> Sweep | None:
+async def lock_next(connection: Connection, paused: Collection[str], now: int) -> SweepRow | None:
     """Return a sweep that nobody else is at, held until the transaction ends; those of paused plays wait, and throttled ones.
 
     Members of accounts are few and go first; those about everybody take turns.
@@ -57,10 +57,10 @@ async def one(connection: Connection, paused: Collection[str], now: int) -> Swee
         list(paused),
         now,
     )
-    return Sweep(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
+    return SweepRow(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
 
 
-async def next_contacts(connection: Connection, sweep: Sweep, limit: int) -> list[str]:
+async def list_next_contacts(connection: Connection, sweep: SweepRow, limit: int) -> list[str]:
     """Return the next contacts whom it may concern, by id."""
     everybody = "scoring.contact_profiles c WHERE c.workspace = $1"
     members = (
@@ -76,7 +76,9 @@ async def next_contacts(connection: Connection, sweep: Sweep, limit: int) -> lis
     return [r[0] for r in rows]
 
 
-async def reach(connection: Connection, sweep: Sweep, to: str, entered: int, now: int, next_at: int = 0) -> None:
+async def update_reached(
+    connection: Connection, sweep: SweepRow, to: str, entered: int, now: int, next_at: int = 0
+) -> None:
     """Note how far a sweep has come; it goes on at `next_at` (µs UTC)."""
     await connection.execute(
         "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3, touched_at = $4, next_at = $5 "
@@ -89,17 +91,17 @@ async def reach(connection: Connection, sweep: Sweep, to: str, entered: int, now
     )
 
 
-async def end(connection: Connection, sweep: Sweep) -> None:
+async def delete_sweep(connection: Connection, sweep: SweepRow) -> None:
     """Forget a sweep that is through."""
     await connection.execute("DELETE FROM orchestrator.sweeps WHERE sweep_id = $1", sweep.sweep_id)
 
 
-async def take_back(connection: Connection, event_id: str) -> None:
+async def delete_event_sweeps(connection: Connection, event_id: str) -> None:
     """End the sweeps of a compelling event."""
     await connection.execute("DELETE FROM orchestrator.sweeps WHERE event_id = $1", event_id)
 
 
-async def tick(
+async def update_tick(
     connection: Connection, place: tuple[str, str, str], first_at: int, now: int, next_at: int
 ) -> int | None:
     """Return how often a (workspace, play, slot) was looked at before, if it is time and none of its sweeps is under way.

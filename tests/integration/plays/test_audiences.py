@@ -10,14 +10,14 @@ from standardwebhooks.webhooks import Webhook
 from libs.common.clock import SystemClock
 from libs.common.errors import Conflict
 from libs.common.instants import MINUTE
-from services.orchestrator.domain.webhook import secret_of
+from services.orchestrator.webhooks.standard_webhooks import encode_secret
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, play
 from tests.support.receiver import Receiver
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
-SECRET = secret_of(bytes(range(32)))
+SECRET = encode_secret(bytes(range(32)))
 BACK = {"any": [{"stage": ["customer", "member"]}, {"consent": "marketing", "given": False}]}
 
 
@@ -95,11 +95,11 @@ async def test_added_on_drop_and_removed_at_once_on_return(orchestrator, adverti
 
 
 async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(orchestrator, advertiser, lost):
-    await orchestrator.desk.stop("default", "audience", "ops", on=True)
+    await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=True)
     await lost()
     assert await orchestrator.ledger() == [("held", "kill_switch")]
     await buys(orchestrator)
-    await orchestrator.desk.stop("default", "audience", "ops", on=False)
+    await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=False)
     await orchestrator.run()
     assert sorted(await orchestrator.ledger()) == [("skipped", "never added"), ("skipped", "taken out")]
     assert advertiser.seen == []
@@ -171,4 +171,4 @@ async def test_an_addition_that_failed_is_not_let_go_after_the_removal(orchestra
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
     ((action,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions WHERE step = 'add'")
     with pytest.raises(Conflict):
-        await orchestrator.ledger_desk.say("default", action, "retry", "ops")
+        await orchestrator.ledger_desk.resolve_action("default", action, "retry", "ops")

@@ -31,14 +31,14 @@ async def test_a_paused_play_stands_still_and_goes_on(orchestrator, database, ma
     ids = await people(orchestrator, ["ada", "bob"])
     await orchestrator.publish(play([mail("first"), {"wait": "1d"}, mail("second")]))
     await orchestrator.hear([signal(ids["ada"], at=NOW)])
-    await orchestrator.desk.pause("default", "quote", on=True)
+    await orchestrator.desk.set_paused("default", "quote", on=True)
     await orchestrator.hear([signal(ids["bob"], at=NOW)])
     orchestrator.clock.instant = NOW + DAY
     await orchestrator.run()
     assert mailbox.mails == []
     assert await orchestrator.ledger() == [("held", "play_paused")]
     assert [r[0] for r in await runs(orchestrator)] == ["quote"], "nobody enters it"
-    await orchestrator.desk.pause("default", "quote", on=False)
+    await orchestrator.desk.set_paused("default", "quote", on=False)
     await orchestrator.run()
     assert mailbox.told == ["ada@x.test"] * 2
 
@@ -47,10 +47,10 @@ async def test_a_paused_play_keeps_each_its_wait(orchestrator, mailbox):
     ids = await people(orchestrator, ["ada"])
     await orchestrator.publish(play([{"wait": "2d"}, mail()]))
     await orchestrator.hear([signal(ids["ada"], at=NOW)])
-    await orchestrator.desk.pause("default", "quote", on=True)
+    await orchestrator.desk.set_paused("default", "quote", on=True)
     orchestrator.clock.instant = NOW + DAY
     await orchestrator.run()
-    await orchestrator.desk.pause("default", "quote", on=False)
+    await orchestrator.desk.set_paused("default", "quote", on=False)
     assert await orchestrator.fetch("SELECT due_at FROM orchestrator.enrollments") == [(NOW + 2 * DAY,)]
     orchestrator.clock.instant = NOW + 2 * DAY
     await orchestrator.run()
@@ -60,12 +60,12 @@ async def test_a_paused_play_keeps_each_its_wait(orchestrator, mailbox):
 async def test_the_kill_switch_holds_everything_and_nothing_is_lost(orchestrator, database, mailbox):
     ids = await people(orchestrator, ["ada"])
     await orchestrator.publish(play([mail()]))
-    await orchestrator.desk.stop("default", "email", "ops", on=True)
+    await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=True)
     await orchestrator.hear([signal(ids["ada"], at=NOW)])
     await orchestrator.run()
     assert (mailbox.mails, await orchestrator.ledger()) == ([], [("held", "kill_switch")])
-    assert await orchestrator.desk.stopped("default") == ["email"]
-    await orchestrator.desk.stop("default", "email", "ops", on=False)
+    assert await orchestrator.desk.list_stopped_channels("default") == ["email"]
+    await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=False)
     await orchestrator.run()
     assert mailbox.told == ["ada@x.test"]
 
@@ -74,7 +74,7 @@ async def test_what_a_play_names_cannot_be_removed(orchestrator):
     await orchestrator.desk.define("default", "segment", "segment: fans\nwhen: {stage: customer}", "test", "fans.yaml")
     await orchestrator.publish(play([mail()], entry={"segment": "fans"}))
     with pytest.raises(Conflict, match="quote .version 1."):
-        await orchestrator.desk.undefine("default", "segment", "fans")
+        await orchestrator.desk.delete_definition("default", "segment", "fans")
     with pytest.raises(ConfigurationError, match=r"fans.yaml:2: when: cycle engagement has no stage 'king'"):
         await orchestrator.desk.define("default", "segment", "segment: fans\nwhen: {stage: king}", "test", "fans.yaml")
     with pytest.raises(ConfigurationError, match="no segment 'kings'"):
@@ -83,7 +83,7 @@ async def test_what_a_play_names_cannot_be_removed(orchestrator):
         "destination: crm\nchannel: webhook\nurl: https://crm.example/x\nsecret: whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
     )
     await orchestrator.desk.define("default", "destination", secret, "test", "crm.yaml")
-    shown = await orchestrator.desk.definitions("default")
+    shown = await orchestrator.desk.list_definitions("default")
     assert not [one for one in shown if "whsec" in one["text"]]
 
 
@@ -93,11 +93,11 @@ async def test_why_not_says_what_became_of_everything(orchestrator, database, ma
     await orchestrator.hear([signal(ids["ada"], at=NOW)])
     await orchestrator.hear([signal(ids["ada"], "order_completed", NOW + 1, 1)])
     for who in ("ada", ids["ada"], "ADA@x.test"):
-        found = await orchestrator.why.of("default", who)
+        found = await orchestrator.why.get_decisions("default", who)
         assert [(d.step, d.status, d.reason) for d in found.decisions] == [("mail", "skipped", "exit: order_completed")]
         assert [(r.play, r.status) for r in found.plays] == [("quote", "exited")]
     with pytest.raises(NotFound):
-        await orchestrator.why.of("default", "nobody")
+        await orchestrator.why.get_decisions("default", "nobody")
 
 
 async def test_a_template_that_misses_something_holds_the_action_until_it_is_there(orchestrator, database, mailbox):
@@ -122,7 +122,7 @@ async def test_a_goal_is_counted_also_for_those_held_out(orchestrator, database,
     assert len(mailbox.mails) == 60 - len(held)
     await orchestrator.hear([signal(ids[name], "order_completed", NOW + DAY, 1) for name in names[:30]])
     await orchestrator.hear([signal(ids[name], "order_completed", NOW + 6 * DAY, 2) for name in names[30:]])
-    impact = {one.group: one for one in await orchestrator.desk.impact("default", "quote")}
+    impact = {one.group: one for one in await orchestrator.desk.measure_impact("default", "quote")}
     assert impact["held out"].entered == len(held)
     assert impact["held out"].reached + impact["version 1"].reached == 30
     assert impact["version 1"].low < impact["version 1"].rate < impact["version 1"].high
@@ -137,18 +137,18 @@ async def test_a_person_retries_what_failed_and_settles_what_is_in_doubt(orchest
     await orchestrator.hear([signal(ids["ada"], at=NOW)])
     await orchestrator.run()
     ((failed,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions")
-    assert [one.action_id for one in await orchestrator.ledger_desk.every("default", "failed", 10)] == [failed]
-    assert await orchestrator.ledger_desk.every("other", "failed", 10) == []
+    assert [one.action_id for one in await orchestrator.ledger_desk.list_actions("default", "failed", 10)] == [failed]
+    assert await orchestrator.ledger_desk.list_actions("other", "failed", 10) == []
     with pytest.raises(Conflict, match="is failed: arrived is for in_doubt"):
-        await orchestrator.ledger_desk.say("default", failed, "arrived", "jo")
+        await orchestrator.ledger_desk.resolve_action("default", failed, "arrived", "jo")
     with pytest.raises(NotFound):
-        await orchestrator.ledger_desk.say("other", failed, "retry", "jo")
-    await orchestrator.ledger_desk.say("default", failed, "retry", "jo")
+        await orchestrator.ledger_desk.resolve_action("other", failed, "retry", "jo")
+    await orchestrator.ledger_desk.resolve_action("default", failed, "retry", "jo")
     await orchestrator.run()
     assert mailbox.told == ["ada@x.test"]
     mailbox.drop_after_data = True
     await orchestrator.hear([signal(ids["bob"], at=NOW, number=1)])
     await orchestrator.run()
     ((doubtful,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions WHERE status = 'in_doubt'")
-    await orchestrator.ledger_desk.say("default", doubtful, "arrived", "jo")
+    await orchestrator.ledger_desk.resolve_action("default", doubtful, "arrived", "jo")
     assert sorted(await orchestrator.ledger()) == [("sent", "accepted by the server"), ("sent", "arrived, says jo")]

@@ -5,7 +5,7 @@ import yaml
 
 from libs.common.db.connection import Session
 from libs.common.errors import NotFound
-from services.orchestrator.handlers.catalogue import Catalogue
+from services.orchestrator.handlers.recommendations import RecommendationService
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import HOUR, identify, touchpoint
 
@@ -13,7 +13,7 @@ from tests.support.touchpoints import HOUR, identify, touchpoint
 @pytest.fixture
 async def catalogue(orchestrator):
     session = Session(orchestrator.database, "test-catalogue")
-    yield Catalogue(session, orchestrator.playbook, orchestrator.clock)
+    yield RecommendationService(session, orchestrator.playbook, orchestrator.clock)
     await session.close()
 
 
@@ -48,7 +48,7 @@ async def test_trials_wait_for_validation_and_proofs_for_qualified(
     for kind, offered in (("trial", trial), ("case_study", case_study)):
         item = {"content": f"my-{kind}".replace("_", "-"), "type": kind, "title": "T", "url": "/t"}
         await orchestrator.desk.define("default", "content", yaml.safe_dump(item), "test", "t.yaml")
-        found = await catalogue.next_for("default", who, "phone", (kind,), None, show=False)
+        found = await catalogue.recommend("default", who, "phone", (kind,), None, show=False)
         assert (found.content == item["content"]) is offered, found.reasons
         if not offered:
             assert any("too early" in reason for reason in found.reasons)
@@ -56,20 +56,20 @@ async def test_trials_wait_for_validation_and_proofs_for_qualified(
 
 async def test_the_same_question_has_the_same_answer_until_it_was_shown(orchestrator, catalogue, database):
     await make(database, touchpoint(HOUR, "Content Downloaded", user_id="u"))
-    answers = [await catalogue.next_for("default", "ada@x.test", "onsite", (), None, show=False) for _ in range(3)]
+    answers = [await catalogue.recommend("default", "ada@x.test", "onsite", (), None, show=False) for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
     assert answers[0].content == "lamp-guide"
     seen = []
-    while (found := await catalogue.next_for("default", "u", "onsite", (), None, show=True)).content:
+    while (found := await catalogue.recommend("default", "u", "onsite", (), None, show=True)).content:
         seen.append(found.content)
     assert len(seen) == len(set(seen)) > 1
     assert any("seen" in reason for reason in found.reasons)
-    again = await catalogue.next_for("default", "u", "onsite", (), "lamp-guide", show=False)
+    again = await catalogue.recommend("default", "u", "onsite", (), "lamp-guide", show=False)
     assert (again.content, again.reasons[-1]) == ("lamp-guide", "lamp-guide: the fallback")
     with pytest.raises(NotFound):
-        await catalogue.next_for("default", "nobody", "onsite", (), None, show=False)
+        await catalogue.recommend("default", "nobody", "onsite", (), None, show=False)
     with pytest.raises(NotFound):
-        await catalogue.next_for("other", "u", "onsite", (), None, show=False)
+        await catalogue.recommend("other", "u", "onsite", (), None, show=False)
 
 
 async def test_gaps_are_told_where_people_are_stuck(orchestrator, catalogue, database):
@@ -79,9 +79,9 @@ async def test_gaps_are_told_where_people_are_stuck(orchestrator, catalogue, dat
     assert people["customer", "most_aware"] == 1
     assert sum(people.values()) == 1
     assert found.empty == 0
-    await orchestrator.desk.undefine("default", "content", "care")
+    await orchestrator.desk.delete_definition("default", "content", "care")
     for name in ("repair-story", "what-buyers-say"):
-        await orchestrator.desk.undefine("default", "content", name)
+        await orchestrator.desk.delete_definition("default", "content", name)
     found = await catalogue.coverage("default", "engagement")
     assert found.empty == 2
     worst = [(cell.stage, cell.level, cell.contents, cell.contacts) for cell in found.cells[:2]]

@@ -89,13 +89,13 @@ async def test_what_is_withdrawn_at_once_reaches_nobody_and_what_is_held_goes_to
     await desk.withdraw("default", "t-1")
     await hear(orchestrator, scoring)
     assert await orchestrator.ledger() == []
-    await orchestrator.desk.stop("default", "email", "ops", on=True)
+    await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=True)
     await desk.raise_event("default", NewCompellingEvent("tax", "market", event_id="t-2"), "test")
     await hear(orchestrator, scoring)
     assert await orchestrator.ledger() == [("held", "kill_switch")] * 2
     await desk.withdraw("default", "t-2")
     await hear(orchestrator, scoring)
-    await orchestrator.desk.stop("default", "email", "ops", on=False)
+    await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=False)
     await orchestrator.run()
     assert await orchestrator.ledger() == [("skipped", "event withdrawn")] * 2
     assert mailbox.mails == []
@@ -129,12 +129,12 @@ async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(orch
     await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
     await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
     await orchestrator.hear(await published(scoring, "compelling-events"), "compelling-events")
-    await orchestrator.sweeps.run()
+    await orchestrator.sweeps.advance_sweep()
     assert await orchestrator.fetch("SELECT entered FROM orchestrator.sweeps") == [(200,)]
-    await orchestrator.desk.pause("default", "tax", on=True)
-    assert not await orchestrator.sweeps.run()
-    await orchestrator.desk.pause("default", "tax", on=False)
-    while await orchestrator.sweeps.run():
+    await orchestrator.desk.set_paused("default", "tax", on=True)
+    assert not await orchestrator.sweeps.advance_sweep()
+    await orchestrator.desk.set_paused("default", "tax", on=False)
+    while await orchestrator.sweeps.advance_sweep():
         pass
     assert await orchestrator.fetch("SELECT count(*), count(DISTINCT contact_id) FROM orchestrator.enrollments") == [
         (450, 450)

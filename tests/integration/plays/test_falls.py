@@ -9,7 +9,7 @@ import pytest
 from libs.common.db.connection import Session
 from libs.common.errors import NotFound
 from libs.common.messages import Cause, StageChange, StageMove
-from services.orchestrator.handlers.falls import Falls
+from services.orchestrator.handlers.dropoff_audiences import DropoffAudienceService
 from tests.integration.plays.people import people, signal
 from tests.support.touchpoints import DAY, START
 
@@ -19,7 +19,7 @@ NOW = START + 2 * DAY
 @pytest.fixture
 async def falls(orchestrator):
     session = Session(orchestrator.database, "test-falls")
-    yield Falls(session, orchestrator.playbook)
+    yield DropoffAudienceService(session, orchestrator.playbook)
     await session.close()
 
 
@@ -47,22 +47,24 @@ async def test_who_falls_is_in_the_audience_until_they_return(orchestrator, fall
 
     async def count(a, b):
         return next(
-            p.contacts for p in await falls.pairs("default", "engagement") if (p.fell_from, p.never_reached) == (a, b)
+            p.contacts
+            for p in await falls.list_pairs("default", "engagement")
+            if (p.fell_from, p.never_reached) == (a, b)
         )
 
     assert await count("lead", "customer") == 2
     assert await count("customer", "member") == 1
     assert await count("lead", "member") == 3
-    assert await falls.pairs("other", "engagement") != []
-    assert not any(p.contacts for p in await falls.pairs("other", "engagement"))
+    assert await falls.list_pairs("other", "engagement") != []
+    assert not any(p.contacts for p in await falls.list_pairs("other", "engagement"))
     await orchestrator.hear([signal(eve, "consent_withdrawn", NOW + 9, 1)])
-    text = "".join([part async for part in falls.export("default", "engagement", ("lead", "customer"))])
+    text = "".join([part async for part in falls.export_csv("default", "engagement", ("lead", "customer"))])
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [(one["user_id"], one["stage"]) for one in rows] == [("ada", "lead")], "only who allows marketing"
     assert "x.test" not in text
     await orchestrator.hear([move(ada, 3, "reader", "prospect", "skip")], "stage-changes")
     assert await count("lead", "customer") == 1
     with pytest.raises(NotFound, match="no stage 'king'"):
-        await falls.check("engagement", ("king", "lead"))
+        await falls.check_stages("engagement", ("king", "lead"))
     with pytest.raises(NotFound, match="no cycle"):
-        await falls.pairs("default", "nothing")
+        await falls.list_pairs("default", "nothing")

@@ -9,8 +9,8 @@ import yaml
 from standardwebhooks.webhooks import Webhook
 
 from libs.common.clock import SystemClock
-from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.webhook import secret_of
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.webhooks.standard_webhooks import encode_secret
 from tests.integration.plays.people import people, signal
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.orchestrator import Orchestrator
@@ -18,7 +18,7 @@ from tests.support.receiver import Receiver
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify
 
-SECRET = secret_of(bytes(range(32)))
+SECRET = encode_secret(bytes(range(32)))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def receiver():
 
 
 async def test_sixteen_hands_breach_no_cap_and_the_higher_priority_goes_first(database, mailbox):
-    rules = Rules(cap_per_day=1, cap_per_week=3)
+    rules = GateRules(cap_per_day=1, cap_per_week=3)
     hands = [Orchestrator(database, mailbox, rules) for _ in range(16)]
     await hands[0].install()
     names = [f"p{number}" for number in range(25)]
@@ -55,7 +55,7 @@ async def test_sixteen_hands_breach_no_cap_and_the_higher_priority_goes_first(da
 
 
 async def test_after_a_week_the_cap_has_room_again(database, mailbox):
-    found = Orchestrator(database, mailbox, Rules(cap_per_day=1, cap_per_week=1))
+    found = Orchestrator(database, mailbox, GateRules(cap_per_day=1, cap_per_week=1))
     await found.install()
     ids = await people(found, ["ada"])
     await found.publish(play([mail()]))
@@ -72,7 +72,7 @@ async def test_after_a_week_the_cap_has_room_again(database, mailbox):
 
 
 async def test_a_consent_that_is_withdrawn_while_a_mail_is_held_is_seen(database, mailbox):
-    found = Orchestrator(database, mailbox, Rules(quiet_from=time(0), quiet_to=time(23)))
+    found = Orchestrator(database, mailbox, GateRules(quiet_from=time(0), quiet_to=time(23)))
     await found.install()
     ids = await people(found, ["ada", "bob"])
     await found.publish(play([mail()]))
@@ -169,7 +169,7 @@ async def test_a_webhook_that_is_rejected_is_not_tried_again(orchestrator, recei
 
 
 async def test_slack_gets_a_text_once_and_what_may_have_been_posted_is_in_doubt(orchestrator, receiver, monkeypatch):
-    monkeypatch.setattr("services.orchestrator.channels.webhook.SECONDS", 0.3)
+    monkeypatch.setattr("services.orchestrator.webhooks.http_client.SECONDS", 0.3)
     receiver.answering = lambda told: 5.0 if "Ada" in json.dumps(told) else (200, {})
     await tell(orchestrator, receiver, "slack")
     assert [status for status, _ in await orchestrator.ledger()] == ["in_doubt"]

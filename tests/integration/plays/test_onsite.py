@@ -14,7 +14,7 @@ from libs.common.link_tokens import LinkRecipient, sign_link_token
 from services.ingest.domain.source import Source
 from services.ingest.repository import sources
 from services.orchestrator.api.onsite import onsite_route
-from services.orchestrator.handlers.onsite import Onsite
+from services.orchestrator.handlers.onsite import OnsiteService
 from tests.integration.plays.people import people
 from tests.integration.plays.texts import NOW
 from tests.support.orchestrator import LINKS
@@ -42,7 +42,9 @@ async def ask(orchestrator):
         await sources.upsert_source(connection, msgspec.structs.replace(Source("default", name), **more))
         await sources.insert_key(connection, ("default", name), f"key-of-{name}")
     await connection.close()
-    onsite = Onsite(SessionPool(orchestrator.sessions[:2]), orchestrator.playbook, LINKS.keys, orchestrator.clock)
+    onsite = OnsiteService(
+        SessionPool(orchestrator.sessions[:2]), orchestrator.playbook, LINKS.keys, orchestrator.clock
+    )
     app = Starlette(routes=[onsite_route(onsite)])
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
 

@@ -16,7 +16,7 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
 from services.ingest.settings import CHANNELS
 from services.orchestrator.api.referrals import referral_route
-from services.orchestrator.handlers.referrals import ReferralsDesk
+from services.orchestrator.handlers.referrals import ReferralService
 from services.scoring.handlers.identities import Author
 from tests.integration.plays.people import people, published
 from tests.integration.plays.texts import NOW, mail, play
@@ -30,7 +30,7 @@ RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.y
 
 @pytest.fixture
 async def desk(orchestrator):
-    return ReferralsDesk(orchestrator.sessions[0], LINKS, orchestrator.clock)
+    return ReferralService(orchestrator.sessions[0], LINKS, orchestrator.clock)
 
 
 async def came(scoring, orchestrator, who, code, at=0, number="came"):
@@ -92,7 +92,7 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
     ids = await people(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "ada", 0)
     await orchestrator.publish(play([mail("reward")], "reward", trigger={"signal": "referral_converted"}))
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "anon:phone", code.upper(), HOUR)
     identify = touchpoint(0, "x", number="i", user_id="bob", anonymous_id="phone", type="identify")
     await hear(scoring, orchestrator, [set_at(identify, 2 * HOUR)])
@@ -104,7 +104,7 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
     assert await standing(scoring, "ada") == "ambassador"
     await orchestrator.run()
     assert mailbox.told == ["ada@x.test"]
-    (listed,) = await desk.every("default", 10)
+    (listed,) = await desk.list_referrals("default", 10)
     assert (listed.referrer, listed.status, listed.reason) == (ids["ada"], "converted", "order_completed")
     await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
     while await scoring.jobs.refold():
@@ -118,7 +118,7 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
 
 async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
     await people(orchestrator, ["ada"])
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "ada", code, HOUR)
     await bought(scoring, orchestrator, "ada", 2 * HOUR)
     await came(scoring, orchestrator, "anon:other", code, HOUR)
@@ -127,37 +127,39 @@ async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
     await hear(scoring, orchestrator, [set_at(same, 2 * HOUR)])
     await bought(scoring, orchestrator, "ada2", 3 * HOUR)
     assert await echoed(scoring, orchestrator) == []
-    assert [(one.status, one.reason) for one in await desk.every("default", 10)] == [("refused", "self_referral")] * 2
+    assert [(one.status, one.reason) for one in await desk.list_referrals("default", 10)] == [
+        ("refused", "self_referral")
+    ] * 2
 
 
 async def test_a_device_that_turns_out_to_be_the_referrers_own_is_no_friend(orchestrator, scoring, desk):
     await people(orchestrator, ["ada"])
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "anon:phone", code, HOUR)
     identify = touchpoint(0, "x", number="i", user_id="ada", anonymous_id="phone", type="identify")
     await hear(scoring, orchestrator, [set_at(identify, 2 * HOUR)])
     await bought(scoring, orchestrator, "ada", 3 * HOUR)
     assert await echoed(scoring, orchestrator) == []
-    assert [one.reason for one in await desk.every("default", 10)] == ["self_referral"]
+    assert [one.reason for one in await desk.list_referrals("default", 10)] == ["self_referral"]
 
 
 async def test_a_customer_who_opens_a_friends_link_was_won_by_nobody(orchestrator, scoring, desk):
     await people(orchestrator, ["ada", "bob"])
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     await bought(scoring, orchestrator, "bob", 0)
     await came(scoring, orchestrator, "bob", code, HOUR)
     await came(scoring, orchestrator, "eve", "nobodys", HOUR)
     await bought(scoring, orchestrator, "bob", 2 * HOUR, "second")
     await bought(scoring, orchestrator, "eve", 2 * HOUR)
     assert await echoed(scoring, orchestrator) == []
-    assert [one.reason for one in await desk.every("default", 10)] == ["was a customer before"], (
+    assert [one.reason for one in await desk.list_referrals("default", 10)] == ["was a customer before"], (
         "eve came by no code at all"
     )
 
 
 async def test_the_first_friend_counts_and_history_is_nobodys_merit(orchestrator, scoring, desk):
     await people(orchestrator, ["ada", "eve"])
-    first, second = [(await desk.code("default", who)).code for who in ("ada", "eve")]
+    first, second = [(await desk.issue_code("default", who)).code for who in ("ada", "eve")]
     await came(scoring, orchestrator, "bob", first, 0)
     await came(scoring, orchestrator, "bob", second, HOUR, "later")
     await bought(scoring, orchestrator, "bob", 2 * HOUR, mode="historical")
@@ -172,8 +174,8 @@ async def test_a_mail_that_says_the_link_makes_it_work(orchestrator, scoring, de
     await orchestrator.publish(play([text], trigger={"signal": "order_completed"}))
     await bought(scoring, orchestrator, "ada", 0)
     await orchestrator.run()
-    code = LINKS.code("default", ids["ada"])
-    assert LINKS.referral(code) in mailbox.mails[0].content.decode().replace("=\r\n", "")
+    code = LINKS.referral_code("default", ids["ada"])
+    assert LINKS.referral_url(code) in mailbox.mails[0].content.decode().replace("=\r\n", "")
     transport = httpx2.ASGITransport(Starlette(routes=[referral_route(desk)]))
     async with httpx2.AsyncClient(transport=transport, base_url="http://door") as client:
         answer = await client.get(f"/r/{code}?to=/lamps")
@@ -184,28 +186,28 @@ async def test_a_mail_that_says_the_link_makes_it_work(orchestrator, scoring, de
 async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(orchestrator, scoring, desk):
     """Made-up friends by the key that every page shows; a purchase that no server told of; a friend whom nobody knows."""
     await people(orchestrator, ["ada"])
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     for number in range(3):
         await came(scoring, orchestrator, f"anon:fake-{number}", code, HOUR)
         await bought(scoring, orchestrator, f"anon:fake-{number}", 2 * HOUR, trust="public")
     await came(scoring, orchestrator, "bob", code, HOUR)
     await bought(scoring, orchestrator, "bob", 2 * HOUR, trust="public")
     assert await echoed(scoring, orchestrator) == []
-    assert {one.status for one in await desk.every("default", 10)} == {"open"}
+    assert {one.status for one in await desk.list_referrals("default", 10)} == {"open"}
     await bought(scoring, orchestrator, "anon:fake-0", 3 * HOUR, "told")
     assert await echoed(scoring, orchestrator) == []
-    assert {one.reason for one in await desk.every("default", 10)} == {"", "nobody knows the friend yet"}
+    assert {one.reason for one in await desk.list_referrals("default", 10)} == {"", "nobody knows the friend yet"}
     join = touchpoint(0, "x", number="j", user_id="zoe", anonymous_id="fake-0", type="identify")
     await hear(scoring, orchestrator, [set_at(join, 4 * HOUR)])
     await bought(scoring, orchestrator, "zoe", 5 * HOUR)
-    assert {one.reason for one in await desk.every("default", 10)} == {"", "order_completed"}, (
+    assert {one.reason for one in await desk.list_referrals("default", 10)} == {"", "order_completed"}, (
         "a guest who is known now"
     )
 
 
 async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(orchestrator, scoring, desk):
     await people(orchestrator, ["ada"])
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     claims = [
         touchpoint(
             0, "x", number=f"i-{who}", user_id=who, anonymous_id="laptop", type="identify", traits={"email": mail}
@@ -218,13 +220,13 @@ async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(orche
         await came(scoring, orchestrator, who, code, HOUR)
         await bought(scoring, orchestrator, who, 2 * HOUR)
     assert await echoed(scoring, orchestrator) == []
-    assert [one.reason for one in await desk.every("default", 10)] == ["self_referral"] * 2
+    assert [one.reason for one in await desk.list_referrals("default", 10)] == ["self_referral"] * 2
 
 
 async def test_one_friend_is_sent_by_one(orchestrator, scoring, desk):
     """Two devices of one person came by two codes: the first counts, before or after they turn out to be one person's."""
     await people(orchestrator, ["ada", "eve"])
-    first, second = [(await desk.code("default", who)).code for who in ("ada", "eve")]
+    first, second = [(await desk.issue_code("default", who)).code for who in ("ada", "eve")]
     await came(scoring, orchestrator, "anon:phone", first, HOUR)
     await came(scoring, orchestrator, "bob", second, 2 * HOUR)
     join = touchpoint(0, "x", number="j", user_id="bob", anonymous_id="phone", type="identify")
@@ -232,7 +234,7 @@ async def test_one_friend_is_sent_by_one(orchestrator, scoring, desk):
     await bought(scoring, orchestrator, "bob", 4 * HOUR)
     await bought(scoring, orchestrator, "bob", 5 * HOUR, "again")
     assert [call["userId"] for call in await echoed(scoring, orchestrator)] == ["ada"]
-    assert sorted((one.status, one.reason) for one in await desk.every("default", 10)) == [
+    assert sorted((one.status, one.reason) for one in await desk.list_referrals("default", 10)) == [
         ("converted", "order_completed"), ("refused", "another friend came first"),
     ]  # fmt: skip
 
@@ -240,7 +242,7 @@ async def test_one_friend_is_sent_by_one(orchestrator, scoring, desk):
 @pytest.mark.parametrize("code", ["x" * 9_000, "abcdefghi1", "", "a b", "\x00", "🎁" * 10])
 async def test_what_can_be_no_code_stops_nothing(orchestrator, scoring, desk, code):
     await people(orchestrator, ["ada"])
-    right = (await desk.code("default", "ada")).code
+    right = (await desk.issue_code("default", "ada")).code
     typed = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})
     await hear(scoring, orchestrator, [set_at(typed, HOUR)])
     await came(scoring, orchestrator, "bob", right, 2 * HOUR)
@@ -250,7 +252,7 @@ async def test_what_can_be_no_code_stops_nothing(orchestrator, scoring, desk, co
 
 async def test_a_visit_that_is_heard_after_the_purchase_counts_too(orchestrator, scoring, desk):
     await people(orchestrator, ["ada"])
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
     await scoring.take([set_at(order, 3 * HOUR)])
     rows = await scoring.fetch("SELECT id, topic, value FROM scoring.outbox ORDER BY id")
@@ -267,7 +269,7 @@ async def test_a_visit_that_is_heard_after_the_purchase_counts_too(orchestrator,
 async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orchestrator, scoring, desk):
     await people(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "ada", 0)
-    await came(scoring, orchestrator, "bob", (await desk.code("default", "ada")).code, HOUR)
+    await came(scoring, orchestrator, "bob", (await desk.issue_code("default", "ada")).code, HOUR)
     await bought(scoring, orchestrator, "bob", 2 * HOUR)
     await echoed(scoring, orchestrator)
     stages = []
@@ -281,22 +283,22 @@ async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orc
 
 async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobody(orchestrator, scoring, desk):
     await people(orchestrator, ["ada"])
-    await came(scoring, orchestrator, "bob", (await desk.code("default", "ada")).code, HOUR)
+    await came(scoring, orchestrator, "bob", (await desk.issue_code("default", "ada")).code, HOUR)
     order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
     await scoring.take([set_at(order, 2 * HOUR)])
     await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
     await orchestrator.hear(await published(scoring))
     assert await echoed(scoring, orchestrator) == []
-    assert [one.status for one in await desk.every("default", 10)] == ["open"]
+    assert [one.status for one in await desk.list_referrals("default", 10)] == ["open"]
 
 
 async def test_a_visit_that_is_said_to_be_of_long_ago_earns_nothing(orchestrator, scoring, desk):
     """A sender may say any instant: a customer's own old purchase is nobody's merit."""
     await people(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "bob", HOUR)
-    code = (await desk.code("default", "ada")).code
+    code = (await desk.issue_code("default", "ada")).code
     visit = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})
     await hear(scoring, orchestrator, [msgspec.structs.replace(visit, occurred_at=1, received_at=NOW + 40 * 24 * HOUR)])
     await bought(scoring, orchestrator, "bob", 41 * 24 * HOUR, "late")
     assert await echoed(scoring, orchestrator) == []
-    assert [one.reason for one in await desk.every("default", 10)] == ["was a customer before"]
+    assert [one.reason for one in await desk.list_referrals("default", 10)] == ["was a customer before"]

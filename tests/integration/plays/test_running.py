@@ -1,6 +1,6 @@
 """Plays that run: waits, versions, causes, merges, retries."""
 
-from services.orchestrator.domain.gate import Rules
+from services.orchestrator.domain.gate import GateRules
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play, runs
 from tests.support.orchestrator import Orchestrator
@@ -80,7 +80,7 @@ async def test_one_contacts_trait_stops_nobody_elses_mail(orchestrator, mailbox)
 
 
 async def test_a_retry_past_midnight_counts_on_its_own_day(database, mailbox):
-    found = Orchestrator(database, mailbox, Rules(cap_per_day=1, cap_per_week=9))
+    found = Orchestrator(database, mailbox, GateRules(cap_per_day=1, cap_per_week=9))
     await found.install()
     ids = await people(found, ["ada"])
     await found.publish(play([mail("one")], "one"))

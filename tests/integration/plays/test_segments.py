@@ -6,7 +6,7 @@ from cli.home import PROJECT
 from libs.common.clock import FixedClock
 from libs.common.errors import Conflict, NotFound
 from libs.common.instants import to_iso
-from services.orchestrator.handlers.segments import SegmentsDesk
+from services.orchestrator.handlers.segment_membership import SegmentService
 from services.scoring.handlers.compelling_events import CompellingEventService, NewCompellingEvent
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play, runs
@@ -17,7 +17,7 @@ FRESH = "segment: fresh\npublish: true\nwhen: {seen: order_completed, within: 3d
 
 @pytest.fixture
 async def desk(orchestrator):
-    return SegmentsDesk(orchestrator.sessions[0], orchestrator.playbook, orchestrator.clock)
+    return SegmentService(orchestrator.sessions[0], orchestrator.playbook, orchestrator.clock)
 
 
 async def look(orchestrator, now):
@@ -55,7 +55,7 @@ async def test_another_condition_moves_people_without_a_word(orchestrator, desk)
     await orchestrator.hear([signal(ids["ada"], "quote_requested", NOW + 1)])
     assert await told(orchestrator) == []
     assert await look(orchestrator, NOW + HOUR) == []
-    assert [one.contact_id for one in await desk.members("default", "fresh", 10)] == [ids["bob"]]
+    assert [one.contact_id for one in await desk.list_members("default", "fresh", 10)] == [ids["bob"]]
     await orchestrator.hear([signal(ids["bob"], "order_completed", NOW + HOUR)])
     assert await told(orchestrator) == [("left:fresh", ids["bob"])]
 
@@ -82,12 +82,12 @@ async def test_a_segment_that_is_no_more_is_forgotten(orchestrator, desk):
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     await orchestrator.hear([signal(ids["ada"], "order_completed", NOW)])
     await look(orchestrator, NOW)
-    assert {one.segment: one.contacts for one in await desk.sizes("default")} == {
+    assert {one.segment: one.contacts for one in await desk.list_sizes("default")} == {
         "fresh": 1, "orphans": 0, "prospects_without_reason": 0,
     }  # fmt: skip
-    await orchestrator.desk.undefine("default", "segment", "fresh")
+    await orchestrator.desk.delete_definition("default", "segment", "fresh")
     with pytest.raises(NotFound, match="watched"):
-        await desk.members("default", "fresh", 10)
+        await desk.list_members("default", "fresh", 10)
     assert await orchestrator.fetch("SELECT * FROM orchestrator.segment_members") == []
 
 
@@ -99,14 +99,14 @@ async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(orche
     await scoring.take([call])
     assert await look(orchestrator, START + 13 * DAY) == []
     assert await look(orchestrator, START + 15 * DAY) == [("entered:orphans", ids["ada"])], "bob was called"
-    (member,) = await desk.members("default", "orphans", 10)
+    (member,) = await desk.list_members("default", "orphans", 10)
     assert (member.contact_id, member.email, member.stage, member.owner) == (
         ids["ada"], "ada@x.test", "lead", "marketing",
     )  # fmt: skip
     since = START + 15 * DAY
     assert (member.since, member.deadline, member.overdue) == (to_iso(since), to_iso(since + 2 * DAY), False)
     orchestrator.clock.instant = START + 18 * DAY
-    assert [one.overdue for one in await desk.members("default", "orphans", 10)] == [True]
+    assert [one.overdue for one in await desk.list_members("default", "orphans", 10)] == [True]
     await scoring.take([touchpoint(18 * DAY, "Content Downloaded", number="d", user_id="ada")])
     await orchestrator.hear(await published(scoring))
     assert await told(orchestrator) == [("left:orphans", ids["ada"])], "at once"
@@ -114,7 +114,7 @@ async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(orche
     await orchestrator.publish(play([{"wait": "9d"}, mail()]))
     await orchestrator.hear([signal(ids["bob"], at=START + 25 * DAY)])
     assert await look(orchestrator, START + 26 * DAY) == [("left:orphans", ids["bob"])], "a next step is planned"
-    assert await desk.members("default", "orphans", 10) == []
+    assert await desk.list_members("default", "orphans", 10) == []
 
 
 async def test_a_device_that_nobody_knows_is_nobodys_orphan(orchestrator, desk, scoring):
@@ -162,8 +162,8 @@ async def test_a_merged_member_is_listed_once_under_the_survivor(orchestrator, d
     await orchestrator.hear(await published(scoring))
     for now in (START + HOUR, START + 2 * HOUR):
         assert await look(orchestrator, now) == []
-        assert [one.contact_id for one in await desk.members("default", "fresh", 10)] == [ids["ada"]]
-        assert {one.segment: one.contacts for one in await desk.sizes("default")}["fresh"] == 1
+        assert [one.contact_id for one in await desk.list_members("default", "fresh", 10)] == [ids["ada"]]
+        assert {one.segment: one.contacts for one in await desk.list_sizes("default")}["fresh"] == 1
     rows = await orchestrator.fetch("SELECT contact_id, since FROM orchestrator.segment_members")
     assert rows == [(ids["ada"], START)], "since the first of them"
 
@@ -173,18 +173,18 @@ async def test_a_condition_that_changes_while_everybody_is_looked_at_tells_nobod
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     await look(orchestrator, NOW)
     orchestrator.clock.instant = NOW + HOUR
-    await orchestrator.sweeps.tick()
+    await orchestrator.sweeps.start_due_sweeps()
     changed = "segment: fresh\npublish: true\nwhen: {not: {seen: order_completed}}"
     await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
     await orchestrator.run()
     assert await told(orchestrator) == []
     assert await look(orchestrator, NOW + HOUR + 1) == []
-    assert {one.contact_id for one in await desk.members("default", "fresh", 10)} == set(ids.values())
+    assert {one.contact_id for one in await desk.list_members("default", "fresh", 10)} == set(ids.values())
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 2 * HOUR) == []
     await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 3 * HOUR) == [], "as it was once is another one all the same"
-    await orchestrator.desk.undefine("default", "segment", "fresh")
+    await orchestrator.desk.delete_definition("default", "segment", "fresh")
     await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 4 * HOUR) == []
 
@@ -197,13 +197,13 @@ async def test_an_alert_that_waits_does_not_end_what_it_warns_of(orchestrator, d
         "default", "destination", "destination: sales\nchannel: webhook\nurl: https://x.invalid/", "test", "sales.yaml"
     )
     await orchestrator.publish(text)
-    await orchestrator.desk.stop("default", "webhook", "ops", on=True)
+    await orchestrator.desk.set_channel_stopped("default", "webhook", "ops", on=True)
     await look(orchestrator, NOW)
     assert await look(orchestrator, START + 15 * DAY) == [("entered:orphans", ids["ada"])]
     assert await orchestrator.ledger() == [("held", "kill_switch")]
     for hour in range(1, 5):
         assert await look(orchestrator, START + 15 * DAY + hour * HOUR) == []
-    assert len(await desk.members("default", "orphans", 10)) == 1
+    assert len(await desk.list_members("default", "orphans", 10)) == 1
 
 
 @pytest.mark.parametrize(
@@ -220,11 +220,11 @@ async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_s
     await orchestrator.desk.define(
         "default", "segment", "segment: quiet\nwhen: {seen: complaint}", "test", "quiet.yaml"
     )
-    assert "quiet" not in {one.segment for one in await desk.sizes("default")}
+    assert "quiet" not in {one.segment for one in await desk.list_sizes("default")}
     await orchestrator.publish(play(more.pop("steps", [mail()]), "waits", **more))
-    assert "quiet" in {one.segment for one in await desk.sizes("default")}
+    assert "quiet" in {one.segment for one in await desk.list_sizes("default")}
     with pytest.raises(Conflict, match="waits"):
-        await orchestrator.desk.undefine("default", "segment", "quiet")
+        await orchestrator.desk.delete_definition("default", "segment", "quiet")
 
 
 async def test_a_segment_of_those_who_are_in_touch_knows_of_our_own_calls(orchestrator, scoring):
@@ -248,7 +248,7 @@ async def test_prospects_without_a_compelling_event_are_listed(orchestrator, des
     await events.raise_event("default", NewCompellingEvent("contract_ends", "contact", "ada", "e-1"), "test")
     await events.raise_event("default", NewCompellingEvent("funding", "account", "acme"), "test")
     await look(orchestrator, NOW)
-    listed = await desk.members("default", "prospects_without_reason", 10)
+    listed = await desk.list_members("default", "prospects_without_reason", 10)
     assert [one.contact_id for one in listed] == [ids["eve"]]
     assert listed[0].stage == "prospect"
     await events.withdraw("default", "e-1")

@@ -8,8 +8,8 @@ import pytest
 from libs.common.db import published_messages
 from libs.common.db.connection import connect
 from libs.common.instants import to_iso
-from services.orchestrator.domain.gate import Rules
-from services.orchestrator.handlers.simulating import simulated
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.handlers.simulation_runner import run_simulation
 from tests.integration.plays.texts import mail, play
 from tests.support.orchestrator import Orchestrator
 from tests.support.scoring import Scoring
@@ -24,7 +24,7 @@ NAMES = [
     "Complaint Received",
     "Newsletter Subscribed",
 ]
-RULES = Rules(cap_per_day=1, cap_per_week=2)
+RULES = GateRules(cap_per_day=1, cap_per_week=2)
 LOYAL = {"axis": "buying", "at_least": "loyalty"}
 TEXT = play(
     [
@@ -93,7 +93,7 @@ async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
     end = START + 40 * DAY
     await wait_for(orchestrator, end)
     connection = await connect(database, application="test")
-    found = await simulated(connection, "default", TEXT, "test", RULES, (START, end), lambda _: None)
+    found = await run_simulation(connection, "default", TEXT, "test", RULES, (START, end), lambda _: None)
     await connection.close()
     would = sorted((h.contact_id, h.step, h.what) for h in found.happened if h.step)
     did = sorted(await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions"))
@@ -111,7 +111,7 @@ async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
     await scoring.close()
 
 
-MILD = Rules(cap_per_day=100, cap_per_week=100)
+MILD = GateRules(cap_per_day=100, cap_per_week=100)
 LOOK = 3
 """Hours between two looks at everybody; people do things at every other one, and no moment comes together with what they do."""
 MOMENTS = {
@@ -144,7 +144,7 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
             await hear_all(orchestrator, scoring, now)
         await orchestrator.look(now)
     connection = await connect(database, application="test")
-    found = await simulated(connection, "default", text, "test", MILD, (START, now + 1), lambda _: None)
+    found = await run_simulation(connection, "default", text, "test", MILD, (START, now + 1), lambda _: None)
     await connection.close()
     would = Counter((h.contact_id, h.step, h.what) for h in found.happened if h.step)
     rows = await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions")

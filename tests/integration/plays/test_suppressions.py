@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from libs.common.errors import NotFound
-from services.orchestrator.handlers.suppressions import Suppressions
+from services.orchestrator.handlers.suppressions import SuppressionService
 from tests.integration.plays.people import people, published, signal
 from tests.integration.plays.texts import NOW, mail, play
 from tests.support.scoring import Scoring
@@ -61,7 +61,7 @@ async def test_what_a_mail_provider_tells_ends_the_mails_of_every_play(
     assert under_another
     await scoring.take([identify(2 * HOUR, "ada", None, number="back", traits={"email": "ada@x.test"})])
     mailbox.mails.clear()
-    await Suppressions(orchestrator.sessions[0], orchestrator.playbook).allow("default", "ada", "email")
+    await SuppressionService(orchestrator.sessions[0], orchestrator.playbook).allow("default", "ada", "email")
     await orchestrator.hear(heard)
     await ask(orchestrator, two_plays, 2)
     assert len(mailbox.mails) == 2, "what was heard before is no news"
@@ -108,11 +108,11 @@ async def test_a_refusal_of_the_letter_says_nothing_of_the_address(orchestrator,
 
 
 async def test_somebody_may_be_written_to_again_and_why_not_says_what_holds(orchestrator, mailbox, two_plays):
-    desk = Suppressions(orchestrator.sessions[0], orchestrator.playbook)
+    desk = SuppressionService(orchestrator.sessions[0], orchestrator.playbook)
     with pytest.raises(NotFound, match="not suppressed"):
         await desk.allow("default", "ada", "email")
     await desk.suppress(two_plays, "email")
-    told = await orchestrator.why.of("default", "ada")
+    told = await orchestrator.why.get_decisions("default", "ada")
     assert (told.suppressed, told.consents) == ({"email": "unsubscribed"}, {"marketing": True})
     await desk.allow("default", "ada@x.test", "email")
     await ask(orchestrator, two_plays, 1)

@@ -8,8 +8,8 @@ import pytest
 from libs.common.db.connection import connect
 from libs.common.messages import Signal
 from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.domain.gate import Rules
-from services.orchestrator.domain.token import verify
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.domain.unsubscribe_token import verify_token
 from services.orchestrator.repository import consents
 from tests.integration.plays.people import subscriber
 from tests.support.orchestrator import SECRET, Orchestrator
@@ -68,7 +68,7 @@ async def test_unsubscribed_means_nothing_more(orchestrator, database, mailbox):
     await orchestrator.hear(await subscriber(database))
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
     async with orchestrator.sessions[0].acquire() as connection:
-        await consents.suppress(connection, [(contact, "email", "unsubscribed")])
+        await consents.insert_suppressions(connection, [(contact, "email", "unsubscribed")])
     await orchestrator.run()
     assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
     assert mailbox.mails == []
@@ -80,13 +80,13 @@ async def test_the_link_in_the_mail_is_the_contacts(orchestrator, database, mail
     header = next(line for line in mailbox.mails[0].content.decode().splitlines() if "/u/" in line)
     token = header.split("/u/")[1].split(">")[0].split("\r")[0]
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
-    assert verify(SECRET, token.strip()) in ((contact, "email"), None)
+    assert verify_token(SECRET, token.strip()) in ((contact, "email"), None)
 
 
 async def test_quiet_hours_hold_until_the_morning(database, mailbox):
     from datetime import time
 
-    found = Orchestrator(database, mailbox, Rules(quiet_from=time(0), quiet_to=time(23, 59)))
+    found = Orchestrator(database, mailbox, GateRules(quiet_from=time(0), quiet_to=time(23, 59)))
     await found.install()
     await found.hear(await subscriber(database))
     await found.run()
@@ -98,7 +98,7 @@ async def test_quiet_hours_hold_until_the_morning(database, mailbox):
 
 
 async def test_the_cap_counts_across_actions(database, mailbox):
-    found = Orchestrator(database, mailbox, Rules(cap_per_day=1))
+    found = Orchestrator(database, mailbox, GateRules(cap_per_day=1))
     await found.install()
     await found.hear(await subscriber(database))
     await found.fetch("SELECT 1")
@@ -201,9 +201,9 @@ async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database)
     await subscriber(database)
     async with orchestrator.sessions[0].acquire() as connection:
         for granted, at in ((True, 5), (False, 9), (True, 7)):
-            await consents.put(connection, [("default", "c", "marketing", granted, at, "s")])
+            await consents.upsert_consents(connection, [("default", "c", "marketing", granted, at, "s")])
         both = [("default", "d", "marketing", granted, 5, "s") for granted in (False, True)]
-        await consents.put(connection, both)
+        await consents.upsert_consents(connection, both)
     assert await orchestrator.fetch("SELECT contact_id, granted FROM orchestrator.consents ORDER BY 1") == [
         ("c", False),
         ("d", False),
@@ -217,7 +217,7 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
     await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
     ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
     async with orchestrator.sessions[0].acquire() as connection:
-        await consents.suppress(connection, [(device, "email", "unsubscribed")])
+        await consents.insert_suppressions(connection, [(device, "email", "unsubscribed")])
     await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
     await scoring.close()
@@ -228,7 +228,7 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
 
 async def test_a_retry_does_not_count_against_its_own_cap(database, mailbox):
     mailbox.answers = ["451 later"]
-    found = Orchestrator(database, mailbox, Rules(cap_per_day=1))
+    found = Orchestrator(database, mailbox, GateRules(cap_per_day=1))
     await found.install()
     await found.hear(await subscriber(database))
     await found.run()

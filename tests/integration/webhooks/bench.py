@@ -13,10 +13,10 @@ from libs.common.db.outbox import Outbox
 from libs.common.instants import SECOND
 from libs.common.messages import StageChange, build_message
 from libs.common.messages.message_filter import MessageFilter
-from services.orchestrator.channels.webhook import Post
-from services.orchestrator.handlers.delivering import Delivering
-from services.orchestrator.handlers.subscriptions import SubscriptionsDesk
-from services.orchestrator.handlers.webhooks import Webhooks
+from services.orchestrator.subscriptions.delivery import SubscriptionDelivery
+from services.orchestrator.subscriptions.delivery_tasks import SubscriptionTasks
+from services.orchestrator.subscriptions.service import SubscriptionService
+from services.orchestrator.webhooks.http_client import WebhookClient
 from tests.contract.golden import EXAMPLES
 
 SHARDS = 3
@@ -40,10 +40,10 @@ class Bench:
     def __init__(self, database, clock=None):
         self.database, self.clock = database, clock or SystemClock()
         self.sessions = [Session(database, f"test-{n}") for n in range(4)]
-        self.post = Post(self.clock, private=True)
-        self.desk = SubscriptionsDesk(self.sessions[0], self.post.fault, self.clock, SHARDS)
+        self.post = WebhookClient(self.clock, private=True)
+        self.desk = SubscriptionService(self.sessions[0], self.post.check_url, self.clock, SHARDS)
         self.pool = SessionPool(self.sessions[1:])
-        self.delivering = Delivering(self.pool, self.post, self.clock, SHARDS, random.Random(7).random)
+        self.delivering = SubscriptionDelivery(self.pool, self.post, self.clock, SHARDS, random.Random(7).random)
         self.outbox = Outbox("scoring", SHARDS)
         self.sequences: dict[str, int] = {}
         self.stop = asyncio.Event()
@@ -74,12 +74,12 @@ class Bench:
     async def turns(self, number=1, most=50):
         """Take turns until nothing is left to do now."""
         for _ in range(most):
-            if not await self.delivering.turn(number):
+            if not await self.delivering.deliver_round(number):
                 return
 
     async def state(self):
         """What an operator would look at when nothing moves."""
-        shown = await self.desk.one("default", "crm")
+        shown = await self.desk.get("default", "crm")
         async with self.sessions[0].acquire() as connection:
             row = await connection.fetchrow("SELECT * FROM orchestrator.subscriptions")
             waits = await connection.fetch("SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5")
@@ -87,7 +87,7 @@ class Bench:
         return self.clock.now(), shown.backlog, shown.attempts[:3], dict(row), [dict(r) for r in waits], lanes
 
     def webhooks(self):
-        self.running = Webhooks(self.database, self.pool, self.delivering, self.clock)
+        self.running = SubscriptionTasks(self.database, self.pool, self.delivering, self.clock)
         return self.running
 
     async def close(self):

@@ -21,7 +21,7 @@ async def test_what_is_published_arrives_signed_and_once(bench, receiver):
         assert told["data"]["crm"]["hubspot"] == "salesqualifiedlead"
     await bench.turns()
     assert len(receiver.seen) == 4
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert [one.status for one in shown.attempts] == [200] * 4
     assert (shown.backlog.unread, shown.secret) == (0, None)
 
@@ -44,12 +44,12 @@ async def test_a_message_that_is_not_taken_holds_its_contact_and_nobody_else(ben
     await bench.publish("a", "b")
     await bench.turns()
     assert in_order(receiver.data) == {"a": [1], "b": [1, 2, 3]}
-    assert (await bench.desk.one("default", "crm")).backlog.waiting == 3
+    assert (await bench.desk.get("default", "crm")).backlog.waiting == 3
     receiver.answering = lambda _: (200, {})
     bench.clock.instant += 6 * SECOND
     await bench.turns()
     assert in_order(receiver.data) == {"a": [1, 2, 3], "b": [1, 2, 3]}
-    assert (await bench.desk.one("default", "crm")).backlog.waiting == 0
+    assert (await bench.desk.get("default", "crm")).backlog.waiting == 0
 
 
 async def test_a_receiver_that_is_away_for_six_days_gets_everything_in_order(bench, receiver):
@@ -61,7 +61,7 @@ async def test_a_receiver_that_is_away_for_six_days_gets_everything_in_order(ben
         sent += await bench.publish("a", "b", "c")
         await bench.turns()
         bench.clock.instant += 3_600 * SECOND
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert shown.status == "active"
     assert len(shown.attempts) == 50
     await receiver.start(int(url.split(":")[2].split("/")[0]))
@@ -70,7 +70,7 @@ async def test_a_receiver_that_is_away_for_six_days_gets_everything_in_order(ben
         bench.clock.instant += 600 * SECOND
     assert sorted(set(receiver.ids)) == sorted(sent)
     assert all(numbers == sorted(numbers) for numbers in in_order(receiver.data).values())
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert (shown.backlog.waiting, shown.backlog.unread, shown.failures) == (0, 0, 0)
 
 
@@ -82,7 +82,7 @@ async def test_seven_days_away_disable_and_nothing_is_lost_even_then(bench, rece
     for _ in range(9):
         await bench.turns()
         bench.clock.instant += DAY
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert (shown.status, shown.reason) == ("disabled", "the receiver has taken nothing for 7 days")
     sent += await bench.publish("a")
     await receiver.start(int(url.split(":")[2].split("/")[0]))
@@ -104,18 +104,18 @@ async def test_410_disables_at_once_and_retry_after_is_obeyed(bench, receiver):
     assert len(receiver.seen) == 1
     bench.clock.instant += 2 * SECOND
     await bench.turns()
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert (len(receiver.seen), shown.status, "410" in shown.reason) == (2, "disabled", True)
     assert shown.backlog.waiting == 1
 
 
 async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything(bench, receiver, monkeypatch):
-    monkeypatch.setattr("services.orchestrator.channels.webhook.SECONDS", 0.2)
+    monkeypatch.setattr("services.orchestrator.webhooks.http_client.SECONDS", 0.2)
     receiver.answering = lambda _: 30.0
     await bench.create(await receiver.start())
     sent = await bench.publish(*(f"c{number}" for number in range(100)))
     await asyncio.wait_for(bench.turns(), 5)
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert (len(shown.attempts) < 20, shown.backlog.waiting, shown.failures) == (True, 100, 5)
     receiver.answering = lambda _: (200, {})
     bench.clock.instant += 6 * SECOND
@@ -136,7 +136,7 @@ async def test_contacts_that_are_rejected_for_days_stop_nobody_else(bench, recei
         for _ in range(3):
             await bench.turns()
             bench.clock.instant += 1_200 * SECOND
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert (shown.status, shown.backlog.given_up, shown.backlog.waiting) == ("active", 7, 0)
     assert set(receiver.ids) >= set(good)
 
@@ -152,7 +152,7 @@ async def test_a_receiver_cannot_end_the_process_by_what_it_says(bench, receiver
     await bench.create(await receiver.start())
     sent = await bench.publish("a", "b", "c")
     await bench.turns()
-    assert (await bench.desk.one("default", "crm")).backlog.waiting == 3
+    assert (await bench.desk.get("default", "crm")).backlog.waiting == 3
     receiver.answering = lambda _: (200, {})
     bench.clock.instant += 60 * SECOND
     await bench.turns()

@@ -17,7 +17,7 @@ async def test_what_is_given_up_can_be_sent_again_and_so_can_everything(bench, r
         await bench.publish("b")  # others go through, so the receiver is not down
         await bench.turns()
         bench.clock.instant += DAY
-    shown = await bench.desk.one("default", "crm")
+    shown = await bench.desk.get("default", "crm")
     assert (shown.backlog.given_up, shown.backlog.waiting) == (1, 0)
     receiver.answering, receiver.seen = (lambda _: (200, {})), []
     await bench.publish("a")
@@ -38,7 +38,7 @@ async def test_what_is_given_up_can_be_sent_again_and_so_can_everything(bench, r
 async def test_a_rotated_secret_signs_beside_the_old_one_for_a_while(bench, receiver):
     bench.clock = FixedClock(SystemClock().now())
     first = (await bench.create(await receiver.start())).secret
-    second = (await bench.desk.rotate("default", "crm", 3_600 * SECOND)).secret
+    second = (await bench.desk.rotate_secret("default", "crm", 3_600 * SECOND)).secret
     await bench.publish("a")
     await bench.turns()
     headers, body = receiver.seen[0]
@@ -78,13 +78,13 @@ async def test_what_an_operator_gets_wrong_is_said(bench, receiver):
         await bench.create("https://me@crm.example/", "b")
     with pytest.raises(ConfigurationError, match="no slash"):
         await bench.create(url, "a/b")
-    for act in (bench.desk.one, bench.desk.pause, bench.desk.resume, bench.desk.delete):
+    for act in (bench.desk.get, bench.desk.pause, bench.desk.resume, bench.desk.delete):
         with pytest.raises(NotFound, match="there are crm"):
             await act("default", "nope")
         with pytest.raises(NotFound, match="there are none"):
             await act("other", "crm")
     await bench.desk.delete("default", "crm")
-    assert await bench.desk.every("default") == []
+    assert await bench.desk.list_subscriptions("default") == []
 
 
 async def test_it_begins_now_or_with_the_beginning(bench, receiver):

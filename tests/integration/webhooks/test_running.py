@@ -29,14 +29,14 @@ async def test_what_nobody_foresaw_stops_one_subscription_and_no_other(bench, re
     url = await receiver.start()
     await bench.create(url, "broken")
     await bench.create(url, "well")
-    plain = bench.delivering.turn
+    plain = bench.delivering.deliver_round
 
     async def turn(number, leaving=None):
         if number == 1:
             raise RuntimeError("a bug")
         return await plain(number, leaving)
 
-    bench.delivering.turn = turn
+    bench.delivering.deliver_round = turn
     running = asyncio.create_task(bench.webhooks().run(bench.stop))
     sent = await bench.publish("a")
     until = time.monotonic() + 20

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.domain.condition import FOREVER, check, compiled, holds, segments_in
+from services.orchestrator.domain.condition import (
+    FOREVER,
+    check_references,
+    compile_condition,
+    condition_holds,
+    referenced_segments,
+)
 from tests.unit.orchestrator.words import DAY, HALF_LIFE, NAMES, WORDS, contact, standing
 
 ADA = contact(
@@ -53,8 +59,8 @@ ADA = contact(
     ],
 )  # fmt: skip
 def test_what_holds(condition, at, expected):
-    check(condition, NAMES.segments, WORDS)
-    assert holds(compiled(condition, NAMES.segments), ADA, at) is expected
+    check_references(condition, NAMES.segments, WORDS)
+    assert condition_holds(compile_condition(condition, NAMES.segments), ADA, at) is expected
 
 
 @pytest.mark.parametrize(
@@ -80,14 +86,14 @@ def test_what_holds(condition, at, expected):
 )
 def test_what_means_nothing_is_said(condition, said):
     with pytest.raises(ValueError, match=said):
-        check(condition, NAMES.segments, WORDS)
+        check_references(condition, NAMES.segments, WORDS)
 
 
 def test_a_segment_cannot_be_defined_by_itself():
     segments = {"a": {"segment": "b"}, "b": {"not": {"segment": "a"}}}
     with pytest.raises(ValueError, match="defined by itself"):
-        compiled({"segment": "a"}, segments)
-    assert segments_in({"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}) == {"a", "b"}
+        compile_condition({"segment": "a"}, segments)
+    assert referenced_segments({"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}) == {"a", "b"}
 
 
 def test_nobody_of_whom_nothing_is_known_raises():
@@ -97,9 +103,9 @@ def test_nobody_of_whom_nothing_is_known_raises():
         {"axis": "buying", "at_least": "validation"},
         {"score": "intent", "at_least": 1},
     ):
-        assert not holds(compiled(condition), nobody, 0)
+        assert not condition_holds(compile_condition(condition), nobody, 0)
     of_another_version = contact(standings={"engagement": standing(buying="gone")})
-    assert not holds(compiled({"axis": "buying", "at_least": "validation"}), of_another_version, 0)
+    assert not condition_holds(compile_condition({"axis": "buying", "at_least": "validation"}), of_another_version, 0)
 
 
 ATOMS = st.sampled_from([
@@ -120,16 +126,16 @@ CONDITIONS = st.recursive(
 @given(CONDITIONS, st.integers(3 * DAY, 30 * DAY), st.floats(0, 1))
 def test_nothing_changes_before_its_horizon(condition, now, part):
     """Whoever waits for a condition may sleep until then."""
-    test = compiled(condition)
+    test = compile_condition(condition)
     horizon = test(ADA, now)
     end = min(abs(horizon), now + 60 * DAY)
     assert end > now or abs(horizon) == FOREVER
     later = now + int((end - 1 - now) * part)
-    assert holds(test, ADA, later) is (horizon > 0)
+    assert condition_holds(test, ADA, later) is (horizon > 0)
 
 
 def test_idle_is_no_touch_on_either_side_and_nothing_planned():
-    test = compiled({"idle": "14d"})
+    test = compile_condition({"idle": "14d"})
     touched = contact(last_act=0, last_touch=3 * DAY)
     assert test(touched, 17 * DAY - 1) == -17 * DAY
     assert test(touched, 17 * DAY) > 0

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.messages import StageMove
-from services.orchestrator.domain.falls import fall, harmless, pairs, returned, row
+from services.orchestrator.domain.dropoff_audience import (
+    count_pairs,
+    dropped_stage,
+    escape_formula,
+    export_row,
+    regained_stages,
+)
 from tests.unit.orchestrator.words import WORDS, change, contact
 
 RINGS = WORDS.cycles["engagement"].rings
@@ -27,13 +33,14 @@ RINGS = WORDS.cycles["engagement"].rings
 )
 def test_what_is_a_fall_and_what_a_return(fields, fell, back):
     found = change(**fields)
-    assert fall(found) == fell
-    assert sorted(returned(found, RINGS), key=RINGS.get) == back
+    assert dropped_stage(found) == fell
+    assert sorted(regained_stages(found, RINGS), key=RINGS.get) == back
 
 
 def test_every_pair_is_counted():
     found = {
-        (p.fell_from, p.never_reached): p.contacts for p in pairs([(["lead"], 3), (["lead", "customer"], 2)], RINGS)
+        (p.fell_from, p.never_reached): p.contacts
+        for p in count_pairs([(["lead"], 3), (["lead", "customer"], 2)], RINGS)
     }
     assert len(found) == 21
     assert found["lead", "customer"] == 3
@@ -46,7 +53,7 @@ def test_every_pair_is_counted():
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
 def test_no_cell_is_a_formula_and_every_cell_comes_back(cells):
     text = io.StringIO()
-    csv.writer(text).writerow([harmless(cell) for cell in cells])
+    csv.writer(text).writerow([escape_formula(cell) for cell in cells])
     (found,) = csv.reader(io.StringIO(text.getvalue(), newline=""))
     for cell, given_cell in zip(found, cells, strict=True):
         assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
@@ -54,5 +61,5 @@ def test_no_cell_is_a_formula_and_every_cell_comes_back(cells):
 
 
 def test_an_address_is_hashed_as_advertisers_want_it():
-    found = row(contact(traits={"email": " Ada@X.test "}, user_id="=cmd()"), "lead", "2026-01-01")
+    found = export_row(contact(traits={"email": " Ada@X.test "}, user_id="=cmd()"), "lead", "2026-01-01")
     assert found == ["c", "'=cmd()", sha256(b"ada@x.test").hexdigest(), "lead", "2026-01-01"]

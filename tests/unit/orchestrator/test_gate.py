@@ -5,10 +5,10 @@ from datetime import UTC, datetime, time
 import pytest
 
 from libs.common.instants import DAY, SECOND
-from services.orchestrator.domain.gate import Ask, Rules, judge, next_allowed
-from services.orchestrator.domain.ledger import action_id, enrollment_id, in_holdout
-from services.orchestrator.domain.letter import Result
-from services.orchestrator.handlers.dispatch import MAX_ATTEMPTS, consequence
+from services.orchestrator.domain.gate import GateRequest, GateRules, check_gate, next_allowed_at
+from services.orchestrator.domain.ledger_ids import action_id, enrollment_id, in_holdout
+from services.orchestrator.domain.rendered_message import DeliveryResult
+from services.orchestrator.handlers.dispatcher import MAX_ATTEMPTS, next_action_state
 
 
 def instant(text):
@@ -17,7 +17,7 @@ def instant(text):
 
 def ask(**fields):
     given = {"purpose": "marketing", "address": "a@x.test", "consent": True, "suppressed": None, "used_today": 0}
-    return Ask(**{**given, **fields})
+    return GateRequest(**{**given, **fields})
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def ask(**fields):
     ],
 )
 def test_the_gate(fields, status, reason):
-    verdict = judge(ask(**fields), Rules(), 0)
+    verdict = check_gate(ask(**fields), GateRules(), 0)
     assert (verdict.status, verdict.reason) == (status, reason)
 
 
-NIGHT = Rules(quiet_from=time(21), quiet_to=time(8))
+NIGHT = GateRules(quiet_from=time(21), quiet_to=time(8))
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ NIGHT = Rules(quiet_from=time(21), quiet_to=time(8))
     ],
 )
 def test_quiet_hours_in_the_contacts_time_zone(now, zone, allowed):
-    assert next_allowed(instant(now), NIGHT, zone) == instant(allowed)
+    assert next_allowed_at(instant(now), NIGHT, zone) == instant(allowed)
 
 
 def test_quiet_hours_hold_and_are_off_by_default():
-    verdict = judge(ask(), NIGHT, instant("2026-06-01T23:00:00"))
+    verdict = check_gate(ask(), NIGHT, instant("2026-06-01T23:00:00"))
     assert (verdict.status, verdict.until) == ("held", instant("2026-06-02T08:00:00"))
-    assert judge(ask(), Rules(), instant("2026-06-01T23:00:00")).status == "send"
-    assert judge(ask(purpose="transactional"), NIGHT, instant("2026-06-01T23:00:00")).status == "send"
+    assert check_gate(ask(), GateRules(), instant("2026-06-01T23:00:00")).status == "send"
+    assert check_gate(ask(purpose="transactional"), NIGHT, instant("2026-06-01T23:00:00")).status == "send"
 
 
 def test_daytime_quiet_hours():
-    siesta = Rules(quiet_from=time(13), quiet_to=time(15))
-    assert next_allowed(instant("2026-06-01T14:00:00"), siesta, "UTC") == instant("2026-06-01T15:00:00")
+    siesta = GateRules(quiet_from=time(13), quiet_to=time(15))
+    assert next_allowed_at(instant("2026-06-01T14:00:00"), siesta, "UTC") == instant("2026-06-01T15:00:00")
 
 
 def test_a_cause_enrols_once():
@@ -108,11 +108,11 @@ def test_the_holdout_is_stable_and_about_as_large_as_asked():
     ],
 )
 def test_what_follows_an_attempt(attempt, outcome, idempotent, status, delivery):
-    found = consequence(attempt, Result(outcome, "x"), 1_000, 0.5, idempotent=idempotent)
+    found = next_action_state(attempt, DeliveryResult(outcome, "x"), 1_000, 0.5, idempotent=idempotent)
     assert found[:2] == (status, delivery)
     assert (found[2] > 1_000) == (status == "pending")
 
 
 def test_a_receiver_that_asks_for_a_pause_gets_it():
-    assert consequence(1, Result("again", "x", DAY), 0, 0.0, idempotent=False)[2] == DAY
-    assert consequence(1, Result("again", "x", 1), 0, 0.0, idempotent=False)[2] == SECOND
+    assert next_action_state(1, DeliveryResult("again", "x", DAY), 0, 0.0, idempotent=False)[2] == DAY
+    assert next_action_state(1, DeliveryResult("again", "x", 1), 0, 0.0, idempotent=False)[2] == SECOND

@@ -6,20 +6,22 @@ import time
 import pytest
 
 from libs.common.errors import InvalidMessage
-from services.orchestrator.channels.email import EmailChannel, compose
-from services.orchestrator.domain.action import Action
-from services.orchestrator.domain.letter import Letter, write
-from services.orchestrator.domain.links import Links
-from services.orchestrator.domain.progress import Run
-from services.orchestrator.domain.template import render
-from services.orchestrator.domain.token import sign, verify
+from services.orchestrator.channels.email import EmailChannel, build_email
+from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.enrollment import Enrollment
+from services.orchestrator.domain.message_links import MessageLinks
+from services.orchestrator.domain.message_template import render_template
+from services.orchestrator.domain.rendered_message import RenderedMessage, render_action
+from services.orchestrator.domain.unsubscribe_token import sign_token, verify_token
 from tests.unit.orchestrator.words import contact
 
 BREAKS = ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\n\r", "\r\n "]
 HEADERS = ["Bcc: evil@x.test", "X-Evil: 1", "Content-Type: text/html", "\r\nDATA\r\nhello"]
 INJECTIONS = [f"Hello{line}{header}" for line in BREAKS for header in HEADERS]
-RUN = Run("e", "default", "c", "test", 1, "cause", 0)
-ACTION = Action(action="a", channel="email", mail={"subject": "Hi {{ contact.name }}", "text": "{{ contact.name }}"})
+RUN = Enrollment("e", "default", "c", "test", 1, "cause", 0)
+ACTION = ActionSpec(
+    action="a", channel="email", mail={"subject": "Hi {{ contact.name }}", "text": "{{ contact.name }}"}
+)
 SECRET = "secret-of-16-chars"
 
 
@@ -31,17 +33,17 @@ def lines_of(message):
 @pytest.mark.parametrize("name", INJECTIONS)
 async def test_a_trait_cannot_add_a_header(name):
     assert len(INJECTIONS) >= 50
-    letter = write(
+    letter = render_action(
         "act",
         ACTION,
         RUN,
         contact(traits={"name": name, "email": "a@x.test"}),
         None,
         None,
-        Links("https://x.test", SECRET),
+        MessageLinks("https://x.test", SECRET),
     )
     try:
-        message = compose(letter, "hello@x.test")
+        message = build_email(letter, "hello@x.test")
     except ValueError:
         assert (await EmailChannel("smtp://127.0.0.1:1", "hello@x.test").send(letter)).outcome == "refused"
         return
@@ -55,24 +57,24 @@ async def test_a_trait_cannot_add_a_header(name):
 @pytest.mark.parametrize("address", [f"a@x.test{line}{header}" for line in BREAKS[:6] for header in HEADERS[:2]])
 def test_an_address_cannot_either(address):
     with pytest.raises(ValueError):
-        compose(Letter("act", address, "s", "t", None, "https://x.test/u/t"), "hello@x.test")
+        build_email(RenderedMessage("act", address, "s", "t", None, "https://x.test/u/t"), "hello@x.test")
 
 
 def test_a_token_cannot_be_forged_swapped_or_stretched():
-    token = sign(SECRET, "c1", "email")
-    assert verify(SECRET, token) == ("c1", "email")
-    assert verify(SECRET, token) == ("c1", "email"), "a mail is read whenever it is read"
+    token = sign_token(SECRET, "c1", "email")
+    assert verify_token(SECRET, token) == ("c1", "email")
+    assert verify_token(SECRET, token) == ("c1", "email"), "a mail is read whenever it is read"
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-    other = base64.urlsafe_b64decode(sign(SECRET, "c2", "email") + "==")
+    other = base64.urlsafe_b64decode(sign_token(SECRET, "c2", "email") + "==")
     for bit in range(len(raw) * 8):
         broken = bytearray(raw)
         broken[bit // 8] ^= 1 << bit % 8
-        assert verify(SECRET, base64.urlsafe_b64encode(bytes(broken)).decode().rstrip("=")) is None
+        assert verify_token(SECRET, base64.urlsafe_b64encode(bytes(broken)).decode().rstrip("=")) is None
     swapped = b"c2" + raw[2:]
-    assert verify(SECRET, base64.urlsafe_b64encode(swapped).decode()) is None
-    assert verify(SECRET, base64.urlsafe_b64encode(raw[:-20] + other[-20:]).decode()) is None
+    assert verify_token(SECRET, base64.urlsafe_b64encode(swapped).decode()) is None
+    assert verify_token(SECRET, base64.urlsafe_b64encode(raw[:-20] + other[-20:]).decode()) is None
     for text in ("", ".", "..", "a.b", "A" * 10_000, token[:-4], token + "AAAA", "%00", "\N{SNOWMAN}"):
-        assert verify(SECRET, text) is None
+        assert verify_token(SECRET, text) is None
 
 
 BOMBS = [
@@ -92,10 +94,12 @@ BOMBS = [
 def test_a_template_bomb_ends_soon_and_says_so(bomb):
     begun = time.process_time()
     with pytest.raises(InvalidMessage, match="template"):
-        render(bomb, {"b": ""})
+        render_template(bomb, {"b": ""})
     assert time.process_time() - begun < 5, "a bound on what it may cost, not a measure of speed"
 
 
 def test_a_trait_is_data_and_no_template():
-    assert render("{{ contact.name }}", {"contact": {"name": "{{ secret }}{% for %}"}}) == "{{ secret }}{% for %}"
-    assert "<script>" not in render("{{ contact.name }}", {"contact": {"name": "<script>"}}, html=True)
+    assert (
+        render_template("{{ contact.name }}", {"contact": {"name": "{{ secret }}{% for %}"}}) == "{{ secret }}{% for %}"
+    )
+    assert "<script>" not in render_template("{{ contact.name }}", {"contact": {"name": "<script>"}}, html=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.orchestrator.domain.maturity import Ran, maturity
-from services.orchestrator.domain.rates import rate_of
+from services.orchestrator.domain.conversion_rate import wilson_rate
+from services.orchestrator.domain.maturity import PlayUsage, assess_maturity
 from tests.unit.orchestrator.words import mail, program
 
 UNSUBSCRIBE = "t {{ unsubscribe_url }}"
@@ -11,7 +11,7 @@ UNSUBSCRIBE = "t {{ unsubscribe_url }}"
 
 def ran(steps=None, *, entered=10, reached=1, held_out=0, text=UNSUBSCRIBE, subject="Hi {{ contact.name }}", **more):
     letter = mail(mail={"subject": subject, "text": text})
-    return Ran(program(steps or [letter], **more).play, entered, reached, held_out)
+    return PlayUsage(program(steps or [letter], **more).play, entered, reached, held_out)
 
 
 SCHEDULE = {"schedule": "2026-12-01T09:00:00Z"}
@@ -38,28 +38,28 @@ BEHAVIOURAL = ran([CHOSEN], goal=GOAL, holdout=0.1, held_out=3, entry={"seen": "
     ],
 )
 def test_the_level_is_that_of_what_runs(plays, consents, level):
-    found = maturity(plays, consents)
+    found = assess_maturity(plays, consents)
     assert found.level == level
     assert bool(found.missing) is (level < 4)
 
 
 def test_what_nobody_is_in_counts_for_nothing_and_what_is_ahead_is_warned_of():
     idle = ran(trigger=SCHEDULE, entry={"stage": "lead"}, entered=0)
-    assert maturity([BLAST, idle], 9).level == 1
-    assert maturity([BLAST, AUTOMATED], 9).ahead == ["test"]
-    assert "give a play an `entry` or a segment as its trigger" in maturity([BLAST, AUTOMATED], 9).missing
+    assert assess_maturity([BLAST, idle], 9).level == 1
+    assert assess_maturity([BLAST, AUTOMATED], 9).ahead == ["test"]
+    assert "give a play an `entry` or a segment as its trigger" in assess_maturity([BLAST, AUTOMATED], 9).missing
 
 
 def test_broadcasts_and_conversations_stand_beside_each_other():
     loud = ran(trigger=SCHEDULE, kind="broadcast", goal=GOAL, entered=1_000, reached=20)
-    found = {one.group: one for one in maturity([loud, AUTOMATED], 9).rates}
+    found = {one.group: one for one in assess_maturity([loud, AUTOMATED], 9).rates}
     assert (found["broadcast"].rate, found["conversation"].rate) == (0.02, 0.1)
     assert found["conversation"].high - found["conversation"].low > found["broadcast"].high - found["broadcast"].low
 
 
 def test_an_interval_holds_its_rate_and_narrows():
-    assert rate_of("x", 0, 0).high == 1.0
-    few, many = rate_of("x", 10, 1), rate_of("x", 1_000, 100)
+    assert wilson_rate("x", 0, 0).high == 1.0
+    few, many = wilson_rate("x", 10, 1), wilson_rate("x", 1_000, 100)
     assert few.low < 0.1 < few.high
     assert many.high - many.low < few.high - few.low
     assert (round(many.low, 4), round(many.high, 4)) == (0.0829, 0.1202)

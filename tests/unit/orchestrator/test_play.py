@@ -6,10 +6,10 @@ import yaml
 
 from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
-from services.orchestrator.domain.checking import Names, checked
-from services.orchestrator.domain.program import Hope, Jump, program_of
-from services.orchestrator.domain.segment import entered, left
-from services.orchestrator.plays import max_age_of, read_contents, read_plays, read_segments
+from services.orchestrator.definition_files import parse_max_age, read_contents, read_plays, read_segments
+from services.orchestrator.domain.play_program import EventWaitInstruction, JumpInstruction, compile_play
+from services.orchestrator.domain.play_validation import KnownNames, validate_play
+from services.orchestrator.domain.segment import entry_signal, exit_signal
 from tests.unit.orchestrator.words import DAY, NAMES, WORDS, mail, program
 
 TEXT = """play: quote
@@ -59,15 +59,15 @@ steps:
     ],
 )
 def test_a_fault_names_its_line(old, new, said):
-    assert checked(TEXT, "quote.yaml", NAMES).play == "quote"
+    assert validate_play(TEXT, "quote.yaml", NAMES).play == "quote"
     with pytest.raises(ConfigurationError) as error:
-        checked(TEXT.replace(old, new, 1), "quote.yaml", NAMES)
+        validate_play(TEXT.replace(old, new, 1), "quote.yaml", NAMES)
     assert said in str(error.value)
 
 
 def test_every_fault_is_told_at_once():
     with pytest.raises(ConfigurationError) as error:
-        checked(TEXT.replace("lead", "king").replace("order_completed", "ordered"), "q", NAMES)
+        validate_play(TEXT.replace("lead", "king").replace("order_completed", "ordered"), "q", NAMES)
     assert len(str(error.value).splitlines()) == 2
 
 
@@ -99,9 +99,9 @@ def test_a_program_only_goes_forward():
     for place, step in enumerate(found.code):
         targets = [getattr(step, name) for name in ("to", "otherwise", "met", "late") if hasattr(step, name)]
         assert all(target > place for target in targets), (place, step)
-    assert not [step for step in found.code if isinstance(step, Jump) and step.to == 0]
-    assert [type(step) for step in found.code].count(Hope) == 1
-    again = program_of(found.play, 1, NAMES.segments)
+    assert not [step for step in found.code if isinstance(step, JumpInstruction) and step.to == 0]
+    assert [type(step) for step in found.code].count(EventWaitInstruction) == 1
+    again = compile_play(found.play, 1, NAMES.segments)
     assert [type(step) for step in again.code] == [type(step) for step in found.code]
     assert again.actions == found.actions
 
@@ -110,12 +110,12 @@ def test_shipped_plays_mean_something():
     """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
     segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
     places = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
-    coming = frozenset(signal(name) for name in segments for signal in (entered, left))
-    names = Names(
+    coming = frozenset(signal(name) for name in segments for signal in (entry_signal, exit_signal))
+    names = KnownNames(
         msgspec.structs.replace(WORDS, coming=coming), segments, places, set(read_contents(PROJECT / "content"))
     )
     for name, text in read_plays(PROJECT / "plays").items():
-        assert checked(text, f"plays/{name}.yaml", names).play == name
+        assert validate_play(text, f"plays/{name}.yaml", names).play == name
     assert len(read_plays(PROJECT / "plays")) >= 10
 
 
@@ -125,16 +125,16 @@ def test_plays_of_a_folder(tmp_path):
         (tmp_path / name).write_text(TEXT)
     with pytest.raises(ConfigurationError, match="another file"):
         read_plays(tmp_path)
-    assert max_age_of("31d") == 31 * DAY
-    assert max_age_of("") is None
+    assert parse_max_age("31d") == 31 * DAY
+    assert parse_max_age("") is None
     with pytest.raises(ConfigurationError, match="PERIGEE_MAX_AGE"):
-        max_age_of("old")
+        parse_max_age("old")
 
 
 def test_the_play_of_the_docs_means_something():
     text = (PROJECT / "docs" / "plays.md").read_text().split("```yaml\n")[1].split("```")[0]
-    names = Names(WORDS, {"buyers": {"stage": "customer"}}, {"sales": "slack"})
-    assert checked(text, "docs/plays.md", names).play == "quote_without_answer"
+    names = KnownNames(WORDS, {"buyers": {"stage": "customer"}}, {"sales": "slack"})
+    assert validate_play(text, "docs/plays.md", names).play == "quote_without_answer"
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,4 @@ def test_the_play_of_the_docs_means_something():
 )
 def test_what_reaches_people_one_by_one_is_not_throttled(trigger):
     with pytest.raises(ConfigurationError, match="per_hour is for what reaches everybody"):
-        checked(yaml.safe_dump({"play": "p", "trigger": trigger, "per_hour": 9, "steps": [mail()]}), "p", NAMES)
+        validate_play(yaml.safe_dump({"play": "p", "trigger": trigger, "per_hour": 9, "steps": [mail()]}), "p", NAMES)

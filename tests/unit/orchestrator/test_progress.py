@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.domain.entering import Entry, concerns, enter, left_by, starts
-from services.orchestrator.domain.occasion import of_event, of_moment
-from services.orchestrator.domain.progress import LATE, Run, goal_reached, priority_of, proceed
+from services.orchestrator.domain.enrollment import (
+    ACTION_GRACE,
+    Enrollment,
+    action_priority,
+    advance_enrollment,
+    goal_reached_at,
+)
+from services.orchestrator.domain.enrollment_entry import (
+    PastEnrollment,
+    concerns_enrollment,
+    event_starts_play,
+    exit_reason_from_events,
+    try_enroll,
+)
+from services.orchestrator.domain.entry_cause import cause_from_event, cause_if_due
 from tests.unit.orchestrator.words import DAY, HOUR, change, contact, mail, program, signal
 
 DECEMBER = int(datetime(2027, 12, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -19,7 +31,7 @@ START = int(datetime(2026, 3, 27, 12, tzinfo=UTC).timestamp()) * 1_000_000
 
 def run(**fields):
     base = {"cause": "cause", "entered_at": START, "since": START, "due_at": START}
-    return Run("e", "default", "c", "test", 1, **{**base, **fields})
+    return Enrollment("e", "default", "c", "test", 1, **{**base, **fields})
 
 
 def names(progress):
@@ -28,20 +40,20 @@ def names(progress):
 
 def test_steps_act_at_once_until_one_waits_and_waits_do_not_drift():
     found = program([mail("a"), {"wait": "2d"}, mail("b"), {"wait": "1h"}, mail("c")])
-    first = proceed(found, run(), contact(), START + 5)
+    first = advance_enrollment(found, run(), contact(), START + 5)
     assert (names(first), first.run.due_at, first.run.status) == (["a"], START + 2 * DAY, "active")
-    again = proceed(found, first.run, contact(), START + 2 * DAY - 1)
+    again = advance_enrollment(found, first.run, contact(), START + 2 * DAY - 1)
     assert (names(again), again.run) == ([], first.run)
-    second = proceed(found, first.run, contact(), START + 2 * DAY + 7_000_000)
+    second = advance_enrollment(found, first.run, contact(), START + 2 * DAY + 7_000_000)
     assert (names(second), second.run.due_at) == (["b"], START + 2 * DAY + HOUR)
-    last = proceed(found, second.run, contact(), START + 3 * DAY)
+    last = advance_enrollment(found, second.run, contact(), START + 3 * DAY)
     assert (names(last), last.run.status, last.run.due_at) == (["c"], "completed", None)
 
 
 def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance():
     found = program([{"wait": "1d"}, mail("a"), {"wait": "1d"}, mail("b")])
-    late = START + DAY + LATE + 1
-    progress = proceed(found, run(), contact(), late)
+    late = START + DAY + ACTION_GRACE + 1
+    progress = advance_enrollment(found, run(), contact(), late)
     assert (names(progress), progress.run.due_at) == (["a"], late + DAY)
 
 
@@ -64,10 +76,10 @@ def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance(
 def test_a_local_time_is_the_contacts_own(zone, wanted, expected):
     found = program([{"wait_until": wanted}, mail()])
     facts = contact(traits={"timezone": zone})
-    due = proceed(found, run(), facts, START).run.due_at
+    due = advance_enrollment(found, run(), facts, START).run.due_at
     moment = int(datetime.fromisoformat(expected).timestamp() * 1_000_000)
     assert due == moment or (moment == START and due is None)
-    assert names(proceed(found, run(), facts, moment)) == ["mail"]
+    assert names(advance_enrollment(found, run(), facts, moment)) == ["mail"]
 
 
 @given(
@@ -80,7 +92,9 @@ def test_a_local_time_comes_on_the_day_and_not_before(now, zone, clock, days):
     """Over both changes of the clock, the leap day of 2028 and every offset there is."""
     wanted = {"time": clock.isoformat(), **({"days": days} if days < 366 else {})}
     found = program([{"wait_until": wanted}, mail()])
-    progress = proceed(found, run(entered_at=now, since=now, due_at=now), contact(traits={"timezone": zone}), now)
+    progress = advance_enrollment(
+        found, run(entered_at=now, since=now, due_at=now), contact(traits={"timezone": zone}), now
+    )
     due = progress.run.due_at if progress.run.status == "active" else now
     local = datetime.fromtimestamp(due / 1_000_000, ZoneInfo(zone))
     begun = datetime.fromtimestamp(now / 1_000_000, ZoneInfo(zone))
@@ -99,21 +113,21 @@ def test_a_hope_is_met_or_late():
         mail("last"),
     ]
     found = program(steps)
-    waits = proceed(found, run(), contact(), START)
+    waits = advance_enrollment(found, run(), contact(), START)
     assert waits.run.due_at == START + 3 * DAY
-    met = proceed(found, waits.run, contact(signals={"order_completed": [START + DAY]}), START + DAY + 1)
+    met = advance_enrollment(found, waits.run, contact(signals={"order_completed": [START + DAY]}), START + DAY + 1)
     assert names(met) == ["last"]
-    late = proceed(found, waits.run, contact(signals={"order_completed": [START - 1]}), START + 3 * DAY)
+    late = advance_enrollment(found, waits.run, contact(signals={"order_completed": [START - 1]}), START + 3 * DAY)
     assert names(late) == ["reminder", "last"]
 
 
 def test_a_condition_is_waited_for_until_it_may_have_changed():
     steps = [{"wait_until": {"when": {"score": "intent", "below": 4}, "timeout": "30d"}}, mail()]
     found, facts = program(steps), contact(scores={"intent": 8.0}, at=START)
-    waits = proceed(found, run(), facts, START)
+    waits = advance_enrollment(found, run(), facts, START)
     assert waits.run.due_at is not None
     assert abs(waits.run.due_at - (START + 7 * DAY)) <= 1
-    assert names(proceed(found, waits.run, facts, START + 7 * DAY + 1)) == ["mail"]
+    assert names(advance_enrollment(found, waits.run, facts, START + 7 * DAY + 1)) == ["mail"]
 
 
 @pytest.mark.parametrize(
@@ -126,15 +140,15 @@ def test_a_fork_takes_the_first_case_that_holds(country, expected):
          "otherwise": [mail("other")]},
         mail("end"),
     ]  # fmt: skip
-    assert names(proceed(program(steps), run(), contact(traits={"country": country}), START)) == expected
+    assert names(advance_enrollment(program(steps), run(), contact(traits={"country": country}), START)) == expected
 
 
 def test_a_split_is_stable_and_about_as_large_as_asked():
     found = program(
         [{"split": {"a": {"share": 0.3, "steps": [mail("a")]}, "b": {"share": 0.2, "steps": [mail("b")]}}}, mail("end")]
     )
-    drawn = [tuple(names(proceed(found, run(), contact(f"c{n}"), START))) for n in range(4_000)]
-    assert drawn == [tuple(names(proceed(found, run(), contact(f"c{n}"), START))) for n in range(4_000)]
+    drawn = [tuple(names(advance_enrollment(found, run(), contact(f"c{n}"), START))) for n in range(4_000)]
+    assert drawn == [tuple(names(advance_enrollment(found, run(), contact(f"c{n}"), START))) for n in range(4_000)]
     counts = [drawn.count(one) / 4_000 for one in (("a", "end"), ("b", "end"), ("end",))]
     assert counts == pytest.approx([0.3, 0.2, 0.5], abs=0.03)
 
@@ -144,14 +158,14 @@ def test_an_exit_is_seen_before_the_next_step_acts():
         [{"wait": "1d"}, mail()],
         exits=[{"signal": "order_completed"}, {"when": {"axis": "buying", "below": "investigation"}}],
     )
-    waits = proceed(found, run(), contact(), START).run
-    bought = proceed(found, waits, contact(signals={"order_completed": [START + 1]}), START + DAY)
+    waits = advance_enrollment(found, run(), contact(), START).run
+    bought = advance_enrollment(found, waits, contact(signals={"order_completed": [START + 1]}), START + DAY)
     assert (names(bought), bought.run.status, bought.run.reason) == ([], "exited", "exit: order_completed")
-    before = proceed(found, waits, contact(signals={"order_completed": [START - 1]}), START + DAY)
+    before = advance_enrollment(found, waits, contact(signals={"order_completed": [START - 1]}), START + DAY)
     assert names(before) == ["mail"]
     facts = contact()
     back = msgspec.structs.replace(facts.standings["engagement"], axes={"buying": "awareness", "sales": "unknown"})
-    fell = proceed(found, waits, msgspec.structs.replace(facts, standings={"engagement": back}), START + DAY)
+    fell = advance_enrollment(found, waits, msgspec.structs.replace(facts, standings={"engagement": back}), START + DAY)
     assert (names(fell), fell.run.status) == ([], "exited")
 
 
@@ -159,14 +173,14 @@ def test_a_goal_ends_the_run_and_counts_within_its_window_alone():
     found = program([{"wait": "9d"}, mail()], goal={"signal": "order_completed", "within": "5d"})
     goal = found.play.goal
     in_time, late = (contact(signals={"order_completed": [START + days * DAY]}) for days in (4, 6))
-    assert goal_reached(found, goal, run(), in_time, START + 9 * DAY) == START + 4 * DAY
-    assert goal_reached(found, goal, run(), late, START + 9 * DAY) is None
-    assert proceed(found, run(), in_time, START + 5 * DAY).run.reason == "goal reached"
-    assert names(proceed(found, run(), late, START + 9 * DAY)) == ["mail"]
+    assert goal_reached_at(found, goal, run(), in_time, START + 9 * DAY) == START + 4 * DAY
+    assert goal_reached_at(found, goal, run(), late, START + 9 * DAY) is None
+    assert advance_enrollment(found, run(), in_time, START + 5 * DAY).run.reason == "goal reached"
+    assert names(advance_enrollment(found, run(), late, START + 9 * DAY)) == ["mail"]
 
 
 def test_a_step_may_end_it():
-    progress = proceed(program([mail("a"), {"exit": "enough"}, mail("b")]), run(), contact(), START)
+    progress = advance_enrollment(program([mail("a"), {"exit": "enough"}, mail("b")]), run(), contact(), START)
     assert (names(progress), progress.run.status, progress.run.reason) == (["a"], "completed", "enough")
 
 
@@ -174,18 +188,20 @@ def test_a_step_may_end_it():
     ("more", "earlier", "entered"),
     [
         ({}, [], True),
-        ({}, [Entry(0, "completed")], "entered before"),
-        ({"re_entry": "always"}, [Entry(0, "active")], True),
-        ({"re_entry": "after_exit"}, [Entry(0, "active")], "still in it"),
-        ({"re_entry": "after_exit"}, [Entry(0, "exited")], True),
-        ({"re_entry": "always", "cool_down": "2d"}, [Entry(START - DAY, "exited")], "cooling down"),
-        ({"re_entry": "always", "cool_down": "2d"}, [Entry(START - 2 * DAY, "exited")], True),
+        ({}, [PastEnrollment(0, "completed")], "entered before"),
+        ({"re_entry": "always"}, [PastEnrollment(0, "active")], True),
+        ({"re_entry": "after_exit"}, [PastEnrollment(0, "active")], "still in it"),
+        ({"re_entry": "after_exit"}, [PastEnrollment(0, "exited")], True),
+        ({"re_entry": "always", "cool_down": "2d"}, [PastEnrollment(START - DAY, "exited")], "cooling down"),
+        ({"re_entry": "always", "cool_down": "2d"}, [PastEnrollment(START - 2 * DAY, "exited")], True),
         ({"entry": {"stage": "customer"}}, [], "entry criteria"),
         ({"entry": {"stage": "lead"}}, [], True),
     ],
 )
 def test_who_enters(more, earlier, entered):
-    found = enter(program([mail()], **more), of_event(signal(occurred_at=START)), contact(), earlier, START)
+    found = try_enroll(
+        program([mail()], **more), cause_from_event(signal(occurred_at=START)), contact(), earlier, START
+    )
     assert found == entered if isinstance(entered, str) else (found.status, found.entered_at) == ("active", START)
 
 
@@ -194,7 +210,10 @@ def test_who_is_held_out_enters_nothing_and_stays_so_over_versions():
     groups = []
     for number in (1, 2):
         version = msgspec.structs.replace(held, number=number)
-        runs = [enter(version, of_event(signal(id=f"s{number}-{n}")), contact(f"c{n}"), [], 0) for n in range(400)]
+        runs = [
+            try_enroll(version, cause_from_event(signal(id=f"s{number}-{n}")), contact(f"c{n}"), [], 0)
+            for n in range(400)
+        ]
         groups.append([one.status for one in runs])
     assert groups[0] == groups[1]
     assert 140 < groups[0].count("holdout") < 260
@@ -202,11 +221,11 @@ def test_who_is_held_out_enters_nothing_and_stays_so_over_versions():
 
 def test_history_and_what_is_old_start_nothing():
     found = program([mail()], max_age="1d")
-    assert starts(found, signal(), DAY)
-    assert not starts(found, signal(), DAY + 1)
-    assert not starts(found, signal(historical=True), 0)
-    assert not starts(found, signal(signal="complaint"), 0)
-    assert not starts(found, change(), 0)
+    assert event_starts_play(found, signal(), DAY)
+    assert not event_starts_play(found, signal(), DAY + 1)
+    assert not event_starts_play(found, signal(historical=True), 0)
+    assert not event_starts_play(found, signal(signal="complaint"), 0)
+    assert not event_starts_play(found, change(), 0)
 
 
 @pytest.mark.parametrize(
@@ -225,20 +244,20 @@ def test_history_and_what_is_old_start_nothing():
 )
 def test_a_move_starts_and_ends_for_ordinary_reasons_only(trigger, fields, expected):
     found = program([mail()], trigger={"stage_change": trigger}, exits=[{"stage_change": trigger}])
-    assert starts(found, change(**fields), 0) is expected
-    assert bool(left_by(found, run(entered_at=-1), [change(**fields)])) is expected
-    assert not left_by(found, run(entered_at=1), [change(**fields)])
-    assert not left_by(found, run(entered_at=-1, cause="s"), [change(**fields)])
+    assert event_starts_play(found, change(**fields), 0) is expected
+    assert bool(exit_reason_from_events(found, run(entered_at=-1), [change(**fields)])) is expected
+    assert not exit_reason_from_events(found, run(entered_at=1), [change(**fields)])
+    assert not exit_reason_from_events(found, run(entered_at=-1, cause="s"), [change(**fields)])
 
 
 def test_only_what_an_event_may_change_is_looked_at():
     plain = program([{"wait": "1d"}, mail()], goal={"signal": "order_completed", "within": "5d"})
-    assert concerns(plain, run(), [signal(signal="order_completed")])
-    assert not concerns(plain, run(), [signal(signal="complaint"), change()])
+    assert concerns_enrollment(plain, run(), [signal(signal="order_completed")])
+    assert not concerns_enrollment(plain, run(), [signal(signal="complaint"), change()])
     hoping = program([{"wait_until": {"signal": "complaint", "timeout": "1d"}}, mail()])
-    assert concerns(hoping, run(), [signal(signal="complaint")])
-    assert not concerns(hoping, run(status="completed"), [signal(signal="complaint")])
-    assert concerns(program([mail()], exits=[{"when": {"stage": "customer"}}]), run(), [change()])
+    assert concerns_enrollment(hoping, run(), [signal(signal="complaint")])
+    assert not concerns_enrollment(hoping, run(status="completed"), [signal(signal="complaint")])
+    assert concerns_enrollment(program([mail()], exits=[{"when": {"stage": "customer"}}]), run(), [change()])
 
 
 @pytest.mark.parametrize(
@@ -259,14 +278,14 @@ def test_only_what_an_event_may_change_is_looked_at():
 def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
     found, who = program([mail()], trigger=trigger, max_age="1d"), contact(**facts)
     if at is None:
-        assert of_moment(found, "default", who, START + 90 * DAY) is None
+        assert cause_if_due(found, "default", who, START + 90 * DAY) is None
         return
     moment = at if isinstance(at, int) else int(datetime.fromisoformat(at).timestamp()) * 1_000_000
-    assert of_moment(found, "default", who, moment - 1) is None
-    first, later = (of_moment(found, "default", who, moment + wait) for wait in (0, DAY))
+    assert cause_if_due(found, "default", who, moment - 1) is None
+    first, later = (cause_if_due(found, "default", who, moment + wait) for wait in (0, DAY))
     assert first == later
     assert first.at == moment
-    assert of_moment(found, "default", who, moment + DAY + 1) is None, "what is long ago starts nothing"
+    assert cause_if_due(found, "default", who, moment + DAY + 1) is None, "what is long ago starts nothing"
 
 
 @pytest.mark.parametrize(
@@ -277,8 +296,8 @@ def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
     ],
 )  # fmt: skip
 def test_the_nearer_the_date_of_a_compelling_event_the_sooner_goes_what_it_started(date, days_before, priority):
-    run = Run("e", "default", "c", "p", 1, "cause", 0, {"event_id": "e", "date": date})
+    run = Enrollment("e", "default", "c", "p", 1, "cause", 0, {"event_id": "e", "date": date})
     due = 59 * DAY - days_before * DAY + HOUR
-    assert priority_of(program([mail()], priority=5).play, run, due) == priority
-    other = Run("e", "default", "c", "p", 1, "cause", 0, {"date": date})
-    assert priority_of(program([mail()], priority=5).play, other, due) == 5
+    assert action_priority(program([mail()], priority=5).play, run, due) == priority
+    other = Enrollment("e", "default", "c", "p", 1, "cause", 0, {"date": date})
+    assert action_priority(program([mail()], priority=5).play, other, due) == 5

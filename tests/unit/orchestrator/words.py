@@ -4,27 +4,27 @@ import yaml
 
 from cli.home import PROJECT
 from libs.common.messages import AxisChange, Cause, Signal, StageChange, StageMove
-from services.orchestrator.domain.checking import Names, checked
-from services.orchestrator.domain.facts import Facts, Score, Standing
-from services.orchestrator.domain.program import program_of
-from services.orchestrator.domain.vocabulary import Vocabulary, words_of
+from services.orchestrator.domain.contact_facts import ContactFacts, CycleFacts, DecayingScore
+from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies, vocabulary_from_spec
+from services.orchestrator.domain.play_program import compile_play
+from services.orchestrator.domain.play_validation import KnownNames, validate_play
 
 CYCLE = yaml.safe_load((PROJECT / "cycles" / "engagement.yaml").read_text())
-WORDS = Vocabulary({"engagement": words_of(CYCLE)})
-NAMES = Names(WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm": "webhook"}, {"guide"})
+WORDS = CycleVocabularies({"engagement": vocabulary_from_spec(CYCLE)})
+NAMES = KnownNames(WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm": "webhook"}, {"guide"})
 LADDERS = WORDS.cycles["engagement"].ladders
 DAY, HOUR = 86_400_000_000, 3_600_000_000
 HALF_LIFE = 7 * DAY
 
 
 def standing(stage="lead", buying="investigation", sales="identified", **more):
-    return Standing(stage, axes={"buying": buying, "sales": sales}, ladders=LADDERS, **more)
+    return CycleFacts(stage, axes={"buying": buying, "sales": sales}, ladders=LADDERS, **more)
 
 
 def contact(contact_id="c", *, scores=None, at=0, **fields):
-    held = {name: Score(value, at, HALF_LIFE) for name, value in (scores or {}).items()}
+    held = {name: DecayingScore(value, at, HALF_LIFE) for name, value in (scores or {}).items()}
     given = {"standings": {"engagement": standing(scores=held)}, **fields}
-    return Facts(contact_id, **given)
+    return ContactFacts(contact_id, **given)
 
 
 def play(steps, **more):
@@ -34,7 +34,7 @@ def play(steps, **more):
 
 
 def program(steps, **more):
-    return program_of(checked(play(steps, **more), "test.yaml", NAMES), 1, NAMES.segments)
+    return compile_play(validate_play(play(steps, **more), "test.yaml", NAMES), 1, NAMES.segments)
 
 
 def mail(name="mail", **more):

@@ -1,0 +1,263 @@
+"""A play as a flat list of instructions, so that where an enrollment stands is one number.
+
+Instructions never jump backwards: a run ends. Compiling the same play gives the same numbers, and versions never change, so
+the number that is stored stays right.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.condition import Condition, ConditionTest, compile_condition, referenced_signals
+from services.orchestrator.domain.local_time import WEEKDAYS
+from services.orchestrator.domain.play import (
+    BranchStep,
+    EventWait,
+    ExitStep,
+    LocalTimeWait,
+    Play,
+    SplitStep,
+    Step,
+    WaitStep,
+    WaitUntilStep,
+)
+
+
+class ActionInstruction(msgspec.Struct, frozen=True):
+    """Decide an action, and go on."""
+
+    action: ActionSpec
+
+
+class WaitInstruction(msgspec.Struct, frozen=True):
+    """Go on after so long (µs)."""
+
+    length: int
+
+
+class LocalTimeInstruction(msgspec.Struct, frozen=True):
+    """Go on at a local time."""
+
+    when: LocalTimeWait
+    weekdays: frozenset[str]
+
+
+class EventWaitInstruction(msgspec.Struct, frozen=True):
+    """Go on to `met` when it happens, to `late` when the time is over (µs)."""
+
+    signal: str | None
+    test: ConditionTest | None
+    timeout: int
+    met: int
+    timed_out: int
+
+
+class BranchInstruction(msgspec.Struct, frozen=True):
+    """Go on with the next if it holds, else at `otherwise`."""
+
+    test: ConditionTest
+    otherwise: int
+
+
+class SplitInstruction(msgspec.Struct, frozen=True):
+    """Go on where the contact's lot falls: (name, share, place) of each part, else at `otherwise`."""
+
+    number: int
+    parts: tuple[tuple[str, float, int], ...]
+    otherwise: int
+
+
+class JumpInstruction(msgspec.Struct, frozen=True):
+    """Go on at a place."""
+
+    to: int
+
+
+class ExitInstruction(msgspec.Struct, frozen=True):
+    """Leave, with a reason."""
+
+    reason: str
+
+
+Instruction = (
+    ActionInstruction
+    | WaitInstruction
+    | LocalTimeInstruction
+    | EventWaitInstruction
+    | BranchInstruction
+    | SplitInstruction
+    | JumpInstruction
+    | ExitInstruction
+)
+
+
+class PlayProgram(msgspec.Struct, frozen=True):
+    """A play, ready to run. `number` is that of its version."""
+
+    play: Play
+    number: int
+    code: tuple[Instruction, ...]
+    entry: ConditionTest | None
+    exits: tuple[ConditionTest | None, ...]
+    """Of each exit its condition, None for those that are events."""
+    goal: ConditionTest | None
+    actions: Mapping[str, ActionSpec]
+    members: Mapping[str, ConditionTest] = {}
+    """Of each action that adds to an audience, who belongs to it."""
+
+
+def compile_play(play: Play, number: int, segments: Mapping[str, Condition]) -> PlayProgram:
+    """Compile a play. Raises ValueError naming the place that is wrong."""
+    code: list[Instruction] = []
+    _block(play.steps, code, segments)
+    actions: dict[str, ActionSpec] = {}
+    for one in code:
+        if isinstance(one, ActionInstruction):
+            if one.action.action in actions:
+                raise ValueError(f"two actions are called {one.action.action!r}")
+            actions[one.action.action] = one.action
+    return PlayProgram(
+        play,
+        number,
+        tuple(code),
+        compile_condition(play.entry, segments) if play.entry else None,
+        tuple(compile_condition(one.when, segments) if one.when else None for one in play.exits),
+        compile_condition(play.goal.when, segments) if play.goal and play.goal.when else None,
+        actions,
+        {name: compile_condition(member, segments) for name, one in actions.items() if (member := _member(one))},
+    )
+
+
+def _member(action: ActionSpec) -> Condition | None:
+    return action.audience.member if action.audience else None
+
+
+def iter_conditions(play: Play) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+    """Yield every condition of a play with its place."""
+    if play.entry:
+        yield ("entry",), play.entry
+    for number, one in enumerate(play.exits):
+        if one.when:
+            yield ("exits", number, "when"), one.when
+    if play.goal and play.goal.when:
+        yield ("goal", "when"), play.goal.when
+    yield from _conditions(play.steps, ("steps",))
+
+
+def iter_actions(steps: Sequence[Step]) -> Iterator[ActionSpec]:
+    """Yield every action of steps, whichever way leads to it."""
+    for step in steps:
+        if isinstance(step, ActionSpec):
+            yield step
+        for inner in _inner(step):
+            yield from iter_actions(inner)
+
+
+def signals_of_play(play: Play) -> set[str]:
+    """Return every signal that a play names."""
+    found = {play.trigger.signal, play.goal.signal if play.goal else None, *(one.signal for one in play.exits)}
+    if play.trigger.silence:
+        found.add(play.trigger.silence.of)
+    for step in _waits(play.steps):
+        found.add(step.signal)
+    for _, condition in iter_conditions(play):
+        found |= referenced_signals(condition)
+    return {signal for signal in found if signal is not None}
+
+
+def _waits(steps: Sequence[Step]) -> Iterator[EventWait]:
+    for step in steps:
+        if isinstance(step, WaitUntilStep) and isinstance(step.wait_until, EventWait):
+            yield step.wait_until
+        for inner in _inner(step):
+            yield from _waits(inner)
+
+
+def _inner(step: Step) -> Iterator[Sequence[Step]]:
+    """Yield the steps that stand in a step."""
+    if isinstance(step, WaitUntilStep):
+        yield step.timed_out
+    elif isinstance(step, BranchStep):
+        yield from (case.steps for case in step.branch)
+        yield step.otherwise
+    elif isinstance(step, SplitStep):
+        yield from (share.steps for share in step.split.values())
+
+
+def _conditions(
+    steps: Sequence[Step], where: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+    for number, step in enumerate(steps):
+        here = (*where, number)
+        if isinstance(step, ActionSpec) and (member := _member(step)):
+            yield (*here, "audience", "member"), member
+        elif isinstance(step, WaitUntilStep):
+            if isinstance(step.wait_until, EventWait) and step.wait_until.when:
+                yield (*here, "wait_until", "when"), step.wait_until.when
+            yield from _conditions(step.timed_out, (*here, "timed_out"))
+        elif isinstance(step, BranchStep):
+            for case_number, case in enumerate(step.branch):
+                yield (*here, "branch", case_number, "when"), case.when
+                yield from _conditions(case.steps, (*here, "branch", case_number, "steps"))
+            yield from _conditions(step.otherwise, (*here, "otherwise"))
+        elif isinstance(step, SplitStep):
+            for name, share in step.split.items():
+                yield from _conditions(share.steps, (*here, "split", name, "steps"))
+
+
+def _block(steps: Sequence[Step], code: list[Instruction], segments: Mapping[str, Condition]) -> None:
+    for step in steps:
+        if isinstance(step, WaitStep):
+            code.append(WaitInstruction(step.wait))
+        elif isinstance(step, ActionSpec):
+            code.append(ActionInstruction(step))
+        elif isinstance(step, ExitStep):
+            code.append(ExitInstruction(step.exit))
+        elif isinstance(step, WaitUntilStep):
+            _wait(step, code, segments)
+        elif isinstance(step, BranchStep):
+            _branch(step, code, segments)
+        else:
+            _split(step, code, segments)
+
+
+def _wait(step: WaitUntilStep, code: list[Instruction], segments: Mapping[str, Condition]) -> None:
+    found = step.wait_until
+    if isinstance(found, LocalTimeWait):
+        code.append(LocalTimeInstruction(found, frozenset(found.weekdays or WEEKDAYS)))
+        return
+    place = len(code)
+    code.append(JumpInstruction(0))
+    _block(step.timed_out, code, segments)
+    test = compile_condition(found.when, segments) if found.when else None
+    code[place] = EventWaitInstruction(found.signal, test, found.timeout, len(code), place + 1)
+
+
+def _branch(step: BranchStep, code: list[Instruction], segments: Mapping[str, Condition]) -> None:
+    ends: list[int] = []
+    for case in step.branch:
+        place = len(code)
+        code.append(JumpInstruction(0))
+        _block(case.steps, code, segments)
+        ends.append(len(code))
+        code.append(JumpInstruction(0))
+        code[place] = BranchInstruction(compile_condition(case.when, segments), len(code))
+    _block(step.otherwise, code, segments)
+    for end in ends:
+        code[end] = JumpInstruction(len(code))
+
+
+def _split(step: SplitStep, code: list[Instruction], segments: Mapping[str, Condition]) -> None:
+    place = len(code)
+    code.append(JumpInstruction(0))
+    parts: list[tuple[str, float, int]] = []
+    ends: list[int] = []
+    for name, share in step.split.items():
+        parts.append((name, share.share, len(code)))
+        _block(share.steps, code, segments)
+        ends.append(len(code))
+        code.append(JumpInstruction(0))
+    for end in ends:
+        code[end] = JumpInstruction(len(code))
+    code[place] = SplitInstruction(place, tuple(parts), len(code))

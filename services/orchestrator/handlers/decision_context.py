@@ -1,0 +1,18 @@
+"""What everything that decides needs beside its own connection."""
+
+import asyncio
+
+import msgspec
+
+from libs.common.clock import Clock
+from libs.common.db.outbox import Outbox
+from services.orchestrator.handlers.play_registry import PlayRegistry
+
+
+class DecisionContext(msgspec.Struct, frozen=True):
+    """The outbox, the plays of now, the clock; `wake` is set when something new is due."""
+
+    outbox: Outbox
+    playbook: PlayRegistry
+    clock: Clock
+    wake: asyncio.Event

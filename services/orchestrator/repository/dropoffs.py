@@ -1,0 +1,56 @@
+"""Who fell back from which stage and has not returned."""
+
+from collections.abc import Sequence
+
+from libs.common.db.connection import Connection
+
+_SOMEBODY = "NOT EXISTS (SELECT FROM scoring.contact_profiles p WHERE p.contact_id = {}.contact_id AND p.merged_into IS NOT NULL)"
+"""Not one that was merged into another: the survivor has falls of its own."""
+
+
+async def upsert_dropoffs(connection: Connection, rows: Sequence[tuple[str, str, str, str, int]]) -> None:
+    """Note (contact, cycle, stage, workspace, at) of falls; of one stage the last counts."""
+    await connection.executemany(
+        "INSERT INTO orchestrator.falls VALUES ($1, $2, $3, $4, $5) ON CONFLICT (contact_id, cycle, stage) "
+        "DO UPDATE SET fell_at = greatest(falls.fell_at, excluded.fell_at)",
+        rows,
+    )
+
+
+async def delete_dropoffs(connection: Connection, contact: str, cycle: str, stages: Sequence[str], at: int) -> None:
+    """Forget falls from stages that a contact is back at since an instant (µs UTC)."""
+    await connection.execute(
+        "DELETE FROM orchestrator.falls WHERE (contact_id, cycle) = ($1, $2) AND stage = ANY($3::text[]) AND fell_at <= $4",
+        contact,
+        cycle,
+        list(stages),
+        at,
+    )
+
+
+async def count_groups(connection: Connection, workspace: str, cycle: str) -> list[tuple[list[str], int]]:
+    """Return (stages that they fell from, how many contacts)."""
+    rows = await connection.fetch(
+        "SELECT stages, count(*) FROM (SELECT array_agg(stage ORDER BY stage) AS stages FROM orchestrator.falls f "
+        f"WHERE (workspace, cycle) = ($1, $2) AND {_SOMEBODY.format('f')} GROUP BY contact_id) g GROUP BY 1",
+        workspace,
+        cycle,
+    )
+    return [(r[0], r[1]) for r in rows]
+
+
+async def list_audience(
+    connection: Connection, workspace: str, cycle: str, pair: tuple[str, str], after: str, limit: int
+) -> list[tuple[str, int]]:
+    """Return the next (contact, fell at) who fell from the first stage of a pair and never from the second, by id."""
+    rows = await connection.fetch(
+        "SELECT contact_id, fell_at FROM orchestrator.falls a WHERE (workspace, cycle, stage) = ($1, $2, $3) "
+        f"AND contact_id > $5 AND {_SOMEBODY.format('a')} AND NOT EXISTS (SELECT FROM orchestrator.falls b "
+        "WHERE (b.contact_id, b.cycle, b.stage) = (a.contact_id, a.cycle, $4)) ORDER BY contact_id LIMIT $6",
+        workspace,
+        cycle,
+        *pair,
+        after,
+        limit,
+    )
+    return [(r[0], r[1]) for r in rows]

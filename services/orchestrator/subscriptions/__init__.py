@@ -1,0 +1,1 @@
+"""Webhook subscriptions: filters, delivery, retries and their API."""

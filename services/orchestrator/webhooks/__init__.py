@@ -1,0 +1,1 @@
+"""Standard Webhooks: signatures, allowed addresses, the HTTP client."""
