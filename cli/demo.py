@@ -11,23 +11,25 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.demo_report import Report, gather, print_report
-from cli.prepare import put_source
-from cli.quiet import wait_until_quiet
-from cli.stack import Say, Stack
+from cli.demo_report import Report, gather_report, print_report
+from cli.idle_detection import wait_until_idle
+from cli.preparation import put_source
+from cli.stack import InstanceStack, ProgressReporter
 from examples.storefront.mapping import Call, calls
 from libs.common.errors import ConfigurationError, PerigeeError, Unavailable
 
 BATCH = 100
-QUIET_SECONDS = 300
+IDLE_TIMEOUT_SECONDS = 300
 # The demo's live touchpoints are up to 30 days old: they are to count as prompt, and plays are to follow them.
 WINDOWS = {"PERIGEE_REACTION_WINDOW": "31d", "PERIGEE_MAX_AGE": "31d"}
 
 
-def run(stack: Stack, *, as_json: bool, scoring: int | None, anchor: str | None, say: Say) -> None:
+def run_demo(
+    stack: InstanceStack, *, as_json: bool, scoring: int | None, anchor: str | None, say: ProgressReporter
+) -> None:
     """Start, send, wait, show. Raises PerigeeError when a part cannot start or does not come to rest."""
-    stack.home.make()
-    stack.home.remember(environment=WINDOWS)
+    stack.home.create()
+    stack.home.store_environment(environment=WINDOWS)
     last = _anchor(stack, anchor)
     stack.up(say, scoring)
     environment = stack.environment()
@@ -39,7 +41,7 @@ def run(stack: Stack, *, as_json: bool, scoring: int | None, anchor: str | None,
         asyncio.run(print_report(report, environment, Console()))
 
 
-def _anchor(stack: Stack, given: str | None) -> datetime:
+def _anchor(stack: InstanceStack, given: str | None) -> datetime:
     """Return the instant of the last event: the one kept from the first demo, else the given one, else now."""
     kept = stack.home.read("options").get("anchor")
     if kept and given and datetime.fromisoformat(given) != datetime.fromisoformat(kept):
@@ -49,7 +51,7 @@ def _anchor(stack: Stack, given: str | None) -> datetime:
         anchor = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(f"--anchor {text}: not an RFC 3339 time") from None
-    stack.home.remember(anchor=text)
+    stack.home.store_environment(anchor=text)
     return anchor if anchor.tzinfo else anchor.replace(tzinfo=UTC)
 
 
@@ -107,13 +109,13 @@ async def _post(client: httpx2.AsyncClient, url: str, batch: list[Call]) -> None
         await asyncio.sleep(0.5)
 
 
-async def _settle(environment: dict[str, str], accepted: int, say: Say) -> Report:
-    connection = await wait_until_quiet(environment, QUIET_SECONDS, say)
+async def _settle(environment: dict[str, str], accepted: int, say: ProgressReporter) -> Report:
+    connection = await wait_until_idle(environment, IDLE_TIMEOUT_SECONDS, say)
     if connection is None:
         raise PerigeeError(
-            f"the services did not come to rest within {QUIET_SECONDS} s: see 'perigee status' and the logs"
+            f"the services did not come to rest within {IDLE_TIMEOUT_SECONDS} s: see 'perigee status' and the logs"
         )
     try:
-        return await gather(connection, environment, accepted)
+        return await gather_report(connection, environment, accepted)
     finally:
         await connection.close()

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cli.story import story
+from cli.contact_story import print_story
 from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection
 from libs.common.errors import InvalidMessage
@@ -41,7 +41,7 @@ class Report(msgspec.Struct):
         return {name: getattr(self, name) for name in names}
 
 
-async def gather(connection: Connection, environment: dict[str, str], accepted: int) -> Report:
+async def gather_report(connection: Connection, environment: dict[str, str], accepted: int) -> Report:
     """Read the figures: stage changes from the topic, the rest from the database's snapshot."""
     changes = {}
     for record in await messages(environment["KAFKA_BOOTSTRAP_SERVERS"], "stage-changes"):
@@ -108,7 +108,7 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
     console.print(_line("deliveries", report.deliveries))
     if report.hero:
         console.rule("one contact's whole story")
-        await story(environment["DATABASE_URL"], DEFAULT_WORKSPACE, report.hero, console)
+        await print_story(environment["DATABASE_URL"], DEFAULT_WORKSPACE, report.hero, console)
     console.rule("where to look next")
     kafka = environment["KAFKA_BOOTSTRAP_SERVERS"]
     where = [

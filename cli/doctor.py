@@ -41,10 +41,10 @@ class Finding(msgspec.Struct, frozen=True):
         return {"what": self.what, "said": self.said, "fault": self.fault, "cure": self.cure}
 
 
-Look = Callable[[dict[str, str]], Awaitable[list[Finding]]]
+DoctorCheck = Callable[[dict[str, str]], Awaitable[list[Finding]]]
 
 
-def show(found: list[Finding]) -> None:
+def print_findings(found: list[Finding]) -> None:
     """Print findings as a table."""
     table = Table("", "what", "", "cure")
     for one in found:
@@ -52,7 +52,7 @@ def show(found: list[Finding]) -> None:
     Console().print(table)
 
 
-async def look(settings: dict[str, str]) -> list[Finding]:
+async def run_checks(settings: dict[str, str]) -> list[Finding]:
     """Return what there is to say of each thing, those at the bottom first."""
     found: list[Finding] = []
     for what, one in _LOOKS.items():
@@ -174,7 +174,7 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
     ]
 
 
-_LOOKS: dict[str, Look] = {
+_LOOKS: dict[str, DoctorCheck] = {
     "machine": _machine,
     "PostgreSQL": _database,
     "Kafka": _kafka,

@@ -35,7 +35,7 @@ class Home:
         """Return the home that PERIGEE_HOME names, else `.perigee` in the project."""
         return cls(Path(os.environ.get("PERIGEE_HOME") or PROJECT / ".perigee").resolve())
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Make the folder, readable by its owner only."""
         for name in ("", "run", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,7 +63,7 @@ class Home:
         fresh.write_text(json.dumps(content, indent=1))
         fresh.replace(path)
 
-    def secret(self, name: str) -> str:
+    def get_secret(self, name: str) -> str:
         """Return the secret kept under `name`, made at random the first time."""
         kept = self.read("secrets")
         if name not in kept:
@@ -71,11 +71,11 @@ class Home:
             self.write("secrets", kept)
         return str(kept[name])
 
-    def remember(self, **options: Any) -> None:
+    def store_environment(self, **options: Any) -> None:
         """Keep settings of this instance over its restarts."""
         self.write("options", {**self.read("options"), **options})
 
-    def port(self, name: str, *, running: bool) -> int:
+    def allocate_port(self, name: str, *, running: bool) -> int:
         """Return the port of `name`: set by hand, else kept, else the default, else a free one.
 
         Raises ConfigurationError when a port set by hand is taken by something that is not ours.
@@ -87,21 +87,21 @@ class Home:
         by_hand = os.environ.get(variable)
         if by_hand:
             port = _number(variable, by_hand)
-            if not is_free(port):
+            if not is_port_free(port):
                 raise ConfigurationError(f"{variable}={port}: the port is taken; free it or choose another")
         else:
             wanted = int(kept.get(name) or DEFAULT_PORTS.get(name) or 0)
             others = {int(p) for n, p in kept.items() if n != name}
-            port = wanted if wanted and wanted not in others and is_free(wanted) else _any_free(others)
+            port = wanted if wanted and wanted not in others and is_port_free(wanted) else _any_free(others)
         self.write("ports", {**kept, name: port})
         return port
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Hold the home against a second `up` or `down` at the same time."""
         import fcntl
 
-        self.make()
+        self.create()
         with (self.folder / "lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -113,7 +113,7 @@ def _number(variable: str, text: str) -> int:
     return int(text)
 
 
-def is_free(port: int) -> bool:
+def is_port_free(port: int) -> bool:
     """Return whether nothing listens on the port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -12,25 +12,33 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import (
-    access,
-    action,
-    audience,
-    cycle,
+from cli.commands import (
+    actions,
+    audiences,
+    cycles,
+    dead_letters,
     definitions,
-    dlq,
-    event,
+    events,
+    identities,
     imports,
-    link,
     mail,
     outbox,
-    people,
-    play,
-    referral,
-    source,
-    subscription,
+    plays,
+    referrals,
+    sources,
+    subscriptions,
+    urls,
+    workspaces,
 )
-from cli.terminal import Json, environment, one_line_errors, progress, say, stack, workspace
+from cli.terminal import (
+    Json,
+    current_environment,
+    current_stack,
+    current_workspace,
+    one_line_errors,
+    print_progress,
+    progress,
+)
 from libs.common.errors import PerigeeError
 
 app = typer.Typer(help="Perigee: a real-time engagement-cycle engine.", no_args_is_help=True, add_completion=False)
@@ -40,27 +48,27 @@ contact = typer.Typer(help="One contact.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.add_typer(database, name="db")
 app.add_typer(contact, name="contact")
-app.add_typer(cycle.app, name="cycle")
-app.add_typer(people.identity, name="identity")
-app.add_typer(people.correct, name="correct")
-app.add_typer(people.refold, name="refold")
+app.add_typer(cycles.app, name="cycle")
+app.add_typer(identities.identity, name="identity")
+app.add_typer(identities.correct, name="correct")
+app.add_typer(identities.refold, name="refold")
 app.add_typer(outbox.app, name="outbox")
-app.add_typer(source.app, name="source")
-app.add_typer(subscription.app, name="subscription")
-app.add_typer(play.app, name="play")
-app.add_typer(action.app, name="action")
-app.add_typer(audience.app, name="audience")
-app.add_typer(event.app, name="event")
-app.add_typer(referral.app, name="referral")
-app.add_typer(play.switch, name="switch")
-for kind in definitions.KINDS:
-    app.add_typer(definitions.group(kind), name=kind)
-app.add_typer(access.workspaces, name="workspace")
-app.add_typer(access.keys, name="key")
-app.add_typer(dlq.app, name="dlq")
-app.command("live")(dlq.live)
+app.add_typer(sources.app, name="source")
+app.add_typer(subscriptions.app, name="subscription")
+app.add_typer(plays.app, name="play")
+app.add_typer(actions.app, name="action")
+app.add_typer(audiences.app, name="audience")
+app.add_typer(events.app, name="event")
+app.add_typer(referrals.app, name="referral")
+app.add_typer(plays.switch, name="switch")
+for kind in definitions.DEFINITION_KINDS:
+    app.add_typer(definitions.build_group(kind), name=kind)
+app.add_typer(workspaces.workspaces, name="workspace")
+app.add_typer(workspaces.keys, name="key")
+app.add_typer(dead_letters.app, name="dlq")
+app.command("live")(dead_letters.live)
 app.command("import")(imports.import_file)
-app.command("url")(link.url)
+app.command("url")(urls.url)
 app.command("mail")(mail.mail)
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is still starting is no news
@@ -69,7 +77,7 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is
 @app.callback()
 def perigee(
     name: Annotated[
-        str | None, typer.Option("--workspace", envvar="PERIGEE_WORKSPACE", help="The workspace to work in.")
+        str | None, typer.Option("--workspace", envvar="PERIGEE_WORKSPACE", help="The current_workspace to work in.")
     ] = None,
 ) -> None:
     """Perigee: a real-time engagement-cycle engine."""
@@ -84,16 +92,16 @@ def up(
 ) -> None:
     """Start whatever is missing; returns (or stays, without --detach) when every service is ready."""
     with one_line_errors():
-        instance = stack()
+        instance = current_stack()
         _end_by_signals()
         try:
-            instance.up(say, scoring)
+            instance.up(print_progress, scoring)
             progress.print("perigee is up. 'perigee status' shows it, 'perigee down' stops it.")
             if not detach:
                 progress.print("Ctrl-C stops everything.")
                 signal.pause()
         except KeyboardInterrupt:
-            instance.down(say)
+            instance.down(print_progress)
 
 
 def _end_by_signals() -> None:
@@ -110,18 +118,18 @@ def _end_by_signals() -> None:
 def down() -> None:
     """Stop everything that this home runs."""
     with one_line_errors():
-        stack().down(say)
+        current_stack().down(print_progress)
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show every process: pid, readiness, address."""
     with one_line_errors():
-        services = stack().status()
+        services = current_stack().status()
     if as_json:
         print(json.dumps({"services": services}))
         return
-    from cli.show import status_table
+    from cli.status_table import status_table
     from libs.common.compilation import PUBLISHER_MODULES
     from services.ingest.compilation import FAST_PATH_MODULES
     from services.scoring.compilation import FOLD_MODULES
@@ -135,7 +143,7 @@ def status(as_json: Json = False) -> None:
 def env() -> None:
     """Print the instance's addresses and keys as shell exports: eval "$(perigee env)"."""
     with one_line_errors():
-        instance = stack()
+        instance = current_stack()
         if not instance.home.exists:
             raise PerigeeError(f"nothing was started in {instance.home.folder}: run 'perigee up'")
         for name, value in instance.environment().items():
@@ -145,73 +153,73 @@ def env() -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at everything that Perigee stands on; exit code 1 when something is wrong."""
-    from cli.doctor import look, show
+    from cli.doctor import print_findings, run_checks
 
     with one_line_errors():
-        found = asyncio.run(look(environment()))
+        found = asyncio.run(run_checks(current_environment()))
     if as_json:
         print(json.dumps([one.shown() for one in found]))
     else:
-        show(found)
+        print_findings(found)
     raise typer.Exit(1 if any(one.fault for one in found) else 0)
 
 
 @topics.command("apply")
 def topics_apply() -> None:
     """Create the topics that are missing."""
-    from cli.prepare import apply_topics
+    from cli.preparation import apply_topics
 
     with one_line_errors():
-        made = asyncio.run(apply_topics(environment()["KAFKA_BOOTSTRAP_SERVERS"]))
+        made = asyncio.run(apply_topics(current_environment()["KAFKA_BOOTSTRAP_SERVERS"]))
     print(f"created: {', '.join(made)}" if made else "every topic is there")
 
 
 @database.command("migrate")
 def db_migrate() -> None:
     """Bring the database to the newest schema."""
-    from cli.prepare import migrate
+    from cli.preparation import migrate
 
     with one_line_errors():
-        asyncio.run(migrate(environment()))
+        asyncio.run(migrate(current_environment()))
     print("the schema is up to date")
 
 
 @app.command()
 def prepare() -> None:
     """Do what stands between empty servers and running services: the schema, the first sources, the topics."""
-    from cli.prepare import apply_topics, migrate
+    from cli.preparation import apply_topics, migrate
 
     with one_line_errors():
-        asyncio.run(migrate(environment()))
-        made = asyncio.run(apply_topics(environment()["KAFKA_BOOTSTRAP_SERVERS"]))
+        asyncio.run(migrate(current_environment()))
+        made = asyncio.run(apply_topics(current_environment()["KAFKA_BOOTSTRAP_SERVERS"]))
     print(f"the schema is up to date; topics created: {', '.join(made) or 'none, all were there'}")
 
 
 @contact.command("show")
 def contact_show(who: Annotated[str, typer.Argument(help="Contact id, e-mail or user_id.")]) -> None:
     """Show a contact's timeline, scores, stages, and why."""
-    from cli.story import story
+    from cli.contact_story import print_story
 
     with one_line_errors():
-        asyncio.run(story(environment()["DATABASE_URL"], workspace(), who, Console()))
+        asyncio.run(print_story(current_environment()["DATABASE_URL"], current_workspace(), who, Console()))
 
 
 @contact.command("explain")
 def contact_explain(
     who: Annotated[str, typer.Argument(help="Contact id, identifier or e-mail.")],
-    cycle: Annotated[str | None, typer.Option(help="One cycle only.")] = None,
+    cycle: Annotated[str | None, typer.Option(help="One cycles only.")] = None,
     at: Annotated[str | None, typer.Option(help="At this instant (RFC 3339) instead of now.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show where every point and every stage comes from, what the next stage lacks, and what comes next by itself."""
-    from cli.why import asked, shown
+    from cli.explanation_view import fetch_explanation, print_explanation
 
     with one_line_errors():
-        found = asked(environment(), who, cycle, at)
+        found = fetch_explanation(current_environment(), who, cycle, at)
     if as_json:
         print(json.dumps(found))
     else:
-        shown(found, Console())
+        print_explanation(found, Console())
 
 
 @contact.command("why-not")
@@ -219,10 +227,10 @@ def contact_why_not(
     who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")], as_json: Json = False
 ) -> None:
     """Show which plays a contact is in, and why each action went out, or did not."""
-    from cli.contact import why_not
+    from cli.contact_decisions import print_decisions
 
     with one_line_errors():
-        why_not(environment(), who, as_json=as_json)
+        print_decisions(current_environment(), who, as_json=as_json)
 
 
 @contact.command("allow")
@@ -231,10 +239,10 @@ def contact_allow(
     channel: Annotated[str, typer.Option(help="The channel.")] = "email",
 ) -> None:
     """Let a channel be used again for somebody who unsubscribed, complained or bounced; consent is still needed."""
-    from cli.contact import allow
+    from cli.contact_decisions import delete_suppression
 
     with one_line_errors():
-        allow(environment(), who, channel)
+        delete_suppression(current_environment(), who, channel)
 
 
 @app.command("replay-check")
@@ -243,14 +251,14 @@ def replay_check(
     seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for quiet.")] = 300,
 ) -> None:
     """Fold every stored touchpoint again and compare with what is stored, byte for byte."""
-    from cli.replay import check, report
+    from cli.replay_check import format_report, run_replay_check
 
     with one_line_errors():
-        outcome = asyncio.run(check(environment(), seconds, say))
+        outcome = asyncio.run(run_replay_check(current_environment(), seconds, print_progress))
     if outcome is None:
         progress.print(f"perigee: not quiet within {seconds:.0f} s: 'perigee status' shows what runs", style="red")
         raise typer.Exit(2)
-    print(json.dumps(outcome) if as_json else report(outcome))
+    print(json.dumps(outcome) if as_json else format_report(outcome))
     raise typer.Exit(0 if outcome["equal"] else 1)
 
 
@@ -262,21 +270,21 @@ def demo(
     anchor: Annotated[str | None, typer.Option(help="Instant of the last event, RFC 3339; kept.")] = None,
 ) -> None:
     """Start everything, send the storefront's touchpoints, show what happened."""
-    from cli.demo import run
+    from cli.demo import run_demo
 
     with one_line_errors():
-        instance = stack()
+        instance = current_stack()
         _end_by_signals()
         try:
-            run(instance, as_json=as_json, scoring=scoring, anchor=anchor, say=say)
+            run_demo(instance, as_json=as_json, scoring=scoring, anchor=anchor, say=print_progress)
             if stop:
-                instance.down(say)
+                instance.down(print_progress)
         except KeyboardInterrupt:
-            instance.down(say)
+            instance.down(print_progress)
             sys.exit(130)
         except PerigeeError:
             if stop:
-                instance.down(say)
+                instance.down(print_progress)
             raise
 
 

@@ -9,18 +9,18 @@ from urllib.parse import urlsplit
 from cli.home import Home
 from cli.servers.kafka import KafkaServer
 from cli.servers.mail import MailCatcher
+from cli.servers.managed_process import ManagedProcess, StartError
 from cli.servers.postgres import PostgresServer
-from cli.servers.process import Managed, StartFailed
 from cli.servers.service import ServiceProcess
 
-Say = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 
 
-class Part(Protocol):
+class StackPart(Protocol):
     """A process of the instance."""
 
     name: str
-    process: Managed
+    process: ManagedProcess
 
     def start(self) -> None: ...
     def wait(self) -> None: ...
@@ -28,7 +28,7 @@ class Part(Protocol):
     def stop(self) -> None: ...
 
 
-class Stack:
+class InstanceStack:
     """The processes of one home. Kafka or PostgreSQL given from outside are used, not started."""
 
     def __init__(self, home: Home) -> None:
@@ -61,42 +61,44 @@ class Stack:
             "INGEST_URL": f"http://127.0.0.1:{ports.get('ingest', 0)}",
             "SCORING_URL": f"http://127.0.0.1:{ports.get('scoring', 0)}",
             "ORCHESTRATOR_URL": f"http://127.0.0.1:{ports.get('orchestrator', 0)}",
-            "WRITE_KEY": self.home.secret("write-key"),
-            "ORCHESTRATOR_WRITE_KEY": self.home.secret("orchestrator-write-key"),
-            "STOREFRONT_WRITE_KEY": self.home.secret("storefront-write-key"),
+            "WRITE_KEY": self.home.get_secret("write-key"),
+            "ORCHESTRATOR_WRITE_KEY": self.home.get_secret("orchestrator-write-key"),
+            "STOREFRONT_WRITE_KEY": self.home.get_secret("storefront-write-key"),
             "SMTP_URL": f"smtp://127.0.0.1:{self.mail.port}",
             "MAIL_FOLDER": str(self.mail.folder),
-            "PERIGEE_SERVICE_KEY": self.home.secret("service-key"),
-            "PERIGEE_ADMIN_KEY": self.home.secret("admin-key"),
-            "UNSUBSCRIBE_SECRET": self.home.secret("unsubscribe"),
-            "PERIGEE_LINK_KEYS": os.environ.get("PERIGEE_LINK_KEYS") or self.home.secret("link-keys"),
+            "PERIGEE_SERVICE_KEY": self.home.get_secret("service-key"),
+            "PERIGEE_ADMIN_KEY": self.home.get_secret("admin-key"),
+            "UNSUBSCRIBE_SECRET": self.home.get_secret("unsubscribe"),
+            "PERIGEE_LINK_KEYS": os.environ.get("PERIGEE_LINK_KEYS") or self.home.get_secret("link-keys"),
             "PERIGEE_SITE": os.environ.get("PERIGEE_SITE") or "https://perigee.example",
             # Whoever runs this mode tries webhooks on the same machine first.
             "PERIGEE_PRIVATE_WEBHOOKS": "true",
             **options,
         }
 
-    def servers(self) -> list[Part]:
+    def servers(self) -> list[StackPart]:
         """Return the servers that this instance runs itself."""
-        kafka: list[Part] = [] if self._given_kafka else [self.kafka]
-        database: list[Part] = [] if self._given_database else [self.postgres]
+        kafka: list[StackPart] = [] if self._given_kafka else [self.kafka]
+        database: list[StackPart] = [] if self._given_database else [self.postgres]
         return [*kafka, *database, self.mail]
 
-    def services(self, scoring: int = 1) -> list[Part]:
+    def services(self, scoring: int = 1) -> list[StackPart]:
         """Return Perigee's services, with `scoring` instances of scoring."""
         instances = ["scoring", *(f"scoring-{n}" for n in range(2, scoring + 1))]
         # Ports are known before anything starts, since the services name each other's doors.
         for name in ("ingest", "orchestrator", *instances):
-            self.home.port(name, running=Managed(self.home, name).pid is not None)
+            self.home.allocate_port(name, running=ManagedProcess(self.home, name).pid is not None)
         environment = self.environment()
         return [ServiceProcess(self.home, name, environment) for name in ("ingest", *instances, "orchestrator")]
 
-    def up(self, say: Say, scoring: int | None = None) -> None:
+    def up(self, say: ProgressReporter, scoring: int | None = None) -> None:
         """Start whatever is missing, in order, and return when all of it is ready."""
-        self.home.make()
+        self.home.create()
         count = scoring or int(self.home.read("options").get("scoring", 1))
-        self.home.remember(scoring=count, KAFKA_BOOTSTRAP_SERVERS=self._given_kafka, DATABASE_URL=self._given_database)
-        with self.home.locked():
+        self.home.store_environment(
+            scoring=count, KAFKA_BOOTSTRAP_SERVERS=self._given_kafka, DATABASE_URL=self._given_database
+        )
+        with self.home.lock():
             _start(self.servers(), say)
             say("database schema and topics")
             asyncio.run(self._prepare())
@@ -104,7 +106,7 @@ class Stack:
             _start(self.services(count), say)
 
     async def _prepare(self) -> None:
-        from cli.prepare import apply_topics, migrate
+        from cli.preparation import apply_topics, migrate
 
         environment = self.environment()
         await migrate(environment)
@@ -113,15 +115,15 @@ class Stack:
     def _stop_extra_scoring(self, count: int) -> None:
         for name in self._named():
             if name.startswith("scoring-") and int(name.split("-")[1]) > count:
-                Managed(self.home, name).stop()
+                ManagedProcess(self.home, name).stop()
 
-    def down(self, say: Say) -> None:
+    def down(self, say: ProgressReporter) -> None:
         """Stop everything, services before servers."""
         if not self.home.exists:
             return
-        with self.home.locked():
+        with self.home.lock():
             for name in sorted((n for n in self._named() if not _is_server(n)), reverse=True):
-                if Managed(self.home, name).stop():
+                if ManagedProcess(self.home, name).stop():
                     say(f"stopped {name}")
             for part in (self.mail, self.kafka, self.postgres):
                 if part.process.pid is not None:
@@ -137,13 +139,15 @@ class Stack:
             return []
         count = int(self.home.read("options").get("scoring", 1))
         instances = ["scoring", *(f"scoring-{n}" for n in range(2, count + 1))]
-        services: list[Part] = [ServiceProcess(self.home, name, {}) for name in ("ingest", *instances, "orchestrator")]
+        services: list[StackPart] = [
+            ServiceProcess(self.home, name, {}) for name in ("ingest", *instances, "orchestrator")
+        ]
         return [
             {"name": part.name, "pid": part.process.pid, "ready": part.ready(), "url": self._url(part)}
             for part in [*self.servers(), *services]
         ]
 
-    def _url(self, part: Part) -> str:
+    def _url(self, part: StackPart) -> str:
         if isinstance(part, ServiceProcess):
             return part.url
         if part is self.postgres:
@@ -152,7 +156,7 @@ class Stack:
         return self.kafka.address if part is self.kafka else f"smtp://127.0.0.1:{self.mail.port}"
 
 
-def _start(parts: list[Part], say: Say) -> None:
+def _start(parts: list[StackPart], say: ProgressReporter) -> None:
     found_running = {part.name for part in parts if part.process.pid is not None}
     for part in parts:
         if part.name not in found_running:
@@ -161,7 +165,7 @@ def _start(parts: list[Part], say: Say) -> None:
     for part in parts:
         try:
             part.wait()
-        except StartFailed:
+        except StartError:
             if part.name not in found_running or part.process.pid is not None:
                 raise
             # It was killed so shortly before that it still looked alive.

@@ -29,7 +29,7 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def instant(text: str | None) -> int | None:
+def parse_instant(text: str | None) -> int | None:
     """Return the instant that an option means, in microseconds UTC. Raises ConfigurationError."""
     try:
         return None if text is None else from_iso(text)
@@ -37,7 +37,7 @@ def instant(text: str | None) -> int | None:
         raise ConfigurationError(f"{text!r} is no time: write it as RFC 3339, e.g. 2026-11-22T09:30:00Z") from None
 
 
-def table_of(*headings: str, rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+def build_table(*headings: str, rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
     """Return a table of what people wrote: no bracket in it is markup, and nothing is cut off."""
     table = Table(*(Column(heading, overflow="fold") for heading in headings), title=title)
     for row in rows:
@@ -45,26 +45,26 @@ def table_of(*headings: str, rows: Iterable[Iterable[str]], title: str | None = 
     return table
 
 
-def workspace() -> str:
+def current_workspace() -> str:
     """Return the workspace that commands are about: `--workspace`, or PERIGEE_WORKSPACE."""
     return os.environ.get("PERIGEE_WORKSPACE") or DEFAULT_WORKSPACE
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Say what is going on."""
     progress.print(f"  {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def stack() -> Any:
+def current_stack() -> Any:
     """Return the instance of this home."""
-    from cli.stack import Stack
+    from cli.stack import InstanceStack
 
-    return Stack(Home.from_environment())
+    return InstanceStack(Home.from_environment())
 
 
-def environment() -> dict[str, str]:
+def current_environment() -> dict[str, str]:
     """Return the running instance's environment, overridden by what the shell says."""
-    found = stack()
+    found = current_stack()
     if found.home.exists:
         kept: dict[str, str] = found.environment()
         return {**os.environ, **kept}

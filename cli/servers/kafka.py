@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from cli.home import PROJECT, Home
-from cli.servers.process import Managed, StartFailed
+from cli.servers.managed_process import ManagedProcess, StartError
 from libs.common.errors import PerigeeError
 from libs.common.kafka.admin import get_cluster_id
 
@@ -46,7 +46,7 @@ class KafkaServer:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.process = Managed(home, self.name)
+        self.process = ManagedProcess(home, self.name)
         self.data = home.folder / "kafka" / "data"
 
     @property
@@ -59,8 +59,8 @@ class KafkaServer:
         if self.process.pid is not None:
             return
         fetch_artefacts()  # also says which of Java and Maven is missing
-        port = self.home.port("kafka", running=False)
-        controller = self.home.port("kafka-controller", running=False)
+        port = self.home.allocate_port("kafka", running=False)
+        controller = self.home.allocate_port("kafka-controller", running=False)
         self.data.mkdir(parents=True, exist_ok=True)
         settings = self.data.parent / "server.properties"
         # Behind a proxy clients are told the proxy's port.
@@ -72,7 +72,7 @@ class KafkaServer:
 
     def _format(self, settings: str) -> None:
         identity = _run(_java("kafka.tools.StorageTool", "random-uuid")).splitlines()[-1].strip()
-        self.home.remember(kafka_cluster=identity)
+        self.home.store_environment(kafka_cluster=identity)
         _run(_java("kafka.tools.StorageTool", "format", "-t", identity, "-c", settings))
 
     def wait(self) -> None:
@@ -94,10 +94,10 @@ class KafkaServer:
 
 
 def fetch_artefacts() -> None:
-    """Fetch Kafka's jars if they are missing. Raises StartFailed when Java or Maven is."""
+    """Fetch Kafka's jars if they are missing. Raises StartError when Java or Maven is."""
     outcome = subprocess.run([str(_FOLDER / "fetch")], stderr=subprocess.PIPE, text=True, check=False)
     if outcome.returncode:
-        raise StartFailed(outcome.stderr.strip())
+        raise StartError(outcome.stderr.strip())
 
 
 def _java(*arguments: str) -> list[str]:
@@ -110,5 +110,5 @@ def _java(*arguments: str) -> list[str]:
 def _run(command: list[str]) -> str:
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode:
-        raise StartFailed(f"Kafka's storage could not be formatted: {outcome.stderr.strip()[-800:]}")
+        raise StartError(f"Kafka's storage could not be formatted: {outcome.stderr.strip()[-800:]}")
     return outcome.stdout

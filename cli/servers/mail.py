@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.home import PROJECT, Home
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 
 
 class MailCatcher:
@@ -19,7 +19,7 @@ class MailCatcher:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.process = Managed(home, self.name)
+        self.process = ManagedProcess(home, self.name)
         self.folder = home.folder / "mail"
 
     @property
@@ -32,7 +32,7 @@ class MailCatcher:
         if self.process.pid is not None:
             return
         self.folder.mkdir(exist_ok=True)
-        port = self.home.port("mail", running=False)
+        port = self.home.allocate_port("mail", running=False)
         self.process.start(
             [sys.executable, "-m", "cli.servers.mail", str(port), str(self.folder)], dict(os.environ), PROJECT
         )

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli.home import Home
-from cli.servers.process import Managed, StartFailed
+from cli.servers.managed_process import ManagedProcess, StartError
 from libs.common.db.connection import connect
 from libs.common.errors import ConfigurationError, PerigeeError
 
@@ -34,13 +34,13 @@ class PostgresServer:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.process = Managed(home, self.name)
+        self.process = ManagedProcess(home, self.name)
         self.data = home.folder / "postgres" / "data"
 
     def url(self, database: str = _DATABASE) -> str:
         """Return the DSN of a database of this server."""
         return (
-            f"postgresql://perigee:{self.home.secret('postgres')}@127.0.0.1:"
+            f"postgresql://perigee:{self.home.get_secret('postgres')}@127.0.0.1:"
             f"{self.home.read('ports').get('postgres', 0)}/{database}"
         )
 
@@ -50,7 +50,7 @@ class PostgresServer:
             return
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        port = self.home.port("postgres", running=False)
+        port = self.home.allocate_port("postgres", running=False)
         options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
         command = [*_as_user(), str(_binary("postgres")), "-D", str(self.data), "-p", str(port), *options]
         self.process.start(command, _environment(), self.data.parent)
@@ -59,7 +59,7 @@ class PostgresServer:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         password = self.data.parent / "password"
         password.touch(mode=0o600)
-        password.write_text(self.home.secret("postgres"))
+        password.write_text(self.home.get_secret("postgres"))
         # The builtin C.UTF-8 orders by code point and lower-cases É, whatever this machine's locales are.
         command = [
             *_as_user(), str(_binary("initdb")), "-D", str(self.data), "-U", "perigee", "-A", "scram-sha-256",
@@ -68,7 +68,7 @@ class PostgresServer:
         outcome = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
         password.unlink()
         if outcome.returncode:
-            raise StartFailed(f"initdb in {self.data} failed: {outcome.stderr.strip()[-800:]}")
+            raise StartError(f"initdb in {self.data} failed: {outcome.stderr.strip()[-800:]}")
 
     def wait(self) -> None:
         """Wait until the server answers, and make the database."""

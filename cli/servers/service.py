@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 from cli.home import PROJECT, Home
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 
 
 class ServiceProcess:
@@ -15,7 +15,7 @@ class ServiceProcess:
     def __init__(self, home: Home, name: str, environment: dict[str, str]) -> None:
         self.home = home
         self.name = name
-        self.process = Managed(home, name)
+        self.process = ManagedProcess(home, name)
         self._environment = environment
 
     @property
@@ -31,7 +31,7 @@ class ServiceProcess:
     def start(self) -> None:
         """Start it; one that runs with other settings is started again."""
         running = self.process.pid is not None
-        port = self.home.port(self.name, running=running)
+        port = self.home.allocate_port(self.name, running=running)
         command = [sys.executable, "-m", self.module]
         environment = {**os.environ, **self._environment, "PERIGEE_PORT": str(port)}
         if running and self.process.runs_as(command, environment):

@@ -19,7 +19,7 @@ import msgspec
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 from libs.common.db.connection import connect
 from tests.benchmarks.page import write
 from tests.benchmarks.scoring import database, fill, touchpoints
@@ -146,7 +146,7 @@ async def kafka_alone(servers: Servers, rate: int, seconds: int) -> list[float]:
 
 async def backlog(servers: Servers, instance: Instance, count: int) -> list[str]:
     """Let scoring drain a backlog; return how fast, and what memory it took on the way."""
-    Managed(instance.stack.home, "scoring").stop()
+    ManagedProcess(instance.stack.home, "scoring").stop()
     await fill(servers, touchpoints(count, 50_000, time.time_ns() // 1_000 - count * 50_000))
     before = await _stored(instance)
     await asyncio.to_thread(instance.up, 1)

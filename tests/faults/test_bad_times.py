@@ -13,7 +13,7 @@ import time
 import httpx2
 import pytest
 
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 from cli.servers.service import ServiceProcess
 from libs.common.db.outbox import message_from_row
 from libs.common.failpoints import POINTS
@@ -67,7 +67,7 @@ async def answers(address):
 
 
 def kill(whole, name):
-    os.kill(Managed(whole.stack.home, name).pid, signal.SIGKILL)
+    os.kill(ManagedProcess(whole.stack.home, name).pid, signal.SIGKILL)
 
 
 async def test_kafka_away_is_503_within_five_seconds_and_loses_nothing(whole, key):
@@ -106,14 +106,14 @@ async def test_both_away_at_once(whole, key):
 async def test_services_started_while_both_are_away_wait_for_them(whole, key):
     names = ("ingest", "scoring", "orchestrator")
     for name in names:
-        Managed(whole.stack.home, name).stop()
+        ManagedProcess(whole.stack.home, name).stop()
     kill(whole, "postgres")
     kill(whole, "kafka")
     for name in names:
         ServiceProcess(whole.stack.home, name, whole.environment).start()
     await answers(f"{whole.door}/livez")
     await asyncio.sleep(2)
-    assert all(Managed(whole.stack.home, name).pid for name in names), "a service gave up"
+    assert all(ManagedProcess(whole.stack.home, name).pid for name in names), "a service gave up"
     answer, seconds = await answer_of(whole, key, {"event": "x", "userId": "u"})
     assert (answer.status_code, seconds < 5.5) == (503, True)
     assert "PostgreSQL" in answer.json()["message"]
@@ -144,7 +144,7 @@ async def test_no_touchpoint_is_lost_when_a_consumer_restarts(whole, key):
 
 async def dies(whole, name, seconds=40):
     end = time.monotonic() + seconds
-    while Managed(whole.stack.home, name).pid is not None:
+    while ManagedProcess(whole.stack.home, name).pid is not None:
         assert time.monotonic() < end, f"{name} never reached the point"
         await asyncio.sleep(0.05)
 
@@ -152,7 +152,7 @@ async def dies(whole, name, seconds=40):
 async def send_until_it_dies(whole, key, name):
     """Send small batches with pauses, so that the point is reached as often as it has to be."""
     end = time.monotonic() + 60
-    while Managed(whole.stack.home, name).pid is not None:
+    while ManagedProcess(whole.stack.home, name).pid is not None:
         assert time.monotonic() < end, f"{name} never reached the point"
         await whole.send(key, whole.calls(20), size=20)
         await asyncio.sleep(0.1)
@@ -229,7 +229,7 @@ async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
 
 def restart(whole, name):
     """Start a service again with the options of now."""
-    Managed(whole.stack.home, name).stop()
+    ManagedProcess(whole.stack.home, name).stop()
     ServiceProcess(whole.stack.home, name, whole.environment).start()
 
 

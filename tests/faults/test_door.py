@@ -17,7 +17,7 @@ from collections import Counter
 import httpx2
 import pytest
 
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 from libs.common.messages import Touchpoint, decode_value
 from tests.support.instance import PARTITIONS, ingest_alone
 from tests.support.kafka import read_topic
@@ -194,14 +194,14 @@ async def test_what_is_answered_200_is_on_the_topic_however_often_kafka_is_kille
     whole = await asyncio.to_thread(Whole, tmp_path)
     try:
         for name in ("scoring", "orchestrator"):
-            Managed(whole.stack.home, name).stop()
+            ManagedProcess(whole.stack.home, name).stop()
         key = whole.environment["WRITE_KEY"]
         answered, stop = set(), asyncio.Event()
         clients = [asyncio.create_task(mixed(whole, key, n, answered, stop)) for n in range(12)]
         for number in range(KILLS):
             at(f"Kafka killed {number} of {KILLS} times, {len(answered):,} ids answered")
             await asyncio.sleep(chance.uniform(0.5, 2))
-            os.kill(Managed(whole.stack.home, "kafka").pid, signal.SIGKILL)
+            os.kill(ManagedProcess(whole.stack.home, "kafka").pid, signal.SIGKILL)
             await asyncio.sleep(chance.uniform(0, 2))
             await asyncio.to_thread(whole.stack.kafka.start)
             await asyncio.to_thread(whole.stack.kafka.wait)

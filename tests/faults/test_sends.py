@@ -12,7 +12,7 @@ import pytest
 import yaml
 from aiosmtpd.controller import Controller
 
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 from cli.servers.service import ServiceProcess
 from libs.common.db.connection import connect
 from libs.common.kafka.admin import apply_topics
@@ -103,7 +103,7 @@ class Storm:
     async def rage(self):
         while self.kills < KILLS:
             at(f"sends: {self.kills} of {KILLS} kills")
-            managed = Managed(self.instance.stack.home, "orchestrator")
+            managed = ManagedProcess(self.instance.stack.home, "orchestrator")
             if self.kills % 2:
                 await asyncio.sleep(0.8 + self.chance.random() * 1.5)
                 await asyncio.to_thread(managed.stop, signal.SIGKILL)

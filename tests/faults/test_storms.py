@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 from libs.common.kafka.topic_reader import read_all as messages
 from tests.support.chaos import Chaos, Torrent
 from tests.support.instance import Instance, clear_topics
@@ -51,7 +51,7 @@ async def storm(chaos, done):
 
 async def mend(instance):
     """Start scoring again with a rule that does not raise, and spare it the minute between two tries."""
-    instance.stack.home.remember(
+    instance.stack.home.store_environment(
         environment={**instance.stack.home.read("options")["environment"], "PERIGEE_FAILPOINT": ""}
     )
     await asyncio.to_thread(instance.up, 2)
@@ -114,7 +114,7 @@ async def test_a_backlog_makes_no_false_silence(tmp_path, servers, database):
         await instance.rest(ignore=WAITS)
         ((timers,),) = await instance.fetch("SELECT count(*) FROM scoring.timers WHERE due_at = $1", due)
         assert timers == SILENCES, "their silences are due at one instant"
-        Managed(instance.stack.home, "scoring").stop()
+        ManagedProcess(instance.stack.home, "scoring").stop()
         assert time.time_ns() // 1_000 < due, "scoring was stopped in time"
         await publish(torrent, people(SILENCES, due - SECOND, "back"))
         await torrent.send(BACKLOG - SILENCES)

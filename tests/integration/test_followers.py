@@ -8,7 +8,7 @@ import sqlite3
 import sys
 
 from cli.home import PROJECT
-from cli.prepare import put_source
+from cli.preparation import put_source
 from libs.common.db.connection import connect
 from tests.support.watching import seeded
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cli.story import story
+from cli.contact_story import print_story
 from libs.common.db.connection import connect
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.repository import market_touchpoints
@@ -44,7 +44,7 @@ async def test_the_market_is_beside_every_journey_and_an_account_beside_its_memb
     assert await beside(database, people["v"]) == ["Award Won"]
     assert await beside(database, people["u"], START + HOUR + 1, START + 2 * HOUR) == ["Funding Raised"]
     said = io.StringIO()
-    await story(database, "default", "u", Console(file=said, width=200))
+    await print_story(database, "default", "u", Console(file=said, width=200))
     assert "Award Won" in said.getvalue()
     assert (await scoring.replay())["equal"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from cli.servers.process import Managed
+from cli.servers.managed_process import ManagedProcess
 from cli.servers.service import ServiceProcess
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint, build_message
@@ -89,7 +89,7 @@ class Chaos:
         await asyncio.to_thread(self.instance.up, 3)
         self.joins += 1
         await asyncio.sleep(0.5)
-        await asyncio.to_thread(Managed(self.instance.stack.home, "scoring-3").stop)
+        await asyncio.to_thread(ManagedProcess(self.instance.stack.home, "scoring-3").stop)
 
 
 async def _until(holds: Callable[[], bool], seconds: float) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from cli import quiet
+from cli import idle_detection
 from cli.home import Home
-from cli.prepare import put_source
-from cli.stack import Stack
+from cli.preparation import put_source
+from cli.stack import InstanceStack
 from libs.common.db.connection import connect
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
@@ -69,12 +69,12 @@ class Instance:
         os.environ["KAFKA_BOOTSTRAP_SERVERS"] = servers.kafka
         os.environ["DATABASE_URL"] = database
         home = Home(folder)
-        home.make()
+        home.create()
         names = ("mail", "ingest", "scoring", "scoring-2", "orchestrator")
         home.write("ports", {name: _free_port() for name in names})
         given = {"PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms), "PERIGEE_PLAYS": str(PLAYS)}
-        home.remember(environment={**given, **environment})
-        self.stack = Stack(home)
+        home.store_environment(environment={**given, **environment})
+        self.stack = InstanceStack(home)
 
     def up(self, scoring: int = 1) -> None:
         """Start what is missing."""
@@ -137,10 +137,10 @@ class Instance:
         """Wait until nothing is left to do."""
         end = time.monotonic() + seconds
         while True:
-            ends = await quiet.ends(self.servers.kafka)
+            ends = await idle_detection.get_end_offsets(self.servers.kafka)
             connection = await connect(self.database, application="test")
             try:
-                left = await quiet.unfinished(connection, ends, PARTITIONS)
+                left = await idle_detection.list_unfinished_work(connection, ends, PARTITIONS)
             finally:
                 await connection.close()
             left = [what for what in left if not any(word in what for word in ignore)]

@@ -140,7 +140,7 @@ def _wait_for_kafka(address: str) -> None:
 def _embedded(why: str) -> Servers:
     folder = Path(tempfile.mkdtemp(prefix="perigee-test-"))
     home = Home(folder)
-    home.make()
+    home.create()
     # Ports of their own, so that a running instance and the tests leave each other alone.
     home.write("ports", {name: _free_port() for name in ("kafka", "kafka-controller", "postgres")})
     kafka, postgres = KafkaServer(home), PostgresServer(home)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.home import Home
-from cli.stack import Stack
+from cli.stack import InstanceStack
 from tests.support.instance import PLAYS, Instance
 from tests.support.laws import check_published
 from tests.support.servers import Servers, _free_port
@@ -19,10 +19,10 @@ class Whole(Instance):
         for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
             os.environ.pop(name, None)
         home = Home(folder)
-        home.make()
+        home.create()
         names = ("kafka", "kafka-controller", "postgres", "mail", "ingest", "scoring", "orchestrator")
         home.write("ports", {name: _free_port() for name in names})
-        self.stack = Stack(home)
+        self.stack = InstanceStack(home)
         self.before_start()
         self.options(**environment)
         self.up()
@@ -36,7 +36,7 @@ class Whole(Instance):
     def options(self, **environment: str) -> None:
         """Set what the services are started with from now on."""
         given = {"PERIGEE_SESSION_TIMEOUT_MS": "1500", "PERIGEE_PLAYS": str(PLAYS)}
-        self.stack.home.remember(environment={**given, **environment})
+        self.stack.home.store_environment(environment={**given, **environment})
 
     def calls(self, count: int, *, subscribe: bool = False) -> list[dict[str, Any]]:
         """Return calls nobody has sent before; with `subscribe` they make contacts that are welcomed."""

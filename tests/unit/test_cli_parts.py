@@ -10,17 +10,17 @@ import time
 
 import pytest
 
-from cli.home import PROJECT, Home, is_free
-from cli.replay import report
-from cli.servers.process import Managed, StartFailed
-from cli.show import status_table
+from cli.home import PROJECT, Home, is_port_free
+from cli.replay_check import format_report
+from cli.servers.managed_process import ManagedProcess, StartError
+from cli.status_table import status_table
 from libs.common.errors import ConfigurationError
 
 
 @pytest.fixture
 def home(tmp_path):
     found = Home(tmp_path / "home")
-    found.make()
+    found.create()
     return found
 
 
@@ -34,13 +34,13 @@ def taken():
 
 def test_a_home_is_its_owners_alone(home):
     assert home.folder.stat().st_mode & 0o777 == 0o700
-    home.secret("key")
+    home.get_secret("key")
     assert (home.folder / "secrets.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_secret_is_made_once(home):
-    assert home.secret("a") == home.secret("a") != home.secret("b")
-    assert len(home.secret("a")) >= 32
+    assert home.get_secret("a") == home.get_secret("a") != home.get_secret("b")
+    assert len(home.get_secret("a")) >= 32
 
 
 def test_an_unreadable_file_is_named(home):
@@ -51,43 +51,43 @@ def test_an_unreadable_file_is_named(home):
 
 def test_a_taken_default_port_is_replaced_and_kept(home, taken, monkeypatch):
     monkeypatch.setitem(__import__("cli.home").home.DEFAULT_PORTS, "kafka", taken)
-    port = home.port("kafka", running=False)
+    port = home.allocate_port("kafka", running=False)
     assert port != taken
-    assert home.port("kafka", running=False) == port
-    assert home.port("kafka", running=True) == port
+    assert home.allocate_port("kafka", running=False) == port
+    assert home.allocate_port("kafka", running=True) == port
 
 
 def test_a_taken_port_set_by_hand_is_an_error(home, taken, monkeypatch):
     monkeypatch.setenv("PERIGEE_INGEST_PORT", str(taken))
     with pytest.raises(ConfigurationError, match=f"PERIGEE_INGEST_PORT={taken}"):
-        home.port("ingest", running=False)
+        home.allocate_port("ingest", running=False)
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "70000", "-1"])
 def test_what_is_no_port(home, monkeypatch, text):
     monkeypatch.setenv("PERIGEE_INGEST_PORT", text)
     with pytest.raises(ConfigurationError, match="not a port number"):
-        home.port("ingest", running=False)
+        home.allocate_port("ingest", running=False)
 
 
 def test_two_names_never_share_a_port(home, monkeypatch):
     names = [f"scoring-{n}" for n in range(20)]
-    assert len({home.port(name, running=False) for name in names}) == 20
+    assert len({home.allocate_port(name, running=False) for name in names}) == 20
 
 
 def test_is_free(taken):
-    assert not is_free(taken)
+    assert not is_port_free(taken)
 
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 def test_a_process_is_recognised_by_pid_and_start(home, tmp_path):
-    process = Managed(home, "sleeper")
+    process = ManagedProcess(home, "sleeper")
     assert process.pid is None
     assert not process.stop()
     pid = process.start(SLEEP, dict(os.environ), tmp_path)
-    assert Managed(home, "sleeper").pid == pid
+    assert ManagedProcess(home, "sleeper").pid == pid
     assert process.runs_as(SLEEP, dict(os.environ))
     assert not process.runs_as([*SLEEP, "other"], dict(os.environ))
     assert process.stop()
@@ -95,7 +95,7 @@ def test_a_process_is_recognised_by_pid_and_start(home, tmp_path):
 
 
 def test_a_killed_process_is_dead_at_once_and_can_be_started_again(home, tmp_path):
-    process = Managed(home, "sleeper")
+    process = ManagedProcess(home, "sleeper")
     os.kill(process.start(SLEEP, dict(os.environ), tmp_path), signal.SIGKILL)
     time.sleep(0.1)
     assert process.pid is None
@@ -107,22 +107,22 @@ def test_a_killed_process_is_dead_at_once_and_can_be_started_again(home, tmp_pat
 
 def test_a_foreign_process_under_our_pid_is_not_ours(home):
     home.write("run/sleeper", {"pid": os.getpid(), "started": 12.0, "made_of": ""})
-    process = Managed(home, "sleeper")
+    process = ManagedProcess(home, "sleeper")
     assert process.pid is None
     assert not process.stop()
 
 
 def test_a_process_that_ends_at_once_shows_its_last_words(home, tmp_path):
-    process = Managed(home, "broken")
+    process = ManagedProcess(home, "broken")
     process.start([sys.executable, "-c", "raise SystemExit('what is wrong')"], dict(os.environ), tmp_path)
-    with pytest.raises(StartFailed, match="(?s)broken ended at once.*what is wrong"):
+    with pytest.raises(StartError, match="(?s)broken ended at once.*what is wrong"):
         process.wait_ready(lambda: False, 5)
 
 
 def test_a_process_that_never_gets_ready_is_an_error(home, tmp_path):
-    process = Managed(home, "slow")
+    process = ManagedProcess(home, "slow")
     process.start(SLEEP, dict(os.environ), tmp_path)
-    with pytest.raises(StartFailed, match="not ready within"):
+    with pytest.raises(StartError, match="not ready within"):
         process.wait_ready(lambda: False, 0.3)
     process.stop()
 
@@ -152,8 +152,8 @@ def test_without_java_and_maven_one_line_says_how_to_get_them(tmp_path):
 
 def test_the_replay_report_names_differences():
     equal = {"equal": True, "touchpoints": 1, "contacts": 1, "transitions": 1, "differences": []}
-    assert "every byte the same" in report(equal)
-    assert "  x" in report({**equal, "equal": False, "differences": ["x"]})
+    assert "every byte the same" in format_report(equal)
+    assert "  x" in format_report({**equal, "equal": False, "differences": ["x"]})
 
 
 def test_the_status_table_shows_what_is_down():
@@ -169,9 +169,9 @@ def test_the_lock_names_no_registry():
 
 
 def test_given_servers_are_remembered_and_our_own_are_not_taken_for_given(home, monkeypatch):
-    from cli.stack import Stack
+    from cli.stack import InstanceStack
 
-    stack = Stack(home)
+    stack = InstanceStack(home)
     home.write("ports", {"kafka": 4711, "postgres": 4712})
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:4711")
     monkeypatch.setenv("DATABASE_URL", stack.postgres.url())
@@ -179,7 +179,7 @@ def test_given_servers_are_remembered_and_our_own_are_not_taken_for_given(home, 
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:9092")
     assert [part.name for part in stack.servers()] == ["postgres", "mail"]
     assert stack.environment()["KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
-    home.remember(KAFKA_BOOTSTRAP_SERVERS="broker:9092")
+    home.store_environment(KAFKA_BOOTSTRAP_SERVERS="broker:9092")
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
     assert stack.environment()["KAFKA_BOOTSTRAP_SERVERS"] == "broker:9092"
 
@@ -204,7 +204,7 @@ class Dying:
         if self.pid == 1:
             self.pid = None
         if self.pid is None:
-            raise StartFailed("kafka ended at once")
+            raise StartError("kafka ended at once")
 
 
 def test_a_part_killed_a_moment_before_up_is_started_again():
@@ -213,15 +213,15 @@ def test_a_part_killed_a_moment_before_up_is_started_again():
     part = Dying(lives=1)
     _start([part], lambda _: None)
     assert part.started == 1
-    with pytest.raises(StartFailed):
+    with pytest.raises(StartError):
         _start([Dying(lives=0)], lambda _: None)
 
 
 def test_a_link_says_where_it_was_placed():
-    from cli.link import tagged
+    from cli.commands.urls import tag_url
     from libs.common.errors import ConfigurationError
 
-    found = tagged("https://a.example/x?a=1&utm_source=old#top", source="né ws", medium="email", term="")
+    found = tag_url("https://a.example/x?a=1&utm_source=old#top", source="né ws", medium="email", term="")
     assert found == "https://a.example/x?a=1&utm_source=n%C3%A9+ws&utm_medium=email#top"
     with pytest.raises(ConfigurationError, match="no web address"):
-        tagged("shop.example", source="a", medium="b")
+        tag_url("shop.example", source="a", medium="b")

@@ -11,7 +11,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import reference
+from cli import settings_reference
 from libs.common import failpoints, ids
 from libs.common.clock import FixedClock, SystemClock
 from libs.common.db.connection import translate_driver_errors
@@ -121,9 +121,11 @@ def test_a_name_that_is_no_setting_stops_it_and_says_which_was_meant(monkeypatch
 
 
 def test_every_setting_is_known_and_in_the_reference():
-    declared = {name for name in reference.names() if name.startswith("PERIGEE_")}
+    declared = {name for name in settings_reference.list_settings() if name.startswith("PERIGEE_")}
     assert declared == NAMES
-    assert reference.PAGE.read_text() == reference.page(), "run: python -m cli.reference"
+    assert settings_reference.PAGE.read_text() == settings_reference.render_page(), (
+        "run: python -m cli.settings_reference"
+    )
 
 
 def test_settings_come_from_the_environment(monkeypatch):

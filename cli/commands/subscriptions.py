@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import call
-from cli.terminal import Json, environment, instant, one_line_errors
+from cli.api_client import call_api
+from cli.terminal import Json, current_environment, one_line_errors, parse_instant
 from libs.common.instants import to_datetime
 
 app = typer.Typer(help="Webhook subscriptions.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command
 def listing(as_json: Json = False) -> None:
     """List the subscriptions and what each has before it."""
     with one_line_errors():
-        found = call(environment(), "GET", "/admin/v1/subscriptions", door="ORCHESTRATOR_URL")
+        found = call_api(current_environment(), "GET", "/admin/v1/subscriptions", door="ORCHESTRATOR_URL")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -94,7 +94,7 @@ def resend(
 ) -> None:
     """Send again: one message, everything since an instant, or (without options) what was given up."""
     with one_line_errors():
-        what = {"message": message, "since": instant(since)}
+        what = {"message": message, "since": parse_instant(since)}
     _do("POST", f"/{quote(name, safe='')}/resend", as_json, json=what)
 
 
@@ -102,13 +102,17 @@ def resend(
 def delete(name: Name) -> None:
     """Forget a subscription, what waits for it and its delivery log."""
     with one_line_errors():
-        call(environment(), "DELETE", f"/admin/v1/subscriptions/{quote(name, safe='')}", door="ORCHESTRATOR_URL")
+        call_api(
+            current_environment(), "DELETE", f"/admin/v1/subscriptions/{quote(name, safe='')}", door="ORCHESTRATOR_URL"
+        )
     typer.echo(f"{name} is deleted")
 
 
 def _do(method: str, path: str, as_json: bool, **options: Any) -> None:
     with one_line_errors():
-        found = call(environment(), method, f"/admin/v1/subscriptions{path}", door="ORCHESTRATOR_URL", **options)
+        found = call_api(
+            current_environment(), method, f"/admin/v1/subscriptions{path}", door="ORCHESTRATOR_URL", **options
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return

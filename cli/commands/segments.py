@@ -7,8 +7,8 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
-from cli.doors import call
-from cli.terminal import Json, environment, one_line_errors, table_of
+from cli.api_client import call_api
+from cli.terminal import Json, build_table, current_environment, one_line_errors
 
 
 def members(
@@ -19,13 +19,15 @@ def members(
     """List who is in a watched segment, who has waited longest first; `orphans` are those whom nobody takes care of."""
     path, params = ("", {}) if name is None else (f"/{quote(name, safe='')}/members", {"limit": limit})
     with one_line_errors():
-        found = call(environment(), "GET", f"/admin/v1/segments{path}", door="ORCHESTRATOR_URL", params=params)
+        found = call_api(
+            current_environment(), "GET", f"/admin/v1/segments{path}", door="ORCHESTRATOR_URL", params=params
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
     if name is None:
         counts = ((one["segment"], f"{one['contacts']:,}") for one in found)
-        Console().print(table_of("segment", "contacts", rows=counts))
+        Console().print(build_table("segment", "contacts", rows=counts))
         return
     rows = (
         (
@@ -37,4 +39,4 @@ def members(
         )
         for one in found
     )
-    Console().print(table_of("who", "stage", "owner", "since", "care until", rows=rows))
+    Console().print(build_table("who", "stage", "owner", "since", "care until", rows=rows))

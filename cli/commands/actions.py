@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.doors import author, call
-from cli.terminal import Json, environment, one_line_errors, table_of
+from cli.api_client import call_api, current_author
+from cli.terminal import Json, build_table, current_environment, one_line_errors
 
 app = typer.Typer(help="Actions that failed or are in doubt.", no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(help="Ids of actions.")]
@@ -22,7 +22,7 @@ def listing(
     """List actions of a status, those decided last first."""
     with one_line_errors():
         params = {"status": status, "limit": limit}
-        found = call(environment(), "GET", "/admin/v1/actions", door="ORCHESTRATOR_URL", params=params)
+        found = call_api(current_environment(), "GET", "/admin/v1/actions", door="ORCHESTRATOR_URL", params=params)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -37,7 +37,7 @@ def listing(
         )
         for one in found
     )
-    Console().print(table_of("action", "when", "what", "channel", "why", rows=rows))
+    Console().print(build_table("action", "when", "what", "channel", "why", rows=rows))
 
 
 @app.command("retry")
@@ -61,6 +61,6 @@ def lost(ids: Ids) -> None:
 def _say(ids: list[str], verb: str, done: str) -> None:
     for one in ids:
         with one_line_errors():
-            body = {"verb": verb, "author": author()}
-            call(environment(), "POST", f"/admin/v1/actions/{one}", door="ORCHESTRATOR_URL", json=body)
+            body = {"verb": verb, "author": current_author()}
+            call_api(current_environment(), "POST", f"/admin/v1/actions/{one}", door="ORCHESTRATOR_URL", json=body)
         typer.echo(f"action {one} {done}")

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import author, call
-from cli.terminal import Json, environment, instant, one_line_errors, progress
+from cli.api_client import call_api, current_author
+from cli.terminal import Json, current_environment, one_line_errors, parse_instant, progress
 from libs.common.errors import PerigeeError
 from libs.common.instants import to_datetime
 
@@ -26,7 +26,7 @@ MessageIds = Annotated[list[str] | None, typer.Option("--message-id", help="Only
 def show(who: Who, as_json: Json = False) -> None:
     """Show a person's identifiers, devices, links, redirects and corrections."""
     with one_line_errors():
-        found = call(environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}")
+        found = call_api(current_environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}")
     if as_json:
         typer.echo(_dumped(found))
         return
@@ -57,8 +57,8 @@ def unmerge(one: Who, other: Who, note: Note = "", as_json: Json = False) -> Non
 
 def _pair(verb: Literal["merge", "unmerge"], one: str, other: str, note: str, *, as_json: bool) -> None:
     with one_line_errors():
-        body = {"one": one, "other": other, "author": author(), "note": note}
-        found = call(environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
+        body = {"one": one, "other": other, "author": current_author(), "note": note}
+        found = call_api(current_environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
     if as_json:
         typer.echo(_dumped(found))
         return
@@ -93,9 +93,9 @@ def include(who: Who, message_id: MessageIds = None, note: Note = "") -> None:
 
 
 def _touchpoints(kind: str, who: str, message_ids: list[str] | None, note: str) -> None:
-    body = {"who": who, "kind": kind, "message_ids": message_ids or [], "author": author(), "note": note}
+    body = {"who": who, "kind": kind, "message_ids": message_ids or [], "author": current_author(), "note": note}
     with one_line_errors():
-        found = call(environment(), "POST", "/admin/v1/corrections/touchpoints", json=body)
+        found = call_api(current_environment(), "POST", "/admin/v1/corrections/touchpoints", json=body)
     typer.echo(f"{kind}: {found['corrected']} touchpoints; 'perigee refold status' shows when it has taken effect")
 
 
@@ -114,8 +114,8 @@ def stage(
         if any(len(pair) != 2 for pair in pairs):
             raise PerigeeError(f"--set {places}: axis=stage is needed, e.g. sales=qualified")
         body: dict[str, Any] = {"who": who, "cycle": cycle, "places": dict(pairs), "hold": hold}
-        body |= {"author": author(), "note": note, "at": instant(at)}
-        found = call(environment(), "POST", "/admin/v1/corrections/stage", json=body)
+        body |= {"author": current_author(), "note": note, "at": parse_instant(at)}
+        found = call_api(current_environment(), "POST", "/admin/v1/corrections/stage", json=body)
     typer.echo(f"correction {found['correction']} recorded; 'perigee identity show' lists it")
 
 
@@ -126,7 +126,7 @@ def status(
 ) -> None:
     """Show how many contacts wait to be folded again, and why."""
     with one_line_errors():
-        found = call(environment(), "GET", "/admin/v1/refolds")
+        found = call_api(current_environment(), "GET", "/admin/v1/refolds")
         if watch:
             found = _watched(found)
     if as_json:
@@ -149,7 +149,7 @@ def _watched(found: Any) -> Any:
         most = found["contacts"]
         while found["contacts"]:
             time.sleep(0.5)
-            found = call(environment(), "GET", "/admin/v1/refolds")
+            found = call_api(current_environment(), "GET", "/admin/v1/refolds")
             most = max(most, found["contacts"])
             bar.update(task, total=most, completed=most - found["contacts"])
     return found

@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import author, call, stream
-from cli.terminal import Json, environment, instant, one_line_errors
+from cli.api_client import call_api, current_author, stream_events
+from cli.terminal import Json, current_environment, one_line_errors, parse_instant
 from libs.common.errors import ConfigurationError
 from services.ingest.domain.dead_letter import format_instant
 
@@ -33,7 +33,7 @@ SHOWN = 100
 
 def _query(service: str, reason: str, where: str, text: str, since: str | None) -> dict[str, Any]:
     filters = {"service": service, "reason": reason, "where": where, "text": text}
-    return {**filters, "since": instant(since) or 0}
+    return {**filters, "since": parse_instant(since) or 0}
 
 
 @app.command("list")
@@ -45,7 +45,7 @@ def listing(
     """List dead letters, oldest first."""
     with one_line_errors():
         query = {**_query(service, reason, where, text, since), "marked": marked, "limit": SHOWN}
-        found = call(environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=query)
+        found = call_api(current_environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=query)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -66,7 +66,7 @@ def listing(
 def show(number: Annotated[str, typer.Argument(help="The letter.")], as_json: Json = False) -> None:
     """Print a dead letter whole."""
     with one_line_errors():
-        found = call(environment(), "GET", f"/admin/v1/dlq/{number}", door="INGEST_URL")
+        found = call_api(current_environment(), "GET", f"/admin/v1/dlq/{number}", door="INGEST_URL")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -90,8 +90,8 @@ def replay(  # noqa: PLR0913, PLR0917 - options of a command
         chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
         told: dict[str, Any] = {"replayed": [], "refused": {}}
         for begin in range(0, len(chosen), SHOWN):
-            body = {"numbers": chosen[begin : begin + SHOWN], "author": author(), "note": note, "set": changes}
-            found = call(environment(), "POST", "/admin/v1/dlq/replay", door="INGEST_URL", json=body)
+            body = {"numbers": chosen[begin : begin + SHOWN], "author": current_author(), "note": note, "set": changes}
+            found = call_api(current_environment(), "POST", "/admin/v1/dlq/replay", door="INGEST_URL", json=body)
             told["replayed"] += found["replayed"]
             told["refused"] |= found["refused"]
     if as_json:
@@ -113,8 +113,8 @@ def drop(  # noqa: PLR0913, PLR0917
     with one_line_errors():
         chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
         for begin in range(0, len(chosen), SHOWN):
-            body = {"numbers": chosen[begin : begin + SHOWN], "author": author(), "note": note}
-            call(environment(), "POST", "/admin/v1/dlq/drop", door="INGEST_URL", json=body)
+            body = {"numbers": chosen[begin : begin + SHOWN], "author": current_author(), "note": note}
+            call_api(current_environment(), "POST", "/admin/v1/dlq/drop", door="INGEST_URL", json=body)
     typer.echo(f"dropped {len(chosen)}")
 
 
@@ -137,7 +137,7 @@ def _chosen(numbers: list[str] | None, every: bool, query: dict[str, Any]) -> li
     numbers, after = list[str](), ""
     while True:  # page by page: there may be more than anybody wants to hold
         page = {**query, "limit": 10_000, "after": after}
-        found = call(environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=page)["letters"]
+        found = call_api(current_environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=page)["letters"]
         if not found:
             return numbers
         numbers += [one["number"] for one in found]
@@ -147,7 +147,7 @@ def _chosen(numbers: list[str] | None, every: bool, query: dict[str, Any]) -> li
 def live(as_json: Json = False, source: Annotated[str, typer.Option(help="Only this source.")] = "") -> None:
     """Show what comes in, accepted or refused, until Ctrl-C."""
     with one_line_errors():
-        for seen in stream(environment(), "/admin/v1/live", door="INGEST_URL"):
+        for seen in stream_events(current_environment(), "/admin/v1/live", door="INGEST_URL"):
             if source and seen["source"] != source:
                 continue
             if as_json:

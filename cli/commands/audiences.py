@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import call, text_of
-from cli.terminal import Json, environment, one_line_errors
+from cli.api_client import call_api, get_text
+from cli.terminal import Json, current_environment, one_line_errors
 
 app = typer.Typer(
     help="Who fell from a stage without having reached another; gone from it at once on return.", no_args_is_help=True
@@ -22,7 +22,9 @@ Cycle = Annotated[str, typer.Option(help="The cycle.")]
 def listing(cycle: Cycle = "engagement", as_json: Json = False) -> None:
     """List every pair of stages with its contacts, now."""
     with one_line_errors():
-        found = call(environment(), "GET", "/admin/v1/audiences", door="ORCHESTRATOR_URL", params={"cycle": cycle})
+        found = call_api(
+            current_environment(), "GET", "/admin/v1/audiences", door="ORCHESTRATOR_URL", params={"cycle": cycle}
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -43,7 +45,7 @@ def export(
     """Write an audience as CSV: those who allow marketing, addresses as SHA-256, for an advertiser's upload."""
     with one_line_errors():
         path = f"/admin/v1/audiences/{quote(fell_from, safe='')}/{quote(never_reached, safe='')}"
-        text = text_of(environment(), path, door="ORCHESTRATOR_URL", params={"cycle": cycle})
+        text = get_text(current_environment(), path, door="ORCHESTRATOR_URL", params={"cycle": cycle})
     if to is None:
         typer.echo(text, nl=False)
     else:

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import author, call
-from cli.terminal import Json, environment, one_line_errors, progress
+from cli.api_client import call_api, current_author
+from cli.terminal import Json, current_environment, one_line_errors, progress
 
 app = typer.Typer(help="Versions of engagement cycles.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="A cycle as YAML.", exists=True, dir_okay=False)]
@@ -42,7 +42,7 @@ def diff(file: File, version: Annotated[str | None, typer.Option(help="Instead o
     with one_line_errors():
         spec = _parsed(file)
         params = {"version": version} if version else {}
-        text = call(environment(), "GET", f"/admin/v1/cycles/{spec.cycle}", params=params)["text"]
+        text = call_api(current_environment(), "GET", f"/admin/v1/cycles/{spec.cycle}", params=params)["text"]
     found = diff_specs(yaml.safe_load(text), yaml.safe_load(file.read_text(encoding="utf-8")))
     typer.echo("\n".join(found) if found else "no difference")
 
@@ -53,7 +53,7 @@ def backtest(file: File, as_json: Json = False) -> None:
     with one_line_errors():
         spec = _parsed(file)
         with progress.status("folding the stored history twice"):
-            found = asyncio.run(_backtested(environment(), spec))
+            found = asyncio.run(_backtested(current_environment(), spec))
     if as_json:
         typer.echo(json.dumps(found))
     else:
@@ -69,8 +69,8 @@ def publish(
     """Make a file the live version: filled beside the one of now while the stream runs, then flipped, then told."""
     with one_line_errors():
         spec = _parsed(file)
-        body = {"text": file.read_text(encoding="utf-8"), "author": author(), "per_second": per_second}
-        fold = call(environment(), "POST", "/admin/v1/cycles/publish", json=body)["fold"]
+        body = {"text": file.read_text(encoding="utf-8"), "author": current_author(), "per_second": per_second}
+        fold = call_api(current_environment(), "POST", "/admin/v1/cycles/publish", json=body)["fold"]
         if not detach:
             _wait(spec.cycle)
     typer.echo(f"{fold} is {'on its way' if detach else 'live'}; 'perigee cycle status' shows it")
@@ -81,8 +81,8 @@ def draft(file: File) -> None:
     """Keep a file as a draft."""
     with one_line_errors():
         _parsed(file)
-        body = {"text": file.read_text(encoding="utf-8"), "author": author()}
-        fold = call(environment(), "POST", "/admin/v1/cycles/draft", json=body)["fold"]
+        body = {"text": file.read_text(encoding="utf-8"), "author": current_author()}
+        fold = call_api(current_environment(), "POST", "/admin/v1/cycles/draft", json=body)["fold"]
     typer.echo(f"{fold} is kept as a draft")
 
 
@@ -93,7 +93,9 @@ def rollback(
 ) -> None:
     """Give up a version that is being filled, else publish the one that was live before."""
     with one_line_errors():
-        fold = call(environment(), "POST", f"/admin/v1/cycles/{cycle}/rollback", json={"author": author()})["fold"]
+        fold = call_api(
+            current_environment(), "POST", f"/admin/v1/cycles/{cycle}/rollback", json={"author": current_author()}
+        )["fold"]
         if not detach:
             _wait(cycle)
     typer.echo(f"{fold} {'becomes' if detach else 'is'} live")
@@ -103,7 +105,7 @@ def rollback(
 def status(as_json: Json = False) -> None:
     """Show every version, and how far a change has come."""
     with one_line_errors():
-        found = call(environment(), "GET", "/admin/v1/cycles")
+        found = call_api(current_environment(), "GET", "/admin/v1/cycles")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -131,7 +133,7 @@ def _wait(cycle: str) -> None:
     with Progress(console=progress) as bar:
         tasks = {name: bar.add_task(name, total=None) for name in _PARTS}
         while True:
-            rows = [r for r in call(environment(), "GET", "/admin/v1/cycles") if r["cycle"] == cycle]
+            rows = [r for r in call_api(current_environment(), "GET", "/admin/v1/cycles") if r["cycle"] == cycle]
             left = {name: next((r[name] for r in rows if r[name]), None) for name in _PARTS}
             for name, part in left.items():
                 if part:

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import author, call
-from cli.segment import members
-from cli.terminal import Json, environment, one_line_errors, table_of
+from cli.api_client import call_api, current_author
+from cli.commands.segments import members
+from cli.terminal import Json, build_table, current_environment, one_line_errors
 
-KINDS = {
+DEFINITION_KINDS = {
     "content": "The catalogue of what may be offered.",
     "segment": "Named conditions, for plays to use.",
     "destination": "Where webhooks and Slack messages of plays go.",
@@ -29,7 +29,7 @@ def coverage(
     """Show which cells of stage, level and channel have no content, and which questions no answer."""
     with one_line_errors():
         params = {"cycle": cycle}
-        found = call(environment(), "GET", "/admin/v1/coverage", door="ORCHESTRATOR_URL", params=params)
+        found = call_api(current_environment(), "GET", "/admin/v1/coverage", door="ORCHESTRATOR_URL", params=params)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -46,34 +46,38 @@ def coverage(
     Console().print(cells, asked)
 
 
-def group(kind: str) -> typer.Typer:
+def build_group(kind: str) -> typer.Typer:
     """Return the commands of a kind of definition."""
-    app = typer.Typer(help=KINDS[kind], no_args_is_help=True)
+    app = typer.Typer(help=DEFINITION_KINDS[kind], no_args_is_help=True)
 
     @app.command("put")
     def put(file: File) -> None:
         """Store a file in place of the one of its name."""
         with one_line_errors():
-            body = {"text": file.read_text(encoding="utf-8"), "author": author(), "where": str(file)}
-            made = call(environment(), "POST", f"/admin/v1/definitions/{kind}", door="ORCHESTRATOR_URL", json=body)
+            body = {"text": file.read_text(encoding="utf-8"), "author": current_author(), "where": str(file)}
+            made = call_api(
+                current_environment(), "POST", f"/admin/v1/definitions/{kind}", door="ORCHESTRATOR_URL", json=body
+            )
         typer.echo(f"{kind} {made[kind]} is stored")
 
     @app.command("list")
     def listing(as_json: Json = False) -> None:
         """List what is defined."""
         with one_line_errors():
-            found = call(environment(), "GET", "/admin/v1/definitions", door="ORCHESTRATOR_URL")
+            found = call_api(current_environment(), "GET", "/admin/v1/definitions", door="ORCHESTRATOR_URL")
         mine = [one for one in found if one["kind"] == kind]
         if as_json:
             typer.echo(json.dumps(mine))
             return
-        Console().print(table_of(kind, "as it was written", rows=((one["name"], one["text"].strip()) for one in mine)))
+        Console().print(
+            build_table(kind, "as it was written", rows=((one["name"], one["text"].strip()) for one in mine))
+        )
 
     @app.command("remove")
     def remove(name: Name) -> None:
         """Remove it, unless a live play names it."""
         with one_line_errors():
-            call(environment(), "DELETE", f"/admin/v1/definitions/{kind}/{name}", door="ORCHESTRATOR_URL")
+            call_api(current_environment(), "DELETE", f"/admin/v1/definitions/{kind}/{name}", door="ORCHESTRATOR_URL")
         typer.echo(f"{kind} {name} is gone")
 
     if kind == "content":

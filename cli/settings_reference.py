@@ -1,4 +1,4 @@
-"""`docs/configuration.md`, made from the services' settings. `python -m cli.reference` writes it."""
+"""`docs/configuration.md`, made from the services' settings. `python -m cli.settings_reference` writes it."""
 
 from datetime import time
 from pathlib import Path
@@ -22,12 +22,12 @@ SERVICES: dict[str, type[CommonSettings]] = {
 _HIDDEN = {"failpoint"}
 
 
-def page() -> str:
+def render_page() -> str:
     """Return the page, in Markdown."""
     lines = [
         "# Configuration",
         "",
-        "Made by `python -m cli.reference`; do not edit. Services read their environment; a name that begins with `PERIGEE_` and",
+        "Made by `python -m cli.settings_reference`; do not edit. Services read their environment; a name that begins with `PERIGEE_` and",
         "is no setting stops them, with the name that was probably meant. `perigee env` prints those of a running embedded",
         "instance; `make env` writes fresh secrets for compose. Cycles, plays and channel lists are files: a key that nobody",
         "knows is refused there too, with the place.",
@@ -46,7 +46,7 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def names() -> set[str]:
+def list_settings() -> set[str]:
     """Return the name of every setting."""
     return {str(f.validation_alias) for s in SERVICES.values() for f in s.model_fields.values()}
 
@@ -70,4 +70,4 @@ def _default(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(render_page())

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from cli.quiet import wait_until_quiet
+from cli.idle_detection import wait_until_idle
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.replay import compare_with_stored
 from services.scoring.repository import schedule
 
 
-async def check(environment: dict[str, str], seconds: float, say: Callable[[str], None]) -> dict[str, Any] | None:
+async def run_replay_check(
+    environment: dict[str, str], seconds: float, say: Callable[[str], None]
+) -> dict[str, Any] | None:
     """Wait for quiet, then compare in the same snapshot. Returns None when it is not quiet in time."""
-    connection = await wait_until_quiet(environment, seconds, say)
+    connection = await wait_until_idle(environment, seconds, say)
     if connection is None:
         return None
     try:
@@ -23,7 +25,7 @@ async def check(environment: dict[str, str], seconds: float, say: Callable[[str]
         await connection.close()
 
 
-def report(outcome: dict[str, Any]) -> str:
+def format_report(outcome: dict[str, Any]) -> str:
     """Return the outcome for a person."""
     what = f"{outcome['touchpoints']} touchpoints, {outcome['contacts']} contacts, {outcome['transitions']} transitions"
     if outcome["equal"]:

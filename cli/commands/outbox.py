@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import Json, environment, one_line_errors
+from cli.terminal import Json, current_environment, one_line_errors
 from libs.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _run(service: str, work: Callable[[Any, Any, str], Awaitable[T]]) -> T:
         from libs.common.db import outbox_quarantine
         from libs.common.db.connection import Session
 
-        session = Session(environment()["DATABASE_URL"], "perigee-outbox")
+        session = Session(current_environment()["DATABASE_URL"], "perigee-outbox")
         try:
             async with session.acquire() as connection:
                 return await work(outbox_quarantine, connection, service)

@@ -5,13 +5,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cli.terminal import workspace
+from cli.terminal import current_workspace
 from libs.common.errors import Conflict, NotFound, PerigeeError, Unavailable
 
 _ERRORS: dict[int, type[PerigeeError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
 
 
-def author() -> str:
+def current_author() -> str:
     """Return who gives the command, for the record."""
     try:
         return getpass.getuser()
@@ -19,13 +19,13 @@ def author() -> str:
         return "operator"
 
 
-def call(environment: dict[str, str], method: str, path: str, *, door: str = "SCORING_URL", **options: Any) -> Any:
+def call_api(environment: dict[str, str], method: str, path: str, *, door: str = "SCORING_URL", **options: Any) -> Any:
     """Call a service with the admin key and return its JSON. Raises PerigeeError with what the door answered."""
     answer = _ask(environment, method, path, door, options)
     return answer.json() if answer.content else None
 
 
-def text_of(environment: dict[str, str], path: str, *, door: str, **options: Any) -> str:
+def get_text(environment: dict[str, str], path: str, *, door: str, **options: Any) -> str:
     """Return what a service answers as text. Raises PerigeeError with what the door answered."""
     return str(_ask(environment, "GET", path, door, options).text)
 
@@ -43,7 +43,7 @@ def _ask(environment: dict[str, str], method: str, path: str, door: str, options
     raise _refusal(answer)
 
 
-def stream(environment: dict[str, str], path: str, *, door: str) -> Iterator[Any]:
+def stream_events(environment: dict[str, str], path: str, *, door: str) -> Iterator[Any]:
     """Yield the JSON of each server-sent event. Raises PerigeeError with what the door answered, or when it goes away."""
     import httpx2
 
@@ -65,7 +65,7 @@ def _address(environment: dict[str, str], door: str) -> tuple[str, dict[str, str
     if not url:
         raise PerigeeError(f"{door} is not set: 'perigee env' prints it for a running instance")
     key = environment.get("PERIGEE_ADMIN_KEY", "")
-    return url, {"Authorization": f"Bearer {key}", "Perigee-Workspace": workspace()}
+    return url, {"Authorization": f"Bearer {key}", "Perigee-Workspace": current_workspace()}
 
 
 def _refusal(answer: Any) -> PerigeeError:

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import author, call
-from cli.terminal import Json, environment, one_line_errors, table_of
+from cli.api_client import call_api, current_author
+from cli.terminal import Json, build_table, current_environment, one_line_errors
 
 app = typer.Typer(help="Plays: what is done when, and for whom.", no_args_is_help=True)
 switch = typer.Typer(help="Stop a channel at once, and let it go on.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def listing(as_json: Json = False) -> None:
         typer.echo(json.dumps(found))
         return
     rows = ((one["play"], str(one["number"]), one["status"], one["trigger"], one["published_at"][:10]) for one in found)
-    Console().print(table_of("play", "version", "status", "starts on", "since", rows=rows))
+    Console().print(build_table("play", "version", "status", "starts on", "since", rows=rows))
 
 
 @app.command("show")
@@ -105,10 +105,10 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run a file over what was published: who would have entered, what would have been sent, day by day. Touches nothing."""
-    from cli.simulate import print_days, run
+    from cli.play_simulation import print_days, simulate_file
 
     with one_line_errors():
-        found = run(environment(), file, since, until)
+        found = simulate_file(current_environment(), file, since, until)
     if as_json:
         typer.echo(json.dumps(found))
     else:
@@ -119,7 +119,7 @@ def simulate(
 def maturity(as_json: Json = False) -> None:
     """Show how far the workspace has come, 1 to 4, by what really runs; and what is missing for the next level."""
     with one_line_errors():
-        found = call(environment(), "GET", "/admin/v1/maturity", door="ORCHESTRATOR_URL")
+        found = call_api(current_environment(), "GET", "/admin/v1/maturity", door="ORCHESTRATOR_URL")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -172,8 +172,8 @@ def test_send(
 def off(channel: Channel = "*") -> None:
     """Stop a channel: what is due is held, nothing is lost."""
     with one_line_errors():
-        call(environment(), "POST", "/admin/v1/switches", door="ORCHESTRATOR_URL",
-             json={"channel": channel, "author": author()})  # fmt: skip
+        call_api(current_environment(), "POST", "/admin/v1/switches", door="ORCHESTRATOR_URL",
+             json={"channel": channel, "author": current_author()})  # fmt: skip
     typer.echo(f"{channel}: nothing goes out; 'perigee switch on {channel}' lets it go on")
 
 
@@ -181,7 +181,7 @@ def off(channel: Channel = "*") -> None:
 def on(channel: Channel = "*") -> None:
     """Let a channel go on: what was held goes out."""
     with one_line_errors():
-        call(environment(), "DELETE", f"/admin/v1/switches/{_quoted(channel)}", door="ORCHESTRATOR_URL")
+        call_api(current_environment(), "DELETE", f"/admin/v1/switches/{_quoted(channel)}", door="ORCHESTRATOR_URL")
     typer.echo(f"{channel}: goes on")
 
 
@@ -189,12 +189,12 @@ def on(channel: Channel = "*") -> None:
 def stopped() -> None:
     """List the channels that stand still."""
     with one_line_errors():
-        found = call(environment(), "GET", "/admin/v1/switches", door="ORCHESTRATOR_URL")
+        found = call_api(current_environment(), "GET", "/admin/v1/switches", door="ORCHESTRATOR_URL")
     typer.echo("\n".join(found) if found else "nothing is stopped")
 
 
 def _written(file: Path) -> dict[str, str]:
-    return {"text": file.read_text(encoding="utf-8"), "author": author(), "where": str(file)}
+    return {"text": file.read_text(encoding="utf-8"), "author": current_author(), "where": str(file)}
 
 
 def _quoted(name: str) -> str:
@@ -202,4 +202,4 @@ def _quoted(name: str) -> str:
 
 
 def _do(method: str, path: str, **options: Any) -> Any:
-    return call(environment(), method, f"/admin/v1/plays{path}", door="ORCHESTRATOR_URL", **options)
+    return call_api(current_environment(), method, f"/admin/v1/plays{path}", door="ORCHESTRATOR_URL", **options)

@@ -1,6 +1,6 @@
 """`docs/schemas/`: what a play, a content, a segment and a destination may be, as JSON Schema for editors and other tools.
 
-`python -m cli.schemas` writes them. What a schema cannot say (names that have to be there, parts that exclude each other) is what
+`python -m cli.definition_schemas` writes them. What a schema cannot say (names that have to be there, parts that exclude each other) is what
 `perigee play validate` says, with the line.
 """
 
@@ -26,7 +26,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema(kind: str) -> str:
+def render_schema(kind: str) -> str:
     """Return the schema of a kind of file, as text."""
     found = {"$schema": _DIALECT, **MODELS[kind].model_json_schema()}
     return json.dumps(_as_written(found), indent=1, ensure_ascii=False) + "\n"
@@ -47,4 +47,4 @@ def _as_written(node: Any) -> Any:
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name in MODELS:
-        (FOLDER / f"{name}.json").write_text(schema(name), encoding="utf-8")
+        (FOLDER / f"{name}.json").write_text(render_schema(name), encoding="utf-8")

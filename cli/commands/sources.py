@@ -12,8 +12,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cli.access import seconds_of
-from cli.terminal import Json, environment, one_line_errors, workspace
+from cli.commands.workspaces import seconds_of
+from cli.terminal import Json, current_environment, current_workspace, one_line_errors
 from libs.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command
     """Make a source and print its write key, once: only its hash is stored."""
     given = _given(trust, mode, user_hash, origin, rate, default)
     given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.create(workspace(), name, given), as_json)
+    _run(lambda desk: desk.create(current_workspace(), name, given), as_json)
 
 
 @app.command("set")
@@ -61,7 +61,7 @@ def set_source(  # noqa: PLR0913, PLR0917
     """Change a source; doors take it over within seconds."""
     given = _given(trust, mode, user_hash, origin, rate, default)
     given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.update(workspace(), name, given), as_json)
+    _run(lambda desk: desk.update(current_workspace(), name, given), as_json)
 
 
 @app.command("rotate")
@@ -73,7 +73,7 @@ def rotate(
     """Give a source a new write key, printed once; the old ones hold a while longer."""
     with one_line_errors():
         seconds = seconds_of(overlap)
-    _run(lambda desk: desk.rotate(workspace(), name, seconds), as_json)
+    _run(lambda desk: desk.rotate(current_workspace(), name, seconds), as_json)
 
 
 @app.command("revoke")
@@ -83,14 +83,14 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Take write keys back at once."""
-    _run(lambda desk: desk.revoke(workspace(), name, key), as_json)
+    _run(lambda desk: desk.revoke(current_workspace(), name, key), as_json)
 
 
 @app.command("list")
 def listing(as_json: Json = False) -> None:
     """List the sources. Keys are shown by their first characters."""
     with one_line_errors():
-        found: list[SourceView] = asyncio.run(_with(lambda desk: desk.list_sources(workspace())))
+        found: list[SourceView] = asyncio.run(_with(lambda desk: desk.list_sources(current_workspace())))
     if as_json:
         typer.echo(json.dumps([told.to_document() for told in found]))
         return
@@ -156,7 +156,7 @@ def _run(work: Callable[["SourceService"], Awaitable["SourceView"]], as_json: bo
         if value:
             typer.echo(f"{what}: {value}")
     typer.echo(f"keys that hold: {', '.join(key.hint + '…' for key in told.keys) or 'none'}")
-    door = environment().get("INGEST_URL", "https://YOUR-DOOR")
+    door = current_environment().get("INGEST_URL", "https://YOUR-DOOR")
     if told.write_key and told.source.adapter:
         typer.echo(f"the address for {told.source.adapter}: {door}/v1/hook/{told.write_key}")
     if told.write_key and told.source.trust == "public":
@@ -169,7 +169,7 @@ async def _with(work: Callable[["SourceService"], Awaitable[Any]]) -> Any:
     from libs.common.db.connection import Session
     from services.ingest.handlers.sources import SourceService
 
-    session = Session(environment()["DATABASE_URL"], "perigee-source")
+    session = Session(current_environment()["DATABASE_URL"], "perigee-source")
     try:
         return await work(SourceService(session))
     finally:

@@ -21,7 +21,7 @@ from services.scoring.repository import contacts, fold_states, market_touchpoint
 SHOWN = 40
 
 
-async def story(database_url: str, workspace: str, who: str, console: Console) -> None:
+async def print_story(database_url: str, workspace: str, who: str, console: Console) -> None:
     """Print one contact. Raises PerigeeError when nobody is known by `who`."""
     connection = await connect(database_url, application="perigee-show")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from cli.terminal import environment, workspace
+from cli.terminal import current_environment, current_workspace
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError
@@ -19,7 +19,7 @@ from services.ingest.handlers.imports import FileImporter
 from services.ingest.settings import IngestSettings
 
 
-async def imported(
+async def import_file(
     file: Path, source: str, mapping: Path | None, said: ProgressCallback, *, dry_run: bool, live: bool
 ) -> dict[str, Any]:
     """Import a file into a source, or check it; return what came of it. Raises ConfigurationError, NotFound, Unavailable."""
@@ -41,10 +41,10 @@ async def _done(
     live: bool,
 ) -> dict[str, Any]:
     if dry_run:
-        good, bad, first = await desk.dry_run(file, (workspace(), source), template, said)
+        good, bad, first = await desk.dry_run(file, (current_workspace(), source), template, said)
         return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
     found: dict[str, Any] = msgspec.to_builtins(
-        await desk.run(file, (workspace(), source), template, said, historical=not live)
+        await desk.run(file, (current_workspace(), source), template, said, historical=not live)
     )
     return found
 
@@ -59,7 +59,7 @@ def _template(path: Path) -> CallMapping:
 
 
 async def _work(work: Callable[[FileImporter], Any]) -> Any:
-    found = environment()
+    found = current_environment()
     session, publisher = Session(found["DATABASE_URL"], "perigee-import"), Publisher(found["KAFKA_BOOTSTRAP_SERVERS"])
     try:
         return await work(

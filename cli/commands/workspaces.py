@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import Json, environment, one_line_errors, workspace
+from cli.terminal import Json, current_environment, current_workspace, one_line_errors
 from libs.common.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Name = Annotated[str, typer.Argument(help="What the key is for: crm, warehouse, 
 
 
 @workspaces.command("create")
-def create_workspace(name: Annotated[str, typer.Argument(help="The workspace.")]) -> None:
+def create_workspace(name: Annotated[str, typer.Argument(help="The current_workspace.")]) -> None:
     """Make a workspace; 'perigee --workspace NAME …' then works in it."""
     _run(lambda access, connection: access.create_workspace(connection, name))
     typer.echo(f"workspace {name}: 'perigee --workspace {name} source create …' gives it its first source")
@@ -44,14 +44,16 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, once: only its hash is stored."""
-    key = _run(lambda access, connection: access.create_key(connection, workspace(), name, kind, tuple(scope or ())))
+    key = _run(
+        lambda access, connection: access.create_key(connection, current_workspace(), name, kind, tuple(scope or ()))
+    )
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
 @keys.command("list")
 def list_keys(as_json: Json = False) -> None:
     """List the keys that hold, by their first characters."""
-    found: list[ApiKey] = _run(lambda access, connection: access.keys(connection, workspace()))
+    found: list[ApiKey] = _run(lambda access, connection: access.keys(connection, current_workspace()))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -71,7 +73,7 @@ def rotate(
     """Give a name a new key, printed once; the old ones hold a while longer."""
     with one_line_errors():
         seconds = seconds_of(overlap)
-    key = _run(lambda access, connection: access.rotate_key(connection, workspace(), name, seconds))
+    key = _run(lambda access, connection: access.rotate_key(connection, current_workspace(), name, seconds))
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
@@ -82,9 +84,11 @@ def revoke(
     """Take keys back at once."""
 
     async def end(access: Any, connection: Any) -> int:
-        count: int = await access.end_keys(connection, workspace(), name, 0, key)
+        count: int = await access.end_keys(connection, current_workspace(), name, 0, key)
         if not count:
-            raise NotFound(f"workspace {workspace()} has no key named {name!r} that begins with {key!r} and holds")
+            raise NotFound(
+                f"workspace {current_workspace()} has no key named {name!r} that begins with {key!r} and holds"
+            )
         return count
 
     typer.echo(f"{_run(end)} keys of {name} are taken back")
@@ -111,7 +115,7 @@ async def _with(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
     from libs.common.db.connection import Session
     from libs.common.db.unit_of_work import unit_of_work
 
-    session = Session(environment()["DATABASE_URL"], "perigee-access")
+    session = Session(current_environment()["DATABASE_URL"], "perigee-access")
     try:
         async with session.acquire() as connection, unit_of_work(connection):
             return await work(api_keys, connection)

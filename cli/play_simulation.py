@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import instant, progress, workspace
+from cli.terminal import current_workspace, parse_instant, progress
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.durations import parse_duration
@@ -19,9 +19,9 @@ from services.orchestrator.domain.play_simulation import count_by_day
 from services.orchestrator.handlers.simulation_runner import run_simulation
 
 
-def run(environment: dict[str, str], file: Path, since: str, until: str | None) -> dict[str, Any]:
+def simulate_file(environment: dict[str, str], file: Path, since: str, until: str | None) -> dict[str, Any]:
     """Return what a file would have done. Raises ConfigurationError."""
-    end = instant(until) or SystemClock().now()
+    end = parse_instant(until) or SystemClock().now()
     try:
         begin = end - parse_duration(since)
     except ValueError as error:
@@ -35,7 +35,7 @@ async def _run(environment: dict[str, str], text: str, where: str, between: tupl
         with progress.status("simulating") as status:
             async with session.acquire() as connection:
                 found = await run_simulation(
-                    connection, workspace(), text, where, _rules(environment), between,
+                    connection, current_workspace(), text, where, _rules(environment), between,
                     lambda count: status.update(f"simulating: {count:,} contacts"),
                 )  # fmt: skip
     finally:

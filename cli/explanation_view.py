@@ -7,21 +7,21 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import call
-from cli.terminal import instant
+from cli.api_client import call_api
+from cli.terminal import parse_instant
 from libs.common.instants import to_datetime
 
 SHOWN = 12
 
 
-def asked(environment: dict[str, str], who: str, cycle: str | None, at: str | None) -> Any:
+def fetch_explanation(environment: dict[str, str], who: str, cycle: str | None, at: str | None) -> Any:
     """Ask scoring's door. Raises PerigeeError."""
-    wanted = {"cycle": cycle, "at": instant(at)}
+    wanted = {"cycle": cycle, "at": parse_instant(at)}
     params = {name: value for name, value in wanted.items() if value is not None}
-    return call(environment, "GET", f"/v1/contacts/{quote(who, safe='')}/explain", params=params)
+    return call_api(environment, "GET", f"/v1/contacts/{quote(who, safe='')}/explain", params=params)
 
 
-def shown(found: Any, console: Console) -> None:
+def print_explanation(found: Any, console: Console) -> None:
     """Print an explanation."""
     console.print(f"contact {found['contact_id']} at {_when(found['at'])}", highlight=False)
     for name, told in found["cycles"].items():

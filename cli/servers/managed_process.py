@@ -13,11 +13,11 @@ from cli.home import Home
 from libs.common.errors import PerigeeError
 
 
-class StartFailed(PerigeeError):  # noqa: N818
+class StartError(PerigeeError):  # noqa: N818
     """A process ended, or was not ready in time; the message ends with its last log lines."""
 
 
-class Managed:
+class ManagedProcess:
     """One named process of a home. A pid in a file is ours only while its start time fits too."""
 
     def __init__(self, home: Home, name: str) -> None:
@@ -85,15 +85,15 @@ class Managed:
             time.sleep(0.1)
 
     def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until the process lives and `ready()` holds. Raises StartFailed with the end of its log."""
+        """Wait until the process lives and `ready()` holds. Raises StartError with the end of its log."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.pid is None:
-                raise StartFailed(f"{self.name} ended at once. {self._last_words()}")
+                raise StartError(f"{self.name} ended at once. {self._last_words()}")
             if ready():
                 return
             time.sleep(0.1)
-        raise StartFailed(f"{self.name} was not ready within {seconds:.0f} s. {self._last_words()}")
+        raise StartError(f"{self.name} was not ready within {seconds:.0f} s. {self._last_words()}")
 
     def stop(self, sign: signal.Signals = signal.SIGTERM, seconds: float = 15) -> bool:
         """Ask the process to end, kill it after `seconds`; return whether it ran."""

@@ -19,10 +19,10 @@ def url(
 ) -> None:
     """Print the address with its five UTM fields; fields that it had are replaced, the rest stays."""
     with one_line_errors():
-        typer.echo(tagged(address, source=source, medium=medium, campaign=campaign, term=term, content=content))
+        typer.echo(tag_url(address, source=source, medium=medium, campaign=campaign, term=term, content=content))
 
 
-def tagged(address: str, **fields: str) -> str:
+def tag_url(address: str, **fields: str) -> str:
     """Return the address with `utm_*` parameters. Raises ConfigurationError for what is no web address."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.netloc:

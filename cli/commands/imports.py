@@ -21,7 +21,7 @@ def import_file(
 ) -> None:
     """Import touchpoints. Rows that are none go to FILE.rejects.ndjson with line and reason."""
     with one_line_errors():
-        from cli.importing import imported
+        from cli.file_import import import_file
 
         size = file.stat().st_size if file.exists() else 0
         with Bar(console=progress, transient=True) as bar:
@@ -30,7 +30,7 @@ def import_file(
             def said(read: int) -> None:
                 bar.update(task, completed=read)
 
-            told = asyncio.run(imported(file, source, mapping, said, dry_run=dry_run, live=live))
+            told = asyncio.run(import_file(file, source, mapping, said, dry_run=dry_run, live=live))
     if as_json:
         typer.echo(json.dumps(told))
     else:

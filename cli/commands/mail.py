@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.terminal import Json, environment, one_line_errors
+from cli.terminal import Json, current_environment, one_line_errors
 from libs.common.errors import NotFound
 
 EVERY = 0.2
@@ -26,7 +26,7 @@ def mail(
 ) -> None:
     """Show the newest mails that the catcher of this instance has caught; no mail of a local instance leaves this machine."""
     with one_line_errors():
-        where = environment().get("MAIL_FOLDER")
+        where = current_environment().get("MAIL_FOLDER")
         if not where:
             raise NotFound("this instance has no mail catcher: 'perigee up' starts one that has")
         folder = Path(where)

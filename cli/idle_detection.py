@@ -39,7 +39,7 @@ _QUEUES = {
 }
 
 
-async def ends(bootstrap_servers: str) -> dict[tuple[str, int], int]:
+async def get_end_offsets(bootstrap_servers: str) -> dict[tuple[str, int], int]:
     """Return the end offset of every partition."""
     consumer: Any = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
     try:
@@ -54,7 +54,9 @@ async def ends(bootstrap_servers: str) -> dict[tuple[str, int], int]:
         await consumer.stop()
 
 
-async def unfinished(connection: Connection, kafka_ends: dict[tuple[str, int], int], partitions: int) -> list[str]:
+async def list_unfinished_work(
+    connection: Connection, kafka_ends: dict[tuple[str, int], int], partitions: int
+) -> list[str]:
     """Return what is still to do, as text; nothing when all is quiet. The connection may be in a snapshot."""
     found = []
     for schema, topic in CONSUMED:
@@ -80,19 +82,17 @@ async def unfinished(connection: Connection, kafka_ends: dict[tuple[str, int], i
     return found
 
 
-async def wait_until_quiet(
-    environment: dict[str, str], seconds: float, say: Callable[[str], None]
-) -> Connection | None:
+async def wait_until_idle(environment: dict[str, str], seconds: float, say: Callable[[str], None]) -> Connection | None:
     """Return a connection in the snapshot in which everything was quiet, or None when `seconds` are over."""
     end = time.monotonic() + seconds
     told = 0.0
     while True:
         connection = None
         try:
-            kafka_ends = await ends(environment["KAFKA_BOOTSTRAP_SERVERS"])
+            kafka_ends = await get_end_offsets(environment["KAFKA_BOOTSTRAP_SERVERS"])
             connection = await connect(environment["DATABASE_URL"], application="perigee-check")
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            left = await unfinished(connection, kafka_ends, int(environment.get("PERIGEE_PARTITIONS", "6")))
+            left = await list_unfinished_work(connection, kafka_ends, int(environment.get("PERIGEE_PARTITIONS", "6")))
         except (KafkaError, *UNAVAILABLE, Unavailable) as error:
             left = [f"a server is away ({type(error).__name__})"]
         if not left:

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.doors import call
-from cli.terminal import Json, environment, instant, one_line_errors
+from cli.api_client import call_api
+from cli.terminal import Json, current_environment, one_line_errors, parse_instant
 from libs.common.instants import to_iso
 
 app = typer.Typer(help="Compelling events: why act now, until when, for whom.", no_args_is_help=True)
@@ -32,7 +32,7 @@ def raise_(  # noqa: PLR0913, PLR0917 - options of a command
 ) -> None:
     """Raise an event: plays of its kind start, again when its date nears."""
     with one_line_errors():
-        body = {"kind": kind, "scope": scope, "who": who, "date": instant(date), "owner": owner}
+        body = {"kind": kind, "scope": scope, "who": who, "date": parse_instant(date), "owner": owner}
         found = _do("POST", "", json={**body, "consequence": consequence, "event_id": event_id})
     typer.echo(json.dumps(found) if as_json else f"event {found['event_id']} is raised")
 
@@ -60,7 +60,7 @@ def listing(
 def update(event_id: Id, date: Date = None, owner: Owner = "", consequence: Consequence = "") -> None:
     """Change an open event; another date lets its thresholds come again."""
     with one_line_errors():
-        given = {"date": instant(date), "owner": owner or None, "consequence": consequence or None}
+        given = {"date": parse_instant(date), "owner": owner or None, "consequence": consequence or None}
         changes = {key: value for key, value in given.items() if value is not None}
         _do("PATCH", f"/{quote(event_id, safe='')}", json=changes)
     typer.echo(f"event {event_id} is changed")
@@ -75,4 +75,4 @@ def withdraw(event_id: Id) -> None:
 
 
 def _do(method: str, path: str, **options: Any) -> Any:
-    return call(environment(), method, f"/v1/compelling-events{path}", door="SCORING_URL", **options)
+    return call_api(current_environment(), method, f"/v1/compelling-events{path}", door="SCORING_URL", **options)

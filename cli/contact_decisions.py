@@ -6,13 +6,13 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
-from cli.doors import call
-from cli.terminal import table_of
+from cli.api_client import call_api
+from cli.terminal import build_table
 
 
-def why_not(environment: dict[str, str], who: str, *, as_json: bool) -> None:
+def print_decisions(environment: dict[str, str], who: str, *, as_json: bool) -> None:
     """Print what was decided about a contact."""
-    found = call(environment, "GET", f"/admin/v1/why/{_quoted(who)}", door="ORCHESTRATOR_URL")
+    found = call_api(environment, "GET", f"/admin/v1/why/{_quoted(who)}", door="ORCHESTRATOR_URL")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -32,17 +32,19 @@ def why_not(environment: dict[str, str], who: str, *, as_json: bool) -> None:
         )
         for one in found["plays"]
     )
-    console.print(table_of("play", "version", "entered", "status", "why", "next look", rows=runs))
+    console.print(build_table("play", "version", "entered", "status", "why", "next look", rows=runs))
     decisions = (
         (one["at"][:16], f"{one['play']}.{one['step']}", one["channel"], one["status"], one["reason"])
         for one in found["decisions"]
     )
-    console.print(table_of("when", "what", "channel", "status", "why", rows=decisions))
+    console.print(build_table("when", "what", "channel", "status", "why", rows=decisions))
 
 
-def allow(environment: dict[str, str], who: str, channel: str) -> None:
+def delete_suppression(environment: dict[str, str], who: str, channel: str) -> None:
     """Let a channel be used again for a contact."""
-    call(environment, "DELETE", f"/admin/v1/suppressions/{_quoted(who)}/{_quoted(channel)}", door="ORCHESTRATOR_URL")
+    call_api(
+        environment, "DELETE", f"/admin/v1/suppressions/{_quoted(who)}/{_quoted(channel)}", door="ORCHESTRATOR_URL"
+    )
     typer.echo(f"{who} may get {channel} again")
 
 
