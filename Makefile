@@ -94,7 +94,7 @@ format: setup ## Format and fix what can be fixed
 
 bench: setup ## Measure scoring against its floor, and case by case, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.benchmarks.scoring
-	@$(BIN)/python -m tests.benchmarks.cases
+	@$(BIN)/python -m tests.benchmarks.scoring_cases
 
 bench-growth: setup ## Measure what a touchpoint costs as contacts and stored touchpoints grow (10 minutes)
 	@$(BIN)/python -m tests.benchmarks.growth

@@ -14,7 +14,7 @@ from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.migrate import ensure_partitions, upgrade
 from services.ingest.compilation import FAST_PATH_MODULES
 from services.scoring.compilation import FOLD_MODULES
-from tests.support.servers import Servers, find
+from tests.support.servers import Servers, find_servers
 
 # A busy machine is no fault of the code: no test is decided by time.
 settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +27,7 @@ for part in (FAST_PATH_MODULES, FOLD_MODULES, PUBLISHER_MODULES):
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """A real Kafka and a real PostgreSQL."""
-    found = find()
+    found = find_servers()
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.write_line(f"\ntest servers: {found.why}")

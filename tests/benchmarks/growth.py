@@ -22,12 +22,12 @@ from libs.common.messages import Touchpoint
 from libs.common.service_runner import tune_garbage_collector
 from services.scoring.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
-from tests.benchmarks.page import write
+from tests.benchmarks.report import write
 from tests.benchmarks.scoring import NOW, PARTITIONS, Measured, database, fill, floor, scoring, touchpoints
-from tests.support.catalogue import Fixed
+from tests.support.fixed_cycles import FixedCycleRegistry
 from tests.support.instance import clear_topics
-from tests.support.scoring import record
-from tests.support.servers import Servers, find
+from tests.support.scoring import kafka_record
+from tests.support.servers import Servers, find_servers
 
 _encode = msgspec.json.Encoder().encode
 MINUTE = 60_000_000
@@ -43,13 +43,13 @@ async def with_contacts(servers: Servers, contacts: int) -> str:
     url = await database(servers)
     session = Session(url, "bench-prefill")
     handler = TouchpointBatchHandler(
-        [session], Outbox("scoring", PARTITIONS), Fixed(read_cycles(PROJECT / "cycles")), ContactCache()
+        [session], Outbox("scoring", PARTITIONS), FixedCycleRegistry(read_cycles(PROJECT / "cycles")), ContactCache()
     )
     # A partition that the measured stream does not have, so that its offsets are its own.
     await handler.next_offset("touchpoints", PARTITIONS, 0)
     for begin in range(0, contacts, MAX_BATCH):
         people = range(begin, min(begin + MAX_BATCH, contacts))
-        await handler.handle([record(_encode(_first(person)), person, partition=PARTITIONS) for person in people])
+        await handler.handle([kafka_record(_encode(_first(person)), person, partition=PARTITIONS) for person in people])
     await session.close()
     await tidy(url)
     return url
@@ -144,7 +144,7 @@ async def main() -> None:
     sizes = [int(s) for s in os.environ.get("BENCH_SIZES", "5000,10000,100000,500000,1000000").split(",")]
     stored = int(os.environ.get("BENCH_STORED", "10000000"))
     tune_garbage_collector()
-    servers = await asyncio.to_thread(find)
+    servers = await asyncio.to_thread(find_servers)
     lines = [
         f"{count:,} touchpoints of people who all exist already, one round for each row.",
         "",

@@ -20,10 +20,10 @@ from pathlib import Path
 import psutil
 
 from libs.common.kafka.admin import apply_topics
-from tests.benchmarks.page import write
+from tests.benchmarks.report import write
 from tests.benchmarks.scoring import database
 from tests.support.instance import PARTITIONS, Instance
-from tests.support.servers import Servers, _free_port, find
+from tests.support.servers import Servers, _free_port, find_servers
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 CONNECTIONS = 64
@@ -113,12 +113,12 @@ async def compare(servers: Servers, folder: Path) -> None:
     ingest = instance.stack.services()[0]
     ingest.start()
     ingest.wait()
-    key = await instance.source("bench")
-    running = {"perigee": (instance.pid("ingest"), int(instance.door.rpartition(":")[2]))}
+    key = await instance.create_source("bench")
+    running = {"perigee": (instance.pid("ingest"), int(instance.ingest_url.rpartition(":")[2]))}
     processes = []
     for kind in KINDS[:-1]:
         port = _free_port()
-        process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.doors", kind, str(port)])  # noqa: ASYNC220
+        process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)])  # noqa: ASYNC220
         processes.append(process)
         running[kind] = (process.pid, port)
     try:
@@ -207,7 +207,7 @@ def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float)
 
 def main() -> None:
     """Run it on servers of its own, or those that the environment names."""
-    servers = find()
+    servers = find_servers()
     try:
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(compare(servers, Path(folder)))

@@ -21,11 +21,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from cli.servers.managed_process import ManagedProcess
 from libs.common.db.connection import connect
-from tests.benchmarks.page import write
+from tests.benchmarks.report import write
 from tests.benchmarks.scoring import database, fill, touchpoints
 from tests.support.instance import Instance
 from tests.support.kafka import make_topic
-from tests.support.servers import Servers, find
+from tests.support.servers import Servers, find_servers
 
 SENDERS = 20
 EACH = 20
@@ -72,7 +72,7 @@ async def through_perigee(
     servers: Servers, instance: Instance, rate: int, seconds: int, prefix: str = "l"
 ) -> list[float]:
     """Return the milliseconds from the door's 200 to the stage change that the touchpoint causes."""
-    key = await instance.source("latency")
+    key = await instance.create_source("latency")
     answered: dict[str, float] = {}
     arrived: dict[str, float] = {}
 
@@ -96,7 +96,7 @@ async def through_perigee(
                 }
                 for n in range(1, EACH)
             ]
-            answer = await client.post(f"{instance.door}/v1/batch", json={"batch": body})
+            answer = await client.post(f"{instance.ingest_url}/v1/batch", json={"batch": body})
             assert answer.status_code == 200, answer.text
             answered[name] = time.perf_counter()
 
@@ -179,7 +179,7 @@ async def main() -> None:
         int(os.environ.get(f"BENCH_{name}", default))
         for name, default in (("RATE", "1000"), ("SECONDS", "20"), ("BACKLOG", "1000000"))
     )
-    servers = await asyncio.to_thread(find)
+    servers = await asyncio.to_thread(find_servers)
     try:
         with tempfile.TemporaryDirectory() as folder:
             instance = Instance(Path(folder), servers, await database(servers), INGEST_URL="http://127.0.0.1:9")

@@ -21,11 +21,11 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
 from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.domain.gate import GateRules
-from tests.benchmarks.page import write
+from tests.benchmarks.report import write
 from tests.benchmarks.scoring import database
-from tests.integration.plays.people import signal
-from tests.support.orchestrator import Mailbox, Orchestrator
-from tests.support.servers import Servers, _free_port, find
+from tests.integration.plays.contacts import signal_message
+from tests.support.orchestrator import MailServer, Orchestrator
+from tests.support.servers import Servers, _free_port, find_servers
 
 PEOPLE = int(os.environ.get("BENCH_PEOPLE", "10000"))
 WAITING = int(os.environ.get("BENCH_WAITING", "1000000"))
@@ -85,10 +85,10 @@ class Clocked:
 
 async def enroll(one: Orchestrator, asked: str, people: range) -> Rate:
     """Let people enter by a signal."""
-    values = [signal(f"c{n}", asked, one.clock.now(), n) for n in people]
+    values = [signal_message(f"c{n}", asked, one.clock.now(), n) for n in people]
     clocked = Clocked()
     for begin in range(0, len(values), BATCH):
-        await one.hear(values[begin : begin + BATCH])
+        await one.consume(values[begin : begin + BATCH])
     return clocked.rate("enrolled by a signal, with their first action", len(values))
 
 
@@ -137,7 +137,7 @@ async def bare_hooks(url: str, count: int) -> Rate:
 
 async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Rate], float]:
     """Measure one population; return the rates, and the median time from a signal to the reservation of its mail (ms)."""
-    mailbox = Mailbox()
+    mailbox = MailServer()
     one = Orchestrator(url, mailbox, GateRules(cap_per_day=1_000, cap_per_week=1_000))
     one.channels["email"] = EmailChannel(f"smtp://127.0.0.1:{smtp}", "Perigee <hello@x.test>")
     one.clock.instant = SystemClock().now()
@@ -168,7 +168,7 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
     took = []
     for number in range(half + 1, half + 101):
         begun = time.perf_counter()
-        await one.hear([signal(f"c{number}", "quote_requested", one.clock.now(), number)])
+        await one.consume([signal_message(f"c{number}", "quote_requested", one.clock.now(), number)])
         (lane,) = await one.dispatcher.list_lanes()
         await one.dispatcher.dispatch_batch(lane)
         took.append((time.perf_counter() - begun) * 1_000)
@@ -181,7 +181,7 @@ async def main(servers: Servers) -> None:
     port, hook_port = _free_port(), _free_port()
     folder = Path(tempfile.mkdtemp())
     sink = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{port}", "-c", "aiosmtpd.handlers.Sink"]
-    receiver = [sys.executable, "-m", "tests.support.receiver", str(hook_port), str(folder / "seen")]
+    receiver = [sys.executable, "-m", "tests.support.webhook_receiver", str(hook_port), str(folder / "seen")]
     others = [await asyncio.create_subprocess_exec(*command, cwd=PROJECT) for command in (sink, receiver)]
     await asyncio.sleep(2)
     lines = [f"{PEOPLE:,} people, one process, PostgreSQL beside it.", ""]
@@ -200,7 +200,7 @@ async def main(servers: Servers) -> None:
 
 
 if __name__ == "__main__":
-    found = find()
+    found = find_servers()
     try:
         asyncio.run(main(found))
     finally:

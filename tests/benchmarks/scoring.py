@@ -40,10 +40,10 @@ from services.scoring.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.main import WORKERS
 from services.scoring.repository.touchpoints import COLUMNS
-from tests.benchmarks.page import write
+from tests.benchmarks.report import write
 from tests.conftest import with_database
-from tests.support.catalogue import Fixed
-from tests.support.servers import Servers, find
+from tests.support.fixed_cycles import FixedCycleRegistry
+from tests.support.servers import Servers, find_servers
 
 PARTITIONS = 6
 NOW = 1_780_000_000_000_000
@@ -181,7 +181,9 @@ async def scoring(
     sessions = [Session(url, f"bench-{lane}") for lane in range(WORKERS)]
     session = sessions[0]
     cycles = read_cycles(PROJECT / "cycles")
-    handler = TouchpointBatchHandler(sessions, Outbox("scoring", PARTITIONS), Fixed(cycles), ContactCache())
+    handler = TouchpointBatchHandler(
+        sessions, Outbox("scoring", PARTITIONS), FixedCycleRegistry(cycles), ContactCache()
+    )
     consumer = Consumer(
         bootstrap_servers=servers.kafka,
         group=f"bench-{secrets.token_hex(4)}",
@@ -265,7 +267,7 @@ async def main() -> None:
         for name, default in (("TOUCHPOINTS", "240000"), ("CONTACTS", "5000"), ("ROUNDS", "5"))
     )
     tune_garbage_collector()
-    servers = await asyncio.to_thread(find)
+    servers = await asyncio.to_thread(find_servers)
     try:
         size = await fill(servers, touchpoints(count, contacts))
         floors, runs, facts = [], [], {}

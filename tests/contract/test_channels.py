@@ -19,8 +19,8 @@ from services.orchestrator.channels.http_channels import SlackChannel, TopicChan
 from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
 from services.orchestrator.webhooks.http_client import WebhookClient
 from services.orchestrator.webhooks.standard_webhooks import encode_secret
-from tests.support.receiver import Receiver
 from tests.support.servers import _free_port
+from tests.support.webhook_receiver import WebhookReceiver
 
 Behaviour = Literal["takes", "busy", "refuses", "away", "vanishes"]
 OUTCOMES = ("delivered", "again", "refused", "unknown")
@@ -55,7 +55,7 @@ class Mails:
         return "250 ok"
 
 
-class Keeping(Receiver):
+class Keeping(WebhookReceiver):
     """An HTTP server that keeps what it takes."""
 
     def __init__(self, taken: Taken, status: int) -> None:

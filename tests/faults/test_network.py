@@ -10,9 +10,9 @@ import random
 import pytest
 
 from cli.home import PROJECT
-from tests.support.network import KINDS, Toxiproxy, Wire
-from tests.support.watching import LONG, at, seeded
-from tests.support.whole import Whole
+from tests.support.faulty_network import KINDS, AsyncioNetwork, ToxiproxyNetwork
+from tests.support.full_instance import FullInstance
+from tests.support.progress import LONG, choose_seed, report_progress
 
 TIMES = 20 if LONG else 1
 SPELL = (0.5, 8.0) if LONG else (0.5, 1.5)
@@ -21,7 +21,7 @@ LINKS = ("kafka", "postgres")
 pytestmark = pytest.mark.timeout(3_600 if LONG else 300)
 
 
-class Distant(Whole):
+class Distant(FullInstance):
     """An instance whose services, all of them, reach Kafka and PostgreSQL through the network."""
 
     def __init__(self, folder, network):
@@ -42,7 +42,7 @@ class Distant(Whole):
 
 @pytest.fixture
 def distant(tmp_path):
-    network = Toxiproxy(PROJECT / ".perigee" / "toxiproxy" / "server") if LONG else Wire()
+    network = ToxiproxyNetwork(PROJECT / ".perigee" / "toxiproxy" / "server") if LONG else AsyncioNetwork()
     found = Distant(tmp_path, network)
     yield found
     found.down()
@@ -56,7 +56,7 @@ async def keep_sending(distant, key, over):
 
 
 async def test_every_kind_of_bad_network(distant):
-    chance = random.Random(seeded())
+    chance = random.Random(choose_seed())
     over = asyncio.Event()
     key = distant.environment["WRITE_KEY"]
     sending = asyncio.create_task(keep_sending(distant, key, over))
@@ -64,9 +64,9 @@ async def test_every_kind_of_bad_network(distant):
     spells = spells * TIMES if LONG else [(kind, (LINKS[n % 2],)) for n, kind in enumerate(KINDS)] + spells[-2:]
     chance.shuffle(spells)
     for number, (kind, links) in enumerate(spells):
-        at(f"bad network: {number} of {len(spells)} spells, {distant.sent:,} touchpoints")
+        report_progress(f"bad network: {number} of {len(spells)} spells, {distant.sent:,} touchpoints")
         for link in links:
-            await asyncio.to_thread(distant.network.suffer, link, kind)
+            await asyncio.to_thread(distant.network.inject, link, kind)
         await asyncio.sleep(chance.uniform(*SPELL))
         for link in links:
             await asyncio.to_thread(distant.network.heal, link)

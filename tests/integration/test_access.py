@@ -115,7 +115,7 @@ async def test_every_route_opens_to_the_keys_that_have_its_scope_and_to_no_other
                     wanted = 401 if key not in known else 403 if scope not in scopes else None
                     assert found == wanted or (wanted is None and found not in (401, 403)), (route, key, found)
                     asked += 1
-    async with httpx2.AsyncClient(base_url=instance.door, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=instance.ingest_url, trust_env=False) as client:
         for key in (keys["admin"], keys["service"], environment["PERIGEE_ADMIN_KEY"]):
             answer = await client.post("/v1/track", json={"event": "x", "userId": "u"}, auth=(key, ""))
             assert answer.status_code == 401
@@ -216,9 +216,9 @@ async def make_contact(instance):
         {"type": "track", "event": "Order Completed", "userId": "ada", "messageId": "2"},
         {"type": "track", "event": "Order Completed", "userId": "bob", "messageId": "3"},
     ]
-    key = await instance.source("shop")
+    key = await instance.create_source("shop")
     await instance.send(key, calls[:2])
-    await instance.rest()
+    await instance.wait_until_idle()
 
 
 async def test_keys_rotate_end_and_remember_when_they_were_used(connection, database):

@@ -9,7 +9,7 @@ from libs.common.db.connection import connect
 from services.scoring.domain.account_membership import LEAVE_EVENT
 from services.scoring.handlers.account_jobs import AccountJobs
 from services.scoring.handlers.identities import Author
-from tests.support.scoring import PARTITIONS, Scoring, equal
+from tests.support.scoring import PARTITIONS, Scoring, assert_replay_equal
 from tests.support.touchpoints import DAY, HOUR, START, shipped, small_cycle, touchpoint
 
 COMPANIES = (PROJECT / "tests" / "support" / "companies.yaml").read_text()
@@ -32,7 +32,7 @@ def downloads(at, user, **fields):
 
 
 async def fold(scoring):
-    await scoring.rest()
+    await scoring.run_jobs()
     while await scoring.accounts.refold():
         pass
     await scoring.accounts.refold()
@@ -45,10 +45,10 @@ async def changes(scoring):
 
 
 async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
-    await scoring.take(
+    await scoring.ingest(
         [joins(0, "u"), joins(0, "v"), downloads(HOUR, "u"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "u")]
     )
-    await scoring.take([downloads(4 * HOUR, "w")], partition=1)
+    await scoring.ingest([downloads(4 * HOUR, "w")], partition=1)
     before = [c for c in await scoring.outbox("stage-changes") if "account_id" not in c]
     await fold(scoring)
     told = await changes(scoring)
@@ -56,51 +56,51 @@ async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
     assert [c["stage"]["to"] for c in told] == ["target", "account"]
     assert [c["sequence"] for c in told] == [1, 2]
     assert [c for c in await scoring.outbox("stage-changes") if "account_id" not in c] == before
-    assert (await equal(scoring))["accounts"] == 1
+    assert (await assert_replay_equal(scoring))["accounts"] == 1
 
 
 async def test_membership_is_in_time(scoring):
-    await scoring.take([downloads(0, "u"), joins(HOUR, "u"), downloads(2 * HOUR, "u")])
+    await scoring.ingest([downloads(0, "u"), joins(HOUR, "u"), downloads(2 * HOUR, "u")])
     left = touchpoint(3 * HOUR, LEAVE_EVENT, user_id="u", group_id="acme", number="left")
-    await scoring.take([left, downloads(4 * HOUR, "u"), downloads(5 * HOUR, "u")])
+    await scoring.ingest([left, downloads(4 * HOUR, "u"), downloads(5 * HOUR, "u")])
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
-    await equal(scoring)
-    await scoring.take([downloads(6 * HOUR, "u", group_id="acme"), downloads(7 * HOUR, "x", group_id="acme")])
+    await assert_replay_equal(scoring)
+    await scoring.ingest([downloads(6 * HOUR, "u", group_id="acme"), downloads(7 * HOUR, "x", group_id="acme")])
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "account", "a touchpoint that names the account counts for it"
-    await equal(scoring)
+    await assert_replay_equal(scoring)
 
 
 async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
-    await scoring.take([joins(0, "u"), downloads(HOUR, "v"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "v")])
+    await scoring.ingest([joins(0, "u"), downloads(HOUR, "v"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "v")])
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
     await scoring.merge("u", "v")
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "account"
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     await scoring.unmerge("u", "v")
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
-    await equal(scoring)
-    await scoring.take([joins(30 * 60 * 1_000_000, "v")])
+    await assert_replay_equal(scoring)
+    await scoring.ingest([joins(30 * 60 * 1_000_000, "v")])
     await fold(scoring)
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     await scoring.corrections.correct_touchpoints("default", "v", "bot", [], Author("me"))
     await fold(scoring)
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     sequences = [c["sequence"] for c in await changes(scoring)]
     assert sequences == list(range(1, len(sequences) + 1))
 
 
 async def test_an_account_falls_dormant_by_its_own_timer(scoring):
-    await scoring.take([joins(0, "u"), downloads(DAY, "u")])
+    await scoring.ingest([joins(0, "u"), downloads(DAY, "u")])
     await fold(scoring)
-    await scoring.frontier(START + 100 * DAY)
+    await scoring.set_frontier(START + 100 * DAY)
     await fold(scoring)
     assert (await changes(scoring))[-1]["direction"] == "dormancy"
-    await equal(scoring, START + 100 * DAY)
+    await assert_replay_equal(scoring, START + 100 * DAY)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -120,23 +120,23 @@ async def test_any_arrival_gives_the_same_accounts(scoring, seed):
     chance.shuffle(trace)
     while trace:
         size = chance.randrange(1, 9)
-        await scoring.take(trace[:size], partition=chance.randrange(3))
+        await scoring.ingest(trace[:size], partition=chance.randrange(3))
         trace = trace[size:]
         if chance.random() < 0.3:
             await scoring.accounts.refold()
     await fold(scoring)
-    assert (await equal(scoring))["accounts"] == 2
+    assert (await assert_replay_equal(scoring))["accounts"] == 2
 
 
 async def test_a_large_account_blocks_no_partition(scoring):
     """Batches of two partitions append to one account's queue while its fold holds the account."""
-    await scoring.take([joins(n, f"u{n}") for n in range(300)])
+    await scoring.ingest([joins(n, f"u{n}") for n in range(300)])
     await fold(scoring)
     connection = await connect(scoring.database, application="test-holds")
     async with connection.transaction():
         await connection.execute("SELECT 1 FROM scoring.accounts FOR UPDATE")
-        await scoring.take([downloads(HOUR, f"u{n}") for n in range(150)], partition=1)
-        await scoring.take([downloads(2 * HOUR, f"u{n}") for n in range(150)], partition=2)
+        await scoring.ingest([downloads(HOUR, f"u{n}") for n in range(150)], partition=1)
+        await scoring.ingest([downloads(2 * HOUR, f"u{n}") for n in range(150)], partition=2)
     await connection.close()
     await fold(scoring)
-    await equal(scoring)
+    await assert_replay_equal(scoring)

@@ -7,7 +7,7 @@ import pytest
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.state_snapshot import retained_counts
 from services.scoring.handlers.identities import Author
-from tests.support.scoring import equal
+from tests.support.scoring import assert_replay_equal
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
 
 ME = Author("tester", "a note")
@@ -18,99 +18,99 @@ async def stages(scoring):
 
 
 async def test_a_bot_is_taken_back_and_so_is_the_taking_back(scoring):
-    await scoring.take([touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u")])
-    before = await scoring.pure()
+    await scoring.ingest([touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u")])
+    before = await scoring.pure_rows()
     assert await scoring.corrections.correct_touchpoints("default", "u", "bot", [], ME) == 2
-    await scoring.rest()
-    await equal(scoring)
+    await scoring.run_jobs()
+    await assert_replay_equal(scoring)
     assert (await stages(scoring))[-1] == ("visitor", "corrected")
     await scoring.corrections.correct_touchpoints("default", "u", "human", [], ME)
-    await scoring.rest()
-    assert await scoring.pure() == before
+    await scoring.run_jobs()
+    assert await scoring.pure_rows() == before
     assert (await stages(scoring))[-1][1] == "corrected"
 
 
 async def test_an_excluded_touchpoint_is_as_if_it_had_never_been(scoring):
-    await scoring.take(
+    await scoring.ingest(
         [touchpoint(0, number=1, user_id="u"), touchpoint(HOUR, "Order Completed", number=2, user_id="u")]
     )
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m2"], ME)
-    await scoring.rest()
-    await equal(scoring)
+    await scoring.run_jobs()
+    await assert_replay_equal(scoring)
     assert (await stages(scoring))[-1][1] == "corrected"
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m1"], ME)
-    await scoring.rest()
-    await equal(scoring)
+    await scoring.run_jobs()
+    await assert_replay_equal(scoring)
     assert not await scoring.fetch("SELECT 1 FROM scoring.contact_states")
     await scoring.corrections.correct_touchpoints("default", "u", "include", [], ME)
-    await scoring.rest()
-    await equal(scoring)
+    await scoring.run_jobs()
+    await assert_replay_equal(scoring)
     with pytest.raises(NotFound, match="m77"):
         await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m77"], ME)
 
 
 async def test_an_excluded_login_gives_the_device_back_and_forgets_its_traits(scoring):
-    await scoring.take([touchpoint(0, number=1), identify(HOUR, traits={"email": "u@x.test"}, number=2)])
-    await scoring.take([touchpoint(2 * HOUR, number=3, user_id="u")])
-    before = await scoring.pure()
+    await scoring.ingest([touchpoint(0, number=1), identify(HOUR, traits={"email": "u@x.test"}, number=2)])
+    await scoring.ingest([touchpoint(2 * HOUR, number=3, user_id="u")])
+    before = await scoring.pure_rows()
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m2"], ME)
-    await scoring.rest()
+    await scoring.run_jobs()
     rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints WHERE message_id <> 'm2'")
     assert len({r[1] for r in rows}) == 2
     assert await scoring.fetch("SELECT 1 FROM scoring.contacts WHERE profile LIKE '%u@x.test%'") == []
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     await scoring.corrections.correct_touchpoints("default", "u", "include", ["m2"], ME)
-    await scoring.rest()
-    assert await scoring.pure() == before
-    await equal(scoring)
+    await scoring.run_jobs()
+    assert await scoring.pure_rows() == before
+    await assert_replay_equal(scoring)
 
 
 async def test_an_excluded_link_parts_two_people(scoring):
     crm = {"trust": "server", "external_ids": {"crm": "7"}}
-    await scoring.take([touchpoint(0, number=1, user_id="u", **crm), touchpoint(0, number=2, user_id="v")])
-    await scoring.take([touchpoint(HOUR, number=3, user_id="v", **crm)])
-    await scoring.rest()
+    await scoring.ingest([touchpoint(0, number=1, user_id="u", **crm), touchpoint(0, number=2, user_id="v")])
+    await scoring.ingest([touchpoint(HOUR, number=3, user_id="v", **crm)])
+    await scoring.run_jobs()
     assert len({r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.touchpoints")}) == 1
     await scoring.corrections.correct_touchpoints("default", "v", "exclude", ["m3"], ME)
-    await scoring.rest()
+    await scoring.run_jobs()
     assert len({r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.touchpoints")}) == 2
-    await equal(scoring)
+    await assert_replay_equal(scoring)
 
 
 async def test_a_stage_set_by_hand_holds_and_then_lets_go(scoring):
-    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     until = START + 10 * DAY
     await scoring.corrections.set_stage("default", "u", "engagement", {"sales": "qualified"}, START + DAY, until, ME)
-    await scoring.rest()
-    await equal(scoring)
+    await scoring.run_jobs()
+    await assert_replay_equal(scoring)
     (change,) = (await scoring.outbox("stage-changes"))[1:]
     assert (change["reason"], change["cause"]["kind"], change["axes"]["sales"]["to"]) == (
         "corrected", "correction", "qualified",
     )  # fmt: skip
-    await scoring.take([touchpoint(2 * DAY, number=2, user_id="u")])
-    await equal(scoring)
-    await scoring.frontier(until)
-    await scoring.rest()
+    await scoring.ingest([touchpoint(2 * DAY, number=2, user_id="u")])
+    await assert_replay_equal(scoring)
+    await scoring.set_frontier(until)
+    await scoring.run_jobs()
     assert (await scoring.outbox("stage-changes"))[-1]["axes"]["sales"]["from"] == "qualified"
-    await equal(scoring, until)
+    await assert_replay_equal(scoring, until)
 
 
 async def test_a_stage_by_hand_is_moved_by_merge_and_unmerge(scoring):
-    await scoring.take([touchpoint(0, number=1, user_id="u"), touchpoint(HOUR, number=2, user_id="v")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u"), touchpoint(HOUR, number=2, user_id="v")])
     await scoring.corrections.set_stage(
         "default", "v", "engagement", {"sales": "qualified"}, START + DAY, START + 99 * DAY, ME
     )
-    await scoring.rest()
-    before = await scoring.pure()
+    await scoring.run_jobs()
+    before = await scoring.pure_rows()
     await scoring.merge("u", "v")
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     await scoring.unmerge("u", "v")
-    assert await scoring.pure() == before
-    await equal(scoring)
+    assert await scoring.pure_rows() == before
+    await assert_replay_equal(scoring)
 
 
 async def test_a_stage_that_cannot_be_is_refused(scoring):
-    await scoring.take([touchpoint(0, anonymous_id="a"), touchpoint(0, number=2, user_id="u")])
+    await scoring.ingest([touchpoint(0, anonymous_id="a"), touchpoint(0, number=2, user_id="u")])
     with pytest.raises(NotFound, match="no stage 'nowhere' on sales"):
         await scoring.corrections.set_stage("default", "u", "engagement", {"sales": "nowhere"}, START, START, ME)
     with pytest.raises(NotFound, match="no cycle"):
@@ -133,9 +133,9 @@ async def test_late_ones_fold_from_a_checkpoint_to_the_same_bytes(scoring, seed)
     arrived = list({t.message_id: t for t in trace}.values())
     while arrived:
         size = chance.randrange(1, 12)
-        await scoring.take(arrived[:size])
+        await scoring.ingest(arrived[:size])
         arrived = arrived[size:]
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     rows = await scoring.fetch("SELECT count FROM scoring.checkpoints ORDER BY count")
     ((count,),) = await scoring.fetch("SELECT count(*) FROM scoring.touchpoints")
     stored = {r[0] for r in rows}

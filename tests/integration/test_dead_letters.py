@@ -28,8 +28,8 @@ from services.ingest.handlers.ingestion import IngestService, TrackingRequest
 from services.ingest.handlers.live_events import stream_live_events
 from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.repository.sources import SourceCache
+from tests.support.fixed_keys import ADMIN, with_authentication
 from tests.support.instance import PARTITIONS, clear_topics
-from tests.support.keys import ADMIN, gated
 
 NOW = 1_780_000_000_000_000
 SHIPPED = parse_channel_rules((PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml")
@@ -164,7 +164,7 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
 async def test_the_admin_door_of_it(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track"}])
-    app = gated(sources.build_app([], ingest.desk, [dead_letters.router(ingest.letters, ingest.kafka)]))
+    app = with_authentication(sources.build_app([], ingest.desk, [dead_letters.router(ingest.letters, ingest.kafka)]))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
         assert (await client.get("/admin/v1/dlq")).status_code == 401
         client.headers["authorization"] = f"Bearer {ADMIN}"

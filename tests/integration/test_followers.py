@@ -10,7 +10,7 @@ import sys
 from cli.home import PROJECT
 from cli.preparation import put_source
 from libs.common.db.connection import connect
-from tests.support.watching import seeded
+from tests.support.progress import choose_seed
 
 EXAMPLES = PROJECT / "examples" / "subscribers"
 MODULES = PROJECT / "tests" / "sdks" / "node" / "node_modules"
@@ -49,9 +49,9 @@ async def standing(database):
 
 
 async def test_followers_that_are_killed_know_where_everybody_stands(instance, servers, database, tmp_path):
-    chance = random.Random(seeded())
+    chance = random.Random(choose_seed())
     await put_source(instance.environment, "back-end", "key-of-back-end", "server")
-    key = await instance.source("back-end")
+    key = await instance.create_source("back-end")
     shutil.copy(EXAMPLES / "follow.mjs", tmp_path / "follow.mjs")
     (tmp_path / "node_modules").symlink_to(MODULES)
     crm, file = tmp_path / "crm.sqlite", tmp_path / "crm.json"
@@ -69,7 +69,7 @@ async def test_followers_that_are_killed_know_where_everybody_stands(instance, s
             process.kill()
             await process.wait()
     await instance.send(key, calls(chance, "after"))
-    await instance.rest()
+    await instance.wait_until_idle()
     await asyncio.gather(*(run(command, "--once") for command in followers))
     expected = await standing(database)
     with sqlite3.connect(crm) as found:

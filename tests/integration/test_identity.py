@@ -5,7 +5,7 @@ import pytest
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.identity import MAX_LINKS
 from services.scoring.handlers import touchpoint_storage
-from tests.support.scoring import equal, owners
+from tests.support.scoring import assert_replay_equal, contact_ids
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
@@ -16,72 +16,72 @@ def server(at, number, user_id=None, **fields):
 async def test_three_devices_with_one_login_are_one_contact_with_their_past(scoring):
     """Row 37: phone, laptop and tablet with one login become one contact; past touchpoints are re-attributed."""
     for number, device in enumerate(("phone", "laptop", "tablet")):
-        await scoring.take([touchpoint(number * HOUR, number=number, anonymous_id=device)], partition=number % 3)
+        await scoring.ingest([touchpoint(number * HOUR, number=number, anonymous_id=device)], partition=number % 3)
     for number, device in enumerate(("phone", "laptop", "tablet")):
-        await scoring.take([identify(DAY + number * HOUR, "u", device)], partition=number % 3)
-    await scoring.rest()
-    assert len(set((await owners(scoring)).values())) == 1
+        await scoring.ingest([identify(DAY + number * HOUR, "u", device)], partition=number % 3)
+    await scoring.run_jobs()
+    assert len(set((await contact_ids(scoring)).values())) == 1
     rows = await scoring.fetch("SELECT value FROM scoring.contact_identifiers WHERE type = 'anonymous_id'")
     assert {r[0] for r in rows} == {"phone", "laptop", "tablet"}
-    await equal(scoring)
+    await assert_replay_equal(scoring)
 
 
 async def test_a_server_joins_what_a_browser_may_not(scoring):
-    await scoring.take([server(0, 0, "u"), server(HOUR, 1, external_ids={"crm": "7"})])
-    assert len(set((await owners(scoring)).values())) == 2
+    await scoring.ingest([server(0, 0, "u"), server(HOUR, 1, external_ids={"crm": "7"})])
+    assert len(set((await contact_ids(scoring)).values())) == 2
     both = {"external_ids": {"crm": "7"}, "verified_email": "u@x.test"}
-    await scoring.take([touchpoint(2 * HOUR, number=2, user_id="u", **both)])
-    assert len(set((await owners(scoring)).values())) == 2, "a public source links nobody"
-    await scoring.take([server(3 * HOUR, 3, "u", **both)])
-    assert len(set((await owners(scoring)).values())) == 1
+    await scoring.ingest([touchpoint(2 * HOUR, number=2, user_id="u", **both)])
+    assert len(set((await contact_ids(scoring)).values())) == 2, "a public source links nobody"
+    await scoring.ingest([server(3 * HOUR, 3, "u", **both)])
+    assert len(set((await contact_ids(scoring)).values())) == 1
     told = [s["identifiers"] for s in await scoring.outbox("contacts") if s.get("identifiers")]
     assert told[-1] == ["email:u@x.test", "external:crm:7"]
-    await scoring.take([server(4 * HOUR, 4, verified_email="u@x.test")], partition=1)
-    assert len(set((await owners(scoring)).values())) == 1
-    await equal(scoring)
+    await scoring.ingest([server(4 * HOUR, 4, verified_email="u@x.test")], partition=1)
+    assert len(set((await contact_ids(scoring)).values())) == 1
+    await assert_replay_equal(scoring)
 
 
 async def test_an_alias_joins_two_user_ids_for_a_server_and_a_device_for_a_browser(scoring):
-    await scoring.take([touchpoint(0, number=0, user_id="old"), touchpoint(0, number=1, user_id="new")])
+    await scoring.ingest([touchpoint(0, number=0, user_id="old"), touchpoint(0, number=1, user_id="new")])
     alias = touchpoint(HOUR, "", number=2, type="alias", user_id="new", previous_id="old")
-    await scoring.take([alias])
-    assert len(set((await owners(scoring)).values())) == 2
-    await scoring.take(
+    await scoring.ingest([alias])
+    assert len(set((await contact_ids(scoring)).values())) == 2
+    await scoring.ingest(
         [touchpoint(2 * HOUR, "", number=3, type="alias", user_id="new", previous_id="old", trust="server")]
     )
-    assert len(set((await owners(scoring)).values())) == 1
-    await scoring.take([touchpoint(0, number=4, anonymous_id="device")])
-    await scoring.take([touchpoint(3 * HOUR, "", number=5, type="alias", user_id="new", previous_id="device")])
-    assert len(set((await owners(scoring)).values())) == 1
-    await equal(scoring)
+    assert len(set((await contact_ids(scoring)).values())) == 1
+    await scoring.ingest([touchpoint(0, number=4, anonymous_id="device")])
+    await scoring.ingest([touchpoint(3 * HOUR, "", number=5, type="alias", user_id="new", previous_id="device")])
+    assert len(set((await contact_ids(scoring)).values())) == 1
+    await assert_replay_equal(scoring)
 
 
 async def test_merge_and_unmerge_leave_equal_bytes(scoring):
-    await scoring.take([server(0, 0, "u"), server(HOUR, 1, "u"), identify(2 * HOUR, "u", "phone")])
-    await scoring.take(
+    await scoring.ingest([server(0, 0, "u"), server(HOUR, 1, "u"), identify(2 * HOUR, "u", "phone")])
+    await scoring.ingest(
         [touchpoint(0, "Order Completed", number=2, user_id="v"), identify(HOUR, "v", "laptop")], partition=1
     )
-    await scoring.take([touchpoint(3 * HOUR, number=3, anonymous_id="laptop")], partition=1)
-    before, contacts = await scoring.pure(), await owners(scoring)
+    await scoring.ingest([touchpoint(3 * HOUR, number=3, anonymous_id="laptop")], partition=1)
+    before, contacts = await scoring.pure_rows(), await contact_ids(scoring)
     outcome = await scoring.merge("user_id:u", "user_id:v")
     assert len(outcome.contacts) == 1
     assert outcome.moved == 3
-    assert len(set((await owners(scoring)).values())) == 1
-    await equal(scoring)
+    assert len(set((await contact_ids(scoring)).values())) == 1
+    await assert_replay_equal(scoring)
     redirects = await scoring.fetch("SELECT merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL")
     assert [r[0] for r in redirects] == outcome.contacts
     outcome = await scoring.unmerge("u", "v")
     assert len(outcome.contacts) == 2
-    assert await scoring.pure() == before
-    assert await owners(scoring) == contacts, "each has its own id again"
-    await equal(scoring)
+    assert await scoring.pure_rows() == before
+    assert await contact_ids(scoring) == contacts, "each has its own id again"
+    await assert_replay_equal(scoring)
     reasons = [c["reason"] for c in await scoring.outbox("stage-changes")]
     assert "identity_merge" in reasons
     assert "identity_unmerge" in reasons
 
 
 async def test_sequences_have_no_gap_through_merge_and_unmerge(scoring):
-    await scoring.take([touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v")])
+    await scoring.ingest([touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v")])
     for _ in range(2):
         await scoring.merge("u", "v")
         await scoring.unmerge("u", "v")
@@ -92,77 +92,81 @@ async def test_sequences_have_no_gap_through_merge_and_unmerge(scoring):
         assert change["stage"]["from"] == (before["stage"]["to"] if before else None)
         last[change["contact_id"]] = change
     assert len(last) == 2
-    await equal(scoring)
+    await assert_replay_equal(scoring)
 
 
 async def test_an_unmerge_says_what_still_joins_the_two(scoring):
-    await scoring.take([server(0, 0, "u", external_ids={"crm": "7"}), server(HOUR, 1, "v", external_ids={"crm": "7"})])
+    await scoring.ingest(
+        [server(0, 0, "u", external_ids={"crm": "7"}), server(HOUR, 1, "v", external_ids={"crm": "7"})]
+    )
     with pytest.raises(Conflict, match="through external:crm:7"):
         await scoring.unmerge("user_id:u", "user_id:v")
     await scoring.unmerge("user_id:v", "external:crm:7")
-    assert len(set((await owners(scoring)).values())) == 2
-    await scoring.take([server(2 * HOUR, 2, "v", external_ids={"crm": "7"})])
-    assert len(set((await owners(scoring)).values())) == 2, "what a person revoked no touchpoint restores"
-    await equal(scoring)
+    assert len(set((await contact_ids(scoring)).values())) == 2
+    await scoring.ingest([server(2 * HOUR, 2, "v", external_ids={"crm": "7"})])
+    assert len(set((await contact_ids(scoring)).values())) == 2, "what a person revoked no touchpoint restores"
+    await assert_replay_equal(scoring)
 
 
 async def test_a_device_is_taken_from_somebody_and_given_back(scoring):
-    await scoring.take([touchpoint(0, number=0, anonymous_id="phone"), identify(HOUR, "u", "phone")])
-    await scoring.take([touchpoint(2 * HOUR, number=1, anonymous_id="phone")])
-    before, contacts = await scoring.pure(), await owners(scoring)
+    await scoring.ingest([touchpoint(0, number=0, anonymous_id="phone"), identify(HOUR, "u", "phone")])
+    await scoring.ingest([touchpoint(2 * HOUR, number=1, anonymous_id="phone")])
+    before, contacts = await scoring.pure_rows(), await contact_ids(scoring)
     await scoring.unmerge("user_id:u", "anonymous_id:phone")
-    after = await owners(scoring)
+    after = await contact_ids(scoring)
     assert after["m0"] == after["m1"] != after[f"m{HOUR}-"]
-    await equal(scoring)
+    await assert_replay_equal(scoring)
     await scoring.merge("user_id:u", "anonymous_id:phone")
-    assert await scoring.pure() == before
-    assert set((await owners(scoring)).values()) == set(contacts.values())
-    await equal(scoring)
+    assert await scoring.pure_rows() == before
+    assert set((await contact_ids(scoring)).values()) == set(contacts.values())
+    await assert_replay_equal(scoring)
 
 
 async def test_a_device_that_another_known_person_merged_gets_its_contact_back(scoring):
-    await scoring.take([identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")])
-    laptop = (await owners(scoring))["m1"]
-    await scoring.take([identify(2 * HOUR, "u", "laptop")])
-    assert (await owners(scoring))["m1"] != laptop
+    await scoring.ingest([identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")])
+    laptop = (await contact_ids(scoring))["m1"]
+    await scoring.ingest([identify(2 * HOUR, "u", "laptop")])
+    assert (await contact_ids(scoring))["m1"] != laptop
     await scoring.unmerge("user_id:u", "anonymous_id:laptop")
-    assert (await owners(scoring))["m1"] == laptop
-    await equal(scoring)
+    assert (await contact_ids(scoring))["m1"] == laptop
+    await assert_replay_equal(scoring)
 
 
 async def test_junk_never_links(scoring):
     junk = ["null", "undefined", "Anonymous", "00000000-0000-0000-0000-000000000000"]
     for number, user_id in enumerate(junk):
-        await scoring.take([identify(number, user_id, f"device{number}", number=number)])
-    await scoring.take([touchpoint(9, number=9, anonymous_id="undefined"), touchpoint(9, number=10, user_id="none")])
-    assert len(set((await owners(scoring)).values())) == len(junk) + 2
-    await equal(scoring)
+        await scoring.ingest([identify(number, user_id, f"device{number}", number=number)])
+    await scoring.ingest([touchpoint(9, number=9, anonymous_id="undefined"), touchpoint(9, number=10, user_id="none")])
+    assert len(set((await contact_ids(scoring)).values())) == len(junk) + 2
+    await assert_replay_equal(scoring)
 
 
 async def test_an_identifier_with_too_many_links_joins_nobody(scoring):
     shared = {"verified_email": "office@x.test"}
-    await scoring.take([server(n, n, f"u{n}", **shared) for n in range(MAX_LINKS)])
-    assert len(set((await owners(scoring)).values())) == 1
-    await equal(scoring)
-    await scoring.take([server(MAX_LINKS, MAX_LINKS, f"u{MAX_LINKS}", **shared)], partition=1)
-    await scoring.rest()
-    assert len(set((await owners(scoring)).values())) == MAX_LINKS + 1
-    await equal(scoring)
+    await scoring.ingest([server(n, n, f"u{n}", **shared) for n in range(MAX_LINKS)])
+    assert len(set((await contact_ids(scoring)).values())) == 1
+    await assert_replay_equal(scoring)
+    await scoring.ingest([server(MAX_LINKS, MAX_LINKS, f"u{MAX_LINKS}", **shared)], partition=1)
+    await scoring.run_jobs()
+    assert len(set((await contact_ids(scoring)).values())) == MAX_LINKS + 1
+    await assert_replay_equal(scoring)
 
 
 async def test_many_touchpoints_change_hands_from_the_queue(scoring, monkeypatch):
     monkeypatch.setattr(touchpoint_storage, "MOVED_AT_ONCE", 5)
     crm = {"external_ids": {"crm": "7"}}
-    await scoring.take([server(0, 100, "u", **crm), *(touchpoint(n * HOUR, user_id="v", number=n) for n in range(11))])
-    await scoring.take([server(DAY, 101, "v", **crm), touchpoint(2 * DAY, user_id="v", number=102)], partition=1)
-    assert len(set((await owners(scoring)).values())) == 2, "in the stream they are two still"
-    await scoring.rest()
-    assert len(set((await owners(scoring)).values())) == 1
-    await equal(scoring)
+    await scoring.ingest(
+        [server(0, 100, "u", **crm), *(touchpoint(n * HOUR, user_id="v", number=n) for n in range(11))]
+    )
+    await scoring.ingest([server(DAY, 101, "v", **crm), touchpoint(2 * DAY, user_id="v", number=102)], partition=1)
+    assert len(set((await contact_ids(scoring)).values())) == 2, "in the stream they are two still"
+    await scoring.run_jobs()
+    assert len(set((await contact_ids(scoring)).values())) == 1
+    await assert_replay_equal(scoring)
 
 
 async def test_wrong_names_are_refused_with_what_is_there(scoring):
-    await scoring.take([touchpoint(0, anonymous_id="a"), touchpoint(0, anonymous_id="b", number=2)])
+    await scoring.ingest([touchpoint(0, anonymous_id="a"), touchpoint(0, anonymous_id="b", number=2)])
     with pytest.raises(NotFound, match="user_id:alice"):
         await scoring.merge("nobody", "a")
     with pytest.raises(Conflict, match="two devices"):

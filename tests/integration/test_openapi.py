@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support.watching import LONG
+from tests.support.progress import LONG
 
 EXAMPLES = 150 if LONG else 12
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]

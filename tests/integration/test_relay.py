@@ -8,27 +8,27 @@ from libs.common.db import outbox_quarantine
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.errors import NotFound
-from tests.support.kafka import make_topic, numbered, read_topic, until
-from tests.support.outbox import left_in_outbox, relays
+from tests.support.kafka import make_topic, numbered_message, read_topic, wait_until
+from tests.support.outbox import run_relays, unpublished_rows
 
 
 async def fill(database, topic, numbers, key=b"k"):
     connection = await connect(database, application="test")
     async with connection.transaction():
-        await Outbox("scoring", 3).insert_messages(connection, [numbered(topic, n, key) for n in numbers])
+        await Outbox("scoring", 3).insert_messages(connection, [numbered_message(topic, n, key) for n in numbers])
     await connection.close()
 
 
 async def test_three_relays_publish_each_row_once_and_in_order_per_key(servers, database):
     topic = await make_topic(servers.kafka)
-    async with relays(servers, database, 3):
+    async with run_relays(servers, database, 3):
         for begin in range(0, 300, 10):
             await asyncio.gather(*(fill(database, topic, range(begin, begin + 10), b"key-%d" % k) for k in range(5)))
 
         async def empty():
-            return not await left_in_outbox(database)
+            return not await unpublished_rows(database)
 
-        await until(empty)
+        await wait_until(empty)
     by_key = {}
     for record in await read_topic(servers.kafka, topic):
         by_key.setdefault(record.key, []).append(int(record.value))
@@ -40,20 +40,20 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
     connection = await connect(database, application="test")
     async with connection.transaction():
         rows = [
-            numbered(topic, 1, b"a"),
-            numbered(topic, 2, b"a", 5_000),
-            numbered(topic, 3, b"a"),
-            numbered(topic, 4, b"b"),
+            numbered_message(topic, 1, b"a"),
+            numbered_message(topic, 2, b"a", 5_000),
+            numbered_message(topic, 3, b"a"),
+            numbered_message(topic, 4, b"b"),
         ]
         await Outbox("scoring", 3).insert_messages(connection, rows)
     await connection.close()
-    async with relays(servers, database):
+    async with run_relays(servers, database):
 
         async def settled():
-            left = await left_in_outbox(database)
+            left = await unpublished_rows(database)
             return len(left) == 2 and left[0]["refused"] is not None
 
-        await until(settled)
+        await wait_until(settled)
         values = {r.value for r in await read_topic(servers.kafka, topic)}
         assert values == {b"1", b"4"}
         session = Session(database, "test")
@@ -62,14 +62,14 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
             assert (row.topic, row.key, row.behind, row.skipped) == (topic, "a", 1, False)
             assert await outbox_quarantine.get_quarantined_value(connection, "scoring", row.id) == rows[1].value
             await outbox_quarantine.update_for_resend(connection, "scoring", row.id)
-            await until(settled)  # it is as large as before, so it is refused again
+            await wait_until(settled)  # it is as large as before, so it is refused again
             assert len({r.value for r in await read_topic(servers.kafka, topic)}) == 2
             await outbox_quarantine.update_as_skipped(connection, "scoring", row.id)
 
             async def passed():
-                return [r["refused"] is not None for r in await left_in_outbox(database)] == [True]
+                return [r["refused"] is not None for r in await unpublished_rows(database)] == [True]
 
-            await until(passed)
+            await wait_until(passed)
             (row,) = await outbox_quarantine.list_quarantined(connection, "scoring")
             assert (row.skipped, row.behind) == (True, 0)
         with pytest.raises(NotFound, match="no refused row 999"):

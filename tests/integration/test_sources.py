@@ -15,8 +15,8 @@ from services.ingest.handlers.ingestion import IngestService
 from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.repository.sources import SourceCache
 from services.ingest.tracker.script import TrackerScripts
-from tests.support.keys import ADMIN, gated
-from tests.unit.test_door import NOW, FakePublisher
+from tests.support.fixed_keys import ADMIN, with_authentication
+from tests.unit.test_ingestion import NOW, FakePublisher
 
 TRACK = {"event": "x", "userId": "u"}
 
@@ -38,7 +38,7 @@ class Doors:
 
     def __init__(self, session, desk):
         self.sources, self.publisher, self.clock = SourceCache(session), FakePublisher(), FixedClock(NOW)
-        rest = gated(sources.build_app([], desk, []))
+        rest = with_authentication(sources.build_app([], desk, []))
         app = TrackingApi(
             IngestService(self.sources, self.publisher, self.clock, 1, NormalisationRules()), TrackerScripts(), rest
         )

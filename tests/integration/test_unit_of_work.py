@@ -9,19 +9,19 @@ import pytest
 from libs.common.db import unit_of_work
 from libs.common.db.connection import Session
 from libs.common.errors import Unavailable
-from tests.support.network import Wire
+from tests.support.faulty_network import AsyncioNetwork
 
 
 async def test_a_server_that_falls_silent_in_a_transaction_holds_nobody_up(database, monkeypatch):
     monkeypatch.setattr(unit_of_work, "ROLLBACK_SECONDS", 0.5)
-    server, wire = urlsplit(database), Wire()
+    server, wire = urlsplit(database), AsyncioNetwork()
     link = f"127.0.0.1:{wire.link('postgres', server.port)}"
     session = Session(database.replace(f"{server.hostname}:{server.port}", link), "test")
 
     async def fall_silent():
         async with session.acquire() as connection, unit_of_work.unit_of_work(connection):
             await connection.execute("SELECT 1")
-            await asyncio.to_thread(wire.suffer, "postgres", "silent")
+            await asyncio.to_thread(wire.inject, "postgres", "silent")
             await connection.execute("SELECT 2", timeout=0.5)
 
     with pytest.raises(Unavailable):

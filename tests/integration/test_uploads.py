@@ -17,9 +17,9 @@ from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.handlers.uploads import UploadQueue
 from services.ingest.protocol.timeouts import UPLOADS
 from tests.integration.test_imports import NOW, write_csv
+from tests.support.fixed_keys import ADMIN, with_authentication
 from tests.support.instance import PARTITIONS, clear_topics
 from tests.support.kafka import read_topic
-from tests.support.keys import ADMIN, gated
 
 QUERY = {"source": "till", "name": "orders.csv"}
 
@@ -30,7 +30,9 @@ class Door:
         self.session, self.publisher = Session(database, "test"), Publisher(servers.kafka)
         desk = FileImporter(self.session, self.publisher, FixedClock(NOW), NormalisationRules())
         self.uploads = UploadQueue(desk, self.session, folder, 100_000)
-        app = gated(sources.build_app([], SourceService(self.session), [imports.router(self.uploads)]), UPLOADS)
+        app = with_authentication(
+            sources.build_app([], SourceService(self.session), [imports.router(self.uploads)]), UPLOADS
+        )
         headers = {"Authorization": f"Bearer {ADMIN}"}
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app), base_url="http://door/admin/v1", headers=headers

@@ -31,14 +31,14 @@ async def scoring(database):
 
 async def equal(scoring, text, frontier=-1):
     scoring.cycles = [small_cycle(text)]
-    outcome = await scoring.replay(frontier)
+    outcome = await scoring.replay_check(frontier)
     assert outcome["equal"], outcome
 
 
 async def finish(scoring):
     """Let everything that is on its way come to its end."""
     await scoring.finish_versions()
-    await scoring.rest()
+    await scoring.run_jobs()
     assert not [row for row in await scoring.versions.list_versions() if row.filled or row.told or row.swept]
 
 
@@ -48,12 +48,12 @@ async def statuses(scoring):
 
 async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes(scoring, monkeypatch):
     monkeypatch.setattr(version_rollout, "FILLED_AT_ONCE", 1)
-    await scoring.take([touchpoint(0, number=1, user_id="u"), touchpoint(0, "Home", number=2, user_id="v")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u"), touchpoint(0, "Home", number=2, user_id="v")])
     before = await scoring.outbox("stage-changes")
     assert await scoring.versions.publish(version(2, 1), "ada", 500) == "small@2"
     await scoring.publishing.fill_shadow()
-    await scoring.take([touchpoint(HOUR, number=3, user_id="u"), touchpoint(HOUR, number=4, user_id="w")])
-    await scoring.take([touchpoint(HOUR // 2, number=5, user_id="v"), identify(2 * HOUR, "w", "d")], partition=1)
+    await scoring.ingest([touchpoint(HOUR, number=3, user_id="u"), touchpoint(HOUR, number=4, user_id="w")])
+    await scoring.ingest([touchpoint(HOUR // 2, number=5, user_id="v"), identify(2 * HOUR, "w", "d")], partition=1)
     told = await scoring.outbox("stage-changes")
     assert {c["cycle_version"] for c in told} == {"1"}, "a shadow tells nobody"
     await equal(scoring, FIRST)
@@ -69,12 +69,12 @@ async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes
 
 
 async def test_a_touchpoint_after_the_flip_tells_the_net_change_first(scoring):
-    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     await scoring.versions.publish(version(2, 1), "ada", 500)
     while await scoring.publishing.fill_shadow():
         pass
     await scoring.publishing.activate_shadow()
-    await scoring.take([touchpoint(HOUR, number=2, user_id="u")])
+    await scoring.ingest([touchpoint(HOUR, number=2, user_id="u")])
     last = {}
     for change in await scoring.outbox("stage-changes"):
         assert change["stage"]["from"] == last.get("to")
@@ -86,14 +86,14 @@ async def test_a_touchpoint_after_the_flip_tells_the_net_change_first(scoring):
 
 
 async def test_timers_merges_and_corrections_reach_shadow_and_live(scoring):
-    await scoring.take([touchpoint(0, number=1, user_id="u"), touchpoint(0, number=2, user_id="v")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u"), touchpoint(0, number=2, user_id="v")])
     await scoring.versions.publish(version(2, 8), "ada", 500)
     while await scoring.publishing.fill_shadow():
         pass
-    await scoring.take([touchpoint(DAY, number=3, user_id="v")])
+    await scoring.ingest([touchpoint(DAY, number=3, user_id="v")])
     await scoring.merge("u", "v")
-    await scoring.frontier(START + 300 * DAY)
-    await scoring.rest()
+    await scoring.set_frontier(START + 300 * DAY)
+    await scoring.run_jobs()
     await equal(scoring, FIRST, START + 300 * DAY)
     await finish(scoring)
     await equal(scoring, version(2, 8), START + 300 * DAY)
@@ -102,17 +102,17 @@ async def test_timers_merges_and_corrections_reach_shadow_and_live(scoring):
 
 
 async def test_a_rollback_gives_up_a_shadow_or_publishes_the_one_before(scoring):
-    await scoring.take([touchpoint(0, number=1, user_id="u")])
-    pure = await scoring.pure()
+    await scoring.ingest([touchpoint(0, number=1, user_id="u")])
+    pure = await scoring.pure_rows()
     await scoring.versions.publish(version(2, 1), "ada", 500)
     await scoring.publishing.fill_shadow()
     assert await scoring.versions.rollback("small", "ada") == "small@1"
     await finish(scoring)
     assert await statuses(scoring) == {"1": "live", "2": "retired"}
-    assert await scoring.pure() == pure
+    assert await scoring.pure_rows() == pure
     await scoring.versions.publish(version(3, 1), "ada", 500)
     await finish(scoring)
-    await scoring.take([touchpoint(HOUR, number=2, user_id="u")])
+    await scoring.ingest([touchpoint(HOUR, number=2, user_id="u")])
     assert await scoring.versions.rollback("small", "ada") == "small@1"
     await finish(scoring)
     assert await statuses(scoring) == {"1": "live", "2": "retired", "3": "retired"}
@@ -143,23 +143,23 @@ async def test_what_cannot_be_published_is_refused_with_the_place(scoring):
 
 
 async def test_a_file_that_differs_is_not_taken_over_and_a_new_cycle_is_filled(scoring, database):
-    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     other = FIRST.replace("cycle: small", "cycle: other")
     files = [(parse_cycle_spec(version(2, 1), "small"), version(2, 1)), (parse_cycle_spec(other, "other"), other)]
     assert await install_cycles(scoring.sessions[1], files) == ["other"]
     assert {r.cycle: r.status for r in await scoring.versions.list_versions()} == {
         "small": "live", "other": "shadow",
     }  # fmt: skip
-    await scoring.take([touchpoint(HOUR, number=2, user_id="u"), touchpoint(HOUR, number=3, user_id="w")])
+    await scoring.ingest([touchpoint(HOUR, number=2, user_id="u"), touchpoint(HOUR, number=3, user_id="w")])
     await finish(scoring)
     scoring.cycles = [small_cycle(), small_cycle(other)]
-    outcome = await scoring.replay()
+    outcome = await scoring.replay_check()
     assert outcome["equal"], outcome
     assert {c["cycle"] for c in await scoring.outbox("stage-changes")} == {"small", "other"}
 
 
 async def test_the_rate_bounds_how_many_are_told_at_once(scoring):
-    await scoring.take([touchpoint(n, number=n, user_id=f"u{n}") for n in range(10)])
+    await scoring.ingest([touchpoint(n, number=n, user_id=f"u{n}") for n in range(10)])
     await scoring.versions.publish(version(2, 1), "ada", 8)
     while await scoring.publishing.fill_shadow():
         pass
@@ -171,8 +171,8 @@ async def test_the_rate_bounds_how_many_are_told_at_once(scoring):
 
 
 async def test_a_backtest_says_who_would_move_and_touches_nothing(scoring):
-    await scoring.take([touchpoint(n, number=n, user_id=f"u{n}") for n in range(7)])
-    before = [await scoring.pure(), await scoring.outbox("stage-changes"), await scoring.versions.list_versions()]
+    await scoring.ingest([touchpoint(n, number=n, user_id=f"u{n}") for n in range(7)])
+    before = [await scoring.pure_rows(), await scoring.outbox("stage-changes"), await scoring.versions.list_versions()]
     connection = await connect(scoring.database, application="test")
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         (now,) = await DatabaseCycleRegistry().get_active_cycles(connection)
@@ -187,19 +187,19 @@ async def test_a_backtest_says_who_would_move_and_touches_nothing(scoring):
     assert (same.moved, same.steps) == ([], [])
     assert (alone.moved[0].now, alone.transitions_now) == ("-", 0)
     assert [
-        await scoring.pure(),
+        await scoring.pure_rows(),
         await scoring.outbox("stage-changes"),
         await scoring.versions.list_versions(),
     ] == before
 
 
 async def test_somebody_emptied_while_their_refold_waits_is_filled_all_the_same(scoring):
-    await scoring.take([touchpoint(0, number=1, user_id="u")])
+    await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m1"], Author("ada"))
     await scoring.versions.publish(version(2, 1), "ada", 500)
     while await scoring.publishing.fill_shadow():
         pass
-    await scoring.take([touchpoint(HOUR, number=2, user_id="u")])
-    await scoring.rest()
+    await scoring.ingest([touchpoint(HOUR, number=2, user_id="u")])
+    await scoring.run_jobs()
     await finish(scoring)
     await equal(scoring, version(2, 1))

@@ -73,15 +73,15 @@ async def test_the_first_schema_becomes_the_newest(first):
     scoring = Scoring(first, None, DatabaseCycleRegistry())
     try:
         assert await install_cycles(scoring.sessions[1], read_specs(PROJECT / "cycles")) == ["engagement"]
-        await scoring.rest()
-        outcome = await scoring.replay()
+        await scoring.run_jobs()
+        outcome = await scoring.replay_check()
         assert outcome["equal"], outcome
         assert (outcome["touchpoints"], outcome["contacts"]) == (3, 1)
         changes = await scoring.outbox("stage-changes")
         assert changes[0]["sequence"] == 5, "what was told goes on where it stood"
         assert changes[0]["stage"]["from"] == "visitor"
-        await scoring.take([touchpoint(2 * DAY, number=3), touchpoint(3 * DAY, number=4)])
-        assert (await scoring.replay())["touchpoints"] == 4, "a repeat is known across the upgrade"
-        assert (await scoring.replay())["equal"]
+        await scoring.ingest([touchpoint(2 * DAY, number=3), touchpoint(3 * DAY, number=4)])
+        assert (await scoring.replay_check())["touchpoints"] == 4, "a repeat is known across the upgrade"
+        assert (await scoring.replay_check())["equal"]
     finally:
         await scoring.close()

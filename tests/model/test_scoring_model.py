@@ -18,12 +18,12 @@ from services.scoring.domain.signal_classifier import FoldEvent
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.repository.corrections import manual_stage_from_row
-from tests.support.chance import SIGNALS, SPAN, cycle, life
-from tests.support.naive import Naive
-from tests.support.reference import Reference
+from tests.support.progress import report_progress
+from tests.support.random_cycles import SIGNALS, SPAN, cycle, life
+from tests.support.reference_fold import ReferenceFold
+from tests.support.reference_identity import ReferenceIdentity
 from tests.support.scoring import PARTITIONS, Scoring
-from tests.support.simulation import ME, World, clear
-from tests.support.watching import at
+from tests.support.scoring_simulation import ME, SimulatedSystem, clear_tables
 
 END = SPAN * 3
 ONE = os.environ.get("PERIGEE_SEED")
@@ -39,7 +39,7 @@ async def test_whatever_happens_the_rows_are_the_reference_and_the_laws_hold(dat
     seeds = [int(ONE)] if ONE else range(FIRST, FIRST + SEEDS)
     fenced = broken = 0
     for number, seed in enumerate(seeds):
-        at(f"seed {seed} ({number:,} of {len(seeds):,})")
+        report_progress(f"seed {seed} ({number:,} of {len(seeds):,})")
         try:
             world = await live(database, seed)
         except BaseException as error:
@@ -53,9 +53,9 @@ async def test_whatever_happens_the_rows_are_the_reference_and_the_laws_hold(dat
 async def live(database, seed):
     chance = random.Random(seed)
     raw = cycle(chance, "1")
-    world = World(chance, database, raw)
+    world = SimulatedSystem(chance, database, raw)
     try:
-        await clear(world.one)
+        await clear_tables(world.one)
         text = yaml.safe_dump(raw)
         await install_cycles(world.one.sessions[1], [(parse_cycle_spec(text, "random"), text)])
         await happen(world, chance, life(chance, chance.randint(5, 30)))
@@ -105,7 +105,7 @@ async def check(world):
     assert len(rows) == len(world.sent), "each accepted touchpoint is stored once"
     (live_now,) = [c for c in await now(one) if c.live]
     one.cycles = [live_now]
-    outcome = await one.replay(END)
+    outcome = await one.replay_check(END)
     assert outcome["equal"], f"{outcome}"
     await check_reference(world, one, live_now)
     check_laws(world)
@@ -120,15 +120,15 @@ async def check_reference(world, one, live_now):
     """Compare with people found naively and lives stepped by the microsecond."""
     pairs, excluded, bots, manuals = await said(one)
     kept = [t for t in world.sent.values() if (t.occurred_at, t.source, t.message_id) not in excluded]
-    people = Naive(kept, pairs)
+    people = ReferenceIdentity(kept, pairs)
     lives = {}
     for t in kept:
-        lives.setdefault(people.owner(t), []).append(occurrence(t, bots, live_now))
+        lives.setdefault(people.contact_of_touchpoint(t), []).append(occurrence(t, bots, live_now))
     for name, manual in manuals:
         if manual:
-            lives.setdefault(people.of(name), []).append(manual)
+            lives.setdefault(people.contact_of_identifier(name), []).append(manual)
     expected = sorted(
-        Reference(live_now.engine.spec).run(sorted(life_, key=lambda o: o.key), END) for life_ in lives.values()
+        ReferenceFold(live_now.engine.spec).run(sorted(life_, key=lambda o: o.key), END) for life_ in lives.values()
     )
     stored = {}
     for contact, move in await one.fetch(

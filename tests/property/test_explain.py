@@ -10,7 +10,7 @@ from services.scoring.domain.cycle_spec import parse_cycle_spec
 from services.scoring.domain.explanation import explain
 from services.scoring.domain.fold import advance, current_position, fold
 from tests.property.test_fold import known
-from tests.support.cycles import SPAN, histories, specs
+from tests.support.cycle_strategies import SPAN, histories, specs
 
 slow = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 

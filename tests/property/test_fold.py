@@ -10,8 +10,8 @@ from services.scoring.domain.cycle_compiler import compile_cycle
 from services.scoring.domain.cycle_spec import parse_cycle_spec
 from services.scoring.domain.fold import advance, fold
 from services.scoring.domain.move import decode_move
-from tests.support.cycles import SPAN, histories, specs
-from tests.support.reference import Reference
+from tests.support.cycle_strategies import SPAN, histories, specs
+from tests.support.reference_fold import ReferenceFold
 
 slow = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -43,7 +43,7 @@ def test_fold_and_advance_equal_brute_force(raw, history):
     state, moves = engine.initial_state(), []
     moves += fold(engine, state, history)
     advance(engine, state, SPAN * 2, moves)
-    assert seen(moves) == Reference(engine.spec).run(history, SPAN * 2)
+    assert seen(moves) == ReferenceFold(engine.spec).run(history, SPAN * 2)
 
 
 @given(specs(), histories(max_size=10, instants=6))
@@ -54,7 +54,7 @@ def test_touchpoints_at_one_instant_equal_brute_force(raw, history):
     state, moves = engine.initial_state(), []
     moves += fold(engine, state, history)
     advance(engine, state, SPAN, moves)
-    assert seen(moves) == Reference(engine.spec).run(history, SPAN)
+    assert seen(moves) == ReferenceFold(engine.spec).run(history, SPAN)
 
 
 @given(specs(), histories(), st.data())

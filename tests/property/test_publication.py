@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.property.test_fold import engine_of, known
-from tests.support.cycles import SPAN, histories, specs
-from tests.support.ledger import Ledger
+from tests.support.contact_simulator import ContactSimulator
+from tests.support.cycle_strategies import SPAN, histories, specs
 
 slow = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -47,7 +47,7 @@ def check(ledger):
 @slow
 def test_any_order_of_arrival(raw, history, data):
     engine = engine_of(raw)
-    ledger = Ledger(engine)
+    ledger = ContactSimulator(engine)
     arrive(data, ledger, known(engine, history))
     check(ledger)
 
@@ -56,6 +56,6 @@ def test_any_order_of_arrival(raw, history, data):
 @slow
 def test_flips_that_are_taken_back(raw, history, data):
     engine = engine_of(raw)
-    ledger = Ledger(engine)
+    ledger = ContactSimulator(engine)
     arrive_nearly_in_order(data, ledger, known(engine, history))
     check(ledger)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.instance import Instance, ingest_alone
+from tests.support.instance import Instance, run_ingest_only
 from tests.support.servers import Servers
 
 collect_ignore = (
@@ -18,7 +18,7 @@ collect_ignore = (
 @pytest.fixture
 def door(tmp_path: Path, servers: Servers, database: str) -> Iterator[Instance]:
     """A real ingest."""
-    with ingest_alone(tmp_path, servers, database) as found:
+    with run_ingest_only(tmp_path, servers, database) as found:
         yield found
 
 
@@ -33,7 +33,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 async def shop(linked: list[str], door: Instance, servers: Servers) -> AsyncIterator[Any]:
     """A site with our tracker, the door, and a browser."""
-    from tests.sdks.shop import visited  # its library is there for the long form alone
+    from tests.sdks.demo_shop import visited  # its library is there for the long form alone
 
     async with visited(door, servers) as found:
         yield found

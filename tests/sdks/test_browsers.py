@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.sdks.expected import LACKS, ONCE, TOTAL, check, sent_by
-from tests.sdks.mean import Road
+from tests.sdks.faulty_proxy import Road
 from tests.sdks.pages import browser, pages
 
 pytestmark = pytest.mark.timeout(300)

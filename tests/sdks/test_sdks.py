@@ -9,7 +9,7 @@ import pytest
 
 from cli.home import PROJECT
 from tests.sdks.expected import LACKS, ONCE, check, sent_by
-from tests.sdks.mean import Road
+from tests.sdks.faulty_proxy import Road
 
 pytestmark = pytest.mark.timeout(300)
 HERE = PROJECT / "tests" / "sdks"
@@ -44,8 +44,8 @@ async def run(command, environment):
 
 @pytest.mark.parametrize("name", [name for name in commands() if LONG or name in SHORT])
 async def test_every_call_is_there_once_whatever_the_road_did(door, servers, name):
-    key = await door.source(name)
-    road = Road(door.door, mean=name not in ONCE)
+    key = await door.create_source(name)
+    road = Road(door.ingest_url, mean=name not in ONCE)
     try:
         said = await run(commands()[name], {"PERIGEE_HOST": road.url, "PERIGEE_KEY": key})
     finally:

@@ -9,8 +9,8 @@ import pytest
 
 from libs.common import link_tokens
 from libs.common.clock import SystemClock
-from tests.sdks.mean import Road
-from tests.sdks.shop import opened
+from tests.sdks.demo_shop import opened
+from tests.sdks.faulty_proxy import Road
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -10,7 +10,7 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
 from services.scoring.domain import fold
 from services.scoring.domain.signal_classifier import FoldEvent
-from tests.support.telling import as_read
+from tests.support.encoding_paths import touchpoint_of_call
 from tests.support.touchpoints import shipped
 
 ANCHOR = datetime(2026, 11, 22, tzinfo=UTC)
@@ -21,7 +21,9 @@ def occurrences() -> Iterator[tuple[str, FoldEvent]]:
     source = Source("default", "storefront")
     classifier = shipped().classifier
     for call in calls(ANCHOR):
-        touchpoint = as_read(call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "x"))
+        touchpoint = touchpoint_of_call(
+            call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "x")
+        )
         yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.to_fold_event(touchpoint)
 
 

@@ -48,7 +48,7 @@ PLAYS = Path(__file__).parent / "plays"
 
 
 @contextmanager
-def ingest_alone(folder: Path, servers: Servers, database: str) -> Iterator["Instance"]:
+def run_ingest_only(folder: Path, servers: Servers, database: str) -> Iterator["Instance"]:
     """A real ingest on real servers, and nothing else of Perigee."""
     asyncio.run(clear_topics(servers.kafka))
     instance = Instance(folder, servers, database)
@@ -101,16 +101,16 @@ class Instance:
         return self.stack.environment()
 
     @property
-    def door(self) -> str:
+    def ingest_url(self) -> str:
         """Return ingest's address, whatever the services were told."""
         return f"http://127.0.0.1:{self.stack.home.read('ports')['ingest']}"
 
-    async def source(self, name: str) -> str:
+    async def create_source(self, name: str) -> str:
         """Make a source and return its write key, known to ingest."""
         key = f"key-of-{name}"
         await put_source(self.environment, name, key)
         async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
-            url = f"{self.door}/v1/batch"
+            url = f"{self.ingest_url}/v1/batch"
             while (await client.post(url, json={"batch": []})).status_code == 401:
                 await asyncio.sleep(0.1)
         return key
@@ -118,7 +118,7 @@ class Instance:
     async def send(self, key: str, calls: Iterable[dict[str, Any]], size: int = 200) -> int:
         """Send calls in batches until each is taken; return how many."""
         waiting = list(calls)
-        url = f"{self.door}/v1/batch"
+        url = f"{self.ingest_url}/v1/batch"
         async with httpx2.AsyncClient(auth=(key, ""), timeout=20, trust_env=False) as client:
             for begin in range(0, len(waiting), size):
                 end = time.monotonic() + 60
@@ -133,7 +133,7 @@ class Instance:
                     await asyncio.sleep(0.3)
         return len(waiting)
 
-    async def rest(self, seconds: float = 150, ignore: tuple[str, ...] = ()) -> None:
+    async def wait_until_idle(self, seconds: float = 150, ignore: tuple[str, ...] = ()) -> None:
         """Wait until nothing is left to do."""
         end = time.monotonic() + seconds
         while True:
@@ -149,7 +149,7 @@ class Instance:
             assert time.monotonic() < end, left
             await asyncio.sleep(0.3)
 
-    async def replay(self) -> dict[str, Any]:
+    async def replay_check(self) -> dict[str, Any]:
         """Compare the stored rows with a fresh fold, in a snapshot without a timer due."""
         for _ in range(50):
             connection = await connect(self.database, application="test")

@@ -44,12 +44,12 @@ async def read_topic(bootstrap_servers: str, topic: str, partitions: int = 3) ->
         await consumer.stop()
 
 
-def numbered(topic: str, number: int = 0, key: bytes = b"k", size: int = 0) -> Message:
+def numbered_message(topic: str, number: int = 0, key: bytes = b"k", size: int = 0) -> Message:
     """Return a message whose value is a number, and so many spaces more."""
     return Message(topic, key, b"%d" % number + b" " * size, [("ce_id", b"%d" % number)])
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> None:
+async def wait_until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> None:
     """Wait until the condition holds, at most so long."""
     end = asyncio.get_running_loop().time() + seconds
     while not await condition():

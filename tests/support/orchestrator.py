@@ -44,7 +44,7 @@ LINKS = MessageLinks("https://x.test", SECRET, "https://shop.test", ("a-key-for-
 _RULES = GateRules(cap_per_day=100, cap_per_week=100)
 
 
-class Mailbox:
+class MailServer:
     """An SMTP server that keeps mails, and can be told to misbehave."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Mailbox:
         return "250 ok"
 
     @property
-    def told(self) -> list[str]:
+    def recipients(self) -> list[str]:
         """Return who got a mail."""
         return [mail.rcpt_tos[0] for mail in self.mails]
 
@@ -85,7 +85,7 @@ class Orchestrator:
     """One process's parts on a database."""
 
     def __init__(
-        self, database: str, mailbox: Mailbox, rules: GateRules = _RULES, max_age: int | None = 31 * DAY
+        self, database: str, mailbox: MailServer, rules: GateRules = _RULES, max_age: int | None = 31 * DAY
     ) -> None:
         self.database = database
         self.clock = FixedClock(START + 2 * DAY)
@@ -129,40 +129,40 @@ class Orchestrator:
         """Publish a play, and let it start on what is a month old."""
         return (await self.desk.publish("default", text, "test"))[1]
 
-    async def hear(self, messages: list[bytes], topic: str = "signals") -> int:
+    async def consume(self, messages: list[bytes], topic: str = "signals") -> int:
         """Hear what lies on a topic."""
         begin = await self.events.next_offset(topic, 0, 0)
         records = [Record(topic, 0, begin + n, b"k", m, [], 0) for n, m in enumerate(messages)]
         return await self.events.handle(records)
 
-    async def hear_itself(self) -> list[Signal]:
+    async def consume_own_signals(self) -> list[Signal]:
         """Hear the signals that it has told itself, as from the topic, and return them."""
         rows = await self.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, key, value")
         found = [value for _, _, value in sorted(rows)]
         told = [decode_value(Signal, value) for value in found]
         assert all(key == one.contact_id.encode() for (_, key, _), one in zip(sorted(rows), told, strict=True))
         if found:
-            await self.hear(found)
-            await self.run()
+            await self.consume(found)
+            await self.run_due()
         return told
 
-    async def look(self, now: int) -> list[Signal]:
+    async def sweep_at(self, now: int) -> list[Signal]:
         """Look at everybody at an instant, and return what is told of it."""
         self.clock.instant = now
         await self.sweeps.start_due_sweeps()
-        await self.run()
-        return await self.hear_itself()
+        await self.run_due()
+        return await self.consume_own_signals()
 
-    async def run(self, turns: int = 20) -> None:
+    async def run_due(self, turns: int = 20) -> None:
         """Let everything happen that is due now."""
         for _ in range(turns):
             again = await self.runner.advance_due()
             again = await self.sweeps.advance_sweep() or again
-            again = await self.send() or again
+            again = await self.dispatch_due() or again
             if not again:
                 return
 
-    async def send(self) -> bool:
+    async def dispatch_due(self) -> bool:
         """Send what is due, a turn for each lane; return whether there was any."""
         lanes = await self.dispatcher.list_lanes()
         for lane in lanes:
@@ -177,11 +177,11 @@ class Orchestrator:
         finally:
             await connection.close()
 
-    async def ledger(self) -> list[tuple[Any, ...]]:
+    async def action_states(self) -> list[tuple[Any, ...]]:
         """Return (status, reason) of every action."""
         return await self.fetch("SELECT status, reason FROM orchestrator.actions ORDER BY action_id")
 
-    async def deliveries(self) -> list[str]:
+    async def delivery_outcomes(self) -> list[str]:
         """Return the outcomes of the attempts."""
         return [r[0] for r in await self.fetch("SELECT outcome FROM orchestrator.deliveries ORDER BY attempt")]
 

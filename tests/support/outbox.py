@@ -11,7 +11,7 @@ from libs.common.kafka.publisher import Publisher
 from tests.support.servers import Servers
 
 
-async def left_in_outbox(database: str) -> list[Any]:
+async def unpublished_rows(database: str) -> list[Any]:
     """Return the rows that were not published, oldest first: (id, refused)."""
     connection = await connect(database, application="test")
     try:
@@ -21,7 +21,7 @@ async def left_in_outbox(database: str) -> list[Any]:
 
 
 @contextlib.asynccontextmanager
-async def relays(servers: Servers, database: str, count: int = 1) -> AsyncIterator[None]:
+async def run_relays(servers: Servers, database: str, count: int = 1) -> AsyncIterator[None]:
     """Run so many relays, each with a publisher of its own."""
     stop = asyncio.Event()
     publishers = [Publisher(servers.kafka) for _ in range(count)]

@@ -22,7 +22,7 @@ from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointB
 from services.scoring.handlers.version_rollout import VersionRollout
 from services.scoring.replay import compare_with_stored
 from services.scoring.repository import replay_source, schedule
-from tests.support.catalogue import Fixed
+from tests.support.fixed_cycles import FixedCycleRegistry
 
 PARTITIONS = 3
 _encode = msgspec.json.Encoder().encode
@@ -38,7 +38,7 @@ class Scoring:
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
         self.sessions = [Session(database, name) for name in ("test", "test-jobs", "test-look")]
         outbox = self.outboxes = Outbox("scoring", PARTITIONS)
-        catalogue = catalogue or Fixed(self.cycles)
+        catalogue = catalogue or FixedCycleRegistry(self.cycles)
         self.catalogue = catalogue
         self.handler = TouchpointBatchHandler(self.sessions[:1], outbox, catalogue, ContactCache())
         self.jobs = FoldJobs(self.sessions[1], outbox, catalogue, PARTITIONS)
@@ -48,22 +48,22 @@ class Scoring:
         self.publishing = VersionRollout(self.sessions[1], outbox, catalogue)
         self.versions = CycleVersionService(self.sessions[1])
 
-    async def take(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
+    async def ingest(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
         """Hand over a batch at the partition's next offset."""
-        return await self.take_raw([_encode(t) for t in touchpoints], partition)
+        return await self.ingest_raw([_encode(t) for t in touchpoints], partition)
 
-    async def take_raw(self, values: Sequence[bytes | None], partition: int = 0) -> int:
+    async def ingest_raw(self, values: Sequence[bytes | None], partition: int = 0) -> int:
         """Hand over values as they might lie on the topic."""
         begin = await self.handler.next_offset("touchpoints", partition, 0)
-        return await self.handler.handle([record(value, begin + n, partition) for n, value in enumerate(values)])
+        return await self.handler.handle([kafka_record(value, begin + n, partition) for n, value in enumerate(values)])
 
-    async def frontier(self, instant: int) -> None:
+    async def set_frontier(self, instant: int) -> None:
         """Say that every partition is known up to `instant`, so that timers up to it may fire."""
         reached = {("touchpoints", p): instant + schedule.GRACE for p in range(PARTITIONS)}
         async with self.sessions[1].acquire() as connection:
             await schedule.upsert_frontier(connection, reached)
 
-    async def rest(self) -> None:
+    async def run_jobs(self) -> None:
         """Work off the queue and the timers."""
         await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")
         while await self.regroups.run():
@@ -86,7 +86,7 @@ class Scoring:
         rows = await self.fetch("SELECT value FROM scoring.outbox WHERE topic = $1 ORDER BY id", topic)
         return [msgspec.json.decode(r[0]) if r[0] else {} for r in rows]
 
-    async def replay(self, frontier: int = -1) -> dict[str, Any]:
+    async def replay_check(self, frontier: int = -1) -> dict[str, Any]:
         """Compare with a fresh fold."""
         connection = await connect(self.database, application="test-replay")
         try:
@@ -108,16 +108,16 @@ class Scoring:
     async def merge(self, one: str, other: str):
         """Merge two people by hand, and fold who it concerns."""
         outcome = await self.identities.merge("default", one, other, Author("tester"))
-        await self.rest()
+        await self.run_jobs()
         return outcome
 
     async def unmerge(self, one: str, other: str):
         """Take two identifiers apart, and fold who it concerns."""
         outcome = await self.identities.unmerge("default", one, other, Author("tester"))
-        await self.rest()
+        await self.run_jobs()
         return outcome
 
-    async def pure(self) -> dict[Any, Any]:
+    async def pure_rows(self) -> dict[Any, Any]:
         """Return the pure rows by (identifiers, cycle)."""
         connection = await connect(self.database, application="test-pure")
         try:
@@ -133,19 +133,19 @@ class Scoring:
             await session.close()
 
 
-async def owners(scoring: Scoring) -> dict[str, str]:
+async def contact_ids(scoring: Scoring) -> dict[str, str]:
     """Return the contact of each stored touchpoint, by message id."""
     rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints")
     return {r[0]: r[1] for r in rows}
 
 
-async def equal(scoring: Scoring, frontier: int = -1) -> dict[str, Any]:
+async def assert_replay_equal(scoring: Scoring, frontier: int = -1) -> dict[str, Any]:
     """Assert that the stored pure rows are those of a fresh fold, and return what was compared."""
-    outcome = await scoring.replay(frontier)
+    outcome = await scoring.replay_check(frontier)
     assert outcome["equal"], outcome["differences"]
     return outcome
 
 
-def record(value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND) -> Record:
+def kafka_record(value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND) -> Record:
     """Return a record as the consumer would hand it over."""
     return Record("touchpoints", partition, offset, b"key", value, [("ce_type", kind.encode())], 0)

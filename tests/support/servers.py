@@ -36,7 +36,7 @@ class Servers(msgspec.Struct):
     session_timeout_ms: int
 
 
-def find() -> Servers:
+def find_servers() -> Servers:
     """Return running servers. Raises RuntimeError when the forced kind cannot be had: no test is skipped for that."""
     forced = os.environ.get("PERIGEE_TEST_SERVERS", "")
     given = "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "DATABASE_URL" in os.environ

@@ -13,7 +13,7 @@ from libs.common.errors import ConfigurationError
 from services.ingest.compilation import FAST_PATH_MODULES
 from services.scoring.compilation import FOLD_MODULES
 from tests.support.fingerprint import fingerprint
-from tests.support.uncompiled import copy_sources
+from tests.support.source_copy import copy_sources
 
 FINGERPRINT = "114d2e746a10c1c8"
 

@@ -14,7 +14,7 @@ from services.ingest.domain.normalise import normalise
 from services.ingest.domain.request_context import BatchDefaults, RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object, parse_call, parse_object
-from tests.support.telling import as_read
+from tests.support.encoding_paths import touchpoint_of_call
 
 NOW = 1_780_000_000_000_000
 PUBLIC = Source("default", "web")
@@ -22,7 +22,7 @@ SERVER = Source("default", "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):
-    return as_read(call_from_object(message), RequestContext(source, NOW, lambda: "made-up", **fields))
+    return touchpoint_of_call(call_from_object(message), RequestContext(source, NOW, lambda: "made-up", **fields))
 
 
 def refused(message, **fields):

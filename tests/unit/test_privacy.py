@@ -11,7 +11,7 @@ from services.ingest.domain.privacy import normalise_traits, truncate_ip
 from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
-from tests.support.telling import as_read
+from tests.support.encoding_paths import touchpoint_of_call
 
 NOW = 1_780_000_000_000_000
 
@@ -63,7 +63,9 @@ def test_writing_it_twice_changes_nothing(traits):
 
 def got(rule, source, client="192.0.2.77", **context):
     received = RequestContext(source, NOW, lambda: "id", rules=NormalisationRules(ip=rule), client=client)
-    return as_read(call_from_object({"type": "page", "userId": "u", "context": context}), received).context.get("ip")
+    return touchpoint_of_call(
+        call_from_object({"type": "page", "userId": "u", "context": context}), received
+    ).context.get("ip")
 
 
 def test_addresses_are_dropped_unless_they_are_asked_for():

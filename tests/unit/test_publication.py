@@ -2,7 +2,7 @@
 
 from services.scoring.domain.fold_step import StoredFold, fold_and_publish
 from services.scoring.domain.publication import FoldContext, change_direction
-from tests.support.ledger import Ledger
+from tests.support.contact_simulator import ContactSimulator
 from tests.support.touchpoints import DAY, HOUR, START, small_cycle, touchpoint
 
 CYCLE = small_cycle()
@@ -36,14 +36,14 @@ def test_a_touchpoint_beyond_the_reaction_window_is_late():
 
 
 def test_a_move_by_time_is_ordinary():
-    ledger = Ledger(ENGINE)
+    ledger = ContactSimulator(ENGINE)
     ledger.arrive(occurrence(0))
     ledger.tick(START + 5 * DAY)
     assert [(c.reason, c.direction) for c in ledger.published] == [("touchpoint", "entry"), ("time", "regression")]
 
 
 def test_a_published_flip_that_is_taken_back_is_corrected():
-    ledger = Ledger(ENGINE)
+    ledger = ContactSimulator(ENGINE)
     ledger.arrive(occurrence(0))
     ledger.tick(START + 11 * DAY)
     assert ledger.published[-1].direction == "dormancy"
@@ -53,7 +53,7 @@ def test_a_published_flip_that_is_taken_back_is_corrected():
 
 
 def test_a_late_touchpoint_that_changes_the_published_past_is_its_own_cause():
-    ledger = Ledger(ENGINE)
+    ledger = ContactSimulator(ENGINE)
     ledger.arrive(occurrence(5 * DAY))
     ledger.arrive(occurrence(4 * DAY, "Order Completed"))
     change = ledger.published[-1]
@@ -84,7 +84,7 @@ def test_recent_moves_after_history_are_told_one_by_one():
 
 def test_a_merge_says_so():
     first, second = occurrence(0, number=1), occurrence(DAY, "Order Completed", number=2)
-    ledger = Ledger(ENGINE)
+    ledger = ContactSimulator(ENGINE)
     ledger.arrive(second)
     held = StoredFold(ENGINE.initial_state(), 1, ledger.held.published)
     given = FoldContext(received={}, reason="identity_merge", whole=True)
@@ -93,7 +93,7 @@ def test_a_merge_says_so():
 
 
 def test_directions_by_ring():
-    ledger = Ledger(ENGINE)
+    ledger = ContactSimulator(ENGINE)
     for at, name in (
         (0, "Home"),
         (HOUR, "Product Viewed"),

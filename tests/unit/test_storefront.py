@@ -10,7 +10,7 @@ from libs.common.messages import Touchpoint
 from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
-from tests.support.telling import as_read
+from tests.support.encoding_paths import touchpoint_of_call
 
 ANCHOR = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -62,7 +62,9 @@ def test_every_kind_of_row_is_mapped_and_accepted(found):
     source = Source("default", "storefront")
     seen = set()
     for call in found[::37]:
-        touchpoint = as_read(call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "made-up"))
+        touchpoint = touchpoint_of_call(
+            call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "made-up")
+        )
         assert isinstance(touchpoint, Touchpoint)
         assert touchpoint.message_id == call["messageId"]
         seen.add(touchpoint.type)

@@ -17,7 +17,7 @@ from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.handlers.ingestion import IngestService
 from services.ingest.tracker.script import TrackerScripts, content_security_policy, html_snippet, latest_file
-from tests.unit.test_door import NOW, FakePublisher, FakeSources
+from tests.unit.test_ingestion import NOW, FakePublisher, FakeSources
 
 # Pages name the hash of the version that they load: one that is released is never changed, the next one is another file.
 RELEASED = {"perigee-1.js": "sha384-M5rx+xUSFGZaq/u2KoNLQoXKZ5dMtqXMEVCPIORrajkQ/9ScbiwPr81tUTF+nZAN"}

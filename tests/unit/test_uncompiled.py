@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.support.uncompiled import copy_sources
+from tests.support.source_copy import copy_sources
 
 TESTS = [f"tests/unit/test_{name}.py" for name in ("fast", "json_bytes", "recent", "record_batch", "accumulator")]
 

@@ -1,7 +1,7 @@
 """Plain calls of a request, written as touchpoints from their own bytes: the fast way for what nearly every message is.
 
 All that a call's context, source and request say has been written before, once, by the way that takes everything (`normalise`):
-its *frame*. Behind it comes what is the call's own. tests/unit/test_fast.py holds the two ways to the same touchpoints.
+its *frame*. Behind it comes what is the call's own. tests/unit/test_fast_encoder.py holds the two ways to the same touchpoints.
 
 Written for mypyc, as the fold is; uncompiled it is not used, since it is slower than the other way.
 """

@@ -13,9 +13,9 @@ import sys
 
 from cli.home import PROJECT
 from libs.common.service_runner import tune_garbage_collector
-from tests.benchmarks.page import write
+from tests.benchmarks.report import write
 from tests.benchmarks.scoring import fill, scoring, touchpoints
-from tests.support.servers import find
+from tests.support.servers import find_servers
 
 PEERS = {"Quix Streams": ("quix", 60_000), "Faust": ("faust_app", 15_000)}
 
@@ -38,7 +38,7 @@ async def main() -> None:
     """Run the rounds and write them to the page."""
     rounds = int(os.environ.get("BENCH_ROUNDS", "3"))
     tune_garbage_collector()
-    servers = await asyncio.to_thread(find)
+    servers = await asyncio.to_thread(find_servers)
     rates: dict[str, list[float]] = {"Perigee": [], **{name: [] for name in PEERS}}
     try:
         await fill(servers, touchpoints(60_000, 5_000))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.support.orchestrator import Mailbox, Orchestrator
+from tests.support.orchestrator import MailServer, Orchestrator
 
 
 @pytest.fixture
 def mailbox():
-    found = Mailbox()
+    found = MailServer()
     found.controller.start()
     yield found
     found.controller.stop()

@@ -11,11 +11,11 @@ from libs.common.clock import SystemClock
 from libs.common.errors import Conflict
 from libs.common.instants import MINUTE
 from services.orchestrator.webhooks.standard_webhooks import encode_secret
-from tests.integration.plays.people import people, published, signal
-from tests.integration.plays.texts import NOW, play
-from tests.support.receiver import Receiver
+from tests.integration.plays.contacts import make_contacts, read_published, signal_message
+from tests.integration.plays.play_texts import NOW, play
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
+from tests.support.webhook_receiver import WebhookReceiver
 
 SECRET = encode_secret(bytes(range(32)))
 BACK = {"any": [{"stage": ["customer", "member"]}, {"consent": "marketing", "given": False}]}
@@ -41,7 +41,7 @@ RETARGETING = play(
 
 @pytest.fixture
 async def advertiser():
-    found = Receiver()
+    found = WebhookReceiver()
     yield found
     await found.stop()
 
@@ -53,10 +53,10 @@ async def lost(orchestrator, advertiser):
     async def begin(at=NOW):
         orchestrator.clock.instant = at
         await define(orchestrator, advertiser)
-        ids = await people(orchestrator, ["ada"])
+        ids = await make_contacts(orchestrator, ["ada"])
         await orchestrator.publish(RETARGETING)
-        await orchestrator.hear([signal(ids["ada"], "checkout_failed", at=at)])
-        await orchestrator.run()
+        await orchestrator.consume([signal_message(ids["ada"], "checkout_failed", at=at)])
+        await orchestrator.run_due()
         return ids["ada"]
 
     return begin
@@ -70,15 +70,15 @@ async def define(orchestrator, advertiser):
 async def buys(orchestrator):
     """She buys, as scoring sees it."""
     scoring = Scoring(orchestrator.database)
-    await scoring.take([touchpoint(HOUR, "Order Completed", number="o", user_id="ada")])
-    await orchestrator.hear(await published(scoring, "stage-changes"), "stage-changes")
-    await orchestrator.hear(await published(scoring))
+    await scoring.ingest([touchpoint(HOUR, "Order Completed", number="o", user_id="ada")])
+    await orchestrator.consume(await read_published(scoring, "stage-changes"), "stage-changes")
+    await orchestrator.consume(await read_published(scoring))
     await scoring.close()
-    await orchestrator.run()
+    await orchestrator.run_due()
 
 
 def told(advertiser):
-    return [(one["op"], one["audience"]) for one in advertiser.data]
+    return [(one["op"], one["audience"]) for one in advertiser.payloads]
 
 
 async def test_added_on_drop_and_removed_at_once_on_return(orchestrator, advertiser, lost):
@@ -97,11 +97,11 @@ async def test_added_on_drop_and_removed_at_once_on_return(orchestrator, adverti
 async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(orchestrator, advertiser, lost):
     await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=True)
     await lost()
-    assert await orchestrator.ledger() == [("held", "kill_switch")]
+    assert await orchestrator.action_states() == [("held", "kill_switch")]
     await buys(orchestrator)
     await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=False)
-    await orchestrator.run()
-    assert sorted(await orchestrator.ledger()) == [("skipped", "never added"), ("skipped", "taken out")]
+    await orchestrator.run_due()
+    assert sorted(await orchestrator.action_states()) == [("skipped", "never added"), ("skipped", "taken out")]
     assert advertiser.seen == []
 
 
@@ -111,27 +111,27 @@ async def test_an_addition_that_may_have_arrived_is_taken_back(orchestrator, adv
     assert told(advertiser) == [("add", "lost")]
     await buys(orchestrator)
     orchestrator.clock.instant += HOUR
-    await orchestrator.run()
+    await orchestrator.run_due()
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")], "and it is not added again"
-    assert sorted(status for status, _ in await orchestrator.ledger()) == ["sent", "skipped"]
+    assert sorted(status for status, _ in await orchestrator.action_states()) == ["sent", "skipped"]
 
 
 async def test_nobody_is_added_without_consent_and_who_withdraws_it_is_taken_out(orchestrator, advertiser, lost):
     contact = await lost()
-    await orchestrator.hear([signal(contact, "consent_withdrawn", NOW + 1, 1)])
-    await orchestrator.run()
+    await orchestrator.consume([signal_message(contact, "consent_withdrawn", NOW + 1, 1)])
+    await orchestrator.run_due()
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
-    await orchestrator.hear([signal(contact, "checkout_failed", NOW + 2, 2)])
-    await orchestrator.run()
+    await orchestrator.consume([signal_message(contact, "checkout_failed", NOW + 2, 2)])
+    await orchestrator.run_due()
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
-    later = {status for status, _ in await orchestrator.ledger()} - {"sent"}
+    later = {status for status, _ in await orchestrator.action_states()} - {"sent"}
     assert later and later <= {"suppressed", "skipped"}
 
 
 async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(orchestrator, advertiser, lost):
     await lost()
     orchestrator.clock.instant = NOW + 91 * DAY
-    await orchestrator.run()
+    await orchestrator.run_due()
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
     assert len({json.loads(body)["id"] for _, body in advertiser.seen}) == 2
 
@@ -139,29 +139,29 @@ async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(orchestr
 async def test_who_is_taken_out_is_named_as_they_were_when_they_were_added(orchestrator, advertiser, lost):
     await lost()
     scoring = Scoring(orchestrator.database)
-    await scoring.take([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
+    await scoring.ingest([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
     await scoring.close()
     await buys(orchestrator)
-    assert [one["email_sha256"] for one in advertiser.data] == [sha256(b"ada@x.test").hexdigest()] * 2
+    assert [one["email_sha256"] for one in advertiser.payloads] == [sha256(b"ada@x.test").hexdigest()] * 2
 
 
 async def test_an_addition_that_is_late_adds_nobody_who_was_taken_out(orchestrator, advertiser):
     """However long the advertiser was away: the last word is that somebody is out."""
     advertiser.answering = lambda _: (503, {})
     await define(orchestrator, advertiser)
-    ids = await people(orchestrator, ["ada"])
+    ids = await make_contacts(orchestrator, ["ada"])
     steps = [step("add"), {"wait": "1h"}, step("remove")]
     await orchestrator.publish(play(steps, "brief", trigger={"signal": "checkout_failed"}))
-    await orchestrator.hear([signal(ids["ada"], "checkout_failed", at=NOW)])
+    await orchestrator.consume([signal_message(ids["ada"], "checkout_failed", at=NOW)])
     for minute in range(0, 130, 10):
         orchestrator.clock.instant = NOW + minute * MINUTE
         if minute == 90:
             advertiser.answering = lambda _: (200, {})
             advertiser.seen.clear()
-        await orchestrator.run()
+        await orchestrator.run_due()
     assert told(advertiser)[-1] == ("remove", "lost")
     assert ("add", "lost") not in told(advertiser)
-    assert sorted(status for status, _ in await orchestrator.ledger()) == ["sent", "skipped"]
+    assert sorted(status for status, _ in await orchestrator.action_states()) == ["sent", "skipped"]
 
 
 async def test_an_addition_that_failed_is_not_let_go_after_the_removal(orchestrator, advertiser, lost):

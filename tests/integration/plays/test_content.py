@@ -20,7 +20,7 @@ async def catalogue(orchestrator):
 async def make(database, *calls):
     """Somebody who did something."""
     scoring = Scoring(database)
-    await scoring.take([identify(0, traits={"email": "ada@x.test"}), *calls])
+    await scoring.ingest([identify(0, traits={"email": "ada@x.test"}), *calls])
     await scoring.close()
 
 

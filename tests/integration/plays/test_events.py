@@ -10,8 +10,8 @@ from libs.common.errors import ConfigurationError, Conflict, NotFound
 from services.scoring.domain.cycle import build_cycle
 from services.scoring.domain.cycle_spec import parse_cycle_spec
 from services.scoring.handlers.compelling_events import CompellingEventService, NewCompellingEvent
-from tests.integration.plays.people import people, published
-from tests.integration.plays.texts import NOW, mail, play
+from tests.integration.plays.contacts import make_contacts, read_published
+from tests.integration.plays.play_texts import NOW, mail, play
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
@@ -25,9 +25,9 @@ async def desk(database, scoring):
 
 async def hear(orchestrator, scoring):
     """Let the orchestrator hear what scoring has published of events."""
-    values = await published(scoring, "compelling-events")
-    await orchestrator.hear(values, "compelling-events")
-    await orchestrator.run()
+    values = await read_published(scoring, "compelling-events")
+    await orchestrator.consume(values, "compelling-events")
+    await orchestrator.run_due()
 
 
 def renewal(**more):
@@ -44,7 +44,7 @@ def renewal(**more):
 async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_thresholds_once(
     orchestrator, scoring, desk, mailbox
 ):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     await orchestrator.publish(renewal(event={"on": ["raised", "nearing"]}))
     given = NewCompellingEvent(
         "contract_ends", "contact", "ada", "deal-7", NOW + 40 * DAY, "jo", "the old price is gone"
@@ -63,7 +63,7 @@ async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_threshol
 
 
 async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, desk, mailbox):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     text = play([{"wait": "1d"}, mail()], "renewal", trigger={"compelling_event": {"kind": "contract_ends"}})
     await orchestrator.publish(text)
     await desk.raise_event("default", NewCompellingEvent("contract_ends", "contact", "ada", "deal-7"), "test")
@@ -71,7 +71,7 @@ async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, des
     await desk.withdraw("default", "deal-7")
     await hear(orchestrator, scoring)
     orchestrator.clock.instant = NOW + 2 * DAY
-    await orchestrator.run()
+    await orchestrator.run_due()
     assert await orchestrator.fetch("SELECT status, reason FROM orchestrator.enrollments") == [
         ("exited", "event withdrawn")
     ]
@@ -83,52 +83,52 @@ async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, des
 async def test_what_is_withdrawn_at_once_reaches_nobody_and_what_is_held_goes_to_nobody(
     orchestrator, scoring, desk, mailbox
 ):
-    await people(orchestrator, ["ada", "bob"])
+    await make_contacts(orchestrator, ["ada", "bob"])
     await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
     await desk.raise_event("default", NewCompellingEvent("tax", "market", event_id="t-1"), "test")
     await desk.withdraw("default", "t-1")
     await hear(orchestrator, scoring)
-    assert await orchestrator.ledger() == []
+    assert await orchestrator.action_states() == []
     await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=True)
     await desk.raise_event("default", NewCompellingEvent("tax", "market", event_id="t-2"), "test")
     await hear(orchestrator, scoring)
-    assert await orchestrator.ledger() == [("held", "kill_switch")] * 2
+    assert await orchestrator.action_states() == [("held", "kill_switch")] * 2
     await desk.withdraw("default", "t-2")
     await hear(orchestrator, scoring)
     await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=False)
-    await orchestrator.run()
-    assert await orchestrator.ledger() == [("skipped", "event withdrawn")] * 2
+    await orchestrator.run_due()
+    assert await orchestrator.action_states() == [("skipped", "event withdrawn")] * 2
     assert mailbox.mails == []
 
 
 async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_market_whoever_it_concerns(
     orchestrator, scoring, desk, mailbox
 ):
-    await people(orchestrator, ["ada", "bob", "eve"], traits={"country": "FR"})
-    await people(orchestrator, [f"p{number}" for number in range(450)])
+    await make_contacts(orchestrator, ["ada", "bob", "eve"], traits={"country": "FR"})
+    await make_contacts(orchestrator, [f"p{number}" for number in range(450)])
     groups = [touchpoint(HOUR, "", number=f"g{n}", user_id=n, type="group", group_id="acme") for n in ("ada", "bob")]
-    await scoring.take(groups)
-    await published(scoring)
+    await scoring.ingest(groups)
+    await read_published(scoring)
     trigger = {"compelling_event": {"kind": "funding"}}
     await orchestrator.publish(play([mail()], "funding", trigger=trigger))
     await desk.raise_event("default", NewCompellingEvent("funding", "account", "acme"), "test")
     await hear(orchestrator, scoring)
-    assert sorted(mailbox.told) == ["ada@x.test", "bob@x.test"]
+    assert sorted(mailbox.recipients) == ["ada@x.test", "bob@x.test"]
     tax = play(
         [mail("tax")], "tax", trigger={"compelling_event": {"kind": "tax"}}, entry={"trait": "country", "equals": "FR"}
     )
     await orchestrator.publish(tax)
     await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
     await hear(orchestrator, scoring)
-    assert sorted(mailbox.told[2:]) == ["ada@x.test", "bob@x.test", "eve@x.test"]
+    assert sorted(mailbox.recipients[2:]) == ["ada@x.test", "bob@x.test", "eve@x.test"]
     assert await orchestrator.fetch("SELECT count(*) FROM orchestrator.sweeps") == [(0,)]
 
 
 async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(orchestrator, scoring, desk, mailbox):
-    await people(orchestrator, [f"p{number}" for number in range(450)])
+    await make_contacts(orchestrator, [f"p{number}" for number in range(450)])
     await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
     await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
-    await orchestrator.hear(await published(scoring, "compelling-events"), "compelling-events")
+    await orchestrator.consume(await read_published(scoring, "compelling-events"), "compelling-events")
     await orchestrator.sweeps.advance_sweep()
     assert await orchestrator.fetch("SELECT entered FROM orchestrator.sweeps") == [(200,)]
     await orchestrator.desk.set_paused("default", "tax", on=True)
@@ -152,20 +152,20 @@ async def test_people_raise_events_by_what_they_do(orchestrator, database, mailb
     }
     raw["axes"].append({"name": "urgency", "stages": [{"name": "calm"}, hot]})
     found = Scoring(database, [build_cycle(parse_cycle_spec(yaml.safe_dump(raw), "test.yaml"))])
-    await found.take([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
+    await found.ingest([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
     pages = [touchpoint(HOUR * hour, "Pricing", number=hour, user_id="u", type="page") for hour in (1, 2, 3, 4)]
-    await found.take(pages)
+    await found.ingest(pages)
     quote = touchpoint(5 * HOUR, "Quote Requested", number="q", user_id="u", properties={"valid_until": "2099-01-01"})
-    await found.take([quote])
-    await found.take([quote])
-    await orchestrator.hear(await published(found))
+    await found.ingest([quote])
+    await found.ingest([quote])
+    await orchestrator.consume(await read_published(found))
     for kind in ("quote", "compares"):
         trigger = {"compelling_event": {"kind": kind}}
         await orchestrator.publish(play([mail(kind)], kind, trigger=trigger))
-    values = await published(found, "compelling-events")
+    values = await read_published(found, "compelling-events")
     assert len(values) == 2, "each once"
-    await orchestrator.hear(values, "compelling-events")
-    await orchestrator.run()
+    await orchestrator.consume(values, "compelling-events")
+    await orchestrator.run_due()
     assert sorted(await orchestrator.fetch("SELECT play, status FROM orchestrator.actions")) == [
         ("compares", "sent"),
         ("quote", "sent"),
@@ -176,7 +176,7 @@ async def test_people_raise_events_by_what_they_do(orchestrator, database, mailb
 
 
 async def test_what_cannot_be_raised_says_why(orchestrator, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     with pytest.raises(NotFound, match="nobody"):
         await desk.raise_event("default", NewCompellingEvent("x", "contact", "nobody"), "test")
     with pytest.raises(ConfigurationError, match="says whom"):

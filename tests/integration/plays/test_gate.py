@@ -11,19 +11,19 @@ from standardwebhooks.webhooks import Webhook
 from libs.common.clock import SystemClock
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.webhooks.standard_webhooks import encode_secret
-from tests.integration.plays.people import people, signal
-from tests.integration.plays.texts import NOW, mail, play
+from tests.integration.plays.contacts import make_contacts, signal_message
+from tests.integration.plays.play_texts import NOW, mail, play
 from tests.support.orchestrator import Orchestrator
-from tests.support.receiver import Receiver
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify
+from tests.support.webhook_receiver import WebhookReceiver
 
 SECRET = encode_secret(bytes(range(32)))
 
 
 @pytest.fixture
 async def receiver():
-    found = Receiver()
+    found = WebhookReceiver()
     yield found
     await found.stop()
 
@@ -33,15 +33,15 @@ async def test_sixteen_hands_breach_no_cap_and_the_higher_priority_goes_first(da
     hands = [Orchestrator(database, mailbox, rules) for _ in range(16)]
     await hands[0].install()
     names = [f"p{number}" for number in range(25)]
-    ids = await people(hands[0], names)
+    ids = await make_contacts(hands[0], names)
     for number in range(5):
         await hands[0].publish(play([mail(f"m{number}")], f"play-{number}", priority=number))
     for day in range(6):
         for one in hands:
             one.clock.instant = NOW + day * DAY
-        await hands[0].hear([signal(ids[name], at=NOW + day * DAY, number=day) for name in names])
+        await hands[0].consume([signal_message(ids[name], at=NOW + day * DAY, number=day) for name in names])
         for _ in range(6):
-            await asyncio.gather(*(one.send() for one in hands))
+            await asyncio.gather(*(one.dispatch_due() for one in hands))
         assert len(mailbox.mails) == len(names) * min(day + 1, 3)
     assert {mail.content.decode().split("Subject: ")[1].split("\r")[0] for mail in mailbox.mails} == {"m4"}
     counts = dict(await hands[0].fetch("SELECT status, count(*) FROM orchestrator.actions GROUP BY 1"))
@@ -57,12 +57,12 @@ async def test_sixteen_hands_breach_no_cap_and_the_higher_priority_goes_first(da
 async def test_after_a_week_the_cap_has_room_again(database, mailbox):
     found = Orchestrator(database, mailbox, GateRules(cap_per_day=1, cap_per_week=1))
     await found.install()
-    ids = await people(found, ["ada"])
+    ids = await make_contacts(found, ["ada"])
     await found.publish(play([mail()]))
     for day in (0, 6, 7):
         found.clock.instant = NOW + day * DAY
-        await found.hear([signal(ids["ada"], at=NOW + day * DAY, number=day)])
-        await found.run()
+        await found.consume([signal_message(ids["ada"], at=NOW + day * DAY, number=day)])
+        await found.run_due()
     assert [r[0] for r in sorted(await found.fetch("SELECT status FROM orchestrator.actions"))] == [
         "capped",
         "sent",
@@ -74,17 +74,17 @@ async def test_after_a_week_the_cap_has_room_again(database, mailbox):
 async def test_a_consent_that_is_withdrawn_while_a_mail_is_held_is_seen(database, mailbox):
     found = Orchestrator(database, mailbox, GateRules(quiet_from=time(0), quiet_to=time(23)))
     await found.install()
-    ids = await people(found, ["ada", "bob"])
+    ids = await make_contacts(found, ["ada", "bob"])
     await found.publish(play([mail()]))
     found.clock.instant = NOW - NOW % DAY + HOUR
-    await found.hear([signal(ids[name], at=found.clock.instant) for name in ids])
-    await found.run()
-    assert {status for status, _ in await found.ledger()} == {"held"}
-    await found.hear([signal(ids["ada"], "consent_withdrawn", found.clock.instant + 1, 1)])
+    await found.consume([signal_message(ids[name], at=found.clock.instant) for name in ids])
+    await found.run_due()
+    assert {status for status, _ in await found.action_states()} == {"held"}
+    await found.consume([signal_message(ids["ada"], "consent_withdrawn", found.clock.instant + 1, 1)])
     found.clock.instant += 22 * HOUR
-    await found.run()
-    assert mailbox.told == ["bob@x.test"]
-    assert sorted(await found.ledger())[1] == ("suppressed", "consent_withdrawn")
+    await found.run_due()
+    assert mailbox.recipients == ["bob@x.test"]
+    assert sorted(await found.action_states())[1] == ("suppressed", "consent_withdrawn")
     await found.close()
 
 
@@ -104,15 +104,15 @@ CONTENTS = [
 
 
 async def test_what_comes_too_early_is_held_back_and_what_was_seen_is_not_shown_again(orchestrator, mailbox):
-    ids = await people(orchestrator, ["ada"])
+    ids = await make_contacts(orchestrator, ["ada"])
     for one in CONTENTS:
         await orchestrator.desk.define("default", "content", yaml.safe_dump(one), "test", "content.yaml")
     wanted = {"types": ["trial", "case_study", "own_guide", "article"]}
     text = mail(content=wanted, mail={"subject": "{{ content.title }}", "text": "t"})
     await orchestrator.publish(play([text]))
     for number in range(2):
-        await orchestrator.hear([signal(ids["ada"], at=NOW, number=number)])
-        await orchestrator.run()
+        await orchestrator.consume([signal_message(ids["ada"], at=NOW, number=number)])
+        await orchestrator.run_due()
     assert ["Subject: A guide" in mail.content.decode() for mail in mailbox.mails] == [True]
     rows = await orchestrator.fetch("SELECT status, reason, content FROM orchestrator.actions ORDER BY status DESC")
     assert rows[0][0] == "skipped"
@@ -121,8 +121,8 @@ async def test_what_comes_too_early_is_held_back_and_what_was_seen_is_not_shown_
     assert "guide: seen" in rows[0][1]
     assert "faq: not for email" in rows[0][1]
     await orchestrator.publish(play([mail(content={**wanted, "override_gate": True}, mail=text["mail"])]))
-    await orchestrator.hear([signal(ids["ada"], at=NOW, number=3)])
-    await orchestrator.run()
+    await orchestrator.consume([signal_message(ids["ada"], at=NOW, number=3)])
+    await orchestrator.run_due()
     assert "Subject: Try it" in mailbox.mails[1].content.decode()
 
 
@@ -131,11 +131,11 @@ async def tell(orchestrator, receiver, channel="webhook", **more):
     orchestrator.clock.instant = SystemClock().now()
     place = {"destination": "crm", "channel": channel, "url": await receiver.start(), **more}
     await orchestrator.desk.define("default", "destination", yaml.safe_dump(place), "test", "crm.yaml")
-    ids = await people(orchestrator, ["ada"], traits={"name": "Ada"})
+    ids = await make_contacts(orchestrator, ["ada"], traits={"name": "Ada"})
     step = {"action": "tell", "channel": channel, "destination": "crm", "text": "{{ contact.name }} asked for a quote"}
     await orchestrator.publish(play([step]))
-    await orchestrator.hear([signal(ids["ada"], at=orchestrator.clock.instant)])
-    await orchestrator.run()
+    await orchestrator.consume([signal_message(ids["ada"], at=orchestrator.clock.instant)])
+    await orchestrator.run_due()
     return ids["ada"]
 
 
@@ -156,26 +156,26 @@ async def test_a_webhook_that_may_have_arrived_goes_again_under_its_id(orchestra
     await tell(orchestrator, receiver)
     for _ in range(3):
         orchestrator.clock.instant += HOUR
-        await orchestrator.run()
-    assert [status for status, _ in await orchestrator.ledger()] == ["sent"]
-    assert len(receiver.ids) == 3
-    assert len(set(receiver.ids)) == 1
+        await orchestrator.run_due()
+    assert [status for status, _ in await orchestrator.action_states()] == ["sent"]
+    assert len(receiver.webhook_ids) == 3
+    assert len(set(receiver.webhook_ids)) == 1
 
 
 async def test_a_webhook_that_is_rejected_is_not_tried_again(orchestrator, receiver):
     receiver.answering = lambda _: (422, {})
     await tell(orchestrator, receiver)
-    assert await orchestrator.ledger() == [("failed", "the receiver answered 422")]
+    assert await orchestrator.action_states() == [("failed", "the receiver answered 422")]
 
 
 async def test_slack_gets_a_text_once_and_what_may_have_been_posted_is_in_doubt(orchestrator, receiver, monkeypatch):
     monkeypatch.setattr("services.orchestrator.webhooks.http_client.SECONDS", 0.3)
     receiver.answering = lambda told: 5.0 if "Ada" in json.dumps(told) else (200, {})
     await tell(orchestrator, receiver, "slack")
-    assert [status for status, _ in await orchestrator.ledger()] == ["in_doubt"]
+    assert [status for status, _ in await orchestrator.action_states()] == ["in_doubt"]
     orchestrator.clock.instant += DAY
-    await orchestrator.run()
-    assert [status for status, _ in await orchestrator.ledger()] == ["in_doubt"]
+    await orchestrator.run_due()
+    assert [status for status, _ in await orchestrator.action_states()] == ["in_doubt"]
 
 
 async def test_slack_that_is_too_busy_is_asked_again_when_it_says(orchestrator, receiver):
@@ -183,22 +183,22 @@ async def test_slack_that_is_too_busy_is_asked_again_when_it_says(orchestrator, 
     receiver.answering = lambda _: answers.pop(0)
     await tell(orchestrator, receiver, "slack")
     orchestrator.clock.instant += 599_000_000
-    await orchestrator.run()
+    await orchestrator.run_due()
     assert len(receiver.seen) == 1
     orchestrator.clock.instant += 2_000_000
-    await orchestrator.run()
+    await orchestrator.run_due()
     assert [json.loads(body) for _, body in receiver.seen] == [{"text": "Ada asked for a quote"}] * 2
-    assert [status for status, _ in await orchestrator.ledger()] == ["sent"]
+    assert [status for status, _ in await orchestrator.action_states()] == ["sent"]
 
 
 async def test_a_process_that_died_in_a_webhook_sends_it_again_and_in_a_mail_does_not(orchestrator, receiver, mailbox):
     await tell(orchestrator, receiver)
     await orchestrator.publish(play([mail()], "other"))
     ((contact,),) = await orchestrator.fetch("SELECT contact_id FROM orchestrator.enrollments")
-    await orchestrator.hear([signal(contact, at=orchestrator.clock.instant, number=7)])
+    await orchestrator.consume([signal_message(contact, at=orchestrator.clock.instant, number=7)])
     sql = "UPDATE orchestrator.actions SET status = 'sending', attempts = 1, due_at = 0 RETURNING 1"
     await orchestrator.fetch(sql)
-    await orchestrator.run()
+    await orchestrator.run_due()
     rows = dict(await orchestrator.fetch("SELECT channel || attempts, status FROM orchestrator.actions"))
     assert rows == {"webhook2": "sent", "email1": "in_doubt"}
     assert mailbox.mails == []
@@ -220,17 +220,17 @@ async def test_a_task_in_a_crm_is_about_the_contact_that_it_knows(orchestrator, 
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    ids = await people(orchestrator, ["ada", "bob"])
+    ids = await make_contacts(orchestrator, ["ada", "bob"])
     scoring = Scoring(database)
-    await scoring.take([identify(HOUR, "ada", None, number="x", external_ids={crm: "701"}, trust="server")])
+    await scoring.ingest([identify(HOUR, "ada", None, number="x", external_ids={crm: "701"}, trust="server")])
     await scoring.close()
     place = {"destination": "tasks", "channel": "crm_task", "crm": crm, "url": url, "secret": "token"}
     await orchestrator.desk.define("default", "destination", yaml.safe_dump(place), "test", "tasks.yaml")
     step = {"action": "call", "channel": "crm_task", "destination": "tasks", "text": "Call {{ contact.email }}"}
     await orchestrator.publish(play([step]))
-    await orchestrator.hear([signal(ids[name], at=NOW) for name in ids])
-    await orchestrator.run()
-    assert sorted(await orchestrator.ledger()) == [
+    await orchestrator.consume([signal_message(ids[name], at=NOW) for name in ids])
+    await orchestrator.run_due()
+    assert sorted(await orchestrator.action_states()) == [
         ("failed", f"{crm} does not know the contact: it has no id there"), ("sent", "the receiver answered 201"),
     ]  # fmt: skip
     ((head, task),) = asked
@@ -246,12 +246,12 @@ async def test_a_task_in_a_crm_is_about_the_contact_that_it_knows(orchestrator, 
 
 
 async def test_whoever_executes_actions_reads_them_on_the_topic(orchestrator):
-    ids = await people(orchestrator, ["ada"])
+    ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.publish(
         play([{"action": "sms", "channel": "kafka", "text": "Hi", "data": {"to": "{{ contact.email }}"}}])
     )
-    await orchestrator.hear([signal(ids["ada"], at=NOW)])
-    await orchestrator.run()
+    await orchestrator.consume([signal_message(ids["ada"], at=NOW)])
+    await orchestrator.run_due()
     rows = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
     (told,) = [json.loads(value) for (value,) in rows]
     assert (told["status"], told["channel"], told["data"]["fields"]) == ("sent", "kafka", {"to": "ada@x.test"})

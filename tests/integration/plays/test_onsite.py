@@ -15,8 +15,8 @@ from services.ingest.domain.source import Source
 from services.ingest.repository import sources
 from services.orchestrator.api.onsite import onsite_route
 from services.orchestrator.handlers.onsite import OnsiteService
-from tests.integration.plays.people import people
-from tests.integration.plays.texts import NOW
+from tests.integration.plays.contacts import make_contacts
+from tests.integration.plays.play_texts import NOW
 from tests.support.orchestrator import LINKS
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, touchpoint
@@ -70,14 +70,14 @@ async def test_somebody_of_whom_nothing_is_known_is_shown_what_fits_anybody(ask)
 
 
 async def test_a_device_is_shown_what_fits_its_stage_and_nothing_personal(ask, orchestrator):
-    ids = await people(orchestrator, ["ada"])
+    ids = await make_contacts(orchestrator, ["ada"])
     scoring = Scoring(orchestrator.database)
-    await scoring.take([touchpoint(HOUR, "Home", number="p", anonymous_id="phone", type="page")])
+    await scoring.ingest([touchpoint(HOUR, "Home", number="p", anonymous_id="phone", type="page")])
     assert (await ask(anonymousId="phone"))["content"] == "guide"
     assert (await ask(anonymousId="phone"))["content"] == "guide", "same input, same answer"
     assert (await ask(anonymousId="phone", show="true"))["content"] == "guide"
     assert (await ask(anonymousId="phone"))["content"] == "hello", "it was shown"
-    await scoring.take([touchpoint(HOUR, "x", number="j", user_id="ada", anonymous_id="phone", type="identify")])
+    await scoring.ingest([touchpoint(HOUR, "x", number="j", user_id="ada", anonymous_id="phone", type="identify")])
     found = await ask(anonymousId="phone", userId="ada")
     assert "contact_id" not in found
     assert found["content"] != "renewal"
@@ -86,7 +86,7 @@ async def test_a_device_is_shown_what_fits_its_stage_and_nothing_personal(ask, o
 
 
 async def test_what_is_personal_is_for_who_has_proven_it(ask, orchestrator):
-    ids = await people(orchestrator, ["ada", "bob"])
+    ids = await make_contacts(orchestrator, ["ada", "bob"])
     proof = hmac.new(b"hash-secret", b"ada", sha256).hexdigest()
     found = await ask("key-of-shop", userId="ada", userHash=proof)
     assert (found["content"], found["proven"], found["contact_id"]) == ("renewal", True, ids["ada"])

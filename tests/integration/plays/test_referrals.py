@@ -18,10 +18,10 @@ from services.ingest.settings import CHANNELS
 from services.orchestrator.api.referrals import referral_route
 from services.orchestrator.handlers.referrals import ReferralService
 from services.scoring.handlers.identities import Author
-from tests.integration.plays.people import people, published
-from tests.integration.plays.texts import NOW, mail, play
+from tests.integration.plays.contacts import make_contacts, read_published
+from tests.integration.plays.play_texts import NOW, mail, play
+from tests.support.encoding_paths import touchpoint_of_call
 from tests.support.orchestrator import LINKS
-from tests.support.telling import as_read
 from tests.support.touchpoints import HOUR, touchpoint
 
 ORDER = "mbob-order"
@@ -39,7 +39,9 @@ async def came(scoring, orchestrator, who, code, at=0, number="came"):
         "type": "page", "messageId": f"{who}-{number}", **who_is(who),
         "context": {"page": {"url": f"https://shop.test/?pgr={code}", "search": f"?pgr={code}"}},
     }  # fmt: skip
-    found = as_read(call_from_object(call), RequestContext(Source("default", "web"), NOW, lambda: "m", rules=RULES))
+    found = touchpoint_of_call(
+        call_from_object(call), RequestContext(Source("default", "web"), NOW, lambda: "m", rules=RULES)
+    )
     await hear(scoring, orchestrator, [set_at(found, at)])
 
 
@@ -52,8 +54,8 @@ def set_at(found, at):
 
 
 async def hear(scoring, orchestrator, touchpoints):
-    await scoring.take(touchpoints)
-    await orchestrator.hear(await published(scoring))
+    await scoring.ingest(touchpoints)
+    await orchestrator.consume(await read_published(scoring))
 
 
 async def bought(scoring, orchestrator, who, at=HOUR, number="order", trust="server", **more):
@@ -68,7 +70,7 @@ async def echoed(scoring, orchestrator):
     source = Source("default", "orchestrator", trust="server")
     calls = [json.loads(body) for _, body in sorted(rows)]
     found = [
-        as_read(call_from_object(call), RequestContext(source, NOW + 9 * HOUR, lambda: "m", rules=RULES))
+        touchpoint_of_call(call_from_object(call), RequestContext(source, NOW + 9 * HOUR, lambda: "m", rules=RULES))
         for call in calls
     ]
     assert all(isinstance(one, Touchpoint) for one in found)
@@ -89,7 +91,7 @@ async def standing(scoring, who):
 async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it_never_was(
     orchestrator, scoring, desk, mailbox
 ):
-    ids = await people(orchestrator, ["ada"])
+    ids = await make_contacts(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "ada", 0)
     await orchestrator.publish(play([mail("reward")], "reward", trigger={"signal": "referral_converted"}))
     code = (await desk.issue_code("default", "ada")).code
@@ -102,8 +104,8 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
     (call,) = await echoed(scoring, orchestrator)
     assert (call["userId"], call["context"]) == ("ada", {"initiative": "brand"})
     assert await standing(scoring, "ada") == "ambassador"
-    await orchestrator.run()
-    assert mailbox.told == ["ada@x.test"]
+    await orchestrator.run_due()
+    assert mailbox.recipients == ["ada@x.test"]
     (listed,) = await desk.list_referrals("default", 10)
     assert (listed.referrer, listed.status, listed.reason) == (ids["ada"], "converted", "order_completed")
     await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
@@ -117,7 +119,7 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
 
 
 async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "ada", code, HOUR)
     await bought(scoring, orchestrator, "ada", 2 * HOUR)
@@ -133,7 +135,7 @@ async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
 
 
 async def test_a_device_that_turns_out_to_be_the_referrers_own_is_no_friend(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "anon:phone", code, HOUR)
     identify = touchpoint(0, "x", number="i", user_id="ada", anonymous_id="phone", type="identify")
@@ -144,7 +146,7 @@ async def test_a_device_that_turns_out_to_be_the_referrers_own_is_no_friend(orch
 
 
 async def test_a_customer_who_opens_a_friends_link_was_won_by_nobody(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada", "bob"])
+    await make_contacts(orchestrator, ["ada", "bob"])
     code = (await desk.issue_code("default", "ada")).code
     await bought(scoring, orchestrator, "bob", 0)
     await came(scoring, orchestrator, "bob", code, HOUR)
@@ -158,7 +160,7 @@ async def test_a_customer_who_opens_a_friends_link_was_won_by_nobody(orchestrato
 
 
 async def test_the_first_friend_counts_and_history_is_nobodys_merit(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada", "eve"])
+    await make_contacts(orchestrator, ["ada", "eve"])
     first, second = [(await desk.issue_code("default", who)).code for who in ("ada", "eve")]
     await came(scoring, orchestrator, "bob", first, 0)
     await came(scoring, orchestrator, "bob", second, HOUR, "later")
@@ -169,11 +171,11 @@ async def test_the_first_friend_counts_and_history_is_nobodys_merit(orchestrator
 
 
 async def test_a_mail_that_says_the_link_makes_it_work(orchestrator, scoring, desk, mailbox):
-    ids = await people(orchestrator, ["ada"])
+    ids = await make_contacts(orchestrator, ["ada"])
     text = mail(mail={"subject": "s", "text": "give {{ referral_url }} away {{ unsubscribe_url }}"})
     await orchestrator.publish(play([text], trigger={"signal": "order_completed"}))
     await bought(scoring, orchestrator, "ada", 0)
-    await orchestrator.run()
+    await orchestrator.run_due()
     code = LINKS.referral_code("default", ids["ada"])
     assert LINKS.referral_url(code) in mailbox.mails[0].content.decode().replace("=\r\n", "")
     transport = httpx2.ASGITransport(Starlette(routes=[referral_route(desk)]))
@@ -185,7 +187,7 @@ async def test_a_mail_that_says_the_link_makes_it_work(orchestrator, scoring, de
 
 async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(orchestrator, scoring, desk):
     """Made-up friends by the key that every page shows; a purchase that no server told of; a friend whom nobody knows."""
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     for number in range(3):
         await came(scoring, orchestrator, f"anon:fake-{number}", code, HOUR)
@@ -206,7 +208,7 @@ async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(orchest
 
 
 async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     claims = [
         touchpoint(
@@ -225,7 +227,7 @@ async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(orche
 
 async def test_one_friend_is_sent_by_one(orchestrator, scoring, desk):
     """Two devices of one person came by two codes: the first counts, before or after they turn out to be one person's."""
-    await people(orchestrator, ["ada", "eve"])
+    await make_contacts(orchestrator, ["ada", "eve"])
     first, second = [(await desk.issue_code("default", who)).code for who in ("ada", "eve")]
     await came(scoring, orchestrator, "anon:phone", first, HOUR)
     await came(scoring, orchestrator, "bob", second, 2 * HOUR)
@@ -241,7 +243,7 @@ async def test_one_friend_is_sent_by_one(orchestrator, scoring, desk):
 
 @pytest.mark.parametrize("code", ["x" * 9_000, "abcdefghi1", "", "a b", "\x00", "🎁" * 10])
 async def test_what_can_be_no_code_stops_nothing(orchestrator, scoring, desk, code):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     right = (await desk.issue_code("default", "ada")).code
     typed = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})
     await hear(scoring, orchestrator, [set_at(typed, HOUR)])
@@ -251,23 +253,23 @@ async def test_what_can_be_no_code_stops_nothing(orchestrator, scoring, desk, co
 
 
 async def test_a_visit_that_is_heard_after_the_purchase_counts_too(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
-    await scoring.take([set_at(order, 3 * HOUR)])
+    await scoring.ingest([set_at(order, 3 * HOUR)])
     rows = await scoring.fetch("SELECT id, topic, value FROM scoring.outbox ORDER BY id")
     connection = await connect(orchestrator.database, application="test")
     await published_messages.insert_from_outbox(
         connection, "scoring", [r[0] for r in rows], ["stage-changes", "signals"]
     )
     await connection.close()
-    await orchestrator.hear([value for _, topic, value in rows if topic == "signals"])
+    await orchestrator.consume([value for _, topic, value in rows if topic == "signals"])
     await came(scoring, orchestrator, "bob", code, HOUR)
     assert [call["userId"] for call in await echoed(scoring, orchestrator)] == ["ada"]
 
 
 async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "ada", 0)
     await came(scoring, orchestrator, "bob", (await desk.issue_code("default", "ada")).code, HOUR)
     await bought(scoring, orchestrator, "bob", 2 * HOUR)
@@ -282,19 +284,19 @@ async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orc
 
 
 async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobody(orchestrator, scoring, desk):
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     await came(scoring, orchestrator, "bob", (await desk.issue_code("default", "ada")).code, HOUR)
     order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
-    await scoring.take([set_at(order, 2 * HOUR)])
+    await scoring.ingest([set_at(order, 2 * HOUR)])
     await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
-    await orchestrator.hear(await published(scoring))
+    await orchestrator.consume(await read_published(scoring))
     assert await echoed(scoring, orchestrator) == []
     assert [one.status for one in await desk.list_referrals("default", 10)] == ["open"]
 
 
 async def test_a_visit_that_is_said_to_be_of_long_ago_earns_nothing(orchestrator, scoring, desk):
     """A sender may say any instant: a customer's own old purchase is nobody's merit."""
-    await people(orchestrator, ["ada"])
+    await make_contacts(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "bob", HOUR)
     code = (await desk.issue_code("default", "ada")).code
     visit = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})

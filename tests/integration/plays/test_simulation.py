@@ -10,11 +10,11 @@ from libs.common.db.connection import connect
 from libs.common.instants import to_iso
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.handlers.simulation_runner import run_simulation
-from tests.integration.plays.texts import mail, play
+from tests.integration.plays.play_texts import mail, play
 from tests.support.orchestrator import Orchestrator
+from tests.support.progress import choose_seed
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
-from tests.support.watching import seeded
 
 NAMES = [
     "Content Downloaded",
@@ -75,12 +75,12 @@ async def wait_for(orchestrator, until):
         if due is None or due >= until:
             return
         orchestrator.clock.instant = max(orchestrator.clock.instant, due)
-        await orchestrator.run()
+        await orchestrator.run_due()
 
 
 @pytest.mark.parametrize("seed", [112_850, None], ids=["a wait that ends when somebody would enter again", "any"])
 async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
-    chance = random.Random(seed or seeded())
+    chance = random.Random(seed or choose_seed())
     orchestrator, scoring = Orchestrator(database, mailbox, RULES, None), Scoring(database)
     await orchestrator.install(shipped=False)
     await orchestrator.publish(TEXT)
@@ -88,7 +88,7 @@ async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
     orchestrator.clock.instant = START
     for one in lives:
         await wait_for(orchestrator, one.occurred_at)
-        await scoring.take([one])
+        await scoring.ingest([one])
         await hear_all(orchestrator, scoring, one.occurred_at)
     end = START + 40 * DAY
     await wait_for(orchestrator, end)
@@ -124,7 +124,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("kind", sorted(MOMENTS))
 async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(database, mailbox, kind):
-    chance = random.Random(seeded())
+    chance = random.Random(choose_seed())
     orchestrator, scoring = Orchestrator(database, mailbox, MILD, None), Scoring(database)
     await orchestrator.install(shipped=False)
     segment = "segment: fresh\nwhen: {seen: order_completed, within: 75h}"
@@ -140,9 +140,9 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
         now = START + hour * HOUR
         while waiting and waiting[0].occurred_at <= now:
             one = waiting.pop(0)
-            await scoring.take([one])
+            await scoring.ingest([one])
             await hear_all(orchestrator, scoring, now)
-        await orchestrator.look(now)
+        await orchestrator.sweep_at(now)
     connection = await connect(database, application="test")
     found = await run_simulation(connection, "default", text, "test", MILD, (START, now + 1), lambda _: None)
     await connection.close()
@@ -166,5 +166,5 @@ async def hear_all(orchestrator, scoring, now):
     for topic in ("stage-changes", "signals"):
         values = [value for _, name, value in rows if name == topic]
         if values:
-            await orchestrator.hear(values, topic)
-    await orchestrator.run()
+            await orchestrator.consume(values, topic)
+    await orchestrator.run_due()

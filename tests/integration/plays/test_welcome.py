@@ -11,23 +11,23 @@ from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.domain.unsubscribe_token import verify_token
 from services.orchestrator.repository import consents
-from tests.integration.plays.people import subscriber
+from tests.integration.plays.contacts import make_subscriber
 from tests.support.orchestrator import SECRET, Orchestrator
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
 async def test_a_subscriber_with_consent_gets_one_mail(orchestrator, database, mailbox):
-    signals = await subscriber(database)
-    assert await orchestrator.hear(signals) == 0
-    await orchestrator.run()
+    signals = await make_subscriber(database)
+    assert await orchestrator.consume(signals) == 0
+    await orchestrator.run_due()
     (mail,) = mailbox.mails
     content = mail.content.decode()
     assert mail.rcpt_tos == ["ada@x.test"]
     assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click" in content
     assert "https://x.test/u/" in content
-    assert await orchestrator.ledger() == [("sent", "accepted by the server")]
-    assert await orchestrator.deliveries() == ["delivered"]
+    assert await orchestrator.action_states() == [("sent", "accepted by the server")]
+    assert await orchestrator.delivery_outcomes() == ["delivered"]
     (action,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
     assert msgspec.json.decode(action[0])["status"] == "sent"
     (echo,) = await orchestrator.fetch("SELECT body FROM orchestrator.echoes")
@@ -36,13 +36,13 @@ async def test_a_subscriber_with_consent_gets_one_mail(orchestrator, database, m
 
 
 async def test_hearing_the_same_again_sends_nothing_more(orchestrator, database, mailbox):
-    signals = await subscriber(database)
-    await orchestrator.hear(signals)
-    await orchestrator.hear(signals)
+    signals = await make_subscriber(database)
+    await orchestrator.consume(signals)
+    await orchestrator.consume(signals)
     another = msgspec.json.decode(signals[-1], type=Signal)
-    await orchestrator.hear([msgspec.json.encode(msgspec.structs.replace(another, id="other", message_id="other"))])
+    await orchestrator.consume([msgspec.json.encode(msgspec.structs.replace(another, id="other", message_id="other"))])
     for _ in range(3):
-        await orchestrator.run()
+        await orchestrator.run_due()
     assert len(mailbox.mails) == 1
 
 
@@ -56,27 +56,27 @@ async def test_hearing_the_same_again_sends_nothing_more(orchestrator, database,
     ],
 )
 async def test_what_does_not_go_out_says_why(orchestrator, database, mailbox, fields, ledger):
-    await orchestrator.hear(await subscriber(database, **fields))
-    await orchestrator.run()
-    assert await orchestrator.ledger() == [ledger]
+    await orchestrator.consume(await make_subscriber(database, **fields))
+    await orchestrator.run_due()
+    assert await orchestrator.action_states() == [ledger]
     assert mailbox.mails == []
     (message,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
     assert msgspec.json.decode(message[0])["status"] == ledger[0]
 
 
 async def test_unsubscribed_means_nothing_more(orchestrator, database, mailbox):
-    await orchestrator.hear(await subscriber(database))
+    await orchestrator.consume(await make_subscriber(database))
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
     async with orchestrator.sessions[0].acquire() as connection:
         await consents.insert_suppressions(connection, [(contact, "email", "unsubscribed")])
-    await orchestrator.run()
-    assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
+    await orchestrator.run_due()
+    assert await orchestrator.action_states() == [("suppressed", "unsubscribed")]
     assert mailbox.mails == []
 
 
 async def test_the_link_in_the_mail_is_the_contacts(orchestrator, database, mailbox):
-    await orchestrator.hear(await subscriber(database))
-    await orchestrator.run()
+    await orchestrator.consume(await make_subscriber(database))
+    await orchestrator.run_due()
     header = next(line for line in mailbox.mails[0].content.decode().splitlines() if "/u/" in line)
     token = header.split("/u/")[1].split(">")[0].split("\r")[0]
     ((contact,),) = await orchestrator.fetch("SELECT DISTINCT contact_id FROM orchestrator.actions")
@@ -88,19 +88,19 @@ async def test_quiet_hours_hold_until_the_morning(database, mailbox):
 
     found = Orchestrator(database, mailbox, GateRules(quiet_from=time(0), quiet_to=time(23, 59)))
     await found.install()
-    await found.hear(await subscriber(database))
-    await found.run()
-    assert await found.ledger() == [("held", "quiet_hours")]
+    await found.consume(await make_subscriber(database))
+    await found.run_due()
+    assert await found.action_states() == [("held", "quiet_hours")]
     found.clock.instant += DAY
-    await found.run()
-    assert (await found.ledger())[0][0] == "held"
+    await found.run_due()
+    assert (await found.action_states())[0][0] == "held"
     await found.close()
 
 
 async def test_the_cap_counts_across_actions(database, mailbox):
     found = Orchestrator(database, mailbox, GateRules(cap_per_day=1))
     await found.install()
-    await found.hear(await subscriber(database))
+    await found.consume(await make_subscriber(database))
     await found.fetch("SELECT 1")
     connection = await connect(database, application="test")
     await connection.execute(
@@ -108,26 +108,26 @@ async def test_the_cap_counts_across_actions(database, mailbox):
         found.clock.now() // DAY,
     )
     await connection.close()
-    await found.run()
-    assert await found.ledger() == [("capped", "cap_of_1_per_day")]
+    await found.run_due()
+    assert await found.action_states() == [("capped", "cap_of_1_per_day")]
     await found.close()
 
 
 async def test_a_passing_refusal_is_retried_and_a_lasting_one_is_not(orchestrator, database, mailbox):
     mailbox.answers = ["451 later", "451 later"]
-    await orchestrator.hear(await subscriber(database))
+    await orchestrator.consume(await make_subscriber(database))
     for _ in range(3):
-        await orchestrator.run()
+        await orchestrator.run_due()
         orchestrator.clock.instant += HOUR
-    assert await orchestrator.ledger() == [("sent", "accepted by the server")]
-    assert await orchestrator.deliveries() == ["retried", "retried", "delivered"]
+    assert await orchestrator.action_states() == [("sent", "accepted by the server")]
+    assert await orchestrator.delivery_outcomes() == ["retried", "retried", "delivered"]
 
 
 async def test_a_lasting_refusal_fails(orchestrator, database, mailbox):
     mailbox.answers = ["550 never"]
-    await orchestrator.hear(await subscriber(database))
-    await orchestrator.run()
-    assert await orchestrator.ledger() == [("failed", "the server answered 550")]
+    await orchestrator.consume(await make_subscriber(database))
+    await orchestrator.run_due()
+    assert await orchestrator.action_states() == [("failed", "the server answered 550")]
 
 
 async def test_no_server_is_retried(orchestrator, database, mailbox):
@@ -135,36 +135,36 @@ async def test_no_server_is_retried(orchestrator, database, mailbox):
         orchestrator.email,
         EmailChannel("smtp://127.0.0.1:1", "a@x.test"),
     )
-    await orchestrator.hear(await subscriber(database))
-    await orchestrator.run()
-    assert (await orchestrator.ledger())[0][0] == "pending"
-    assert await orchestrator.deliveries() == ["retried"]
+    await orchestrator.consume(await make_subscriber(database))
+    await orchestrator.run_due()
+    assert (await orchestrator.action_states())[0][0] == "pending"
+    assert await orchestrator.delivery_outcomes() == ["retried"]
     orchestrator.channels["email"] = listening
     orchestrator.clock.instant += HOUR
-    await orchestrator.run()
-    assert (await orchestrator.ledger())[0][0] == "sent"
+    await orchestrator.run_due()
+    assert (await orchestrator.action_states())[0][0] == "sent"
 
 
 async def test_a_connection_lost_in_the_body_is_in_doubt_and_not_sent_again(orchestrator, database, mailbox):
     mailbox.drop_after_data = True
-    await orchestrator.hear(await subscriber(database))
+    await orchestrator.consume(await make_subscriber(database))
     for _ in range(3):
-        await orchestrator.run()
+        await orchestrator.run_due()
         orchestrator.clock.instant += HOUR
-    assert (await orchestrator.ledger())[0][0] == "in_doubt"
-    assert await orchestrator.deliveries() == ["unknown"]
+    assert (await orchestrator.action_states())[0][0] == "in_doubt"
+    assert await orchestrator.delivery_outcomes() == ["unknown"]
     assert len(mailbox.mails) == 1
 
 
 async def test_a_process_that_died_between_reservation_and_record_leaves_it_in_doubt(orchestrator, database, mailbox):
-    await orchestrator.hear(await subscriber(database))
+    await orchestrator.consume(await make_subscriber(database))
     connection = await connect(database, application="test")
     await connection.execute(
         "UPDATE orchestrator.actions SET status = 'sending', attempts = 1, due_at = $1", orchestrator.clock.now()
     )
     await connection.close()
-    await orchestrator.run()
-    assert await orchestrator.ledger() == [("in_doubt", "attempt_without_outcome")]
+    await orchestrator.run_due()
+    assert await orchestrator.action_states() == [("in_doubt", "attempt_without_outcome")]
     assert mailbox.mails == []
 
 
@@ -176,21 +176,21 @@ async def test_two_dispatchers_share_the_work_and_send_each_once(database, mailb
         known = {"user_id": user, "anonymous_id": None, "consent": {"marketing": True}}
         calls.append(identify(0, number=f"{n}-i", traits={"email": f"{user}@x.test"}, **known))
         calls.append(touchpoint(HOUR, "Newsletter Subscribed", number=f"{n}-s", user_id=user))
-    await scoring.take(calls)
+    await scoring.ingest(calls)
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
     await scoring.close()
     pair = [Orchestrator(database, mailbox) for _ in range(2)]
     await pair[0].install()
-    await pair[0].hear([r[0] for r in rows])
+    await pair[0].consume([r[0] for r in rows])
     for _ in range(8):
-        await asyncio.gather(*(o.send() for o in pair))
+        await asyncio.gather(*(o.dispatch_due() for o in pair))
     assert sorted(m.rcpt_tos[0] for m in mailbox.mails) == sorted(f"{u}@x.test" for u in people)
     for o in pair:
         await o.close()
 
 
 async def test_rubbish_on_the_topic_is_a_dead_letter(orchestrator):
-    assert await orchestrator.hear([b"{", b"{}", None]) == 3
+    assert await orchestrator.consume([b"{", b"{}", None]) == 3
     rows = await orchestrator.fetch(
         "SELECT value FROM orchestrator.outbox WHERE topic = 'orchestrator-dlq' ORDER BY id"
     )
@@ -198,7 +198,7 @@ async def test_rubbish_on_the_topic_is_a_dead_letter(orchestrator):
 
 
 async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database):
-    await subscriber(database)
+    await make_subscriber(database)
     async with orchestrator.sessions[0].acquire() as connection:
         for granted, at in ((True, 5), (False, 9), (True, 7)):
             await consents.upsert_consents(connection, [("default", "c", "marketing", granted, at, "s")])
@@ -213,26 +213,28 @@ async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database)
 async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator, database, mailbox):
     scoring = Scoring(database)
     traits = {"email": "ada@x.test"}
-    await scoring.take([identify(0, "u", "phone", traits=traits, consent={"marketing": True})])
-    await scoring.take([touchpoint(HOUR, anonymous_id="laptop")])
+    await scoring.ingest([identify(0, "u", "phone", traits=traits, consent={"marketing": True})])
+    await scoring.ingest([touchpoint(HOUR, anonymous_id="laptop")])
     ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
     async with orchestrator.sessions[0].acquire() as connection:
         await consents.insert_suppressions(connection, [(device, "email", "unsubscribed")])
-    await scoring.take([identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")])
+    await scoring.ingest(
+        [identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")]
+    )
     rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
     await scoring.close()
-    await orchestrator.hear([r[0] for r in rows])
-    await orchestrator.run()
-    assert await orchestrator.ledger() == [("suppressed", "unsubscribed")]
+    await orchestrator.consume([r[0] for r in rows])
+    await orchestrator.run_due()
+    assert await orchestrator.action_states() == [("suppressed", "unsubscribed")]
 
 
 async def test_a_retry_does_not_count_against_its_own_cap(database, mailbox):
     mailbox.answers = ["451 later"]
     found = Orchestrator(database, mailbox, GateRules(cap_per_day=1))
     await found.install()
-    await found.hear(await subscriber(database))
-    await found.run()
+    await found.consume(await make_subscriber(database))
+    await found.run_due()
     found.clock.instant += HOUR
-    await found.run()
-    assert await found.ledger() == [("sent", "accepted by the server")]
+    await found.run_due()
+    assert await found.action_states() == [("sent", "accepted by the server")]
     await found.close()

@@ -3,8 +3,8 @@
 import pytest
 
 from libs.common.clock import FixedClock, SystemClock
-from tests.integration.webhooks.bench import Bench
-from tests.support.receiver import Receiver
+from tests.integration.webhooks.harness import Bench
+from tests.support.webhook_receiver import WebhookReceiver
 
 
 @pytest.fixture
@@ -16,6 +16,6 @@ async def bench(database):
 
 @pytest.fixture
 async def receiver():
-    found = Receiver()
+    found = WebhookReceiver()
     yield found
     await found.stop()

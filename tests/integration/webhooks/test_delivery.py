@@ -6,15 +6,15 @@ import msgspec
 from standardwebhooks.webhooks import Webhook
 
 from libs.common.instants import DAY, SECOND
-from tests.integration.webhooks.bench import PLAIN, in_order
+from tests.integration.webhooks.harness import PLAIN, in_order
 
 
 async def test_what_is_published_arrives_signed_and_once(bench, receiver):
     made = await bench.create(await receiver.start())
     sent = await bench.publish("a", "b", "a", "c")
     await bench.turns()
-    assert sorted(receiver.ids) == sorted(sent)
-    assert in_order(receiver.data) == {"a": [1, 2], "b": [1], "c": [1]}
+    assert sorted(receiver.webhook_ids) == sorted(sent)
+    assert in_order(receiver.payloads) == {"a": [1, 2], "b": [1], "c": [1]}
     for headers, body in receiver.seen:
         told = Webhook(made.secret).verify(body.decode(), headers)
         assert (told["type"], told["timestamp"][:4]) == ("perigee.stage_change.v1", "2026")
@@ -32,7 +32,7 @@ async def test_only_what_is_wanted_of_ones_own_workspace(bench, receiver):
     await bench.publish("b", stage=msgspec.structs.replace(PLAIN.stage, to="lead"))
     await bench.publish("c", stage=msgspec.structs.replace(PLAIN.stage, to="lead"), workspace="other")
     await bench.turns()
-    assert receiver.ids == ["b-1"]
+    assert receiver.webhook_ids == ["b-1"]
 
 
 async def test_a_message_that_is_not_taken_holds_its_contact_and_nobody_else(bench, receiver):
@@ -40,15 +40,15 @@ async def test_a_message_that_is_not_taken_holds_its_contact_and_nobody_else(ben
     await bench.create(await receiver.start())
     await bench.publish("a", "b", "a", "b")
     await bench.turns()
-    assert in_order(receiver.data) == {"a": [1], "b": [1, 2]}
+    assert in_order(receiver.payloads) == {"a": [1], "b": [1, 2]}
     await bench.publish("a", "b")
     await bench.turns()
-    assert in_order(receiver.data) == {"a": [1], "b": [1, 2, 3]}
+    assert in_order(receiver.payloads) == {"a": [1], "b": [1, 2, 3]}
     assert (await bench.desk.get("default", "crm")).backlog.waiting == 3
     receiver.answering = lambda _: (200, {})
     bench.clock.instant += 6 * SECOND
     await bench.turns()
-    assert in_order(receiver.data) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+    assert in_order(receiver.payloads) == {"a": [1, 2, 3], "b": [1, 2, 3]}
     assert (await bench.desk.get("default", "crm")).backlog.waiting == 0
 
 
@@ -68,8 +68,8 @@ async def test_a_receiver_that_is_away_for_six_days_gets_everything_in_order(ben
     for _ in range(10):
         await bench.turns()
         bench.clock.instant += 600 * SECOND
-    assert sorted(set(receiver.ids)) == sorted(sent)
-    assert all(numbers == sorted(numbers) for numbers in in_order(receiver.data).values())
+    assert sorted(set(receiver.webhook_ids)) == sorted(sent)
+    assert all(numbers == sorted(numbers) for numbers in in_order(receiver.payloads).values())
     shown = await bench.desk.get("default", "crm")
     assert (shown.backlog.waiting, shown.backlog.unread, shown.failures) == (0, 0, 0)
 
@@ -90,7 +90,7 @@ async def test_seven_days_away_disable_and_nothing_is_lost_even_then(bench, rece
     assert receiver.seen == []
     await bench.desk.resume("default", "crm")
     await bench.turns()
-    assert sorted(set(receiver.ids)) == sorted(sent)
+    assert sorted(set(receiver.webhook_ids)) == sorted(sent)
 
 
 async def test_410_disables_at_once_and_retry_after_is_obeyed(bench, receiver):
@@ -121,7 +121,7 @@ async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything
     bench.clock.instant += 6 * SECOND
     await bench.turns()
     await bench.turns()
-    assert sorted(receiver.ids) == sorted(sent)
+    assert sorted(receiver.webhook_ids) == sorted(sent)
 
 
 async def test_contacts_that_are_rejected_for_days_stop_nobody_else(bench, receiver):
@@ -138,7 +138,7 @@ async def test_contacts_that_are_rejected_for_days_stop_nobody_else(bench, recei
             bench.clock.instant += 1_200 * SECOND
     shown = await bench.desk.get("default", "crm")
     assert (shown.status, shown.backlog.given_up, shown.backlog.waiting) == ("active", 7, 0)
-    assert set(receiver.ids) >= set(good)
+    assert set(receiver.webhook_ids) >= set(good)
 
 
 async def test_a_receiver_cannot_end_the_process_by_what_it_says(bench, receiver):
@@ -156,4 +156,4 @@ async def test_a_receiver_cannot_end_the_process_by_what_it_says(bench, receiver
     receiver.answering = lambda _: (200, {})
     bench.clock.instant += 60 * SECOND
     await bench.turns()
-    assert set(receiver.ids) == set(sent)
+    assert set(receiver.webhook_ids) == set(sent)

@@ -11,7 +11,7 @@ from services.orchestrator.domain.condition import (
     condition_holds,
     referenced_segments,
 )
-from tests.unit.orchestrator.words import DAY, HALF_LIFE, NAMES, WORDS, contact, standing
+from tests.unit.orchestrator.vocabulary import DAY, HALF_LIFE, NAMES, WORDS, contact, standing
 
 ADA = contact(
     scores={"intent": 8.0},

@@ -4,7 +4,7 @@ import pytest
 
 from services.orchestrator.domain.conversion_rate import wilson_rate
 from services.orchestrator.domain.maturity import PlayUsage, assess_maturity
-from tests.unit.orchestrator.words import mail, program
+from tests.unit.orchestrator.vocabulary import mail, program
 
 UNSUBSCRIBE = "t {{ unsubscribe_url }}"
 

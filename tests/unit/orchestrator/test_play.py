@@ -10,7 +10,7 @@ from services.orchestrator.definition_files import parse_max_age, read_contents,
 from services.orchestrator.domain.play_program import EventWaitInstruction, JumpInstruction, compile_play
 from services.orchestrator.domain.play_validation import KnownNames, validate_play
 from services.orchestrator.domain.segment import entry_signal, exit_signal
-from tests.unit.orchestrator.words import DAY, NAMES, WORDS, mail, program
+from tests.unit.orchestrator.vocabulary import DAY, NAMES, WORDS, mail, program
 
 TEXT = """play: quote
 trigger: {signal: quote_requested}

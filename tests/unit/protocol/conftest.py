@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.support.listening import Running
+from tests.support.ingest_server import IngestServer
 
 
 @pytest.fixture(scope="package")
 async def both():
     """Two doors that stay open: one with the short way, one without."""
-    async with Running() as short, Running(asgi=True) as long:
+    async with IngestServer() as short, IngestServer(asgi=True) as long:
         yield short, long
 
 

@@ -1,0 +1,199 @@
+"""The orchestrator killed at random and at its failpoints, while people are in plays and receivers are mean.
+
+The short form kills a few times, the long one (`make test-faults`) 200 times with 20,000 enrollments. Seeds are printed.
+"""
+
+import asyncio
+import random
+import signal
+import time
+
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+
+from cli.servers.managed_process import ManagedProcess
+from cli.servers.service import ServiceProcess
+from libs.common.db.connection import connect
+from libs.common.kafka.admin import apply_topics
+from libs.common.kafka.publisher import Publisher
+from libs.common.kafka.topic_reader import read_all as messages
+from libs.common.messages import Signal, build_message, decode_value
+from libs.common.messages.action import Action
+from tests.support.faulty_receivers import FaultyMailServer, FaultyWebhookReceiver
+from tests.support.instance import PARTITIONS, Instance, clear_topics
+from tests.support.progress import LONG, choose_seed, report_progress
+from tests.support.servers import _free_port
+
+PEOPLE, KILLS = (20_000, 200) if LONG else (400, 5)
+CAP = 2
+POINTS = ("after_reserve", "after_send", "before_publish", "after_publish")
+pytestmark = pytest.mark.timeout(3_000 if LONG else 300)
+
+
+def mail(name):
+    return {"action": name, "channel": "email", "mail": {"subject": name, "text": "{{ unsubscribe_url }}"}}
+
+
+HOOK = {"action": "hook", "channel": "webhook", "destination": "crm", "text": "{{ contact.email }}"}
+PLAYS = {
+    "one": [mail("first"), HOOK, {"wait": "3s"}, mail("second"), {"wait": "2s"}, mail("third")],
+    "two": [{"wait": "1s"}, mail("other")],
+}
+
+
+async def people(database, hook):
+    """Contacts as scoring would have made them, one in ten without consent; where webhooks go; the plays."""
+    connection = await connect(database, application="test")
+    await connection.execute(
+        "INSERT INTO scoring.contacts (contact_id, workspace, profile) SELECT 'c' || n, 'default', "
+        '\'{"email":["c\' || n || \'@x.test",0,"s","m"]}\' FROM generate_series(1, $1::int) n',
+        PEOPLE,
+    )
+    await connection.execute(
+        "INSERT INTO orchestrator.consents SELECT 'default', 'c' || n, 'marketing', n % 10 > 0, 0, 's' "
+        "FROM generate_series(1, $1::int) n",
+        PEOPLE,
+    )
+    place = yaml.safe_dump({"destination": "crm", "channel": "webhook", "url": hook})
+    await connection.execute(
+        "INSERT INTO orchestrator.definitions VALUES ('default', 'destination', 'crm', $1, 'test')", place
+    )
+    for priority, (name, steps) in enumerate(PLAYS.items()):
+        play = {"play": name, "trigger": {"signal": "quote_requested"}, "priority": priority, "steps": steps}
+        await connection.execute(
+            "INSERT INTO orchestrator.play_versions VALUES ('default', $1, 1, $2, 'test')", name, yaml.safe_dump(play)
+        )
+        await connection.execute("INSERT INTO orchestrator.plays VALUES ('default', $1, 1, 'live')", name)
+    await connection.close()
+
+
+async def ask_for_quotes(kafka):
+    """Everybody asks for a quote, some of them twice, and nothing tells the second from the first."""
+    publisher = Publisher(kafka)
+    now = int(time.time() * 1_000_000)
+    piece = PEOPLE // (2 * KILLS)
+    for begin in range(1, PEOPLE + 1, piece):
+        found = []
+        for number in range(begin, min(begin + piece, PEOPLE + 1)):
+            contact = f"c{number}"
+            asked = Signal(
+                id=f"s{number}", workspace="default", contact_id=contact, cycle="engagement", signal="quote_requested",
+                occurred_at=now, received_at=now, source="web", message_id=f"m{number}",
+            )  # fmt: skip
+            message = build_message(asked, key=contact, message_id=asked.id, source="/scoring", time=now)
+            found += [message] * (1 + (number % 7 == 0))
+        assert not any(await publisher.publish(found, 30))
+        await asyncio.sleep(1)
+    await publisher.close()
+
+
+class Storm:
+    """Kills the orchestrator, at random or at a point, and starts it again."""
+
+    def __init__(self, instance, chance):
+        self.instance, self.chance, self.kills = instance, chance, 0
+
+    def start(self, **environment):
+        self.process = ServiceProcess(
+            self.instance.stack.home, "orchestrator", {**self.instance.environment, **environment}
+        )
+        self.process.start()
+
+    async def rage(self):
+        while self.kills < KILLS:
+            report_progress(f"sends: {self.kills} of {KILLS} kills")
+            managed = ManagedProcess(self.instance.stack.home, "orchestrator")
+            if self.kills % 2:
+                await asyncio.sleep(0.8 + self.chance.random() * 1.5)
+                await asyncio.to_thread(managed.stop, signal.SIGKILL)
+            else:
+                end = time.monotonic() + 4
+                while managed.pid is not None and time.monotonic() < end:
+                    await asyncio.sleep(0.02)
+                if managed.pid is not None:
+                    await asyncio.to_thread(
+                        managed.stop, signal.SIGKILL
+                    )  # the point was not reached: nothing was to do there
+            self.kills += 1
+            point = self.chance.choice(POINTS)
+            armed = f"{point}:{self.chance.randrange(1, 12)}" if self.kills % 2 == 0 and self.kills < KILLS else ""
+            await asyncio.to_thread(self.start, PERIGEE_FAILPOINT=armed)
+
+
+async def settled(instance):
+    """Wait until nothing is left to do; reservations of the dead run out at once."""
+    end = time.monotonic() + (1_500 if LONG else 200)
+    while True:
+        rows = await instance.fetch(
+            "SELECT (SELECT count(*) FROM orchestrator.actions WHERE status IN ('pending', 'sending')), "
+            "(SELECT count(*) FROM orchestrator.enrollments), "
+            "(SELECT count(*) FROM orchestrator.enrollments WHERE status = 'active'), "
+            "(SELECT count(*) FROM orchestrator.outbox)"
+        )
+        left, entered, active, outbox = rows[0]
+        if (left, entered, active, outbox) == (0, 2 * PEOPLE, 0, 0):
+            return
+        said = f"{left} actions, {active} of {entered} enrollments, {outbox} messages left"
+        assert time.monotonic() < end, said
+        report_progress(said)
+        await instance.fetch(
+            "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' AND due_at < $1::bigint + 275000000 RETURNING 1",
+            int(time.time() * 1_000_000),
+        )
+        await asyncio.sleep(1)
+
+
+async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(tmp_path, servers, database):
+    seed = choose_seed()
+    chance = random.Random(seed)
+    await clear_topics(servers.kafka)
+    smtp, hook = FaultyMailServer(chance), FaultyWebhookReceiver(random.Random(seed + 1))
+    controller = Controller(smtp, hostname="127.0.0.1", port=_free_port())
+    controller.start()
+    url = await hook.start()
+    instance = Instance(
+        tmp_path, servers, database, SMTP_URL=f"smtp://127.0.0.1:{controller.port}", PERIGEE_CAP_PER_DAY=str(CAP),
+        INGEST_URL="http://127.0.0.1:9", PERIGEE_PLAYS=str(tmp_path), PERIGEE_CONTENT=str(tmp_path),
+        PERIGEE_SEGMENTS=str(tmp_path),
+    )  # fmt: skip
+    await apply_topics(servers.kafka, PARTITIONS)
+    await people(database, url)
+    storm = Storm(instance, chance)
+    instance.stack.services()
+    await asyncio.to_thread(storm.start)
+    await asyncio.gather(ask_for_quotes(servers.kafka), storm.rage())
+    await settled(instance)
+    print(f"{storm.kills} kills, {sum(smtp.taken.values())} mails, {len(hook.first)} webhooks, {hook.repeats} repeats")
+    await check(instance, servers, smtp, hook)
+    instance.down()
+    controller.stop()
+    await hook.stop()
+
+
+async def check(instance, servers, smtp, hook):
+    rows = await instance.fetch("SELECT action_id, contact_id, channel, status, attempts FROM orchestrator.actions")
+    by_status: dict[str, set[str]] = {}
+    for action, _, channel, status, _ in rows:
+        by_status.setdefault(f"{channel} {status}", set()).add(action)
+    print({name: len(found) for name, found in by_status.items()})
+    assert len(rows) == 5 * PEOPLE, "every step of every run was decided"
+    sent, doubt = by_status.get("email sent", set()), by_status.get("email in_doubt", set())
+    repeated = [name for name, count in smtp.taken.items() if count > 1]
+    assert repeated == [], "a mail went out twice"
+    assert smtp.taken.keys() <= sent | doubt
+    assert sent <= smtp.taken.keys() | smtp.lied
+    assert smtp.dropped <= doubt
+    assert max(smtp.of_address.values()) <= CAP, "a cap was breached"
+    assert not [address for address in smtp.of_address if int(address[1:].split("@")[0]) % 10 == 0], (
+        "no consent, and a mail"
+    )
+    assert by_status["webhook sent"] <= hook.first.keys()
+    assert hook.first.keys() <= by_status["webhook sent"] | by_status.get("webhook failed", set())
+    assert not [name for name in by_status if name.split()[1] in ("pending", "sending")]
+    told = {}
+    for record in await messages(servers.kafka, "actions"):
+        message = decode_value(Action, record.value)
+        told.setdefault(message.action_id, set()).add(message.status)
+    silent = [row[0] for row in rows if row[3] not in told.get(row[0], ())]
+    assert silent == [], "what became of an action is told"

@@ -1,0 +1,90 @@
+"""The publisher and the topics on a real broker."""
+
+import asyncio
+
+import pytest
+
+from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.kafka import accumulator
+from libs.common.kafka.accumulator import MAX_RECORD_BYTES
+from libs.common.kafka.admin import apply_topics, get_cluster_id
+from libs.common.kafka.publisher import Publisher
+from tests.support.kafka import make_topic, numbered_message, read_topic
+
+
+async def test_published_records_are_there_in_order(servers, publisher):
+    topic = await make_topic(servers.kafka)
+    assert await publisher.publish([numbered_message(topic, n) for n in range(50)], 5) == [None] * 50
+    assert [r.value for r in await read_topic(servers.kafka, topic)] == [b"%d" % n for n in range(50)]
+
+
+async def test_what_goes_compressed_is_taken_by_the_broker_and_read_in_order(servers, monkeypatch):
+    topic = await make_topic(servers.kafka)
+    monkeypatch.setattr(accumulator, "COMPRESSED", frozenset({topic}))
+    compressing = Publisher(servers.kafka)
+    sent = [numbered_message(topic, n, b"k%d" % (n % 7), size=n % 3 * 1_000) for n in range(1_000)]
+    for begin in (0, 500):
+        assert not any(await compressing.publish(sent[begin : begin + 500], 5))
+    await compressing.close()
+    found = await read_topic(servers.kafka, topic)
+    assert sorted(int(record.value) for record in found) == list(range(1_000))
+    for key in {message.key for message in sent}:
+        mine = [(record.value, record.headers) for record in found if record.key == key]
+        assert mine == [(message.value, tuple(message.headers)) for message in sent if message.key == key]
+
+
+async def test_a_refused_record_costs_no_later_one(servers, publisher):
+    """An idempotent aiokafka producer fails every later record of the partition; the publisher builds a new one."""
+    topic = await make_topic(servers.kafka, 1, max_message_bytes="2000")
+    assert await publisher.publish([numbered_message(topic, 1)], 5) == [None]
+    (fault,) = await publisher.publish([numbered_message(topic, 2, size=5_000)], 5)
+    assert isinstance(fault, InvalidMessage)
+    for number in range(3, 8):
+        assert await publisher.publish([numbered_message(topic, number)], 5) == [None]
+    assert [r.value for r in await read_topic(servers.kafka, topic, 1)] == [b"1", b"3", b"4", b"5", b"6", b"7"]
+
+
+async def test_an_oversize_record_is_refused_before_it_is_sent(servers, publisher):
+    topic = await make_topic(servers.kafka)
+    faults = await publisher.publish([numbered_message(topic, 1, size=MAX_RECORD_BYTES), numbered_message(topic, 2)], 5)
+    assert isinstance(faults[0], InvalidMessage)
+    assert faults[1] is None
+
+
+async def test_no_broker_is_unavailable_within_the_time(servers):
+    nowhere = Publisher("127.0.0.1:1")
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(Unavailable):
+        await nowhere.publish([numbered_message("x")], 1)
+    assert asyncio.get_running_loop().time() - begun < 5
+    await nowhere.close()
+
+
+async def test_many_clients_and_one_refused_record_do_not_rebuild_for_ever(servers):
+    """Each rebuilt producer used to be blamed for what its forerunner had under way."""
+    topic = await make_topic(servers.kafka, 3, max_message_bytes="2000")
+    shared = Publisher(servers.kafka)
+
+    async def client(number):
+        faults = []
+        for n in range(15):
+            size = 5_000 if (number, n) == (3, 4) else 0
+            faults += await shared.publish([numbered_message(topic, n, b"k%d" % number, size)], 5)
+        return faults
+
+    outcomes = [fault for faults in await asyncio.gather(*(client(n) for n in range(12))) for fault in faults]
+    assert sum(isinstance(f, InvalidMessage) for f in outcomes) == 1
+    assert sum(isinstance(f, Unavailable) for f in outcomes) < 60
+    assert await shared.publish([numbered_message(topic, 1)], 5) == [None]
+    await shared.close()
+
+
+async def test_applying_topics_is_idempotent_and_guards_the_partitions(servers):
+    first = await apply_topics(servers.kafka, 6)
+    assert await apply_topics(servers.kafka, 6) == []
+    assert first == [] or "touchpoints" in first
+    with pytest.raises(Exception, match="PERIGEE_PARTITIONS"):
+        await apply_topics(servers.kafka, 5)
+    assert await get_cluster_id(servers.kafka)
+    with pytest.raises(Unavailable):
+        await get_cluster_id("127.0.0.1:1")

@@ -1,0 +1,78 @@
+"""A storm of shared devices over several instances, partitions and batches: the rows are those of one fold."""
+
+import asyncio
+import random
+
+import pytest
+
+from tests.support.scoring import Scoring
+from tests.support.touchpoints import DAY, HOUR, START, touchpoint
+
+
+def storm(seed, size=250):
+    """Return touchpoints of a few people on shared devices, in a random order, some twice."""
+    chance = random.Random(seed)
+    names = ["Product Viewed", "Content Downloaded", "Order Completed", "Complaint Received", "Quote Requested"]
+    found = []
+    for number in range(size):
+        user = chance.choice([None, None, "u", "v", "w"])
+        device = chance.choice(["a", "b", "c"] if user is None else ["a", "b", "c", None])
+        mode = "historical" if chance.random() < 0.1 else "live"
+        at = chance.randrange(120) * DAY + chance.randrange(24) * HOUR
+        kind = {"type": "identify"} if user and device and chance.random() < 0.3 else {}
+        found.append(
+            touchpoint(at, chance.choice(names), number=number, user_id=user, anonymous_id=device, mode=mode, **kind)
+        )
+    found += chance.sample(found, size // 10)
+    chance.shuffle(found)
+    return found, chance
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
+    """Two instances, three partitions, timers and re-folds meanwhile: the pure rows are those of one fold."""
+    print("seed", seed)
+    touchpoints, chance = storm(seed)
+    instances = [Scoring(database), Scoring(database)]
+    shares = [touchpoints[p::3] for p in range(3)]
+
+    async def feed(partition):
+        scoring = instances[partition % 2]
+        share = shares[partition]
+        while share:
+            size = chance.randrange(1, 30)
+            await scoring.ingest(share[:size], partition)
+            share = share[size:]
+
+    async def disturb():
+        for day in range(20, 140, 20):
+            await instances[0].set_frontier(START + day * DAY)
+            await instances[0].run_jobs()
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(feed(0), feed(1), feed(2), disturb())
+    await instances[0].set_frontier(START + 200 * DAY)
+    await instances[0].run_jobs()
+    outcome = await instances[0].replay_check(START + 200 * DAY)
+    assert outcome["equal"], outcome
+    assert outcome["touchpoints"] == 250
+    await check_published(instances[0])
+    for scoring in instances:
+        await scoring.close()
+
+
+async def check_published(scoring):
+    """The laws of what was published: sequences without a gap, each change starts where the last one ended."""
+    ends = {}
+    merged = {
+        r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    }
+    for change in await scoring.outbox("stage-changes"):
+        sequence, stage = ends.get(change["contact_id"], (0, None))
+        assert change["sequence"] == sequence + 1
+        assert change["stage"]["from"] == stage
+        ends[change["contact_id"]] = (change["sequence"], change["stage"]["to"])
+    rows = await scoring.fetch("SELECT contact_id, sequence, stage FROM scoring.publications")
+    assert {r[0]: (r[1], r[2]) for r in rows if r[0] not in merged} == {
+        c: e for c, e in ends.items() if c not in merged
+    }

@@ -1,0 +1,88 @@
+"""A shop's site with our tracker on each page, and a real headless Chromium that visits it."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import BrowserContext, Page, async_playwright
+
+from libs.common.messages import Touchpoint
+from services.ingest.tracker.script import content_security_policy, html_snippet
+from tests.sdks.expected import sent_by
+from tests.sdks.pages import site
+from tests.support.instance import Instance
+from tests.support.servers import Servers
+
+MINE = "'unsafe-inline' 'unsafe-eval'"  # the test's own scripts
+
+BODY = """<!doctype html><meta charset=utf-8><title>Shop</title>%s<body>
+<a id=out href="https://elsewhere.test/prices?who=ada">Prices</a> <a id=file href="/paper.pdf?x=1">Paper</a>
+<a id=near href="/next.html">Next</a> <button id=ask data-perigee-event="Quote Asked">Ask</button>
+<form id=paper data-perigee-event="Paper Asked" data-perigee-traits="email, company" onsubmit="return false">
+<input name=email value=ada@x.test><input name=company value=Acme><input name=secret value=s3cret>
+<input type=checkbox data-perigee-consent=email checked><button id=send>Send</button></form>
+<form id=login onsubmit="return false"><input name=password value=s3cret><button id=enter>Enter</button></form></body>"""
+
+
+class Shop:
+    """A site with the snippet on each page, the door, and a browser."""
+
+    def __init__(
+        self, door: Instance, servers: Servers, context: BrowserContext, pages: dict[str, Any], origin: str, key: str
+    ) -> None:
+        self.door, self.servers, self.context = door, servers, context
+        self.pages, self.origin, self.key = pages, origin, key
+        self.host = door.ingest_url
+
+    def write(self, *attributes: str, host: str | None = None) -> None:
+        """Write the pages; `attributes` are added to the script tag."""
+        lines = html_snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
+        for path in ("/", "/next.html"):
+            self.pages[path] = (
+                BODY % lines,
+                content_security_policy(host or self.host).replace("script-src", f"script-src {MINE}"),
+            )
+
+    async def open(self, address: str = "/", **options: Any) -> Page:
+        """Open a page and wait for the tracker."""
+        page = await self.context.new_page()
+        page.on("console", lambda said: print("page:", said.text))
+        await page.goto(self.origin + address, **options)
+        await page.wait_for_function("window.perigee && perigee.version")
+        return page
+
+    async def sent(self, least: int = 1, seconds: float = 20.0) -> list[Touchpoint]:
+        """Return what came, oldest first, as soon as there are `least`."""
+        end = time.monotonic() + seconds
+        while len(found := await sent_by("shop", self.servers)) < least and time.monotonic() < end:
+            await asyncio.sleep(0.2)
+        ids = [t.message_id for t in found]
+        assert len(set(ids)) == len(ids)
+        return sorted(found, key=lambda t: t.original_timestamp or t.occurred_at)
+
+
+@asynccontextmanager
+async def opened(program: str, **options: Any) -> AsyncIterator[BrowserContext]:
+    """Yield a new browser."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], ignore_default_args=["--disable-back-forward-cache"]
+        )
+        yield await browser.new_context(**options)
+        await browser.close()
+
+
+@asynccontextmanager
+async def visited(door: Instance, servers: Servers) -> AsyncIterator[Shop]:
+    """Yield a shop whose pages are written, and a browser."""
+    key = await door.create_source("shop")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
+    with site() as (origin, pages):
+        async with opened(program) as context:
+            found = Shop(door, servers, context, pages, origin, key)
+            found.write()
+            yield found

@@ -1,0 +1,146 @@
+"""Killing, pausing and crowding scoring while touchpoints flow; and touchpoints straight onto the topic, fast."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+
+from cli.servers.managed_process import ManagedProcess
+from cli.servers.service import ServiceProcess
+from libs.common.kafka.publisher import Publisher
+from libs.common.messages import Message, Touchpoint, build_message
+from tests.support.instance import Instance
+
+NAMES = ("Product Viewed", "Product Added", "Content Downloaded", "Order Completed", "Support Ticket Opened")
+POISON = (b"", b"not json", b"{}", b"\xff\xfe", b"[" * 5_000, b'{"workspace":1}', b'{"a":"\\u0000"}')
+
+
+class ScoringFaults:
+    """Kills and pauses scoring while touchpoints flow."""
+
+    def __init__(self, instance: Instance, seed: int) -> None:
+        self.instance = instance
+        self.chance = random.Random(seed)
+        self.kills = 0
+        self.pauses = 0
+        self.joins = 0
+
+    def count_fenced(self) -> int:
+        """Return how many transactions were fenced so far."""
+        return self.count_logged("fenced")
+
+    def count_logged(self, event: str) -> int:
+        """Return how often scoring has logged an event so far."""
+        logs = self.instance.stack.home.folder.glob("logs/scoring*.log")
+        return sum(log.read_text().count(f'"event": "{event}"') for log in logs)
+
+    async def kill(self) -> None:
+        """Kill an instance and start it again."""
+        name = self.chance.choice(["scoring", "scoring-2"])
+        await asyncio.sleep(self.chance.random())
+        self.instance.signal(name, signal.SIGKILL)
+        self.kills += 1
+        await asyncio.sleep(self.chance.random())
+        await asyncio.to_thread(self.instance.up, 2)
+
+    async def pause(self) -> None:
+        """Stop an instance for longer than the group waits for it, and let it go on as a zombie."""
+        name = self.chance.choice(["scoring", "scoring-2"])
+        self.instance.signal(name, signal.SIGSTOP)
+        await asyncio.sleep(self.instance.servers.session_timeout_ms / 1000 * 2)
+        self.instance.signal(name, signal.SIGCONT)
+        self.pauses += 1
+        await asyncio.sleep(1)
+
+    async def freeze(self) -> None:
+        """Stop an instance with a batch in hand that it has not fenced yet, until others have gone on everywhere.
+
+        Unlike `pause`, this one is fenced nearly always, as long as touchpoints flow.
+        """
+        name = self.chance.choice(["scoring", "scoring-2"])
+        armed = {**self.instance.environment, "PERIGEE_FAILPOINT": "before_fence:1:stop"}
+        service = ServiceProcess(self.instance.stack.home, name, armed)
+        await asyncio.to_thread(service.start)
+        process = psutil.Process(self.instance.pid(name))
+        before = self.count_fenced()
+        await _until(lambda: process.status() == psutil.STATUS_STOPPED, 120)
+        held = await self._offsets()
+        # No longer than this: after a minute PostgreSQL ends its transaction, and there is nothing left to fence.
+        end = time.monotonic() + 40
+        while time.monotonic() < end and any(held.get(p) == offset for p, offset in (await self._offsets()).items()):
+            await asyncio.sleep(0.2)
+        process.send_signal(signal.SIGCONT)
+        self.pauses += 1
+        end = time.monotonic() + 20
+        while time.monotonic() < end and self.count_fenced() == before:
+            await asyncio.sleep(0.2)
+
+    async def _offsets(self) -> dict[int, int]:
+        rows = await self.instance.fetch(
+            "SELECT partition, next_offset FROM scoring.offsets WHERE topic = 'touchpoints'"
+        )
+        return {r[0]: r[1] for r in rows}
+
+    async def rebalance(self) -> None:
+        """Let a third instance join and leave, so that the group shares out its partitions anew, twice."""
+        await asyncio.to_thread(self.instance.up, 3)
+        self.joins += 1
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(ManagedProcess(self.instance.stack.home, "scoring-3").stop)
+
+
+async def _until(holds: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "what chaos waited for did not come: do touchpoints flow?"
+        await asyncio.sleep(0.1)
+
+
+class TouchpointStream:
+    """Sends touchpoints of a few people to the topic itself; a contact's lie on several partitions."""
+
+    def __init__(self, bootstrap_servers: str, seed: int, people: int, poison: float = 0.0) -> None:
+        self.publisher = Publisher(bootstrap_servers, linger_ms=5)
+        self.chance = random.Random(seed)
+        self.people = people
+        self.poison = poison
+        self.sent = 0
+        self.poisoned = 0
+
+    def touchpoints(self, count: int, at: int | None = None) -> Iterator[Touchpoint]:
+        """Yield new touchpoints: some with a user, some with a device alone, some logging in."""
+        for _ in range(count):
+            self.sent += 1
+            person = self.chance.randrange(self.people)
+            device = f"d{person}-{self.chance.randrange(2)}"
+            now = time.time_ns() // 1_000 if at is None else at
+            shape = self.chance.random()
+            yield Touchpoint(
+                workspace="default", source="torrent", message_id=f"t{self.sent}",
+                type="identify" if shape < 0.05 else "track",
+                name="" if shape < 0.05 else self.chance.choice(NAMES),
+                occurred_at=now - self.chance.choice([0, 0, 0, 0, 50_000_000]), received_at=now,
+                user_id=f"p{person}" if shape < 0.6 else None,
+                anonymous_id=device if shape < 0.1 or shape >= 0.6 else None,
+            )  # fmt: skip
+
+    async def send(self, count: int, at: int | None = None) -> None:
+        """Publish so many touchpoints, and rubbish between them."""
+        messages: list[Message] = []
+        for t in self.touchpoints(count, at):
+            messages.append(
+                build_message(t, key=t.routing_key(), message_id=t.message_id, source="/torrent", time=t.occurred_at)
+            )
+            if self.chance.random() < self.poison:
+                messages.append(Message("touchpoints", b"p%d" % self.poisoned, POISON[self.poisoned % len(POISON)], []))
+                self.poisoned += 1
+        for begin in range(0, len(messages), 2_000):
+            faults = await self.publisher.publish(messages[begin : begin + 2_000], 30)
+            assert not any(faults), next(f for f in faults if f)
+
+    async def close(self) -> None:
+        """Close the producer."""
+        await self.publisher.close()

@@ -1,0 +1,127 @@
+"""Nobody makes the door wait for ever, or hold much; and nobody loses an answer that is due."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from services.ingest.protocol import drain, timeouts
+from tests.support.ingest_server import call, parse_response, request
+
+
+async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
+    monkeypatch.setattr(drain, "DEAF_SECONDS", 1.5)
+    monkeypatch.setattr(drain, "MOST_BEHIND", 10_000)
+    reader, writer = await door.open()
+    one = request(b"", "/perigee.js", method="GET", close=False)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while True:
+                writer.write(one * 100)
+                await writer.drain()
+    (connection,) = door.web.server_state.connections
+    assert connection.flow.write_paused
+    assert connection.transport.get_write_buffer_size() < 200_000
+    assert len(connection.pipeline) < 2_000
+    await asyncio.sleep(1.2)
+    assert (door.web.server_state.connections, door.web.server_state.tasks) == (set(), set())
+    assert not reader.at_eof()
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/track?by=asgi"])
+async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(door, monkeypatch, path):
+    monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
+    answer = await door.exchange(request(call(), path, close=False))
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert await door.exchange() == b""
+    assert await door.exchange(b"\r\n") == b""
+
+
+@pytest.mark.parametrize("part", [b"POST /v1/tr", request(call())[:60], request(call())[:-3]])
+async def test_a_call_that_never_ends_is_408(door, monkeypatch, part):
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.3)
+    assert (await door.exchange(part)).startswith(b"HTTP/1.1 408 ")
+    assert door.publisher.kept == []
+
+
+async def test_headers_without_an_end_are_431(door):
+    answer = await door.exchange(b"POST /v1/track HTTP/1.1\r\n", b"x-long: " + b"y" * 70_000)
+    assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
+    monkeypatch.setattr(drain, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
+    connection = await unread(door, 60_000)
+    await asyncio.sleep(1.2)
+    assert connection not in door.web.server_state.connections
+
+
+async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
+    monkeypatch.setattr(drain, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(door.api, "_rest", Large())
+    reader, writer = await door.open()
+    writer.write(request(b"", "/large", method="GET"))
+    taken = 0
+    while part := await reader.read(100_000):
+        taken += len(part)
+        await asyncio.sleep(0.01)
+    assert taken > Large.BYTES
+    writer.close()
+
+
+class Large:
+    """Answers with more than all buffers take, at once."""
+
+    BYTES = 20_000_000
+
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % self.BYTES)]})
+        await send({"type": "http.response.body", "body": b"x" * self.BYTES})
+
+
+async def unread(door, size):
+    """Return the door's side of a connection with so many bytes that its client does not take."""
+    _, writer = await door.open()
+    writer.transport.pause_reading()
+    writer.write(request(call(), close=False))
+    await asyncio.sleep(0.05)
+    (connection,) = door.web.server_state.connections
+    while not connection.transport.get_write_buffer_size():
+        connection.transport.write(b"x" * size)
+    return connection
+
+
+async def test_more_behind_than_anybody_sends_ends_the_connection(door):
+    door.publisher.gate.clear()
+    answer = await door.exchange(request(call(), close=False) * (drain.MAX_PIPELINED + 10))
+    door.publisher.gate.set()
+    assert answer == b""
+    assert door.web.server_state.connections == set()
+
+
+@pytest.mark.parametrize("behind", [b"\x16\x03 junk\r\n\r\n", b"POST /v1/track HTTP/1.1\r\nx: ", b"x" * 80_000])
+async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypatch, behind):
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.2)
+    door.publisher.gate.clear()
+    asked = asyncio.create_task(door.exchange(request(call(), close=False), behind, behind))
+    await asyncio.sleep(0.6)
+    door.publisher.gate.set()
+    answer = await asked
+    assert parse_response(answer)[0] == b"HTTP/1.1 200 OK"
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert len(door.publisher.kept) == 1
+
+
+async def test_who_was_held_back_has_its_time(door, monkeypatch):
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.5)
+    door.publisher.gate.clear()
+    reader, writer = await door.open()
+    second = request(call())
+    writer.write(request(call(), close=False) + second[:-5])
+    await asyncio.sleep(0.9)
+    door.publisher.gate.set()
+    await asyncio.sleep(0.3)
+    writer.write(second[-5:])
+    assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 2
