@@ -46,7 +46,7 @@ async def get_end_offsets(bootstrap_servers: str) -> dict[tuple[str, int], int]:
         await consumer.start()
         places = []
         for topic in TOPICS:
-            found = await consumer._client._wait_on_metadata(topic.name)  # noqa: F841, SLF001 - makes the topic known
+            found = await consumer._client._wait_on_metadata(topic.name)
             places += [TopicPartition(topic.name, p) for p in consumer.partitions_for_topic(topic.name) or ()]
         offsets = await consumer.end_offsets(places)
         return {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
@@ -61,7 +61,7 @@ async def list_unfinished_work(
     found = []
     for schema, topic in CONSUMED:
         rows = await connection.fetch(
-            f"SELECT partition, next_offset FROM {schema}.offsets WHERE topic = $1",  # noqa: S608 - ours
+            f"SELECT partition, next_offset FROM {schema}.offsets WHERE topic = $1",
             topic,
         )
         done = {r[0]: r[1] for r in rows}

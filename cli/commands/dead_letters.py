@@ -76,7 +76,7 @@ def show(number: Annotated[str, typer.Argument(help="The letter.")], as_json: Js
 
 
 @app.command("replay")
-def replay(  # noqa: PLR0913, PLR0917 - options of a command
+def replay(
     numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
     text: Text = "", since: Since = None, note: Note = "", repairs: Repairs = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -105,7 +105,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 @app.command("drop")
-def drop(  # noqa: PLR0913, PLR0917
+def drop(
     numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
     text: Text = "", since: Since = None, note: Note = "",
 ) -> None:  # fmt: skip

@@ -41,7 +41,7 @@ Defaults = Annotated[list[str] | None, typer.Option("--default", help="KEY=VALUE
 
 
 @app.command("create")
-def create(  # noqa: PLR0913, PLR0917 - options of a command
+def create(
     name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
     rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
     adapter_settings: Settings = None, as_json: Json = False,
@@ -53,7 +53,7 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 @app.command("set")
-def set_source(  # noqa: PLR0913, PLR0917
+def set_source(
     name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
     rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
     adapter_settings: Settings = None, as_json: Json = False,

@@ -27,7 +27,7 @@ Signals = Annotated[list[str] | None, typer.Option("--signal", help="Only these 
 
 
 @app.command("create")
-def create(  # noqa: PLR0913, PLR0917 - options of a command
+def create(
     name: Name,
     url: Annotated[str, typer.Option(help="Where to post: https://…")],
     type_: Types = None, cycle: Cycles = None, stage: Stages = None, direction: Directions = None,

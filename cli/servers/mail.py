@@ -61,7 +61,7 @@ class KeepAsFile:
         self.folder = folder
         self.count = len(list(folder.glob("*.eml")))
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802, ARG002 - aiosmtpd's name
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         """Write the mail whole, then accept it."""
         self.count += 1
         name = f"{self.count:06d}-{sha256(envelope.content).hexdigest()[:8]}"

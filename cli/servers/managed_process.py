@@ -13,7 +13,7 @@ from cli.home import Home
 from libs.common.errors import PerigeeError
 
 
-class StartError(PerigeeError):  # noqa: N818
+class StartError(PerigeeError):
     """A process ended, or was not ready in time; the message ends with its last log lines."""
 
 

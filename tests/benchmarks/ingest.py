@@ -118,7 +118,7 @@ async def compare(servers: Servers, folder: Path) -> None:
     processes = []
     for kind in KINDS[:-1]:
         port = _free_port()
-        process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)])  # noqa: ASYNC220
+        process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)])
         processes.append(process)
         running[kind] = (process.pid, port)
     try:

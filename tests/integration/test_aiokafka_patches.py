@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 from aiokafka.client import AIOKafkaClient
 
-import libs.common.kafka  # noqa: F401 - mends it
+import libs.common.kafka
 
 
 async def broken_and_asked(bootstrap_servers):

@@ -26,7 +26,7 @@ class _Files(SimpleHTTPRequestHandler):
     def guess_type(self, path: object) -> str:
         return "text/javascript" if str(path).endswith((".mjs", ".js")) else "text/html; charset=utf-8"
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
@@ -54,7 +54,7 @@ def site() -> Iterator[tuple[str, dict[str, tuple[str, str]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     with _served(Pages) as origin:

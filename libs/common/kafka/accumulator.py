@@ -179,7 +179,7 @@ class Accumulator:
             return None  # Kafka was away for longer than anybody waits: not sent
         try:
             await (await self.producer.send_batch(group.batch, lane.topic, partition=lane.partition))
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
+        except Exception as error:
             return error
         return None
 

@@ -159,7 +159,7 @@ def _read(kind: str, text: str, rule: dict[str, Any]) -> Any:
         if text.lower() not in _TRUE | _FALSE:
             raise ValueError(text)
         return text.lower() in _TRUE
-    moment = datetime.fromisoformat(text) if "format" not in rule else datetime.strptime(text, rule["format"])  # noqa: DTZ007
+    moment = datetime.fromisoformat(text) if "format" not in rule else datetime.strptime(text, rule["format"])
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(rule.get("zone", "UTC")))
     return moment.isoformat()

@@ -42,19 +42,19 @@ class SourceLookup(Protocol):
     def find(self, write_key: str) -> Source | None: ...
 
 
-class UnknownWriteKey(Exception):  # noqa: N818 - an answer, not a fault of ours
+class UnknownWriteKey(Exception):
     """No source has this write key: 401."""
 
 
-class OriginNotAllowed(Exception):  # noqa: N818
+class OriginNotAllowed(Exception):
     """The source does not take what pages of this origin send: 403."""
 
 
-class WebhooksOnly(Exception):  # noqa: N818
+class WebhooksOnly(Exception):
     """The source takes what is signed, at its hook, and nothing else: 403."""
 
 
-class RateLimitExceeded(Exception):  # noqa: N818
+class RateLimitExceeded(Exception):
     """The source sends faster than it may: 429, and after how many seconds to come again."""
 
     def __init__(self, seconds: int) -> None:

@@ -167,8 +167,8 @@ class UploadQueue:
             return
         except PerigeeError as error:
             self._faults[upload.import_key] = str(error)
-        except Exception as error:  # noqa: BLE001 - one bad file ends no door
-            log.error("import_failed", content=upload.content, error=type(error).__name__)  # noqa: TRY400
+        except Exception as error:
+            log.error("import_failed", content=upload.content, error=type(error).__name__)
             self._faults[upload.import_key] = (
                 f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
             )

@@ -37,7 +37,7 @@ class EmailChannel:
         try:
             message = build_email(letter, self._sender)
             body = message.as_bytes()
-        except Exception as error:  # noqa: BLE001 - the header parser raises many kinds for what people type
+        except Exception as error:
             return DeliveryResult("refused", f"not a valid mail: {error}")
         async with self._gate:
             line = self._free.pop()

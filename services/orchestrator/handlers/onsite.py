@@ -17,11 +17,11 @@ from services.orchestrator.repository import actions, contact_lookup, contact_re
 CHANNEL = "onsite"
 
 
-class UnknownWriteKey(PerigeeError):  # noqa: N818 - an answer, not a fault of ours
+class UnknownWriteKey(PerigeeError):
     """No source has this write key: 401."""
 
 
-class OriginNotAllowed(PerigeeError):  # noqa: N818
+class OriginNotAllowed(PerigeeError):
     """Pages of this origin may not ask: 403."""
 
 

@@ -30,7 +30,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """What looks a host up: (host, port) to IP addresses. Raises OSError."""
 
 
-class AddressNotAllowed(OSError):  # noqa: N818 - what happened, not an error of the system
+class AddressNotAllowed(OSError):
     """The host leads to where no webhook goes."""
 
 
@@ -91,7 +91,7 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface's
+        timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
@@ -152,7 +152,7 @@ class WebhookClient:
             return WebhookAnswer(None, str(error), reached=False)
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
             return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN], reached=False)
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's server comes up with is this delivery's failure
+        except Exception as error:
             return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN])
 
     async def _send(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> WebhookAnswer:

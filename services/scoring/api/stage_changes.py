@@ -36,7 +36,7 @@ def router(changes: PublishedMessageService) -> APIRouter:
     routes = APIRouter(tags=["stage changes"])
 
     @routes.get("/stage-changes", response_model=MessageList)
-    async def stage_changes(  # noqa: PLR0913, PLR0917 - each narrows the choice
+    async def stage_changes(
         caller: Reader,
         cursor: Annotated[
             str, Query(max_length=200_000, description="the last answer's; none: the beginning; `now`: the end")

@@ -158,7 +158,7 @@ def spec_fingerprint(spec: CycleSpec) -> bytes:
 def parse_cycle_spec(text: str, where: str) -> CycleSpec:
     """Read a cycle file. Raises ConfigurationError naming the file, the place in it and what is wrong."""
     try:
-        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both are safe loaders
+        raw = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where}: not YAML: {error}") from None
     try:

@@ -249,8 +249,8 @@ class FoldTransaction(FoldResults):
             outcome = fold_and_publish(
                 engine, held, occurrences, until=known.until, known=known, base=base, tell=cycle.live
             )
-        except Exception as error:  # noqa: BLE001 - a rule that raises must not stop the stream
-            log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)  # noqa: TRY400
+        except Exception as error:
+            log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)
             metrics.FOLD_ERRORS.labels(cycle=engine.name).inc()
             self.failed.append((contact, engine.fold, f"{type(error).__name__}: {error}"))
             self.retried[contact] = RefoldRequest("fold_error", occurrences[0].key if occurrences else held.state.key)
