@@ -19,7 +19,14 @@ def current_author() -> str:
         return "operator"
 
 
-def call_api(environment: dict[str, str], method: str, path: str, *, door: str = "SCORING_URL", **options: Any) -> Any:
+def call_api(
+    environment: dict[str, str],
+    method: str,
+    path: str,
+    *,
+    door: str = "SCORING_URL",
+    **options: Any,
+) -> Any:
     """Call a service with the admin key and return its JSON. Raises PerigeeError with what the door answered."""
     answer = _ask(environment, method, path, door, options)
     return answer.json() if answer.content else None
@@ -30,14 +37,20 @@ def get_text(environment: dict[str, str], path: str, *, door: str, **options: An
     return str(_ask(environment, "GET", path, door, options).text)
 
 
-def _ask(environment: dict[str, str], method: str, path: str, door: str, options: dict[str, Any]) -> Any:
+def _ask(
+    environment: dict[str, str], method: str, path: str, door: str, options: dict[str, Any]
+) -> Any:
     import httpx2
 
     url, headers = _address(environment, door)
     try:
-        answer = httpx2.request(method, f"{url}{path}", headers=headers, timeout=60, trust_env=False, **options)
+        answer = httpx2.request(
+            method, f"{url}{path}", headers=headers, timeout=60, trust_env=False, **options
+        )
     except httpx2.HTTPError as error:
-        raise Unavailable(f"{door} does not answer at {url} ({type(error).__name__}): is it up?") from None
+        raise Unavailable(
+            f"{door} does not answer at {url} ({type(error).__name__}): is it up?"
+        ) from None
     if answer.is_success:
         return answer
     raise _refusal(answer)
@@ -49,7 +62,9 @@ def stream_events(environment: dict[str, str], path: str, *, door: str) -> Itera
 
     url, headers = _address(environment, door)
     try:
-        with httpx2.stream("GET", f"{url}{path}", headers=headers, timeout=None, trust_env=False) as answer:
+        with httpx2.stream(
+            "GET", f"{url}{path}", headers=headers, timeout=None, trust_env=False
+        ) as answer:
             if not answer.is_success:
                 answer.read()
                 raise _refusal(answer)
@@ -57,7 +72,9 @@ def stream_events(environment: dict[str, str], path: str, *, door: str) -> Itera
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
     except httpx2.HTTPError as error:
-        raise Unavailable(f"{door} does not answer at {url} ({type(error).__name__}): is it up?") from None
+        raise Unavailable(
+            f"{door} does not answer at {url} ({type(error).__name__}): is it up?"
+        ) from None
 
 
 def _address(environment: dict[str, str], door: str) -> tuple[str, dict[str, str]]:

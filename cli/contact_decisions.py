@@ -18,9 +18,14 @@ def print_decisions(environment: dict[str, str], who: str, *, as_json: bool) -> 
         return
     console = Console()
     console.print(f"contact {found['contact_id']}", highlight=False)
-    told = [f"{purpose} {'allowed' if given else 'refused'}" for purpose, given in found["consents"].items()]
+    told = [
+        f"{purpose} {'allowed' if given else 'refused'}"
+        for purpose, given in found["consents"].items()
+    ]
     told += [f"no {channel}: {why}" for channel, why in found["suppressed"].items()]
-    console.print("  " + (", ".join(told) or "no consent was ever given or refused"), highlight=False)
+    console.print(
+        "  " + (", ".join(told) or "no consent was ever given or refused"), highlight=False
+    )
     runs = (
         (
             one["play"],
@@ -32,9 +37,17 @@ def print_decisions(environment: dict[str, str], who: str, *, as_json: bool) -> 
         )
         for one in found["plays"]
     )
-    console.print(build_table("play", "version", "entered", "status", "why", "next look", rows=runs))
+    console.print(
+        build_table("play", "version", "entered", "status", "why", "next look", rows=runs)
+    )
     decisions = (
-        (one["at"][:16], f"{one['play']}.{one['step']}", one["channel"], one["status"], one["reason"])
+        (
+            one["at"][:16],
+            f"{one['play']}.{one['step']}",
+            one["channel"],
+            one["status"],
+            one["reason"],
+        )
         for one in found["decisions"]
     )
     console.print(build_table("when", "what", "channel", "status", "why", rows=decisions))
@@ -43,7 +56,10 @@ def print_decisions(environment: dict[str, str], who: str, *, as_json: bool) -> 
 def delete_suppression(environment: dict[str, str], who: str, channel: str) -> None:
     """Let a channel be used again for a contact."""
     call_api(
-        environment, "DELETE", f"/admin/v1/suppressions/{_quoted(who)}/{_quoted(channel)}", door="ORCHESTRATOR_URL"
+        environment,
+        "DELETE",
+        f"/admin/v1/suppressions/{_quoted(who)}/{_quoted(channel)}",
+        door="ORCHESTRATOR_URL",
     )
     typer.echo(f"{who} may get {channel} again")
 

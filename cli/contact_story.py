@@ -16,7 +16,12 @@ from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold import advance, current_position
 from services.scoring.domain.move import Move
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
-from services.scoring.repository import contacts, fold_states, market_touchpoints, touchpoint_history
+from services.scoring.repository import (
+    contacts,
+    fold_states,
+    market_touchpoints,
+    touchpoint_history,
+)
 
 SHOWN = 40
 
@@ -37,8 +42,13 @@ async def _print(connection: Connection, contact: str, console: Console) -> None
     (summary,) = await contacts.get_summaries(connection, [contact])
     found = (await touchpoint_history.list_all_touchpoints(connection, [contact]))[contact]
     waiting = await fold_states.get_queued_refolds(connection, [contact])
-    console.print(f"contact {contact}" + (" (refolding: its stages follow shortly)" if waiting else ""))
-    console.print(f"  users {summary.user_ids or '-'}, devices {summary.anonymous_ids or '-'}", highlight=False)
+    console.print(
+        f"contact {contact}" + (" (refolding: its stages follow shortly)" if waiting else "")
+    )
+    console.print(
+        f"  users {summary.user_ids or '-'}, devices {summary.anonymous_ids or '-'}",
+        highlight=False,
+    )
     held = await fold_states.get_states(connection, [contact])
     for cycle in await DatabaseCycleRegistry().get_active_cycles(connection):
         row = held.get((contact, cycle.engine.fold))
@@ -50,9 +60,14 @@ async def _print(connection: Connection, contact: str, console: Console) -> None
     for name, touch in zip(("first", "last"), first_and_last_touch(found), strict=True):
         if touch is not None:
             campaign = f", campaign {touch.campaign}" if touch.campaign else ""
-            console.print(f"  {name} touch: {_when(touch.at)} {touch.channel or 'other'}{campaign}", highlight=False)
+            console.print(
+                f"  {name} touch: {_when(touch.at)} {touch.channel or 'other'}{campaign}",
+                highlight=False,
+            )
     beside = (
-        await market_touchpoints.list_overlapping(connection, contact, found[0].occurred_at, SystemClock().now())
+        await market_touchpoints.list_overlapping(
+            connection, contact, found[0].occurred_at, SystemClock().now()
+        )
         if found
         else []
     )
@@ -65,11 +80,19 @@ def _print_now(cycle: ActiveCycle, raw: bytes, console: Console) -> None:
     view = fold_state.decode_state(raw, cycle.engine.atoms)
     advance(cycle.engine, view, now, [])
     here = current_position(cycle.engine, view)
-    places = ", ".join(f"{axis.name} {place}" for axis, place in zip(cycle.engine.axes, here.places, strict=True))
-    label = next(s.label.get("en", s.name) for s in cycle.engine.spec.stages if s.name == here.stage)
-    console.print(f"  {cycle.engine.name}: [bold]{label}[/] ({places}{', dormant' if here.dormant else ''})")
+    places = ", ".join(
+        f"{axis.name} {place}" for axis, place in zip(cycle.engine.axes, here.places, strict=True)
+    )
+    label = next(
+        s.label.get("en", s.name) for s in cycle.engine.spec.stages if s.name == here.stage
+    )
+    console.print(
+        f"  {cycle.engine.name}: [bold]{label}[/] ({places}{', dormant' if here.dormant else ''})"
+    )
     values = cycle.engine.score_values_at(view, now)
-    scores = ", ".join(f"{name} {value:.1f}" for name, value in zip(cycle.engine.score_names, values, strict=True))
+    scores = ", ".join(
+        f"{name} {value:.1f}" for name, value in zip(cycle.engine.score_names, values, strict=True)
+    )
     console.print(f"  scores now: {scores}", highlight=False)
 
 
@@ -78,14 +101,26 @@ def _journey(cycle: ActiveCycle, moves: Sequence[Move], found: Sequence[Touchpoi
     table = Table("when", "stage", "axes", "why", title="stages")
     for move in moves[-SHOWN:]:
         before, after = move.before, move.after
-        stage = after.stage if before is None or before.stage == after.stage else f"{before.stage} → {after.stage}"
+        stage = (
+            after.stage
+            if before is None or before.stage == after.stage
+            else f"{before.stage} → {after.stage}"
+        )
         if after.dormant and not (before and before.dormant):
             stage += ", falls dormant"
-        why = "time passed" if move.timed else names.get((move.at, move.source, move.message_id), move.message_id)
-        scores = ", ".join(
-            f"{name} {value:.1f}" for name, value in zip(cycle.engine.score_names, move.values, strict=True) if value
+        why = (
+            "time passed"
+            if move.timed
+            else names.get((move.at, move.source, move.message_id), move.message_id)
         )
-        table.add_row(_when(move.at), stage, ", ".join(after.places), f"{why} ({scores})" if scores else why)
+        scores = ", ".join(
+            f"{name} {value:.1f}"
+            for name, value in zip(cycle.engine.score_names, move.values, strict=True)
+            if value
+        )
+        table.add_row(
+            _when(move.at), stage, ", ".join(after.places), f"{why} ({scores})" if scores else why
+        )
     return table
 
 

@@ -25,7 +25,12 @@ WINDOWS = {"PERIGEE_REACTION_WINDOW": "31d", "PERIGEE_MAX_AGE": "31d"}
 
 
 def run_demo(
-    stack: InstanceStack, *, as_json: bool, scoring: int | None, anchor: str | None, say: ProgressReporter
+    stack: InstanceStack,
+    *,
+    as_json: bool,
+    scoring: int | None,
+    anchor: str | None,
+    say: ProgressReporter,
 ) -> None:
     """Start, send, wait, show. Raises PerigeeError when a part cannot start or does not come to rest."""
     stack.home.create()
@@ -45,7 +50,9 @@ def _anchor(stack: InstanceStack, given: str | None) -> datetime:
     """Return the instant of the last event: the one kept from the first demo, else the given one, else now."""
     kept = stack.home.read("options").get("anchor")
     if kept and given and datetime.fromisoformat(given) != datetime.fromisoformat(kept):
-        raise ConfigurationError(f"this home's demo has its anchor at {kept}: use another PERIGEE_HOME for {given}")
+        raise ConfigurationError(
+            f"this home's demo has its anchor at {kept}: use another PERIGEE_HOME for {given}"
+        )
     text = kept or given or datetime.now(UTC).replace(microsecond=0).isoformat()
     try:
         anchor = datetime.fromisoformat(text)

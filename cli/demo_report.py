@@ -17,7 +17,17 @@ from libs.common.messages import StageChange, decode_value
 from services.scoring.domain.publication import PublishedPosition
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
-STATUSES = ("sent", "pending", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt")
+STATUSES = (
+    "sent",
+    "pending",
+    "held",
+    "suppressed",
+    "capped",
+    "holdout",
+    "skipped",
+    "failed",
+    "in_doubt",
+)
 _EXAMPLE = '{"event":"Quote Requested","userId":"me"}'
 OUTCOMES = ("delivered", "retried", "failed", "unknown")
 
@@ -37,11 +47,21 @@ class Report(msgspec.Struct):
 
     def document(self) -> dict[str, Any]:
         """Return the figures as one JSON document."""
-        names = ("events_accepted", "touchpoints_stored", "contacts", "stage_changes", "plays", "actions", "deliveries")
+        names = (
+            "events_accepted",
+            "touchpoints_stored",
+            "contacts",
+            "stage_changes",
+            "plays",
+            "actions",
+            "deliveries",
+        )
         return {name: getattr(self, name) for name in names}
 
 
-async def gather_report(connection: Connection, environment: dict[str, str], accepted: int) -> Report:
+async def gather_report(
+    connection: Connection, environment: dict[str, str], accepted: int
+) -> Report:
     """Read the figures: stage changes from the topic, the rest from the database's snapshot."""
     changes = {}
     for record in await messages(environment["KAFKA_BOOTSTRAP_SERVERS"], "stage-changes"):

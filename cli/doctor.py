@@ -67,18 +67,26 @@ async def _database(settings: dict[str, str]) -> list[Finding]:
     connection = await connect(settings["DATABASE_URL"], application="perigee-doctor")
     try:
         version = await connection.fetchval("SELECT current_setting('server_version')")
-        skew = abs(float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")) - time.time())
+        skew = abs(
+            float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
+            - time.time()
+        )
         findings = [Finding("PostgreSQL", f"answers, version {version}")]
         findings.append(
             Finding("clocks", f"{skew:.1f} s between here and PostgreSQL", skew > SKEW_SECONDS,
                     "set the clocks by NTP: reasons and time-outs depend on them" if skew > SKEW_SECONDS else "")
         )  # fmt: skip
         there = await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL")
-        schema = await connection.fetchval("SELECT version_num FROM schema_version") if there else "none"
+        schema = (
+            await connection.fetchval("SELECT version_num FROM schema_version") if there else "none"
+        )
         old = schema != latest_revision()
         findings.append(
             Finding(
-                "schema", f"{schema}, this Perigee's is {latest_revision()}", old, "perigee db migrate" if old else ""
+                "schema",
+                f"{schema}, this Perigee's is {latest_revision()}",
+                old,
+                "perigee db migrate" if old else "",
             )
         )
         return findings if old else [*findings, *await _rows(connection)]
@@ -109,15 +117,31 @@ async def _rows(connection: Any) -> list[Finding]:
 async def _kafka(settings: dict[str, str]) -> list[Finding]:
     client = await admin.connect_admin(settings["KAFKA_BOOTSTRAP_SERVERS"])
     try:
-        present = {t["topic"]: len(t["partitions"]) for t in await client.describe_topics() if not t["error_code"]}
+        present = {
+            t["topic"]: len(t["partitions"])
+            for t in await client.describe_topics()
+            if not t["error_code"]
+        }
         brokers = len((await client.describe_cluster())["brokers"])
     finally:
         await client.close()
     missing = [topic.name for topic in TOPICS if topic.name not in present]
     wanted = int(settings.get("PERIGEE_PARTITIONS", "6"))
     wrong = {t.name: present[t.name] for t in TOPICS if present.get(t.name, wanted) != wanted}
-    said = f"missing: {', '.join(missing)}" if missing else f"{wrong} partitions" if wrong else "all there"
-    cure = "perigee topics apply" if missing else "set PERIGEE_PARTITIONS to what they have" if wrong else ""
+    said = (
+        f"missing: {', '.join(missing)}"
+        if missing
+        else f"{wrong} partitions"
+        if wrong
+        else "all there"
+    )
+    cure = (
+        "perigee topics apply"
+        if missing
+        else "set PERIGEE_PARTITIONS to what they have"
+        if wrong
+        else ""
+    )
     return [
         Finding("Kafka", f"answers, {brokers} broker{'s' if brokers > 1 else ''}"),
         Finding("topics", said, bool(missing or wrong), cure),
@@ -137,7 +161,10 @@ async def _service(client: httpx2.AsyncClient, name: str, url: str) -> Finding:
         ready, alive = [(await client.get(f"{url}/{path}")).json() for path in ("readyz", "livez")]
     except (httpx2.HTTPError, ValueError) as error:
         return Finding(
-            what, f"{url}: {type(error).__name__}", True, "start it: perigee up, or docker compose up --detach"
+            what,
+            f"{url}: {type(error).__name__}",
+            True,
+            "start it: perigee up, or docker compose up --detach",
         )
     faults = [f"{check}: {fault}" for check, fault in ready["checks"].items() if fault]
     faults += [alive["fault"]] if alive["fault"] else []
@@ -158,17 +185,27 @@ async def _machine(settings: dict[str, str]) -> list[Finding]:
     full = disk.free < disk.total * _LEAST_FREE
     keys = [name for name in ("PERIGEE_ADMIN_KEY", "PERIGEE_SERVICE_KEY") if not settings.get(name)]
     return [
-        Finding("disk", f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.1f}", full, "make room" if full else ""),
+        Finding(
+            "disk",
+            f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.1f}",
+            full,
+            "make room" if full else "",
+        ),
         *(
             Finding(
                 f"the {part.name}",
                 f"runs {(how := part.mode())}",
-                cure="make setup with a C compiler: several times as fast" if how != "compiled" else "",
+                cure="make setup with a C compiler: several times as fast"
+                if how != "compiled"
+                else "",
             )
             for part in (FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES)
         ),
         Finding(
-            "keys", f"{', '.join(keys)} not set" if keys else "set", bool(keys), "make env, or set them" if keys else ""
+            "keys",
+            f"{', '.join(keys)} not set" if keys else "set",
+            bool(keys),
+            "make env, or set them" if keys else "",
         ),
         Finding("processors", str(os.cpu_count())),
     ]

@@ -14,11 +14,15 @@ from libs.common.instants import to_datetime
 SHOWN = 12
 
 
-def fetch_explanation(environment: dict[str, str], who: str, cycle: str | None, at: str | None) -> Any:
+def fetch_explanation(
+    environment: dict[str, str], who: str, cycle: str | None, at: str | None
+) -> Any:
     """Ask scoring's door. Raises PerigeeError."""
     wanted = {"cycle": cycle, "at": parse_instant(at)}
     params = {name: value for name, value in wanted.items() if value is not None}
-    return call_api(environment, "GET", f"/v1/contacts/{quote(who, safe='')}/explain", params=params)
+    return call_api(
+        environment, "GET", f"/v1/contacts/{quote(who, safe='')}/explain", params=params
+    )
 
 
 def print_explanation(found: Any, console: Console) -> None:
@@ -56,7 +60,9 @@ def _scores(scores: Any, console: Console) -> None:
         for contribution in score["contributions"]:
             worth[contribution["signal"]] += contribution["worth"]
             count[contribution["signal"]] += 1
-        parts = ", ".join(f"{signal} {count[signal]}x = {left:.2f}" for signal, left in worth.most_common())
+        parts = ", ".join(
+            f"{signal} {count[signal]}x = {left:.2f}" for signal, left in worth.most_common()
+        )
         table.add_row(name, f"{score['value']:.2f}", parts)
     console.print(table)
 
@@ -78,7 +84,11 @@ def _condition(reading: Any) -> str:
         return "-"
     for kind in ("all", "any"):
         if kind in reading:
-            return "(" + {"all": " and ", "any": " or "}[kind].join(map(_condition, reading[kind])) + ")"
+            return (
+                "("
+                + {"all": " and ", "any": " or "}[kind].join(map(_condition, reading[kind]))
+                + ")"
+            )
     if "not" in reading:
         return f"not {_condition(reading['not'])}"
     return _atom(reading)
@@ -90,7 +100,9 @@ def _atom(reading: Any) -> str:
         value = f"{value:.2f}"
     if "seen" in reading or "silent" in reading:
         value = "never" if value is None else f"last {_when(value)}"
-    said = " ".join(f"{k} {v}" for k, v in reading.items() if k not in ("value", "holds") and v is not None)
+    said = " ".join(
+        f"{k} {v}" for k, v in reading.items() if k not in ("value", "holds") and v is not None
+    )
     return f"{'' if reading['holds'] else '✗ '}{said} ({value})"
 
 

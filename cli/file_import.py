@@ -20,7 +20,13 @@ from services.ingest.settings import IngestSettings
 
 
 async def import_file(
-    file: Path, source: str, mapping: Path | None, said: ProgressCallback, *, dry_run: bool, live: bool
+    file: Path,
+    source: str,
+    mapping: Path | None,
+    said: ProgressCallback,
+    *,
+    dry_run: bool,
+    live: bool,
 ) -> dict[str, Any]:
     """Import a file into a source, or check it; return what came of it. Raises ConfigurationError, NotFound, Unavailable."""
     template = None if mapping is None else _template(mapping)
@@ -60,10 +66,15 @@ def _template(path: Path) -> CallMapping:
 
 async def _work(work: Callable[[FileImporter], Any]) -> Any:
     found = current_environment()
-    session, publisher = Session(found["DATABASE_URL"], "perigee-import"), Publisher(found["KAFKA_BOOTSTRAP_SERVERS"])
+    session, publisher = (
+        Session(found["DATABASE_URL"], "perigee-import"),
+        Publisher(found["KAFKA_BOOTSTRAP_SERVERS"]),
+    )
     try:
         return await work(
-            FileImporter(session, publisher, SystemClock(), load_settings(IngestSettings, **found).rules())
+            FileImporter(
+                session, publisher, SystemClock(), load_settings(IngestSettings, **found).rules()
+            )
         )
     finally:
         await publisher.close()

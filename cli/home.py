@@ -52,7 +52,9 @@ class Home:
         except FileNotFoundError:
             return {}
         except json.JSONDecodeError as error:
-            raise ConfigurationError(f"{self.folder / name}.json is unreadable ({error}): mend or remove it") from None
+            raise ConfigurationError(
+                f"{self.folder / name}.json is unreadable ({error}): mend or remove it"
+            ) from None
         return content
 
     def write(self, name: str, content: dict[str, Any]) -> None:
@@ -88,11 +90,17 @@ class Home:
         if by_hand:
             port = _number(variable, by_hand)
             if not is_port_free(port):
-                raise ConfigurationError(f"{variable}={port}: the port is taken; free it or choose another")
+                raise ConfigurationError(
+                    f"{variable}={port}: the port is taken; free it or choose another"
+                )
         else:
             wanted = int(kept.get(name) or DEFAULT_PORTS.get(name) or 0)
             others = {int(p) for n, p in kept.items() if n != name}
-            port = wanted if wanted and wanted not in others and is_port_free(wanted) else _any_free(others)
+            port = (
+                wanted
+                if wanted and wanted not in others and is_port_free(wanted)
+                else _any_free(others)
+            )
         self.write("ports", {**kept, name: port})
         return port
 

@@ -47,7 +47,10 @@ async def get_end_offsets(bootstrap_servers: str) -> dict[tuple[str, int], int]:
         places = []
         for topic in TOPICS:
             found = await consumer._client._wait_on_metadata(topic.name)
-            places += [TopicPartition(topic.name, p) for p in consumer.partitions_for_topic(topic.name) or ()]
+            places += [
+                TopicPartition(topic.name, p)
+                for p in consumer.partitions_for_topic(topic.name) or ()
+            ]
         offsets = await consumer.end_offsets(places)
         return {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
     finally:
@@ -76,13 +79,17 @@ async def list_unfinished_work(
     if frontier is None:
         found.append("no frontier yet")
     else:
-        due = await connection.fetchval("SELECT count(*) FROM scoring.timers WHERE due_at <= $1", frontier)
+        due = await connection.fetchval(
+            "SELECT count(*) FROM scoring.timers WHERE due_at <= $1", frontier
+        )
         if due:
             found.append(f"{due} timers due")
     return found
 
 
-async def wait_until_idle(environment: dict[str, str], seconds: float, say: Callable[[str], None]) -> Connection | None:
+async def wait_until_idle(
+    environment: dict[str, str], seconds: float, say: Callable[[str], None]
+) -> Connection | None:
     """Return a connection in the snapshot in which everything was quiet, or None when `seconds` are over."""
     end = time.monotonic() + seconds
     told = 0.0
@@ -92,7 +99,9 @@ async def wait_until_idle(environment: dict[str, str], seconds: float, say: Call
             kafka_ends = await get_end_offsets(environment["KAFKA_BOOTSTRAP_SERVERS"])
             connection = await connect(environment["DATABASE_URL"], application="perigee-check")
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            left = await list_unfinished_work(connection, kafka_ends, int(environment.get("PERIGEE_PARTITIONS", "6")))
+            left = await list_unfinished_work(
+                connection, kafka_ends, int(environment.get("PERIGEE_PARTITIONS", "6"))
+            )
         except (KafkaError, *UNAVAILABLE, Unavailable) as error:
             left = [f"a server is away ({type(error).__name__})"]
         if not left:

@@ -41,7 +41,9 @@ from cli.terminal import (
 )
 from libs.common.errors import PerigeeError
 
-app = typer.Typer(help="Perigee: a real-time engagement-cycle engine.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Perigee: a real-time engagement-cycle engine.", no_args_is_help=True, add_completion=False
+)
 topics = typer.Typer(help="Kafka's topics.", no_args_is_help=True)
 database = typer.Typer(help="The database.", no_args_is_help=True)
 contact = typer.Typer(help="One contact.", no_args_is_help=True)
@@ -71,13 +73,18 @@ app.command("import")(imports.import_file)
 app.command("url")(urls.url)
 app.command("mail")(mail.mail)
 
-logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # a server that is still starting is no news
+logging.getLogger("aiokafka").setLevel(
+    logging.CRITICAL + 1
+)  # a server that is still starting is no news
 
 
 @app.callback()
 def perigee(
     name: Annotated[
-        str | None, typer.Option("--workspace", envvar="PERIGEE_WORKSPACE", help="The current_workspace to work in.")
+        str | None,
+        typer.Option(
+            "--workspace", envvar="PERIGEE_WORKSPACE", help="The current_workspace to work in."
+        ),
     ] = None,
 ) -> None:
     """Perigee: a real-time engagement-cycle engine."""
@@ -87,7 +94,9 @@ def perigee(
 
 @app.command()
 def up(
-    detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready, leave it running.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when all is ready, leave it running.")
+    ] = False,
     scoring: Annotated[int | None, typer.Option(min=1, help="Instances of scoring.")] = None,
 ) -> None:
     """Start whatever is missing; returns (or stays, without --detach) when every service is ready."""
@@ -196,19 +205,25 @@ def prepare() -> None:
 
 
 @contact.command("show")
-def contact_show(who: Annotated[str, typer.Argument(help="Contact id, e-mail or user_id.")]) -> None:
+def contact_show(
+    who: Annotated[str, typer.Argument(help="Contact id, e-mail or user_id.")],
+) -> None:
     """Show a contact's timeline, scores, stages, and why."""
     from cli.contact_story import print_story
 
     with one_line_errors():
-        asyncio.run(print_story(current_environment()["DATABASE_URL"], current_workspace(), who, Console()))
+        asyncio.run(
+            print_story(current_environment()["DATABASE_URL"], current_workspace(), who, Console())
+        )
 
 
 @contact.command("explain")
 def contact_explain(
     who: Annotated[str, typer.Argument(help="Contact id, identifier or e-mail.")],
     cycle: Annotated[str | None, typer.Option(help="One cycles only.")] = None,
-    at: Annotated[str | None, typer.Option(help="At this instant (RFC 3339) instead of now.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="At this instant (RFC 3339) instead of now.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show where every point and every stage comes from, what the next stage lacks, and what comes next by itself."""
@@ -224,7 +239,8 @@ def contact_explain(
 
 @contact.command("why-not")
 def contact_why_not(
-    who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")], as_json: Json = False
+    who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")],
+    as_json: Json = False,
 ) -> None:
     """Show which plays a contact is in, and why each action went out, or did not."""
     from cli.contact_decisions import print_decisions
@@ -256,7 +272,10 @@ def replay_check(
     with one_line_errors():
         outcome = asyncio.run(run_replay_check(current_environment(), seconds, print_progress))
     if outcome is None:
-        progress.print(f"perigee: not quiet within {seconds:.0f} s: 'perigee status' shows what runs", style="red")
+        progress.print(
+            f"perigee: not quiet within {seconds:.0f} s: 'perigee status' shows what runs",
+            style="red",
+        )
         raise typer.Exit(2)
     print(json.dumps(outcome) if as_json else format_report(outcome))
     raise typer.Exit(0 if outcome["equal"] else 1)
@@ -267,7 +286,9 @@ def demo(
     stop: Annotated[bool, typer.Option("--exit", help="Stop everything at the end.")] = False,
     as_json: Json = False,
     scoring: Annotated[int | None, typer.Option(min=1, help="Instances of scoring.")] = None,
-    anchor: Annotated[str | None, typer.Option(help="Instant of the last event, RFC 3339; kept.")] = None,
+    anchor: Annotated[
+        str | None, typer.Option(help="Instant of the last event, RFC 3339; kept.")
+    ] = None,
 ) -> None:
     """Start everything, send the storefront's touchpoints, show what happened."""
     from cli.demo import run_demo

@@ -19,7 +19,9 @@ from services.orchestrator.domain.play_simulation import count_by_day
 from services.orchestrator.handlers.simulation_runner import run_simulation
 
 
-def simulate_file(environment: dict[str, str], file: Path, since: str, until: str | None) -> dict[str, Any]:
+def simulate_file(
+    environment: dict[str, str], file: Path, since: str, until: str | None
+) -> dict[str, Any]:
     """Return what a file would have done. Raises ConfigurationError."""
     end = parse_instant(until) or SystemClock().now()
     try:
@@ -29,7 +31,9 @@ def simulate_file(environment: dict[str, str], file: Path, since: str, until: st
     return asyncio.run(_run(environment, file.read_text(encoding="utf-8"), str(file), (begin, end)))
 
 
-async def _run(environment: dict[str, str], text: str, where: str, between: tuple[int, int]) -> dict[str, Any]:
+async def _run(
+    environment: dict[str, str], text: str, where: str, between: tuple[int, int]
+) -> dict[str, Any]:
     session = Session(environment["DATABASE_URL"], "perigee-simulate")
     try:
         with progress.status("simulating") as status:
@@ -62,7 +66,9 @@ def _rules(environment: dict[str, str]) -> GateRules:
 def print_days(found: dict[str, Any], console: Console) -> None:
     """Print it for a marketer."""
     names = list(dict.fromkeys(name for day in found["days"] for name in day if name != "day"))
-    table = Table("day", *names, title=f"what would have happened, with {found['contacts']:,} contacts")
+    table = Table(
+        "day", *names, title=f"what would have happened, with {found['contacts']:,} contacts"
+    )
     for day in found["days"]:
         table.add_row(day["day"], *(f"{day[name]:,}" if name in day else "" for name in names))
     totals = [sum(day.get(name, 0) for day in found["days"]) for name in names]

@@ -25,7 +25,9 @@ async def migrate(environment: dict[str, str]) -> None:
     url = environment["DATABASE_URL"]
     connection = await connect(url, application="perigee-migrate")
     try:
-        await connection.execute("SELECT pg_advisory_lock(7235194)")  # two `db migrate` at once: one after the other
+        await connection.execute(
+            "SELECT pg_advisory_lock(7235194)"
+        )  # two `db migrate` at once: one after the other
         await upgrade(url)
         await ensure_partitions(connection, SystemClock().now())
         for source, variable, trust in _SOURCES:
@@ -35,14 +37,18 @@ async def migrate(environment: dict[str, str]) -> None:
         await connection.close()
 
 
-async def put_source(environment: dict[str, str], source: str, write_key: str, trust: str = "public") -> None:
+async def put_source(
+    environment: dict[str, str], source: str, write_key: str, trust: str = "public"
+) -> None:
     """Insert or re-key a source of the default workspace; the key is stored as its SHA-256 only."""
     connection = await connect(environment["DATABASE_URL"], application="perigee-source")
     try:
         async with connection.transaction():
             place = ("default", source)
             if await repository.get_source_for_update(connection, place) is None:
-                await repository.upsert_source(connection, msgspec.structs.replace(Source(*place), trust=trust))
+                await repository.upsert_source(
+                    connection, msgspec.structs.replace(Source(*place), trust=trust)
+                )
             if await repository.insert_key(connection, place, write_key):
                 await repository.update_key_ends(connection, place, 0, but=write_key)
     finally:
@@ -51,4 +57,6 @@ async def put_source(environment: dict[str, str], source: str, write_key: str, t
 
 async def apply_topics(bootstrap_servers: str) -> list[str]:
     """Create the missing topics; PERIGEE_PARTITIONS says how many partitions (6)."""
-    return await admin.apply_topics(bootstrap_servers, int(os.environ.get("PERIGEE_PARTITIONS", "6")))
+    return await admin.apply_topics(
+        bootstrap_servers, int(os.environ.get("PERIGEE_PARTITIONS", "6"))
+    )

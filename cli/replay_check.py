@@ -17,7 +17,9 @@ async def run_replay_check(
     if connection is None:
         return None
     try:
-        frontier = await schedule.get_frontier(connection, int(environment.get("PERIGEE_PARTITIONS", "6")))
+        frontier = await schedule.get_frontier(
+            connection, int(environment.get("PERIGEE_PARTITIONS", "6"))
+        )
         stored = DatabaseCycleRegistry(environment.get("PERIGEE_REACTION_WINDOW", ""))
         cycles = [cycle for cycle in await stored.get_active_cycles(connection) if cycle.live]
         return await compare_with_stored(connection, cycles, -1 if frontier is None else frontier)
@@ -30,4 +32,6 @@ def format_report(outcome: dict[str, Any]) -> str:
     what = f"{outcome['touchpoints']} touchpoints, {outcome['contacts']} contacts, {outcome['transitions']} transitions"
     if outcome["equal"]:
         return f"equal: {what} folded again, every byte the same"
-    return "\n".join([f"NOT EQUAL: {what}", *(f"  {difference}" for difference in outcome["differences"])])
+    return "\n".join(
+        [f"NOT EQUAL: {what}", *(f"  {difference}" for difference in outcome["differences"])]
+    )

@@ -55,7 +55,9 @@ def _table(fields: dict[str, FieldInfo]) -> list[str]:
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in fields.items():
         if name not in _HIDDEN:
-            rows.append(f"| `{field.validation_alias}` | {_default(field.default)} | {field.description or ''} |")
+            rows.append(
+                f"| `{field.validation_alias}` | {_default(field.default)} | {field.description or ''} |"
+            )
     return rows
 
 

@@ -69,7 +69,8 @@ class InstanceStack:
             "PERIGEE_SERVICE_KEY": self.home.get_secret("service-key"),
             "PERIGEE_ADMIN_KEY": self.home.get_secret("admin-key"),
             "UNSUBSCRIBE_SECRET": self.home.get_secret("unsubscribe"),
-            "PERIGEE_LINK_KEYS": os.environ.get("PERIGEE_LINK_KEYS") or self.home.get_secret("link-keys"),
+            "PERIGEE_LINK_KEYS": os.environ.get("PERIGEE_LINK_KEYS")
+            or self.home.get_secret("link-keys"),
             "PERIGEE_SITE": os.environ.get("PERIGEE_SITE") or "https://perigee.example",
             # Whoever runs this mode tries webhooks on the same machine first.
             "PERIGEE_PRIVATE_WEBHOOKS": "true",
@@ -89,14 +90,19 @@ class InstanceStack:
         for name in ("ingest", "orchestrator", *instances):
             self.home.allocate_port(name, running=ManagedProcess(self.home, name).pid is not None)
         environment = self.environment()
-        return [ServiceProcess(self.home, name, environment) for name in ("ingest", *instances, "orchestrator")]
+        return [
+            ServiceProcess(self.home, name, environment)
+            for name in ("ingest", *instances, "orchestrator")
+        ]
 
     def up(self, say: ProgressReporter, scoring: int | None = None) -> None:
         """Start whatever is missing, in order, and return when all of it is ready."""
         self.home.create()
         count = scoring or int(self.home.read("options").get("scoring", 1))
         self.home.store_environment(
-            scoring=count, KAFKA_BOOTSTRAP_SERVERS=self._given_kafka, DATABASE_URL=self._given_database
+            scoring=count,
+            KAFKA_BOOTSTRAP_SERVERS=self._given_kafka,
+            DATABASE_URL=self._given_database,
         )
         with self.home.lock():
             _start(self.servers(), say)
@@ -143,7 +149,12 @@ class InstanceStack:
             ServiceProcess(self.home, name, {}) for name in ("ingest", *instances, "orchestrator")
         ]
         return [
-            {"name": part.name, "pid": part.process.pid, "ready": part.ready(), "url": self._url(part)}
+            {
+                "name": part.name,
+                "pid": part.process.pid,
+                "ready": part.ready(),
+                "url": self._url(part),
+            }
             for part in [*self.servers(), *services]
         ]
 

@@ -25,7 +25,9 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except PerigeeError as error:
-        progress.print(f"perigee: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        progress.print(
+            f"perigee: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from None
 
 
@@ -34,7 +36,9 @@ def parse_instant(text: str | None) -> int | None:
     try:
         return None if text is None else from_iso(text)
     except ValueError:
-        raise ConfigurationError(f"{text!r} is no time: write it as RFC 3339, e.g. 2026-11-22T09:30:00Z") from None
+        raise ConfigurationError(
+            f"{text!r} is no time: write it as RFC 3339, e.g. 2026-11-22T09:30:00Z"
+        ) from None
 
 
 def build_table(*headings: str, rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
@@ -69,5 +73,7 @@ def current_environment() -> dict[str, str]:
         kept: dict[str, str] = found.environment()
         return {**os.environ, **kept}
     if "DATABASE_URL" not in os.environ:
-        raise PerigeeError(f"nothing was started in {found.home.folder}: run 'perigee up', or set DATABASE_URL")
+        raise PerigeeError(
+            f"nothing was started in {found.home.folder}: run 'perigee up', or set DATABASE_URL"
+        )
     return dict(os.environ)

@@ -65,7 +65,12 @@ def make_database(servers: Servers, template: str) -> Iterator[Callable[[], str]
 
     def make() -> str:
         name = f"test_{secrets.token_hex(6)}"
-        asyncio.run(_execute(servers.database, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'))
+        asyncio.run(
+            _execute(
+                servers.database,
+                f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY',
+            )
+        )
         made.append(name)
         return with_database(servers.database, name)
 
@@ -86,7 +91,9 @@ async def _execute(url: str, statement: str) -> None:
 async def database(servers: Servers, template: str) -> AsyncIterator[str]:
     """The DSN of a migrated database of the test's own."""
     name = f"test_{secrets.token_hex(6)}"
-    await _execute(servers.database, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+    await _execute(
+        servers.database, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'
+    )
     yield with_database(servers.database, name)
     await _execute(servers.database, f'DROP DATABASE "{name}" WITH (FORCE)')
 

@@ -15,14 +15,22 @@ Ids = Annotated[list[str], typer.Argument(help="Ids of actions.")]
 
 @app.command("list")
 def listing(
-    status: Annotated[str, typer.Option(help="failed, in_doubt, held, sent, suppressed, capped, skipped.")] = "failed",
+    status: Annotated[
+        str, typer.Option(help="failed, in_doubt, held, sent, suppressed, capped, skipped.")
+    ] = "failed",
     limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List actions of a status, those decided last first."""
     with one_line_errors():
         params = {"status": status, "limit": limit}
-        found = call_api(current_environment(), "GET", "/admin/v1/actions", door="ORCHESTRATOR_URL", params=params)
+        found = call_api(
+            current_environment(),
+            "GET",
+            "/admin/v1/actions",
+            door="ORCHESTRATOR_URL",
+            params=params,
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -62,5 +70,11 @@ def _say(ids: list[str], verb: str, done: str) -> None:
     for one in ids:
         with one_line_errors():
             body = {"verb": verb, "author": current_author()}
-            call_api(current_environment(), "POST", f"/admin/v1/actions/{one}", door="ORCHESTRATOR_URL", json=body)
+            call_api(
+                current_environment(),
+                "POST",
+                f"/admin/v1/actions/{one}",
+                door="ORCHESTRATOR_URL",
+                json=body,
+            )
         typer.echo(f"action {one} {done}")

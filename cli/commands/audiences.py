@@ -13,7 +13,8 @@ from cli.api_client import call_api, get_text
 from cli.terminal import Json, current_environment, one_line_errors
 
 app = typer.Typer(
-    help="Who fell from a stage without having reached another; gone from it at once on return.", no_args_is_help=True
+    help="Who fell from a stage without having reached another; gone from it at once on return.",
+    no_args_is_help=True,
 )
 Cycle = Annotated[str, typer.Option(help="The cycle.")]
 
@@ -23,7 +24,11 @@ def listing(cycle: Cycle = "engagement", as_json: Json = False) -> None:
     """List every pair of stages with its contacts, now."""
     with one_line_errors():
         found = call_api(
-            current_environment(), "GET", "/admin/v1/audiences", door="ORCHESTRATOR_URL", params={"cycle": cycle}
+            current_environment(),
+            "GET",
+            "/admin/v1/audiences",
+            door="ORCHESTRATOR_URL",
+            params={"cycle": cycle},
         )
     if as_json:
         typer.echo(json.dumps(found))
@@ -45,7 +50,9 @@ def export(
     """Write an audience as CSV: those who allow marketing, addresses as SHA-256, for an advertiser's upload."""
     with one_line_errors():
         path = f"/admin/v1/audiences/{quote(fell_from, safe='')}/{quote(never_reached, safe='')}"
-        text = get_text(current_environment(), path, door="ORCHESTRATOR_URL", params={"cycle": cycle})
+        text = get_text(
+            current_environment(), path, door="ORCHESTRATOR_URL", params={"cycle": cycle}
+        )
     if to is None:
         typer.echo(text, nl=False)
     else:

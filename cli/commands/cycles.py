@@ -33,7 +33,10 @@ def validate(file: File) -> None:
 
 
 @app.command("diff")
-def diff(file: File, version: Annotated[str | None, typer.Option(help="Instead of the live version.")] = None) -> None:
+def diff(
+    file: File,
+    version: Annotated[str | None, typer.Option(help="Instead of the live version.")] = None,
+) -> None:
     """Show where a file differs from the live version."""
     import yaml
 
@@ -42,7 +45,9 @@ def diff(file: File, version: Annotated[str | None, typer.Option(help="Instead o
     with one_line_errors():
         spec = _parsed(file)
         params = {"version": version} if version else {}
-        text = call_api(current_environment(), "GET", f"/admin/v1/cycles/{spec.cycle}", params=params)["text"]
+        text = call_api(
+            current_environment(), "GET", f"/admin/v1/cycles/{spec.cycle}", params=params
+        )["text"]
     found = diff_specs(yaml.safe_load(text), yaml.safe_load(file.read_text(encoding="utf-8")))
     typer.echo("\n".join(found) if found else "no difference")
 
@@ -63,14 +68,24 @@ def backtest(file: File, as_json: Json = False) -> None:
 @app.command("publish")
 def publish(
     file: File,
-    per_second: Annotated[int, typer.Option(help="Contacts told of their net change per second.")] = 500,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait until it is live and told.")] = False,
+    per_second: Annotated[
+        int, typer.Option(help="Contacts told of their net change per second.")
+    ] = 500,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Do not wait until it is live and told.")
+    ] = False,
 ) -> None:
     """Make a file the live version: filled beside the one of now while the stream runs, then flipped, then told."""
     with one_line_errors():
         spec = _parsed(file)
-        body = {"text": file.read_text(encoding="utf-8"), "author": current_author(), "per_second": per_second}
-        fold = call_api(current_environment(), "POST", "/admin/v1/cycles/publish", json=body)["fold"]
+        body = {
+            "text": file.read_text(encoding="utf-8"),
+            "author": current_author(),
+            "per_second": per_second,
+        }
+        fold = call_api(current_environment(), "POST", "/admin/v1/cycles/publish", json=body)[
+            "fold"
+        ]
         if not detach:
             _wait(spec.cycle)
     typer.echo(f"{fold} is {'on its way' if detach else 'live'}; 'perigee cycle status' shows it")
@@ -89,12 +104,17 @@ def draft(file: File) -> None:
 @app.command("rollback")
 def rollback(
     cycle: Annotated[str, typer.Argument(help="The cycle's name.")],
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait until it is live and told.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Do not wait until it is live and told.")
+    ] = False,
 ) -> None:
     """Give up a version that is being filled, else publish the one that was live before."""
     with one_line_errors():
         fold = call_api(
-            current_environment(), "POST", f"/admin/v1/cycles/{cycle}/rollback", json={"author": current_author()}
+            current_environment(),
+            "POST",
+            f"/admin/v1/cycles/{cycle}/rollback",
+            json={"author": current_author()},
         )["fold"]
         if not detach:
             _wait(cycle)
@@ -113,7 +133,9 @@ def status(as_json: Json = False) -> None:
     for row in found:
         parts = [f"{name} {row[name][0]} of {row[name][1]}" for name in _PARTS if row[name]]
         since = (row["live_at"] or row["created_at"])[:19].replace("T", " ")
-        table.add_row(row["cycle"], row["version"], row["status"], row["author"], since, ", ".join(parts))
+        table.add_row(
+            row["cycle"], row["version"], row["status"], row["author"], since, ", ".join(parts)
+        )
     Console().print(table)
 
 
@@ -133,7 +155,11 @@ def _wait(cycle: str) -> None:
     with Progress(console=progress) as bar:
         tasks = {name: bar.add_task(name, total=None) for name in _PARTS}
         while True:
-            rows = [r for r in call_api(current_environment(), "GET", "/admin/v1/cycles") if r["cycle"] == cycle]
+            rows = [
+                r
+                for r in call_api(current_environment(), "GET", "/admin/v1/cycles")
+                if r["cycle"] == cycle
+            ]
             left = {name: next((r[name] for r in rows if r[name]), None) for name in _PARTS}
             for name, part in left.items():
                 if part:
@@ -163,14 +189,18 @@ async def _backtested(surroundings: dict[str, str], spec: Any) -> Any:
                 if c.live and c.engine.name == spec.cycle
             ]
             then = build_cycle(spec.model_copy(update={"version": f"{spec.version}-backtest"}))
-            return msgspec.to_builtins(await run(connection, live[0] if live else None, then, SystemClock().now()))
+            return msgspec.to_builtins(
+                await run(connection, live[0] if live else None, then, SystemClock().now())
+            )
     finally:
         await connection.close()
 
 
 def _print_backtest(found: Any, console: Console) -> None:
     moved = sum(m["people"] for m in found["moved"])
-    console.print(f"{found['touchpoints']} touchpoints of {found['people']} people: {moved} would stand elsewhere")
+    console.print(
+        f"{found['touchpoints']} touchpoints of {found['people']} people: {moved} would stand elsewhere"
+    )
     table = Table("now", "then", "people", "for example")
     for m in found["moved"]:
         table.add_row(m["now"], m["then"], str(m["people"]), ", ".join(m["samples"]))
@@ -178,5 +208,7 @@ def _print_backtest(found: Any, console: Console) -> None:
     console.print(f"transitions: {found['transitions_now']} now, {found['transitions_then']} then")
     table = Table("from", "to", "now", "then", "gained or lost")
     for s in found["steps"]:
-        table.add_row(s["before"], s["after"], str(s["now"]), str(s["then"]), f"{s['then'] - s['now']:+d}")
+        table.add_row(
+            s["before"], s["after"], str(s["now"]), str(s["then"]), f"{s['then'] - s['now']:+d}"
+        )
     console.print(table)

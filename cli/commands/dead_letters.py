@@ -12,20 +12,25 @@ from cli.terminal import Json, current_environment, one_line_errors, parse_insta
 from libs.common.errors import ConfigurationError
 from services.ingest.domain.dead_letter import format_instant
 
-app = typer.Typer(help="Dead letters: what was refused, and how it is repaired.", no_args_is_help=True)
+app = typer.Typer(
+    help="Dead letters: what was refused, and how it is repaired.", no_args_is_help=True
+)
 
 Service = Annotated[str, typer.Option(help="ingest, scoring or orchestrator.")]
 Reason = Annotated[str, typer.Option(help="Only this reason: no_ids, bad_time …")]
 Where = Annotated[str, typer.Option("--source", help="Only where this source sent it.")]
 Text = Annotated[str, typer.Option(help="Only letters that hold this text.")]
 Since = Annotated[str | None, typer.Option(help="Only those since then: 2026-11-22T09:30:00Z.")]
-Numbers = Annotated[list[str] | None, typer.Argument(help="Letters, as 'perigee dlq list' numbers them.")]
+Numbers = Annotated[
+    list[str] | None, typer.Argument(help="Letters, as 'perigee dlq list' numbers them.")
+]
 Every = Annotated[bool, typer.Option("--all", help="All that the filters choose.")]
 Note = Annotated[str, typer.Option(help="Why.")]
 Repairs = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="PLACE=VALUE, put into each call before: userId=42, context.mode=historical. May be given again."
+        "--set",
+        help="PLACE=VALUE, put into each call before: userId=42, context.mode=historical. May be given again.",
     ),
 ]
 SHOWN = 100
@@ -45,7 +50,9 @@ def listing(
     """List dead letters, oldest first."""
     with one_line_errors():
         query = {**_query(service, reason, where, text, since), "marked": marked, "limit": SHOWN}
-        found = call_api(current_environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=query)
+        found = call_api(
+            current_environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=query
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -55,11 +62,18 @@ def listing(
     table = Table("number", "refused at", "reason", "where", "error", "mark")
     for one in found["letters"]:
         table.add_row(
-            one["number"], format_instant(one["refused_at"]), one["reason"], one["where"], one["error"], one["mark"]
+            one["number"],
+            format_instant(one["refused_at"]),
+            one["reason"],
+            one["where"],
+            one["error"],
+            one["mark"],
         )
     Console().print(table)
     if found["all"] > len(found["letters"]):
-        typer.echo(f"{found['all'] - len(found['letters']):,} more: narrow it with --reason, --source, --since, --text")
+        typer.echo(
+            f"{found['all'] - len(found['letters']):,} more: narrow it with --reason, --source, --since, --text"
+        )
 
 
 @app.command("show")
@@ -90,8 +104,15 @@ def replay(
         chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
         told: dict[str, Any] = {"replayed": [], "refused": {}}
         for begin in range(0, len(chosen), SHOWN):
-            body = {"numbers": chosen[begin : begin + SHOWN], "author": current_author(), "note": note, "set": changes}
-            found = call_api(current_environment(), "POST", "/admin/v1/dlq/replay", door="INGEST_URL", json=body)
+            body = {
+                "numbers": chosen[begin : begin + SHOWN],
+                "author": current_author(),
+                "note": note,
+                "set": changes,
+            }
+            found = call_api(
+                current_environment(), "POST", "/admin/v1/dlq/replay", door="INGEST_URL", json=body
+            )
             told["replayed"] += found["replayed"]
             told["refused"] |= found["refused"]
     if as_json:
@@ -113,8 +134,14 @@ def drop(
     with one_line_errors():
         chosen = _chosen(numbers, every, _query(service, reason, where, text, since))
         for begin in range(0, len(chosen), SHOWN):
-            body = {"numbers": chosen[begin : begin + SHOWN], "author": current_author(), "note": note}
-            call_api(current_environment(), "POST", "/admin/v1/dlq/drop", door="INGEST_URL", json=body)
+            body = {
+                "numbers": chosen[begin : begin + SHOWN],
+                "author": current_author(),
+                "note": note,
+            }
+            call_api(
+                current_environment(), "POST", "/admin/v1/dlq/drop", door="INGEST_URL", json=body
+            )
     typer.echo(f"dropped {len(chosen)}")
 
 
@@ -137,14 +164,18 @@ def _chosen(numbers: list[str] | None, every: bool, query: dict[str, Any]) -> li
     numbers, after = list[str](), ""
     while True:  # page by page: there may be more than anybody wants to hold
         page = {**query, "limit": 10_000, "after": after}
-        found = call_api(current_environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=page)["letters"]
+        found = call_api(
+            current_environment(), "GET", "/admin/v1/dlq", door="INGEST_URL", params=page
+        )["letters"]
         if not found:
             return numbers
         numbers += [one["number"] for one in found]
         after = f"{found[-1]['refused_at']}:{found[-1]['number']}"
 
 
-def live(as_json: Json = False, source: Annotated[str, typer.Option(help="Only this source.")] = "") -> None:
+def live(
+    as_json: Json = False, source: Annotated[str, typer.Option(help="Only this source.")] = ""
+) -> None:
     """Show what comes in, accepted or refused, until Ctrl-C."""
     with one_line_errors():
         for seen in stream_events(current_environment(), "/admin/v1/live", door="INGEST_URL"):
@@ -153,6 +184,10 @@ def live(as_json: Json = False, source: Annotated[str, typer.Option(help="Only t
             if as_json:
                 typer.echo(json.dumps(seen))
                 continue
-            what = " ".join(part for part in (seen["type"], seen["name"], seen["who"], seen["channel"]) if part)
+            what = " ".join(
+                part for part in (seen["type"], seen["name"], seen["who"], seen["channel"]) if part
+            )
             end = seen["reason"] and f" {seen['reason']} ({seen['number']})"
-            typer.echo(f"{format_instant(seen['at'])} {seen['source']:<14} {seen['outcome']:<10} {what}{end}")
+            typer.echo(
+                f"{format_instant(seen['at'])} {seen['source']:<14} {seen['outcome']:<10} {what}{end}"
+            )

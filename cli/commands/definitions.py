@@ -23,18 +23,31 @@ Name = Annotated[str, typer.Argument(help="Its name.")]
 
 def coverage(
     cycle: Annotated[str, typer.Option(help="The cycle.")] = "engagement",
-    everything: Annotated[bool, typer.Option("--all", help="Cells that have contents, too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Cells that have contents, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show which cells of stage, level and channel have no content, and which questions no answer."""
     with one_line_errors():
         params = {"cycle": cycle}
-        found = call_api(current_environment(), "GET", "/admin/v1/coverage", door="ORCHESTRATOR_URL", params=params)
+        found = call_api(
+            current_environment(),
+            "GET",
+            "/admin/v1/coverage",
+            door="ORCHESTRATOR_URL",
+            params=params,
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
     cells = Table(
-        "stage", "level", "channel", "contents", "contacts", title=f"{found['empty']} cells with people and no content"
+        "stage",
+        "level",
+        "channel",
+        "contents",
+        "contacts",
+        title=f"{found['empty']} cells with people and no content",
     )
     for one in found["cells"]:
         if everything or (not one["contents"] and one["contacts"]):
@@ -42,7 +55,12 @@ def coverage(
             cells.add_row(one["stage"], one["level"], one["channel"], *numbers)
     asked = Table("stage", "question", "answered by", "contacts")
     for one in found["questions"]:
-        asked.add_row(one["stage"], one["question"], ", ".join(one["contents"]) or "nothing", f"{one['contacts']:,}")
+        asked.add_row(
+            one["stage"],
+            one["question"],
+            ", ".join(one["contents"]) or "nothing",
+            f"{one['contacts']:,}",
+        )
     Console().print(cells, asked)
 
 
@@ -54,9 +72,17 @@ def build_group(kind: str) -> typer.Typer:
     def put(file: File) -> None:
         """Store a file in place of the one of its name."""
         with one_line_errors():
-            body = {"text": file.read_text(encoding="utf-8"), "author": current_author(), "where": str(file)}
+            body = {
+                "text": file.read_text(encoding="utf-8"),
+                "author": current_author(),
+                "where": str(file),
+            }
             made = call_api(
-                current_environment(), "POST", f"/admin/v1/definitions/{kind}", door="ORCHESTRATOR_URL", json=body
+                current_environment(),
+                "POST",
+                f"/admin/v1/definitions/{kind}",
+                door="ORCHESTRATOR_URL",
+                json=body,
             )
         typer.echo(f"{kind} {made[kind]} is stored")
 
@@ -64,20 +90,29 @@ def build_group(kind: str) -> typer.Typer:
     def listing(as_json: Json = False) -> None:
         """List what is defined."""
         with one_line_errors():
-            found = call_api(current_environment(), "GET", "/admin/v1/definitions", door="ORCHESTRATOR_URL")
+            found = call_api(
+                current_environment(), "GET", "/admin/v1/definitions", door="ORCHESTRATOR_URL"
+            )
         mine = [one for one in found if one["kind"] == kind]
         if as_json:
             typer.echo(json.dumps(mine))
             return
         Console().print(
-            build_table(kind, "as it was written", rows=((one["name"], one["text"].strip()) for one in mine))
+            build_table(
+                kind, "as it was written", rows=((one["name"], one["text"].strip()) for one in mine)
+            )
         )
 
     @app.command("remove")
     def remove(name: Name) -> None:
         """Remove it, unless a live play names it."""
         with one_line_errors():
-            call_api(current_environment(), "DELETE", f"/admin/v1/definitions/{kind}/{name}", door="ORCHESTRATOR_URL")
+            call_api(
+                current_environment(),
+                "DELETE",
+                f"/admin/v1/definitions/{kind}/{name}",
+                door="ORCHESTRATOR_URL",
+            )
         typer.echo(f"{kind} {name} is gone")
 
     if kind == "content":

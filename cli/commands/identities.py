@@ -14,19 +14,27 @@ from libs.common.errors import PerigeeError
 from libs.common.instants import to_datetime
 
 identity = typer.Typer(help="Who is who: look, merge, unmerge.", no_args_is_help=True)
-correct = typer.Typer(help="Say what was recorded wrongly; every correction can be taken back.", no_args_is_help=True)
+correct = typer.Typer(
+    help="Say what was recorded wrongly; every correction can be taken back.", no_args_is_help=True
+)
 refold = typer.Typer(help="The queue of contacts that are folded again.", no_args_is_help=True)
 
-Who = Annotated[str, typer.Argument(help="Contact id, identifier (user_id:alice, external:crm:7) or e-mail.")]
+Who = Annotated[
+    str, typer.Argument(help="Contact id, identifier (user_id:alice, external:crm:7) or e-mail.")
+]
 Note = Annotated[str, typer.Option(help="Why, for the record.")]
-MessageIds = Annotated[list[str] | None, typer.Option("--message-id", help="Only this touchpoint; may be repeated.")]
+MessageIds = Annotated[
+    list[str] | None, typer.Option("--message-id", help="Only this touchpoint; may be repeated.")
+]
 
 
 @identity.command("show")
 def show(who: Who, as_json: Json = False) -> None:
     """Show a person's identifiers, devices, links, redirects and corrections."""
     with one_line_errors():
-        found = call_api(current_environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}")
+        found = call_api(
+            current_environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}"
+        )
     if as_json:
         typer.echo(_dumped(found))
         return
@@ -36,8 +44,13 @@ def show(who: Who, as_json: Json = False) -> None:
     for redirect in found["redirects"]:
         console.print(f"  {redirect} leads here", highlight=False)
     devices = [[d["anonymous_id"], d["owner"], _when(d["since"])] for d in found["devices"]]
-    links = [[j["one"], j["other"], "yes" if j["counts"] else "no", j["why"]] for j in found["links"]]
-    told = [[str(c["number"]), c["kind"], c["about"], c["author"], c["note"]] for c in found["corrections"]]
+    links = [
+        [j["one"], j["other"], "yes" if j["counts"] else "no", j["why"]] for j in found["links"]
+    ]
+    told = [
+        [str(c["number"]), c["kind"], c["about"], c["author"], c["note"]]
+        for c in found["corrections"]
+    ]
     _print(console, "devices", ["device", "claimed by", "since"], devices)
     _print(console, "links", ["one", "other", "counts", "why"], links)
     _print(console, "corrections", ["#", "kind", "about", "by", "note"], told)
@@ -55,7 +68,9 @@ def unmerge(one: Who, other: Who, note: Note = "", as_json: Json = False) -> Non
     _pair("unmerge", one, other, note, as_json=as_json)
 
 
-def _pair(verb: Literal["merge", "unmerge"], one: str, other: str, note: str, *, as_json: bool) -> None:
+def _pair(
+    verb: Literal["merge", "unmerge"], one: str, other: str, note: str, *, as_json: bool
+) -> None:
     with one_line_errors():
         body = {"one": one, "other": other, "author": current_author(), "note": note}
         found = call_api(current_environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
@@ -63,9 +78,13 @@ def _pair(verb: Literal["merge", "unmerge"], one: str, other: str, note: str, *,
         typer.echo(_dumped(found))
         return
     ids = " and ".join(found["contacts"])
-    typer.echo(f"{verb}d: {'one contact' if len(found['contacts']) == 1 else 'two contacts'}, {ids}")
+    typer.echo(
+        f"{verb}d: {'one contact' if len(found['contacts']) == 1 else 'two contacts'}, {ids}"
+    )
     if found["still_joined"]:
-        progress.print("that link is revoked, but others still join the two: 'perigee identity show' lists them")
+        progress.print(
+            "that link is revoked, but others still join the two: 'perigee identity show' lists them"
+        )
 
 
 @correct.command("bot")
@@ -93,19 +112,35 @@ def include(who: Who, message_id: MessageIds = None, note: Note = "") -> None:
 
 
 def _touchpoints(kind: str, who: str, message_ids: list[str] | None, note: str) -> None:
-    body = {"who": who, "kind": kind, "message_ids": message_ids or [], "author": current_author(), "note": note}
+    body = {
+        "who": who,
+        "kind": kind,
+        "message_ids": message_ids or [],
+        "author": current_author(),
+        "note": note,
+    }
     with one_line_errors():
-        found = call_api(current_environment(), "POST", "/admin/v1/corrections/touchpoints", json=body)
-    typer.echo(f"{kind}: {found['corrected']} touchpoints; 'perigee refold status' shows when it has taken effect")
+        found = call_api(
+            current_environment(), "POST", "/admin/v1/corrections/touchpoints", json=body
+        )
+    typer.echo(
+        f"{kind}: {found['corrected']} touchpoints; 'perigee refold status' shows when it has taken effect"
+    )
 
 
 @correct.command("stage")
 def stage(
     who: Who,
-    places: Annotated[list[str], typer.Option("--set", help="axis=stage, e.g. sales=qualified; may be repeated.")],
+    places: Annotated[
+        list[str], typer.Option("--set", help="axis=stage, e.g. sales=qualified; may be repeated.")
+    ],
     cycle: Annotated[str, typer.Option(help="The cycle.")] = "engagement",
-    at: Annotated[str | None, typer.Option(help="From this instant on (RFC 3339); now by default.")] = None,
-    hold: Annotated[str, typer.Option(help="How long it stands whatever happens, e.g. 30d.")] = "30d",
+    at: Annotated[
+        str | None, typer.Option(help="From this instant on (RFC 3339); now by default.")
+    ] = None,
+    hold: Annotated[
+        str, typer.Option(help="How long it stands whatever happens, e.g. 30d.")
+    ] = "30d",
     note: Note = "",
 ) -> None:
     """Set a known person's stage by hand; afterwards the rules go on from there."""
@@ -132,7 +167,10 @@ def status(
     if as_json:
         typer.echo(_dumped(found))
         return
-    rows = [[reason, str(w["contacts"]), f"{w['seconds']:.0f} s"] for reason, w in found["reasons"].items()]
+    rows = [
+        [reason, str(w["contacts"]), f"{w['seconds']:.0f} s"]
+        for reason, w in found["reasons"].items()
+    ]
     if rows:
         _print(Console(), "waiting to be folded again", ["reason", "contacts", "oldest"], rows)
     else:

@@ -14,9 +14,15 @@ from cli.terminal import Json, one_line_errors, progress
 def import_file(
     file: Annotated[Path, typer.Argument(help="A .csv, .ndjson or .jsonl file, or a .gz of one.")],
     source: Annotated[str, typer.Option(help="The source that it is imported into.")],
-    mapping: Annotated[Path | None, typer.Option(help="A call in YAML with {column: NAME} for cells.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, send nothing.")] = False,
-    live: Annotated[bool, typer.Option("--live", help="As if it happened now: not as history.")] = False,
+    mapping: Annotated[
+        Path | None, typer.Option(help="A call in YAML with {column: NAME} for cells.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, send nothing.")
+    ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="As if it happened now: not as history.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Import touchpoints. Rows that are none go to FILE.rejects.ndjson with line and reason."""
@@ -39,11 +45,17 @@ def import_file(
 
 def _print(told: dict[str, Any], file: Path) -> None:
     if "good" in told:
-        typer.echo(f"{told['good']:,} rows are touchpoints, {told['bad']:,} are not; nothing was sent")
+        typer.echo(
+            f"{told['good']:,} rows are touchpoints, {told['bad']:,} are not; nothing was sent"
+        )
         for one in told["first"]:
             typer.echo(f"  line {one['line']}: {one['reason']}: {one['error']}")
         return
-    done = "imported before, in the same way: nothing was sent now. Then it was" if told["before"] else "imported"
+    done = (
+        "imported before, in the same way: nothing was sent now. Then it was"
+        if told["before"]
+        else "imported"
+    )
     typer.echo(f"{done} {told['accepted']:,}, rejected {told['rejected']:,}")
     if told["rejected"]:
         typer.echo(f"the rejected rows, with line and reason: {file}.rejects.ndjson")

@@ -38,7 +38,8 @@ def mail(
         if not found:
             raise NotFound(f"no mail{f' to {to}' if to else ''} was caught yet: {folder}")
     shown = [
-        {"to": str(m["To"]), "subject": str(m["Subject"]), "date": str(m["Date"]), "text": _text(m)} for m in found
+        {"to": str(m["To"]), "subject": str(m["Subject"]), "date": str(m["Date"]), "text": _text(m)}
+        for m in found
     ]
     if as_json:
         typer.echo(json.dumps(shown))

@@ -43,7 +43,9 @@ def _run(service: str, work: Callable[[Any, Any, str], Awaitable[T]]) -> T:
 def listing(service: Service = "scoring", as_json: Json = False) -> None:
     """List refused rows, why, and how many rows of their key wait behind them."""
     with one_line_errors():
-        rows: list[QuarantinedRow] = _run(service, lambda quarantine, *where: quarantine.refused(*where))
+        rows: list[QuarantinedRow] = _run(
+            service, lambda quarantine, *where: quarantine.refused(*where)
+        )
     if as_json:
         typer.echo(msgspec.json.encode(rows))
         return

@@ -44,12 +44,18 @@ def listing(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    rows = ((one["play"], str(one["number"]), one["status"], one["trigger"], one["published_at"][:10]) for one in found)
+    rows = (
+        (one["play"], str(one["number"]), one["status"], one["trigger"], one["published_at"][:10])
+        for one in found
+    )
     Console().print(build_table("play", "version", "status", "starts on", "since", rows=rows))
 
 
 @app.command("show")
-def show(name: Name, number: Annotated[int | None, typer.Option(help="Instead of the live version.")] = None) -> None:
+def show(
+    name: Name,
+    number: Annotated[int | None, typer.Option(help="Instead of the live version.")] = None,
+) -> None:
     """Print a play as it was published, and its versions."""
     with one_line_errors():
         found = _do("GET", f"/{_quoted(name)}", params={"number": number} if number else {})
@@ -93,15 +99,25 @@ def impact(name: Name, as_json: Json = False) -> None:
     table = Table("group", "entered", "reached the goal", "rate", "95 % interval")
     for one in found:
         interval = f"{one['low']:.1%} to {one['high']:.1%}"
-        table.add_row(one["group"], f"{one['entered']:,}", f"{one['reached']:,}", f"{one['rate']:.1%}", interval)
+        table.add_row(
+            one["group"],
+            f"{one['entered']:,}",
+            f"{one['reached']:,}",
+            f"{one['rate']:.1%}",
+            interval,
+        )
     Console().print(table)
 
 
 @app.command("simulate")
 def simulate(
     file: File,
-    since: Annotated[str, typer.Option("--since", help="From when on who entered, e.g. 30d.")] = "30d",
-    until: Annotated[str | None, typer.Option(help="Up to when (RFC 3339); now by default.")] = None,
+    since: Annotated[
+        str, typer.Option("--since", help="From when on who entered, e.g. 30d.")
+    ] = "30d",
+    until: Annotated[
+        str | None, typer.Option(help="Up to when (RFC 3339); now by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a file over what was published: who would have entered, what would have been sent, day by day. Touches nothing."""
@@ -119,7 +135,9 @@ def simulate(
 def maturity(as_json: Json = False) -> None:
     """Show how far the workspace has come, 1 to 4, by what really runs; and what is missing for the next level."""
     with one_line_errors():
-        found = call_api(current_environment(), "GET", "/admin/v1/maturity", door="ORCHESTRATOR_URL")
+        found = call_api(
+            current_environment(), "GET", "/admin/v1/maturity", door="ORCHESTRATOR_URL"
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -128,7 +146,9 @@ def maturity(as_json: Json = False) -> None:
         table.add_row(str(one["level"]), one["wants"], "yes" if one["passed"] else one["cure"])
     Console().print(table)
     for one in found["rates"]:
-        interval = f"{one['rate']:.1%} ({one['low']:.1%} to {one['high']:.1%}) of {one['entered']:,}"
+        interval = (
+            f"{one['rate']:.1%} ({one['low']:.1%} to {one['high']:.1%}) of {one['entered']:,}"
+        )
         typer.echo(f"{one['group']}: {interval}; a megaphone reaches {found['baseline']:.1%}")
     if found["ahead"]:
         typer.echo(f"ahead of the level: {', '.join(found['ahead'])}")
@@ -138,8 +158,12 @@ def maturity(as_json: Json = False) -> None:
 def preview(
     file: File,
     action: Annotated[str, typer.Argument(help="The action's name.")],
-    who: Annotated[str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")],
-    to: Annotated[str | None, typer.Option(help="Send it to this address as well, past the ledger.")] = None,
+    who: Annotated[
+        str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")
+    ],
+    to: Annotated[
+        str | None, typer.Option(help="Send it to this address as well, past the ledger.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what an action would say to a contact; `--to` is a test-send."""
@@ -158,7 +182,9 @@ def preview(
 def test_send(
     file: File,
     action: Annotated[str, typer.Argument(help="The action's name.")],
-    who: Annotated[str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")],
+    who: Annotated[
+        str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")
+    ],
     to: Annotated[str, typer.Option(help="The address that gets it.")],
 ) -> None:
     """Send an action's mail as a contact would get it to an address of yours; it counts for nothing."""
@@ -181,7 +207,12 @@ def off(channel: Channel = "*") -> None:
 def on(channel: Channel = "*") -> None:
     """Let a channel go on: what was held goes out."""
     with one_line_errors():
-        call_api(current_environment(), "DELETE", f"/admin/v1/switches/{_quoted(channel)}", door="ORCHESTRATOR_URL")
+        call_api(
+            current_environment(),
+            "DELETE",
+            f"/admin/v1/switches/{_quoted(channel)}",
+            door="ORCHESTRATOR_URL",
+        )
     typer.echo(f"{channel}: goes on")
 
 
@@ -189,12 +220,18 @@ def on(channel: Channel = "*") -> None:
 def stopped() -> None:
     """List the channels that stand still."""
     with one_line_errors():
-        found = call_api(current_environment(), "GET", "/admin/v1/switches", door="ORCHESTRATOR_URL")
+        found = call_api(
+            current_environment(), "GET", "/admin/v1/switches", door="ORCHESTRATOR_URL"
+        )
     typer.echo("\n".join(found) if found else "nothing is stopped")
 
 
 def _written(file: Path) -> dict[str, str]:
-    return {"text": file.read_text(encoding="utf-8"), "author": current_author(), "where": str(file)}
+    return {
+        "text": file.read_text(encoding="utf-8"),
+        "author": current_author(),
+        "where": str(file),
+    }
 
 
 def _quoted(name: str) -> str:
@@ -202,4 +239,6 @@ def _quoted(name: str) -> str:
 
 
 def _do(method: str, path: str, **options: Any) -> Any:
-    return call_api(current_environment(), method, f"/admin/v1/plays{path}", door="ORCHESTRATOR_URL", **options)
+    return call_api(
+        current_environment(), method, f"/admin/v1/plays{path}", door="ORCHESTRATOR_URL", **options
+    )

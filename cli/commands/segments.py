@@ -12,15 +12,23 @@ from cli.terminal import Json, build_table, current_environment, one_line_errors
 
 
 def members(
-    name: Annotated[str | None, typer.Argument(help="The segment; without one: how many are in each.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The segment; without one: how many are in each.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List who is in a watched segment, who has waited longest first; `orphans` are those whom nobody takes care of."""
-    path, params = ("", {}) if name is None else (f"/{quote(name, safe='')}/members", {"limit": limit})
+    path, params = (
+        ("", {}) if name is None else (f"/{quote(name, safe='')}/members", {"limit": limit})
+    )
     with one_line_errors():
         found = call_api(
-            current_environment(), "GET", f"/admin/v1/segments{path}", door="ORCHESTRATOR_URL", params=params
+            current_environment(),
+            "GET",
+            f"/admin/v1/segments{path}",
+            door="ORCHESTRATOR_URL",
+            params=params,
         )
     if as_json:
         typer.echo(json.dumps(found))

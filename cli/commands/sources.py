@@ -24,20 +24,36 @@ app = typer.Typer(help="Sources of touchpoints.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The source.")]
 Trust = Annotated[str | None, typer.Option(help="public (browsers) or server.")]
 Mode = Annotated[str | None, typer.Option(help="live, historical or test (stored, never scored).")]
-UserHash = Annotated[str | None, typer.Option(help="new: demand userHash under a new secret; off: do not.")]
+UserHash = Annotated[
+    str | None, typer.Option(help="new: demand userHash under a new secret; off: do not.")
+]
 Origins = Annotated[
-    list[str] | None, typer.Option("--origin", help="A page's origin that may send; 'any' lets all. May be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--origin", help="A page's origin that may send; 'any' lets all. May be repeated."
+    ),
 ]
 Rate = Annotated[int | None, typer.Option(help="Messages a second; 0: no limit.")]
-Adapter = Annotated[str | None, typer.Option(help="Whose shape it takes at /v1/hook/KEY; 'none': no other's.")]
+Adapter = Annotated[
+    str | None, typer.Option(help="Whose shape it takes at /v1/hook/KEY; 'none': no other's.")
+]
 Signing = Annotated[
     Path | None,
-    typer.Option("--signing-secret", help="A file with the secret, or key, that the adapter's sender signs with."),
+    typer.Option(
+        "--signing-secret",
+        help="A file with the secret, or key, that the adapter's sender signs with.",
+    ),
 ]
 Settings = Annotated[
-    Path | None, typer.Option("--adapter-settings", help="A YAML file: a webhook's mapping, a CRM's {integration: ID}.")
+    Path | None,
+    typer.Option(
+        "--adapter-settings", help="A YAML file: a webhook's mapping, a CRM's {integration: ID}."
+    ),
 ]
-Defaults = Annotated[list[str] | None, typer.Option("--default", help="KEY=VALUE: a property of messages without it.")]
+Defaults = Annotated[
+    list[str] | None,
+    typer.Option("--default", help="KEY=VALUE: a property of messages without it."),
+]
 
 
 @app.command("create")
@@ -67,7 +83,9 @@ def set_source(
 @app.command("rotate")
 def rotate(
     name: Name,
-    overlap: Annotated[str, typer.Option(help="How long the old keys still hold: 1d, 2h, 0s.")] = "1d",
+    overlap: Annotated[
+        str, typer.Option(help="How long the old keys still hold: 1d, 2h, 0s.")
+    ] = "1d",
     as_json: Json = False,
 ) -> None:
     """Give a source a new write key, printed once; the old ones hold a while longer."""
@@ -79,7 +97,9 @@ def rotate(
 @app.command("revoke")
 def revoke(
     name: Name,
-    key: Annotated[str, typer.Option(help="The first characters of the key; all keys by default.")] = "",
+    key: Annotated[
+        str, typer.Option(help="The first characters of the key; all keys by default.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Take write keys back at once."""
@@ -90,7 +110,9 @@ def revoke(
 def listing(as_json: Json = False) -> None:
     """List the sources. Keys are shown by their first characters."""
     with one_line_errors():
-        found: list[SourceView] = asyncio.run(_with(lambda desk: desk.list_sources(current_workspace())))
+        found: list[SourceView] = asyncio.run(
+            _with(lambda desk: desk.list_sources(current_workspace()))
+        )
     if as_json:
         typer.echo(json.dumps([told.to_document() for told in found]))
         return
@@ -116,7 +138,9 @@ def _given(
             raise ConfigurationError(f"--user-hash {user_hash}: new or off")
         properties = dict(_pair(one) for one in defaults) if defaults else None
     allowed = None if not origins else [] if origins == ["any"] else origins
-    return SourceChanges(trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties)
+    return SourceChanges(
+        trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties
+    )
 
 
 def _adapted(

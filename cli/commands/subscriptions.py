@@ -17,13 +17,23 @@ app = typer.Typer(help="Webhook subscriptions.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The subscription.")]
 Types = Annotated[
     list[str] | None,
-    typer.Option("--type", help="stage_change (default), account_stage_change, signal, compelling_event."),
+    typer.Option(
+        "--type", help="stage_change (default), account_stage_change, signal, compelling_event."
+    ),
 ]
 Cycles = Annotated[list[str] | None, typer.Option("--cycle", help="Only these cycles; repeatable.")]
-Stages = Annotated[list[str] | None, typer.Option("--stage", help="Only moves to these stages; repeatable.")]
-Directions = Annotated[list[str] | None, typer.Option("--direction", help="advance, regression …; repeatable.")]
-Reasons = Annotated[list[str] | None, typer.Option("--reason", help="touchpoint, time, history …; repeatable.")]
-Signals = Annotated[list[str] | None, typer.Option("--signal", help="Only these signals; repeatable.")]
+Stages = Annotated[
+    list[str] | None, typer.Option("--stage", help="Only moves to these stages; repeatable.")
+]
+Directions = Annotated[
+    list[str] | None, typer.Option("--direction", help="advance, regression …; repeatable.")
+]
+Reasons = Annotated[
+    list[str] | None, typer.Option("--reason", help="touchpoint, time, history …; repeatable.")
+]
+Signals = Annotated[
+    list[str] | None, typer.Option("--signal", help="Only these signals; repeatable.")
+]
 
 
 @app.command("create")
@@ -36,24 +46,41 @@ def create(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Subscribe and print the secret that signs deliveries, once."""
-    wanted = {"types": type_, "cycles": cycle, "stages": stage, "directions": direction, "reasons": reason}
+    wanted = {
+        "types": type_,
+        "cycles": cycle,
+        "stages": stage,
+        "directions": direction,
+        "reasons": reason,
+    }
     given = {key: value for key, value in {**wanted, "signals": signal}.items() if value}
-    _do("POST", "", as_json, json={"name": name, "url": url, "wanted": given, "beginning": beginning})
+    _do(
+        "POST",
+        "",
+        as_json,
+        json={"name": name, "url": url, "wanted": given, "beginning": beginning},
+    )
 
 
 @app.command("list")
 def listing(as_json: Json = False) -> None:
     """List the subscriptions and what each has before it."""
     with one_line_errors():
-        found = call_api(current_environment(), "GET", "/admin/v1/subscriptions", door="ORCHESTRATOR_URL")
+        found = call_api(
+            current_environment(), "GET", "/admin/v1/subscriptions", door="ORCHESTRATOR_URL"
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("subscription", "status", "to", "unread", "waiting", "given up", "failures in a row")
+    table = Table(
+        "subscription", "status", "to", "unread", "waiting", "given up", "failures in a row"
+    )
     for one in found:
         waits = one["backlog"]
         numbers = (waits["unread"], waits["waiting"], waits["given_up"], one["failures"])
-        table.add_row(one["name"], one["status"], one["url"], *(f"{number:,}" for number in numbers))
+        table.add_row(
+            one["name"], one["status"], one["url"], *(f"{number:,}" for number in numbers)
+        )
     Console().print(table)
 
 
@@ -89,7 +116,9 @@ def rotate(
 def resend(
     name: Name,
     message: Annotated[str | None, typer.Option(help="One message, by its webhook-id.")] = None,
-    since: Annotated[str | None, typer.Option(help="Everything published since (RFC 3339).")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Everything published since (RFC 3339).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Send again: one message, everything since an instant, or (without options) what was given up."""
@@ -103,7 +132,10 @@ def delete(name: Name) -> None:
     """Forget a subscription, what waits for it and its delivery log."""
     with one_line_errors():
         call_api(
-            current_environment(), "DELETE", f"/admin/v1/subscriptions/{quote(name, safe='')}", door="ORCHESTRATOR_URL"
+            current_environment(),
+            "DELETE",
+            f"/admin/v1/subscriptions/{quote(name, safe='')}",
+            door="ORCHESTRATOR_URL",
         )
     typer.echo(f"{name} is deleted")
 
@@ -111,17 +143,25 @@ def delete(name: Name) -> None:
 def _do(method: str, path: str, as_json: bool, **options: Any) -> None:
     with one_line_errors():
         found = call_api(
-            current_environment(), method, f"/admin/v1/subscriptions{path}", door="ORCHESTRATOR_URL", **options
+            current_environment(),
+            method,
+            f"/admin/v1/subscriptions{path}",
+            door="ORCHESTRATOR_URL",
+            **options,
         )
     if as_json:
         typer.echo(json.dumps(found))
         return
-    typer.echo(f"subscription: {found['name']} ({found['status']}{': ' if found['reason'] else ''}{found['reason']})")
+    typer.echo(
+        f"subscription: {found['name']} ({found['status']}{': ' if found['reason'] else ''}{found['reason']})"
+    )
     typer.echo(f"to: {found['url']}")
     wanted = {key: value for key, value in found["selection"].items() if value}
     typer.echo(f"wants: {json.dumps(wanted) if wanted else 'every stage change'}")
     waits = found["backlog"]
-    typer.echo(f"before it: {waits['unread']:,} unread, {waits['waiting']:,} waiting, {waits['given_up']:,} given up")
+    typer.echo(
+        f"before it: {waits['unread']:,} unread, {waits['waiting']:,} waiting, {waits['given_up']:,} given up"
+    )
     if found["secret"]:
         typer.echo(f"secret: {found['secret']}")
     if found["attempts"]:
@@ -129,9 +169,18 @@ def _do(method: str, path: str, as_json: bool, **options: Any) -> None:
 
 
 def _print_attempts(attempts: list[dict[str, Any]]) -> None:
-    table = Table("when", "message", "of", "attempt", "answer", "ms", title="deliveries, newest first")
+    table = Table(
+        "when", "message", "of", "attempt", "answer", "ms", title="deliveries, newest first"
+    )
     for one in attempts:
         answer = f"{one['status'] or ''} {one['detail']}".strip()
         when = to_datetime(one["at"]).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(when, one["message_id"], one["kind"], str(one["attempt"]), answer[:60], str(one["milliseconds"]))
+        table.add_row(
+            when,
+            one["message_id"],
+            one["kind"],
+            str(one["attempt"]),
+            answer[:60],
+            str(one["milliseconds"]),
+        )
     Console().print(table)

@@ -19,7 +19,11 @@ def url(
 ) -> None:
     """Print the address with its five UTM fields; fields that it had are replaced, the rest stays."""
     with one_line_errors():
-        typer.echo(tag_url(address, source=source, medium=medium, campaign=campaign, term=term, content=content))
+        typer.echo(
+            tag_url(
+                address, source=source, medium=medium, campaign=campaign, term=term, content=content
+            )
+        )
 
 
 def tag_url(address: str, **fields: str) -> str:
@@ -28,5 +32,9 @@ def tag_url(address: str, **fields: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigurationError(f"{address!r} is no web address: it begins with https://")
     named = {f"utm_{name}": value for name, value in fields.items() if value}
-    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in named]
+    kept = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name not in named
+    ]
     return urlunsplit(parts._replace(query=urlencode([*kept, *named.items()])))

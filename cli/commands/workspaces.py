@@ -16,7 +16,9 @@ from libs.common.errors import ConfigurationError, NotFound
 if TYPE_CHECKING:
     from libs.common.db.api_keys import ApiKey
 
-workspaces = typer.Typer(help="Workspaces: tenants that see nothing of each other.", no_args_is_help=True)
+workspaces = typer.Typer(
+    help="Workspaces: tenants that see nothing of each other.", no_args_is_help=True
+)
 keys = typer.Typer(help="Service and admin keys of a workspace.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="What the key is for: crm, warehouse, ops …")]
@@ -26,7 +28,9 @@ Name = Annotated[str, typer.Argument(help="What the key is for: crm, warehouse, 
 def create_workspace(name: Annotated[str, typer.Argument(help="The current_workspace.")]) -> None:
     """Make a workspace; 'perigee --workspace NAME …' then works in it."""
     _run(lambda access, connection: access.create_workspace(connection, name))
-    typer.echo(f"workspace {name}: 'perigee --workspace {name} source create …' gives it its first source")
+    typer.echo(
+        f"workspace {name}: 'perigee --workspace {name} source create …' gives it its first source"
+    )
 
 
 @workspaces.command("list")
@@ -39,13 +43,19 @@ def list_workspaces(as_json: Json = False) -> None:
 @keys.command("create")
 def create_key(
     name: Name,
-    kind: Annotated[Literal["service", "admin"], typer.Option(help="service reads, admin changes.")] = "service",
-    scope: Annotated[list[str] | None, typer.Option(help="Only this; repeatable. All of its kind by default.")] = None,
+    kind: Annotated[
+        Literal["service", "admin"], typer.Option(help="service reads, admin changes.")
+    ] = "service",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Only this; repeatable. All of its kind by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, once: only its hash is stored."""
     key = _run(
-        lambda access, connection: access.create_key(connection, current_workspace(), name, kind, tuple(scope or ()))
+        lambda access, connection: access.create_key(
+            connection, current_workspace(), name, kind, tuple(scope or ())
+        )
     )
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
@@ -53,13 +63,17 @@ def create_key(
 @keys.command("list")
 def list_keys(as_json: Json = False) -> None:
     """List the keys that hold, by their first characters."""
-    found: list[ApiKey] = _run(lambda access, connection: access.keys(connection, current_workspace()))
+    found: list[ApiKey] = _run(
+        lambda access, connection: access.keys(connection, current_workspace())
+    )
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
     table = Table("key", "name", "kind", "may", "last used", "ends")
     for one in found:
-        used, ends = (str(moment)[:19] if moment else "-" for moment in (one.last_used_at, one.ends_at))
+        used, ends = (
+            str(moment)[:19] if moment else "-" for moment in (one.last_used_at, one.ends_at)
+        )
         table.add_row(f"{one.hint}…", one.name, one.kind, ", ".join(one.scopes), used, ends)
     Console().print(table)
 
@@ -67,19 +81,24 @@ def list_keys(as_json: Json = False) -> None:
 @keys.command("rotate")
 def rotate(
     name: Name,
-    overlap: Annotated[str, typer.Option(help="How long the old keys still hold: 1d, 2h, 0s.")] = "1d",
+    overlap: Annotated[
+        str, typer.Option(help="How long the old keys still hold: 1d, 2h, 0s.")
+    ] = "1d",
     as_json: Json = False,
 ) -> None:
     """Give a name a new key, printed once; the old ones hold a while longer."""
     with one_line_errors():
         seconds = seconds_of(overlap)
-    key = _run(lambda access, connection: access.rotate_key(connection, current_workspace(), name, seconds))
+    key = _run(
+        lambda access, connection: access.rotate_key(connection, current_workspace(), name, seconds)
+    )
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
 @keys.command("revoke")
 def revoke(
-    name: Name, key: Annotated[str, typer.Option(help="The first characters of the key; all by default.")] = ""
+    name: Name,
+    key: Annotated[str, typer.Option(help="The first characters of the key; all by default.")] = "",
 ) -> None:
     """Take keys back at once."""
 

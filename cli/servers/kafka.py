@@ -65,7 +65,11 @@ class KafkaServer:
         settings = self.data.parent / "server.properties"
         # Behind a proxy clients are told the proxy's port.
         advertised = self.home.read("ports").get("kafka-advertised", port)
-        settings.write_text(_SETTINGS.format(port=port, advertised=advertised, controller=controller, data=self.data))
+        settings.write_text(
+            _SETTINGS.format(
+                port=port, advertised=advertised, controller=controller, data=self.data
+            )
+        )
         if not (self.data / "meta.properties").exists():
             self._format(str(settings))
         self.process.start(_java("kafka.Kafka", str(settings)), dict(os.environ), self.data.parent)
@@ -84,7 +88,9 @@ class KafkaServer:
         if self.process.pid is None:
             return False
         try:
-            return asyncio.run(get_cluster_id(self.address)) == self.home.read("options").get("kafka_cluster")
+            return asyncio.run(get_cluster_id(self.address)) == self.home.read("options").get(
+                "kafka_cluster"
+            )
         except PerigeeError:
             return False
 
@@ -95,14 +101,22 @@ class KafkaServer:
 
 def fetch_artefacts() -> None:
     """Fetch Kafka's jars if they are missing. Raises StartError when Java or Maven is."""
-    outcome = subprocess.run([str(_FOLDER / "fetch")], stderr=subprocess.PIPE, text=True, check=False)
+    outcome = subprocess.run(
+        [str(_FOLDER / "fetch")], stderr=subprocess.PIPE, text=True, check=False
+    )
     if outcome.returncode:
         raise StartError(outcome.stderr.strip())
 
 
 def _java(*arguments: str) -> list[str]:
     java = shutil.which("java") or "java"
-    options = ["-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+    options = [
+        "-Xmx512m",
+        "-Xms256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData",
+    ]
     log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     return [java, *options, log, "-cp", f"{_LIBS}/*", *arguments]
 

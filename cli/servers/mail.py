@@ -34,7 +34,9 @@ class MailCatcher:
         self.folder.mkdir(exist_ok=True)
         port = self.home.allocate_port("mail", running=False)
         self.process.start(
-            [sys.executable, "-m", "cli.servers.mail", str(port), str(self.folder)], dict(os.environ), PROJECT
+            [sys.executable, "-m", "cli.servers.mail", str(port), str(self.folder)],
+            dict(os.environ),
+            PROJECT,
         )
 
     def wait(self) -> None:
@@ -75,7 +77,9 @@ def main(port: int, folder: Path) -> None:
     """Serve until killed."""
     from aiosmtpd.controller import Controller
 
-    Controller(KeepAsFile(folder), hostname="127.0.0.1", port=port, ident="perigee mail catcher").start()
+    Controller(
+        KeepAsFile(folder), hostname="127.0.0.1", port=port, ident="perigee mail catcher"
+    ).start()
     threading.Event().wait()
 
 

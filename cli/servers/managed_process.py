@@ -42,14 +42,19 @@ class ManagedProcess:
         try:
             process = psutil.Process(record["pid"])
             # A killed process stays visible until its parent reaps it: a zombie is dead.
-            ours = abs(process.create_time() - record["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            ours = (
+                abs(process.create_time() - record["started"]) < 1
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
         except psutil.Error:
             return None
         return process if ours else None
 
     def runs_as(self, command: Sequence[str], environment: dict[str, str]) -> bool:
         """Return whether the process runs with just this command and environment."""
-        return self.pid is not None and self.home.read(f"run/{self.name}").get("made_of") == _mark(command, environment)
+        return self.pid is not None and self.home.read(f"run/{self.name}").get("made_of") == _mark(
+            command, environment
+        )
 
     def start(self, command: Sequence[str], environment: dict[str, str], cwd: Path) -> int:
         """Start the process in a session of its own and remember it; return its pid."""
@@ -118,7 +123,11 @@ class ManagedProcess:
         return True
 
     def _last_words(self) -> str:
-        lines = self.log_path.read_text(errors="replace").splitlines()[-8:] if self.log_path.exists() else []
+        lines = (
+            self.log_path.read_text(errors="replace").splitlines()[-8:]
+            if self.log_path.exists()
+            else []
+        )
         return "\n  ".join([f"Its log is {self.log_path} and ends:", *lines])
 
 
@@ -126,5 +135,7 @@ _children: dict[int, "subprocess.Popen[bytes]"] = {}
 
 
 def _mark(command: Sequence[str], environment: dict[str, str]) -> str:
-    relevant = sorted((k, v) for k, v in environment.items() if k.startswith(("PERIGEE_", "KAFKA_", "DATABASE_")))
+    relevant = sorted(
+        (k, v) for k, v in environment.items() if k.startswith(("PERIGEE_", "KAFKA_", "DATABASE_"))
+    )
     return sha256(repr((list(command), relevant)).encode()).hexdigest()

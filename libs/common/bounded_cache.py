@@ -17,7 +17,9 @@ def cache_by_text(maxsize: int) -> Callable[[F], F]:
 
         @wraps(function)
         def _ask(*arguments: Any) -> Any:
-            return kept(*arguments) if len(arguments[-1]) <= MAX_TEXT_LENGTH else function(*arguments)
+            return (
+                kept(*arguments) if len(arguments[-1]) <= MAX_TEXT_LENGTH else function(*arguments)
+            )
 
         return cast("F", _ask)
 

@@ -24,10 +24,14 @@ class CompiledModules:
 
     def source_hash(self) -> str:
         """Return the SHA-256 of the sources that are compiled."""
-        return sha256(b"".join((self._project / source).read_bytes() for source in self.sources)).hexdigest()
+        return sha256(
+            b"".join((self._project / source).read_bytes() for source in self.sources)
+        ).hexdigest()
 
     def _is_compiled(self, source: Path) -> bool:
-        return any((self._project / source).with_suffix(suffix).exists() for suffix in EXTENSION_SUFFIXES)
+        return any(
+            (self._project / source).with_suffix(suffix).exists() for suffix in EXTENSION_SUFFIXES
+        )
 
     def mode(self) -> str:
         """Return 'compiled' or 'uncompiled'.
@@ -38,11 +42,24 @@ class CompiledModules:
         found = [self._is_compiled(source) for source in self.sources]
         if not any(found):
             return "uncompiled"
-        if not all(found) or not self.record.exists() or self.record.read_text() != self.source_hash():
-            raise ConfigurationError(f"the compiled {self.name} is not that of its source: run 'make setup'")
+        if (
+            not all(found)
+            or not self.record.exists()
+            or self.record.read_text() != self.source_hash()
+        ):
+            raise ConfigurationError(
+                f"the compiled {self.name} is not that of its source: run 'make setup'"
+            )
         return "compiled"
 
 
-_PUBLISHER = ("kafka.accumulator", "kafka.wire.encoded_record", "kafka.wire.record_batch", "partitioner")
-PUBLISHER_MODULES = CompiledModules("publisher", tuple(f"libs.common.{name}" for name in _PUBLISHER))
+_PUBLISHER = (
+    "kafka.accumulator",
+    "kafka.wire.encoded_record",
+    "kafka.wire.record_batch",
+    "partitioner",
+)
+PUBLISHER_MODULES = CompiledModules(
+    "publisher", tuple(f"libs.common.{name}" for name in _PUBLISHER)
+)
 """What every service has."""

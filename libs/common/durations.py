@@ -6,7 +6,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 _WRITTEN = r"(\d+)(us|ms|[smhd])"
-_UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_UNITS = {
+    "us": 1,
+    "ms": 1_000,
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
 
 
 def parse_duration(value: Any) -> int:
@@ -22,6 +29,9 @@ def parse_duration(value: Any) -> int:
 
 
 Duration = Annotated[
-    int, BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_WRITTEN}$")])
+    int,
+    BeforeValidator(
+        parse_duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_WRITTEN}$")]
+    ),
 ]
 """A field of a configuration model: text in the file, microseconds in the model."""

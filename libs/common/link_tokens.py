@@ -39,7 +39,9 @@ def verify_link_token(keys: Sequence[str], token: str, now: int) -> LinkRecipien
     if not keys or len(token) > _LONGEST:
         return None
     try:
-        workspace, user_id, email, ends_at, *more = URLSafeSerializer([*reversed(keys)], salt=_SALT).loads(token)
+        workspace, user_id, email, ends_at, *more = URLSafeSerializer(
+            [*reversed(keys)], salt=_SALT
+        ).loads(token)
     except (BadData, ValueError, TypeError):
         return None
     return LinkRecipient(workspace, user_id, email, more == [True]) if now < ends_at else None

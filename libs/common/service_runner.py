@@ -74,7 +74,9 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
     await serve(stop)
 
 
-async def run_periodically(stop: asyncio.Event, seconds: float, job: Callable[[], Awaitable[bool]]) -> None:
+async def run_periodically(
+    stop: asyncio.Event, seconds: float, job: Callable[[], Awaitable[bool]]
+) -> None:
     """Run `job` until `stop`: at once again while it says that there is more, else after `seconds`.
 
     A dependency that is away is waited for; any other error ends the process, which is then started again.
@@ -105,7 +107,9 @@ async def retry_until_available(call: Callable[[], Awaitable[object]], stop: asy
             return
 
 
-async def run_jobs_and_server(stop: asyncio.Event, web: uvicorn.Server, *jobs: Coroutine[Any, Any, None]) -> None:
+async def run_jobs_and_server(
+    stop: asyncio.Event, web: uvicorn.Server, *jobs: Coroutine[Any, Any, None]
+) -> None:
     """Run the jobs and the web server until `stop`; an error of one ends them all."""
     async with asyncio.TaskGroup() as tasks:
         for job in jobs:

@@ -41,10 +41,17 @@ class CommonSettings(BaseSettings):
 
     kafka_bootstrap_servers: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS")
     database_url: str = Field(validation_alias="DATABASE_URL")
-    host: str = Field("127.0.0.1", validation_alias="PERIGEE_HOST", description="address the process listens on")
-    partitions: int = Field(6, ge=1, validation_alias="PERIGEE_PARTITIONS", description="partitions of each topic")
+    host: str = Field(
+        "127.0.0.1", validation_alias="PERIGEE_HOST", description="address the process listens on"
+    )
+    partitions: int = Field(
+        6, ge=1, validation_alias="PERIGEE_PARTITIONS", description="partitions of each topic"
+    )
     session_timeout_ms: int = Field(
-        10_000, ge=500, validation_alias="PERIGEE_SESSION_TIMEOUT_MS", description="consumer group session time-out"
+        10_000,
+        ge=500,
+        validation_alias="PERIGEE_SESSION_TIMEOUT_MS",
+        description="consumer group session time-out",
     )
     admin_key: str = Field(
         "",
@@ -63,7 +70,9 @@ class CommonSettings(BaseSettings):
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         description="where spans go (OTLP over HTTP); needs the extra otel",
     )
-    failpoint: str = Field("", validation_alias="PERIGEE_FAILPOINT", description="tests only: die at this point")
+    failpoint: str = Field(
+        "", validation_alias="PERIGEE_FAILPOINT", description="tests only: die at this point"
+    )
 
 
 class LinkSettings(CommonSettings):
@@ -88,12 +97,16 @@ def load_settings(settings: type[BaseSettings], **values: Any) -> Any:
     """
     unknown = [*_unknown(os.environ)]
     if unknown:
-        raise ConfigurationError(f"settings: {'; '.join(unknown)}. docs/configuration.md lists them all.")
+        raise ConfigurationError(
+            f"settings: {'; '.join(unknown)}. docs/configuration.md lists them all."
+        )
     try:
         return settings(**values)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"settings: {faults}. 'perigee env' prints those of a running instance.") from None
+        raise ConfigurationError(
+            f"settings: {faults}. 'perigee env' prints those of a running instance."
+        ) from None
 
 
 def _unknown(names: Iterable[str]) -> Iterable[str]:

@@ -53,7 +53,11 @@ TOPICS: tuple[Topic, ...] = (
         "contact_id",
         "scoring",
         "CRMs",
-        {"cleanup.policy": "compact", "delete.retention.ms": str(7 * _DAY_MS), "max.message.bytes": "1048576"},
+        {
+            "cleanup.policy": "compact",
+            "delete.retention.ms": str(7 * _DAY_MS),
+            "max.message.bytes": "1048576",
+        },
     ),
     Topic("signals", "contact_id", "scoring", "orchestrator, CRMs", _kept(30)),
     Topic(

@@ -36,7 +36,9 @@ async def serve(stop: asyncio.Event) -> None:
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.normalisation_rules()
     fast = FAST_PATH_MODULES.mode() == "compiled"  # one that is stale is refused before it runs
-    ingestion = IngestService(source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast)
+    ingestion = IngestService(
+        source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast
+    )
 
     async def sources_read() -> str | None:
         return None if source_cache.is_loaded else "PostgreSQL has not answered since the start"
@@ -52,11 +54,19 @@ async def serve(stop: asyncio.Event) -> None:
         settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules
     )
     importer = FileImporter(admin_session, admin_publisher, SystemClock(), rules)
-    upload_queue = UploadQueue(importer, admin_session, settings.import_folder, settings.import_bytes)
-    routers = [dead_letters.router(dead_letter_service, settings.kafka_bootstrap_servers), imports.router(upload_queue)]
+    upload_queue = UploadQueue(
+        importer, admin_session, settings.import_folder, settings.import_bytes
+    )
+    routers = [
+        dead_letters.router(dead_letter_service, settings.kafka_bootstrap_servers),
+        imports.router(upload_queue),
+    ]
     application = sources.build_app(health.routes(), SourceService(admin_session), routers)
     rest = AuthenticationMiddleware(
-        application, ("/admin/",), DatabaseKeyStore(keys_session, settings.admin_key, settings.service_key), UPLOADS
+        application,
+        ("/admin/",),
+        DatabaseKeyStore(keys_session, settings.admin_key, settings.service_key),
+        UPLOADS,
     )
     api = TrackingApi(ingestion, TrackerScripts(), rest)
     web = build_server(api, settings.host, settings.port, partial(IngestProtocol, api))

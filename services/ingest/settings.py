@@ -18,9 +18,14 @@ class IngestSettings(LinkSettings):
 
     port: int = Field(8080, validation_alias="PERIGEE_PORT")
     publish_seconds: float = Field(
-        4.5, gt=0, validation_alias="PERIGEE_PUBLISH_SECONDS", description="longest wait for Kafka before a 503"
+        4.5,
+        gt=0,
+        validation_alias="PERIGEE_PUBLISH_SECONDS",
+        description="longest wait for Kafka before a 503",
     )
-    ip_rule: IpRule = Field("drop", validation_alias="PERIGEE_IP", description="drop, or truncate to /24 and /48")
+    ip_rule: IpRule = Field(
+        "drop", validation_alias="PERIGEE_IP", description="drop, or truncate to /24 and /48"
+    )
     channels: Path = Field(
         CHANNELS,
         validation_alias="PERIGEE_CHANNELS",
@@ -31,8 +36,12 @@ class IngestSettings(LinkSettings):
         validation_alias="PERIGEE_IMPORT_FOLDER",
         description="where uploaded files wait to be imported, and their rejects stay",
     )
-    import_bytes: int = Field(2 << 30, gt=0, validation_alias="PERIGEE_IMPORT_BYTES", description="most of one upload")
-    sources_refresh_seconds: float = Field(1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS")
+    import_bytes: int = Field(
+        2 << 30, gt=0, validation_alias="PERIGEE_IMPORT_BYTES", description="most of one upload"
+    )
+    sources_refresh_seconds: float = Field(
+        1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS"
+    )
 
     def normalisation_rules(self) -> NormalisationRules:
         """Return what is set for all sources. Raises ConfigurationError for lists that cannot be read."""

@@ -19,7 +19,12 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.supervisor import check_progress, supervise_consumer
 from libs.common.observability import logs, tracing
 from libs.common.observability.health import HealthChecks, build_server
-from libs.common.service_runner import retry_until_available, run_jobs_and_server, run_periodically, run_service
+from libs.common.service_runner import (
+    retry_until_available,
+    run_jobs_and_server,
+    run_periodically,
+    run_service,
+)
 from libs.common.settings import load_settings
 from services.orchestrator.api import (
     actions,
@@ -37,7 +42,12 @@ from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm_task import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.channels.http_channels import SlackChannel, TopicChannel, WebhookChannel
-from services.orchestrator.definition_files import parse_max_age, read_contents, read_plays, read_segments
+from services.orchestrator.definition_files import (
+    parse_max_age,
+    read_contents,
+    read_plays,
+    read_segments,
+)
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.domain.message_links import MessageLinks
 from services.orchestrator.handlers.action_decision import ActionDecider
@@ -87,7 +97,9 @@ class OrchestratorProcess:
         self.outbox = Outbox("orchestrator", settings.partitions)
         self.means = DecisionContext(self.outbox, self.playbook, self.clock, asyncio.Event())
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
-        self.relay = OutboxRelay(settings.database_url, "orchestrator", settings.partitions, self.publisher)
+        self.relay = OutboxRelay(
+            settings.database_url, "orchestrator", settings.partitions, self.publisher
+        )
         self.post = WebhookClient(self.clock, private=settings.private_webhooks)
         self.channels: dict[str, Channel] = {
             "email": EmailChannel(settings.smtp_url, settings.sender),
@@ -98,7 +110,10 @@ class OrchestratorProcess:
             "kafka": TopicChannel(),
         }
         self.links = MessageLinks(
-            settings.public_url, settings.unsubscribe_secret, settings.site, settings.link_signing_keys()
+            settings.public_url,
+            settings.unsubscribe_secret,
+            settings.site,
+            settings.link_signing_keys(),
         )
         self.desk = PlayService(self.session("plays"), self.playbook, self.clock, settings.baseline)
         self.client = httpx2.AsyncClient(trust_env=False)
@@ -134,29 +149,44 @@ class OrchestratorProcess:
         """Return what sends actions."""
         s = self.settings
         rules = GateRules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
-        judging = ActionDecider(self.outbox, self.playbook, self.channels, rules, self.clock, self.links)
-        pool = SessionPool([self.session(f"sends-{number}") for number in range(1, DISPATCH_CONNECTIONS + 1)])
-        dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.random)
+        judging = ActionDecider(
+            self.outbox, self.playbook, self.channels, rules, self.clock, self.links
+        )
+        pool = SessionPool(
+            [self.session(f"sends-{number}") for number in range(1, DISPATCH_CONNECTIONS + 1)]
+        )
+        dispatcher = Dispatcher(
+            pool, self.outbox, judging, self.channels, self.clock, random.random
+        )
         return DispatchLanes(dispatcher, self.means.wake)
 
     def webhooks(self) -> SubscriptionTasks:
         """Return what tells subscribers."""
-        pool = SessionPool([self.session(f"webhooks-{number}") for number in range(1, DELIVERY_CONNECTIONS + 1)])
-        carrying = SubscriptionDelivery(pool, self.post, self.clock, self.settings.partitions, random.random)
+        pool = SessionPool(
+            [self.session(f"webhooks-{number}") for number in range(1, DELIVERY_CONNECTIONS + 1)]
+        )
+        carrying = SubscriptionDelivery(
+            pool, self.post, self.clock, self.settings.partitions, random.random
+        )
         return SubscriptionTasks(self.settings.database_url, pool, carrying, self.clock)
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of the doors."""
         health_session, door = self.session("health"), self.session("door")
         health = HealthChecks(
-            {"database": health_session.check, "kafka": self.publisher.check}, lambda: check_progress(self.consumers)
+            {"database": health_session.check, "kafka": self.publisher.check},
+            lambda: check_progress(self.consumers),
         )
 
-        desk = SubscriptionService(self.session("desk"), self.post.check_url, self.clock, self.settings.partitions)
+        desk = SubscriptionService(
+            self.session("desk"), self.post.check_url, self.clock, self.settings.partitions
+        )
         stops = SuppressionService(door, self.playbook)
         recommended = ReferralService(self.session("referrals"), self.links, self.clock)
         unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress)
-        preview = PreviewService(self.session("preview"), self.playbook, self.channels, self.links, self.clock)
+        preview = PreviewService(
+            self.session("preview"), self.playbook, self.channels, self.links, self.clock
+        )
         ledger = ActionLedgerService(self.session("ledger"), self.outbox, self.clock)
         contents = RecommendationService(self.session("catalogue"), self.playbook, self.clock)
         routers = [
@@ -167,16 +197,29 @@ class OrchestratorProcess:
             suppressions.router(stops),
             referrals.router(recommended),
             segments.router(SegmentService(self.session("segments"), self.playbook, self.clock)),
-            *plays.routers(self.desk, preview, DecisionHistoryService(self.session("why"), self.playbook)),
+            *plays.routers(
+                self.desk, preview, DecisionHistoryService(self.session("why"), self.playbook)
+            ),
         ]
-        onsite_pool = SessionPool([self.session(f"onsite-{number}") for number in range(1, ONSITE_CONNECTIONS + 1)])
-        onsite = OnsiteService(onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock)
-        open_routes = [*health.routes(), unsubscribe, referrals.referral_route(recommended), onsite_route(onsite)]
+        onsite_pool = SessionPool(
+            [self.session(f"onsite-{number}") for number in range(1, ONSITE_CONNECTIONS + 1)]
+        )
+        onsite = OnsiteService(
+            onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock
+        )
+        open_routes = [
+            *health.routes(),
+            unsubscribe,
+            referrals.referral_route(recommended),
+            onsite_route(onsite),
+        ]
         admin_app = app.build_app(open_routes, [recommendations.reader_router(contents)], routers)
         guarded_app = AuthenticationMiddleware(
             admin_app,
             ("/admin/", "/v1/next"),
-            DatabaseKeyStore(self.session("keys"), self.settings.admin_key, self.settings.service_key),
+            DatabaseKeyStore(
+                self.session("keys"), self.settings.admin_key, self.settings.service_key
+            ),
         )
         return build_server(guarded_app, self.settings.host, self.settings.port)
 
@@ -199,7 +242,9 @@ async def serve(stop: asyncio.Event) -> None:
     process = OrchestratorProcess(settings)
     webhooks = process.webhooks()
     sweeps = process.sweeps()
-    echo = TouchpointEcho(process.session("echoes"), process.client, settings.ingest_url, settings.write_key)
+    echo = TouchpointEcho(
+        process.session("echoes"), process.client, settings.ingest_url, settings.write_key
+    )
     shipped = read_plays(settings.plays)
     named: dict[DefinitionKind, dict[str, str]] = {
         "content": read_contents(settings.contents),

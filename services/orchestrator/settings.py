@@ -12,37 +12,64 @@ class OrchestratorSettings(LinkSettings):
     """What the orchestrator needs beside the common settings."""
 
     port: int = Field(8090, validation_alias="PERIGEE_PORT")
-    plays: Path = Field(Path("plays"), validation_alias="PERIGEE_PLAYS", description="folder of the play files")
+    plays: Path = Field(
+        Path("plays"), validation_alias="PERIGEE_PLAYS", description="folder of the play files"
+    )
     contents: Path = Field(
-        Path("content"), validation_alias="PERIGEE_CONTENT", description="folder of the content that ships"
+        Path("content"),
+        validation_alias="PERIGEE_CONTENT",
+        description="folder of the content that ships",
     )
     segments: Path = Field(
-        Path("segments"), validation_alias="PERIGEE_SEGMENTS", description="folder of the segments that ship"
+        Path("segments"),
+        validation_alias="PERIGEE_SEGMENTS",
+        description="folder of the segments that ship",
     )
-    max_age: str = Field("", validation_alias="PERIGEE_MAX_AGE", description="overrides the plays' max_age, e.g. 31d")
+    max_age: str = Field(
+        "", validation_alias="PERIGEE_MAX_AGE", description="overrides the plays' max_age, e.g. 31d"
+    )
     ingest_url: str = Field(validation_alias="INGEST_URL")
     write_key: str = Field(validation_alias="ORCHESTRATOR_WRITE_KEY", repr=False)
-    public_url: str = Field(validation_alias="ORCHESTRATOR_URL", description="address that unsubscribe links lead to")
-    unsubscribe_secret: str = Field(validation_alias="UNSUBSCRIBE_SECRET", repr=False, min_length=16)
+    public_url: str = Field(
+        validation_alias="ORCHESTRATOR_URL", description="address that unsubscribe links lead to"
+    )
+    unsubscribe_secret: str = Field(
+        validation_alias="UNSUBSCRIBE_SECRET", repr=False, min_length=16
+    )
     site: str = Field(
         "",
         validation_alias="PERIGEE_SITE",
         pattern=r"^(https?://[^/\s]+/?)?$",
         description="the website: where relative addresses of contents and friends' links lead",
     )
-    smtp_url: str = Field(validation_alias="SMTP_URL", description="smtp://user:password@host:port; smtps:// for TLS")
+    smtp_url: str = Field(
+        validation_alias="SMTP_URL", description="smtp://user:password@host:port; smtps:// for TLS"
+    )
     sender: str = Field("Perigee <hello@perigee.example>", validation_alias="PERIGEE_SENDER")
     private_webhooks: bool = Field(
         False,
         validation_alias="PERIGEE_PRIVATE_WEBHOOKS",
         description="webhooks may go to private addresses, by HTTP too",
     )
-    cap_per_day: int = Field(3, ge=1, validation_alias="PERIGEE_CAP_PER_DAY", description="per contact and channel")
+    cap_per_day: int = Field(
+        3, ge=1, validation_alias="PERIGEE_CAP_PER_DAY", description="per contact and channel"
+    )
     cap_per_week: int = Field(
-        10, ge=1, validation_alias="PERIGEE_CAP_PER_WEEK", description="per contact and channel, marketing alone"
+        10,
+        ge=1,
+        validation_alias="PERIGEE_CAP_PER_WEEK",
+        description="per contact and channel, marketing alone",
     )
     baseline: float = Field(
-        0.02, gt=0, lt=1, validation_alias="PERIGEE_BASELINE", description="what a mail to everybody reaches, as a rate"
+        0.02,
+        gt=0,
+        lt=1,
+        validation_alias="PERIGEE_BASELINE",
+        description="what a mail to everybody reaches, as a rate",
     )
-    quiet_from: time | None = Field(None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00")
-    quiet_to: time | None = Field(None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00")
+    quiet_from: time | None = Field(
+        None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00"
+    )
+    quiet_to: time | None = Field(
+        None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00"
+    )

@@ -101,10 +101,15 @@ def diff_specs(old: Any, new: Any, place: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for name in sorted(old.keys() | new.keys(), key=str):
-            found += diff_specs(old.get(name), new.get(name), f"{place}.{name}" if place else str(name))
+            found += diff_specs(
+                old.get(name), new.get(name), f"{place}.{name}" if place else str(name)
+            )
         return found
     if isinstance(old, list) and isinstance(new, list):
-        named = [{one["name"]: one for one in side if isinstance(one, dict) and "name" in one} for side in (old, new)]
+        named = [
+            {one["name"]: one for one in side if isinstance(one, dict) and "name" in one}
+            for side in (old, new)
+        ]
         if len(named[0]) == len(old) and len(named[1]) == len(new):
             return diff_specs(named[0], named[1], place)
     return [] if old == new else [f"{place}: {_short(old)} -> {_short(new)}"]

@@ -9,7 +9,12 @@ from libs.common import failpoints
 from libs.common.clock import SystemClock
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
-from libs.common.db.gauges import INTERVAL_SECONDS, GaugeCollector, collect_database_gauges, outbox_gauges
+from libs.common.db.gauges import (
+    INTERVAL_SECONDS,
+    GaugeCollector,
+    collect_database_gauges,
+    outbox_gauges,
+)
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.http.authentication import AuthenticationMiddleware
@@ -18,7 +23,12 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.supervisor import check_progress, supervise_consumer
 from libs.common.observability import logs, tracing
 from libs.common.observability.health import Check, HealthChecks, build_server
-from libs.common.service_runner import retry_until_available, run_jobs_and_server, run_periodically, run_service
+from libs.common.service_runner import (
+    retry_until_available,
+    run_jobs_and_server,
+    run_periodically,
+    run_service,
+)
 from libs.common.settings import load_settings
 from services.scoring.api import app, compelling_events, contacts, cycles, identities, stage_changes
 from services.scoring.compilation import FOLD_MODULES
@@ -87,8 +97,18 @@ class ScoringProcess:
         accounts = AccountJobs(self.session("accounts"), *parts, self.settings.partitions)
         publishing = VersionRollout(self.session("versions"), *parts)
         regroups = DeferredLinkJob(self.session("regroups"), *parts)
-        often = [contacts_.fire_timers, contacts_.refold, regroups.run, accounts.refold, accounts.fire_timers]
-        often.append(CompellingEventService(self.session("reminders"), self.outbox, SystemClock()).announce_due)
+        often = [
+            contacts_.fire_timers,
+            contacts_.refold,
+            regroups.run,
+            accounts.refold,
+            accounts.fire_timers,
+        ]
+        often.append(
+            CompellingEventService(
+                self.session("reminders"), self.outbox, SystemClock()
+            ).announce_due
+        )
         often += [
             publishing.fill_shadow,
             publishing.activate_shadow,
@@ -97,11 +117,17 @@ class ScoringProcess:
         ]
         looks = (outbox_gauges("scoring"), collect_database_gauges, schedule.collect_gauges)
         watching = GaugeCollector(self.session("watching"), looks)
-        return [*((0.5, job) for job in often), (INTERVAL_SECONDS, watching.collect), (3600, self.forget)]
+        return [
+            *((0.5, job) for job in often),
+            (INTERVAL_SECONDS, watching.collect),
+            (3600, self.forget),
+        ]
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of both doors."""
-        health_session, read, log, write = (self.session(name) for name in ("health", "read", "log", "admin"))
+        health_session, read, log, write = (
+            self.session(name) for name in ("health", "read", "log", "admin")
+        )
         checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
         admin_app = app.build_app(
@@ -109,14 +135,22 @@ class ScoringProcess:
             [
                 contacts.router(ContactService(read, self.catalogue)),
                 stage_changes.router(PublishedMessageService(log, self.settings.partitions)),
-                compelling_events.router(CompellingEventService(self.session("events"), self.outbox, SystemClock())),
+                compelling_events.router(
+                    CompellingEventService(self.session("events"), self.outbox, SystemClock())
+                ),
             ],
             [
-                identities.router(IdentityService(write, *parts), CorrectionService(write, *parts), RefoldQueue(read)),
+                identities.router(
+                    IdentityService(write, *parts),
+                    CorrectionService(write, *parts),
+                    RefoldQueue(read),
+                ),
                 cycles.router(CycleVersionService(write)),
             ],
         )
-        keys = DatabaseKeyStore(self.session("keys"), self.settings.admin_key, self.settings.service_key)
+        keys = DatabaseKeyStore(
+            self.session("keys"), self.settings.admin_key, self.settings.service_key
+        )
         guarded_app = AuthenticationMiddleware(admin_app, ("/admin/", "/v1/"), keys)
         return build_server(guarded_app, self.settings.host, self.settings.port)
 
@@ -153,7 +187,9 @@ async def serve(stop: asyncio.Event) -> None:
     failpoints.arm(settings.failpoint)
     FOLD_MODULES.mode()  # a stale compiled fold is refused before it runs
     process = ScoringProcess(settings)
-    relay = OutboxRelay(settings.database_url, "scoring", settings.partitions, process.publisher, LOGGED_TOPICS)
+    relay = OutboxRelay(
+        settings.database_url, "scoring", settings.partitions, process.publisher, LOGGED_TOPICS
+    )
     await run_jobs_and_server(stop, process.web(), relay.run(stop), process.fold(stop))
     await process.close()
 

@@ -52,7 +52,9 @@ async def replay_all(connection: Connection, cycles: Sequence[ActiveCycle]) -> R
     people.resolve()
     waiting = await replay_source.list_manual_stages(connection)
     manuals = sorted(
-        ((people.subject_of_identifier(w, name), m) for w, name, m in waiting), key=lambda one: one[1].key, reverse=True
+        ((people.subject_of_identifier(w, name), m) for w, name, m in waiting),
+        key=lambda one: one[1].key,
+        reverse=True,
     )
     found, members = ReplayedHistory(0, {}, people), MembershipTracker({})
     contacts = [cycle for cycle in cycles if not cycle.is_account_cycle]
@@ -64,38 +66,60 @@ async def replay_all(connection: Connection, cycles: Sequence[ActiveCycle]) -> R
         for kept in apply_verdicts([touchpoint], verdicts.get(touchpoint.workspace, {})):
             person = people.subject_of_touchpoint(kept)
             _take(found, contacts, person, kept)
-            for account in sorted(members.add_touchpoint(":".join(person), kept)) if companies else ():
+            for account in (
+                sorted(members.add_touchpoint(":".join(person), kept)) if companies else ()
+            ):
                 _take(found, companies, (kept.workspace, ACCOUNT, account), kept)
     while manuals:
         _by_hand(found, contacts, *manuals.pop())
     return found
 
 
-def _take(found: ReplayedHistory, cycles: Sequence[ActiveCycle], subject: SubjectKey, touchpoint: Touchpoint) -> None:
+def _take(
+    found: ReplayedHistory,
+    cycles: Sequence[ActiveCycle],
+    subject: SubjectKey,
+    touchpoint: Touchpoint,
+) -> None:
     folds = _folds(found, cycles, subject)
     for cycle in cycles:
         fold = folds[cycle.engine.fold]
-        apply_event(cycle.engine, fold.state, cycle.classifier.to_fold_event(touchpoint), fold.moves)
+        apply_event(
+            cycle.engine, fold.state, cycle.classifier.to_fold_event(touchpoint), fold.moves
+        )
 
 
-def _folds(found: ReplayedHistory, cycles: Sequence[ActiveCycle], person: SubjectKey) -> dict[str, ReplayedFold]:
+def _folds(
+    found: ReplayedHistory, cycles: Sequence[ActiveCycle], person: SubjectKey
+) -> dict[str, ReplayedFold]:
     if person not in found.folds:
-        found.folds[person] = {c.engine.fold: ReplayedFold(c.engine.initial_state(), []) for c in cycles}
+        found.folds[person] = {
+            c.engine.fold: ReplayedFold(c.engine.initial_state(), []) for c in cycles
+        }
     return found.folds[person]
 
 
-def _by_hand(found: ReplayedHistory, cycles: Sequence[ActiveCycle], person: SubjectKey, manual: Any) -> None:
+def _by_hand(
+    found: ReplayedHistory, cycles: Sequence[ActiveCycle], person: SubjectKey, manual: Any
+) -> None:
     for cycle in cycles:
         for occurrence in manual_stage_events(cycle.engine, [manual]):
             fold = _folds(found, cycles, person)[cycle.engine.fold]
             apply_event(cycle.engine, fold.state, occurrence, fold.moves)
 
 
-async def compare_with_stored(connection: Connection, cycles: Sequence[ActiveCycle], frontier: int) -> dict[str, Any]:
+async def compare_with_stored(
+    connection: Connection, cycles: Sequence[ActiveCycle], frontier: int
+) -> dict[str, Any]:
     """Compare a fresh fold, advanced to `frontier`, with the stored pure rows; `connection` is in one snapshot."""
     folded = await replay_all(connection, cycles)
-    stored = await replay_source.get_pure_rows(connection, {c.engine.fold: c.engine.name for c in cycles})
-    contacts = {names: contact for contact, names in (await replay_source.get_identifiers(connection)).items()}
+    stored = await replay_source.get_pure_rows(
+        connection, {c.engine.fold: c.engine.name for c in cycles}
+    )
+    contacts = {
+        names: contact
+        for contact, names in (await replay_source.get_identifiers(connection)).items()
+    }
     differences: list[str] = []
     transitions = 0
     for who, by_fold in folded.folds.items():
@@ -109,7 +133,8 @@ async def compare_with_stored(connection: Connection, cycles: Sequence[ActiveCyc
             transitions += len(fold.moves)
             row = stored.pop((contact, cycle.engine.name), StoredRows())
             differences += [
-                f"{':'.join(who)} in {cycle.engine.name}: {d}" for d in _differences(state, fold.moves, row)
+                f"{':'.join(who)} in {cycle.engine.name}: {d}"
+                for d in _differences(state, fold.moves, row)
             ]
     differences += [f"contact {contact} is stored, but has no touchpoint" for contact, _ in stored]
     return {
@@ -122,7 +147,12 @@ async def compare_with_stored(connection: Connection, cycles: Sequence[ActiveCyc
     }
 
 
-def _contact(folded: ReplayedHistory, who: SubjectKey, contacts: dict[Identifiers, str], differences: list[str]) -> str:
+def _contact(
+    folded: ReplayedHistory,
+    who: SubjectKey,
+    contacts: dict[Identifiers, str],
+    differences: list[str],
+) -> str:
     """Return the stored contact that has exactly the person's identifiers; that nobody has is a difference."""
     names: Identifiers = folded.people.list_identifiers(who)
     contact = contacts.pop(names, None)
@@ -136,7 +166,9 @@ def _differences(state: bytes, moves: list[Move], row: StoredRows) -> list[str]:
     if state != row.state:
         found.append("no state is stored" if not row.state else "the stored state has other bytes")
     if [m.encode() for m in moves] != row.moves:
-        found.append(f"{len(moves)} moves folded, {len(row.moves)} stored; {_first_difference(moves, row.moves)}")
+        found.append(
+            f"{len(moves)} moves folded, {len(row.moves)} stored; {_first_difference(moves, row.moves)}"
+        )
     if moves and (row.published is None or row.published.position != moves[-1].after):
         found.append("the last published position is not the pure one")
     return found

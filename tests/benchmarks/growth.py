@@ -23,7 +23,16 @@ from libs.common.service_runner import tune_garbage_collector
 from services.scoring.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from tests.benchmarks.report import write
-from tests.benchmarks.scoring import NOW, PARTITIONS, Measured, database, fill, floor, scoring, touchpoints
+from tests.benchmarks.scoring import (
+    NOW,
+    PARTITIONS,
+    Measured,
+    database,
+    fill,
+    floor,
+    scoring,
+    touchpoints,
+)
 from tests.support.fixed_cycles import FixedCycleRegistry
 from tests.support.instance import clear_topics
 from tests.support.scoring import kafka_record
@@ -43,13 +52,21 @@ async def with_contacts(servers: Servers, contacts: int) -> str:
     url = await database(servers)
     session = Session(url, "bench-prefill")
     handler = TouchpointBatchHandler(
-        [session], Outbox("scoring", PARTITIONS), FixedCycleRegistry(read_cycles(PROJECT / "cycles")), ContactCache()
+        [session],
+        Outbox("scoring", PARTITIONS),
+        FixedCycleRegistry(read_cycles(PROJECT / "cycles")),
+        ContactCache(),
     )
     # A partition that the measured stream does not have, so that its offsets are its own.
     await handler.next_offset("touchpoints", PARTITIONS, 0)
     for begin in range(0, contacts, MAX_BATCH):
         people = range(begin, min(begin + MAX_BATCH, contacts))
-        await handler.handle([kafka_record(_encode(_first(person)), person, partition=PARTITIONS) for person in people])
+        await handler.handle(
+            [
+                kafka_record(_encode(_first(person)), person, partition=PARTITIONS)
+                for person in people
+            ]
+        )
     await session.close()
     await tidy(url)
     return url
@@ -92,7 +109,9 @@ async def store(url: str, rows: int) -> None:
         await connection.execute(f"ALTER TABLE scoring.touchpoints DROP CONSTRAINT {name}")
     for name, _ in indexes:
         await connection.execute(f"DROP INDEX scoring.{name}")
-    people = await connection.fetchval("SELECT count(*) FROM scoring.identifiers WHERE type = 'user_id'")
+    people = await connection.fetchval(
+        "SELECT count(*) FROM scoring.identifiers WHERE type = 'user_id'"
+    )
     each = 500_000
     for begin in range(0, rows, each):
         await connection.execute(
@@ -110,7 +129,9 @@ async def store(url: str, rows: int) -> None:
         )  # fmt: skip
         say(f"{begin + each:,} stored")
     for name, definition in constraints:
-        await connection.execute(f"ALTER TABLE scoring.touchpoints ADD CONSTRAINT {name} {definition}", timeout=900)
+        await connection.execute(
+            f"ALTER TABLE scoring.touchpoints ADD CONSTRAINT {name} {definition}", timeout=900
+        )
     for _, definition in indexes:
         await connection.execute(definition, timeout=900)
     say("indexes built")
@@ -118,7 +139,9 @@ async def store(url: str, rows: int) -> None:
     await tidy(url)
 
 
-async def measured(servers: Servers, count: int, contacts: int, stored: int = 0) -> tuple[Measured, Measured]:
+async def measured(
+    servers: Servers, count: int, contacts: int, stored: int = 0
+) -> tuple[Measured, Measured]:
     """Return (floor, scoring) for a stream of people who all exist."""
     await clear_topics(servers.kafka)
     await fill(servers, touchpoints(count, contacts))
@@ -141,7 +164,9 @@ def row(name: str, below: Measured, run: Measured) -> str:
 async def main() -> None:
     """Measure each size once."""
     count = int(os.environ.get("BENCH_TOUCHPOINTS", "240000"))
-    sizes = [int(s) for s in os.environ.get("BENCH_SIZES", "5000,10000,100000,500000,1000000").split(",")]
+    sizes = [
+        int(s) for s in os.environ.get("BENCH_SIZES", "5000,10000,100000,500000,1000000").split(",")
+    ]
     stored = int(os.environ.get("BENCH_STORED", "10000000"))
     tune_garbage_collector()
     servers = await asyncio.to_thread(find_servers)

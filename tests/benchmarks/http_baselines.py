@@ -113,7 +113,9 @@ class Least(Publish):
 
     @staticmethod
     def _calls(content: bytes) -> list[TrackingCall]:
-        return _batch.decode(content).batch if content[:8] == b'{"batch"' else [_call.decode(content)]
+        return (
+            _batch.decode(content).batch if content[:8] == b'{"batch"' else [_call.decode(content)]
+        )
 
     @staticmethod
     def _touchpoint(call: TrackingCall) -> Touchpoint:
@@ -151,7 +153,9 @@ class Sending:
                 compression_type="snappy",  # the fastest that it has: its LZ4 is of a high level
             )
             await self._producer.start()
-        waiting = [await self._producer.send(m.topic, m.value, m.key, headers=m.headers) for m in messages]
+        waiting = [
+            await self._producer.send(m.topic, m.value, m.key, headers=m.headers) for m in messages
+        ]
         await asyncio.wait_for(asyncio.gather(*waiting), seconds)
         return [None] * len(messages)
 
@@ -164,7 +168,9 @@ def application(kind: str) -> ASGIApp:
         return answering(decode=kind == "decode")
     rules = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
     return TrackingApi(
-        IngestService(OneSource(), Sending(), SystemClock(), 10, rules), TrackerScripts(), HealthChecks({}).app()
+        IngestService(OneSource(), Sending(), SystemClock(), 10, rules),
+        TrackerScripts(),
+        HealthChecks({}).app(),
     )
 
 

@@ -72,7 +72,10 @@ def requests(port: int, key: str, count: int, events: int, *, new: bool = False)
             path, body = "/v1/track", json.dumps(call(number, new=new)).encode()
         else:
             calls = [call(number * events + n, new=new) for n in range(events)]
-            path, body = "/v1/batch", json.dumps({"batch": calls, "sentAt": "2026-05-28T20:26:41Z"}).encode()
+            path, body = (
+                "/v1/batch",
+                json.dumps({"batch": calls, "sentAt": "2026-05-28T20:26:41Z"}).encode(),
+            )
         head = (
             f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Basic {auth}\r\n"
             f"content-type: application/json\r\nuser-agent: analytics/2.4\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -96,7 +99,9 @@ async def drive(port: int, waiting: list[bytes]) -> None:
     await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
 
 
-async def measure(pid: int, port: int, key: str, count: int, events: int, *, new: bool = False) -> tuple[float, float]:
+async def measure(
+    pid: int, port: int, key: str, count: int, events: int, *, new: bool = False
+) -> tuple[float, float]:
     """Return (events per second of the server's CPU, events per second)."""
     waiting = requests(port, key, count, events, new=new)
     process = psutil.Process(pid)
@@ -118,7 +123,9 @@ async def compare(servers: Servers, folder: Path) -> None:
     processes = []
     for kind in KINDS[:-1]:
         port = _free_port()
-        process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)]
+        )
         processes.append(process)
         running[kind] = (process.pid, port)
     try:
@@ -134,9 +141,14 @@ async def compare(servers: Servers, folder: Path) -> None:
                         rates.setdefault((kind, events), []).append(found)
             print(f"round {turn} of {ROUNDS}", file=sys.stderr, flush=True)
         for _ in range(ROUNDS):  # last, since it leaves nothing of what the others are known by
-            rates.setdefault((NEW, 100), []).append(await measure(*running["perigee"], key, 400, 100, new=True))
+            rates.setdefault((NEW, 100), []).append(
+                await measure(*running["perigee"], key, 400, 100, new=True)
+            )
         memory = psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
-        write("ingest", "\n".join([page(rates, memory), await asyncio.to_thread(imported, instance, folder)]))
+        write(
+            "ingest",
+            "\n".join([page(rates, memory), await asyncio.to_thread(imported, instance, folder)]),
+        )
     finally:
         for process in processes:
             process.terminate()
@@ -155,12 +167,16 @@ def imported(instance: Instance, folder: Path) -> str:
             )
     begun = time.perf_counter()
     command = [sys.executable, "-m", "cli.main", "import", str(file), "--source", "bench"]
-    process = subprocess.Popen(command, env={**os.environ, "PERIGEE_HOME": str(folder)}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env={**os.environ, "PERIGEE_HOME": str(folder)}, stderr=subprocess.DEVNULL
+    )
     seen = []
     while process.poll() is None:
         time.sleep(0.25)
         try:
-            seen.append(psutil.Process(process.pid).memory_info().rss / 1e6 or seen[-1])  # none is left of a zombie
+            seen.append(
+                psutil.Process(process.pid).memory_info().rss / 1e6 or seen[-1]
+            )  # none is left of a zombie
         except psutil.NoSuchProcess:
             break
     assert process.wait() == 0
@@ -178,7 +194,9 @@ def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float)
         return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
     def rate(kind: str, events: int) -> str:
-        per_cpu, per_second = (statistics.median(column) for column in zip(*rates[kind, events], strict=True))
+        per_cpu, per_second = (
+            statistics.median(column) for column in zip(*rates[kind, events], strict=True)
+        )
         return f"{per_cpu:,.0f} | {per_second:,.0f}"
 
     lines = [

@@ -86,7 +86,14 @@ async def through_perigee(
 
         async def send(number: int) -> None:
             name = f"{prefix}{number}"
-            body = [{"type": "track", "userId": f"latency-{name}", "event": "Product Viewed", "messageId": name}]
+            body = [
+                {
+                    "type": "track",
+                    "userId": f"latency-{name}",
+                    "event": "Product Viewed",
+                    "messageId": name,
+                }
+            ]
             body += [
                 {
                     "type": "track",
@@ -106,7 +113,9 @@ async def through_perigee(
         await asyncio.sleep(0.1)
     listening.cancel()
     await consumer.stop()
-    assert len(arrived) >= len(answered), f"{len(answered) - len(arrived)} touchpoints led to no stage change"
+    assert len(arrived) >= len(answered), (
+        f"{len(answered) - len(arrived)} touchpoints led to no stage change"
+    )
     # A change may be read before the client has read the 200 that came first.
     return [max(0.0, arrived[name] - at) * 1_000 for name, at in answered.items()]
 
@@ -123,7 +132,9 @@ async def kafka_alone(servers: Servers, rate: int, seconds: int) -> list[float]:
     await middle.seek_to_end()
     acknowledged: dict[str, float] = {}
     arrived: dict[str, float] = {}
-    consumer, listening = await arrivals(servers, second, lambda found: str(found.value.decode()), arrived)
+    consumer, listening = await arrivals(
+        servers, second, lambda found: str(found.value.decode()), arrived
+    )
 
     async def hop() -> None:
         async for found in middle:
@@ -154,10 +165,18 @@ async def backlog(servers: Servers, instance: Instance, count: int) -> list[str]
     begun, memory = time.perf_counter(), []
     while (done := await _stored(instance) - before) < count:
         memory.append((done / count, process.memory_info().rss / 1e6))
-        print(f"\r{done:,} of {count:,}, {memory[-1][1]:,.0f} MB ", end="", file=sys.stderr, flush=True)
+        print(
+            f"\r{done:,} of {count:,}, {memory[-1][1]:,.0f} MB ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
         await asyncio.sleep(1)
     seconds = time.perf_counter() - begun
-    at = [max((mb for share, mb in memory if share <= part), default=0.0) for part in (0.25, 0.5, 0.75, 1.0)]
+    at = [
+        max((mb for share, mb in memory if share <= part), default=0.0)
+        for part in (0.25, 0.5, 0.75, 1.0)
+    ]
     return [
         f"| a backlog of {count:,} drained, touchpoints/s, with the relay at work | {count / seconds:,.0f} |",
         f"| memory of scoring up to a quarter, half, three quarters, all of it, MB | {' / '.join(f'{mb:,.0f}' for mb in at)} |",
@@ -167,7 +186,9 @@ async def backlog(servers: Servers, instance: Instance, count: int) -> list[str]
 async def _stored(instance: Instance) -> int:
     connection = await connect(instance.database, application="bench")
     try:
-        found: int = await connection.fetchval("SELECT coalesce(sum(next_offset), 0) FROM scoring.offsets")
+        found: int = await connection.fetchval(
+            "SELECT coalesce(sum(next_offset), 0) FROM scoring.offsets"
+        )
         return found
     finally:
         await connection.close()
@@ -182,7 +203,9 @@ async def main() -> None:
     servers = await asyncio.to_thread(find_servers)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            instance = Instance(Path(folder), servers, await database(servers), INGEST_URL="http://127.0.0.1:9")
+            instance = Instance(
+                Path(folder), servers, await database(servers), INGEST_URL="http://127.0.0.1:9"
+            )
             try:
                 await asyncio.to_thread(instance.up, 1)
                 await through_perigee(servers, instance, 100, 3, "warm")

@@ -43,7 +43,13 @@ Rate = tuple[str, float, float]
 def play(name: str, asked: str, steps: list[Any]) -> str:
     """Return a play's text."""
     entry = {"not": {"stage": ["customer", "member"]}}
-    whole = {"play": name, "trigger": {"signal": asked}, "entry": entry, "re_entry": "always", "steps": steps}
+    whole = {
+        "play": name,
+        "trigger": {"signal": asked},
+        "entry": entry,
+        "re_entry": "always",
+        "steps": steps,
+    }
     return yaml.safe_dump(whole, sort_keys=False)
 
 
@@ -80,7 +86,11 @@ class Clocked:
 
     def rate(self, what: str, count: int) -> Rate:
         """Return what was done a second, and the CPU of each."""
-        return what, count / (time.perf_counter() - self.begun), (time.process_time() - self.cpu) * 1_000 / count
+        return (
+            what,
+            count / (time.perf_counter() - self.begun),
+            (time.process_time() - self.cpu) * 1_000 / count,
+        )
 
 
 async def enroll(one: Orchestrator, asked: str, people: range) -> Rate:
@@ -104,7 +114,9 @@ async def drain(one: Orchestrator, what: str, count: int) -> Rate:
 
 async def bare_mails(port: int, count: int) -> Rate:
     """Send as many mails over as many connections with the client alone."""
-    body = b"From: a@x.test\r\nTo: b@x.test\r\nSubject: Hello\r\n\r\n" + b"https://x.test/u/token" * 8
+    body = (
+        b"From: a@x.test\r\nTo: b@x.test\r\nSubject: Hello\r\n\r\n" + b"https://x.test/u/token" * 8
+    )
     clients = [aiosmtplib.SMTP(hostname="127.0.0.1", port=port) for _ in range(4)]
     for client in clients:
         await client.connect()
@@ -128,7 +140,9 @@ async def bare_hooks(url: str, count: int) -> Rate:
         async def post() -> None:
             for number in range(count // 8):
                 headers = [("webhook-id", str(number)), ("content-type", "application/json")]
-                await pool.request("POST", url, headers=headers, content=b'{"data":{}}' + b" " * 400)
+                await pool.request(
+                    "POST", url, headers=headers, content=b'{"data":{}}' + b" " * 400
+                )
 
         clocked = Clocked()
         await asyncio.gather(*(post() for _ in range(8)))
@@ -162,13 +176,21 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
         pass
     rates.append(clocked.rate("waits that are over, taken on", PEOPLE))
     await enroll(one, "quote_requested", range(1, half + 1))
-    rates += [await drain(one, "mails: decided, reserved, sent, recorded", half), await bare_mails(smtp, half)]
+    rates += [
+        await drain(one, "mails: decided, reserved, sent, recorded", half),
+        await bare_mails(smtp, half),
+    ]
     await enroll(one, "trial_started", range(1, half + 1))
-    rates += [await drain(one, "webhooks: decided, reserved, sent, recorded", half), await bare_hooks(hook, half)]
+    rates += [
+        await drain(one, "webhooks: decided, reserved, sent, recorded", half),
+        await bare_hooks(hook, half),
+    ]
     took = []
     for number in range(half + 1, half + 101):
         begun = time.perf_counter()
-        await one.consume([signal_message(f"c{number}", "quote_requested", one.clock.now(), number)])
+        await one.consume(
+            [signal_message(f"c{number}", "quote_requested", one.clock.now(), number)]
+        )
         (lane,) = await one.dispatcher.list_lanes()
         await one.dispatcher.dispatch_batch(lane)
         took.append((time.perf_counter() - begun) * 1_000)
@@ -180,9 +202,26 @@ async def main(servers: Servers) -> None:
     """Measure a small and a large population, and write the page."""
     port, hook_port = _free_port(), _free_port()
     folder = Path(tempfile.mkdtemp())
-    sink = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{port}", "-c", "aiosmtpd.handlers.Sink"]
-    receiver = [sys.executable, "-m", "tests.support.webhook_receiver", str(hook_port), str(folder / "seen")]
-    others = [await asyncio.create_subprocess_exec(*command, cwd=PROJECT) for command in (sink, receiver)]
+    sink = [
+        sys.executable,
+        "-m",
+        "aiosmtpd",
+        "-n",
+        "-l",
+        f"127.0.0.1:{port}",
+        "-c",
+        "aiosmtpd.handlers.Sink",
+    ]
+    receiver = [
+        sys.executable,
+        "-m",
+        "tests.support.webhook_receiver",
+        str(hook_port),
+        str(folder / "seen"),
+    ]
+    others = [
+        await asyncio.create_subprocess_exec(*command, cwd=PROJECT) for command in (sink, receiver)
+    ]
     await asyncio.sleep(2)
     lines = [f"{PEOPLE:,} people, one process, PostgreSQL beside it.", ""]
     lines += ["| | enrollments that wait | a second | ms of CPU each |", "|---|---|---|---|"]
@@ -190,8 +229,12 @@ async def main(servers: Servers) -> None:
         for waiting in (10_000, WAITING):
             url = await database(servers)
             rates, delay = await measure(url, port, f"http://127.0.0.1:{hook_port}/hook", waiting)
-            lines += [f"| {what} | {waiting:,} | {rate:,.0f} | {cpu:.2f} |" for what, rate, cpu in rates]
-            lines.append(f"| from a signal to its mail with the server (median, ms) | {waiting:,} | {delay:.1f} | |")
+            lines += [
+                f"| {what} | {waiting:,} | {rate:,.0f} | {cpu:.2f} |" for what, rate, cpu in rates
+            ]
+            lines.append(
+                f"| from a signal to its mail with the server (median, ms) | {waiting:,} | {delay:.1f} | |"
+            )
             print("\n".join(lines[-9:]))
     finally:
         for process in others:

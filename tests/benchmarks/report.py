@@ -10,5 +10,7 @@ def write(part: str, text: str) -> None:
     head, *parts = PAGE.read_text().split("<!-- ")
     kept = dict(one.split(" -->", 1) for one in parts)
     kept[part] = f"\n\n{text.strip()}\n\n"
-    PAGE.write_text((head + "".join(f"<!-- {name} -->{body}" for name, body in kept.items())).rstrip() + "\n")
+    PAGE.write_text(
+        (head + "".join(f"<!-- {name} -->{body}" for name, body in kept.items())).rstrip() + "\n"
+    )
     print(text)

@@ -92,7 +92,9 @@ async def fill(servers: Servers, found: list[Touchpoint]) -> int:
     sizes = 0
     for begin in range(0, len(found), 2_000):
         messages = [
-            build_message(t, key=t.routing_key(), message_id=t.message_id, source="/bench", time=t.occurred_at)
+            build_message(
+                t, key=t.routing_key(), message_id=t.message_id, source="/bench", time=t.occurred_at
+            )
             for t in found[begin : begin + 2_000]
         ]
         sizes += sum(len(m.value or b"") for m in messages)
@@ -128,7 +130,11 @@ class Clock:
     """Wall and CPU time of a run."""
 
     def __enter__(self) -> Self:
-        self.wall, self.python, self.postgres = time.perf_counter(), time.process_time(), postgres_cpu()
+        self.wall, self.python, self.postgres = (
+            time.perf_counter(),
+            time.process_time(),
+            postgres_cpu(),
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,14 +143,18 @@ class Clock:
     def measured(self, count: int) -> Measured:
         """Return the figures per touchpoint; call while the connections are still open."""
         wall, python = time.perf_counter() - self.wall, time.process_time() - self.python
-        return Measured(count / wall, python / count * 1e6, (postgres_cpu() - self.postgres) / count * 1e6)
+        return Measured(
+            count / wall, python / count * 1e6, (postgres_cpu() - self.postgres) / count * 1e6
+        )
 
 
 async def floor(servers: Servers, count: int) -> Measured:
     """Poll, decode, COPY the same rows, durable per batch."""
     url = await database(servers)
     connection = await connect(url, application="bench-floor")
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=servers.kafka, max_partition_fetch_bytes=6 * 1_048_576)
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=servers.kafka, max_partition_fetch_bytes=6 * 1_048_576
+    )
     await consumer.start()
     places = [TopicPartition("touchpoints", p) for p in range(PARTITIONS)]
     consumer.assign(places)
@@ -231,7 +241,12 @@ def where_time_goes(profile: cProfile.Profile) -> list[tuple[str, float]]:
 
 
 def report(
-    size: int, count: int, contacts: int, floors: list[Measured], runs: list[Measured], facts: dict[str, Any]
+    size: int,
+    count: int,
+    contacts: int,
+    floors: list[Measured],
+    runs: list[Measured],
+    facts: dict[str, Any],
 ) -> str:
     """Return the figures as a table."""
 
@@ -282,7 +297,9 @@ async def main() -> None:
         profile = cProfile.Profile()
         await scoring(servers, count, profile)
         text = report(size, count, contacts, floors, runs, facts)
-        shares = "\n".join(f"| `{name}` | {share:.0%} |" for name, share in where_time_goes(profile))
+        shares = "\n".join(
+            f"| `{name}` | {share:.0%} |" for name, share in where_time_goes(profile)
+        )
         write("figures", f"{text}\n\n| own time by file (profiled) | share |\n|---|---|\n{shares}")
     finally:
         await asyncio.to_thread(servers.stop)

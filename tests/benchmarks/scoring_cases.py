@@ -46,7 +46,9 @@ class Bench:
         self.session = Session(url, "bench")
         self.cycles = FixedCycleRegistry(read_cycles(PROJECT / "cycles"))
         self.outbox = Outbox("scoring", PARTITIONS)
-        self.handler = TouchpointBatchHandler([self.session], self.outbox, self.cycles, ContactCache())
+        self.handler = TouchpointBatchHandler(
+            [self.session], self.outbox, self.cycles, ContactCache()
+        )
 
     async def take(self, found: Sequence[Touchpoint]) -> float:
         """Process touchpoints in batches; return how many a second."""
@@ -54,7 +56,9 @@ class Bench:
         values = [_encode(t) for t in found]
         begun = time.perf_counter()
         for begin in range(0, len(values), MAX_BATCH):
-            records = [kafka_record(v, offset + n) for n, v in enumerate(values[begin : begin + MAX_BATCH])]
+            records = [
+                kafka_record(v, offset + n) for n, v in enumerate(values[begin : begin + MAX_BATCH])
+            ]
             offset += len(records)
             await self.handler.handle(records)
         return len(found) / (time.perf_counter() - begun)
@@ -63,7 +67,9 @@ class Bench:
         """Fire every timer due up to `until`; return how many a second."""
         jobs = FoldJobs(self.session, self.outbox, self.cycles, PARTITIONS)
         async with self.session.acquire() as connection:
-            due = await connection.fetchval("SELECT count(*) FROM scoring.timers WHERE due_at <= $1", until)
+            due = await connection.fetchval(
+                "SELECT count(*) FROM scoring.timers WHERE due_at <= $1", until
+            )
             reached = {("touchpoints", p): until + schedule.GRACE for p in range(PARTITIONS)}
             await schedule.upsert_frontier(connection, reached)
         begun = time.perf_counter()
@@ -80,7 +86,12 @@ def delayed(found: list[Touchpoint], share: float) -> list[Touchpoint]:
     """Return the touchpoints in an order of arrival in which a share comes late by minutes (10 on average)."""
     chance = random.Random(7)
     keyed = [
-        (t.occurred_at + (chance.expovariate(1 / (10 * MINUTES)) if chance.random() < share else 0), t) for t in found
+        (
+            t.occurred_at
+            + (chance.expovariate(1 / (10 * MINUTES)) if chance.random() < share else 0),
+            t,
+        )
+        for t in found
     ]
     return [t for _, t in sorted(keyed, key=lambda one: one[0])]
 
@@ -91,7 +102,9 @@ async def one_round(servers: Servers, count: int, contacts: int) -> dict[str, fl
     bench = Bench(await database(servers))
     await bench.take(found[:count])
     in_order = await bench.take(found[count:])
-    bench.handler = TouchpointBatchHandler([bench.session], bench.outbox, bench.cycles, ContactCache())
+    bench.handler = TouchpointBatchHandler(
+        [bench.session], bench.outbox, bench.cycles, ContactCache()
+    )
     later = [msgspec.structs.replace(t, message_id=f"b{t.message_id}", occurred_at=t.occurred_at + 2 * count * 50_000)
              for t in found[count:]]  # fmt: skip
     cold = await bench.take(later)
@@ -114,7 +127,9 @@ async def relay_delay(servers: Servers, count: int) -> list[float]:
     bench = Bench(await database(servers))
     await apply_topics(servers.kafka, PARTITIONS)
     publisher, stop = Publisher(servers.kafka), asyncio.Event()
-    relaying = asyncio.create_task(OutboxRelay(bench.url, "scoring", PARTITIONS, publisher).run(stop))
+    relaying = asyncio.create_task(
+        OutboxRelay(bench.url, "scoring", PARTITIONS, publisher).run(stop)
+    )
     delays = []
     await asyncio.sleep(1.5)
     for t in touchpoints(count, count):
@@ -157,7 +172,9 @@ async def main() -> None:
     for name in measured[0]:
         value = statistics.median(one[name] for one in measured)
         lines.append(f"| {name} | {value:,.0f} |" if value > 10 else f"| {name} | {value:.2f} |")
-    lines.append(f"| commit to acknowledged on the topic, p50 / p99 ms | {delays[100]:.1f} / {delays[198]:.1f} |")
+    lines.append(
+        f"| commit to acknowledged on the topic, p50 / p99 ms | {delays[100]:.1f} / {delays[198]:.1f} |"
+    )
     write("cases", "\n".join(lines))
 
 

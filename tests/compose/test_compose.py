@@ -48,7 +48,13 @@ class Compose:
                    "-f", "tests/compose/receiver.yaml", *arguments]  # fmt: skip
         clean = {name: value for name, value in os.environ.items() if name not in self.values}
         done = subprocess.run(
-            command, cwd=PROJECT, env=clean, capture_output=True, text=True, timeout=timeout, check=False
+            command,
+            cwd=PROJECT,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode == 0 or not check, (
             f"{' '.join(arguments)}\n{done.stdout[-2_000:]}\n{done.stderr[-3_000:]}"
@@ -80,7 +86,9 @@ class Compose:
         """Wait until services are healthy."""
         end = time.monotonic() + seconds
         while any(
-            one["State"].get("Health", {}).get("Status") != "healthy" for s in services for one in self.inspect(s)
+            one["State"].get("Health", {}).get("Status") != "healthy"
+            for s in services
+            for one in self.inspect(s)
         ):
             assert time.monotonic() < end, services
             time.sleep(0.5)
@@ -88,7 +96,9 @@ class Compose:
     def call(self, method: str, path: str, **options):
         """Call an admin route through the proxy."""
         headers = {"Authorization": f"Bearer {self.values['PERIGEE_ADMIN_KEY']}"}
-        answer = httpx2.request(method, self.url + path, headers=headers, trust_env=False, timeout=30, **options)
+        answer = httpx2.request(
+            method, self.url + path, headers=headers, trust_env=False, timeout=30, **options
+        )
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -102,7 +112,9 @@ class Sender:
     """Sends touchpoints until each is taken, as a library does."""
 
     def __init__(self, stack: Compose) -> None:
-        self.client = httpx2.Client(auth=(stack.values["WRITE_KEY"], ""), trust_env=False, timeout=10)
+        self.client = httpx2.Client(
+            auth=(stack.values["WRITE_KEY"], ""), trust_env=False, timeout=10
+        )
         self.url = f"{stack.url}/v1/batch"
         self.accepted: list[str] = []
         self.refusals = 0
@@ -110,7 +122,10 @@ class Sender:
     def send(self, count: int, seconds: float = 120) -> None:
         """Send a batch by new people, who come into the cycle by it."""
         names = [f"m{len(self.accepted) + number}" for number in range(count)]
-        batch = [{"type": "track", "event": "Order Completed", "userId": f"u-{n}", "messageId": n} for n in names]
+        batch = [
+            {"type": "track", "event": "Order Completed", "userId": f"u-{n}", "messageId": n}
+            for n in names
+        ]
         end = time.monotonic() + seconds
         while True:
             try:
@@ -152,7 +167,9 @@ def stored(stack, sender, seconds=120):
     """Wait until everything accepted is stored, and nothing else is."""
     end = time.monotonic() + seconds
     while True:
-        found = stack.query("SELECT message_id FROM scoring.touchpoints WHERE source = 'default'").split()
+        found = stack.query(
+            "SELECT message_id FROM scoring.touchpoints WHERE source = 'default'"
+        ).split()
         if len(found) >= len(sender.accepted):
             break
         assert time.monotonic() < end, (len(found), len(sender.accepted))
@@ -180,19 +197,26 @@ def test_the_plays_that_ship_are_behind_the_proxy(stack):
 
 
 def test_a_touchpoint_at_the_proxy_becomes_a_signed_webhook(stack, sender):
-    made = stack.call("POST", "/admin/v1/subscriptions", json={"name": "crm", "url": "http://receiver:8000/hook"})
+    made = stack.call(
+        "POST", "/admin/v1/subscriptions", json={"name": "crm", "url": "http://receiver:8000/hook"}
+    )
     begun = time.monotonic()
     sender.send(1)
     (one,) = told(stack, sender)
     stack.times["touchpoint to webhook, with a look every second"] = time.monotonic() - begun
     said = Webhook(made["secret"]).verify(one["body"], one["headers"])
-    assert (said["type"], said["data"]["stage"]) == ("perigee.stage_change.v1", {"from": None, "to": "customer"})
+    assert (said["type"], said["data"]["stage"]) == (
+        "perigee.stage_change.v1",
+        {"from": None, "to": "customer"},
+    )
     stored(stack, sender)
     shown = json.loads(stack.run("run", "--rm", "perigee", "subscription", "show", "crm", "--json"))
     assert [attempt["status"] for attempt in shown["attempts"]] == [200]
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/livez", "/%6detrics", "//metrics", "/METRICS", "/metrics/"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/readyz", "/livez", "/%6detrics", "//metrics", "/METRICS", "/metrics/"]
+)
 def test_how_the_services_do_is_nobodys_outside(stack, path):
     answer = httpx2.get(stack.url + path, trust_env=False, follow_redirects=True)
     assert (answer.status_code, "perigee_" in answer.text) == (404, False)
@@ -207,7 +231,9 @@ def test_each_container_is_killed_in_turn_and_nothing_is_lost(stack, sender):
             sender.send(20)
         if service != "receiver":
             stack.healthy(service)
-        stack.times[f"{service} killed and healthy again, 250 sent meanwhile"] = time.monotonic() - begun
+        stack.times[f"{service} killed and healthy again, 250 sent meanwhile"] = (
+            time.monotonic() - begun
+        )
     stack.healthy(*SERVICES, *SERVERS)
     stored(stack, sender)
     told(stack, sender)
@@ -241,7 +267,10 @@ def test_a_container_may_do_little(stack, service):
         assert found["Config"]["User"] not in ("", "root", "0")
         assert any(found["NetworkSettings"]["Ports"].values()) == (service == "proxy")
     assert "0" not in stack.run("exec", "-T", service, "id", "-u").split()
-    assert stack.run("exec", "-T", service, "sh", "-c", "touch /x 2>/dev/null || echo refused").strip() == "refused"
+    assert (
+        stack.run("exec", "-T", service, "sh", "-c", "touch /x 2>/dev/null || echo refused").strip()
+        == "refused"
+    )
 
 
 @pytest.mark.parametrize("service", ["ingest", "scoring", "orchestrator"])
@@ -251,7 +280,10 @@ def test_an_image_holds_its_service_alone(stack, service):
     assert ("aiosmtplib" in packages) == (service == "orchestrator")
     assert ("cryptography" in packages) == (service == "ingest")
     assert "hypothesis" not in packages
-    parts = {"scoring": "services.scoring.compilation.FOLD", "ingest": "services.ingest.compilation.DOOR"}
+    parts = {
+        "scoring": "services.scoring.compilation.FOLD",
+        "ingest": "services.ingest.compilation.DOOR",
+    }
     for part in ("libs.common.compilation.PUBLISHER", *filter(None, [parts.get(service)])):
         module, _, name = part.rpartition(".")
         how = f"from {module} import {name}; print({name}.how())"
@@ -271,16 +303,31 @@ def test_nothing_has_a_secret_by_default(stack, tmp_path):
     made = tmp_path / "made"
     subprocess.run(["deploy/env", str(made)], cwd=PROJECT, capture_output=True, check=True)
     assert made.stat().st_mode & 0o077 == 0
-    subprocess.run(["docker", "compose", "--env-file", str(made), "config", "-q"], cwd=PROJECT, env=clean, check=True)
-    values = dict(line.split("=", 1) for line in made.read_text().splitlines() if "=" in line and line[0] != "#")
-    secret = [value for name, value in values.items() if name.endswith(("KEY", "KEYS", "PASSWORD", "SECRET"))]
+    subprocess.run(
+        ["docker", "compose", "--env-file", str(made), "config", "-q"],
+        cwd=PROJECT,
+        env=clean,
+        check=True,
+    )
+    values = dict(
+        line.split("=", 1)
+        for line in made.read_text().splitlines()
+        if "=" in line and line[0] != "#"
+    )
+    secret = [
+        value
+        for name, value in values.items()
+        if name.endswith(("KEY", "KEYS", "PASSWORD", "SECRET"))
+    ]
     assert len(set(secret)) == len(secret) == 8
     assert all(len(value) >= 40 for value in secret)
 
 
 def test_the_profiles_that_have_no_image_here_are_at_least_a_valid_file(stack):
     """Mailpit and Grafana are not run by this: their images are not on every machine."""
-    found = yaml.safe_load(stack.run("--profile", "demo", "--profile", "obs", "--profile", "tools", "config"))
+    found = yaml.safe_load(
+        stack.run("--profile", "demo", "--profile", "obs", "--profile", "tools", "config")
+    )
     assert {"mail", "prometheus", "grafana", "perigee"} <= found["services"].keys()
     for name, service in found["services"].items():
         if name != "receiver":
@@ -297,7 +344,9 @@ def test_prometheus_sees_every_service(stack):
         assert time.monotonic() < end, up
         time.sleep(1)
         try:
-            targets = httpx2.get(f"{asked}/targets", trust_env=False).json()["data"]["activeTargets"]
+            targets = httpx2.get(f"{asked}/targets", trust_env=False).json()["data"][
+                "activeTargets"
+            ]
         except httpx2.HTTPError:
             continue
         up = {t["labels"]["service_name"] for t in targets if t["health"] == "up"}

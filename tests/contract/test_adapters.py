@@ -35,7 +35,8 @@ def made(case):
 def touchpoint(call, adapter="x"):
     source = Source("default", adapter, trust="server")
     found = touchpoint_of_call(
-        call_from_object(call), RequestContext(source, NOW, lambda: "made-up", rules=NormalisationRules(SHIPPED))
+        call_from_object(call),
+        RequestContext(source, NOW, lambda: "made-up", rules=NormalisationRules(SHIPPED)),
     )
     assert decode_value(Touchpoint, touchpoint_message(found).value) == found
     return found
@@ -49,7 +50,9 @@ def test_golden(file):
     assert json.loads(json.dumps(calls)) == calls
     found = [touchpoint(call, case["adapter"]) for call in calls]
     assert len({t.message_id for t in found}) == len(found)
-    assert all(t.message_id != "made-up" for t in found), "the same request twice is known by its ids"
+    assert all(t.message_id != "made-up" for t in found), (
+        "the same request twice is known by its ids"
+    )
 
 
 def test_every_adapter_has_a_golden_request():
@@ -58,7 +61,8 @@ def test_every_adapter_has_a_golden_request():
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS.keys() - {"webhook"}))
 @pytest.mark.parametrize(
-    "event", [{}, None, 3, "x", [], {"event": {}}, {"payload": 1}, {"interaction": [], "network": {}}]
+    "event",
+    [{}, None, 3, "x", [], {"event": {}}, {"payload": 1}, {"interaction": [], "network": {}}],
 )
 def test_an_event_that_is_none_is_refused_with_a_reason(name, event):
     adapter = ADAPTERS[name]
@@ -75,7 +79,13 @@ def of(name):
     return [touchpoint(call, case["adapter"]) for call in made(case)]
 
 
-WRONG = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+WRONG = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=3)
+    | st.lists(st.integers(), max_size=2)
+)
 
 
 @given(st.sampled_from(FILES), st.data())
@@ -86,10 +96,16 @@ def test_whatever_a_part_of_an_event_is_it_is_read_or_refused(file, data):
         key = (
             keys[0]
             if keys
-            else data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+            else data.draw(
+                st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node)))
+            )
         )
         keys = []
-        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.integers(0, 3)) == 0:
+        if (
+            not isinstance(node[key], dict | list)
+            or not node[key]
+            or data.draw(st.integers(0, 3)) == 0
+        ):
             node[key] = data.draw(WRONG | st.just({}))
             break
         node = node[key]
@@ -107,7 +123,10 @@ def test_machine_opens_are_marked():
 
 def test_what_the_brand_did_is_not_the_persons_doing():
     assert [t.initiative for t in of("sendgrid")] == ["contact", "contact", "brand"]
-    assert [t.initiative for t in of("hubspot-call") + of("hubspot-meeting")] == ["contact", "brand"]
+    assert [t.initiative for t in of("hubspot-call") + of("hubspot-meeting")] == [
+        "contact",
+        "brand",
+    ]
 
 
 def test_an_echo_of_our_own_is_kept_and_never_scored():
@@ -118,7 +137,9 @@ def test_an_echo_of_our_own_is_kept_and_never_scored():
 def test_deals_have_their_people_their_amount_and_their_account():
     found = of("hubspot-deal")
     assert [t.external_ids for t in found] == [{"hubspot": "123"}, {"hubspot": "124"}]
-    assert {(t.value, t.currency, t.group_id, t.channel) for t in found} == {(12_000.0, "EUR", "hubspot:9", "sales")}
+    assert {(t.value, t.currency, t.group_id, t.channel) for t in found} == {
+        (12_000.0, "EUR", "hubspot:9", "sales")
+    }
     (deal,) = of("salesforce-opportunity-of-an-account")
     assert (deal.scope, deal.group_id, deal.external_ids) == ("account", "salesforce:0011", {})
 
@@ -180,11 +201,23 @@ def test_an_event_without_a_rule_is_refused_unless_it_is_to_be_ignored():
 
 WHERE_THEY_CAME_FROM = {
     "tweet": ("page", {"referrer": "https://t.co/x", "url": "https://shop.test/"}, "social"),
-    "search": ("page", {"referrer": "https://www.google.fr/", "url": "https://shop.test/"}, "search"),
+    "search": (
+        "page",
+        {"referrer": "https://www.google.fr/", "url": "https://shop.test/"},
+        "search",
+    ),
     "facebook": ("page", {"url": "https://shop.test/?fbclid=1"}, "social"),
     "video": ("page", {"referrer": "https://youtu.be/x", "url": "https://shop.test/"}, "video"),
-    "blog": ("page", {"referrer": "https://a-blog.test/post", "url": "https://shop.test/"}, "referral"),
-    "newsletter": ("page", {"url": "https://shop.test/?utm_medium=newsletter&utm_source=may"}, "email"),
+    "blog": (
+        "page",
+        {"referrer": "https://a-blog.test/post", "url": "https://shop.test/"},
+        "referral",
+    ),
+    "newsletter": (
+        "page",
+        {"url": "https://shop.test/?utm_medium=newsletter&utm_source=may"},
+        "email",
+    ),
     "ads": ("page", {"url": "https://shop.test/?gclid=1"}, "ads"),
     "direct": ("page", {"url": "https://shop.test/"}, "direct"),
     "shop": ("track", "shop", "shop"),
@@ -198,7 +231,9 @@ def test_one_envelope_whatever_the_channel(place):
     """Row 30; e-mail, social and CRM are the adapters' golden requests."""
     kind, said, channel = WHERE_THEY_CAME_FROM[place]
     context = {"channel": said} if isinstance(said, str) else {"page": said}
-    found = touchpoint({"type": kind, "event": "Bought", "userId": "u", "messageId": "m", "context": context})
+    found = touchpoint(
+        {"type": kind, "event": "Bought", "userId": "u", "messageId": "m", "context": context}
+    )
     assert (found.channel, found.scope, found.initiative, found.classifier_version) == (
         channel, "contact", "contact", SHIPPED.version,
     )  # fmt: skip
@@ -217,7 +252,9 @@ def test_two_rules_for_one_event_are_two_touchpoints_and_a_retry_is_none():
 
 def test_an_address_given_in_an_interview_joins_nobody_to_the_one_who_is_known():
     case = golden("interview")["request"]
-    (call, _) = ADAPTERS["interview"].to_calls({**case, "person": {"userId": "ada", "email": "office@acme.test"}}, {})
+    (call, _) = ADAPTERS["interview"].to_calls(
+        {**case, "person": {"userId": "ada", "email": "office@acme.test"}}, {}
+    )
     assert touchpoint(call).verified_email is None
 
 
@@ -237,7 +274,9 @@ def test_what_one_of_several_mailboxes_did_is_nobodys():
         ("sendgrid", {"event": "dropped", "reason": "Recipient List over Package Quota"}, 0),
     ],
 )
-def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(file, change, count):
+def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(
+    file, change, count
+):
     case = json.loads((Path(__file__).parent / "hooks" / f"{file}.json").read_text())
     event = {**next(one for one in case["request"] if one["event"] == "bounce"), **change}
     assert len(ADAPTERS[file].to_calls(event, {})) == count
@@ -245,7 +284,13 @@ def test_a_letter_that_was_refused_for_its_own_sake_says_nothing_of_the_address(
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("HardBounce", 1), ("BadEmailAddress", 1), ("SoftBounce", 0), ("Blocked", 0), ("DMARCPolicy", 0)],
+    [
+        ("HardBounce", 1),
+        ("BadEmailAddress", 1),
+        ("SoftBounce", 0),
+        ("Blocked", 0),
+        ("DMARCPolicy", 0),
+    ],
 )
 def test_a_bounce_of_postmarks_that_may_pass_says_nothing_of_the_address(kind, count):
     case = json.loads((Path(__file__).parent / "hooks" / "postmark-bounce.json").read_text())

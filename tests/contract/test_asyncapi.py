@@ -52,5 +52,7 @@ def test_an_example_fits_its_schema(model):
 
 def test_the_committed_documents_are_those_of_the_models():
     again = "run: python -m libs.common.asyncapi"
-    assert json.loads((asyncapi.DOCS / "asyncapi.json").read_text()) == asyncapi.build_document(), again
+    assert json.loads((asyncapi.DOCS / "asyncapi.json").read_text()) == asyncapi.build_document(), (
+        again
+    )
     assert (asyncapi.DOCS / "messages.md").read_text() == asyncapi.render_page(), again

@@ -104,7 +104,9 @@ async def made():
         if name == "kafka":
             return TopicChannel(), LETTER, taken
         if name == "email":
-            controller = Controller(Mails(behaviour, taken), hostname="127.0.0.1", port=_free_port())
+            controller = Controller(
+                Mails(behaviour, taken), hostname="127.0.0.1", port=_free_port()
+            )
             if behaviour != "away":
                 controller.start()
                 ends.append(lambda: asyncio.to_thread(controller.stop))
@@ -143,8 +145,12 @@ async def test_what_is_taken_is_delivered_once_and_says_by_whom(made, name):
 
 
 @pytest.mark.parametrize("name", REMOTE)
-@pytest.mark.parametrize(("behaviour", "outcome"), [("busy", "again"), ("refuses", "refused"), ("away", "again")])
-async def test_what_was_not_taken_may_go_again_unless_it_was_refused_for_good(made, name, behaviour, outcome):
+@pytest.mark.parametrize(
+    ("behaviour", "outcome"), [("busy", "again"), ("refuses", "refused"), ("away", "again")]
+)
+async def test_what_was_not_taken_may_go_again_unless_it_was_refused_for_good(
+    made, name, behaviour, outcome
+):
     channel, letter, taken = await made(name, behaviour)
     result = await channel.send(letter)
     assert result.outcome == outcome, result
@@ -165,12 +171,19 @@ async def test_a_channel_never_raises_whatever_the_letter_holds(made, name):
     strange = ["", "\x00", "\ud800", "a" * 100_000, "\r\nBcc: b@x.test", "💥"]
     for text in strange:
         data = {**letter.data, "text": text, "fields": {"subject": text}}
-        for changed in ({"text": text, "data": data}, {"subject": text}, {"html": text}, {"unsubscribe_url": text}):
+        for changed in (
+            {"text": text, "data": data},
+            {"subject": text},
+            {"html": text},
+            {"unsubscribe_url": text},
+        ):
             result = await channel.send(msgspec.structs.replace(letter, **changed))
             assert isinstance(result, DeliveryResult)
             assert result.outcome in OUTCOMES
     result = await channel.send(msgspec.structs.replace(letter, address="no address\r\nat all"))
-    assert result.outcome == ("delivered" if name == "kafka" else "refused" if name == "email" else "again"), result
+    assert result.outcome == (
+        "delivered" if name == "kafka" else "refused" if name == "email" else "again"
+    ), result
 
 
 @pytest.mark.parametrize("name", CHANNELS)

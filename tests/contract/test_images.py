@@ -17,7 +17,9 @@ OPTIONAL = {"opentelemetry"}
 def file_of(module):
     """The file of a module of ours, None for what is an attribute of one."""
     place = PROJECT.joinpath(*module.split("."))
-    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+    return next(
+        (path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None
+    )
 
 
 def imported(path):
@@ -50,7 +52,9 @@ def libraries(main):
 @pytest.mark.parametrize("service", ["ingest", "scoring", "orchestrator"])
 def test_an_image_has_every_library_that_its_service_imports(service):
     locked = re.findall(
-        r"^([A-Za-z0-9._-]+)==", (PROJECT / "requirements" / f"{service}.txt").read_text(), re.MULTILINE
+        r"^([A-Za-z0-9._-]+)==",
+        (PROJECT / "requirements" / f"{service}.txt").read_text(),
+        re.MULTILINE,
     )
     there = {re.sub(r"[-_.]+", "-", name).lower() for name in locked}
     distributions = packages_distributions()

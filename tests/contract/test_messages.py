@@ -49,8 +49,19 @@ def test_a_schema_changes_compatibly_or_not_at_all(kind):
 
 
 def test_incompatible_changes_are_found():
-    old = {"$defs": {"A": {"properties": {"x": {"type": "string"}, "y": {}, "z": {}}, "required": ["x", "z"]}}}
-    new = {"$defs": {"A": {"properties": {"x": {"type": "integer"}, "z": {}, "w": {}}, "required": ["x", "w"]}}}
+    old = {
+        "$defs": {
+            "A": {"properties": {"x": {"type": "string"}, "y": {}, "z": {}}, "required": ["x", "z"]}
+        }
+    }
+    new = {
+        "$defs": {
+            "A": {
+                "properties": {"x": {"type": "integer"}, "z": {}, "w": {}},
+                "required": ["x", "w"],
+            }
+        }
+    }
     found = find_incompatibilities(old, new)
     assert "A.y is gone" in found
     assert "A.x has another type" in found
@@ -61,7 +72,9 @@ def test_incompatible_changes_are_found():
 
 def test_the_envelope_is_a_binary_cloud_event():
     example = BY_KIND["perigee.stage-change.v1"]
-    message = build_message(example, key="c", message_id="i", source="/scoring", time=1, reason="time")
+    message = build_message(
+        example, key="c", message_id="i", source="/scoring", time=1, reason="time"
+    )
     headers = dict(message.headers)
     assert headers == {
         "ce_specversion": b"1.0",
@@ -86,5 +99,6 @@ def test_what_does_not_fit_is_an_invalid_message(value):
 def test_an_unknown_field_is_ignored():
     raw = json.loads(msgspec.json.encode(BY_KIND["perigee.touchpoint.v1"]))
     assert (
-        decode_value(Touchpoint, json.dumps({**raw, "from_the_future": 1}).encode()) == BY_KIND["perigee.touchpoint.v1"]
+        decode_value(Touchpoint, json.dumps({**raw, "from_the_future": 1}).encode())
+        == BY_KIND["perigee.touchpoint.v1"]
     )

@@ -38,7 +38,12 @@ def test_the_dashboard_is_the_one_of_the_code_and_every_metric_in_it_exists():
     dashboard = built()
     committed = json.loads((DEPLOY / "grafana" / "dashboards" / "perigee.json").read_text())
     assert committed == dashboard, "run: python deploy/grafana/build.py"
-    used = {name for panel in dashboard["panels"] for q in panel.get("targets", ()) for name in names(q["expr"])}
+    used = {
+        name
+        for panel in dashboard["panels"]
+        for q in panel.get("targets", ())
+        for name in names(q["expr"])
+    }
     assert used <= metrics_reference.list_series()
     assert len(used) >= 20
 

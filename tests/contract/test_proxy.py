@@ -12,7 +12,10 @@ def backend(path):
     """The service that the proxy sends a path to."""
     for service in re.findall(r"use_backend (\w+) if \1\n", CONFIGURATION):
         for how, values in re.findall(rf"acl {service} (path|path_beg) ([^\n]+)", CONFIGURATION):
-            if any(path == value or (how == "path_beg" and path.startswith(value)) for value in values.split()):
+            if any(
+                path == value or (how == "path_beg" and path.startswith(value))
+                for value in values.split()
+            ):
                 return service
     return re.search(r"default_backend (\w+)", CONFIGURATION)[1]
 
@@ -24,4 +27,6 @@ def test_every_route_reaches_its_service():
             path = route.split()[1].replace("{", "").replace("}", "")
             assert backend(path) == service, route
     assert {backend(path) for path in OPEN} == {"orchestrator"}
-    assert {backend(path) for path in ("/v1/batch", "/v1/t", "/perigee.js", "/v1/hook/k")} == {"ingest"}
+    assert {backend(path) for path in ("/v1/batch", "/v1/t", "/perigee.js", "/v1/hook/k")} == {
+        "ingest"
+    }

@@ -10,7 +10,11 @@ from cli.definition_schemas import FOLDER, MODELS, render_schema
 from cli.home import PROJECT
 
 FOLDERS = {"play": "plays", "content": "content", "segment": "segments"}
-FILES = [(kind, path) for kind, folder in FOLDERS.items() for path in sorted((PROJECT / folder).glob("*.yaml"))]
+FILES = [
+    (kind, path)
+    for kind, folder in FOLDERS.items()
+    for path in sorted((PROJECT / folder).glob("*.yaml"))
+]
 
 
 def validator(kind):
@@ -19,12 +23,16 @@ def validator(kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_what_is_published_is_what_the_models_say(kind):
-    assert (FOLDER / f"{kind}.json").read_text() == render_schema(kind), "run: python -m cli.definition_schemas"
+    assert (FOLDER / f"{kind}.json").read_text() == render_schema(kind), (
+        "run: python -m cli.definition_schemas"
+    )
 
 
 @pytest.mark.parametrize(("kind", "path"), FILES, ids=lambda one: getattr(one, "stem", one))
 def test_what_ships_fits_its_schema(kind, path):
-    faults = [error.message for error in validator(kind).iter_errors(yaml.safe_load(path.read_text()))]
+    faults = [
+        error.message for error in validator(kind).iter_errors(yaml.safe_load(path.read_text()))
+    ]
     assert faults == []
 
 

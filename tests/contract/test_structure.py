@@ -29,7 +29,11 @@ def tree(path: Path) -> ast.Module:
 
 
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [
+        node
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
 
 
 def test_no_file_is_longer_than_300_lines():
@@ -47,7 +51,9 @@ def test_every_function_is_annotated():
 
 
 def test_every_module_says_what_it_is():
-    assert [name(p) for p in SOURCE if p.read_text().strip() and not ast.get_docstring(tree(p))] == []
+    assert [
+        name(p) for p in SOURCE if p.read_text().strip() and not ast.get_docstring(tree(p))
+    ] == []
 
 
 def test_public_functions_of_libs_are_documented():
@@ -65,7 +71,9 @@ def calls(path: Path, attribute: str) -> list[str]:
     return [
         f"{name(path)}:{node.lineno}"
         for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == attribute
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == attribute
     ]
 
 
@@ -79,7 +87,9 @@ def test_a_transaction_is_committed_by_the_unit_of_work_alone():
 
 
 def test_the_environment_is_read_in_settings_alone():
-    found = [name(p) for p in SOURCE if "os.environ" in p.read_text() and not name(p).startswith("cli/")]
+    found = [
+        name(p) for p in SOURCE if "os.environ" in p.read_text() and not name(p).startswith("cli/")
+    ]
     assert found == ["libs/common/settings.py"]
 
 
@@ -91,7 +101,9 @@ def test_sql_lives_in_repositories(word):
         for p in SOURCE
         if not any(home in name(p) for home in homes)
         for node in ast.walk(tree(p))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(word)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.lstrip().startswith(word)
     ]
     assert [f for f in found if "main.py" not in f] == []
 

@@ -71,11 +71,18 @@ def test_the_doctor_is_content_with_a_healthy_instance(home):
 
 
 def test_the_doctor_names_what_is_wrong_and_its_cure(home):
-    nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+    nowhere = {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "DATABASE_URL": "postgresql://x@127.0.0.1:1/x",
+    }
     outcome = perigee(Path("/nonexistent"), "doctor", "--json", check=False, **nowhere)
     assert outcome.returncode == 1
     found = {one["what"]: one for one in json.loads(outcome.stdout)}
-    for what, cure in (("PostgreSQL", "DATABASE_URL"), ("Kafka", "KAFKA_BOOTSTRAP_SERVERS"), ("ingest", "perigee env")):
+    for what, cure in (
+        ("PostgreSQL", "DATABASE_URL"),
+        ("Kafka", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("ingest", "perigee env"),
+    ):
         assert found[what]["fault"]
         assert cure in found[what]["cure"]
 
@@ -127,7 +134,9 @@ def test_a_touchpoint_moves_a_stage_from_the_shell(home):
 
     found = exports(home)
     call = {"event": "Quote Requested", "userId": "me"}
-    answer = httpx2.post(f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), ""))
+    answer = httpx2.post(
+        f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), "")
+    )
     assert answer.json() == {"success": True}
     outcome = json.loads(perigee(home, "replay-check", "--json").stdout)
     counted = {"touchpoints": 1, "contacts": 1, "accounts": 0, "transitions": 1}
@@ -145,14 +154,25 @@ def test_people_are_merged_parted_and_corrected_from_the_shell(home):
     import httpx2
 
     found = exports(home)
-    key = perigee(home, "source", "create", "crm", "--trust", "server").stdout.split("write key: ")[1].split()[0]
+    key = (
+        perigee(home, "source", "create", "crm", "--trust", "server")
+        .stdout.split("write key: ")[1]
+        .split()[0]
+    )
     assert "server" in perigee(home, "source", "list").stdout
     for user in ("ann", "bob"):
         url = f"{found['INGEST_URL']}/v1/track"
-        while httpx2.post(url, json={"event": "Quote Requested", "userId": user}, auth=(key, "")).status_code == 401:
+        while (
+            httpx2.post(
+                url, json={"event": "Quote Requested", "userId": user}, auth=(key, "")
+            ).status_code
+            == 401
+        ):
             time.sleep(0.2)
     assert json.loads(perigee(home, "replay-check", "--json").stdout)["equal"]
-    merged = json.loads(perigee(home, "identity", "merge", "ann", "bob", "--note", "twins", "--json").stdout)
+    merged = json.loads(
+        perigee(home, "identity", "merge", "ann", "bob", "--note", "twins", "--json").stdout
+    )
     assert len(merged["contacts"]) == 1
     shown = json.loads(perigee(home, "identity", "show", "bob", "--json").stdout)
     assert {"user_id:ann", "user_id:bob"} <= set(shown["identifiers"])
@@ -173,7 +193,9 @@ def test_a_cycle_goes_from_a_file_to_live_and_back(home, tmp_path):
     shipped = (PROJECT / "cycles" / "engagement.yaml").read_text()
     file = tmp_path / "next.yaml"
     file.write_text(
-        shipped.replace('version: "1"', 'version: "2"').replace("intent: {half_life: 7d}", "intent: {half_life: 9d}")
+        shipped.replace('version: "1"', 'version: "2"').replace(
+            "intent: {half_life: 7d}", "intent: {half_life: 9d}"
+        )
     )
     assert "valid" in perigee(home, "cycle", "validate", str(file)).stdout
     assert "scores.intent.half_life: 7d -> 9d" in perigee(home, "cycle", "diff", str(file)).stdout
@@ -205,10 +227,14 @@ def test_a_replay_check_says_what_differs_and_gives_up_in_time(home):
     asyncio.run(tamper("UPDATE scoring.contact_states SET state = state || '\\x00'"))
     wrong = perigee(home, "replay-check", check=False)
     assert (wrong.returncode, "NOT EQUAL" in wrong.stdout) == (1, True)
-    asyncio.run(tamper("UPDATE scoring.contact_states SET state = substring(state FOR length(state) - 1)"))
+    asyncio.run(
+        tamper("UPDATE scoring.contact_states SET state = substring(state FOR length(state) - 1)")
+    )
     assert perigee(home, "replay-check").returncode == 0
     os.kill(services(home)["scoring"]["pid"], signal.SIGSTOP)
-    asyncio.run(tamper("INSERT INTO scoring.refolds (contact_id, reason) VALUES ('nobody', 'late')"))
+    asyncio.run(
+        tamper("INSERT INTO scoring.refolds (contact_id, reason) VALUES ('nobody', 'late')")
+    )
     busy = perigee(home, "replay-check", "--timeout", "2", check=False)
     asyncio.run(tamper("DELETE FROM scoring.refolds WHERE contact_id = 'nobody'"))
     os.kill(services(home)["scoring"]["pid"], signal.SIGCONT)
@@ -219,7 +245,9 @@ def test_files_are_imported_and_dead_letters_mended_from_the_shell(home, tmp_pat
     import httpx2
 
     file = tmp_path / "orders.csv"
-    file.write_text("userId,event,timestamp\nf1,Visited,2026-05-01\n,Visited,2026-05-01\nf2,Visited,2026-05-01\n")
+    file.write_text(
+        "userId,event,timestamp\nf1,Visited,2026-05-01\n,Visited,2026-05-01\nf2,Visited,2026-05-01\n"
+    )
     told = [perigee(home, "import", str(file), "--source", "default").stdout for _ in range(2)]
     assert told[0].startswith("imported 2, rejected 1")
     assert told[1].startswith("imported before")
@@ -227,8 +255,12 @@ def test_files_are_imported_and_dead_letters_mended_from_the_shell(home, tmp_pat
     found = exports(home)
     for event in ("mended", "left"):
         call = {"event": event, "timestamp": "2026-05-01T10:00:00Z"}
-        httpx2.post(f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), ""))
-    letters = json.loads(perigee(home, "dlq", "list", "--reason", "no_ids", "--json").stdout)["letters"]
+        httpx2.post(
+            f"{found['INGEST_URL']}/v1/track", json=call, auth=(found["WRITE_KEY"].strip("'"), "")
+        )
+    letters = json.loads(perigee(home, "dlq", "list", "--reason", "no_ids", "--json").stdout)[
+        "letters"
+    ]
     (number,) = [one["number"] for one in letters if "mended" in one["value"]]
     assert perigee(home, "dlq", "replay", number, check=False).returncode == 1
     assert "replayed 1" in perigee(home, "dlq", "replay", number, "--set", "userId=f3").stdout
@@ -250,7 +282,11 @@ def test_topics_and_schema_are_idempotent(home):
 
 def test_a_second_home_runs_beside_the_first_and_ctrl_c_ends_all_of_it(home, tmp_path):
     process = subprocess.Popen(
-        [PERIGEE, "up"], env=clean_environment(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True
+        [PERIGEE, "up"],
+        env=clean_environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     lines = []
     for line in process.stderr:
@@ -264,7 +300,8 @@ def test_a_second_home_runs_beside_the_first_and_ctrl_c_ends_all_of_it(home, tmp
     process.send_signal(signal.SIGINT)
     process.wait(60)
     assert not any(
-        psutil.pid_exists(s["pid"]) and psutil.Process(s["pid"]).status() != "zombie" for s in second.values()
+        psutil.pid_exists(s["pid"]) and psutil.Process(s["pid"]).status() != "zombie"
+        for s in second.values()
     )
     assert all(s["pid"] is None for s in services(tmp_path).values())
 

@@ -12,8 +12,27 @@ from tests.e2e.test_cli import PERIGEE, clean_environment, exports, perigee
 
 pytestmark = pytest.mark.timeout(300)
 KEYS = {
-    "stage_changes": ["entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy"],
-    "actions": ["sent", "pending", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt"],
+    "stage_changes": [
+        "entry",
+        "advance",
+        "skip",
+        "lateral",
+        "regression",
+        "repeat",
+        "re_entry",
+        "dormancy",
+    ],
+    "actions": [
+        "sent",
+        "pending",
+        "held",
+        "suppressed",
+        "capped",
+        "holdout",
+        "skipped",
+        "failed",
+        "in_doubt",
+    ],
     "deliveries": ["delivered", "retried", "failed", "unknown"],
 }
 
@@ -61,9 +80,19 @@ def go_the_newcomers_way(home):
     text = (PROJECT / "docs" / "plays.md").read_text()
     script = text.split("```sh\n")[1].split("```")[0]
     assert script.count("\nperigee ") + script.count("\ncurl ") + script.startswith("cat ") == 5
-    environment = {**clean_environment(home), **exports(home), "PATH": f"{Path(PERIGEE).parent}:{os.environ['PATH']}"}
+    environment = {
+        **clean_environment(home),
+        **exports(home),
+        "PATH": f"{Path(PERIGEE).parent}:{os.environ['PATH']}",
+    }
     said = subprocess.run(
-        ["bash", "-euc", script], cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=120
+        ["bash", "-euc", script],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert said.returncode == 0, said.stdout + said.stderr
     assert "version 1 is live" in said.stdout
@@ -85,14 +114,22 @@ def ask_as_a_marketer(home):
     who = next(one["contact"] for one in days["happened"] if one["what"] == "sent")
     assert "stage change direction regression" in said("play", "list")
     assert "valid" in said("play", "validate", play)
-    untold = perigee(home, "play", "validate", str(PROJECT / "plays" / "hot_prospect_to_sales.yaml"), check=False)
+    untold = perigee(
+        home, "play", "validate", str(PROJECT / "plays" / "hot_prospect_to_sales.yaml"), check=False
+    )
     assert (untold.returncode, "no destination 'sales'" in untold.stderr) == (1, True)
     assert "version 1 is live" in said("play", "publish", play)
     assert "Keep it shining" in said("play", "preview", play, "help", "--as", who)
-    assert "Keep it shining: delivered" in said("play", "test-send", play, "help", "--as", who, "--to", "me@x.test")
+    assert "Keep it shining: delivered" in said(
+        "play", "test-send", play, "help", "--as", who, "--to", "me@x.test"
+    )
     assert "post_purchase.thanks" in said("contact", "why-not", who)
-    impact = {one["group"]: one for one in json.loads(said("play", "impact", "abandoned_cart", "--json"))}
-    assert impact["held out"]["low"] < impact["version 1"]["high"], "nothing was sent yet that could have helped"
+    impact = {
+        one["group"]: one for one in json.loads(said("play", "impact", "abandoned_cart", "--json"))
+    }
+    assert impact["held out"]["low"] < impact["version 1"]["high"], (
+        "nothing was sent yet that could have helped"
+    )
     assert "level 4 of 4" in said("play", "maturity")
     for verb in ("pause", "resume"):
         perigee(home, "play", verb, "welcome")
@@ -102,7 +139,18 @@ def ask_as_a_marketer(home):
     assert "customer, member" in said("segment", "list"), "what is in brackets is shown"
     assert "lamp-guide" in said("content", "coverage", "--all")
     assert "no destination" in said("action", "list", "--status", "held")
-    perigee(home, "event", "raise", "contract_ends", "--who", who, "--id", "e-1", "--date", "2099-01-01T00:00:00Z")
+    perigee(
+        home,
+        "event",
+        "raise",
+        "contract_ends",
+        "--who",
+        who,
+        "--id",
+        "e-1",
+        "--date",
+        "2099-01-01T00:00:00Z",
+    )
     assert "e-1" in said("event", "list")
     perigee(home, "event", "withdraw", "e-1")
     assert "orphans" in said("segment", "members")

@@ -12,7 +12,12 @@ from libs.common.messages import Message
 from tests.support.instance import Instance, clear_topics
 
 pytestmark = pytest.mark.timeout(200)
-MAIL, PHONE, NAME, SECRET = "canary.bird@cage.test", "+33 6 99 88 77 66", "Canaryname", "canary-write-key"
+MAIL, PHONE, NAME, SECRET = (
+    "canary.bird@cage.test",
+    "+33 6 99 88 77 66",
+    "Canaryname",
+    "canary-write-key",
+)
 WORDS = ("canary", "99 88 77 66", "33699887766", "0699887766")
 PERSON = {"email": MAIL, "phone": PHONE, "firstName": NAME}
 IDS = {"userId": f"user-{MAIL}", "anonymousId": "device-canary"}
@@ -36,7 +41,12 @@ def calls():
     }
     yield good
     yield {"type": "track", **IDS, "event": "Newsletter Subscribed", "properties": PERSON}
-    yield {"type": "track", **IDS, "event": "Order Completed", "properties": {"total": NAME, **PERSON}}
+    yield {
+        "type": "track",
+        **IDS,
+        "event": "Order Completed",
+        "properties": {"total": NAME, **PERSON},
+    }
     yield {**good, "timestamp": f"when {MAIL} came"}
     yield {**good, "type": MAIL}
     yield {**good, "traits": [PERSON]}
@@ -48,26 +58,41 @@ def calls():
 async def through_the_door(instance, key):
     auth = {"authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
     admin = {"authorization": f"Bearer {instance.environment['PERIGEE_ADMIN_KEY']}"}
-    async with httpx2.AsyncClient(base_url=instance.ingest_url, timeout=20, trust_env=False) as client:
+    async with httpx2.AsyncClient(
+        base_url=instance.ingest_url, timeout=20, trust_env=False
+    ) as client:
         for call in calls():
-            await client.post("/v1/batch", headers=auth, json={"batch": [call], "context": {"traits": PERSON}})
+            await client.post(
+                "/v1/batch", headers=auth, json={"batch": [call], "context": {"traits": PERSON}}
+            )
             await client.post("/v1/identify", headers=auth, json=call)
         await client.post("/v1/track", headers=auth, content=f'{{"email": "{MAIL}"'.encode())
         await client.post("/v1/track", headers={"authorization": f"Basic {MAIL}"}, json=PERSON)
         await client.post("/v1/track", params={"writeKey": SECRET}, json=PERSON)
         await client.get(
-            "/v1/pixel.gif", params={"writeKey": key, "userId": MAIL, "event": NAME, "url": f"https://x/?m={MAIL}"}
+            "/v1/pixel.gif",
+            params={"writeKey": key, "userId": MAIL, "event": NAME, "url": f"https://x/?m={MAIL}"},
         )
         await client.post(f"/v1/hook/{SECRET}", json=PERSON)
         await client.post(
-            "/admin/v1/sources", headers=admin, json={"name": "mail", "trust": "server", "adapter": "social"}
+            "/admin/v1/sources",
+            headers=admin,
+            json={"name": "mail", "trust": "server", "adapter": "social"},
         )
-        hook = (await client.post("/admin/v1/sources/mail/keys", headers=admin, json={})).json()["write_key"]
-        for event in (PERSON, {"network": "x", "interaction": "like", "id": MAIL, "at": NAME, "actor": {"id": MAIL}}):
+        hook = (await client.post("/admin/v1/sources/mail/keys", headers=admin, json={})).json()[
+            "write_key"
+        ]
+        for event in (
+            PERSON,
+            {"network": "x", "interaction": "like", "id": MAIL, "at": NAME, "actor": {"id": MAIL}},
+        ):
             await client.post(f"/v1/hook/{hook}", json=event)
         file = f"userId,event,timestamp,traits.email\n{MAIL},{NAME},never,{MAIL}\n{MAIL},x,2026-05-01,{MAIL}\n"
         await client.post(
-            "/admin/v1/imports", headers=admin, params={"source": "mail", "name": "a.csv"}, content=file.encode()
+            "/admin/v1/imports",
+            headers=admin,
+            params={"source": "mail", "name": "a.csv"},
+            content=file.encode(),
         )
         await client.patch(f"/admin/v1/sources/{MAIL}", headers=admin, json={"trust": NAME})
         await client.get("/admin/v1/dlq", headers=admin, params={"text": MAIL})
@@ -76,7 +101,11 @@ async def through_the_door(instance, key):
 
 async def on_the_topics(servers):
     publisher = Publisher(servers.kafka)
-    broken = [json.dumps(PERSON).encode(), MAIL.encode(), json.dumps({**PERSON, "occurred_at": MAIL}).encode()]
+    broken = [
+        json.dumps(PERSON).encode(),
+        MAIL.encode(),
+        json.dumps({**PERSON, "occurred_at": MAIL}).encode(),
+    ]
     messages = [
         Message(topic, MAIL.encode(), value, headers)
         for topic in ("touchpoints", "stage-changes", "signals")
@@ -98,7 +127,10 @@ async def test_no_log_and_no_metric_tells_who_it_was(instance, servers):
         admin = {"authorization": f"Bearer {environment['PERIGEE_ADMIN_KEY']}"}
         found = await client.get(f"{environment['SCORING_URL']}/v1/contacts/{MAIL}", headers=admin)
         assert found.status_code == 200, "the canary is there"
-    logs = {file.name: file.read_text(errors="replace") for file in (instance.stack.home.folder / "logs").iterdir()}
+    logs = {
+        file.name: file.read_text(errors="replace")
+        for file in (instance.stack.home.folder / "logs").iterdir()
+    }
     assert {"ingest.log", "scoring.log", "orchestrator.log"} <= set(logs)
     for name, text in {**logs, "metrics": said}.items():
         if name.startswith(("mail", "kafka", "postgres")):

@@ -15,7 +15,11 @@ from tests.support.scoring_faults import ScoringFaults
 
 pytestmark = pytest.mark.timeout(560)
 # Our own mails would come back as touchpoints at the instant of sending, another one in each run: they wait here.
-NO_ECHO = {"INGEST_URL": "http://127.0.0.1:9", "PERIGEE_REACTION_WINDOW": "31d", "PERIGEE_MAX_AGE": "31d"}
+NO_ECHO = {
+    "INGEST_URL": "http://127.0.0.1:9",
+    "PERIGEE_REACTION_WINDOW": "31d",
+    "PERIGEE_MAX_AGE": "31d",
+}
 WAITS = ("touchpoints on their way back",)
 
 
@@ -38,7 +42,10 @@ def nearly(found, seed):
     """Mostly in order: each call up to a few hundred places off."""
     chance = random.Random(seed)
     return [
-        call for _, call in sorted(enumerate(with_repeats(found, seed)), key=lambda x: x[0] + chance.randrange(300))
+        call
+        for _, call in sorted(
+            enumerate(with_repeats(found, seed)), key=lambda x: x[0] + chance.randrange(300)
+        )
     ]
 
 
@@ -94,9 +101,14 @@ async def check_stored(instance):
 
 
 async def check_ledger(instance):
-    rows = await instance.fetch("SELECT contact_id, count(*) FROM orchestrator.actions GROUP BY 1 HAVING count(*) > 1")
+    rows = await instance.fetch(
+        "SELECT contact_id, count(*) FROM orchestrator.actions GROUP BY 1 HAVING count(*) > 1"
+    )
     assert not rows, "a contact is welcomed once"
-    mails = [email.message_from_bytes(path.read_bytes()) for path in instance.stack.mail.folder.glob("*.eml")]
+    mails = [
+        email.message_from_bytes(path.read_bytes())
+        for path in instance.stack.mail.folder.glob("*.eml")
+    ]
     ids = [mail["Message-ID"] for mail in mails]
     assert len(set(ids)) == len(ids)
     sent = await instance.fetch("SELECT action_id FROM orchestrator.actions WHERE status = 'sent'")
@@ -113,7 +125,11 @@ def test_three_arrival_orders_one_of_them_under_fire(tmp_path, servers, make_dat
         ("nearly in order, under fire", nearly(found, seed), seed),
     ):
         print(name)
-        runs.append(asyncio.run(run(tmp_path / name.split(",")[0], servers, make_database(), order, chaos=chaos)))
+        runs.append(
+            asyncio.run(
+                run(tmp_path / name.split(",")[0], servers, make_database(), order, chaos=chaos)
+            )
+        )
     frontier = min(reached for _, reached, _ in runs)
     first, *others = [rows_until(pure, frontier) for pure, _, _ in runs]
     assert len(first) == 753

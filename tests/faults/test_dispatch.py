@@ -32,7 +32,11 @@ pytestmark = pytest.mark.timeout(3_000 if LONG else 300)
 
 
 def mail(name):
-    return {"action": name, "channel": "email", "mail": {"subject": name, "text": "{{ unsubscribe_url }}"}}
+    return {
+        "action": name,
+        "channel": "email",
+        "mail": {"subject": name, "text": "{{ unsubscribe_url }}"},
+    }
 
 
 HOOK = {"action": "hook", "channel": "webhook", "destination": "crm", "text": "{{ contact.email }}"}
@@ -57,14 +61,24 @@ async def people(database, hook):
     )
     place = yaml.safe_dump({"destination": "crm", "channel": "webhook", "url": hook})
     await connection.execute(
-        "INSERT INTO orchestrator.definitions VALUES ('default', 'destination', 'crm', $1, 'test')", place
+        "INSERT INTO orchestrator.definitions VALUES ('default', 'destination', 'crm', $1, 'test')",
+        place,
     )
     for priority, (name, steps) in enumerate(PLAYS.items()):
-        play = {"play": name, "trigger": {"signal": "quote_requested"}, "priority": priority, "steps": steps}
+        play = {
+            "play": name,
+            "trigger": {"signal": "quote_requested"},
+            "priority": priority,
+            "steps": steps,
+        }
         await connection.execute(
-            "INSERT INTO orchestrator.play_versions VALUES ('default', $1, 1, $2, 'test')", name, yaml.safe_dump(play)
+            "INSERT INTO orchestrator.play_versions VALUES ('default', $1, 1, $2, 'test')",
+            name,
+            yaml.safe_dump(play),
         )
-        await connection.execute("INSERT INTO orchestrator.plays VALUES ('default', $1, 1, 'live')", name)
+        await connection.execute(
+            "INSERT INTO orchestrator.plays VALUES ('default', $1, 1, 'live')", name
+        )
     await connection.close()
 
 
@@ -81,7 +95,9 @@ async def ask_for_quotes(kafka):
                 id=f"s{number}", workspace="default", contact_id=contact, cycle="engagement", signal="quote_requested",
                 occurred_at=now, received_at=now, source="web", message_id=f"m{number}",
             )  # fmt: skip
-            message = build_message(asked, key=contact, message_id=asked.id, source="/scoring", time=now)
+            message = build_message(
+                asked, key=contact, message_id=asked.id, source="/scoring", time=now
+            )
             found += [message] * (1 + (number % 7 == 0))
         assert not any(await publisher.publish(found, 30))
         await asyncio.sleep(1)
@@ -117,7 +133,11 @@ class Storm:
                     )  # the point was not reached: nothing was to do there
             self.kills += 1
             point = self.chance.choice(POINTS)
-            armed = f"{point}:{self.chance.randrange(1, 12)}" if self.kills % 2 == 0 and self.kills < KILLS else ""
+            armed = (
+                f"{point}:{self.chance.randrange(1, 12)}"
+                if self.kills % 2 == 0 and self.kills < KILLS
+                else ""
+            )
             await asyncio.to_thread(self.start, PERIGEE_FAILPOINT=armed)
 
 
@@ -144,7 +164,9 @@ async def settled(instance):
         await asyncio.sleep(1)
 
 
-async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(tmp_path, servers, database):
+async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(
+    tmp_path, servers, database
+):
     seed = choose_seed()
     chance = random.Random(seed)
     await clear_topics(servers.kafka)
@@ -164,7 +186,9 @@ async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(tm
     await asyncio.to_thread(storm.start)
     await asyncio.gather(ask_for_quotes(servers.kafka), storm.rage())
     await settled(instance)
-    print(f"{storm.kills} kills, {sum(smtp.taken.values())} mails, {len(hook.first)} webhooks, {hook.repeats} repeats")
+    print(
+        f"{storm.kills} kills, {sum(smtp.taken.values())} mails, {len(hook.first)} webhooks, {hook.repeats} repeats"
+    )
     await check(instance, servers, smtp, hook)
     instance.down()
     controller.stop()
@@ -172,7 +196,9 @@ async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(tm
 
 
 async def check(instance, servers, smtp, hook):
-    rows = await instance.fetch("SELECT action_id, contact_id, channel, status, attempts FROM orchestrator.actions")
+    rows = await instance.fetch(
+        "SELECT action_id, contact_id, channel, status, attempts FROM orchestrator.actions"
+    )
     by_status: dict[str, set[str]] = {}
     for action, _, channel, status, _ in rows:
         by_status.setdefault(f"{channel} {status}", set()).add(action)
@@ -185,9 +211,9 @@ async def check(instance, servers, smtp, hook):
     assert sent <= smtp.taken.keys() | smtp.lied
     assert smtp.dropped <= doubt
     assert max(smtp.of_address.values()) <= CAP, "a cap was breached"
-    assert not [address for address in smtp.of_address if int(address[1:].split("@")[0]) % 10 == 0], (
-        "no consent, and a mail"
-    )
+    assert not [
+        address for address in smtp.of_address if int(address[1:].split("@")[0]) % 10 == 0
+    ], "no consent, and a mail"
     assert by_status["webhook sent"] <= hook.first.keys()
     assert hook.first.keys() <= by_status["webhook sent"] | by_status.get("webhook failed", set())
     assert not [name for name in by_status if name.split()[1] in ("pending", "sending")]

@@ -69,7 +69,9 @@ async def test_rubbish_is_refused_and_everything_goes_on(ingest, servers):
             assert status is None or status < 500 or status == 503, (status, request[:2_000])
 
     await asyncio.gather(*(one() for _ in range(TOGETHER)))
-    print(f"{sum(found.values())} requests: {dict(found.most_common())}; {before:.0f} to {memory(ingest):.0f} MB")
+    print(
+        f"{sum(found.values())} requests: {dict(found.most_common())}; {before:.0f} to {memory(ingest):.0f} MB"
+    )
     assert found[200] and found[400] and found[413], "the rubbish is of many kinds"
     await everywhere(ingest, servers)
     records = await read_topic(servers.kafka, "touchpoints", PARTITIONS)
@@ -79,7 +81,10 @@ async def test_rubbish_is_refused_and_everything_goes_on(ingest, servers):
 
 async def everywhere(instance, servers):
     """Assert that each partition takes a touchpoint."""
-    calls = [{"type": "track", "event": "After", "userId": f"after-{n}", "messageId": f"after-{n}"} for n in range(100)]
+    calls = [
+        {"type": "track", "event": "After", "userId": f"after-{n}", "messageId": f"after-{n}"}
+        for n in range(100)
+    ]
     await instance.send("key-of-key", calls)
     records = await read_topic(servers.kafka, "touchpoints", PARTITIONS)
     after = [r for r in records if decode_value(Touchpoint, r.value).name == "After"]
@@ -94,7 +99,9 @@ def memory(instance):
     return psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
 
 
-async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_reads_nothing_for_strangers(ingest):
+async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_reads_nothing_for_strangers(
+    ingest,
+):
     key = await ingest.create_source("key")
     behind = b"GET /livez HTTP/1.1\r\nhost: door\r\n\r\nPOST /v1/track HTTP/1.1\r\nhost: door\r\ncontent-length: 9000\r\n\r\n{"
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(ingest))
@@ -105,16 +112,23 @@ async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_re
     assert said.startswith(b"HTTP/1.1 200")
     assert time.monotonic() - begun < 20
     writer.close()
-    assert b" 401 " in await asyncio.wait_for(file, 20), "who may send no file is not waited for either"
+    assert b" 401 " in await asyncio.wait_for(file, 20), (
+        "who may send no file is not waited for either"
+    )
     head = b"POST /admin/v1/sources HTTP/1.1\r\nhost: door\r\ncontent-length: 30000000\r\n\r\n"
     assert await status_of(port_of(ingest), head) == 401
     async with httpx2.AsyncClient(trust_env=False) as client:
         admin = {"authorization": f"Bearer {ingest.environment['PERIGEE_ADMIN_KEY']}"}
-        answer = await client.post(f"{ingest.door}/admin/v1/sources", headers=admin, content=b" " * 2_000_001)
+        answer = await client.post(
+            f"{ingest.door}/admin/v1/sources", headers=admin, content=b" " * 2_000_001
+        )
         assert answer.status_code == 413
     stalled = [await asyncio.open_connection("127.0.0.1", port_of(ingest)) for _ in range(20)]
     for _, one in stalled:
-        one.write(b"POST /v1/track HTTP/1.1\r\nhost: door\r\ncontent-length: 4000000\r\n\r\n" + b" " * 3_900_000)
+        one.write(
+            b"POST /v1/track HTTP/1.1\r\nhost: door\r\ncontent-length: 4000000\r\n\r\n"
+            + b" " * 3_900_000
+        )
     await asyncio.sleep(1)
     async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
         answer = await client.post(f"{ingest.door}/v1/track", json={"event": "x", "userId": "u"})
@@ -139,12 +153,16 @@ async def test_slow_clients_are_cut_off_and_cost_the_others_little(ingest):
     key = await ingest.create_source("key")
     calm = await good_clients(ingest, key, 3)
     stop = asyncio.Event()
-    slow = [asyncio.create_task(slow_client(port_of(ingest), number, stop)) for number in range(SLOW)]
+    slow = [
+        asyncio.create_task(slow_client(port_of(ingest), number, stop)) for number in range(SLOW)
+    ]
     await asyncio.sleep(1)
     beside = await good_clients(ingest, key, 16)
     stop.set()
     ends = Counter(await asyncio.gather(*slow))
-    print(f"p99 of good clients: calm {calm:.1f} ms, beside {SLOW} slow ones {beside:.1f} ms; slow ones: {dict(ends)}")
+    print(
+        f"p99 of good clients: calm {calm:.1f} ms, beside {SLOW} slow ones {beside:.1f} ms; slow ones: {dict(ends)}"
+    )
     assert set(ends) <= {"cut off"}, "slow headers and slow bodies have an end"
 
 
@@ -181,7 +199,9 @@ async def good_clients(instance, key, seconds):
             while time.monotonic() < end:
                 begun = time.perf_counter()
                 call = {"event": "x", "userId": f"u{number}"}
-                assert (await client.post(f"{instance.ingest_url}/v1/track", json=call)).status_code == 200
+                assert (
+                    await client.post(f"{instance.ingest_url}/v1/track", json=call)
+                ).status_code == 200
                 taken.append((time.perf_counter() - begun) * 1_000)
                 await asyncio.sleep(0.02)
 
@@ -199,7 +219,9 @@ async def test_what_is_answered_200_is_on_the_topic_however_often_kafka_is_kille
         answered, stop = set(), asyncio.Event()
         clients = [asyncio.create_task(mixed(whole, key, n, answered, stop)) for n in range(12)]
         for number in range(KILLS):
-            report_progress(f"Kafka killed {number} of {KILLS} times, {len(answered):,} ids answered")
+            report_progress(
+                f"Kafka killed {number} of {KILLS} times, {len(answered):,} ids answered"
+            )
             await asyncio.sleep(chance.uniform(0.5, 2))
             os.kill(ManagedProcess(whole.stack.home, "kafka").pid, signal.SIGKILL)
             await asyncio.sleep(chance.uniform(0, 2))
@@ -226,7 +248,10 @@ async def mixed(whole, key, number, answered, stop):
         while not stop.is_set():
             turn += 1
             ids = [f"c{number}-{turn}-{n}" for n in range(1 if number % 4 in (0, 3) else 25)]
-            calls = [{"type": "track", "event": "x", "userId": f"u{number}", "messageId": one} for one in ids]
+            calls = [
+                {"type": "track", "event": "x", "userId": f"u{number}", "messageId": one}
+                for one in ids
+            ]
             while True:
                 tries += 1
                 try:
@@ -252,5 +277,10 @@ async def way(client, door, kind, calls, auth, key):
         return await client.post(f"{door}/v1/batch", content=gzip.compress(body), headers=headers)
     if kind == 2:
         return await client.post(f"{door}/beacon/v1/batch", params={"writeKey": key}, content=body)
-    query = {"writeKey": key, "event": "x", "userId": calls[0]["userId"], "messageId": calls[0]["messageId"]}
+    query = {
+        "writeKey": key,
+        "event": "x",
+        "userId": calls[0]["userId"],
+        "messageId": calls[0]["messageId"],
+    }
     return await client.get(f"{door}/v1/pixel.gif", params=query)

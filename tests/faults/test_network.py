@@ -36,13 +36,23 @@ class Distant(FullInstance):
 
     def options(self, **environment):
         near = self.stack.postgres.url()
-        far = near.replace(f":{self.stack.home.read('ports')['postgres']}/", f":{self.far['postgres']}/")
-        super().options(DATABASE_URL=far, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{self.far['kafka']}", **environment)
+        far = near.replace(
+            f":{self.stack.home.read('ports')['postgres']}/", f":{self.far['postgres']}/"
+        )
+        super().options(
+            DATABASE_URL=far,
+            KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{self.far['kafka']}",
+            **environment,
+        )
 
 
 @pytest.fixture
 def distant(tmp_path):
-    network = ToxiproxyNetwork(PROJECT / ".perigee" / "toxiproxy" / "server") if LONG else AsyncioNetwork()
+    network = (
+        ToxiproxyNetwork(PROJECT / ".perigee" / "toxiproxy" / "server")
+        if LONG
+        else AsyncioNetwork()
+    )
     found = Distant(tmp_path, network)
     yield found
     found.down()
@@ -60,11 +70,20 @@ async def test_every_kind_of_bad_network(distant):
     over = asyncio.Event()
     key = distant.environment["WRITE_KEY"]
     sending = asyncio.create_task(keep_sending(distant, key, over))
-    spells = [(kind, (link,)) for kind in KINDS for link in LINKS] + [("cut", LINKS), ("reset", LINKS)]
-    spells = spells * TIMES if LONG else [(kind, (LINKS[n % 2],)) for n, kind in enumerate(KINDS)] + spells[-2:]
+    spells = [(kind, (link,)) for kind in KINDS for link in LINKS] + [
+        ("cut", LINKS),
+        ("reset", LINKS),
+    ]
+    spells = (
+        spells * TIMES
+        if LONG
+        else [(kind, (LINKS[n % 2],)) for n, kind in enumerate(KINDS)] + spells[-2:]
+    )
     chance.shuffle(spells)
     for number, (kind, links) in enumerate(spells):
-        report_progress(f"bad network: {number} of {len(spells)} spells, {distant.sent:,} touchpoints")
+        report_progress(
+            f"bad network: {number} of {len(spells)} spells, {distant.sent:,} touchpoints"
+        )
         for link in links:
             await asyncio.to_thread(distant.network.inject, link, kind)
         await asyncio.sleep(chance.uniform(*SPELL))
@@ -76,6 +95,11 @@ async def test_every_kind_of_bad_network(distant):
     await sending
     await distant.check()
     log = (distant.stack.home.folder / "logs" / "scoring.log").read_text()
-    hurt = {event: log.count(f'"event": "{event}"') for event in ("batch_retried", "consumer_restarted", "job_waits")}
+    hurt = {
+        event: log.count(f'"event": "{event}"')
+        for event in ("batch_retried", "consumer_restarted", "job_waits")
+    }
     print(f"{len(spells)} spells of bad network on {distant.sent} touchpoints; {hurt}")
-    assert hurt["batch_retried"] + hurt["consumer_restarted"] > 0, "the network hurt nobody: the run proves nothing"
+    assert hurt["batch_retried"] + hurt["consumer_restarted"] > 0, (
+        "the network hurt nobody: the run proves nothing"
+    )

@@ -26,7 +26,14 @@ from tests.support.webhook_receiver import WebhookReceiver
 
 pytestmark = pytest.mark.timeout(560)
 TIMES = (1, 2, 5, 9) if LONG else (2,)
-SCORING = ("before_fence", "after_fence", "before_commit", "after_commit", "before_publish", "after_publish")
+SCORING = (
+    "before_fence",
+    "after_fence",
+    "before_commit",
+    "after_commit",
+    "before_publish",
+    "after_publish",
+)
 ORCHESTRATOR = ("after_reserve", "after_send")
 WEBHOOKS = "after_webhooks"
 
@@ -73,7 +80,9 @@ def kill(whole, name):
 async def test_kafka_away_is_503_within_five_seconds_and_loses_nothing(whole, key):
     await whole.send(key, whole.calls(200))
     kill(whole, "kafka")
-    answer, seconds = await answer_of(whole, key, {"event": "x", "userId": "u", "messageId": "never-counted"})
+    answer, seconds = await answer_of(
+        whole, key, {"event": "x", "userId": "u", "messageId": "never-counted"}
+    )
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert seconds < 5.5
@@ -81,7 +90,9 @@ async def test_kafka_away_is_503_within_five_seconds_and_loses_nothing(whole, ke
     await up(whole)
     await sending
     await whole.wait_until_idle()
-    stored = await whole.fetch("SELECT count(*) FROM scoring.touchpoints WHERE message_id = 'never-counted'")
+    stored = await whole.fetch(
+        "SELECT count(*) FROM scoring.touchpoints WHERE message_id = 'never-counted'"
+    )
     assert stored[0][0] <= 1, "a 503 may have been stored, but only once"
     whole.sent += stored[0][0]
     await whole.check()
@@ -138,7 +149,9 @@ async def test_no_touchpoint_is_lost_when_a_consumer_restarts(whole, key):
     rows = []
     await whole.wait_until_idle()
     for message_id in (f"m{n}" for n in range(whole.sent - 599, whole.sent + 1)):
-        rows += await whole.fetch("SELECT 1 FROM scoring.touchpoints WHERE message_id = $1", message_id)
+        rows += await whole.fetch(
+            "SELECT 1 FROM scoring.touchpoints WHERE message_id = $1", message_id
+        )
     assert len(rows) == 600
 
 
@@ -199,7 +212,10 @@ async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
     async with httpx2.AsyncClient(headers=headers, trust_env=False) as client:
         made = await client.post(door, json={"name": "crm", "url": url})
     assert made.status_code == 201, made.text
-    begun = {r[0] for r in await whole.fetch("SELECT position FROM scoring.log WHERE topic = 'stage-changes'")}
+    begun = {
+        r[0]
+        for r in await whole.fetch("SELECT position FROM scoring.log WHERE topic = 'stage-changes'")
+    }
     for count in TIMES:
         whole.options(PERIGEE_FAILPOINT=f"{WEBHOOKS}:{count}")
         await asyncio.to_thread(restart, whole, "orchestrator")
@@ -210,7 +226,11 @@ async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
     rows = await whole.fetch(
         "SELECT position, key, headers FROM scoring.log WHERE topic = 'stage-changes' ORDER BY position"
     )
-    told = [dict(message_from_row("", b"", None, r[2]).headers)["ce_id"].decode() for r in rows if r[0] not in begun]
+    told = [
+        dict(message_from_row("", b"", None, r[2]).headers)["ce_id"].decode()
+        for r in rows
+        if r[0] not in begun
+    ]
     end = time.monotonic() + 60
     while set(receiver.webhook_ids) != set(told):
         assert time.monotonic() < end, (len(set(receiver.webhook_ids)), len(told))
@@ -234,7 +254,9 @@ def restart(whole, name):
 
 
 def test_every_failpoint_is_tried():
-    assert {*SCORING, *ORCHESTRATOR, WEBHOOKS, "in_fold"} == set(POINTS)  # the storms raise in folds
+    assert {*SCORING, *ORCHESTRATOR, WEBHOOKS, "in_fold"} == set(
+        POINTS
+    )  # the storms raise in folds
 
 
 # Last, since what lies on the topics stays there.
@@ -250,7 +272,10 @@ async def test_rubbish_straight_on_the_topics_is_kept_and_costs_nobody(whole, ke
         await sending
     await publisher.close()
     await whole.wait_until_idle()
-    kept = {topic: await messages(whole.servers.kafka, topic) for topic in ("scoring-dlq", "orchestrator-dlq")}
+    kept = {
+        topic: await messages(whole.servers.kafka, topic)
+        for topic in ("scoring-dlq", "orchestrator-dlq")
+    }
     assert sorted(r.value or b"" for r in kept["scoring-dlq"]) == sorted(v or b"" for v in RUBBISH)
     assert len(kept["orchestrator-dlq"]) == 2 * len(RUBBISH)
     for record in kept["scoring-dlq"]:

@@ -55,7 +55,9 @@ async def mend(instance):
         environment={**instance.stack.home.read("options")["environment"], "PERIGEE_FAILPOINT": ""}
     )
     await asyncio.to_thread(instance.up, 2)
-    await instance.fetch("UPDATE scoring.refolds SET queued_at = queued_at - interval '1 minute' RETURNING 1")
+    await instance.fetch(
+        "UPDATE scoring.refolds SET queued_at = queued_at - interval '1 minute' RETURNING 1"
+    )
 
 
 async def check(instance, torrent):
@@ -112,7 +114,9 @@ async def test_a_backlog_makes_no_false_silence(tmp_path, servers, database):
         old = list(people(SILENCES, due - silence, "old"))
         await publish(torrent, old)
         await instance.wait_until_idle(ignore=WAITS)
-        ((timers,),) = await instance.fetch("SELECT count(*) FROM scoring.timers WHERE due_at = $1", due)
+        ((timers,),) = await instance.fetch(
+            "SELECT count(*) FROM scoring.timers WHERE due_at = $1", due
+        )
         assert timers == SILENCES, "their silences are due at one instant"
         ManagedProcess(instance.stack.home, "scoring").stop()
         assert time.time_ns() // 1_000 < due, "scoring was stopped in time"
@@ -146,7 +150,10 @@ async def publish(torrent, found):
     from libs.common.messages import build_message
 
     every = [
-        build_message(t, key=t.routing_key(), message_id=t.message_id, source="/t", time=t.occurred_at) for t in found
+        build_message(
+            t, key=t.routing_key(), message_id=t.message_id, source="/t", time=t.occurred_at
+        )
+        for t in found
     ]
     for begin in range(0, len(every), 2_000):
         assert not any(await torrent.publisher.publish(every[begin : begin + 2_000], 30))

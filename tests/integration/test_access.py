@@ -62,7 +62,9 @@ async def make_keys(database):
         await api_keys.insert_workspace(connection, "other")
         made = {
             "service": await api_keys.insert_key(connection, "default", "crm", "service"),
-            "contacts": await api_keys.insert_key(connection, "default", "bi", "service", ("contacts:read",)),
+            "contacts": await api_keys.insert_key(
+                connection, "default", "bi", "service", ("contacts:read",)
+            ),
             "admin": await api_keys.insert_key(connection, "default", "ops", "admin"),
             "other-service": await api_keys.insert_key(connection, "other", "crm", "service"),
             "other-admin": await api_keys.insert_key(connection, "other", "ops", "admin"),
@@ -89,11 +91,18 @@ def documented(document):
     """The routes of an OpenAPI document with the scopes that each names."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            scopes = {scope for need in operation.get("security", []) for found in need.values() for scope in found}
+            scopes = {
+                scope
+                for need in operation.get("security", [])
+                for found in need.values()
+                for scope in found
+            }
             yield f"{method.upper()} {path}", scopes
 
 
-async def test_every_route_opens_to_the_keys_that_have_its_scope_and_to_no_other(instance, database):
+async def test_every_route_opens_to_the_keys_that_have_its_scope_and_to_no_other(
+    instance, database
+):
     keys = await make_keys(database)
     environment = instance.environment
     opens = {
@@ -102,22 +111,36 @@ async def test_every_route_opens_to_the_keys_that_have_its_scope_and_to_no_other
         keys["admin"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES}, keys["other-admin"]: set(WORKSPACE_SCOPES),
         keys["service"]: set(READ_SCOPES), keys["other-service"]: set(READ_SCOPES), keys["contacts"]: {"contacts:read"},
     }  # fmt: skip
-    known = {environment["PERIGEE_ADMIN_KEY"], environment["PERIGEE_SERVICE_KEY"], *keys.values()} - {keys["ended"]}
+    known = {
+        environment["PERIGEE_ADMIN_KEY"],
+        environment["PERIGEE_SERVICE_KEY"],
+        *keys.values(),
+    } - {keys["ended"]}
     asked = 0
     for service, by_scope in ROUTES.items():
-        async with httpx2.AsyncClient(base_url=environment[service], trust_env=False, timeout=30) as client:
+        async with httpx2.AsyncClient(
+            base_url=environment[service], trust_env=False, timeout=30
+        ) as client:
             document = (await client.get("/openapi.json")).json()
             listed = {route: {scope} for scope, routes in by_scope.items() for route in routes}
-            assert dict(documented(document)) == listed, "a route without its line in ROUTES, or with another scope"
+            assert dict(documented(document)) == listed, (
+                "a route without its line in ROUTES, or with another scope"
+            )
             for route, (scope,) in listed.items():
                 for key, scopes in opens.items():
                     found = await status(client, route, key)
                     wanted = 401 if key not in known else 403 if scope not in scopes else None
-                    assert found == wanted or (wanted is None and found not in (401, 403)), (route, key, found)
+                    assert found == wanted or (wanted is None and found not in (401, 403)), (
+                        route,
+                        key,
+                        found,
+                    )
                     asked += 1
     async with httpx2.AsyncClient(base_url=instance.ingest_url, trust_env=False) as client:
         for key in (keys["admin"], keys["service"], environment["PERIGEE_ADMIN_KEY"]):
-            answer = await client.post("/v1/track", json={"event": "x", "userId": "u"}, auth=(key, ""))
+            answer = await client.post(
+                "/v1/track", json={"event": "x", "userId": "u"}, auth=(key, "")
+            )
             assert answer.status_code == 401
     print(f"{asked} pairs of route and key")
 
@@ -131,7 +154,9 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
 
         async def ask(service, method, path, key, json=None, **headers):
             headers["Authorization"] = f"Bearer {key}"
-            answer = await client.request(method, environment[service] + path, headers=headers, json=json)
+            answer = await client.request(
+                method, environment[service] + path, headers=headers, json=json
+            )
             return answer.status_code, answer.json() if answer.content else None
 
         code, found = await ask("SCORING_URL", "GET", "/v1/contacts/user_id:ada", keys["service"])
@@ -139,12 +164,18 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
         contact = found["contact_id"]
         _, page = await ask("SCORING_URL", "GET", "/v1/stage-changes", keys["service"])
         assert {item["data"]["contact_id"] for item in page["items"]} == {contact}
-        _, page = await ask("SCORING_URL", "GET", "/v1/stage-changes?type=signal", keys["other-service"])
+        _, page = await ask(
+            "SCORING_URL", "GET", "/v1/stage-changes?type=signal", keys["other-service"]
+        )
         assert page["items"] == []
         hook = {"name": "crm", "url": "http://127.0.0.1:1/hook"}
-        assert (await ask("ORCHESTRATOR_URL", "POST", "/admin/v1/subscriptions", keys["admin"], hook))[0] == 201
+        assert (
+            await ask("ORCHESTRATOR_URL", "POST", "/admin/v1/subscriptions", keys["admin"], hook)
+        )[0] == 201
         event = {"kind": "renewal", "who": "user_id:ada", "event_id": "e-1"}
-        assert (await ask("SCORING_URL", "POST", "/v1/compelling-events", keys["admin"], event))[0] == 201
+        assert (await ask("SCORING_URL", "POST", "/v1/compelling-events", keys["admin"], event))[
+            0
+        ] == 201
         by = {"author": "eve"}
         swapped = [
             ("SCORING_URL", "GET", f"/v1/contacts/{contact}", None),
@@ -185,7 +216,9 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
         ]  # fmt: skip
         for service, method, path, body in swapped:
             assert (await ask(service, method, path, keys["other-admin"], body))[0] == 404, path
-            in_other = await ask(service, method, path, root, body, **{"Perigee-Workspace": "other"})
+            in_other = await ask(
+                service, method, path, root, body, **{"Perigee-Workspace": "other"}
+            )
             assert in_other[0] == 404, path
         for service, path in (
             ("INGEST_URL", "/admin/v1/sources"),
@@ -199,14 +232,30 @@ async def test_one_workspace_sees_nothing_of_another(instance, database):
         ):
             assert await ask(service, "GET", path, keys["other-admin"]) == (200, [])
         # A key of one workspace cannot name another; one that does not exist is said to be that.
-        assert (await ask("INGEST_URL", "GET", "/admin/v1/sources", keys["admin"], **{"Perigee-Workspace": "other"}))[
-            0
-        ] == 401
-        assert (await ask("INGEST_URL", "GET", "/admin/v1/sources", root, **{"Perigee-Workspace": "nope"}))[0] == 404
+        assert (
+            await ask(
+                "INGEST_URL",
+                "GET",
+                "/admin/v1/sources",
+                keys["admin"],
+                **{"Perigee-Workspace": "other"},
+            )
+        )[0] == 401
+        assert (
+            await ask(
+                "INGEST_URL", "GET", "/admin/v1/sources", root, **{"Perigee-Workspace": "nope"}
+            )
+        )[0] == 404
         # The same names are another's own.
-        code, made = await ask("INGEST_URL", "POST", "/admin/v1/sources", keys["other-admin"], {"name": "default"})
+        code, made = await ask(
+            "INGEST_URL", "POST", "/admin/v1/sources", keys["other-admin"], {"name": "default"}
+        )
         assert (code, made["source"]["workspace"]) == (201, "other")
-        assert (await ask("ORCHESTRATOR_URL", "POST", "/admin/v1/subscriptions", keys["other-admin"], hook))[0] == 201
+        assert (
+            await ask(
+                "ORCHESTRATOR_URL", "POST", "/admin/v1/subscriptions", keys["other-admin"], hook
+            )
+        )[0] == 201
 
 
 async def make_contact(instance):
@@ -227,11 +276,21 @@ async def test_keys_rotate_end_and_remember_when_they_were_used(connection, data
     keys = DatabaseKeyStore(session, "root", "")
     assert (await keys.authenticate(first, None)).scopes == {"contacts:read"}
     (shown,) = await api_keys.list_keys(connection, "default")
-    assert (shown.hint, shown.last_used_at is None, first in str(shown)) == (first[:8], False, False)
+    assert (shown.hint, shown.last_used_at is None, first in str(shown)) == (
+        first[:8],
+        False,
+        False,
+    )
     second = await api_keys.insert_rotated_key(connection, "default", "crm", 60)
-    assert [(await keys.authenticate(key, None)) is None for key in (first, second)] == [False, False]
+    assert [(await keys.authenticate(key, None)) is None for key in (first, second)] == [
+        False,
+        False,
+    ]
     assert await api_keys.update_key_ends(connection, "default", "crm", 0, first[:8]) == 1
-    assert [(await keys.authenticate(key, None)) is None for key in (first, second)] == [True, False]
+    assert [(await keys.authenticate(key, None)) is None for key in (first, second)] == [
+        True,
+        False,
+    ]
     assert await keys.authenticate(second, "default") is not None
     assert (await keys.authenticate("root", None)).has_scope("cycles")
     rows = await connection.fetch("SELECT row_to_json(k)::text FROM access.keys k")

@@ -24,7 +24,15 @@ async def scoring(database):
 
 
 def joins(at, user, group="acme", **fields):
-    return touchpoint(at, "", type="group", user_id=user, group_id=group, number=f"join-{user}-{group}-{at}", **fields)
+    return touchpoint(
+        at,
+        "",
+        type="group",
+        user_id=user,
+        group_id=group,
+        number=f"join-{user}-{group}-{at}",
+        **fields,
+    )
 
 
 def downloads(at, user, **fields):
@@ -46,7 +54,13 @@ async def changes(scoring):
 
 async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
     await scoring.ingest(
-        [joins(0, "u"), joins(0, "v"), downloads(HOUR, "u"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "u")]
+        [
+            joins(0, "u"),
+            joins(0, "v"),
+            downloads(HOUR, "u"),
+            downloads(2 * HOUR, "v"),
+            downloads(3 * HOUR, "u"),
+        ]
     )
     await scoring.ingest([downloads(4 * HOUR, "w")], partition=1)
     before = [c for c in await scoring.outbox("stage-changes") if "account_id" not in c]
@@ -66,14 +80,20 @@ async def test_membership_is_in_time(scoring):
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
     await assert_replay_equal(scoring)
-    await scoring.ingest([downloads(6 * HOUR, "u", group_id="acme"), downloads(7 * HOUR, "x", group_id="acme")])
+    await scoring.ingest(
+        [downloads(6 * HOUR, "u", group_id="acme"), downloads(7 * HOUR, "x", group_id="acme")]
+    )
     await fold(scoring)
-    assert (await changes(scoring))[-1]["stage"]["to"] == "account", "a touchpoint that names the account counts for it"
+    assert (await changes(scoring))[-1]["stage"]["to"] == "account", (
+        "a touchpoint that names the account counts for it"
+    )
     await assert_replay_equal(scoring)
 
 
 async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
-    await scoring.ingest([joins(0, "u"), downloads(HOUR, "v"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "v")])
+    await scoring.ingest(
+        [joins(0, "u"), downloads(HOUR, "v"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "v")]
+    )
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
     await scoring.merge("u", "v")
@@ -114,9 +134,13 @@ async def test_any_arrival_gives_the_same_accounts(scoring, seed):
         if kind < 0.15:
             trace.append(joins(at, user, group))
         elif kind < 0.22:
-            trace.append(touchpoint(at, LEAVE_EVENT, user_id=user, group_id=group, number=f"left{n}"))
+            trace.append(
+                touchpoint(at, LEAVE_EVENT, user_id=user, group_id=group, number=f"left{n}")
+            )
         else:
-            trace.append(downloads(at, user, **({"group_id": group} if chance.random() < 0.2 else {})))
+            trace.append(
+                downloads(at, user, **({"group_id": group} if chance.random() < 0.2 else {}))
+            )
     chance.shuffle(trace)
     while trace:
         size = chance.randrange(1, 9)

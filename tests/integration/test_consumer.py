@@ -31,7 +31,9 @@ class Handler:
 
     async def next_offset(self, topic, partition, beginning):
         async with self.session.acquire() as connection:
-            return await offsets.upsert_next_offset(connection, "scoring", "test", (topic, partition), beginning)
+            return await offsets.upsert_next_offset(
+                connection, "scoring", "test", (topic, partition), beginning
+            )
 
     async def handle(self, records):
         if self.fail_once:
@@ -196,7 +198,9 @@ async def test_a_topic_made_anew_is_a_gap_too(servers, database, publisher):
             await asyncio.wait_for(task, 20)
 
 
-async def test_a_wrong_configuration_stops_the_consumer_and_buries_nothing(servers, database, publisher):
+async def test_a_wrong_configuration_stops_the_consumer_and_buries_nothing(
+    servers, database, publisher
+):
     topic = await make_topic(servers.kafka)
     await publish(publisher, topic, [b"%d" % n for n in range(20)])
     handler = Handler(database)
@@ -207,7 +211,9 @@ async def test_a_wrong_configuration_stops_the_consumer_and_buries_nothing(serve
     assert (handler.buried, handler.seen) == ([], [])
 
 
-async def test_a_group_that_cannot_be_coordinated_any_more_is_joined_anew(servers, database, publisher):
+async def test_a_group_that_cannot_be_coordinated_any_more_is_joined_anew(
+    servers, database, publisher
+):
     """aiokafka's coordination can end for good, on a connection that broke in the wrong moment: polls then fail for ever."""
     topic = await make_topic(servers.kafka)
     handler, stop, made = Handler(database), asyncio.Event(), []

@@ -18,7 +18,9 @@ async def stages(scoring):
 
 
 async def test_a_bot_is_taken_back_and_so_is_the_taking_back(scoring):
-    await scoring.ingest([touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u")])
+    await scoring.ingest(
+        [touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u")]
+    )
     before = await scoring.pure_rows()
     assert await scoring.corrections.correct_touchpoints("default", "u", "bot", [], ME) == 2
     await scoring.run_jobs()
@@ -32,7 +34,10 @@ async def test_a_bot_is_taken_back_and_so_is_the_taking_back(scoring):
 
 async def test_an_excluded_touchpoint_is_as_if_it_had_never_been(scoring):
     await scoring.ingest(
-        [touchpoint(0, number=1, user_id="u"), touchpoint(HOUR, "Order Completed", number=2, user_id="u")]
+        [
+            touchpoint(0, number=1, user_id="u"),
+            touchpoint(HOUR, "Order Completed", number=2, user_id="u"),
+        ]
     )
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m2"], ME)
     await scoring.run_jobs()
@@ -50,14 +55,20 @@ async def test_an_excluded_touchpoint_is_as_if_it_had_never_been(scoring):
 
 
 async def test_an_excluded_login_gives_the_device_back_and_forgets_its_traits(scoring):
-    await scoring.ingest([touchpoint(0, number=1), identify(HOUR, traits={"email": "u@x.test"}, number=2)])
+    await scoring.ingest(
+        [touchpoint(0, number=1), identify(HOUR, traits={"email": "u@x.test"}, number=2)]
+    )
     await scoring.ingest([touchpoint(2 * HOUR, number=3, user_id="u")])
     before = await scoring.pure_rows()
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m2"], ME)
     await scoring.run_jobs()
-    rows = await scoring.fetch("SELECT message_id, contact_id FROM scoring.touchpoints WHERE message_id <> 'm2'")
+    rows = await scoring.fetch(
+        "SELECT message_id, contact_id FROM scoring.touchpoints WHERE message_id <> 'm2'"
+    )
     assert len({r[1] for r in rows}) == 2
-    assert await scoring.fetch("SELECT 1 FROM scoring.contacts WHERE profile LIKE '%u@x.test%'") == []
+    assert (
+        await scoring.fetch("SELECT 1 FROM scoring.contacts WHERE profile LIKE '%u@x.test%'") == []
+    )
     await assert_replay_equal(scoring)
     await scoring.corrections.correct_touchpoints("default", "u", "include", ["m2"], ME)
     await scoring.run_jobs()
@@ -67,20 +78,28 @@ async def test_an_excluded_login_gives_the_device_back_and_forgets_its_traits(sc
 
 async def test_an_excluded_link_parts_two_people(scoring):
     crm = {"trust": "server", "external_ids": {"crm": "7"}}
-    await scoring.ingest([touchpoint(0, number=1, user_id="u", **crm), touchpoint(0, number=2, user_id="v")])
+    await scoring.ingest(
+        [touchpoint(0, number=1, user_id="u", **crm), touchpoint(0, number=2, user_id="v")]
+    )
     await scoring.ingest([touchpoint(HOUR, number=3, user_id="v", **crm)])
     await scoring.run_jobs()
-    assert len({r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.touchpoints")}) == 1
+    assert (
+        len({r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.touchpoints")}) == 1
+    )
     await scoring.corrections.correct_touchpoints("default", "v", "exclude", ["m3"], ME)
     await scoring.run_jobs()
-    assert len({r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.touchpoints")}) == 2
+    assert (
+        len({r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.touchpoints")}) == 2
+    )
     await assert_replay_equal(scoring)
 
 
 async def test_a_stage_set_by_hand_holds_and_then_lets_go(scoring):
     await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     until = START + 10 * DAY
-    await scoring.corrections.set_stage("default", "u", "engagement", {"sales": "qualified"}, START + DAY, until, ME)
+    await scoring.corrections.set_stage(
+        "default", "u", "engagement", {"sales": "qualified"}, START + DAY, until, ME
+    )
     await scoring.run_jobs()
     await assert_replay_equal(scoring)
     (change,) = (await scoring.outbox("stage-changes"))[1:]
@@ -96,7 +115,9 @@ async def test_a_stage_set_by_hand_holds_and_then_lets_go(scoring):
 
 
 async def test_a_stage_by_hand_is_moved_by_merge_and_unmerge(scoring):
-    await scoring.ingest([touchpoint(0, number=1, user_id="u"), touchpoint(HOUR, number=2, user_id="v")])
+    await scoring.ingest(
+        [touchpoint(0, number=1, user_id="u"), touchpoint(HOUR, number=2, user_id="v")]
+    )
     await scoring.corrections.set_stage(
         "default", "v", "engagement", {"sales": "qualified"}, START + DAY, START + 99 * DAY, ME
     )
@@ -112,13 +133,19 @@ async def test_a_stage_by_hand_is_moved_by_merge_and_unmerge(scoring):
 async def test_a_stage_that_cannot_be_is_refused(scoring):
     await scoring.ingest([touchpoint(0, anonymous_id="a"), touchpoint(0, number=2, user_id="u")])
     with pytest.raises(NotFound, match="no stage 'nowhere' on sales"):
-        await scoring.corrections.set_stage("default", "u", "engagement", {"sales": "nowhere"}, START, START, ME)
+        await scoring.corrections.set_stage(
+            "default", "u", "engagement", {"sales": "nowhere"}, START, START, ME
+        )
     with pytest.raises(NotFound, match="no cycle"):
         await scoring.corrections.set_stage("default", "u", "elsewhere", {}, START, START, ME)
     with pytest.raises(Conflict, match="identify them"):
-        await scoring.corrections.set_stage("default", "a", "engagement", {"sales": "qualified"}, START, START, ME)
+        await scoring.corrections.set_stage(
+            "default", "a", "engagement", {"sales": "qualified"}, START, START, ME
+        )
     with pytest.raises(Conflict, match="not come"):
-        await scoring.corrections.set_stage("default", "u", "engagement", {"sales": "qualified"}, 1 << 52, 1 << 52, ME)
+        await scoring.corrections.set_stage(
+            "default", "u", "engagement", {"sales": "qualified"}, 1 << 52, 1 << 52, ME
+        )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -129,7 +156,10 @@ async def test_late_ones_fold_from_a_checkpoint_to_the_same_bytes(scoring, seed)
     for found in trace:
         if chance.random() < 0.1:
             at = trace.index(found)
-            trace[at], trace[min(299, at + chance.randrange(1, 60))] = trace[min(299, at + 5)], found
+            trace[at], trace[min(299, at + chance.randrange(1, 60))] = (
+                trace[min(299, at + 5)],
+                found,
+            )
     arrived = list({t.message_id: t for t in trace}.values())
     while arrived:
         size = chance.randrange(1, 12)

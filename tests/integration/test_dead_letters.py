@@ -32,7 +32,9 @@ from tests.support.fixed_keys import ADMIN, with_authentication
 from tests.support.instance import PARTITIONS, clear_topics
 
 NOW = 1_780_000_000_000_000
-SHIPPED = parse_channel_rules((PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml")
+SHIPPED = parse_channel_rules(
+    (PROJECT / "services" / "ingest" / "channels.yaml").read_text(), "channels.yaml"
+)
 
 
 class Ingest:
@@ -44,15 +46,23 @@ class Ingest:
         self.publisher = Publisher(servers.kafka)
         self.sources = SourceCache(self.session)
         self.desk = SourceService(self.session)
-        self.door = IngestService(self.sources, self.publisher, FixedClock(NOW), 10, NormalisationRules(SHIPPED))
+        self.door = IngestService(
+            self.sources, self.publisher, FixedClock(NOW), 10, NormalisationRules(SHIPPED)
+        )
         self.letters = DeadLetterService(
-            servers.kafka, self.session, self.publisher, FixedClock(NOW + 9), NormalisationRules(SHIPPED)
+            servers.kafka,
+            self.session,
+            self.publisher,
+            FixedClock(NOW + 9),
+            NormalisationRules(SHIPPED),
         )
 
     async def send(self, key, messages, **batch):
         await self.sources.refresh()
         return await self.door.ingest_request(
-            TrackingRequest(msgspec.json.encode({"batch": messages, **batch}), self.door.authenticate(key), None)
+            TrackingRequest(
+                msgspec.json.encode({"batch": messages, **batch}), self.door.authenticate(key), None
+            )
         )
 
     async def touchpoints(self):
@@ -83,7 +93,12 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
         {"type": "track", "event": "y", "userId": "v", "messageId": "m"},
     ]
     sent = {"sentAt": "2026-05-28T20:26:41Z", "context": {"library": {"name": "go"}}}
-    assert await ingest.send(made.write_key, [{**c, "timestamp": "2026-05-28T20:26:39Z"} for c in calls], **sent) == 0
+    assert (
+        await ingest.send(
+            made.write_key, [{**c, "timestamp": "2026-05-28T20:26:39Z"} for c in calls], **sent
+        )
+        == 0
+    )
     found = await ingest.every(reason="bad_user_hash")
     assert {one.where for one in found} == {"default/shop"}
     assert [one.refused_at for one in found] == [NOW, NOW]
@@ -96,8 +111,12 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
         assert (await ingest.letters.replay(numbers, "ada", "mended")).replayed == numbers
     touchpoints = await ingest.touchpoints()
     assert len(touchpoints) == 4
-    assert len({(t.source, t.message_id) for t in touchpoints}) == 2, "twice is once: the ids are the same"
-    assert {t.occurred_at for t in touchpoints} == {NOW - 2_000_000}, "by the clock rule, as at the first time"
+    assert len({(t.source, t.message_id) for t in touchpoints}) == 2, (
+        "twice is once: the ids are the same"
+    )
+    assert {t.occurred_at for t in touchpoints} == {NOW - 2_000_000}, (
+        "by the clock rule, as at the first time"
+    )
     assert all(t.context["library"] == {"name": "go"} for t in touchpoints)
     assert await ingest.every() == []
     marked = await ingest.letters.list_page("ingest", lambda _: True, marked=True)
@@ -107,7 +126,11 @@ async def test_a_replay_after_a_fix_adds_each_once(ingest):
 async def test_filters_and_dropping(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track"}, {"type": "dance", "userId": "u"}, 7])
-    assert sorted(one.reason for one in await ingest.every()) == ["no_ids", "not_an_object", "unknown_type"]
+    assert sorted(one.reason for one in await ingest.every()) == [
+        "no_ids",
+        "not_an_object",
+        "unknown_type",
+    ]
     (dance,) = await ingest.every(text="dance", where="shop", since=NOW)
     assert await ingest.every(since=NOW + 1) == []
     assert await ingest.letters.drop([dance.number], "ada", "a joke") == 1
@@ -122,13 +145,21 @@ async def test_filters_and_dropping(ingest):
 
 
 async def test_another_services_letter_goes_back_to_its_topic_as_it_was(ingest):
-    original = Record("touchpoints", 2, 5, b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")], 0)
-    assert await ingest.publisher.publish([build_dead_letter("scoring", original, ValueError("x"))], 10) == [None]
+    original = Record(
+        "touchpoints", 2, 5, b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")], 0
+    )
+    assert await ingest.publisher.publish(
+        [build_dead_letter("scoring", original, ValueError("x"))], 10
+    ) == [None]
     (one,) = (await ingest.letters.list_page("scoring", lambda _: True)).letters
     assert one.where == "touchpoints/2/5"
     assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
     (back,) = await read_all(ingest.kafka, "touchpoints")
-    assert (back.key, back.value, list(back.headers)) == (b"k", b'{"odd":1}', [("ce_type", b"perigee.touchpoint.v1")])
+    assert (back.key, back.value, list(back.headers)) == (
+        b"k",
+        b'{"odd":1}',
+        [("ce_type", b"perigee.touchpoint.v1")],
+    )
 
 
 async def test_live_shows_what_comes_with_the_reason(ingest):
@@ -164,8 +195,12 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
 async def test_the_admin_door_of_it(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track"}])
-    app = with_authentication(sources.build_app([], ingest.desk, [dead_letters.router(ingest.letters, ingest.kafka)]))
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
+    app = with_authentication(
+        sources.build_app([], ingest.desk, [dead_letters.router(ingest.letters, ingest.kafka)])
+    )
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door"
+    ) as client:
         assert (await client.get("/admin/v1/dlq")).status_code == 401
         client.headers["authorization"] = f"Bearer {ADMIN}"
         found = (await client.get("/admin/v1/dlq", params={"reason": "no_ids"})).json()
@@ -182,7 +217,15 @@ async def test_the_admin_door_of_it(ingest):
 
 
 @pytest.mark.parametrize(
-    "number", ["", "a/b/c", "touchpoints/0/0", "touchpoints-dlq/0", "touchpoints-dlq/-1/0", "touchpoints-dlq/²/1"]
+    "number",
+    [
+        "",
+        "a/b/c",
+        "touchpoints/0/0",
+        "touchpoints-dlq/0",
+        "touchpoints-dlq/-1/0",
+        "touchpoints-dlq/²/1",
+    ],
 )
 def test_what_is_no_number(number):
     with pytest.raises(ConfigurationError):
@@ -198,9 +241,13 @@ async def test_letters_come_page_by_page_and_none_twice(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track", "n": "x" * 2_000}] * 25)
     found, after = [], ""
-    while (page := await ingest.letters.list_page("ingest", lambda _: True, limit=10, after=after)).letters:
+    while (
+        page := await ingest.letters.list_page("ingest", lambda _: True, limit=10, after=after)
+    ).letters:
         assert page.all == 25 - len(found)
-        assert all(len(one.value) == 1_000 for one in page.letters), "a list does not hold everything"
+        assert all(len(one.value) == 1_000 for one in page.letters), (
+            "a list does not hold everything"
+        )
         found += page.letters
         after = f"{found[-1].refused_at}:{found[-1].number}"
     assert len({one.number for one in found}) == 25
@@ -211,7 +258,12 @@ async def test_letters_come_page_by_page_and_none_twice(ingest):
 
 async def test_a_letter_is_repaired_and_counts_once(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
-    broken = {"type": "track", "event": "x", "timestamp": "yesterday", "properties": {"lines": [{"sku": "a"}]}}
+    broken = {
+        "type": "track",
+        "event": "x",
+        "timestamp": "yesterday",
+        "properties": {"lines": [{"sku": "a"}]},
+    }
     await ingest.send(made.write_key, [broken])
     (one,) = await ingest.every(reason="no_ids")
     half = await ingest.letters.replay([one.number], "ada", "", {"userId": 42})
@@ -228,28 +280,40 @@ async def test_a_letter_is_repaired_and_counts_once(ingest):
         "context.locale": "fr",
     }
     for _ in range(2):
-        assert (await ingest.letters.replay([one.number], "ada", "", repairs)).replayed == [one.number]
+        assert (await ingest.letters.replay([one.number], "ada", "", repairs)).replayed == [
+            one.number
+        ]
     found = await ingest.touchpoints()
     assert len({t.message_id for t in found}) == 1
-    assert (found[0].user_id, found[0].locale, found[0].properties) == ("42", "fr", {"lines": [{"sku": "b"}]})
+    assert (found[0].user_id, found[0].locale, found[0].properties) == (
+        "42",
+        "fr",
+        {"lines": [{"sku": "b"}]},
+    )
 
 
 async def test_what_does_not_fit_its_mapping_is_kept_whole_until_that_is_mended(ingest):
-    mapping = {"each": "data.items", "calls": [{"call": {"type": "track", "event": "x", "userId": {"path": "who"}}}]}
+    mapping = {
+        "each": "data.items",
+        "calls": [{"call": {"type": "track", "event": "x", "userId": {"path": "who"}}}],
+    }
     given = SourceChanges(trust="server", adapter="webhook", adapter_settings=mapping)
     made = await ingest.desk.create("default", "erp", given)
     await ingest.sources.refresh()
     content = msgspec.json.encode({"data": {"itemz": [{"who": "a"}, {"who": "b"}]}})
     assert (
         await ingest.door.ingest_webhook(
-            WebhookRequest("http://door/v1/hook", {}, content), ingest.door.authenticate(made.write_key)
+            WebhookRequest("http://door/v1/hook", {}, content),
+            ingest.door.authenticate(made.write_key),
         )
         == 0
     )
     (one,) = await ingest.every(reason="bad_shape")
     assert one.value == content.decode()
     assert "bad_shape" in (await ingest.letters.replay([one.number], "ada", "")).refused[one.number]
-    await ingest.desk.update("default", "erp", SourceChanges(adapter_settings={**mapping, "each": "data.itemz"}))
+    await ingest.desk.update(
+        "default", "erp", SourceChanges(adapter_settings={**mapping, "each": "data.itemz"})
+    )
     for _ in range(2):
         assert (await ingest.letters.replay([one.number], "ada", "")).replayed == [one.number]
     found = await ingest.touchpoints()
@@ -259,11 +323,20 @@ async def test_what_does_not_fit_its_mapping_is_kept_whole_until_that_is_mended(
 
 async def test_a_letter_holds_no_key_no_token_and_no_address(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
-    context = {"ip": "203.0.113.77", "linkToken": "TOK", "page": {"url": "https://x.test/?a=1&pgt=TOK"}}
+    context = {
+        "ip": "203.0.113.77",
+        "linkToken": "TOK",
+        "page": {"url": "https://x.test/?a=1&pgt=TOK"},
+    }
     await ingest.send(
-        made.write_key, [{"type": "dance", "userId": "u", "writeKey": made.write_key, "context": context}]
+        made.write_key,
+        [{"type": "dance", "userId": "u", "writeKey": made.write_key, "context": context}],
     )
     (one,) = await ingest.every()
     kept = json.loads(one.value)
-    assert kept["context"] == {"ip": None, "linkToken": None, "page": {"url": "https://x.test/?a=1"}}
+    assert kept["context"] == {
+        "ip": None,
+        "linkToken": None,
+        "page": {"url": "https://x.test/?a=1"},
+    }
     assert kept["writeKey"] is None

@@ -22,10 +22,21 @@ def calls(chance, turn):
     found = []
     for number in range(60):
         who = f"u{chance.randrange(PEOPLE)}"
-        event = chance.choice(["Order Completed", "Quote Requested", "Pricing Viewed", "Content Downloaded"])
-        found.append({"type": "track", "event": event, "userId": who, "messageId": f"{turn}-{number}"})
+        event = chance.choice(
+            ["Order Completed", "Quote Requested", "Pricing Viewed", "Content Downloaded"]
+        )
+        found.append(
+            {"type": "track", "event": event, "userId": who, "messageId": f"{turn}-{number}"}
+        )
     one, other = chance.sample(range(PEOPLE), 2)
-    found.append({"type": "alias", "userId": f"u{one}", "previousId": f"u{other}", "messageId": f"{turn}-alias"})
+    found.append(
+        {
+            "type": "alias",
+            "userId": f"u{one}",
+            "previousId": f"u{other}",
+            "messageId": f"{turn}-alias",
+        }
+    )
     return found
 
 
@@ -48,7 +59,9 @@ async def standing(database):
     return {(r[0], r[1]): (r[2], r[3]) for r in rows}
 
 
-async def test_followers_that_are_killed_know_where_everybody_stands(instance, servers, database, tmp_path):
+async def test_followers_that_are_killed_know_where_everybody_stands(
+    instance, servers, database, tmp_path
+):
     chance = random.Random(choose_seed())
     await put_source(instance.environment, "back-end", "key-of-back-end", "server")
     key = await instance.create_source("back-end")
@@ -78,4 +91,6 @@ async def test_followers_that_are_killed_know_where_everybody_stands(instance, s
         ids = found.execute("SELECT count(*), count(DISTINCT id) FROM history").fetchone()
         assert ids[0] == ids[1] > PEOPLE
     people = json.loads(file.read_text())["people"]
-    assert {tuple(who.split(" ")): (at["stage"], at["sequence"]) for who, at in people.items()} == expected
+    assert {
+        tuple(who.split(" ")): (at["stage"], at["sequence"]) for who, at in people.items()
+    } == expected

@@ -10,18 +10,24 @@ from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
 def server(at, number, user_id=None, **fields):
-    return touchpoint(at, "Content Downloaded", number=number, user_id=user_id, trust="server", **fields)
+    return touchpoint(
+        at, "Content Downloaded", number=number, user_id=user_id, trust="server", **fields
+    )
 
 
 async def test_three_devices_with_one_login_are_one_contact_with_their_past(scoring):
     """Row 37: phone, laptop and tablet with one login become one contact; past touchpoints are re-attributed."""
     for number, device in enumerate(("phone", "laptop", "tablet")):
-        await scoring.ingest([touchpoint(number * HOUR, number=number, anonymous_id=device)], partition=number % 3)
+        await scoring.ingest(
+            [touchpoint(number * HOUR, number=number, anonymous_id=device)], partition=number % 3
+        )
     for number, device in enumerate(("phone", "laptop", "tablet")):
         await scoring.ingest([identify(DAY + number * HOUR, "u", device)], partition=number % 3)
     await scoring.run_jobs()
     assert len(set((await contact_ids(scoring)).values())) == 1
-    rows = await scoring.fetch("SELECT value FROM scoring.contact_identifiers WHERE type = 'anonymous_id'")
+    rows = await scoring.fetch(
+        "SELECT value FROM scoring.contact_identifiers WHERE type = 'anonymous_id'"
+    )
     assert {r[0] for r in rows} == {"phone", "laptop", "tablet"}
     await assert_replay_equal(scoring)
 
@@ -42,24 +48,41 @@ async def test_a_server_joins_what_a_browser_may_not(scoring):
 
 
 async def test_an_alias_joins_two_user_ids_for_a_server_and_a_device_for_a_browser(scoring):
-    await scoring.ingest([touchpoint(0, number=0, user_id="old"), touchpoint(0, number=1, user_id="new")])
+    await scoring.ingest(
+        [touchpoint(0, number=0, user_id="old"), touchpoint(0, number=1, user_id="new")]
+    )
     alias = touchpoint(HOUR, "", number=2, type="alias", user_id="new", previous_id="old")
     await scoring.ingest([alias])
     assert len(set((await contact_ids(scoring)).values())) == 2
     await scoring.ingest(
-        [touchpoint(2 * HOUR, "", number=3, type="alias", user_id="new", previous_id="old", trust="server")]
+        [
+            touchpoint(
+                2 * HOUR,
+                "",
+                number=3,
+                type="alias",
+                user_id="new",
+                previous_id="old",
+                trust="server",
+            )
+        ]
     )
     assert len(set((await contact_ids(scoring)).values())) == 1
     await scoring.ingest([touchpoint(0, number=4, anonymous_id="device")])
-    await scoring.ingest([touchpoint(3 * HOUR, "", number=5, type="alias", user_id="new", previous_id="device")])
+    await scoring.ingest(
+        [touchpoint(3 * HOUR, "", number=5, type="alias", user_id="new", previous_id="device")]
+    )
     assert len(set((await contact_ids(scoring)).values())) == 1
     await assert_replay_equal(scoring)
 
 
 async def test_merge_and_unmerge_leave_equal_bytes(scoring):
-    await scoring.ingest([server(0, 0, "u"), server(HOUR, 1, "u"), identify(2 * HOUR, "u", "phone")])
     await scoring.ingest(
-        [touchpoint(0, "Order Completed", number=2, user_id="v"), identify(HOUR, "v", "laptop")], partition=1
+        [server(0, 0, "u"), server(HOUR, 1, "u"), identify(2 * HOUR, "u", "phone")]
+    )
+    await scoring.ingest(
+        [touchpoint(0, "Order Completed", number=2, user_id="v"), identify(HOUR, "v", "laptop")],
+        partition=1,
     )
     await scoring.ingest([touchpoint(3 * HOUR, number=3, anonymous_id="laptop")], partition=1)
     before, contacts = await scoring.pure_rows(), await contact_ids(scoring)
@@ -68,7 +91,9 @@ async def test_merge_and_unmerge_leave_equal_bytes(scoring):
     assert outcome.moved == 3
     assert len(set((await contact_ids(scoring)).values())) == 1
     await assert_replay_equal(scoring)
-    redirects = await scoring.fetch("SELECT merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    redirects = await scoring.fetch(
+        "SELECT merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL"
+    )
     assert [r[0] for r in redirects] == outcome.contacts
     outcome = await scoring.unmerge("u", "v")
     assert len(outcome.contacts) == 2
@@ -81,7 +106,9 @@ async def test_merge_and_unmerge_leave_equal_bytes(scoring):
 
 
 async def test_sequences_have_no_gap_through_merge_and_unmerge(scoring):
-    await scoring.ingest([touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v")])
+    await scoring.ingest(
+        [touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v")]
+    )
     for _ in range(2):
         await scoring.merge("u", "v")
         await scoring.unmerge("u", "v")
@@ -97,19 +124,26 @@ async def test_sequences_have_no_gap_through_merge_and_unmerge(scoring):
 
 async def test_an_unmerge_says_what_still_joins_the_two(scoring):
     await scoring.ingest(
-        [server(0, 0, "u", external_ids={"crm": "7"}), server(HOUR, 1, "v", external_ids={"crm": "7"})]
+        [
+            server(0, 0, "u", external_ids={"crm": "7"}),
+            server(HOUR, 1, "v", external_ids={"crm": "7"}),
+        ]
     )
     with pytest.raises(Conflict, match="through external:crm:7"):
         await scoring.unmerge("user_id:u", "user_id:v")
     await scoring.unmerge("user_id:v", "external:crm:7")
     assert len(set((await contact_ids(scoring)).values())) == 2
     await scoring.ingest([server(2 * HOUR, 2, "v", external_ids={"crm": "7"})])
-    assert len(set((await contact_ids(scoring)).values())) == 2, "what a person revoked no touchpoint restores"
+    assert len(set((await contact_ids(scoring)).values())) == 2, (
+        "what a person revoked no touchpoint restores"
+    )
     await assert_replay_equal(scoring)
 
 
 async def test_a_device_is_taken_from_somebody_and_given_back(scoring):
-    await scoring.ingest([touchpoint(0, number=0, anonymous_id="phone"), identify(HOUR, "u", "phone")])
+    await scoring.ingest(
+        [touchpoint(0, number=0, anonymous_id="phone"), identify(HOUR, "u", "phone")]
+    )
     await scoring.ingest([touchpoint(2 * HOUR, number=1, anonymous_id="phone")])
     before, contacts = await scoring.pure_rows(), await contact_ids(scoring)
     await scoring.unmerge("user_id:u", "anonymous_id:phone")
@@ -123,7 +157,9 @@ async def test_a_device_is_taken_from_somebody_and_given_back(scoring):
 
 
 async def test_a_device_that_another_known_person_merged_gets_its_contact_back(scoring):
-    await scoring.ingest([identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")])
+    await scoring.ingest(
+        [identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")]
+    )
     laptop = (await contact_ids(scoring))["m1"]
     await scoring.ingest([identify(2 * HOUR, "u", "laptop")])
     assert (await contact_ids(scoring))["m1"] != laptop
@@ -136,7 +172,12 @@ async def test_junk_never_links(scoring):
     junk = ["null", "undefined", "Anonymous", "00000000-0000-0000-0000-000000000000"]
     for number, user_id in enumerate(junk):
         await scoring.ingest([identify(number, user_id, f"device{number}", number=number)])
-    await scoring.ingest([touchpoint(9, number=9, anonymous_id="undefined"), touchpoint(9, number=10, user_id="none")])
+    await scoring.ingest(
+        [
+            touchpoint(9, number=9, anonymous_id="undefined"),
+            touchpoint(9, number=10, user_id="none"),
+        ]
+    )
     assert len(set((await contact_ids(scoring)).values())) == len(junk) + 2
     await assert_replay_equal(scoring)
 
@@ -156,9 +197,14 @@ async def test_many_touchpoints_change_hands_from_the_queue(scoring, monkeypatch
     monkeypatch.setattr(touchpoint_storage, "MOVED_AT_ONCE", 5)
     crm = {"external_ids": {"crm": "7"}}
     await scoring.ingest(
-        [server(0, 100, "u", **crm), *(touchpoint(n * HOUR, user_id="v", number=n) for n in range(11))]
+        [
+            server(0, 100, "u", **crm),
+            *(touchpoint(n * HOUR, user_id="v", number=n) for n in range(11)),
+        ]
     )
-    await scoring.ingest([server(DAY, 101, "v", **crm), touchpoint(2 * DAY, user_id="v", number=102)], partition=1)
+    await scoring.ingest(
+        [server(DAY, 101, "v", **crm), touchpoint(2 * DAY, user_id="v", number=102)], partition=1
+    )
     assert len(set((await contact_ids(scoring)).values())) == 2, "in the stream they are two still"
     await scoring.run_jobs()
     assert len(set((await contact_ids(scoring)).values())) == 1
@@ -166,7 +212,9 @@ async def test_many_touchpoints_change_hands_from_the_queue(scoring, monkeypatch
 
 
 async def test_wrong_names_are_refused_with_what_is_there(scoring):
-    await scoring.ingest([touchpoint(0, anonymous_id="a"), touchpoint(0, anonymous_id="b", number=2)])
+    await scoring.ingest(
+        [touchpoint(0, anonymous_id="a"), touchpoint(0, anonymous_id="b", number=2)]
+    )
     with pytest.raises(NotFound, match="user_id:alice"):
         await scoring.merge("nobody", "a")
     with pytest.raises(Conflict, match="two devices"):

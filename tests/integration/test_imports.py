@@ -49,10 +49,15 @@ class Desk:
         self.publisher = Publisher(servers.kafka, linger_ms=2)
 
     def imports(self, publisher=None):
-        return FileImporter(self.session, publisher or self.publisher, FixedClock(NOW), NormalisationRules())
+        return FileImporter(
+            self.session, publisher or self.publisher, FixedClock(NOW), NormalisationRules()
+        )
 
     async def stored(self):
-        return [msgspec.json.decode(r.value, type=Touchpoint) for r in await read_all(self.kafka, "touchpoints")]
+        return [
+            msgspec.json.decode(r.value, type=Touchpoint)
+            for r in await read_all(self.kafka, "touchpoints")
+        ]
 
 
 @pytest.fixture
@@ -74,7 +79,9 @@ def write_csv(path, count):
 
 async def test_a_file_is_checked_then_imported_once(desk, tmp_path):
     file = write_csv(tmp_path / "orders.csv", 5)
-    file.write_text(file.read_text() + ";Order Completed;2026-05-01T10:00:00Z;9\nu9;;2026-05-01;1;2;3\n")
+    file.write_text(
+        file.read_text() + ";Order Completed;2026-05-01T10:00:00Z;9\nu9;;2026-05-01;1;2;3\n"
+    )
     good, bad, first = await desk.imports().dry_run(file, ("default", "till"), None, said)
     assert (good, bad) == (5, 2)
     assert [(r.line, r.reason) for r in first] == [(7, "no_ids"), (8, "bad_csv")]
@@ -106,15 +113,26 @@ async def test_it_goes_on_where_it_stopped_and_adds_nothing_twice(desk, tmp_path
 
 async def test_rows_of_json_with_a_mapping_and_gzip(desk, tmp_path):
     file = tmp_path / "visits.ndjson.gz"
-    content = '{"who":"a","when":"2026-05-01T10:00:00+02:00"}\n\nnot json\n[1]\n{"who":"","when":""}\n'
+    content = (
+        '{"who":"a","when":"2026-05-01T10:00:00+02:00"}\n\nnot json\n[1]\n{"who":"","when":""}\n'
+    )
     file.write_bytes(gzip.compress(content.encode()))
     template = CallMapping(
-        {"type": "page", "name": "Shop", "userId": {"column": "who"}, "timestamp": {"column": "when"}}
+        {
+            "type": "page",
+            "name": "Shop",
+            "userId": {"column": "who"},
+            "timestamp": {"column": "when"},
+        }
     )
     done = await desk.imports().run(file, ("default", "till"), template, said, historical=False)
     assert (done.accepted, done.rejected) == (1, 3)
     (touchpoint,) = await desk.stored()
-    assert (touchpoint.name, touchpoint.mode, touchpoint.occurred_at) == ("Shop", "live", 1_777_622_400_000_000)
+    assert (touchpoint.name, touchpoint.mode, touchpoint.occurred_at) == (
+        "Shop",
+        "live",
+        1_777_622_400_000_000,
+    )
 
 
 @pytest.mark.parametrize("name", ["orders.xlsx", "missing.csv", "broken.csv.gz"])
@@ -128,7 +146,9 @@ async def test_a_file_that_cannot_be_read(desk, tmp_path, name):
 
 async def test_an_unknown_source(desk, tmp_path):
     with pytest.raises(NotFound, match="perigee source create nobody"):
-        await desk.imports().run(write_csv(tmp_path / "a.csv", 1), ("default", "nobody"), None, said)
+        await desk.imports().run(
+            write_csv(tmp_path / "a.csv", 1), ("default", "nobody"), None, said
+        )
 
 
 def test_a_large_file_is_read_with_flat_memory(tmp_path):
@@ -192,13 +212,22 @@ async def test_a_file_that_is_read_in_another_way_is_imported_again(desk, tmp_pa
 
 def test_what_is_not_utf8_is_rejected_and_not_altered(tmp_path):
     file = tmp_path / "orders.csv"
-    file.write_bytes("sep=;\nuserId;event\nzoé;x\n".encode() + "zoé;y\n".encode("cp1252") + b"bob;z\n")
+    file.write_bytes(
+        "sep=;\nuserId;event\nzoé;x\n".encode() + "zoé;y\n".encode("cp1252") + b"bob;z\n"
+    )
     (first, row), (second, why), (third, last) = read_rows(file, said)
     assert (first, second, third) == (3, 4, 5)
-    assert (row, why.reason, last) == ({"userId": "zoé", "event": "x"}, "bad_encoding", {"userId": "bob", "event": "z"})
+    assert (row, why.reason, last) == (
+        {"userId": "zoé", "event": "x"},
+        "bad_encoding",
+        {"userId": "bob", "event": "z"},
+    )
     file = tmp_path / "orders.ndjson"
     file.write_bytes(b'{"a":"\xe9"}\n{"a":"b"}\n')
-    assert [getattr(row, "reason", row) for _, row in read_rows(file, said)] == ["bad_encoding", {"a": "b"}]
+    assert [getattr(row, "reason", row) for _, row in read_rows(file, said)] == [
+        "bad_encoding",
+        {"a": "b"},
+    ]
 
 
 def test_a_line_without_an_end_is_not_held(tmp_path):

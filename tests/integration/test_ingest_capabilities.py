@@ -27,7 +27,9 @@ def come(source, *calls):
     found = []
     for number, call in enumerate(calls):
         read = parse_call(json.dumps(call).encode())
-        made = touchpoint_of_call(read, RequestContext(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES))
+        made = touchpoint_of_call(
+            read, RequestContext(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES)
+        )
         found.append(decode_value(Touchpoint, touchpoint_message(made).value))
     return found
 
@@ -38,7 +40,12 @@ def contacts(scoring):
 
 async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     consent = {"consent": {"categoryPreferences": {"marketing": True}}}
-    visit = {"type": "page", "name": "Pricing", "anonymousId": "d", "timestamp": "2026-05-01T10:00:00Z"}
+    visit = {
+        "type": "page",
+        "name": "Pricing",
+        "anonymousId": "d",
+        "timestamp": "2026-05-01T10:00:00Z",
+    }
     form = {"anonymousId": "d", "timestamp": "2026-05-01T10:05:00Z", "context": consent}
     await scoring.ingest(come(WEB, visit))
     await scoring.ingest(come(WEB, {**form, "type": "identify", "traits": {"email": "Ada@X.test ", "company": "Acme"}},
@@ -50,27 +57,48 @@ async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     assert told.cycles["engagement"].stage == "reader"
     signals = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals'")
     assert [json.loads(value)["signal"] for (value,) in signals].count("consent_granted") >= 1
-    await scoring.ingest(come(WEB, {**form, "type": "identify", "userId": "ada", "messageId": "later"}))
+    await scoring.ingest(
+        come(WEB, {**form, "type": "identify", "userId": "ada", "messageId": "later"})
+    )
     assert (await contacts(scoring).get("default", "user_id:ada")).contact_id == one.contact_id
 
 
 async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_own_time(scoring):
     await scoring.ingest(
-        come(WEB, {"type": "identify", "userId": "ada", "anonymousId": "d", "timestamp": "2026-05-02T10:00:00Z"})
+        come(
+            WEB,
+            {
+                "type": "identify",
+                "userId": "ada",
+                "anonymousId": "d",
+                "timestamp": "2026-05-02T10:00:00Z",
+            },
+        )
     )
     template = CallMapping({
         "type": "track", "event": "Order Completed", "userId": {"column": "customer"},
         "timestamp": {"column": "when", "as": "time", "format": "%d/%m/%Y %H:%M", "zone": "Europe/Paris"},
         "context": {"channel": "shop"}, "properties": {"total": {"column": "sum", "as": "number", "decimal": ","}},
     })  # fmt: skip
-    (sale,) = come(TILL, template.to_call({"customer": "ada", "when": "01/05/2026 12:30", "sum": "1.234,50"}))
+    (sale,) = come(
+        TILL, template.to_call({"customer": "ada", "when": "01/05/2026 12:30", "sum": "1.234,50"})
+    )
     assert (sale.occurred_at, sale.channel, sale.value) == (1_777_631_400_000_000, "shop", 1_234.5)
     await scoring.ingest([sale])
     await scoring.ingest(
-        come(TILL, {**call_from_columns({"type": "page", "userId": "ada", "timestamp": "2026-05-03T10:00:00Z"})})
+        come(
+            TILL,
+            {
+                **call_from_columns(
+                    {"type": "page", "userId": "ada", "timestamp": "2026-05-03T10:00:00Z"}
+                )
+            },
+        )
     )
     one = await contacts(scoring).get("default", "ada")
-    assert await scoring.fetch("SELECT count(*) FROM scoring.contacts WHERE merged_into IS NULL") == [(1,)]
+    assert await scoring.fetch(
+        "SELECT count(*) FROM scoring.contacts WHERE merged_into IS NULL"
+    ) == [(1,)]
     assert one.cycles["engagement"].stage == "customer"
     assert (await scoring.replay_check())["equal"]
 
@@ -90,8 +118,15 @@ async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scor
     assert [decode_value(Touchpoint, data).evidence for (data,) in rows] == ["declared", "observed"]
 
 
-async def test_row_31_who_took_the_initiative_is_always_said_and_a_browser_cannot_say_that_the_brand_did(scoring):
-    call = {"type": "track", "event": "Email Delivered", "userId": "ada", "context": {"initiative": "brand"}}
+async def test_row_31_who_took_the_initiative_is_always_said_and_a_browser_cannot_say_that_the_brand_did(
+    scoring,
+):
+    call = {
+        "type": "track",
+        "event": "Email Delivered",
+        "userId": "ada",
+        "context": {"initiative": "brand"},
+    }
     assert [t.initiative for t in (*come(WEB, call), *come(TILL, call), *come(TILL, {**call, "context": {}}))] == [
         "contact", "brand", "contact",
     ]  # fmt: skip

@@ -7,7 +7,12 @@ import pytest
 from cli.home import PROJECT
 from libs.common.db.connection import connect
 from services.scoring.domain.identity import new_contact_id
-from services.scoring.handlers import contact_resolution, corrections, identities, touchpoint_storage
+from services.scoring.handlers import (
+    contact_resolution,
+    corrections,
+    identities,
+    touchpoint_storage,
+)
 from services.scoring.handlers.identities import Author
 from tests.support.scoring import Scoring, assert_replay_equal, contact_ids
 from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
@@ -26,7 +31,9 @@ async def scoring(database):
 @pytest.fixture
 async def two(database):
     text = (PROJECT / "tests" / "support" / "small.yaml").read_text()
-    found = Scoring(database, [small_cycle(), small_cycle(text.replace("cycle: small", "cycle: other"))])
+    found = Scoring(
+        database, [small_cycle(), small_cycle(text.replace("cycle: small", "cycle: other"))]
+    )
     yield found
     await found.close()
 
@@ -51,15 +58,21 @@ async def test_a_contact_emptied_in_two_cycles(two):
 async def test_a_stage_by_hand_in_one_cycle_for_somebody_without_touchpoints(two):
     await two.ingest([touchpoint(0, number=1, user_id="v")])
     await two.corrections.correct_touchpoints("default", "v", "exclude", [], ME)
-    await two.corrections.set_stage("default", "v", "small", {"sales": "won"}, START + DAY, START + 2 * DAY, ME)
+    await two.corrections.set_stage(
+        "default", "v", "small", {"sales": "won"}, START + DAY, START + 2 * DAY, ME
+    )
     await two.run_jobs()
     await assert_replay_equal(two, 0)
 
 
 @pytest.mark.parametrize("then", ["unmerge", "device", "exclude", "nothing"])
-async def test_what_happens_before_people_with_long_histories_are_joined(scoring, long_histories, then):
+async def test_what_happens_before_people_with_long_histories_are_joined(
+    scoring, long_histories, then
+):
     await scoring.ingest([server(0, 1, "u", **CRM), identify(HOUR, "v", "phone")])
-    await scoring.ingest([touchpoint(n * HOUR, number=n, anonymous_id="phone") for n in range(2, 8)])
+    await scoring.ingest(
+        [touchpoint(n * HOUR, number=n, anonymous_id="phone") for n in range(2, 8)]
+    )
     await scoring.ingest([server(9 * HOUR, 9, "v", **CRM)])
     if then == "unmerge":
         await scoring.identities.unmerge("default", "user_id:v", "external:crm:7", ME)
@@ -74,7 +87,9 @@ async def test_what_happens_before_people_with_long_histories_are_joined(scoring
 
 async def test_a_late_touchpoint_of_the_survivor_of_a_waiting_loser(scoring):
     await scoring.ingest([touchpoint(n * HOUR, number=n, user_id="u") for n in range(10, 40)])
-    await scoring.ingest([touchpoint(60 * HOUR, number=60, anonymous_id="phone", mode="historical")])
+    await scoring.ingest(
+        [touchpoint(60 * HOUR, number=60, anonymous_id="phone", mode="historical")]
+    )
     late = touchpoint(HOUR, "Order Completed", number=99, user_id="u")
     await scoring.ingest([identify(61 * HOUR, "u", "phone"), late])
     await scoring.run_jobs()
@@ -105,9 +120,13 @@ async def test_a_stage_by_hand_goes_with_its_identifier(scoring):
 
 
 async def test_a_merged_contact_is_not_told_as_alive(scoring):
-    await scoring.ingest([identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")])
+    await scoring.ingest(
+        [identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")]
+    )
     await scoring.ingest([identify(2 * HOUR, "u", "laptop"), identify(3 * HOUR, "w", "laptop")])
-    ((merged,),) = await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    ((merged,),) = await scoring.fetch(
+        "SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL"
+    )
     await scoring.unmerge("user_id:w", "anonymous_id:laptop")
     last = "SELECT value FROM scoring.outbox WHERE topic = 'contacts' AND key = $1 ORDER BY id DESC LIMIT 1"
     assert (await scoring.fetch(last, merged.encode()))[0][0] is None
@@ -125,7 +144,9 @@ async def test_an_identifier_that_falls_back_to_the_limit_joins_again(scoring, m
 
 
 async def test_an_exclude_races_a_move(scoring):
-    await scoring.ingest([touchpoint(0, number=1, anonymous_id="phone"), identify(3 * HOUR, "v", "phone")])
+    await scoring.ingest(
+        [touchpoint(0, number=1, anonymous_id="phone"), identify(3 * HOUR, "v", "phone")]
+    )
     await scoring.ingest([touchpoint(HOUR, "Order Completed", number=2, anonymous_id="phone")])
     await scoring.ingest([touchpoint(0, number=5, user_id="w")])
     other = Scoring(scoring.database, scoring.cycles)
@@ -135,7 +156,9 @@ async def test_an_exclude_races_a_move(scoring):
         await holder.execute("SELECT 1 FROM scoring.contacts WHERE contact_id = $1 FOR UPDATE", v)
         moving = asyncio.create_task(other.ingest([identify(1, "w", "phone")], 1))
         await asyncio.sleep(0.4)
-        excluding = asyncio.create_task(scoring.corrections.correct_touchpoints("default", v, "exclude", ["m2"], ME))
+        excluding = asyncio.create_task(
+            scoring.corrections.correct_touchpoints("default", v, "exclude", ["m2"], ME)
+        )
         await asyncio.sleep(0.4)
     await asyncio.gather(moving, excluding, return_exceptions=True)
     await holder.close()
@@ -148,7 +171,11 @@ async def test_an_unmerge_and_the_stream_take_their_locks_in_one_order(scoring):
     await scoring.ingest([touchpoint(0, number=n, user_id=f"u{n}") for n in range(2)])
     got = await contact_ids(scoring)
     names = (f"d{n}" for n in range(999))
-    device = next(d for d in names if new_contact_id("default", ("anonymous_id", d)) < min(got["m0"], got["m1"]))
+    device = next(
+        d
+        for d in names
+        if new_contact_id("default", ("anonymous_id", d)) < min(got["m0"], got["m1"])
+    )
     await scoring.ingest([touchpoint(0, number=7, anonymous_id=device)])
     await scoring.ingest([identify(HOUR, "u1", device)])
     await scoring.merge("u0", "u1")
@@ -156,7 +183,9 @@ async def test_an_unmerge_and_the_stream_take_their_locks_in_one_order(scoring):
     other = Scoring(scoring.database, scoring.cycles)
     holder = await connect(scoring.database, application="holder")
     async with holder.transaction():
-        await holder.execute("SELECT 1 FROM scoring.contacts WHERE contact_id = $1 FOR UPDATE", survivor)
+        await holder.execute(
+            "SELECT 1 FROM scoring.contacts WHERE contact_id = $1 FOR UPDATE", survivor
+        )
         unmerging = asyncio.create_task(scoring.identities.unmerge("default", "u0", "u1", ME))
         await asyncio.sleep(0.4)
         streaming = asyncio.create_task(other.ingest([identify(2 * HOUR, "u0", device)], 1))
@@ -186,7 +215,9 @@ async def test_taking_back_a_bot_flag_starts_no_play(scoring):
 
 
 async def test_somebody_known_by_hand_alone(scoring):
-    await scoring.ingest([touchpoint(0, number=1, anonymous_id="phone"), touchpoint(HOUR, number=2, user_id="u")])
+    await scoring.ingest(
+        [touchpoint(0, number=1, anonymous_id="phone"), touchpoint(HOUR, number=2, user_id="u")]
+    )
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m2"], ME)
     await scoring.run_jobs()
     await scoring.merge("user_id:u", "anonymous_id:phone")
@@ -208,7 +239,9 @@ async def test_a_login_put_back_calls_nothing_new_that_was_folded_elsewhere(scor
 async def test_two_devices_of_one_person_part_when_nobody_claims_them(scoring):
     alone = [touchpoint(n * HOUR, number=n, anonymous_id=f"d{n}") for n in (1, 2)]
     await scoring.ingest([touchpoint(0, number=7, user_id="v")])
-    await scoring.ingest([identify(0, "u", "d1", number=8), identify(3 * HOUR, "u", "d2", number=9), *alone])
+    await scoring.ingest(
+        [identify(0, "u", "d1", number=8), identify(3 * HOUR, "u", "d2", number=9), *alone]
+    )
     await scoring.identities.merge("default", "user_id:v", "user_id:u", ME)
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m8", "m9"], ME)
     await scoring.run_jobs()

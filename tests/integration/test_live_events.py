@@ -23,7 +23,9 @@ async def test_what_comes_is_streamed_and_who_has_gone_is_let_go(ingest):
     key = await ingest.create_source("shop")
     door = psutil.Process(ingest.pid("ingest"))
     headers = {"authorization": f"Bearer {ingest.environment['PERIGEE_ADMIN_KEY']}"}
-    async with httpx2.AsyncClient(base_url=ingest.ingest_url, trust_env=False, timeout=30) as client:
+    async with httpx2.AsyncClient(
+        base_url=ingest.ingest_url, trust_env=False, timeout=30
+    ) as client:
         before = len(door.net_connections())
         async with client.stream("GET", "/admin/v1/live", headers=headers) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -36,7 +38,9 @@ async def test_what_comes_is_streamed_and_who_has_gone_is_let_go(ingest):
                     break
             sending.cancel()
         assert {one["source"] for one in found} == {"shop"}
-        assert all(one["reason"].startswith("no_ids") for one in found if one["outcome"] == "refused")
+        assert all(
+            one["reason"].startswith("no_ids") for one in found if one["outcome"] == "refused"
+        )
         for _ in range(60):  # its consumer's connections end with it
             if len(door.net_connections()) <= before + 1:
                 break

@@ -16,7 +16,10 @@ MARKET = {"anonymous_id": None, "initiative": "market", "trust": "server"}
 async def beside(database, contact, since=0, until=1 << 52):
     connection = await connect(database, application="test")
     try:
-        return [t.name for t in await market_touchpoints.list_overlapping(connection, contact, since, until)]
+        return [
+            t.name
+            for t in await market_touchpoints.list_overlapping(connection, contact, since, until)
+        ]
     finally:
         await connection.close()
 
@@ -33,16 +36,28 @@ async def test_they_are_kept_once_and_make_no_contact(scoring):
     assert await scoring.fetch("SELECT count(*) FROM scoring.touchpoints") == [(0,)]
 
 
-async def test_the_market_is_beside_every_journey_and_an_account_beside_its_members(scoring, database):
+async def test_the_market_is_beside_every_journey_and_an_account_beside_its_members(
+    scoring, database
+):
     await scoring.ingest([
         touchpoint(0, user_id="u", group_id="acme"), touchpoint(0, user_id="v", number=2),
         touchpoint(HOUR, "Award Won", **MARKET), touchpoint(2 * HOUR, "Funding Raised", group_id="acme", **MARKET),
         touchpoint(3 * HOUR, "Opportunity Changed", **{**MARKET, "initiative": "brand"}, group_id="acme"),
     ])  # fmt: skip
-    people = dict(await scoring.fetch("SELECT value, contact_id FROM scoring.identifiers WHERE type = 'user_id'"))
-    assert await beside(database, people["u"]) == ["Award Won", "Funding Raised", "Opportunity Changed"]
+    people = dict(
+        await scoring.fetch(
+            "SELECT value, contact_id FROM scoring.identifiers WHERE type = 'user_id'"
+        )
+    )
+    assert await beside(database, people["u"]) == [
+        "Award Won",
+        "Funding Raised",
+        "Opportunity Changed",
+    ]
     assert await beside(database, people["v"]) == ["Award Won"]
-    assert await beside(database, people["u"], START + HOUR + 1, START + 2 * HOUR) == ["Funding Raised"]
+    assert await beside(database, people["u"], START + HOUR + 1, START + 2 * HOUR) == [
+        "Funding Raised"
+    ]
     said = io.StringIO()
     await print_story(database, "default", "u", Console(file=said, width=200))
     assert "Award Won" in said.getvalue()
@@ -50,7 +65,10 @@ async def test_the_market_is_beside_every_journey_and_an_account_beside_its_memb
 
 
 async def test_first_and_last_touch_are_kept_apart_and_found_by_the_time_that_it_was(scoring):
-    mail = {"channel": "email", "campaign": {"source": "letter", "medium": "email", "name": "spring"}}
+    mail = {
+        "channel": "email",
+        "campaign": {"source": "letter", "medium": "email", "name": "spring"},
+    }
     await scoring.ingest([
         touchpoint(HOUR, user_id="u", channel="search"),
         touchpoint(2 * HOUR, user_id="u", **mail),
@@ -63,6 +81,8 @@ async def test_first_and_last_touch_are_kept_apart_and_found_by_the_time_that_it
     assert (one.first_touch.channel, one.last_touch.channel) == ("search", "email")
     assert one.last_touch.campaign == mail["campaign"]
     assert one.last_touch.at == START + 2 * HOUR
-    await scoring.ingest([touchpoint(0, user_id="u", channel="social", number=9)])  # it was before, and came late
+    await scoring.ingest(
+        [touchpoint(0, user_id="u", channel="social", number=9)]
+    )  # it was before, and came late
     one = await contacts.get("default", "u")
     assert (one.first_touch.channel, one.last_touch.channel) == ("social", "email")

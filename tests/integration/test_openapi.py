@@ -18,7 +18,12 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.progress import LONG
 
 EXAMPLES = 150 if LONG else 12
-CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+CHECKS = [
+    not_a_server_error,
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
 STREAMS = {"/admin/v1/live"}  # it has no end
 pytestmark = pytest.mark.timeout(600 if EXAMPLES > 100 else 200)
 
@@ -36,7 +41,9 @@ def test_the_tracking_api_answers_as_its_document_says(instance):
 
 
 def ask_all(instance, service, document="/openapi.json", authorization=None):
-    headers = {"Authorization": authorization or f"Bearer {instance.environment['PERIGEE_ADMIN_KEY']}"}
+    headers = {
+        "Authorization": authorization or f"Bearer {instance.environment['PERIGEE_ADMIN_KEY']}"
+    }
     schema = schemathesis.openapi.from_url(f"{instance.environment[service]}{document}")
     seen = 0
     for found in schema.get_all_operations():
@@ -45,7 +52,12 @@ def ask_all(instance, service, document="/openapi.json", authorization=None):
             continue
         seen += 1
 
-        @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(operation.as_strategy())
         def ask(case):
             answer = case.call(headers=headers)

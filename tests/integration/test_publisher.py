@@ -14,8 +14,12 @@ from tests.support.kafka import make_topic, numbered_message, read_topic
 
 async def test_published_records_are_there_in_order(servers, publisher):
     topic = await make_topic(servers.kafka)
-    assert await publisher.publish([numbered_message(topic, n) for n in range(50)], 5) == [None] * 50
-    assert [r.value for r in await read_topic(servers.kafka, topic)] == [b"%d" % n for n in range(50)]
+    assert (
+        await publisher.publish([numbered_message(topic, n) for n in range(50)], 5) == [None] * 50
+    )
+    assert [r.value for r in await read_topic(servers.kafka, topic)] == [
+        b"%d" % n for n in range(50)
+    ]
 
 
 async def test_what_goes_compressed_is_taken_by_the_broker_and_read_in_order(servers, monkeypatch):
@@ -30,7 +34,9 @@ async def test_what_goes_compressed_is_taken_by_the_broker_and_read_in_order(ser
     assert sorted(int(record.value) for record in found) == list(range(1_000))
     for key in {message.key for message in sent}:
         mine = [(record.value, record.headers) for record in found if record.key == key]
-        assert mine == [(message.value, tuple(message.headers)) for message in sent if message.key == key]
+        assert mine == [
+            (message.value, tuple(message.headers)) for message in sent if message.key == key
+        ]
 
 
 async def test_a_refused_record_costs_no_later_one(servers, publisher):
@@ -41,12 +47,21 @@ async def test_a_refused_record_costs_no_later_one(servers, publisher):
     assert isinstance(fault, InvalidMessage)
     for number in range(3, 8):
         assert await publisher.publish([numbered_message(topic, number)], 5) == [None]
-    assert [r.value for r in await read_topic(servers.kafka, topic, 1)] == [b"1", b"3", b"4", b"5", b"6", b"7"]
+    assert [r.value for r in await read_topic(servers.kafka, topic, 1)] == [
+        b"1",
+        b"3",
+        b"4",
+        b"5",
+        b"6",
+        b"7",
+    ]
 
 
 async def test_an_oversize_record_is_refused_before_it_is_sent(servers, publisher):
     topic = await make_topic(servers.kafka)
-    faults = await publisher.publish([numbered_message(topic, 1, size=MAX_RECORD_BYTES), numbered_message(topic, 2)], 5)
+    faults = await publisher.publish(
+        [numbered_message(topic, 1, size=MAX_RECORD_BYTES), numbered_message(topic, 2)], 5
+    )
     assert isinstance(faults[0], InvalidMessage)
     assert faults[1] is None
 
@@ -72,7 +87,11 @@ async def test_many_clients_and_one_refused_record_do_not_rebuild_for_ever(serve
             faults += await shared.publish([numbered_message(topic, n, b"k%d" % number, size)], 5)
         return faults
 
-    outcomes = [fault for faults in await asyncio.gather(*(client(n) for n in range(12))) for fault in faults]
+    outcomes = [
+        fault
+        for faults in await asyncio.gather(*(client(n) for n in range(12)))
+        for fault in faults
+    ]
     assert sum(isinstance(f, InvalidMessage) for f in outcomes) == 1
     assert sum(isinstance(f, Unavailable) for f in outcomes) < 60
     assert await shared.publish([numbered_message(topic, 1)], 5) == [None]

@@ -8,7 +8,10 @@ from tests.support.touchpoints import DAY, START, identify, touchpoint
 
 
 async def test_history_is_stored_at_once_and_folded_from_the_queue(scoring):
-    old = [touchpoint(n * DAY, "Content Downloaded", user_id="u", mode="historical", number=n) for n in range(5)]
+    old = [
+        touchpoint(n * DAY, "Content Downloaded", user_id="u", mode="historical", number=n)
+        for n in range(5)
+    ]
     await scoring.ingest(old)
     assert len(await contact_ids(scoring)) == 5
     assert await scoring.outbox("stage-changes") == []
@@ -24,8 +27,12 @@ async def test_history_is_stored_at_once_and_folded_from_the_queue(scoring):
 
 async def test_signals_of_history_say_so(scoring):
     consent = {"marketing": True}
-    await scoring.ingest([identify(0, mode="historical", consent=consent, traits={"email": "a@x.test"})])
-    (row,) = await scoring.fetch("SELECT value, headers FROM scoring.outbox WHERE topic = 'signals'")
+    await scoring.ingest(
+        [identify(0, mode="historical", consent=consent, traits={"email": "a@x.test"})]
+    )
+    (row,) = await scoring.fetch(
+        "SELECT value, headers FROM scoring.outbox WHERE topic = 'signals'"
+    )
     assert msgspec.json.decode(row[0])["historical"]
     assert ["ce_reason", b"history"] in msgspec.msgpack.decode(row[1])
     (profile,) = await scoring.fetch("SELECT traits FROM scoring.contact_profiles")
@@ -34,7 +41,9 @@ async def test_signals_of_history_say_so(scoring):
 
 async def test_a_queued_fold_that_takes_something_back_is_corrected(scoring):
     await scoring.ingest([touchpoint(10 * DAY, "Order Completed", user_id="u")])
-    await scoring.fetch("UPDATE scoring.touchpoints SET data = replace(data, 'Order Completed', 'Home')")
+    await scoring.fetch(
+        "UPDATE scoring.touchpoints SET data = replace(data, 'Order Completed', 'Home')"
+    )
     await scoring.fetch(
         "INSERT INTO scoring.refolds (contact_id, reason) SELECT contact_id, 'late' FROM scoring.contacts"
     )
@@ -56,8 +65,12 @@ async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, mon
     monkeypatch.setattr(fold_jobs, "TOUCHPOINTS_AT_ONCE", 3)
     people = ("u", "v")
     for user in people:
-        await scoring.ingest([touchpoint(n * DAY, number=f"{user}{n}", user_id=user) for n in range(2, 10)])
-        await scoring.ingest([touchpoint(DAY, "Content Downloaded", number=f"{user}-late", user_id=user)])
+        await scoring.ingest(
+            [touchpoint(n * DAY, number=f"{user}{n}", user_id=user) for n in range(2, 10)]
+        )
+        await scoring.ingest(
+            [touchpoint(DAY, "Content Downloaded", number=f"{user}-late", user_id=user)]
+        )
     assert len(await scoring.fetch("SELECT 1 FROM scoring.refolds")) == 2
     assert not (await scoring.replay_check())["equal"]
     await scoring.run_jobs()

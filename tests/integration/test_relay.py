@@ -15,7 +15,9 @@ from tests.support.outbox import run_relays, unpublished_rows
 async def fill(database, topic, numbers, key=b"k"):
     connection = await connect(database, application="test")
     async with connection.transaction():
-        await Outbox("scoring", 3).insert_messages(connection, [numbered_message(topic, n, key) for n in numbers])
+        await Outbox("scoring", 3).insert_messages(
+            connection, [numbered_message(topic, n, key) for n in numbers]
+        )
     await connection.close()
 
 
@@ -23,7 +25,9 @@ async def test_three_relays_publish_each_row_once_and_in_order_per_key(servers, 
     topic = await make_topic(servers.kafka)
     async with run_relays(servers, database, 3):
         for begin in range(0, 300, 10):
-            await asyncio.gather(*(fill(database, topic, range(begin, begin + 10), b"key-%d" % k) for k in range(5)))
+            await asyncio.gather(
+                *(fill(database, topic, range(begin, begin + 10), b"key-%d" % k) for k in range(5))
+            )
 
         async def empty():
             return not await unpublished_rows(database)
@@ -60,14 +64,19 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
         async with session.acquire() as connection:
             (row,) = await outbox_quarantine.list_quarantined(connection, "scoring")
             assert (row.topic, row.key, row.behind, row.skipped) == (topic, "a", 1, False)
-            assert await outbox_quarantine.get_quarantined_value(connection, "scoring", row.id) == rows[1].value
+            assert (
+                await outbox_quarantine.get_quarantined_value(connection, "scoring", row.id)
+                == rows[1].value
+            )
             await outbox_quarantine.update_for_resend(connection, "scoring", row.id)
             await wait_until(settled)  # it is as large as before, so it is refused again
             assert len({r.value for r in await read_topic(servers.kafka, topic)}) == 2
             await outbox_quarantine.update_as_skipped(connection, "scoring", row.id)
 
             async def passed():
-                return [r["refused"] is not None for r in await unpublished_rows(database)] == [True]
+                return [r["refused"] is not None for r in await unpublished_rows(database)] == [
+                    True
+                ]
 
             await wait_until(passed)
             (row,) = await outbox_quarantine.list_quarantined(connection, "scoring")

@@ -11,7 +11,9 @@ from tests.support.touchpoints import DAY, HOUR, MINUTE, START, identify, small_
 
 async def test_a_stage_change_says_what_a_crm_knows_it_by_and_carries_the_callers_trace(scoring):
     trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    told = identify(0, "u", None, trust="server", external_ids={"hubspot": "701"}, verified_email="u@x.test")
+    told = identify(
+        0, "u", None, trust="server", external_ids={"hubspot": "701"}, verified_email="u@x.test"
+    )
     order = touchpoint(HOUR, "Order Completed", user_id="u", number=2)
     raw = [msgspec.json.encode(told), msgspec.json.encode(order)]
     headers = [[], [("traceparent", trace)]]
@@ -34,7 +36,11 @@ async def test_a_stage_change_says_what_a_crm_knows_it_by_and_carries_the_caller
     assert traced == ["signals", "stage-changes"]
     # The CRM writes its record's id back later, by another call: it is the same person, and found by it.
     await scoring.ingest(
-        [touchpoint(2 * HOUR, user_id=None, trust="server", external_ids={"hubspot": "701"}, number=3)]
+        [
+            touchpoint(
+                2 * HOUR, user_id=None, trust="server", external_ids={"hubspot": "701"}, number=3
+            )
+        ]
     )
     assert len(set((await contact_ids(scoring)).values())) == 1
 
@@ -74,7 +80,10 @@ async def test_an_old_copy_is_caught_by_the_unique_key_when_its_hash_is_forgotte
 
 
 async def test_late_touchpoints_leave_no_trace_in_the_state(scoring):
-    trace = [touchpoint(n * DAY, "Order Completed" if n == 3 else "Content Downloaded", user_id="u") for n in range(8)]
+    trace = [
+        touchpoint(n * DAY, "Order Completed" if n == 3 else "Content Downloaded", user_id="u")
+        for n in range(8)
+    ]
     for found in reversed(trace):
         await scoring.ingest([found])
     outcome = await scoring.replay_check()
@@ -92,14 +101,24 @@ async def test_a_first_claim_by_an_unknown_user_keeps_the_contact(scoring):
 
 async def test_a_second_device_merges_into_the_known_user(scoring):
     await scoring.ingest([identify(0, anonymous_id="phone")])
-    await scoring.ingest([touchpoint(HOUR, "Content Downloaded", anonymous_id="laptop")], partition=1)
+    await scoring.ingest(
+        [touchpoint(HOUR, "Content Downloaded", anonymous_id="laptop")], partition=1
+    )
     await scoring.ingest([identify(2 * HOUR, anonymous_id="laptop")])
     owner = await contact_ids(scoring)
     assert len(set(owner.values())) == 1
-    (loser,) = await scoring.fetch("SELECT contact_id, merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL")
+    (loser,) = await scoring.fetch(
+        "SELECT contact_id, merged_into FROM scoring.contacts WHERE merged_into IS NOT NULL"
+    )
     assert loser[1] in owner.values()
-    snapshots = await scoring.fetch("SELECT key, value FROM scoring.outbox WHERE topic = 'contacts' ORDER BY id")
-    ends = [r[1] and msgspec.json.decode(r[1]).get("merged_into") for r in snapshots if r[0].decode() == loser[0]]
+    snapshots = await scoring.fetch(
+        "SELECT key, value FROM scoring.outbox WHERE topic = 'contacts' ORDER BY id"
+    )
+    ends = [
+        r[1] and msgspec.json.decode(r[1]).get("merged_into")
+        for r in snapshots
+        if r[0].decode() == loser[0]
+    ]
     assert ends[-2:] == [loser[1], None], "a last message, then the tombstone"
     assert "identity_merge" in [c["reason"] for c in await scoring.outbox("stage-changes")]
     assert (await scoring.replay_check())["equal"]
@@ -108,7 +127,9 @@ async def test_a_second_device_merges_into_the_known_user(scoring):
 async def test_a_shared_tablet_fuses_nobody(scoring):
     tablet = {"anonymous_id": "tablet"}
     await scoring.ingest([touchpoint(0, number=0, **tablet), identify(HOUR, "u", "tablet")])
-    await scoring.ingest([touchpoint(2 * HOUR, number=1, **tablet), identify(3 * HOUR, "v", "tablet")], partition=1)
+    await scoring.ingest(
+        [touchpoint(2 * HOUR, number=1, **tablet), identify(3 * HOUR, "v", "tablet")], partition=1
+    )
     await scoring.ingest([touchpoint(4 * HOUR, number=2, **tablet)])
     owner = await contact_ids(scoring)
     assert owner["m0"] == owner["m1"]
@@ -118,7 +139,9 @@ async def test_a_shared_tablet_fuses_nobody(scoring):
 
 async def test_a_late_claim_moves_touchpoints_to_their_owner(scoring):
     tablet = {"anonymous_id": "tablet"}
-    await scoring.ingest([identify(3 * HOUR, "v", "tablet"), touchpoint(2 * HOUR, number=1, **tablet)])
+    await scoring.ingest(
+        [identify(3 * HOUR, "v", "tablet"), touchpoint(2 * HOUR, number=1, **tablet)]
+    )
     before = (await contact_ids(scoring))["m1"]
     await scoring.ingest([identify(HOUR, "u", "tablet")], partition=1)
     after = (await contact_ids(scoring))["m1"]
@@ -151,7 +174,10 @@ async def test_a_touchpoint_older_than_a_stored_flip_closes_it(scoring):
     changes = await scoring.outbox("stage-changes")
     assert [c["direction"] for c in changes] == ["entry", "regression", "advance"]
     assert changes[2]["reason"] == "corrected"
-    assert len(await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE known_to IS NOT NULL")) == 1
+    assert (
+        len(await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE known_to IS NOT NULL"))
+        == 1
+    )
     assert (await scoring.replay_check(START + 15 * DAY))["equal"]
 
 
@@ -169,7 +195,9 @@ async def test_poison_becomes_dead_letters_and_its_neighbours_pass(scoring):
     mixed = [value for pair in zip(good, POISON, strict=True) for value in pair]
     assert await scoring.ingest_raw(mixed) == len(POISON)
     assert len(await contact_ids(scoring)) == len(good)
-    rows = await scoring.fetch("SELECT value, headers FROM scoring.outbox WHERE topic = 'scoring-dlq' ORDER BY id")
+    rows = await scoring.fetch(
+        "SELECT value, headers FROM scoring.outbox WHERE topic = 'scoring-dlq' ORDER BY id"
+    )
     assert [r[0] for r in rows] == POISON
     for row in rows:
         headers = dict(msgspec.msgpack.decode(row[1]))
@@ -197,14 +225,18 @@ async def test_a_fold_that_raises_keeps_the_touchpoint_and_the_last_state(scorin
     engine = scoring.cycles[0].engine
     kept = engine.half_lives.copy()
     engine.half_lives.clear()
-    await scoring.ingest([touchpoint(HOUR, "Product Shared", user_id="u"), touchpoint(HOUR, user_id="v")])
+    await scoring.ingest(
+        [touchpoint(HOUR, "Product Shared", user_id="u"), touchpoint(HOUR, user_id="v")]
+    )
     engine.half_lives.extend(kept)
     assert len(await contact_ids(scoring)) == 3
     errors = await scoring.fetch("SELECT fold, error FROM scoring.fold_errors")
     assert [r[0] for r in errors] == ["engagement@1"] * 2
     assert len(await scoring.outbox("stage-changes")) == 1
     await scoring.ingest([touchpoint(2 * HOUR, "Order Completed", user_id="u", number=9)])
-    assert len(await scoring.outbox("stage-changes")) == 1, "nothing is folded past what could not be"
+    assert len(await scoring.outbox("stage-changes")) == 1, (
+        "nothing is folded past what could not be"
+    )
     await scoring.fetch("UPDATE scoring.refolds SET queued_at = now() - interval '2 min'")
     await scoring.run_jobs()
     assert await scoring.fetch("SELECT 1 FROM scoring.fold_errors") == []
@@ -213,7 +245,9 @@ async def test_a_fold_that_raises_keeps_the_touchpoint_and_the_last_state(scorin
 
 async def test_two_cycles_at_once(database):
     scoring = Scoring(database, [small_cycle(), *Scoring(database).cycles])
-    await scoring.ingest([touchpoint(0, user_id="u"), touchpoint(MINUTE, "Order Completed", user_id="u")])
+    await scoring.ingest(
+        [touchpoint(0, user_id="u"), touchpoint(MINUTE, "Order Completed", user_id="u")]
+    )
     cycles = {c["cycle"] for c in await scoring.outbox("stage-changes")}
     assert cycles == {"small", "engagement"}
     assert (await scoring.replay_check())["equal"]
@@ -224,10 +258,15 @@ async def test_a_merged_contact_does_not_come_back_to_life(scoring):
     await scoring.ingest([identify(0, anonymous_id="phone")])
     await scoring.ingest([touchpoint(HOUR, anonymous_id="tablet")])
     await scoring.ingest([identify(2 * HOUR, anonymous_id="tablet")])
-    ((merged,),) = await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
-    await scoring.ingest([identify(3 * HOUR, "v", "tablet"), touchpoint(4 * HOUR, number=1, anonymous_id="tablet")])
+    ((merged,),) = await scoring.fetch(
+        "SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL"
+    )
+    await scoring.ingest(
+        [identify(3 * HOUR, "v", "tablet"), touchpoint(4 * HOUR, number=1, anonymous_id="tablet")]
+    )
     rows = await scoring.fetch(
-        "SELECT value FROM scoring.outbox WHERE topic = 'contacts' AND key = $1 ORDER BY id", merged.encode()
+        "SELECT value FROM scoring.outbox WHERE topic = 'contacts' AND key = $1 ORDER BY id",
+        merged.encode(),
     )
     assert rows[-1][0] is None, "the tombstone is the last that is said of it"
     assert (await scoring.replay_check())["equal"]

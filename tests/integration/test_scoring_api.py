@@ -35,7 +35,9 @@ def application(scoring):
 @pytest.fixture
 async def client(scoring):
     transport = httpx2.ASGITransport(with_authentication(application(scoring)))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://scoring", trust_env=False) as found:
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://scoring", trust_env=False
+    ) as found:
         yield found
 
 
@@ -62,13 +64,17 @@ async def test_a_door_without_a_key_stays_shut(scoring):
     app = AuthenticationMiddleware(
         application(scoring), ("/admin/", "/v1/"), DatabaseKeyStore(scoring.sessions[1], "", "")
     )
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://scoring") as client:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://scoring"
+    ) as client:
         for path in (*READING, *RULING):
             assert (await client.get(path, headers={"Authorization": "Bearer "})).status_code == 401
 
 
 async def test_a_contact_is_shown_and_explained(client, scoring):
-    await scoring.ingest([touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u", number=2)])
+    await scoring.ingest(
+        [touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u", number=2)]
+    )
     shown = (await client.get("/v1/contacts/user_id:u", headers=ADMIN)).json()
     assert shown["cycles"]["engagement"]["sequence"] >= 1
     assert shown["identifiers"] == ["user_id:u"]
@@ -81,15 +87,22 @@ async def test_a_contact_is_shown_and_explained(client, scoring):
     wrong = await client.get("/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN)
     assert (wrong.status_code, "engagement" in wrong.json()["detail"]) == (404, True)
     nul = await client.post(
-        "/admin/v1/identities/merge", json={"one": "a\0", "other": "b", "author": "x"}, headers=ADMIN
+        "/admin/v1/identities/merge",
+        json={"one": "a\0", "other": "b", "author": "x"},
+        headers=ADMIN,
     )
     assert (nul.status_code, nul.headers["content-type"]) == (422, "application/problem+json")
     nowhere = await client.get("/v1/contacts/a/b/explain", headers=ADMIN)
-    assert (nowhere.status_code, nowhere.headers["content-type"]) == (404, "application/problem+json")
+    assert (nowhere.status_code, nowhere.headers["content-type"]) == (
+        404,
+        "application/problem+json",
+    )
 
 
 async def test_corrections_and_merges_go_through_the_admin_door(client, scoring):
-    await scoring.ingest([touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v", number=2)])
+    await scoring.ingest(
+        [touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v", number=2)]
+    )
     by = {"author": "ada", "note": "because"}
     pair = {"one": "u", "other": "user_id:v", **by}
     merged = (await client.post("/admin/v1/identities/merge", json=pair, headers=ADMIN)).json()
@@ -97,15 +110,23 @@ async def test_corrections_and_merges_go_through_the_admin_door(client, scoring)
     queue = (await client.get("/admin/v1/refolds", headers=ADMIN)).json()
     assert queue["reasons"]["identity_merge"]["contacts"] == 1
     await scoring.run_jobs()
-    assert (await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)).status_code == 200
+    assert (
+        await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
+    ).status_code == 200
     again = await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
     assert (again.status_code, "no link" in again.json()["detail"]) == (409, True)
     said = {"who": "u", "cycle": "engagement", "places": {"sales": "qualified"}, "hold": "7d", **by}
-    assert (await client.post("/admin/v1/corrections/stage", json=said, headers=ADMIN)).status_code == 200
-    wrong = await client.post("/admin/v1/corrections/stage", json={**said, "hold": "soon"}, headers=ADMIN)
+    assert (
+        await client.post("/admin/v1/corrections/stage", json=said, headers=ADMIN)
+    ).status_code == 200
+    wrong = await client.post(
+        "/admin/v1/corrections/stage", json={**said, "hold": "soon"}, headers=ADMIN
+    )
     assert wrong.status_code == 422
     said = {"who": "v", "kind": "bot", **by}
-    assert (await client.post("/admin/v1/corrections/touchpoints", json=said, headers=ADMIN)).json() == {"corrected": 1}
+    assert (
+        await client.post("/admin/v1/corrections/touchpoints", json=said, headers=ADMIN)
+    ).json() == {"corrected": 1}
     shown = (await client.get("/admin/v1/identities/v", headers=ADMIN)).json()
     assert [c["kind"] for c in shown["corrections"]] == ["link", "unlink", "bot"]
     assert {c["author"] for c in shown["corrections"]} == {"ada"}

@@ -12,7 +12,13 @@ from tests.support.touchpoints import DAY, HOUR, START, touchpoint
 def storm(seed, size=250):
     """Return touchpoints of a few people on shared devices, in a random order, some twice."""
     chance = random.Random(seed)
-    names = ["Product Viewed", "Content Downloaded", "Order Completed", "Complaint Received", "Quote Requested"]
+    names = [
+        "Product Viewed",
+        "Content Downloaded",
+        "Order Completed",
+        "Complaint Received",
+        "Quote Requested",
+    ]
     found = []
     for number in range(size):
         user = chance.choice([None, None, "u", "v", "w"])
@@ -21,7 +27,15 @@ def storm(seed, size=250):
         at = chance.randrange(120) * DAY + chance.randrange(24) * HOUR
         kind = {"type": "identify"} if user and device and chance.random() < 0.3 else {}
         found.append(
-            touchpoint(at, chance.choice(names), number=number, user_id=user, anonymous_id=device, mode=mode, **kind)
+            touchpoint(
+                at,
+                chance.choice(names),
+                number=number,
+                user_id=user,
+                anonymous_id=device,
+                mode=mode,
+                **kind,
+            )
         )
     found += chance.sample(found, size // 10)
     chance.shuffle(found)
@@ -65,7 +79,10 @@ async def check_published(scoring):
     """The laws of what was published: sequences without a gap, each change starts where the last one ended."""
     ends = {}
     merged = {
-        r[0] for r in await scoring.fetch("SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL")
+        r[0]
+        for r in await scoring.fetch(
+            "SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL"
+        )
     }
     for change in await scoring.outbox("stage-changes"):
         sequence, stage = ends.get(change["contact_id"], (0, None))

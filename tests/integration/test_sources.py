@@ -37,12 +37,20 @@ class Doors:
     """Both doors of ingest on one database, and a clock to be moved."""
 
     def __init__(self, session, desk):
-        self.sources, self.publisher, self.clock = SourceCache(session), FakePublisher(), FixedClock(NOW)
+        self.sources, self.publisher, self.clock = (
+            SourceCache(session),
+            FakePublisher(),
+            FixedClock(NOW),
+        )
         rest = with_authentication(sources.build_app([], desk, []))
         app = TrackingApi(
-            IngestService(self.sources, self.publisher, self.clock, 1, NormalisationRules()), TrackerScripts(), rest
+            IngestService(self.sources, self.publisher, self.clock, 1, NormalisationRules()),
+            TrackerScripts(),
+            rest,
         )
-        self.client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door")
+        self.client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://door"
+        )
 
     async def track(self, key, **headers):
         await self.sources.refresh()
@@ -50,7 +58,9 @@ class Doors:
 
     async def admin(self, method, path, key=ADMIN, **options):
         headers = {"authorization": f"Bearer {key}"}
-        return await self.client.request(method, f"/admin/v1/sources{path}", headers=headers, **options)
+        return await self.client.request(
+            method, f"/admin/v1/sources{path}", headers=headers, **options
+        )
 
 
 @pytest.fixture
@@ -100,12 +110,16 @@ async def test_a_rotated_key_overlaps_and_a_revoked_one_ends_at_once(desk, doors
 
 
 async def test_a_page_of_another_origin_is_refused(desk, doors):
-    key = (await desk.create("default", "shop", SourceChanges(origins=["https://Shop.example/"]))).write_key
+    key = (
+        await desk.create("default", "shop", SourceChanges(origins=["https://Shop.example/"]))
+    ).write_key
     assert (await doors.track(key)).status_code == 200, "no browser"
     assert (await doors.track(key, origin="https://shop.example")).status_code == 200
     refused = await doors.track(key, origin="https://evil.example")
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
-    assert refused.headers["access-control-allow-origin"] == "https://evil.example", "or the page sees a network error"
+    assert refused.headers["access-control-allow-origin"] == "https://evil.example", (
+        "or the page sees a network error"
+    )
     await desk.update("default", "shop", SourceChanges(origins=[]))
     assert (await doors.track(key, origin="https://evil.example")).status_code == 200
     with pytest.raises(ConfigurationError, match="is no origin"):
@@ -127,7 +141,9 @@ async def test_a_source_gives_what_its_messages_lack(desk, doors):
     from libs.common.messages import Touchpoint
 
     key = (
-        await desk.create("default", "till", SourceChanges(defaults={"store": "Lyon", "event": 1}, mode="test"))
+        await desk.create(
+            "default", "till", SourceChanges(defaults={"store": "Lyon", "event": 1}, mode="test")
+        )
     ).write_key
     await doors.track(key)
     (message,) = doors.publisher.kept
@@ -144,7 +160,10 @@ async def test_the_admin_door(doors):
     assert told["user_hash_secret"]
     assert (await doors.track(told["write_key"])).status_code == 200
     changed = await doors.admin("PATCH", "/app", json={"mode": "historical"})
-    assert (changed.json()["source"]["mode"], changed.json()["user_hash_secret"]) == ("historical", None)
+    assert (changed.json()["source"]["mode"], changed.json()["user_hash_secret"]) == (
+        "historical",
+        None,
+    )
     fresh = (await doors.admin("POST", "/app/keys", json={"overlap": "1h"})).json()["write_key"]
     assert len((await doors.admin("GET", "")).json()[0]["keys"]) == 2
     await doors.admin("DELETE", "/app/keys", params={"hint": told["write_key"][:6]})

@@ -31,7 +31,8 @@ class Door:
         desk = FileImporter(self.session, self.publisher, FixedClock(NOW), NormalisationRules())
         self.uploads = UploadQueue(desk, self.session, folder, 100_000)
         app = with_authentication(
-            sources.build_app([], SourceService(self.session), [imports.router(self.uploads)]), UPLOADS
+            sources.build_app([], SourceService(self.session), [imports.router(self.uploads)]),
+            UPLOADS,
         )
         headers = {"Authorization": f"Bearer {ADMIN}"}
         self.client = httpx2.AsyncClient(
@@ -94,7 +95,9 @@ async def test_a_file_is_taken_and_imported_once(door, tmp_path):
 
 
 async def test_a_dry_run_sends_nothing(door, tmp_path):
-    answer = await door.client.post("/imports", params={**QUERY, "dry_run": "true"}, content=content(tmp_path))
+    answer = await door.client.post(
+        "/imports", params={**QUERY, "dry_run": "true"}, content=content(tmp_path)
+    )
     assert (answer.status_code, answer.json()["good"], answer.json()["bad"]) == (200, 5, 1)
     assert answer.json()["first"][0]["reason"] == "no_ids"
     assert await door.stored() == []
@@ -103,7 +106,11 @@ async def test_a_dry_run_sends_nothing(door, tmp_path):
 
 async def test_gzip_and_a_mapping(door, tmp_path):
     body = gzip.compress(b'{"who":"a"}\n{"who":"b"}\n')
-    query = {"source": "till", "name": "x.ndjson.gz", "mapping": "{type: page, userId: {column: who}}"}
+    query = {
+        "source": "till",
+        "name": "x.ndjson.gz",
+        "mapping": "{type: page, userId: {column: who}}",
+    }
     assert (await door.client.post("/imports", params=query, content=body)).status_code == 202
     (one,) = await door.finished()
     assert one["accepted"] == 2
@@ -120,7 +127,9 @@ async def test_gzip_and_a_mapping(door, tmp_path):
     ],
 )
 async def test_what_cannot_be_imported_is_refused_and_not_kept(door, tmp_path, changed, status):
-    answer = await door.client.post("/imports", params={**QUERY, **changed}, content=content(tmp_path))
+    answer = await door.client.post(
+        "/imports", params={**QUERY, **changed}, content=content(tmp_path)
+    )
     assert answer.status_code == status, answer.text
     assert not door.folder.exists() or list(door.folder.iterdir()) == []
 
@@ -128,7 +137,9 @@ async def test_what_cannot_be_imported_is_refused_and_not_kept(door, tmp_path, c
 async def test_a_file_that_is_too_large_or_broken(door, tmp_path):
     answer = await door.client.post("/imports", params=QUERY, content=b"x" * 100_001)
     assert (answer.status_code, "PERIGEE_IMPORT_BYTES" in answer.text) == (422, True)
-    answer = await door.client.post("/imports", params={**QUERY, "name": "x.csv.gz"}, content=b"no gzip")
+    answer = await door.client.post(
+        "/imports", params={**QUERY, "name": "x.csv.gz"}, content=b"no gzip"
+    )
     assert answer.status_code == 202
     (one,) = await door.finished()
     assert "cannot be read" in one["fault"]
@@ -139,7 +150,9 @@ async def test_rejects_of_nothing(door):
     assert (await door.client.get("/imports/../../rejects")).status_code in (404, 422)
 
 
-async def test_what_a_process_leaves_behind_is_imported_by_the_next(door, tmp_path, servers, database):
+async def test_what_a_process_leaves_behind_is_imported_by_the_next(
+    door, tmp_path, servers, database
+):
     door.stop.set()
     await door.working
     answer = await door.client.post("/imports", params=QUERY, content=content(tmp_path, 30))
@@ -186,7 +199,9 @@ async def test_no_file_ends_the_work(door, tmp_path, name, body, mapping):
         "/imports", params={"source": "till", "name": name, "mapping": mapping}, content=body
     )
     assert answer.status_code in (202, 422), answer.text
-    assert (await door.client.post("/imports", params=QUERY, content=content(tmp_path))).status_code == 202
+    assert (
+        await door.client.post("/imports", params=QUERY, content=content(tmp_path))
+    ).status_code == 202
     for _ in range(100):
         if len(await door.stored()) >= 5:
             break

@@ -18,13 +18,17 @@ FIRST = (PROJECT / "tests" / "support" / "small.yaml").read_text()
 
 
 def version(number, points):
-    return FIRST.replace('version: "1"', f'version: "{number}"').replace("points: 4", f"points: {points}")
+    return FIRST.replace('version: "1"', f'version: "{number}"').replace(
+        "points: 4", f"points: {points}"
+    )
 
 
 @pytest.fixture
 async def scoring(database):
     found = Scoring(database, [small_cycle()], DatabaseCycleRegistry())
-    assert await install_cycles(found.sessions[1], [(parse_cycle_spec(FIRST, "small"), FIRST)]) == ["small"]
+    assert await install_cycles(found.sessions[1], [(parse_cycle_spec(FIRST, "small"), FIRST)]) == [
+        "small"
+    ]
     yield found
     await found.close()
 
@@ -39,21 +43,31 @@ async def finish(scoring):
     """Let everything that is on its way come to its end."""
     await scoring.finish_versions()
     await scoring.run_jobs()
-    assert not [row for row in await scoring.versions.list_versions() if row.filled or row.told or row.swept]
+    assert not [
+        row for row in await scoring.versions.list_versions() if row.filled or row.told or row.swept
+    ]
 
 
 async def statuses(scoring):
     return {row.version: row.status for row in await scoring.versions.list_versions()}
 
 
-async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes(scoring, monkeypatch):
+async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes(
+    scoring, monkeypatch
+):
     monkeypatch.setattr(version_rollout, "FILLED_AT_ONCE", 1)
-    await scoring.ingest([touchpoint(0, number=1, user_id="u"), touchpoint(0, "Home", number=2, user_id="v")])
+    await scoring.ingest(
+        [touchpoint(0, number=1, user_id="u"), touchpoint(0, "Home", number=2, user_id="v")]
+    )
     before = await scoring.outbox("stage-changes")
     assert await scoring.versions.publish(version(2, 1), "ada", 500) == "small@2"
     await scoring.publishing.fill_shadow()
-    await scoring.ingest([touchpoint(HOUR, number=3, user_id="u"), touchpoint(HOUR, number=4, user_id="w")])
-    await scoring.ingest([touchpoint(HOUR // 2, number=5, user_id="v"), identify(2 * HOUR, "w", "d")], partition=1)
+    await scoring.ingest(
+        [touchpoint(HOUR, number=3, user_id="u"), touchpoint(HOUR, number=4, user_id="w")]
+    )
+    await scoring.ingest(
+        [touchpoint(HOUR // 2, number=5, user_id="v"), identify(2 * HOUR, "w", "d")], partition=1
+    )
     told = await scoring.outbox("stage-changes")
     assert {c["cycle_version"] for c in told} == {"1"}, "a shadow tells nobody"
     await equal(scoring, FIRST)
@@ -63,9 +77,18 @@ async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes
     changes = (await scoring.outbox("stage-changes"))[len(told) :]
     assert {(c["reason"], c["cycle_version"]) for c in changes} == {("cycle_published", "2")}
     assert len(before) < len(told)
-    assert {r[0] for r in await scoring.fetch("SELECT DISTINCT fold FROM scoring.contact_states")} == {"small@2"}
-    assert await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE fold = 'small@1' AND known_to IS NULL") == []
-    assert await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE fold = 'small@1'"), "what was known stays"
+    assert {
+        r[0] for r in await scoring.fetch("SELECT DISTINCT fold FROM scoring.contact_states")
+    } == {"small@2"}
+    assert (
+        await scoring.fetch(
+            "SELECT 1 FROM scoring.transitions WHERE fold = 'small@1' AND known_to IS NULL"
+        )
+        == []
+    )
+    assert await scoring.fetch("SELECT 1 FROM scoring.transitions WHERE fold = 'small@1'"), (
+        "what was known stays"
+    )
 
 
 async def test_a_touchpoint_after_the_flip_tells_the_net_change_first(scoring):
@@ -86,7 +109,9 @@ async def test_a_touchpoint_after_the_flip_tells_the_net_change_first(scoring):
 
 
 async def test_timers_merges_and_corrections_reach_shadow_and_live(scoring):
-    await scoring.ingest([touchpoint(0, number=1, user_id="u"), touchpoint(0, number=2, user_id="v")])
+    await scoring.ingest(
+        [touchpoint(0, number=1, user_id="u"), touchpoint(0, number=2, user_id="v")]
+    )
     await scoring.versions.publish(version(2, 8), "ada", 500)
     while await scoring.publishing.fill_shadow():
         pass
@@ -145,12 +170,17 @@ async def test_what_cannot_be_published_is_refused_with_the_place(scoring):
 async def test_a_file_that_differs_is_not_taken_over_and_a_new_cycle_is_filled(scoring, database):
     await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     other = FIRST.replace("cycle: small", "cycle: other")
-    files = [(parse_cycle_spec(version(2, 1), "small"), version(2, 1)), (parse_cycle_spec(other, "other"), other)]
+    files = [
+        (parse_cycle_spec(version(2, 1), "small"), version(2, 1)),
+        (parse_cycle_spec(other, "other"), other),
+    ]
     assert await install_cycles(scoring.sessions[1], files) == ["other"]
     assert {r.cycle: r.status for r in await scoring.versions.list_versions()} == {
         "small": "live", "other": "shadow",
     }  # fmt: skip
-    await scoring.ingest([touchpoint(HOUR, number=2, user_id="u"), touchpoint(HOUR, number=3, user_id="w")])
+    await scoring.ingest(
+        [touchpoint(HOUR, number=2, user_id="u"), touchpoint(HOUR, number=3, user_id="w")]
+    )
     await finish(scoring)
     scoring.cycles = [small_cycle(), small_cycle(other)]
     outcome = await scoring.replay_check()
@@ -172,7 +202,11 @@ async def test_the_rate_bounds_how_many_are_told_at_once(scoring):
 
 async def test_a_backtest_says_who_would_move_and_touches_nothing(scoring):
     await scoring.ingest([touchpoint(n, number=n, user_id=f"u{n}") for n in range(7)])
-    before = [await scoring.pure_rows(), await scoring.outbox("stage-changes"), await scoring.versions.list_versions()]
+    before = [
+        await scoring.pure_rows(),
+        await scoring.outbox("stage-changes"),
+        await scoring.versions.list_versions(),
+    ]
     connection = await connect(scoring.database, application="test")
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         (now,) = await DatabaseCycleRegistry().get_active_cycles(connection)

@@ -37,33 +37,54 @@ async def first(servers):
 
 async def _fill(connection):
     await connection.execute(
-        "INSERT INTO scoring.contacts (contact_id, workspace, version) VALUES ($1, 'default', 7)", CONTACT
+        "INSERT INTO scoring.contacts (contact_id, workspace, version) VALUES ($1, 'default', 7)",
+        CONTACT,
     )
     for kind, value in (("anonymous_id", "a"), ("user_id", "u")):
-        await connection.execute("INSERT INTO scoring.identifiers VALUES ('default', $1, $2, $3)", kind, value, CONTACT)
+        await connection.execute(
+            "INSERT INTO scoring.identifiers VALUES ('default', $1, $2, $3)", kind, value, CONTACT
+        )
     stored = [
         touchpoint(0, number=1),
         identify(HOUR, number=2),
         touchpoint(DAY, "Order Completed", number=3, user_id="u"),
     ]
     for t in stored:
-        row = (t.workspace, t.occurred_at, t.source, t.message_id, CONTACT, t.user_id, t.anonymous_id, t.received_at)
+        row = (
+            t.workspace,
+            t.occurred_at,
+            t.source,
+            t.message_id,
+            CONTACT,
+            t.user_id,
+            t.anonymous_id,
+            t.received_at,
+        )
         data = msgspec.json.encode(t).decode()
         await connection.execute(
-            "INSERT INTO scoring.touchpoints VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", *row, data
+            "INSERT INTO scoring.touchpoints VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            *row,
+            data,
         )
         await connection.execute(
-            "INSERT INTO scoring.seen VALUES ($1, 1)", hash_parts(t.workspace, t.source, t.message_id)
+            "INSERT INTO scoring.seen VALUES ($1, 1)",
+            hash_parts(t.workspace, t.source, t.message_id),
         )
     claim = ("default", "a", START + HOUR, "web", "m2", "u")
-    await connection.execute("INSERT INTO scoring.device_claims VALUES ($1, $2, $3, $4, $5, $6)", *claim)
+    await connection.execute(
+        "INSERT INTO scoring.device_claims VALUES ($1, $2, $3, $4, $5, $6)", *claim
+    )
     published = msgspec.msgpack.encode(
         [4, [START, True, "web", "m1"], ["visitor", ["awareness", "unknown"], False, "web:m1"]]
     )
     row = (CONTACT, "engagement", 4, published, "visitor", False)
-    await connection.execute("INSERT INTO scoring.publications VALUES ($1, $2, $3, $4, $5, $6)", *row)
     await connection.execute(
-        "INSERT INTO scoring.contact_states VALUES ($1, 'engagement', '1', $2, 1)", CONTACT, b"old shape"
+        "INSERT INTO scoring.publications VALUES ($1, $2, $3, $4, $5, $6)", *row
+    )
+    await connection.execute(
+        "INSERT INTO scoring.contact_states VALUES ($1, 'engagement', '1', $2, 1)",
+        CONTACT,
+        b"old shape",
     )
     await connection.execute("INSERT INTO scoring.cycles VALUES ('engagement', '1', $1)", b"f")
 
@@ -72,7 +93,9 @@ async def test_the_first_schema_becomes_the_newest(first):
     await upgrade(first)
     scoring = Scoring(first, None, DatabaseCycleRegistry())
     try:
-        assert await install_cycles(scoring.sessions[1], read_specs(PROJECT / "cycles")) == ["engagement"]
+        assert await install_cycles(scoring.sessions[1], read_specs(PROJECT / "cycles")) == [
+            "engagement"
+        ]
         await scoring.run_jobs()
         outcome = await scoring.replay_check()
         assert outcome["equal"], outcome
@@ -81,7 +104,9 @@ async def test_the_first_schema_becomes_the_newest(first):
         assert changes[0]["sequence"] == 5, "what was told goes on where it stood"
         assert changes[0]["stage"]["from"] == "visitor"
         await scoring.ingest([touchpoint(2 * DAY, number=3), touchpoint(3 * DAY, number=4)])
-        assert (await scoring.replay_check())["touchpoints"] == 4, "a repeat is known across the upgrade"
+        assert (await scoring.replay_check())["touchpoints"] == 4, (
+            "a repeat is known across the upgrade"
+        )
         assert (await scoring.replay_check())["equal"]
     finally:
         await scoring.close()

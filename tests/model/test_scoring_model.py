@@ -34,7 +34,9 @@ pytestmark = pytest.mark.timeout(max(300, SEEDS * 5))
 
 async def test_whatever_happens_the_rows_are_the_reference_and_the_laws_hold(database):
     connection = await connect(database, application="test")
-    await connection.execute("ALTER DATABASE " + connection._params.database + " SET synchronous_commit = off")
+    await connection.execute(
+        "ALTER DATABASE " + connection._params.database + " SET synchronous_commit = off"
+    )
     await connection.close()
     seeds = [int(ONE)] if ONE else range(FIRST, FIRST + SEEDS)
     fenced = broken = 0
@@ -119,7 +121,9 @@ async def now(one: Scoring):
 async def check_reference(world, one, live_now):
     """Compare with people found naively and lives stepped by the microsecond."""
     pairs, excluded, bots, manuals = await said(one)
-    kept = [t for t in world.sent.values() if (t.occurred_at, t.source, t.message_id) not in excluded]
+    kept = [
+        t for t in world.sent.values() if (t.occurred_at, t.source, t.message_id) not in excluded
+    ]
     people = ReferenceIdentity(kept, pairs)
     lives = {}
     for t in kept:
@@ -128,7 +132,8 @@ async def check_reference(world, one, live_now):
         if manual:
             lives.setdefault(people.contact_of_identifier(name), []).append(manual)
     expected = sorted(
-        ReferenceFold(live_now.engine.spec).run(sorted(life_, key=lambda o: o.key), END) for life_ in lives.values()
+        ReferenceFold(live_now.engine.spec).run(sorted(life_, key=lambda o: o.key), END)
+        for life_ in lives.values()
     )
     stored = {}
     for contact, move in await one.fetch(
@@ -136,7 +141,15 @@ async def check_reference(world, one, live_now):
         live_now.engine.fold,
     ):
         m = decode_move(move)
-        told = (m.at, m.timed, m.message_id, m.after.stage, tuple(m.after.places), m.after.dormant, m.after.instance)
+        told = (
+            m.at,
+            m.timed,
+            m.message_id,
+            m.after.stage,
+            tuple(m.after.places),
+            m.after.dormant,
+            m.after.instance,
+        )
         stored.setdefault(contact, []).append(told)
     assert sorted(stored.values()) == expected
 

@@ -23,14 +23,24 @@ def engine_of(raw):
 def known(engine, history):
     """Return the history as the classifier would hand it over: only the traits that the cycle looks at."""
     return [
-        msgspec.structs.replace(o, traits={k: v for k, v in o.traits.items() if k in engine.trait_names})
+        msgspec.structs.replace(
+            o, traits={k: v for k, v in o.traits.items() if k in engine.trait_names}
+        )
         for o in history
     ]
 
 
 def seen(moves):
     return [
-        (m.at, m.timed, m.message_id, m.after.stage, tuple(m.after.places), m.after.dormant, m.after.instance)
+        (
+            m.at,
+            m.timed,
+            m.message_id,
+            m.after.stage,
+            tuple(m.after.places),
+            m.after.dormant,
+            m.after.instance,
+        )
         for m in moves
     ]
 

@@ -3,8 +3,18 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain.assignment import DeviceClaims, KnownIdentifiers, assign_contacts, contested_devices
-from services.scoring.domain.identity import extract_identity, owner_at, ownership_periods, subject_identifier
+from services.scoring.domain.assignment import (
+    DeviceClaims,
+    KnownIdentifiers,
+    assign_contacts,
+    contested_devices,
+)
+from services.scoring.domain.identity import (
+    extract_identity,
+    owner_at,
+    ownership_periods,
+    subject_identifier,
+)
 from services.scoring.domain.identity_resolution import IdentityResolver
 from tests.support.touchpoints import touchpoint
 
@@ -34,8 +44,12 @@ class Store:
 
     def take(self, batch):
         whos = [extract_identity(t) for t in batch]
-        known = KnownIdentifiers(dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()})
-        found = assign_contacts(whos, known, {place: self.claims(place) for place in contested_devices(whos, known)})
+        known = KnownIdentifiers(
+            dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()}
+        )
+        found = assign_contacts(
+            whos, known, {place: self.claims(place) for place in contested_devices(whos, known)}
+        )
         self.contacts |= found.new
         self.runs |= found.changed
         self.merged |= found.merged
@@ -46,7 +60,12 @@ class Store:
                     row[1] = self.contacts[place[0], owner_at(runs, row[0].key)]
 
     def claims(self, place):
-        made = [(w.key, name) for w, _ in self.rows for device, name in w.claims if (w.workspace, device) == place]
+        made = [
+            (w.key, name)
+            for w, _ in self.rows
+            for device, name in w.claims
+            if (w.workspace, device) == place
+        ]
         return DeviceClaims(sorted(made), set())
 
 
@@ -71,9 +90,15 @@ def test_any_arrival_gives_the_same_people(batch, data):
     assert not set(store.merged) & set(subjects.values()), "a merged contact still has touchpoints"
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(USERS)), min_size=1, max_size=8), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(USERS)), min_size=1, max_size=8),
+    st.integers(0, 9),
+)
 def test_runs_answer_as_all_claims_do(claims, at):
-    keyed = [((instant, "web", str(number)), ("user_id", user)) for number, (instant, user) in enumerate(claims)]
+    keyed = [
+        ((instant, "web", str(number)), ("user_id", user))
+        for number, (instant, user) in enumerate(claims)
+    ]
     key = (at, "web", "zz")
     before = [user for k, user in sorted(keyed) if k <= key]
     expected = before[-1] if before else min(keyed)[1]

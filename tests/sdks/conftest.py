@@ -11,7 +11,9 @@ from tests.support.instance import Instance, run_ingest_only
 from tests.support.servers import Servers
 
 collect_ignore = (
-    [] if os.environ.get("PERIGEE_SDKS") == "all" else ["test_browsers.py", "test_consent.py", "test_tracker.py"]
+    []
+    if os.environ.get("PERIGEE_SDKS") == "all"
+    else ["test_browsers.py", "test_consent.py", "test_tracker.py"]
 )
 
 

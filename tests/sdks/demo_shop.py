@@ -31,7 +31,13 @@ class Shop:
     """A site with the snippet on each page, the door, and a browser."""
 
     def __init__(
-        self, door: Instance, servers: Servers, context: BrowserContext, pages: dict[str, Any], origin: str, key: str
+        self,
+        door: Instance,
+        servers: Servers,
+        context: BrowserContext,
+        pages: dict[str, Any],
+        origin: str,
+        key: str,
     ) -> None:
         self.door, self.servers, self.context = door, servers, context
         self.pages, self.origin, self.key = pages, origin, key
@@ -39,11 +45,15 @@ class Shop:
 
     def write(self, *attributes: str, host: str | None = None) -> None:
         """Write the pages; `attributes` are added to the script tag."""
-        lines = html_snippet(host or self.host, self.key).replace(" async ", f" {' '.join(attributes)} ", 1)
+        lines = html_snippet(host or self.host, self.key).replace(
+            " async ", f" {' '.join(attributes)} ", 1
+        )
         for path in ("/", "/next.html"):
             self.pages[path] = (
                 BODY % lines,
-                content_security_policy(host or self.host).replace("script-src", f"script-src {MINE}"),
+                content_security_policy(host or self.host).replace(
+                    "script-src", f"script-src {MINE}"
+                ),
             )
 
     async def open(self, address: str = "/", **options: Any) -> Page:
@@ -69,7 +79,9 @@ async def opened(program: str, **options: Any) -> AsyncIterator[BrowserContext]:
     """Yield a new browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox"], ignore_default_args=["--disable-back-forward-cache"]
+            executable_path=program,
+            args=["--no-sandbox"],
+            ignore_default_args=["--disable-back-forward-cache"],
         )
         yield await browser.new_context(**options)
         await browser.close()
@@ -80,7 +92,9 @@ async def visited(door: Instance, servers: Servers) -> AsyncIterator[Shop]:
     """Yield a shop whose pages are written, and a browser."""
     key = await door.create_source("shop")
     program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
+    assert program, (
+        "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
+    )
     with site() as (origin, pages):
         async with opened(program) as context:
             found = Shop(door, servers, context, pages, origin, key)

@@ -25,13 +25,22 @@ LACKS = {
 }
 
 
-def check(found: Sequence[Touchpoint], *, lacks: frozenset[str] = frozenset(), paths: Sequence[str] = ("/",)) -> None:
+def check(
+    found: Sequence[Touchpoint],
+    *,
+    lacks: frozenset[str] = frozenset(),
+    paths: Sequence[str] = ("/",),
+) -> None:
     """Assert that each call is there exactly once with its fields; `lacks` are calls that it does not have."""
     ids = [t.message_id for t in found]
     assert len(set(ids)) == len(ids), "a message is on the topic twice"
     kinds = Counter((t.type, t.name) for t in found)
-    expected = Counter({("track", "Ping"): len(PINGS), ("track", "Order Completed"): 1, ("identify", ""): 1})
-    expected += Counter({("page", "Home"): 1, ("screen", "Start"): 1, ("group", ""): 1, ("alias", ""): 1})
+    expected = Counter(
+        {("track", "Ping"): len(PINGS), ("track", "Order Completed"): 1, ("identify", ""): 1}
+    )
+    expected += Counter(
+        {("page", "Home"): 1, ("screen", "Start"): 1, ("group", ""): 1, ("alias", ""): 1}
+    )
     for name in lacks:
         expected.pop(next(kind for kind in expected if kind[0] == name))
     assert kinds == expected, kinds
@@ -48,5 +57,8 @@ def check(found: Sequence[Touchpoint], *, lacks: frozenset[str] = frozenset(), p
 
 async def sent_by(name: str, servers: Servers) -> list[Touchpoint]:
     """Return what is on the topic of a source."""
-    found = [decode_value(Touchpoint, r.value) for r in await read_topic(servers.kafka, "touchpoints", PARTITIONS)]
+    found = [
+        decode_value(Touchpoint, r.value)
+        for r in await read_topic(servers.kafka, "touchpoints", PARTITIONS)
+    ]
     return [t for t in found if t.source == name]

@@ -30,7 +30,12 @@ class Road:
         self._posts = 0
         self._client = httpx2.AsyncClient(timeout=20, trust_env=False)
         config = uvicorn.Config(
-            self._serve, host="127.0.0.1", port=self.port, log_level="error", lifespan="off", interface="asgi3"
+            self._serve,
+            host="127.0.0.1",
+            port=self.port,
+            log_level="error",
+            lifespan="off",
+            interface="asgi3",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -49,17 +54,27 @@ class Road:
             if not event.get("more_body"):
                 break
         query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
-        headers = [(k, v) for k, v in scope["headers"] if k not in (b"host", b"content-length", b"connection")]
+        headers = [
+            (k, v)
+            for k, v in scope["headers"]
+            if k not in (b"host", b"content-length", b"connection")
+        ]
         headers.append((b"x-forwarded-host", f"127.0.0.1:{self.port}".encode()))
 
         async def onward() -> Any:
             return await self._client.request(
-                scope["method"], f"{self._door}{scope['path']}{query}", content=body, headers=headers
+                scope["method"],
+                f"{self._door}{scope['path']}{query}",
+                content=body,
+                headers=headers,
             )
 
         if self.away and scope["method"] == "POST":
             await _answer(
-                send, 503, b'{"code":"unavailable","message":"away"}', [*_cors(scope), (b"retry-after", b"1")]
+                send,
+                503,
+                b'{"code":"unavailable","message":"away"}',
+                [*_cors(scope), (b"retry-after", b"1")],
             )
             return
         turn = 0
@@ -68,7 +83,12 @@ class Road:
             turn = self._posts
         if turn == 3:
             self.limited += 1
-            await _answer(send, 429, b'{"code":"slow_down","message":"later"}', [*_cors(scope), (b"retry-after", b"1")])
+            await _answer(
+                send,
+                429,
+                b'{"code":"slow_down","message":"later"}',
+                [*_cors(scope), (b"retry-after", b"1")],
+            )
             return
         answer = await onward()
         if turn == 2:
@@ -76,7 +96,12 @@ class Road:
             answer = await onward()
         if turn == 1:
             self.lost += 1
-            await _answer(send, 504, b'{"code":"gateway_timeout","message":"the answer was lost"}', _cors(scope))
+            await _answer(
+                send,
+                504,
+                b'{"code":"gateway_timeout","message":"the answer was lost"}',
+                _cors(scope),
+            )
             return
         kept = [(k.encode(), v.encode()) for k, v in answer.headers.items() if k not in _OWN]
         await _answer(send, answer.status_code, answer.content, kept)
@@ -86,7 +111,9 @@ def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:
     return cors_headers(dict(scope["headers"]))
 
 
-async def _answer(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def _answer(
+    send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
     length = [] if status == 204 else [(b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
     await send({"type": "http.response.body", "body": content})

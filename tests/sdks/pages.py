@@ -24,7 +24,9 @@ class _Files(SimpleHTTPRequestHandler):
         return str(HERE / "browser" / path.lstrip("/"))
 
     def guess_type(self, path: object) -> str:
-        return "text/javascript" if str(path).endswith((".mjs", ".js")) else "text/html; charset=utf-8"
+        return (
+            "text/javascript" if str(path).endswith((".mjs", ".js")) else "text/html; charset=utf-8"
+        )
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -76,8 +78,14 @@ def _served(handler: type[SimpleHTTPRequestHandler]) -> Iterator[str]:
 @contextmanager
 def browser(url: str) -> Iterator[Path]:
     """Open a page in headless Chromium with a profile of its own; yield the file of what it says."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program, "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
+    program = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    assert program, (
+        "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
+    )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         said = Path(profile) / "said.log"
         with said.open("wb") as log:

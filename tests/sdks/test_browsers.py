@@ -25,9 +25,15 @@ async def test_every_call_of_a_page_on_another_origin_is_there_once(door, server
     lacks = LACKS.get(name, frozenset())
     road = Road(door.door, mean=name not in ONCE)
     try:
-        with pages() as origin, browser(f"{origin}/{BROWSERS[name]}?host={quote(road.url)}&key={key}") as said:
+        with (
+            pages() as origin,
+            browser(f"{origin}/{BROWSERS[name]}?host={quote(road.url)}&key={key}") as said,
+        ):
             end = time.monotonic() + 60
-            while len(found := await sent_by(name, servers)) < TOTAL - len(lacks) and time.monotonic() < end:
+            while (
+                len(found := await sent_by(name, servers)) < TOTAL - len(lacks)
+                and time.monotonic() < end
+            ):
                 await asyncio.sleep(0.5)
             await asyncio.sleep(3)  # what comes twice comes now
             print(said.read_text(errors="replace")[-3_000:])
@@ -35,5 +41,10 @@ async def test_every_call_of_a_page_on_another_origin_is_there_once(door, server
         road.close()
     found = await sent_by(name, servers)
     if name not in ONCE:
-        assert (road.lost, road.twice) == (1, 1)  # in batches there are too few requests for a third
-    check(found, lacks=lacks, paths=("/", f"/{BROWSERS[name]}"))  # some say where they are, whatever they are told
+        assert (road.lost, road.twice) == (
+            1,
+            1,
+        )  # in batches there are too few requests for a third
+    check(
+        found, lacks=lacks, paths=("/", f"/{BROWSERS[name]}")
+    )  # some say where they are, whatever they are told

@@ -20,7 +20,10 @@ SHORT = {"segment-python", "segment-node"}
 
 
 def commands():
-    python, node = [sys.executable, "-m", "tests.sdks.python.calls"], [shutil.which("node") or "node"]
+    python, node = (
+        [sys.executable, "-m", "tests.sdks.python.calls"],
+        [shutil.which("node") or "node"],
+    )
     return {
         "segment-python": [*python, "segment.analytics.client"],
         "rudder-python": [*python, "rudderstack.analytics.client"],
@@ -28,7 +31,12 @@ def commands():
         "rudder-node": [*node, str(NODE / "rudder.mjs")],
         "jitsu-node": [*node, str(NODE / "jitsu.mjs")],
         "segment-go": [str(BUILT / "segment-go")],
-        "segment-java": ["java", "-cp", f"{BUILT / 'java'}/*:{BUILT / 'java' / 'classes'}", "Calls"],
+        "segment-java": [
+            "java",
+            "-cp",
+            f"{BUILT / 'java'}/*:{BUILT / 'java' / 'classes'}",
+            "Calls",
+        ],
     }
 
 
@@ -51,6 +59,11 @@ async def test_every_call_is_there_once_whatever_the_road_did(door, servers, nam
     finally:
         road.close()
     if name not in ONCE:
-        assert (road.lost, road.twice, road.limited) == (1, 1, 1), (road.lost, road.twice, road.limited, said)
+        assert (road.lost, road.twice, road.limited) == (1, 1, 1), (
+            road.lost,
+            road.twice,
+            road.limited,
+            said,
+        )
     found = await sent_by(name, servers)
     check(found, lacks=LACKS.get(name, frozenset()))

@@ -40,7 +40,11 @@ async def test_a_visit(shop):
     assert found[3].consent == {"email": True}
     assert found[-2].properties == {"url": "https://elsewhere.test/prices", "text": "Prices"}
     assert found[-3].context["page"]["referrer"].startswith(shop.origin)
-    assert (found[0].locale, found[0].device_class, found[0].page_path) == ("en-US", "computer", "/")
+    assert (found[0].locale, found[0].device_class, found[0].page_path) == (
+        "en-US",
+        "computer",
+        "/",
+    )
     assert "s3cret" not in repr(found)
 
 
@@ -60,16 +64,24 @@ async def test_a_page_that_goes_on_by_itself(shop):
 async def test_calls_before_it_has_loaded_are_kept(shop):
     shop.write("async")
     for path, (html, rule) in shop.pages.items():
-        shop.pages[path] = (f"<script>window.perigee = [['track', 'Early', {{n: 1}}]]</script>{html}", rule)
+        shop.pages[path] = (
+            f"<script>window.perigee = [['track', 'Early', {{n: 1}}]]</script>{html}",
+            rule,
+        )
     await shop.open()
     assert said(await shop.sent(2)) == [("page", ""), ("track", "Early")]
 
 
 async def test_traits_of_somebody_without_a_name(shop):
     page = await shop.open()
-    await page.evaluate("perigee.identify(null, {plan: 'pro'}); perigee.identify(undefined, {plan: 'max'})")
+    await page.evaluate(
+        "perigee.identify(null, {plan: 'pro'}); perigee.identify(undefined, {plan: 'max'})"
+    )
     found = await shop.sent(3)
-    assert [(t.user_id, t.traits) for t in found[1:]] == [(None, {"plan": "pro"}), (None, {"plan": "max"})]
+    assert [(t.user_id, t.traits) for t in found[1:]] == [
+        (None, {"plan": "pro"}),
+        (None, {"plan": "max"}),
+    ]
 
 
 async def test_what_is_taken_offline_is_sent_later_by_this_page_or_the_next(shop):
@@ -79,7 +91,9 @@ async def test_what_is_taken_offline_is_sent_later_by_this_page_or_the_next(shop
     tried = []
     page.on("requestfailed", lambda one: tried.append(one.url))
     await page.evaluate("perigee.track('Off 1')")
-    while len(tried) < 2:  # the next time is seconds away: as a page closes, the browser forgets that it is offline
+    while (
+        len(tried) < 2
+    ):  # the next time is seconds away: as a page closes, the browser forgets that it is offline
         await page.wait_for_timeout(50)
     await page.evaluate("perigee.track('Off 2')")
     await page.close()
@@ -89,7 +103,9 @@ async def test_what_is_taken_offline_is_sent_later_by_this_page_or_the_next(shop
     found = await shop.sent(4)
     assert said(found) == [("page", ""), ("track", "Off 1"), ("track", "Off 2"), ("page", "")]
     assert found[1].occurred_at < found[3].occurred_at - 1_000_000
-    await page.wait_for_function("!Object.keys(localStorage).some(name => name.includes('queue'))", timeout=5_000)
+    await page.wait_for_function(
+        "!Object.keys(localStorage).some(name => name.includes('queue'))", timeout=5_000
+    )
 
 
 async def test_what_is_taken_as_the_page_is_left_is_sent(shop):
@@ -103,12 +119,21 @@ async def test_what_is_taken_as_the_page_is_left_is_sent(shop):
 
 async def test_a_page_from_the_browsers_cache_is_a_page_view(shop):
     page = await shop.open()
-    await page.evaluate("addEventListener('pageshow', e => { if (e.persisted) perigee.track('Was kept') })")
+    await page.evaluate(
+        "addEventListener('pageshow', e => { if (e.persisted) perigee.track('Was kept') })"
+    )
     await page.click("#near")
     await page.wait_for_url("**/next.html")
-    await page.evaluate("setTimeout(() => history.back())")  # the driver does not see a page come back from the cache
+    await page.evaluate(
+        "setTimeout(() => history.back())"
+    )  # the driver does not see a page come back from the cache
     found = await shop.sent(4)
-    assert [(t.page_path, t.name) for t in found] == [("/", ""), ("/next.html", ""), ("/", ""), ("/", "Was kept")]
+    assert [(t.page_path, t.name) for t in found] == [
+        ("/", ""),
+        ("/next.html", ""),
+        ("/", ""),
+        ("/", "Was kept"),
+    ]
 
 
 async def test_a_mean_road(shop):
@@ -138,7 +163,9 @@ async def test_a_link_that_was_made_for_somebody(shop, linked):
         "mail": link_tokens.sign_link_token(
             linked[1:], link_tokens.LinkRecipient("default", email="ada@x.test"), now + 60_000_000
         ),
-        "old": link_tokens.sign_link_token(linked, link_tokens.LinkRecipient("default", user_id="u-8"), now - 1),
+        "old": link_tokens.sign_link_token(
+            linked, link_tokens.LinkRecipient("default", user_id="u-8"), now - 1
+        ),
         "forged": link_tokens.sign_link_token(
             ["guessed"], link_tokens.LinkRecipient("default", user_id="u-9"), now + 60_000_000
         ),
@@ -164,7 +191,9 @@ async def test_where_no_script_runs_the_picture_tells(shop):
         await page.goto(shop.origin + "/next.html")
     (seen,) = await shop.sent(1)
     assert (seen.type, seen.device_class) == ("page", "computer")
-    assert seen.context["page"]["url"].startswith(shop.origin)  # no path: browsers tell other origins no more
+    assert seen.context["page"]["url"].startswith(
+        shop.origin
+    )  # no path: browsers tell other origins no more
 
 
 async def test_a_cookie_for_all_hosts_of_a_domain(shop):
@@ -213,7 +242,9 @@ async def test_a_link_for_somebody_else_is_not_the_one_who_is_remembered(shop, l
     page = await shop.open()
     await page.evaluate("perigee.identify('ada')")
     token = link_tokens.sign_link_token(
-        linked, link_tokens.LinkRecipient("default", user_id="bob"), SystemClock().now() + 60_000_000
+        linked,
+        link_tokens.LinkRecipient("default", user_id="bob"),
+        SystemClock().now() + 60_000_000,
     )
     await page.close()
     await shop.open(f"/?{link_tokens.LINK_PARAMETER}={token}")

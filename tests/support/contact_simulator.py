@@ -31,15 +31,25 @@ class ContactSimulator:
         fresh = frozenset({occurrence.key})
         state = self.held.state
         if not state.is_empty and occurrence.key <= state.key:
-            again = StoredFold(self.engine.initial_state(), self.held.stored_seq, self.held.published)
+            again = StoredFold(
+                self.engine.initial_state(), self.held.stored_seq, self.held.published
+            )
             history = [self.known[key] for key in sorted(self.known)]
             self._take(
-                fold_and_publish(self.engine, again, history, until=-1, known=FoldContext(fresh=fresh, whole=True))
+                fold_and_publish(
+                    self.engine,
+                    again,
+                    history,
+                    until=-1,
+                    known=FoldContext(fresh=fresh, whole=True),
+                )
             )
             return
         base = self.rows.get(state.seq)
         known = FoldContext(fresh=fresh)
-        self._take(fold_and_publish(self.engine, self.held, [occurrence], until=-1, known=known, base=base))
+        self._take(
+            fold_and_publish(self.engine, self.held, [occurrence], until=-1, known=known, base=base)
+        )
 
     def tick(self, frontier: int) -> None:
         """Fire the timer if it is due at the frontier."""
@@ -47,7 +57,9 @@ class ContactSimulator:
             return
         base = self.rows.get(self.held.state.seq)
         known = FoldContext(frontier=frontier)
-        self._take(fold_and_publish(self.engine, self.held, [], until=frontier, known=known, base=base))
+        self._take(
+            fold_and_publish(self.engine, self.held, [], until=frontier, known=known, base=base)
+        )
 
     def _take(self, outcome: FoldResult) -> None:
         self.held = outcome.stored_fold

@@ -27,9 +27,15 @@ def atoms(earlier: list[tuple[str, list[str]]]) -> st.SearchStrategy[dict[str, A
     threshold = st.sampled_from([0.5, 1.0, 2.0, 3.0, 4.0, 8.0, -1.0, -2.0])
     compare = st.sampled_from(["at_least", "below"])
     kinds: list[st.SearchStrategy[dict[str, Any]]] = [
-        st.tuples(st.sampled_from(SCORES), compare, threshold).map(lambda x: {"score": x[0], x[1]: x[2]}),
-        st.tuples(st.sampled_from(SCORES), compare, threshold).map(lambda x: {"score": x[0], x[1]: x[2]}),
-        st.fixed_dictionaries({"count": st.sampled_from(SIGNALS), "within": _us(1, 30), "at_least": st.integers(1, 3)}),
+        st.tuples(st.sampled_from(SCORES), compare, threshold).map(
+            lambda x: {"score": x[0], x[1]: x[2]}
+        ),
+        st.tuples(st.sampled_from(SCORES), compare, threshold).map(
+            lambda x: {"score": x[0], x[1]: x[2]}
+        ),
+        st.fixed_dictionaries(
+            {"count": st.sampled_from(SIGNALS), "within": _us(1, 30), "at_least": st.integers(1, 3)}
+        ),
         st.fixed_dictionaries({"seen": st.sampled_from((*SIGNALS, "any")), "within": _us(1, 30)}),
         st.fixed_dictionaries({"silent": st.sampled_from((*SIGNALS, "any")), "for": _us(1, 30)}),
         st.fixed_dictionaries({"trait": st.just("colour"), "equals": st.sampled_from(VALUES)}),
@@ -74,7 +80,11 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         name: {
             "match": [{"name": name}],
             "adds": [
-                {"score": score, "points": draw(points), "cap": draw(st.sampled_from([None, 3.0, 5.0]))}
+                {
+                    "score": score,
+                    "points": draw(points),
+                    "cap": draw(st.sampled_from([None, 3.0, 5.0])),
+                }
                 for score in SCORES
                 if draw(st.booleans())
             ],
@@ -82,7 +92,11 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         for name in SIGNALS
     }
     sales, buying = ([s["name"] for s in a["stages"]] for a in reversed(axes))
-    rings = draw(st.lists(st.integers(0, 3), min_size=len(sales) * len(buying), max_size=len(sales) * len(buying)))
+    rings = draw(
+        st.lists(
+            st.integers(0, 3), min_size=len(sales) * len(buying), max_size=len(sales) * len(buying)
+        )
+    )
     cells = [(s, b) for s in sales for b in buying]
     stages = [{"name": f"{s}.{b}", "ring": ring} for (s, b), ring in zip(cells, rings, strict=True)]
     return {
@@ -94,15 +108,22 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         "stages": stages,
         "map": {s: {b: f"{s}.{b}" for b in buying} for s in sales},
         "dormant": draw(st.fixed_dictionaries({"silent": st.just("any"), "for": _us(3, 40)})),
-        "repeat": {"signal": draw(st.sampled_from(SIGNALS)), "from_stage": draw(st.sampled_from(stages))["name"]},
+        "repeat": {
+            "signal": draw(st.sampled_from(SIGNALS)),
+            "from_stage": draw(st.sampled_from(stages))["name"],
+        },
     }
 
 
 def _by_hand(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
     """Make it a stage set by hand: one or both axes, held for a while or let go at once."""
     axes = sorted(draw(st.sets(st.integers(0, 1), min_size=1)))
-    manual = tuple((axis, draw(st.integers(0, 1)), occurrence.at + draw(st.integers(0, 25))) for axis in axes)
-    return msgspec.structs.replace(occurrence, source="correction", signals=[], traits={}, present=False, manual=manual)
+    manual = tuple(
+        (axis, draw(st.integers(0, 1)), occurrence.at + draw(st.integers(0, 25))) for axis in axes
+    )
+    return msgspec.structs.replace(
+        occurrence, source="correction", signals=[], traits={}, present=False, manual=manual
+    )
 
 
 @st.composite

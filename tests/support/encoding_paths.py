@@ -37,12 +37,17 @@ def encode_both_ways(
     if reading.refused:
         return None
     ((place, message),) = reading.touchpoints.items()
-    assert not [name for name, value in json.loads(message.value or b"").items() if value in ("", {}, None)]
+    assert not [
+        name for name, value in json.loads(message.value or b"").items() if value in ("", {}, None)
+    ]
     return place, message.key, message.headers, decode_value(Touchpoint, message.value)
 
 
 def touchpoint_of_message(raw: bytes, received: RequestContext) -> Touchpoint | None:
     """Return the touchpoint of a message, which is the same whether it is read by its frame or not; None where it is refused."""
-    slow, fast = encode_both_ways(raw, received, None), encode_both_ways(raw, received, WarmTemplateCache())
+    slow, fast = (
+        encode_both_ways(raw, received, None),
+        encode_both_ways(raw, received, WarmTemplateCache()),
+    )
     assert fast == slow
     return None if slow is None else slow[-1]

@@ -60,7 +60,9 @@ class ToxiproxyNetwork:
         port = _free_port()
         self._api = f"http://127.0.0.1:{port}"
         if not program.exists():
-            raise RuntimeError(f"{program} is missing: 'make test-faults' builds it, which needs Go")
+            raise RuntimeError(
+                f"{program} is missing: 'make test-faults' builds it, which needs Go"
+            )
         self._process = subprocess.Popen(
             [str(program), "-host", "127.0.0.1", "-port", str(port)],
             stdout=subprocess.DEVNULL,
@@ -78,7 +80,10 @@ class ToxiproxyNetwork:
     def _call(self, method: str, path: str, body: object = None) -> None:
         data = None if body is None else msgspec.json.encode(body)
         request = urllib.request.Request(
-            self._api + path, data, {"Content-Type": "application/json", "User-Agent": "perigee-tests"}, method=method
+            self._api + path,
+            data,
+            {"Content-Type": "application/json", "User-Agent": "perigee-tests"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=5):
             pass
@@ -89,7 +94,12 @@ class ToxiproxyNetwork:
         self._call(
             "POST",
             "/proxies",
-            {"name": name, "listen": f"127.0.0.1:{own}", "upstream": f"127.0.0.1:{port}", "enabled": True},
+            {
+                "name": name,
+                "listen": f"127.0.0.1:{own}",
+                "upstream": f"127.0.0.1:{port}",
+                "enabled": True,
+            },
         )
         return own
 
@@ -173,7 +183,9 @@ class AsyncioNetwork:
         for writer in self._open[name]:
             _reset(writer)
 
-    async def _through(self, name: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _through(
+        self, name: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if self._kinds.get(name) in ("cut", "reset"):
             _reset(writer)
             return
@@ -185,7 +197,9 @@ class AsyncioNetwork:
         both = {writer, back}
         self._open[name] |= both
         try:
-            await asyncio.gather(self._pump(name, reader, back, up=True), self._pump(name, there, writer, up=False))
+            await asyncio.gather(
+                self._pump(name, reader, back, up=True), self._pump(name, there, writer, up=False)
+            )
         except OSError:
             pass
         finally:
@@ -193,7 +207,9 @@ class AsyncioNetwork:
             for one in both:
                 one.close()
 
-    async def _pump(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+    async def _pump(
+        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
+    ) -> None:
         while data := await reader.read(65_536):
             kind = self._kinds.get(name)
             if kind == "silent" or (kind == "one_way" and not up):
@@ -208,5 +224,7 @@ class AsyncioNetwork:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Break a connection as a crashed machine would: with RST and without the rest."""
     with contextlib.suppress(OSError):
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
     writer.transport.abort()

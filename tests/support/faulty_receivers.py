@@ -26,7 +26,11 @@ class FaultyMailServer:
     async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
         """Take a mail, or be mean."""
         assert isinstance(envelope.content, bytes)
-        name = str(message_from_bytes(envelope.content)["Message-ID"]).strip("<>").removesuffix("@perigee")
+        name = (
+            str(message_from_bytes(envelope.content)["Message-ID"])
+            .strip("<>")
+            .removesuffix("@perigee")
+        )
         drawn = self.chance.random()
         if drawn < 0.01:
             return "451 not now"

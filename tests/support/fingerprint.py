@@ -24,7 +24,10 @@ def occurrences() -> Iterator[tuple[str, FoldEvent]]:
         touchpoint = touchpoint_of_call(
             call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "x")
         )
-        yield touchpoint.user_id or touchpoint.anonymous_id or "", classifier.to_fold_event(touchpoint)
+        yield (
+            touchpoint.user_id or touchpoint.anonymous_id or "",
+            classifier.to_fold_event(touchpoint),
+        )
 
 
 def fingerprint() -> str:

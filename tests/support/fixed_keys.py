@@ -2,7 +2,13 @@
 
 from starlette.types import ASGIApp
 
-from libs.common.api_keys import DEFAULT_WORKSPACE, INSTANCE_SCOPES, READ_SCOPES, WORKSPACE_SCOPES, Caller
+from libs.common.api_keys import (
+    DEFAULT_WORKSPACE,
+    INSTANCE_SCOPES,
+    READ_SCOPES,
+    WORKSPACE_SCOPES,
+    Caller,
+)
 from libs.common.http.authentication import AuthenticationMiddleware
 
 ADMIN, SERVICE = "rules", "reads"
@@ -19,4 +25,6 @@ class FixedKeyStore:
 
 def with_authentication(app: ASGIApp, files: str | None = None) -> AuthenticationMiddleware:
     """Return the application behind its gate."""
-    return AuthenticationMiddleware(app, ("/admin/", "/v1/contacts", "/v1/stage-changes"), FixedKeyStore(), files)
+    return AuthenticationMiddleware(
+        app, ("/admin/", "/v1/contacts", "/v1/stage-changes"), FixedKeyStore(), files
+    )

@@ -20,7 +20,15 @@ class FullInstance(Instance):
             os.environ.pop(name, None)
         home = Home(folder)
         home.create()
-        names = ("kafka", "kafka-controller", "postgres", "mail", "ingest", "scoring", "orchestrator")
+        names = (
+            "kafka",
+            "kafka-controller",
+            "postgres",
+            "mail",
+            "ingest",
+            "scoring",
+            "orchestrator",
+        )
         home.write("ports", {name: _free_port() for name in names})
         self.stack = InstanceStack(home)
         self.before_start()
@@ -43,11 +51,15 @@ class FullInstance(Instance):
         found: list[dict[str, Any]] = []
         for _ in range(count):
             self.sent += 1
-            person: dict[str, Any] = {"userId": f"s{self.sent}" if subscribe else f"p{self.sent // 3}"}
+            person: dict[str, Any] = {
+                "userId": f"s{self.sent}" if subscribe else f"p{self.sent // 3}"
+            }
             if subscribe:
                 consent = {"consent": {"categoryPreferences": {"marketing": True}}}
                 email = f"{person['userId']}@x.test"
-                found.append({**person, "type": "identify", "traits": {"email": email}, "context": consent})
+                found.append(
+                    {**person, "type": "identify", "traits": {"email": email}, "context": consent}
+                )
             event = "Newsletter Subscribed" if subscribe else "Content Downloaded"
             found.append({**person, "type": "track", "event": event, "messageId": f"m{self.sent}"})
         return found

@@ -55,7 +55,9 @@ class IngestServer:
 
     def __init__(self, *, asgi=False):
         self.publisher = RecordingPublisher()
-        door = IngestService(FixedSources(), self.publisher, FixedClock(NOW), 1, NormalisationRules())
+        door = IngestService(
+            FixedSources(), self.publisher, FixedClock(NOW), 1, NormalisationRules()
+        )
         self.api = TrackingApi(door, TrackerScripts(), HealthChecks({}).app())
         self.web = build_server(
             self.api, "127.0.0.1", 0, TimeoutProtocol if asgi else partial(IngestProtocol, self.api)
@@ -89,10 +91,20 @@ class IngestServer:
 
 
 def request(
-    body=b"{}", path="/v1/track", *, key="good", method="POST", version="1.1", close=True, sized=True, **headers
+    body=b"{}",
+    path="/v1/track",
+    *,
+    key="good",
+    method="POST",
+    version="1.1",
+    close=True,
+    sized=True,
+    **headers,
 ):
     lines = [f"{method} {path} HTTP/{version}", "host: door.test"]
-    lines += [f"authorization: Basic {base64.b64encode(f'{key}:'.encode()).decode()}"] if key else []
+    lines += (
+        [f"authorization: Basic {base64.b64encode(f'{key}:'.encode()).decode()}"] if key else []
+    )
     lines += [f"content-length: {len(body)}"] if sized else []
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += ["connection: close"] if close else []
@@ -100,14 +112,20 @@ def request(
 
 
 def call(**parts):
-    return json.dumps({"event": "x", "userId": "u", "messageId": f"m-{next(IDS)}", **parts}).encode()
+    return json.dumps(
+        {"event": "x", "userId": "u", "messageId": f"m-{next(IDS)}", **parts}
+    ).encode()
 
 
 def parse_response(answer):
     """Return (status line, headers without the date, body)."""
     head, _, content = answer.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
-    return first, sorted(line.lower() for line in lines if not line.lower().startswith(b"date:")), content
+    return (
+        first,
+        sorted(line.lower() for line in lines if not line.lower().startswith(b"date:")),
+        content,
+    )
 
 
 def batch():

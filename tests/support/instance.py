@@ -72,7 +72,10 @@ class Instance:
         home.create()
         names = ("mail", "ingest", "scoring", "scoring-2", "orchestrator")
         home.write("ports", {name: _free_port() for name in names})
-        given = {"PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms), "PERIGEE_PLAYS": str(PLAYS)}
+        given = {
+            "PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
+            "PERIGEE_PLAYS": str(PLAYS),
+        }
         home.store_environment(environment={**given, **environment})
         self.stack = InstanceStack(home)
 
@@ -124,7 +127,9 @@ class Instance:
                 end = time.monotonic() + 60
                 while True:
                     try:
-                        answer = await client.post(url, json={"batch": waiting[begin : begin + size]})
+                        answer = await client.post(
+                            url, json={"batch": waiting[begin : begin + size]}
+                        )
                     except httpx2.HTTPError:
                         answer = None
                     if answer is not None and answer.status_code == 200:
@@ -157,9 +162,13 @@ class Instance:
                 async with connection.transaction(isolation="repeatable_read"):
                     frontier = await schedule.get_frontier(connection, PARTITIONS) or -1
                     cycles = [
-                        cycle for cycle in await DatabaseCycleRegistry().get_active_cycles(connection) if cycle.live
+                        cycle
+                        for cycle in await DatabaseCycleRegistry().get_active_cycles(connection)
+                        if cycle.live
                     ]
-                    if not await schedule.list_due_contacts(connection, [c.engine.fold for c in cycles], frontier, 1):
+                    if not await schedule.list_due_contacts(
+                        connection, [c.engine.fold for c in cycles], frontier, 1
+                    ):
                         return await compare_with_stored(connection, cycles, frontier)
             finally:
                 await connection.close()

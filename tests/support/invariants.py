@@ -31,7 +31,9 @@ async def pure_rows(database: str, partitions: int) -> tuple[Pure, int]:
     finally:
         await connection.close()
     assert frontier is not None
-    return {(names[contact], cycle): (row.state, row.moves) for (contact, cycle), row in rows.items()}, frontier
+    return {
+        (names[contact], cycle): (row.state, row.moves) for (contact, cycle), row in rows.items()
+    }, frontier
 
 
 def rows_until(pure: Pure, frontier: int) -> Pure:
@@ -67,8 +69,12 @@ async def check_published_changes(bootstrap_servers: str, database: str) -> dict
         counts[change.direction] = counts.get(change.direction, 0) + 1
     connection = await connect(database, application="test")
     try:
-        rows: list[Any] = await connection.fetch("SELECT contact_id, sequence, stage FROM scoring.publications")
+        rows: list[Any] = await connection.fetch(
+            "SELECT contact_id, sequence, stage FROM scoring.publications"
+        )
     finally:
         await connection.close()
-    assert {r[0]: (r[1], r[2]) for r in rows} == {c: (e.sequence, e.stage.to) for c, e in last.items()}
+    assert {r[0]: (r[1], r[2]) for r in rows} == {
+        c: (e.sequence, e.stage.to) for c, e in last.items()
+    }
     return counts

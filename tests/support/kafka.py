@@ -18,7 +18,14 @@ async def make_topic(bootstrap_servers: str, partitions: int = 3, **settings: st
     client = await connect_admin(bootstrap_servers)
     try:
         await client.create_topics(
-            [NewTopic(name, partitions, 1, topic_configs={k.replace("_", "."): v for k, v in settings.items()})]
+            [
+                NewTopic(
+                    name,
+                    partitions,
+                    1,
+                    topic_configs={k.replace("_", "."): v for k, v in settings.items()},
+                )
+            ]
         )
     finally:
         await client.close()

@@ -30,7 +30,18 @@ INSIDE = (
     "page", "campaign", "consent", "device", "traits", "content", "externalIds", "mode", "linkToken", "machine", "ip",
     "userAgent",
 )  # fmt: skip
-LITERALS = (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" * 400, b"-0", b"01", b'"\\u0000"', b'"\\ud83d"', b"\xff")
+LITERALS = (
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b"1e999",
+    b"1" * 400,
+    b"-0",
+    b"01",
+    b'"\\u0000"',
+    b'"\\ud83d"',
+    b"\xff",
+)
 HEADS = (
     "x: " + "y" * 70_000, "authorization: Basic " + "!" * 30, "authorization: Basic /w==", "origin: \x01",
     "x-forwarded-for: \xff", "content-type: multipart/form-data", "expect: 100-continue", "upgrade: websocket", ": nameless",
@@ -54,11 +65,22 @@ class MalformedRequests:
         return self.chance.choice(self._makers)()
 
     def request(
-        self, body: bytes, *extra: str, method: str = "POST", path: str = "", length: int | None = None
+        self,
+        body: bytes,
+        *extra: str,
+        method: str = "POST",
+        path: str = "",
+        length: int | None = None,
     ) -> bytes:
         """Return a request with the key, around a body; `length` is what it says of its length."""
         path = path or self.chance.choice(PATHS[:8])
-        head = [f"{method} {path} HTTP/1.1", "host: door", f"x-write-key: {self.key}", "connection: close", *extra]
+        head = [
+            f"{method} {path} HTTP/1.1",
+            "host: door",
+            f"x-write-key: {self.key}",
+            "connection: close",
+            *extra,
+        ]
         head.append(f"content-length: {len(body) if length is None else length}")
         return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
@@ -66,7 +88,9 @@ class MalformedRequests:
         return self.chance.randbytes(self.chance.randrange(1, 400)) + b"\r\n\r\n"
 
     def bent(self) -> bytes:
-        body = bytearray(json.dumps({"batch": [GOOD]} if self.chance.random() < 0.5 else GOOD).encode())
+        body = bytearray(
+            json.dumps({"batch": [GOOD]} if self.chance.random() < 0.5 else GOOD).encode()
+        )
         for _ in range(self.chance.randrange(1, 6)):
             body[self.chance.randrange(len(body))] = self.chance.randrange(256)
         return self.request(bytes(body[: self.chance.randrange(1, len(body) + 1)]))
@@ -87,7 +111,9 @@ class MalformedRequests:
             lambda: self.request(body).replace(
                 b"HTTP/1.1", self.chance.choice([b"HTTP/9.9", b"HTTP/1.0", b"", b"HTTP/1.1 x"])
             ),
-            lambda: self.request(body).replace(b"\r\n", self.chance.choice([b"\n", b"\r", b"\r\n "])),
+            lambda: self.request(body).replace(
+                b"\r\n", self.chance.choice([b"\n", b"\r", b"\r\n "])
+            ),
         ]
         return made[turn]()
 
@@ -114,7 +140,8 @@ class MalformedRequests:
         if self.chance.random() < 0.4:
             cut = body[: self.chance.randrange(len(body))]
         return self.request(
-            cut, f"content-encoding: {self.chance.choice(['gzip', 'GZIP', 'deflate', 'br', 'gzip, gzip', ''])}"
+            cut,
+            f"content-encoding: {self.chance.choice(['gzip', 'GZIP', 'deflate', 'br', 'gzip, gzip', ''])}",
         )
 
     def deep(self) -> bytes:
@@ -122,13 +149,15 @@ class MalformedRequests:
         opening, closing = self.chance.choice([(b"[", b"]"), (b'{"a":', b"}")])
         inner = opening * depth + b"1" + (closing * depth if self.chance.random() < 0.7 else b"")
         return self.request(
-            b'{"type":"track","event":"x","userId":"u","properties":{"a":' + inner + b"}}", path="/v1/track"
+            b'{"type":"track","event":"x","userId":"u","properties":{"a":' + inner + b"}}",
+            path="/v1/track",
         )
 
     def literals(self) -> bytes:
         word = self.chance.choice(LITERALS)
         return self.request(
-            b'{"type":"track","event":"x","userId":"u","properties":{"v":' + word + b"}}", path="/v1/track"
+            b'{"type":"track","event":"x","userId":"u","properties":{"v":' + word + b"}}",
+            path="/v1/track",
         )
 
     def heads(self) -> bytes:

@@ -55,7 +55,12 @@ class MailServer:
         self.controller = Controller(self, hostname="127.0.0.1", port=_free_port())
 
     async def handle_MAIL(
-        self, server: SMTP, session: SmtpSession, envelope: Envelope, address: str, options: list[str]
+        self,
+        server: SMTP,
+        session: SmtpSession,
+        envelope: Envelope,
+        address: str,
+        options: list[str],
     ) -> str:
         """Hear who sends."""
         if self.refuses_sender:
@@ -85,7 +90,11 @@ class Orchestrator:
     """One process's parts on a database."""
 
     def __init__(
-        self, database: str, mailbox: MailServer, rules: GateRules = _RULES, max_age: int | None = 31 * DAY
+        self,
+        database: str,
+        mailbox: MailServer,
+        rules: GateRules = _RULES,
+        max_age: int | None = 31 * DAY,
     ) -> None:
         self.database = database
         self.clock = FixedClock(START + 2 * DAY)
@@ -99,7 +108,9 @@ class Orchestrator:
         self.events = EventHandler(self.sessions[1], means)
         self.runner = EnrollmentRunner(self.sessions[2], means)
         self.sweeps = ContactSweeper(self.sessions[2], means)
-        self.email = EmailChannel(f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>")
+        self.email = EmailChannel(
+            f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>"
+        )
         self.post = WebhookClient(self.clock, private=True)
         self.channels: dict[str, Channel] = {
             "email": self.email,
@@ -111,7 +122,9 @@ class Orchestrator:
         }
         judging = ActionDecider(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
         pool = SessionPool(self.sessions[3:])
-        self.dispatcher = Dispatcher(pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random)
+        self.dispatcher = Dispatcher(
+            pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random
+        )
 
     async def install(self, *, shipped: bool = True) -> None:
         """Let scoring's cycles be live, and publish the welcome with the contents and segments that ship."""
@@ -137,10 +150,15 @@ class Orchestrator:
 
     async def consume_own_signals(self) -> list[Signal]:
         """Hear the signals that it has told itself, as from the topic, and return them."""
-        rows = await self.fetch("DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, key, value")
+        rows = await self.fetch(
+            "DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, key, value"
+        )
         found = [value for _, _, value in sorted(rows)]
         told = [decode_value(Signal, value) for value in found]
-        assert all(key == one.contact_id.encode() for (_, key, _), one in zip(sorted(rows), told, strict=True))
+        assert all(
+            key == one.contact_id.encode()
+            for (_, key, _), one in zip(sorted(rows), told, strict=True)
+        )
         if found:
             await self.consume(found)
             await self.run_due()
@@ -179,11 +197,18 @@ class Orchestrator:
 
     async def action_states(self) -> list[tuple[Any, ...]]:
         """Return (status, reason) of every action."""
-        return await self.fetch("SELECT status, reason FROM orchestrator.actions ORDER BY action_id")
+        return await self.fetch(
+            "SELECT status, reason FROM orchestrator.actions ORDER BY action_id"
+        )
 
     async def delivery_outcomes(self) -> list[str]:
         """Return the outcomes of the attempts."""
-        return [r[0] for r in await self.fetch("SELECT outcome FROM orchestrator.deliveries ORDER BY attempt")]
+        return [
+            r[0]
+            for r in await self.fetch(
+                "SELECT outcome FROM orchestrator.deliveries ORDER BY attempt"
+            )
+        ]
 
     async def close(self) -> None:
         """Close every connection."""

@@ -25,7 +25,9 @@ async def run_relays(servers: Servers, database: str, count: int = 1) -> AsyncIt
     """Run so many relays, each with a publisher of its own."""
     stop = asyncio.Event()
     publishers = [Publisher(servers.kafka) for _ in range(count)]
-    tasks = [asyncio.create_task(OutboxRelay(database, "scoring", 3, p).run(stop)) for p in publishers]
+    tasks = [
+        asyncio.create_task(OutboxRelay(database, "scoring", 3, p).run(stop)) for p in publishers
+    ]
     yield
     stop.set()
     await asyncio.gather(*tasks)

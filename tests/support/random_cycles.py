@@ -17,7 +17,10 @@ def atom(chance: random.Random, earlier: list[tuple[str, list[str]]]) -> dict[st
     window = f"{chance.randint(1, 25)}us"
     if kind == "score":
         compare = chance.choice(["at_least", "at_least", "below"])
-        return {"score": chance.choice(SCORES), compare: chance.choice([0.5, 1.0, 2.0, 3.0, 4.0, -1.0])}
+        return {
+            "score": chance.choice(SCORES),
+            compare: chance.choice([0.5, 1.0, 2.0, 3.0, 4.0, -1.0]),
+        }
     if kind == "count":
         return {"count": chance.choice(SIGNALS), "within": window, "at_least": chance.randint(1, 3)}
     if kind == "seen":
@@ -62,7 +65,11 @@ def cycle(chance: random.Random, version: str) -> dict[str, Any]:
             "match": [{"name": name}],
             "publish": chance.random() < 0.3,
             "adds": [
-                {"score": score, "points": chance.choice([1.0, 2.0, 4.0, -1.0]), "cap": chance.choice([None, 3.0])}
+                {
+                    "score": score,
+                    "points": chance.choice([1.0, 2.0, 4.0, -1.0]),
+                    "cap": chance.choice([None, 3.0]),
+                }
                 for score in SCORES
                 if chance.random() < 0.6
             ],
@@ -102,7 +109,12 @@ def _touchpoint(chance: random.Random, number: int) -> Touchpoint:
     if server and chance.random() < 0.2:
         fields["verified_email"] = chance.choice(["x@x.test", "y@x.test"])
     if user and chance.random() < 0.1:
-        fields |= {"type": "alias", "name": "", "traits": {}, "previous_id": chance.choice(["u", "v", "a", "b"])}
+        fields |= {
+            "type": "alias",
+            "name": "",
+            "traits": {},
+            "previous_id": chance.choice(["u", "v", "a", "b"]),
+        }
     if chance.random() < 0.05:
         user = "undefined"
     return Touchpoint(

@@ -69,8 +69,12 @@ class ReferenceFold:
         if dormant != self.dormant:
             self.dormant, changed = dormant, True
         if changed:
-            names = tuple(axis.stages[p].name for axis, p in zip(self.spec.axes, self.places, strict=True))
-            self.moves.append((t, not message_id, message_id, self.stage(), names, dormant, self.instance))
+            names = tuple(
+                axis.stages[p].name for axis, p in zip(self.spec.axes, self.places, strict=True)
+            )
+            self.moves.append(
+                (t, not message_id, message_id, self.stage(), names, dormant, self.instance)
+            )
 
     def stage(self) -> str:
         at = {a.name: a.stages[p].name for a, p in zip(self.spec.axes, self.places, strict=True)}
@@ -100,10 +104,14 @@ class ReferenceFold:
             return not self.holds(raw["not"], t)
         if "score" in raw:
             value = self.value(raw["score"], t)
-            return bool(value >= raw["at_least"] if "at_least" in raw else not value >= raw["below"])
+            return bool(
+                value >= raw["at_least"] if "at_least" in raw else not value >= raw["below"]
+            )
         if "count" in raw:
             window = parse_duration(raw["within"]) if "within" in raw else 1 << 60
-            return bool(sum(1 for at in self.times(raw["count"]) if t - window < at) >= raw["at_least"])
+            return bool(
+                sum(1 for at in self.times(raw["count"]) if t - window < at) >= raw["at_least"]
+            )
         if "seen" in raw:
             window = parse_duration(raw["within"]) if "within" in raw else 1 << 60
             return any(t - at < window for at in self.times(raw["seen"]))
@@ -113,7 +121,9 @@ class ReferenceFold:
             told = [o.traits[raw["trait"]] for o in self.history if raw["trait"] in o.traits]
             return bool(told and told[-1] == raw["equals"])
         axis = [a.name for a in self.spec.axes].index(raw["axis"])
-        return self.places[axis] >= [s.name for s in self.spec.axes[axis].stages].index(raw["at_least"])
+        return self.places[axis] >= [s.name for s in self.spec.axes[axis].stages].index(
+            raw["at_least"]
+        )
 
     def times(self, name: str) -> list[int]:
         if name == "any":

@@ -14,7 +14,9 @@ Correction = tuple[int, str, Any]
 class ReferenceIdentity:
     """The people that a set of touchpoints and pairs said by hand make."""
 
-    def __init__(self, touchpoints: list[Touchpoint], pairs: dict[tuple[Any, Any], tuple[str, Any]]) -> None:
+    def __init__(
+        self, touchpoints: list[Touchpoint], pairs: dict[tuple[Any, Any], tuple[str, Any]]
+    ) -> None:
         self.pairs = pairs
         self.person = _joined(touchpoints, pairs)
         self.claims: dict[str, list[Any]] = {}
@@ -49,7 +51,9 @@ class ReferenceIdentity:
         return self.person.get(name, name)
 
 
-def _joined(touchpoints: list[Touchpoint], pairs: dict[tuple[Any, Any], tuple[str, Any]]) -> dict[Any, Any]:
+def _joined(
+    touchpoints: list[Touchpoint], pairs: dict[tuple[Any, Any], tuple[str, Any]]
+) -> dict[Any, Any]:
     names = {name for t in touchpoints for name in identifiers_of(t)}
     links = {link for t in touchpoints for link in links_of(t)}
     for (one, other), (kind, _) in pairs.items():

@@ -32,7 +32,10 @@ class Scoring:
     """One instance: its own connections, its own cache."""
 
     def __init__(
-        self, database: str, cycles: Sequence[ActiveCycle] | None = None, catalogue: CycleRegistry | None = None
+        self,
+        database: str,
+        cycles: Sequence[ActiveCycle] | None = None,
+        catalogue: CycleRegistry | None = None,
     ) -> None:
         self.database = database
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
@@ -55,7 +58,9 @@ class Scoring:
     async def ingest_raw(self, values: Sequence[bytes | None], partition: int = 0) -> int:
         """Hand over values as they might lie on the topic."""
         begin = await self.handler.next_offset("touchpoints", partition, 0)
-        return await self.handler.handle([kafka_record(value, begin + n, partition) for n, value in enumerate(values)])
+        return await self.handler.handle(
+            [kafka_record(value, begin + n, partition) for n, value in enumerate(values)]
+        )
 
     async def set_frontier(self, instant: int) -> None:
         """Say that every partition is known up to `instant`, so that timers up to it may fire."""
@@ -83,7 +88,9 @@ class Scoring:
 
     async def outbox(self, topic: str) -> list[dict[str, Any]]:
         """Return the messages waiting for a topic, in order."""
-        rows = await self.fetch("SELECT value FROM scoring.outbox WHERE topic = $1 ORDER BY id", topic)
+        rows = await self.fetch(
+            "SELECT value FROM scoring.outbox WHERE topic = $1 ORDER BY id", topic
+        )
         return [msgspec.json.decode(r[0]) if r[0] else {} for r in rows]
 
     async def replay_check(self, frontier: int = -1) -> dict[str, Any]:
@@ -122,10 +129,15 @@ class Scoring:
         connection = await connect(self.database, application="test-pure")
         try:
             names = await replay_source.get_identifiers(connection)
-            rows = await replay_source.get_pure_rows(connection, {c.engine.fold: c.engine.name for c in self.cycles})
+            rows = await replay_source.get_pure_rows(
+                connection, {c.engine.fold: c.engine.name for c in self.cycles}
+            )
         finally:
             await connection.close()
-        return {(names[contact], cycle): (row.state, row.moves) for (contact, cycle), row in rows.items()}
+        return {
+            (names[contact], cycle): (row.state, row.moves)
+            for (contact, cycle), row in rows.items()
+        }
 
     async def close(self) -> None:
         """Close the connections."""
@@ -146,6 +158,8 @@ async def assert_replay_equal(scoring: Scoring, frontier: int = -1) -> dict[str,
     return outcome
 
 
-def kafka_record(value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND) -> Record:
+def kafka_record(
+    value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND
+) -> Record:
     """Return a record as the consumer would hand it over."""
     return Record("touchpoints", partition, offset, b"key", value, [("ce_type", kind.encode())], 0)

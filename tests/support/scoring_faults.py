@@ -14,8 +14,22 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint, build_message
 from tests.support.instance import Instance
 
-NAMES = ("Product Viewed", "Product Added", "Content Downloaded", "Order Completed", "Support Ticket Opened")
-POISON = (b"", b"not json", b"{}", b"\xff\xfe", b"[" * 5_000, b'{"workspace":1}', b'{"a":"\\u0000"}')
+NAMES = (
+    "Product Viewed",
+    "Product Added",
+    "Content Downloaded",
+    "Order Completed",
+    "Support Ticket Opened",
+)
+POISON = (
+    b"",
+    b"not json",
+    b"{}",
+    b"\xff\xfe",
+    b"[" * 5_000,
+    b'{"workspace":1}',
+    b'{"a":"\\u0000"}',
+)
 
 
 class ScoringFaults:
@@ -70,7 +84,9 @@ class ScoringFaults:
         held = await self._offsets()
         # No longer than this: after a minute PostgreSQL ends its transaction, and there is nothing left to fence.
         end = time.monotonic() + 40
-        while time.monotonic() < end and any(held.get(p) == offset for p, offset in (await self._offsets()).items()):
+        while time.monotonic() < end and any(
+            held.get(p) == offset for p, offset in (await self._offsets()).items()
+        ):
             await asyncio.sleep(0.2)
         process.send_signal(signal.SIGCONT)
         self.pauses += 1
@@ -132,10 +148,23 @@ class TouchpointStream:
         messages: list[Message] = []
         for t in self.touchpoints(count, at):
             messages.append(
-                build_message(t, key=t.routing_key(), message_id=t.message_id, source="/torrent", time=t.occurred_at)
+                build_message(
+                    t,
+                    key=t.routing_key(),
+                    message_id=t.message_id,
+                    source="/torrent",
+                    time=t.occurred_at,
+                )
             )
             if self.chance.random() < self.poison:
-                messages.append(Message("touchpoints", b"p%d" % self.poisoned, POISON[self.poisoned % len(POISON)], []))
+                messages.append(
+                    Message(
+                        "touchpoints",
+                        b"p%d" % self.poisoned,
+                        POISON[self.poisoned % len(POISON)],
+                        [],
+                    )
+                )
                 self.poisoned += 1
         for begin in range(0, len(messages), 2_000):
             faults = await self.publisher.publish(messages[begin : begin + 2_000], 30)

@@ -66,7 +66,9 @@ class SimulatedSystem:
         records = []
         for partition in partitions:
             if partition not in believed:
-                believed[partition] = await instance.handler.next_offset("touchpoints", partition, 0)
+                believed[partition] = await instance.handler.next_offset(
+                    "touchpoints", partition, 0
+                )
             begin = believed.pop(partition)
             values = self.log[partition][begin : begin + size]
             records += [kafka_record(v, begin + n, partition) for n, v in enumerate(values)]
@@ -75,7 +77,9 @@ class SimulatedSystem:
         try:
             with self.trouble():
                 await instance.handler.handle(records)
-            believed.update((partition, end) for (_, partition), (_, end) in offset_ranges(records).items())
+            believed.update(
+                (partition, end) for (_, partition), (_, end) in offset_ranges(records).items()
+            )
         except FenceLost:
             self.fenced += 1
         except Unavailable:
@@ -88,7 +92,9 @@ class SimulatedSystem:
     async def tick(self) -> None:
         """Let time pass: never beyond what still lies unread."""
         unread = await self._first_unread()
-        self.frontier_at = max(self.frontier_at, min(unread - 1, self.frontier_at + self.chance.randint(0, 25)))
+        self.frontier_at = max(
+            self.frontier_at, min(unread - 1, self.frontier_at + self.chance.randint(0, 25))
+        )
         instance = self.one
         await instance.set_frontier(self.frontier_at)
         try:
@@ -104,7 +110,9 @@ class SimulatedSystem:
     async def work(self) -> None:
         """Let a background job do a turn."""
         instance = self.one
-        await instance.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour' RETURNING 1")
+        await instance.fetch(
+            "UPDATE scoring.refolds SET touched_at = now() - interval '1 hour' RETURNING 1"
+        )
         jobs = [
             instance.regroups.run,
             instance.jobs.refold,
@@ -120,11 +128,25 @@ class SimulatedSystem:
 
     async def correct(self) -> None:
         """Let a person say something about somebody."""
-        who = self.chance.choice(["user_id:u", "user_id:v", "user_id:w", "anonymous_id:a", "external:crm:1"])
-        other = self.chance.choice(["user_id:u", "user_id:v", "anonymous_id:b", "external:crm:2", "email:x@x.test"])
+        who = self.chance.choice(
+            ["user_id:u", "user_id:v", "user_id:w", "anonymous_id:a", "external:crm:1"]
+        )
+        other = self.chance.choice(
+            ["user_id:u", "user_id:v", "anonymous_id:b", "external:crm:2", "email:x@x.test"]
+        )
         instance = self.one
         kind = self.chance.choice(
-            ["merge", "unmerge", "unmerge", "bot", "human", "exclude", "exclude", "include", "stage"]
+            [
+                "merge",
+                "unmerge",
+                "unmerge",
+                "bot",
+                "human",
+                "exclude",
+                "exclude",
+                "include",
+                "stage",
+            ]
         )
         try:
             with self.trouble():
@@ -139,7 +161,11 @@ class SimulatedSystem:
                     )
                 else:
                     mine = self.chance.sample(sorted(self.sent), min(len(self.sent), 3))
-                    chosen = [[self.sent[name].message_id] for name in mine] if self.chance.random() < 0.8 else [[]]
+                    chosen = (
+                        [[self.sent[name].message_id] for name in mine]
+                        if self.chance.random() < 0.8
+                        else [[]]
+                    )
                     for message_ids in chosen:
                         await self._about(instance, who, kind, message_ids)
         except (Conflict, NotFound):
@@ -160,7 +186,9 @@ class SimulatedSystem:
                 if found is not None:
                     found.append(msgspec.json.decode(row["value"]))
         if self.chance.random() < 0.8:
-            await self.one.fetch("DELETE FROM scoring.outbox WHERE id = ANY($1::bigint[])", [r["id"] for r in rows])
+            await self.one.fetch(
+                "DELETE FROM scoring.outbox WHERE id = ANY($1::bigint[])", [r["id"] for r in rows]
+            )
 
     async def settle(self, end: int) -> None:
         """Read everything, do everything, let time run to `end`."""
@@ -180,7 +208,9 @@ class SimulatedSystem:
     async def _calmly(self, partition: int) -> None:
         begin = self.believed[0][partition]
         values = self.log[partition][begin : begin + 50]
-        await self.instances[0].handler.handle([kafka_record(v, begin + n, partition) for n, v in enumerate(values)])
+        await self.instances[0].handler.handle(
+            [kafka_record(v, begin + n, partition) for n, v in enumerate(values)]
+        )
 
     async def _rest(self) -> None:
         instance = self.instances[0]
@@ -198,10 +228,15 @@ class ConnectionLoss:
     """While it lasts, a transaction may lose its connection at one of its named points."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.point = chance.choice(["", "", "", "", "", "", "after_fence", "before_commit", "after_commit"])
+        self.point = chance.choice(
+            ["", "", "", "", "", "", "after_fence", "before_commit", "after_commit"]
+        )
 
     def __enter__(self) -> None:
-        self.patches = [mock.patch.object(module, "reach", self._reach) for module in (touchpoint_batch, unit_of_work)]
+        self.patches = [
+            mock.patch.object(module, "reach", self._reach)
+            for module in (touchpoint_batch, unit_of_work)
+        ]
         for patch in self.patches:
             patch.start()
 

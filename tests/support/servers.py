@@ -44,9 +44,17 @@ def find_servers() -> Servers:
         raise RuntimeError(f"PERIGEE_TEST_SERVERS={forced}: one of given, containers, embedded")
     if forced == "given" or (not forced and given):
         if not given:
-            raise RuntimeError("PERIGEE_TEST_SERVERS=given needs KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL")
+            raise RuntimeError(
+                "PERIGEE_TEST_SERVERS=given needs KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL"
+            )
         why = "given: KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL are set"
-        return Servers(os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["DATABASE_URL"], why, lambda: None, 6_000)
+        return Servers(
+            os.environ["KAFKA_BOOTSTRAP_SERVERS"],
+            os.environ["DATABASE_URL"],
+            why,
+            lambda: None,
+            6_000,
+        )
     fault = "forced" if forced == "embedded" else _docker_fault()
     if forced == "containers" and fault:
         raise RuntimeError(f"PERIGEE_TEST_SERVERS=containers: {fault}")

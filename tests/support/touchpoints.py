@@ -35,7 +35,9 @@ def touchpoint(at: int = 0, name: str = "Product Viewed", **fields: Any) -> Touc
     return Touchpoint(**{**given, **fields})
 
 
-def identify(at: int, user_id: str = "u", anonymous_id: str | None = "a", **fields: Any) -> Touchpoint:
+def identify(
+    at: int, user_id: str = "u", anonymous_id: str | None = "a", **fields: Any
+) -> Touchpoint:
     """Return an identify call."""
     return touchpoint(at, "", type="identify", user_id=user_id, anonymous_id=anonymous_id, **fields)
 
@@ -47,5 +49,7 @@ def shipped() -> ActiveCycle:
 
 def small_cycle(text: str | None = None) -> ActiveCycle:
     """Return a cycle with one score and two stages, or the one of `text`."""
-    spec = parse_cycle_spec(text or (Path(__file__).parent / "small.yaml").read_text(), "small.yaml")
+    spec = parse_cycle_spec(
+        text or (Path(__file__).parent / "small.yaml").read_text(), "small.yaml"
+    )
     return build_cycle(spec)

@@ -58,7 +58,9 @@ class WebhookReceiver:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                headers = {n.lower(): v for n, _, v in (line.partition(": ") for line in head[1:] if line)}
+                headers = {
+                    n.lower(): v for n, _, v in (line.partition(": ") for line in head[1:] if line)
+                }
                 body = await reader.readexactly(int(headers["content-length"]))
                 self.at_once += 1
                 self.most_at_once = max(self.most_at_once, self.at_once)
@@ -71,7 +73,10 @@ class WebhookReceiver:
                 said = "".join(f"{name}: {value}\r\n" for name, value in answer[1].items())
                 self.at_once -= 1
                 length = len(self.text)
-                writer.write(f"HTTP/1.1 {answer[0]} -\r\n{said}Content-Length: {length}\r\n\r\n".encode() + self.text)
+                writer.write(
+                    f"HTTP/1.1 {answer[0]} -\r\n{said}Content-Length: {length}\r\n\r\n".encode()
+                    + self.text
+                )
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass

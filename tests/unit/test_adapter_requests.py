@@ -32,7 +32,9 @@ from tests.unit.test_ingestion import NOW, FakePublisher
 
 SECONDS = NOW // 1_000_000
 KEY = generate_private_key(SECP256R1())
-PUBLIC = base64.b64encode(KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+PUBLIC = base64.b64encode(
+    KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+).decode()
 STANDARD = "whsec_" + base64.b64encode(b"k" * 24).decode()
 SECRETS = {"sendgrid": PUBLIC, "mailgun": "mg-key", "hubspot": "hs-key", "resend": STANDARD}
 BASIC = {"authorization": "Basic " + base64.b64encode(b"social:").decode()}
@@ -44,7 +46,13 @@ class Sources:
     def find(self, write_key):
         if write_key == "plain":
             return Source("default", "plain")
-        return Source("default", write_key, trust="server", adapter=write_key, signing_secret=SECRETS.get(write_key))
+        return Source(
+            "default",
+            write_key,
+            trust="server",
+            adapter=write_key,
+            signing_secret=SECRETS.get(write_key),
+        )
 
 
 @pytest.fixture
@@ -59,7 +67,9 @@ async def client(publisher):
         TrackerScripts(),
         HealthChecks({}).app(),
     )
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as found:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door"
+    ) as found:
         yield found
 
 
@@ -82,7 +92,11 @@ def sendgrid(body, seconds):
 
 def resend(body, seconds):
     signature = base64.b64encode(digest(b"k" * 24, f"m1.{seconds}.".encode() + body)).decode()
-    return body, {"svix-id": "m1", "svix-timestamp": str(seconds), "svix-signature": f"v1,AAAA v1,{signature}"}
+    return body, {
+        "svix-id": "m1",
+        "svix-timestamp": str(seconds),
+        "svix-signature": f"v1,AAAA v1,{signature}",
+    }
 
 
 def hubspot(body, seconds):
@@ -92,7 +106,12 @@ def hubspot(body, seconds):
     return body, {"X-HubSpot-Request-Timestamp": stamp, "X-HubSpot-Signature-v3": signature}
 
 
-SIGNED = {"mailgun-clicked": mailgun, "sendgrid": sendgrid, "resend-clicked": resend, "hubspot-deal": hubspot}
+SIGNED = {
+    "mailgun-clicked": mailgun,
+    "sendgrid": sendgrid,
+    "resend-clicked": resend,
+    "hubspot-deal": hubspot,
+}
 
 
 def request(name, seconds=SECONDS):
@@ -107,22 +126,32 @@ async def test_a_signed_request_is_taken_once(client, publisher, name):
     for _ in range(2):
         answer = await client.post(f"/v1/hook/{case['adapter']}", content=body, headers=headers)
         assert (answer.status_code, answer.json()) == (200, {"success": True})
-    assert [decode_value(Touchpoint, m.value).name for m in publisher.kept] == [call["event"] for call in case["calls"]]
+    assert [decode_value(Touchpoint, m.value).name for m in publisher.kept] == [
+        call["event"] for call in case["calls"]
+    ]
 
 
 @pytest.mark.parametrize("name", SIGNED)
 async def test_a_request_that_was_changed_or_is_old_or_unsigned_is_refused(client, publisher, name):
     case, body, headers = request(name)
     url = f"/v1/hook/{case['adapter']}"
-    changed = body if name == "mailgun-clicked" else body.replace(b"ada", b"bob").replace(b"Acme", b"Evil")
+    changed = (
+        body
+        if name == "mailgun-clicked"
+        else body.replace(b"ada", b"bob").replace(b"Acme", b"Evil")
+    )
     if name == "mailgun-clicked":
         changed = body.replace(b'"t0"', b'"t1"')
     assert (await client.post(url, content=changed, headers=headers)).status_code == 401
     for seconds in (SECONDS - 301, SECONDS + 301):
         _, old, old_headers = request(name, seconds)
-        assert (await client.post(url, content=old, headers=old_headers)).json()["code"] == "bad_signature"
+        assert (await client.post(url, content=old, headers=old_headers)).json()[
+            "code"
+        ] == "bad_signature"
     unsigned = json.dumps(
-        {**golden(name)["request"], "signature": {}} if name == "mailgun-clicked" else golden(name)["request"]
+        {**golden(name)["request"], "signature": {}}
+        if name == "mailgun-clicked"
+        else golden(name)["request"]
     )
     assert (await client.post(url, content=unsigned)).status_code == 401
     assert publisher.kept == []
@@ -137,7 +166,11 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_costs_no_other(client, p
     good = golden("social")["request"][0]
     answer = await client.post("/v1/hook/social", json=[good, {"network": "x"}, 7])
     assert answer.status_code == 200
-    assert [m.topic for m in publisher.kept] == ["touchpoints", "touchpoints-dlq", "touchpoints-dlq"]
+    assert [m.topic for m in publisher.kept] == [
+        "touchpoints",
+        "touchpoints-dlq",
+        "touchpoints-dlq",
+    ]
     headers = dict(publisher.kept[1].headers)
     assert (headers["x-dlq-adapter"], headers["x-dlq-reason"]) == (b"social", b"bad_event")
     assert json.loads(publisher.kept[1].value) == {"network": "x"}
@@ -150,7 +183,9 @@ async def test_what_is_no_json_is_refused(client, body):
 
 @pytest.mark.parametrize("key", [{"headers": BASIC}, {"params": {"writeKey": "social"}}])
 async def test_the_key_may_stand_elsewhere(client, publisher, key):
-    assert (await client.post("/v1/hook", json=golden("social")["request"], **key)).status_code == 200
+    assert (
+        await client.post("/v1/hook", json=golden("social")["request"], **key)
+    ).status_code == 200
     assert len(publisher.kept) == 5
 
 
@@ -173,7 +208,21 @@ def test_paths(path, found):
 
 
 @pytest.mark.parametrize(
-    "path", [".a", "a.", "a..b", "a[", "a[x]", "a[1", "a b", "a[*]", "__import__('os')", 3, None, "a" + ".a" * 20]
+    "path",
+    [
+        ".a",
+        "a.",
+        "a..b",
+        "a[",
+        "a[x]",
+        "a[1",
+        "a b",
+        "a[*]",
+        "__import__('os')",
+        3,
+        None,
+        "a" + ".a" * 20,
+    ],
 )
 def test_what_is_no_path(path):
     with pytest.raises(ConfigurationError):
@@ -210,14 +259,18 @@ async def test_a_source_of_signed_events_takes_nothing_unsigned_by_another_path(
 
 
 async def test_an_event_that_could_not_be_kept_is_refused_with_its_request(client, publisher):
-    answer = await client.post("/v1/hook", headers=BASIC, content=json.dumps({"x": "y" * json_body.MAX_DEAD_LETTER}))
+    answer = await client.post(
+        "/v1/hook", headers=BASIC, content=json.dumps({"x": "y" * json_body.MAX_DEAD_LETTER})
+    )
     assert answer.status_code == 413
     assert publisher.kept == []
 
 
 @pytest.mark.parametrize("secret", ["whsec_é", "whsec_%%%", "é"])
 @pytest.mark.parametrize("adapter", ["resend", "sendgrid", "mailgun", "hubspot"])
-async def test_a_secret_that_is_no_key_is_told_and_no_fault_of_ours(client, monkeypatch, adapter, secret):
+async def test_a_secret_that_is_no_key_is_told_and_no_fault_of_ours(
+    client, monkeypatch, adapter, secret
+):
     monkeypatch.setitem(SECRETS, adapter, secret)
     content, headers = signed(adapter)
     answer = await client.post("/v1/hook", headers={**headers, **basic(adapter)}, content=content)
@@ -231,11 +284,17 @@ def signed(adapter):
         return mailgun(json.dumps({"event-data": {}}).encode(), SECONDS)
     names = {
         "resend": ("svix-id", "svix-timestamp", "svix-signature"),
-        "sendgrid": ("", "x-twilio-email-event-webhook-timestamp", "x-twilio-email-event-webhook-signature"),
+        "sendgrid": (
+            "",
+            "x-twilio-email-event-webhook-timestamp",
+            "x-twilio-email-event-webhook-signature",
+        ),
         "hubspot": ("", "x-hubspot-request-timestamp", "x-hubspot-signature-v3"),
     }[adapter]
     moment = f"{at}000" if adapter == "hubspot" else at
-    return b"[]", {name: value for name, value in zip(names, ("m", moment, "v1,AAAA"), strict=True) if name}
+    return b"[]", {
+        name: value for name, value in zip(names, ("m", moment, "v1,AAAA"), strict=True) if name
+    }
 
 
 def basic(name):
@@ -249,14 +308,25 @@ async def test_documents_that_do_not_fit_count_against_the_rate(publisher):
         loaded = True
 
         def find(self, write_key):
-            return Source("default", "erp", trust="server", adapter="webhook", adapter_settings=mapping, per_second=1)
+            return Source(
+                "default",
+                "erp",
+                trust="server",
+                adapter="webhook",
+                adapter_settings=mapping,
+                per_second=1,
+            )
 
     app = TrackingApi(
         IngestService(Slow(), publisher, FixedClock(NOW), 1, NormalisationRules()),
         TrackerScripts(),
         HealthChecks({}).app(),
     )
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as client:
-        codes = [(await client.post("/v1/hook/k", json={"itemz": []})).status_code for _ in range(4)]
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door"
+    ) as client:
+        codes = [
+            (await client.post("/v1/hook/k", json={"itemz": []})).status_code for _ in range(4)
+        ]
     assert codes == [200, 200, 429, 429]
     assert len(publisher.kept) == 2

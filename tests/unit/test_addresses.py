@@ -23,7 +23,15 @@ INWARD = """
 3fff::1 5f00::1 fc00::1 fd00:ec2::254 fd12:3456::1 fe80::1 fe80::1%eth0 fec0::1 ff02::1 ff0e::1 ::ffff:192.168.1.1
 not-an-address 1.2.3
 """.split()
-OUTWARD = ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.0.1.1", "2606:4700::1111"]
+OUTWARD = [
+    "1.1.1.1",
+    "8.8.8.8",
+    "100.63.255.255",
+    "100.128.0.1",
+    "172.32.0.1",
+    "192.0.1.1",
+    "2606:4700::1111",
+]
 OUTWARD += ["2a00:1450:4001::5", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
 WRITTEN = [
@@ -34,7 +42,17 @@ WRITTEN = [
     "https://crm.example/ hook", "https://crm.example\\@127.0.0.1/", "https://crm.example\t/", "https://bücher.example/",
     "https://１２７.０.０.１/", "https://127。0。0。1/", "HTTP://127.0.0.1/", "javascript:alert(1)", "",
 ]  # fmt: skip
-NUMBERS = ["2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.1", "127.0.1", "0", "localhost"]
+NUMBERS = [
+    "2130706433",
+    "0x7f000001",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "017700000001",
+    "127.1",
+    "127.0.1",
+    "0",
+    "localhost",
+]
 
 
 def test_there_are_enough_tricks():
@@ -64,7 +82,9 @@ async def test_a_url_that_is_no_webhooks_is_refused_before_it_is_looked_up(url):
     assert (answer.status, looked_up) == (None, [])
 
 
-@pytest.mark.parametrize("url", ["https://crm.example/hook?x=1", "https://crm.example:8443/", "https://CRM.example"])
+@pytest.mark.parametrize(
+    "url", ["https://crm.example/hook?x=1", "https://crm.example:8443/", "https://CRM.example"]
+)
 def test_a_good_one_is_not(url):
     assert url_fault(url, private=False) is None
 
@@ -83,7 +103,9 @@ async def test_a_name_that_leads_inward_is_refused_when_it_is_connected_to(addre
     async def inward(host, port):
         return ["1.1.1.1", address]  # one bad one is enough
 
-    answer = await WebhookClient(SystemClock(), private=False, resolve=inward).post("https://crm.example/", [], b"{}")
+    answer = await WebhookClient(SystemClock(), private=False, resolve=inward).post(
+        "https://crm.example/", [], b"{}"
+    )
     assert (answer.status, "not on the public internet" in answer.detail) == (None, True)
 
 

@@ -30,7 +30,9 @@ async def client(suppressed):
         suppressed.append((contact_id, channel))
 
     app = Starlette(routes=[unsubscribe_route(SECRET, suppress)])
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as found:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door"
+    ) as found:
         yield found
 
 
@@ -52,7 +54,11 @@ async def test_one_click_post_unsubscribes_and_may_be_repeated(client, suppresse
 @pytest.mark.parametrize("token", ["", "x", "a" * 300, "..", "%00"])
 async def test_a_bent_link_is_404_and_changes_nothing(client, suppressed, token):
     genuine = sign_token(SECRET, "c1", "email")
-    for path in (f"/u/{token}", f"/u/{genuine[:-4]}AAAA", f"/u/{sign_token('another-secret-16', 'c1', 'email')}"):
+    for path in (
+        f"/u/{token}",
+        f"/u/{genuine[:-4]}AAAA",
+        f"/u/{sign_token('another-secret-16', 'c1', 'email')}",
+    ):
         assert (await client.post(path)).status_code in (404, 405)
     assert suppressed == []
 
@@ -112,7 +118,9 @@ async def test_a_door_that_is_away_is_unavailable():
         await echo(FakeRows([b"{}"]), broken).send_waiting()
 
 
-ACTION = ActionRow("act", "run", "default", "c1", "welcome", "mail", "email", "", "pending", "cause", 0)
+ACTION = ActionRow(
+    "act", "run", "default", "c1", "welcome", "mail", "email", "", "pending", "cause", 0
+)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,9 @@ ACTION = ActionRow("act", "run", "default", "c1", "welcome", "mail", "email", ""
     [("u", "a", {"userId": "u"}), (None, "a", {"anonymousId": "a"}), (None, None, None)],
 )
 def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expected):
-    body = sent_touchpoint(ACTION, ContactFacts("c1", user_id=user, anonymous_id=device), 1_780_000_000_000_000)
+    body = sent_touchpoint(
+        ACTION, ContactFacts("c1", user_id=user, anonymous_id=device), 1_780_000_000_000_000
+    )
     if expected is None:
         assert body is None
         return
@@ -133,9 +143,14 @@ def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expecte
 
 
 def test_an_actions_messages_have_ids_of_their_own():
-    first = action_message(ACTION, "c1", ActionOutcome("pending", "later", attempt=1, outcome="retried"), 1)
+    first = action_message(
+        ACTION, "c1", ActionOutcome("pending", "later", attempt=1, outcome="retried"), 1
+    )
     second, again = (
-        action_message(ACTION, "c1", ActionOutcome("sent", "ok", attempt=2, outcome="delivered"), now) for now in (2, 9)
+        action_message(
+            ACTION, "c1", ActionOutcome("sent", "ok", attempt=2, outcome="delivered"), now
+        )
+        for now in (2, 9)
     )
     ids = [dict(m.headers)["ce_id"] for m in (first, second, again)]
     assert ids[0] != ids[1] == ids[2]

@@ -10,10 +10,15 @@ from tests.unit.test_ingestion import TRACK, client, publisher, sources
 ORIGIN = {"origin": "https://shop.example"}
 
 
-@pytest.mark.parametrize("path", ["/v1/t", "/v1/batch", "/v1/projects/good/settings", "/sourceConfig/", "/api/s/track"])
+@pytest.mark.parametrize(
+    "path", ["/v1/t", "/v1/batch", "/v1/projects/good/settings", "/sourceConfig/", "/api/s/track"]
+)
 async def test_a_preflight_names_what_was_asked_for(client, path):
     client.auth = None
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-retry-count"}
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,x-retry-count",
+    }
     answer = await client.options(path, headers={**ORIGIN, **asked})
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-origin"] == ORIGIN["origin"]
@@ -30,7 +35,12 @@ async def test_a_preflight_echoes_no_rubbish(client):
 
 @pytest.mark.parametrize(
     ("request_", "status"),
-    [(("POST", "/v1/t"), 200), (("GET", "/v1/t"), 405), (("POST", "/v1/batch"), 400), (("GET", "/sourceConfig"), 401)],
+    [
+        (("POST", "/v1/t"), 200),
+        (("GET", "/v1/t"), 405),
+        (("POST", "/v1/batch"), 400),
+        (("GET", "/sourceConfig"), 401),
+    ],
 )
 async def test_every_answer_carries_the_origin(client, request_, status):
     if status == 401:
@@ -45,7 +55,9 @@ async def test_every_answer_carries_the_origin(client, request_, status):
 
 async def test_the_settings_name_key_and_host(client):
     client.auth = None
-    answer = await client.get("/v1/projects/good/settings", headers={"x-forwarded-proto": "https", "host": "t.example"})
+    answer = await client.get(
+        "/v1/projects/good/settings", headers={"x-forwarded-proto": "https", "host": "t.example"}
+    )
     assert answer.json()["integrations"] == {
         "Segment.io": {"apiKey": "good", "apiHost": "t.example/v1", "protocol": "https"}
     }
@@ -68,11 +80,15 @@ async def test_measurements_of_itself_are_thrown_away(client, publisher):
     assert (answer.status_code, answer.json(), publisher.kept) == (200, {"success": True}, [])
 
 
-@pytest.mark.parametrize("path", ["/api/s/track", "/api/s/s2s/track", "/beacon/v1/batch?writeKey=good"])
+@pytest.mark.parametrize(
+    "path", ["/api/s/track", "/api/s/s2s/track", "/beacon/v1/batch?writeKey=good"]
+)
 async def test_other_libraries_paths(client, publisher, path):
     client.auth = None
     body = {"batch": [{"type": "track", **TRACK}]} if "batch" in path else TRACK
-    assert (await client.post(path, json=body, headers={"x-write-key": "good:secret"})).status_code == 200
+    assert (
+        await client.post(path, json=body, headers={"x-write-key": "good:secret"})
+    ).status_code == 200
     assert len(publisher.kept) == 1
 
 
@@ -96,7 +112,8 @@ async def test_a_dead_letter_does_not_name_the_write_key(client, publisher):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/dance", "/v2/track", "/v1/projects/settings", "/healthz", "/api/s/dance"]
+    "path",
+    ["/", "/v1", "/v1/dance", "/v2/track", "/v1/projects/settings", "/healthz", "/api/s/dance"],
 )
 def test_other_paths_are_not_the_tracking_apis(path):
     assert match_route(path) is None
@@ -118,7 +135,8 @@ def test_an_origin_is_written_as_browsers_write_it(text, origin):
 
 
 @pytest.mark.parametrize(
-    "text", ["shop.example", "ftp://a.b", "https://a.b/c", "https://", "https://a.b:x", "https://u@a.b"]
+    "text",
+    ["shop.example", "ftp://a.b", "https://a.b/c", "https://", "https://a.b:x", "https://u@a.b"],
 )
 def test_what_is_no_origin(text):
     with pytest.raises(ConfigurationError):

@@ -13,7 +13,12 @@ TREE = {
     "type": "track",
     "event": "Order Completed",
     "userId": {"column": "customer"},
-    "timestamp": {"column": "date", "as": "time", "format": "%d/%m/%Y %H:%M", "zone": "Europe/Paris"},
+    "timestamp": {
+        "column": "date",
+        "as": "time",
+        "format": "%d/%m/%Y %H:%M",
+        "zone": "Europe/Paris",
+    },
     "properties": {
         "total": {"column": "amount", "as": "number", "decimal": ","},
         "paid": {"column": "paid", "as": "boolean", "default": False},
@@ -21,7 +26,14 @@ TREE = {
         "note": {"column": "note"},
     },
 }
-ROW = {"customer": "7", "date": "28/05/2026 22:26", "amount": "1 234,50", "paid": "", "tag": "a", "note": ""}
+ROW = {
+    "customer": "7",
+    "date": "28/05/2026 22:26",
+    "amount": "1 234,50",
+    "paid": "",
+    "tag": "a",
+    "note": "",
+}
 
 
 def test_a_template_fills_a_call():
@@ -61,7 +73,10 @@ def test_a_row_without_the_column():
         ([], "is an object"),
         ({"userId": {"column": "a", "sort": 1}}, "mapping.userId: sort is not known"),
         ({"properties": {"x": {"column": "a", "as": "money"}}}, "mapping.properties.x: as 'money'"),
-        ({"properties": {"l": [{"column": "a", "zone": "Mars"}]}}, r"mapping.properties.l\[0\]: no time zone 'Mars'"),
+        (
+            {"properties": {"l": [{"column": "a", "zone": "Mars"}]}},
+            r"mapping.properties.l\[0\]: no time zone 'Mars'",
+        ),
     ],
 )
 def test_a_wrong_template_is_refused_with_the_place(tree, error):
@@ -70,8 +85,18 @@ def test_a_wrong_template_is_refused_with_the_place(tree, error):
 
 
 def test_columns_named_like_fields():
-    row = {"userId": "u", "event": "x", "properties.total": "5", "properties.item.sku": "s", "empty": ""}
-    assert call_from_columns(row) == {"userId": "u", "event": "x", "properties": {"total": "5", "item": {"sku": "s"}}}
+    row = {
+        "userId": "u",
+        "event": "x",
+        "properties.total": "5",
+        "properties.item.sku": "s",
+        "empty": "",
+    }
+    assert call_from_columns(row) == {
+        "userId": "u",
+        "event": "x",
+        "properties": {"total": "5", "item": {"sku": "s"}},
+    }
     with pytest.raises(InvalidMessage, match="is a value already"):
         call_from_columns({"properties": "x", "properties.total": "5"})
 

@@ -22,10 +22,17 @@ CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)
 
 def told(properties=None, *, server=False, call="page", **context):
     """Return the touchpoint of a call with these properties and this context."""
-    said = {"type": call, "event": "x", "userId": "u", "properties": properties or {}, "context": context}
+    said = {
+        "type": call,
+        "event": "x",
+        "userId": "u",
+        "properties": properties or {},
+        "context": context,
+    }
     source = Source("default", "web", trust="server" if server else "public")
     return touchpoint_of_call(
-        call_from_object(said), RequestContext(source, 1, lambda: "made-up", rules=NormalisationRules(SHIPPED))
+        call_from_object(said),
+        RequestContext(source, 1, lambda: "made-up", rules=NormalisationRules(SHIPPED)),
     )
 
 
@@ -88,7 +95,13 @@ def test_only_a_visit_is_direct():
 def test_the_five_utm_fields():
     search = "?utm_source=a&utm_medium=email&utm_campaign=spring&utm_term=t&utm_content=c&utm_id=7"
     found = told(page=page("", search)).campaign
-    assert found == {"source": "a", "medium": "email", "name": "spring", "term": "t", "content": "c"}
+    assert found == {
+        "source": "a",
+        "medium": "email",
+        "name": "spring",
+        "term": "t",
+        "content": "c",
+    }
 
 
 @pytest.mark.parametrize(
@@ -99,7 +112,11 @@ def test_the_five_utm_fields():
         ("Mozilla/5.0 (iPad; CPU OS 18_0)", False, "tablet"),
         ("Mozilla/5.0 (Linux; Android 15; Pixel 9) Mobile Safari/537.36", False, "phone"),
         ("Mozilla/5.0 (Linux; Android 15; Tab S9) Safari/537.36", False, "tablet"),
-        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", True, "computer"),
+        (
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            True,
+            "computer",
+        ),
         ("Mozilla/5.0 HeadlessChrome/140.0", True, "computer"),
         ("Mozilla/5.0 (Windows NT 10.0) GoogleImageProxy", True, "computer"),
         ("curl/8.5.0", True, "computer"),
@@ -132,11 +149,19 @@ def test_what_is_not_said_is_neutral_and_no_zero():
     assert (told().sentiment, told().effort) == (None, None)
     said = told({"sentiment": -0.5, "effort": 0})
     assert (said.sentiment, said.effort) == (-0.5, 0.0)
-    assert (told({"sentiment": -3, "effort": "hard"}).sentiment, told({"effort": 11}).effort) == (None, None)
+    assert (told({"sentiment": -3, "effort": "hard"}).sentiment, told({"effort": 11}).effort) == (
+        None,
+        None,
+    )
 
 
 def test_content_and_place():
-    found = told({"content": {"id": "c-1", "type": "case_study"}}, page=page(), locale="fr-FR", timezone="Europe/Paris")
+    found = told(
+        {"content": {"id": "c-1", "type": "case_study"}},
+        page=page(),
+        locale="fr-FR",
+        timezone="Europe/Paris",
+    )
     assert (found.content_id, found.content_type) == ("c-1", "case_study")
     assert (found.page_path, found.locale, found.timezone) == ("/lamp", "fr-FR", "Europe/Paris")
 
@@ -159,17 +184,23 @@ _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda c: st.lists(c) | st.dictionaries(st.text(), c),
 )
-_FIELDS = st.sampled_from(["page", "campaign", "userAgent", "channel", "referrer", "device", "locale", "content"])
+_FIELDS = st.sampled_from(
+    ["page", "campaign", "userAgent", "channel", "referrer", "device", "locale", "content"]
+)
 
 
-@given(st.dictionaries(st.sampled_from(["value", "currency", "sentiment", "content", "effort"]), _JSON))
+@given(
+    st.dictionaries(st.sampled_from(["value", "currency", "sentiment", "content", "effort"]), _JSON)
+)
 def test_no_properties_break_it(properties):
     extract_valuation(properties)
 
 
 @given(
     st.dictionaries(
-        _FIELDS, _JSON | st.fixed_dictionaries({"url": st.text(), "referrer": st.text(), "search": st.text()})
+        _FIELDS,
+        _JSON
+        | st.fixed_dictionaries({"url": st.text(), "referrer": st.text(), "search": st.text()}),
     )
 )
 def test_no_context_breaks_it(context):
@@ -177,7 +208,9 @@ def test_no_context_breaks_it(context):
 
 
 def test_a_telephone_that_sounds_like_a_machine_is_none():
-    android = "Mozilla/5.0 (Linux; Android 11; {}) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+    android = (
+        "Mozilla/5.0 (Linux; Android 11; {}) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+    )
     assert not told(userAgent=android.format("CUBOT NOTE 20")).is_bot
     assert told(userAgent=android.format("CUBOT NOTE 20") + " (compatible; SomeBot/1.0)").is_bot
 

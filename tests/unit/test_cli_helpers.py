@@ -114,7 +114,9 @@ def test_a_foreign_process_under_our_pid_is_not_ours(home):
 
 def test_a_process_that_ends_at_once_shows_its_last_words(home, tmp_path):
     process = ManagedProcess(home, "broken")
-    process.start([sys.executable, "-c", "raise SystemExit('what is wrong')"], dict(os.environ), tmp_path)
+    process.start(
+        [sys.executable, "-c", "raise SystemExit('what is wrong')"], dict(os.environ), tmp_path
+    )
     with pytest.raises(StartError, match="(?s)broken ended at once.*what is wrong"):
         process.wait_ready(lambda: False, 5)
 
@@ -221,7 +223,9 @@ def test_a_link_says_where_it_was_placed():
     from cli.commands.urls import tag_url
     from libs.common.errors import ConfigurationError
 
-    found = tag_url("https://a.example/x?a=1&utm_source=old#top", source="né ws", medium="email", term="")
+    found = tag_url(
+        "https://a.example/x?a=1&utm_source=old#top", source="né ws", medium="email", term=""
+    )
     assert found == "https://a.example/x?a=1&utm_source=n%C3%A9+ws&utm_medium=email#top"
     with pytest.raises(ConfigurationError, match="no web address"):
         tag_url("shop.example", source="a", medium="b")

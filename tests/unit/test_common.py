@@ -141,7 +141,9 @@ def test_an_invalid_message_carries_its_reason():
     assert (error.reason, str(error)) == ("no_ids", "no_ids: needs one")
 
 
-@pytest.mark.parametrize("passing", [asyncpg.InternalClientError, asyncpg.DeadlockDetectedError, TimeoutError, OSError])
+@pytest.mark.parametrize(
+    "passing", [asyncpg.InternalClientError, asyncpg.DeadlockDetectedError, TimeoutError, OSError]
+)
 def test_what_says_nothing_about_the_data_is_tried_again_and_buries_nothing(passing):
     with pytest.raises(Unavailable), translate_driver_errors():
         raise passing("x")

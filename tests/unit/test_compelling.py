@@ -34,7 +34,12 @@ def test_a_date_is_told_at_each_threshold_once_and_ends_it():
     for day in range(42):
         found, messages = announce_due(found, NOW + day * DAY)
         seen += [(day, one.status, one.left) for one in told(messages)]
-    assert seen == [(10, "nearing", 30 * DAY), (33, "nearing", 7 * DAY), (39, "nearing", DAY), (40, "expired", None)]
+    assert seen == [
+        (10, "nearing", 30 * DAY),
+        (33, "nearing", 7 * DAY),
+        (39, "nearing", DAY),
+        (40, "expired", None),
+    ]
     assert (found.standing, next_due_at(found)) == ("expired", None)
     assert found.version == 5
 
@@ -68,7 +73,9 @@ def test_what_is_withdrawn_or_has_no_date_waits_for_nothing():
     st.integers(1, 60 * 24),
     st.lists(st.integers(0, 70 * 24), min_size=1, max_size=12),
 )
-def test_whenever_somebody_looks_each_threshold_comes_at_most_once_and_none_after_the_date(hours, date, looks):
+def test_whenever_somebody_looks_each_threshold_comes_at_most_once_and_none_after_the_date(
+    hours, date, looks
+):
     spans = sort_thresholds([hour * DAY // 24 for hour in hours])
     found, _ = raise_event(event(date=NOW + date * DAY // 24, thresholds=spans), NOW)
     seen = []

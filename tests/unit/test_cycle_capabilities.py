@@ -15,7 +15,11 @@ ENGINE = CYCLE.engine
 def run(*touchpoints, until=None):
     """Return (state, moves) of touchpoints in any order, advanced to START + until."""
     state = ENGINE.initial_state()
-    moves = fold(ENGINE, state, [CYCLE.classifier.to_fold_event(t) for t in sorted(touchpoints, key=lambda t: t.key)])
+    moves = fold(
+        ENGINE,
+        state,
+        [CYCLE.classifier.to_fold_event(t) for t in sorted(touchpoints, key=lambda t: t.key)],
+    )
     if until is not None:
         advance(ENGINE, state, START + until, moves)
     return state, moves
@@ -68,7 +72,15 @@ def golden_trace():
 
 def test_row_9_a_golden_trace_walks_from_visitor_to_ambassador():
     state, moves = run(*golden_trace())
-    assert stages(moves) == ["visitor", "reader", "lead", "prospect", "customer", "member", "ambassador"]
+    assert stages(moves) == [
+        "visitor",
+        "reader",
+        "lead",
+        "prospect",
+        "customer",
+        "member",
+        "ambassador",
+    ]
     assert len(moves) == len({m.key for m in moves})
     assert current_position(ENGINE, state).stage == "ambassador"
 
@@ -148,7 +160,9 @@ def test_row_25_an_impulse_purchase_is_one_transition():
 
 
 def test_a_second_order_opens_the_next_instance_and_keeps_the_first():
-    _, moves = run(touchpoint(0, "Order Completed", number=1), touchpoint(DAY, "Order Completed", number=2))
+    _, moves = run(
+        touchpoint(0, "Order Completed", number=1), touchpoint(DAY, "Order Completed", number=2)
+    )
     assert directions(moves) == ["entry", "repeat"]
     assert [m.after.instance for m in moves] == ["web:m1", "web:m2"]
 
@@ -177,7 +191,10 @@ def test_the_shipped_cycle_is_complete():
     assert [s.name for s in spec.stages] == [
         "visitor", "reader", "lead", "prospect", "customer", "member", "ambassador",
     ]  # fmt: skip
-    assert all(s.label.keys() >= {"en", "fr"} and s.owner and s.guiding_question and s.metric for s in spec.stages)
+    assert all(
+        s.label.keys() >= {"en", "fr"} and s.owner and s.guiding_question and s.metric
+        for s in spec.stages
+    )
     assert [s.ring for s in spec.stages] == sorted({s.ring for s in spec.stages})
 
 
@@ -186,27 +203,38 @@ def test_row_38_social_interactions_have_caps_and_a_decay_of_their_own():
     state, _ = run(*many)
     at = START + HOUR
     (followed,) = [
-        v for n, v in zip(ENGINE.score_names, ENGINE.score_values_at(state, at), strict=True) if n == "social"
+        v
+        for n, v in zip(ENGINE.score_names, ENGINE.score_values_at(state, at), strict=True)
+        if n == "social"
     ]
     assert followed == pytest.approx(3, rel=0.01), "a day of following adds no more than its cap"
     later = ENGINE.score_values_at(state, at + 30 * DAY)[ENGINE.score_names.index("social")]
     assert later == pytest.approx(followed / 2)
     assert current_position(ENGINE, state).stage == "visitor"
     warm = [
-        touchpoint(n * DAY, name, number=f"{name}{n}") for n in range(2) for name in ("Post Commented", "Post Shared")
+        touchpoint(n * DAY, name, number=f"{name}{n}")
+        for n in range(2)
+        for name in ("Post Commented", "Post Shared")
     ]
     state, _ = run(*many, *warm)
-    assert current_position(ENGINE, state).stage == "reader", "who comments and shares day after day is warm"
+    assert current_position(ENGINE, state).stage == "reader", (
+        "who comments and shares day after day is warm"
+    )
     likes = [touchpoint(n * DAY, "Post Liked", number=f"like{n}") for n in range(300)]
     state, _ = run(*likes)
     assert current_position(ENGINE, state).stage == "visitor", "a like is only a like"
 
 
 @pytest.mark.parametrize(
-    ("said", "worth"), [({"sentiment": -0.8}, -4), ({"sentiment": 0.9}, 0), ({}, 0), ({"sentiment": "bad"}, 0)]
+    ("said", "worth"),
+    [({"sentiment": -0.8}, -4), ({"sentiment": 0.9}, 0), ({}, 0), ({"sentiment": "bad"}, 0)],
 )
 def test_row_35_a_feeling_feeds_a_score_and_one_that_is_not_told_is_no_zero(said, worth):
     state, _ = run(touchpoint(0, "Feedback Given", properties=said))
-    assert ENGINE.score_values_at(state, START)[ENGINE.score_names.index("interest")] == pytest.approx(worth)
-    (occurrence,) = [CYCLE.classifier.to_fold_event(touchpoint(0, "Feedback Given", properties=said))]
+    assert ENGINE.score_values_at(state, START)[
+        ENGINE.score_names.index("interest")
+    ] == pytest.approx(worth)
+    (occurrence,) = [
+        CYCLE.classifier.to_fold_event(touchpoint(0, "Feedback Given", properties=said))
+    ]
     assert bool(occurrence.signals) is (worth != 0)

@@ -36,15 +36,30 @@ def put(*path, value):
         (put("map", "won", value={}), "map.won.cold"),
         (put("scores", "warmth", "half_life", value="soon"), "scores.warmth.half_life"),
         (put("scores", "warmth", "half_life", value="4000d"), "at most 3653d"),
-        (put("axes", 0, "stages", 1, "enter", value={"score": "love", "at_least": 1}), "no score 'love'"),
-        (put("axes", 0, "stages", 1, "enter", value={"score": "warmth"}), "either at_least or below"),
+        (
+            put("axes", 0, "stages", 1, "enter", value={"score": "love", "at_least": 1}),
+            "no score 'love'",
+        ),
+        (
+            put("axes", 0, "stages", 1, "enter", value={"score": "warmth"}),
+            "either at_least or below",
+        ),
         (put("axes", 0, "stages", 1, "enter", value={"score": "warmth", "at_least": 0}), "nears 0"),
         (put("axes", 0, "stages", 1, "enter", value={"seen": "danced"}), "no signal 'danced'"),
         (put("axes", 0, "stages", 1, "enter", value={"rising": "warmth"}), "exactly one of"),
         (put("axes", 0, "stages", 1, "enter", value={"seen": "bought", "in": "1d"}), "knows no in"),
-        (put("axes", 0, "stages", 1, "enter", value={"axis": "sales", "at_least": "won"}), "not declared before"),
-        (put("axes", 1, "stages", 1, "enter", value={"axis": "buying", "at_least": "hot"}), "no stage 'hot'"),
-        (put("axes", 0, "stages", 1, "enter", value={"count": "bought", "at_least": 0}), "1 or more"),
+        (
+            put("axes", 0, "stages", 1, "enter", value={"axis": "sales", "at_least": "won"}),
+            "not declared before",
+        ),
+        (
+            put("axes", 1, "stages", 1, "enter", value={"axis": "buying", "at_least": "hot"}),
+            "no stage 'hot'",
+        ),
+        (
+            put("axes", 0, "stages", 1, "enter", value={"count": "bought", "at_least": 0}),
+            "1 or more",
+        ),
         (put("axes", 0, "stages", 1, "enter", value=None), "needs an `enter`"),
         (put("axes", 0, "stages", 0, "dwell", value="1d"), "the floor"),
         (put("dormant", value={"silent": "any"}), "dormant"),
@@ -65,7 +80,9 @@ def test_what_is_not_yaml_says_where():
         parse_cycle_spec("cycle: [", "broken.yaml")
 
 
-@pytest.mark.parametrize(("text", "found"), [("90s", 90_000_000), ("15m", 900_000_000), ("1d", 86_400_000_000)])
+@pytest.mark.parametrize(
+    ("text", "found"), [("90s", 90_000_000), ("15m", 900_000_000), ("1d", 86_400_000_000)]
+)
 def test_durations(text, found):
     assert parse_duration(text) == found
 

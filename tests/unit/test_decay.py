@@ -51,7 +51,11 @@ def test_a_crossing_is_the_first_microsecond_that_differs(value, threshold, half
 
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
 def test_small_crossings_equal_brute_force(half_life, value, threshold):
-    steps = (k for k in range(1, 2000) if (value * decay(k, half_life) >= threshold) != (value >= threshold))
+    steps = (
+        k
+        for k in range(1, 2000)
+        if (value * decay(k, half_life) >= threshold) != (value >= threshold)
+    )
     assert find_crossing(float(value), float(threshold), half_life) == next(steps, FOREVER)
 
 

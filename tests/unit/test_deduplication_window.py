@@ -32,7 +32,11 @@ def test_the_same_id_of_another_source_is_another_message():
     recent = DeduplicationWindow()
     recent.add([place("a")], 0)
     assert not recent.find_known(
-        [deduplication_key("w", "t", "a"), deduplication_key("v", "s", "a"), deduplication_key("w", "sa", "")]
+        [
+            deduplication_key("w", "t", "a"),
+            deduplication_key("v", "s", "a"),
+            deduplication_key("w", "sa", ""),
+        ]
     )
 
 
@@ -56,13 +60,19 @@ def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
     assert kept(recent, ["a", "0", "29999"]) == ""
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5))), st.integers(1, 8), st.integers(1, 10))
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5))),
+    st.integers(1, 8),
+    st.integers(1, 10),
+)
 def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
     recent, now = DeduplicationWindow(seconds, ids), 0
     for number, wait in adds:
         now += wait * SECOND
         recent.add([place(str(number))], now)
-        left = [one for at, together in recent._came for one in together if at > now - seconds * SECOND]
+        left = [
+            one for at, together in recent._came for one in together if at > now - seconds * SECOND
+        ]
         assert sorted(left) == sorted(recent._seen)
         assert len(left) <= ids
 

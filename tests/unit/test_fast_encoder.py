@@ -19,9 +19,15 @@ from tests.support.encoding_paths import WarmTemplateCache, touchpoint_of_messag
 from tests.support.json_values import VALUES
 
 NOW = 1_780_000_000_000_000
-RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"), ip="truncate")
-WEB = RequestContext(Source("default", "web"), NOW, lambda: "made-up", "track", rules=RULES, client="203.0.113.9")
-CRM = msgspec.structs.replace(WEB, source=Source("w", "crm", trust="server", mode="historical"), trace=b"00-1-2-01")
+RULES = NormalisationRules(
+    parse_channel_rules(CHANNELS.read_text(), "channels.yaml"), ip="truncate"
+)
+WEB = RequestContext(
+    Source("default", "web"), NOW, lambda: "made-up", "track", rules=RULES, client="203.0.113.9"
+)
+CRM = msgspec.structs.replace(
+    WEB, source=Source("w", "crm", trust="server", mode="historical"), trace=b"00-1-2-01"
+)
 PAGE = {
     "url": "https://shop.test/p?utm_source=mail&utm_medium=email",
     "referrer": "https://www.google.com/",
@@ -42,7 +48,12 @@ PLAIN = {
         "currency": "eur",
         "said": 'a "b"\n',
     },
-    "context": {"page": PAGE, "locale": "es", "userAgent": "Mozilla/5.0 Chrome/130", "ip": "198.51.100.7"},
+    "context": {
+        "page": PAGE,
+        "locale": "es",
+        "userAgent": "Mozilla/5.0 Chrome/130",
+        "ip": "198.51.100.7",
+    },
     "integrations": {"All": True},
 }
 
@@ -62,7 +73,11 @@ def taken(message, received=WEB):
         {"userId": None},
         {"anonymousId": ""},
         {"messageId": None},
-        {"timestamp": None, "originalTimestamp": "2026-05-28T20:26:39Z", "sentAt": "2026-05-28T20:26:40.000001Z"},
+        {
+            "timestamp": None,
+            "originalTimestamp": "2026-05-28T20:26:39Z",
+            "sentAt": "2026-05-28T20:26:40.000001Z",
+        },
         {"timestamp": "2027-01-01T00:00:00Z"},
         {"timestamp": None},
         {"type": "page", "event": None, "name": "Home"},
@@ -70,8 +85,21 @@ def taken(message, received=WEB):
         {"type": "page", "properties": None, "name": None, "context": None},
         {"type": None, "properties": {}, "context": {}},
         {"properties": {"value": "12.5", "sentiment": -2, "effort": 3, "currency": "nowhere"}},
-        {"context": {"consent": {"categoryPreferences": {"ads": False}}, "externalIds": [{"type": "crm", "id": 7}]}},
-        {"context": {"mode": "test", "initiative": "brand", "channel": "sales", "evidence": "declared", "x": "é\\"}},
+        {
+            "context": {
+                "consent": {"categoryPreferences": {"ads": False}},
+                "externalIds": [{"type": "crm", "id": 7}],
+            }
+        },
+        {
+            "context": {
+                "mode": "test",
+                "initiative": "brand",
+                "channel": "sales",
+                "evidence": "declared",
+                "x": "é\\",
+            }
+        },
         {"messageId": "m" * 100},
         {"context": []},
         {"properties": {}},
@@ -134,9 +162,21 @@ def test_a_source_that_has_a_say_in_each_call_has_no_frames(field):
     touchpoint_of_message(json.dumps(PLAIN).encode(), received)
 
 
-FIELDS = st.sampled_from([*PLAIN, "name", "sentAt", "originalTimestamp", "traits", "groupId", "userHash", "writeKey"])
+FIELDS = st.sampled_from(
+    [*PLAIN, "name", "sentAt", "originalTimestamp", "traits", "groupId", "userHash", "writeKey"]
+)
 TELLING = st.sampled_from(
-    ["value", "revenue", "total", "currency", "sentiment", "effort", "content", "content_id", "name"]
+    [
+        "value",
+        "revenue",
+        "total",
+        "currency",
+        "sentiment",
+        "effort",
+        "content",
+        "content_id",
+        "name",
+    ]
 )
 
 
@@ -167,7 +207,13 @@ PIECES = (
 )  # fmt: skip
 
 
-@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 4), st.sampled_from(PIECES)), min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 700), st.integers(0, 4), st.sampled_from(PIECES)),
+        min_size=1,
+        max_size=3,
+    )
+)
 @example([(1, 0, b'"userId":"other",')])
 def test_whatever_stands_in_its_bytes_both_ways_say_the_same(edits):
     raw = json.dumps(PLAIN).encode()
@@ -178,14 +224,20 @@ def test_whatever_stands_in_its_bytes_both_ways_say_the_same(edits):
 
 def test_a_context_is_learnt_when_it_is_met_again():
     store, raw = TemplateCache(), json.dumps(PLAIN).encode()
-    assert [FastEncoder(WEB, store.templates_for(WEB)).encode(raw) is not None for _ in range(3)] == [False, True, True]
+    assert [
+        FastEncoder(WEB, store.templates_for(WEB)).encode(raw) is not None for _ in range(3)
+    ] == [False, True, True]
     other = msgspec.structs.replace(WEB, client="198.51.100.1")
-    assert [FastEncoder(other, store.templates_for(other)).encode(raw) is not None for _ in range(2)] == [False, True]
+    assert [
+        FastEncoder(other, store.templates_for(other)).encode(raw) is not None for _ in range(2)
+    ] == [False, True]
 
 
 def test_a_source_has_one_writer_of_records_however_many_visitors():
     store = TemplateCache()
-    visitors = [store.templates_for(msgspec.structs.replace(WEB, client=f"198.51.{n}.1")) for n in range(9)]
+    visitors = [
+        store.templates_for(msgspec.structs.replace(WEB, client=f"198.51.{n}.1")) for n in range(9)
+    ]
     assert len({id(one) for one in visitors}) == 9
     assert len({id(one.records) for one in visitors}) == 1
     assert store.templates_for(CRM).records is not visitors[0].records
@@ -195,8 +247,15 @@ def test_frames_are_forgotten_when_the_source_changes_or_there_are_too_many(monk
     store = WarmTemplateCache()
     learnt = store.templates_for(WEB)
     assert store.templates_for(WEB) is learnt
-    assert store.templates_for(msgspec.structs.replace(WEB, source=Source("default", "web"))) is learnt
-    assert store.templates_for(msgspec.structs.replace(WEB, source=Source("default", "web", mode="test"))) is not learnt
+    assert (
+        store.templates_for(msgspec.structs.replace(WEB, source=Source("default", "web"))) is learnt
+    )
+    assert (
+        store.templates_for(
+            msgspec.structs.replace(WEB, source=Source("default", "web", mode="test"))
+        )
+        is not learnt
+    )
     assert store.templates_for(msgspec.structs.replace(WEB, client="198.51.100.1")) is not learnt
     monkeypatch.setattr(template_cache, "KEPT", 10)
     for number in range(50):

@@ -12,7 +12,10 @@ CYCLE = shipped()
 
 def test_what_is_read_is_what_was_written():
     state = CYCLE.engine.initial_state()
-    calls = [touchpoint(HOUR, "Content Downloaded"), touchpoint(3 * HOUR, "Email Sent", initiative="brand")]
+    calls = [
+        touchpoint(HOUR, "Content Downloaded"),
+        touchpoint(3 * HOUR, "Email Sent", initiative="brand"),
+    ]
     fold(CYCLE.engine, state, [CYCLE.classifier.to_fold_event(one) for one in calls])
     values, instants, last_act = fold_columns.decode_scores(state.encode())
     assert values == state.values

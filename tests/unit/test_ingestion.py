@@ -106,7 +106,14 @@ async def test_each_call_has_its_path(client, publisher, path, message):
 
 
 async def test_one_bad_message_costs_no_other(client, publisher):
-    batch = {"batch": [{"type": "track", **TRACK}, {"type": "track"}, 3, {"type": "page", "anonymousId": "a"}]}
+    batch = {
+        "batch": [
+            {"type": "track", **TRACK},
+            {"type": "track"},
+            3,
+            {"type": "page", "anonymousId": "a"},
+        ]
+    }
     assert (await client.post("/v1/batch", json=batch)).status_code == 200
     assert [m.topic for m in publisher.kept].count("touchpoints") == 2
     dead = [m for m in publisher.kept if m.topic == "touchpoints-dlq"]
@@ -119,7 +126,9 @@ async def test_the_write_key_may_stand_in_the_body_or_the_query(client):
     assert (await client.post("/v1/track", json={**TRACK, "writeKey": "good"})).status_code == 200
     assert (await client.post("/v1/batch?writeKey=good", json={"batch": []})).status_code == 200
     no_colon = base64.b64encode(b"good").decode()
-    answer = await client.post("/v1/track", json=TRACK, headers={"authorization": f"Basic {no_colon}"})
+    answer = await client.post(
+        "/v1/track", json=TRACK, headers={"authorization": f"Basic {no_colon}"}
+    )
     assert answer.status_code == 200
 
 
@@ -175,7 +184,9 @@ async def test_a_failing_check_is_not_ready_and_named():
         raise OSError("gone")
 
     app = HealthChecks({"database": bad}, lambda: "stuck").app()
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://h") as client:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://h"
+    ) as client:
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["checks"]) == (503, {"database": "OSError: gone"})
         assert (await client.get("/livez")).status_code == 503
@@ -203,7 +214,13 @@ async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sour
         said.append(message)
 
     headers = [(b"authorization", b"Basic " + base64.b64encode(b"bad:"))]
-    scope = {"type": "http", "method": "POST", "path": "/v1/track", "headers": headers, "query_string": b""}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/track",
+        "headers": headers,
+        "query_string": b"",
+    }
     await app(scope, receive, send)
     assert said[0]["status"] == 401
 
@@ -216,7 +233,9 @@ async def test_requests_hold_so_much_and_no_more(client, publisher, monkeypatch)
     client.auth = None
     answer = await client.post("/v1/track", json={**big, "writeKey": "good"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert (await client.post("/v1/track", json={**TRACK, "writeKey": "good"})).status_code == 200, "all is given back"
+    assert (
+        await client.post("/v1/track", json={**TRACK, "writeKey": "good"})
+    ).status_code == 200, "all is given back"
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_read(client):
@@ -239,7 +258,8 @@ async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publ
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "said"), [(5 * SLICE_BYTES // MIN_MESSAGE_BYTES, 0, 0), (8, SLICE_BYTES, 0), (40, 0, 16_000)]
+    ("count", "size", "said"),
+    [(5 * SLICE_BYTES // MIN_MESSAGE_BYTES, 0, 0), (8, SLICE_BYTES, 0), (40, 0, 16_000)],
 )
 async def test_a_large_batch_lets_others_have_their_turn(client, count, size, said):
     turns = []
@@ -275,19 +295,29 @@ async def test_a_message_that_grows_as_it_is_written_costs_no_other(client, publ
     assert (dict(dead.headers)["x-dlq-reason"], taken.topic) == (b"too_large", "touchpoints")
 
 
-@given(st.text('"\\\\ipu{}:,x'), st.sampled_from(["ip", "IP", "ipAddress", "linkToken", "writeKey"]))
+@given(
+    st.text('"\\\\ipu{}:,x'), st.sampled_from(["ip", "IP", "ipAddress", "linkToken", "writeKey"])
+)
 def test_what_is_left_out_of_a_letter_leaves_json(value, name):
     said = {"a": value, name: value, "b": {name: "203.0.113.77"}, "c": [{"d": value}]}
     raw = json.dumps(said).encode()
-    received = RequestContext(Source("default", "web"), NOW, lambda: "id", batch_defaults=BatchDefaults("now", raw))
+    received = RequestContext(
+        Source("default", "web"), NOW, lambda: "id", batch_defaults=BatchDefaults("now", raw)
+    )
     letter = dead_letter_message(raw, InvalidMessage("no_ids", ""), received)
-    for kept in (json.loads(letter.value), json.loads(dict(letter.headers)["x-dlq-batch"])["context"]):
+    for kept in (
+        json.loads(letter.value),
+        json.loads(dict(letter.headers)["x-dlq-batch"])["context"],
+    ):
         assert (kept["a"], kept[name], kept["b"]) == (value, None, {name: None})
 
 
 async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher, monkeypatch):
     monkeypatch.setattr("services.ingest.handlers.message_reader.SAID_AGAIN", 50)
-    await client.post("/v1/batch", json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}})
+    await client.post(
+        "/v1/batch",
+        json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}},
+    )
     found = [dict(m.headers) for m in publisher.kept]
     assert [("x-dlq-batch" in one, one["x-dlq-lacks"]) for one in found] == [
         (True, b""),

@@ -23,8 +23,14 @@ def test_gzip_is_undone():
 
 
 def test_a_gzip_bomb_is_refused_at_the_limit():
-    assert reason(json_body.decompress, gzip.compress(b"0" * (json_body.MAX_BODY + 1)), "gzip") == "too_large"
-    assert len(json_body.decompress(gzip.compress(b"0" * json_body.MAX_BODY), "gzip")) == json_body.MAX_BODY
+    assert (
+        reason(json_body.decompress, gzip.compress(b"0" * (json_body.MAX_BODY + 1)), "gzip")
+        == "too_large"
+    )
+    assert (
+        len(json_body.decompress(gzip.compress(b"0" * json_body.MAX_BODY), "gzip"))
+        == json_body.MAX_BODY
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,9 @@ def test_an_unknown_encoding():
 
 
 def test_nul_and_lone_surrogates_are_replaced():
-    message = json_body.decode_clean(rb'{"a":"x\u0000y","b":"\ud800","c":"\ud83d\ude00","d\u0000":1}')
+    message = json_body.decode_clean(
+        rb'{"a":"x\u0000y","b":"\ud800","c":"\ud83d\ude00","d\u0000":1}'
+    )
     assert message == {"a": "x\ufffdy", "b": "\ufffd", "c": "😀", "d\ufffd": 1}
 
 
@@ -82,7 +90,9 @@ VALUES = st.recursive(
     | st.floats()
     | st.text()
     | st.text('\0&"\\u06/a\ud800'),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
 )
 
 
@@ -98,13 +108,18 @@ def test_what_is_read_at_once_is_what_would_be_cleaned(value, levels, as_list):
     for _ in range(levels):
         value = [value] if as_list else {"a": value}
     raw = json.dumps(value).encode()
-    assert outcome(json_body.decode_clean, raw) == outcome(lambda: json_body.clean_value(json.loads(raw)))
+    assert outcome(json_body.decode_clean, raw) == outcome(
+        lambda: json_body.clean_value(json.loads(raw))
+    )
 
 
 @given(st.text() | st.text('\0&"\\u0026/aA\x1f'), st.booleans())
 def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
     escaped = "".join(f"\\u{ord(c):04{'X' if upper else 'x'}}" for c in text if ord(c) < 0x10000)
-    raw = json.dumps({"plain": text, text: 1}).replace("&", "\\u0026").encode() + f' "{escaped}"'.encode()
+    raw = (
+        json.dumps({"plain": text, text: 1}).replace("&", "\\u0026").encode()
+        + f' "{escaped}"'.encode()
+    )
     found = json_body.normalise_escapes(raw)
     said, end = json.JSONDecoder().raw_decode(found.decode())
     clean = text.replace("\0", "\ufffd")
@@ -112,7 +127,9 @@ def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
     assert json.loads(found.decode()[end:]) == "".join(c for c in clean if ord(c) < 0x10000)
     assert rb"\u0026" not in found.replace(rb"\\", b"")
     assert json_body.normalise_escapes(found) == found
-    assert not {letter for letter in text if letter.isalnum() and letter.isascii()} - set(found.decode()[end:])
+    assert not {letter for letter in text if letter.isalnum() and letter.isascii()} - set(
+        found.decode()[end:]
+    )
 
 
 def test_no_escape_makes_an_end_of_a_text_or_another_escape():
@@ -122,7 +139,9 @@ def test_no_escape_makes_an_end_of_a_text_or_another_escape():
     assert json.loads(found) == json.loads(raw)
 
 
-@pytest.mark.parametrize("raw", [rb'"u\u00\u00300"', rb'"\u00\u00326pgt=T"', rb'"\u002\u0036"', rb'"\u0026\u00'])
+@pytest.mark.parametrize(
+    "raw", [rb'"u\u00\u00300"', rb'"\u00\u00326pgt=T"', rb'"\u002\u0036"', rb'"\u0026\u00']
+)
 def test_half_an_escape_stays_no_json(raw):
     assert json_body.normalise_escapes(raw) == raw
     assert reason(json_body.decode_clean, raw) == "bad_json"
@@ -130,6 +149,8 @@ def test_half_an_escape_stays_no_json(raw):
 
 def test_cleaning_is_for_what_the_strict_decoder_refuses(monkeypatch):
     monkeypatch.setattr(json_body, "cleaned", lambda value: "cleaned")
-    nested = b'{"a":' * json_body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * json_body.SHALLOW
+    nested = (
+        b'{"a":' * json_body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * json_body.SHALLOW
+    )
     assert json_body.decode_clean(nested[5:-1]) != "cleaned"
     assert json_body.decode_clean(nested) == "cleaned"

@@ -18,7 +18,15 @@ from tests.support.json_values import VALUES
 
 @given(
     st.lists(
-        st.sampled_from([*'{}[]:,"\\ \n\t\v0123456789.-+eEnultrfasbp/ugt\x7fé', "true", '"a"', "\\u00e9", "\\uD800"]),
+        st.sampled_from(
+            [
+                *'{}[]:,"\\ \n\t\v0123456789.-+eEnultrfasbp/ugt\x7fé',
+                "true",
+                '"a"',
+                "\\u00e9",
+                "\\uD800",
+            ]
+        ),
         max_size=14,
     )
 )
@@ -36,13 +44,16 @@ def test_what_is_json_ends_where_it_ends_or_nowhere(value):
 
 
 @pytest.mark.parametrize(
-    "name", [LINK_PARAMETER, *(LINK_PARAMETER.replace(c, f"\\u{ord(c):04x}") for c in LINK_PARAMETER)]
+    "name",
+    [LINK_PARAMETER, *(LINK_PARAMETER.replace(c, f"\\u{ord(c):04x}") for c in LINK_PARAMETER)],
 )
 def test_a_text_with_a_tokens_name_has_no_end(name):
     assert value_end(f'"https://x.test/?{name}=T"'.encode() + b"\0", 0, LEVELS) == NOWHERE
 
 
-@pytest.mark.parametrize("number", ["0", "-0", "10", "-1.5", "0.05", "9" * LONGEST_NUMBER, "1" * (LONGEST_NUMBER - 1)])
+@pytest.mark.parametrize(
+    "number", ["0", "-0", "10", "-1.5", "0.05", "9" * LONGEST_NUMBER, "1" * (LONGEST_NUMBER - 1)]
+)
 def test_plain_numbers_end(number):
     assert value_end(number.encode() + b",\0", 0, 1) == len(number)
 
@@ -73,13 +84,23 @@ def test_what_is_no_instant_is_none(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", ""]
+    "text",
+    [
+        "2026-02-29T00:00:00Z",
+        "1900-02-29T00:00:00Z",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01T24:00:00Z",
+        "",
+    ],
 )
 def test_days_that_are_none(text):
     assert scan_instant(text.encode()) == NEVER
 
 
-@given(st.dictionaries(st.binary(min_size=1, max_size=4), st.integers(1, 5), min_size=1), st.binary(max_size=6))
+@given(
+    st.dictionaries(st.binary(min_size=1, max_size=4), st.integers(1, 5), min_size=1),
+    st.binary(max_size=6),
+)
 def test_a_name_has_its_number_wherever_it_stands(numbers, other):
     names = NameTable(numbers)
     for name in (*numbers, other):

@@ -37,7 +37,11 @@ def test_text_that_only_looks_like_a_token_breaks_nothing():
 
 
 @given(
-    st.recursive(st.text('pgt=?&;\\\\"%3Du0026 x'), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=8)
+    st.recursive(
+        st.text('pgt=?&;\\\\"%3Du0026 x'),
+        lambda c: st.lists(c) | st.dictionaries(st.text(), c),
+        max_leaves=8,
+    )
 )
 def test_json_without_tokens_is_json(value):
     json.loads(strip_link_tokens(json.dumps(value).encode()))
@@ -66,18 +70,30 @@ def test_neither_a_touchpoint_nor_a_letter_keeps_a_token_be_it_in_json_in_json(l
     text = link
     for _ in range(levels):
         text = json.dumps({"url": text}).replace("&", "\\u0026").replace("=", "\\u003d")
-    raw = json.dumps({"type": "track", "event": "E", "userId": "u", "properties": {"x": text}}).encode()
+    raw = json.dumps(
+        {"type": "track", "event": "E", "userId": "u", "properties": {"x": text}}
+    ).encode()
     for written in (raw, raw.replace(rb"\\", rb"\u005c").replace(rb"\"", rb"\u0022")):
-        letter = dead_letter_message(written, InvalidMessage("no_ids", f"what of ?{link}"), RECEIVED)
+        letter = dead_letter_message(
+            written, InvalidMessage("no_ids", f"what of ?{link}"), RECEIVED
+        )
         about = dict(letter.headers)["x-dlq-error"].decode()
-        for kept in (touchpoint_of_call(parse_call(written), RECEIVED).properties["x"], letter.value.decode(), about):
+        for kept in (
+            touchpoint_of_call(parse_call(written), RECEIVED).properties["x"],
+            letter.value.decode(),
+            about,
+        ):
             assert "OK" not in kept
 
 
-@pytest.mark.parametrize(("mark", "equals"), [("%3F", "%3D"), ("%3Fa%3D1%26", "%3D"), ("%253F", "%253D")])
+@pytest.mark.parametrize(
+    ("mark", "equals"), [("%3F", "%3D"), ("%3Fa%3D1%26", "%3D"), ("%253F", "%253D")]
+)
 def test_what_is_behind_a_token_in_an_address_within_another_stays_with_the_outer_one(mark, equals):
     page = {"url": f"https://r.test/?to=https%3A%2F%2Fx{mark}pgt{equals}TOK&utm_source=newsletter"}
-    made = touchpoint_of_call(call_from_object({"type": "page", "userId": "u", "context": {"page": page}}), RECEIVED)
+    made = touchpoint_of_call(
+        call_from_object({"type": "page", "userId": "u", "context": {"page": page}}), RECEIVED
+    )
     assert made.campaign["source"] == "newsletter"
     assert "TOK" not in made.context["page"]["url"]
 
@@ -86,7 +102,8 @@ def test_what_is_no_token_stays():
     said = {"url": "https://x/?PGT=1&pgtx=2&apgt=3", "text": "the pgt=3 of it", "p": "pgt"}
     assert (
         touchpoint_of_call(
-            call_from_object({"type": "track", "event": "pgt", "userId": "u", "properties": said}), RECEIVED
+            call_from_object({"type": "track", "event": "pgt", "userId": "u", "properties": said}),
+            RECEIVED,
         ).properties
         == said
     )

@@ -42,5 +42,8 @@ def test_differences_name_their_place():
     raw["version"] = "2"
     raw["axes"][0]["stages"][1]["dwell"] = "1d"
     axis, stage = raw["axes"][0]["name"], raw["axes"][0]["stages"][1]["name"]
-    assert diff_specs(SMALL, raw) == [f"axes.{axis}.stages.{stage}.dwell: (nothing) -> 1d", "version: 1 -> 2"]
+    assert diff_specs(SMALL, raw) == [
+        f"axes.{axis}.stages.{stage}.dwell: (nothing) -> 1d",
+        "version: 1 -> 2",
+    ]
     assert diff_specs(SMALL, SMALL) == []

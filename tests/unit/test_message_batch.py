@@ -16,7 +16,9 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import TrackingCall
 from tests.support.encoding_paths import touchpoint_of_message
 
-RECEIVED = RequestContext(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track")
+RECEIVED = RequestContext(
+    Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track"
+)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -25,12 +27,19 @@ VALUES = st.recursive(
     | st.text(max_size=9)
     | st.just("a\0b")
     | st.just("\ud800"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 NAMES = st.sampled_from(TrackingCall.__struct_encode_fields__)
 LIKELY = st.fixed_dictionaries(
-    {"type": st.just("track"), "event": st.just("E"), "userId": st.just("u"), "messageId": st.just("m")}
+    {
+        "type": st.just("track"),
+        "event": st.just("E"),
+        "userId": st.just("u"),
+        "messageId": st.just("m"),
+    }
 )
 MESSAGES = (
     st.builds(
@@ -51,7 +60,10 @@ WELL = {
             "messageId": "m",
             "timestamp": "2026-05-28T20:26:41Z",
             "properties": {"a": 1, "b": [1.5, {"c": "x"}], "value": "3"},
-            "context": {"page": {"url": "https://x.test/?utm_source=a"}, "traits": {"email": "A@x"}},
+            "context": {
+                "page": {"url": "https://x.test/?utm_source=a"},
+                "traits": {"email": "A@x"},
+            },
         },
         {"type": "identify", "userId": 7, "traits": {"email": "B@x", "n": 9007199254740993}},
     ],
@@ -82,7 +94,9 @@ def check_same(raw):
 @given(st.lists(MESSAGES, max_size=4), st.booleans())
 def test_whatever_a_batch_has_both_ways_say_the_same(messages, ascii_only):
     try:
-        raw = json.dumps({"batch": messages, "context": {"locale": "en"}}, ensure_ascii=ascii_only).encode()
+        raw = json.dumps(
+            {"batch": messages, "context": {"locale": "en"}}, ensure_ascii=ascii_only
+        ).encode()
     except UnicodeEncodeError:
         raw = json.dumps({"batch": messages}).encode()
     check_same(raw)
@@ -105,8 +119,15 @@ def check_stored(value):
         assert math.isfinite(value)
 
 
-@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 5), st.sampled_from(PIECES)), max_size=4), st.booleans())
-def test_whatever_stands_in_its_bytes_both_ways_say_the_same_and_what_goes_on_can_be_stored(edits, ascii_only):
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 500), st.integers(0, 5), st.sampled_from(PIECES)), max_size=4
+    ),
+    st.booleans(),
+)
+def test_whatever_stands_in_its_bytes_both_ways_say_the_same_and_what_goes_on_can_be_stored(
+    edits, ascii_only
+):
     raw = json.dumps(WELL, ensure_ascii=ascii_only).encode()
     for at, length, piece in edits:
         raw = raw[:at] + piece + raw[at + length :]
@@ -126,7 +147,9 @@ def test_a_call_alone_is_as_in_a_batch(message):
         assert error.reason == "bad_shape"
         assert not isinstance(message, dict)
         return
-    assert [touchpoint_of_message(one, RECEIVED) for one in found.messages] == check_same(b'{"batch":[%b]}' % raw)
+    assert [touchpoint_of_message(one, RECEIVED) for one in found.messages] == check_same(
+        b'{"batch":[%b]}' % raw
+    )
 
 
 def test_a_batch_is_split_with_what_it_says_for_all():
@@ -138,17 +161,28 @@ def test_a_batch_is_split_with_what_it_says_for_all():
 
 
 def test_a_bad_neighbour_costs_only_itself():
-    found = message_batch.parse_batch(b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True)
+    found = message_batch.parse_batch(
+        b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True
+    )
     assert reason(json_body.decode_clean, found.messages[0]) == "bad_number"
     assert json_body.decode_clean(found.messages[1]) == {"userId": "v"}
 
 
 def test_a_batch_has_a_largest_number_of_messages():
     assert (
-        len(message_batch.parse_batch(b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True).messages)
+        len(
+            message_batch.parse_batch(
+                b'{"batch":[' + b"1," * (MAX_MESSAGES - 1) + b"1]}", is_batch=True
+            ).messages
+        )
         == MAX_MESSAGES
     )
-    assert reason(message_batch.parse_batch, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True) == "too_many"
+    assert (
+        reason(
+            message_batch.parse_batch, b'{"batch":[' + b"1," * MAX_MESSAGES + b"1]}", is_batch=True
+        )
+        == "too_many"
+    )
 
 
 def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
@@ -173,13 +207,19 @@ def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
 def test_a_context_is_measured_as_it_goes_on_however_it_is_written():
     for text in ("&" * 2_800, "\u0416" * 6_000):
         for neighbour in ("{}", '"\\ud800"', '{"x":"' + "y" * json_body.MAX_EVENT + '"}'):
-            raw = f'{{"batch":[{{}},{neighbour}],"context":{json.dumps({"a": text})}}}'.replace("&", "\\u0026").encode()
+            raw = f'{{"batch":[{{}},{neighbour}],"context":{json.dumps({"a": text})}}}'.replace(
+                "&", "\\u0026"
+            ).encode()
             assert (
                 message_batch.parse_batch(raw, is_batch=True).context
                 == json.dumps({"a": text}, ensure_ascii=False).replace(" ", "").encode()
             )
     assert (
-        reason(message_batch.parse_batch, b'{"batch":[],"context":' + b'{"a":' + b" " * 300_000 + b"1}}", is_batch=True)
+        reason(
+            message_batch.parse_batch,
+            b'{"batch":[],"context":' + b'{"a":' + b" " * 300_000 + b"1}}",
+            is_batch=True,
+        )
         == "too_large"
     )
     grows = b'{"batch":[],"context":{"a":[' + b"1e15," * 2_000 + b"1]}}"
@@ -200,7 +240,10 @@ def test_half_a_surrogate_pair_in_one_message_makes_no_other_longer():
 
 def test_no_token_is_kept_in_what_a_batch_says_for_all():
     raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
-    assert message_batch.parse_batch(raw, is_batch=True).context == b'{"page":{"url":"https://x.test/?a=1"}}'
+    assert (
+        message_batch.parse_batch(raw, is_batch=True).context
+        == b'{"page":{"url":"https://x.test/?a=1"}}'
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ SERVER = Source("default", "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):
-    return touchpoint_of_call(call_from_object(message), RequestContext(source, NOW, lambda: "made-up", **fields))
+    return touchpoint_of_call(
+        call_from_object(message), RequestContext(source, NOW, lambda: "made-up", **fields)
+    )
 
 
 def refused(message, **fields):
@@ -64,11 +66,19 @@ def test_a_whole_track_call():
 
 def test_a_server_may_say_who_acted():
     assert (
-        got({"event": "x", "userId": "u", "context": {"initiative": "brand"}}, SERVER, call_type="track").initiative
+        got(
+            {"event": "x", "userId": "u", "context": {"initiative": "brand"}},
+            SERVER,
+            call_type="track",
+        ).initiative
         == "brand"
     )
     assert (
-        got({"event": "x", "userId": "u", "context": {"initiative": "alien"}}, SERVER, call_type="track").initiative
+        got(
+            {"event": "x", "userId": "u", "context": {"initiative": "alien"}},
+            SERVER,
+            call_type="track",
+        ).initiative
         == "contact"
     )
 
@@ -103,7 +113,10 @@ def test_the_batch_context_applies_and_the_message_wins():
 
 
 def test_the_sources_mode_wins():
-    assert got({"type": "page", "userId": "u"}, Source("default", "old", mode="historical")).mode == "historical"
+    assert (
+        got({"type": "page", "userId": "u"}, Source("default", "old", mode="historical")).mode
+        == "historical"
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +155,11 @@ def test_what_is_refused(message, reason):
         ({"timestamp": "2026-05-28T22:26:30+02:00"}, NOW - 10_000_000, False),
         ({"timestamp": "2026-05-28T20:26:30"}, NOW - 10_000_000, False),
         # The sender's clock is an hour fast: sentAt says so.
-        ({"timestamp": "2026-05-28T21:26:30Z", "sentAt": "2026-05-28T21:26:40Z"}, NOW - 10_000_000, False),
+        (
+            {"timestamp": "2026-05-28T21:26:30Z", "sentAt": "2026-05-28T21:26:40Z"},
+            NOW - 10_000_000,
+            False,
+        ),
         ({"timestamp": "2027-01-01T00:00:00Z"}, NOW, True),
     ],
 )
@@ -167,14 +184,25 @@ def test_only_a_server_vouches_for_external_ids_and_addresses():
         "type": "identify",
         "userId": "u",
         "traits": {"email": " Ada@X.test ", "email_verified": True},
-        "context": {"externalIds": [{"id": 7, "type": "crm"}, {"id": "x"}, "rubbish", {"type": "erp", "id": "e-1"}]},
+        "context": {
+            "externalIds": [
+                {"id": 7, "type": "crm"},
+                {"id": "x"},
+                "rubbish",
+                {"type": "erp", "id": "e-1"},
+            ]
+        },
     }
     assert (got(said).verified_email, got(said).external_ids) == (None, {})
     told = got(said, SERVER)
     assert (told.verified_email, told.external_ids) == ("ada@x.test", {"crm": "7", "erp": "e-1"})
     unsure = {**said, "traits": {"email": "ada@x.test", "emailVerified": "yes"}}
     assert got(unsure, SERVER).verified_email is None
-    alone = {"type": "track", "event": "Opened", "context": {"externalIds": [{"id": "7", "type": "crm"}]}}
+    alone = {
+        "type": "track",
+        "event": "Opened",
+        "context": {"externalIds": [{"id": "7", "type": "crm"}]},
+    }
     assert got(alone, SERVER).routing_key() == "default:crm:7"
     assert refused(alone) == "no_ids"
 
@@ -191,7 +219,9 @@ def test_only_a_server_vouches_for_external_ids_and_addresses():
     ],
 )
 def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, properties, code):
-    found = got({"type": "page", "userId": "u", "properties": properties, "context": {"page": page}})
+    found = got(
+        {"type": "page", "userId": "u", "properties": properties, "context": {"page": page}}
+    )
     assert found.properties.get("referral_code") == code
 
 
@@ -212,8 +242,19 @@ def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, propert
 )
 def test_no_token_of_a_link_is_kept_in_an_address(given, kept):
     properties = {"url": given, "link_url": given}
-    found = got({"type": "page", "userId": "u", "properties": properties, "context": {"page": {"url": given}}})
-    assert (found.properties["url"], found.properties["link_url"], found.context["page"]["url"]) == (kept,) * 3
+    found = got(
+        {
+            "type": "page",
+            "userId": "u",
+            "properties": properties,
+            "context": {"page": {"url": given}},
+        }
+    )
+    assert (
+        found.properties["url"],
+        found.properties["link_url"],
+        found.context["page"]["url"],
+    ) == (kept,) * 3
 
 
 def test_an_account_is_named_by_the_call_or_by_its_context():
@@ -245,21 +286,27 @@ def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T20:26:30Z"}
     assert got({**message, "sentAt": sent_at}).sent_at is None
     batch = parse_batch(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True)
-    assert normalise(parse_call(batch.messages[0]), RequestContext(PUBLIC, NOW, str)).occurred_at == NOW - 10_000_000
+    assert (
+        normalise(parse_call(batch.messages[0]), RequestContext(PUBLIC, NOW, str)).occurred_at
+        == NOW - 10_000_000
+    )
     assert got(message, said=BatchDefaults("garbled")).occurred_at == NOW - 10_000_000
 
 
 def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
     looked_at = []
     monkeypatch.setattr(
-        context, "object_of", lambda field, raw: looked_at.append(bytes(raw)) or parse_object(field, raw)
+        context,
+        "object_of",
+        lambda field, raw: looked_at.append(bytes(raw)) or parse_object(field, raw),
     )
     common = json.dumps(
         {"page": {"url": "https://x.test/?utm_source=a"}, "filling": "x" * context.MAX_CACHED_BYTES}
     ).encode()
     for number in range(5):
         made = got(
-            {"type": "page", "userId": "u", "context": {"app": {"build": number}}}, said=BatchDefaults(None, common)
+            {"type": "page", "userId": "u", "context": {"app": {"build": number}}},
+            said=BatchDefaults(None, common),
         )
         assert (made.campaign["source"], made.context["app"]) == ("a", {"build": number})
     assert looked_at.count(common) == 1
@@ -267,7 +314,13 @@ def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
 
 def test_what_counts_only_where_a_call_says_nothing_costs_no_other_call():
     said = {"traits": "odd", "groupId": 1.5, "externalIds": [{"type": 7, "id": {}}]}
-    call = {"type": "group", "userId": "u", "groupId": "acme", "traits": {"plan": "pro"}, "context": said}
+    call = {
+        "type": "group",
+        "userId": "u",
+        "groupId": "acme",
+        "traits": {"plan": "pro"},
+        "context": said,
+    }
     assert got(call, SERVER).group_id == "acme"
     assert refused({"type": "identify", "userId": "u", "context": {"traits": "odd"}}) == "bad_shape"
 
@@ -276,7 +329,11 @@ def test_what_counts_only_where_a_call_says_nothing_costs_no_other_call():
     ("properties", "context", "found"),
     [
         ({"content_id": "p"}, {"content": {"id": "c", "type": "t"}}, ("c", "t")),
-        ({"content": {"id": "q"}, "content_type": "pt"}, {"content": {"id": "c", "type": "t"}}, ("q", "pt")),
+        (
+            {"content": {"id": "q"}, "content_type": "pt"},
+            {"content": {"id": "c", "type": "t"}},
+            ("q", "pt"),
+        ),
         ({"content_id": "p"}, {}, ("p", "")),
     ],
 )

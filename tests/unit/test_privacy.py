@@ -53,16 +53,25 @@ def test_a_shortened_address_stays_and_says_less(address):
     ],
 )
 def test_mail_and_phone_are_written_one_way(phone, written):
-    assert normalise_traits({"email": " Ada@X.Test ", "phone": phone}) == {"email": "ada@x.test", "phone": written}
+    assert normalise_traits({"email": " Ada@X.Test ", "phone": phone}) == {
+        "email": "ada@x.test",
+        "phone": written,
+    }
 
 
-@given(st.dictionaries(st.sampled_from(["email", "phone", "plan"]), st.text() | st.integers() | st.none()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["email", "phone", "plan"]), st.text() | st.integers() | st.none()
+    )
+)
 def test_writing_it_twice_changes_nothing(traits):
     assert normalise_traits(normalise_traits(traits)) == normalise_traits(traits)
 
 
 def got(rule, source, client="192.0.2.77", **context):
-    received = RequestContext(source, NOW, lambda: "id", rules=NormalisationRules(ip=rule), client=client)
+    received = RequestContext(
+        source, NOW, lambda: "id", rules=NormalisationRules(ip=rule), client=client
+    )
     return touchpoint_of_call(
         call_from_object({"type": "page", "userId": "u", "context": context}), received
     ).context.get("ip")
@@ -79,7 +88,9 @@ def test_addresses_are_dropped_unless_they_are_asked_for():
 
 
 def test_the_schema_marks_what_names_a_person():
-    schema = json.loads((PROJECT / "libs/common/messages/schemas/perigee.touchpoint.v1.json").read_text())
+    schema = json.loads(
+        (PROJECT / "libs/common/messages/schemas/perigee.touchpoint.v1.json").read_text()
+    )
     fields = schema["$defs"]["Touchpoint"]["properties"]
     marked = {name for name, field in fields.items() if field.get("x-personal-data")}
     assert marked == {
@@ -87,7 +98,9 @@ def test_the_schema_marks_what_names_a_person():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("scope", ["eth0", '"', '","x":"y', '"},"workspace":"other","context":{"a":"', "\\u0000", "\\"])
+@pytest.mark.parametrize(
+    "scope", ["eth0", '"', '","x":"y', '"},"workspace":"other","context":{"a":"', "\\u0000", "\\"]
+)
 def test_nothing_is_kept_of_a_scope(scope):
     assert truncate_ip(f"2001:db8::%{scope}") in ("2001:db8::", None)
     assert truncate_ip(f"2001:db8:1:2::3%{scope}") in ("2001:db8:1::", None)

@@ -21,7 +21,11 @@ def known(*occurrences, lag=0, **fields):
 def test_a_prompt_touchpoint_has_the_ordinary_reason():
     first = occurrence(0)
     outcome = fold_and_publish(
-        ENGINE, StoredFold(ENGINE.initial_state(), 0, None), [first], until=-1, known=known(first, lag=HOUR)
+        ENGINE,
+        StoredFold(ENGINE.initial_state(), 0, None),
+        [first],
+        until=-1,
+        known=known(first, lag=HOUR),
     )
     (change,) = outcome.changes
     assert (change.reason, change.direction, change.sequence) == ("touchpoint", "entry", 1)
@@ -30,7 +34,11 @@ def test_a_prompt_touchpoint_has_the_ordinary_reason():
 def test_a_touchpoint_beyond_the_reaction_window_is_late():
     first = occurrence(0)
     outcome = fold_and_publish(
-        ENGINE, StoredFold(ENGINE.initial_state(), 0, None), [first], until=-1, known=known(first, lag=HOUR + 1)
+        ENGINE,
+        StoredFold(ENGINE.initial_state(), 0, None),
+        [first],
+        until=-1,
+        known=known(first, lag=HOUR + 1),
     )
     assert [c.reason for c in outcome.changes] == ["late_touchpoint"]
 
@@ -39,7 +47,10 @@ def test_a_move_by_time_is_ordinary():
     ledger = ContactSimulator(ENGINE)
     ledger.arrive(occurrence(0))
     ledger.tick(START + 5 * DAY)
-    assert [(c.reason, c.direction) for c in ledger.published] == [("touchpoint", "entry"), ("time", "regression")]
+    assert [(c.reason, c.direction) for c in ledger.published] == [
+        ("touchpoint", "entry"),
+        ("time", "regression"),
+    ]
 
 
 def test_a_published_flip_that_is_taken_back_is_corrected():
@@ -65,7 +76,11 @@ def test_history_is_one_net_change():
     visits = [occurrence(n * 5 * DAY) for n in range(4)]
     given = known(*visits, history=visits[-1].key, frontier=START + 100 * DAY, whole=True)
     outcome = fold_and_publish(
-        ENGINE, StoredFold(ENGINE.initial_state(), 0, None), visits, until=START + 100 * DAY, known=given
+        ENGINE,
+        StoredFold(ENGINE.initial_state(), 0, None),
+        visits,
+        until=START + 100 * DAY,
+        known=given,
     )
     assert [(c.reason, c.direction) for c in outcome.changes] == [("history", "entry")]
     assert outcome.changes[0].after.dormant
@@ -76,7 +91,11 @@ def test_recent_moves_after_history_are_told_one_by_one():
     old, new = occurrence(0), occurrence(20 * DAY, "Order Completed")
     given = known(old, new, history=old.key, frontier=START + 20 * DAY, whole=True)
     outcome = fold_and_publish(
-        ENGINE, StoredFold(ENGINE.initial_state(), 0, None), [old, new], until=START + 20 * DAY, known=given
+        ENGINE,
+        StoredFold(ENGINE.initial_state(), 0, None),
+        [old, new],
+        until=START + 20 * DAY,
+        known=given,
     )
     assert [c.reason for c in outcome.changes] == ["history", "touchpoint"]
     assert outcome.changes[1].direction == "re_entry"

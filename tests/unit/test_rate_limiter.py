@@ -8,6 +8,8 @@ SECOND = 1_000_000
 def test_a_debt_has_an_end():
     rates = RateLimiter()
     assert rates.acquire(("w", "s"), 1, 5_000, 0) == 0, "a batch is taken whole"
-    assert rates.acquire(("w", "s"), 1, 1, 0) == DEBT_SECONDS, "and shuts the source for so long and no longer"
+    assert rates.acquire(("w", "s"), 1, 1, 0) == DEBT_SECONDS, (
+        "and shuts the source for so long and no longer"
+    )
     assert rates.acquire(("w", "s"), 1, 1, (DEBT_SECONDS + 1) * SECOND) == 0
     assert rates.acquire(("w", "other"), 1, 1, 0) == 0

@@ -42,7 +42,10 @@ def test_a_message_is_read_as_it_was_before_it_was_write(message):
 def test_a_batch_is_what_aiokafka_builds_of_the_same(messages, compressed):
     batch, sizes = batch_of(messages, compressed=compressed)
     theirs = BatchBuilder(1 << 20, 0)
-    at = [theirs.append(timestamp=None, key=one.key, value=one.value, headers=one.headers).size for one in messages]
+    at = [
+        theirs.append(timestamp=None, key=one.key, value=one.value, headers=one.headers).size
+        for one in messages
+    ]
     assert sizes == at
     for builder in (batch, theirs):
         builder._set_producer_state(7, 3, 99)
@@ -55,7 +58,9 @@ def test_a_batch_of_many_records_is_read_in_order():
     messages = [Message("t", b"k", b"%d" % number, []) for number in range(20_000)]
     batch, _ = batch_of(messages)
     _, records = read(batch._build())
-    assert [(offset, value) for offset, _, value, _ in records] == [(n, b"%d" % n) for n in range(20_000)]
+    assert [(offset, value) for offset, _, value, _ in records] == [
+        (n, b"%d" % n) for n in range(20_000)
+    ]
 
 
 def test_large_batches_are_compressed_small_ones_are_not():

@@ -74,7 +74,10 @@ def test_every_kind_of_row_is_mapped_and_accepted(found):
 def test_orders_have_a_value(found):
     orders = [call for call in found if call.get("event") == "Order Completed"]
     assert len(orders) == 470
-    assert all(order["properties"]["total"] > 0 and order["properties"]["currency"] == "EUR" for order in orders)
+    assert all(
+        order["properties"]["total"] > 0 and order["properties"]["currency"] == "EUR"
+        for order in orders
+    )
 
 
 def test_the_data_is_there_with_its_credit():

@@ -78,9 +78,13 @@ def test_the_official_library_verifies_deliveries_also_during_rotation():
     after = signed_headers([SigningSecret(NEW), SigningSecret(OLD, now)], "m-1", now, body)
     assert [verified(secret, after, body) for secret in (OLD, NEW)] == [False, True]
     assert not verified(NEW, both, b'{"a":2}')
-    assert not verified(NEW, [*both[:1], ("webhook-timestamp", str(now // SECOND - 1)), *both[2:]], body)
+    assert not verified(
+        NEW, [*both[:1], ("webhook-timestamp", str(now // SECOND - 1)), *both[2:]], body
+    )
     assert not verified(NEW, [("webhook-id", "m-2"), *both[1:]], body)
-    assert not verified(NEW, signed_headers([SigningSecret(NEW)], "m-1", now - 10 * MINUTE, body), body)
+    assert not verified(
+        NEW, signed_headers([SigningSecret(NEW)], "m-1", now - 10 * MINUTE, body), body
+    )
 
 
 def test_a_secret_is_that_of_the_standard():
@@ -93,7 +97,17 @@ def test_a_secret_is_that_of_the_standard():
 
 
 def test_the_table_of_retries_is_that_of_the_standard():
-    assert [wait // SECOND for wait in RETRY_DELAYS] == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+    assert [wait // SECOND for wait in RETRY_DELAYS] == [
+        5,
+        300,
+        1800,
+        7200,
+        18000,
+        36000,
+        50400,
+        72000,
+        86400,
+    ]
     assert retry_delay(1, 0.999) < 6 * SECOND
     assert retry_delay(50, 0.0) == DAY
 
@@ -110,7 +124,9 @@ def test_retry_after(said, date, pause):
 
 def test_only_2xx_is_a_delivery():
     assert [WebhookAnswer(s, "").meaning for s in (200, 204, 299)] == ["delivered"] * 3
-    assert [WebhookAnswer(s, "").meaning for s in (None, 100, 301, 400, 404, 429, 500, 503)] == ["again"] * 8
+    assert [WebhookAnswer(s, "").meaning for s in (None, 100, 301, 400, 404, 429, 500, 503)] == [
+        "again"
+    ] * 8
     assert GONE.meaning == "gone"
 
 
@@ -119,7 +135,11 @@ def due(position, key="a", **more):
 
 
 def test_what_is_about_the_same_contact_keeps_its_order_and_others_go_on():
-    waits = [due(1, due_at=NOW + SECOND, waiting=True), due(2, waiting=True), due(3, "b", waiting=True)]
+    waits = [
+        due(1, due_at=NOW + SECOND, waiting=True),
+        due(2, waiting=True),
+        due(3, "b", waiting=True),
+    ]
     going, behind = plan_chains(waits, [due(4), due(5, "b"), due(6, "c")], {"a", "b"}, NOW)
     assert going == [[due(3, "b", waiting=True)], [due(6, "c")]]
     assert behind == [due(4), due(5, "b")]
@@ -129,8 +149,14 @@ def test_what_is_about_the_same_contact_keeps_its_order_and_others_go_on():
 
 def told(current, answers, now=NOW):
     """What follows when messages about `a`, `b` … are answered so."""
-    sent = [[due(number, name, waiting=True)] for number, name in enumerate("abcdefghij"[: len(answers)])]
-    tried = {chain[0].key: [DeliveryAttempt(chain[0], answer)] for chain, answer in zip(sent, answers, strict=True)}
+    sent = [
+        [due(number, name, waiting=True)]
+        for number, name in enumerate("abcdefghij"[: len(answers)])
+    ]
+    tried = {
+        chain[0].key: [DeliveryAttempt(chain[0], answer)]
+        for chain, answer in zip(sent, answers, strict=True)
+    }
     return evaluate_attempts(current, tried, sent, now, none)
 
 
@@ -154,11 +180,19 @@ def test_after_a_failure_the_message_waits_with_what_comes_behind_it():
 def test_a_receiver_that_went_away_within_a_turn_is_failing_though_it_took_something_before():
     """Else nobody notices that it is back, and what waits then waits as long as its table says."""
     sent = [[due(number, name, waiting=True)] for number, name in enumerate("abcdefg")]
-    answers = {"a": (DOWN, 1), "b": (OK, 2), **{name: (DOWN, order) for order, name in enumerate("cdefg", 3)}}
+    answers = {
+        "a": (DOWN, 1),
+        "b": (OK, 2),
+        **{name: (DOWN, order) for order, name in enumerate("cdefg", 3)},
+    }
     tried = {chain[0].key: [DeliveryAttempt(chain[0], *answers[chain[0].key])] for chain in sent}
-    assert evaluate_attempts(subscription(), tried, sent, NOW, none).health.failing == tuple("cdefg")
+    assert evaluate_attempts(subscription(), tried, sent, NOW, none).health.failing == tuple(
+        "cdefg"
+    )
     assert (
-        evaluate_attempts(subscription(), {**tried, "b": [DeliveryAttempt(sent[1][0], OK, 9)]}, sent, NOW, none).health
+        evaluate_attempts(
+            subscription(), {**tried, "b": [DeliveryAttempt(sent[1][0], OK, 9)]}, sent, NOW, none
+        ).health
         == ReceiverHealth()
     )
 
@@ -175,7 +209,10 @@ def test_a_receiver_that_takes_nothing_is_left_alone_for_longer_and_longer():
 
 def test_many_that_fail_together_say_no_more_than_a_few():
     verdict = told(subscription(), [DOWN] * 10)
-    assert (len(verdict.health.failing), verdict.health.pause_until) == (CIRCUIT_OPEN_AFTER, NOW + 5 * SECOND)
+    assert (len(verdict.health.failing), verdict.health.pause_until) == (
+        CIRCUIT_OPEN_AFTER,
+        NOW + 5 * SECOND,
+    )
 
 
 def test_one_contact_whose_messages_are_rejected_says_nothing_of_the_receiver():
@@ -200,17 +237,28 @@ def test_a_receiver_with_one_contact_is_down_when_nobody_was_there_five_times():
 def test_what_is_gone_from_the_log_says_nothing_of_the_receiver():
     down = subscription(health=ReceiverHealth(tuple("abcde"), 0, 3, NOW))
     sent = [[due(1, waiting=True)]]
-    verdict = evaluate_attempts(down, {"a": [DeliveryAttempt(sent[0][0], OK, sent=False)]}, sent, NOW, none)
+    verdict = evaluate_attempts(
+        down, {"a": [DeliveryAttempt(sent[0][0], OK, sent=False)]}, sent, NOW, none
+    )
     assert (verdict.delivered, verdict.health) == (sent[0], down.health)
 
 
 def test_retry_after_pauses_the_receiver_at_once():
-    assert told(subscription(), [WebhookAnswer(429, "", 60 * SECOND)]).health.pause_until == NOW + 60 * SECOND
-    assert told(subscription(), [OK, WebhookAnswer(503, "", 60 * SECOND)]).health.pause_until == NOW + 60 * SECOND
+    assert (
+        told(subscription(), [WebhookAnswer(429, "", 60 * SECOND)]).health.pause_until
+        == NOW + 60 * SECOND
+    )
+    assert (
+        told(subscription(), [OK, WebhookAnswer(503, "", 60 * SECOND)]).health.pause_until
+        == NOW + 60 * SECOND
+    )
 
 
 def test_410_disables_and_so_do_seven_days_of_nothing():
-    assert (told(subscription(), [GONE]).status, "410" in told(subscription(), [GONE]).reason) == ("disabled", True)
+    assert (told(subscription(), [GONE]).status, "410" in told(subscription(), [GONE]).reason) == (
+        "disabled",
+        True,
+    )
     failing = subscription(health=ReceiverHealth(tuple("abcde"), 0, 1, NOW))
     assert told(failing, [DOWN], NOW + DISABLED_AFTER - 1).status == "active"
     assert told(failing, [DOWN], NOW + DISABLED_AFTER).status == "disabled"
@@ -224,10 +272,14 @@ def test_a_message_is_given_up_after_seven_days_only_while_others_go_through():
     ((_, over),) = evaluate_attempts(subscription(), answers, sent, NOW, none).failed
     assert over
     young = msgspec.structs.replace(old, first_failed_at=NOW - 7 * DAY + 1)
-    ((_, over),) = evaluate_attempts(subscription(), {"a": [DeliveryAttempt(young, DOWN)]}, [[young]], NOW, none).failed
+    ((_, over),) = evaluate_attempts(
+        subscription(), {"a": [DeliveryAttempt(young, DOWN)]}, [[young]], NOW, none
+    ).failed
     assert not over
     down = subscription(health=ReceiverHealth(tuple("abcde"), 0, 1, NOW - DAY))
-    ((_, over),) = evaluate_attempts(down, {"a": [DeliveryAttempt(old, DOWN)]}, [[old]], NOW, none).failed
+    ((_, over),) = evaluate_attempts(
+        down, {"a": [DeliveryAttempt(old, DOWN)]}, [[old]], NOW, none
+    ).failed
     assert not over
 
 
@@ -237,7 +289,11 @@ def test_a_message_is_given_up_after_seven_days_only_while_others_go_through():
 )
 def test_nothing_is_lost_and_nothing_overtakes(rows, chance):
     """Each message is delivered, waits, or is behind, exactly once; per contact what is delivered comes first."""
-    waits = [due(n, key, waiting=True, due_at=NOW + late) for n, (key, late, old) in enumerate(rows) if old]
+    waits = [
+        due(n, key, waiting=True, due_at=NOW + late)
+        for n, (key, late, old) in enumerate(rows)
+        if old
+    ]
     blocked = {one.key for one in waits}
     fresh = [due(len(rows) + n, key) for n, (key, _, old) in enumerate(rows) if not old]
     going, behind = plan_chains(waits, fresh, blocked, NOW)
@@ -245,12 +301,16 @@ def test_nothing_is_lost_and_nothing_overtakes(rows, chance):
     for chain in going:
         upto = chance.randint(0, len(chain) - 1)
         answers = [OK] * upto + [chance.choice([OK, DOWN])]
-        tried[chain[0].key] = [DeliveryAttempt(one, answer) for one, answer in zip(chain, answers, strict=False)]
+        tried[chain[0].key] = [
+            DeliveryAttempt(one, answer) for one, answer in zip(chain, answers, strict=False)
+        ]
         if answers[-1] == OK:
             tried[chain[0].key] = [DeliveryAttempt(one, OK) for one in chain]
     verdict = evaluate_attempts(subscription(), tried, going, NOW, none)
     left = {one.place for one in waits} - {one.place for one in verdict.delivered}
-    left |= {one.place for one, _ in verdict.failed} | {one.place for one in (*verdict.behind, *behind)}
+    left |= {one.place for one, _ in verdict.failed} | {
+        one.place for one in (*verdict.behind, *behind)
+    }
     done = {one.place for one in verdict.delivered}
     assert left | done == {one.place for one in (*waits, *fresh)}
     assert not left & done

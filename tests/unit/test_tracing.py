@@ -45,10 +45,17 @@ def test_with_spans_each_is_a_child_of_what_came_and_the_parent_of_what_goes(exp
     with start_span("deliver", "CLIENT", passed_on) as last:
         pass
     publish, process, deliver = exporter.get_finished_spans()
-    assert f"{publish.context.trace_id:032x}" == f"{deliver.context.trace_id:032x}" == PARENT[3:35].decode()
+    assert (
+        f"{publish.context.trace_id:032x}"
+        == f"{deliver.context.trace_id:032x}"
+        == PARENT[3:35].decode()
+    )
     assert f"{publish.parent.span_id:016x}" == PARENT[36:52].decode()
     assert deliver.parent.span_id == publish.context.span_id
-    assert [f"{link.context.trace_id:032x}" for link in process.links] == [PARENT[3:35].decode(), OTHER[3:35].decode()]
+    assert [f"{link.context.trace_id:032x}" for link in process.links] == [
+        PARENT[3:35].decode(),
+        OTHER[3:35].decode(),
+    ]
     assert process.parent is None
     assert publish.attributes["messaging.system"] == "kafka"
     assert validate_traceparent(last) == last

@@ -16,11 +16,18 @@ from services.ingest.api.pixel import GIF
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.handlers.ingestion import IngestService
-from services.ingest.tracker.script import TrackerScripts, content_security_policy, html_snippet, latest_file
+from services.ingest.tracker.script import (
+    TrackerScripts,
+    content_security_policy,
+    html_snippet,
+    latest_file,
+)
 from tests.unit.test_ingestion import NOW, FakePublisher, FakeSources
 
 # Pages name the hash of the version that they load: one that is released is never changed, the next one is another file.
-RELEASED = {"perigee-1.js": "sha384-M5rx+xUSFGZaq/u2KoNLQoXKZ5dMtqXMEVCPIORrajkQ/9ScbiwPr81tUTF+nZAN"}
+RELEASED = {
+    "perigee-1.js": "sha384-M5rx+xUSFGZaq/u2KoNLQoXKZ5dMtqXMEVCPIORrajkQ/9ScbiwPr81tUTF+nZAN"
+}
 
 
 @pytest.fixture
@@ -35,7 +42,9 @@ async def client(publisher):
         TrackerScripts(),
         HealthChecks({}).app(),
     )
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door") as found:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door"
+    ) as found:
         yield found
 
 
@@ -54,7 +63,9 @@ async def test_it_is_small_and_served_to_pages_of_any_origin(client):
     assert answer.headers["content-encoding"] == "gzip"
     assert int(answer.headers["content-length"]) < 6_000
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert answer.headers["access-control-allow-origin"] == "*", "caches give it to pages of other origins too"
+    assert answer.headers["access-control-allow-origin"] == "*", (
+        "caches give it to pages of other origins too"
+    )
     assert answer.headers["vary"] == "Accept-Encoding"
     assert answer.headers["cache-control"] == "public, max-age=3600"
     assert "31536000" in (await client.get("/perigee-1.js")).headers["cache-control"]
@@ -73,16 +84,28 @@ async def test_the_snippet_names_what_is_served(client):
     (picture,) = re.findall(r'<img src="([^"]+)"', lines)
     assert (await client.get(picture)).content == GIF
     assert (
-        content_security_policy("http://door") == "script-src http://door; connect-src http://door; img-src http://door"
+        content_security_policy("http://door")
+        == "script-src http://door; connect-src http://door; img-src http://door"
     )
 
 
 async def test_a_picture_is_a_call(client, publisher):
     query = "writeKey=good&event=Letter%20Opened&userId=ada-%C3%A9&campaign_id=7&url=https://x.test/a?utm_source=n"
-    answer = await client.get(f"/v1/pixel.gif?{query}", headers={"user-agent": "Mail 1", "referer": "https://y.test/"})
-    assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (200, GIF, "no-store")
+    answer = await client.get(
+        f"/v1/pixel.gif?{query}", headers={"user-agent": "Mail 1", "referer": "https://y.test/"}
+    )
+    assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (
+        200,
+        GIF,
+        "no-store",
+    )
     found = decode_value(Touchpoint, publisher.kept[0].value)
-    assert (found.type, found.name, found.user_id, found.anonymous_id) == ("track", "Letter Opened", "ada-é", None)
+    assert (found.type, found.name, found.user_id, found.anonymous_id) == (
+        "track",
+        "Letter Opened",
+        "ada-é",
+        None,
+    )
     assert found.properties == {"campaign_id": "7"}
     assert found.context["page"]["url"] == "https://x.test/a?utm_source=n"
 
@@ -127,7 +150,9 @@ def test_tokens_of_links():
 
 
 def test_a_token_with_any_character_changed_names_nobody():
-    token = link_tokens.sign_link_token(["key"], link_tokens.LinkRecipient("w", email="ada@x.test"), NOW)
+    token = link_tokens.sign_link_token(
+        ["key"], link_tokens.LinkRecipient("w", email="ada@x.test"), NOW
+    )
     changed = [token[:n] + ("A" if c != "A" else "B") + token[n + 1 :] for n, c in enumerate(token)]
     # The last character of base64 holds bits that nothing reads.
     assert all(link_tokens.verify_link_token(["key"], one, 0) is None for one in changed[:-1])
@@ -136,12 +161,21 @@ def test_a_token_with_any_character_changed_names_nobody():
 async def test_a_token_of_another_workspace_names_nobody(publisher):
     rules = NormalisationRules(link_keys=("key",))
     app = TrackingApi(
-        IngestService(FakeSources(), publisher, FixedClock(NOW), 1, rules), TrackerScripts(), HealthChecks({}).app()
+        IngestService(FakeSources(), publisher, FixedClock(NOW), 1, rules),
+        TrackerScripts(),
+        HealthChecks({}).app(),
     )
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
     ) as client:
         for workspace in ("default", "other"):
-            token = link_tokens.sign_link_token(["key"], link_tokens.LinkRecipient(workspace, user_id="ada"), NOW + 1)
-            await client.post("/v1/identify", json={"anonymousId": "a", "context": {"linkToken": token}})
-    assert [decode_value(Touchpoint, message.value).user_id for message in publisher.kept] == ["ada", None]
+            token = link_tokens.sign_link_token(
+                ["key"], link_tokens.LinkRecipient(workspace, user_id="ada"), NOW + 1
+            )
+            await client.post(
+                "/v1/identify", json={"anonymousId": "a", "context": {"linkToken": token}}
+            )
+    assert [decode_value(Touchpoint, message.value).user_id for message in publisher.kept] == [
+        "ada",
+        None,
+    ]

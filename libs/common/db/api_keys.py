@@ -61,38 +61,57 @@ class DatabaseKeyStore:
                 offered,
             )
             if row is not None and row["stale"]:
-                await connection.execute("UPDATE access.keys SET last_used_at = now() WHERE key_hash = $1", offered)
+                await connection.execute(
+                    "UPDATE access.keys SET last_used_at = now() WHERE key_hash = $1", offered
+                )
         if row is None or workspace not in (None, row["workspace"]):
             return None
         return Caller(row["workspace"], frozenset(row["scopes"]))
 
-    async def _of_environment(self, offered: bytes, scopes: frozenset[str], workspace: str | None) -> Caller | None:
+    async def _of_environment(
+        self, offered: bytes, scopes: frozenset[str], workspace: str | None
+    ) -> Caller | None:
         if workspace in (None, DEFAULT_WORKSPACE):
             return Caller(DEFAULT_WORKSPACE, scopes)
         if offered != self._admin:
             return None
         async with self._session.acquire() as connection:
             if not await workspace_exists(connection, workspace):
-                raise NotFound(f"no workspace {workspace!r:.80}: 'perigee workspace create' makes one")
+                raise NotFound(
+                    f"no workspace {workspace!r:.80}: 'perigee workspace create' makes one"
+                )
         return Caller(workspace, scopes)
 
 
 async def workspace_exists(connection: Connection, workspace: str) -> bool:
     """Return whether there is a workspace of the name."""
-    return bool(await connection.fetchval("SELECT true FROM access.workspaces WHERE workspace = $1", workspace))
+    return bool(
+        await connection.fetchval(
+            "SELECT true FROM access.workspaces WHERE workspace = $1", workspace
+        )
+    )
 
 
 async def list_workspaces(connection: Connection) -> list[str]:
     """Return the workspaces by name."""
-    return [r[0] for r in await connection.fetch("SELECT workspace FROM access.workspaces ORDER BY 1")]
+    return [
+        r[0] for r in await connection.fetch("SELECT workspace FROM access.workspaces ORDER BY 1")
+    ]
 
 
 async def insert_workspace(connection: Connection, workspace: str) -> None:
     """Make a workspace. Raises Conflict when there is one of the name, ConfigurationError for a bad name."""
-    if not workspace.isascii() or not workspace.replace("-", "").replace("_", "").isalnum() or len(workspace) > _NAME:
-        raise ConfigurationError(f"{workspace!r:.80}: a workspace's name has 1 to {_NAME} letters, digits, - and _")
+    if (
+        not workspace.isascii()
+        or not workspace.replace("-", "").replace("_", "").isalnum()
+        or len(workspace) > _NAME
+    ):
+        raise ConfigurationError(
+            f"{workspace!r:.80}: a workspace's name has 1 to {_NAME} letters, digits, - and _"
+        )
     if not await connection.fetchval(
-        "INSERT INTO access.workspaces (workspace) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true", workspace
+        "INSERT INTO access.workspaces (workspace) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true",
+        workspace,
     ):
         raise Conflict(f"there is a workspace {workspace} already")
 
@@ -123,18 +142,24 @@ async def list_keys(connection: Connection, workspace: str) -> list[ApiKey]:
     return [ApiKey(*r) for r in rows]
 
 
-async def insert_rotated_key(connection: Connection, workspace: str, name: str, overlap: float) -> str:
+async def insert_rotated_key(
+    connection: Connection, workspace: str, name: str, overlap: float
+) -> str:
     """Give a name a new key like its newest; the old ones hold for `overlap` more seconds. Raises NotFound."""
     found = [key for key in await list_keys(connection, workspace) if key.name == name]
     if not found:
         raise NotFound(f"workspace {workspace} has no key named {name!r:.80} that holds")
     if len({key.kind for key in found}) > 1:
-        raise Conflict(f"{name!r:.80} names keys of both kinds: revoke one kind by its first characters, then rotate")
+        raise Conflict(
+            f"{name!r:.80} names keys of both kinds: revoke one kind by its first characters, then rotate"
+        )
     await update_key_ends(connection, workspace, name, overlap)
     return await insert_key(connection, workspace, name, found[0].kind, tuple(found[0].scopes))
 
 
-async def update_key_ends(connection: Connection, workspace: str, name: str, seconds: float, hint: str = "") -> int:
+async def update_key_ends(
+    connection: Connection, workspace: str, name: str, seconds: float, hint: str = ""
+) -> int:
     """Let a name's keys end after so many seconds, those that begin with `hint`; return how many."""
     rows = await connection.fetch(
         "UPDATE access.keys SET ends_at = least(ends_at, now() + make_interval(secs => $3)) "

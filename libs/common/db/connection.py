@@ -64,7 +64,10 @@ async def connect(database_url: str, *, application: str) -> Connection:
     """Open one connection. Raises Unavailable when the server does not answer within 10 s."""
     with translate_driver_errors():
         return await asyncpg.connect(
-            database_url, timeout=10, command_timeout=130, server_settings={**_LIMITS, "application_name": application}
+            database_url,
+            timeout=10,
+            command_timeout=130,
+            server_settings={**_LIMITS, "application_name": application},
         )
 
 

@@ -13,7 +13,10 @@ log = logs.get_logger(__name__)
 
 
 async def run_on_dedicated_connection(
-    database_url: str, application: str, stop: asyncio.Event, job: Callable[[Connection], Awaitable[None]]
+    database_url: str,
+    application: str,
+    stop: asyncio.Event,
+    job: Callable[[Connection], Awaitable[None]],
 ) -> None:
     """Run `job` on a connection until `stop`; a lost one is opened again, its locks having gone with it."""
     while not stop.is_set():

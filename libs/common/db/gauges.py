@@ -46,4 +46,6 @@ def outbox_gauges(schema: str) -> GaugeQuery:
 
 async def collect_database_gauges(connection: Connection) -> None:
     """Look at how large the database is."""
-    metrics.DATABASE_BYTES.set(await connection.fetchval("SELECT pg_database_size(current_database())"))
+    metrics.DATABASE_BYTES.set(
+        await connection.fetchval("SELECT pg_database_size(current_database())")
+    )

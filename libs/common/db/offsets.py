@@ -31,7 +31,10 @@ async def upsert_next_offset(
 
 
 async def update_offsets(
-    connection: Connection, schema: str, group: str, spans: Mapping[tuple[str, int], tuple[int, int]]
+    connection: Connection,
+    schema: str,
+    group: str,
+    spans: Mapping[tuple[str, int], tuple[int, int]],
 ) -> None:
     """Move the offset of each place from the first to the second of its span, and hold the rows.
 
@@ -50,5 +53,8 @@ async def update_offsets(
     )
     lost = spans.keys() - {(r[0], r[1]) for r in rows}
     if lost:
-        names = ", ".join(f"{topic}-{partition} at {spans[topic, partition][0]}" for topic, partition in sorted(lost))
+        names = ", ".join(
+            f"{topic}-{partition} at {spans[topic, partition][0]}"
+            for topic, partition in sorted(lost)
+        )
         raise FenceLost(f"group {group} no longer has {names}")

@@ -32,7 +32,10 @@ class Outbox:
             "outbox",
             schema_name=self.schema,
             columns=["shard", "topic", "key", "value", "headers"],
-            records=[(self._shard(m.key), m.topic, m.key, m.value, _headers.encode(m.headers)) for m in messages],
+            records=[
+                (self._shard(m.key), m.topic, m.key, m.value, _headers.encode(m.headers))
+                for m in messages
+            ],
         )
         await connection.execute(f"NOTIFY {self.schema}_outbox")
 

@@ -33,7 +33,10 @@ async def list_quarantined(connection: Connection, schema: Schema) -> list[Quara
         f"(SELECT count(*) FROM {schema}.outbox b WHERE b.shard = o.shard AND b.topic = o.topic AND b.key = o.key "
         f"AND b.id > o.id) FROM {schema}.outbox o WHERE o.refused IS NOT NULL ORDER BY o.id"
     )
-    return [QuarantinedRow(r[0], r[1], r[2].decode("utf-8", "replace"), r[3], r[4], r[5], r[6]) for r in rows]
+    return [
+        QuarantinedRow(r[0], r[1], r[2].decode("utf-8", "replace"), r[3], r[4], r[5], r[6])
+        for r in rows
+    ]
 
 
 async def get_quarantined_value(connection: Connection, schema: Schema, row: int) -> bytes | None:

@@ -33,7 +33,9 @@ BATCH = 1_000
 class MessagePublisher(Protocol):
     """What the relay needs of a publisher."""
 
-    async def publish(self, messages: Sequence[Message], seconds: float) -> Sequence[Exception | None]:
+    async def publish(
+        self, messages: Sequence[Message], seconds: float
+    ) -> Sequence[Exception | None]:
         """Send in order; return one fault or None per message."""
         ...
 
@@ -45,7 +47,12 @@ class OutboxRelay:
     """Publishes one service's outbox until told to stop."""
 
     def __init__(
-        self, database_url: str, schema: str, shards: int, publisher: MessagePublisher, kept: Sequence[str] = ()
+        self,
+        database_url: str,
+        schema: str,
+        shards: int,
+        publisher: MessagePublisher,
+        kept: Sequence[str] = (),
     ) -> None:
         """`kept` are the topics whose messages go on in the schema's log."""
         self._database_url = database_url
@@ -59,7 +66,10 @@ class OutboxRelay:
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop` is set; a lost connection is opened again, its locks having gone with it."""
         await run_on_dedicated_connection(
-            self._database_url, f"{self._schema}-relay", stop, lambda found: self._serve(found, stop)
+            self._database_url,
+            f"{self._schema}-relay",
+            stop,
+            lambda found: self._serve(found, stop),
         )
 
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
@@ -96,7 +106,9 @@ class OutboxRelay:
 
     async def _end(self, connection: Connection, done: Sequence[int]) -> None:
         if not self._kept:
-            await connection.execute(f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done)
+            await connection.execute(
+                f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done
+            )
         elif await published.insert_from_outbox(connection, self._schema, done, self._kept):
             await connection.execute(f"NOTIFY {self._schema}_log")
 
@@ -106,7 +118,9 @@ class OutboxRelay:
         stopped: set[tuple[str, bytes]] = set()
         for wave in _waves(rows):
             going = [row for row in wave if (row["topic"], row["key"]) not in stopped]
-            faults = await self._publisher.publish([message_from_row(*tuple(r)[1:]) for r in going], 10)
+            faults = await self._publisher.publish(
+                [message_from_row(*tuple(r)[1:]) for r in going], 10
+            )
             for row, fault in zip(going, faults, strict=True):
                 if fault is None:
                     done.append(row["id"])
@@ -116,7 +130,9 @@ class OutboxRelay:
                     await self._quarantine(connection, row, fault)
         return done
 
-    async def _quarantine(self, connection: Connection, row: asyncpg.Record, fault: InvalidMessage) -> None:
+    async def _quarantine(
+        self, connection: Connection, row: asyncpg.Record, fault: InvalidMessage
+    ) -> None:
         await connection.execute(
             f"UPDATE {self._schema}.outbox SET refused = $2 WHERE id = $1",
             row["id"],

@@ -48,7 +48,10 @@ def decode_cursor(text: str) -> Cursor:
         found = msgspec.msgpack.decode(raw, type=dict[int, int])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         found = {-1: -1}
-    if any(not 0 <= shard < _MOST_SHARDS or not 0 <= position < 1 << 62 for shard, position in found.items()):
+    if any(
+        not 0 <= shard < _MOST_SHARDS or not 0 <= position < 1 << 62
+        for shard, position in found.items()
+    ):
         raise ConfigurationError(
             "the cursor is none of ours: give back the last one, or none to begin at the beginning"
         )
@@ -99,7 +102,9 @@ async def get_end_cursor(connection: Connection, workspace: str, shards: int) ->
     return {shard: position for shard, position in rows if position is not None}
 
 
-async def get_cursor_before(connection: Connection, workspace: str, cursor: Cursor, moment: datetime) -> Cursor:
+async def get_cursor_before(
+    connection: Connection, workspace: str, cursor: Cursor, moment: datetime
+) -> Cursor:
     """Return the cursor, set back to before the first message published at a moment or later; never forward."""
     rows = await connection.fetch(
         "SELECT shard, min(position) - 1 FROM scoring.published_messages WHERE workspace = $1 AND published_at >= $2 "
@@ -110,7 +115,9 @@ async def get_cursor_before(connection: Connection, workspace: str, cursor: Curs
     return {**cursor, **{shard: min(cursor.get(shard, 0), position) for shard, position in rows}}
 
 
-async def count_after(connection: Connection, workspace: str, cursor: Cursor, shards: int, most: int) -> int:
+async def count_after(
+    connection: Connection, workspace: str, cursor: Cursor, shards: int, most: int
+) -> int:
     """Return how many of a workspace's messages are behind a cursor; of each shard at most `most` are counted."""
     places = {**dict.fromkeys(range(shards), 0), **cursor}
     found: int = await connection.fetchval(
@@ -125,7 +132,9 @@ async def count_after(connection: Connection, workspace: str, cursor: Cursor, sh
     return found
 
 
-async def insert_from_outbox(connection: Connection, schema: str, rows: Sequence[int], kept: Sequence[str]) -> bool:
+async def insert_from_outbox(
+    connection: Connection, schema: str, rows: Sequence[int], kept: Sequence[str]
+) -> bool:
     """End the rows' life in the outbox; those of the `kept` topics go on in the log. Return whether there were such."""
     return bool(
         await connection.fetchval(
@@ -147,5 +156,11 @@ def event_type_of_headers(headers: bytes) -> str:
 
 def _logged(row: asyncpg.Record) -> PublishedMessage:
     named = dict(message_from_row(row["topic"], b"", None, row["headers"]).headers)
-    kind, message_id, trace = named["ce_type"].decode(), named["ce_id"].decode(), named.get(TRACEPARENT)
-    return PublishedMessage(row["shard"], row["position"], row["key"], kind, message_id, row["value"], trace)
+    kind, message_id, trace = (
+        named["ce_type"].decode(),
+        named["ce_id"].decode(),
+        named.get(TRACEPARENT),
+    )
+    return PublishedMessage(
+        row["shard"], row["position"], row["key"], kind, message_id, row["value"], trace
+    )

@@ -25,7 +25,9 @@ async def unit_of_work(connection: Connection) -> AsyncIterator[Connection]:
         if not connection.is_closed():
             # Bounded: to a server that fell silent it would wait for ever, holding up whoever waits for this batch. An
             # unanswered one is no loss: the session closes its connection after any error, and that rolls back too.
-            with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(
+                TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
+            ):
                 await asyncio.wait_for(transaction.rollback(), ROLLBACK_SECONDS)
         raise
     await transaction.commit()

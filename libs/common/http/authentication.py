@@ -14,7 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libs.common.api_keys import WORKSPACE_HEADER, Caller, KeyStore
 from libs.common.errors import ConfigurationError, Conflict, NotFound, PerigeeError, Unavailable
 
-_STATUS: dict[type[PerigeeError], int] = {NotFound: 404, Conflict: 409, ConfigurationError: 422, Unavailable: 503}
+_STATUS: dict[type[PerigeeError], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    ConfigurationError: 422,
+    Unavailable: 503,
+}
 MAX_BODY_BYTES = 2_000_000
 _NO_KEY = "this door needs a key: 'Authorization: Bearer <key>'"
 _BEARER = {"WWW-Authenticate": "Bearer"}
@@ -48,13 +53,18 @@ _bearer = HTTPBearer(auto_error=False, description="a key as 'Authorization: Bea
 
 
 async def _brought(
-    request: Request, wanted: SecurityScopes, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    wanted: SecurityScopes,
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
     """Return whom the gate let in. The scopes of the route are those in its OpenAPI document."""
     caller: Caller = request.scope["perigee.caller"]
     for scope in wanted.scopes:
         if not caller.has_scope(scope):
-            raise HTTPException(403, f"the key has no scope {scope!r}: 'perigee key create --scope {scope}' makes one")
+            raise HTTPException(
+                403,
+                f"the key has no scope {scope!r}: 'perigee key create --scope {scope}' makes one",
+            )
     return caller
 
 
@@ -66,7 +76,9 @@ def require_scope(scope: str) -> Any:
 class AuthenticationMiddleware:
     """Lets no request under its paths in without a key, before its body is read; a body has an end, but where files come in."""
 
-    def __init__(self, app: ASGIApp, paths: tuple[str, ...], keyring: KeyStore, files: str | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, paths: tuple[str, ...], keyring: KeyStore, files: str | None = None
+    ) -> None:
         self._app, self._paths, self._keyring, self._files = app, paths, keyring, files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,9 +96,9 @@ class AuthenticationMiddleware:
             scope["perigee.caller"] = caller
             if self._files is None or not scope["path"].startswith(self._files):
                 if int(headers.get(b"content-length", b"0")[:15] or b"0") > MAX_BODY_BYTES:
-                    await _problem("TooLarge", 413, f"a body here has at most {MAX_BODY_BYTES:,} bytes", {})(
-                        scope, receive, send
-                    )
+                    await _problem(
+                        "TooLarge", 413, f"a body here has at most {MAX_BODY_BYTES:,} bytes", {}
+                    )(scope, receive, send)
                     return
                 receive = partial(_bounded, receive, [MAX_BODY_BYTES])
         await self._app(scope, receive, send)
@@ -127,7 +139,10 @@ def _said(error: Exception) -> JSONResponse:
 
 async def _of_data(_: Request, __: Exception) -> JSONResponse:
     return _problem(
-        "InvalidRequest", 422, "the request holds a NUL, a broken character or a number that cannot be stored", {}
+        "InvalidRequest",
+        422,
+        "the request holds a NUL, a broken character or a number that cannot be stored",
+        {},
     )
 
 
@@ -143,6 +158,14 @@ async def _of_fields(_: Request, error: Exception) -> JSONResponse:
     return _problem("InvalidRequest", 422, said, {}, errors=faults)
 
 
-def _problem(title: str, status: int, detail: str, headers: dict[str, str], **more: Any) -> JSONResponse:
-    content = {"type": f"urn:perigee:{title}", "title": title, "status": status, "detail": detail, **more}
+def _problem(
+    title: str, status: int, detail: str, headers: dict[str, str], **more: Any
+) -> JSONResponse:
+    content = {
+        "type": f"urn:perigee:{title}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
     return JSONResponse(content, status, headers, media_type="application/problem+json")

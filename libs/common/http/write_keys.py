@@ -12,7 +12,11 @@ Headers = Mapping[bytes, bytes]
 
 def extract_write_key(headers: Headers, query: bytes) -> str | None:
     """Return the key of Basic authorization, of Jitsu's X-Write-Key or of the query; a body may name one too."""
-    return _basic(headers.get(b"authorization", b"")) or _jitsu(headers.get(b"x-write-key", b"")) or _query(query)
+    return (
+        _basic(headers.get(b"authorization", b""))
+        or _jitsu(headers.get(b"x-write-key", b""))
+        or _query(query)
+    )
 
 
 @cache_by_text(1_024)

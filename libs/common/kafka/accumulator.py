@@ -31,7 +31,9 @@ class PendingBatch:
 
     __slots__ = ("_loop", "_timer", "_waiting", "batch", "bytes", "error", "settled")
 
-    def __init__(self, batch: RecordBatch, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, batch: RecordBatch, deadline: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.batch = batch
         self.bytes = 0
         self.settled = False
@@ -107,14 +109,19 @@ class Accumulator:
         """Learn how many partitions a topic has. Raises KafkaError."""
         if topic not in self._lanes:
             partitions = await self.producer.partitions_for(topic)
-            self._lanes.setdefault(topic, [PartitionQueue(topic, number) for number in range(len(partitions))])
+            self._lanes.setdefault(
+                topic, [PartitionQueue(topic, number) for number in range(len(partitions))]
+            )
 
     def append(self, messages: Sequence[AnyMessage], deadline: float) -> list[AppendResult]:
         """Put records into their partitions' groups, and say where each is; their topics are known.
 
         A group's deadline is that of its first record: the others came at most a batch later.
         """
-        return [self._add(one if isinstance(one, EncodedRecord) else encode_record(one), deadline) for one in messages]
+        return [
+            self._add(one if isinstance(one, EncodedRecord) else encode_record(one), deadline)
+            for one in messages
+        ]
 
     def _add(self, message: EncodedRecord, deadline: float) -> AppendResult:
         if len(message.record) > MAX_RECORD_BYTES:
@@ -127,7 +134,9 @@ class Accumulator:
         group = lane.waiting[-1] if lane.waiting else None
         size = 0 if group is None or group.settled else group.append(message)
         if group is None or not size:
-            group = PendingBatch(RecordBatch(MAX_BATCH_BYTES, compressed=lane.compressed), deadline, self._loop)
+            group = PendingBatch(
+                RecordBatch(MAX_BATCH_BYTES, compressed=lane.compressed), deadline, self._loop
+            )
             size = group.append(message)
             lane.waiting.append(group)
             if not lane.busy:
@@ -152,7 +161,9 @@ class Accumulator:
     def _start_soon(self, lane: PartitionQueue) -> None:
         lane.busy = True
         self._starting.append(lane)
-        if len(self._starting) == 1:  # all that become busy meanwhile start together, and go in one request
+        if (
+            len(self._starting) == 1
+        ):  # all that become busy meanwhile start together, and go in one request
             self._loop.call_later(self._linger, self._start)
 
     def _start(self) -> None:
@@ -169,7 +180,10 @@ class Accumulator:
                 try:
                     self._settle(group, await self._send(lane, group))
                 except asyncio.CancelledError:
-                    self._settle(group, Unavailable("the producer was replaced while the record was under way"))
+                    self._settle(
+                        group,
+                        Unavailable("the producer was replaced while the record was under way"),
+                    )
                     raise
         finally:
             lane.busy = False
@@ -178,7 +192,9 @@ class Accumulator:
         if group.settled:
             return None  # Kafka was away for longer than anybody waits: not sent
         try:
-            await (await self.producer.send_batch(group.batch, lane.topic, partition=lane.partition))
+            await (
+                await self.producer.send_batch(group.batch, lane.topic, partition=lane.partition)
+            )
         except Exception as error:
             return error
         return None

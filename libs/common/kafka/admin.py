@@ -28,8 +28,14 @@ async def apply_topics(bootstrap_servers: str, partitions: int) -> list[str]:
     """
     client = await connect_admin(bootstrap_servers)
     try:
-        present = {t["topic"]: len(t["partitions"]) for t in await client.describe_topics() if not t["error_code"]}
-        wrong = {t.name: present[t.name] for t in TOPICS if present.get(t.name, partitions) != partitions}
+        present = {
+            t["topic"]: len(t["partitions"])
+            for t in await client.describe_topics()
+            if not t["error_code"]
+        }
+        wrong = {
+            t.name: present[t.name] for t in TOPICS if present.get(t.name, partitions) != partitions
+        }
         if wrong:
             raise ConfigurationError(
                 f"topics {wrong} should have {partitions} partitions: set PERIGEE_PARTITIONS to what they have"
@@ -48,7 +54,9 @@ async def apply_topics(bootstrap_servers: str, partitions: int) -> list[str]:
 def _raise_faults(answers: list[tuple[Any, ...]]) -> None:
     for name, code, *detail in answers:
         if code and code != TopicAlreadyExistsError.errno:
-            raise ConfigurationError(f"topic {name}: the broker refused it: {for_code(code).__name__} {detail}")
+            raise ConfigurationError(
+                f"topic {name}: the broker refused it: {for_code(code).__name__} {detail}"
+            )
 
 
 async def get_cluster_id(bootstrap_servers: str) -> str:

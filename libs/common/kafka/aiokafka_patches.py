@@ -19,7 +19,9 @@ def _sent(connection: Any, request: Any, expect_response: bool = True) -> Any:
         return _send(connection, request, expect_response)
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
-        raise KafkaConnectionError(f"the connection to {connection.host}:{connection.port} broke: {error}") from error
+        raise KafkaConnectionError(
+            f"the connection to {connection.host}:{connection.port} broke: {error}"
+        ) from error
 
 
 def patch_connection_errors() -> None:

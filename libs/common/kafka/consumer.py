@@ -118,10 +118,13 @@ class Consumer:
         places = []
         for topic in self._topics:
             await self._consumer._client._wait_on_metadata(topic)
-            places += [TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()]
+            places += [
+                TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()
+            ]
         beginnings = await self._consumer.beginning_offsets(places)
         self._first_guess = {
-            tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp]) for tp in places
+            tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp])
+            for tp in places
         }
 
     async def _turn(self) -> None:
@@ -135,15 +138,21 @@ class Consumer:
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
             self._failed_polls += 1
-            if self._failed_polls >= FAILED_POLLS:  # what coordinates the group may be gone, and says the same for ever
-                raise Unavailable(f"{self._failed_polls} polls in a row failed, the last with {error!r}") from None
+            if (
+                self._failed_polls >= FAILED_POLLS
+            ):  # what coordinates the group may be gone, and says the same for ever
+                raise Unavailable(
+                    f"{self._failed_polls} polls in a row failed, the last with {error!r}"
+                ) from None
             await self._rewind(self._consumer.assignment())
             await asyncio.sleep(0.5)
             return
         self._failed_polls, self.last_poll = 0, time.monotonic()
         async with self._barrier:
             ours = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
-            waiting = [raw for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed]
+            waiting = [
+                raw for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed
+            ]
             rest = iter(combine_batches(waiting))
             lanes = (self._take_all(rest) for _ in range(self._lanes))
             for fault in await asyncio.gather(*lanes, return_exceptions=True):
@@ -153,7 +162,9 @@ class Consumer:
 
     async def _poll(self) -> dict[Any, Any]:
         """Return what is there, a few batches for each lane: a poll alone gives all it may from the first partition."""
-        polled: dict[Any, Any] = await self._consumer.getmany(timeout_ms=200, max_records=self._max_batch)
+        polled: dict[Any, Any] = await self._consumer.getmany(
+            timeout_ms=200, max_records=self._max_batch
+        )
         for tp in sorted(self._consumer.assignment() - polled.keys()) if polled else ():
             if len(polled) >= BATCHES_PER_WORKER * self._lanes:
                 break
@@ -177,7 +188,11 @@ class Consumer:
             log.warning("fenced", error=str(error))
             await self._rewind(places)
         except Unavailable as error:
-            log.warning("batch_retried", places=[f"{place[0]}-{place[1]}" for place in places], error=str(error))
+            log.warning(
+                "batch_retried",
+                places=[f"{place[0]}-{place[1]}" for place in places],
+                error=str(error),
+            )
             await asyncio.sleep(0.3)
             await self._rewind(places)
 
@@ -208,7 +223,9 @@ class Consumer:
                     self._consumer.seek(tp, offset)
                     self.committed[tp.topic, tp.partition] = offset
             except (KafkaError, Unavailable, AssertionError) as error:
-                raise Unavailable(f"{tp.topic}-{tp.partition} cannot be sought: {error!r}") from error
+                raise Unavailable(
+                    f"{tp.topic}-{tp.partition} cannot be sought: {error!r}"
+                ) from error
 
     async def partitions_assigned(self, partitions: Sequence[Any]) -> None:
         """Seek each newly owned partition to the offset of record."""
@@ -248,7 +265,9 @@ class Consumer:
         if time.monotonic() - self._progress_at < 1:
             return
         self._progress_at = time.monotonic()
-        owned = [tp for tp in self._consumer.assignment() if (tp.topic, tp.partition) in self.committed]
+        owned = [
+            tp for tp in self._consumer.assignment() if (tp.topic, tp.partition) in self.committed
+        ]
         for tp in owned:
             lag = (self._consumer.highwater(tp) or 0) - self.committed[tp.topic, tp.partition]
             metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=tp.partition).set(max(0, lag))
@@ -257,7 +276,9 @@ class Consumer:
         if self._on_progress is not None:
             reached = {(tp.topic, tp.partition): self._reached(tp) for tp in owned}
             try:
-                await self._on_progress({tp: instant for tp, instant in reached.items() if instant is not None})
+                await self._on_progress(
+                    {tp: instant for tp, instant in reached.items() if instant is not None}
+                )
             except Unavailable as error:
                 log.warning("progress_not_written", error=str(error))
 
@@ -268,7 +289,9 @@ class Consumer:
             self._watched_at = time.monotonic()
             ends = await self._consumer.end_offsets(owned)
             waiting = {
-                f"{tp.topic}-{tp.partition}" for tp in owned if ends[tp] > self.committed[tp.topic, tp.partition]
+                f"{tp.topic}-{tp.partition}"
+                for tp in owned
+                if ends[tp] > self.committed[tp.topic, tp.partition]
             }
             if not waiting:
                 return
@@ -288,7 +311,10 @@ class Consumer:
         nothing.
         """
         polled_ms = self._consumer.last_poll_timestamp(tp)
-        if polled_ms is not None and self._consumer.highwater(tp) == self.committed[tp.topic, tp.partition]:
+        if (
+            polled_ms is not None
+            and self._consumer.highwater(tp) == self.committed[tp.topic, tp.partition]
+        ):
             return int(polled_ms) * 1_000
         return self._last_append.get((tp.topic, tp.partition))
 

@@ -56,7 +56,9 @@ class Publisher:
             try:
                 accumulator = await self._known(topics, seconds)
             except (TimeoutError, KafkaError, OSError) as error:
-                raise Unavailable(f"Kafka at {self._bootstrap_servers} does not answer: {error!r}") from None
+                raise Unavailable(
+                    f"Kafka at {self._bootstrap_servers} does not answer: {error!r}"
+                ) from None
         faults = await self._sent(accumulator, messages, deadline)
         if any(faults):
             for number, fault in enumerate(faults):
@@ -76,7 +78,9 @@ class Publisher:
         """Send a refused message by itself: the broker refuses whole batches, and a neighbour may be to blame."""
         fault: PublishFault = None
         for _ in range(3):
-            async with self._one_alone:  # the refused of one batch would meet in the next one otherwise
+            async with (
+                self._one_alone
+            ):  # the refused of one batch would meet in the next one otherwise
                 try:
                     accumulator = await self._known(
                         {message.topic}, max(0, deadline - asyncio.get_running_loop().time())
@@ -111,7 +115,9 @@ class Publisher:
         if isinstance(error, TimeoutError | KafkaTimeoutError):
             return Unavailable(f"Kafka did not answer in time: {error!r}")
         # An error of a producer that was replaced meanwhile says nothing of its successor.
-        self._broken = self._broken or (accumulator is self._accumulator and not isinstance(error, ProducerClosed))
+        self._broken = self._broken or (
+            accumulator is self._accumulator and not isinstance(error, ProducerClosed)
+        )
         if isinstance(error, KafkaError) and type(error).__name__ in _REFUSALS:
             return InvalidMessage(REFUSED_BY_BROKER, f"{type(error).__name__}: {error}")
         return Unavailable(f"{type(error).__name__}: {error}")

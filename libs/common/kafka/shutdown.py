@@ -14,7 +14,10 @@ async def stop_consumer(consumer: Any) -> None:
     stopping = asyncio.create_task(consumer.stop())
     await asyncio.wait([stopping], timeout=STOP_SECONDS)
     if not stopping.done():
-        log.warning("consumer_left_behind", cure="none is needed: its member is forgotten when its session ends")
+        log.warning(
+            "consumer_left_behind",
+            cure="none is needed: its member is forgotten when its session ends",
+        )
         stopping.cancel()
     elif not stopping.cancelled() and stopping.exception() is not None:
         log.warning("consumer_not_stopped", error=repr(stopping.exception()))

@@ -24,7 +24,9 @@ async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncItera
         places = []
         for topic in topics:
             await consumer._client._wait_on_metadata(topic)
-            places += [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+            places += [
+                TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
         consumer.assign(places)
         yield consumer
     except (KafkaError, OSError) as error:
@@ -75,7 +77,10 @@ async def read_at_offsets(
     found: dict[tuple[int, int], Record] = {}
     async with _consumer(bootstrap_servers, [topic]) as consumer:
         there = consumer.assignment()
-        beginnings, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
+        beginnings, ends = (
+            await consumer.beginning_offsets(there),
+            await consumer.end_offsets(there),
+        )
         for partition, offset in sorted(set(places)):
             place = TopicPartition(topic, partition)
             if not beginnings.get(place, 0) <= offset < ends.get(place, 0):

@@ -5,7 +5,16 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 ActionStatus = Literal[
-    "pending", "sending", "sent", "held", "suppressed", "capped", "holdout", "skipped", "failed", "in_doubt"
+    "pending",
+    "sending",
+    "sent",
+    "held",
+    "suppressed",
+    "capped",
+    "holdout",
+    "skipped",
+    "failed",
+    "in_doubt",
 ]
 Outcome = Literal["delivered", "retried", "failed", "unknown"]
 

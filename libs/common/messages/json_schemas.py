@@ -25,16 +25,25 @@ def find_incompatibilities(old: dict[str, Any], new: dict[str, Any]) -> list[str
     found = []
     before, after = old.get("$defs", {}), new.get("$defs", {})
     for name in sorted(before.keys() & after.keys()):
-        fields_before, fields_after = before[name].get("properties", {}), after[name].get("properties", {})
+        fields_before, fields_after = (
+            before[name].get("properties", {}),
+            after[name].get("properties", {}),
+        )
         found += [f"{name}.{field} is gone" for field in fields_before.keys() - fields_after.keys()]
         found += [
             f"{name}.{field} has another type"
             for field in fields_before.keys() & fields_after.keys()
             if fields_before[field] != fields_after[field]
         ]
-        required_before, required_after = set(before[name].get("required", ())), set(after[name].get("required", ()))
+        required_before, required_after = (
+            set(before[name].get("required", ())),
+            set(after[name].get("required", ())),
+        )
         found += [f"{name}.{field} is required now" for field in required_after - required_before]
-        found += [f"{name}.{field} is no longer sure to be there" for field in required_before - required_after]
+        found += [
+            f"{name}.{field} is no longer sure to be there"
+            for field in required_before - required_after
+        ]
     return [*found, *(f"{name} is gone" for name in sorted(before.keys() - after.keys()))]
 
 

@@ -40,7 +40,9 @@ class MessageFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         message = decode_value(_MODELS[kind], value)
         if message.workspace != workspace:
             return False
-        if isinstance(message, CompellingEvent):  # of no cycle; its kind stands where a signal's name does
+        if isinstance(
+            message, CompellingEvent
+        ):  # of no cycle; its kind stands where a signal's name does
             return _among(message.kind, self.signals)
         if not _among(message.cycle, self.cycles):
             return False

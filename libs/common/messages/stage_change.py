@@ -4,7 +4,9 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-Direction = Literal["entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy"]
+Direction = Literal[
+    "entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy"
+]
 Reason = Literal[
     "touchpoint",
     "time",

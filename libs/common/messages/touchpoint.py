@@ -85,4 +85,6 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return f"{self.workspace}:{person or self.group_id or self.message_id}"
 
     def _external_id(self) -> str | None:
-        return next((f"{system}:{value}" for system, value in sorted(self.external_ids.items())), None)
+        return next(
+            (f"{system}:{value}" for system, value in sorted(self.external_ids.items())), None
+        )

@@ -18,14 +18,18 @@ Check = Callable[[], Awaitable[str | None]]
 class HealthChecks:
     """What a process says of itself: alive while it makes progress, ready while every check passes."""
 
-    def __init__(self, checks: dict[str, Check], alive: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self, checks: dict[str, Check], alive: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.checks = checks
         self.alive = alive
 
     async def livez(self, _: Request) -> Response:
         """Answer 200 while the process makes progress, else 503 with the fault."""
         fault = self.alive()
-        return JSONResponse({"alive": fault is None, "fault": fault}, status_code=503 if fault else 200)
+        return JSONResponse(
+            {"alive": fault is None, "fault": fault}, status_code=503 if fault else 200
+        )
 
     async def readyz(self, _: Request) -> Response:
         """Answer 200 when every dependency answers, else 503; each check is listed with its fault or null."""

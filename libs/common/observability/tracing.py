@@ -55,7 +55,11 @@ def configure_tracing(service: str, endpoint: str, exporter: Any = None) -> None
 
 
 def start_span(
-    name: str, kind: Kind, parent: bytes | None, about: Mapping[str, Any] = _NOTHING, links: Iterable[bytes] = ()
+    name: str,
+    kind: Kind,
+    parent: bytes | None,
+    about: Mapping[str, Any] = _NOTHING,
+    links: Iterable[bytes] = (),
 ) -> AbstractContextManager[bytes | None]:
     """Run the block in a span and give it the `traceparent` to pass on; without spans that is the parent."""
     return nullcontext(parent) if _Tracer.made is None else _span(name, kind, parent, about, links)
@@ -67,7 +71,9 @@ def _span(
 ) -> Iterator[bytes | None]:
     from opentelemetry.trace import Link, SpanKind, format_span_id, format_trace_id
 
-    linked = [Link(found) for found in (_context(link) for link in [*links][:_LINKS]) if found is not None]
+    linked = [
+        Link(found) for found in (_context(link) for link in [*links][:_LINKS]) if found is not None
+    ]
     with _Tracer.made.start_as_current_span(
         name, context=_parent(parent), kind=SpanKind[kind], links=linked, attributes={**about}
     ) as made:
@@ -90,4 +96,6 @@ def _context(traceparent: bytes | None) -> Any:
     if validate_traceparent(traceparent) is None or traceparent is None:
         return None
     _, trace, own, flags = traceparent.decode().split("-")
-    return SpanContext(int(trace, 16), int(own, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+    return SpanContext(
+        int(trace, 16), int(own, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
+    )

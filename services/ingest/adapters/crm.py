@@ -39,12 +39,20 @@ def contact_call(change: CrmChange, record: str, traits: dict[str, Any]) -> Call
 
 
 def activity_calls(
-    change: CrmChange, event: str, people: Sequence[str], properties: dict[str, Any], *, initiative: str = "brand"
+    change: CrmChange,
+    event: str,
+    people: Sequence[str],
+    properties: dict[str, Any],
+    *,
+    initiative: str = "brand",
 ) -> list[Call]:
     """Return a call for each person of a deal, a call or a meeting; for the account alone where it has none."""
     said = {name: value for name, value in properties.items() if value not in (None, "")}
     call = {"type": "track", "event": event, "properties": said}
-    return [_told(change, one, call, {"channel": "sales", "initiative": initiative}) for one in people or [""]]
+    return [
+        _told(change, one, call, {"channel": "sales", "initiative": initiative})
+        for one in people or [""]
+    ]
 
 
 def _told(change: CrmChange, record: str, call: Call, context: dict[str, Any]) -> Call:

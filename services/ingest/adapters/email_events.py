@@ -32,7 +32,9 @@ def email_event_call(
         address.encode()
     ).hexdigest()  # whose mailbox it was, also to those who must not know it
     apple = agent == "Mozilla/5.0"  # how Apple's Mail Privacy Protection says that it is no browser
-    by_machine = event == OPENED and (machine or apple or any(word in agent.lower() for word in MACHINE_OPENS))
+    by_machine = event == OPENED and (
+        machine or apple or any(word in agent.lower() for word in MACHINE_OPENS)
+    )
     return {
         "type": "track",
         "event": event,
@@ -42,7 +44,10 @@ def email_event_call(
         "context": {
             "channel": "email",
             "initiative": "contact" if event in _BY_THE_PERSON else "brand",
-            "traits": {"email": address, "email_verified": True},  # it names whose mailbox this is about
+            "traits": {
+                "email": address,
+                "email_verified": True,
+            },  # it names whose mailbox this is about
             "userAgent": agent,
             "machine": by_machine,
         },

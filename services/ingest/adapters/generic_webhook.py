@@ -26,7 +26,9 @@ def validate_settings(settings: Settings) -> None:
     """Raise ConfigurationError naming what is wrong in the mapping."""
     unknown = sorted(set(settings) - _KEYS)
     if unknown:
-        raise ConfigurationError(f"mapping: {', '.join(unknown)} is not known; there are {', '.join(sorted(_KEYS))}")
+        raise ConfigurationError(
+            f"mapping: {', '.join(unknown)} is not known; there are {', '.join(sorted(_KEYS))}"
+        )
     parse_path(settings.get("each", ""), "mapping.each")
     if settings.get("otherwise", "refuse") not in ("refuse", "ignore"):
         raise ConfigurationError("mapping.otherwise: refuse or ignore")
@@ -35,8 +37,14 @@ def validate_settings(settings: Settings) -> None:
         raise ConfigurationError("mapping.calls: a list of {when, call} is needed")
     for number, rule in enumerate(rules):
         where = f"mapping.calls[{number}]"
-        if not isinstance(rule, dict) or set(rule) - {"when", "call"} or not isinstance(rule.get("when", {}), dict):
-            raise ConfigurationError(f"{where}: an object with call, and when if it is not for all events")
+        if (
+            not isinstance(rule, dict)
+            or set(rule) - {"when", "call"}
+            or not isinstance(rule.get("when", {}), dict)
+        ):
+            raise ConfigurationError(
+                f"{where}: an object with call, and when if it is not for all events"
+            )
         for place in rule.get("when", {}):
             parse_path(place, f"{where}.when")
         CallMapping(rule.get("call"), f"{where}.call")
@@ -55,7 +63,10 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
     found = [
         _named(CallMapping(rule["call"]).to_call(event), event, number)
         for number, rule in enumerate(settings["calls"])
-        if all(_fits(get_at(parse_path(place), event), wanted) for place, wanted in rule.get("when", {}).items())
+        if all(
+            _fits(get_at(parse_path(place), event), wanted)
+            for place, wanted in rule.get("when", {}).items()
+        )
     ]
     if not found and settings.get("otherwise", "refuse") == "refuse":
         raise InvalidMessage("no_rule", "no call of the mapping is for this event")
@@ -64,7 +75,9 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
 
 def _named(call: Call, event: Any, number: int) -> Call:
     """Return the call with an id of its own: the mapping's, or one of the event's content, so that a retry is known."""
-    named = call.get("messageId") or ids.derive_id("webhook", json.dumps(event, sort_keys=True, default=str))
+    named = call.get("messageId") or ids.derive_id(
+        "webhook", json.dumps(event, sort_keys=True, default=str)
+    )
     return {**call, "messageId": f"{named}:{number}" if number else named}
 
 

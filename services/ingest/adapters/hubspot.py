@@ -21,7 +21,12 @@ from services.ingest.adapters import (
     signatures,
 )
 
-_TRAITS = {"firstname": "firstName", "lastname": "lastName", "jobtitle": "title", "mobilephone": "phone"}
+_TRAITS = {
+    "firstname": "firstName",
+    "lastname": "lastName",
+    "jobtitle": "title",
+    "mobilephone": "phone",
+}
 _OBJECTS = {"deal": "Opportunity Changed", "call": "Call Logged", "meeting": "Meeting Held"}
 
 
@@ -39,7 +44,8 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
         return [_contact(event, settings)]
     if kind not in _OBJECTS:
         raise InvalidMessage(
-            "unknown_event", f"objectType {kind!r:.60}: contact, {', '.join(_OBJECTS)}, or a subscription's event"
+            "unknown_event",
+            f"objectType {kind!r:.60}: contact, {', '.join(_OBJECTS)}, or a subscription's event",
         )
     return _object(kind, event, settings)
 
@@ -48,11 +54,16 @@ def _change(event: Any, settings: Settings) -> Call:
     kind = event["subscriptionType"]
     if kind not in ("contact.propertyChange", "contact.creation"):
         raise InvalidMessage(
-            "unknown_event", f"{kind!r:.60} names no person: known are contact.propertyChange and contact.creation"
+            "unknown_event",
+            f"{kind!r:.60} names no person: known are contact.propertyChange and contact.creation",
         )
     name = optional_text(event, "propertyName")
     traits = {_TRAITS.get(name, name): event.get("propertyValue")} if name else {}
-    author = optional_text(event, "sourceId") if optional_text(event, "changeSource") == "INTEGRATION" else ""
+    author = (
+        optional_text(event, "sourceId")
+        if optional_text(event, "changeSource") == "INTEGRATION"
+        else ""
+    )
     change = crm.CrmChange(
         "hubspot",
         # An eventId is not promised to be unique, so what changed and when are part of the id.
@@ -65,22 +76,35 @@ def _change(event: Any, settings: Settings) -> Call:
 
 def _contact(event: Any, settings: Settings) -> Call:
     at = require_text(event, "properties", "lastmodifieddate")
-    traits = {_TRAITS.get(name, name): value for name, value in event["properties"].items() if value not in (None, "")}
-    return crm.contact_call(_changed("contact", event, at, settings), optional_text(event, "id"), traits)
+    traits = {
+        _TRAITS.get(name, name): value
+        for name, value in event["properties"].items()
+        if value not in (None, "")
+    }
+    return crm.contact_call(
+        _changed("contact", event, at, settings), optional_text(event, "id"), traits
+    )
 
 
 def _changed(kind: str, event: Any, at: Any, settings: Settings) -> crm.CrmChange:
     account = next(iter(_associated(event, "companies")), "")
     echo = crm.is_echo(settings, optional_text(event, "properties", "hs_updated_by_user_id"))
-    return crm.CrmChange("hubspot", f"{kind}:{require_text(event, 'id')}:{at}", str(at), account, echo)
+    return crm.CrmChange(
+        "hubspot", f"{kind}:{require_text(event, 'id')}:{at}", str(at), account, echo
+    )
 
 
 def _object(kind: str, event: Any, settings: Settings) -> list[Call]:
     said = require(event, "properties")
-    at = optional_text(said, "hs_lastmodifieddate") if kind == "deal" else optional_text(said, "hs_timestamp")
+    at = (
+        optional_text(said, "hs_lastmodifieddate")
+        if kind == "deal"
+        else optional_text(said, "hs_timestamp")
+    )
     if not at:
         raise InvalidMessage(
-            "bad_event", f"a {kind} needs its {'hs_lastmodifieddate' if kind == 'deal' else 'hs_timestamp'}"
+            "bad_event",
+            f"a {kind} needs its {'hs_lastmodifieddate' if kind == 'deal' else 'hs_timestamp'}",
         )
     properties = {
         "deal": lambda: {

@@ -19,13 +19,18 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     answers = require(event, "answers")
     if not isinstance(answers, list):
         raise InvalidMessage("bad_event", "answers is no list")
-    user, address = optional_text(event, "person", "userId"), optional_text(event, "person", "email")
+    user, address = (
+        optional_text(event, "person", "userId"),
+        optional_text(event, "person", "email"),
+    )
     if not user and not address:
         raise InvalidMessage("bad_event", "an interview needs person.userId or person.email")
     found = []
     for place, answer in enumerate(answers):
         properties = {
-            name: answer[name] for name in _KEPT if isinstance(answer, dict) and answer.get(name) not in (None, "")
+            name: answer[name]
+            for name in _KEPT
+            if isinstance(answer, dict) and answer.get(name) not in (None, "")
         }
         context: dict[str, Any] = {"evidence": "declared", "channel": "interview"}
         if address:  # who is asked may give somebody else's address: it names the person only where nothing else does
@@ -37,7 +42,11 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
                 "messageId": f"interview:{number}:{place}",
                 "userId": user or None,
                 "timestamp": optional_text(answer, "about") or held,
-                "properties": {**properties, "held_at": held, "interviewer": optional_text(event, "interviewer")},
+                "properties": {
+                    **properties,
+                    "held_at": held,
+                    "interviewer": optional_text(event, "interviewer"),
+                },
                 "context": context,
             }
         )

@@ -30,7 +30,9 @@ _EVENTS = {
 def verify_signature(_hook: WebhookRequest, document: Any, secret: str, now: int) -> None:
     """Raise InvalidWebhookSignature unless Mailgun signed it; the signature is part of the document."""
     signatures.verify_mailgun(
-        {name: optional_text(document, "signature", name) for name in signatures.MAILGUN_FIELDS}, secret, now
+        {name: optional_text(document, "signature", name) for name in signatures.MAILGUN_FIELDS},
+        secret,
+        now,
     )
 
 

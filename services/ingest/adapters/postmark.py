@@ -3,7 +3,15 @@
 from hashlib import sha256
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, email_events, optional_text, require_text, unknown_event
+from services.ingest.adapters import (
+    Adapter,
+    Call,
+    Settings,
+    email_events,
+    optional_text,
+    require_text,
+    unknown_event,
+)
 
 _EVENTS = {
     "Delivery": (email_events.DELIVERED, "DeliveredAt"),
@@ -24,12 +32,19 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     kind = require_text(event, "RecordType")
     if kind not in _EVENTS:
         raise unknown_event(kind, _EVENTS)
-    if (kind == "Bounce" and optional_text(event, "Type") not in _FOR_GOOD) or event.get("SuppressSending") is False:
+    if (kind == "Bounce" and optional_text(event, "Type") not in _FOR_GOOD) or event.get(
+        "SuppressSending"
+    ) is False:
         return []
     name, moment = _EVENTS[kind]
     name = _SUPPRESSED.get(optional_text(event, "SuppressionReason"), name)
-    at, recipient = require_text(event, moment), optional_text(event, "Recipient") or require_text(event, "Email")
-    whom = sha256(recipient.strip().lower().encode()).hexdigest()[:12]  # ids are no place for addresses
+    at, recipient = (
+        require_text(event, moment),
+        optional_text(event, "Recipient") or require_text(event, "Email"),
+    )
+    whom = sha256(recipient.strip().lower().encode()).hexdigest()[
+        :12
+    ]  # ids are no place for addresses
     # Most events have no number of their own: the letter's, the kind, the instant and the recipient are one.
     number = optional_text(event, "ID") or f"{kind}:{require_text(event, 'MessageID')}:{at}:{whom}"
     found = email_events.email_event_call(

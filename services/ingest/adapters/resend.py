@@ -28,7 +28,9 @@ _ON_ITS_WAY = frozenset(("email.sent", "email.scheduled", "email.delivery_delaye
 
 def verify_signature(hook: WebhookRequest, _document: Any, secret: str, now: int) -> None:
     """Raise InvalidWebhookSignature unless Resend signed it."""
-    signatures.verify_standard_webhook(hook, secret, now, prefix="webhook" if "webhook-id" in hook.headers else "svix")
+    signatures.verify_standard_webhook(
+        hook, secret, now, prefix="webhook" if "webhook-id" in hook.headers else "svix"
+    )
 
 
 def to_calls(event: Any, _settings: Settings) -> list[Call]:
@@ -42,7 +44,9 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     to = require(event, "data", "to")
     data = event["data"]
     if isinstance(to, list) and len(to) > 1 and _EVENTS[kind] != email_events.DELIVERED:
-        raise InvalidMessage("ambiguous", f"{kind} of a letter to {len(to)} mailboxes says not whose doing it was")
+        raise InvalidMessage(
+            "ambiguous", f"{kind} of a letter to {len(to)} mailboxes says not whose doing it was"
+        )
     return [
         email_events.email_event_call(
             _EVENTS[kind], "resend", f"{kind}:{letter}:{address}:{at}", address, at, agent=optional_text(data, "click", "userAgent"),

@@ -14,7 +14,9 @@ from typing import IO, Any
 from libs.common.errors import ConfigurationError, InvalidMessage
 
 _LONGEST_LINE = 1_000_000
-_NOT_UTF8 = InvalidMessage("bad_encoding", "the line is not UTF-8: save the file as UTF-8 and import it again")
+_NOT_UTF8 = InvalidMessage(
+    "bad_encoding", "the line is not UTF-8: save the file as UTF-8 and import it again"
+)
 ProgressCallback = Callable[[int], None]
 """What is told how many bytes of a file are read."""
 
@@ -44,7 +46,9 @@ def read_rows(path: Path, said: ProgressCallback) -> Iterator[tuple[int, Any]]:
     try:
         with path.open("rb") as raw:
             plain_file: Any = gzip.GzipFile(fileobj=raw) if path.name.endswith(".gz") else raw
-            text = io.TextIOWrapper(plain_file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            text = io.TextIOWrapper(
+                plain_file, encoding="utf-8-sig", errors="surrogateescape", newline=""
+            )
             for line, row in _csv(text) if kind == "csv" else _ndjson(text):
                 said(raw.tell())
                 yield line, row
@@ -79,7 +83,9 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_LINE)
     sample, before = text.readline(_LONGEST_LINE), 0
     delimiter = max(",;\t|", key=sample.count)
-    if sample.startswith("sep=") and len(sample.rstrip("\r\n")) == 5:  # what Excel writes above the names
+    if (
+        sample.startswith("sep=") and len(sample.rstrip("\r\n")) == 5
+    ):  # what Excel writes above the names
         delimiter, sample, before = sample[4], text.readline(_LONGEST_LINE), 1
     reader = csv.reader(itertools.chain([sample], _bounded(text)), delimiter=delimiter)
     names = _names(reader)
@@ -137,4 +143,7 @@ def _ndjson(text: IO[str]) -> Iterator[tuple[int, Any]]:
         except (ValueError, RecursionError) as error:
             yield line, InvalidMessage("bad_json", str(error)[:200])
             continue
-        yield line, row if isinstance(row, dict) else InvalidMessage("bad_json", "a row is a JSON object")
+        yield (
+            line,
+            row if isinstance(row, dict) else InvalidMessage("bad_json", "a row is a JSON object"),
+        )

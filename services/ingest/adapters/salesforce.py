@@ -22,7 +22,13 @@ from services.ingest.adapters import (
     unknown_event,
 )
 
-_TRAITS = {"Email": "email", "Phone": "phone", "Title": "title", "FirstName": "firstName", "LastName": "lastName"}
+_TRAITS = {
+    "Email": "email",
+    "Phone": "phone",
+    "Title": "title",
+    "FirstName": "firstName",
+    "LastName": "lastName",
+}
 _PEOPLE = ("Contact", "Lead")
 _ACTIVITIES = {"Task": "Call Logged", "Event": "Meeting Held"}
 _KNOWN = dict.fromkeys((*_PEOPLE, "Opportunity", *_ACTIVITIES))
@@ -35,23 +41,40 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
     if kind not in _KNOWN:
         raise unknown_event(kind, _KNOWN)
     if optional_text(header, "changeType") in ("DELETE", "GAP_DELETE"):
-        raise InvalidMessage("unknown_event", f"a {kind} was deleted: erase the person, or leave it")
+        raise InvalidMessage(
+            "unknown_event", f"a {kind} was deleted: erase the person, or leave it"
+        )
     records, moment = require(header, "recordIds"), require(header, "commitTimestamp")
-    if not isinstance(records, list) or isinstance(moment, bool) or not isinstance(moment, int | float):
+    if (
+        not isinstance(records, list)
+        or isinstance(moment, bool)
+        or not isinstance(moment, int | float)
+    ):
         raise InvalidMessage("bad_event", "recordIds is no list, or commitTimestamp no number")
     at = format_seconds(moment / 1_000)
     changed = header.get("changedFields")
     fields = (
-        [name.removesuffix("__c") for name in changed if isinstance(name, str)] if isinstance(changed, list) else []
+        [name.removesuffix("__c") for name in changed if isinstance(name, str)]
+        if isinstance(changed, list)
+        else []
     )
     # What says when a record was changed, and by whom, comes along with every change.
     fields = [name for name in fields if name not in ("LastModifiedDate", "LastModifiedById")]
-    echo = crm.is_echo(settings, optional_text(header, "commitUser"), fields, optional_text(said, "Description"))
+    echo = crm.is_echo(
+        settings, optional_text(header, "commitUser"), fields, optional_text(said, "Description")
+    )
     number = f"{optional_text(header, 'transactionKey') or moment}:{optional_text(header, 'sequenceNumber')}"
     found: list[Call] = []
     for record in (one for one in records if isinstance(one, str)):
-        own = number if kind in _PEOPLE else f"{number}:{record}"  # a person's call says whose it is anyway
-        found += _of(kind, said, record, crm.CrmChange("salesforce", own, at, optional_text(said, "AccountId"), echo))
+        own = (
+            number if kind in _PEOPLE else f"{number}:{record}"
+        )  # a person's call says whose it is anyway
+        found += _of(
+            kind,
+            said,
+            record,
+            crm.CrmChange("salesforce", own, at, optional_text(said, "AccountId"), echo),
+        )
     return found
 
 
@@ -67,16 +90,26 @@ def _of(kind: str, said: dict[str, Any], record: str, change: crm.CrmChange) -> 
         }  # fmt: skip
         people = [optional_text(said, "ContactId")] if optional_text(said, "ContactId") else []
         if not people and not change.account_id:
-            raise InvalidMessage("bad_event", f"opportunity {record} names neither ContactId nor AccountId")
+            raise InvalidMessage(
+                "bad_event", f"opportunity {record} names neither ContactId nor AccountId"
+            )
         return crm.activity_calls(change, "Opportunity Changed", people, properties)
     if kind == "Task" and optional_text(said, "TaskSubtype") not in ("", "Call"):
         raise InvalidMessage(
-            "unknown_event", f"a task of the kind {optional_text(said, 'TaskSubtype')!r:.40} is no call"
+            "unknown_event",
+            f"a task of the kind {optional_text(said, 'TaskSubtype')!r:.40} is no call",
         )
-    properties = {"subject": said.get("Subject"), "outcome": said.get("CallDisposition") or said.get("Status")}
+    properties = {
+        "subject": said.get("Subject"),
+        "outcome": said.get("CallDisposition") or said.get("Status"),
+    }
     initiative = "contact" if optional_text(said, "CallType") == "Inbound" else "brand"
-    when = msgspec.structs.replace(change, at=optional_text(said, "ActivityDateTime") or change.occurred_at)
-    return crm.activity_calls(when, _ACTIVITIES[kind], [require_text(said, "WhoId")], properties, initiative=initiative)
+    when = msgspec.structs.replace(
+        change, at=optional_text(said, "ActivityDateTime") or change.occurred_at
+    )
+    return crm.activity_calls(
+        when, _ACTIVITIES[kind], [require_text(said, "WhoId")], properties, initiative=initiative
+    )
 
 
 ADAPTER = Adapter(to_calls)

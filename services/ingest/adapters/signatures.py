@@ -20,7 +20,9 @@ TOLERANCE_SECONDS = 300
 MAILGUN_FIELDS = ("timestamp", "token", "signature")
 
 
-def verify_standard_webhook(hook: WebhookRequest, secret: str, now: int, prefix: str = "webhook") -> None:
+def verify_standard_webhook(
+    hook: WebhookRequest, secret: str, now: int, prefix: str = "webhook"
+) -> None:
     """Check `<prefix>-id`, `-timestamp`, `-signature` over `id.timestamp.body`; one of several signatures is enough."""
     number, at = hook.headers.get(f"{prefix}-id", ""), hook.headers.get(f"{prefix}-timestamp", "")
     check_timestamp(at, now)
@@ -39,7 +41,10 @@ def verify_standard_webhook(hook: WebhookRequest, secret: str, now: int, prefix:
 def verify_mailgun(said: Mapping[str, str], secret: str, now: int) -> None:
     """Check Mailgun's (`said` has MAILGUN): HMAC-SHA256 in hexadecimal over timestamp and token."""
     check_timestamp(said["timestamp"], now)
-    if not _same(said["signature"], _digest(secret.encode(), f"{said['timestamp']}{said['token']}".encode()).hex()):
+    if not _same(
+        said["signature"],
+        _digest(secret.encode(), f"{said['timestamp']}{said['token']}".encode()).hex(),
+    ):
         raise InvalidWebhookSignature("the signature does not fit the timestamp and the token")
 
 
@@ -51,10 +56,14 @@ def verify_sendgrid(hook: WebhookRequest, public_key: str, now: int) -> None:
         key = load_der_public_key(base64.b64decode(public_key))
         signature = base64.b64decode(hook.headers.get("x-twilio-email-event-webhook-signature", ""))
         if not isinstance(key, EllipticCurvePublicKey):
-            raise InvalidWebhookSignature("the source's signing secret is no public key of SendGrid's")
+            raise InvalidWebhookSignature(
+                "the source's signing secret is no public key of SendGrid's"
+            )
         key.verify(signature, at.encode() + hook.body, ECDSA(SHA256()))
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
-        raise InvalidWebhookSignature("x-twilio-email-event-webhook-signature does not fit") from None
+        raise InvalidWebhookSignature(
+            "x-twilio-email-event-webhook-signature does not fit"
+        ) from None
 
 
 def verify_hubspot(hook: WebhookRequest, secret: str, now: int) -> None:
@@ -63,9 +72,12 @@ def verify_hubspot(hook: WebhookRequest, secret: str, now: int) -> None:
     check_timestamp(at, now, per_second=1_000)
     signed = b"POST" + unquote(hook.url).encode() + hook.body + at.encode()
     if not _same(
-        hook.headers.get("x-hubspot-signature-v3", ""), base64.b64encode(_digest(secret.encode(), signed)).decode()
+        hook.headers.get("x-hubspot-signature-v3", ""),
+        base64.b64encode(_digest(secret.encode(), signed)).decode(),
     ):
-        raise InvalidWebhookSignature("x-hubspot-signature-v3 does not fit: is the address the one that HubSpot calls?")
+        raise InvalidWebhookSignature(
+            "x-hubspot-signature-v3 does not fit: is the address the one that HubSpot calls?"
+        )
 
 
 def check_timestamp(timestamp: str, now: int, *, per_second: int = 1) -> None:

@@ -6,7 +6,14 @@
 
 from typing import Any
 
-from services.ingest.adapters import Adapter, Call, Settings, optional_text, require_text, unknown_event
+from services.ingest.adapters import (
+    Adapter,
+    Call,
+    Settings,
+    optional_text,
+    require_text,
+    unknown_event,
+)
 
 _EVENTS = {
     "follow": "Profile Followed",
@@ -29,7 +36,9 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     }
     if "sentiment" in event:
         properties["sentiment"] = event["sentiment"]
-    traits = {name: found for name in ("handle", "name") if (found := optional_text(event, "actor", name))}
+    traits = {
+        name: found for name in ("handle", "name") if (found := optional_text(event, "actor", name))
+    }
     return [
         {
             "type": "track",

@@ -65,7 +65,8 @@ def router(letters: DeadLetterService, bootstrap_servers: str) -> APIRouter:
         marked: bool = False,
         limit: Annotated[int, Field(ge=1, le=10_000)] = 100,
         after: Annotated[
-            str, Field(max_length=120, description="`refused_at:number` of the last letter of a page")
+            str,
+            Field(max_length=120, description="`refused_at:number` of the last letter of a page"),
         ] = "",
     ) -> dict[str, Any]:
         """Return a service's dead letters that fit, oldest first, what they hold cut off; `all` is how many there are."""
@@ -82,7 +83,9 @@ def router(letters: DeadLetterService, bootstrap_servers: str) -> APIRouter:
     @routes.get("/dlq/{topic}/{partition}/{offset}", dependencies=[require_scope("dlq")])
     async def show(topic: str, partition: str, offset: str) -> dict[str, Any]:
         """Return one dead letter."""
-        found: dict[str, Any] = msgspec.to_builtins(await letters.get(f"{topic}/{partition}/{offset}"))
+        found: dict[str, Any] = msgspec.to_builtins(
+            await letters.get(f"{topic}/{partition}/{offset}")
+        )
         return found
 
     @routes.post("/dlq/replay", dependencies=[require_scope("dlq")])

@@ -41,7 +41,12 @@ class HttpRequest(msgspec.Struct, frozen=True):
         query = self.query.decode("latin-1")
         url = f"{protocol}://{host}{self.path.decode('latin-1')}{'?' if query else ''}{query}"
         return WebhookRequest(
-            url, {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}, plain
+            url,
+            {
+                name.decode("latin-1"): value.decode("latin-1")
+                for name, value in self.headers.items()
+            },
+            plain,
         )
 
     def client_address(self) -> str:

@@ -13,29 +13,41 @@ from libs.common.http.authentication import require_scope
 from services.ingest.domain.call_mapping import CallMapping
 from services.ingest.handlers.uploads import UploadQueue
 
-Content = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, in hexadecimal")]
+Content = Annotated[
+    str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, in hexadecimal")
+]
 Importer = Annotated[Caller, require_scope("imports")]
 _CHECKED: dict[int | str, dict[str, Any]] = {200: {"description": "what a dry run found"}}
-_FILE = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+_FILE = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "required": True,
+}
 
 
 def router(uploads: UploadQueue) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["imports"])
 
-    @routes.post("/imports", status_code=202, responses=_CHECKED, openapi_extra={"requestBody": _FILE})
+    @routes.post(
+        "/imports", status_code=202, responses=_CHECKED, openapi_extra={"requestBody": _FILE}
+    )
     async def take(
         caller: Importer,
         request: Request,
         source: Annotated[str, Field(min_length=1, max_length=60)],
-        name: Annotated[str, Field(max_length=120, description="the file's name: its ending says what it is")],
+        name: Annotated[
+            str, Field(max_length=120, description="the file's name: its ending says what it is")
+        ],
         mapping: Annotated[
-            str, Field(max_length=16_000, description="a call in YAML, as `perigee import --mapping`")
+            str,
+            Field(max_length=16_000, description="a call in YAML, as `perigee import --mapping`"),
         ] = "",
         live: Annotated[
             bool, Field(description="its touchpoints are news, and start plays; history otherwise")
         ] = False,
-        dry_run: Annotated[bool, Field(description="read and check everything, send nothing; answers 200")] = False,
+        dry_run: Annotated[
+            bool, Field(description="read and check everything, send nothing; answers 200")
+        ] = False,
     ) -> JSONResponse:
         """Take a file (the body) and import it in the background. The same file again goes on, or adds nothing."""
         tree = _read(mapping)
@@ -43,7 +55,12 @@ def router(uploads: UploadQueue) -> APIRouter:
         if dry_run:
             return JSONResponse(await uploads.dry_run(path, (caller.workspace, source), tree))
         return JSONResponse(
-            {"content": await uploads.enqueue(path, (caller.workspace, source), tree, historical=not live)}, 202
+            {
+                "content": await uploads.enqueue(
+                    path, (caller.workspace, source), tree, historical=not live
+                )
+            },
+            202,
         )
 
     @routes.get("/imports")
@@ -54,7 +71,9 @@ def router(uploads: UploadQueue) -> APIRouter:
     @routes.get("/imports/{content}/rejects", response_class=FileResponse)
     async def rejects(caller: Importer, content: Content) -> FileResponse:
         """Return the rows that were rejected, as NDJSON with line and reason."""
-        return FileResponse(await uploads.rejects_path(caller.workspace, content), media_type="application/x-ndjson")
+        return FileResponse(
+            await uploads.rejects_path(caller.workspace, content), media_type="application/x-ndjson"
+        )
 
     return routes
 

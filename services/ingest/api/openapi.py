@@ -37,13 +37,21 @@ _BATCH: Json = {
     "type": "object",
     "required": ["batch"],
     "properties": {
-        "batch": {"type": "array", "maxItems": MAX_MESSAGES, "items": {"$ref": "#/components/schemas/Call"}},
+        "batch": {
+            "type": "array",
+            "maxItems": MAX_MESSAGES,
+            "items": {"$ref": "#/components/schemas/Call"},
+        },
         "sentAt": _TIME,
         "context": _OBJECT,
         "writeKey": {"type": "string"},
     },
 }
-_SUCCESS: Json = {"type": "object", "required": ["success"], "properties": {"success": {"const": True}}}
+_SUCCESS: Json = {
+    "type": "object",
+    "required": ["success"],
+    "properties": {"success": {"const": True}},
+}
 _REFUSAL: Json = {
     "type": "object",
     "required": ["code", "message"],
@@ -53,12 +61,33 @@ _REFUSAL: Json = {
 
 def build_openapi_document() -> Json:
     """Return the document."""
-    calls = {f"/v1/{kind}": _post(f"One {kind} call", _call(kind), 400, 401, 403, 413, 429, 503) for kind in CALL_TYPES}
+    calls = {
+        f"/v1/{kind}": _post(f"One {kind} call", _call(kind), 400, 401, 403, 413, 429, 503)
+        for kind in CALL_TYPES
+    }
     batches = {
-        path: _post("Many calls; one that is no touchpoint costs no other", _ref("Batch"), 400, 401, 403, 413, 429, 503)
+        path: _post(
+            "Many calls; one that is no touchpoint costs no other",
+            _ref("Batch"),
+            400,
+            401,
+            403,
+            413,
+            429,
+            503,
+        )
         for path in ("/v1/batch", "/v1/import", "/beacon/v1/batch")
     }
-    hook = _post("What another system sends, in the shape of the source's adapter", {}, 400, 401, 404, 413, 429, 503)
+    hook = _post(
+        "What another system sends, in the shape of the source's adapter",
+        {},
+        400,
+        401,
+        404,
+        413,
+        429,
+        503,
+    )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Perigee tracking", "version": "1"},
@@ -66,7 +95,11 @@ def build_openapi_document() -> Json:
         "paths": {**calls, **batches, "/v1/hook": hook},
         "components": {
             "securitySchemes": {
-                "writeKey": {"type": "http", "scheme": "basic", "description": "the write key, without a password"}
+                "writeKey": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "the write key, without a password",
+                }
             },
             "schemas": {"Call": _CALL, "Batch": _BATCH, "Success": _SUCCESS, "Refusal": _REFUSAL},
         },
@@ -78,7 +111,9 @@ def _call(kind: str) -> Json:
 
 
 def _post(summary: str, schema: Json, *refusals: int) -> Json:
-    answers = {"200": _answer("Kafka has it, or the dead letter that says why it is none", "Success")}
+    answers = {
+        "200": _answer("Kafka has it, or the dead letter that says why it is none", "Success")
+    }
     answers |= {str(code): _answer(_SAID[code], "Refusal") for code in refusals}
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
     return {"post": {"summary": summary, "requestBody": body, "responses": answers}}

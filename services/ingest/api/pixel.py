@@ -18,7 +18,9 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.ingestion import TrackingRequest
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_KNOWN = frozenset(("writeKey", "event", "anonymousId", "userId", "messageId", "url", "title", "name"))
+_KNOWN = frozenset(
+    ("writeKey", "event", "anonymousId", "userId", "messageId", "url", "title", "name")
+)
 _MOST = 50
 _encode = msgspec.json.Encoder().encode
 

@@ -8,7 +8,15 @@ import msgspec
 from services.ingest.domain.normalise import CALL_TYPES
 
 RouteKind = Literal[
-    "batch", "call", "ignored", "project_settings", "source_config", "tracker", "pixel", "hook", "openapi"
+    "batch",
+    "call",
+    "ignored",
+    "project_settings",
+    "source_config",
+    "tracker",
+    "pixel",
+    "hook",
+    "openapi",
 ]
 _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
@@ -50,7 +58,9 @@ _EXACT = {
     "/v1/openapi.json": Route("openapi"),
     "/sourceConfig": Route("source_config"),
 }
-BUFFERED_ROUTES = {path.encode(): found for path, found in _EXACT.items() if METHODS[found.kind] is POST_ONLY}
+BUFFERED_ROUTES = {
+    path.encode(): found for path, found in _EXACT.items() if METHODS[found.kind] is POST_ONLY
+}
 """Those that take what comes, as a request's first line has them."""
 
 

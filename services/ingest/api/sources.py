@@ -9,7 +9,11 @@ from starlette.routing import BaseRoute
 
 from libs.common.api_keys import Caller
 from libs.common.durations import Duration
-from libs.common.http.authentication import PROBLEM_RESPONSES, install_problem_handlers, require_scope
+from libs.common.http.authentication import (
+    PROBLEM_RESPONSES,
+    install_problem_handlers,
+    require_scope,
+)
 from services.ingest.domain.source import MAX_RATE
 from services.ingest.handlers.sources import SourceChanges, SourceService, SourceView
 
@@ -24,14 +28,28 @@ class SourceUpdate(BaseModel):
 
     trust: Literal["public", "server"] | None = None
     mode: Literal["live", "historical", "test"] | None = None
-    user_hash: bool | None = Field(None, description="true: demand userHash under a new secret; false: do not")
-    allowed_origins: list[str] | None = Field(None, max_length=100, description="none: pages of any origin may send")
-    per_second: int | None = Field(None, ge=0, le=MAX_RATE, description="messages a second; 0: no limit")
-    defaults: dict[str, Any] | None = Field(None, description="properties of messages that do not have them")
+    user_hash: bool | None = Field(
+        None, description="true: demand userHash under a new secret; false: do not"
+    )
+    allowed_origins: list[str] | None = Field(
+        None, max_length=100, description="none: pages of any origin may send"
+    )
+    per_second: int | None = Field(
+        None, ge=0, le=MAX_RATE, description="messages a second; 0: no limit"
+    )
+    defaults: dict[str, Any] | None = Field(
+        None, description="properties of messages that do not have them"
+    )
 
-    adapter: str | None = Field(None, max_length=60, description="whose shape it takes at /v1/hook; empty: none")
-    signing_secret: str | None = Field(None, max_length=2000, description="how the adapter's sender signs; empty: none")
-    adapter_settings: dict[str, Any] | None = Field(None, description="the adapter's: a mapping, an integration's id")
+    adapter: str | None = Field(
+        None, max_length=60, description="whose shape it takes at /v1/hook; empty: none"
+    )
+    signing_secret: str | None = Field(
+        None, max_length=2000, description="how the adapter's sender signs; empty: none"
+    )
+    adapter_settings: dict[str, Any] | None = Field(
+        None, description="the adapter's: a mapping, an integration's id"
+    )
 
     def to_changes(self) -> SourceChanges:
         """Return it as the desk takes it."""
@@ -55,7 +73,13 @@ class KeyRotation(BaseModel):
 
 def build_app(routes: list[BaseRoute], desk: SourceService, others: Sequence[APIRouter]) -> FastAPI:
     """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
-    app = FastAPI(title="Perigee ingest", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEM_RESPONSES)
+    app = FastAPI(
+        title="Perigee ingest",
+        version="1",
+        docs_url="/docs",
+        redoc_url=None,
+        responses=PROBLEM_RESPONSES,
+    )
     app.router.routes.extend(routes)
     for router in (_sources(desk), *others):
         app.include_router(router, prefix="/admin/v1")
@@ -77,12 +101,16 @@ def _sources(desk: SourceService) -> APIRouter:
         return _shown(await desk.create(caller.workspace, source.name, source.to_changes()))
 
     @routes.patch("/{name}")
-    async def change(caller: SourceManager, name: SourceName, changes: SourceUpdate) -> dict[str, Any]:
+    async def change(
+        caller: SourceManager, name: SourceName, changes: SourceUpdate
+    ) -> dict[str, Any]:
         """Change a source."""
         return _shown(await desk.update(caller.workspace, name, changes.to_changes()))
 
     @routes.post("/{name}/keys", status_code=201)
-    async def rotate(caller: SourceManager, name: SourceName, rotation: KeyRotation) -> dict[str, Any]:
+    async def rotate(
+        caller: SourceManager, name: SourceName, rotation: KeyRotation
+    ) -> dict[str, Any]:
         """Give a source a new key; the old ones hold for `overlap` longer."""
         return _shown(await desk.rotate(caller.workspace, name, rotation.overlap / 1_000_000))
 

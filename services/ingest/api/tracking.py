@@ -76,11 +76,15 @@ class TrackingApi:
         methods = METHODS[found.kind]
         if asked.method not in methods:
             allow = ", ".join(methods)
-            return responses.error_response(405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())])
+            return responses.error_response(
+                405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())]
+            )
         source = asked.source
         if source is None:
             key = found.key or extract_write_key(asked.headers, asked.query)
-            source = None if key is None else self._door.authenticate(key)  # before anything is read for it
+            source = (
+                None if key is None else self._door.authenticate(key)
+            )  # before anything is read for it
             if methods is not POST_ONLY:
                 return await self._shown(asked, key, source)
         with asked.reservation or Reservation(self._room if source else self._unknown_room) as held:
@@ -89,15 +93,24 @@ class TrackingApi:
                 await self._door.ingest_webhook(asked.to_webhook_request(plain), source)
             elif found.kind != "ignored":
                 request = TrackingRequest(
-                    plain, source, found.call_type, asked.origin(), asked.client_address(), asked.traceparent()
+                    plain,
+                    source,
+                    found.call_type,
+                    asked.origin(),
+                    asked.client_address(),
+                    asked.traceparent(),
                 )
                 await self._door.ingest_request(request)
         return responses.SUCCESS
 
-    async def _shown(self, asked: HttpRequest, key: str | None, source: Source | None) -> HttpResponse:
+    async def _shown(
+        self, asked: HttpRequest, key: str | None, source: Source | None
+    ) -> HttpResponse:
         match asked.route.kind:
             case "project_settings":
-                return responses.settings_document(sdk_settings.project_settings(key or "", *asked.own_address()))
+                return responses.settings_document(
+                    sdk_settings.project_settings(key or "", *asked.own_address())
+                )
             case "openapi":
                 return responses.settings_document(openapi.build_openapi_document())
             case "source_config":
@@ -114,7 +127,11 @@ class TrackingApi:
         zipped = b"gzip" in headers.get(b"accept-encoding", b"")
         encoding = [(b"content-encoding", b"gzip")] if zipped else []
         # For pages of any origin, and the same for all: caches keep it for a year.
-        about = [(b"content-type", b"text/javascript; charset=utf-8"), (b"vary", b"Accept-Encoding"), *encoding]
+        about = [
+            (b"content-type", b"text/javascript; charset=utf-8"),
+            (b"vary", b"Accept-Encoding"),
+            *encoding,
+        ]
         about.append((b"access-control-allow-origin", b"*"))
         caching = (b"cache-control", b"public, max-age=%d" % script.max_age_seconds)
         return (
@@ -170,5 +187,11 @@ def _chunk(event: Message) -> bytes:
 
 async def _send(send: Send, answer: HttpResponse, *, head: bool = False) -> None:
     status, content, _ = answer
-    await send({"type": "http.response.start", "status": status, "headers": responses.response_headers(answer)})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": responses.response_headers(answer),
+        }
+    )
     await send({"type": "http.response.body", "body": b"" if head else content})

@@ -29,7 +29,10 @@ _KEYS = frozenset(("as", "format", "zone", "decimal", "default")) | _PLACES
 _KINDS = ("text", "number", "boolean", "time")
 _SECONDS = 100_000_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_TRUE, _FALSE = frozenset(("true", "yes", "y", "1", "oui", "x")), frozenset(("false", "no", "n", "0", "non"))
+_TRUE, _FALSE = (
+    frozenset(("true", "yes", "y", "1", "oui", "x")),
+    frozenset(("false", "no", "n", "0", "non")),
+)
 
 
 class CallMapping:
@@ -139,7 +142,9 @@ def _cell(rule: dict[str, Any], row: Row) -> Any:
 def _since_1970(value: float) -> str:
     """Return the instant of a number: seconds, or milliseconds where it is too large for them."""
     try:
-        return datetime.fromtimestamp(value / 1_000 if abs(value) > _SECONDS else value, UTC).isoformat()
+        return datetime.fromtimestamp(
+            value / 1_000 if abs(value) > _SECONDS else value, UTC
+        ).isoformat()
     except (ValueError, OverflowError, OSError):
         raise InvalidMessage("bad_cell", f"{value!r:.60} is no time") from None
 
@@ -159,7 +164,11 @@ def _read(kind: str, text: str, rule: dict[str, Any]) -> Any:
         if text.lower() not in _TRUE | _FALSE:
             raise ValueError(text)
         return text.lower() in _TRUE
-    moment = datetime.fromisoformat(text) if "format" not in rule else datetime.strptime(text, rule["format"])
+    moment = (
+        datetime.fromisoformat(text)
+        if "format" not in rule
+        else datetime.strptime(text, rule["format"])
+    )
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(rule.get("zone", "UTC")))
     return moment.isoformat()

@@ -67,7 +67,9 @@ class ChannelRules(msgspec.Struct, frozen=True, eq=False):
 
 def _is_public(labels: list[str]) -> bool:
     """Return whether these are a country's domain, or one of its second-level ones: co.uk and com.br, not evil.com."""
-    return len(labels) == 1 or (len(labels) == 2 and labels[0] in _SECOND_LEVEL and len(labels[1]) == 2)
+    return len(labels) == 1 or (
+        len(labels) == 2 and labels[0] in _SECOND_LEVEL and len(labels[1]) == 2
+    )
 
 
 NO_RULES = ChannelRules("", {}, {}, {}, {}, frozenset(), (), ())
@@ -85,7 +87,16 @@ def parse_channel_rules(text: str, where: str) -> ChannelRules:
     names = frozenset(name for one in lists for name in one) | frozenset(found.named)
     mediums, sources, click_ids, hosts = (_turned(one, where) for one in lists)
     machines = tuple(_lower([*found.bots, *found.scanners]))
-    return ChannelRules(found.version, mediums, sources, click_ids, hosts, names, machines, tuple(_lower(found.people)))
+    return ChannelRules(
+        found.version,
+        mediums,
+        sources,
+        click_ids,
+        hosts,
+        names,
+        machines,
+        tuple(_lower(found.people)),
+    )
 
 
 def _turned(lists: Lists, where: str) -> dict[str, str]:
@@ -93,7 +104,9 @@ def _turned(lists: Lists, where: str) -> dict[str, str]:
     for channel, words in lists.items():
         for word in _lower(words):
             if found.setdefault(word, channel) != channel:
-                raise ConfigurationError(f"{where}: {word!r} stands under {found[word]} and under {channel}")
+                raise ConfigurationError(
+                    f"{where}: {word!r} stands under {found[word]} and under {channel}"
+                )
     return found
 
 

@@ -14,7 +14,12 @@ from libs.common.messages.touchpoint import Evidence, Initiative, Mode
 from services.ingest.domain import json_body
 from services.ingest.domain.channel_rules import ChannelRules
 from services.ingest.domain.enrichment import ContextFacts, enrich_context, page_query
-from services.ingest.domain.field_values import object_list, parse_identifier, parse_mapping, to_text
+from services.ingest.domain.field_values import (
+    object_list,
+    parse_identifier,
+    parse_mapping,
+    to_text,
+)
 from services.ingest.domain.tracking_call import parse_object
 
 CACHE_SIZE = 4_096
@@ -55,7 +60,9 @@ class ParsedContext(msgspec.Struct, frozen=True, gc=False):
 
 def parse_context(channels: ChannelRules, server: bool, common: bytes, raw: bytes) -> ParsedContext:
     """Read a context, over what its batch says for all. Raises InvalidMessage for one that is no object, or has a wrong part."""
-    return (_kept if len(common) + len(raw) <= MAX_CACHED_BYTES else _read)(channels, server, common, raw)
+    return (_kept if len(common) + len(raw) <= MAX_CACHED_BYTES else _read)(
+        channels, server, common, raw
+    )
 
 
 def _read(channels: ChannelRules, server: bool, common: bytes, raw: bytes) -> ParsedContext:
@@ -64,10 +71,14 @@ def _read(channels: ChannelRules, server: bool, common: bytes, raw: bytes) -> Pa
     initiative, mode = said.get("initiative"), said.get("mode")
     return ParsedContext(
         rest=json_body.encode_json(
-            said if _LIFTED.isdisjoint(said) else {k: v for k, v in said.items() if k not in _LIFTED}
+            said
+            if _LIFTED.isdisjoint(said)
+            else {k: v for k, v in said.items() if k not in _LIFTED}
         ),
         facts=enrich_context(channels, said, server=server),
-        initiative=cast("Initiative", initiative) if server and initiative in _INITIATIVES else "contact",
+        initiative=cast("Initiative", initiative)
+        if server and initiative in _INITIATIVES
+        else "contact",
         evidence="declared" if said.get("evidence") == "declared" else "observed",
         mode=mode if mode in ("historical", "test") else None,
         consent=_consent(said),
@@ -103,7 +114,8 @@ def _external_ids(said: dict[str, Any]) -> dict[str, str]:
 
 def _consent(said: dict[str, Any]) -> dict[str, bool]:
     preferences = parse_mapping(
-        "categoryPreferences", parse_mapping("consent", said.get("consent")).get("categoryPreferences")
+        "categoryPreferences",
+        parse_mapping("consent", said.get("consent")).get("categoryPreferences"),
     )
     return {purpose: given for purpose, given in preferences.items() if isinstance(given, bool)}
 

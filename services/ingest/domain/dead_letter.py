@@ -49,12 +49,20 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 def parse_dead_letter(
-    place: tuple[str, int, int], key: bytes, value: bytes | None, headers: Headers, at: int, mark: str
+    place: tuple[str, int, int],
+    key: bytes,
+    value: bytes | None,
+    headers: Headers,
+    at: int,
+    mark: str,
 ) -> DeadLetter:
     """Read a letter from a record that was appended at `at`."""
     said = parse_error_headers(headers)
     topic, partition, offset = place
-    where = said.get("where") or f"{said.get('topic', '?')}/{said.get('partition', '?')}/{said.get('offset', '?')}"
+    where = (
+        said.get("where")
+        or f"{said.get('topic', '?')}/{said.get('partition', '?')}/{said.get('offset', '?')}"
+    )
     return DeadLetter(
         number=f"{topic}/{partition}/{offset}",
         service=next((name for name, one in TOPICS.items() if one == topic), topic),
@@ -80,8 +88,14 @@ def parse_error_headers(headers: Headers) -> dict[str, str]:
 def parse_number(number: str) -> tuple[str, int, int]:
     """Read a letter's number. Raises ConfigurationError."""
     parts = number.split("/")
-    if len(parts) != 3 or parts[0] not in TOPICS.values() or not (_is_number(parts[1]) and _is_number(parts[2])):
-        raise ConfigurationError(f"{number!r} is no dead letter's number: touchpoints-dlq/3/17, say")
+    if (
+        len(parts) != 3
+        or parts[0] not in TOPICS.values()
+        or not (_is_number(parts[1]) and _is_number(parts[2]))
+    ):
+        raise ConfigurationError(
+            f"{number!r} is no dead letter's number: touchpoints-dlq/3/17, say"
+        )
     return parts[0], int(parts[1]), int(parts[2])
 
 
@@ -89,7 +103,9 @@ def parse_page_cursor(cursor: str) -> tuple[int, str]:
     """Read where a page ended, `refused_at:number`. Raises ConfigurationError."""
     at, _, number = cursor.partition(":")
     if not _is_number(at):
-        raise ConfigurationError(f"{cursor!r:.80} is no end of a page: 1780000000000000:touchpoints-dlq/3/17, say")
+        raise ConfigurationError(
+            f"{cursor!r:.80} is no end of a page: 1780000000000000:touchpoints-dlq/3/17, say"
+        )
     return int(at), number
 
 

@@ -50,7 +50,9 @@ _CONTENT = frozenset(("content", "content_id", "content_type"))
 _TELLING = frozenset(("value", "revenue", "total", "currency", "sentiment", "effort"))
 
 
-def enrich_context(channels: ChannelRules, context: dict[str, Any], *, server: bool) -> ContextFacts:
+def enrich_context(
+    channels: ChannelRules, context: dict[str, Any], *, server: bool
+) -> ContextFacts:
     """Return what a context tells. Unreadable parts tell nothing: they cost no message."""
     page = object_or_empty(context.get("page"))
     query = page_query(page)
@@ -60,9 +62,13 @@ def enrich_context(channels: ChannelRules, context: dict[str, Any], *, server: b
     channel = _channel(channels, context, page, query, campaign, server=server)
     return ContextFacts(
         channel=channel,
-        visit_channel="direct" if not channel and page and not _referrer(context, page) else channel,
+        visit_channel="direct"
+        if not channel and page and not _referrer(context, page)
+        else channel,
         is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
-        device_class=_device_class(to_text(object_or_empty(context.get("device")).get("type")).lower()[:_SHORT], agent),
+        device_class=_device_class(
+            to_text(object_or_empty(context.get("device")).get("type")).lower()[:_SHORT], agent
+        ),
         campaign=campaign,
         page_path=to_text(page.get("path")) or _split(to_text(page.get("url")))[1],
         content_id=to_text(content.get("id")),
@@ -91,9 +97,13 @@ def extract_content(properties: dict[str, Any], told: ContextFacts) -> tuple[str
         return told.content_id, told.content_type
     content = object_or_empty(properties.get("content"))
     number, kind = (
-        (to_text(content.get("id")), to_text(content.get("type"))) if content else (told.content_id, told.content_type)
+        (to_text(content.get("id")), to_text(content.get("type")))
+        if content
+        else (told.content_id, told.content_type)
     )
-    return number or to_text(properties.get("content_id")), kind or to_text(properties.get("content_type"))
+    return number or to_text(properties.get("content_id")), kind or to_text(
+        properties.get("content_type")
+    )
 
 
 def _channel(
@@ -129,7 +139,9 @@ def _channel(
 
 
 def _referrer(context: dict[str, Any], page: dict[str, Any]) -> str:
-    return to_text(page.get("referrer")) or to_text(object_or_empty(context.get("referrer")).get("url"))
+    return to_text(page.get("referrer")) or to_text(
+        object_or_empty(context.get("referrer")).get("url")
+    )
 
 
 def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
@@ -144,7 +156,9 @@ def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
 
 def page_query(page: dict[str, Any]) -> dict[str, str]:
     """Return the parameters of a page's address, names in lower case; what cannot be read has none."""
-    query = to_text(page.get("search")) or to_text(page.get("url")).partition("?")[2].partition("#")[0]
+    query = (
+        to_text(page.get("search")) or to_text(page.get("url")).partition("?")[2].partition("#")[0]
+    )
     if not query:
         return {}
     try:

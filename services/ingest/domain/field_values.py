@@ -27,7 +27,9 @@ def parse_mapping(field: str, value: Any) -> dict[str, Any]:
     if value is None or value == []:
         return {}
     if not isinstance(value, dict):
-        raise InvalidMessage("bad_shape", f"{field} is a {type(value).__name__}: an object is needed")
+        raise InvalidMessage(
+            "bad_shape", f"{field} is a {type(value).__name__}: an object is needed"
+        )
     return value
 
 

@@ -30,9 +30,15 @@ StorableInt = Annotated[int, msgspec.Meta(gt=-(1 << 63), le=(1 << 63) - 1)]
 PlainValue = str | StorableInt | float | bool | None
 """What a store can take as it is, as long as no text has a NUL."""
 _NUMBERED = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])")
-_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([0-9a-fA-F]{4})|.)",
+    re.DOTALL,
+)
 """A pair of surrogates, a number of any other character, or what else has a backslash."""
-_ITSELF = {b"%04x" % code: bytes([code]) for code in range(0x20, 0x7F)} | {b"0022": rb"\"", b"005c": rb"\\"}
+_ITSELF = {b"%04x" % code: bytes([code]) for code in range(0x20, 0x7F)} | {
+    b"0022": rb"\"",
+    b"005c": rb"\\",
+}
 _ITSELF |= {b"%04x" % code: rb"\ufffd" for code in (0, *range(0xD800, 0xE000))}
 """What may stand in a text instead of a number; of what no store takes, what replaces it."""
 

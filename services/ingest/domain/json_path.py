@@ -25,7 +25,13 @@ def parse_path(text: Any, where: str = "path") -> JsonPath:
         if found is None or (text[at] == "." and at == 0) or len(steps) == MAX_STEPS:
             raise ConfigurationError(f"{where}: {text!r} is no path from its character {at + 1} on")
         name, index, quoted = found.groups()
-        steps.append(name if name is not None else int(index) if index is not None else re.sub(r"\\(.)", r"\1", quoted))
+        steps.append(
+            name
+            if name is not None
+            else int(index)
+            if index is not None
+            else re.sub(r"\\(.)", r"\1", quoted)
+        )
         at = found.end()
     return tuple(steps)
 
@@ -37,7 +43,9 @@ def set_at(path: JsonPath, document: Any, value: Any) -> Any:
     step, rest = path[0], path[1:]
     if isinstance(step, int):
         if not isinstance(document, list) or not -len(document) <= step < len(document):
-            raise InvalidMessage("no_place", f"there is no list with an item [{step}] where a value is to be put")
+            raise InvalidMessage(
+                "no_place", f"there is no list with an item [{step}] where a value is to be put"
+            )
         changed = list(document)
         changed[step] = set_at(rest, changed[step], value)
         return changed

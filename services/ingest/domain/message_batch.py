@@ -66,16 +66,22 @@ def _split_slowly(raw: bytes, *, is_batch: bool) -> MessageBatch:
     """Split what the strict decoder refuses but Python's accepts."""
     whole = json_body.decode_document(raw)
     if not isinstance(whole, dict):
-        raise InvalidMessage("bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed")
+        raise InvalidMessage(
+            "bad_shape", f"the body is a JSON {type(whole).__name__}: an object is needed"
+        )
     if not is_batch:
         return MessageBatch([_one(json_body.encode_lenient(whole))], _text(whole.get("writeKey")))
     messages = whole.get("batch")
     if not isinstance(messages, list):
         raise InvalidMessage("bad_shape", "the body needs a list named batch")
     said = _Said(
-        whole.get("writeKey"), whole.get("sentAt"), msgspec.Raw(json_body.encode_lenient(whole.get("context")))
+        whole.get("writeKey"),
+        whole.get("sentAt"),
+        msgspec.Raw(json_body.encode_lenient(whole.get("context"))),
     )
-    return _batch_of(said, [json_body.encode_lenient(message) for message in messages[: MAX_MESSAGES + 1]])
+    return _batch_of(
+        said, [json_body.encode_lenient(message) for message in messages[: MAX_MESSAGES + 1]]
+    )
 
 
 def _one(message: bytes) -> bytes:
@@ -87,7 +93,9 @@ def _one(message: bytes) -> bytes:
     return message
 
 
-def _batch_of(said: _Said, messages: Sequence[bytes | msgspec.Raw], *, is_text: bool = False) -> MessageBatch:
+def _batch_of(
+    said: _Said, messages: Sequence[bytes | msgspec.Raw], *, is_text: bool = False
+) -> MessageBatch:
     """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
     if len(messages) > MAX_MESSAGES:
         raise json_body.BodyTooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
@@ -96,7 +104,8 @@ def _batch_of(said: _Said, messages: Sequence[bytes | msgspec.Raw], *, is_text: 
     context = _context(bytes(said.context))
     if len(context) * len(came) > MAX_REPEATED:
         raise json_body.BodyTooLarge(
-            "too_large", f"what the batch says for all, for each message, is more than {MAX_REPEATED} bytes"
+            "too_large",
+            f"what the batch says for all, for each message, is more than {MAX_REPEATED} bytes",
         )
     return MessageBatch(came, _text(said.write_key), _time(said.sent_at), context, is_text)
 
@@ -105,7 +114,11 @@ def _context(raw: bytes) -> bytes:
     """Return the context of a batch as JSON, clean. Raises BodyTooLarge: however it was written, it is measured as it goes on."""
     _check_context(raw, json_body.MAX_EVENT)
     context = json_body.decode_clean(raw)
-    found = strip_link_tokens(json_body.encode_json(context)) if context and isinstance(context, dict) else b""
+    found = (
+        strip_link_tokens(json_body.encode_json(context))
+        if context and isinstance(context, dict)
+        else b""
+    )
     _check_context(found, MAX_CONTEXT)
     return found
 

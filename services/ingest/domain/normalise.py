@@ -27,19 +27,30 @@ def normalise(call: TrackingCall, received: RequestContext) -> Touchpoint:
     """Return the touchpoint of one call. Raises InvalidMessage with a short reason when it is none."""
     source, channels = received.source, received.rules.channels
     call_type = _call_type(call, received)
-    context = parse_context(channels, source.trust == "server", received.batch_defaults.context, bytes(call.context))
-    user_id, anonymous_id = parse_identifier("userId", call.user_id), parse_identifier("anonymousId", call.anonymous_id)
+    context = parse_context(
+        channels, source.trust == "server", received.batch_defaults.context, bytes(call.context)
+    )
+    user_id, anonymous_id = (
+        parse_identifier("userId", call.user_id),
+        parse_identifier("anonymousId", call.anonymous_id),
+    )
     if user_id is not None and source.user_hash_secret is not None:
         _check_user_hash(call.user_hash or context.user_hash, user_id, source.user_hash_secret)
     proven = _NOBODY if context.link_token is None else _proven(context.link_token, received)
     user_id = user_id or proven.user_id
     traits = parse_object("traits", call.traits) or parse_mapping("traits", context.traits)
-    verified_email = _verified_email(traits, source) or (proven.email if proven.user_id is None else None)
-    group_id = _required("group", "groupId", call_type, call.group_id) or parse_identifier("groupId", context.group_id)
+    verified_email = _verified_email(traits, source) or (
+        proven.email if proven.user_id is None else None
+    )
+    group_id = _required("group", "groupId", call_type, call.group_id) or parse_identifier(
+        "groupId", context.group_id
+    )
     if user_id is None and anonymous_id is None and not context.external_ids and not verified_email:
         _check_scope(context.initiative, group_id, source)
     when = resolve_event_time(
-        call.timestamp or call.original_timestamp, call.sent_at or received.batch_defaults.sent_at, received.received_at
+        call.timestamp or call.original_timestamp,
+        call.sent_at or received.batch_defaults.sent_at,
+        received.received_at,
     )
     given = parse_object("properties", call.properties)
     properties = _properties(given, context, source)
@@ -104,7 +115,10 @@ def _required(needed_by: CallType, field: str, call_type: CallType, value: Any) 
 def _check_user_hash(given: Any, user_id: str, secret: str) -> None:
     """Raise InvalidMessage unless the message proves its user id: HMAC-SHA256 of it, in hexadecimal, as `userHash`."""
     if not verify_user_hash(secret, user_id, given):
-        raise InvalidMessage("bad_user_hash", "this source wants userHash: HMAC-SHA256 of the userId under its secret")
+        raise InvalidMessage(
+            "bad_user_hash",
+            "this source wants userHash: HMAC-SHA256 of the userId under its secret",
+        )
 
 
 def _proven(token: Any, received: RequestContext) -> link_tokens.LinkRecipient:
@@ -122,7 +136,10 @@ def _verified_email(traits: dict[str, Any], source: Source) -> str | None:
 
     Only an identify has traits of its own; other calls may have them in their context, as mail providers' do.
     """
-    if source.trust != "server" or traits.get("email_verified", traits.get("emailVerified")) is not True:
+    if (
+        source.trust != "server"
+        or traits.get("email_verified", traits.get("emailVerified")) is not True
+    ):
         return None
     address = parse_identifier("email", traits.get("email"))
     return None if address is None else address.strip().lower()
@@ -131,7 +148,9 @@ def _verified_email(traits: dict[str, Any], source: Source) -> str | None:
 def _check_scope(initiative: Initiative, group_id: str | None, source: Source) -> None:
     """Raise InvalidMessage for a message of nobody, unless a server tells what happened to a market or an account."""
     if source.trust != "server" or not (initiative == "market" or group_id):
-        raise InvalidMessage("no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)")
+        raise InvalidMessage(
+            "no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)"
+        )
 
 
 def _properties(given: dict[str, Any], context: ParsedContext, source: Source) -> dict[str, Any]:
@@ -163,11 +182,21 @@ def _context(context: ParsedContext, received: RequestContext) -> dict[str, Any]
     rest = context.rest
     address = "" if received.rules.ip == "drop" else _address(context.ip, received)
     if address:
-        rest = b'{"ip":%b%b%b' % (msgspec.json.encode(address), b"," if rest != b"{}" else b"", rest[1:])
+        rest = b'{"ip":%b%b%b' % (
+            msgspec.json.encode(address),
+            b"," if rest != b"{}" else b"",
+            rest[1:],
+        )
     return {} if rest == b"{}" else cast("dict[str, Any]", msgspec.Raw(rest))
 
 
 def _address(said: Any, received: RequestContext) -> str:
     """Return the shortened address: what the message says, else a browser's own; empty for none."""
-    given = said if isinstance(said, str) else received.client if received.source.trust == "public" else ""
+    given = (
+        said
+        if isinstance(said, str)
+        else received.client
+        if received.source.trust == "public"
+        else ""
+    )
     return truncate_ip(given) or ""

@@ -8,7 +8,9 @@ from libs.common.link_tokens import LINK_PARAMETER
 from services.ingest.domain.json_body import normalise_escapes
 
 _PARAMETER = LINK_PARAMETER.encode()
-_WORD = rb"(?:[\w.~=-]|\\+u00(?:3d|2[de]|5f)|%(?:25)*(?:2[DE]|3[0-9D]|[46][1-9A-F]|5[0-9AF]|7[0-9AE]))*"
+_WORD = (
+    rb"(?:[\w.~=-]|\\+u00(?:3d|2[de]|5f)|%(?:25)*(?:2[DE]|3[0-9D]|[46][1-9A-F]|5[0-9AF]|7[0-9AE]))*"
+)
 """A token, whose characters somebody may have encoded."""
 _TOKEN = re.compile(
     rb"""(?:(["?&;\#]|\\u00(?:26|3f|23|3b))(?:(?-i:%b)(?:=|\\+u003d|%%(?:25)*3D)%b(?:&amp;|&|\\+u0026)?)+"""

@@ -20,7 +20,9 @@ class RateLimiter:
         would never be taken otherwise. The debt ends at `DEBT_SECONDS`: nobody shuts a source for longer.
         """
         tokens, when = self._buckets.get(source, (float(per_second * BURST_SECONDS), now))
-        tokens = min(tokens + max(0, now - when) / 1_000_000 * per_second, float(per_second * BURST_SECONDS))
+        tokens = min(
+            tokens + max(0, now - when) / 1_000_000 * per_second, float(per_second * BURST_SECONDS)
+        )
         if tokens > 0:
             self._buckets[source] = (max(tokens - count, -float(per_second * DEBT_SECONDS)), now)
             return 0

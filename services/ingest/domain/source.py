@@ -48,7 +48,15 @@ def parse_origin(text: str) -> str:
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except (ValueError, UnicodeError):
         raise wrong from None
-    if parts.scheme not in _PORTS or not host or parts.path not in ("", "/") or parts.query or parts.username:
+    if (
+        parts.scheme not in _PORTS
+        or not host
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.username
+    ):
         raise wrong
     shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
+    return f"{parts.scheme}://{shown}" + (
+        f":{port}" if port and port != _PORTS[parts.scheme] else ""
+    )

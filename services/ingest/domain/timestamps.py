@@ -61,7 +61,9 @@ def _instant(field: str, value: str) -> int:
         moment = datetime.fromisoformat(value.strip())
         since = moment - (_EPOCH if moment.tzinfo is not None else _EPOCH_WITHOUT_ZONE)
     except ValueError:
-        raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: not an RFC 3339 time") from None
+        raise InvalidMessage(
+            "bad_time", f"{field} is {value!r:.40}: not an RFC 3339 time"
+        ) from None
     except OverflowError:
         raise InvalidMessage("bad_time", f"{field} is {value!r:.40}: out of range") from None
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -79,7 +79,9 @@ def parse_call(raw: bytes) -> TrackingCall:
 def call_from_object(message: Any) -> TrackingCall:
     """Return the call of a message that is read and clean. Raises InvalidMessage when it is no object."""
     if not isinstance(message, dict):
-        raise InvalidMessage("not_an_object", f"a message is a JSON object, not {type(message).__name__}")
+        raise InvalidMessage(
+            "not_an_object", f"a message is a JSON object, not {type(message).__name__}"
+        )
     try:
         return _decode(strip_link_tokens(json_body.encode_json(message)))
     except json_body.DECODE_ERRORS as error:

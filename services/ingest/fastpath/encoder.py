@@ -41,7 +41,12 @@ class FastEncoder:
         self._value = BytesWriter()
 
     def encode_messages(
-        self, messages: list[bytes], at: i64, room: i64, each: i64, found: dict[MessageId, AnyMessage]
+        self,
+        messages: list[bytes],
+        at: i64,
+        room: i64,
+        each: i64,
+        found: dict[MessageId, AnyMessage],
     ) -> tuple[i64, i64]:
         """Read calls from a place on, as long as there is room (bytes), up to one that is for `normalise`.
 
@@ -92,7 +97,9 @@ class FastEncoder:
         value.write(about)
         value.write(b"}")
         who = call.user_id or call.anonymous_id
-        message = self._records.write_record(who, value.getvalue(), message_id, occurred_at, self._trace)
+        message = self._records.write_record(
+            who, value.getvalue(), message_id, occurred_at, self._trace
+        )
         return key_with_id(self._place, message_id), message
 
     def _write_times(self, writer: BytesWriter, call: PlainCallFields) -> i64:

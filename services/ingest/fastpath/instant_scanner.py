@@ -23,7 +23,12 @@ def scan_instant(text: bytes) -> i64:
         return NEVER
     year, month, day = _number(text, 0, 4), _number(text, 5, 7), _number(text, 8, 10)
     hour, minute, second = _number(text, 11, 13), _number(text, 14, 16), _number(text, 17, 19)
-    if year < 1970 or not 1 <= month <= 12 or not 1 <= day <= _DAYS[month] or not _is_time(hour, minute, second):
+    if (
+        year < 1970
+        or not 1 <= month <= 12
+        or not 1 <= day <= _DAYS[month]
+        or not _is_time(hour, minute, second)
+    ):
         return NEVER
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if month == 2 and day == 29 and not leap:
@@ -35,7 +40,9 @@ def scan_instant(text: bytes) -> i64:
             return NEVER
         if length == 24:
             fraction *= 1_000
-    return (((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + fraction
+    return (
+        ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
+    ) * 1_000_000 + fraction
 
 
 def _is_time(hour: i64, minute: i64, second: i64) -> bool:
@@ -59,4 +66,12 @@ def _days(year: i64, month: i64, day: i64) -> i64:
     if month <= 2:
         year -= 1
         month += 12
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719_469
+    return (
+        365 * year
+        + year // 4
+        - year // 100
+        + year // 400
+        + (153 * (month - 3) + 2) // 5
+        + day
+        - 719_469
+    )

@@ -86,7 +86,9 @@ def object_end(data: bytes, at: i64, levels: i64, members: MemberHandler | None)
             return NOWHERE
         value = after_space(data, value + 1)
         end = value_end(data, value, levels - 1)
-        if end < 0 or (members is not None and not members.member(data, at + 1, name_end - 1, value, end)):
+        if end < 0 or (
+            members is not None and not members.member(data, at + 1, name_end - 1, value, end)
+        ):
             return NOWHERE
         at = after_space(data, end)
         c: i64 = data[at]

@@ -47,7 +47,9 @@ _CONTENT: Final = 3
 _TELLING: Final = NameTable(
     {
         b"name": _NAME,
-        **dict.fromkeys((b"value", b"revenue", b"total", b"currency", b"sentiment", b"effort"), _WORTH),
+        **dict.fromkeys(
+            (b"value", b"revenue", b"total", b"currency", b"sentiment", b"effort"), _WORTH
+        ),
         **dict.fromkeys((b"content", b"content_id", b"content_type"), _CONTENT),
     }
 )

@@ -8,7 +8,12 @@ from typing import Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64, u8
 
-from libs.common.kafka.wire.encoded_record import EncodedRecord, encode_bytes, encode_headers, encode_varint
+from libs.common.kafka.wire.encoded_record import (
+    EncodedRecord,
+    encode_bytes,
+    encode_headers,
+    encode_varint,
+)
 from libs.common.messages import Touchpoint
 from libs.common.messages.envelope import TRACEPARENT, Headers, format_second, source_headers
 from services.ingest.fastpath.instant_scanner import NEVER

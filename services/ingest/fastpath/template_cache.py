@@ -21,7 +21,9 @@ _OWN = frozenset((
     "clock_corrected", "properties", "value", "currency", "sentiment", "effort",
 ))  # fmt: skip
 _DEFAULTS = {
-    field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    field.name: field.default
+    if field.default_factory is msgspec.NODEFAULT
+    else field.default_factory()
     for field in msgspec.structs.fields(Touchpoint)
 }
 _MET = 4 * CACHE_SIZE
@@ -30,7 +32,9 @@ _MET = 4 * CACHE_SIZE
 class TouchpointTemplates:
     """The frames of one source's calls that came in the same way, by kind and context; each is JSON without its last brace."""
 
-    def __init__(self, store: "TemplateCache", place: int, received: RequestContext, records: RecordWriter) -> None:
+    def __init__(
+        self, store: "TemplateCache", place: int, received: RequestContext, records: RecordWriter
+    ) -> None:
         self.records = records
         self.source = received.source
         self._place = place
@@ -73,14 +77,18 @@ class TemplateCache:
         place = source.workspace, source.name, received.batch_defaults.context, client
         found = self._sources.get(place)
         if found is None or not _same(found.source, source):
-            found = self._sources[place] = TouchpointTemplates(self, hash(place), received, self._records_of(source))
+            found = self._sources[place] = TouchpointTemplates(
+                self, hash(place), received, self._records_of(source)
+            )
             self._add()
         return found
 
     def _records_of(self, source: Source) -> RecordWriter:
         found = self._records.get((source.workspace, source.name))
         if found is None:
-            found = self._records[source.workspace, source.name] = RecordWriter(source.workspace, source.name)
+            found = self._records[source.workspace, source.name] = RecordWriter(
+                source.workspace, source.name
+            )
         return found
 
     def was_seen_before(self, known: int) -> bool:
@@ -107,15 +115,23 @@ def _same(one: Source, other: Source) -> bool:
 
 def render_template(kind: str, context: bytes, received: RequestContext) -> bytes:
     """Return the frame; empty where a call with this context has to be normalised by itself."""
-    call = TrackingCall(type=kind, message_id="-", user_id="-", event="-", context=msgspec.Raw(context))
+    call = TrackingCall(
+        type=kind, message_id="-", user_id="-", event="-", context=msgspec.Raw(context)
+    )
     try:
         touchpoint = normalise(call, received)
     except InvalidMessage:
         return b""
     rules, source = received.rules, received.source
-    said = parse_context(rules.channels, source.trust == "server", received.batch_defaults.context, context)
+    said = parse_context(
+        rules.channels, source.trust == "server", received.batch_defaults.context, context
+    )
     if said.link_token is not None or said.traits or said.group_id is not None or said.referral:
         return b""
-    shared = {name: value for name, value in msgspec.structs.asdict(touchpoint).items() if name not in _OWN}
+    shared = {
+        name: value
+        for name, value in msgspec.structs.asdict(touchpoint).items()
+        if name not in _OWN
+    }
     shared = {name: value for name, value in shared.items() if value != _DEFAULTS[name]}
     return msgspec.json.encode(shared)[:-1]

@@ -19,7 +19,9 @@ def split_adapter_events(name: str, source: Source, document: Any) -> list[bytes
     """Return the events of a document that came for an adapter of a source, as JSON. Raises InvalidMessage, BodyTooLarge."""
     found = _adapter(name).split_events(document, source.adapter_settings)
     if len(found) > MAX_MESSAGES:
-        raise json_body.BodyTooLarge("too_many", f"{len(found):,} events at once: at most {MAX_MESSAGES:,}")
+        raise json_body.BodyTooLarge(
+            "too_many", f"{len(found):,} events at once: at most {MAX_MESSAGES:,}"
+        )
     events = [json_body.encode_json(event) for event in found]
     json_body.check_dead_letter_sizes(events)
     return events
@@ -42,7 +44,9 @@ def convert_adapter_event(name: str, source: Source, event: bytes) -> list[Track
         raise
     except Exception as error:
         log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_place(error))
-        raise InvalidMessage("adapter_failed", f"{name}: {type(error).__name__}: kept for a repaired adapter") from None
+        raise InvalidMessage(
+            "adapter_failed", f"{name}: {type(error).__name__}: kept for a repaired adapter"
+        ) from None
 
 
 def _place(error: BaseException) -> str:

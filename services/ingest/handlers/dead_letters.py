@@ -114,7 +114,11 @@ class DeadLetterService:
         return _letter(record, known.get((record.topic, record.partition, record.offset), ""))
 
     async def replay(
-        self, numbers: Sequence[str], author: str, note: str, repairs: Mapping[str, Any] | None = None
+        self,
+        numbers: Sequence[str],
+        author: str,
+        note: str,
+        repairs: Mapping[str, Any] | None = None,
     ) -> ReplayResult:
         """Try letters again: a refused call passes the door as it is now, a record goes back to its topic as it was.
 
@@ -135,7 +139,11 @@ class DeadLetterService:
                 refused[number] = f"{error.reason}: {error.detail}"
         sent = [(number, message) for number, messages in again.items() for message in messages]
         faults = await self._publisher.publish([message for _, message in sent], PUBLISH_SECONDS)
-        failed = {number: str(fault) for (number, _), fault in zip(sent, faults, strict=True) if fault is not None}
+        failed = {
+            number: str(fault)
+            for (number, _), fault in zip(sent, faults, strict=True)
+            if fault is not None
+        }
         done = [number for number in again if number not in failed]
         await self._mark(done, "replayed", author, note)
         return ReplayResult(done, refused | failed)
@@ -164,27 +172,41 @@ class DeadLetterService:
             found |= {(topic, *place): record for place, record in records.items()}
         missing = [number for number, place in places.items() if place not in found]
         if missing:
-            raise NotFound(f"no dead letter {', '.join(missing[:5])}: the topic does not hold it, or not any more")
+            raise NotFound(
+                f"no dead letter {', '.join(missing[:5])}: the topic does not hold it, or not any more"
+            )
         return {number: found[place] for number, place in places.items()}
 
-    def _again(self, record: Record, known: Mapping[tuple[str, str], Source], changes: Changes) -> list[Message]:
+    def _again(
+        self, record: Record, known: Mapping[tuple[str, str], Source], changes: Changes
+    ) -> list[Message]:
         said = parse_error_headers(record.headers)
         if changes and (record.topic != TOPICS["ingest"] or said.get("where") == BROKER_ERROR):
             raise InvalidMessage("no_call", "only calls that the door refused can be repaired")
         if record.topic != TOPICS["ingest"]:
-            headers = [(name, value or b"") for name, value in record.headers if not name.startswith(HEADER_PREFIX)]
+            headers = [
+                (name, value or b"")
+                for name, value in record.headers
+                if not name.startswith(HEADER_PREFIX)
+            ]
             return [Message(said.get("topic", ""), record.key, record.value, headers)]
         if said.get("where") == BROKER_ERROR:
             return [touchpoint_message(decode_value(Touchpoint, record.value))]
         return self._call_again(record, said, known, changes)
 
     def _call_again(
-        self, record: Record, said: dict[str, str], known: Mapping[tuple[str, str], Source], changes: Changes
+        self,
+        record: Record,
+        said: dict[str, str],
+        known: Mapping[tuple[str, str], Source],
+        changes: Changes,
     ) -> list[Message]:
         workspace, _, name = said.get("where", "").partition("/")
         source = known.get((workspace, name))
         if source is None:
-            raise InvalidMessage("no_source", f"its source {said.get('where')!r} is not there any more")
+            raise InvalidMessage(
+                "no_source", f"its source {said.get('where')!r} is not there any more"
+            )
         received = RequestContext(
             source,
             refused_at(said, self._clock.now()),
@@ -195,7 +217,8 @@ class DeadLetterService:
         )
         if said.get("lacks") and not any(path[0] == "context" for path, _ in changes):
             raise InvalidMessage(
-                "lacks_context", "its batch said more than could be kept with each letter: set its context"
+                "lacks_context",
+                "its batch said more than could be kept with each letter: set its context",
             )
         raw = _repaired(record.value or b"", changes)
         adapter = said.get("adapter")
@@ -234,7 +257,9 @@ def _oldest(letters: list[DeadLetter], limit: int) -> list[DeadLetter]:
 
 def _letter(record: Record, mark: str) -> DeadLetter:
     place = (record.topic, record.partition, record.offset)
-    return parse_dead_letter(place, record.key, record.value, record.headers, record.timestamp, mark)
+    return parse_dead_letter(
+        place, record.key, record.value, record.headers, record.timestamp, mark
+    )
 
 
 def _ids(first: str) -> Iterator[str]:

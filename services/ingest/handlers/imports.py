@@ -20,7 +20,12 @@ from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import InvalidMessage, NotFound, Unavailable
 from libs.common.messages import Message
-from services.ingest.adapters.row_files import ProgressCallback, file_digest, read_rows, rejects_path
+from services.ingest.adapters.row_files import (
+    ProgressCallback,
+    file_digest,
+    read_rows,
+    rejects_path,
+)
 from services.ingest.domain.call_mapping import CallMapping, call_from_columns
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.request_context import NormalisationRules, RequestContext
@@ -49,14 +54,20 @@ class RejectedRow(msgspec.Struct, frozen=True):
 class FileImporter:
     """Imports files into sources."""
 
-    def __init__(self, session: Session, publisher: MessagePublisher, clock: Clock, rules: NormalisationRules) -> None:
+    def __init__(
+        self, session: Session, publisher: MessagePublisher, clock: Clock, rules: NormalisationRules
+    ) -> None:
         self._session = session
         self._publisher = publisher
         self._clock = clock
         self._rules = rules
 
     async def dry_run(
-        self, path: Path, place: tuple[str, str], template: CallMapping | None, said: ProgressCallback
+        self,
+        path: Path,
+        place: tuple[str, str],
+        template: CallMapping | None,
+        said: ProgressCallback,
     ) -> tuple[int, int, list[RejectedRow]]:
         """Read the file and send nothing; return how many rows are good and bad, and the first bad ones.
 
@@ -94,7 +105,11 @@ class FileImporter:
         tree = None if template is None else template.tree
         async with self._session.acquire() as connection, unit_of_work(connection):
             now = await imports.upsert_import(
-                connection, place, content, import_fingerprint(tree, historical=historical), path.name
+                connection,
+                place,
+                content,
+                import_fingerprint(tree, historical=historical),
+                path.name,
             )
         if now.finished:
             return msgspec.structs.replace(now, before=True)
@@ -115,7 +130,9 @@ class FileImporter:
         async with self._session.acquire() as connection:
             found = await sources.get_source_for_update(connection, place)
         if found is None:
-            raise NotFound(f"no source {place[1]!r}: 'perigee source create {place[1]} --mode historical' makes one")
+            raise NotFound(
+                f"no source {place[1]!r}: 'perigee source create {place[1]} --mode historical' makes one"
+            )
         return found
 
     async def _take(
@@ -133,11 +150,23 @@ class FileImporter:
         for line, row in batch:
             await _give_way(line)
             try:
-                good.append((line, row, self._touchpoint(source, line, row, template, historical=historical)))
+                good.append(
+                    (
+                        line,
+                        row,
+                        self._touchpoint(source, line, row, template, historical=historical),
+                    )
+                )
             except InvalidMessage as error:
                 refused.append(_reject(line, error, row))
-        outcomes = await self._publisher.publish([message for _, _, message in good], PUBLISH_SECONDS)
-        faults = [fault for fault in outcomes if fault is not None and not isinstance(fault, InvalidMessage)]
+        outcomes = await self._publisher.publish(
+            [message for _, _, message in good], PUBLISH_SECONDS
+        )
+        faults = [
+            fault
+            for fault in outcomes
+            if fault is not None and not isinstance(fault, InvalidMessage)
+        ]
         for (line, row, _), fault in zip(good, outcomes, strict=True):
             if isinstance(fault, InvalidMessage):
                 refused.append(_reject(line, fault, row))
@@ -159,10 +188,17 @@ class FileImporter:
         call = template.to_call(row) if template else call_from_columns(row)
         if historical:
             context = call.get("context")
-            call["context"] = {**(context if isinstance(context, dict) else {}), "mode": "historical"}
+            call["context"] = {
+                **(context if isinstance(context, dict) else {}),
+                "mode": "historical",
+            }
         made_up = ids.derive_id("import", str(line), json.dumps(row, sort_keys=True, default=str))
-        received = RequestContext(source, self._clock.now(), lambda: made_up, "track", rules=self._rules)
-        return touchpoint_message(normalise(parse_call(json.dumps(call, default=str).encode()), received))
+        received = RequestContext(
+            source, self._clock.now(), lambda: made_up, "track", rules=self._rules
+        )
+        return touchpoint_message(
+            normalise(parse_call(json.dumps(call, default=str).encode()), received)
+        )
 
 
 def _beside(path: Path, *, begin: bool) -> IO[str]:
@@ -170,7 +206,9 @@ def _beside(path: Path, *, begin: bool) -> IO[str]:
     try:
         return rejects_path(path).open("w" if begin else "a", encoding="utf-8")
     except OSError as error:
-        raise Unavailable(f"{rejects_path(path)} cannot be written: {error.strerror}; nothing was sent") from None
+        raise Unavailable(
+            f"{rejects_path(path)} cannot be written: {error.strerror}; nothing was sent"
+        ) from None
 
 
 def import_fingerprint(tree: Any, *, historical: bool) -> bytes:
@@ -185,10 +223,14 @@ async def _give_way(line: int) -> None:
 
 
 def _reject(line: int, error: InvalidMessage, row: Any) -> RejectedRow:
-    return RejectedRow(line, error.reason, error.detail, None if isinstance(row, InvalidMessage) else row)
+    return RejectedRow(
+        line, error.reason, error.detail, None if isinstance(row, InvalidMessage) else row
+    )
 
 
-async def _batches(found: Iterator[tuple[int, Any]], begin: int) -> AsyncIterator[list[tuple[int, Any]]]:
+async def _batches(
+    found: Iterator[tuple[int, Any]], begin: int
+) -> AsyncIterator[list[tuple[int, Any]]]:
     batch: list[tuple[int, Any]] = []
     for line, row in found:
         if line < begin:

@@ -31,7 +31,9 @@ from services.ingest.handlers.outgoing_messages import broker_refusal_message, d
 class MessagePublisher(Protocol):
     """What the door needs of Kafka."""
 
-    async def publish(self, messages: Sequence[AnyMessage], seconds: float) -> Sequence[Exception | None]: ...
+    async def publish(
+        self, messages: Sequence[AnyMessage], seconds: float
+    ) -> Sequence[Exception | None]: ...
 
 
 class SourceLookup(Protocol):
@@ -114,14 +116,25 @@ class IngestService:
         """
         batch = parse_batch(request.body, is_batch=request.call_type is None)
         source = request.source or self.authenticate(batch.write_key)
-        if source.signing_secret is not None:  # its key stands in an address, for a sender that proves who it is
+        if (
+            source.signing_secret is not None
+        ):  # its key stands in an address, for a sender that proves who it is
             raise WebhooksOnly
         said = BatchDefaults(batch.sent_at, batch.context)
         with start_span("publish touchpoints", "PRODUCER", request.trace, _ABOUT) as trace:
             received = RequestContext(
-                source, self._clock.now(), _new_id, request.call_type, said, self._rules, request.client, trace=trace
+                source,
+                self._clock.now(),
+                _new_id,
+                request.call_type,
+                said,
+                self._rules,
+                request.client,
+                trace=trace,
             )
-            return await self._take(received, batch, tracking_reader(received, batch, self._frames), request.origin)
+            return await self._take(
+                received, batch, tracking_reader(received, batch, self._frames), request.origin
+            )
 
     async def ingest_webhook(self, hook: WebhookRequest, source: Source | None) -> int:
         """Publish what another system sends in its own shape; the source says whose shape it is.
@@ -132,7 +145,9 @@ class IngestService:
             raise UnknownWriteKey
         adapter = ADAPTERS.get(source.adapter or "")
         if adapter is None:
-            raise NotFound(f"source {source.name} has no adapter: 'perigee source set {source.name} --adapter …'")
+            raise NotFound(
+                f"source {source.name} has no adapter: 'perigee source set {source.name} --adapter …'"
+            )
         now = self._clock.now()
         document = json_body.decode_document(hook.body)
         if adapter.verify_signature is not None:
@@ -143,7 +158,9 @@ class IngestService:
             events = split_adapter_events(name, source, document)
         except json_body.BodyTooLarge:
             raise
-        except InvalidMessage as error:  # signed, but not as the mapping says: kept until that is mended
+        except (
+            InvalidMessage
+        ) as error:  # signed, but not as the mapping says: kept until that is mended
             json_body.check_dead_letter_sizes([hook.body])
             self._admit(source, None, 1, now)
             if any(
@@ -153,10 +170,16 @@ class IngestService:
             ):
                 raise _unkept() from None
             return 0
-        return await self._take(received, MessageBatch(events), adapter_reader(name, received), None)
+        return await self._take(
+            received, MessageBatch(events), adapter_reader(name, received), None
+        )
 
     async def _take(
-        self, received: RequestContext, batch: MessageBatch, reading: MessageReader, origin: str | None
+        self,
+        received: RequestContext,
+        batch: MessageBatch,
+        reading: MessageReader,
+        origin: str | None,
     ) -> int:
         """Publish what is read of a request's messages."""
         source, at, count = received.source, 0, len(batch.messages)
@@ -183,7 +206,9 @@ class IngestService:
         if not source.allows(origin):
             raise OriginNotAllowed
         if source.per_second is not None:
-            seconds = self._rates.acquire((source.workspace, source.name), source.per_second, count, now)
+            seconds = self._rates.acquire(
+                (source.workspace, source.name), source.per_second, count, now
+            )
             if seconds:
                 metrics.EVENTS_REFUSED.labels(reason="too_fast").inc(count)
                 raise RateLimitExceeded(seconds)
@@ -191,18 +216,25 @@ class IngestService:
     def authenticate(self, write_key: str | None) -> Source:
         """Return whose key this is. Raises UnknownWriteKey, and Unavailable as long as the keys could not be read."""
         if not self._sources.is_loaded:
-            raise Unavailable("the sources are not read yet: PostgreSQL has not answered since the start")
+            raise Unavailable(
+                "the sources are not read yet: PostgreSQL has not answered since the start"
+            )
         source = self._sources.find(write_key) if write_key else None
         if source is None:
             raise UnknownWriteKey
         return source
 
-    async def _make_good(self, messages: list[AnyMessage], faults: Sequence[Exception | None]) -> None:
+    async def _make_good(
+        self, messages: list[AnyMessage], faults: Sequence[Exception | None]
+    ) -> None:
         """Keep as dead letters what the broker never takes. Raises Unavailable for what may be sent again."""
         waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
         if waiting:
             raise waiting[0]
-        if any(fault is not None and m.topic != "touchpoints" for m, fault in zip(messages, faults, strict=True)):
+        if any(
+            fault is not None and m.topic != "touchpoints"
+            for m, fault in zip(messages, faults, strict=True)
+        ):
             raise _unkept()
         refused = [
             broker_refusal_message(message, fault)
@@ -216,7 +248,9 @@ class IngestService:
 @lru_cache(maxsize=1_000)
 def _counters(source: str) -> tuple[Counter, Counter]:
     """Return a source's counters of touchpoints taken and of repeats; looking them up takes longer than counting."""
-    return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(source=source)
+    return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(
+        source=source
+    )
 
 
 def _unkept() -> Unavailable:

@@ -27,7 +27,9 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 async def stream_live_events(bootstrap_servers: str) -> AsyncIterator[LiveEvent]:
     """Yield what comes from now on, for ever. Raises Unavailable when Kafka does not answer."""
-    async for record in topic_reader.follow_topics(bootstrap_servers, [Touchpoint.TOPIC, TOPICS["ingest"]]):
+    async for record in topic_reader.follow_topics(
+        bootstrap_servers, [Touchpoint.TOPIC, TOPICS["ingest"]]
+    ):
         yield _refused(record) if record.topic == TOPICS["ingest"] else _taken(record)
 
 
@@ -35,9 +37,17 @@ def _taken(record: Record) -> LiveEvent:
     try:
         t = decode_value(Touchpoint, record.value)
     except InvalidMessage as error:
-        return LiveEvent(record.timestamp, "?", "refused", reason=f"not by the door: {error.detail}")
+        return LiveEvent(
+            record.timestamp, "?", "refused", reason=f"not by the door: {error.detail}"
+        )
     outcome = (
-        "test" if t.mode == "test" else "bot" if t.is_bot else "historical" if t.mode == "historical" else "accepted"
+        "test"
+        if t.mode == "test"
+        else "bot"
+        if t.is_bot
+        else "historical"
+        if t.mode == "historical"
+        else "accepted"
     )
     who = t.user_id or t.anonymous_id or next(iter(t.external_ids.values()), "")
     return LiveEvent(t.received_at, t.source, outcome, t.type, t.name, who, t.channel)
@@ -45,7 +55,14 @@ def _taken(record: Record) -> LiveEvent:
 
 def _refused(record: Record) -> LiveEvent:
     found = parse_dead_letter(
-        (record.topic, record.partition, record.offset), record.key, record.value, record.headers, record.timestamp, ""
+        (record.topic, record.partition, record.offset),
+        record.key,
+        record.value,
+        record.headers,
+        record.timestamp,
+        "",
     )
     why = f"{found.reason}: {found.error}" if found.error else found.reason
-    return LiveEvent(found.refused_at, found.where.rpartition("/")[2], "refused", reason=why, number=found.number)
+    return LiveEvent(
+        found.refused_at, found.where.rpartition("/")[2], "refused", reason=why, number=found.number
+    )

@@ -27,7 +27,10 @@ class MessageReader:
     """The messages of a request, and what was read of them."""
 
     def __init__(
-        self, received: RequestContext, calls: Callable[[bytes], list[TrackingCall]], fast: FastEncoder | None = None
+        self,
+        received: RequestContext,
+        calls: Callable[[bytes], list[TrackingCall]],
+        fast: FastEncoder | None = None,
     ) -> None:
         """`calls` are those of a message, which raises InvalidMessage; `fast` reads those that are plain."""
         self.touchpoints: dict[MessageId, AnyMessage] = {}
@@ -47,7 +50,9 @@ class MessageReader:
         while True:
             if self._fast is not None:
                 begin = at
-                at, room = self._fast.encode_messages(messages, at, room, self._each, self.touchpoints)
+                at, room = self._fast.encode_messages(
+                    messages, at, room, self._each, self.touchpoints
+                )
                 self.count += at - begin
             if at == len(messages) or room <= 0:
                 return at
@@ -74,14 +79,20 @@ def _message_of(call: TrackingCall, received: RequestContext) -> tuple[MessageId
     return place, touchpoint_message(touchpoint, received.trace)
 
 
-def tracking_reader(received: RequestContext, batch: MessageBatch, frames: TemplateCache | None) -> MessageReader:
+def tracking_reader(
+    received: RequestContext, batch: MessageBatch, frames: TemplateCache | None
+) -> MessageReader:
     """Return what reads a tracking request; the plain calls of it by their `frames`, where there are any."""
     shared = frames.templates_for(received) if frames is not None and batch.is_text else None
     return MessageReader(
-        received, lambda raw: [parse_call(raw)], None if shared is None else FastEncoder(received, shared)
+        received,
+        lambda raw: [parse_call(raw)],
+        None if shared is None else FastEncoder(received, shared),
     )
 
 
 def adapter_reader(name: str, received: RequestContext) -> MessageReader:
     """Return what reads an adapter's events."""
-    return MessageReader(received, lambda event: convert_adapter_event(name, received.source, event))
+    return MessageReader(
+        received, lambda event: convert_adapter_event(name, received.source, event)
+    )

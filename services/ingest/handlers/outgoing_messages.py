@@ -34,12 +34,19 @@ def touchpoint_message(touchpoint: Touchpoint, trace: bytes | None = None) -> Me
     )
     size = len(message.value or b"")
     if size > json_body.MAX_DEAD_LETTER:
-        raise InvalidMessage("too_large", f"the touchpoint has {size} bytes: at most {json_body.MAX_DEAD_LETTER}")
+        raise InvalidMessage(
+            "too_large", f"the touchpoint has {size} bytes: at most {json_body.MAX_DEAD_LETTER}"
+        )
     return message
 
 
 def dead_letter_message(
-    raw: bytes, error: InvalidMessage, received: RequestContext, *, whole: bool = True, document: bool = False
+    raw: bytes,
+    error: InvalidMessage,
+    received: RequestContext,
+    *,
+    whole: bool = True,
+    document: bool = False,
 ) -> Message:
     """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets.
 
@@ -54,7 +61,13 @@ def dead_letter_message(
         "whole": "yes" if document else "",
         "lacks": "" if whole or not received.batch_defaults.context else "context",
     }
-    return _letter(raw, received.new_id().encode(), error, said, _batch(received.batch_defaults) if whole else b"")
+    return _letter(
+        raw,
+        received.new_id().encode(),
+        error,
+        said,
+        _batch(received.batch_defaults) if whole else b"",
+    )
 
 
 class _BatchKept(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,9 +87,14 @@ def parse_batch_defaults(kept: str) -> BatchDefaults:
     try:
         said = msgspec.json.decode(kept or "{}", type=_BatchKept)
     except json_body.DECODE_ERRORS as error:
-        raise InvalidMessage("bad_letter", f"what it says of its batch cannot be read: {error}") from None
+        raise InvalidMessage(
+            "bad_letter", f"what it says of its batch cannot be read: {error}"
+        ) from None
     context = bytes(said.context)
-    return BatchDefaults(said.sent_at if isinstance(said.sent_at, str) else None, b"" if context == b"{}" else context)
+    return BatchDefaults(
+        said.sent_at if isinstance(said.sent_at, str) else None,
+        b"" if context == b"{}" else context,
+    )
 
 
 def _kept(raw: bytes) -> bytes:
@@ -89,10 +107,18 @@ def broker_refusal_message(message: AnyMessage, error: InvalidMessage) -> Messag
     return _letter(message.value or b"", message.key, error, {"where": BROKER_ERROR})
 
 
-def _letter(raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str], batch: bytes = b"") -> Message:
+def _letter(
+    raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str], batch: bytes = b""
+) -> Message:
     metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
-    about = {"reason": error.reason, "error": _kept(error.detail[:500].encode("utf-8", "replace")).decode(), **said}
-    headers = [(f"{HEADER_PREFIX}{name}", text.encode("utf-8", "replace")) for name, text in about.items()]
+    about = {
+        "reason": error.reason,
+        "error": _kept(error.detail[:500].encode("utf-8", "replace")).decode(),
+        **said,
+    }
+    headers = [
+        (f"{HEADER_PREFIX}{name}", text.encode("utf-8", "replace")) for name, text in about.items()
+    ]
     if batch:
         headers.append((f"{HEADER_PREFIX}batch", batch))
     return Message("touchpoints-dlq", key, _kept(raw), headers)

@@ -60,18 +60,25 @@ class SourceService:
         """Return a workspace's sources."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             found = await repository.list_sources(connection, workspace)
-            return [SourceView(s, await repository.list_keys(connection, (s.workspace, s.name))) for s in found]
+            return [
+                SourceView(s, await repository.list_keys(connection, (s.workspace, s.name)))
+                for s in found
+            ]
 
     async def create(self, workspace: str, name: str, given: SourceChanges) -> SourceView:
         """Make a source with its first key. Raises Conflict when there is one of the name, ConfigurationError."""
         if not name or len(name) > _NAME or not name.isprintable() or "/" in name:
-            raise ConfigurationError(f"{name!r:.80}: a source's name has 1 to {_NAME} characters, and no /")
+            raise ConfigurationError(
+                f"{name!r:.80}: a source's name has 1 to {_NAME} characters, and no /"
+            )
         async with self._session.acquire() as connection, unit_of_work(connection):
             if await repository.get_source_for_update(connection, (workspace, name)):
                 raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")
             changed, secret = _changed(Source(workspace, name), given)
             await repository.upsert_source(connection, changed)
-            return await _told(connection, changed, write_key=await _new_key(connection, changed), secret=secret)
+            return await _told(
+                connection, changed, write_key=await _new_key(connection, changed), secret=secret
+            )
 
     async def update(self, workspace: str, name: str, given: SourceChanges) -> SourceView:
         """Change a source. Raises NotFound, ConfigurationError."""
@@ -85,22 +92,33 @@ class SourceService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _one(connection, workspace, name)
             key = await _new_key(connection, source)
-            await repository.update_key_ends(connection, (source.workspace, source.name), overlap, but=key)
+            await repository.update_key_ends(
+                connection, (source.workspace, source.name), overlap, but=key
+            )
             return await _told(connection, source, write_key=key)
 
     async def revoke(self, workspace: str, name: str, hint: str) -> SourceView:
         """Take back the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _one(connection, workspace, name)
-            if not await repository.update_key_ends(connection, (source.workspace, source.name), 0, hint=hint):
-                raise NotFound(f"source {name} has no key that begins with {hint!r} and still holds")
+            if not await repository.update_key_ends(
+                connection, (source.workspace, source.name), 0, hint=hint
+            ):
+                raise NotFound(
+                    f"source {name} has no key that begins with {hint!r} and still holds"
+                )
             return await _told(connection, source)
 
 
 async def _one(connection: Connection, workspace: str, name: str) -> Source:
     found = await repository.get_source_for_update(connection, (workspace, name))
     if found is None:
-        there = ", ".join(source.name for source in await repository.list_sources(connection, workspace)) or "none"
+        there = (
+            ", ".join(
+                source.name for source in await repository.list_sources(connection, workspace)
+            )
+            or "none"
+        )
         raise NotFound(f"no source {name!r}; there are {there}")
     return found
 
@@ -112,10 +130,17 @@ async def _new_key(connection: Connection, source: Source) -> str:
 
 
 async def _told(
-    connection: Connection, source: Source, *, write_key: str | None = None, secret: str | None = None
+    connection: Connection,
+    source: Source,
+    *,
+    write_key: str | None = None,
+    secret: str | None = None,
 ) -> SourceView:
     return SourceView(
-        source, await repository.list_keys(connection, (source.workspace, source.name)), write_key, secret
+        source,
+        await repository.list_keys(connection, (source.workspace, source.name)),
+        write_key,
+        secret,
     )
 
 
@@ -130,11 +155,17 @@ def _changed(source: Source, given: SourceChanges) -> tuple[Source, str | None]:
         changes["allowed_origins"] = tuple(parse_origin(one) for one in given.origins)
     if given.per_second is not None:
         if not 0 <= given.per_second <= MAX_RATE:
-            raise ConfigurationError(f"{given.per_second} messages a second: 0 (no limit) to {MAX_RATE}")
+            raise ConfigurationError(
+                f"{given.per_second} messages a second: 0 (no limit) to {MAX_RATE}"
+            )
         changes["per_second"] = given.per_second or None
     changes |= {"adapter": given.adapter or None} if given.adapter is not None else {}
-    changes |= {"signing_secret": given.signing_secret or None} if given.signing_secret is not None else {}
-    changes |= {"adapter_settings": given.adapter_settings} if given.adapter_settings is not None else {}
+    changes |= (
+        {"signing_secret": given.signing_secret or None} if given.signing_secret is not None else {}
+    )
+    changes |= (
+        {"adapter_settings": given.adapter_settings} if given.adapter_settings is not None else {}
+    )
     try:
         changed = msgspec.convert({**msgspec.structs.asdict(source), **changes}, Source)
     except msgspec.ValidationError as error:
@@ -151,8 +182,12 @@ def _check_adapter(source: Source) -> None:
     if adapter is None:
         raise ConfigurationError(f"no adapter {source.adapter!r}: there are {', '.join(ADAPTERS)}")
     if source.trust != "server":
-        raise ConfigurationError(f"an adapter speaks for people: source {source.name} needs trust server")
+        raise ConfigurationError(
+            f"an adapter speaks for people: source {source.name} needs trust server"
+        )
     if adapter.verify_signature is not None and source.signing_secret is None:
-        raise ConfigurationError(f"{source.adapter} signs what it sends: source {source.name} needs its signing secret")
+        raise ConfigurationError(
+            f"{source.adapter} signs what it sends: source {source.name} needs its signing secret"
+        )
     if adapter.validate_settings is not None:
         adapter.validate_settings(source.adapter_settings)

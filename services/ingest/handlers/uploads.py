@@ -51,7 +51,9 @@ class QueuedUpload(msgspec.Struct, frozen=True):
 class UploadQueue:
     """Takes files, imports them in the background, and says how far each has come."""
 
-    def __init__(self, imports_: FileImporter, session: Session, folder: Path, most_bytes: int) -> None:
+    def __init__(
+        self, imports_: FileImporter, session: Session, folder: Path, most_bytes: int
+    ) -> None:
         self._imports = imports_
         self._session = session
         self._folder = folder
@@ -80,7 +82,9 @@ class UploadQueue:
                     await asyncio.to_thread(file.write, chunk)
         except OSError as error:
             _forget(path)
-            raise Unavailable(f"the file cannot be kept in {self._folder}: {error.strerror}") from None
+            raise Unavailable(
+                f"the file cannot be kept in {self._folder}: {error.strerror}"
+            ) from None
         except BaseException:
             _forget(path)
             raise
@@ -89,12 +93,16 @@ class UploadQueue:
     async def dry_run(self, path: Path, place: tuple[str, str], mapping: Any) -> dict[str, Any]:
         """Read a file, send nothing, and forget it; return how many rows are good and bad, and the first bad ones."""
         try:
-            good, bad, first = await self._imports.dry_run(path, place, _template(mapping), lambda _: None)
+            good, bad, first = await self._imports.dry_run(
+                path, place, _template(mapping), lambda _: None
+            )
             return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
         finally:
             _forget(path)
 
-    async def enqueue(self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool) -> str:
+    async def enqueue(
+        self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool
+    ) -> str:
         """Put a file in the queue; return its content's name. Raises NotFound for an unknown source."""
         try:
             await self._imports.get_source(place)
@@ -103,7 +111,9 @@ class UploadQueue:
             _forget(path)
             raise
         how = import_fingerprint(mapping, historical=historical).hex()[:8]
-        upload = QueuedUpload(content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0])
+        upload = QueuedUpload(
+            content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0]
+        )
         self._keep(path, upload)
         self._faults.pop((*place, content), None)
         self._waiting.put_nowait(upload)
@@ -119,10 +129,14 @@ class UploadQueue:
         """Return the file of an import's rejects. Raises NotFound."""
         async with self._session.acquire() as connection:
             places = [
-                (workspace, source) for source in await imports.list_sources_of_file(connection, workspace, content)
+                (workspace, source)
+                for source in await imports.list_sources_of_file(connection, workspace, content)
             ]
         begin = tuple(_stem(content, place) for place in places)
-        found = next((file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)), None)
+        found = next(
+            (file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)),
+            None,
+        )
         if found is None:
             raise NotFound(
                 f"no rejects of an import {content!r:.80} are here: it had none, or another instance has them"
@@ -159,7 +173,9 @@ class UploadQueue:
         try:
             template = _template(upload.mapping)
             place = (upload.workspace, upload.source)
-            await self._imports.run(path, place, template, lambda _: None, historical=upload.historical)
+            await self._imports.run(
+                path, place, template, lambda _: None, historical=upload.historical
+            )
         except Unavailable as error:
             self._faults[upload.import_key] = f"it goes on soon: {error}"
             await asyncio.sleep(RETRY_SECONDS)
@@ -186,7 +202,11 @@ class UploadQueue:
 
     def _told(self, workspace: str, one: ImportRow) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(one)
-        return {**found, "fault": self._faults.get((workspace, one.source, one.content)), "rejects": one.rejected > 0}
+        return {
+            **found,
+            "fault": self._faults.get((workspace, one.source, one.content)),
+            "rejects": one.rejected > 0,
+        }
 
 
 def _forget(path: Path) -> None:

@@ -22,7 +22,11 @@ from services.ingest.api.tracking import TrackingApi
 MAX_BUFFERED_BYTES = 65_536
 """Bytes of a body that is gathered first: beyond, uvicorn reads on only when the application does."""
 _DIGITS = len(str(MAX_BUFFERED_BYTES))
-_FAULT: HttpResponse = (500, b"Internal Server Error", [(b"content-type", b"text/plain; charset=utf-8")])
+_FAULT: HttpResponse = (
+    500,
+    b"Internal Server Error",
+    [(b"content-type", b"text/plain; charset=utf-8")],
+)
 
 
 class BufferedExchange:
@@ -89,7 +93,11 @@ class BufferedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what a call holds that will never be here as a whole."""
         turn: Any = self.cycle
-        if isinstance(turn, BufferedExchange) and not turn.begun and turn.asked.reservation is not None:
+        if (
+            isinstance(turn, BufferedExchange)
+            and not turn.begun
+            and turn.asked.reservation is not None
+        ):
             turn.asked.reservation.release()
         super().connection_lost(exc)
 
@@ -108,14 +116,24 @@ class BufferedProtocol(HttpToolsProtocol):
             return None
         headers = dict(self.headers)
         size, parser = headers.get(b"content-length", b""), self.parser
-        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        if not (plain and 0 < len(size) <= _DIGITS) or int(size) > MAX_BUFFERED_BYTES or b"expect" in headers:
+        plain = (
+            parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and not parser.should_upgrade()
+        )
+        if (
+            not (plain and 0 < len(size) <= _DIGITS)
+            or int(size) > MAX_BUFFERED_BYTES
+            or b"expect" in headers
+        ):
             return None
         admitted = self._api.admit(headers, int(size))
         if admitted is None:
             return None
         client = self.client[0] if self.client else ""
-        asked = HttpRequest(found, headers, "POST", self.url, b"", client, self.scheme or "http", *admitted)
+        asked = HttpRequest(
+            found, headers, "POST", self.url, b"", client, self.scheme or "http", *admitted
+        )
         return BufferedExchange(asked, keep_alive=parser.should_keep_alive())
 
     def _go_by_asgi(self) -> None:

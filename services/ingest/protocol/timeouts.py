@@ -42,7 +42,9 @@ class TimeoutProtocol(DrainProtocol):
         super().data_received(data)
         if self._ends is None and (self.cycle is None or self.cycle.response_complete):
             self._wait(IDLE_SECONDS)  # a request that was answered before it ended has ended
-        if not self._headed and not self._new:  # where it began there may have been others before it
+        if (
+            not self._headed and not self._new
+        ):  # where it began there may have been others before it
             self._bytes += len(data)
             if self._bytes > HEADER_BYTES:
                 self.close_with_response(_LARGE)
@@ -105,7 +107,9 @@ class TimeoutProtocol(DrainProtocol):
         self._timer = None
         if self._ends is None:
             return
-        brought = self.flow.read_paused or (self._headed and self._bytes >= MIN_BYTES_PER_SECOND * REQUEST_SECONDS)
+        brought = self.flow.read_paused or (
+            self._headed and self._bytes >= MIN_BYTES_PER_SECOND * REQUEST_SECONDS
+        )
         if self.loop.time() < self._ends:
             self._ring_at(self._ends)
         elif brought:  # or it is we who do not read on

@@ -13,13 +13,18 @@ RecordPosition = tuple[str, int, int]
 async def get_marks(connection: Connection, topic: str) -> dict[RecordPosition, DeadLetterMark]:
     """Return the marks on a topic's letters."""
     rows = await connection.fetch(
-        "SELECT topic, partition, kafka_offset, mark FROM ingest.dead_letter_marks WHERE topic = $1", topic
+        "SELECT topic, partition, kafka_offset, mark FROM ingest.dead_letter_marks WHERE topic = $1",
+        topic,
     )
     return {(r[0], r[1], r[2]): r[3] for r in rows}
 
 
 async def upsert_marks(
-    connection: Connection, places: Sequence[RecordPosition], mark: DeadLetterMark, author: str, note: str
+    connection: Connection,
+    places: Sequence[RecordPosition],
+    mark: DeadLetterMark,
+    author: str,
+    note: str,
 ) -> None:
     """Mark letters; a later mark replaces an earlier one."""
     await connection.executemany(

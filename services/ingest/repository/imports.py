@@ -72,7 +72,9 @@ async def upsert_import(
     return ImportProgress()
 
 
-async def update_progress(connection: Connection, place: tuple[str, str], content: bytes, now: ImportProgress) -> None:
+async def update_progress(
+    connection: Connection, place: tuple[str, str], content: bytes, now: ImportProgress
+) -> None:
     """Note how far it has come."""
     await connection.execute(
         "UPDATE ingest.imports SET next_line = $4, accepted = $5, rejected = $6, "

@@ -63,12 +63,17 @@ async def insert_key(connection: Connection, place: tuple[str, str], write_key: 
     if added:
         return True
     owner = await connection.fetchrow(
-        f"SELECT workspace, source, {_HOLDS} FROM ingest.write_keys k WHERE key_hash = $1", _hash(write_key)
+        f"SELECT workspace, source, {_HOLDS} FROM ingest.write_keys k WHERE key_hash = $1",
+        _hash(write_key),
     )
     if owner is None or (owner[0], owner[1]) != place:
-        raise Conflict(f"the write key {write_key[:6]}… is another source's: give {place[1]} one of its own")
+        raise Conflict(
+            f"the write key {write_key[:6]}… is another source's: give {place[1]} one of its own"
+        )
     if not owner[2]:
-        raise Conflict(f"the write key {write_key[:6]}… of {place[1]} was taken back: give it another")
+        raise Conflict(
+            f"the write key {write_key[:6]}… of {place[1]} was taken back: give it another"
+        )
     return False
 
 
@@ -101,7 +106,8 @@ async def list_keys(connection: Connection, place: tuple[str, str]) -> list[Writ
 async def get_source_for_update(connection: Connection, place: tuple[str, str]) -> Source | None:
     """Return a source, held until the transaction ends."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM ingest.sources s WHERE (workspace, source) = ($1, $2) FOR UPDATE", *place
+        f"SELECT {_COLUMNS} FROM ingest.sources s WHERE (workspace, source) = ($1, $2) FOR UPDATE",
+        *place,
     )
     return _source(row) if row else None
 
@@ -109,13 +115,26 @@ async def get_source_for_update(connection: Connection, place: tuple[str, str]) 
 async def list_sources(connection: Connection, workspace: str | None = None) -> list[Source]:
     """Return the sources of a workspace, or of all, by name."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM ingest.sources s WHERE $1::text IS NULL OR workspace = $1 ORDER BY source", workspace
+        f"SELECT {_COLUMNS} FROM ingest.sources s WHERE $1::text IS NULL OR workspace = $1 ORDER BY source",
+        workspace,
     )
     return [_source(r) for r in rows]
 
 
 def _source(row: Any) -> Source:
-    workspace, name, trust, mode, secret, origins, per_second, defaults, adapter, signing, settings = row
+    (
+        workspace,
+        name,
+        trust,
+        mode,
+        secret,
+        origins,
+        per_second,
+        defaults,
+        adapter,
+        signing,
+        settings,
+    ) = row
     read = msgspec.json.decode
     return Source(
         workspace,

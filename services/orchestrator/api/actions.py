@@ -29,10 +29,15 @@ def router(desk: ActionLedgerService) -> APIRouter:
 
     @routes.get("/actions")
     async def every(
-        caller: PlayEditor, status: ActionStatus = "failed", limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+        caller: PlayEditor,
+        status: ActionStatus = "failed",
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     ) -> list[dict[str, Any]]:
         """Return the actions of a status, those decided last first."""
-        return [msgspec.to_builtins(one) for one in await desk.list_actions(caller.workspace, status, limit)]
+        return [
+            msgspec.to_builtins(one)
+            for one in await desk.list_actions(caller.workspace, status, limit)
+        ]
 
     @routes.post("/actions/{action_id}", status_code=204)
     async def say(caller: PlayEditor, action_id: str, given: ActionCommand) -> None:

@@ -8,10 +8,16 @@ from starlette.routing import BaseRoute
 from libs.common.http.authentication import PROBLEM_RESPONSES, install_problem_handlers
 
 
-def build_app(routes: Sequence[BaseRoute], reading: Sequence[APIRouter], admin: Sequence[APIRouter]) -> FastAPI:
+def build_app(
+    routes: Sequence[BaseRoute], reading: Sequence[APIRouter], admin: Sequence[APIRouter]
+) -> FastAPI:
     """Return the application; `routes` are the open ones (health, unsubscribe links)."""
     app = FastAPI(
-        title="Perigee orchestrator", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEM_RESPONSES
+        title="Perigee orchestrator",
+        version="1",
+        docs_url="/docs",
+        redoc_url=None,
+        responses=PROBLEM_RESPONSES,
     )
     app.router.routes.extend(routes)
     for router in reading:

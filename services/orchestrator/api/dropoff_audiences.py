@@ -19,9 +19,13 @@ def router(falls: DropoffAudienceService) -> APIRouter:
     routes = APIRouter(tags=["audiences"])
 
     @routes.get("/audiences")
-    async def every(caller: PlayEditor, cycle: CycleParameter = "engagement") -> list[dict[str, Any]]:
+    async def every(
+        caller: PlayEditor, cycle: CycleParameter = "engagement"
+    ) -> list[dict[str, Any]]:
         """Return every pair of stages with its contacts, now, those with most first."""
-        return [msgspec.to_builtins(pair) for pair in await falls.list_pairs(caller.workspace, cycle)]
+        return [
+            msgspec.to_builtins(pair) for pair in await falls.list_pairs(caller.workspace, cycle)
+        ]
 
     @routes.get("/audiences/{fell_from}/{never_reached}", response_class=StreamingResponse)
     async def export(
@@ -30,6 +34,8 @@ def router(falls: DropoffAudienceService) -> APIRouter:
         """Return an audience as CSV: those who allow marketing, their addresses as SHA-256."""
         pair = (fell_from, never_reached)
         await falls.check_stages(cycle, pair)
-        return StreamingResponse(falls.export_csv(caller.workspace, cycle, pair), media_type="text/csv")
+        return StreamingResponse(
+            falls.export_csv(caller.workspace, cycle, pair), media_type="text/csv"
+        )
 
     return routes

@@ -16,7 +16,12 @@ from libs.common.http.cors import HeaderList
 from libs.common.http.write_keys import extract_write_key
 from libs.common.link_tokens import LINK_PARAMETER
 from services.orchestrator.domain.visitor import Visitor
-from services.orchestrator.handlers.onsite import OnsiteRequest, OnsiteService, OriginNotAllowed, UnknownWriteKey
+from services.orchestrator.handlers.onsite import (
+    OnsiteRequest,
+    OnsiteService,
+    OriginNotAllowed,
+    UnknownWriteKey,
+)
 
 PATH = "/v1/me/next"
 _LONGEST = 2_000
@@ -34,13 +39,17 @@ def onsite_route(onsite: OnsiteService) -> Route:
         key = extract_write_key(headers, request.scope.get("query_string", b""))
         origin = request.headers.get("origin")
         try:
-            found = await onsite.get_offer(key, origin.lower() if origin else None, _wish(request.query_params))
+            found = await onsite.get_offer(
+                key, origin.lower() if origin else None, _wish(request.query_params)
+            )
         except UnknownWriteKey as error:
             return _refused(401, "unknown_write_key", error, cors.cors_headers(headers))
         except OriginNotAllowed as error:
             return _refused(403, "origin_not_allowed", error, cors.cors_headers(headers))
         except Unavailable as error:
-            return _refused(503, "unavailable", error, [*cors.cors_headers(headers), (b"retry-after", b"1")])
+            return _refused(
+                503, "unavailable", error, [*cors.cors_headers(headers), (b"retry-after", b"1")]
+            )
         return _response(200, _encode(found), cors.cors_headers(headers))
 
     return Route(PATH, answer, methods=["GET", "OPTIONS"])

@@ -53,7 +53,9 @@ class ChannelStop(BaseModel):
     author: Author = "the API"
 
 
-def routers(desk: PlayService, preview: PreviewService, why: DecisionHistoryService) -> list[APIRouter]:
+def routers(
+    desk: PlayService, preview: PreviewService, why: DecisionHistoryService
+) -> list[APIRouter]:
     """Return the routes."""
     return [_of_plays(desk, preview), _of_definitions(desk), _of_switches(desk, why)]
 
@@ -85,10 +87,16 @@ def _of_plays(desk: PlayService, preview: PreviewService) -> APIRouter:
 
     @found.get("/plays/{name}")
     async def one(
-        caller: PlayEditor, name: str, number: Annotated[int | None, Query(ge=1, le=1_000_000)] = None
+        caller: PlayEditor,
+        name: str,
+        number: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
     ) -> dict[str, Any]:
         text = await desk.get_text(caller.workspace, name, number)
-        return {"play": name, "text": text, "versions": await desk.list_versions(caller.workspace, name)}
+        return {
+            "play": name,
+            "text": text,
+            "versions": await desk.list_versions(caller.workspace, name),
+        }
 
     @found.post("/plays/{name}/pause", status_code=204)
     async def pause(caller: PlayEditor, name: str) -> None:
@@ -104,7 +112,9 @@ def _of_plays(desk: PlayService, preview: PreviewService) -> APIRouter:
 
     @found.get("/plays/{name}/impact")
     async def impact(caller: PlayEditor, name: str) -> list[dict[str, Any]]:
-        return [msgspec.to_builtins(one) for one in await desk.measure_impact(caller.workspace, name)]
+        return [
+            msgspec.to_builtins(one) for one in await desk.measure_impact(caller.workspace, name)
+        ]
 
     return found
 
@@ -113,8 +123,12 @@ def _of_definitions(desk: PlayService) -> APIRouter:
     found = APIRouter(tags=["definitions"])
 
     @found.post("/definitions/{kind}", status_code=201)
-    async def define(caller: PlayEditor, kind: DefinitionKind, given: PlayDocument) -> dict[str, str]:
-        return {kind: await desk.define(caller.workspace, kind, given.text, given.author, given.where)}
+    async def define(
+        caller: PlayEditor, kind: DefinitionKind, given: PlayDocument
+    ) -> dict[str, str]:
+        return {
+            kind: await desk.define(caller.workspace, kind, given.text, given.author, given.where)
+        }
 
     @found.get("/definitions")
     async def definitions(caller: PlayEditor) -> list[dict[str, str]]:
@@ -149,7 +163,9 @@ def _of_switches(desk: PlayService, why: DecisionHistoryService) -> APIRouter:
 
     @found.get("/why/{who}")
     async def why_not(caller: PlayEditor, who: str) -> dict[str, Any]:
-        found_out: dict[str, Any] = msgspec.to_builtins(await why.get_decisions(caller.workspace, who))
+        found_out: dict[str, Any] = msgspec.to_builtins(
+            await why.get_decisions(caller.workspace, who)
+        )
         return found_out
 
     return found

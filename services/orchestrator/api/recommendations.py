@@ -21,11 +21,15 @@ def reader_router(catalogue: RecommendationService) -> APIRouter:
     @routes.get("/next")
     async def following(
         caller: Reader,
-        who: Annotated[str, Query(min_length=1, max_length=300, description="contact id, identifier or e-mail")],
+        who: Annotated[
+            str, Query(min_length=1, max_length=300, description="contact id, identifier or e-mail")
+        ],
         channel: ChannelParameter = "onsite",
         types: Annotated[tuple[str, ...], Query(max_length=50, alias="type")] = (),
         fallback: Annotated[str | None, Query(max_length=60)] = None,
-        show: Annotated[bool, Query(description="it is shown now, and is not offered again")] = False,
+        show: Annotated[
+            bool, Query(description="it is shown now, and is not offered again")
+        ] = False,
     ) -> dict[str, Any]:
         """Return the content for a contact's stage and level on a channel, or the fallback, with the reasons."""
         found: dict[str, Any] = msgspec.to_builtins(
@@ -45,7 +49,9 @@ def admin_router(catalogue: RecommendationService) -> APIRouter:
         caller: PlayEditor, cycle: Annotated[str, Query(max_length=60)] = "engagement"
     ) -> dict[str, Any]:
         """Return the matrix of stage, level and channel, empty cells with most contacts first, and the open questions."""
-        found: dict[str, Any] = msgspec.to_builtins(await catalogue.coverage(caller.workspace, cycle))
+        found: dict[str, Any] = msgspec.to_builtins(
+            await catalogue.coverage(caller.workspace, cycle)
+        )
         return found
 
     return routes

@@ -32,7 +32,9 @@ def referral_route(desk: ReferralService) -> Route:
         where = await desk.landing_url(code, request.query_params.get("to", ""))
         if where is None:
             return PlainTextResponse("This link leads nowhere yet: PERIGEE_SITE is not set.", 404)
-        return RedirectResponse(where, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        return RedirectResponse(
+            where, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        )
 
     return Route("/r/{code}", answer, methods=["GET"])
 
@@ -42,14 +44,20 @@ def router(desk: ReferralService) -> APIRouter:
     routes = APIRouter(tags=["referrals"])
 
     @routes.get("/referrals")
-    async def every(caller: PlayEditor, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> list[dict[str, Any]]:
+    async def every(
+        caller: PlayEditor, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    ) -> list[dict[str, Any]]:
         """Return who came by whose code, and what came of it."""
-        return [msgspec.to_builtins(one) for one in await desk.list_referrals(caller.workspace, limit)]
+        return [
+            msgspec.to_builtins(one) for one in await desk.list_referrals(caller.workspace, limit)
+        ]
 
     @routes.post("/referrals/codes")
     async def code(caller: PlayEditor, given: ReferralCodeRequest) -> dict[str, str]:
         """Return a contact's code and link."""
-        found: dict[str, str] = msgspec.to_builtins(await desk.issue_code(caller.workspace, given.who))
+        found: dict[str, str] = msgspec.to_builtins(
+            await desk.issue_code(caller.workspace, given.who)
+        )
         return found
 
     return routes

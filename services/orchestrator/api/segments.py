@@ -26,6 +26,9 @@ def router(desk: SegmentService) -> APIRouter:
         caller: PlayEditor, name: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> list[dict[str, Any]]:
         """Return who is in a watched segment, who has waited longest first."""
-        return [msgspec.to_builtins(one) for one in await desk.list_members(caller.workspace, name, limit)]
+        return [
+            msgspec.to_builtins(one)
+            for one in await desk.list_members(caller.workspace, name, limit)
+        ]
 
     return routes

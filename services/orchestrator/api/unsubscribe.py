@@ -25,7 +25,9 @@ def unsubscribe_route(secret: str, suppress: SuppressContact) -> Route:
             return HTMLResponse(page, status_code=404)
         if request.method == "POST":
             await suppress(*found)
-            return HTMLResponse(_PAGE.format(title="Done", text="You will get no more of these mails.", form=""))
+            return HTMLResponse(
+                _PAGE.format(title="Done", text="You will get no more of these mails.", form="")
+            )
         text = "One click and you will get no more of these mails."
         return HTMLResponse(_PAGE.format(title="Unsubscribe", text=text, form=_FORM))
 

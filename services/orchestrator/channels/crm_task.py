@@ -35,12 +35,19 @@ class CrmTaskChannel:
             return DeliveryResult("refused", f"{crm} does not know the contact: it has no id there")
         now = to_iso(self._clock.now())
         task = (_hubspot if crm == "hubspot" else _salesforce)(letter, known_as, now)
-        headers = [("content-type", "application/json"), ("authorization", f"Bearer {letter.secret}")]
-        answer = await self._post.post(letter.address.rstrip("/") + _PATHS[crm], headers, encode_json(task))
+        headers = [
+            ("content-type", "application/json"),
+            ("authorization", f"Bearer {letter.secret}"),
+        ]
+        answer = await self._post.post(
+            letter.address.rstrip("/") + _PATHS[crm], headers, encode_json(task)
+        )
         if answer.status is None and answer.reached:
             return DeliveryResult("unknown", answer.detail)
         # A token that is over is renewed by somebody: that refuses no task.
-        again = not answer.reached or answer.status in (401, 403, 429) or (answer.status or 0) >= 500
+        again = (
+            not answer.reached or answer.status in (401, 403, 429) or (answer.status or 0) >= 500
+        )
         return result_from_answer(answer, again=again)
 
     async def close(self) -> None:

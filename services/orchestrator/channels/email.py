@@ -15,7 +15,9 @@ import aiosmtplib
 from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
 
 # Plain ASCII addresses only: what a server without SMTPUTF8 takes, and nothing that could be a second address.
-_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+_ADDRESS = re.compile(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
+)
 _NO_SUCH_ADDRESS = re.compile(r"5\.1\.(1|2|3|6|10)\b")
 CONNECTIONS = 4
 
@@ -71,7 +73,9 @@ class _Line:
             await client.rcpt(address)
         except aiosmtplib.SMTPSenderRefused as error:
             await self._reset(client)
-            return DeliveryResult("again", f"the server answered {error.code} to the sender")  # which is ours to mend
+            return DeliveryResult(
+                "again", f"the server answered {error.code} to the sender"
+            )  # which is ours to mend
         except aiosmtplib.SMTPResponseException as error:
             await self._reset(client)
             return _answered(error)
@@ -85,7 +89,9 @@ class _Line:
             return _answered(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             self.drop()
-            return DeliveryResult("unknown", f"the connection ended within the body: {type(error).__name__}")
+            return DeliveryResult(
+                "unknown", f"the connection ended within the body: {type(error).__name__}"
+            )
         return DeliveryResult("delivered", "accepted by the server")
 
     async def _connected(self) -> aiosmtplib.SMTP:
@@ -140,4 +146,6 @@ def _answered(error: aiosmtplib.SMTPResponseException) -> DeliveryResult:
     again = 400 <= error.code < 500
     # RFC 3463: 5.1.x is about the address, of which .1, .2, .3, .6 and .10 say that there is none.
     gone = not again and _NO_SUCH_ADDRESS.match(error.message) is not None
-    return DeliveryResult("again" if again else "refused", f"the server answered {error.code}", gone=gone)
+    return DeliveryResult(
+        "again" if again else "refused", f"the server answered {error.code}", gone=gone
+    )

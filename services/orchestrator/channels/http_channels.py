@@ -37,9 +37,13 @@ class WebhookChannel:
         """Post once."""
         body = encode_json({"type": self._kind, "id": letter.action_id, "data": letter.data})
         secrets = [SigningSecret(letter.secret)] if letter.secret else []
-        headers = standard_webhooks.signed_headers(secrets, letter.action_id, self._clock.now(), body)
+        headers = standard_webhooks.signed_headers(
+            secrets, letter.action_id, self._clock.now(), body
+        )
         sent = [(name, value) for name, value in headers if value]
-        answer = await self._post.post(letter.address, [*sent, ("idempotency-key", letter.action_id)], body)
+        answer = await self._post.post(
+            letter.address, [*sent, ("idempotency-key", letter.action_id)], body
+        )
         return result_from_answer(answer, again=answer.fault != "rejected")
 
     async def close(self) -> None:
@@ -73,7 +77,9 @@ def result_from_answer(answer: WebhookAnswer, *, again: bool) -> DeliveryResult:
     if answer.meaning == "delivered":
         return DeliveryResult("delivered", f"the receiver answered {answer.status}")
     said = answer.detail if answer.status is None else f"the receiver answered {answer.status}"
-    return DeliveryResult("again" if again and answer.meaning != "gone" else "refused", said, answer.pause)
+    return DeliveryResult(
+        "again" if again and answer.meaning != "gone" else "refused", said, answer.pause
+    )
 
 
 class TopicChannel:

@@ -72,7 +72,9 @@ class ActionSpec(StrictModel):
         elif (self.channel == "audience") != (self.audience is not None):
             raise ValueError("an action on the channel `audience`, and no other, has `audience`")
         elif self.audience is not None and (self.text is not None or self.data or self.content):
-            raise ValueError("what an advertiser is told of a contact is always the same: no text, data or content")
+            raise ValueError(
+                "what an advertiser is told of a contact is always the same: no text, data or content"
+            )
         elif self.mail is not None or (self.destination is None) != (self.channel == "kafka"):
             where = "no `destination`" if self.channel == "kafka" else "a `destination`"
             raise ValueError(f"{self.channel} has {where}, and no `mail`")

@@ -23,7 +23,12 @@ def hash_email(address: object) -> str:
 
 
 def audience_fault(
-    audience: AdAudience, member: ConditionTest | None, facts: ContactFacts, now: int, *, added: bool
+    audience: AdAudience,
+    member: ConditionTest | None,
+    facts: ContactFacts,
+    now: int,
+    *,
+    added: bool,
 ) -> str:
     """Return why nothing is told, or nothing. `added` says whether this run has told of the contact."""
     if audience.op == "remove":

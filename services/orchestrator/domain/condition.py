@@ -40,12 +40,16 @@ COSTLY_KINDS = frozenset(("idle", "compelling"))
 """What is gathered of contacts only where a condition asks for it."""
 
 
-def compile_condition(raw: Condition, segments: Mapping[str, Condition] | None = None) -> ConditionTest:
+def compile_condition(
+    raw: Condition, segments: Mapping[str, Condition] | None = None
+) -> ConditionTest:
     """Return the test of a condition. Raises ValueError saying what in it is wrong."""
     return _Compiler(segments or {}, None).node(raw, ())
 
 
-def check_references(raw: Condition, segments: Mapping[str, Condition], vocabulary: CycleVocabularies) -> None:
+def check_references(
+    raw: Condition, segments: Mapping[str, Condition], vocabulary: CycleVocabularies
+) -> None:
     """Raise ValueError if a condition names a cycle, stage, score, signal or segment that there is none of."""
     _Compiler(segments, vocabulary).node(raw, ())
 
@@ -59,7 +63,11 @@ def condition_kinds(raw: Any) -> set[str]:
     """Return the kinds of condition that stand in one, whatever it is made of."""
     if isinstance(raw, list):
         return set().union(*map(condition_kinds, raw)) if raw else set()
-    return raw.keys() & _KEYS.keys() | condition_kinds([*raw.values()]) if isinstance(raw, dict) else set()
+    return (
+        raw.keys() & _KEYS.keys() | condition_kinds([*raw.values()])
+        if isinstance(raw, dict)
+        else set()
+    )
 
 
 def referenced_segments(raw: Any) -> set[str]:
@@ -83,7 +91,9 @@ def referenced_signals(raw: Any) -> set[str]:
 
 
 class _Compiler:
-    def __init__(self, segments: Mapping[str, Condition], vocabulary: CycleVocabularies | None) -> None:
+    def __init__(
+        self, segments: Mapping[str, Condition], vocabulary: CycleVocabularies | None
+    ) -> None:
         self._segments = segments
         self._vocabulary = vocabulary
 
@@ -115,7 +125,9 @@ class _Compiler:
         if name in inside:
             raise ValueError(f"segment {name!r} is defined by itself")
         if name not in self._segments:
-            raise ValueError(f"no segment {name!r}; there are {', '.join(sorted(self._segments)) or 'none'}")
+            raise ValueError(
+                f"no segment {name!r}; there are {', '.join(sorted(self._segments)) or 'none'}"
+            )
         return self.node(self._segments[name], (*inside, name))
 
     def _stage(self, raw: Condition) -> ConditionTest:
@@ -123,11 +135,15 @@ class _Compiler:
         cycle = self._cycle(raw)
         if self._vocabulary:
             self._vocabulary.check_stages(cycle, wanted)
-        return lambda facts, _: _sign((at := facts.standings.get(cycle)) is not None and at.stage in wanted)
+        return lambda facts, _: _sign(
+            (at := facts.standings.get(cycle)) is not None and at.stage in wanted
+        )
 
     def _dormant(self, raw: Condition) -> ConditionTest:
         wanted, cycle = bool(raw["dormant"]), self._cycle(raw)
-        return lambda facts, _: _sign((at := facts.standings.get(cycle)) is not None and at.dormant is wanted)
+        return lambda facts, _: _sign(
+            (at := facts.standings.get(cycle)) is not None and at.dormant is wanted
+        )
 
     def _axis(self, raw: Condition) -> ConditionTest:
         cycle, axis, upward, place = self._cycle(raw), raw["axis"], *_bound(raw)
@@ -147,7 +163,9 @@ class _Compiler:
         cycle, name, upward, bound = self._cycle(raw), raw["score"], *_bound(raw)
         threshold = float(bound)
         if threshold == 0.0:
-            raise ValueError("a decayed score nears 0 without reaching it: compare with another number")
+            raise ValueError(
+                "a decayed score nears 0 without reaching it: compare with another number"
+            )
         if self._vocabulary:
             self._vocabulary.check_score(cycle, name)
 
@@ -158,8 +176,14 @@ class _Compiler:
                 found = _sign(threshold < 0)
             else:
                 reached = score.value_at(t) >= threshold
-                crosses = score.value / threshold > 1.0  # it decays towards 0, and passes the threshold on its way
-                until = score.at + int(score.half_life * math.log2(score.value / threshold)) + 1 if crosses else 0
+                crosses = (
+                    score.value / threshold > 1.0
+                )  # it decays towards 0, and passes the threshold on its way
+                until = (
+                    score.at + int(score.half_life * math.log2(score.value / threshold)) + 1
+                    if crosses
+                    else 0
+                )
                 found = _sign(reached) if until <= t else (until if reached else -until)
             return found if upward else -found
 
@@ -182,7 +206,8 @@ class _Compiler:
 
     def _seen(self, raw: Condition) -> ConditionTest:
         return _within(
-            _last_of(self._signal(raw["seen"])), parse_duration(raw["within"]) if "within" in raw else FOREVER // 2
+            _last_of(self._signal(raw["seen"])),
+            parse_duration(raw["within"]) if "within" in raw else FOREVER // 2,
         )
 
     def _silent(self, raw: Condition) -> ConditionTest:
@@ -198,7 +223,11 @@ class _Compiler:
 
         def test(facts: ContactFacts, t: int) -> int:
             # An event about a company wakes nobody of it: whoever waits looks again.
-            return t + HOUR_US if (facts.events if kind == "any" else kind in facts.events) else -(t + HOUR_US)
+            return (
+                t + HOUR_US
+                if (facts.events if kind == "any" else kind in facts.events)
+                else -(t + HOUR_US)
+            )
 
         return test
 
@@ -208,7 +237,9 @@ class _Compiler:
         if len(wanted) != 1:
             raise ValueError("a trait needs one of equals, one_of, at_least, at_most, known")
         ((how, value),) = wanted.items()
-        if how in ("at_least", "at_most") and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if how in ("at_least", "at_most") and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
             raise ValueError(f"{how} needs a number, not {value!r}")
         if how == "one_of" and not isinstance(value, list):
             raise ValueError(f"one_of needs a list, not {value!r}")

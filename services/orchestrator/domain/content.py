@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.orchestrator.domain.contact_facts import ContactFacts
 
-AwarenessLevel = Literal["unaware", "problem_aware", "solution_aware", "product_aware", "most_aware"]
+AwarenessLevel = Literal[
+    "unaware", "problem_aware", "solution_aware", "product_aware", "most_aware"
+]
 AWARENESS_LEVELS: tuple[AwarenessLevel, ...] = get_args(AwarenessLevel)
 _LEVEL_OF_PLACE: Mapping[str, AwarenessLevel] = {
     "awareness": "problem_aware",
@@ -133,7 +135,11 @@ def choose_content(
     if last is not None and (override or not gate_reason(last, facts)):
         return ContentChoice(last, [*reasons, f"{last.content}: the fallback"])
     return ContentChoice(
-        None, [*reasons, "nothing fits, and no fallback" if last is None else f"{fallback}: too early as well"]
+        None,
+        [
+            *reasons,
+            "nothing fits, and no fallback" if last is None else f"{fallback}: too early as well",
+        ],
     )
 
 

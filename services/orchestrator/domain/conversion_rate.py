@@ -28,5 +28,11 @@ def wilson_rate(group: str, entered: int, reached: int) -> ConversionRate:
         return ConversionRate(group, 0, 0, 0.0, 0.0, 1.0)
     rate = reached / entered
     middle = (rate + _Z * _Z / (2 * entered)) / (1 + _Z * _Z / entered)
-    spread = _Z * sqrt(rate * (1 - rate) / entered + _Z * _Z / (4 * entered * entered)) / (1 + _Z * _Z / entered)
-    return ConversionRate(group, entered, reached, rate, max(0.0, middle - spread), min(1.0, middle + spread))
+    spread = (
+        _Z
+        * sqrt(rate * (1 - rate) / entered + _Z * _Z / (4 * entered * entered))
+        / (1 + _Z * _Z / entered)
+    )
+    return ConversionRate(
+        group, entered, reached, rate, max(0.0, middle - spread), min(1.0, middle + spread)
+    )

@@ -31,7 +31,9 @@ class StageQuestion(msgspec.Struct, frozen=True):
 def count_contacts(people: Iterable[ContactFacts], cycle: str) -> Counter[tuple[str, str]]:
     """Return how many contacts stand in each (stage, level) of a cycle."""
     return Counter(
-        (facts.standings[cycle].stage, awareness_level(facts, cycle)) for facts in people if cycle in facts.standings
+        (facts.standings[cycle].stage, awareness_level(facts, cycle))
+        for facts in people
+        if cycle in facts.standings
     )
 
 
@@ -61,16 +63,24 @@ def coverage_matrix(
         for level in AWARENESS_LEVELS
         for channel in channels
     ]
-    return sorted(cells, key=lambda cell: (cell.contents > 0, -cell.contacts, cell.stage, cell.level, cell.channel))
+    return sorted(
+        cells,
+        key=lambda cell: (cell.contents > 0, -cell.contacts, cell.stage, cell.level, cell.channel),
+    )
 
 
 def question_coverage(
-    items: Sequence[ContentItem], asked: Mapping[str, str], counts: Mapping[tuple[str, str], int], cycle: str
+    items: Sequence[ContentItem],
+    asked: Mapping[str, str],
+    counts: Mapping[tuple[str, str], int],
+    cycle: str,
 ) -> list[StageQuestion]:
     """Return each stage's question with what answers it, those without an answer that most contacts ask first."""
     found = []
     for stage, question in asked.items():
-        answers = [item.content for item in items if item.cycle == cycle and question in item.questions]
+        answers = [
+            item.content for item in items if item.cycle == cycle and question in item.questions
+        ]
         contacts = sum(count for (place, _), count in counts.items() if place == stage)
         found.append(StageQuestion(stage, question, answers, contacts))
     return sorted(found, key=lambda one: (bool(one.contents), -one.contacts, one.stage))

@@ -53,7 +53,9 @@ class CycleVocabularies(msgspec.Struct, frozen=True):
         if axis not in ladders:
             raise ValueError(f"cycle {cycle} has no axis {axis!r}; there are {_list(ladders)}")
         if place not in ladders[axis]:
-            raise ValueError(f"axis {axis} has no stage {place!r}; there are {_list(ladders[axis])}")
+            raise ValueError(
+                f"axis {axis} has no stage {place!r}; there are {_list(ladders[axis])}"
+            )
 
     def check_score(self, cycle: str, name: str) -> None:
         """Check a score."""
@@ -65,7 +67,9 @@ class CycleVocabularies(msgspec.Struct, frozen=True):
         """Check a signal: only those that a cycle publishes are told to plays."""
         known = sorted({signal for words in self.cycles.values() for signal in words.signals})
         if name not in known and name not in self.coming:
-            raise ValueError(f"no cycle publishes a signal {name!r} (`publish: true`); there are {_list(known)}")
+            raise ValueError(
+                f"no cycle publishes a signal {name!r} (`publish: true`); there are {_list(known)}"
+            )
 
 
 def vocabulary_from_spec(spec: Mapping[str, Any]) -> CycleVocabulary:
@@ -76,7 +80,11 @@ def vocabulary_from_spec(spec: Mapping[str, Any]) -> CycleVocabulary:
         {axis["name"]: tuple(stage["name"] for stage in axis["stages"]) for axis in spec["axes"]},
         {name: parse_duration(score["half_life"]) for name, score in spec["scores"].items()},
         frozenset(name for name, signal in spec["signals"].items() if signal.get("publish")),
-        {stage["name"]: stage["guiding_question"] for stage in spec["stages"] if stage.get("guiding_question")},
+        {
+            stage["name"]: stage["guiding_question"]
+            for stage in spec["stages"]
+            if stage.get("guiding_question")
+        },
         {stage["name"]: stage.get("owner", "") for stage in spec["stages"]},
         (spec.get("repeat") or {}).get("signal", ""),
     )

@@ -33,7 +33,9 @@ class Destination(BaseModel):
 
 def _signs(secret: str) -> bool:
     try:
-        size = len(base64.b64decode(secret.removeprefix(SIGNING_PREFIX).encode("ascii"), validate=True))
+        size = len(
+            base64.b64decode(secret.removeprefix(SIGNING_PREFIX).encode("ascii"), validate=True)
+        )
     except ValueError:
         return False
     return secret.startswith(SIGNING_PREFIX) and 24 <= size <= 64

@@ -19,11 +19,16 @@ def parse_document(model: type[M], text: str, where: str) -> M:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{where}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+        raise ConfigurationError(
+            f"{where}{line}: not YAML: {getattr(error, 'problem', error)}"
+        ) from None
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        faults = [format_fault(text, where, e["loc"], e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+        faults = [
+            format_fault(text, where, e["loc"], e["msg"].removeprefix("Value error, "))
+            for e in error.errors()
+        ]
         raise ConfigurationError("\n".join(faults)) from None
 
 
@@ -40,8 +45,12 @@ def _line_of(text: str, place: Place) -> tuple[int, list[str | int]]:
     for number, part in enumerate(place):
         found: Any = None
         if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = next(
+                ((key, value) for key, value in node.value if key.value == str(part)), None
+            )
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value)
+        ):
             found = (node.value[part], node.value[part])
         last = number == len(place) - 1
         if found is None or (isinstance(found[1], yaml.ScalarNode) and not last):

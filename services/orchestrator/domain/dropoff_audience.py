@@ -38,7 +38,9 @@ def regained_stages(change: StageChange, rings: Mapping[str, int]) -> list[str]:
     return [stage for stage, ring in rings.items() if ring <= rings[change.stage.to]]
 
 
-def count_pairs(groups: Iterable[tuple[Collection[str], int]], rings: Mapping[str, int]) -> list[DropoffPair]:
+def count_pairs(
+    groups: Iterable[tuple[Collection[str], int]], rings: Mapping[str, int]
+) -> list[DropoffPair]:
     """Return every pair of a cycle, those with most contacts first.
 
     `groups` are (stages that a contact fell from, how many contacts): outer before inner stages.
@@ -49,12 +51,16 @@ def count_pairs(groups: Iterable[tuple[Collection[str], int]], rings: Mapping[st
             if a in stages and b not in stages:
                 counts[a, b] += contacts
     found = [DropoffPair(a, b, count) for (a, b), count in counts.items()]
-    return sorted(found, key=lambda pair: (-pair.contacts, rings[pair.fell_from], rings[pair.never_reached]))
+    return sorted(
+        found, key=lambda pair: (-pair.contacts, rings[pair.fell_from], rings[pair.never_reached])
+    )
 
 
 def export_row(facts: ContactFacts, stage: str, fell_at: str) -> Sequence[str]:
     """Return a contact's line of an export."""
-    user_id = "" if facts.user_id is None or "@" in facts.user_id else facts.user_id  # an address is nobody's
+    user_id = (
+        "" if facts.user_id is None or "@" in facts.user_id else facts.user_id
+    )  # an address is nobody's
     cells = (facts.contact_id, user_id, hash_email(facts.email), stage, fell_at)
     return [escape_formula(cell) for cell in cells]
 

@@ -16,7 +16,12 @@ from libs.common.instants import DAY, from_iso
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.condition import FOREVER, condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
-from services.orchestrator.domain.local_time import load_time_zone, local_instant, next_local_time, to_local
+from services.orchestrator.domain.local_time import (
+    load_time_zone,
+    local_instant,
+    next_local_time,
+    to_local,
+)
 from services.orchestrator.domain.play import Goal, Play
 from services.orchestrator.domain.play_program import (
     ActionInstruction,
@@ -78,7 +83,9 @@ def action_priority(play: Play, run: Enrollment, due: int) -> int:
     return play.priority + (MONTH - left if 0 <= left <= MONTH else 0)
 
 
-def advance_enrollment(program: PlayProgram, run: Enrollment, facts: ContactFacts, now: int) -> EnrollmentProgress:
+def advance_enrollment(
+    program: PlayProgram, run: Enrollment, facts: ContactFacts, now: int
+) -> EnrollmentProgress:
     """Go on with an active run as far as it goes."""
     reason = exit_reason(program, run, facts, now)
     if reason:
@@ -92,17 +99,25 @@ def advance_enrollment(program: PlayProgram, run: Enrollment, facts: ContactFact
             place += 1
         elif isinstance(step, ExitInstruction):
             return EnrollmentProgress(
-                end_enrollment(msgspec.structs.replace(run, place=place, since=since), "completed", step.reason), acts
+                end_enrollment(
+                    msgspec.structs.replace(run, place=place, since=since), "completed", step.reason
+                ),
+                acts,
             )
         elif isinstance(step, EventWaitInstruction | WaitInstruction | LocalTimeInstruction):
             reached, due = _waited(step, place, since, facts, now)
             if reached is None:
-                return EnrollmentProgress(msgspec.structs.replace(run, place=place, since=since, due_at=due), acts)
+                return EnrollmentProgress(
+                    msgspec.structs.replace(run, place=place, since=since, due_at=due), acts
+                )
             place, since = reached, now if now - due > ACTION_GRACE else due
         else:
             place = _turned(step, program, place, facts, now)
     return EnrollmentProgress(
-        end_enrollment(msgspec.structs.replace(run, place=place, since=since), "completed", "all steps done"), acts
+        end_enrollment(
+            msgspec.structs.replace(run, place=place, since=since), "completed", "all steps done"
+        ),
+        acts,
     )
 
 
@@ -114,19 +129,31 @@ def exit_reason(program: PlayProgram, run: Enrollment, facts: ContactFacts, now:
         if test is not None and condition_holds(test, facts, now):
             return f"exit: {_shown(one.when)}"
     goal = program.play.goal
-    if goal is not None and goal.ends and goal_reached_at(program, goal, run, facts, now) is not None:
+    if (
+        goal is not None
+        and goal.ends
+        and goal_reached_at(program, goal, run, facts, now) is not None
+    ):
         return "goal reached"
     return ""
 
 
-def goal_reached_at(program: PlayProgram, goal: Goal, run: Enrollment, facts: ContactFacts, now: int) -> int | None:
+def goal_reached_at(
+    program: PlayProgram, goal: Goal, run: Enrollment, facts: ContactFacts, now: int
+) -> int | None:
     """Return when a run reached its goal, None if it has not, or not in time."""
     if run.goal_at is not None:
         return run.goal_at
     end = run.entered_at + goal.within
     if goal.signal is not None:
-        return next((at for at in facts.signals.get(goal.signal, ()) if run.entered_at < at <= end), None)
-    return now if program.goal is not None and now <= end and condition_holds(program.goal, facts, now) else None
+        return next(
+            (at for at in facts.signals.get(goal.signal, ()) if run.entered_at < at <= end), None
+        )
+    return (
+        now
+        if program.goal is not None and now <= end and condition_holds(program.goal, facts, now)
+        else None
+    )
 
 
 def end_enrollment(run: Enrollment, status: EnrollmentStatus, reason: str) -> Enrollment:
@@ -156,10 +183,14 @@ def _waited(
     return (place + 1 if now >= due else None), due
 
 
-def _hoped(step: EventWaitInstruction, since: int, facts: ContactFacts, now: int) -> tuple[int | None, int]:
+def _hoped(
+    step: EventWaitInstruction, since: int, facts: ContactFacts, now: int
+) -> tuple[int | None, int]:
     deadline = since + step.timeout
     if step.signal is not None:
-        seen = next((at for at in facts.signals.get(step.signal, ()) if since < at <= deadline), None)
+        seen = next(
+            (at for at in facts.signals.get(step.signal, ()) if since < at <= deadline), None
+        )
         if seen is not None:
             return step.met, now
         horizon = FOREVER
@@ -174,7 +205,9 @@ def _hoped(step: EventWaitInstruction, since: int, facts: ContactFacts, now: int
     return None, min(deadline, max(horizon, now + 1))
 
 
-def _turned(step: Instruction, program: PlayProgram, place: int, facts: ContactFacts, now: int) -> int:
+def _turned(
+    step: Instruction, program: PlayProgram, place: int, facts: ContactFacts, now: int
+) -> int:
     if isinstance(step, BranchInstruction):
         return place + 1 if condition_holds(step.test, facts, now) else step.otherwise
     if isinstance(step, SplitInstruction):

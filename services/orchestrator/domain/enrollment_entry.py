@@ -58,7 +58,11 @@ def stage_change_matches(wanted: StageMatch, event: StageChange) -> bool:
 
 
 def try_enroll(
-    program: PlayProgram, occasion: EntryCause, facts: ContactFacts, earlier: Sequence[PastEnrollment], now: int
+    program: PlayProgram,
+    occasion: EntryCause,
+    facts: ContactFacts,
+    earlier: Sequence[PastEnrollment],
+    now: int,
 ) -> Enrollment | str:
     """Return the run that an occasion starts, or why it starts none. Who is held out has one that ends at once."""
     play = program.play
@@ -70,7 +74,9 @@ def try_enroll(
         return "cooling down"
     if program.entry is not None and not condition_holds(program.entry, facts, now):
         return "entry criteria"
-    cause = ids.derive_id("matched", occasion.id, facts.contact_id) if occasion.of_many else occasion.id
+    cause = (
+        ids.derive_id("matched", occasion.id, facts.contact_id) if occasion.of_many else occasion.id
+    )
     made = enrollment_id(occasion.workspace, play.play, facts.contact_id, cause, play.re_entry)
     run = Enrollment(
         made, occasion.workspace, facts.contact_id, play.play, program.number, cause, occasion.at, occasion.told,
@@ -81,7 +87,9 @@ def try_enroll(
     return run
 
 
-def exit_reason_from_events(program: PlayProgram, run: Enrollment, events: Sequence[TriggerEvent]) -> str:
+def exit_reason_from_events(
+    program: PlayProgram, run: Enrollment, events: Sequence[TriggerEvent]
+) -> str:
     """Return why these events end a run, or nothing. Exits by signal are seen in the facts; these are the moves."""
     for one in program.play.exits:
         for event in events:
@@ -96,13 +104,19 @@ def exit_reason_from_events(program: PlayProgram, run: Enrollment, events: Seque
     return ""
 
 
-def concerns_enrollment(program: PlayProgram, run: Enrollment, events: Sequence[TriggerEvent]) -> bool:
+def concerns_enrollment(
+    program: PlayProgram, run: Enrollment, events: Sequence[TriggerEvent]
+) -> bool:
     """Return whether a run has to be looked at because of these events: it may leave, reach its goal, or go on."""
     play = program.play
     if any(one.when or one.stage_change for one in play.exits) or (play.goal and play.goal.when):
         return True
     awaited = {one.signal for one in play.exits} | ({play.goal.signal} if play.goal else set())
-    step = program.code[run.place] if run.status == "active" and run.place < len(program.code) else None
+    step = (
+        program.code[run.place]
+        if run.status == "active" and run.place < len(program.code)
+        else None
+    )
     if isinstance(step, EventWaitInstruction):
         if step.test is not None:
             return True

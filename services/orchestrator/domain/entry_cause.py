@@ -39,13 +39,19 @@ def cause_from_event(event: TriggerEvent) -> EntryCause:
     return EntryCause(event.id, event.workspace, event.occurred_at, _told(event), of_many)
 
 
-def cause_if_due(program: PlayProgram, workspace: str, facts: ContactFacts, now: int) -> EntryCause | None:
+def cause_if_due(
+    program: PlayProgram, workspace: str, facts: ContactFacts, now: int
+) -> EntryCause | None:
     """Return the occasion that the time is for a contact, None if it is none; one longer ago than `max_age` is none."""
     found = next_timed_cause(program, workspace, facts)
-    return found if found is not None and found.at <= now <= found.at + program.play.max_age else None
+    return (
+        found if found is not None and found.at <= now <= found.at + program.play.max_age else None
+    )
 
 
-def next_timed_cause(program: PlayProgram, workspace: str, facts: ContactFacts) -> EntryCause | None:
+def next_timed_cause(
+    program: PlayProgram, workspace: str, facts: ContactFacts
+) -> EntryCause | None:
     """Return the occasion that a moment is, was or will be for a contact, by what is known now."""
     trigger, found = program.play.trigger, None
     if trigger.schedule is not None:
@@ -57,7 +63,9 @@ def next_timed_cause(program: PlayProgram, workspace: str, facts: ContactFacts) 
     if found is None:
         return None
     cause, at, told = found
-    return EntryCause(ids.derive_id("moment", workspace, facts.contact_id, cause), workspace, at, told)
+    return EntryCause(
+        ids.derive_id("moment", workspace, facts.contact_id, cause), workspace, at, told
+    )
 
 
 def cause_from_schedule(program: PlayProgram, workspace: str, when: datetime) -> EntryCause:
@@ -98,7 +106,11 @@ def _date(wanted: DateTrigger, facts: ContactFacts) -> tuple[str, int, dict[str,
 def _told(event: TriggerEvent) -> dict[str, Any]:
     """Return what templates may say of an event."""
     if isinstance(event, Signal):
-        return {"signal": event.signal, "properties": event.properties, "occurred_at": event.occurred_at}
+        return {
+            "signal": event.signal,
+            "properties": event.properties,
+            "occurred_at": event.occurred_at,
+        }
     if isinstance(event, CompellingEvent):
         return {
             "event_id": event.event_id,

@@ -53,7 +53,9 @@ def check_gate(ask: GateRequest, rules: GateRules, now: int) -> GateVerdict:
     if ask.suppressed:
         return GateVerdict("suppressed", ask.suppressed)
     if ask.purpose != "transactional" and not ask.consent:
-        return GateVerdict("suppressed", "no_consent" if ask.consent is None else "consent_withdrawn")
+        return GateVerdict(
+            "suppressed", "no_consent" if ask.consent is None else "consent_withdrawn"
+        )
     if not ask.address:
         return GateVerdict("skipped", "no_address")
     if ask.stopped:

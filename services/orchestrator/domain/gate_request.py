@@ -8,12 +8,16 @@ from services.orchestrator.domain.content import ContentChoice, ContentItem, cho
 from services.orchestrator.domain.gate import GateRequest, Purpose
 
 
-def offer_content(action: ActionSpec, items: Sequence[ContentItem], facts: ContactFacts) -> ContentChoice:
+def offer_content(
+    action: ActionSpec, items: Sequence[ContentItem], facts: ContactFacts
+) -> ContentChoice:
     """Return the content that an action offers a contact; one that wants none offers none."""
     wanted = action.content
     if wanted is None:
         return ContentChoice(None, [])
-    return choose_content(items, facts, action.channel, wanted.types, wanted.fallback, override=wanted.override_gate)
+    return choose_content(
+        items, facts, action.channel, wanted.types, wanted.fallback, override=wanted.override_gate
+    )
 
 
 def build_gate_request(
@@ -46,4 +50,8 @@ def build_gate_request(
 def _purpose(action: ActionSpec) -> Purpose:
     if action.channel == "email":
         return action.purpose
-    return "retargeting" if action.audience is not None and action.audience.op == "add" else "transactional"
+    return (
+        "retargeting"
+        if action.audience is not None and action.audience.op == "add"
+        else "transactional"
+    )

@@ -5,7 +5,9 @@ from libs.common import ids
 
 def enrollment_id(workspace: str, play: str, contact_id: str, cause: str, re_entry: str) -> str:
     """Return the enrollment's id: one per cause, or one per contact where a play is never entered again."""
-    return ids.derive_id("enrollment", workspace, play, contact_id if re_entry == "never" else cause)
+    return ids.derive_id(
+        "enrollment", workspace, play, contact_id if re_entry == "never" else cause
+    )
 
 
 def action_id(enrollment: str, step: str, occurrence: int = 1) -> str:

@@ -32,7 +32,9 @@ def local_instant(day: date, clock: time, zone: ZoneInfo) -> int:
     return from_datetime(datetime.combine(day, clock, tzinfo=zone).astimezone(UTC))
 
 
-def next_local_time(now: int, clock: time, zone: ZoneInfo, weekdays: frozenset[str] = frozenset(WEEKDAYS)) -> int:
+def next_local_time(
+    now: int, clock: time, zone: ZoneInfo, weekdays: frozenset[str] = frozenset(WEEKDAYS)
+) -> int:
     """Return the first instant, not before `now`, at which it is `clock` in the zone on one of the weekdays."""
     day = to_local(now, zone).date() - timedelta(days=1)
     while True:

@@ -11,7 +11,12 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, u
 import msgspec
 
 from libs.common.durations import parse_duration
-from libs.common.link_tokens import LINK_PARAMETER, REFERRAL_PARAMETER, LinkRecipient, sign_link_token
+from libs.common.link_tokens import (
+    LINK_PARAMETER,
+    REFERRAL_PARAMETER,
+    LinkRecipient,
+    sign_link_token,
+)
 from services.orchestrator.domain.unsubscribe_token import sign_token
 
 TOKEN_LIFETIME = parse_duration("30d")
@@ -46,33 +51,56 @@ class MessageLinks(msgspec.Struct, frozen=True):
 
     def referral_code(self, workspace: str, contact_id: str) -> str:
         """Return a contact's code: ten characters of an HMAC-SHA256, always the same, short enough to be typed."""
-        mark = hmac.new(self.secret.encode(), f"referral.{workspace}.{contact_id}".encode(), sha256).digest()
+        mark = hmac.new(
+            self.secret.encode(), f"referral.{workspace}.{contact_id}".encode(), sha256
+        ).digest()
         return base64.b32encode(mark)[:10].decode().lower()
 
     def landing_url(self, code: str | None, path: str) -> str | None:
         """Return where a friend's link leads: a path of the site and no other place; None without a site."""
         if not self.site:
             return None
-        inside = path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
-        told = {REFERRAL_PARAMETER: code, "utm_source": "referral", "utm_medium": "referral"} if code else {}
+        inside = (
+            path
+            if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+            else "/"
+        )
+        told = (
+            {REFERRAL_PARAMETER: code, "utm_source": "referral", "utm_medium": "referral"}
+            if code
+            else {}
+        )
         return _with(urljoin(self.site, inside), told, html=False)
 
     def absolute_url(self, url: str) -> str:
         """Return the address of a content as a letter needs it."""
         return urljoin(self.site, url) if self.site else url
 
-    def tag_links(self, text: str, person: LinkRecipient | None, told: Mapping[str, str], *, html: bool = False) -> str:
+    def tag_links(
+        self,
+        text: str,
+        person: LinkRecipient | None,
+        told: Mapping[str, str],
+        *,
+        html: bool = False,
+    ) -> str:
         """Return a text whose links to the site carry what is told (UTM), and for whom they were made."""
         if not self.site:
             return text
         added = dict(told)
         if person is not None and self.keys:
-            added[LINK_PARAMETER] = sign_link_token(self.keys, person, self.written_at + TOKEN_LIFETIME)
+            added[LINK_PARAMETER] = sign_link_token(
+                self.keys, person, self.written_at + TOKEN_LIFETIME
+            )
 
         def carried(found: re.Match[str]) -> str:
             whole = found.group()
             url = whole.rstrip(_ENDS)
-            return _with(url, added, html=html) + whole[len(url) :] if self._leads_to_the_site(url) else whole
+            return (
+                _with(url, added, html=html) + whole[len(url) :]
+                if self._leads_to_the_site(url)
+                else whole
+            )
 
         return _URL.sub(carried, text)
 
@@ -80,7 +108,9 @@ class MessageLinks(msgspec.Struct, frozen=True):
         """Return whether it is a page of the site: no other host, whatever its address holds, and no door of ours beside it."""
         theirs, ours, site = _split(url), _split(self.base_url), _split(self.site)
         path = theirs.path.removeprefix(ours.path) if theirs.netloc == ours.netloc else ""
-        return (theirs.scheme, theirs.netloc) == (site.scheme, site.netloc) and not path.startswith(("/u/", "/r/"))
+        return (theirs.scheme, theirs.netloc) == (site.scheme, site.netloc) and not path.startswith(
+            ("/u/", "/r/")
+        )
 
 
 def _split(url: str) -> SplitResult:

@@ -41,10 +41,15 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name == "replace" and len(arguments) == 2:  # it could grow by a product in one step
             old, new = str(arguments[0]), str(arguments[1])
             if str(value).count(old) * len(new) > MAX_OUTPUT_CHARACTERS:
-                raise LiquidError(f"{name}: its result is longer than {MAX_OUTPUT_CHARACTERS} characters", token=None)
+                raise LiquidError(
+                    f"{name}: its result is longer than {MAX_OUTPUT_CHARACTERS} characters",
+                    token=None,
+                )
         found = function(value, *arguments, **named)
         if isinstance(found, str | list) and len(found) > MAX_OUTPUT_CHARACTERS:
-            raise LiquidError(f"{name}: its result is longer than {MAX_OUTPUT_CHARACTERS} characters", token=None)
+            raise LiquidError(
+                f"{name}: its result is longer than {MAX_OUTPUT_CHARACTERS} characters", token=None
+            )
         return found
 
     for attribute in ("with_context", "with_environment", "filter_async"):

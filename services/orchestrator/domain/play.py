@@ -112,7 +112,9 @@ class Goal(StrictModel):
 
 def _written_time(raw: Any) -> Any:
     if not isinstance(raw, str | time):
-        raise ValueError('a time is written in quotes: "09:30" (without them YAML reads 10:00 as 600)')
+        raise ValueError(
+            'a time is written in quotes: "09:30" (without them YAML reads 10:00 as 600)'
+        )
     return raw
 
 
@@ -145,14 +147,19 @@ class EventWait(StrictModel):
 
 
 def _kind_of_wait(raw: Any) -> str:
-    return "time" if isinstance(raw, LocalTimeWait) or (isinstance(raw, dict) and "time" in raw) else "awaited"
+    return (
+        "time"
+        if isinstance(raw, LocalTimeWait) or (isinstance(raw, dict) and "time" in raw)
+        else "awaited"
+    )
 
 
 class WaitUntilStep(StrictModel):
     """Waits for a local time, or for something to happen; `timed_out` are the steps for when it did not."""
 
     wait_until: Annotated[
-        Annotated[LocalTimeWait, Tag("time")] | Annotated[EventWait, Tag("awaited")], Discriminator(_kind_of_wait)
+        Annotated[LocalTimeWait, Tag("time")] | Annotated[EventWait, Tag("awaited")],
+        Discriminator(_kind_of_wait),
     ]
     timed_out: list["Step"] = Field([])
 
@@ -245,6 +252,12 @@ class Play(StrictModel):
 
     @model_validator(mode="after")
     def _takes_its_time_with_everybody(self) -> "Play":
-        if self.per_hour is not None and self.trigger.schedule is None and self.trigger.compelling_event is None:
-            raise ValueError("per_hour is for what reaches everybody: a schedule, or an event about a market")
+        if (
+            self.per_hour is not None
+            and self.trigger.schedule is None
+            and self.trigger.compelling_event is None
+        ):
+            raise ValueError(
+                "per_hour is for what reaches everybody: a schedule, or an event about a market"
+            )
         return self

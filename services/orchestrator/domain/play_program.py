@@ -9,7 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from services.orchestrator.domain.action import ActionSpec
-from services.orchestrator.domain.condition import Condition, ConditionTest, compile_condition, referenced_signals
+from services.orchestrator.domain.condition import (
+    Condition,
+    ConditionTest,
+    compile_condition,
+    referenced_signals,
+)
 from services.orchestrator.domain.local_time import WEEKDAYS
 from services.orchestrator.domain.play import (
     BranchStep,
@@ -125,7 +130,11 @@ def compile_play(play: Play, number: int, segments: Mapping[str, Condition]) -> 
         tuple(compile_condition(one.when, segments) if one.when else None for one in play.exits),
         compile_condition(play.goal.when, segments) if play.goal and play.goal.when else None,
         actions,
-        {name: compile_condition(member, segments) for name, one in actions.items() if (member := _member(one))},
+        {
+            name: compile_condition(member, segments)
+            for name, one in actions.items()
+            if (member := _member(one))
+        },
     )
 
 
@@ -156,7 +165,11 @@ def iter_actions(steps: Sequence[Step]) -> Iterator[ActionSpec]:
 
 def signals_of_play(play: Play) -> set[str]:
     """Return every signal that a play names."""
-    found = {play.trigger.signal, play.goal.signal if play.goal else None, *(one.signal for one in play.exits)}
+    found = {
+        play.trigger.signal,
+        play.goal.signal if play.goal else None,
+        *(one.signal for one in play.exits),
+    }
     if play.trigger.silence:
         found.add(play.trigger.silence.of)
     for step in _waits(play.steps):
@@ -206,7 +219,9 @@ def _conditions(
                 yield from _conditions(share.steps, (*here, "split", name, "steps"))
 
 
-def _block(steps: Sequence[Step], code: list[Instruction], segments: Mapping[str, Condition]) -> None:
+def _block(
+    steps: Sequence[Step], code: list[Instruction], segments: Mapping[str, Condition]
+) -> None:
     for step in steps:
         if isinstance(step, WaitStep):
             code.append(WaitInstruction(step.wait))

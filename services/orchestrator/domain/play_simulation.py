@@ -36,7 +36,12 @@ from services.orchestrator.domain.enrollment_entry import (
     exit_reason_from_events,
     try_enroll,
 )
-from services.orchestrator.domain.entry_cause import EntryCause, TriggerEvent, cause_from_event, next_timed_cause
+from services.orchestrator.domain.entry_cause import (
+    EntryCause,
+    TriggerEvent,
+    cause_from_event,
+    next_timed_cause,
+)
 from services.orchestrator.domain.gate import GateRules, check_gate
 from services.orchestrator.domain.gate_request import build_gate_request, offer_content
 from services.orchestrator.domain.play_program import PlayProgram
@@ -93,7 +98,12 @@ def count_by_day(found: Sequence[SimulatedStep]) -> list[tuple[int, dict[str, in
 
 class _Simulation:
     def __init__(
-        self, program: PlayProgram, story: PublishedHistory, world: SimulationContext, begin: int, end: int
+        self,
+        program: PlayProgram,
+        story: PublishedHistory,
+        world: SimulationContext,
+        begin: int,
+        end: int,
     ) -> None:
         self._program, self._story, self._world = program, story, world
         self._begin, self._end = begin, end
@@ -113,7 +123,9 @@ class _Simulation:
             if now >= self._begin:
                 self._look_from_now_on()
             self._until(now)
-            earlier = self._entries()  # of one instant nothing was heard before the rest, nor did a wait end before it
+            earlier = (
+                self._entries()
+            )  # of one instant nothing was heard before the rest, nor did a wait end before it
             for event in at_once:
                 self._hear(event, earlier)
             self._act(now)
@@ -133,10 +145,16 @@ class _Simulation:
             if due >= end:
                 return
             self._act(due)
-        raise ValueError(f"play {self._program.play.play} goes round with contact {self._story.contact_id}")
+        raise ValueError(
+            f"play {self._program.play.play} goes round with contact {self._story.contact_id}"
+        )
 
     def _dues(self) -> Iterator[int]:
-        yield from (run.due_at for run in self._runs.values() if run.status == "active" and run.due_at is not None)
+        yield from (
+            run.due_at
+            for run in self._runs.values()
+            if run.status == "active" and run.due_at is not None
+        )
         yield from (due for due, _, _ in self._pending)
         yield from self._moments.dues(self._facts)
 
@@ -223,8 +241,15 @@ class _Simulation:
             if action.channel == "email" and action.purpose == "marketing":
                 self._sent.append(now)
             if item is not None:
-                self._facts = msgspec.structs.replace(facts, seen_content={**facts.seen_content, item.content: now})
-        self._note(now, "sent" if verdict.status == "send" else verdict.status, action.action, verdict.reason)
+                self._facts = msgspec.structs.replace(
+                    facts, seen_content={**facts.seen_content, item.content: now}
+                )
+        self._note(
+            now,
+            "sent" if verdict.status == "send" else verdict.status,
+            action.action,
+            verdict.reason,
+        )
 
     def _note(self, at: int, what: str, step: str = "", reason: str = "") -> None:
         self._found.append(SimulatedStep(at, self._story.contact_id, what, step, reason))
@@ -243,7 +268,9 @@ class _Moments:
     def begin(self, facts: ContactFacts, now: int) -> None:
         """Look from now on; who is in the segment by then has not come into it."""
         self.begun, self._now = True, now
-        self._inside = self._world.segment is not None and condition_holds(self._world.segment, facts, now)
+        self._inside = self._world.segment is not None and condition_holds(
+            self._world.segment, facts, now
+        )
 
     def dues(self, facts: ContactFacts) -> Iterator[int]:
         """Yield when the next one may come."""
@@ -274,22 +301,35 @@ class _Moments:
 def _after(facts: ContactFacts, event: TriggerEvent, vocabulary: CycleVocabularies) -> ContactFacts:
     """Return what is known after an event."""
     if isinstance(event, Signal):
-        signals = {**facts.signals, event.signal: [*facts.signals.get(event.signal, ()), event.occurred_at]}
+        signals = {
+            **facts.signals,
+            event.signal: [*facts.signals.get(event.signal, ()), event.occurred_at],
+        }
         consents = facts.consents
         if event.signal in _CONSENT:
             consents = {**consents, "marketing": _CONSENT[event.signal]}
-        return msgspec.structs.replace(facts, signals=signals, consents=consents, last_act=event.occurred_at)
+        return msgspec.structs.replace(
+            facts, signals=signals, consents=consents, last_act=event.occurred_at
+        )
     if isinstance(event, CompellingEvent):
         over = {event.kind} if event.status in ("withdrawn", "expired") else set()
         return msgspec.structs.replace(facts, events=(facts.events | {event.kind}) - over)
-    standings = {**facts.standings, event.cycle: _standing(event, facts.standings.get(event.cycle), vocabulary)}
+    standings = {
+        **facts.standings,
+        event.cycle: _standing(event, facts.standings.get(event.cycle), vocabulary),
+    }
     acted = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
     return msgspec.structs.replace(facts, standings=standings, last_act=acted)
 
 
-def _standing(event: StageChange, before: CycleFacts | None, vocabulary: CycleVocabularies) -> CycleFacts:
+def _standing(
+    event: StageChange, before: CycleFacts | None, vocabulary: CycleVocabularies
+) -> CycleFacts:
     words = vocabulary.cycles.get(event.cycle)
-    axes = {**(before.axes if before else {}), **{name: axis.to for name, axis in event.axes.items()}}
+    axes = {
+        **(before.axes if before else {}),
+        **{name: axis.to for name, axis in event.axes.items()},
+    }
     if words is None:
         return CycleFacts(event.stage.to, event.dormant, axes)
     scores = {
@@ -297,4 +337,11 @@ def _standing(event: StageChange, before: CycleFacts | None, vocabulary: CycleVo
         for name, value in event.values.items()
         if name in words.half_lives
     }
-    return CycleFacts(event.stage.to, event.dormant, axes, scores, words.ladders, words.rings.get(event.stage.to, 0))
+    return CycleFacts(
+        event.stage.to,
+        event.dormant,
+        axes,
+        scores,
+        words.ladders,
+        words.rings.get(event.stage.to, 0),
+    )

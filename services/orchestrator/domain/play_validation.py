@@ -26,10 +26,16 @@ class KnownNames(msgspec.Struct, frozen=True):
 def validate_play(text: str, where: str, names: KnownNames) -> Play:
     """Return the play of a text. Raises ConfigurationError with a line for each fault: `where:line: place: what`."""
     play = parse_document(Play, text, where)
-    faults = [format_fault(text, where, place, why) for place, ask in _questions(play, names) if (why := _why(ask))]
+    faults = [
+        format_fault(text, where, place, why)
+        for place, ask in _questions(play, names)
+        if (why := _why(ask))
+    ]
     if not faults:
         try:
-            faults = [f"{where}: {why}" for why in _actions(compile_play(play, 0, names.segments), names)]
+            faults = [
+                f"{where}: {why}" for why in _actions(compile_play(play, 0, names.segments), names)
+            ]
         except ValueError as error:
             faults = [f"{where}: {error}"]
     if faults:
@@ -48,7 +54,10 @@ def _questions(play: Play, names: KnownNames) -> Iterator[tuple[Place, Callable[
     if silence is not None and silence.of != "any":
         yield ("trigger", "silence", "of"), partial(words.check_signal, silence.of)
     if segment is not None:
-        yield ("trigger", "segment"), partial(check_references, {"segment": segment}, names.segments, words)
+        yield (
+            ("trigger", "segment"),
+            partial(check_references, {"segment": segment}, names.segments, words),
+        )
     for number, one in enumerate(play.exits):
         if one.signal is not None:
             yield ("exits", number, "signal"), partial(words.check_signal, one.signal)
@@ -85,5 +94,9 @@ def _actions(program: PlayProgram, names: KnownNames) -> Iterator[str]:
                 yield f"action {action.action}: no destination {action.destination!r} is defined"
             elif channel != action.channel:
                 yield f"action {action.action}: destination {action.destination!r} is one of another channel"
-        if action.content and action.content.fallback and action.content.fallback not in names.contents:
+        if (
+            action.content
+            and action.content.fallback
+            and action.content.fallback not in names.contents
+        ):
             yield f"action {action.action}: no content {action.content.fallback!r} is defined"

@@ -70,7 +70,9 @@ def render_action(
         )
     if action.audience is not None:
         place = (destination.url, destination.secret) if destination else ("", "")
-        return RenderedMessage(action_id, place[0], data=told_of(action.audience, facts), secret=place[1])
+        return RenderedMessage(
+            action_id, place[0], data=told_of(action.audience, facts), secret=place[1]
+        )
     if action.channel == "slack":
         context = _plain(context)
     text = render_template(action.text, context) if action.text else ""
@@ -83,13 +85,17 @@ def render_action(
         "cause": run.cause,
         "entered_at": to_iso(run.entered_at),
         "text": text,
-        "fields": {name: render_template(template, context) for name, template in action.data.items()},
+        "fields": {
+            name: render_template(template, context) for name, template in action.data.items()
+        },
     }
     if destination is None:  # the topic
         return RenderedMessage(action_id, "", text=text, data=data)
     if destination.crm is not None:
         data["crm"] = destination.crm
-    return RenderedMessage(action_id, destination.url, text=text, data=data, secret=destination.secret)
+    return RenderedMessage(
+        action_id, destination.url, text=text, data=data, secret=destination.secret
+    )
 
 
 def _person(workspace: str, facts: ContactFacts) -> LinkRecipient:
@@ -110,11 +116,18 @@ def _plain(value: Any) -> Any:
 
 
 def template_context(
-    run: Enrollment, facts: ContactFacts, content: ContentItem | None, links: MessageLinks, channel: str
+    run: Enrollment,
+    facts: ContactFacts,
+    content: ContentItem | None,
+    links: MessageLinks,
+    channel: str,
 ) -> dict[str, Any]:
     """Return what templates may say."""
     code = links.referral_code(run.workspace, facts.contact_id)
-    stages = {cycle: {"stage": at.stage, "dormant": at.dormant, **at.axes} for cycle, at in facts.standings.items()}
+    stages = {
+        cycle: {"stage": at.stage, "dormant": at.dormant, **at.axes}
+        for cycle, at in facts.standings.items()
+    }
     found: dict[str, Any] = {
         "contact": {**facts.traits, "id": facts.contact_id, "cycles": stages},
         "event": run.event,

@@ -72,9 +72,15 @@ def awaited_segments(play: Play) -> set[str]:
 def watch_segment(segment: Segment, others: Mapping[str, Condition]) -> WatchedSegment:
     """Return a segment, ready to be asked. Raises ValueError for a condition that is wrong."""
     asked = {"segment": segment.segment}
-    mark = ids.derive_id("segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode())
+    mark = ids.derive_id(
+        "segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode()
+    )
     return WatchedSegment(
-        segment.segment, compile_condition(asked, others), mark, is_costly(asked, others), segment.within
+        segment.segment,
+        compile_condition(asked, others),
+        mark,
+        is_costly(asked, others),
+        segment.within,
     )
 
 

@@ -42,18 +42,26 @@ class VisitorIdentifier(msgspec.Struct, frozen=True):
     verified: bool
 
 
-def identify_visitor(visitor: Visitor, site: SiteSource, keys: tuple[str, ...], now: int) -> VisitorIdentifier | None:
+def identify_visitor(
+    visitor: Visitor, site: SiteSource, keys: tuple[str, ...], now: int
+) -> VisitorIdentifier | None:
     """Return what is known of a visitor at an instant (µs UTC), None if nothing is."""
     if visitor.token:
         person = link_tokens.verify_link_token(keys, visitor.token, now)
         if person is not None and person.workspace == site.workspace:
-            if person.user_id:  # whoever reads the mails of an address that nobody vouches for may be anybody
+            if (
+                person.user_id
+            ):  # whoever reads the mails of an address that nobody vouches for may be anybody
                 return VisitorIdentifier("user_id", person.user_id, verified=person.verified)
             if person.email:
                 return VisitorIdentifier("email", person.email.strip().lower(), verified=True)
     if visitor.user_id and _vouched(visitor.user_id, visitor.user_hash, site):
         return VisitorIdentifier("user_id", visitor.user_id, verified=True)
-    return VisitorIdentifier("anonymous_id", visitor.anonymous_id, verified=False) if visitor.anonymous_id else None
+    return (
+        VisitorIdentifier("anonymous_id", visitor.anonymous_id, verified=False)
+        if visitor.anonymous_id
+        else None
+    )
 
 
 def _vouched(user_id: str, user_hash: str | None, site: SiteSource) -> bool:

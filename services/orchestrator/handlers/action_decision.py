@@ -26,7 +26,12 @@ from services.orchestrator.domain.gate_request import build_gate_request, offer_
 from services.orchestrator.domain.message_links import MessageLinks
 from services.orchestrator.domain.rendered_message import message_contains, render_action
 from services.orchestrator.handlers.decision_batch import DecisionBatch
-from services.orchestrator.handlers.decision_state import ActionCase, DecisionRound, DispatchLane, ReservedAttempt
+from services.orchestrator.handlers.decision_state import (
+    ActionCase,
+    DecisionRound,
+    DispatchLane,
+    ReservedAttempt,
+)
 from services.orchestrator.handlers.play_registry import PlayRegistry, PlaySnapshot
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository import contact_reader, enrollments
@@ -63,7 +68,9 @@ class ActionDecider:
         self._links = links
         self._widths: dict[DispatchLane, int] = {}
 
-    async def decide_due(self, connection: Connection, lane: DispatchLane) -> list[ReservedAttempt] | None:
+    async def decide_due(
+        self, connection: Connection, lane: DispatchLane
+    ) -> list[ReservedAttempt] | None:
         """Judge what is due for a few contacts; return what is reserved, None if nothing was due or others hold it."""
         now = self._clock.now()
         book = await self._playbook.get_snapshot(connection)
@@ -72,9 +79,19 @@ class ActionDecider:
             connection, lane, now, max(CANDIDATE_FACTOR * MIN_CONTACTS, 2 * width)
         )
         to = await contact_reader.get_survivors(connection, contacts)
-        held = await contact_reader.lock_contacts(connection, set(to.values()), free=width) if contacts else set()
-        now_to = await contact_reader.get_survivors(connection, contacts)  # a merge may have come between
-        mine = [contact for contact in contacts if to[contact] in held and now_to[contact] == to[contact]]
+        held = (
+            await contact_reader.lock_contacts(connection, set(to.values()), free=width)
+            if contacts
+            else set()
+        )
+        now_to = await contact_reader.get_survivors(
+            connection, contacts
+        )  # a merge may have come between
+        mine = [
+            contact
+            for contact in contacts
+            if to[contact] in held and now_to[contact] == to[contact]
+        ]
         if not mine:
             return None
         due = await repository.list_due_actions(connection, lane, mine, now)
@@ -103,28 +120,44 @@ class ActionDecider:
         decided: DecisionBatch,
         book: PlaySnapshot,
     ) -> DecisionRound:
-        known = await contact_reader.get_facts(connection, {action.contact_id for action in due}, book.vocabulary)
+        known = await contact_reader.get_facts(
+            connection, {action.contact_id for action in due}, book.vocabulary
+        )
         ids = {action.enrollment_id for action in due}
         runs = await enrollments.get_by_ids(connection, ids)
         on_audience = ids if lane[0] == "audience" else set[str]()
         told = await repository.get_audience_data(connection, on_audience) if on_audience else {}
-        unfinished = await repository.list_unfinished_audience_actions(connection, on_audience) if on_audience else {}
+        unfinished = (
+            await repository.list_unfinished_audience_actions(connection, on_audience)
+            if on_audience
+            else {}
+        )
         used = await self._used(connection, known, lane[0], decided.now)
         return DecisionRound(book, decided, runs, known, used, told, unfinished, Counter(), set())
 
-    async def _judged(self, connection: Connection, action: ActionRow, turn: DecisionRound) -> ReservedAttempt | None:
+    async def _judged(
+        self, connection: Connection, action: ActionRow, turn: DecisionRound
+    ) -> ReservedAttempt | None:
         """Decide one action; what nobody foresaw about it is no reason to stop the others."""
-        facts, run, decided = turn.known[action.contact_id], turn.runs[action.enrollment_id], turn.decided
+        facts, run, decided = (
+            turn.known[action.contact_id],
+            turn.runs[action.enrollment_id],
+            turn.decided,
+        )
         program = await self._playbook.get_program(connection, run.workspace, run.play, run.number)
         step = program.actions.get(action.step) if program else None
         if program is None or step is None:
-            why = ActionOutcome("held", "this release cannot run the play's version", decided.now + RECHECK_AFTER)
+            why = ActionOutcome(
+                "held", "this release cannot run the play's version", decided.now + RECHECK_AFTER
+            )
             decided.add_outcome(action, facts.contact_id, why)
             return None
         try:
             used, run_id = turn.used[facts.contact_id], action.enrollment_id
             others = [
-                msgspec.structs.replace(one, status="sending") if one.action_id in turn.under_way else one
+                msgspec.structs.replace(one, status="sending")
+                if one.action_id in turn.under_way
+                else one
                 for one in turn.unfinished.get(run_id, ())
                 if one.action_id != action.action_id
             ]
@@ -134,14 +167,18 @@ class ActionDecider:
             return self._one(case, decided)
         except Exception as error:
             log.exception("decision_failed", play=action.play, step=action.step)
-            why = ActionOutcome("held", f"decision failed: {type(error).__name__}", decided.now + RECHECK_AFTER)
+            why = ActionOutcome(
+                "held", f"decision failed: {type(error).__name__}", decided.now + RECHECK_AFTER
+            )
             decided.add_outcome(action, facts.contact_id, why)
             return None
 
     async def _used(
         self, connection: Connection, known: Mapping[str, ContactFacts], channel: str, now: int
     ) -> dict[str, tuple[int, int]]:
-        relatives = await contact_reader.get_aliases(connection, {facts.contact_id for facts in known.values()})
+        relatives = await contact_reader.get_aliases(
+            connection, {facts.contact_id for facts in known.values()}
+        )
         families: dict[str, list[str]] = {}
         for one, survivor in relatives.items():
             families.setdefault(survivor, []).append(one)
@@ -155,18 +192,32 @@ class ActionDecider:
             decided.add_outcome(
                 action,
                 facts.contact_id,
-                ActionOutcome("in_doubt", "attempt_without_outcome", attempt=action.attempts, outcome="unknown"),
+                ActionOutcome(
+                    "in_doubt",
+                    "attempt_without_outcome",
+                    attempt=action.attempts,
+                    outcome="unknown",
+                ),
             )
             return None
-        left = run.reason if run.status == "exited" else exit_reason(case.program, run, facts, decided.now)
+        left = (
+            run.reason
+            if run.status == "exited"
+            else exit_reason(case.program, run, facts, decided.now)
+        )
         if left:
             if run.status != "exited":
                 decided.add_exit(end_enrollment(run, "exited", left), facts.contact_id)
             decided.add_outcome(action, facts.contact_id, ActionOutcome("skipped", left))
             return None
-        if action.destination and (action.workspace, action.destination) not in case.book.destinations:
+        if (
+            action.destination
+            and (action.workspace, action.destination) not in case.book.destinations
+        ):
             missing = ActionOutcome(
-                "held", f"no destination {action.destination!r} is defined", decided.now + RECHECK_AFTER
+                "held",
+                f"no destination {action.destination!r} is defined",
+                decided.now + RECHECK_AFTER,
             )
             decided.add_outcome(action, facts.contact_id, missing)
             return None
@@ -178,15 +229,27 @@ class ActionDecider:
             return self._reserve(case, content, decided)
         due = verdict.until or (decided.now + RECHECK_AFTER if verdict.status == "held" else 0)
         until = verdict.until or None
-        decided.add_outcome(action, facts.contact_id, ActionOutcome(verdict.status, verdict.reason, due, until=until))
+        decided.add_outcome(
+            action,
+            facts.contact_id,
+            ActionOutcome(verdict.status, verdict.reason, due, until=until),
+        )
         return None
 
-    def _reserve(self, case: ActionCase, content: ContentItem | None, decided: DecisionBatch) -> ReservedAttempt | None:
+    def _reserve(
+        self, case: ActionCase, content: ContentItem | None, decided: DecisionBatch
+    ) -> ReservedAttempt | None:
         action, facts = case.action, case.facts
         place = case.book.destinations.get((action.workspace, action.destination))
         try:
             letter = render_action(
-                action.action_id, case.step, case.run, facts, content, place, self._links.valid_from(decided.now)
+                action.action_id,
+                case.step,
+                case.run,
+                facts,
+                content,
+                place,
+                self._links.valid_from(decided.now),
             )
         except InvalidMessage as error:
             decided.add_outcome(
@@ -196,16 +259,26 @@ class ActionDecider:
             )
             return None
         if case.step.audience is not None:
-            letter = msgspec.structs.replace(letter, data=audience_member_data(case.step.audience, facts, case.told))
+            letter = msgspec.structs.replace(
+                letter, data=audience_member_data(case.step.audience, facts, case.told)
+            )
             decided.add_audience_data(action, case.step.audience.name, letter.data)
         code = self._links.referral_code(action.workspace, facts.contact_id)
         if message_contains(letter, code):
             decided.add_referral_code(action.workspace, code, facts.contact_id)
         attempt, name = action.attempts + 1, content.content if content else ""
         day = decided.now // DAY
-        counts = case.step.purpose == "marketing" and action.channel == "email" and action.counted_day != day
-        decided.add_reservation(action, attempt, decided.now + LEASE_US, name, day if counts else action.counted_day)
-        return ReservedAttempt(msgspec.structs.replace(action, content=name), facts, attempt, letter, counts)
+        counts = (
+            case.step.purpose == "marketing"
+            and action.channel == "email"
+            and action.counted_day != day
+        )
+        decided.add_reservation(
+            action, attempt, decided.now + LEASE_US, name, day if counts else action.counted_day
+        )
+        return ReservedAttempt(
+            msgspec.structs.replace(action, content=name), facts, attempt, letter, counts
+        )
 
 
 def defer_audience_addition(case: ActionCase, decided: DecisionBatch) -> bool:
@@ -216,13 +289,19 @@ def defer_audience_addition(case: ActionCase, decided: DecisionBatch) -> bool:
     contact = case.facts.contact_id
     for one in case.others:
         step = case.program.actions.get(one.step)
-        added = step.audience if step is not None and one.destination == case.action.destination else None
+        added = (
+            step.audience
+            if step is not None and one.destination == case.action.destination
+            else None
+        )
         if added is None or (added.op, added.name) != ("add", audience.name):
             continue
         if one.status == "sending":
             soon = decided.now + MINUTE
             decided.add_outcome(
-                case.action, contact, ActionOutcome("held", "an addition is under way", soon, until=soon)
+                case.action,
+                contact,
+                ActionOutcome("held", "an addition is under way", soon, until=soon),
             )
             return True
         if not decided.has_outcome(one.action_id):

@@ -46,7 +46,9 @@ class ActionLedgerService:
         self._outbox = outbox
         self._clock = clock
 
-    async def list_actions(self, workspace: str, status: ActionStatus, limit: int) -> list[ActionView]:
+    async def list_actions(
+        self, workspace: str, status: ActionStatus, limit: int
+    ) -> list[ActionView]:
         """Return the actions of a status, those decided last first."""
         async with self._session.acquire() as connection:
             rows = await actions.list_by_status(connection, workspace, status, limit)
@@ -57,12 +59,16 @@ class ActionLedgerService:
             for a, at in rows
         ]  # fmt: skip
 
-    async def resolve_action(self, workspace: str, action_id: str, verb: LedgerVerb, author: str) -> None:
+    async def resolve_action(
+        self, workspace: str, action_id: str, verb: LedgerVerb, author: str
+    ) -> None:
         """Let an action be tried once more, or settle what became of one in doubt. Raises NotFound, Conflict."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             action, contact = await self._held(connection, workspace, action_id)
             if action.status not in _OPEN_TO[verb]:
-                raise Conflict(f"action {action_id} is {action.status}: {verb} is for {' and '.join(_OPEN_TO[verb])}")
+                raise Conflict(
+                    f"action {action_id} is {action.status}: {verb} is for {' and '.join(_OPEN_TO[verb])}"
+                )
             decided = DecisionBatch(self._clock.now())
             became = {
                 "retry": ActionOutcome("pending", f"retried by {author}", decided.now),
@@ -72,10 +78,14 @@ class ActionLedgerService:
             decided.add_outcome(action, contact, became)
             await decided.save(connection, self._outbox)
 
-    async def _held(self, connection: Connection, workspace: str, action_id: str) -> tuple[ActionRow, str]:
+    async def _held(
+        self, connection: Connection, workspace: str, action_id: str
+    ) -> tuple[ActionRow, str]:
         """Return an action and its contact, who is held: nobody else decides about them meanwhile."""
         action = await self._found(connection, workspace, action_id)
-        contact = (await contact_reader.get_survivors(connection, [action.contact_id]))[action.contact_id]
+        contact = (await contact_reader.get_survivors(connection, [action.contact_id]))[
+            action.contact_id
+        ]
         await contact_reader.lock_contacts(connection, [contact])
         return await self._found(connection, workspace, action_id), contact
 

@@ -16,7 +16,13 @@ _encoder = msgspec.json.Encoder()
 
 def action_message(action: ActionRow, contact_id: str, became: ActionOutcome, now: int) -> Message:
     """Return the message of one turn in an action's life."""
-    parts = (action.action_id, became.status, str(became.attempt), became.reason, str(became.due or ""))
+    parts = (
+        action.action_id,
+        became.status,
+        str(became.attempt),
+        became.reason,
+        str(became.due or ""),
+    )
     model = Action(
         id=ids.derive_id("action-message", *parts),
         workspace=action.workspace,
@@ -59,7 +65,9 @@ def holdout_message(run: Enrollment, now: int) -> Message:
 
 def _composed(model: Action) -> Message:
     key, at, why = model.contact_id, model.occurred_at, model.status
-    return build_message(model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why)
+    return build_message(
+        model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why
+    )
 
 
 def _identity(who: ContactFacts) -> dict[str, str]:

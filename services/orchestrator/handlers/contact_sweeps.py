@@ -14,7 +14,12 @@ from libs.common.durations import parse_duration
 from libs.common.messages import CompellingEvent
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment_entry import event_starts_play, trigger_key, try_enroll
-from services.orchestrator.domain.entry_cause import EntryCause, cause_from_event, cause_from_schedule, cause_if_due
+from services.orchestrator.domain.entry_cause import (
+    EntryCause,
+    cause_from_event,
+    cause_from_schedule,
+    cause_if_due,
+)
 from services.orchestrator.domain.play_program import PlayProgram
 from services.orchestrator.domain.segment import WatchedSegment
 from services.orchestrator.handlers.decision_batch import DecisionBatch
@@ -47,7 +52,16 @@ async def start_event_sweeps(
                 if event_starts_play(program, event, now):
                     name, occasion = program.play.play, cause_from_event(event)
                     sweep_id = ids.derive_id("sweep", event.workspace, name, event.id)
-                    begun.append(SweepRow(sweep_id, event.workspace, name, event.account_id, event.event_id, occasion))
+                    begun.append(
+                        SweepRow(
+                            sweep_id,
+                            event.workspace,
+                            name,
+                            event.account_id,
+                            event.event_id,
+                            occasion,
+                        )
+                    )
     await repository.insert_sweeps(connection, begun, now)
 
 
@@ -85,7 +99,9 @@ class ContactSweeper:
             connection, (DEFAULT_WORKSPACE, name, mark), now, now, now + SWEEP_INTERVAL
         )
         if count == 0:
-            await segment_members.delete_sweep_marks(connection, DEFAULT_WORKSPACE, watched.name, but=mark)
+            await segment_members.delete_sweep_marks(
+                connection, DEFAULT_WORKSPACE, watched.name, but=mark
+            )
         if count is not None:
             sweep_id = ids.derive_id("sweep", DEFAULT_WORKSPACE, name, mark, str(count), str(now))
             sweep = SweepRow(
@@ -107,7 +123,9 @@ class ContactSweeper:
             if now > occasion.at + program.play.max_age:
                 return
             slot, first_at, next_at = f"schedule:{occasion.at}", occasion.at, NEVER
-        count = await repository.update_tick(connection, (DEFAULT_WORKSPACE, name, slot), first_at, now, next_at)
+        count = await repository.update_tick(
+            connection, (DEFAULT_WORKSPACE, name, slot), first_at, now, next_at
+        )
         if count is not None:
             sweep_id = ids.derive_id("sweep", DEFAULT_WORKSPACE, name, slot, str(count))
             sweep = SweepRow(sweep_id, DEFAULT_WORKSPACE, name, None, "", occasion)
@@ -133,7 +151,9 @@ class ContactSweeper:
         marks = (segment_members.first_sweep_mark, str)
         mine = [one for one in book.watched.get(sweep.workspace, ()) if one.name == sweep.segment]
         watched = [one for one in mine if sweep.event_id in {mark(one.mark) for mark in marks}]
-        contacts = await repository.list_next_contacts(connection, sweep, BATCH_SIZE) if watched else []
+        contacts = (
+            await repository.list_next_contacts(connection, sweep, BATCH_SIZE) if watched else []
+        )
         if not contacts:
             await repository.delete_sweep(connection, sweep)
             return
@@ -143,12 +163,21 @@ class ContactSweeper:
         )
         now = self._clock.now()
         place = (sweep.workspace, watched, now)
-        await update_memberships(connection, self._outbox, place, known, tell=sweep.event_id == watched[0].mark)
+        await update_memberships(
+            connection, self._outbox, place, known, tell=sweep.event_id == watched[0].mark
+        )
         await repository.update_reached(connection, sweep, contacts[-1], 0, now)
 
     async def _take_on(self, connection: Connection, book: PlaySnapshot, sweep: SweepRow) -> None:
-        program = next((one for one in book.live_programs(sweep.workspace) if one.play.play == sweep.play), None)
-        size, pause = _pace(program) if sweep.occasion is not None and sweep.account_id is None else (BATCH_SIZE, 0)
+        program = next(
+            (one for one in book.live_programs(sweep.workspace) if one.play.play == sweep.play),
+            None,
+        )
+        size, pause = (
+            _pace(program)
+            if sweep.occasion is not None and sweep.account_id is None
+            else (BATCH_SIZE, 0)
+        )
         contacts = await repository.list_next_contacts(connection, sweep, size) if program else []
         if program is None or not contacts:
             await repository.delete_sweep(connection, sweep)
@@ -157,7 +186,9 @@ class ContactSweeper:
         known = await contact_reader.get_facts(connection, contacts, book.vocabulary)
         occasions = {}
         for contact in contacts:
-            found = sweep.occasion or cause_if_due(program, sweep.workspace, known[contact], self._clock.now())
+            found = sweep.occasion or cause_if_due(
+                program, sweep.workspace, known[contact], self._clock.now()
+            )
             if found is not None:
                 occasions[contact] = found
         count = await self._enter(connection, program, occasions, known)
@@ -172,7 +203,9 @@ class ContactSweeper:
         known: Mapping[str, ContactFacts],
     ) -> int:
         name = program.play.play
-        before = await enrollments.list_past(connection, list(occasions), [name]) if occasions else {}
+        before = (
+            await enrollments.list_past(connection, list(occasions), [name]) if occasions else {}
+        )
         decided, count = DecisionBatch(self._clock.now()), 0
         for contact, occasion in occasions.items():
             facts = known[contact]

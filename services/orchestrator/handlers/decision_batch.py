@@ -11,7 +11,12 @@ from libs.common.messages.action import Outcome
 from libs.common.observability import metrics
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.contact_facts import ContactFacts
-from services.orchestrator.domain.enrollment import Enrollment, EnrollmentProgress, action_priority, advance_enrollment
+from services.orchestrator.domain.enrollment import (
+    Enrollment,
+    EnrollmentProgress,
+    action_priority,
+    advance_enrollment,
+)
 from services.orchestrator.domain.ledger_ids import action_id
 from services.orchestrator.domain.play_program import PlayProgram
 from services.orchestrator.handlers.action_messages import action_message, holdout_message
@@ -40,7 +45,9 @@ class DecisionBatch:
     def add_enrollment(self, program: PlayProgram, run: Enrollment, facts: ContactFacts) -> None:
         """A run begins, and goes as far as it goes; one that is held out, or has ended already, goes nowhere."""
         progress = (
-            advance_enrollment(program, run, facts, self.now) if run.status == "active" else EnrollmentProgress(run)
+            advance_enrollment(program, run, facts, self.now)
+            if run.status == "active"
+            else EnrollmentProgress(run)
         )
         run, goal = progress.run, program.play.goal
         since = max(run.entered_at, self.now)  # what is heard late is watched as long
@@ -50,7 +57,11 @@ class DecisionBatch:
         self._act(program, run, progress.acts)
 
     def add_progress(
-        self, program: PlayProgram, before: Enrollment, progress: EnrollmentProgress, contact_id: str
+        self,
+        program: PlayProgram,
+        before: Enrollment,
+        progress: EnrollmentProgress,
+        contact_id: str,
     ) -> None:
         """A run has gone on; one that ends before its steps do takes what is pending with it."""
         if progress.run != before:
@@ -88,20 +99,28 @@ class DecisionBatch:
         """Return whether it was decided already what becomes of an action."""
         return action_id in self._concluded
 
-    def add_reservation(self, action: ActionRow, attempt: int, until: int, content: str, counted_day: int) -> None:
+    def add_reservation(
+        self, action: ActionRow, attempt: int, until: int, content: str, counted_day: int
+    ) -> None:
         """An attempt is about to be made; nobody else makes it before `until`."""
-        became = ActionOutcome("sending", "allowed", until, attempt, content, counted_day=counted_day)
+        became = ActionOutcome(
+            "sending", "allowed", until, attempt, content, counted_day=counted_day
+        )
         self._concluded[action.action_id] = became
 
-    def add_attempt(self, action: ActionRow, outcome: Outcome, detail: str, attempt: int = 0) -> None:
+    def add_attempt(
+        self, action: ActionRow, outcome: Outcome, detail: str, attempt: int = 0
+    ) -> None:
         """An attempt came to something; without a number it is the one that was reserved last."""
-        self._deliveries.append((action.action_id, attempt or action.attempts, outcome, detail, self.now))
+        self._deliveries.append(
+            (action.action_id, attempt or action.attempts, outcome, detail, self.now)
+        )
 
     async def save(self, connection: Connection, outbox: Outbox) -> None:
         """Write all of it; who entered before enters nothing now."""
-        known = {run.enrollment_id for run, _ in self._entered} - await enrollments.insert_enrollments(
-            connection, self._entered
-        )
+        known = {
+            run.enrollment_id for run, _ in self._entered
+        } - await enrollments.insert_enrollments(connection, self._entered)
         await enrollments.update_enrollments(connection, list(self._moved.values()))
         new = [row for row in self._actions if row.enrollment_id not in known]
         await actions.insert_actions(connection, new, self.now)
@@ -117,7 +136,9 @@ class DecisionBatch:
         await actions.insert_audience_data(connection, self._told)
         await outbox.insert_messages(connection, self._messages)
 
-    def _act(self, program: PlayProgram, run: Enrollment, acts: Sequence[tuple[ActionSpec, int]]) -> None:
+    def _act(
+        self, program: PlayProgram, run: Enrollment, acts: Sequence[tuple[ActionSpec, int]]
+    ) -> None:
         for action, due in acts:
             self._actions.append(
                 ActionRow(

@@ -60,7 +60,9 @@ class DecisionHistoryService:
             found = await actions.list_of_contacts(connection, relatives, limit)
             runs = await enrollments.list_of_contacts(connection, relatives, limit)
             book = await self._playbook.get_snapshot(connection)
-            facts = (await contact_reader.get_facts(connection, [contact], book.vocabulary))[contact]
+            facts = (await contact_reader.get_facts(connection, [contact], book.vocabulary))[
+                contact
+            ]
         return ContactDecisions(
             contact,
             dict(facts.consents),

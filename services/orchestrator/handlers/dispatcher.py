@@ -81,7 +81,10 @@ class Dispatcher:
             return DeliveryResult("unknown", f"{type(error).__name__} in the channel")
 
     async def _record(
-        self, connection: Connection, found: Sequence[ReservedAttempt], results: Sequence[DeliveryResult]
+        self,
+        connection: Connection,
+        found: Sequence[ReservedAttempt],
+        results: Sequence[DeliveryResult],
     ) -> None:
         """Write down outcomes: sent, to be tried again, failed, or in doubt."""
         decided = DecisionBatch(self._clock.now())
@@ -90,11 +93,15 @@ class Dispatcher:
         for one, result in zip(found, results, strict=True):
             action, contact = one.action, one.facts.contact_id
             idempotent = self._channels[action.channel].idempotent
-            status, outcome, due = next_action_state(one.attempt, result, now, self._chance(), idempotent=idempotent)
+            status, outcome, due = next_action_state(
+                one.attempt, result, now, self._chance(), idempotent=idempotent
+            )
             metrics.DELIVERIES.labels(channel=action.channel, outcome=outcome).inc()
             decided.add_attempt(action, outcome, result.detail, one.attempt)
             data = one.letter.data if action.channel == "kafka" else {}
-            became = ActionOutcome(status, result.detail, due, one.attempt, action.content, outcome, data=data)
+            became = ActionOutcome(
+                status, result.detail, due, one.attempt, action.content, outcome, data=data
+            )
             decided.add_outcome(action, contact, became)
             if status == "sent":
                 echo = sent_touchpoint(action, one.facts, now)

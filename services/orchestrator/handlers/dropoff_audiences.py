@@ -24,7 +24,9 @@ from services.orchestrator.repository import contact_reader, dropoffs
 BATCH_SIZE = 500
 
 
-async def store_dropoffs(connection: Connection, vocabulary: CycleVocabularies, changes: Sequence[StageChange]) -> None:
+async def store_dropoffs(
+    connection: Connection, vocabulary: CycleVocabularies, changes: Sequence[StageChange]
+) -> None:
     """Note falls and returns, in the order in which they were told."""
     for change in changes:
         words = vocabulary.cycles.get(change.cycle)
@@ -32,7 +34,9 @@ async def store_dropoffs(connection: Connection, vocabulary: CycleVocabularies, 
             continue
         back = regained_stages(change, words.rings)
         if back:
-            await dropoffs.delete_dropoffs(connection, change.contact_id, change.cycle, back, change.occurred_at)
+            await dropoffs.delete_dropoffs(
+                connection, change.contact_id, change.cycle, back, change.occurred_at
+            )
         stage = dropped_stage(change)
         if stage is not None:
             place = (change.contact_id, change.cycle, stage, change.workspace, change.occurred_at)
@@ -50,7 +54,9 @@ class DropoffAudienceService:
         """Return how many fell from each stage without having reached each further one. Raises NotFound for no such cycle."""
         async with self._session.acquire() as connection:
             words = await self._words(connection, cycle)
-            return count_pairs(await dropoffs.count_groups(connection, workspace, cycle), words.rings)
+            return count_pairs(
+                await dropoffs.count_groups(connection, workspace, cycle), words.rings
+            )
 
     async def check_stages(self, cycle: str, pair: tuple[str, str]) -> None:
         """Raise NotFound if a cycle, or one of two stages, does not exist."""
@@ -60,20 +66,32 @@ class DropoffAudienceService:
             if stage not in words.rings:
                 raise NotFound(f"cycle {cycle} has no stage {stage!r}")
 
-    async def export_csv(self, workspace: str, cycle: str, pair: tuple[str, str]) -> AsyncIterator[str]:
+    async def export_csv(
+        self, workspace: str, cycle: str, pair: tuple[str, str]
+    ) -> AsyncIterator[str]:
         """Yield an audience as CSV (RFC 4180), some contacts at a time: those who allow marketing and have not opted out."""
         yield _lines([COLUMNS])
         after = ""
         while True:
             async with self._session.acquire() as connection:
-                found = dict(await dropoffs.list_audience(connection, workspace, cycle, pair, after, BATCH_SIZE))
+                found = dict(
+                    await dropoffs.list_audience(
+                        connection, workspace, cycle, pair, after, BATCH_SIZE
+                    )
+                )
                 book = await self._playbook.get_snapshot(connection)
-                known = await contact_reader.get_facts(connection, list(found), book.vocabulary) if found else {}
+                known = (
+                    await contact_reader.get_facts(connection, list(found), book.vocabulary)
+                    if found
+                    else {}
+                )
             if not found:
                 return
             after = max(found)
             rows = [
-                export_row(facts, pair[0], to_iso(found[one])) for one, facts in sorted(known.items()) if _may(facts)
+                export_row(facts, pair[0], to_iso(found[one]))
+                for one, facts in sorted(known.items())
+                if _may(facts)
             ]
             yield _lines(rows)
 

@@ -7,7 +7,12 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.instants import MINUTE
 from libs.common.observability import logs
 from services.orchestrator.domain.contact_facts import ContactFacts
-from services.orchestrator.domain.enrollment import Enrollment, EnrollmentProgress, advance_enrollment, goal_reached_at
+from services.orchestrator.domain.enrollment import (
+    Enrollment,
+    EnrollmentProgress,
+    advance_enrollment,
+    goal_reached_at,
+)
 from services.orchestrator.handlers.decision_batch import DecisionBatch
 from services.orchestrator.handlers.decision_context import DecisionContext
 from services.orchestrator.handlers.play_registry import PlayRegistry
@@ -37,20 +42,32 @@ class EnrollmentRunner:
                 return False
             to = await contact_reader.get_survivors(connection, contacts)
             held = await contact_reader.lock_contacts(connection, set(to.values()), free=BATCH_SIZE)
-            now_to = await contact_reader.get_survivors(connection, contacts)  # a merge may have come between
-            mine = [contact for contact in contacts if to[contact] in held and now_to[contact] == to[contact]]
+            now_to = await contact_reader.get_survivors(
+                connection, contacts
+            )  # a merge may have come between
+            mine = [
+                contact
+                for contact in contacts
+                if to[contact] in held and now_to[contact] == to[contact]
+            ]
             runs = await enrollments.list_due(connection, mine, now, book.paused)
             known = await contact_reader.get_facts(connection, mine, book.vocabulary)
             decided = DecisionBatch(now)
             for run in runs:
-                await advance_guarded(connection, self._playbook, run, known[run.contact_id], decided)
+                await advance_guarded(
+                    connection, self._playbook, run, known[run.contact_id], decided
+                )
             await decided.save(connection, self._outbox)
         self._wake.set()
         return bool(mine)
 
 
 async def advance_guarded(
-    connection: Connection, playbook: PlayRegistry, run: Enrollment, facts: ContactFacts, decided: DecisionBatch
+    connection: Connection,
+    playbook: PlayRegistry,
+    run: Enrollment,
+    facts: ContactFacts,
+    decided: DecisionBatch,
 ) -> None:
     """Take a run on; what nobody foresaw about it is no reason to stop the others."""
     try:
@@ -62,7 +79,11 @@ async def advance_guarded(
 
 
 async def advance_run(
-    connection: Connection, playbook: PlayRegistry, run: Enrollment, facts: ContactFacts, decided: DecisionBatch
+    connection: Connection,
+    playbook: PlayRegistry,
+    run: Enrollment,
+    facts: ContactFacts,
+    decided: DecisionBatch,
 ) -> None:
     """Take a run on, and note whether its goal is reached; one that has ended may still reach it."""
     program = await playbook.get_program(connection, run.workspace, run.play, run.number)
@@ -74,5 +95,9 @@ async def advance_run(
     goal = program.play.goal
     at = goal_reached_at(program, goal, run, facts, now) if goal else None
     found = msgspec.structs.replace(run, goal_at=at)
-    progress = advance_enrollment(program, found, facts, now) if run.status == "active" else EnrollmentProgress(found)
+    progress = (
+        advance_enrollment(program, found, facts, now)
+        if run.status == "active"
+        else EnrollmentProgress(found)
+    )
     decided.add_progress(program, run, progress, facts.contact_id)

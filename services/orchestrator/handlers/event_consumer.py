@@ -39,7 +39,13 @@ from services.orchestrator.handlers.enrollment_runner import advance_guarded
 from services.orchestrator.handlers.play_registry import PlaySnapshot
 from services.orchestrator.handlers.referrals import store_referrals
 from services.orchestrator.handlers.segment_membership import select_announced, update_memberships
-from services.orchestrator.repository import consents, contact_lookup, contact_reader, enrollments, published_history
+from services.orchestrator.repository import (
+    consents,
+    contact_lookup,
+    contact_reader,
+    enrollments,
+    published_history,
+)
 
 GROUP = "orchestrator"
 TOPICS = ("signals", "stage-changes", "compelling-events")
@@ -49,7 +55,11 @@ _MODELS: dict[str, type[TriggerEvent]] = {
     "compelling-events": CompellingEvent,
 }
 _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
-_ENDS_MAILS = {"mail_bounced": "bounced", "mail_complained": "complained", "mail_unsubscribed": "unsubscribed"}
+_ENDS_MAILS = {
+    "mail_bounced": "bounced",
+    "mail_complained": "complained",
+    "mail_unsubscribed": "unsubscribed",
+}
 """Signals after which a contact gets no more mails, of no play; and why."""
 
 
@@ -64,7 +74,9 @@ class EventHandler:
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
         async with self._session.acquire() as connection:
-            return await offsets.upsert_next_offset(connection, "orchestrator", GROUP, (topic, partition), beginning)
+            return await offsets.upsert_next_offset(
+                connection, "orchestrator", GROUP, (topic, partition), beginning
+            )
 
     async def handle(self, records: Sequence[Record]) -> int:
         """Hear records in one fenced transaction; return the number of dead letters."""
@@ -80,7 +92,9 @@ class EventHandler:
         """Store one record that cannot be processed as a dead letter."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             await offsets.update_offsets(connection, "orchestrator", GROUP, offset_ranges([record]))
-            await self._outbox.insert_messages(connection, [build_dead_letter("orchestrator", record, error)])
+            await self._outbox.insert_messages(
+                connection, [build_dead_letter("orchestrator", record, error)]
+            )
 
     async def _hear(self, connection: Connection, events: Sequence[TriggerEvent]) -> None:
         signals = [event for event in events if isinstance(event, Signal)]
@@ -96,11 +110,20 @@ class EventHandler:
                 if s.signal in _CONSENT
             ],
         )
-        await _end_mails(connection, [s for s in signals if s.signal in _ENDS_MAILS and s.id in new])
-        await store_referrals(
-            connection, book.vocabulary, [s for s in signals if s.workspace == DEFAULT_WORKSPACE], self._clock.now()
+        await _end_mails(
+            connection, [s for s in signals if s.signal in _ENDS_MAILS and s.id in new]
         )
-        await store_dropoffs(connection, book.vocabulary, [event for event in events if isinstance(event, StageChange)])
+        await store_referrals(
+            connection,
+            book.vocabulary,
+            [s for s in signals if s.workspace == DEFAULT_WORKSPACE],
+            self._clock.now(),
+        )
+        await store_dropoffs(
+            connection,
+            book.vocabulary,
+            [event for event in events if isinstance(event, StageChange)],
+        )
         # Plays are the default workspace's, and so is the key by which what they send comes back.
         mine = [event for event in events if event.workspace == DEFAULT_WORKSPACE]
         personal = [event for event in mine if event.contact_id is not None]
@@ -108,7 +131,9 @@ class EventHandler:
             await self._follow(connection, book, personal)
         urgent = [event for event in mine if isinstance(event, CompellingEvent)]
         await start_event_sweeps(connection, book, urgent, self._clock.now())
-        await self._take_back(connection, [event.event_id for event in urgent if event.status == "withdrawn"])
+        await self._take_back(
+            connection, [event.event_id for event in urgent if event.status == "withdrawn"]
+        )
 
     async def _take_back(self, connection: Connection, ids: Sequence[str]) -> None:
         """End the runs that events started which are withdrawn now."""
@@ -118,20 +143,27 @@ class EventHandler:
             await contact_reader.lock_contacts(connection, set(to.values()))
             decided = DecisionBatch(self._clock.now())
             for run in await enrollments.list_of_events(connection, ids):
-                decided.add_exit(end_enrollment(run, "exited", "event withdrawn"), to[run.contact_id])
+                decided.add_exit(
+                    end_enrollment(run, "exited", "event withdrawn"), to[run.contact_id]
+                )
             await decided.save(connection, self._outbox)
 
-    async def _follow(self, connection: Connection, book: PlaySnapshot, events: Sequence[TriggerEvent]) -> None:
+    async def _follow(
+        self, connection: Connection, book: PlaySnapshot, events: Sequence[TriggerEvent]
+    ) -> None:
         """Let events start, wake and end runs of those contacts for whom that may be."""
         now = self._clock.now()
-        to = await contact_reader.get_survivors(connection, {event.contact_id or "" for event in events})
+        to = await contact_reader.get_survivors(
+            connection, {event.contact_id or "" for event in events}
+        )
         of_contact: dict[str, list[TriggerEvent]] = {}
         for event in events:
             of_contact.setdefault(to[event.contact_id or ""], []).append(event)
         starting = _starting(book, of_contact, now)
         relatives = await contact_reader.get_aliases(connection, list(of_contact))
         running = {
-            relatives[run.contact_id] for run in await enrollments.list_watched(connection, list(relatives), now)
+            relatives[run.contact_id]
+            for run in await enrollments.list_watched(connection, list(relatives), now)
         }
         watched, moved, costly = await select_announced(
             connection, DEFAULT_WORKSPACE, book.watched.get(DEFAULT_WORKSPACE, ()), relatives
@@ -143,9 +175,15 @@ class EventHandler:
         if await contact_reader.get_survivors(connection, to.keys()) != to:
             raise Unavailable("contacts were merged meanwhile: the batch is taken again")
         known = await contact_reader.get_facts(connection, concerned, book.vocabulary)
-        known |= await contact_reader.get_facts(connection, costly, book.vocabulary, asked=True) if costly else {}
+        known |= (
+            await contact_reader.get_facts(connection, costly, book.vocabulary, asked=True)
+            if costly
+            else {}
+        )
         decided = DecisionBatch(now)
-        runs = await enrollments.list_watched(connection, [r for r, who in relatives.items() if who in concerned], now)
+        runs = await enrollments.list_watched(
+            connection, [r for r, who in relatives.items() if who in concerned], now
+        )
         for run in runs:
             contact = relatives[run.contact_id]
             await self._touch(connection, book, run, of_contact[contact], known[contact], decided)
@@ -153,7 +191,9 @@ class EventHandler:
         await self._enter(connection, starting, known, moves, decided)
         await decided.save(connection, self._outbox)
         mine = {contact: known[contact] for contact in moved}
-        await update_memberships(connection, self._outbox, (DEFAULT_WORKSPACE, watched, now), mine, live=True)
+        await update_memberships(
+            connection, self._outbox, (DEFAULT_WORKSPACE, watched, now), mine, live=True
+        )
 
     async def _touch(
         self,
@@ -190,8 +230,12 @@ class EventHandler:
         if not leaving:
             return {}
         ids = [one for one, contact in relatives.items() if contact in leaving]
-        found: dict[str, list[TriggerEvent]] = {contact: list(of_contact[contact]) for contact in leaving}
-        for one, kind, value in await published_history.list_recent(connection, ids, min(leaving.values())):
+        found: dict[str, list[TriggerEvent]] = {
+            contact: list(of_contact[contact]) for contact in leaving
+        }
+        for one, kind, value in await published_history.list_recent(
+            connection, ids, min(leaving.values())
+        ):
             if kind == StageChange.KIND:
                 found[relatives[one]].append(decode_value(StageChange, value))
         return found
@@ -211,11 +255,17 @@ class EventHandler:
         for contact, found in starting.items():
             for program, event in found:
                 earlier = before.setdefault((contact, program.play.play), [])
-                run = try_enroll(program, cause_from_event(event), known[contact], earlier, decided.now)
+                run = try_enroll(
+                    program, cause_from_event(event), known[contact], earlier, decided.now
+                )
                 if isinstance(run, str):
                     continue
                 reason = exit_reason_from_events(program, run, moves.get(contact, ()))
-                run = end_enrollment(run, "exited", reason) if reason and run.status == "active" else run
+                run = (
+                    end_enrollment(run, "exited", reason)
+                    if reason and run.status == "active"
+                    else run
+                )
                 earlier.append(PastEnrollment(run.entered_at, run.status))
                 decided.add_enrollment(program, run, known[contact])
 

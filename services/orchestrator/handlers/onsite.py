@@ -10,7 +10,12 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import PerigeeError
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentItem, choose_content
-from services.orchestrator.domain.visitor import SiteSource, Visitor, VisitorIdentifier, identify_visitor
+from services.orchestrator.domain.visitor import (
+    SiteSource,
+    Visitor,
+    VisitorIdentifier,
+    identify_visitor,
+)
 from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.repository import actions, contact_lookup, contact_reader, site_sources
 
@@ -50,14 +55,18 @@ class OnsiteOffer(msgspec.Struct, frozen=True, omit_defaults=True):
 class OnsiteService:
     """Answers pages."""
 
-    def __init__(self, sessions: SessionPool, playbook: PlayRegistry, keys: tuple[str, ...], clock: Clock) -> None:
+    def __init__(
+        self, sessions: SessionPool, playbook: PlayRegistry, keys: tuple[str, ...], clock: Clock
+    ) -> None:
         """`keys` are those that sign links to persons."""
         self._sessions = sessions
         self._playbook = playbook
         self._keys = keys
         self._clock = clock
 
-    async def get_offer(self, write_key: str | None, origin: str | None, wish: OnsiteRequest) -> OnsiteOffer:
+    async def get_offer(
+        self, write_key: str | None, origin: str | None, wish: OnsiteRequest
+    ) -> OnsiteOffer:
         """Return what to show now: same input, same answer. Raises UnknownWriteKey, OriginNotAllowed."""
         async with self._sessions.acquire() as connection, unit_of_work(connection):
             site = await site_sources.get_by_write_key(connection, write_key) if write_key else None
@@ -69,11 +78,17 @@ class OnsiteService:
             return await self._chosen(connection, site, who, wish)
 
     async def _chosen(
-        self, connection: Connection, site: SiteSource, who: VisitorIdentifier | None, wish: OnsiteRequest
+        self,
+        connection: Connection,
+        site: SiteSource,
+        who: VisitorIdentifier | None,
+        wish: OnsiteRequest,
     ) -> OnsiteOffer:
         book = await self._playbook.get_snapshot(connection)
         contact = (
-            await contact_lookup.find_by_identifier(connection, site.workspace, who.kind, who.value) if who else None
+            await contact_lookup.find_by_identifier(connection, site.workspace, who.kind, who.value)
+            if who
+            else None
         )
         facts = (
             (await contact_reader.get_facts(connection, [contact], book.vocabulary))[contact]
@@ -81,10 +96,14 @@ class OnsiteService:
             else ContactFacts("")
         )
         proven = who is not None and who.verified and contact is not None
-        items = [item for item in book.contents.get(site.workspace, ()) if proven or not item.personal]
+        items = [
+            item for item in book.contents.get(site.workspace, ()) if proven or not item.personal
+        ]
         found = choose_content(items, facts, CHANNEL, wish.types, wish.fallback)
         if wish.show and contact and found.item is not None:
-            await actions.upsert_exposures(connection, [(contact, found.item.content, self._clock.now())])
+            await actions.upsert_exposures(
+                connection, [(contact, found.item.content, self._clock.now())]
+            )
         return _told(found.item, contact if proven else None, found.reasons if proven else ())
 
 
@@ -92,4 +111,13 @@ def _told(item: ContentItem | None, contact: str | None, reasons: Sequence[str])
     proven = contact is not None
     if item is None:
         return OnsiteOffer(None, proven=proven, contact_id=contact, reasons=reasons)
-    return OnsiteOffer(item.content, item.type, item.title, item.url, item.summary or None, proven, contact, reasons)
+    return OnsiteOffer(
+        item.content,
+        item.type,
+        item.title,
+        item.url,
+        item.summary or None,
+        proven,
+        contact,
+        reasons,
+    )

@@ -51,7 +51,9 @@ class PlaySnapshot(msgspec.Struct, frozen=True):
 
     def live_programs(self, workspace: str) -> Iterable[PlayProgram]:
         """Return the plays that are live."""
-        published = (program for found in self.live.get(workspace, {}).values() for program in found)
+        published = (
+            program for found in self.live.get(workspace, {}).values() for program in found
+        )
         return (*published, *self.timed_programs(workspace))
 
     def timed_programs(self, workspace: str) -> Iterable[PlayProgram]:
@@ -67,7 +69,9 @@ class PlaySnapshot(msgspec.Struct, frozen=True):
         return ""
 
 
-EMPTY_SNAPSHOT = PlaySnapshot((-1, ""), CycleVocabularies({}), {}, {}, frozenset(), {}, {}, {}, {}, frozenset())
+EMPTY_SNAPSHOT = PlaySnapshot(
+    (-1, ""), CycleVocabularies({}), {}, {}, frozenset(), {}, {}, {}, {}, frozenset()
+)
 
 
 Programs = dict[tuple[str, str, int], PlayProgram | None]
@@ -92,7 +96,9 @@ class PlayRegistry:
                 self._book, self._programs = await self._read(connection, mark)
             return self._book
 
-    async def get_program(self, connection: Connection, workspace: str, play: str, number: int) -> PlayProgram | None:
+    async def get_program(
+        self, connection: Connection, workspace: str, play: str, number: int
+    ) -> PlayProgram | None:
         """Return a version of a play; None, with an error in the log, if this release cannot run it."""
         key, programs, segments = (workspace, play, number), self._programs, self._book.segments
         if key not in programs:
@@ -100,7 +106,9 @@ class PlayRegistry:
             programs[key] = self._compiled(workspace, number, text, play, segments)
         return programs[key]
 
-    async def _read(self, connection: Connection, mark: tuple[int, str]) -> tuple[PlaySnapshot, Programs]:
+    async def _read(
+        self, connection: Connection, mark: tuple[int, str]
+    ) -> tuple[PlaySnapshot, Programs]:
         programs: Programs = {}
         words = {
             name: vocabulary_from_spec(yaml.safe_load(text))
@@ -118,20 +126,31 @@ class PlayRegistry:
             if program is not None and row.status == "live":
                 live.setdefault(row.workspace, []).append(program)
         told = frozenset(
-            signal(name) for found in segments.values() for name in found for signal in (entry_signal, exit_signal)
+            signal(name)
+            for found in segments.values()
+            for name in found
+            for signal in (entry_signal, exit_signal)
         )
         asked = False
         for workspace in {row.workspace for row in rows}:
             texts = [text for _, _, text in await plays.list_versions_in_use(connection, workspace)]
-            asked = asked or any(_asks_for_more(text, segments.get(workspace, {})) for text in texts)
+            asked = asked or any(
+                _asks_for_more(text, segments.get(workspace, {})) for text in texts
+            )
         book = PlaySnapshot(
             mark,
             CycleVocabularies(words, told, asked),
             {workspace: index_by_trigger(found) for workspace, found in live.items()},
-            {workspace: [one for one in found if is_timed(one)] for workspace, found in live.items()},
+            {
+                workspace: [one for one in found if is_timed(one)]
+                for workspace, found in live.items()
+            },
             frozenset(f"{row.workspace}:{row.play}" for row in rows if row.status == "paused"),
             segments,
-            {workspace: [*named.watched(workspace, live.get(workspace, ()))] for workspace in named.segments},
+            {
+                workspace: [*named.watched(workspace, live.get(workspace, ()))]
+                for workspace in named.segments
+            },
             named.contents,
             named.destinations,
             frozenset(await plays.list_stopped_channels(connection)),
@@ -139,7 +158,12 @@ class PlayRegistry:
         return book, programs
 
     def _compiled(
-        self, workspace: str, number: int, text: str | None, name: str, segments: Mapping[str, Mapping[str, Condition]]
+        self,
+        workspace: str,
+        number: int,
+        text: str | None,
+        name: str,
+        segments: Mapping[str, Mapping[str, Condition]],
     ) -> PlayProgram | None:
         if text is None:
             return None
@@ -149,7 +173,9 @@ class PlayRegistry:
                 play = play.model_copy(update={"max_age": self._max_age})
             return compile_play(play, number, segments.get(workspace, {}))
         except (ConfigurationError, ValueError) as error:
-            log.critical("play_unusable", play=name, version=number, error=str(error), cure="publish it anew")
+            log.critical(
+                "play_unusable", play=name, version=number, error=str(error), cure="publish it anew"
+            )
             return None
 
 
@@ -172,11 +198,16 @@ class _Named:
 
     def conditions(self) -> dict[str, dict[str, Condition]]:
         """Return the segments' conditions by name."""
-        return {workspace: {one.segment: one.when for one in found} for workspace, found in self.segments.items()}
+        return {
+            workspace: {one.segment: one.when for one in found}
+            for workspace, found in self.segments.items()
+        }
 
     def watched(self, workspace: str, live: Sequence[PlayProgram]) -> Iterable[WatchedSegment]:
         """Yield the segments that are told of, or for whose coming and going a live play waits."""
-        starting = set().union(*(awaited_segments(program.play) for program in live)) if live else set()
+        starting = (
+            set().union(*(awaited_segments(program.play) for program in live)) if live else set()
+        )
         others = self.conditions()[workspace]
         for one in self.segments[workspace]:
             if one.publish or one.segment in starting:
@@ -186,6 +217,9 @@ class _Named:
 def _asks_for_more(text: str, segments: Mapping[str, Condition]) -> bool:
     """Return whether a play's conditions ask for what is gathered only then."""
     try:
-        return is_costly([condition for _, condition in iter_conditions(parse_document(Play, text, "play"))], segments)
+        return is_costly(
+            [condition for _, condition in iter_conditions(parse_document(Play, text, "play"))],
+            segments,
+        )
     except ConfigurationError:
         return False  # this release cannot run it

@@ -49,7 +49,9 @@ class PlayView(msgspec.Struct, frozen=True):
 class PlayService:
     """Changes and shows the plays of a workspace."""
 
-    def __init__(self, session: Session, playbook: PlayRegistry, clock: Clock, baseline: float = BASELINE) -> None:
+    def __init__(
+        self, session: Session, playbook: PlayRegistry, clock: Clock, baseline: float = BASELINE
+    ) -> None:
         """`baseline` is the rate that plays are compared with."""
         self._session = session
         self._playbook = playbook
@@ -59,27 +61,41 @@ class PlayService:
     async def validate(self, workspace: str, text: str, where: str = "play") -> Play:
         """Return the play of a text. Raises ConfigurationError with a line for each fault."""
         async with self._session.acquire() as connection:
-            return validate_play(text, where, known_names(await self._playbook.get_snapshot(connection), workspace))
+            return validate_play(
+                text, where, known_names(await self._playbook.get_snapshot(connection), workspace)
+            )
 
-    async def publish(self, workspace: str, text: str, author: str, where: str = "play") -> tuple[Play, int]:
+    async def publish(
+        self, workspace: str, text: str, author: str, where: str = "play"
+    ) -> tuple[Play, int]:
         """Make a play's text its live version; return the play and the version's number. Raises ConfigurationError."""
         if workspace != DEFAULT_WORKSPACE:
-            raise ConfigurationError(f"plays run in the workspace {DEFAULT_WORKSPACE} alone, for now")
+            raise ConfigurationError(
+                f"plays run in the workspace {DEFAULT_WORKSPACE} alone, for now"
+            )
         async with self._session.acquire() as connection, unit_of_work(connection):
-            play = validate_play(text, where, known_names(await self._playbook.get_snapshot(connection), workspace))
+            play = validate_play(
+                text, where, known_names(await self._playbook.get_snapshot(connection), workspace)
+            )
             row = await repository.get_for_update(connection, workspace, play.play)
             if row is not None and row.text == text:
                 return play, row.number
-            return play, await repository.insert_version(connection, workspace, play.play, text, author)
+            return play, await repository.insert_version(
+                connection, workspace, play.play, text, author
+            )
 
     async def install(
         self, plays: Mapping[str, str], definitions: Mapping[DefinitionKind, Mapping[str, str]]
     ) -> list[str]:
         """Publish what ships where nothing of the name is known; return the names of the plays. Raises ConfigurationError."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            await repository.update_change_counter(connection, DEFAULT_WORKSPACE)  # one process at a time
+            await repository.update_change_counter(
+                connection, DEFAULT_WORKSPACE
+            )  # one process at a time
             known = {
-                (k, name) for w, k, name, _ in await repository.list_definitions(connection) if w == DEFAULT_WORKSPACE
+                (k, name)
+                for w, k, name, _ in await repository.list_definitions(connection)
+                if w == DEFAULT_WORKSPACE
             }
             for kind, texts in definitions.items():
                 for name, text in texts.items():
@@ -94,20 +110,34 @@ class PlayService:
             }
             new = [name for name in plays if name not in there]
             for name in new:
-                await repository.insert_version(connection, DEFAULT_WORKSPACE, name, plays[name], "what ships")
+                await repository.insert_version(
+                    connection, DEFAULT_WORKSPACE, name, plays[name], "what ships"
+                )
         return new
 
     async def list_plays(self, workspace: str) -> list[PlayView]:
         """Return a workspace's plays."""
         async with self._session.acquire() as connection:
-            rows = [row for row in await repository.list_live_versions(connection) if row.workspace == workspace]
+            rows = [
+                row
+                for row in await repository.list_live_versions(connection)
+                if row.workspace == workspace
+            ]
         found = []
         for row in rows:
             raw = yaml.safe_load(row.text)
             trigger = _shown(*next(iter(raw["trigger"].items())))
             kind = raw.get("kind", "automated")
             found.append(
-                PlayView(row.play, row.number, row.status, kind, trigger, row.author, row.published_at.isoformat())
+                PlayView(
+                    row.play,
+                    row.number,
+                    row.status,
+                    kind,
+                    trigger,
+                    row.author,
+                    row.published_at.isoformat(),
+                )
             )
         return found
 
@@ -115,7 +145,11 @@ class PlayService:
         """Return a version's text, the live one's by default. Raises NotFound."""
         async with self._session.acquire() as connection:
             row = await _known(connection, workspace, play)
-            found = row.text if number is None else await repository.get_text(connection, workspace, play, number)
+            found = (
+                row.text
+                if number is None
+                else await repository.get_text(connection, workspace, play, number)
+            )
         if found is None:
             raise NotFound(f"play {play} has no version {number}")
         return found
@@ -138,7 +172,11 @@ class PlayService:
             text = await repository.get_text(connection, workspace, play, to)
             if text is None:
                 raise NotFound(f"play {play} has no version {to}")
-            validate_play(text, f"version {to}", known_names(await self._playbook.get_snapshot(connection), workspace))
+            validate_play(
+                text,
+                f"version {to}",
+                known_names(await self._playbook.get_snapshot(connection), workspace),
+            )
             await repository.update_live_version(connection, workspace, play, to)
         return to
 
@@ -151,14 +189,18 @@ class PlayService:
             if not on:
                 await actions.update_held_due(connection, workspace, ["play_paused"], play)
 
-    async def set_channel_stopped(self, workspace: str, channel: str, author: str, *, on: bool) -> None:
+    async def set_channel_stopped(
+        self, workspace: str, channel: str, author: str, *, on: bool
+    ) -> None:
         """Stop a channel (`*`: all), or let it go on: what was held goes out then."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             await repository.update_channel_switch(connection, workspace, channel, author, stop=on)
             if not on:
                 await actions.update_held_due(connection, workspace, ["kill_switch"])
 
-    async def define(self, workspace: str, kind: DefinitionKind, text: str, author: str, where: str) -> str:
+    async def define(
+        self, workspace: str, kind: DefinitionKind, text: str, author: str, where: str
+    ) -> str:
         """Store a content, a segment or a destination; return its name. Raises ConfigurationError."""
         found = parse_document(_MODELS[kind], text, where)
         name: str = getattr(found, kind)
@@ -169,10 +211,14 @@ class PlayService:
                 try:
                     check_references(found.when, others, book.vocabulary)
                 except ValueError as error:
-                    raise ConfigurationError(format_fault(text, where, ("when",), str(error))) from None
+                    raise ConfigurationError(
+                        format_fault(text, where, ("when",), str(error))
+                    ) from None
             await repository.upsert_definition(connection, workspace, kind, name, text, author)
             if kind == "destination":
-                await actions.update_held_due(connection, workspace, [f"no destination {name!r} is defined"])
+                await actions.update_held_due(
+                    connection, workspace, [f"no destination {name!r} is defined"]
+                )
         return name
 
     async def delete_definition(self, workspace: str, kind: DefinitionKind, name: str) -> None:
@@ -186,7 +232,9 @@ class PlayService:
             if kind == "segment":
                 await segment_members.delete_segment(connection, workspace, name)
 
-    async def _users(self, connection: Connection, workspace: str, kind: DefinitionKind, name: str) -> list[str]:
+    async def _users(
+        self, connection: Connection, workspace: str, kind: DefinitionKind, name: str
+    ) -> list[str]:
         """Return who names a definition: plays that are live or paused, versions that somebody is in, other segments."""
         users = set()
         for play, number, text in await repository.list_versions_in_use(connection, workspace):
@@ -197,9 +245,11 @@ class PlayService:
             if name in found[kind]:
                 users.add(f"{play} (version {number})")
         for place, other, called, text in await repository.list_definitions(connection):
-            if (place, other, kind) == (workspace, "segment", "segment") and name in referenced_segments(
-                yaml.safe_load(text)["when"]
-            ):
+            if (place, other, kind) == (
+                workspace,
+                "segment",
+                "segment",
+            ) and name in referenced_segments(yaml.safe_load(text)["when"]):
                 users.add(f"segment {called}")
         return sorted(users)
 
@@ -208,7 +258,11 @@ class PlayService:
         async with self._session.acquire() as connection:
             rows = await repository.list_definitions(connection)
         return [
-            {"kind": kind, "name": name, "text": _without_secret(text) if kind == "destination" else text}
+            {
+                "kind": kind,
+                "name": name,
+                "text": _without_secret(text) if kind == "destination" else text,
+            }
             for place, kind, name, text in rows
             if place == workspace
         ]
@@ -223,7 +277,11 @@ class PlayService:
         """Return how far a workspace has come, by what ran in the last 30 days."""
         since = self._clock.now() - 30 * DAY
         async with self._session.acquire() as connection:
-            rows = [row for row in await repository.list_live_versions(connection) if row.workspace == workspace]
+            rows = [
+                row
+                for row in await repository.list_live_versions(connection)
+                if row.workspace == workspace
+            ]
             counts = await enrollments.count_recent(connection, workspace, since)
             granted = await consents.count_consents(connection, workspace)
         ran = []
@@ -245,12 +303,19 @@ class PlayService:
             group = "held out" if status == "holdout" else f"version {number}"
             before = groups.get(group, (0, 0))
             groups[group] = (before[0] + entered, before[1] + reached)
-        return [wilson_rate(group, entered, reached) for group, (entered, reached) in sorted(groups.items())]
+        return [
+            wilson_rate(group, entered, reached)
+            for group, (entered, reached) in sorted(groups.items())
+        ]
 
 
 def _shown(kind: str, wanted: Any) -> str:
     """Return a trigger in a few words: `signal quote_requested`, `stage change to prospect`."""
-    parts = [f"{name} {value}" for name, value in wanted.items()] if isinstance(wanted, dict) else [str(wanted)]
+    parts = (
+        [f"{name} {value}" for name, value in wanted.items()]
+        if isinstance(wanted, dict)
+        else [str(wanted)]
+    )
     return f"{kind.replace('_', ' ')} {', '.join(parts)}"
 
 
@@ -259,14 +324,22 @@ def known_names(book: PlaySnapshot, workspace: str) -> KnownNames:
     return KnownNames(
         book.vocabulary,
         book.segments.get(workspace, {}),
-        {name: found.channel for (place, name), found in book.destinations.items() if place == workspace},
+        {
+            name: found.channel
+            for (place, name), found in book.destinations.items()
+            if place == workspace
+        },
         {item.content for item in book.contents.get(workspace, ())},
     )
 
 
 def referenced_definitions(play: Play) -> Mapping[DefinitionKind, set[str]]:
     """Return what a play names, by kind."""
-    found: dict[DefinitionKind, set[str]] = {"content": set(), "segment": set(), "destination": set()}
+    found: dict[DefinitionKind, set[str]] = {
+        "content": set(),
+        "segment": set(),
+        "destination": set(),
+    }
     for action in iter_actions(play.steps):
         if action.destination:
             found["destination"].add(action.destination)
@@ -280,7 +353,11 @@ def referenced_definitions(play: Play) -> Mapping[DefinitionKind, set[str]]:
 
 def _without_secret(text: str) -> str:
     raw = yaml.safe_load(text)
-    return str(yaml.safe_dump({name: value for name, value in raw.items() if name != "secret"}, sort_keys=False))
+    return str(
+        yaml.safe_dump(
+            {name: value for name, value in raw.items() if name != "secret"}, sort_keys=False
+        )
+    )
 
 
 async def _known(connection: Connection, workspace: str, play: str) -> PlayRow:

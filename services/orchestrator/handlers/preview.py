@@ -14,7 +14,11 @@ from services.orchestrator.domain.gate_request import offer_content
 from services.orchestrator.domain.message_links import MessageLinks
 from services.orchestrator.domain.play_program import compile_play
 from services.orchestrator.domain.play_validation import validate_play
-from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage, render_action
+from services.orchestrator.domain.rendered_message import (
+    DeliveryResult,
+    RenderedMessage,
+    render_action,
+)
 from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.handlers.plays import known_names
 from services.orchestrator.repository import contact_lookup, contact_reader
@@ -46,7 +50,9 @@ class PreviewService:
         self._session = session
         self._playbook = playbook
         self._channels = channels
-        self._links = msgspec.structs.replace(links, keys=())  # whoever tries a letter is not taken for its reader
+        self._links = msgspec.structs.replace(
+            links, keys=()
+        )  # whoever tries a letter is not taken for its reader
         self._clock = clock
 
     async def render_preview(
@@ -59,10 +65,14 @@ class PreviewService:
         async with self._session.acquire() as connection:
             book = await self._playbook.get_snapshot(connection)
             program = compile_play(
-                validate_play(text, where, known_names(book, workspace)), 0, book.segments.get(workspace, {})
+                validate_play(text, where, known_names(book, workspace)),
+                0,
+                book.segments.get(workspace, {}),
             )
             contact = await contact_lookup.find_contact(connection, workspace, who)
-            known = await contact_reader.get_facts(connection, [contact] if contact else [], book.vocabulary)
+            known = await contact_reader.get_facts(
+                connection, [contact] if contact else [], book.vocabulary
+            )
         action = program.actions.get(name)
         if action is None:
             raise NotFound(f"{where}: no action {name!r}; there are {', '.join(program.actions)}")
@@ -71,18 +81,34 @@ class PreviewService:
         facts = known[contact]
         choice = offer_content(action, book.contents.get(workspace, ()), facts)
         now = self._clock.now()
-        run = Enrollment("preview", workspace, contact, program.play.play, 0, "preview", now, {"properties": {}})
-        facts = msgspec.structs.replace(facts, contact_id="preview")  # its unsubscribe link is nobody's
+        run = Enrollment(
+            "preview", workspace, contact, program.play.play, 0, "preview", now, {"properties": {}}
+        )
+        facts = msgspec.structs.replace(
+            facts, contact_id="preview"
+        )  # its unsubscribe link is nobody's
         place = book.destinations.get((workspace, action.destination or ""))
         letter = render_action("preview", action, run, facts, choice.item, place, self._links)
         sent = await self._send(action.channel, letter, to, now) if to else None
         said = f"{sent.outcome}: {sent.detail}" if sent else ""
         fields = dict(letter.data.get("fields", {}))
-        return PreviewView(letter.address, letter.subject, letter.text, letter.html, fields, list(choice.reasons), said)
+        return PreviewView(
+            letter.address,
+            letter.subject,
+            letter.text,
+            letter.html,
+            fields,
+            list(choice.reasons),
+            said,
+        )
 
-    async def _send(self, channel: str, letter: RenderedMessage, to: str, now: int) -> DeliveryResult:
+    async def _send(
+        self, channel: str, letter: RenderedMessage, to: str, now: int
+    ) -> DeliveryResult:
         if channel != "email":
-            raise ConfigurationError("only an e-mail can be sent as a test: a destination would take it for real")
+            raise ConfigurationError(
+                "only an e-mail can be sent as a test: a destination would take it for real"
+            )
         marked = msgspec.structs.replace(
             letter, action_id=f"test-{now}", address=to, subject=f"[test] {letter.subject}"
         )

@@ -53,20 +53,35 @@ class RecommendationService:
         self._clock = clock
 
     async def recommend(
-        self, workspace: str, who: str, channel: str, types: tuple[str, ...], fallback: str | None, *, show: bool
+        self,
+        workspace: str,
+        who: str,
+        channel: str,
+        types: tuple[str, ...],
+        fallback: str | None,
+        *,
+        show: bool,
     ) -> Recommendation:
         """Return what to offer a contact now: same input, same answer. With `show` it counts as shown. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             contact = await contact_lookup.get_contact_id(connection, workspace, who)
             book = await self._playbook.get_snapshot(connection)
-            facts = (await contact_reader.get_facts(connection, [contact], book.vocabulary))[contact]
-            found = choose_content(book.contents.get(workspace, ()), facts, channel, types, fallback)
+            facts = (await contact_reader.get_facts(connection, [contact], book.vocabulary))[
+                contact
+            ]
+            found = choose_content(
+                book.contents.get(workspace, ()), facts, channel, types, fallback
+            )
             item = found.item
             if show and item is not None:
-                await actions.upsert_exposures(connection, [(contact, item.content, self._clock.now())])
+                await actions.upsert_exposures(
+                    connection, [(contact, item.content, self._clock.now())]
+                )
         if item is None:
             return Recommendation(contact, channel, None, None, None, None, list(found.reasons))
-        return Recommendation(contact, channel, item.content, item.type, item.title, item.url, list(found.reasons))
+        return Recommendation(
+            contact, channel, item.content, item.type, item.title, item.url, list(found.reasons)
+        )
 
     async def coverage(self, workspace: str, cycle: str) -> ContentCoverage:
         """Return where contents are missing, the cells with most contacts first. Raises NotFound for no such cycle."""
@@ -79,9 +94,13 @@ class RecommendationService:
         items: list[ContentItem] = list(book.contents.get(workspace, ()))
         cells = coverage_matrix(items, list(words.rings), CHANNELS, counts, cycle)
         asked = question_coverage(items, words.questions, counts, cycle)
-        return ContentCoverage(cycle, sum(not cell.contents and cell.contacts > 0 for cell in cells), cells, asked)
+        return ContentCoverage(
+            cycle, sum(not cell.contents and cell.contacts > 0 for cell in cells), cells, asked
+        )
 
-    async def _counts(self, connection: Connection, workspace: str, cycle: str) -> dict[tuple[str, str], int]:
+    async def _counts(
+        self, connection: Connection, workspace: str, cycle: str
+    ) -> dict[tuple[str, str], int]:
         book = await self._playbook.get_snapshot(connection)
         everybody = SweepRow("", workspace, "", None, "", None)
         counts: dict[tuple[str, str], int] = {}

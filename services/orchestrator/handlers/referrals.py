@@ -16,9 +16,20 @@ from libs.common.messages import Signal, decode_value
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.domain.message_links import MessageLinks
-from services.orchestrator.domain.referral import CODE_PROPERTY, REFERRED_SIGNAL, parse_code, referral_fault
+from services.orchestrator.domain.referral import (
+    CODE_PROPERTY,
+    REFERRED_SIGNAL,
+    parse_code,
+    referral_fault,
+)
 from services.orchestrator.handlers.action_messages import referral_touchpoint
-from services.orchestrator.repository import actions, contact_lookup, contact_reader, published_history, referrals
+from services.orchestrator.repository import (
+    actions,
+    contact_lookup,
+    contact_reader,
+    published_history,
+    referrals,
+)
 from services.orchestrator.repository.referrals import Referral
 
 
@@ -50,20 +61,32 @@ async def store_referrals(
     """
     fresh = [signal for signal in signals if not signal.historical]
     came = [
-        (s.contact_id, s.workspace, code, max(s.occurred_at, s.received_at - DAY))  # whoever comes may say any instant
+        (
+            s.contact_id,
+            s.workspace,
+            code,
+            max(s.occurred_at, s.received_at - DAY),
+        )  # whoever comes may say any instant
         for s in fresh
-        if s.signal == REFERRED_SIGNAL and (code := parse_code(s.properties.get(CODE_PROPERTY))) is not None
+        if s.signal == REFERRED_SIGNAL
+        and (code := parse_code(s.properties.get(CODE_PROPERTY))) is not None
     ]
     new = await referrals.insert_referrals(connection, came)
     successes = {words.success for words in vocabulary.cycles.values() if words.success}
     since = min((at for contact, _, _, at in came if contact in new), default=now)
     earlier = await _heard_before(connection, new, since) if new else []
-    bought = [s for s in (*fresh, *earlier) if s.signal in successes and s.trust == "server" and not s.historical]
+    bought = [
+        s
+        for s in (*fresh, *earlier)
+        if s.signal in successes and s.trust == "server" and not s.historical
+    ]
     if bought:
         await _settle(connection, vocabulary, bought, now)
 
 
-async def _heard_before(connection: Connection, contacts: Collection[str], since: int) -> list[Signal]:
+async def _heard_before(
+    connection: Connection, contacts: Collection[str], since: int
+) -> list[Signal]:
     """Return the signals of contacts since an instant: a purchase may have been heard before the visit that led to it."""
     relatives = await contact_reader.get_aliases(
         connection, set((await contact_reader.get_survivors(connection, contacts)).values())
@@ -72,13 +95,19 @@ async def _heard_before(connection: Connection, contacts: Collection[str], since
     return [decode_value(Signal, value) for _, kind, value in rows if kind == Signal.KIND]
 
 
-async def _settle(connection: Connection, vocabulary: CycleVocabularies, bought: Sequence[Signal], now: int) -> None:
+async def _settle(
+    connection: Connection, vocabulary: CycleVocabularies, bought: Sequence[Signal], now: int
+) -> None:
     to = await contact_reader.get_survivors(connection, {signal.contact_id for signal in bought})
     relatives = await contact_reader.get_aliases(connection, set(to.values()))
     of_friend: dict[str, list[Referral]] = {}
     for one in await referrals.list_for_update(connection, relatives):
         of_friend.setdefault(relatives[one.contact_id], []).append(one)
-    of_friend = {friend: found for friend, found in of_friend.items() if any(one.status == "open" for one in found)}
+    of_friend = {
+        friend: found
+        for friend, found in of_friend.items()
+        if any(one.status == "open" for one in found)
+    }
     if not of_friend:
         return
     mine = [s for s in bought if to[s.contact_id] in of_friend]
@@ -86,7 +115,9 @@ async def _settle(connection: Connection, vocabulary: CycleVocabularies, bought:
     gone = await referrals.list_corrected(connection, places)
     givers = await _givers(connection, [one for found in of_friend.values() for one in found])
     known = await contact_reader.get_facts(connection, {*of_friend, *givers.values()}, vocabulary)
-    devices = await contact_lookup.get_devices(connection, [facts.contact_id for facts in known.values()])
+    devices = await contact_lookup.get_devices(
+        connection, [facts.contact_id for facts in known.values()]
+    )
     settled, told = list[tuple[str, str, str]](), list[bytes]()
     for friend, found in of_friend.items():
         still = (s for s in mine if to[s.contact_id] == friend and s.id not in gone)
@@ -96,8 +127,14 @@ async def _settle(connection: Connection, vocabulary: CycleVocabularies, bought:
             cause = next((s for s in causes if s.occurred_at >= one.came_at), None)
             if one.status != "open" or cause is None:
                 continue
-            referrer = known[givers[one.workspace, one.code]] if (one.workspace, one.code) in givers else None
-            status, reason, body = _judged(one, cause, referrer, known[friend], devices, taken=taken)
+            referrer = (
+                known[givers[one.workspace, one.code]]
+                if (one.workspace, one.code) in givers
+                else None
+            )
+            status, reason, body = _judged(
+                one, cause, referrer, known[friend], devices, taken=taken
+            )
             taken = taken or status == "converted"
             settled.append((one.contact_id, status, reason))
             told += [body] if body is not None else []
@@ -158,7 +195,10 @@ class ReferralService:
         """Return a workspace's referrals, those who came last first."""
         async with self._session.acquire() as connection:
             found = await referrals.list_referrals(connection, workspace, limit)
-        return [ReferralView(giver, r.contact_id, r.code, to_iso(r.came_at), r.status, r.reason) for r, giver in found]
+        return [
+            ReferralView(giver, r.contact_id, r.code, to_iso(r.came_at), r.status, r.reason)
+            for r, giver in found
+        ]
 
     async def landing_url(self, code: str, path: str) -> str | None:
         """Return where a friend's link leads: a path of the site, with the code if it is one; None without a site."""

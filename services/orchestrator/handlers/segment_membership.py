@@ -48,7 +48,10 @@ class SegmentSize(msgspec.Struct, frozen=True):
 
 
 async def select_announced(
-    connection: Connection, workspace: str, watched: Sequence[WatchedSegment], relatives: Mapping[str, str]
+    connection: Connection,
+    workspace: str,
+    watched: Sequence[WatchedSegment],
+    relatives: Mapping[str, str],
 ) -> tuple[list[WatchedSegment], set[str], set[str]]:
     """Return the segments that everybody was looked at for once, and the contacts that what they do may move.
 
@@ -57,10 +60,16 @@ async def select_announced(
     """
     if not watched:
         return [], set(), set()
-    known = await segment_members.list_swept(connection, workspace, [(one.name, one.mark) for one in watched])
+    known = await segment_members.list_swept(
+        connection, workspace, [(one.name, one.mark) for one in watched]
+    )
     live = [one for one in watched if one.name in known]
     names = [one.name for one in live if one.costly]
-    rows = await segment_members.list_of_contacts(connection, workspace, names, relatives) if names else []
+    rows = (
+        await segment_members.list_of_contacts(connection, workspace, names, relatives)
+        if names
+        else []
+    )
     members = {relatives[contact] for _, contact, _ in rows}
     return live, members if all(one.costly for one in live) else set(relatives.values()), members
 
@@ -80,12 +89,18 @@ async def update_memberships(
     """
     workspace, watched, now = place
     relatives = await contact_reader.get_aliases(connection, known)
-    rows = await segment_members.list_of_contacts(connection, workspace, [one.name for one in watched], relatives)
+    rows = await segment_members.list_of_contacts(
+        connection, workspace, [one.name for one in watched], relatives
+    )
     inside: dict[tuple[str, str], int] = {}
     for segment, contact, since in rows:
         place_of = (segment, relatives[contact])
         inside[place_of] = min(since, inside.get(place_of, since))
-    merged = {(segment, relatives[contact]) for segment, contact, _ in rows if relatives[contact] != contact}
+    merged = {
+        (segment, relatives[contact])
+        for segment, contact, _ in rows
+        if relatives[contact] != contact
+    }
     joined, gone = list[tuple[str, str]](), list[tuple[str, str]]()
     for one in watched:
         for contact, facts in known.items():
@@ -94,9 +109,13 @@ async def update_memberships(
                 joined.append((one.name, contact))
             elif member and not belongs:
                 gone.append((one.name, contact))
-    staying = merged - set(gone)  # what was noted under an id that was merged becomes the survivor's
+    staying = merged - set(
+        gone
+    )  # what was noted under an id that was merged becomes the survivor's
     await segment_members.delete_members(
-        connection, workspace, [(s, r) for s, c in {*gone, *merged} for r, to in relatives.items() if to == c]
+        connection,
+        workspace,
+        [(s, r) for s, c in {*gone, *merged} for r, to in relatives.items() if to == c],
     )
     came = [(segment, contact, now) for segment, contact in joined]
     await segment_members.upsert_members(
@@ -113,12 +132,16 @@ def _signals(
     inside: Mapping[tuple[str, str], int],
     now: int,
 ) -> Iterator[Message]:
-    yield from (_signal(workspace, entry_signal(name), name, contact, now, now) for name, contact in joined)
+    yield from (
+        _signal(workspace, entry_signal(name), name, contact, now, now) for name, contact in joined
+    )
     for name, contact in gone:
         yield _signal(workspace, exit_signal(name), name, contact, inside[name, contact], now)
 
 
-def _signal(workspace: str, signal: str, segment: str, contact: str, since: int, now: int) -> Message:
+def _signal(
+    workspace: str, signal: str, segment: str, contact: str, since: int, now: int
+) -> Message:
     message_id = ids.derive_id("segment", workspace, signal, contact, str(since))
     model = Signal(
         id=message_id,
@@ -132,7 +155,9 @@ def _signal(workspace: str, signal: str, segment: str, contact: str, since: int,
         message_id=message_id,
         properties={"segment": segment, "since": to_iso(since)},
     )
-    return build_message(model, key=contact, message_id=message_id, source="/orchestrator", time=now)
+    return build_message(
+        model, key=contact, message_id=message_id, source="/orchestrator", time=now
+    )
 
 
 class SegmentService:
@@ -156,11 +181,18 @@ class SegmentService:
             book = await self._playbook.get_snapshot(connection)
             one = next((one for one in book.watched.get(workspace, ()) if one.name == name), None)
             if one is None:
-                raise NotFound(f"no segment {name!r} is watched: give it 'publish: true', or let a play start by it")
+                raise NotFound(
+                    f"no segment {name!r} is watched: give it 'publish: true', or let a play start by it"
+                )
             found = await segment_members.list_members(connection, workspace, name, limit)
-            known = await contact_reader.get_facts(connection, [contact for contact, _ in found], book.vocabulary)
+            known = await contact_reader.get_facts(
+                connection, [contact for contact, _ in found], book.vocabulary
+            )
         now = self._clock.now()
-        return [_member(known[contact], since, one.within, book.vocabulary, now) for contact, since in found]
+        return [
+            _member(known[contact], since, one.within, book.vocabulary, now)
+            for contact, since in found
+        ]
 
 
 def _member(

@@ -22,7 +22,9 @@ from services.orchestrator.handlers.plays import known_names
 from services.orchestrator.repository import contact_reader, published_history
 
 BATCH_SIZE = 500
-_MODELS: dict[str, type[TriggerEvent]] = {model.KIND: model for model in (Signal, StageChange, CompellingEvent)}
+_MODELS: dict[str, type[TriggerEvent]] = {
+    model.KIND: model for model in (Signal, StageChange, CompellingEvent)
+}
 
 
 class SimulationResult(msgspec.Struct):
@@ -46,12 +48,16 @@ async def run_simulation(
     Raises ConfigurationError with a line for each fault of the text.
     """
     book = await PlayRegistry().get_snapshot(connection)
-    names = msgspec.structs.replace(known_names(book, workspace), destinations=None)  # nothing is sent
+    names = msgspec.structs.replace(
+        known_names(book, workspace), destinations=None
+    )  # nothing is sent
     play = validate_play(text, where, names)
     program = compile_play(play, 0, book.segments.get(workspace, {}))
     segment, segments = play.trigger.segment, book.segments.get(workspace, {})
     test = compile_condition({"segment": segment}, segments) if segment is not None else None
-    world = SimulationContext(book.vocabulary, rules, book.contents.get(workspace, ()), workspace, test)
+    world = SimulationContext(
+        book.vocabulary, rules, book.contents.get(workspace, ()), workspace, test
+    )
     found = SimulationResult(0, [])
     async for stories in _stories(connection, workspace):
         for story in stories:
@@ -64,10 +70,14 @@ async def run_simulation(
 async def _stories(connection: Connection, workspace: str) -> AsyncIterator[list[PublishedHistory]]:
     """Yield everybody of whom something was published, some at a time."""
     after = ""
-    while contacts := await published_history.list_contacts(connection, workspace, after, BATCH_SIZE):
+    while contacts := await published_history.list_contacts(
+        connection, workspace, after, BATCH_SIZE
+    ):
         after = contacts[-1]
         events: dict[str, list[TriggerEvent]] = {}
-        for contact, kind, value in await published_history.list_published(connection, workspace, contacts):
+        for contact, kind, value in await published_history.list_published(
+            connection, workspace, contacts
+        ):
             if kind in _MODELS:
                 events.setdefault(contact, []).append(decode_value(_MODELS[kind], value))
         known = await contact_reader.get_profiles(connection, contacts)

@@ -27,7 +27,9 @@ class SuppressionService:
             relatives = list(await contact_reader.get_aliases(connection, [contact]))
             facts = (
                 await contact_reader.get_facts(
-                    connection, [contact], (await self._playbook.get_snapshot(connection)).vocabulary
+                    connection,
+                    [contact],
+                    (await self._playbook.get_snapshot(connection)).vocabulary,
                 )
             )[contact]
             if not await consents.delete_suppressions(

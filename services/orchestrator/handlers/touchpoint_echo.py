@@ -17,7 +17,9 @@ BATCH_SIZE = 200
 class TouchpointEcho:
     """Posts waiting touchpoints to ingest."""
 
-    def __init__(self, session: Session, client: httpx2.AsyncClient, ingest_url: str, write_key: str) -> None:
+    def __init__(
+        self, session: Session, client: httpx2.AsyncClient, ingest_url: str, write_key: str
+    ) -> None:
         self._session = session
         self._client = client
         self._url = urljoin(ingest_url, "/v1/batch")
@@ -35,8 +37,12 @@ class TouchpointEcho:
 
     async def _post(self, body: bytes) -> None:
         try:
-            answer = await self._client.post(self._url, content=body, auth=(self._write_key, ""), timeout=10)
+            answer = await self._client.post(
+                self._url, content=body, auth=(self._write_key, ""), timeout=10
+            )
         except httpx2.HTTPError as error:
             raise Unavailable(f"ingest at {self._url} does not answer: {error!r}") from None
         if answer.status_code != 200:
-            raise Unavailable(f"ingest at {self._url} answered {answer.status_code}: {answer.text[:200]}")
+            raise Unavailable(
+                f"ingest at {self._url} answered {answer.status_code}: {answer.text[:200]}"
+            )

@@ -82,7 +82,9 @@ async def list_lanes(connection: Connection, now: int) -> list[tuple[str, str]]:
     return [(r[0], r[1]) for r in rows]
 
 
-async def list_due_contacts(connection: Connection, lane: tuple[str, str], now: int, limit: int) -> list[str]:
+async def list_due_contacts(
+    connection: Connection, lane: tuple[str, str], now: int, limit: int
+) -> list[str]:
     """Return the contacts of the actions that have waited longest on a lane; nothing is locked yet."""
     rows = await connection.fetch(
         f"SELECT contact_id FROM orchestrator.actions WHERE (channel, destination) = ($1, $2) AND {_OPEN} AND due_at <= $3 "
@@ -155,11 +157,22 @@ async def list_unfinished_audience_actions(
     return found
 
 
-async def update_outcomes(connection: Connection, found: Sequence[tuple[str, ActionOutcome]], now: int) -> None:
+async def update_outcomes(
+    connection: Connection, found: Sequence[tuple[str, ActionOutcome]], now: int
+) -> None:
     """Write down what became of actions; what comes of an attempt that was given up already is not."""
     if found:
         rows = [
-            (action, b.status, b.reason[:300], b.due, b.attempt, b.content, b.counted_day, b.outcome is not None)
+            (
+                action,
+                b.status,
+                b.reason[:300],
+                b.due,
+                b.attempt,
+                b.content,
+                b.counted_day,
+                b.outcome is not None,
+            )
             for action, b in found
         ]
         await connection.execute(
@@ -175,12 +188,17 @@ async def update_outcomes(connection: Connection, found: Sequence[tuple[str, Act
         )
 
 
-async def insert_deliveries(connection: Connection, rows: Sequence[tuple[str, int, str, str, int]]) -> None:
+async def insert_deliveries(
+    connection: Connection, rows: Sequence[tuple[str, int, str, str, int]]
+) -> None:
     """Note (action, attempt, outcome, detail, at) of attempts."""
     await connection.executemany(
         "INSERT INTO orchestrator.deliveries (action_id, attempt, outcome, detail, at) VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (action_id, attempt) DO NOTHING",
-        [(action, attempt, outcome, detail[:300], at) for action, attempt, outcome, detail, at in rows],
+        [
+            (action, attempt, outcome, detail[:300], at)
+            for action, attempt, outcome, detail, at in rows
+        ],
     )
 
 
@@ -205,7 +223,9 @@ async def count_sent(
     return found
 
 
-async def upsert_cap_counts(connection: Connection, sent: Mapping[str, int], channel: str, now: int) -> None:
+async def upsert_cap_counts(
+    connection: Connection, sent: Mapping[str, int], channel: str, now: int
+) -> None:
     """Count what contacts are sent now against their caps."""
     if sent:
         await connection.execute(
@@ -271,25 +291,33 @@ async def list_by_status(
 async def get_action(connection: Connection, workspace: str, action_id: str) -> ActionRow | None:
     """Return an action of a workspace."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE (workspace, action_id) = ($1, $2)", workspace, action_id
+        f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE (workspace, action_id) = ($1, $2)",
+        workspace,
+        action_id,
     )
     return ActionRow(*row) if row else None
 
 
 async def insert_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:
     """Keep touchpoints of ours until the public door has them."""
-    await connection.executemany("INSERT INTO orchestrator.echoes (body) VALUES ($1)", [(body,) for body in bodies])
+    await connection.executemany(
+        "INSERT INTO orchestrator.echoes (body) VALUES ($1)", [(body,) for body in bodies]
+    )
 
 
 async def list_echoes(connection: Connection, limit: int) -> list[tuple[int, bytes]]:
     """Return touchpoints that wait for the door, oldest first."""
-    rows = await connection.fetch("SELECT id, body FROM orchestrator.echoes ORDER BY id LIMIT $1", limit)
+    rows = await connection.fetch(
+        "SELECT id, body FROM orchestrator.echoes ORDER BY id LIMIT $1", limit
+    )
     return [(r[0], r[1]) for r in rows]
 
 
 async def delete_echoes(connection: Connection, done: Sequence[int]) -> None:
     """Forget touchpoints that the door has."""
-    await connection.execute("DELETE FROM orchestrator.echoes WHERE id = ANY($1::bigint[])", list(done))
+    await connection.execute(
+        "DELETE FROM orchestrator.echoes WHERE id = ANY($1::bigint[])", list(done)
+    )
 
 
 async def collect_gauges(connection: Connection) -> None:

@@ -53,7 +53,9 @@ async def delete_suppressions(
     return bool(rows or of_address)
 
 
-async def insert_address_suppressions(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+async def insert_address_suppressions(
+    connection: Connection, rows: Sequence[tuple[str, str, str]]
+) -> None:
     """Send no more mails to addresses, whoever has them: (workspace, SHA-256 of the address, reason); the first reason stays."""
     await connection.executemany(
         "INSERT INTO orchestrator.suppressed_addresses (workspace, email_sha256, reason) VALUES ($1, $2, $3) "

@@ -19,7 +19,9 @@ async def find_contact(connection: Connection, workspace: str, who: str) -> str 
     return contact
 
 
-async def find_by_identifier(connection: Connection, workspace: str, kind: str, value: str) -> str | None:
+async def find_by_identifier(
+    connection: Connection, workspace: str, kind: str, value: str
+) -> str | None:
     """Return the contact with an identifier of a kind (`email`: a verified address); a merged one leads to the survivor."""
     contact: str | None = await connection.fetchval(
         "SELECT coalesce(p.merged_into, p.contact_id) FROM scoring.contact_identifiers i "
@@ -52,7 +54,9 @@ async def get_devices(connection: Connection, ids: Collection[str]) -> dict[str,
     return found
 
 
-async def list_claiming_address(connection: Connection, contact: str, email_sha256: str) -> list[str]:
+async def list_claiming_address(
+    connection: Connection, contact: str, email_sha256: str
+) -> list[str]:
     """Return the contacts who say that an address is theirs which a server vouches for as this contact's, by its hash."""
     rows = await connection.fetch(
         "SELECT e.contact_id FROM scoring.contact_identifiers i JOIN scoring.contact_emails e "

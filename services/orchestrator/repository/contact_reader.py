@@ -13,7 +13,12 @@ import msgspec
 from libs.common.db import fold_columns
 from libs.common.db.connection import Connection
 from services.orchestrator.domain.ad_audience import hash_email
-from services.orchestrator.domain.contact_facts import MAX_INSTANTS, ContactFacts, CycleFacts, DecayingScore
+from services.orchestrator.domain.contact_facts import (
+    MAX_INSTANTS,
+    ContactFacts,
+    CycleFacts,
+    DecayingScore,
+)
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies, CycleVocabulary
 from services.orchestrator.repository import consents
 
@@ -31,11 +36,14 @@ async def get_survivors(connection: Connection, contacts: Collection[str]) -> di
     return {contact: merged.get(contact, contact) for contact in contacts}
 
 
-async def lock_contacts(connection: Connection, contacts: Collection[str], *, free: int | None = None) -> set[str]:
+async def lock_contacts(
+    connection: Connection, contacts: Collection[str], *, free: int | None = None
+) -> set[str]:
     """Lock contacts in order until the transaction ends; with `free` at most so many, of those that nobody else holds."""
     wanted = sorted(contacts)
     await connection.execute(
-        "INSERT INTO orchestrator.people (contact_id) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING", wanted
+        "INSERT INTO orchestrator.people (contact_id) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING",
+        wanted,
     )
     rows = await connection.fetch(
         "SELECT contact_id FROM orchestrator.people WHERE contact_id = ANY($1::text[]) ORDER BY contact_id LIMIT $2 "
@@ -47,7 +55,11 @@ async def lock_contacts(connection: Connection, contacts: Collection[str], *, fr
 
 
 async def get_facts(
-    connection: Connection, contacts: Collection[str], vocabulary: CycleVocabularies, *, asked: bool = False
+    connection: Connection,
+    contacts: Collection[str],
+    vocabulary: CycleVocabularies,
+    *,
+    asked: bool = False,
 ) -> dict[str, ContactFacts]:
     """Return what is known of contacts, by the id that was asked for; a merged one has its survivor's facts.
 
@@ -62,7 +74,10 @@ async def get_facts(
     signals = await _signals(connection, everybody, relatives)
     allowed = await _consents(connection, everybody, relatives)
     suppressed = await _suppressions(connection, everybody, relatives)
-    addresses = {one: (workspace, hash_email(found.get("email"))) for one, (workspace, found) in traits.items()}
+    addresses = {
+        one: (workspace, hash_email(found.get("email")))
+        for one, (workspace, found) in traits.items()
+    }
     no_more = await consents.get_address_suppressions(connection, set(addresses.values()))
     known_by, verified = await _identifiers(connection, ids)
     seen = await _exposures(connection, everybody, relatives)
@@ -78,7 +93,11 @@ async def get_facts(
             _stricter(suppressed.get(one, {}), no_more.get(addresses.get(one, ("", "")))),
             known_by.get(one, {}).get("user_id"),
             known_by.get(one, {}).get("anonymous_id"),
-            {n.partition(":")[2]: v for n, v in known_by.get(one, {}).items() if n.startswith("external:")},
+            {
+                n.partition(":")[2]: v
+                for n, v in known_by.get(one, {}).items()
+                if n.startswith("external:")
+            },
             seen.get(one, {}),
             frozenset(verified.get(one, ())),
             more.touched.get(one),
@@ -95,13 +114,19 @@ def _stricter(suppressed: Mapping[str, str], of_address: str | None) -> Mapping[
     return {"email": of_address, **suppressed} if of_address else suppressed
 
 
-async def get_profiles(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[dict[str, Any], str | None]]:
+async def get_profiles(
+    connection: Connection, ids: Sequence[str]
+) -> dict[str, tuple[dict[str, Any], str | None]]:
     """Return (traits, user id) of contacts."""
     traits, (known_by, _) = await _traits(connection, ids), await _identifiers(connection, ids)
-    return {one: (traits.get(one, ("", {}))[1], known_by.get(one, {}).get("user_id")) for one in ids}
+    return {
+        one: (traits.get(one, ("", {}))[1], known_by.get(one, {}).get("user_id")) for one in ids
+    }
 
 
-async def _traits(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+async def _traits(
+    connection: Connection, ids: Sequence[str]
+) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return (workspace, traits) of contacts."""
     rows = await connection.fetch(
         "SELECT contact_id, workspace, traits::text FROM scoring.contact_profiles WHERE contact_id = ANY($1::text[])",
@@ -113,7 +138,8 @@ async def _traits(connection: Connection, ids: Sequence[str]) -> dict[str, tuple
 async def get_aliases(connection: Connection, ids: Collection[str]) -> dict[str, str]:
     """Return the survivor of each id that leads to one of these: what was said under a merged id holds too."""
     rows = await connection.fetch(
-        "SELECT contact_id, merged_into FROM scoring.contact_profiles WHERE merged_into = ANY($1::text[])", list(ids)
+        "SELECT contact_id, merged_into FROM scoring.contact_profiles WHERE merged_into = ANY($1::text[])",
+        list(ids),
     )
     return {**{one: one for one in ids}, **{r[0]: r[1] for r in rows}}
 
@@ -133,7 +159,9 @@ async def _standings(
         if words is None:
             continue
         values, instants, last_act = fold_columns.decode_scores(state)
-        found.setdefault(contact, {})[cycle] = _standing(words, stage, dormant, published, values, instants)
+        found.setdefault(contact, {})[cycle] = _standing(
+            words, stage, dormant, published, values, instants
+        )
         if last_act is not None:
             acts[contact] = max(last_act, acts.get(contact, 0))
     return found, acts
@@ -149,7 +177,9 @@ def _standing(
 ) -> CycleFacts:
     scores = {
         name: DecayingScore(value, at, half_life)
-        for (name, half_life), value, at in zip(words.half_lives.items(), values, instants, strict=False)
+        for (name, half_life), value, at in zip(
+            words.half_lives.items(), values, instants, strict=False
+        )
     }
     axes = dict(zip(words.ladders, fold_columns.decode_axis_places(published), strict=False))
     return CycleFacts(stage, dormant, axes, scores, words.ladders, words.rings.get(stage, 0))
@@ -175,7 +205,8 @@ async def _consents(
     connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
 ) -> dict[str, dict[str, bool]]:
     rows = await connection.fetch(
-        "SELECT contact_id, purpose, granted FROM orchestrator.consents WHERE contact_id = ANY($1::text[])", everybody
+        "SELECT contact_id, purpose, granted FROM orchestrator.consents WHERE contact_id = ANY($1::text[])",
+        everybody,
     )
     found: dict[str, dict[str, bool]] = {}
     for contact, purpose, granted in rows:  # of two consents the stricter
@@ -202,7 +233,8 @@ async def _exposures(
     connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
 ) -> dict[str, dict[str, int]]:
     rows = await connection.fetch(
-        "SELECT contact_id, content, last_at FROM orchestrator.exposures WHERE contact_id = ANY($1::text[])", everybody
+        "SELECT contact_id, content, last_at FROM orchestrator.exposures WHERE contact_id = ANY($1::text[])",
+        everybody,
     )
     found: dict[str, dict[str, int]] = {}
     for contact, content, last_at in rows:
@@ -219,7 +251,9 @@ class _More(msgspec.Struct):
     events: dict[str, set[str]] = {}
 
 
-async def _more(connection: Connection, everybody: Sequence[str], family: Mapping[str, str]) -> _More:
+async def _more(
+    connection: Connection, everybody: Sequence[str], family: Mapping[str, str]
+) -> _More:
     found = _More()
     for contact, last_at in await connection.fetch(
         "SELECT contact_id, last_at FROM scoring.contact_touches WHERE contact_id = ANY($1::text[]) AND last_at IS NOT NULL",
@@ -264,7 +298,9 @@ async def _identifiers(
 
 async def list_live_cycles(connection: Connection) -> list[tuple[str, str, Any]]:
     """Return the live cycles: (name, version, specification as text)."""
-    rows = await connection.fetch("SELECT cycle, version, spec FROM scoring.live_cycles ORDER BY cycle")
+    rows = await connection.fetch(
+        "SELECT cycle, version, spec FROM scoring.live_cycles ORDER BY cycle"
+    )
     return [(r[0], r[1], r[2]) for r in rows]
 
 
@@ -276,7 +312,9 @@ async def get_cycles_mark(connection: Connection) -> str:
     return found
 
 
-async def insert_signals(connection: Connection, rows: Sequence[tuple[str, str, int, str]]) -> set[str]:
+async def insert_signals(
+    connection: Connection, rows: Sequence[tuple[str, str, int, str]]
+) -> set[str]:
     """Note (contact, signal, occurred_at, id) of what was seen; return the ids of those that nobody had noted yet."""
     if not rows:
         return set()

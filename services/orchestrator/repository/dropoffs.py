@@ -8,7 +8,9 @@ _SOMEBODY = "NOT EXISTS (SELECT FROM scoring.contact_profiles p WHERE p.contact_
 """Not one that was merged into another: the survivor has falls of its own."""
 
 
-async def upsert_dropoffs(connection: Connection, rows: Sequence[tuple[str, str, str, str, int]]) -> None:
+async def upsert_dropoffs(
+    connection: Connection, rows: Sequence[tuple[str, str, str, str, int]]
+) -> None:
     """Note (contact, cycle, stage, workspace, at) of falls; of one stage the last counts."""
     await connection.executemany(
         "INSERT INTO orchestrator.falls VALUES ($1, $2, $3, $4, $5) ON CONFLICT (contact_id, cycle, stage) "
@@ -17,7 +19,9 @@ async def upsert_dropoffs(connection: Connection, rows: Sequence[tuple[str, str,
     )
 
 
-async def delete_dropoffs(connection: Connection, contact: str, cycle: str, stages: Sequence[str], at: int) -> None:
+async def delete_dropoffs(
+    connection: Connection, contact: str, cycle: str, stages: Sequence[str], at: int
+) -> None:
     """Forget falls from stages that a contact is back at since an instant (µs UTC)."""
     await connection.execute(
         "DELETE FROM orchestrator.falls WHERE (contact_id, cycle) = ($1, $2) AND stage = ANY($3::text[]) AND fell_at <= $4",
@@ -28,7 +32,9 @@ async def delete_dropoffs(connection: Connection, contact: str, cycle: str, stag
     )
 
 
-async def count_groups(connection: Connection, workspace: str, cycle: str) -> list[tuple[list[str], int]]:
+async def count_groups(
+    connection: Connection, workspace: str, cycle: str
+) -> list[tuple[list[str], int]]:
     """Return (stages that they fell from, how many contacts)."""
     rows = await connection.fetch(
         "SELECT stages, count(*) FROM (SELECT array_agg(stage ORDER BY stage) AS stages FROM orchestrator.falls f "
@@ -40,7 +46,12 @@ async def count_groups(connection: Connection, workspace: str, cycle: str) -> li
 
 
 async def list_audience(
-    connection: Connection, workspace: str, cycle: str, pair: tuple[str, str], after: str, limit: int
+    connection: Connection,
+    workspace: str,
+    cycle: str,
+    pair: tuple[str, str],
+    after: str,
+    limit: int,
 ) -> list[tuple[str, int]]:
     """Return the next (contact, fell at) who fell from the first stage of a pair and never from the second, by id."""
     rows = await connection.fetch(

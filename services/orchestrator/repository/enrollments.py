@@ -18,7 +18,9 @@ PAUSED = 1 << 60
 _TYPES = "text[], text[], text[], text[], int[], text[], bigint[], text[], text[], text[], int[], bigint[], bigint[], bigint[]"
 
 
-async def insert_enrollments(connection: Connection, runs: Sequence[tuple[Enrollment, int]]) -> set[str]:
+async def insert_enrollments(
+    connection: Connection, runs: Sequence[tuple[Enrollment, int]]
+) -> set[str]:
     """Add (run, watched until) that nobody added before; return the ids of those that were added."""
     if not runs:
         return set()
@@ -91,7 +93,9 @@ async def list_due(
     return [_run(r) for r in rows]
 
 
-async def list_watched(connection: Connection, contacts: Collection[str], now: int) -> list[Enrollment]:
+async def list_watched(
+    connection: Connection, contacts: Collection[str], now: int
+) -> list[Enrollment]:
     """Return the runs of contacts that events may end, wake or bring to their goal."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE contact_id = ANY($1::text[]) "
@@ -106,7 +110,8 @@ async def list_watched(connection: Connection, contacts: Collection[str], now: i
 async def get_by_ids(connection: Connection, ids: Collection[str]) -> dict[str, Enrollment]:
     """Return runs by id."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE enrollment_id = ANY($1::text[])", list(ids)
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE enrollment_id = ANY($1::text[])",
+        list(ids),
     )
     return {r["enrollment_id"]: _run(r) for r in rows}
 
@@ -122,7 +127,9 @@ async def list_of_events(connection: Connection, ids: Collection[str]) -> list[E
     return [_run(r) for r in rows]
 
 
-async def list_of_contacts(connection: Connection, contacts: Collection[str], limit: int) -> list[Enrollment]:
+async def list_of_contacts(
+    connection: Connection, contacts: Collection[str], limit: int
+) -> list[Enrollment]:
     """Return the runs of contacts, the newest first."""
     rows = await connection.fetch(
         f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) "
@@ -151,7 +158,9 @@ async def list_past(
     return found
 
 
-async def count_recent(connection: Connection, workspace: str, since: int) -> dict[str, tuple[int, int, int]]:
+async def count_recent(
+    connection: Connection, workspace: str, since: int
+) -> dict[str, tuple[int, int, int]]:
     """Return by play how many entered since an instant (µs UTC), how many of them reached the goal, how many were held out."""
     rows = await connection.fetch(
         "SELECT play, count(*) FILTER (WHERE status <> 'holdout'), count(goal_at) FILTER (WHERE status <> 'holdout'), "
@@ -163,7 +172,9 @@ async def count_recent(connection: Connection, workspace: str, since: int) -> di
     return {r[0]: (r[1], r[2], r[3]) for r in rows}
 
 
-async def count_by_status(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, int, int, int]]:
+async def count_by_status(
+    connection: Connection, workspace: str, play: str
+) -> list[tuple[int, str, int, int, int]]:
     """Return (version, status, runs, goals, not older than the goal's window) of a play."""
     rows = await connection.fetch(
         "SELECT number, status, count(*), count(goal_at), min(entered_at) FROM orchestrator.enrollments "

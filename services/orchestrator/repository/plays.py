@@ -24,7 +24,9 @@ class PlayRow(msgspec.Struct, frozen=True):
 
 async def get_change_counter(connection: Connection) -> int:
     """Return a number that grows with every change of what this module keeps."""
-    found: int = await connection.fetchval("SELECT coalesce(sum(count), 0)::bigint FROM orchestrator.changes")
+    found: int = await connection.fetchval(
+        "SELECT coalesce(sum(count), 0)::bigint FROM orchestrator.changes"
+    )
     return found
 
 
@@ -68,7 +70,9 @@ async def get_text(connection: Connection, workspace: str, play: str, number: in
     return found
 
 
-async def list_versions_in_use(connection: Connection, workspace: str) -> list[tuple[str, int, str]]:
+async def list_versions_in_use(
+    connection: Connection, workspace: str
+) -> list[tuple[str, int, str]]:
     """Return (play, number, text) of the versions that are live or paused, or that somebody is in."""
     rows = await connection.fetch(
         "SELECT v.play, v.number, v.text FROM orchestrator.play_versions v WHERE v.workspace = $1 AND ("
@@ -80,7 +84,9 @@ async def list_versions_in_use(connection: Connection, workspace: str) -> list[t
     return [(r[0], r[1], r[2]) for r in rows]
 
 
-async def list_versions(connection: Connection, workspace: str, play: str) -> list[tuple[int, str, datetime]]:
+async def list_versions(
+    connection: Connection, workspace: str, play: str
+) -> list[tuple[int, str, datetime]]:
     """Return (number, author, published_at) of a play's versions, newest first."""
     rows = await connection.fetch(
         "SELECT number, author, published_at FROM orchestrator.play_versions WHERE (workspace, play) = ($1, $2) "
@@ -91,7 +97,9 @@ async def list_versions(connection: Connection, workspace: str, play: str) -> li
     return [(r[0], r[1], r[2]) for r in rows]
 
 
-async def insert_version(connection: Connection, workspace: str, play: str, text: str, author: str) -> int:
+async def insert_version(
+    connection: Connection, workspace: str, play: str, text: str, author: str
+) -> int:
     """Add a version, make it live, and return its number."""
     number: int = await connection.fetchval(
         "INSERT INTO orchestrator.play_versions (workspace, play, number, text, author) SELECT $1, $2, "
@@ -106,7 +114,9 @@ async def insert_version(connection: Connection, workspace: str, play: str, text
     return number
 
 
-async def update_live_version(connection: Connection, workspace: str, play: str, number: int) -> None:
+async def update_live_version(
+    connection: Connection, workspace: str, play: str, number: int
+) -> None:
     """Make a version the live one; a paused play stays paused."""
     await connection.execute(
         "INSERT INTO orchestrator.plays (workspace, play, number, status) VALUES ($1, $2, $3, 'live') "
@@ -146,7 +156,9 @@ async def upsert_definition(
     await update_change_counter(connection, workspace)
 
 
-async def delete_definition(connection: Connection, workspace: str, kind: DefinitionKind, name: str) -> bool:
+async def delete_definition(
+    connection: Connection, workspace: str, kind: DefinitionKind, name: str
+) -> bool:
     """Remove a definition; return whether there was one."""
     found = await connection.fetchval(
         "DELETE FROM orchestrator.definitions WHERE (workspace, kind, name) = ($1, $2, $3) RETURNING true",
@@ -160,7 +172,9 @@ async def delete_definition(connection: Connection, workspace: str, kind: Defini
 
 async def list_definitions(connection: Connection) -> list[tuple[str, DefinitionKind, str, str]]:
     """Return (workspace, kind, name, text) of everything that is defined."""
-    rows = await connection.fetch("SELECT workspace, kind, name, text FROM orchestrator.definitions ORDER BY 1, 2, 3")
+    rows = await connection.fetch(
+        "SELECT workspace, kind, name, text FROM orchestrator.definitions ORDER BY 1, 2, 3"
+    )
     return [(r[0], r[1], r[2], r[3]) for r in rows]
 
 
@@ -177,11 +191,16 @@ async def update_channel_switch(
         )
     else:
         await connection.execute(
-            "DELETE FROM orchestrator.switches WHERE (workspace, channel) = ($1, $2)", workspace, channel
+            "DELETE FROM orchestrator.switches WHERE (workspace, channel) = ($1, $2)",
+            workspace,
+            channel,
         )
     await update_change_counter(connection, workspace)
 
 
 async def list_stopped_channels(connection: Connection) -> set[tuple[str, str]]:
     """Return the (workspace, channel) that are stopped."""
-    return {(r[0], r[1]) for r in await connection.fetch("SELECT workspace, channel FROM orchestrator.switches")}
+    return {
+        (r[0], r[1])
+        for r in await connection.fetch("SELECT workspace, channel FROM orchestrator.switches")
+    }

@@ -7,7 +7,9 @@ from libs.common.db.published_messages import event_type_of_headers
 from libs.common.instants import DAY, to_datetime
 
 
-async def list_contacts(connection: Connection, workspace: str, after: str, limit: int) -> list[str]:
+async def list_contacts(
+    connection: Connection, workspace: str, after: str, limit: int
+) -> list[str]:
     """Return the next contacts of whom something was published, by id; merged ones are part of their survivor."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.contact_profiles WHERE workspace = $1 AND contact_id > $2 AND merged_into IS NULL "
@@ -19,7 +21,9 @@ async def list_contacts(connection: Connection, workspace: str, after: str, limi
     return [r[0] for r in rows]
 
 
-async def list_published(connection: Connection, workspace: str, ids: Sequence[str]) -> list[tuple[str, str, bytes]]:
+async def list_published(
+    connection: Connection, workspace: str, ids: Sequence[str]
+) -> list[tuple[str, str, bytes]]:
     """Return (contact, kind, value) of all that was published about contacts, also under ids merged into them."""
     rows = await connection.fetch(
         "SELECT coalesce(c.merged_into, c.contact_id) AS contact, m.headers, m.value FROM scoring.contact_profiles c "
@@ -31,7 +35,9 @@ async def list_published(connection: Connection, workspace: str, ids: Sequence[s
     return [(r["contact"], event_type_of_headers(r["headers"]), r["value"]) for r in rows]
 
 
-async def list_recent(connection: Connection, ids: Sequence[str], since: int) -> list[tuple[str, str, bytes]]:
+async def list_recent(
+    connection: Connection, ids: Sequence[str], since: int
+) -> list[tuple[str, str, bytes]]:
     """Return (contact, kind, value) of what was published about contacts, not long before an instant (µs UTC)."""
     rows = await connection.fetch(
         "SELECT key, headers, value FROM scoring.published_messages WHERE key = ANY($1::text[]) AND published_at >= $2",

@@ -21,16 +21,23 @@ class Referral(msgspec.Struct, frozen=True):
 async def insert_codes(connection: Connection, codes: Collection[tuple[str, str, str]]) -> None:
     """Note (workspace, code, contact) of codes that somebody was told."""
     await connection.executemany(
-        "INSERT INTO orchestrator.referral_codes VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", sorted(codes)
+        "INSERT INTO orchestrator.referral_codes VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        sorted(codes),
     )
 
 
 async def code_exists(connection: Connection, code: str) -> bool:
     """Return whether a code was given to somebody."""
-    return bool(await connection.fetchval("SELECT true FROM orchestrator.referral_codes WHERE code = $1 LIMIT 1", code))
+    return bool(
+        await connection.fetchval(
+            "SELECT true FROM orchestrator.referral_codes WHERE code = $1 LIMIT 1", code
+        )
+    )
 
 
-async def get_code_owners(connection: Connection, workspace: str, codes: Collection[str]) -> dict[str, str]:
+async def get_code_owners(
+    connection: Connection, workspace: str, codes: Collection[str]
+) -> dict[str, str]:
     """Return whose codes these are."""
     rows = await connection.fetch(
         "SELECT code, contact_id FROM orchestrator.referral_codes WHERE workspace = $1 AND code = ANY($2::text[])",
@@ -40,7 +47,9 @@ async def get_code_owners(connection: Connection, workspace: str, codes: Collect
     return {r[0]: r[1] for r in rows}
 
 
-async def insert_referrals(connection: Connection, came: Sequence[tuple[str, str, str, int]]) -> set[str]:
+async def insert_referrals(
+    connection: Connection, came: Sequence[tuple[str, str, str, int]]
+) -> set[str]:
     """Note (contact, workspace, code, instant) of who came by a code that somebody has; return those that are new.
 
     The first friend counts.
@@ -68,7 +77,9 @@ async def list_for_update(connection: Connection, contacts: Collection[str]) -> 
     return [Referral(*r) for r in rows]
 
 
-async def list_corrected(connection: Connection, causes: Sequence[tuple[str, str, int, str, str]]) -> set[str]:
+async def list_corrected(
+    connection: Connection, causes: Sequence[tuple[str, str, int, str, str]]
+) -> set[str]:
     """Return those of (id, workspace, occurred_at, source, message id) that a correction has taken away."""
     rows = await connection.fetch(
         "SELECT DISTINCT ON (w.id, c.kind IN ('bot', 'human')) w.id, c.kind FROM scoring.touchpoint_corrections c "
@@ -80,7 +91,9 @@ async def list_corrected(connection: Connection, causes: Sequence[tuple[str, str
     return {r[0] for r in rows if r[1] in ("bot", "exclude")}
 
 
-async def update_outcomes(connection: Connection, found: Sequence[tuple[str, str, str]], now: int) -> None:
+async def update_outcomes(
+    connection: Connection, found: Sequence[tuple[str, str, str]], now: int
+) -> None:
     """Write down what came of referrals: (contact, status, reason)."""
     await connection.executemany(
         "UPDATE orchestrator.referrals SET status = $2, reason = $3, settled_at = $4 WHERE contact_id = $1",
@@ -88,7 +101,9 @@ async def update_outcomes(connection: Connection, found: Sequence[tuple[str, str
     )
 
 
-async def list_referrals(connection: Connection, workspace: str, limit: int) -> list[tuple[Referral, str | None]]:
+async def list_referrals(
+    connection: Connection, workspace: str, limit: int
+) -> list[tuple[Referral, str | None]]:
     """Return (referral, who gave the code) of a workspace, those who came last first."""
     rows = await connection.fetch(
         "SELECT r.contact_id, r.workspace, r.code, r.came_at, r.status, r.reason, c.contact_id FROM orchestrator.referrals r "

@@ -25,7 +25,9 @@ async def list_of_contacts(
     return [(r[0], r[1], r[2]) for r in rows]
 
 
-async def upsert_members(connection: Connection, workspace: str, rows: Sequence[tuple[str, str, int]]) -> None:
+async def upsert_members(
+    connection: Connection, workspace: str, rows: Sequence[tuple[str, str, int]]
+) -> None:
     """Note (segment, contact, since) of who comes; of one who is there already the earlier instant stays."""
     await connection.executemany(
         "INSERT INTO orchestrator.segment_members AS m VALUES ($1, $2, $3, $4) ON CONFLICT (workspace, segment, contact_id) "
@@ -34,7 +36,9 @@ async def upsert_members(connection: Connection, workspace: str, rows: Sequence[
     )
 
 
-async def delete_members(connection: Connection, workspace: str, rows: Sequence[tuple[str, str]]) -> None:
+async def delete_members(
+    connection: Connection, workspace: str, rows: Sequence[tuple[str, str]]
+) -> None:
     """Forget (segment, contact) of who leaves."""
     await connection.executemany(
         "DELETE FROM orchestrator.segment_members WHERE (workspace, segment, contact_id) = ($1, $2, $3)",
@@ -45,16 +49,23 @@ async def delete_members(connection: Connection, workspace: str, rows: Sequence[
 async def delete_segment(connection: Connection, workspace: str, segment: str) -> None:
     """Forget everybody in a segment that is no more, and that it was ever looked at."""
     await connection.execute(
-        "DELETE FROM orchestrator.segment_members WHERE (workspace, segment) = ($1, $2)", workspace, segment
+        "DELETE FROM orchestrator.segment_members WHERE (workspace, segment) = ($1, $2)",
+        workspace,
+        segment,
     )
     await delete_sweep_marks(connection, workspace, segment)
 
 
-async def delete_sweep_marks(connection: Connection, workspace: str, segment: str, but: str = "") -> None:
+async def delete_sweep_marks(
+    connection: Connection, workspace: str, segment: str, but: str = ""
+) -> None:
     """Forget that a segment was looked at as it was written once; `but` not as it is now."""
     name = f"{SEGMENT_PREFIX}{segment}"
     await connection.execute(
-        "DELETE FROM orchestrator.ticks WHERE (workspace, play) = ($1, $2) AND slot <> $3", workspace, name, but
+        "DELETE FROM orchestrator.ticks WHERE (workspace, play) = ($1, $2) AND slot <> $3",
+        workspace,
+        name,
+        but,
     )
     await connection.execute(
         "DELETE FROM orchestrator.sweeps WHERE (workspace, play) = ($1, $2) AND event_id <> ALL($3::text[])",
@@ -64,7 +75,9 @@ async def delete_sweep_marks(connection: Connection, workspace: str, segment: st
     )
 
 
-async def list_swept(connection: Connection, workspace: str, marks: Collection[tuple[str, str]]) -> set[str]:
+async def list_swept(
+    connection: Connection, workspace: str, marks: Collection[tuple[str, str]]
+) -> set[str]:
     """Return those segments of (segment, mark) that everybody was looked at for once, as they are written."""
     rows = await connection.fetch(
         "SELECT w.segment FROM unnest($2::text[], $3::text[]) AS w (segment, mark) JOIN orchestrator.ticks t "
@@ -78,7 +91,9 @@ async def list_swept(connection: Connection, workspace: str, marks: Collection[t
     return {r[0] for r in rows}
 
 
-async def list_members(connection: Connection, workspace: str, segment: str, limit: int) -> list[tuple[str, int]]:
+async def list_members(
+    connection: Connection, workspace: str, segment: str, limit: int
+) -> list[tuple[str, int]]:
     """Return (contact, since) of a segment, who came first first; merged contacts are part of their survivor."""
     rows = await connection.fetch(
         "SELECT coalesce(p.merged_into, m.contact_id), min(since) FROM orchestrator.segment_members m "

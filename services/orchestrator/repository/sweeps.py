@@ -30,7 +30,9 @@ class SweepRow(msgspec.Struct, frozen=True):
     @property
     def segment(self) -> str | None:
         """Return the segment that everybody is looked at for."""
-        return self.play.removeprefix(SEGMENT_PREFIX) if self.play.startswith(SEGMENT_PREFIX) else None
+        return (
+            self.play.removeprefix(SEGMENT_PREFIX) if self.play.startswith(SEGMENT_PREFIX) else None
+        )
 
 
 async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now: int) -> None:
@@ -39,7 +41,15 @@ async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now:
         "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, occasion, begun_at, touched_at) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING",
         [
-            (s.sweep_id, s.workspace, s.play, s.account_id, s.event_id, _encode(s.occasion).decode(), now)
+            (
+                s.sweep_id,
+                s.workspace,
+                s.play,
+                s.account_id,
+                s.event_id,
+                _encode(s.occasion).decode(),
+                now,
+            )
             for s in sweeps
         ],
     )
@@ -57,7 +67,9 @@ async def lock_next(connection: Connection, paused: Collection[str], now: int) -
         list(paused),
         now,
     )
-    return SweepRow(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
+    return (
+        SweepRow(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
+    )
 
 
 async def list_next_contacts(connection: Connection, sweep: SweepRow, limit: int) -> list[str]:

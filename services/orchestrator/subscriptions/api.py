@@ -52,7 +52,9 @@ class SubscriptionCreate(BaseModel):
     name: Name
     url: Url
     wanted: FilterDocument = FilterDocument()
-    beginning: bool = Field(False, description="begin with the first message of the log and not with the next one")
+    beginning: bool = Field(
+        False, description="begin with the first message of the log and not with the next one"
+    )
 
 
 class SecretRotation(BaseModel):
@@ -85,7 +87,11 @@ def router(desk: SubscriptionService) -> APIRouter:
     async def create(caller: SubscriptionManager, new: SubscriptionCreate) -> dict[str, Any]:
         """Subscribe. `secret`, with which deliveries are signed, is in this answer and nowhere else."""
         selection = new.wanted.to_filter()
-        return _told(await desk.create(caller.workspace, new.name, new.url, selection, beginning=new.beginning))
+        return _told(
+            await desk.create(
+                caller.workspace, new.name, new.url, selection, beginning=new.beginning
+            )
+        )
 
     @routes.get("/{name}")
     async def show(caller: SubscriptionManager, name: Name) -> dict[str, Any]:
@@ -93,7 +99,9 @@ def router(desk: SubscriptionService) -> APIRouter:
         return _told(await desk.get(caller.workspace, name))
 
     @routes.patch("/{name}")
-    async def change(caller: SubscriptionManager, name: Name, changes: SubscriptionUpdate) -> dict[str, Any]:
+    async def change(
+        caller: SubscriptionManager, name: Name, changes: SubscriptionUpdate
+    ) -> dict[str, Any]:
         """Send elsewhere, or something else, from now on."""
         wanted = changes.wanted.to_filter() if changes.wanted is not None else None
         return _told(await desk.update(caller.workspace, name, changes.url, wanted))
@@ -114,14 +122,20 @@ def router(desk: SubscriptionService) -> APIRouter:
         return _told(await desk.resume(caller.workspace, name))
 
     @routes.post("/{name}/secret")
-    async def rotate(caller: SubscriptionManager, name: Name, rotation: SecretRotation) -> dict[str, Any]:
+    async def rotate(
+        caller: SubscriptionManager, name: Name, rotation: SecretRotation
+    ) -> dict[str, Any]:
         """Sign with a new `secret`; for `overlap` longer with the old one too."""
         return _told(await desk.rotate_secret(caller.workspace, name, rotation.overlap))
 
     @routes.post("/{name}/resend")
-    async def resend(caller: SubscriptionManager, name: Name, what: ResendRequest) -> dict[str, Any]:
+    async def resend(
+        caller: SubscriptionManager, name: Name, what: ResendRequest
+    ) -> dict[str, Any]:
         """Send again; receivers know a repeat by its `webhook-id`."""
-        return _told(await desk.resend(caller.workspace, name, message=what.message, since=what.since))
+        return _told(
+            await desk.resend(caller.workspace, name, message=what.message, since=what.since)
+        )
 
     return routes
 

@@ -49,7 +49,9 @@ _encoder = msgspec.json.Encoder()
 class WebhookSender(Protocol):
     """What a turn needs of the network."""
 
-    async def post(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> WebhookAnswer:
+    async def post(
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> WebhookAnswer:
         """Post once. Never raises: every fault is an Answer."""
         ...
 
@@ -74,7 +76,12 @@ class SubscriptionDelivery:
     """Takes turns for subscriptions."""
 
     def __init__(
-        self, sessions: SessionPool, sender: WebhookSender, clock: Clock, shards: int, chance: RandomSource
+        self,
+        sessions: SessionPool,
+        sender: WebhookSender,
+        clock: Clock,
+        shards: int,
+        chance: RandomSource,
     ) -> None:
         self._sessions = sessions
         self._sender = sender
@@ -94,7 +101,9 @@ class SubscriptionDelivery:
         attempts: list[AttemptRow] = []
         gate = asyncio.Semaphore(MAX_PARALLEL)
         left = leaving or asyncio.Event()
-        tried = await asyncio.gather(*(self._send(turn, chain, gate, attempts, left) for chain in turn.chains))
+        tried = await asyncio.gather(
+            *(self._send(turn, chain, gate, attempts, left) for chain in turn.chains)
+        )
         if attempts:
             hit("after_webhooks")
         async with self._sessions.acquire() as connection, unit_of_work(connection):
@@ -110,17 +119,30 @@ class SubscriptionDelivery:
         rows: list[PublishedMessage] = []
         place = found.place
         if await repository.count_waiting(connection, found.subscription_id) < MAX_WAITING:
-            rows, place = await published.list_after(connection, found.workspace, found.place, self._shards, READ_BATCH)
-        wanted = [row for row in rows if found.selection.matches(found.workspace, row.kind, row.value)]
-        blocked = await repository.list_blocked_keys(connection, found.subscription_id, [row.key for row in wanted])
-        if found.health.is_down:  # one that waits, and one about somebody else: a receiver that takes either is back
-            last = next((number for number, row in enumerate(wanted) if row.key not in blocked), len(wanted) - 1)
+            rows, place = await published.list_after(
+                connection, found.workspace, found.place, self._shards, READ_BATCH
+            )
+        wanted = [
+            row for row in rows if found.selection.matches(found.workspace, row.kind, row.value)
+        ]
+        blocked = await repository.list_blocked_keys(
+            connection, found.subscription_id, [row.key for row in wanted]
+        )
+        if (
+            found.health.is_down
+        ):  # one that waits, and one about somebody else: a receiver that takes either is back
+            last = next(
+                (number for number, row in enumerate(wanted) if row.key not in blocked),
+                len(wanted) - 1,
+            )
             wanted = wanted[: last + 1]
             place = _up_to(found.place, rows, wanted[-1]) if wanted else place
             waits = [msgspec.structs.replace(waits[0], due_at=0)] if waits else []
         fresh = [DueMessage((row.shard, row.position), row.key) for row in wanted]
         going = plan_chains(waits, fresh, blocked, now)
-        return await self._turn(connection, found, place, going, {(row.shard, row.position): row for row in wanted})
+        return await self._turn(
+            connection, found, place, going, {(row.shard, row.position): row for row in wanted}
+        )
 
     async def _turn(
         self,
@@ -134,7 +156,9 @@ class SubscriptionDelivery:
             return None
         stored = [due.place for chain in going[0] for due in chain if due.place not in messages]
         messages.update(await published.get_by_position(connection, found.workspace, stored))
-        return DeliveryRound(found, place, going[0], going[1], messages, time.monotonic() + ROUND_SECONDS)
+        return DeliveryRound(
+            found, place, going[0], going[1], messages, time.monotonic() + ROUND_SECONDS
+        )
 
     async def _send(
         self,
@@ -148,7 +172,11 @@ class SubscriptionDelivery:
         tried: list[DeliveryAttempt] = []
         for due in chain:
             async with gate:
-                if turn.refused >= CIRCUIT_OPEN_AFTER or leaving.is_set() or time.monotonic() > turn.ends:
+                if (
+                    turn.refused >= CIRCUIT_OPEN_AFTER
+                    or leaving.is_set()
+                    or time.monotonic() > turn.ends
+                ):
                     break
                 message = turn.messages.get(due.place)
                 if message is None:  # erased since
@@ -163,11 +191,17 @@ class SubscriptionDelivery:
         return tried
 
     async def _attempt(
-        self, turn: DeliveryRound, due: DueMessage, message: PublishedMessage, attempts: list[AttemptRow]
+        self,
+        turn: DeliveryRound,
+        due: DueMessage,
+        message: PublishedMessage,
+        attempts: list[AttemptRow],
     ) -> WebhookAnswer:
         now, begun = self._clock.now(), time.monotonic()
         body = webhook_body(message)
-        signed = standard_webhooks.signed_headers(turn.subscription.secrets, message.message_id, now, body)
+        signed = standard_webhooks.signed_headers(
+            turn.subscription.secrets, message.message_id, now, body
+        )
         with start_span("deliver webhook", "CLIENT", message.trace) as trace:
             passed_on = [("traceparent", trace.decode())] if trace is not None else []
             answer = await self._sender.post(turn.subscription.url, [*signed, *passed_on], body)

@@ -34,7 +34,11 @@ class SubscriptionTasks:
     """Runs a task for each subscription of this process's share."""
 
     def __init__(
-        self, database_url: str, sessions: SessionPool, delivering: SubscriptionDelivery, clock: Clock
+        self,
+        database_url: str,
+        sessions: SessionPool,
+        delivering: SubscriptionDelivery,
+        clock: Clock,
     ) -> None:
         self._database_url = database_url
         self._sessions = sessions
@@ -46,7 +50,10 @@ class SubscriptionTasks:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop`; a lost connection is opened again, its locks having gone with it."""
         await run_on_dedicated_connection(
-            self._database_url, "orchestrator-webhooks", stop, lambda found: self._share(found, stop)
+            self._database_url,
+            "orchestrator-webhooks",
+            stop,
+            lambda found: self._share(found, stop),
         )
 
     async def delete_old_attempts(self) -> bool:
@@ -60,7 +67,9 @@ class SubscriptionTasks:
         await connection.add_listener("scoring_log", lambda *_: self._wake())
         try:
             while not stop.is_set():
-                await self._shares.rebalance(connection, await repository.list_active_numbers(connection))
+                await self._shares.rebalance(
+                    connection, await repository.list_active_numbers(connection)
+                )
                 await self._keep(self._shares.held)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), POLL_SECONDS)
@@ -79,7 +88,9 @@ class SubscriptionTasks:
             lane.leaving.set()
             lane.news.set()
         if gone:
-            _, late = await asyncio.wait([lane.task for lane in gone if lane.task], timeout=SHUTDOWN_SECONDS)
+            _, late = await asyncio.wait(
+                [lane.task for lane in gone if lane.task], timeout=SHUTDOWN_SECONDS
+            )
             for task in late:
                 task.cancel()
         for number in numbers - self._lanes.keys():
@@ -100,4 +111,6 @@ class SubscriptionTasks:
                 pause = RETRY_SECONDS
             if not more and not lane.leaving.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for((lane.leaving if pause > POLL_SECONDS else lane.news).wait(), pause)
+                    await asyncio.wait_for(
+                        (lane.leaving if pause > POLL_SECONDS else lane.news).wait(), pause
+                    )

@@ -70,18 +70,23 @@ async def insert_subscription(connection: Connection, subscription: Subscription
 async def list_subscriptions(connection: Connection, workspace: str) -> list[Subscription]:
     """Return a workspace's subscriptions by name."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE workspace = $1 ORDER BY name", workspace
+        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE workspace = $1 ORDER BY name",
+        workspace,
     )
     return [_subscription(r) for r in rows]
 
 
 async def list_active_numbers(connection: Connection) -> list[int]:
     """Return the numbers of all that are active."""
-    rows = await connection.fetch("SELECT number FROM orchestrator.subscriptions WHERE status = 'active' ORDER BY 1")
+    rows = await connection.fetch(
+        "SELECT number FROM orchestrator.subscriptions WHERE status = 'active' ORDER BY 1"
+    )
     return [r[0] for r in rows]
 
 
-async def get_by_name(connection: Connection, workspace: str, name: str, *, hold: bool = True) -> Subscription | None:
+async def get_by_name(
+    connection: Connection, workspace: str, name: str, *, hold: bool = True
+) -> Subscription | None:
     """Return a subscription; `hold` keeps it until the transaction ends."""
     held = " FOR UPDATE" if hold else ""
     row = await connection.fetchrow(
@@ -92,10 +97,13 @@ async def get_by_name(connection: Connection, workspace: str, name: str, *, hold
     return _subscription(row) if row else None
 
 
-async def get_by_number(connection: Connection, number: int, *, hold: bool = False) -> Subscription | None:
+async def get_by_number(
+    connection: Connection, number: int, *, hold: bool = False
+) -> Subscription | None:
     """Return the subscription of a number; `hold` keeps it until the transaction ends."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE number = $1{' FOR UPDATE' if hold else ''}", number
+        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE number = $1{' FOR UPDATE' if hold else ''}",
+        number,
     )
     return _subscription(row) if row else None
 
@@ -113,10 +121,14 @@ async def update_subscription(connection: Connection, subscription: Subscription
 
 async def delete_subscription(connection: Connection, subscription_id: str) -> None:
     """Forget a subscription with all that waits for it."""
-    await connection.execute("DELETE FROM orchestrator.subscriptions WHERE subscription_id = $1", subscription_id)
+    await connection.execute(
+        "DELETE FROM orchestrator.subscriptions WHERE subscription_id = $1", subscription_id
+    )
 
 
-async def list_waiting(connection: Connection, subscription_id: str, limit: int) -> list[DueMessage]:
+async def list_waiting(
+    connection: Connection, subscription_id: str, limit: int
+) -> list[DueMessage]:
     """Return what waits, contact by contact in the log's order; those whose head is due first go first."""
     rows = await connection.fetch(
         "SELECT shard, position, key, attempts, first_failed_at, due_at, fault FROM ("
@@ -138,7 +150,9 @@ async def count_waiting(connection: Connection, subscription_id: str) -> int:
     return found
 
 
-async def list_blocked_keys(connection: Connection, subscription_id: str, keys: Sequence[str]) -> set[str]:
+async def list_blocked_keys(
+    connection: Connection, subscription_id: str, keys: Sequence[str]
+) -> set[str]:
     """Return those of the keys about which something waits."""
     rows = await connection.fetch(
         "SELECT DISTINCT key FROM orchestrator.subscription_waiting "
@@ -155,15 +169,25 @@ async def update_progress(
     """Write down a turn's outcome."""
     await _done(connection, now.subscription_id, [due.place for due in verdict.delivered])
     await _wait(connection, now.subscription_id, verdict.failed, _AGAIN)
-    await _wait(connection, now.subscription_id, [(due, False) for due in verdict.behind], "NOTHING")
-    if now.health.failing and not verdict.health.failing:  # it is back: what waits for that alone has waited enough
+    await _wait(
+        connection, now.subscription_id, [(due, False) for due in verdict.behind], "NOTHING"
+    )
+    if (
+        now.health.failing and not verdict.health.failing
+    ):  # it is back: what waits for that alone has waited enough
         if now.health.is_down:
-            await update_waiting_due(connection, now.subscription_id, faults=("unreached", "failed"))
+            await update_waiting_due(
+                connection, now.subscription_id, faults=("unreached", "failed")
+            )
         else:  # a message that ends in a time-out again and again has its table of waits
-            await update_waiting_due(connection, now.subscription_id, faults=("unreached",), most_attempts=5)
+            await update_waiting_due(
+                connection, now.subscription_id, faults=("unreached",), most_attempts=5
+            )
     await update_subscription(
         connection,
-        msgspec.structs.replace(now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason),
+        msgspec.structs.replace(
+            now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason
+        ),
     )
 
 
@@ -185,7 +209,10 @@ _AGAIN = (
 
 
 async def _wait(
-    connection: Connection, subscription_id: str, found: Sequence[tuple[DueMessage, bool]], known: str
+    connection: Connection,
+    subscription_id: str,
+    found: Sequence[tuple[DueMessage, bool]],
+    known: str,
 ) -> None:
     if found:
         await connection.executemany(
@@ -243,7 +270,9 @@ async def update_for_resend(connection: Connection, subscription_id: str, messag
     )
 
 
-async def insert_attempts(connection: Connection, subscription_id: str, found: Sequence[AttemptRow]) -> None:
+async def insert_attempts(
+    connection: Connection, subscription_id: str, found: Sequence[AttemptRow]
+) -> None:
     """Note attempts in the delivery log."""
     await connection.copy_records_to_table(
         "subscription_attempts",
@@ -253,7 +282,9 @@ async def insert_attempts(connection: Connection, subscription_id: str, found: S
     )
 
 
-async def list_attempts(connection: Connection, subscription_id: str, limit: int) -> list[AttemptRow]:
+async def list_attempts(
+    connection: Connection, subscription_id: str, limit: int
+) -> list[AttemptRow]:
     """Return the newest attempts first."""
     rows = await connection.fetch(
         f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM orchestrator.subscription_attempts "
@@ -264,7 +295,9 @@ async def list_attempts(connection: Connection, subscription_id: str, limit: int
     return [AttemptRow(*r) for r in rows]
 
 
-async def count_backlog(connection: Connection, subscription: Subscription, shards: int) -> SubscriptionBacklog:
+async def count_backlog(
+    connection: Connection, subscription: Subscription, shards: int
+) -> SubscriptionBacklog:
     """Return what a subscription has before it; unread counts what the selection may not want."""
     counts = await connection.fetch(
         "SELECT given_up, count(*) FROM orchestrator.subscription_waiting WHERE subscription_id = $1 GROUP BY 1",
@@ -281,13 +314,16 @@ async def delete_old(connection: Connection, before: int) -> None:
     """Forget attempts made before an instant, and what began to fail before it and was given up."""
     await connection.execute("DELETE FROM orchestrator.subscription_attempts WHERE at < $1", before)
     await connection.execute(
-        "DELETE FROM orchestrator.subscription_waiting WHERE given_up AND first_failed_at < $1", before
+        "DELETE FROM orchestrator.subscription_waiting WHERE given_up AND first_failed_at < $1",
+        before,
     )
 
 
 async def collect_gauges(connection: Connection) -> None:
     """Look at what waits for a retry, and at how many subscriptions are in which status."""
-    rows = await connection.fetch("SELECT status, count(*) FROM orchestrator.subscriptions GROUP BY 1")
+    rows = await connection.fetch(
+        "SELECT status, count(*) FROM orchestrator.subscriptions GROUP BY 1"
+    )
     counts: dict[str, int] = {r[0]: r[1] for r in rows}
     for status in ("active", "paused", "disabled"):
         metrics.SUBSCRIPTIONS.labels(status=status).set(counts.get(status, 0))
@@ -300,7 +336,19 @@ def _text(value: Any) -> str:
 
 
 def _subscription(row: Any) -> Subscription:
-    number, subscription_id, workspace, name, url, selection, secrets, status, reason, place, *health = row
+    (
+        number,
+        subscription_id,
+        workspace,
+        name,
+        url,
+        selection,
+        secrets,
+        status,
+        reason,
+        place,
+        *health,
+    ) = row
     found = {"selection": _read(selection), "secrets": _read(secrets), "place": _read(place)}
     return msgspec.convert(
         {

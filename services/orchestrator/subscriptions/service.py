@@ -54,11 +54,19 @@ class SubscriptionService:
         self._shards = shards
 
     async def create(
-        self, workspace: str, name: str, url: str, selection: MessageFilter, *, beginning: bool = False
+        self,
+        workspace: str,
+        name: str,
+        url: str,
+        selection: MessageFilter,
+        *,
+        beginning: bool = False,
     ) -> SubscriptionView:
         """Subscribe from now on, or from the beginning of the log. Raises Conflict, ConfigurationError."""
         if not 0 < len(name) <= _NAME or not name.isprintable() or "/" in name:
-            raise ConfigurationError(f"{name!r:.80}: a subscription's name has 1 to {_NAME} characters and no slash")
+            raise ConfigurationError(
+                f"{name!r:.80}: a subscription's name has 1 to {_NAME} characters and no slash"
+            )
         await self._check(url)
         secret = encode_secret(randomness.token_bytes(SECRET_BYTES))
         async with self._session.acquire() as connection, unit_of_work(connection):
@@ -68,7 +76,9 @@ class SubscriptionService:
                 ReceiverHealth(),
             )  # fmt: skip
             if not await repository.insert_subscription(connection, made):
-                raise Conflict(f"there is a subscription {name} already: take another name, or delete that one")
+                raise Conflict(
+                    f"there is a subscription {name} already: take another name, or delete that one"
+                )
             return await self._shown(connection, made, secret=secret)
 
     async def _check(self, url: str) -> None:
@@ -80,14 +90,17 @@ class SubscriptionService:
         """Return a workspace's subscriptions."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             return [
-                await self._shown(connection, one) for one in await repository.list_subscriptions(connection, workspace)
+                await self._shown(connection, one)
+                for one in await repository.list_subscriptions(connection, workspace)
             ]
 
     async def get(self, workspace: str, name: str) -> SubscriptionView:
         """Return a subscription with its newest attempts. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name, hold=False)
-            newest = await repository.list_attempts(connection, found.subscription_id, MAX_SHOWN_ATTEMPTS)
+            newest = await repository.list_attempts(
+                connection, found.subscription_id, MAX_SHOWN_ATTEMPTS
+            )
             return await self._shown(connection, found, attempts=newest)
 
     async def pause(self, workspace: str, name: str) -> SubscriptionView:
@@ -99,7 +112,9 @@ class SubscriptionService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             await repository.update_waiting_due(connection, found.subscription_id)
-            return await self._changed(connection, found, status="active", reason="", health=ReceiverHealth())
+            return await self._changed(
+                connection, found, status="active", reason="", health=ReceiverHealth()
+            )
 
     async def update(
         self, workspace: str, name: str, url: str | None, selection: MessageFilter | None
@@ -108,7 +123,9 @@ class SubscriptionService:
         if url is not None:
             await self._check(url)
         given: dict[str, Any] = {"url": url, "selection": selection}
-        return await self._change(workspace, name, **{k: value for k, value in given.items() if value is not None})
+        return await self._change(
+            workspace, name, **{k: value for k, value in given.items() if value is not None}
+        )
 
     async def rotate_secret(self, workspace: str, name: str, overlap: int) -> SubscriptionView:
         """Sign with a new secret, for `overlap` microseconds with the old ones too. Raises NotFound."""
@@ -117,21 +134,32 @@ class SubscriptionService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             held = [old for old in found.secrets if old.ends_at is None or old.ends_at > now]
-            ending = [SigningSecret(old.text, min(old.ends_at or now + overlap, now + overlap)) for old in held]
+            ending = [
+                SigningSecret(old.text, min(old.ends_at or now + overlap, now + overlap))
+                for old in held
+            ]
             both = (SigningSecret(secret), *(old for old in ending if overlap > 0))
             return await self._changed(connection, found, secret=secret, secrets=both)
 
-    async def resend(self, workspace: str, name: str, *, message: str | None, since: int | None) -> SubscriptionView:
+    async def resend(
+        self, workspace: str, name: str, *, message: str | None, since: int | None
+    ) -> SubscriptionView:
         """Send one message again, or everything since an instant (µs), or what was given up. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             found = await _named(connection, workspace, name)
             if message is not None:
-                if not await repository.update_for_resend(connection, found.subscription_id, message):
-                    raise NotFound(f"{name} has no attempt for message {message} in its delivery log of 30 days")
+                if not await repository.update_for_resend(
+                    connection, found.subscription_id, message
+                ):
+                    raise NotFound(
+                        f"{name} has no attempt for message {message} in its delivery log of 30 days"
+                    )
                 return await self._shown(connection, found)
             if since is not None:
                 moment = datetime.fromtimestamp(since / SECOND).astimezone()
-                place = await published.get_cursor_before(connection, workspace, found.place, moment)
+                place = await published.get_cursor_before(
+                    connection, workspace, found.place, moment
+                )
                 return await self._changed(connection, found, place=place)
             await repository.update_waiting_due(connection, found.subscription_id, given_up=True)
             return await self._shown(connection, found)
@@ -158,7 +186,10 @@ class SubscriptionService:
         attempts: Sequence[AttemptRow] = (),
         secret: str | None = None,
     ) -> SubscriptionView:
-        health, waits = found.health, await repository.count_backlog(connection, found, self._shards)
+        health, waits = (
+            found.health,
+            await repository.count_backlog(connection, found, self._shards),
+        )
         return SubscriptionView(
             found.name, found.url, found.selection, found.status, found.reason, len(health.failing), health.failing_since,
             published.encode_cursor(found.place), waits, [*attempts], secret,
@@ -166,12 +197,21 @@ class SubscriptionService:
 
     async def _change(self, workspace: str, name: str, **changes: Any) -> SubscriptionView:
         async with self._session.acquire() as connection, unit_of_work(connection):
-            return await self._changed(connection, await _named(connection, workspace, name), **changes)
+            return await self._changed(
+                connection, await _named(connection, workspace, name), **changes
+            )
 
 
-async def _named(connection: Connection, workspace: str, name: str, *, hold: bool = True) -> Subscription:
+async def _named(
+    connection: Connection, workspace: str, name: str, *, hold: bool = True
+) -> Subscription:
     found = await repository.get_by_name(connection, workspace, name, hold=hold)
     if found is None:
-        there = ", ".join(one.name for one in await repository.list_subscriptions(connection, workspace)) or "none"
+        there = (
+            ", ".join(
+                one.name for one in await repository.list_subscriptions(connection, workspace)
+            )
+            or "none"
+        )
         raise NotFound(f"no subscription {name!r}; there are {there}")
     return found

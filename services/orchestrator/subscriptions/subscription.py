@@ -133,7 +133,9 @@ def evaluate_attempts(
 
     `chance` draws numbers in [0, 1), which spread the retries.
     """
-    made = sorted((one for found in tried.values() for one in found if one.sent), key=lambda one: one.order)
+    made = sorted(
+        (one for found in tried.values() for one in found if one.sent), key=lambda one: one.order
+    )
     answers = [one.answer for one in made]
     health = _health(subscription.health, made, now)
     verdict = DeliveryVerdict([], [], [], health, subscription.status, subscription.reason)
@@ -145,7 +147,11 @@ def evaluate_attempts(
         verdict.behind += [due for due in chain[len(found) :] if not due.waiting]
     if any(answer.meaning == "gone" for answer in answers):
         verdict.status, verdict.reason = "disabled", "the receiver answered 410 Gone"
-    elif health.is_down and health.failing_since is not None and now - health.failing_since >= DISABLED_AFTER:
+    elif (
+        health.is_down
+        and health.failing_since is not None
+        and now - health.failing_since >= DISABLED_AFTER
+    ):
         verdict.status, verdict.reason = "disabled", "the receiver has taken nothing for 7 days"
     return verdict
 
@@ -158,8 +164,12 @@ def _health(before: ReceiverHealth, sent: Sequence[DeliveryAttempt], now: int) -
         if one.answer.meaning == "delivered":
             before, since_delivery = ReceiverHealth(), list(sent[number + 1 :])
     if not since_delivery:
-        return msgspec.structs.replace(before, pause_until=max(pauses, default=0)) if sent else before
-    failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in since_delivery))))[:CIRCUIT_OPEN_AFTER]
+        return (
+            msgspec.structs.replace(before, pause_until=max(pauses, default=0)) if sent else before
+        )
+    failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in since_delivery))))[
+        :CIRCUIT_OPEN_AFTER
+    ]
     nobody = all(one.answer.fault == "unreached" for one in since_delivery)
     unreached = min(before.unreached + len(since_delivery), CIRCUIT_OPEN_AFTER) if nobody else 0
     since = now if before.failing_since is None else before.failing_since
@@ -169,7 +179,9 @@ def _health(before: ReceiverHealth, sent: Sequence[DeliveryAttempt], now: int) -
     return msgspec.structs.replace(found, pause_until=max(pauses, default=0))
 
 
-def _waits(tried: DeliveryAttempt, now: int, chance: float, health: ReceiverHealth) -> tuple[DueMessage, bool]:
+def _waits(
+    tried: DeliveryAttempt, now: int, chance: float, health: ReceiverHealth
+) -> tuple[DueMessage, bool]:
     due = tried.due
     attempts = due.attempts + 1
     first = now if due.first_failed_at is None else due.first_failed_at

@@ -55,7 +55,9 @@ class DnsResolver:
             async with asyncio.timeout(DNS_TIMEOUT_SECONDS):
                 return await asyncio.shield(self._asked[place])
         except TimeoutError:
-            raise OSError(f"{host} could not be looked up within {DNS_TIMEOUT_SECONDS:.0f} s") from None
+            raise OSError(
+                f"{host} could not be looked up within {DNS_TIMEOUT_SECONDS:.0f} s"
+            ) from None
 
 
 def _look_up(host: str, port: int) -> list[str]:
@@ -84,7 +86,9 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
             log.warning(
                 "webhook_address_refused", host=host, why=faults[0]
             )  # for us: it would map our network for others
-            raise AddressNotAllowed(f"{host} leads to an address that is not on the public internet")
+            raise AddressNotAllowed(
+                f"{host} leads to an address that is not on the public internet"
+            )
         return addresses
 
     async def connect_tcp(
@@ -100,7 +104,9 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
         for address in (await self.resolve_allowed(host, port))[:4]:
             try:
                 wait = min(timeout or CONNECT_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS)
-                return await self._inner.connect_tcp(address, port, wait, local_address, socket_options)
+                return await self._inner.connect_tcp(
+                    address, port, wait, local_address, socket_options
+                )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 last = error
         raise last
@@ -114,7 +120,12 @@ class WebhookClient:
     """Posts bodies; every fault is an Answer."""
 
     def __init__(
-        self, clock: Clock, *, private: bool, resolve: Resolve | None = None, context: ssl.SSLContext | None = None
+        self,
+        clock: Clock,
+        *,
+        private: bool,
+        resolve: Resolve | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self._clock = clock
         self._private = private
@@ -133,12 +144,16 @@ class WebhookClient:
         if fault is None:
             target = httpcore2.URL(url)
             try:
-                await self._network.resolve_allowed(target.host.decode("ascii").strip("[]"), target.port or 443)
+                await self._network.resolve_allowed(
+                    target.host.decode("ascii").strip("[]"), target.port or 443
+                )
             except OSError as error:
                 return str(error)
         return fault
 
-    async def post(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> WebhookAnswer:
+    async def post(
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> WebhookAnswer:
         """Post once and return what came back."""
         fault = url_fault(url, private=self._private)
         if fault is not None:
@@ -155,7 +170,9 @@ class WebhookClient:
         except Exception as error:
             return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN])
 
-    async def _send(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> WebhookAnswer:
+    async def _send(
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> WebhookAnswer:
         async with self._pool.stream("POST", url, headers=[*headers], content=body) as response:
             said = {name.lower(): value for name, value in response.headers}
             text, size = b"", 0
@@ -170,7 +187,11 @@ class WebhookClient:
     def _pause(self, given: bytes | None) -> int | None:
         text = given.decode("latin-1") if given is not None else None
         try:
-            date = from_datetime(parsedate_to_datetime(text)) if text and not text.strip().isdigit() else None
+            date = (
+                from_datetime(parsedate_to_datetime(text))
+                if text and not text.strip().isdigit()
+                else None
+            )
         except (ValueError, TypeError, OverflowError):
             date = None
         return parse_retry_after(text, self._clock.now(), date)

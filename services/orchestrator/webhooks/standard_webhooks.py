@@ -18,7 +18,9 @@ from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 
 SIGNING_PREFIX = "whsec_"
-RETRY_DELAYS = tuple(map(parse_duration, ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")))
+RETRY_DELAYS = tuple(
+    map(parse_duration, ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"))
+)
 """After the first attempt, the second and so on (µs); the last wait is repeated until `GIVES_UP`."""
 MAX_AGE = parse_duration("7d")
 """How long after its first failure a delivery is tried again (µs)."""
@@ -61,7 +63,11 @@ class WebhookAnswer(msgspec.Struct, frozen=True):
         """Return what a failure is about: nobody there, the message (4xx, but for what is about the moment), or neither."""
         if self.status is None or self.status in _NOBODY_THERE:
             return "unreached"
-        return "rejected" if 400 <= self.status < 500 and self.status not in _OF_THE_MOMENT else "failed"
+        return (
+            "rejected"
+            if 400 <= self.status < 500 and self.status not in _OF_THE_MOMENT
+            else "failed"
+        )
 
 
 def encode_secret(key: bytes) -> str:
@@ -71,7 +77,9 @@ def encode_secret(key: bytes) -> str:
     return SIGNING_PREFIX + base64.b64encode(key).decode()
 
 
-def signed_headers(secrets: Sequence[SigningSecret], message_id: str, now: int, body: bytes) -> list[tuple[str, str]]:
+def signed_headers(
+    secrets: Sequence[SigningSecret], message_id: str, now: int, body: bytes
+) -> list[tuple[str, str]]:
     """Return the headers of an attempt at `now` (microseconds UTC), signed with every secret that holds."""
     stamp = str(now // _SECOND)
     content = f"{message_id}.{stamp}.".encode() + body

@@ -11,7 +11,13 @@ from libs.common.http.authentication import PROBLEM_RESPONSES, install_problem_h
 
 def build_app(routes: list[BaseRoute], reading: list[APIRouter], admin: list[APIRouter]) -> FastAPI:
     """Return the application; `routes` are the open ones (health). Each router says what a caller needs."""
-    app = FastAPI(title="Perigee scoring", version="1", docs_url="/docs", redoc_url=None, responses=PROBLEM_RESPONSES)
+    app = FastAPI(
+        title="Perigee scoring",
+        version="1",
+        docs_url="/docs",
+        redoc_url=None,
+        responses=PROBLEM_RESPONSES,
+    )
     app.router.routes.extend(routes)
     for router in reading:
         app.include_router(router, prefix="/v1")

@@ -37,11 +37,15 @@ class CompellingEventCreate(BaseModel):
     kind: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     scope: EventScope = "contact"
     who: str = Field("", max_length=300)
-    event_id: str = Field("", pattern=r"^[A-Za-z0-9_.:-]{0,80}$", description="yours, so that nothing is raised twice")
+    event_id: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.:-]{0,80}$", description="yours, so that nothing is raised twice"
+    )
     date: Instant | None = Field(None, description="when it will be too late")
     owner: SingleLine = ""
     consequence: SingleLine = ""
-    thresholds: tuple[Duration, ...] | None = Field(None, max_length=10, description="how long before it is told again")
+    thresholds: tuple[Duration, ...] | None = Field(
+        None, max_length=10, description="how long before it is told again"
+    )
     properties: dict[str, Any] = Field({}, max_length=50)
 
     @model_validator(mode="after")
@@ -70,12 +74,18 @@ def router(desk: CompellingEventService) -> APIRouter:
         fields = given.model_dump()
         if given.thresholds is not None:
             fields["thresholds"] = sort_thresholds(given.thresholds)
-        return _shown(await desk.raise_event(caller.workspace, NewCompellingEvent(**fields), "the API"))
+        return _shown(
+            await desk.raise_event(caller.workspace, NewCompellingEvent(**fields), "the API")
+        )
 
     @routes.patch("/compelling-events/{event_id}")
-    async def change(caller: EventManager, event_id: str, given: CompellingEventUpdate) -> dict[str, Any]:
+    async def change(
+        caller: EventManager, event_id: str, given: CompellingEventUpdate
+    ) -> dict[str, Any]:
         """Change an open event; another date lets its thresholds come again."""
-        return _shown(await desk.change(caller.workspace, event_id, given.model_dump(exclude_none=True)))
+        return _shown(
+            await desk.change(caller.workspace, event_id, given.model_dump(exclude_none=True))
+        )
 
     @routes.delete("/compelling-events/{event_id}")
     async def withdraw(caller: EventManager, event_id: str) -> dict[str, Any]:

@@ -17,13 +17,19 @@ def router(contacts: ContactService) -> APIRouter:
     routes = APIRouter(tags=["contacts"])
 
     @routes.get("/contacts/{who:path}/explain")
-    async def explain(caller: Reader, who: str, at: int | None = None, cycle: str | None = None) -> dict[str, Any]:
+    async def explain(
+        caller: Reader, who: str, at: int | None = None, cycle: str | None = None
+    ) -> dict[str, Any]:
         """Explain every cycle (or one) at an instant in microseconds UTC, now by default.
 
         Contributions sum to their score; `confidence` is a margin in 0..1 and no probability.
         """
         found = await contacts.explain(caller.workspace, who, at, cycle)
-        return {"contact_id": found.contact_id, "at": found.at, "cycles": msgspec.to_builtins(found.cycles)}
+        return {
+            "contact_id": found.contact_id,
+            "at": found.at,
+            "cycles": msgspec.to_builtins(found.cycles),
+        }
 
     @routes.get("/contacts/{who:path}")
     async def contact(caller: Reader, who: str) -> dict[str, Any]:

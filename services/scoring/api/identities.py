@@ -57,7 +57,9 @@ class StageCorrectionCommand(OperatorCommand):
     hold: Duration = 30 * 86_400_000_000
 
 
-def router(identities: IdentityService, corrections: CorrectionService, refolds: RefoldQueue) -> APIRouter:
+def router(
+    identities: IdentityService, corrections: CorrectionService, refolds: RefoldQueue
+) -> APIRouter:
     """Return the routes of the admin door."""
     routes = APIRouter()
 
@@ -84,7 +86,9 @@ def router(identities: IdentityService, corrections: CorrectionService, refolds:
         return found
 
     @routes.post("/corrections/touchpoints", tags=["corrections"])
-    async def touchpoints(caller: CorrectionEditor, said: TouchpointCorrectionCommand) -> dict[str, Any]:
+    async def touchpoints(
+        caller: CorrectionEditor, said: TouchpointCorrectionCommand
+    ) -> dict[str, Any]:
         """Flag touchpoints as a bot's or a human's, leave them out or put them back."""
         count = await corrections.correct_touchpoints(
             caller.workspace, said.who, said.kind, said.message_ids, said.to_author()
@@ -96,7 +100,13 @@ def router(identities: IdentityService, corrections: CorrectionService, refolds:
         """Set a stage by hand."""
         at = SystemClock().now() if said.at is None else said.at
         number = await corrections.set_stage(
-            caller.workspace, said.who, said.cycle, said.places, at, at + said.hold, said.to_author()
+            caller.workspace,
+            said.who,
+            said.cycle,
+            said.places,
+            at,
+            at + said.hold,
+            said.to_author(),
         )
         return {"correction": number}
 

@@ -39,10 +39,16 @@ def router(changes: PublishedMessageService) -> APIRouter:
     async def stage_changes(
         caller: Reader,
         cursor: Annotated[
-            str, Query(max_length=200_000, description="the last answer's; none: the beginning; `now`: the end")
+            str,
+            Query(
+                max_length=200_000,
+                description="the last answer's; none: the beginning; `now`: the end",
+            ),
         ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_MESSAGES)] = 100,
-        types: Annotated[tuple[MessageType, ...], Query(max_length=4, alias="type")] = ("stage_change",),
+        types: Annotated[tuple[MessageType, ...], Query(max_length=4, alias="type")] = (
+            "stage_change",
+        ),
         cycle: FilterValues = (),
         stage: FilterValues = (),
         direction: FilterValues = (),
@@ -56,6 +62,8 @@ def router(changes: PublishedMessageService) -> APIRouter:
         """
         wanted = MessageFilter(types, cycle, stage, direction, reason, signal)
         found = await changes.list_after(caller.workspace, cursor, limit, wanted)
-        return Response(msgspec.json.encode(found), media_type="application/json")  # messages go out as they lie there
+        return Response(
+            msgspec.json.encode(found), media_type="application/json"
+        )  # messages go out as they lie there
 
     return routes

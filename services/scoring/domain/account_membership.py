@@ -28,7 +28,9 @@ def derive_account_id(workspace: str, group_id: str) -> str:
 
 def is_membership_event(touchpoint: Touchpoint) -> bool:
     """Return whether the touchpoint joins its person to the account it names, or ends that."""
-    return group_id_of(touchpoint) is not None and (touchpoint.type == "group" or touchpoint.name == LEAVE_EVENT)
+    return group_id_of(touchpoint) is not None and (
+        touchpoint.type == "group" or touchpoint.name == LEAVE_EVENT
+    )
 
 
 class MembershipTracker(msgspec.Struct):

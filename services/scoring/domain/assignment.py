@@ -34,7 +34,9 @@ class DeviceClaims(msgspec.Struct):
 
     def ownership(self, fresh: Sequence[tuple[Key, Identifier]] = ()) -> list[OwnershipPeriod]:
         """Return the device's runs with the fresh claims added."""
-        return ownership_periods((key, owner) for key, owner in (*self.made, *fresh) if owner not in self.revoked)
+        return ownership_periods(
+            (key, owner) for key, owner in (*self.made, *fresh) if owner not in self.revoked
+        )
 
 
 class Assignment(msgspec.Struct):
@@ -51,7 +53,9 @@ class Assignment(msgspec.Struct):
     links: set[tuple[str, Link]]
 
 
-def contested_devices(batch: Sequence[TouchpointIdentity], known: KnownIdentifiers) -> set[DeviceKey]:
+def contested_devices(
+    batch: Sequence[TouchpointIdentity], known: KnownIdentifiers
+) -> set[DeviceKey]:
     """Return the devices on which the batch has claims that are not those of its one owner of now.
 
     Only for these does a new claim's key matter, and every stored claim is needed to find the runs.
@@ -63,11 +67,15 @@ def contested_devices(batch: Sequence[TouchpointIdentity], known: KnownIdentifie
             if place not in owners:
                 owners[place] = {run.owner for run in known.ownership.get(place, ())}
             owners[place].add(name)
-    return {place for place, found in owners.items() if len(found) > 1 or not known.ownership.get(place)}
+    return {
+        place for place, found in owners.items() if len(found) > 1 or not known.ownership.get(place)
+    }
 
 
 def assign_contacts(
-    batch: Sequence[TouchpointIdentity], known: KnownIdentifiers, stored: dict[DeviceKey, DeviceClaims]
+    batch: Sequence[TouchpointIdentity],
+    known: KnownIdentifiers,
+    stored: dict[DeviceKey, DeviceClaims],
 ) -> Assignment:
     """Assign touchpoints; `stored` has the claims of the unsettled devices."""
     changed = _new_runs(batch, known, stored)
@@ -84,14 +92,18 @@ def assign_contacts(
         found.contacts.append(contact)
         for link in who.links:
             found.links.add((who.workspace, link))
-            for name in link:  # an identifier that nobody had yet is the one's beside whom it is first seen
+            for name in (
+                link
+            ):  # an identifier that nobody had yet is the one's beside whom it is first seen
                 if (who.workspace, name) not in known.contacts:
                     found.new.setdefault((who.workspace, name), contact)
     return found
 
 
 def _new_runs(
-    batch: Sequence[TouchpointIdentity], known: KnownIdentifiers, stored: dict[DeviceKey, DeviceClaims]
+    batch: Sequence[TouchpointIdentity],
+    known: KnownIdentifiers,
+    stored: dict[DeviceKey, DeviceClaims],
 ) -> dict[DeviceKey, list[OwnershipPeriod]]:
     fresh: dict[DeviceKey, list[tuple[Key, Identifier]]] = {}
     for who in batch:
@@ -106,7 +118,9 @@ def _new_runs(
     return changed
 
 
-def _first_claim(place: DeviceKey, name: Identifier, known: KnownIdentifiers, found: Assignment) -> None:
+def _first_claim(
+    place: DeviceKey, name: Identifier, known: KnownIdentifiers, found: Assignment
+) -> None:
     """Give the device's contact to a person not known before; a known person's contact takes the device's in."""
     workspace, anonymous_id = place
     person = (workspace, name)
@@ -122,7 +136,9 @@ def _first_claim(place: DeviceKey, name: Identifier, known: KnownIdentifiers, fo
         found.merged[home] = contact
 
 
-def _contact(workspace: str, identifier: Identifier, known: KnownIdentifiers, found: Assignment) -> str:
+def _contact(
+    workspace: str, identifier: Identifier, known: KnownIdentifiers, found: Assignment
+) -> str:
     place = (workspace, identifier)
     contact = known.contacts.get(place) or found.new.get(place)
     if contact is None:

@@ -17,7 +17,9 @@ class CampaignTouch(msgspec.Struct, frozen=True):
     message_id: str
 
 
-def first_and_last_touch(found: Sequence[Touchpoint]) -> tuple[CampaignTouch | None, CampaignTouch | None]:
+def first_and_last_touch(
+    found: Sequence[Touchpoint],
+) -> tuple[CampaignTouch | None, CampaignTouch | None]:
     """Return the first and the last touch among touchpoints in key order.
 
     What the person did counts and says where from; machines, the brand's own sending and tests do not.
@@ -25,7 +27,10 @@ def first_and_last_touch(found: Sequence[Touchpoint]) -> tuple[CampaignTouch | N
     told = [
         t
         for t in found
-        if (t.channel or t.campaign) and t.initiative == "contact" and not t.is_bot and t.mode != "test"
+        if (t.channel or t.campaign)
+        and t.initiative == "contact"
+        and not t.is_bot
+        and t.mode != "test"
     ]
     return (_touch(told[0]), _touch(told[-1])) if told else (None, None)
 

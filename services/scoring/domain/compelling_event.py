@@ -44,7 +44,9 @@ def raise_event(event: TrackedEvent, now: int) -> tuple[TrackedEvent, list[Messa
     return _told(found, "raised", now)
 
 
-def change_event(event: TrackedEvent, now: int, **fields: Any) -> tuple[TrackedEvent, list[Message]]:
+def change_event(
+    event: TrackedEvent, now: int, **fields: Any
+) -> tuple[TrackedEvent, list[Message]]:
     """Change an open event; another date lets its thresholds come again."""
     found = msgspec.structs.replace(event, **fields)
     if found.date != event.date:
@@ -112,7 +114,12 @@ def _told(
         properties=found.properties,
     )
     message = build_message(
-        model, key=message_key(found), message_id=model.id, source="/scoring", time=now, reason=status
+        model,
+        key=message_key(found),
+        message_id=model.id,
+        source="/scoring",
+        time=now,
+        reason=status,
     )
     return found, [message]
 

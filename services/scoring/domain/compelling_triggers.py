@@ -23,10 +23,17 @@ def events_from_signals(
         mark = engine.spec.signals[name].raises
         if mark is not None:
             cause = ids.derive_id(
-                "signal", touchpoint.workspace, touchpoint.source, touchpoint.message_id, engine.name, name
+                "signal",
+                touchpoint.workspace,
+                touchpoint.source,
+                touchpoint.message_id,
+                engine.name,
+                name,
             )
             date = _date(touchpoint, mark)
-            found.append(_event(mark, touchpoint.workspace, contact_id, cause, date, touchpoint.properties))
+            found.append(
+                _event(mark, touchpoint.workspace, contact_id, cause, date, touchpoint.properties)
+            )
     return found
 
 
@@ -39,16 +46,27 @@ def events_from_change(
     before = change.before.places if change.before else []
     found = []
     for axis, place in zip(engine.spec.axes, change.after.places, strict=True):
-        was = before[engine.axis_names.index(axis.name)] if len(before) == len(engine.axis_names) else None
+        was = (
+            before[engine.axis_names.index(axis.name)]
+            if len(before) == len(engine.axis_names)
+            else None
+        )
         mark = next((stage.raises for stage in axis.stages if stage.name == place), None)
         if mark is not None and was != place:
-            cause = ids.derive_id("stage-change", contact_id, engine.name, str(change.sequence), axis.name)
+            cause = ids.derive_id(
+                "stage-change", contact_id, engine.name, str(change.sequence), axis.name
+            )
             found.append(_event(mark, workspace, contact_id, cause, None, {}))
     return found
 
 
 def _event(
-    mark: CompellingEventSpec, workspace: str, contact: str, cause: str, date: int | None, properties: dict[str, object]
+    mark: CompellingEventSpec,
+    workspace: str,
+    contact: str,
+    cause: str,
+    date: int | None,
+    properties: dict[str, object],
 ) -> TrackedEvent:
     return TrackedEvent(
         cause,

@@ -31,7 +31,9 @@ class SignalRule:
 class StageRule:
     """One stage of an axis. The floor has no conditions."""
 
-    def __init__(self, name: str, enter: ConditionNode | None, stay: ConditionNode | None, dwell: int) -> None:
+    def __init__(
+        self, name: str, enter: ConditionNode | None, stay: ConditionNode | None, dwell: int
+    ) -> None:
         self.name = name
         self.enter = enter
         self.stay = stay
@@ -92,5 +94,7 @@ class CompiledCycle:
         """Return every score's value at t, decayed from its last contribution."""
         return [
             value * decay(t - as_of, half_life)
-            for value, as_of, half_life in zip(state.values, state.as_of, self.half_lives, strict=True)
+            for value, as_of, half_life in zip(
+                state.values, state.as_of, self.half_lives, strict=True
+            )
         ]

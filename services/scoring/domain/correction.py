@@ -54,7 +54,9 @@ def correction_key(occurred_at: int, number: int) -> Key:
     return (occurred_at, SOURCE, f"{number:012d}")
 
 
-def apply_verdicts(touchpoints: Iterable[Touchpoint], verdicts: Mapping[Key, TouchpointVerdict]) -> list[Touchpoint]:
+def apply_verdicts(
+    touchpoints: Iterable[Touchpoint], verdicts: Mapping[Key, TouchpointVerdict]
+) -> list[Touchpoint]:
     """Return the touchpoints as corrections leave them."""
     if not verdicts:
         return list(touchpoints)
@@ -63,7 +65,11 @@ def apply_verdicts(touchpoints: Iterable[Touchpoint], verdicts: Mapping[Key, Tou
         verdict = verdicts.get(touchpoint.key, TouchpointVerdict())
         if not verdict.excluded:
             bot = touchpoint.is_bot if verdict.bot is None else verdict.bot
-            found.append(msgspec.structs.replace(touchpoint, is_bot=bot) if bot != touchpoint.is_bot else touchpoint)
+            found.append(
+                msgspec.structs.replace(touchpoint, is_bot=bot)
+                if bot != touchpoint.is_bot
+                else touchpoint
+            )
     return found
 
 

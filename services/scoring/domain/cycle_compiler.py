@@ -5,7 +5,13 @@ from typing import Any
 from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.scoring.domain import condition_nodes
-from services.scoring.domain.compiled_cycle import AxisRule, CompiledCycle, ScoreContribution, SignalRule, StageRule
+from services.scoring.domain.compiled_cycle import (
+    AxisRule,
+    CompiledCycle,
+    ScoreContribution,
+    SignalRule,
+    StageRule,
+)
 from services.scoring.domain.cycle_spec import AxisStageSpec, Condition, CycleSpec
 from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE
 
@@ -26,10 +32,15 @@ class _Compiler:
         engine, spec = self.engine, self.spec
         for name, score in spec.scores.items():
             if score.half_life > MAX_HALF_LIFE:
-                raise self._fault(f"scores.{name}.half_life", "at most 3653d (decay is exact up to there)")
+                raise self._fault(
+                    f"scores.{name}.half_life", "at most 3653d (decay is exact up to there)"
+                )
         self._signals()
         for number, axis in enumerate(spec.axes):
-            places = [self._place(f"axes.{axis.name}", i, stage, number) for i, stage in enumerate(axis.stages)]
+            places = [
+                self._place(f"axes.{axis.name}", i, stage, number)
+                for i, stage in enumerate(axis.stages)
+            ]
             engine.axes.append(AxisRule(number, axis.name, places))
         engine.dormant = self._node(spec.dormant, "dormant", len(spec.axes))
         engine.cells = [
@@ -54,17 +65,23 @@ class _Compiler:
                 slot = -1
                 if added.cap is not None:
                     slot, self.engine.caps = self.engine.caps, self.engine.caps + 1
-                rule.contributions.append(ScoreContribution(score, added.points, added.cap or 0.0, slot))
+                rule.contributions.append(
+                    ScoreContribution(score, added.points, added.cap or 0.0, slot)
+                )
             self.engine.signals.append(rule)
 
     def _score(self, name: Any, where: str) -> int:
         if name not in self.engine.score_names:
-            raise self._fault(where, f"no score {name!r}; there are {', '.join(self.engine.score_names)}")
+            raise self._fault(
+                where, f"no score {name!r}; there are {', '.join(self.engine.score_names)}"
+            )
         return self.engine.score_names.index(name)
 
     def _signal(self, name: Any, where: str) -> int:
         if name not in self.signal_numbers:
-            raise self._fault(where, f"no signal {name!r}; there are {', '.join(self.signal_numbers)}")
+            raise self._fault(
+                where, f"no signal {name!r}; there are {', '.join(self.signal_numbers)}"
+            )
         return self.signal_numbers[name]
 
     def _place(self, where: str, index: int, stage: AxisStageSpec, axis: int) -> StageRule:
@@ -89,7 +106,9 @@ class _Compiler:
         if unknown:
             raise self._fault(where, f"{kind} knows no {', '.join(sorted(unknown))}")
         if kind in ("all", "any"):
-            nodes = [self._node(part, f"{where}.{kind}.{i}", axis) for i, part in enumerate(raw[kind])]
+            nodes = [
+                self._node(part, f"{where}.{kind}.{i}", axis) for i, part in enumerate(raw[kind])
+            ]
             return condition_nodes.AllOf(nodes) if kind == "all" else condition_nodes.AnyOf(nodes)
         if kind == "not":
             return condition_nodes.Negation(self._node(raw["not"], f"{where}.not", axis))
@@ -98,16 +117,22 @@ class _Compiler:
         except (KeyError, ValueError, TypeError) as error:
             raise self._fault(where, f"{raw!r:.80}: {error}") from None
 
-    def _atom(self, kind: str, raw: Condition, where: str, axis: int) -> condition_nodes.ConditionNode:
+    def _atom(
+        self, kind: str, raw: Condition, where: str, axis: int
+    ) -> condition_nodes.ConditionNode:
         if kind == "score":
             return self._score_atom(raw, where)
         if kind == "count":
             return self._count_atom(raw, where)
         if kind == "seen":
-            return condition_nodes.SeenWithin(self._seen_slot(raw["seen"], where), _window(raw.get("within")))
+            return condition_nodes.SeenWithin(
+                self._seen_slot(raw["seen"], where), _window(raw.get("within"))
+            )
         if kind == "silent":
             return condition_nodes.Negation(
-                condition_nodes.SeenWithin(self._seen_slot(raw["silent"], where), parse_duration(raw["for"]))
+                condition_nodes.SeenWithin(
+                    self._seen_slot(raw["silent"], where), parse_duration(raw["for"])
+                )
             )
         if kind == "trait":
             return condition_nodes.TraitEquals(self._trait_slot(raw["trait"]), str(raw["equals"]))
@@ -119,13 +144,17 @@ class _Compiler:
             raise self._fault(where, "a score needs either at_least or below")
         threshold = float(raw["at_least"] if "at_least" in raw else raw["below"])
         if threshold == 0.0:
-            raise self._fault(where, "a decayed score nears 0 without reaching it: compare with another number")
+            raise self._fault(
+                where, "a decayed score nears 0 without reaching it: compare with another number"
+            )
         atom = self.score_atoms.get((score, threshold))
         if atom is None:
             number = self.engine.atoms
             self.engine.atoms += 1
             self.engine.atoms_of_score[score].append(number)
-            atom = condition_nodes.ScoreAtLeast(number, score, threshold, self.engine.half_lives[score])
+            atom = condition_nodes.ScoreAtLeast(
+                number, score, threshold, self.engine.half_lives[score]
+            )
             self.score_atoms[score, threshold] = atom
         return atom if "at_least" in raw else condition_nodes.Negation(atom)
 

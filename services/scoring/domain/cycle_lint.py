@@ -14,16 +14,24 @@ def lint_cycle(spec: CycleSpec) -> list[str]:
         for stage in axis.stages:
             found += [f"axes.{axis.name}.{stage.name}: {text}" for text in _stage(stage)]
     used = {
-        atom.get("count", atom.get("seen", atom.get("silent"))) for c in _conditions(spec) for atom in iter_atoms(c)
+        atom.get("count", atom.get("seen", atom.get("silent")))
+        for c in _conditions(spec)
+        for atom in iter_atoms(c)
     }
     used.add(spec.repeat.signal if spec.repeat else None)
     for name, signal in spec.signals.items():
         if not signal.adds and not signal.publish and name not in used:
-            found.append(f"signals.{name}: gives no points, is not published and no condition asks for it")
+            found.append(
+                f"signals.{name}: gives no points, is not published and no condition asks for it"
+            )
     given = {added.score for signal in spec.signals.values() for added in signal.adds}
     found += [f"scores.{name}: no signal adds to it" for name in spec.scores if name not in given]
     cells = {cell for row in spec.map.values() for cell in row.values()}
-    found += [f"stages.{stage.name}: the map never leads here" for stage in spec.stages if stage.name not in cells]
+    found += [
+        f"stages.{stage.name}: the map never leads here"
+        for stage in spec.stages
+        if stage.name not in cells
+    ]
     found += [f"stages.{stage.name}: has no owner" for stage in spec.stages if not stage.owner]
     return found
 

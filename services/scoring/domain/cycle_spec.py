@@ -138,7 +138,9 @@ class CycleSpec(_Model):
             for buying in axes["buying"]:
                 cell = self.map.get(sales, {}).get(buying)
                 if cell not in stages:
-                    raise ValueError(f"map.{sales}.{buying}: {cell or 'no stage'}, where a stage of `stages` is needed")
+                    raise ValueError(
+                        f"map.{sales}.{buying}: {cell or 'no stage'}, where a stage of `stages` is needed"
+                    )
         return self
 
 
@@ -151,7 +153,9 @@ def spec_fingerprint(spec: CycleSpec) -> bytes:
     stages = dict.fromkeys(range(len(spec.stages)), told)
     places = {number: {"stages": {"__all__": {"raises"}}} for number in range(len(spec.axes))}
     signals = {name: {"raises"} for name in spec.signals}
-    raw = spec.model_dump_json(exclude={"reaction_window": True, "stages": stages, "axes": places, "signals": signals})
+    raw = spec.model_dump_json(
+        exclude={"reaction_window": True, "stages": stages, "axes": places, "signals": signals}
+    )
     return blake2b(raw.encode(), digest_size=16).digest()
 
 

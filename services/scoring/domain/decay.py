@@ -18,7 +18,9 @@ FOREVER: Final = 1 << 62
 _STEPS: Final = 128
 _context = Context(prec=40)
 _LN2_STEP: Final = float(_context.divide(_context.ln(Decimal(2)), Decimal(_STEPS)))
-_TABLE: Final[list[float]] = [float(_context.power(Decimal(2), Decimal(-i) / _STEPS)) for i in range(_STEPS + 1)]
+_TABLE: Final[list[float]] = [
+    float(_context.power(Decimal(2), Decimal(-i) / _STEPS)) for i in range(_STEPS + 1)
+]
 _HALVES: Final[list[float]] = [2.0**-n for n in range(1001)]
 
 
@@ -54,7 +56,9 @@ def find_crossing(value: float, threshold: float, half_life: int) -> int:
     return high
 
 
-def _bracket(value: float, threshold: float, half_life: int, guess: int, above: bool) -> tuple[int, int]:
+def _bracket(
+    value: float, threshold: float, half_life: int, guess: int, above: bool
+) -> tuple[int, int]:
     """Return low, high around the guess such that the comparison still holds at low and has changed at high."""
     width = 2 + half_life // 100_000_000_000_000
     low, high = max(0, guess - width), max(1, guess + width)

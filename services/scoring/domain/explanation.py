@@ -102,7 +102,9 @@ def explain(cycle: ActiveCycle, occurrences: Sequence[FoldEvent], at: int) -> Ex
         dormant=here.dormant,
         instance=here.instance,
         confidence=min(axis.confidence for axis in axes.values()),
-        scores={name: ExplainedScore(values[n], given[n]) for n, name in enumerate(engine.score_names)},
+        scores={
+            name: ExplainedScore(values[n], given[n]) for n, name in enumerate(engine.score_names)
+        },
         axes=axes,
         dormancy=reader.read(engine.spec.dormant),
         moves=moves,
@@ -115,10 +117,14 @@ def _contribution(
 ) -> ExplainedContribution:
     worth = points * decay(at - occurrence.at, engine.half_lives[score])
     name = engine.signals[signal].name
-    return ExplainedContribution(name, points, worth, occurrence.at, occurrence.source, occurrence.message_id)
+    return ExplainedContribution(
+        name, points, worth, occurrence.at, occurrence.source, occurrence.message_id
+    )
 
 
-def _axis(engine: CompiledCycle, axis: AxisRule, state: FoldState, reader: ConditionReader, at: int) -> ExplainedAxis:
+def _axis(
+    engine: CompiledCycle, axis: AxisRule, state: FoldState, reader: ConditionReader, at: int
+) -> ExplainedAxis:
     stages, place = engine.spec.axes[axis.number].stages, state.places[axis.number]
     here, above = stages[place], stages[place + 1] if place + 1 < len(stages) else None
     lacking = stage_margin.missing_atoms(reader.read(above.enter)) if above and above.enter else []
@@ -129,10 +135,20 @@ def _axis(engine: CompiledCycle, axis: AxisRule, state: FoldState, reader: Condi
         entered, stays = reader.read(here.enter), reader.read(here.stay) if here.stay else None
         condition = stays if stays is not None and stays["holds"] else entered
         held_by = "dwell" if not condition["holds"] else "enter" if entered["holds"] else "stay"
-        best = [stage_margin.stage_margin(reading, here.enter) for reading in (entered, stays) if reading is not None]
+        best = [
+            stage_margin.stage_margin(reading, here.enter)
+            for reading in (entered, stays)
+            if reading is not None
+        ]
         confidence = max(best)
     return ExplainedAxis(
-        here.name, state.since[axis.number], held_by, confidence, condition, above.name if above else None, lacking
+        here.name,
+        state.since[axis.number],
+        held_by,
+        confidence,
+        condition,
+        above.name if above else None,
+        lacking,
     )
 
 

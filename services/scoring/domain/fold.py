@@ -64,20 +64,31 @@ def current_position(engine: CompiledCycle, state: FoldState) -> Position:
 
 def _position(engine: CompiledCycle, places: list[int], dormant: bool, instance: str) -> Position:
     names = [axis.places[place].name for axis, place in zip(engine.axes, places, strict=True)]
-    return Position(engine.cells[places[engine.sales]][places[engine.buying]], names, dormant, instance)
+    return Position(
+        engine.cells[places[engine.sales]][places[engine.buying]], names, dormant, instance
+    )
 
 
 def _record(
-    engine: CompiledCycle, state: FoldState, occurrence: FoldEvent, given: list[tuple[int, int, float]] | None
+    engine: CompiledCycle,
+    state: FoldState,
+    occurrence: FoldEvent,
+    given: list[tuple[int, int, float]] | None,
 ) -> bool:
     """Write down what the occurrence says; return whether it is a success that may open the next instance."""
     at = occurrence.at
     if state.is_empty or occurrence.present:
         state.seen[0] = at
-    state.at, state.source, state.message_id = occurrence.at, occurrence.source, occurrence.message_id
+    state.at, state.source, state.message_id = (
+        occurrence.at,
+        occurrence.source,
+        occurrence.message_id,
+    )
     state.count += 1
     for name, value in occurrence.traits.items():
-        state.traits[engine.trait_names.index(name)] = value if isinstance(value, str) else repr(value)
+        state.traits[engine.trait_names.index(name)] = (
+            value if isinstance(value, str) else repr(value)
+        )
     success = False
     for number in occurrence.signals:
         rule = engine.signals[number]
@@ -96,7 +107,9 @@ def _record(
     return success
 
 
-def _contribute(engine: CompiledCycle, state: FoldState, contribution: ScoreContribution, at: int) -> float:
+def _contribute(
+    engine: CompiledCycle, state: FoldState, contribution: ScoreContribution, at: int
+) -> float:
     """Add a contribution as far as its cap of the day leaves room; return the points."""
     points = contribution.points
     slot = contribution.cap_slot
@@ -119,7 +132,12 @@ def _contribute(engine: CompiledCycle, state: FoldState, contribution: ScoreCont
 
 
 def _settle(
-    engine: CompiledCycle, state: FoldState, t: int, instance: str, cause: FoldEvent | None, moves: list[Move]
+    engine: CompiledCycle,
+    state: FoldState,
+    t: int,
+    instance: str,
+    cause: FoldEvent | None,
+    moves: list[Move],
 ) -> None:
     """Move each axis at most once, in declared order, look at the flag and the map, and note one move if any.
 
@@ -145,7 +163,9 @@ def _settle(
     source, message_id = (cause.source, cause.message_id) if cause else ("", "")
     before = None if places[0] < 0 else _position(engine, places, dormant, instance)
     after, values = current_position(engine, state), engine.score_values_at(state, t)
-    moves.append(Move(engine.version, state.seq, t, cause is None, source, message_id, before, after, values))
+    moves.append(
+        Move(engine.version, state.seq, t, cause is None, source, message_id, before, after, values)
+    )
 
 
 def _by_hand(axis: AxisRule, state: FoldState, cause: FoldEvent) -> int:

@@ -8,7 +8,12 @@ from services.scoring.domain.compiled_cycle import CompiledCycle
 from services.scoring.domain.fold import advance, apply_event, next_flip_at
 from services.scoring.domain.fold_state import FoldState
 from services.scoring.domain.move import Move
-from services.scoring.domain.publication import FoldContext, PlannedChange, PublishedPosition, plan_changes
+from services.scoring.domain.publication import (
+    FoldContext,
+    PlannedChange,
+    PublishedPosition,
+    plan_changes,
+)
 from services.scoring.domain.signal_classifier import FoldEvent
 from services.scoring.domain.state_snapshot import SNAPSHOT_INTERVAL, StateSnapshot, retained_counts
 
@@ -63,7 +68,9 @@ def fold_and_publish(
         published = held.published
         if moves or base is not None or published is None or published.version != engine.version:
             published, changes = plan_changes(engine, published, base, moves, known)
-    return FoldResult(base_seq, StoredFold(state, view.seq, published), moves, view.wake, changes, checkpoints)
+    return FoldResult(
+        base_seq, StoredFold(state, view.seq, published), moves, view.wake, changes, checkpoints
+    )
 
 
 def _fold(
@@ -73,7 +80,9 @@ def _fold(
     moves: list[Move] = []
     checkpoints: list[StateSnapshot] = []
     end = state.count + len(occurrences)
-    marks = retained_counts(end) if end // SNAPSHOT_INTERVAL > state.count // SNAPSHOT_INTERVAL else ()
+    marks = (
+        retained_counts(end) if end // SNAPSHOT_INTERVAL > state.count // SNAPSHOT_INTERVAL else ()
+    )
     for occurrence in occurrences:
         apply_event(engine, state, occurrence, moves)
         if marks and state.count in marks:

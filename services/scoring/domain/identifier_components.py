@@ -38,7 +38,9 @@ def effective_links(links: Iterable[Link]) -> list[Link]:
     return [link for link in found if all(degree[name] <= MAX_LINKS for name in link)]
 
 
-def connected_components(names: Iterable[Identifier], links: Iterable[Link]) -> list[list[Identifier]]:
+def connected_components(
+    names: Iterable[Identifier], links: Iterable[Link]
+) -> list[list[Identifier]]:
     """Return the connected parts, each sorted."""
     root: dict[Identifier, Identifier] = {name: name for name in names}
 
@@ -59,7 +61,10 @@ def connected_components(names: Iterable[Identifier], links: Iterable[Link]) -> 
 
 
 def assign_components(
-    members: Sequence[ComponentMember], links: Iterable[Link], free: set[str], fresh: Callable[[Identifier], str]
+    members: Sequence[ComponentMember],
+    links: Iterable[Link],
+    free: set[str],
+    fresh: Callable[[Identifier], str],
 ) -> ComponentAssignment:
     """Give each connected part of the members a contact.
 
@@ -70,7 +75,8 @@ def assign_components(
     found = ComponentAssignment({}, {}, {})
     taken: set[str] = set()
     groups = [
-        sorted((by_name[n] for n in part), key=lambda m: m.number) for part in connected_components(by_name, links)
+        sorted((by_name[n] for n in part), key=lambda m: m.number)
+        for part in connected_components(by_name, links)
     ]
     for part in sorted(groups, key=lambda part: part[0].number):
         contact = next((m.home for m in part if m.home in free and m.home not in taken), None)

@@ -66,7 +66,9 @@ def is_junk(value: str) -> bool:
 def extract_identity(touchpoint: Touchpoint) -> TouchpointIdentity:
     """Return what the touchpoint says of its person."""
     user_id, device = touchpoint.user_id, touchpoint.anonymous_id
-    names: tuple[Identifier, ...] = () if user_id is None or is_junk(user_id) else (("user_id", user_id),)
+    names: tuple[Identifier, ...] = (
+        () if user_id is None or is_junk(user_id) else (("user_id", user_id),)
+    )
     if device is not None and is_junk(device):
         device = None
     if touchpoint.verified_email or (touchpoint.trust == "server" and touchpoint.external_ids):
@@ -76,9 +78,15 @@ def extract_identity(touchpoint: Touchpoint) -> TouchpointIdentity:
         previous = None
     claims: tuple[tuple[str, Identifier], ...] = ()
     if names and (device is not None or previous is not None):
-        claims = tuple((one, names[0]) for one in sorted({device, previous} - {None}, key=str) if one is not None)
+        claims = tuple(
+            (one, names[0])
+            for one in sorted({device, previous} - {None}, key=str)
+            if one is not None
+        )
     links = _links(names, previous) if touchpoint.trust == "server" and names else ()
-    return TouchpointIdentity(touchpoint.workspace, touchpoint.key, names, device, claims, links, previous)
+    return TouchpointIdentity(
+        touchpoint.workspace, touchpoint.key, names, device, claims, links, previous
+    )
 
 
 def _vouched_for(touchpoint: Touchpoint) -> tuple[Identifier, ...]:
@@ -86,7 +94,9 @@ def _vouched_for(touchpoint: Touchpoint) -> tuple[Identifier, ...]:
     if touchpoint.verified_email is not None and not is_junk(touchpoint.verified_email):
         names.append(("email", touchpoint.verified_email))
     if touchpoint.trust == "server":
-        names += sorted((f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v))
+        names += sorted(
+            (f"external:{s}", v) for s, v in touchpoint.external_ids.items() if not is_junk(v)
+        )
     return tuple(names)
 
 

@@ -56,10 +56,14 @@ class IdentityResolver:
         """Work out the devices' runs and the people, when everything was seen."""
         for told in self._by_hand:
             self._correct(told)
-        self.runs = {place: ownership_periods(claims) for place, claims in self._claims.items() if claims}
+        self.runs = {
+            place: ownership_periods(claims) for place, claims in self._claims.items() if claims
+        }
         for (workspace, device), runs in self.runs.items():
             for run in runs:
-                self._devices.setdefault((workspace, run.owner), set()).add(("anonymous_id", device))
+                self._devices.setdefault((workspace, run.owner), set()).add(
+                    ("anonymous_id", device)
+                )
         for workspace, names in self._names.items():
             links = effective_links(self._links.get(workspace, ()))
             for part in connected_components(names, links):

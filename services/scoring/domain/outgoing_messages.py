@@ -19,7 +19,11 @@ from libs.common.messages.contact import ContactSnapshot, CycleState
 from services.scoring.domain import correction
 from services.scoring.domain.compiled_cycle import CompiledCycle
 from services.scoring.domain.move import Move, Position
-from services.scoring.domain.publication import PlannedChange, PublishedPosition, direction_by_distance
+from services.scoring.domain.publication import (
+    PlannedChange,
+    PublishedPosition,
+    direction_by_distance,
+)
 
 SOURCE = "/scoring"
 
@@ -43,16 +47,24 @@ def account_stage_change_message(
     engine: CompiledCycle, workspace: str, account_id: str, group_id: str, change: PlannedChange
 ) -> Message:
     """Return the message of an account's change."""
-    model = AccountStageChange(account_id=account_id, group_id=group_id, **_said(engine, workspace, account_id, change))
+    model = AccountStageChange(
+        account_id=account_id, group_id=group_id, **_said(engine, workspace, account_id, change)
+    )
     return _composed(model, account_id)
 
 
-def _composed(model: StageChange | AccountStageChange, key: str, trace: bytes | None = None) -> Message:
+def _composed(
+    model: StageChange | AccountStageChange, key: str, trace: bytes | None = None
+) -> Message:
     at, why = model.occurred_at, model.reason
-    return build_message(model, key=key, message_id=model.id, source=SOURCE, time=at, reason=why, trace=trace)
+    return build_message(
+        model, key=key, message_id=model.id, source=SOURCE, time=at, reason=why, trace=trace
+    )
 
 
-def _said(engine: CompiledCycle, workspace: str, subject: str, change: PlannedChange) -> dict[str, Any]:
+def _said(
+    engine: CompiledCycle, workspace: str, subject: str, change: PlannedChange
+) -> dict[str, Any]:
     """Return what contacts' and accounts' changes have in common."""
     move, before, after = change.move, change.before, change.after
     return {
@@ -82,7 +94,10 @@ def _cause(move: Move) -> Cause:
     if move.timed:
         return Cause("time", move.at)
     return Cause(
-        "correction" if move.source == correction.SOURCE else "touchpoint", move.at, move.source, move.message_id
+        "correction" if move.source == correction.SOURCE else "touchpoint",
+        move.at,
+        move.source,
+        move.message_id,
     )
 
 
@@ -95,14 +110,20 @@ def _axes(engine: CompiledCycle, before: Position | None, after: Position) -> di
             continue
         old = before.places[axis.number] if axis.number < len(before.places) else None
         if old in names:
-            changes[axis.name] = AxisChange(old, place, direction_by_distance(names.index(place) - names.index(old)))
+            changes[axis.name] = AxisChange(
+                old, place, direction_by_distance(names.index(place) - names.index(old))
+            )
         else:  # what an earlier version called it means nothing here
             changes[axis.name] = AxisChange(None, place, "lateral")
     return changes
 
 
 def signal_messages(
-    engine: CompiledCycle, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int], trace: bytes | None = None
+    engine: CompiledCycle,
+    contact_id: str,
+    touchpoint: Touchpoint,
+    numbers: Sequence[int],
+    trace: bytes | None = None,
 ) -> list[Message]:
     """Return the messages of the touchpoint's published signals."""
     return [
@@ -112,7 +133,9 @@ def signal_messages(
     ]
 
 
-def _signal(engine: CompiledCycle, contact_id: str, t: Touchpoint, name: str, trace: bytes | None) -> Message:
+def _signal(
+    engine: CompiledCycle, contact_id: str, t: Touchpoint, name: str, trace: bytes | None
+) -> Message:
     model = Signal(
         id=ids.derive_id("signal", t.workspace, t.source, t.message_id, engine.name, name),
         workspace=t.workspace,
@@ -131,7 +154,15 @@ def _signal(engine: CompiledCycle, contact_id: str, t: Touchpoint, name: str, tr
     )
     reason = "history" if model.historical else ""
     at = t.occurred_at
-    return build_message(model, key=contact_id, message_id=model.id, source=SOURCE, time=at, reason=reason, trace=trace)
+    return build_message(
+        model,
+        key=contact_id,
+        message_id=model.id,
+        source=SOURCE,
+        time=at,
+        reason=reason,
+        trace=trace,
+    )
 
 
 def cycle_state(engine: CompiledCycle, published: PublishedPosition) -> CycleState:
@@ -139,13 +170,17 @@ def cycle_state(engine: CompiledCycle, published: PublishedPosition) -> CycleSta
     position = published.position
     axes = dict(zip(engine.axis_names, position.places, strict=True))
     crm = _crm(engine, position.stage)
-    return CycleState(position.stage, axes, position.dormant, position.instance, published.sequence, crm)
+    return CycleState(
+        position.stage, axes, position.dormant, position.instance, published.sequence, crm
+    )
 
 
 def snapshot_message(model: ContactSnapshot, time: int) -> Message:
     """Return the message of a contact's snapshot."""
     message_id = ids.derive_id("contact", model.contact_id, str(model.version))
-    return build_message(model, key=model.contact_id, message_id=message_id, source=SOURCE, time=time)
+    return build_message(
+        model, key=model.contact_id, message_id=message_id, source=SOURCE, time=time
+    )
 
 
 def tombstone_message(contact_id: str) -> Message:

@@ -64,7 +64,11 @@ class FoldContext(msgspec.Struct, frozen=True):
 
 
 def plan_changes(
-    engine: CompiledCycle, last: PublishedPosition | None, base: Move | None, moves: list[Move], known: FoldContext
+    engine: CompiledCycle,
+    last: PublishedPosition | None,
+    base: Move | None,
+    moves: list[Move],
+    known: FoldContext,
 ) -> tuple[PublishedPosition | None, list[PlannedChange]]:
     """Return the new publication and the changes that lead to it.
 
@@ -76,9 +80,14 @@ def plan_changes(
     before = moves[:net]
     if net == 0:
         if base is not None and (last is None or base.after != last.position):
-            before = [base]  # a published flip by time was taken back, or nothing was told under this cycle yet
+            before = [
+                base
+            ]  # a published flip by time was taken back, or nothing was told under this cycle yet
         elif last is not None and known.whole and moves:
-            before, net = moves[:1], 1  # the first touchpoint moved away: on to the first move that is left
+            before, net = (
+                moves[:1],
+                1,
+            )  # the first touchpoint moved away: on to the first move that is left
     changes: list[PlannedChange] = []
     published = last
     if before:
@@ -124,18 +133,28 @@ def _net(
     if before == end.after:
         assert last is not None
         return PublishedPosition(last.sequence, key, end.after, engine.version)
-    cause = next((m for m in reversed(moves) if m.before is None or m.before.stage != m.after.stage), end)
-    published = PublishedPosition((last.sequence if last else 0) + 1, key, end.after, engine.version)
+    cause = next(
+        (m for m in reversed(moves) if m.before is None or m.before.stage != m.after.stage), end
+    )
+    published = PublishedPosition(
+        (last.sequence if last else 0) + 1, key, end.after, engine.version
+    )
     reason: Reason = "history" if history else _net_reason(engine, cause, known)
     changes.append(_change(engine, published, before, cause, reason))
     return published
 
 
 def _change(
-    engine: CompiledCycle, published: PublishedPosition, before: Position | None, move: Move, reason: Reason
+    engine: CompiledCycle,
+    published: PublishedPosition,
+    before: Position | None,
+    move: Move,
+    reason: Reason,
 ) -> PlannedChange:
     after = published.position
-    return PlannedChange(published.sequence, before, after, change_direction(engine, before, after), reason, move)
+    return PlannedChange(
+        published.sequence, before, after, change_direction(engine, before, after), reason, move
+    )
 
 
 def _reason(engine: CompiledCycle, move: Move, known: FoldContext) -> Reason:

@@ -15,7 +15,9 @@ from services.scoring.domain.cycle_spec import CycleSpec, SignalMatch
 MAX_NAMES = 10_000
 KNOWN_VALUE = {"known": True}
 RANGE_KEYS = frozenset(("at_least", "at_most"))
-_Rules = tuple[tuple[int, ...], tuple[tuple[int, SignalMatch], ...], tuple[tuple[int, SignalMatch], ...], bool]
+_Rules = tuple[
+    tuple[int, ...], tuple[tuple[int, SignalMatch], ...], tuple[tuple[int, SignalMatch], ...], bool
+]
 
 
 class FoldEvent(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +43,9 @@ class SignalClassifier:
 
     def __init__(self, spec: CycleSpec, traits: list[str]) -> None:
         self._traits = frozenset(traits)
-        self._published = frozenset(n for n, signal in enumerate(spec.signals.values()) if signal.publish)
+        self._published = frozenset(
+            n for n, signal in enumerate(spec.signals.values()) if signal.publish
+        )
         self._by_name: dict[tuple[str | None, str | None], list[tuple[int, SignalMatch]]] = {}
         for number, signal in enumerate(spec.signals.values()):
             for match in signal.match:
@@ -52,7 +56,11 @@ class SignalClassifier:
         """Return the touchpoint with its signals."""
         theirs = touchpoint.initiative == "contact" and touchpoint.evidence == "observed"
         present = theirs and not touchpoint.is_bot and touchpoint.mode != "test"
-        traits = {k: v for k, v in touchpoint.traits.items() if k in self._traits} if self._traits else {}
+        traits = (
+            {k: v for k, v in touchpoint.traits.items() if k in self._traits}
+            if self._traits
+            else {}
+        )
         return FoldEvent(
             touchpoint.occurred_at,
             touchpoint.source,
@@ -115,16 +123,22 @@ def _fits(match: SignalMatch, touchpoint: Touchpoint) -> bool:
         return False
     if match.identified is not None and match.identified != (touchpoint.user_id is not None):
         return False
-    if any(touchpoint.consent.get(purpose) is not given for purpose, given in match.consent.items()):
+    if any(
+        touchpoint.consent.get(purpose) is not given for purpose, given in match.consent.items()
+    ):
         return False
-    return all(_has(touchpoint.properties.get(name), wanted) for name, wanted in match.properties.items())
+    return all(
+        _has(touchpoint.properties.get(name), wanted) for name, wanted in match.properties.items()
+    )
 
 
 def _has(value: Any, wanted: Any) -> bool:
     """Return whether a property is the wanted one, is there at all, or is a number within `{at_least, at_most}`."""
     if wanted == KNOWN_VALUE:
         return value is not None and value != ""
-    if not isinstance(wanted, dict) or not (wanted.keys() & RANGE_KEYS and wanted.keys() <= RANGE_KEYS):
+    if not isinstance(wanted, dict) or not (
+        wanted.keys() & RANGE_KEYS and wanted.keys() <= RANGE_KEYS
+    ):
         return bool(value == wanted)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

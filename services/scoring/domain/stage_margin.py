@@ -69,7 +69,11 @@ class ConditionReader:
         last = self._state.seen[slot]
         limit = raw.get("within") if "seen" in raw else raw["for"]
         within = last >= 0 and (limit is None or self._t - last < parse_duration(limit))
-        return {**raw, "value": last if last >= 0 else None, "holds": within if "seen" in raw else not within}
+        return {
+            **raw,
+            "value": last if last >= 0 else None,
+            "holds": within if "seen" in raw else not within,
+        }
 
 
 def iter_atoms(raw: Condition) -> Iterator[Condition]:
@@ -94,13 +98,19 @@ def stage_margin(reading: ConditionReading, enter: Condition) -> float:
     for kind in ("score", "count"):
         if kind in reading and "at_least" in reading:
             return _between(
-                float(reading["value"]), float(reading["at_least"]), _entered_at(enter, kind, reading[kind])
+                float(reading["value"]),
+                float(reading["at_least"]),
+                _entered_at(enter, kind, reading[kind]),
             )
     return 1.0
 
 
 def _entered_at(enter: Condition, kind: str, name: str) -> float | None:
-    found = [float(atom["at_least"]) for atom in iter_atoms(enter) if atom.get(kind) == name and "at_least" in atom]
+    found = [
+        float(atom["at_least"])
+        for atom in iter_atoms(enter)
+        if atom.get(kind) == name and "at_least" in atom
+    ]
     return max(found, default=None)
 
 

@@ -21,7 +21,9 @@ TIMERS_AT_ONCE = 200
 class AccountJobs:
     """Folds accounts whose members did something, and fires their timers."""
 
-    def __init__(self, session: Session, outbox: Outbox, catalogue: CycleRegistry, partitions: int) -> None:
+    def __init__(
+        self, session: Session, outbox: Outbox, catalogue: CycleRegistry, partitions: int
+    ) -> None:
         self._session = session
         self._outbox = outbox
         self._catalogue = catalogue
@@ -41,17 +43,28 @@ class AccountJobs:
         work = await self._work(connection, some)
         due = await accounts.dequeue_accounts(connection, work.locked)
         await work.load(connection, due)
-        plan = await work.plan_refold(connection, {account: one.start for account, one in due.items()})
+        plan = await work.plan_refold(
+            connection, {account: one.start for account, one in due.items()}
+        )
         for account in due:
             work.clear_timers(account)
-        await work.refold(connection, plan, sorted(due), {account: _circumstances(one) for account, one in due.items()})
+        await work.refold(
+            connection,
+            plan,
+            sorted(due),
+            {account: _circumstances(one) for account, one in due.items()},
+        )
         await self._save(connection, work)
 
     async def fire_timers(self) -> bool:
         """Make the accounts' flips that are due at or before the frontier; return whether there may be more."""
         async with self._session.acquire() as connection:
             frontier = await schedule.get_frontier(connection, self._partitions)
-            folds = [c.engine.fold for c in await self._catalogue.lock_active_cycles(connection) if c.is_account_cycle]
+            folds = [
+                c.engine.fold
+                for c in await self._catalogue.lock_active_cycles(connection)
+                if c.is_account_cycle
+            ]
             if frontier is None or not folds:
                 return False
             due = await schedule.list_due_contacts(connection, folds, frontier, TIMERS_AT_ONCE)
@@ -62,7 +75,9 @@ class AccountJobs:
                 await work.load(connection, work.locked)
                 for account in work.locked:
                     work.clear_timers(account)
-                await work.fold_forward(connection, {account: [] for account in work.locked}, until=frontier)
+                await work.fold_forward(
+                    connection, {account: [] for account in work.locked}, until=frontier
+                )
                 await self._save(connection, work)
         return len(due) == TIMERS_AT_ONCE
 

@@ -48,11 +48,15 @@ class CompellingEventService:
         self._outbox = outbox
         self._clock = clock
 
-    async def raise_event(self, workspace: str, given: NewCompellingEvent, author: str) -> TrackedEvent:
+    async def raise_event(
+        self, workspace: str, given: NewCompellingEvent, author: str
+    ) -> TrackedEvent:
         """Raise an event. Raises NotFound for nobody, ConfigurationError, Conflict for an id that is taken."""
         now = self._clock.now()
         if (given.scope == "market") != (not given.who):
-            raise ConfigurationError("an event about a contact or an account says whom, one about a market does not")
+            raise ConfigurationError(
+                "an event about a contact or an account says whom, one about a market does not"
+            )
         if given.date is not None and given.date <= now:
             raise ConfigurationError(f"the date {to_iso(given.date)} has passed")
         async with self._session.acquire() as connection, unit_of_work(connection):
@@ -94,29 +98,39 @@ class CompellingEventService:
             due = await compelling_events.lock_due(connection, now, BATCH_SIZE)
             found = [announce_due(event, now) for event in due]
             await compelling_events.upsert_events(connection, [event for event, _ in found])
-            await self._outbox.insert_messages(connection, [message for _, messages in found for message in messages])
+            await self._outbox.insert_messages(
+                connection, [message for _, messages in found for message in messages]
+            )
         return len(due) == BATCH_SIZE
 
-    async def _subject(self, connection: Connection, workspace: str, given: NewCompellingEvent) -> str:
+    async def _subject(
+        self, connection: Connection, workspace: str, given: NewCompellingEvent
+    ) -> str:
         if given.scope == "contact":
             return await contacts.get_contact_id(connection, workspace, given.who)
         return derive_account_id(workspace, given.who) if given.scope == "account" else ""
 
     async def _open(self, connection: Connection, workspace: str, event_id: str) -> TrackedEvent:
-        event = (await compelling_events.get_for_update(connection, workspace, [event_id])).get(event_id)
+        event = (await compelling_events.get_for_update(connection, workspace, [event_id])).get(
+            event_id
+        )
         if event is None:
             raise NotFound(f"workspace {workspace} has no event {event_id!r}")
         if event.standing != "open":
             raise Conflict(f"event {event_id} is {event.standing}")
         return event
 
-    async def _write(self, connection: Connection, event: TrackedEvent, messages: Sequence[Message]) -> TrackedEvent:
+    async def _write(
+        self, connection: Connection, event: TrackedEvent, messages: Sequence[Message]
+    ) -> TrackedEvent:
         await compelling_events.upsert_events(connection, [event])
         await self._outbox.insert_messages(connection, messages)
         return event
 
 
-async def raise_new_events(connection: Connection, events: Sequence[TrackedEvent], now: int) -> list[Message]:
+async def raise_new_events(
+    connection: Connection, events: Sequence[TrackedEvent], now: int
+) -> list[Message]:
     """Raise those events that nobody raised before; return their messages. A signal heard again raises nothing."""
     messages: list[Message] = []
     new: list[TrackedEvent] = []
@@ -124,7 +138,9 @@ async def raise_new_events(connection: Connection, events: Sequence[TrackedEvent
     for event in events:
         by_workspace.setdefault(event.workspace, []).append(event)
     for workspace, found in by_workspace.items():
-        known = await compelling_events.get_for_update(connection, workspace, {event.event_id for event in found})
+        known = await compelling_events.get_for_update(
+            connection, workspace, {event.event_id for event in found}
+        )
         for event in found:
             if event.event_id not in known:
                 made, told = raise_event(event, now)

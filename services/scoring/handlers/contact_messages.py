@@ -25,13 +25,19 @@ async def build_contact_messages(
     """
     found = await contacts.get_summaries(connection, sorted({*told, *merged}))
     now = await contacts.get_transaction_time(connection) if found else 0
-    known_by = {s.contact_id: [*(f"user_id:{name}" for name in s.user_ids), *s.others] for s in found}
-    messages = [_change(work, one, known_by.get(one.subject, ())) for one in work.changes] if work else []
+    known_by = {
+        s.contact_id: [*(f"user_id:{name}" for name in s.user_ids), *s.others] for s in found
+    }
+    messages = (
+        [_change(work, one, known_by.get(one.subject, ())) for one in work.changes] if work else []
+    )
     if work:
         messages += await _urgent(connection, work)
     for summary in found:
         positions = {
-            cycle.engine.name: outgoing_messages.cycle_state(cycle.engine, summary.published[cycle.engine.name])
+            cycle.engine.name: outgoing_messages.cycle_state(
+                cycle.engine, summary.published[cycle.engine.name]
+            )
             for cycle in cycles
             if cycle.live and cycle.engine.name in summary.published
         }
@@ -60,10 +66,16 @@ async def _urgent(connection: Connection, work: FoldResults) -> list[Message]:
         for one in work.changes
     ]
     events = [*work.urgent, *(event for found in moves for event in found)]
-    return await raise_new_events(connection, events, await contacts.get_transaction_time(connection)) if events else []
+    return (
+        await raise_new_events(connection, events, await contacts.get_transaction_time(connection))
+        if events
+        else []
+    )
 
 
 def _change(work: FoldResults, one: PendingChange, known_by: Sequence[str]) -> Message:
     move = one.change.move
     trace = None if move.timed else work.traces.get((move.at, move.source, move.message_id))
-    return outgoing_messages.stage_change_message(one.engine, one.workspace, one.subject, one.change, known_by, trace)
+    return outgoing_messages.stage_change_message(
+        one.engine, one.workspace, one.subject, one.change, known_by, trace
+    )

@@ -49,7 +49,9 @@ async def _group(
     found = identifier_components.effective_links(
         await identity_links.list_links_of(connection, workspace, names, MAX_LINKS)
     )
-    given = await identity_links.list_existing(connection, [new_contact_id(workspace, name) for name in names])
+    given = await identity_links.list_existing(
+        connection, [new_contact_id(workspace, name) for name in names]
+    )
 
     def fresh(name: Identifier) -> str:
         contact, turn = new_contact_id(workspace, name), 0
@@ -74,14 +76,18 @@ async def _write(
     await identity_links.update_homes(connection, workspace, groups.homes)
     chosen = set(groups.contacts.values())
     await identity_links.upsert_contacts(connection, workspace, chosen)
-    redirects = groups.redirects | await _device_homes(connection, groups, free - chosen - groups.redirects.keys())
+    redirects = groups.redirects | await _device_homes(
+        connection, groups, free - chosen - groups.redirects.keys()
+    )
     merged = {old: new for old, new in redirects.items() if old in contacts}
     await identity.update_merged_contacts(connection, redirects)
     found.merged |= merged
     found.contacts |= chosen | contacts
 
 
-async def _device_homes(connection: Connection, groups: ComponentAssignment, contacts: set[str]) -> dict[str, str]:
+async def _device_homes(
+    connection: Connection, groups: ComponentAssignment, contacts: set[str]
+) -> dict[str, str]:
     """Return where contacts redirect that were a device's before its first claim: to whom that claim was for."""
     homes = await identity_links.get_device_homes(connection, contacts)
     runs = await identity.get_ownership(connection, homes)

@@ -63,7 +63,9 @@ class ContactService:
         now = SystemClock().now()
         async with self._session.acquire() as connection, unit_of_work(connection):
             live = [
-                c for c in await self._catalogue.lock_active_cycles(connection) if c.live and not c.is_account_cycle
+                c
+                for c in await self._catalogue.lock_active_cycles(connection)
+                if c.live and not c.is_account_cycle
             ]
             contact = await contacts.get_contact_id(connection, workspace, who)
             (summary,) = await contacts.get_summaries(connection, [contact])
@@ -81,21 +83,36 @@ class ContactService:
                 cycles[cycle.engine.name] = _standing(cycle, row.state, now, sequence)
         traits = contact_profile.trait_values(contact_profile.decode_profile(summary.profile))
         return ContactView(
-            contact, summary.workspace, names, traits, bool(waiting), cycles, now, *first_and_last_touch(found)
+            contact,
+            summary.workspace,
+            names,
+            traits,
+            bool(waiting),
+            cycles,
+            now,
+            *first_and_last_touch(found),
         )
 
-    async def explain(self, workspace: str, who: str, at: int | None, cycle: str | None) -> ContactExplanation:
+    async def explain(
+        self, workspace: str, who: str, at: int | None, cycle: str | None
+    ) -> ContactExplanation:
         """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""
         instant = SystemClock().now() if at is None else at
         async with self._session.acquire() as connection, unit_of_work(connection):
             live = [
-                c for c in await self._catalogue.lock_active_cycles(connection) if c.live and not c.is_account_cycle
+                c
+                for c in await self._catalogue.lock_active_cycles(connection)
+                if c.live and not c.is_account_cycle
             ]
             chosen = [c for c in live if cycle in (None, c.engine.name)]
             if not chosen:
-                raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}")
+                raise NotFound(
+                    f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}"
+                )
             contact = await contacts.get_contact_id(connection, workspace, who)
-            (found,) = (await touchpoint_history.get_histories(connection, {contact: None})).values()
+            (found,) = (
+                await touchpoint_history.get_histories(connection, {contact: None})
+            ).values()
         explained = {}
         for one in chosen:
             explanation = explain(one, found.to_fold_events(one, None)[0], instant)

@@ -62,23 +62,34 @@ class _About(msgspec.Struct):
         if self.shown:
             for one in sorted(self.shown):
                 seen = await _still_shown(connection, *one)
-                await identity_links.upsert_links(connection, [one], "a correction of a touchpoint", seen=seen)
+                await identity_links.upsert_links(
+                    connection, [one], "a correction of a touchpoint", seen=seen
+                )
             more = await resolve_contacts(
-                connection, await identity_links.list_affected_contacts(connection, self.shown, MAX_LINKS)
+                connection,
+                await identity_links.list_affected_contacts(connection, self.shown, MAX_LINKS),
             )
-            merged = {old: more.merged.get(new, new) for old, new in found.merged.items()} | more.merged
-            found = ResolutionResult(found.moved + more.moved, merged, found.contacts | more.contacts)
+            merged = {
+                old: more.merged.get(new, new) for old, new in found.merged.items()
+            } | more.merged
+            found = ResolutionResult(
+                found.moved + more.moved, merged, found.contacts | more.contacts
+            )
         return found
 
 
-async def _chosen(connection: Connection, workspace: str, who: str, kind: Kind, message_ids: Sequence[str]) -> _About:
+async def _chosen(
+    connection: Connection, workspace: str, who: str, kind: Kind, message_ids: Sequence[str]
+) -> _About:
     """Return what the correction is about. Raises NotFound."""
     contact = await contacts.get_contact_id(connection, workspace, who)
     (found,) = (await touchpoint_history.list_all_touchpoints(connection, [contact])).values()
     chosen = [t for t in found if not message_ids or t.message_id in message_ids]
     missing = set(message_ids) - {t.message_id for t in chosen}
     if missing or not chosen:
-        raise NotFound(f"contact {contact} has no touchpoint {', '.join(sorted(missing)) or 'at all'}")
+        raise NotFound(
+            f"contact {contact} has no touchpoint {', '.join(sorted(missing)) or 'at all'}"
+        )
     places: set[tuple[str, str]] = set()
     shown: set[tuple[str, Link]] = set()
     if kind in ("exclude", "include"):
@@ -86,7 +97,9 @@ async def _chosen(connection: Connection, workspace: str, who: str, kind: Kind, 
             places |= {(person.workspace, device) for device, _ in person.claims}
             shown |= {(person.workspace, link) for link in person.links}
     keys = sorted(t.key for t in chosen)
-    consequences = await touchpoint_history.list_derived_touchpoints(connection, chosen[0].workspace, keys)
+    consequences = await touchpoint_history.list_derived_touchpoints(
+        connection, chosen[0].workspace, keys
+    )
     return _About(chosen[0].workspace, contact, keys, places, shown, consequences)
 
 
@@ -119,7 +132,12 @@ class CorrectionService:
         raise Unavailable("its touchpoints kept moving: try again")
 
     async def _correct(
-        self, connection: Connection, cycles: Sequence[ActiveCycle], kind: Kind, about: _About, author: Author
+        self,
+        connection: Connection,
+        cycles: Sequence[ActiveCycle],
+        kind: Kind,
+        about: _About,
+        author: Author,
     ) -> int:
         contact, keys = about.contact, about.keys
         await corrections.insert_touchpoint_corrections(
@@ -128,7 +146,11 @@ class CorrectionService:
         # What they did to others goes with them, and comes back when they count again in every way.
         others: Kind = "exclude" if kind in ("bot", "exclude") else "include"
         verdicts = (await corrections.get_verdicts(connection, [contact])).get(contact, {})
-        gone = {key for key, verdict in verdicts.items() if others == "include" and (verdict.bot or verdict.excluded)}
+        gone = {
+            key
+            for key, verdict in verdicts.items()
+            if others == "include" and (verdict.bot or verdict.excluded)
+        }
         theirs = [key for _, key, cause in about.consequences if cause not in gone]
         await corrections.insert_touchpoint_corrections(
             connection, about.workspace, others, theirs, author.name, "its cause was corrected"
@@ -137,10 +159,12 @@ class CorrectionService:
         first = {c: key for c, key, _ in reversed(about.consequences)} | {contact: keys[0]}
         since = {c: key for c, key in first.items() if c not in regrouped.merged}
         await fold_states.upsert_rows(
-            connection, FoldRows(contacts=dict.fromkeys(since.keys() - regrouped.contacts, (None, False)))
+            connection,
+            FoldRows(contacts=dict.fromkeys(since.keys() - regrouped.contacts, (None, False))),
         )
         await fold_states.enqueue_refolds(
-            connection, {c: RefoldRequest("corrected", key, rebuild_profile=True) for c, key in since.items()}
+            connection,
+            {c: RefoldRequest("corrected", key, rebuild_profile=True) for c, key in since.items()},
         )
         await accounts.enqueue_members(connection, since, "corrected")
         # Last, so that its reason stands where people changed too: what moved in was folded elsewhere, and is not new.
@@ -149,7 +173,14 @@ class CorrectionService:
         return len(keys)
 
     async def set_stage(
-        self, workspace: str, who: str, cycle: str, places: dict[str, str], at: int, until: int, author: Author
+        self,
+        workspace: str,
+        who: str,
+        cycle: str,
+        places: dict[str, str],
+        at: int,
+        until: int,
+        author: Author,
     ) -> int:
         """Set a known person's stages by hand at an instant, held until another; return the correction's number.
 
@@ -178,7 +209,9 @@ class CorrectionService:
 def _check_places(cycles: Sequence[ActiveCycle], cycle: str, places: dict[str, str]) -> None:
     engine = next((c.engine for c in cycles if c.live and c.engine.name == cycle), None)
     if engine is None:
-        raise NotFound(f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in cycles if c.live)}")
+        raise NotFound(
+            f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in cycles if c.live)}"
+        )
     known = {axis.name: [place.name for place in axis.places] for axis in engine.axes}
     for axis, place in places.items():
         if place not in known.get(axis, ()):
@@ -193,13 +226,17 @@ async def _still_shown(connection: Connection, workspace: str, link: Link) -> bo
     """Return whether a touchpoint that is not excluded shows the link."""
     found, _ = await identity.get_contacts(connection, {(workspace, name) for name in link})
     kept = await touchpoint_history.list_touchpoints(connection, set(found.values()))
-    return any(link in extract_identity(t).links for touchpoints in kept.values() for t in touchpoints)
+    return any(
+        link in extract_identity(t).links for touchpoints in kept.values() for t in touchpoints
+    )
 
 
 async def _known_name(connection: Connection, workspace: str, contact: str, who: str) -> Identifier:
     """Return the identifier that a stage is set for: the one named, else the contact's oldest."""
     members = (await identity_links.get_members(connection, [contact])).get(workspace)
     if not members:
-        raise Conflict("only a device is known of this contact: a stage is set for a person, so identify them first")
+        raise Conflict(
+            "only a device is known of this contact: a stage is set for a person, so identify them first"
+        )
     named = await contacts.get_identifier(connection, workspace, who)
     return named if named in {m.identifier for m in members} else members[0].identifier

@@ -23,7 +23,9 @@ async def install_cycles(
     """
     async with session.acquire() as connection, unit_of_work(connection):
         await cycle_versions.lock_versions_exclusive(connection)
-        known = {(row.cycle, row.version): row for row in await cycle_versions.list_versions(connection)}
+        known = {
+            (row.cycle, row.version): row for row in await cycle_versions.list_versions(connection)
+        }
         cycles = {cycle for cycle, _ in known}
         new = [(spec, text) for spec, text in files if spec.cycle not in cycles]
         for spec, text in new:
@@ -42,7 +44,11 @@ async def install_cycles(
             spec.cycle
             for spec, _ in files
             if spec.cycle in cycles
-            and not any(row.fingerprint == spec_fingerprint(spec) for (c, _), row in known.items() if c == spec.cycle)
+            and not any(
+                row.fingerprint == spec_fingerprint(spec)
+                for (c, _), row in known.items()
+                if c == spec.cycle
+            )
         ]
     if stale:
         log.warning("cycle_file_not_published", cycles=stale, cure="perigee cycle publish FILE")

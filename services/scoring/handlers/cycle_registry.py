@@ -47,7 +47,9 @@ class DatabaseCycleRegistry:
             self._known = now
         return self._cycles
 
-    async def _compiled(self, connection: Connection, name: str, version: str, status: str) -> ActiveCycle:
+    async def _compiled(
+        self, connection: Connection, name: str, version: str, status: str
+    ) -> ActiveCycle:
         row = await cycle_versions.get_version(connection, name, version)
         assert row is not None
         spec = parse_cycle_spec(row.spec, f"cycle {row.fold}")

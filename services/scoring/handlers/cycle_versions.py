@@ -66,7 +66,9 @@ class CycleVersionService:
         """
         async with self._session.acquire() as connection, unit_of_work(connection):
             await cycle_versions.lock_versions_exclusive(connection)
-            rows = [row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle]
+            rows = [
+                row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle
+            ]
             if not rows:
                 raise NotFound(f"no cycle {cycle!r}")
             shadow = next((row for row in rows if row.status == "shadow"), None)
@@ -76,23 +78,37 @@ class CycleVersionService:
                 return live.fold
             retired = [row for row in rows if row.status == "retired" and row.live_at is not None]
             if not retired:
-                raise NotFound(f"cycle {cycle} has no version before {live.version if live else 'this one'}")
+                raise NotFound(
+                    f"cycle {cycle} has no version before {live.version if live else 'this one'}"
+                )
             last = max(retired, key=lambda row: row.retired_at)
             await _begin(
-                connection, parse_cycle_spec(last.spec, f"cycle {last.fold}"), last.spec, author, last.per_second
+                connection,
+                parse_cycle_spec(last.spec, f"cycle {last.fold}"),
+                last.spec,
+                author,
+                last.per_second,
             )
             return last.fold
 
     async def list_versions(self) -> list[CycleVersionView]:
         """Return every version, newest first within its cycle."""
         async with self._session.acquire() as connection:
-            return [await _shown(connection, row) for row in await cycle_versions.list_versions(connection)]
+            return [
+                await _shown(connection, row)
+                for row in await cycle_versions.list_versions(connection)
+            ]
 
     async def get_text(self, cycle: str, version: str | None) -> str:
         """Return the text of a version, of the live one by default. Raises NotFound."""
         async with self._session.acquire() as connection:
-            rows = [row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle]
-        found = next((r for r in rows if (r.status == "live" if version is None else r.version == version)), None)
+            rows = [
+                row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle
+            ]
+        found = next(
+            (r for r in rows if (r.status == "live" if version is None else r.version == version)),
+            None,
+        )
         if found is None:
             there = ", ".join(f"{row.version} ({row.status})" for row in rows) or "none"
             raise NotFound(f"cycle {cycle} has no version {version or 'live'}; there are {there}")
@@ -105,14 +121,22 @@ def _checked(text: str) -> CycleSpec:
     return spec
 
 
-async def _begin(connection: Connection, spec: CycleSpec, text: str, author: str, per_second: int) -> None:
-    rows = [row for row in await cycle_versions.list_versions(connection) if row.cycle == spec.cycle]
+async def _begin(
+    connection: Connection, spec: CycleSpec, text: str, author: str, per_second: int
+) -> None:
+    rows = [
+        row for row in await cycle_versions.list_versions(connection) if row.cycle == spec.cycle
+    ]
     for row in rows:
         if row.status == "shadow" or row.told_to is not None or row.swept_to is not None:
-            raise Conflict(f"{row.fold} is still on its way ('perigee cycle status' shows how far): publish after it")
+            raise Conflict(
+                f"{row.fold} is still on its way ('perigee cycle status' shows how far): publish after it"
+            )
     same = next((row for row in rows if row.version == spec.version), None)
     if same is not None and same.status == "live":
-        raise Conflict(f"version {spec.version} of {spec.cycle} is live already: give the new one another version")
+        raise Conflict(
+            f"version {spec.version} of {spec.cycle} is live already: give the new one another version"
+        )
     if same is not None and same.status == "retired" and same.fingerprint != spec_fingerprint(spec):
         raise Conflict(
             f"version {spec.version} of {spec.cycle} was live with other content: give this one another version"

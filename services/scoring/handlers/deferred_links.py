@@ -28,9 +28,15 @@ class DeferredLinkJob:
                 cycles = await self._catalogue.lock_active_cycles(connection)
                 touched = await identity_links.list_affected_contacts(connection, [link], MAX_LINKS)
                 await identity.lock_contacts(connection, touched)
-                if touched == await identity_links.list_affected_contacts(connection, [link], MAX_LINKS):
+                if touched == await identity_links.list_affected_contacts(
+                    connection, [link], MAX_LINKS
+                ):
                     await publish_identity_change(
-                        connection, self._outbox, cycles, await resolve_contacts(connection, touched), "identity_merge"
+                        connection,
+                        self._outbox,
+                        cycles,
+                        await resolve_contacts(connection, touched),
+                        "identity_merge",
                     )
                     await identity_links.delete_deferred(connection, link)
         return True

@@ -31,7 +31,10 @@ async def reassign_devices(connection: Connection, places: Iterable[DeviceKey]) 
     """Bring the devices' runs in line with their stored claims and what corrections say of them."""
     wanted = set(places)
     before = await identity.get_ownership(connection, wanted)
-    after = {place: claims.ownership() for place, claims in (await identity.get_claims(connection, wanted)).items()}
+    after = {
+        place: claims.ownership()
+        for place, claims in (await identity.get_claims(connection, wanted)).items()
+    }
     changed = {place: runs for place, runs in after.items() if runs != before.get(place, [])}
     found = ResolutionResult()
     if not changed:
@@ -71,10 +74,14 @@ async def _change(
 async def _of_its_own(connection: Connection, place: DeviceKey, home: str) -> str:
     """Return the contact of a device that nobody claims any more: its old one given back, or a new one if that is taken."""
     workspace, device = place
-    if await identity_links.get_members(connection, [home]) or await _has_another(connection, place, home):
+    if await identity_links.get_members(connection, [home]) or await _has_another(
+        connection, place, home
+    ):
         home = ids.derive_id("contact", workspace, "anonymous_id", device, "again", home)
         await identity_links.update_homes(connection, workspace, {("anonymous_id", device): home})
-        await identity_links.update_contacts(connection, workspace, {("anonymous_id", device): home})
+        await identity_links.update_contacts(
+            connection, workspace, {("anonymous_id", device): home}
+        )
     await identity_links.upsert_contacts(connection, workspace, [home])
     return home
 

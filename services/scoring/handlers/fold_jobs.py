@@ -26,7 +26,9 @@ TOUCHPOINT_BUDGET = 20_000
 class FoldJobs:
     """Timers and re-folds. Both pick candidates without locks, lock in the one order, and look again."""
 
-    def __init__(self, session: Session, outbox: Outbox, catalogue: CycleRegistry, partitions: int) -> None:
+    def __init__(
+        self, session: Session, outbox: Outbox, catalogue: CycleRegistry, partitions: int
+    ) -> None:
         self._session = session
         self._outbox = outbox
         self._catalogue = catalogue
@@ -50,7 +52,9 @@ class FoldJobs:
 
     async def _fire(self, connection: Connection, due: list[str], frontier: int) -> None:
         work = FoldTransaction(
-            await self._contact_cycles(connection), await identity.lock_contacts(connection, due), {}
+            await self._contact_cycles(connection),
+            await identity.lock_contacts(connection, due),
+            {},
         )
         waiting = await fold_states.get_queued_refolds(connection, work.locked)
         free = [c for c, row in work.locked.items() if c not in waiting and row.merged_into is None]
@@ -73,9 +77,13 @@ class FoldJobs:
             metrics.REFOLDS.labels(reason=refold.reason).inc()
         return len(queued) == REFOLD_BATCH or len(done) < len(queued)
 
-    async def _refold(self, connection: Connection, queued: list[str], frontier: int) -> list[RefoldRequest]:
+    async def _refold(
+        self, connection: Connection, queued: list[str], frontier: int
+    ) -> list[RefoldRequest]:
         work = FoldTransaction(
-            await self._contact_cycles(connection), await identity.lock_contacts(connection, queued), {}
+            await self._contact_cycles(connection),
+            await identity.lock_contacts(connection, queued),
+            {},
         )
         waiting = await fold_states.get_queued_refolds(connection, work.locked)
         ready = [c for c in queued if c in waiting and not _merged(work, c)]
@@ -89,7 +97,11 @@ class FoldJobs:
         known = {}
         for contact in again:
             old = waiting[contact].reason == "history"
-            historical = await touchpoint_history.get_last_historical_key(connection, contact) if old else None
+            historical = (
+                await touchpoint_history.get_last_historical_key(connection, contact)
+                if old
+                else None
+            )
             known[contact] = _circumstances(waiting[contact], historical, frontier)
         await work.refold(connection, plan, again, known)
         await work.rebuild_profiles(connection, [c for c in again if waiting[c].rebuild_profile])
@@ -98,7 +110,11 @@ class FoldJobs:
         return [waiting[c] for c in again]
 
     async def _contact_cycles(self, connection: Connection) -> list[ActiveCycle]:
-        return [cycle for cycle in await self._catalogue.lock_active_cycles(connection) if not cycle.is_account_cycle]
+        return [
+            cycle
+            for cycle in await self._catalogue.lock_active_cycles(connection)
+            if not cycle.is_account_cycle
+        ]
 
     async def _save(self, connection: Connection, work: FoldTransaction) -> None:
         await fold_states.upsert_rows(connection, work.rows)

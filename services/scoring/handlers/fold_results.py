@@ -53,7 +53,12 @@ class FoldResults:
         """Contacts whose snapshot has to be published."""
 
     def add_result(
-        self, contact: str, engine: CompiledCycle, outcome: FoldResult, stored: Sequence[OpenMove], known: FoldContext
+        self,
+        contact: str,
+        engine: CompiledCycle,
+        outcome: FoldResult,
+        stored: Sequence[OpenMove],
+        known: FoldContext,
     ) -> None:
         """Turn an outcome into rows and changes; stored moves that came out equal stay open."""
         place = (contact, engine.fold)
@@ -77,18 +82,24 @@ class FoldResults:
             metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
             self.told.add(contact)
 
-    def _note_moves(self, place: FoldKey, outcome: FoldResult, stored: Sequence[OpenMove], known: FoldContext) -> None:
+    def _note_moves(
+        self, place: FoldKey, outcome: FoldResult, stored: Sequence[OpenMove], known: FoldContext
+    ) -> None:
         tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
         for move in outcome.moves:
             raw = move.encode()
             if tail.get(move.seq) == raw:
                 del tail[move.seq]
                 continue
-            received_at = None if move.timed else known.received.get((move.at, move.source, move.message_id))
+            received_at = (
+                None if move.timed else known.received.get((move.at, move.source, move.message_id))
+            )
             self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
         self.rows.close.extend((*place, seq) for seq in tail)
 
-    def clear_contact(self, contact: str, engine: CompiledCycle, stored: Sequence[OpenMove]) -> None:
+    def clear_contact(
+        self, contact: str, engine: CompiledCycle, stored: Sequence[OpenMove]
+    ) -> None:
         """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
         place, entry = (contact, engine.fold), self.entries[contact]
         self.rows.close.extend((*place, m.move.seq) for m in stored)
@@ -97,9 +108,13 @@ class FoldResults:
         if entry.due[engine.fold] is not None:
             self.rows.timers_gone.append(place)
             entry.due[engine.fold] = None
-        entry.folds[engine.fold] = StoredFold(engine.initial_state(), 0, entry.folds[engine.fold].published)
+        entry.folds[engine.fold] = StoredFold(
+            engine.initial_state(), 0, entry.folds[engine.fold].published
+        )
 
-    def add_snapshots(self, place: FoldKey, outcome: FoldResult, before: frozenset[int] | None, began: int) -> None:
+    def add_snapshots(
+        self, place: FoldKey, outcome: FoldResult, before: frozenset[int] | None, began: int
+    ) -> None:
         """Write the checkpoints that were passed, and drop the stored ones that are not kept any more.
 
         `before` are the counts stored so far, where they are not those of `began` touchpoints.

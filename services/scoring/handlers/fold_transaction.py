@@ -17,7 +17,12 @@ from services.scoring.domain.publication import FoldContext, PublishedPosition
 from services.scoring.domain.signal_classifier import FoldEvent
 from services.scoring.domain.state_snapshot import StateSnapshot, retained_counts
 from services.scoring.handlers.fold_results import CachedContact, FoldResults
-from services.scoring.repository import cycle_versions, fold_states, state_snapshots, touchpoint_history
+from services.scoring.repository import (
+    cycle_versions,
+    fold_states,
+    state_snapshots,
+    touchpoint_history,
+)
 from services.scoring.repository.fold_states import FoldKey, FoldStateRow, OpenMove, RefoldRequest
 from services.scoring.repository.identity import LockedContact
 from services.scoring.repository.touchpoint_history import ContactHistory
@@ -25,7 +30,9 @@ from services.scoring.repository.touchpoint_history import ContactHistory
 log = logs.get_logger(__name__)
 FOLDS_PER_YIELD = 250
 """After so many contacts others get their turn: heartbeats to Kafka above all."""
-HistoryLoader = Callable[[Connection, Mapping[str, Key | None]], Awaitable[dict[str, ContactHistory]]]
+HistoryLoader = Callable[
+    [Connection, Mapping[str, Key | None]], Awaitable[dict[str, ContactHistory]]
+]
 """What reads subjects' histories after their keys."""
 
 
@@ -70,7 +77,11 @@ class FoldTransaction(FoldResults):
         missing = []
         for contact in contacts:
             entry = self.cache.pop(contact, None)
-            if entry is not None and entry.version == self.locked[contact].version and self._of_now(entry):
+            if (
+                entry is not None
+                and entry.version == self.locked[contact].version
+                and self._of_now(entry)
+            ):
                 self.entries[contact] = entry
             else:
                 missing.append(contact)
@@ -81,7 +92,9 @@ class FoldTransaction(FoldResults):
 
     def _of_now(self, entry: CachedContact) -> bool:
         """Return whether a cached entry holds the folds of now; others have been published or begun since."""
-        return len(entry.folds) == len(self.cycles) and all(c.engine.fold in entry.folds for c in self.cycles)
+        return len(entry.folds) == len(self.cycles) and all(
+            c.engine.fold in entry.folds for c in self.cycles
+        )
 
     def _filled(self, contact: str) -> Sequence[ActiveCycle]:
         """Return the cycles to fold for the contact: not a shadow that its past is still to be filled into.
@@ -92,21 +105,30 @@ class FoldTransaction(FoldResults):
             return self.cycles
         held = self.entries[contact].folds
         known = any(c.live and not held[c.engine.fold].state.is_empty for c in self.cycles)
-        return [c for c in self.cycles if c.live or not known or self._is_filled(contact, c.engine.fold)]
+        return [
+            c for c in self.cycles if c.live or not known or self._is_filled(contact, c.engine.fold)
+        ]
 
     def _is_filled(self, contact: str, fold: str) -> bool:
         to = self._filled_to.get(fold)
         return to is None or contact <= to or not self.entries[contact].folds[fold].state.is_empty
 
     def _entry(
-        self, contact: str, rows: dict[FoldKey, FoldStateRow], told: dict[FoldKey, PublishedPosition]
+        self,
+        contact: str,
+        rows: dict[FoldKey, FoldStateRow],
+        told: dict[FoldKey, PublishedPosition],
     ) -> CachedContact:
         row = self.locked[contact]
         entry = CachedContact(row.version, {}, {}, set())
         for cycle in self.cycles:
             engine = cycle.engine
             stored = rows.get((contact, engine.fold))
-            fold = fold_state.decode_state(stored.state, engine.atoms) if stored else engine.initial_state()
+            fold = (
+                fold_state.decode_state(stored.state, engine.atoms)
+                if stored
+                else engine.initial_state()
+            )
             last = told.get((contact, engine.name)) if cycle.live else None
             entry.folds[engine.fold] = StoredFold(fold, stored.stored_seq if stored else 0, last)
             entry.due[engine.fold] = stored.due if stored else None
@@ -119,7 +141,9 @@ class FoldTransaction(FoldResults):
         held = self.entries[contact].folds.values()
         return any(not h.state.is_empty and first <= h.state.key for h in held)
 
-    async def fold_forward(self, connection: Connection, batch: dict[str, list[Touchpoint]], until: int = -1) -> None:
+    async def fold_forward(
+        self, connection: Connection, batch: dict[str, list[Touchpoint]], until: int = -1
+    ) -> None:
         """Take contacts forward in order: fold their new touchpoints and make the flips due up to `until`."""
         tails = await self._tails(connection, batch)
         received = {t.key: t.received_at for touchpoints in batch.values() for t in touchpoints}
@@ -134,7 +158,9 @@ class FoldTransaction(FoldResults):
                 tail = tails.get((contact, cycle.engine.fold), ())
                 self._take(contact, cycle, held, occurrences, tail, known)
 
-    async def _tails(self, connection: Connection, contacts: Iterable[str]) -> dict[FoldKey, list[OpenMove]]:
+    async def _tails(
+        self, connection: Connection, contacts: Iterable[str]
+    ) -> dict[FoldKey, list[OpenMove]]:
         """Return the stored moves from the fold's last one on, where moves by time are stored after it."""
         places = {
             (contact, cycle.engine.fold): held.state.seq
@@ -162,15 +188,23 @@ class FoldTransaction(FoldResults):
         return found
 
     async def refold(
-        self, connection: Connection, plan: "RefoldPlan", contacts: Sequence[str], circumstances: dict[str, FoldContext]
+        self,
+        connection: Connection,
+        plan: "RefoldPlan",
+        contacts: Sequence[str],
+        circumstances: dict[str, FoldContext],
     ) -> None:
         """Fold contacts again from their last checkpoints before the plan's keys."""
         histories = await self._histories(connection, {c: self._since(c, plan) for c in contacts})
         starts = {
-            (c, cycle.engine.fold): plan.starts.get((c, cycle.engine.fold)) for c in contacts for cycle in self.cycles
+            (c, cycle.engine.fold): plan.starts.get((c, cycle.engine.fold))
+            for c in contacts
+            for cycle in self.cycles
         }
         states_ = {place: self._start(place, start) for place, start in starts.items()}
-        stored = await fold_states.list_open_moves(connection, {place: state_.seq for place, state_ in states_.items()})
+        stored = await fold_states.list_open_moves(
+            connection, {place: state_.seq for place, state_ in states_.items()}
+        )
         for contact in contacts:
             self.bump_version(contact)
             for cycle in self._filled(contact):
@@ -178,13 +212,25 @@ class FoldTransaction(FoldResults):
                 before = self.entries[contact].folds[place[1]]
                 start = starts[place]
                 held = StoredFold(states_[place], before.stored_seq, before.published)
-                occurrences, received = histories[contact].to_fold_events(cycle, start.key if start else None)
-                known = msgspec.structs.replace(circumstances[contact], received=received, whole=start is None)
+                occurrences, received = histories[contact].to_fold_events(
+                    cycle, start.key if start else None
+                )
+                known = msgspec.structs.replace(
+                    circumstances[contact], received=received, whole=start is None
+                )
                 if known.reason == "corrected" and not before.state.is_empty:
                     # What the contact never folded is new, and no correction.
                     known = msgspec.structs.replace(known, folded_to=before.state.key)
                 self.rows.cuts.append((*place, held.state.count))
-                self._take(contact, cycle, held, occurrences, stored[place], known, retained_counts(before.state.count))
+                self._take(
+                    contact,
+                    cycle,
+                    held,
+                    occurrences,
+                    stored[place],
+                    known,
+                    retained_counts(before.state.count),
+                )
 
     def _since(self, contact: str, plan: "RefoldPlan") -> Key | None:
         """Return the key after which a contact's touchpoints are needed: that of the earliest of its cycles' starts."""
@@ -194,15 +240,23 @@ class FoldTransaction(FoldResults):
 
     def _start(self, place: FoldKey, start: StateSnapshot | None) -> fold_state.FoldState:
         engine = next(c.engine for c in self.cycles if c.engine.fold == place[1])
-        return engine.initial_state() if start is None else fold_state.decode_state(start.state, engine.atoms)
+        return (
+            engine.initial_state()
+            if start is None
+            else fold_state.decode_state(start.state, engine.atoms)
+        )
 
     async def rebuild_profiles(self, connection: Connection, contacts: Iterable[str]) -> None:
         """Build contacts' profiles from nothing: some of what they told has gone to somebody else, or was excluded."""
-        for contact, touchpoints in (await touchpoint_history.list_trait_touchpoints(connection, contacts)).items():
+        for contact, touchpoints in (
+            await touchpoint_history.list_trait_touchpoints(connection, contacts)
+        ).items():
             self.profiles[contact] = {}
             for touchpoint in touchpoints:
                 contact_profile.merge_traits(self.profiles[contact], touchpoint)
-            if contact_profile.encode_profile(self.profiles[contact]) != (self.locked[contact].profile or "{}"):
+            if contact_profile.encode_profile(self.profiles[contact]) != (
+                self.locked[contact].profile or "{}"
+            ):
                 self.told.add(contact)
             self.bump_version(contact)
 
@@ -241,19 +295,33 @@ class FoldTransaction(FoldResults):
             self.clear_contact(contact, engine, stored)
             return
         began = held.state.count
-        if known.reason is None and self._told_otherwise(self.entries[contact].folds[engine.fold], cycle):
+        if known.reason is None and self._told_otherwise(
+            self.entries[contact].folds[engine.fold], cycle
+        ):
             known = msgspec.structs.replace(known, because="cycle_published")
-        base = next((m.move for m in stored if m.move.seq == held.state.seq), None) if stored else None
+        base = (
+            next((m.move for m in stored if m.move.seq == held.state.seq), None) if stored else None
+        )
         try:
             hit("in_fold")
             outcome = fold_and_publish(
-                engine, held, occurrences, until=known.until, known=known, base=base, tell=cycle.live
+                engine,
+                held,
+                occurrences,
+                until=known.until,
+                known=known,
+                base=base,
+                tell=cycle.live,
             )
         except Exception as error:
-            log.error("fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__)
+            log.error(
+                "fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__
+            )
             metrics.FOLD_ERRORS.labels(cycle=engine.name).inc()
             self.failed.append((contact, engine.fold, f"{type(error).__name__}: {error}"))
-            self.retried[contact] = RefoldRequest("fold_error", occurrences[0].key if occurrences else held.state.key)
+            self.retried[contact] = RefoldRequest(
+                "fold_error", occurrences[0].key if occurrences else held.state.key
+            )
             return
         self.add_result(contact, engine, outcome, stored, known)
         self.add_snapshots((contact, engine.fold), outcome, kept_before, began)

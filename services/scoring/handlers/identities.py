@@ -72,19 +72,28 @@ class IdentityService:
                 await corrections.list_about_contact(connection, contact),
             )
 
-    async def merge(self, workspace: str, one: str, other: str, author: Author) -> IdentityChangeResult:
+    async def merge(
+        self, workspace: str, one: str, other: str, author: Author
+    ) -> IdentityChangeResult:
         """Say that two people are one. Raises NotFound for an identifier nobody has, Conflict for two devices."""
         return await self._say("link", workspace, one, other, author)
 
-    async def unmerge(self, workspace: str, one: str, other: str, author: Author) -> IdentityChangeResult:
+    async def unmerge(
+        self, workspace: str, one: str, other: str, author: Author
+    ) -> IdentityChangeResult:
         """Say that two identifiers are not one person's. Raises NotFound, or Conflict when no link joins them."""
         return await self._say("unlink", workspace, one, other, author)
 
-    async def _say(self, kind: Kind, workspace: str, one: str, other: str, author: Author) -> IdentityChangeResult:
+    async def _say(
+        self, kind: Kind, workspace: str, one: str, other: str, author: Author
+    ) -> IdentityChangeResult:
         for _ in range(MAX_ATTEMPTS):
             async with self._session.acquire() as connection, unit_of_work(connection):
                 cycles = await self._catalogue.lock_active_cycles(connection)
-                names = [await contacts.get_identifier(connection, workspace, who) for who in (one, other)]
+                names = [
+                    await contacts.get_identifier(connection, workspace, who)
+                    for who in (one, other)
+                ]
                 link = make_link(*names)
                 await _check(connection, workspace, link, kind)
                 touched = await _touched(connection, workspace, link)
@@ -98,7 +107,9 @@ class IdentityService:
                 found = await _apply(connection, workspace, link, kind, touched)
                 reason = "identity_merge" if kind == "link" else "identity_unmerge"
                 await publish_identity_change(connection, self._outbox, cycles, found, reason)
-                now_of, _ = await identity.get_contacts(connection, {(workspace, name) for name in names})
+                now_of, _ = await identity.get_contacts(
+                    connection, {(workspace, name) for name in names}
+                )
                 ids = sorted(set(now_of.values()))
                 joined = kind == "unlink" and link[0][0] != "anonymous_id" and len(ids) == 1
                 return IdentityChangeResult(ids, len(found.moved), joined)
@@ -110,9 +121,13 @@ async def _check(connection: Connection, workspace: str, link: Link, kind: Kind)
     if one == other:
         raise Conflict(f"{one[0]}:{one[1]} is given twice")
     if other[0] == "anonymous_id":
-        raise Conflict("two devices without a known person cannot be joined: identify one of them first")
+        raise Conflict(
+            "two devices without a known person cannot be joined: identify one of them first"
+        )
     if kind == "unlink" and one[0] == "anonymous_id":
-        runs = (await identity.get_ownership(connection, [(workspace, one[1])])).get((workspace, one[1]), [])
+        runs = (await identity.get_ownership(connection, [(workspace, one[1])])).get(
+            (workspace, one[1]), []
+        )
         if other not in [run.owner for run in runs]:
             raise Conflict(f"{other[0]}:{other[1]} has no claim on the device {one[1]}")
     if kind == "unlink" and one[0] != "anonymous_id":
@@ -120,14 +135,18 @@ async def _check(connection: Connection, workspace: str, link: Link, kind: Kind)
         if link not in found:
             path = _path(await _reached(connection, workspace, one), one, other)
             cure = f"; they are joined through {path}" if path else ""
-            raise Conflict(f"no link joins {one[0]}:{one[1]} and {other[0]}:{other[1]} directly{cure}")
+            raise Conflict(
+                f"no link joins {one[0]}:{one[1]} and {other[0]}:{other[1]} directly{cure}"
+            )
 
 
 async def _reached(connection: Connection, workspace: str, one: Identifier) -> list[Link]:
     contact, _ = await identity.get_contacts(connection, {(workspace, one)})
     members = (await identity_links.get_members(connection, contact.values())).get(workspace, [])
     return effective_links(
-        await identity_links.list_links_of(connection, workspace, [m.identifier for m in members], MAX_LINKS)
+        await identity_links.list_links_of(
+            connection, workspace, [m.identifier for m in members], MAX_LINKS
+        )
     )
 
 
@@ -142,11 +161,15 @@ def _path(found: list[Link], one: Identifier, other: Identifier) -> str:
 async def _touched(connection: Connection, workspace: str, link: Link) -> set[str]:
     if link[0][0] == "anonymous_id":
         contact, _ = await identity.get_contacts(connection, {(workspace, link[1])})
-        return await affected_contacts(connection, [(workspace, link[0][1])]) | set(contact.values())
+        return await affected_contacts(connection, [(workspace, link[0][1])]) | set(
+            contact.values()
+        )
     return await identity_links.list_affected_contacts(connection, [(workspace, link)], MAX_LINKS)
 
 
-async def _apply(connection: Connection, workspace: str, link: Link, kind: Kind, touched: set[str]) -> ResolutionResult:
+async def _apply(
+    connection: Connection, workspace: str, link: Link, kind: Kind, touched: set[str]
+) -> ResolutionResult:
     if link[0][0] == "anonymous_id":
         return await reassign_devices(connection, [(workspace, link[0][1])])
     await identity_links.upsert_links(connection, [(workspace, link)], "a correction", verdict=kind)

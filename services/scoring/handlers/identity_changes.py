@@ -43,11 +43,17 @@ async def publish_identity_change(
     begin = await refold_starts(connection, found.moved, found.contacts)
     now = await identity.lock_contacts(connection, found.contacts | begin.keys())
     changed = {contact for contact, row in now.items() if row.merged_into is None}
-    wanted = {c: RefoldRequest(reason, key, rebuild_profile=True) for c, key in begin.items() if c in changed}
+    wanted = {
+        c: RefoldRequest(reason, key, rebuild_profile=True)
+        for c, key in begin.items()
+        if c in changed
+    }
     await fold_states.upsert_rows(
         connection, FoldRows(contacts=dict.fromkeys(changed | found.merged.keys(), (None, True)))
     )
     await fold_states.enqueue_refolds(connection, wanted)
     await accounts.insert_moved_memberships(connection, found.moved)
     await accounts.enqueue_members(connection, begin, reason)
-    await outbox.insert_messages(connection, await build_contact_messages(connection, cycles, changed, found.merged))
+    await outbox.insert_messages(
+        connection, await build_contact_messages(connection, cycles, changed, found.merged)
+    )

@@ -35,7 +35,9 @@ class PublishedMessageService:
         self._session = session
         self._shards = shards
 
-    async def list_after(self, workspace: str, cursor: str, limit: int, wanted: MessageFilter) -> MessagePage:
+    async def list_after(
+        self, workspace: str, cursor: str, limit: int, wanted: MessageFilter
+    ) -> MessagePage:
         """Return at most `limit` wanted messages behind a cursor. Raises ConfigurationError for a cursor of somebody else's."""
         async with self._session.acquire() as connection:
             if cursor == "now":
@@ -50,7 +52,9 @@ class PublishedMessageService:
             found: list[MessageItem] = []
             looked_at, more = 0, True
             while more and len(found) < limit and looked_at < _LOOKED_AT:
-                rows, _ = await published_messages.list_after(connection, workspace, place, self._shards, _AT_ONCE)
+                rows, _ = await published_messages.list_after(
+                    connection, workspace, place, self._shards, _AT_ONCE
+                )
                 more = len(rows) == _AT_ONCE
                 for row in rows:
                     if len(found) == limit:
@@ -59,5 +63,9 @@ class PublishedMessageService:
                     looked_at += 1
                     place = {**place, row.shard: row.position}
                     if wanted.matches(workspace, row.kind, row.value):
-                        found.append(MessageItem(row.message_id, MESSAGE_TYPES[row.kind], msgspec.Raw(row.value)))
+                        found.append(
+                            MessageItem(
+                                row.message_id, MESSAGE_TYPES[row.kind], msgspec.Raw(row.value)
+                            )
+                        )
         return MessagePage(found, published_messages.encode_cursor(place), more)

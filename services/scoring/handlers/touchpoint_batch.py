@@ -66,7 +66,11 @@ class TouchpointBatchHandler:
     """Stores touchpoints under their contacts, folds them, and writes what is to be told to the outbox."""
 
     def __init__(
-        self, sessions: Sequence[Session], outbox: Outbox, catalogue: CycleRegistry, cache: dict[str, CachedContact]
+        self,
+        sessions: Sequence[Session],
+        outbox: Outbox,
+        catalogue: CycleRegistry,
+        cache: dict[str, CachedContact],
     ) -> None:
         """`sessions` are as many as there are batches taken side by side."""
         self._sessions = SessionPool(sessions)
@@ -77,7 +81,9 @@ class TouchpointBatchHandler:
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
         async with self._sessions.acquire() as connection:
-            return await offsets.upsert_next_offset(connection, "scoring", GROUP, (topic, partition), beginning)
+            return await offsets.upsert_next_offset(
+                connection, "scoring", GROUP, (topic, partition), beginning
+            )
 
     async def handle(self, records: Sequence[Record]) -> int:
         """Process a batch; return the number of dead letters."""
@@ -108,14 +114,18 @@ class TouchpointBatchHandler:
             await self._fence(connection, records)
             work, settled = await self._process(connection, batch) if batch else (None, None)
             kept = await market_touchpoints.insert_touchpoints(connection, others)
-            await self._outbox.insert_messages(connection, [*(work.messages if work else []), *dead])
+            await self._outbox.insert_messages(
+                connection, [*(work.messages if work else []), *dead]
+            )
         return work, settled, kept
 
     async def store_dead_letter(self, record: Record, error: Exception) -> None:
         """Store one record that cannot be processed as a dead letter."""
         async with self._sessions.acquire() as connection, unit_of_work(connection):
             await self._fence(connection, [record])
-            await self._outbox.insert_messages(connection, [build_dead_letter("scoring", record, error)])
+            await self._outbox.insert_messages(
+                connection, [build_dead_letter("scoring", record, error)]
+            )
 
     async def _fence(self, connection: Connection, records: Sequence[Record]) -> None:
         hit("before_fence")
@@ -140,7 +150,9 @@ class TouchpointBatchHandler:
                 work.told.add(contact)
         await fold_states.upsert_rows(connection, work.rows)
         await work.store_fold_errors(connection)
-        work.messages += await build_contact_messages(connection, cycles, work.told, settled.merged, work)
+        work.messages += await build_contact_messages(
+            connection, cycles, work.told, settled.merged, work
+        )
         return work, settled
 
     def _tell_signals(self, work: FoldTransaction, settled: StoredBatch) -> None:
@@ -152,10 +164,16 @@ class TouchpointBatchHandler:
                     work.messages += outgoing_messages.signal_messages(
                         cycle.engine, contact, touchpoint, numbers, trace
                     )
-                    work.urgent += compelling_triggers.events_from_signals(cycle.engine, contact, touchpoint, numbers)
+                    work.urgent += compelling_triggers.events_from_signals(
+                        cycle.engine, contact, touchpoint, numbers
+                    )
 
     async def _fold(
-        self, connection: Connection, work: FoldTransaction, settled: StoredBatch, begin: dict[str, Key]
+        self,
+        connection: Connection,
+        work: FoldTransaction,
+        settled: StoredBatch,
+        begin: dict[str, Key],
     ) -> None:
         """Send each contact the way that is right for it: forward, again from a checkpoint, or to the queue."""
         new: dict[str, list[Touchpoint]] = {}
@@ -171,7 +189,9 @@ class TouchpointBatchHandler:
         froms |= {c: found[0].key for c, found in straight.items() if work.is_late(c, found[0].key)}
         for contact in froms.keys() & moved.keys() & new.keys():
             froms[contact] = min(froms[contact], new[contact][0].key)
-        await work.fold_forward(connection, {c: found for c, found in straight.items() if c not in froms})
+        await work.fold_forward(
+            connection, {c: found for c, found in straight.items() if c not in froms}
+        )
         if froms:
             queued |= await self._fold_again(connection, work, froms, new, moved)
         relearned = moved.keys() - queued.keys()
@@ -202,19 +222,24 @@ class TouchpointBatchHandler:
                 short.append(contact)
         known = {
             c: FoldContext(
-                fresh=frozenset(t.key for t in new.get(c, ())), reason="identity_merge" if c in moved else None
+                fresh=frozenset(t.key for t in new.get(c, ())),
+                reason="identity_merge" if c in moved else None,
             )
             for c in short
         }
         await work.refold(connection, plan, short, known)
         return {
-            c: RefoldRequest("identity_merge" if c in moved else "late", froms[c], rebuild_profile=c in moved)
+            c: RefoldRequest(
+                "identity_merge" if c in moved else "late", froms[c], rebuild_profile=c in moved
+            )
             for c in froms
             if c not in known
         }
 
 
-async def _note_accounts(connection: Connection, settled: StoredBatch, moved: dict[str, Key], *, folded: bool) -> None:
+async def _note_accounts(
+    connection: Connection, settled: StoredBatch, moved: dict[str, Key], *, folded: bool
+) -> None:
     """Note who may count for which account and, if accounts are folded, queue those concerned."""
     fresh = list(zip(settled.fresh, settled.owners, strict=True))
     await accounts.upsert_memberships(connection, fresh)
@@ -227,7 +252,9 @@ async def _note_accounts(connection: Connection, settled: StoredBatch, moved: di
         await accounts.enqueue_members(connection, moved, "identity_merge")
 
 
-def _queued(new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: StoredBatch) -> dict[str, RefoldRequest]:
+def _queued(
+    new: dict[str, list[Touchpoint]], moved: dict[str, Key], settled: StoredBatch
+) -> dict[str, RefoldRequest]:
     """Return the contacts for the queue: those that wait there already, and those that get history."""
     queued: dict[str, RefoldRequest] = {}
     for contact in new.keys() | moved.keys():

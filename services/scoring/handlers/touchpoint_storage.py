@@ -12,7 +12,12 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.errors import Unavailable
 from libs.common.messages import Touchpoint
-from services.scoring.domain.assignment import Assignment, KnownIdentifiers, assign_contacts, contested_devices
+from services.scoring.domain.assignment import (
+    Assignment,
+    KnownIdentifiers,
+    assign_contacts,
+    contested_devices,
+)
 from services.scoring.domain.identity import MAX_LINKS, Identifier, TouchpointIdentity, owner_at
 from services.scoring.handlers.contact_resolution import ResolutionResult, resolve_contacts
 from services.scoring.repository import fold_states, identity, identity_links, touchpoints
@@ -85,14 +90,21 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint
     unseen = await identity_links.list_unseen(connection, found.links)
     if not await identity.insert_identifiers(connection, found.new):
         raise _AgainError
-    joined = await identity_links.list_affected_contacts(connection, unseen, MAX_LINKS) if unseen else set()
+    joined = (
+        await identity_links.list_affected_contacts(connection, unseen, MAX_LINKS)
+        if unseen
+        else set()
+    )
     concerned = _concerned(found, known) | joined
     if found.merged:
         concerned |= await identity_links.list_redirecting(connection, found.merged)
     locked = await identity.lock_contacts(connection, {*found.contacts, *concerned})
     if _stale(found, locked, versions) or await identity.get_claims(connection, places) != claims:
         raise _AgainError
-    if unseen and await identity_links.list_affected_contacts(connection, unseen, MAX_LINKS) != joined:
+    if (
+        unseen
+        and await identity_links.list_affected_contacts(connection, unseen, MAX_LINKS) != joined
+    ):
         raise _AgainError
     repeats = await touchpoints.get_repeated_hashes(connection, list(by_hash))
     if repeats and (found.new or found.changed or unseen):
@@ -124,7 +136,8 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint
         locked,
         concerned | set(found.new.values()) | regrouped.contacts,
         moved + regrouped.moved,
-        {old: regrouped.merged.get(new, new) for old, new in found.merged.items()} | regrouped.merged,
+        {old: regrouped.merged.get(new, new) for old, new in found.merged.items()}
+        | regrouped.merged,
         regrouped.contacts,
         refolding,
         0,
@@ -165,12 +178,17 @@ def _concerned(found: Assignment, known: KnownIdentifiers) -> set[str]:
 def _stale(found: Assignment, locked: dict[str, LockedContact], versions: dict[str, int]) -> bool:
     """Return whether a locked contact is merged, or its identity is not the one that was seen."""
     seen_elsewhere = any(
-        contact in versions and versions[contact] != row.identity_version for contact, row in locked.items()
+        contact in versions and versions[contact] != row.identity_version
+        for contact, row in locked.items()
     )
-    return seen_elsewhere or any(locked[contact].merged_into is not None for contact in found.contacts)
+    return seen_elsewhere or any(
+        locked[contact].merged_into is not None for contact in found.contacts
+    )
 
 
-async def _moved(connection: Connection, found: Assignment, known: KnownIdentifiers) -> list[MovedTouchpoint]:
+async def _moved(
+    connection: Connection, found: Assignment, known: KnownIdentifiers
+) -> list[MovedTouchpoint]:
     """Return the stored touchpoints of changed devices that belong to somebody else now."""
     contacts = {**known.contacts, **found.new}
     moved = []
@@ -183,10 +201,14 @@ async def _moved(connection: Connection, found: Assignment, known: KnownIdentifi
     return moved
 
 
-def _after(regrouped: ResolutionResult, fresh: Sequence[StoredTouchpoint], owners: Sequence[str]) -> list[str]:
+def _after(
+    regrouped: ResolutionResult, fresh: Sequence[StoredTouchpoint], owners: Sequence[str]
+) -> list[str]:
     """Return the owners of the fresh touchpoints after the regrouping."""
     moved = {(m.workspace, m.key): m.new for m in regrouped.moved}
     return [
-        moved.get((one.identity.workspace, one.identity.key), regrouped.merged.get(contact, contact))
+        moved.get(
+            (one.identity.workspace, one.identity.key), regrouped.merged.get(contact, contact)
+        )
         for one, contact in zip(fresh, owners, strict=True)
     ]

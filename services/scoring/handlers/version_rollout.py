@@ -50,7 +50,9 @@ class VersionRollout:
         shadow = [cycle for cycle in cycles if cycle.engine.fold == row.fold]
         work = FoldTransaction(shadow, await identity.lock_contacts(connection, some), {})
         found = [c for c, locked in work.locked.items() if locked.merged_into is None]
-        await cycle_versions.update_progress(connection, row, "filled_to", some[-1] if some else None)
+        await cycle_versions.update_progress(
+            connection, row, "filled_to", some[-1] if some else None
+        )
         await work.load(connection, found)
         plan = await work.plan_refold(connection, dict.fromkeys(found, FIRST_KEY))
         await work.refold(connection, plan, found, dict.fromkeys(found, FoldContext()))
@@ -78,7 +80,9 @@ class VersionRollout:
             return
         for other in await cycle_versions.list_versions(connection):
             if other.cycle == row.cycle and other.status == "live":
-                await cycle_versions.update_status(connection, other.cycle, other.version, "retired")
+                await cycle_versions.update_status(
+                    connection, other.cycle, other.version, "retired"
+                )
         await cycle_versions.update_status(connection, row.cycle, row.version, "live")
         log.info("cycle_live", cycle=row.cycle, version=row.version)
 
@@ -91,7 +95,11 @@ class VersionRollout:
         return False
 
     async def _tell(self, connection: Connection, seen: VersionRow) -> None:
-        cycles = [c for c in await self._catalogue.lock_active_cycles(connection) if c.live and not c.is_account_cycle]
+        cycles = [
+            c
+            for c in await self._catalogue.lock_active_cycles(connection)
+            if c.live and not c.is_account_cycle
+        ]
         row = await cycle_versions.get_version(connection, seen.cycle, seen.version, lock=True)
         if row is None or row.status != "live" or row.told_to is None:
             return
@@ -101,10 +109,16 @@ class VersionRollout:
             connection, row.told_to, max(1, row.per_second // ROUNDS_PER_SECOND)
         )
         work = FoldTransaction(
-            [c for c in cycles if c.engine.fold == row.fold], await identity.lock_contacts(connection, some), {}
+            [c for c in cycles if c.engine.fold == row.fold],
+            await identity.lock_contacts(connection, some),
+            {},
         )
         waiting = await fold_states.get_queued_refolds(connection, work.locked)
-        free = [c for c, locked in work.locked.items() if c not in waiting and locked.merged_into is None]
+        free = [
+            c
+            for c, locked in work.locked.items()
+            if c not in waiting and locked.merged_into is None
+        ]
         await work.load(connection, free)
         await work.fold_forward(connection, {contact: [] for contact in free})
         await fold_states.upsert_rows(connection, work.rows)
@@ -118,10 +132,14 @@ class VersionRollout:
             for row in await cycle_versions.list_unfinished(connection, "swept_to"):
                 async with unit_of_work(connection):
                     await cycle_versions.lock_versions_shared(connection)
-                    now = await cycle_versions.get_version(connection, row.cycle, row.version, lock=True)
+                    now = await cycle_versions.get_version(
+                        connection, row.cycle, row.version, lock=True
+                    )
                     if now is None or now.status != "retired" or now.swept_to is None:
                         return False
-                    last = await cycle_versions.delete_fold_rows(connection, now.fold, now.swept_to, SWEEP_BATCH)
+                    last = await cycle_versions.delete_fold_rows(
+                        connection, now.fold, now.swept_to, SWEEP_BATCH
+                    )
                     await cycle_versions.update_progress(connection, now, "swept_to", last)
                     return last is not None
         return False

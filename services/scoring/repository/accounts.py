@@ -23,9 +23,17 @@ class AccountRefold(msgspec.Struct, frozen=True):
     start: Key
 
 
-async def upsert_memberships(connection: Connection, fresh: Sequence[tuple[Touchpoint, str]]) -> None:
+async def upsert_memberships(
+    connection: Connection, fresh: Sequence[tuple[Touchpoint, str]]
+) -> None:
     """Note the accounts that touchpoints name, and their contacts as possible members."""
-    named = sorted({(account, t.workspace, t.group_id or "", c) for t, c in fresh if (account := group_id_of(t))})
+    named = sorted(
+        {
+            (account, t.workspace, t.group_id or "", c)
+            for t, c in fresh
+            if (account := group_id_of(t))
+        }
+    )
     if named:
         accounts = sorted({row[:3] for row in named})
         await connection.execute(
@@ -41,7 +49,9 @@ async def upsert_memberships(connection: Connection, fresh: Sequence[tuple[Touch
         )
 
 
-async def insert_moved_memberships(connection: Connection, moved: Iterable[MovedTouchpoint]) -> None:
+async def insert_moved_memberships(
+    connection: Connection, moved: Iterable[MovedTouchpoint]
+) -> None:
     """Let the contacts to which touchpoints moved count for the accounts that they came from."""
     pairs = sorted({(m.old, m.new) for m in moved})
     if pairs:
@@ -89,7 +99,9 @@ async def list_queued(connection: Connection, limit: int) -> list[str]:
     return [r[0] for r in rows]
 
 
-async def lock_accounts(connection: Connection, accounts: Iterable[str]) -> dict[str, LockedContact]:
+async def lock_accounts(
+    connection: Connection, accounts: Iterable[str]
+) -> dict[str, LockedContact]:
     """Lock the accounts' rows in id order; those that somebody else works on are left out."""
     rows = await connection.fetch(
         "SELECT account_id, workspace FROM scoring.accounts WHERE account_id = ANY($1::text[]) "
@@ -99,7 +111,9 @@ async def lock_accounts(connection: Connection, accounts: Iterable[str]) -> dict
     return {r[0]: LockedContact(r[1], 0, 0, None, None) for r in rows}
 
 
-async def dequeue_accounts(connection: Connection, accounts: Iterable[str]) -> dict[str, AccountRefold]:
+async def dequeue_accounts(
+    connection: Connection, accounts: Iterable[str]
+) -> dict[str, AccountRefold]:
     """Take the locked accounts' entries out of the queue; several are one, from the least key."""
     rows = await connection.fetch(
         "DELETE FROM scoring.account_refolds WHERE account_id = ANY($1::text[]) "
@@ -110,26 +124,40 @@ async def dequeue_accounts(connection: Connection, accounts: Iterable[str]) -> d
     for account, reason, *key in rows:
         due = AccountRefold(reason, (key[0], key[1], key[2]))
         other = found.get(account, due)
-        found[account] = AccountRefold(max(reason, other.reason, key=_weight), min(due.start, other.start))
+        found[account] = AccountRefold(
+            max(reason, other.reason, key=_weight), min(due.start, other.start)
+        )
     return found
 
 
 def _weight(reason: str) -> int:
     """Return how much a reason says; one that is named outdoes `touchpoint`."""
-    return ("touchpoint", "identity_merge", "identity_unmerge", "corrected", "cycle_published").index(reason)
+    return (
+        "touchpoint",
+        "identity_merge",
+        "identity_unmerge",
+        "corrected",
+        "cycle_published",
+    ).index(reason)
 
 
 async def get_group_ids(connection: Connection, accounts: Iterable[str]) -> dict[str, str]:
     """Return the senders' names of the accounts."""
     rows = await connection.fetch(
-        "SELECT account_id, group_id FROM scoring.accounts WHERE account_id = ANY($1::text[])", sorted(accounts)
+        "SELECT account_id, group_id FROM scoring.accounts WHERE account_id = ANY($1::text[])",
+        sorted(accounts),
     )
     return {r[0]: r[1] for r in rows}
 
 
-async def get_histories(connection: Connection, since: Mapping[str, Key | None]) -> dict[str, ContactHistory]:
+async def get_histories(
+    connection: Connection, since: Mapping[str, Key | None]
+) -> dict[str, ContactHistory]:
     """Return the accounts' histories after their keys: the touchpoints of members that count for them."""
-    return {account: await _history(connection, account, key or FIRST_KEY) for account, key in since.items()}
+    return {
+        account: await _history(connection, account, key or FIRST_KEY)
+        for account, key in since.items()
+    }
 
 
 async def _history(connection: Connection, account: str, after: Key) -> ContactHistory:
@@ -145,7 +173,11 @@ async def _history(connection: Connection, account: str, after: Key) -> ContactH
     for contact, data in rows:
         by_contact.setdefault(contact, []).append(_decode(data))
     verdicts = await corrections.get_verdicts(connection, by_contact)
-    kept = [(t.key, c, t) for c, found in by_contact.items() for t in apply_verdicts(found, verdicts.get(c, {}))]
+    kept = [
+        (t.key, c, t)
+        for c, found in by_contact.items()
+        for t in apply_verdicts(found, verdicts.get(c, {}))
+    ]
     members, counting = MembershipTracker({}), []
     for key, contact, touchpoint in sorted(kept, key=_by_key):
         if account in members.add_touchpoint(contact, touchpoint) and key > after:

@@ -17,11 +17,16 @@ async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) 
         "INSERT INTO scoring.compelling_events (workspace, event_id, subject, standing, next_at, event) "
         "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace, event_id) DO UPDATE SET subject = excluded.subject, "
         "standing = excluded.standing, next_at = excluded.next_at, event = excluded.event",
-        [(e.workspace, e.event_id, e.subject, e.standing, next_due_at(e), _encode(e).decode()) for e in events],
+        [
+            (e.workspace, e.event_id, e.subject, e.standing, next_due_at(e), _encode(e).decode())
+            for e in events
+        ],
     )
 
 
-async def get_for_update(connection: Connection, workspace: str, ids: Collection[str]) -> dict[str, TrackedEvent]:
+async def get_for_update(
+    connection: Connection, workspace: str, ids: Collection[str]
+) -> dict[str, TrackedEvent]:
     """Return events by id; they are held until the transaction ends."""
     rows = await connection.fetch(
         "SELECT event FROM scoring.compelling_events WHERE workspace = $1 AND event_id = ANY($2::text[]) "
@@ -42,7 +47,9 @@ async def lock_due(connection: Connection, now: int, limit: int) -> list[Tracked
     return [_decode(r[0]) for r in rows]
 
 
-async def list_open(connection: Connection, workspace: str, subject: str | None, limit: int) -> list[TrackedEvent]:
+async def list_open(
+    connection: Connection, workspace: str, subject: str | None, limit: int
+) -> list[TrackedEvent]:
     """Return a workspace's open events, those whose date comes first first; of one subject where one is named."""
     rows = await connection.fetch(
         "SELECT event FROM scoring.compelling_events WHERE workspace = $1 AND standing = 'open' "

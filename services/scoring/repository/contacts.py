@@ -50,7 +50,8 @@ async def get_summaries(connection: Connection, wanted: Sequence[str]) -> list[C
         elif kind != "message":
             found[contact_id].others.append(f"{kind}:{value}")
     for contact_id, cycle, raw in await connection.fetch(
-        "SELECT contact_id, cycle, published FROM scoring.publications WHERE contact_id = ANY($1::text[])", wanted
+        "SELECT contact_id, cycle, published FROM scoring.publications WHERE contact_id = ANY($1::text[])",
+        wanted,
     ):
         found[contact_id].published[cycle] = _published.decode(raw)
     return [found[contact] for contact in wanted if contact in found]
@@ -59,7 +60,8 @@ async def get_summaries(connection: Connection, wanted: Sequence[str]) -> list[C
 async def list_identifiers(connection: Connection, contact: str) -> list[str]:
     """Return what a contact is known by, as `type:value`."""
     rows = await connection.fetch(
-        "SELECT type || ':' || value FROM scoring.contact_identifiers WHERE contact_id = $1 ORDER BY 1", contact
+        "SELECT type || ':' || value FROM scoring.contact_identifiers WHERE contact_id = $1 ORDER BY 1",
+        contact,
     )
     return [r[0] for r in rows]
 
@@ -86,7 +88,9 @@ async def find_contact(connection: Connection, workspace: str, who: str) -> str 
     )
     if contact is None:
         contact = await _by_email(connection, workspace, who)
-    survivor = await connection.fetchval("SELECT merged_into FROM scoring.contacts WHERE contact_id = $1", contact)
+    survivor = await connection.fetchval(
+        "SELECT merged_into FROM scoring.contacts WHERE contact_id = $1", contact
+    )
     found: str | None = survivor or contact
     return found
 
@@ -119,7 +123,9 @@ async def get_identifier(connection: Connection, workspace: str, who: str) -> Id
         await find_contact(connection, workspace, who),
     )
     if row is None:
-        raise NotFound(f"nobody has the identifier, id or e-mail {who!r} (an identifier is given as user_id:alice)")
+        raise NotFound(
+            f"nobody has the identifier, id or e-mail {who!r} (an identifier is given as user_id:alice)"
+        )
     return (row["type"], row["value"])
 
 

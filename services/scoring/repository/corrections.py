@@ -33,7 +33,9 @@ _decode_detail = msgspec.json.Decoder(_Detail).decode
 _encode_detail = msgspec.json.Encoder().encode
 
 
-async def get_verdicts(connection: Connection, contacts: Iterable[str]) -> dict[str, dict[Key, TouchpointVerdict]]:
+async def get_verdicts(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, dict[Key, TouchpointVerdict]]:
     """Return by contact what corrections say of its touchpoints, by their keys."""
     found: dict[str, dict[Key, TouchpointVerdict]] = {}
     for contact, at, source, message_id, kind in await connection.fetch(
@@ -42,13 +44,15 @@ async def get_verdicts(connection: Connection, contacts: Iterable[str]) -> dict[
         "WHERE c.kind IN ('bot', 'human', 'exclude', 'include') AND t.contact_id = ANY($1::text[]) ORDER BY c.id",
         sorted(contacts),
     ):
-        found.setdefault(contact, {}).setdefault((at, source, message_id), TouchpointVerdict()).apply(
-            cast("Kind", kind)
-        )
+        found.setdefault(contact, {}).setdefault(
+            (at, source, message_id), TouchpointVerdict()
+        ).apply(cast("Kind", kind))
     return found
 
 
-async def get_manual_stages(connection: Connection, contacts: Iterable[str]) -> dict[str, list[ManualStage]]:
+async def get_manual_stages(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, list[ManualStage]]:
     """Return by contact its stages set by hand, in key order."""
     found: dict[str, list[ManualStage]] = {}
     for contact, number, at, detail, recorded_at in await connection.fetch(
@@ -61,10 +65,14 @@ async def get_manual_stages(connection: Connection, contacts: Iterable[str]) -> 
     return found
 
 
-def manual_stage_from_row(number: int, occurred_at: int, recorded_at: datetime, detail: str) -> ManualStage:
+def manual_stage_from_row(
+    number: int, occurred_at: int, recorded_at: datetime, detail: str
+) -> ManualStage:
     """Return a stored stage set by hand."""
     told = _decode_detail(detail)
-    return ManualStage(number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until)
+    return ManualStage(
+        number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until
+    )
 
 
 async def list_about_contact(connection: Connection, contact: str) -> list[CorrectionRow]:
@@ -114,7 +122,12 @@ async def insert_link_correction(
 
 
 async def insert_stage_correction(
-    connection: Connection, workspace: str, name: Identifier, manual: ManualStage, author: str, note: str
+    connection: Connection,
+    workspace: str,
+    name: Identifier,
+    manual: ManualStage,
+    author: str,
+    note: str,
 ) -> int:
     """Append a stage set by hand; return its number, which is part of its key."""
     detail = _encode_detail(_Detail(manual.cycle, manual.places, manual.until)).decode()

@@ -65,15 +65,21 @@ async def list_active(connection: Connection) -> tuple[tuple[str, str, str], ...
 
 async def list_versions(connection: Connection) -> list[VersionRow]:
     """Return every version, newest first within its cycle."""
-    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM scoring.cycle_versions ORDER BY cycle, created_at DESC")
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM scoring.cycle_versions ORDER BY cycle, created_at DESC"
+    )
     return [VersionRow(*r) for r in rows]
 
 
-async def get_version(connection: Connection, cycle: str, version: str, *, lock: bool = False) -> VersionRow | None:
+async def get_version(
+    connection: Connection, cycle: str, version: str, *, lock: bool = False
+) -> VersionRow | None:
     """Return one version; with `lock` its row is held, unless somebody else holds it (then None)."""
     ending = " FOR UPDATE SKIP LOCKED" if lock else ""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE (cycle, version) = ($1, $2){ending}", cycle, version
+        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE (cycle, version) = ($1, $2){ending}",
+        cycle,
+        version,
     )
     return VersionRow(*row) if row else None
 
@@ -89,7 +95,9 @@ async def upsert_version(connection: Connection, row: VersionRow) -> None:
     )  # fmt: skip
 
 
-async def update_status(connection: Connection, cycle: str, version: str, status: VersionStatus) -> None:
+async def update_status(
+    connection: Connection, cycle: str, version: str, status: VersionStatus
+) -> None:
     """Change a version's status. A shadow begins to be filled, a live one to be told, a retired one to be swept."""
     cursor = {"shadow": "filled_to", "live": "told_to", "retired": "swept_to"}.get(status)
     since = {"live": ", live_at = now()", "retired": ", retired_at = now()"}.get(status, "")
@@ -102,10 +110,15 @@ async def update_status(connection: Connection, cycle: str, version: str, status
     )
 
 
-async def update_progress(connection: Connection, row: VersionRow, cursor: ProgressColumn, to: str | None) -> None:
+async def update_progress(
+    connection: Connection, row: VersionRow, cursor: ProgressColumn, to: str | None
+) -> None:
     """Note how far a change has come; None: it is over."""
     await connection.execute(
-        f"UPDATE scoring.cycle_versions SET {cursor} = $3 WHERE (cycle, version) = ($1, $2)", row.cycle, row.version, to
+        f"UPDATE scoring.cycle_versions SET {cursor} = $3 WHERE (cycle, version) = ($1, $2)",
+        row.cycle,
+        row.version,
+        to,
     )
 
 
@@ -124,7 +137,9 @@ async def update_turn(connection: Connection, row: VersionRow, seconds: float) -
 
 async def list_unfinished(connection: Connection, cursor: ProgressColumn) -> list[VersionRow]:
     """Return the versions on whose way `cursor` still is."""
-    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE {cursor} IS NOT NULL")
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE {cursor} IS NOT NULL"
+    )
     return [VersionRow(*r) for r in rows]
 
 
@@ -161,7 +176,10 @@ async def delete_fold_rows(connection: Connection, fold: str, after: str, limit:
     end = _LAST if last is None else last
     for table in ("contact_states", "checkpoints", "timers", "fold_errors"):
         await connection.execute(
-            f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3", after, end, fold
+            f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3",
+            after,
+            end,
+            fold,
         )
     await connection.execute(
         "UPDATE scoring.transitions SET known_to = now() WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3 "

@@ -36,7 +36,9 @@ class OpenMove(msgspec.Struct, frozen=True, gc=False):
     received_at: int | None
 
 
-async def get_states(connection: Connection, contacts: Sequence[str]) -> dict[FoldKey, FoldStateRow]:
+async def get_states(
+    connection: Connection, contacts: Sequence[str]
+) -> dict[FoldKey, FoldStateRow]:
     """Return what is stored of the contacts in every fold."""
     rows = await connection.fetch(
         "SELECT contact_id, fold, s.state, s.stored_seq, t.due_at FROM scoring.contact_states s "
@@ -46,7 +48,9 @@ async def get_states(connection: Connection, contacts: Sequence[str]) -> dict[Fo
     return {(r[0], r[1]): FoldStateRow(r[2], r[3], r[4]) for r in rows}
 
 
-async def get_publications(connection: Connection, contacts: Sequence[str]) -> dict[FoldKey, PublishedPosition]:
+async def get_publications(
+    connection: Connection, contacts: Sequence[str]
+) -> dict[FoldKey, PublishedPosition]:
     """Return what was last published of the contacts, by (contact, cycle)."""
     rows = await connection.fetch(
         "SELECT contact_id, cycle, published FROM scoring.publications WHERE contact_id = ANY($1::text[])",
@@ -55,7 +59,9 @@ async def get_publications(connection: Connection, contacts: Sequence[str]) -> d
     return {(r[0], r[1]): _published.decode(r[2]) for r in rows}
 
 
-async def list_open_moves(connection: Connection, places: Mapping[FoldKey, int]) -> dict[FoldKey, list[OpenMove]]:
+async def list_open_moves(
+    connection: Connection, places: Mapping[FoldKey, int]
+) -> dict[FoldKey, list[OpenMove]]:
     """Return the open transitions of these contacts and cycles from a `seq` on, in its order."""
     wanted = sorted(places)
     found: dict[FoldKey, list[OpenMove]] = {place: [] for place in wanted}
@@ -72,7 +78,9 @@ async def list_open_moves(connection: Connection, places: Mapping[FoldKey, int])
     return found
 
 
-async def get_queued_refolds(connection: Connection, contacts: Iterable[str]) -> "dict[str, RefoldRequest]":
+async def get_queued_refolds(
+    connection: Connection, contacts: Iterable[str]
+) -> "dict[str, RefoldRequest]":
     """Return those of the contacts that wait in the re-fold queue."""
     rows = await connection.fetch(
         "SELECT contact_id, reason, from_at, from_source, from_message_id, relearn FROM scoring.refolds "
@@ -111,7 +119,9 @@ async def enqueue_refolds(connection: Connection, wanted: Mapping[str, RefoldReq
             "(refolds.from_at, refolds.from_source, refolds.from_message_id), "
             "(excluded.from_at, excluded.from_source, excluded.from_message_id)) v ORDER BY 1, 2, 3 LIMIT 1), "
             "relearn = refolds.relearn OR excluded.relearn",
-            *_columns([(c, r.reason, *r.start, r.rebuild_profile) for c, r in sorted(wanted.items())]),
+            *_columns(
+                [(c, r.reason, *r.start, r.rebuild_profile) for c, r in sorted(wanted.items())]
+            ),
         )
 
 
@@ -126,15 +136,21 @@ async def enqueue_all_refolds(connection: Connection) -> int:
 
 async def dequeue_refolds(connection: Connection, contacts: Sequence[str]) -> None:
     """Take contacts out of the queue."""
-    await connection.execute("DELETE FROM scoring.refolds WHERE contact_id = ANY($1::text[])", list(contacts))
+    await connection.execute(
+        "DELETE FROM scoring.refolds WHERE contact_id = ANY($1::text[])", list(contacts)
+    )
 
 
 async def delete_fold_errors(connection: Connection, contacts: Sequence[str]) -> None:
     """Take back the marks of contacts that are folded again; what still raises is marked anew."""
-    await connection.execute("DELETE FROM scoring.fold_errors WHERE contact_id = ANY($1::text[])", list(contacts))
+    await connection.execute(
+        "DELETE FROM scoring.fold_errors WHERE contact_id = ANY($1::text[])", list(contacts)
+    )
 
 
-async def upsert_fold_errors(connection: Connection, failed: Sequence[tuple[str, str, str]]) -> None:
+async def upsert_fold_errors(
+    connection: Connection, failed: Sequence[tuple[str, str, str]]
+) -> None:
     """Mark (contact, fold) whose fold raised; the last good state stays."""
     if failed:
         await connection.execute(
@@ -179,7 +195,13 @@ class FoldRows(msgspec.Struct):
         """Note a publication."""
         position = published.position
         self.publications.append(
-            (*place, published.sequence, _encoder.encode(published), position.stage, position.dormant)
+            (
+                *place,
+                published.sequence,
+                _encoder.encode(published),
+                position.stage,
+                position.dormant,
+            )
         )
 
 
@@ -215,7 +237,9 @@ async def _save_states(connection: Connection, rows: FoldRows) -> None:
         )
         if status != f"UPDATE {len(rows.states)}":
             # What this transaction took from the cache is forgotten with it; the next one reads the database.
-            raise Unavailable(f"of {len(rows.states)} states only {status.split()[1]} are stored: a cache was wrong")
+            raise Unavailable(
+                f"of {len(rows.states)} states only {status.split()[1]} are stored: a cache was wrong"
+            )
     if rows.new_states:
         await connection.copy_records_to_table(
             "contact_states",

@@ -42,7 +42,9 @@ async def get_known(
     """
     wanted = set(identifiers)
     contacts, versions = await get_contacts(connection, wanted)
-    devices = await get_ownership(connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"])
+    devices = await get_ownership(
+        connection, [(w, value) for w, (kind, value) in wanted if kind == "anonymous_id"]
+    )
     owners = {(place[0], run.owner) for place, found in devices.items() for run in found}
     if owners - contacts.keys():
         more, later = await get_contacts(connection, owners - contacts.keys())
@@ -67,7 +69,9 @@ async def get_contacts(
     return contacts, {r["contact_id"]: r["identity_version"] for r in rows}
 
 
-async def get_ownership(connection: Connection, places: Iterable[DeviceKey]) -> dict[DeviceKey, list[OwnershipPeriod]]:
+async def get_ownership(
+    connection: Connection, places: Iterable[DeviceKey]
+) -> dict[DeviceKey, list[OwnershipPeriod]]:
     """Return the runs of the devices that have any."""
     found: dict[DeviceKey, list[OwnershipPeriod]] = {}
     wanted = sorted(set(places))
@@ -85,7 +89,9 @@ async def get_ownership(connection: Connection, places: Iterable[DeviceKey]) -> 
     return found
 
 
-async def get_claims(connection: Connection, places: Iterable[DeviceKey]) -> dict[DeviceKey, DeviceClaims]:
+async def get_claims(
+    connection: Connection, places: Iterable[DeviceKey]
+) -> dict[DeviceKey, DeviceClaims]:
     """Return every stored claim on these devices, less what corrections exclude, and those made or revoked by hand."""
     found = {place: DeviceClaims([], set()) for place in sorted(places)}
     if not found:
@@ -129,7 +135,9 @@ _NOT_EXCLUDED = (
 """Whether the last correction about touchpoint `t`, if there is one, leaves it in."""
 
 
-async def insert_identifiers(connection: Connection, new: dict[tuple[str, Identifier], str]) -> bool:
+async def insert_identifiers(
+    connection: Connection, new: dict[tuple[str, Identifier], str]
+) -> bool:
     """Insert identifiers and their contacts; return False when somebody else has inserted one meanwhile."""
     if not new:
         return True
@@ -151,7 +159,9 @@ async def insert_identifiers(connection: Connection, new: dict[tuple[str, Identi
     return bool(added == len(rows))
 
 
-async def lock_contacts(connection: Connection, contacts: Iterable[str]) -> dict[str, LockedContact]:
+async def lock_contacts(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, LockedContact]:
     """Lock the contacts' rows in id order and return them."""
     rows = await connection.fetch(
         "SELECT contact_id, workspace, version, identity_version, merged_into, profile FROM scoring.contacts "
@@ -161,7 +171,9 @@ async def lock_contacts(connection: Connection, contacts: Iterable[str]) -> dict
     return {r[0]: LockedContact(r[1], r[2], r[3], r[4], r[5]) for r in rows}
 
 
-async def update_ownership(connection: Connection, changed: dict[DeviceKey, list[OwnershipPeriod]]) -> None:
+async def update_ownership(
+    connection: Connection, changed: dict[DeviceKey, list[OwnershipPeriod]]
+) -> None:
     """Store the new runs of the devices."""
     if not changed:
         return
@@ -175,12 +187,22 @@ async def update_ownership(connection: Connection, changed: dict[DeviceKey, list
     await connection.copy_records_to_table(
         "device_claims",
         schema_name="scoring",
-        columns=["workspace", "anonymous_id", "occurred_at", "source", "message_id", "owner_type", "owner"],
+        columns=[
+            "workspace",
+            "anonymous_id",
+            "occurred_at",
+            "source",
+            "message_id",
+            "owner_type",
+            "owner",
+        ],
         records=[(*place, *run.key, *run.owner) for place in places for run in changed[place]],
     )
 
 
-async def list_anonymous_touchpoints(connection: Connection, place: DeviceKey) -> list[tuple[Key, str]]:
+async def list_anonymous_touchpoints(
+    connection: Connection, place: DeviceKey
+) -> list[tuple[Key, str]]:
     """Return (key, contact_id) of the stored touchpoints that have this device's id alone."""
     rows = await connection.fetch(
         "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
@@ -190,7 +212,9 @@ async def list_anonymous_touchpoints(connection: Connection, place: DeviceKey) -
     return [((r[0], r[1], r[2]), r[3]) for r in rows]
 
 
-async def list_misplaced_touchpoints(connection: Connection, contacts: Iterable[str]) -> list[MovedTouchpoint]:
+async def list_misplaced_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> list[MovedTouchpoint]:
     """Return the touchpoints of the contacts whose own known identifier is another contact's."""
     rows = await connection.fetch(
         "SELECT t.occurred_at, t.source, t.message_id, t.workspace, t.contact_id, i.contact_id "
@@ -224,7 +248,9 @@ async def count_touchpoints(connection: Connection, contacts: Iterable[str], lim
     return found
 
 
-async def update_touchpoint_contacts(connection: Connection, moved: Sequence[MovedTouchpoint]) -> None:
+async def update_touchpoint_contacts(
+    connection: Connection, moved: Sequence[MovedTouchpoint]
+) -> None:
     """Give stored touchpoints to their new contacts."""
     if not moved:
         return
@@ -256,5 +282,6 @@ async def update_merged_contacts(connection: Connection, merged: dict[str, str])
         for table in ("contact_states", "checkpoints", "timers", "refolds", "fold_errors"):
             await connection.execute(f"DELETE FROM scoring.{table} WHERE contact_id = $1", loser)
         await connection.execute(
-            "UPDATE scoring.transitions SET known_to = now() WHERE contact_id = $1 AND known_to IS NULL", loser
+            "UPDATE scoring.transitions SET known_to = now() WHERE contact_id = $1 AND known_to IS NULL",
+            loser,
         )

@@ -27,7 +27,9 @@ def _columns(links: Sequence[WorkspaceLink]) -> list[list[str]]:
     ]
 
 
-async def list_unseen(connection: Connection, links: Iterable[WorkspaceLink]) -> list[WorkspaceLink]:
+async def list_unseen(
+    connection: Connection, links: Iterable[WorkspaceLink]
+) -> list[WorkspaceLink]:
     """Return those of the links that no stored touchpoint showed yet."""
     wanted = sorted(links)
     if not wanted:
@@ -63,7 +65,9 @@ async def upsert_links(
     )
 
 
-async def list_affected_contacts(connection: Connection, links: Iterable[WorkspaceLink], limit: int) -> set[str]:
+async def list_affected_contacts(
+    connection: Connection, links: Iterable[WorkspaceLink], limit: int
+) -> set[str]:
     """Return the contacts that a change of these links may regroup: those of their ends and of the ends' neighbours.
 
     What redirects to them is with them, since all are locked in one order. An end with far more than `limit` links that
@@ -86,7 +90,9 @@ async def list_affected_contacts(connection: Connection, links: Iterable[Workspa
     return found | await list_redirecting(connection, found)
 
 
-async def get_members(connection: Connection, contacts: Iterable[str]) -> dict[str, list[ComponentMember]]:
+async def get_members(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, list[ComponentMember]]:
     """Return the known identifiers of the contacts, by workspace."""
     found: dict[str, list[ComponentMember]] = {}
     for workspace, kind, value, contact, home, number in await connection.fetch(
@@ -95,11 +101,15 @@ async def get_members(connection: Connection, contacts: Iterable[str]) -> dict[s
         "WHERE contact_id = ANY($1::text[]) AND type NOT IN ('anonymous_id', 'message') ORDER BY 6",
         sorted(contacts),
     ):
-        found.setdefault(workspace, []).append(ComponentMember((kind, value), contact, home, number))
+        found.setdefault(workspace, []).append(
+            ComponentMember((kind, value), contact, home, number)
+        )
     return found
 
 
-async def list_links_of(connection: Connection, workspace: str, names: Iterable[Identifier], limit: int) -> list[Link]:
+async def list_links_of(
+    connection: Connection, workspace: str, names: Iterable[Identifier], limit: int
+) -> list[Link]:
     """Return the links that count, but for the limit, of these identifiers: of each one more than the limit at most."""
     wanted = sorted(names)
     rows = await connection.fetch(
@@ -178,7 +188,9 @@ async def delete_deferred(connection: Connection, link: WorkspaceLink) -> None:
     )  # fmt: skip
 
 
-async def update_contacts(connection: Connection, workspace: str, contacts: dict[Identifier, str]) -> None:
+async def update_contacts(
+    connection: Connection, workspace: str, contacts: dict[Identifier, str]
+) -> None:
     """Give identifiers to their contacts."""
     names = sorted(contacts)
     await connection.execute(
@@ -192,7 +204,9 @@ async def update_contacts(connection: Connection, workspace: str, contacts: dict
     )
 
 
-async def update_homes(connection: Connection, workspace: str, homes: dict[Identifier, str]) -> None:
+async def update_homes(
+    connection: Connection, workspace: str, homes: dict[Identifier, str]
+) -> None:
     """Note the homes of identifiers that got a contact never seen before."""
     for (kind, value), home in sorted(homes.items()):
         await connection.execute(
@@ -207,12 +221,15 @@ async def update_homes(connection: Connection, workspace: str, homes: dict[Ident
 async def list_redirecting(connection: Connection, contacts: Iterable[str]) -> set[str]:
     """Return the contacts that are merged into these."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contacts WHERE merged_into = ANY($1::text[])", sorted(contacts)
+        "SELECT contact_id FROM scoring.contacts WHERE merged_into = ANY($1::text[])",
+        sorted(contacts),
     )
     return {r[0] for r in rows}
 
 
-async def get_device_homes(connection: Connection, contacts: Iterable[str]) -> dict[tuple[str, str], str]:
+async def get_device_homes(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[tuple[str, str], str]:
     """Return the devices, by (workspace, anonymous_id), whose own contacts these are."""
     rows = await connection.fetch(
         "SELECT workspace, value, contact_id FROM scoring.identifiers "
@@ -225,7 +242,8 @@ async def get_device_homes(connection: Connection, contacts: Iterable[str]) -> d
 async def list_existing(connection: Connection, contacts: Iterable[str]) -> set[str]:
     """Return those of the contact ids that were ever given."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contacts WHERE contact_id = ANY($1::text[])", sorted(contacts)
+        "SELECT contact_id FROM scoring.contacts WHERE contact_id = ANY($1::text[])",
+        sorted(contacts),
     )
     return {r[0] for r in rows}
 

@@ -33,7 +33,9 @@ async def insert_touchpoints(connection: Connection, batch: Sequence[StoredTouch
     return len(new)
 
 
-async def list_overlapping(connection: Connection, contact: str, since: int, until: int) -> list[Touchpoint]:
+async def list_overlapping(
+    connection: Connection, contact: str, since: int, until: int
+) -> list[Touchpoint]:
     """Return what happened in these instants to the contact's market, or to an account of theirs; the last MOST, in order."""
     rows = await connection.fetch(
         "SELECT o.data FROM scoring.outside o JOIN scoring.contacts c USING (workspace) "

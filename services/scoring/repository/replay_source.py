@@ -40,7 +40,9 @@ async def get_verdicts(connection: Connection) -> dict[str, dict[Key, Touchpoint
         "SELECT workspace, occurred_at, source, message_id, kind FROM scoring.corrections "
         "WHERE kind IN ('bot', 'human', 'exclude', 'include') ORDER BY id"
     ):
-        found.setdefault(workspace, {}).setdefault((at, source, message_id), TouchpointVerdict()).apply(kind)
+        found.setdefault(workspace, {}).setdefault(
+            (at, source, message_id), TouchpointVerdict()
+        ).apply(kind)
     return found
 
 
@@ -51,7 +53,10 @@ async def list_manual_links(connection: Connection) -> list[ManualLink]:
         "workspace, kind, occurred_at, id, type, value, other_type, other_value FROM scoring.corrections "
         "WHERE kind IN ('link', 'unlink') ORDER BY workspace, type, value, other_type, other_value, id DESC"
     )
-    return [ManualLink(r[0], ((r[4], r[5]), (r[6], r[7])), r[1], correction_key(r[2], r[3])) for r in rows]
+    return [
+        ManualLink(r[0], ((r[4], r[5]), (r[6], r[7])), r[1], correction_key(r[2], r[3]))
+        for r in rows
+    ]
 
 
 async def list_manual_stages(connection: Connection) -> list[tuple[str, Identifier, ManualStage]]:
@@ -77,11 +82,14 @@ async def get_identifiers(connection: Connection) -> dict[str, Identifiers]:
     return {contact: frozenset(names) for contact, names in found.items()}
 
 
-async def get_pure_rows(connection: Connection, folds: Mapping[str, str]) -> dict[tuple[str, str], StoredRows]:
+async def get_pure_rows(
+    connection: Connection, folds: Mapping[str, str]
+) -> dict[tuple[str, str], StoredRows]:
     """Return the stored states and open transitions of these folds ({fold: cycle}) by (contact, cycle)."""
     found: dict[tuple[str, str], StoredRows] = {}
     for r in await connection.fetch(
-        "SELECT contact_id, fold, state FROM scoring.contact_states WHERE fold = ANY($1::text[])", list(folds)
+        "SELECT contact_id, fold, state FROM scoring.contact_states WHERE fold = ANY($1::text[])",
+        list(folds),
     ):
         found[r[0], folds[r[1]]] = StoredRows(r[2], [])
     for r in await connection.fetch(
@@ -90,7 +98,9 @@ async def get_pure_rows(connection: Connection, folds: Mapping[str, str]) -> dic
         list(folds),
     ):
         found.setdefault((r[0], folds[r[1]]), StoredRows(b"", [])).moves.append(r[2])
-    for r in await connection.fetch("SELECT contact_id, cycle, published FROM scoring.publications"):
+    for r in await connection.fetch(
+        "SELECT contact_id, cycle, published FROM scoring.publications"
+    ):
         if (r[0], r[1]) in found:
             found[r[0], r[1]].published = _published.decode(r[2])
     return found

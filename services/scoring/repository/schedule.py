@@ -32,7 +32,9 @@ async def get_frontier(connection: Connection, partitions: int) -> int | None:
     return None if least is None else least - GRACE
 
 
-async def list_due_contacts(connection: Connection, folds: Sequence[str], until: int, limit: int) -> list[str]:
+async def list_due_contacts(
+    connection: Connection, folds: Sequence[str], until: int, limit: int
+) -> list[str]:
     """Return contacts with a timer of these folds due at or before `until` that do not wait for a re-fold."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.timers t WHERE due_at <= $1 AND fold = ANY($3::text[]) AND NOT EXISTS "
@@ -84,4 +86,6 @@ async def list_queued_refolds(connection: Connection, limit: int) -> list[str]:
 async def collect_gauges(connection: Connection) -> None:
     """Look at what waits to be folded again, and at folds that raised."""
     metrics.REFOLDS_WAITING.set(await connection.fetchval("SELECT count(*) FROM scoring.refolds"))
-    metrics.FOLD_ERRORS_OPEN.set(await connection.fetchval("SELECT count(*) FROM scoring.fold_errors"))
+    metrics.FOLD_ERRORS_OPEN.set(
+        await connection.fetchval("SELECT count(*) FROM scoring.fold_errors")
+    )

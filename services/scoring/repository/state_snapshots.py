@@ -10,7 +10,9 @@ FoldKey = tuple[str, str]
 """(contact_id, fold)"""
 
 
-async def get_before(connection: Connection, froms: Mapping[str, Key]) -> dict[FoldKey, StateSnapshot]:
+async def get_before(
+    connection: Connection, froms: Mapping[str, Key]
+) -> dict[FoldKey, StateSnapshot]:
     """Return of each contact and fold the last checkpoint before the contact's key, where there is one."""
     rows = await connection.fetch(
         "SELECT w.contact_id, k.fold, k.count, k.occurred_at, k.source, k.message_id, k.state "

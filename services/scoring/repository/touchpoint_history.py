@@ -7,7 +7,12 @@ import msgspec
 from libs.common import ids
 from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
-from services.scoring.domain.correction import ManualStage, TouchpointVerdict, apply_verdicts, manual_stage_events
+from services.scoring.domain.correction import (
+    ManualStage,
+    TouchpointVerdict,
+    apply_verdicts,
+    manual_stage_events,
+)
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.signal_classifier import FoldEvent
@@ -23,7 +28,9 @@ class ContactHistory(msgspec.Struct):
     touchpoints: list[Touchpoint]
     manuals: Sequence[ManualStage]
 
-    def to_fold_events(self, cycle: ActiveCycle, after: Key | None) -> tuple[list[FoldEvent], dict[Key, int]]:
+    def to_fold_events(
+        self, cycle: ActiveCycle, after: Key | None
+    ) -> tuple[list[FoldEvent], dict[Key, int]]:
         """Return what the cycle's fold takes after a key, in key order, and when each was received."""
         touchpoints = [t for t in self.touchpoints if after is None or t.key > after]
         found = [cycle.classifier.to_fold_event(t) for t in touchpoints]
@@ -39,7 +46,9 @@ def _key(occurrence: FoldEvent) -> Key:
     return occurrence.key
 
 
-async def get_histories(connection: Connection, since: Mapping[str, Key | None]) -> dict[str, ContactHistory]:
+async def get_histories(
+    connection: Connection, since: Mapping[str, Key | None]
+) -> dict[str, ContactHistory]:
     """Return the contacts' histories after their keys (None: from the first touchpoint)."""
     found: dict[str, list[Touchpoint]] = {contact: [] for contact in since}
     keys = [key or FIRST_KEY for key in since.values()]
@@ -58,12 +67,16 @@ async def get_histories(connection: Connection, since: Mapping[str, Key | None])
     verdicts = await corrections.get_verdicts(connection, since)
     manuals = await corrections.get_manual_stages(connection, since)
     return {
-        contact: ContactHistory(apply_verdicts(touchpoints, verdicts.get(contact, {})), manuals.get(contact, ()))
+        contact: ContactHistory(
+            apply_verdicts(touchpoints, verdicts.get(contact, {})), manuals.get(contact, ())
+        )
         for contact, touchpoints in found.items()
     }
 
 
-async def list_all_touchpoints(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Touchpoint]]:
+async def list_all_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, list[Touchpoint]]:
     """Return every stored touchpoint of the contacts in key order, excluded ones too."""
     found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
     rows = await connection.fetch(
@@ -76,11 +89,16 @@ async def list_all_touchpoints(connection: Connection, contacts: Iterable[str]) 
     return found
 
 
-async def list_touchpoints(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Touchpoint]]:
+async def list_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, list[Touchpoint]]:
     """Return the contacts' touchpoints in key order as corrections leave them."""
     found = await list_all_touchpoints(connection, contacts)
     verdicts = await corrections.get_verdicts(connection, found)
-    return {contact: apply_verdicts(touchpoints, verdicts.get(contact, {})) for contact, touchpoints in found.items()}
+    return {
+        contact: apply_verdicts(touchpoints, verdicts.get(contact, {}))
+        for contact, touchpoints in found.items()
+    }
 
 
 async def list_derived_touchpoints(
@@ -109,7 +127,9 @@ async def get_last_historical_key(connection: Connection, contact: str) -> Key |
     return (row[0], row[1], row[2]) if row else None
 
 
-async def list_trait_touchpoints(connection: Connection, contacts: Iterable[str]) -> dict[str, list[Touchpoint]]:
+async def list_trait_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> dict[str, list[Touchpoint]]:
     """Return the touchpoints that say something of the contacts' traits, as corrections leave them."""
     found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
     if not found:
@@ -121,5 +141,9 @@ async def list_trait_touchpoints(connection: Connection, contacts: Iterable[str]
     )
     for contact, data in rows:
         found[contact].append(_decode(data))
-    verdicts: dict[str, dict[Key, TouchpointVerdict]] = await corrections.get_verdicts(connection, found)
-    return {contact: apply_verdicts(told, verdicts.get(contact, {})) for contact, told in found.items()}
+    verdicts: dict[str, dict[Key, TouchpointVerdict]] = await corrections.get_verdicts(
+        connection, found
+    )
+    return {
+        contact: apply_verdicts(told, verdicts.get(contact, {})) for contact, told in found.items()
+    }

@@ -30,7 +30,9 @@ class StoredTouchpoint(msgspec.Struct, frozen=True, gc=False):
     """The W3C traceparent that it came with."""
 
 
-def prepare_touchpoint(touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None) -> StoredTouchpoint:
+def prepare_touchpoint(
+    touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None
+) -> StoredTouchpoint:
     """Return the touchpoint ready to be stored; the hash is 16 bytes of (workspace, source, message_id)."""
     digest = ids.hash_parts(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
     return StoredTouchpoint(touchpoint, raw, extract_identity(touchpoint), digest, trace)
@@ -38,7 +40,9 @@ def prepare_touchpoint(touchpoint: Touchpoint, raw: bytes, trace: bytes | None =
 
 async def get_repeated_hashes(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
     """Return those of the hashes that were stored in the last SEEN_DAYS."""
-    rows = await connection.fetch("SELECT hash FROM scoring.seen WHERE hash = ANY($1::bytea[])", list(hashes))
+    rows = await connection.fetch(
+        "SELECT hash FROM scoring.seen WHERE hash = ANY($1::bytea[])", list(hashes)
+    )
     return {r[0] for r in rows}
 
 
@@ -56,7 +60,9 @@ async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpo
     return {ids.hash_parts(r[0], r[1], r[2]) for r in rows}
 
 
-async def insert_touchpoints(connection: Connection, batch: Sequence[StoredTouchpoint], owners: Sequence[str]) -> None:
+async def insert_touchpoints(
+    connection: Connection, batch: Sequence[StoredTouchpoint], owners: Sequence[str]
+) -> None:
     """COPY new touchpoints and their hashes. Raises UniqueViolationError when one of them is stored already."""
     records = []
     for one, contact_id in zip(batch, owners, strict=True):
@@ -68,7 +74,9 @@ async def insert_touchpoints(connection: Connection, batch: Sequence[StoredTouch
                 who.previous, group_id_of(t) if is_membership_event(t) else None, t.received_at, one.raw.decode(),
             )
         )  # fmt: skip
-    await connection.copy_records_to_table("touchpoints", schema_name="scoring", columns=COLUMNS, records=records)
+    await connection.copy_records_to_table(
+        "touchpoints", schema_name="scoring", columns=COLUMNS, records=records
+    )
     await connection.copy_records_to_table(
         "seen",
         schema_name="scoring",

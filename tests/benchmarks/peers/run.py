@@ -46,12 +46,18 @@ async def main() -> None:
             rates["Perigee"].append((await scoring(servers, 60_000))[0].rate)
             for name in PEERS:
                 rates[name].append(await asyncio.to_thread(peer, name, servers.kafka))
-            print(f"round {number + 1}/{rounds}: { {n: round(r[-1]) for n, r in rates.items()} }", file=sys.stderr)
+            print(
+                f"round {number + 1}/{rounds}: { {n: round(r[-1]) for n, r in rates.items()} }",
+                file=sys.stderr,
+            )
     finally:
         await asyncio.to_thread(servers.stop)
     median = {name: statistics.median(found) for name, found in rates.items()}
     lines = ["| the same fold | touchpoints/s | Perigee is faster by |", "|---|---|---|"]
-    lines += [f"| {name} | {rate:,.0f} | {median['Perigee'] / rate:.1f} x |" for name, rate in median.items()]
+    lines += [
+        f"| {name} | {rate:,.0f} | {median['Perigee'] / rate:.1f} x |"
+        for name, rate in median.items()
+    ]
     write("peers", "\n".join(lines))
 
 

@@ -24,7 +24,9 @@ async def make_subscriber(database, *, consent=True, email="ada@x.test"):
 
 async def read_published(scoring, topic="signals"):
     """What scoring has published on a topic since the last look."""
-    rows = await scoring.fetch("DELETE FROM scoring.outbox WHERE topic = $1 RETURNING id, value", topic)
+    rows = await scoring.fetch(
+        "DELETE FROM scoring.outbox WHERE topic = $1 RETURNING id, value", topic
+    )
     return [value for _, value in sorted(rows)]
 
 
@@ -40,7 +42,9 @@ async def make_contacts(orchestrator, names, *, traits=None):
             for name in names
         ]
     )  # fmt: skip
-    rows = await scoring.fetch("SELECT value, contact_id FROM scoring.identifiers WHERE type = 'user_id'")
+    rows = await scoring.fetch(
+        "SELECT value, contact_id FROM scoring.identifiers WHERE type = 'user_id'"
+    )
     await orchestrator.consume(await read_published(scoring))
     await scoring.close()
     return dict(rows)

@@ -8,11 +8,22 @@ NOW = START + 2 * DAY
 
 
 def mail(name="mail", **more):
-    return {"action": name, "channel": "email", "mail": {"subject": name, "text": "t {{ unsubscribe_url }}"}, **more}
+    return {
+        "action": name,
+        "channel": "email",
+        "mail": {"subject": name, "text": "t {{ unsubscribe_url }}"},
+        **more,
+    }
 
 
 def play(steps, name="quote", **more):
-    whole = {"play": name, "trigger": {"signal": "quote_requested"}, "re_entry": "always", **more, "steps": steps}
+    whole = {
+        "play": name,
+        "trigger": {"signal": "quote_requested"},
+        "re_entry": "always",
+        **more,
+        "steps": steps,
+    }
     return yaml.safe_dump(whole, sort_keys=False)
 
 

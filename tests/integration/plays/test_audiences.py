@@ -63,8 +63,15 @@ async def lost(orchestrator, advertiser):
 
 
 async def define(orchestrator, advertiser):
-    place = {"destination": "ads", "channel": "audience", "url": await advertiser.start(), "secret": SECRET}
-    await orchestrator.desk.define("default", "destination", yaml.safe_dump(place), "test", "ads.yaml")
+    place = {
+        "destination": "ads",
+        "channel": "audience",
+        "url": await advertiser.start(),
+        "secret": SECRET,
+    }
+    await orchestrator.desk.define(
+        "default", "destination", yaml.safe_dump(place), "test", "ads.yaml"
+    )
 
 
 async def buys(orchestrator):
@@ -94,14 +101,19 @@ async def test_added_on_drop_and_removed_at_once_on_return(orchestrator, adverti
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
 
 
-async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(orchestrator, advertiser, lost):
+async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(
+    orchestrator, advertiser, lost
+):
     await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=True)
     await lost()
     assert await orchestrator.action_states() == [("held", "kill_switch")]
     await buys(orchestrator)
     await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=False)
     await orchestrator.run_due()
-    assert sorted(await orchestrator.action_states()) == [("skipped", "never added"), ("skipped", "taken out")]
+    assert sorted(await orchestrator.action_states()) == [
+        ("skipped", "never added"),
+        ("skipped", "taken out"),
+    ]
     assert advertiser.seen == []
 
 
@@ -116,7 +128,9 @@ async def test_an_addition_that_may_have_arrived_is_taken_back(orchestrator, adv
     assert sorted(status for status, _ in await orchestrator.action_states()) == ["sent", "skipped"]
 
 
-async def test_nobody_is_added_without_consent_and_who_withdraws_it_is_taken_out(orchestrator, advertiser, lost):
+async def test_nobody_is_added_without_consent_and_who_withdraws_it_is_taken_out(
+    orchestrator, advertiser, lost
+):
     contact = await lost()
     await orchestrator.consume([signal_message(contact, "consent_withdrawn", NOW + 1, 1)])
     await orchestrator.run_due()
@@ -128,7 +142,9 @@ async def test_nobody_is_added_without_consent_and_who_withdraws_it_is_taken_out
     assert later and later <= {"suppressed", "skipped"}
 
 
-async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(orchestrator, advertiser, lost):
+async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(
+    orchestrator, advertiser, lost
+):
     await lost()
     orchestrator.clock.instant = NOW + 91 * DAY
     await orchestrator.run_due()
@@ -136,13 +152,19 @@ async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(orchestr
     assert len({json.loads(body)["id"] for _, body in advertiser.seen}) == 2
 
 
-async def test_who_is_taken_out_is_named_as_they_were_when_they_were_added(orchestrator, advertiser, lost):
+async def test_who_is_taken_out_is_named_as_they_were_when_they_were_added(
+    orchestrator, advertiser, lost
+):
     await lost()
     scoring = Scoring(orchestrator.database)
-    await scoring.ingest([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
+    await scoring.ingest(
+        [identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})]
+    )
     await scoring.close()
     await buys(orchestrator)
-    assert [one["email_sha256"] for one in advertiser.payloads] == [sha256(b"ada@x.test").hexdigest()] * 2
+    assert [one["email_sha256"] for one in advertiser.payloads] == [
+        sha256(b"ada@x.test").hexdigest()
+    ] * 2
 
 
 async def test_an_addition_that_is_late_adds_nobody_who_was_taken_out(orchestrator, advertiser):
@@ -164,11 +186,17 @@ async def test_an_addition_that_is_late_adds_nobody_who_was_taken_out(orchestrat
     assert sorted(status for status, _ in await orchestrator.action_states()) == ["sent", "skipped"]
 
 
-async def test_an_addition_that_failed_is_not_let_go_after_the_removal(orchestrator, advertiser, lost):
+async def test_an_addition_that_failed_is_not_let_go_after_the_removal(
+    orchestrator, advertiser, lost
+):
     await lost()
-    await orchestrator.fetch("UPDATE orchestrator.actions SET status = 'failed' WHERE step = 'add' RETURNING 1")
+    await orchestrator.fetch(
+        "UPDATE orchestrator.actions SET status = 'failed' WHERE step = 'add' RETURNING 1"
+    )
     await buys(orchestrator)
     assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
-    ((action,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions WHERE step = 'add'")
+    ((action,),) = await orchestrator.fetch(
+        "SELECT action_id FROM orchestrator.actions WHERE step = 'add'"
+    )
     with pytest.raises(Conflict):
         await orchestrator.ledger_desk.resolve_action("default", action, "retry", "ops")

@@ -54,13 +54,20 @@ async def test_trials_wait_for_validation_and_proofs_for_qualified(
             assert any("too early" in reason for reason in found.reasons)
 
 
-async def test_the_same_question_has_the_same_answer_until_it_was_shown(orchestrator, catalogue, database):
+async def test_the_same_question_has_the_same_answer_until_it_was_shown(
+    orchestrator, catalogue, database
+):
     await make(database, touchpoint(HOUR, "Content Downloaded", user_id="u"))
-    answers = [await catalogue.recommend("default", "ada@x.test", "onsite", (), None, show=False) for _ in range(3)]
+    answers = [
+        await catalogue.recommend("default", "ada@x.test", "onsite", (), None, show=False)
+        for _ in range(3)
+    ]
     assert answers[0] == answers[1] == answers[2]
     assert answers[0].content == "lamp-guide"
     seen = []
-    while (found := await catalogue.recommend("default", "u", "onsite", (), None, show=True)).content:
+    while (
+        found := await catalogue.recommend("default", "u", "onsite", (), None, show=True)
+    ).content:
         seen.append(found.content)
     assert len(seen) == len(set(seen)) > 1
     assert any("seen" in reason for reason in found.reasons)

@@ -58,9 +58,13 @@ async def test_who_falls_is_in_the_audience_until_they_return(orchestrator, fall
     assert await falls.list_pairs("other", "engagement") != []
     assert not any(p.contacts for p in await falls.list_pairs("other", "engagement"))
     await orchestrator.consume([signal_message(eve, "consent_withdrawn", NOW + 9, 1)])
-    text = "".join([part async for part in falls.export_csv("default", "engagement", ("lead", "customer"))])
+    text = "".join(
+        [part async for part in falls.export_csv("default", "engagement", ("lead", "customer"))]
+    )
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [(one["user_id"], one["stage"]) for one in rows] == [("ada", "lead")], "only who allows marketing"
+    assert [(one["user_id"], one["stage"]) for one in rows] == [("ada", "lead")], (
+        "only who allows marketing"
+    )
     assert "x.test" not in text
     await orchestrator.consume([move(ada, 3, "reader", "prospect", "skip")], "stage-changes")
     assert await count("lead", "customer") == 1

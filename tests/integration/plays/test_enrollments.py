@@ -23,9 +23,13 @@ async def test_a_wait_ends_to_the_microsecond(orchestrator, database, mailbox):
     assert await runs(orchestrator) == [("quote", 1, "completed", "all steps done")]
 
 
-async def test_conditions_read_scores_stages_and_axes_as_scoring_keeps_them(orchestrator, database, mailbox):
+async def test_conditions_read_scores_stages_and_axes_as_scoring_keeps_them(
+    orchestrator, database, mailbox
+):
     scoring = Scoring(database)
-    await scoring.ingest([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test", "country": "FR"})])
+    await scoring.ingest(
+        [identify(0, consent={"marketing": True}, traits={"email": "ada@x.test", "country": "FR"})]
+    )
     await scoring.ingest([touchpoint(HOUR, "Content Downloaded", user_id="u")])
     ((contact,),) = await scoring.fetch("SELECT DISTINCT contact_id FROM scoring.touchpoints")
     await scoring.close()
@@ -41,7 +45,9 @@ async def test_conditions_read_scores_stages_and_axes_as_scoring_keeps_them(orch
     assert await orchestrator.fetch("SELECT step FROM orchestrator.actions") == [("right",)]
 
 
-async def test_the_same_cause_enters_once_however_often_it_is_heard(orchestrator, database, mailbox):
+async def test_the_same_cause_enters_once_however_often_it_is_heard(
+    orchestrator, database, mailbox
+):
     ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.publish(play([mail()]))
     for _ in range(3):
@@ -53,10 +59,16 @@ async def test_the_same_cause_enters_once_however_often_it_is_heard(orchestrator
 async def test_one_cause_under_two_ids_that_become_one_enters_once(orchestrator, database, mailbox):
     """A merge moves runs, caps and exposures to the survivor."""
     scoring = Scoring(database)
-    await scoring.ingest([identify(0, "u", "phone", traits={"email": "a@x.test"}, consent={"marketing": True})])
+    await scoring.ingest(
+        [identify(0, "u", "phone", traits={"email": "a@x.test"}, consent={"marketing": True})]
+    )
     await scoring.ingest([touchpoint(HOUR, anonymous_id="laptop")])
-    ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
-    ((person,),) = await scoring.fetch("SELECT contact_id FROM scoring.identifiers WHERE type = 'user_id'")
+    ((device,),) = await scoring.fetch(
+        "SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL"
+    )
+    ((person,),) = await scoring.fetch(
+        "SELECT contact_id FROM scoring.identifiers WHERE type = 'user_id'"
+    )
     await orchestrator.consume(await read_published(scoring))
     await orchestrator.publish(play([{"wait": "1d"}, mail()], re_entry="never"))
     await orchestrator.consume([signal_message(device, at=NOW)])
@@ -74,8 +86,12 @@ async def test_one_cause_under_two_ids_that_become_one_enters_once(orchestrator,
 async def test_one_contacts_trait_stops_nobody_elses_mail(orchestrator, mailbox):
     odd = await make_contacts(orchestrator, ["odd"], traits={"d": "9999999999999999"})
     ids = await make_contacts(orchestrator, ["ada"], traits={"d": "2026-01-01"})
-    await orchestrator.publish(play([mail(mail={"subject": "{{ contact.d | date: '%Y' }}", "text": "t"})]))
-    await orchestrator.consume([signal_message(odd["odd"], at=NOW), signal_message(ids["ada"], at=NOW)])
+    await orchestrator.publish(
+        play([mail(mail={"subject": "{{ contact.d | date: '%Y' }}", "text": "t"})])
+    )
+    await orchestrator.consume(
+        [signal_message(odd["odd"], at=NOW), signal_message(ids["ada"], at=NOW)]
+    )
     await orchestrator.run_due()
     assert mailbox.recipients == ["ada@x.test"]
     assert sorted(status for status, _ in await orchestrator.action_states()) == ["held", "sent"]
@@ -93,7 +109,9 @@ async def test_a_retry_past_midnight_counts_on_its_own_day(database, mailbox):
     await found.consume([signal_message(ids["ada"], at=found.clock.instant)])
     await found.run_due()
     found.clock.instant = midnight + 1
-    await found.fetch("UPDATE orchestrator.actions SET due_at = $1::bigint RETURNING 1", midnight + HOUR)
+    await found.fetch(
+        "UPDATE orchestrator.actions SET due_at = $1::bigint RETURNING 1", midnight + HOUR
+    )
     await found.consume([signal_message(ids["ada"], "trial_started", midnight + 1, 1)])
     await found.run_due()
     found.clock.instant = midnight + HOUR
@@ -103,7 +121,9 @@ async def test_a_retry_past_midnight_counts_on_its_own_day(database, mailbox):
     await found.close()
 
 
-async def test_what_a_late_attempt_came_to_changes_nothing_that_was_decided_since(orchestrator, mailbox):
+async def test_what_a_late_attempt_came_to_changes_nothing_that_was_decided_since(
+    orchestrator, mailbox
+):
     ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.publish(play([mail()]))
     await orchestrator.consume([signal_message(ids["ada"], at=NOW)])

@@ -56,7 +56,9 @@ async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_threshol
         await desk.announce_due()
         await desk.announce_due()
         await hear(orchestrator, scoring)
-    subjects = [mail.content.decode().split("Subject: ")[1].split("\r")[0].strip() for mail in mailbox.mails]
+    subjects = [
+        mail.content.decode().split("Subject: ")[1].split("\r")[0].strip() for mail in mailbox.mails
+    ]
     assert subjects == ["contract_ends", "contract_ends 30", "contract_ends 7", "contract_ends 1"]
     assert "the old price is gone" in mailbox.mails[0].content.decode()
     assert await desk.list_open("default", None, 10) == []
@@ -64,9 +66,13 @@ async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_threshol
 
 async def test_what_is_withdrawn_ends_what_it_started(orchestrator, scoring, desk, mailbox):
     await make_contacts(orchestrator, ["ada"])
-    text = play([{"wait": "1d"}, mail()], "renewal", trigger={"compelling_event": {"kind": "contract_ends"}})
+    text = play(
+        [{"wait": "1d"}, mail()], "renewal", trigger={"compelling_event": {"kind": "contract_ends"}}
+    )
     await orchestrator.publish(text)
-    await desk.raise_event("default", NewCompellingEvent("contract_ends", "contact", "ada", "deal-7"), "test")
+    await desk.raise_event(
+        "default", NewCompellingEvent("contract_ends", "contact", "ada", "deal-7"), "test"
+    )
     await hear(orchestrator, scoring)
     await desk.withdraw("default", "deal-7")
     await hear(orchestrator, scoring)
@@ -106,7 +112,10 @@ async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_m
 ):
     await make_contacts(orchestrator, ["ada", "bob", "eve"], traits={"country": "FR"})
     await make_contacts(orchestrator, [f"p{number}" for number in range(450)])
-    groups = [touchpoint(HOUR, "", number=f"g{n}", user_id=n, type="group", group_id="acme") for n in ("ada", "bob")]
+    groups = [
+        touchpoint(HOUR, "", number=f"g{n}", user_id=n, type="group", group_id="acme")
+        for n in ("ada", "bob")
+    ]
     await scoring.ingest(groups)
     await read_published(scoring)
     trigger = {"compelling_event": {"kind": "funding"}}
@@ -115,7 +124,10 @@ async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_m
     await hear(orchestrator, scoring)
     assert sorted(mailbox.recipients) == ["ada@x.test", "bob@x.test"]
     tax = play(
-        [mail("tax")], "tax", trigger={"compelling_event": {"kind": "tax"}}, entry={"trait": "country", "equals": "FR"}
+        [mail("tax")],
+        "tax",
+        trigger={"compelling_event": {"kind": "tax"}},
+        entry={"trait": "country", "equals": "FR"},
     )
     await orchestrator.publish(tax)
     await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
@@ -124,11 +136,15 @@ async def test_an_event_about_an_account_reaches_its_members_and_one_about_the_m
     assert await orchestrator.fetch("SELECT count(*) FROM orchestrator.sweeps") == [(0,)]
 
 
-async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(orchestrator, scoring, desk, mailbox):
+async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(
+    orchestrator, scoring, desk, mailbox
+):
     await make_contacts(orchestrator, [f"p{number}" for number in range(450)])
     await orchestrator.publish(play([mail()], "tax", trigger={"compelling_event": {"kind": "tax"}}))
     await desk.raise_event("default", NewCompellingEvent("tax", "market"), "test")
-    await orchestrator.consume(await read_published(scoring, "compelling-events"), "compelling-events")
+    await orchestrator.consume(
+        await read_published(scoring, "compelling-events"), "compelling-events"
+    )
     await orchestrator.sweeps.advance_sweep()
     assert await orchestrator.fetch("SELECT entered FROM orchestrator.sweeps") == [(200,)]
     await orchestrator.desk.set_paused("default", "tax", on=True)
@@ -136,15 +152,19 @@ async def test_a_sweep_goes_on_where_it_stopped_and_waits_for_a_paused_play(orch
     await orchestrator.desk.set_paused("default", "tax", on=False)
     while await orchestrator.sweeps.advance_sweep():
         pass
-    assert await orchestrator.fetch("SELECT count(*), count(DISTINCT contact_id) FROM orchestrator.enrollments") == [
-        (450, 450)
-    ]
+    assert await orchestrator.fetch(
+        "SELECT count(*), count(DISTINCT contact_id) FROM orchestrator.enrollments"
+    ) == [(450, 450)]
 
 
 async def test_people_raise_events_by_what_they_do(orchestrator, database, mailbox):
     """A signal marked so, with a date in a property; and a pattern in the fold, as an axis of its own."""
     raw = yaml.safe_load((PROJECT / "cycles" / "engagement.yaml").read_text())
-    raw["signals"]["quote_requested"]["raises"] = {"kind": "quote", "owner": "sales", "date": "valid_until"}
+    raw["signals"]["quote_requested"]["raises"] = {
+        "kind": "quote",
+        "owner": "sales",
+        "date": "valid_until",
+    }
     hot = {
         "name": "comparing",
         "enter": {"count": "pricing_viewed", "within": "7d", "at_least": 3},
@@ -153,9 +173,18 @@ async def test_people_raise_events_by_what_they_do(orchestrator, database, mailb
     raw["axes"].append({"name": "urgency", "stages": [{"name": "calm"}, hot]})
     found = Scoring(database, [build_cycle(parse_cycle_spec(yaml.safe_dump(raw), "test.yaml"))])
     await found.ingest([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
-    pages = [touchpoint(HOUR * hour, "Pricing", number=hour, user_id="u", type="page") for hour in (1, 2, 3, 4)]
+    pages = [
+        touchpoint(HOUR * hour, "Pricing", number=hour, user_id="u", type="page")
+        for hour in (1, 2, 3, 4)
+    ]
     await found.ingest(pages)
-    quote = touchpoint(5 * HOUR, "Quote Requested", number="q", user_id="u", properties={"valid_until": "2099-01-01"})
+    quote = touchpoint(
+        5 * HOUR,
+        "Quote Requested",
+        number="q",
+        user_id="u",
+        properties={"valid_until": "2099-01-01"},
+    )
     await found.ingest([quote])
     await found.ingest([quote])
     await orchestrator.consume(await read_published(found))
@@ -170,7 +199,9 @@ async def test_people_raise_events_by_what_they_do(orchestrator, database, mailb
         ("compares", "sent"),
         ("quote", "sent"),
     ]
-    rows = await found.fetch("SELECT event::json->>'owner', next_at IS NULL FROM scoring.compelling_events ORDER BY 1")
+    rows = await found.fetch(
+        "SELECT event::json->>'owner', next_at IS NULL FROM scoring.compelling_events ORDER BY 1"
+    )
     assert rows == [("", True), ("sales", False)]
     await found.close()
 
@@ -182,7 +213,9 @@ async def test_what_cannot_be_raised_says_why(orchestrator, desk):
     with pytest.raises(ConfigurationError, match="says whom"):
         await desk.raise_event("default", NewCompellingEvent("x", "market", "ada"), "test")
     with pytest.raises(ConfigurationError, match="has passed"):
-        await desk.raise_event("default", NewCompellingEvent("x", "contact", "ada", date=NOW - 1), "test")
+        await desk.raise_event(
+            "default", NewCompellingEvent("x", "contact", "ada", date=NOW - 1), "test"
+        )
     await desk.raise_event("default", NewCompellingEvent("x", "contact", "ada", "e-1"), "test")
     with pytest.raises(Conflict, match="already"):
         await desk.raise_event("default", NewCompellingEvent("x", "contact", "ada", "e-1"), "test")

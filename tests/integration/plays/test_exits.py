@@ -14,7 +14,9 @@ from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 async def test_an_exit_cancels_what_is_pending_and_says_so(orchestrator, database, mailbox):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
-    text = play([mail("first"), {"wait": "2d"}, mail("second")], exits=[{"signal": "order_completed"}])
+    text = play(
+        [mail("first"), {"wait": "2d"}, mail("second")], exits=[{"signal": "order_completed"}]
+    )
     await orchestrator.publish(text)
     await orchestrator.consume([signal_message(ids[name], at=NOW) for name in ("ada", "bob")])
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW + 1, 1)])
@@ -24,13 +26,18 @@ async def test_an_exit_cancels_what_is_pending_and_says_so(orchestrator, databas
         ("sent", "accepted by the server"),
         ("skipped", "exit: order_completed"),
     ]
-    assert sorted(r[2:] for r in await runs(orchestrator)) == [("active", ""), ("exited", "exit: order_completed")]
+    assert sorted(r[2:] for r in await runs(orchestrator)) == [
+        ("active", ""),
+        ("exited", "exit: order_completed"),
+    ]
     orchestrator.clock.instant = NOW + 3 * DAY
     await orchestrator.run_due()
     assert mailbox.recipients == ["bob@x.test"] * 2
 
 
-async def test_an_exit_that_commits_between_due_and_send_means_not_sent(database, mailbox, orchestrator):
+async def test_an_exit_that_commits_between_due_and_send_means_not_sent(
+    database, mailbox, orchestrator
+):
     """Ten times over, side by side with sixteen who send: never both an exit before the reservation and a mail."""
     names = [f"p{number}" for number in range(40)]
     ids = await make_contacts(orchestrator, names)
@@ -51,19 +58,25 @@ async def test_an_exit_that_commits_between_due_and_send_means_not_sent(database
     gone = {contact for contact, status in rows if status == "skipped"}
     sent = {contact for contact, status in rows if status == "sent"}
     assert gone | sent == set(ids.values())
-    assert sorted(mailbox.recipients) == sorted(f"{name}@x.test" for name in names if ids[name] in sent)
+    assert sorted(mailbox.recipients) == sorted(
+        f"{name}@x.test" for name in names if ids[name] in sent
+    )
     assert {ids[name] for name in names[1::2]} <= sent
     for one in others:
         await one.close()
 
 
-async def test_a_step_back_seen_by_scoring_ends_a_run_though_no_event_told(orchestrator, database, mailbox):
+async def test_a_step_back_seen_by_scoring_ends_a_run_though_no_event_told(
+    orchestrator, database, mailbox
+):
     """What holds is read when it is decided: a condition needs no event."""
     scoring = Scoring(database)
     await scoring.ingest([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
     await scoring.ingest([touchpoint(HOUR, "Newsletter Subscribed", user_id="u")])
     ((contact,),) = await scoring.fetch("SELECT DISTINCT contact_id FROM scoring.touchpoints")
-    await orchestrator.publish(play([{"wait": "1d"}, mail()], exits=[{"when": {"stage": "customer"}}]))
+    await orchestrator.publish(
+        play([{"wait": "1d"}, mail()], exits=[{"when": {"stage": "customer"}}])
+    )
     await orchestrator.consume([signal_message(contact, at=NOW)])
     await scoring.ingest([touchpoint(3 * HOUR, "Order Completed", user_id="u")])
     await scoring.close()
@@ -77,7 +90,11 @@ async def test_a_step_back_seen_by_scoring_ends_a_run_though_no_event_told(orche
 async def test_a_move_starts_a_play_and_another_ends_it(orchestrator, database, mailbox):
     ids = await make_contacts(orchestrator, ["ada"])
     trigger = {"stage_change": {"to": "visitor", "direction": "regression"}}
-    text = play([{"wait": "1d"}, mail()], trigger=trigger, exits=[{"stage_change": {"direction": "re_entry"}}])
+    text = play(
+        [{"wait": "1d"}, mail()],
+        trigger=trigger,
+        exits=[{"stage_change": {"direction": "re_entry"}}],
+    )
     await orchestrator.publish(text)
 
     def move(number, direction, at):
@@ -97,7 +114,9 @@ async def test_a_move_starts_a_play_and_another_ends_it(orchestrator, database, 
     assert mailbox.mails == []
 
 
-async def test_a_move_that_was_heard_before_its_trigger_or_with_it_ends_the_run(orchestrator, mailbox, database):
+async def test_a_move_that_was_heard_before_its_trigger_or_with_it_ends_the_run(
+    orchestrator, mailbox, database
+):
     """Topics have no order between them, and a batch has many of one contact."""
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     text = play(
@@ -115,7 +134,11 @@ async def test_a_move_that_was_heard_before_its_trigger_or_with_it_ends_the_run(
         )  # fmt: skip
         return msgspec.json.encode(change)
 
-    both = [move(ids["ada"], 1, "regression"), move(ids["ada"], 2, "advance"), move(ids["bob"], 1, "regression")]
+    both = [
+        move(ids["ada"], 1, "regression"),
+        move(ids["ada"], 2, "advance"),
+        move(ids["bob"], 1, "regression"),
+    ]
     await orchestrator.consume(both, "stage-changes")
     await orchestrator.run_due()
     assert mailbox.recipients == ["bob@x.test"]

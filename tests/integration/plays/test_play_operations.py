@@ -18,7 +18,9 @@ async def test_who_is_in_a_version_stays_in_it(orchestrator, database, mailbox):
     await orchestrator.consume([signal_message(ids["bob"], at=NOW)])
     orchestrator.clock.instant = NOW + DAY
     await orchestrator.run_due()
-    assert sorted(r[0] for r in await orchestrator.fetch("SELECT step FROM orchestrator.actions")) == ["new", "old"]
+    assert sorted(
+        r[0] for r in await orchestrator.fetch("SELECT step FROM orchestrator.actions")
+    ) == ["new", "old"]
     assert sorted(mailbox.recipients) == ["ada@x.test", "bob@x.test"]
     assert await orchestrator.desk.roll_back("default", "quote") == 1
     await orchestrator.consume([signal_message(ids["bob"], at=NOW + 1, number=1)])
@@ -51,13 +53,17 @@ async def test_a_paused_play_keeps_each_its_wait(orchestrator, mailbox):
     orchestrator.clock.instant = NOW + DAY
     await orchestrator.run_due()
     await orchestrator.desk.set_paused("default", "quote", on=False)
-    assert await orchestrator.fetch("SELECT due_at FROM orchestrator.enrollments") == [(NOW + 2 * DAY,)]
+    assert await orchestrator.fetch("SELECT due_at FROM orchestrator.enrollments") == [
+        (NOW + 2 * DAY,)
+    ]
     orchestrator.clock.instant = NOW + 2 * DAY
     await orchestrator.run_due()
     assert mailbox.recipients == ["ada@x.test"]
 
 
-async def test_the_kill_switch_holds_everything_and_nothing_is_lost(orchestrator, database, mailbox):
+async def test_the_kill_switch_holds_everything_and_nothing_is_lost(
+    orchestrator, database, mailbox
+):
     ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.publish(play([mail()]))
     await orchestrator.desk.set_channel_stopped("default", "email", "ops", on=True)
@@ -71,17 +77,21 @@ async def test_the_kill_switch_holds_everything_and_nothing_is_lost(orchestrator
 
 
 async def test_what_a_play_names_cannot_be_removed(orchestrator):
-    await orchestrator.desk.define("default", "segment", "segment: fans\nwhen: {stage: customer}", "test", "fans.yaml")
+    await orchestrator.desk.define(
+        "default", "segment", "segment: fans\nwhen: {stage: customer}", "test", "fans.yaml"
+    )
     await orchestrator.publish(play([mail()], entry={"segment": "fans"}))
     with pytest.raises(Conflict, match="quote .version 1."):
         await orchestrator.desk.delete_definition("default", "segment", "fans")
-    with pytest.raises(ConfigurationError, match=r"fans.yaml:2: when: cycle engagement has no stage 'king'"):
-        await orchestrator.desk.define("default", "segment", "segment: fans\nwhen: {stage: king}", "test", "fans.yaml")
+    with pytest.raises(
+        ConfigurationError, match=r"fans.yaml:2: when: cycle engagement has no stage 'king'"
+    ):
+        await orchestrator.desk.define(
+            "default", "segment", "segment: fans\nwhen: {stage: king}", "test", "fans.yaml"
+        )
     with pytest.raises(ConfigurationError, match="no segment 'kings'"):
         await orchestrator.publish(play([mail()], entry={"segment": "kings"}))
-    secret = (
-        "destination: crm\nchannel: webhook\nurl: https://crm.example/x\nsecret: whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
-    )
+    secret = "destination: crm\nchannel: webhook\nurl: https://crm.example/x\nsecret: whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
     await orchestrator.desk.define("default", "destination", secret, "test", "crm.yaml")
     shown = await orchestrator.desk.list_definitions("default")
     assert not [one for one in shown if "whsec" in one["text"]]
@@ -89,18 +99,24 @@ async def test_what_a_play_names_cannot_be_removed(orchestrator):
 
 async def test_why_not_says_what_became_of_everything(orchestrator, database, mailbox):
     ids = await make_contacts(orchestrator, ["ada"])
-    await orchestrator.publish(play([mail(), {"wait": "9d"}, mail("later")], exits=[{"signal": "order_completed"}]))
+    await orchestrator.publish(
+        play([mail(), {"wait": "9d"}, mail("later")], exits=[{"signal": "order_completed"}])
+    )
     await orchestrator.consume([signal_message(ids["ada"], at=NOW)])
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW + 1, 1)])
     for who in ("ada", ids["ada"], "ADA@x.test"):
         found = await orchestrator.why.get_decisions("default", who)
-        assert [(d.step, d.status, d.reason) for d in found.decisions] == [("mail", "skipped", "exit: order_completed")]
+        assert [(d.step, d.status, d.reason) for d in found.decisions] == [
+            ("mail", "skipped", "exit: order_completed")
+        ]
         assert [(r.play, r.status) for r in found.plays] == [("quote", "exited")]
     with pytest.raises(NotFound):
         await orchestrator.why.get_decisions("default", "nobody")
 
 
-async def test_a_template_that_misses_something_holds_the_action_until_it_is_there(orchestrator, database, mailbox):
+async def test_a_template_that_misses_something_holds_the_action_until_it_is_there(
+    orchestrator, database, mailbox
+):
     ids = await make_contacts(orchestrator, ["ada"])
     broken = mail(mail={"subject": "Hi {{ contact.firstName }}", "text": "t"})
     await orchestrator.publish(play([broken]))
@@ -114,14 +130,22 @@ async def test_a_template_that_misses_something_holds_the_action_until_it_is_the
 async def test_a_goal_is_counted_also_for_those_held_out(orchestrator, database, mailbox):
     names = [f"p{number}" for number in range(60)]
     ids = await make_contacts(orchestrator, names)
-    await orchestrator.publish(play([mail()], holdout=0.4, goal={"signal": "order_completed", "within": "5d"}))
+    await orchestrator.publish(
+        play([mail()], holdout=0.4, goal={"signal": "order_completed", "within": "5d"})
+    )
     await orchestrator.consume([signal_message(ids[name], at=NOW) for name in names])
     await orchestrator.run_due()
-    held = await orchestrator.fetch("SELECT contact_id FROM orchestrator.enrollments WHERE status = 'holdout'")
+    held = await orchestrator.fetch(
+        "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'holdout'"
+    )
     assert 10 < len(held) < 40
     assert len(mailbox.mails) == 60 - len(held)
-    await orchestrator.consume([signal_message(ids[name], "order_completed", NOW + DAY, 1) for name in names[:30]])
-    await orchestrator.consume([signal_message(ids[name], "order_completed", NOW + 6 * DAY, 2) for name in names[30:]])
+    await orchestrator.consume(
+        [signal_message(ids[name], "order_completed", NOW + DAY, 1) for name in names[:30]]
+    )
+    await orchestrator.consume(
+        [signal_message(ids[name], "order_completed", NOW + 6 * DAY, 2) for name in names[30:]]
+    )
     impact = {one.group: one for one in await orchestrator.desk.measure_impact("default", "quote")}
     assert impact["held out"].entered == len(held)
     assert impact["held out"].reached + impact["version 1"].reached == 30
@@ -137,7 +161,10 @@ async def test_a_person_retries_what_failed_and_settles_what_is_in_doubt(orchest
     await orchestrator.consume([signal_message(ids["ada"], at=NOW)])
     await orchestrator.run_due()
     ((failed,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions")
-    assert [one.action_id for one in await orchestrator.ledger_desk.list_actions("default", "failed", 10)] == [failed]
+    assert [
+        one.action_id
+        for one in await orchestrator.ledger_desk.list_actions("default", "failed", 10)
+    ] == [failed]
     assert await orchestrator.ledger_desk.list_actions("other", "failed", 10) == []
     with pytest.raises(Conflict, match="is failed: arrived is for in_doubt"):
         await orchestrator.ledger_desk.resolve_action("default", failed, "arrived", "jo")
@@ -149,7 +176,9 @@ async def test_a_person_retries_what_failed_and_settles_what_is_in_doubt(orchest
     mailbox.drop_after_data = True
     await orchestrator.consume([signal_message(ids["bob"], at=NOW, number=1)])
     await orchestrator.run_due()
-    ((doubtful,),) = await orchestrator.fetch("SELECT action_id FROM orchestrator.actions WHERE status = 'in_doubt'")
+    ((doubtful,),) = await orchestrator.fetch(
+        "SELECT action_id FROM orchestrator.actions WHERE status = 'in_doubt'"
+    )
     await orchestrator.ledger_desk.resolve_action("default", doubtful, "arrived", "jo")
     assert sorted(await orchestrator.action_states()) == [
         ("sent", "accepted by the server"),

@@ -40,7 +40,8 @@ async def came(scoring, orchestrator, who, code, at=0, number="came"):
         "context": {"page": {"url": f"https://shop.test/?pgr={code}", "search": f"?pgr={code}"}},
     }  # fmt: skip
     found = touchpoint_of_call(
-        call_from_object(call), RequestContext(Source("default", "web"), NOW, lambda: "m", rules=RULES)
+        call_from_object(call),
+        RequestContext(Source("default", "web"), NOW, lambda: "m", rules=RULES),
     )
     await hear(scoring, orchestrator, [set_at(found, at)])
 
@@ -59,7 +60,9 @@ async def hear(scoring, orchestrator, touchpoints):
 
 
 async def bought(scoring, orchestrator, who, at=HOUR, number="order", trust="server", **more):
-    ids = {"user_id": None, "anonymous_id": who[5:]} if who.startswith("anon:") else {"user_id": who}
+    ids = (
+        {"user_id": None, "anonymous_id": who[5:]} if who.startswith("anon:") else {"user_id": who}
+    )
     order = touchpoint(0, "Order Completed", number=f"{who}-{number}", trust=trust, **ids, **more)
     await hear(scoring, orchestrator, [set_at(order, at)])
 
@@ -70,7 +73,9 @@ async def echoed(scoring, orchestrator):
     source = Source("default", "orchestrator", trust="server")
     calls = [json.loads(body) for _, body in sorted(rows)]
     found = [
-        touchpoint_of_call(call_from_object(call), RequestContext(source, NOW + 9 * HOUR, lambda: "m", rules=RULES))
+        touchpoint_of_call(
+            call_from_object(call), RequestContext(source, NOW + 9 * HOUR, lambda: "m", rules=RULES)
+        )
         for call in calls
     ]
     assert all(isinstance(one, Touchpoint) for one in found)
@@ -93,7 +98,9 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
 ):
     ids = await make_contacts(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "ada", 0)
-    await orchestrator.publish(play([mail("reward")], "reward", trigger={"signal": "referral_converted"}))
+    await orchestrator.publish(
+        play([mail("reward")], "reward", trigger={"signal": "referral_converted"})
+    )
     code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "anon:phone", code.upper(), HOUR)
     identify = touchpoint(0, "x", number="i", user_id="bob", anonymous_id="phone", type="identify")
@@ -107,12 +114,22 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
     await orchestrator.run_due()
     assert mailbox.recipients == ["ada@x.test"]
     (listed,) = await desk.list_referrals("default", 10)
-    assert (listed.referrer, listed.status, listed.reason) == (ids["ada"], "converted", "order_completed")
-    await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
+    assert (listed.referrer, listed.status, listed.reason) == (
+        ids["ada"],
+        "converted",
+        "order_completed",
+    )
+    await scoring.corrections.correct_touchpoints(
+        "default", "bob", "exclude", [ORDER], Author("ops", "")
+    )
     while await scoring.jobs.refold():
         pass
-    assert await standing(scoring, "ada") == "customer", "what was told of ada goes when its cause goes"
-    await scoring.corrections.correct_touchpoints("default", "bob", "include", [ORDER], Author("ops", ""))
+    assert await standing(scoring, "ada") == "customer", (
+        "what was told of ada goes when its cause goes"
+    )
+    await scoring.corrections.correct_touchpoints(
+        "default", "bob", "include", [ORDER], Author("ops", "")
+    )
     while await scoring.jobs.refold():
         pass
     assert await standing(scoring, "ada") == "ambassador"
@@ -134,7 +151,9 @@ async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
     ] * 2
 
 
-async def test_a_device_that_turns_out_to_be_the_referrers_own_is_no_friend(orchestrator, scoring, desk):
+async def test_a_device_that_turns_out_to_be_the_referrers_own_is_no_friend(
+    orchestrator, scoring, desk
+):
     await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     await came(scoring, orchestrator, "anon:phone", code, HOUR)
@@ -154,9 +173,9 @@ async def test_a_customer_who_opens_a_friends_link_was_won_by_nobody(orchestrato
     await bought(scoring, orchestrator, "bob", 2 * HOUR, "second")
     await bought(scoring, orchestrator, "eve", 2 * HOUR)
     assert await echoed(scoring, orchestrator) == []
-    assert [one.reason for one in await desk.list_referrals("default", 10)] == ["was a customer before"], (
-        "eve came by no code at all"
-    )
+    assert [one.reason for one in await desk.list_referrals("default", 10)] == [
+        "was a customer before"
+    ], "eve came by no code at all"
 
 
 async def test_the_first_friend_counts_and_history_is_nobodys_merit(orchestrator, scoring, desk):
@@ -182,10 +201,14 @@ async def test_a_mail_that_says_the_link_makes_it_work(orchestrator, scoring, de
     async with httpx2.AsyncClient(transport=transport, base_url="http://door") as client:
         answer = await client.get(f"/r/{code}?to=/lamps")
         assert answer.headers["location"].startswith("https://shop.test/lamps?pgr=" + code)
-        assert (await client.get("/r/nobodys?to=//evil.example")).headers["location"] == "https://shop.test/"
+        assert (await client.get("/r/nobodys?to=//evil.example")).headers[
+            "location"
+        ] == "https://shop.test/"
 
 
-async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(orchestrator, scoring, desk):
+async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(
+    orchestrator, scoring, desk
+):
     """Made-up friends by the key that every page shows; a purchase that no server told of; a friend whom nobody knows."""
     await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
@@ -198,25 +221,39 @@ async def test_nobody_is_rewarded_for_what_anybody_may_say_of_themselves(orchest
     assert {one.status for one in await desk.list_referrals("default", 10)} == {"open"}
     await bought(scoring, orchestrator, "anon:fake-0", 3 * HOUR, "told")
     assert await echoed(scoring, orchestrator) == []
-    assert {one.reason for one in await desk.list_referrals("default", 10)} == {"", "nobody knows the friend yet"}
+    assert {one.reason for one in await desk.list_referrals("default", 10)} == {
+        "",
+        "nobody knows the friend yet",
+    }
     join = touchpoint(0, "x", number="j", user_id="zoe", anonymous_id="fake-0", type="identify")
     await hear(scoring, orchestrator, [set_at(join, 4 * HOUR)])
     await bought(scoring, orchestrator, "zoe", 5 * HOUR)
-    assert {one.reason for one in await desk.list_referrals("default", 10)} == {"", "order_completed"}, (
-        "a guest who is known now"
-    )
+    assert {one.reason for one in await desk.list_referrals("default", 10)} == {
+        "",
+        "order_completed",
+    }, "a guest who is known now"
 
 
-async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(orchestrator, scoring, desk):
+async def test_a_second_account_on_ones_own_device_or_mailbox_is_no_friend(
+    orchestrator, scoring, desk
+):
     await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code
     claims = [
         touchpoint(
-            0, "x", number=f"i-{who}", user_id=who, anonymous_id="laptop", type="identify", traits={"email": mail}
+            0,
+            "x",
+            number=f"i-{who}",
+            user_id=who,
+            anonymous_id="laptop",
+            type="identify",
+            traits={"email": mail},
         )
         for who, mail in (("ada", "ada@x.test"), ("ada2", "other@x.test"))
     ]
-    tagged = touchpoint(0, "x", number="i-3", user_id="ada3", type="identify", traits={"email": "ada+shop@x.test"})
+    tagged = touchpoint(
+        0, "x", number="i-3", user_id="ada3", type="identify", traits={"email": "ada+shop@x.test"}
+    )
     await hear(scoring, orchestrator, [set_at(one, 0) for one in (*claims, tagged)])
     for who in ("ada2", "ada3"):
         await came(scoring, orchestrator, who, code, HOUR)
@@ -245,11 +282,15 @@ async def test_one_friend_is_sent_by_one(orchestrator, scoring, desk):
 async def test_what_can_be_no_code_stops_nothing(orchestrator, scoring, desk, code):
     await make_contacts(orchestrator, ["ada"])
     right = (await desk.issue_code("default", "ada")).code
-    typed = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})
+    typed = touchpoint(
+        0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code}
+    )
     await hear(scoring, orchestrator, [set_at(typed, HOUR)])
     await came(scoring, orchestrator, "bob", right, 2 * HOUR)
     await bought(scoring, orchestrator, "bob", 3 * HOUR)
-    assert len(await echoed(scoring, orchestrator)) == 1, "and the right code counts after a mistyped one"
+    assert len(await echoed(scoring, orchestrator)) == 1, (
+        "and the right code counts after a mistyped one"
+    )
 
 
 async def test_a_visit_that_is_heard_after_the_purchase_counts_too(orchestrator, scoring, desk):
@@ -268,7 +309,9 @@ async def test_a_visit_that_is_heard_after_the_purchase_counts_too(orchestrator,
     assert [call["userId"] for call in await echoed(scoring, orchestrator)] == ["ada"]
 
 
-async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orchestrator, scoring, desk):
+async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(
+    orchestrator, scoring, desk
+):
     await make_contacts(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "ada", 0)
     await came(scoring, orchestrator, "bob", (await desk.issue_code("default", "ada")).code, HOUR)
@@ -276,19 +319,25 @@ async def test_what_was_taken_away_twice_comes_back_when_both_are_taken_back(orc
     await echoed(scoring, orchestrator)
     stages = []
     for kind in ("exclude", "bot", "human", "include"):
-        await scoring.corrections.correct_touchpoints("default", "bob", kind, [ORDER], Author("ops", ""))
+        await scoring.corrections.correct_touchpoints(
+            "default", "bob", kind, [ORDER], Author("ops", "")
+        )
         while await scoring.jobs.refold():
             pass
         stages.append(await standing(scoring, "ada"))
     assert stages == ["customer"] * 3 + ["ambassador"]
 
 
-async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobody(orchestrator, scoring, desk):
+async def test_a_purchase_that_was_taken_away_before_it_was_heard_of_moves_nobody(
+    orchestrator, scoring, desk
+):
     await make_contacts(orchestrator, ["ada"])
     await came(scoring, orchestrator, "bob", (await desk.issue_code("default", "ada")).code, HOUR)
     order = touchpoint(0, "Order Completed", number="bob-order", user_id="bob", trust="server")
     await scoring.ingest([set_at(order, 2 * HOUR)])
-    await scoring.corrections.correct_touchpoints("default", "bob", "exclude", [ORDER], Author("ops", ""))
+    await scoring.corrections.correct_touchpoints(
+        "default", "bob", "exclude", [ORDER], Author("ops", "")
+    )
     await orchestrator.consume(await read_published(scoring))
     assert await echoed(scoring, orchestrator) == []
     assert [one.status for one in await desk.list_referrals("default", 10)] == ["open"]
@@ -299,8 +348,16 @@ async def test_a_visit_that_is_said_to_be_of_long_ago_earns_nothing(orchestrator
     await make_contacts(orchestrator, ["ada"])
     await bought(scoring, orchestrator, "bob", HOUR)
     code = (await desk.issue_code("default", "ada")).code
-    visit = touchpoint(0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code})
-    await hear(scoring, orchestrator, [msgspec.structs.replace(visit, occurred_at=1, received_at=NOW + 40 * 24 * HOUR)])
+    visit = touchpoint(
+        0, "Referral Code Used", number="c", user_id="bob", properties={"referral_code": code}
+    )
+    await hear(
+        scoring,
+        orchestrator,
+        [msgspec.structs.replace(visit, occurred_at=1, received_at=NOW + 40 * 24 * HOUR)],
+    )
     await bought(scoring, orchestrator, "bob", 41 * 24 * HOUR, "late")
     assert await echoed(scoring, orchestrator) == []
-    assert [one.reason for one in await desk.list_referrals("default", 10)] == ["was a customer before"]
+    assert [one.reason for one in await desk.list_referrals("default", 10)] == [
+        "was a customer before"
+    ]

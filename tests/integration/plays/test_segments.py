@@ -34,12 +34,16 @@ async def test_coming_and_leaving_are_told_once_each(orchestrator):
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW)])
     assert await told(orchestrator) == [], "nobody was looked at yet"
-    assert await look(orchestrator, NOW) == [], "who is in it at the first look has not come into it"
+    assert await look(orchestrator, NOW) == [], (
+        "who is in it at the first look has not come into it"
+    )
     await orchestrator.consume([signal_message(ids["bob"], "order_completed", NOW + HOUR)])
     assert await told(orchestrator) == [("entered:fresh", ids["bob"])]
     await orchestrator.consume([signal_message(ids["bob"], "order_completed", NOW + 2 * HOUR, 1)])
     assert await told(orchestrator) == []
-    assert await look(orchestrator, NOW + 3 * DAY + HOUR) == [("left:fresh", ids["ada"])], "by the time alone"
+    assert await look(orchestrator, NOW + 3 * DAY + HOUR) == [("left:fresh", ids["ada"])], (
+        "by the time alone"
+    )
     assert await look(orchestrator, NOW + 4 * DAY) == [("left:fresh", ids["bob"])]
     await orchestrator.consume([signal_message(ids["bob"], "order_completed", NOW + 4 * DAY, 2)])
     assert await told(orchestrator) == [("entered:fresh", ids["bob"])], "and again"
@@ -55,7 +59,9 @@ async def test_another_condition_moves_people_without_a_word(orchestrator, desk)
     await orchestrator.consume([signal_message(ids["ada"], "quote_requested", NOW + 1)])
     assert await told(orchestrator) == []
     assert await look(orchestrator, NOW + HOUR) == []
-    assert [one.contact_id for one in await desk.list_members("default", "fresh", 10)] == [ids["bob"]]
+    assert [one.contact_id for one in await desk.list_members("default", "fresh", 10)] == [
+        ids["bob"]
+    ]
     await orchestrator.consume([signal_message(ids["bob"], "order_completed", NOW + HOUR)])
     assert await told(orchestrator) == [("left:fresh", ids["bob"])]
 
@@ -64,7 +70,11 @@ async def test_leaving_ends_a_play_that_says_so(orchestrator, mailbox):
     ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     text = play(
-        [{"wait": "5d"}, mail()], "fresh", trigger={"segment": "fresh"}, exits=[{"signal": "left:fresh"}], max_age="9d"
+        [{"wait": "5d"}, mail()],
+        "fresh",
+        trigger={"segment": "fresh"},
+        exits=[{"signal": "left:fresh"}],
+        max_age="9d",
     )
     await orchestrator.publish(text)
     await look(orchestrator, NOW)
@@ -91,20 +101,30 @@ async def test_a_segment_that_is_no_more_is_forgotten(orchestrator, desk):
     assert await orchestrator.fetch("SELECT * FROM orchestrator.segment_members") == []
 
 
-async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(orchestrator, desk, scoring):
+async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(
+    orchestrator, desk, scoring
+):
     """Row 52: no next step, no touch in two weeks, an owner, a clock."""
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     assert await look(orchestrator, NOW) == []
-    call = touchpoint(10 * DAY, "Sales Call", number="call", user_id="bob", initiative="brand", trust="server")
+    call = touchpoint(
+        10 * DAY, "Sales Call", number="call", user_id="bob", initiative="brand", trust="server"
+    )
     await scoring.ingest([call])
     assert await look(orchestrator, START + 13 * DAY) == []
-    assert await look(orchestrator, START + 15 * DAY) == [("entered:orphans", ids["ada"])], "bob was called"
+    assert await look(orchestrator, START + 15 * DAY) == [("entered:orphans", ids["ada"])], (
+        "bob was called"
+    )
     (member,) = await desk.list_members("default", "orphans", 10)
     assert (member.contact_id, member.email, member.stage, member.owner) == (
         ids["ada"], "ada@x.test", "lead", "marketing",
     )  # fmt: skip
     since = START + 15 * DAY
-    assert (member.since, member.deadline, member.overdue) == (to_iso(since), to_iso(since + 2 * DAY), False)
+    assert (member.since, member.deadline, member.overdue) == (
+        to_iso(since),
+        to_iso(since + 2 * DAY),
+        False,
+    )
     orchestrator.clock.instant = START + 18 * DAY
     assert [one.overdue for one in await desk.list_members("default", "orphans", 10)] == [True]
     await scoring.ingest([touchpoint(18 * DAY, "Content Downloaded", number="d", user_id="ada")])
@@ -113,7 +133,9 @@ async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(orche
     assert await look(orchestrator, START + 25 * DAY) == [("entered:orphans", ids["bob"])]
     await orchestrator.publish(play([{"wait": "9d"}, mail()]))
     await orchestrator.consume([signal_message(ids["bob"], at=START + 25 * DAY)])
-    assert await look(orchestrator, START + 26 * DAY) == [("left:orphans", ids["bob"])], "a next step is planned"
+    assert await look(orchestrator, START + 26 * DAY) == [("left:orphans", ids["bob"])], (
+        "a next step is planned"
+    )
     assert await desk.list_members("default", "orphans", 10) == []
 
 
@@ -127,7 +149,9 @@ async def test_a_device_that_nobody_knows_is_nobodys_orphan(orchestrator, desk, 
 async def test_a_play_may_ask_whether_somebody_is_neglected(orchestrator, scoring, mailbox):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     await orchestrator.publish(play([mail()], entry={"segment": "orphans"}))
-    call = touchpoint(10 * DAY, "Sales Call", number="call", user_id="bob", initiative="brand", trust="server")
+    call = touchpoint(
+        10 * DAY, "Sales Call", number="call", user_id="bob", initiative="brand", trust="server"
+    )
     await scoring.ingest([call])
     orchestrator.clock.instant = START + 20 * DAY
     await orchestrator.consume([signal_message(ids[name], at=START + 20 * DAY) for name in ids])
@@ -140,7 +164,9 @@ async def test_who_was_merged_comes_and_leaves_once(orchestrator, scoring):
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     await scoring.ingest([touchpoint(0, "Order Completed", number="o", anonymous_id="phone")])
     await orchestrator.consume(await read_published(scoring))
-    ((device,),) = await scoring.fetch("SELECT DISTINCT contact_id FROM scoring.touchpoints WHERE message_id = 'mo'")
+    ((device,),) = await scoring.fetch(
+        "SELECT DISTINCT contact_id FROM scoring.touchpoints WHERE message_id = 'mo'"
+    )
     await look(orchestrator, START)
     join = touchpoint(HOUR, "x", number="j", user_id="ada", anonymous_id="phone", type="identify")
     await scoring.ingest([join])
@@ -162,13 +188,17 @@ async def test_a_merged_member_is_listed_once_under_the_survivor(orchestrator, d
     await orchestrator.consume(await read_published(scoring))
     for now in (START + HOUR, START + 2 * HOUR):
         assert await look(orchestrator, now) == []
-        assert [one.contact_id for one in await desk.list_members("default", "fresh", 10)] == [ids["ada"]]
+        assert [one.contact_id for one in await desk.list_members("default", "fresh", 10)] == [
+            ids["ada"]
+        ]
         assert {one.segment: one.contacts for one in await desk.list_sizes("default")}["fresh"] == 1
     rows = await orchestrator.fetch("SELECT contact_id, since FROM orchestrator.segment_members")
     assert rows == [(ids["ada"], START)], "since the first of them"
 
 
-async def test_a_condition_that_changes_while_everybody_is_looked_at_tells_nobody(orchestrator, desk):
+async def test_a_condition_that_changes_while_everybody_is_looked_at_tells_nobody(
+    orchestrator, desk
+):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     await look(orchestrator, NOW)
@@ -179,11 +209,15 @@ async def test_a_condition_that_changes_while_everybody_is_looked_at_tells_nobod
     await orchestrator.run_due()
     assert await told(orchestrator) == []
     assert await look(orchestrator, NOW + HOUR + 1) == []
-    assert {one.contact_id for one in await desk.list_members("default", "fresh", 10)} == set(ids.values())
+    assert {one.contact_id for one in await desk.list_members("default", "fresh", 10)} == set(
+        ids.values()
+    )
     await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 2 * HOUR) == []
     await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
-    assert await look(orchestrator, NOW + 3 * HOUR) == [], "as it was once is another one all the same"
+    assert await look(orchestrator, NOW + 3 * HOUR) == [], (
+        "as it was once is another one all the same"
+    )
     await orchestrator.desk.delete_definition("default", "segment", "fresh")
     await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 4 * HOUR) == []
@@ -194,7 +228,11 @@ async def test_an_alert_that_waits_does_not_end_what_it_warns_of(orchestrator, d
     ids = await make_contacts(orchestrator, ["ada"])
     text = (PROJECT / "plays" / "orphan_to_owner.yaml").read_text()
     await orchestrator.desk.define(
-        "default", "destination", "destination: sales\nchannel: webhook\nurl: https://x.invalid/", "test", "sales.yaml"
+        "default",
+        "destination",
+        "destination: sales\nchannel: webhook\nurl: https://x.invalid/",
+        "test",
+        "sales.yaml",
     )
     await orchestrator.publish(text)
     await orchestrator.desk.set_channel_stopped("default", "webhook", "ops", on=True)
@@ -216,7 +254,9 @@ async def test_an_alert_that_waits_does_not_end_what_it_warns_of(orchestrator, d
         {"steps": [{"wait_until": {"signal": "entered:quiet", "timeout": "1d"}}]},
     ],
 )
-async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_stays(orchestrator, desk, more):
+async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_stays(
+    orchestrator, desk, more
+):
     await orchestrator.desk.define(
         "default", "segment", "segment: quiet\nwhen: {seen: complaint}", "test", "quiet.yaml"
     )
@@ -230,9 +270,15 @@ async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_s
 async def test_a_segment_of_those_who_are_in_touch_knows_of_our_own_calls(orchestrator, scoring):
     ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.desk.define(
-        "default", "segment", "segment: warm\npublish: true\nwhen: {not: {idle: 7d}}", "test", "warm.yaml"
+        "default",
+        "segment",
+        "segment: warm\npublish: true\nwhen: {not: {idle: 7d}}",
+        "test",
+        "warm.yaml",
     )
-    call = touchpoint(8 * DAY, "Sales Call", number="call", user_id="ada", initiative="brand", trust="server")
+    call = touchpoint(
+        8 * DAY, "Sales Call", number="call", user_id="ada", initiative="brand", trust="server"
+    )
     await scoring.ingest([call])
     await look(orchestrator, START + 9 * DAY)
     await orchestrator.consume([signal_message(ids["ada"], "complaint", START + 9 * DAY)])
@@ -243,13 +289,19 @@ async def test_prospects_without_a_compelling_event_are_listed(orchestrator, des
     """Row 41: opportunities without one are listed; one about the contact, or about their company, is one."""
     ids = await make_contacts(orchestrator, ["ada", "bob", "eve"])
     quotes = [touchpoint(HOUR, "Quote Requested", number=f"q-{name}", user_id=name) for name in ids]
-    await scoring.ingest([*quotes, touchpoint(HOUR, "", number="g", user_id="bob", type="group", group_id="acme")])
+    await scoring.ingest(
+        [*quotes, touchpoint(HOUR, "", number="g", user_id="bob", type="group", group_id="acme")]
+    )
     events = CompellingEventService(orchestrator.sessions[0], scoring.outboxes, FixedClock(NOW))
-    await events.raise_event("default", NewCompellingEvent("contract_ends", "contact", "ada", "e-1"), "test")
+    await events.raise_event(
+        "default", NewCompellingEvent("contract_ends", "contact", "ada", "e-1"), "test"
+    )
     await events.raise_event("default", NewCompellingEvent("funding", "account", "acme"), "test")
     await look(orchestrator, NOW)
     listed = await desk.list_members("default", "prospects_without_reason", 10)
     assert [one.contact_id for one in listed] == [ids["eve"]]
     assert listed[0].stage == "prospect"
     await events.withdraw("default", "e-1")
-    assert await look(orchestrator, NOW + HOUR) == [("entered:prospects_without_reason", ids["ada"])]
+    assert await look(orchestrator, NOW + HOUR) == [
+        ("entered:prospects_without_reason", ids["ada"])
+    ]

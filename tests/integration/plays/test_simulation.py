@@ -35,7 +35,9 @@ TEXT = play(
         },
         {"wait": "12h"},
         {
-            "branch": [{"when": {"axis": "buying", "at_least": "loyalty"}, "steps": [mail("loyal")]}],
+            "branch": [
+                {"when": {"axis": "buying", "at_least": "loyalty"}, "steps": [mail("loyal")]}
+            ],
             "otherwise": [mail("thanks")],
         },
         {"wait": "2d"},
@@ -57,10 +59,19 @@ def life(chance, user, hours=1, **more):
     moments = sorted(chance.sample(range(hours, 30 * 24, hours), 14))
     traits = {"email": f"{user}@x.test", **more}
     found = [
-        identify(0, number=f"{user}-i", user_id=user, anonymous_id=None, consent={"marketing": True}, traits=traits)
+        identify(
+            0,
+            number=f"{user}-i",
+            user_id=user,
+            anonymous_id=None,
+            consent={"marketing": True},
+            traits=traits,
+        )
     ]
     for number, hour in enumerate(moments):
-        found.append(touchpoint(hour * HOUR, chance.choice(NAMES), number=f"{user}-{number}", user_id=user))
+        found.append(
+            touchpoint(hour * HOUR, chance.choice(NAMES), number=f"{user}-{number}", user_id=user)
+        )
     return found
 
 
@@ -78,13 +89,17 @@ async def wait_for(orchestrator, until):
         await orchestrator.run_due()
 
 
-@pytest.mark.parametrize("seed", [112_850, None], ids=["a wait that ends when somebody would enter again", "any"])
+@pytest.mark.parametrize(
+    "seed", [112_850, None], ids=["a wait that ends when somebody would enter again", "any"]
+)
 async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
     chance = random.Random(seed or choose_seed())
     orchestrator, scoring = Orchestrator(database, mailbox, RULES, None), Scoring(database)
     await orchestrator.install(shipped=False)
     await orchestrator.publish(TEXT)
-    lives = sorted((one for n in range(12) for one in life(chance, f"u{n}")), key=lambda one: one.key)
+    lives = sorted(
+        (one for n in range(12) for one in life(chance, f"u{n}")), key=lambda one: one.key
+    )
     orchestrator.clock.instant = START
     for one in lives:
         await wait_for(orchestrator, one.occurred_at)
@@ -93,17 +108,30 @@ async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
     end = START + 40 * DAY
     await wait_for(orchestrator, end)
     connection = await connect(database, application="test")
-    found = await run_simulation(connection, "default", TEXT, "test", RULES, (START, end), lambda _: None)
+    found = await run_simulation(
+        connection, "default", TEXT, "test", RULES, (START, end), lambda _: None
+    )
     await connection.close()
     would = sorted((h.contact_id, h.step, h.what) for h in found.happened if h.step)
-    did = sorted(await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions"))
+    did = sorted(
+        await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions")
+    )
     assert would == did
-    runs = await orchestrator.fetch("SELECT contact_id, status = 'holdout', goal_at FROM orchestrator.enrollments")
-    entered = sorted((h.contact_id, h.what == "held out") for h in found.happened if h.what in ("entered", "held out"))
+    runs = await orchestrator.fetch(
+        "SELECT contact_id, status = 'holdout', goal_at FROM orchestrator.enrollments"
+    )
+    entered = sorted(
+        (h.contact_id, h.what == "held out")
+        for h in found.happened
+        if h.what in ("entered", "held out")
+    )
     assert entered == sorted(r[:2] for r in runs)
     goals = sorted((h.contact_id, h.at) for h in found.happened if h.what == "reached the goal")
     assert goals == sorted((r[0], r[2]) for r in runs if r[2] is not None)
-    counts = {what: sum(h.what == what for h in found.happened) for what in ("entered", "sent", "capped", "skipped")}
+    counts = {
+        what: sum(h.what == what for h in found.happened)
+        for what in ("entered", "sent", "capped", "skipped")
+    }
     print(counts)
     assert counts["entered"] > 5
     assert counts["sent"] > 5
@@ -129,10 +157,14 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
     await orchestrator.install(shipped=False)
     segment = "segment: fresh\nwhen: {seen: order_completed, within: 75h}"
     await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
-    text = play([mail(), {"wait": "36h"}, mail("second")], "moment", trigger=MOMENTS[kind], max_age="2d")
+    text = play(
+        [mail(), {"wait": "36h"}, mail("second")], "moment", trigger=MOMENTS[kind], max_age="2d"
+    )
     await orchestrator.publish(text)
     lives = [
-        one for n in range(8) for one in life(chance, f"u{n}", 2 * LOOK, renewal=to_iso(START + (9 + n) * DAY)[:10])
+        one
+        for n in range(8)
+        for one in life(chance, f"u{n}", 2 * LOOK, renewal=to_iso(START + (9 + n) * DAY)[:10])
     ]
     waiting = sorted(lives, key=lambda one: one.key)
     orchestrator.clock.instant = START
@@ -144,7 +176,9 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
             await hear_all(orchestrator, scoring, now)
         await orchestrator.sweep_at(now)
     connection = await connect(database, application="test")
-    found = await run_simulation(connection, "default", text, "test", MILD, (START, now + 1), lambda _: None)
+    found = await run_simulation(
+        connection, "default", text, "test", MILD, (START, now + 1), lambda _: None
+    )
     await connection.close()
     would = Counter((h.contact_id, h.step, h.what) for h in found.happened if h.step)
     rows = await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions")

@@ -52,16 +52,22 @@ async def test_what_a_mail_provider_tells_ends_the_mails_of_every_play(
         "though ada's address is one that she gave herself"
     )
     assert mailbox.mails == []
-    await scoring.ingest([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
+    await scoring.ingest(
+        [identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})]
+    )
     await ask(orchestrator, two_plays, 3)
     under_another = {status for status, _ in (await orchestrator.action_states())[2:]}
     assert (len(mailbox.mails) == 2) is (reason == "bounced"), (
         "a bounce is about the address, a complaint about the person"
     )
     assert under_another
-    await scoring.ingest([identify(2 * HOUR, "ada", None, number="back", traits={"email": "ada@x.test"})])
+    await scoring.ingest(
+        [identify(2 * HOUR, "ada", None, number="back", traits={"email": "ada@x.test"})]
+    )
     mailbox.mails.clear()
-    await SuppressionService(orchestrator.sessions[0], orchestrator.playbook).allow("default", "ada", "email")
+    await SuppressionService(orchestrator.sessions[0], orchestrator.playbook).allow(
+        "default", "ada", "email"
+    )
     await orchestrator.consume(heard)
     await ask(orchestrator, two_plays, 2)
     assert len(mailbox.mails) == 2, "what was heard before is no news"
@@ -72,13 +78,17 @@ async def test_a_new_address_may_be_written_to(orchestrator, mailbox, two_plays)
     mailbox.answers = ["550 5.1.1 no such user"] * 2
     await ask(orchestrator, two_plays, 1)
     scoring = Scoring(orchestrator.database)
-    await scoring.ingest([identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})])
+    await scoring.ingest(
+        [identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})]
+    )
     await scoring.close()
     await ask(orchestrator, two_plays, 2)
     assert mailbox.recipients == ["ada@new.test"] * 2
 
 
-async def test_a_sender_that_is_refused_is_ours_to_mend_and_suppresses_nobody(orchestrator, mailbox, two_plays):
+async def test_a_sender_that_is_refused_is_ours_to_mend_and_suppresses_nobody(
+    orchestrator, mailbox, two_plays
+):
     mailbox.refuses_sender = True
     await ask(orchestrator, two_plays, 1)
     assert {status for status, _ in await orchestrator.action_states()} == {"pending"}
@@ -88,7 +98,9 @@ async def test_a_sender_that_is_refused_is_ours_to_mend_and_suppresses_nobody(or
     assert len(mailbox.mails) == 2
 
 
-async def test_an_address_that_the_server_says_does_not_exist_is_asked_once(orchestrator, mailbox, two_plays):
+async def test_an_address_that_the_server_says_does_not_exist_is_asked_once(
+    orchestrator, mailbox, two_plays
+):
     mailbox.answers = ["550 5.1.1 no such user"]
     await ask(orchestrator, two_plays, 1)
     await ask(orchestrator, two_plays, 2)
@@ -100,14 +112,21 @@ async def test_an_address_that_the_server_says_does_not_exist_is_asked_once(orch
     ], "the two that were under way, then none"
 
 
-async def test_a_refusal_of_the_letter_says_nothing_of_the_address(orchestrator, mailbox, two_plays):
+async def test_a_refusal_of_the_letter_says_nothing_of_the_address(
+    orchestrator, mailbox, two_plays
+):
     mailbox.answers = ["554 5.7.1 looks like spam"] * 2
     await ask(orchestrator, two_plays, 1)
     await ask(orchestrator, two_plays, 2)
-    assert sorted({status for status, _ in await orchestrator.action_states()}) == ["failed", "sent"]
+    assert sorted({status for status, _ in await orchestrator.action_states()}) == [
+        "failed",
+        "sent",
+    ]
 
 
-async def test_somebody_may_be_written_to_again_and_why_not_says_what_holds(orchestrator, mailbox, two_plays):
+async def test_somebody_may_be_written_to_again_and_why_not_says_what_holds(
+    orchestrator, mailbox, two_plays
+):
     desk = SuppressionService(orchestrator.sessions[0], orchestrator.playbook)
     with pytest.raises(NotFound, match="not suppressed"):
         await desk.allow("default", "ada", "email")

@@ -6,7 +6,9 @@ from tests.integration.plays.play_texts import NOW, mail, play
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
 
 
-async def test_a_silence_starts_a_play_once_and_another_silence_again(orchestrator, scoring, mailbox):
+async def test_a_silence_starts_a_play_once_and_another_silence_again(
+    orchestrator, scoring, mailbox
+):
     await make_contacts(orchestrator, ["ada", "bob"])
     text = play([mail()], "quiet", trigger={"silence": {"for": "10d"}}, max_age="1d")
     await orchestrator.publish(text)
@@ -14,7 +16,9 @@ async def test_a_silence_starts_a_play_once_and_another_silence_again(orchestrat
     await scoring.ingest([touchpoint(DAY, "Content Downloaded", user_id="bob")])
     for day in range(40):
         if day == 20:
-            await scoring.ingest([touchpoint(20 * DAY, "Content Downloaded", user_id="ada", number="x")])
+            await scoring.ingest(
+                [touchpoint(20 * DAY, "Content Downloaded", user_id="ada", number="x")]
+            )
         for hour in (1, 13):
             await orchestrator.sweep_at(START + day * DAY + hour * HOUR)
     assert sorted(mailbox.recipients) == ["ada@x.test", "ada@x.test", "bob@x.test"]
@@ -24,8 +28,15 @@ async def test_a_date_starts_a_play_so_long_before_it(orchestrator, mailbox):
     orchestrator.playbook._max_age = None
     await make_contacts(orchestrator, ["ada"], traits={"renewal": to_iso(NOW + 20 * DAY)[:10]})
     await make_contacts(orchestrator, ["eve"], traits={"renewal": "nobody knows"})
-    text = mail(mail={"subject": "{{ event.days_left }} days", "text": "{{ event.date }} {{ unsubscribe_url }}"})
-    await orchestrator.publish(play([text], "renewal", trigger={"date": {"trait": "renewal", "before": "7d"}}))
+    text = mail(
+        mail={
+            "subject": "{{ event.days_left }} days",
+            "text": "{{ event.date }} {{ unsubscribe_url }}",
+        }
+    )
+    await orchestrator.publish(
+        play([text], "renewal", trigger={"date": {"trait": "renewal", "before": "7d"}})
+    )
     sent = []
     for day in range(25):
         await orchestrator.sweep_at(NOW + day * DAY)
@@ -51,7 +62,9 @@ async def test_who_comes_into_a_segment_enters_and_who_was_in_it_does_not(orches
         await orchestrator.sweep_at(NOW + hour * HOUR)
     assert mailbox.recipients == ["bob@x.test"]
     await orchestrator.sweep_at(NOW + 9 * DAY)
-    await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW + 9 * DAY + 1, 2)])
+    await orchestrator.consume(
+        [signal_message(ids["ada"], "order_completed", NOW + 9 * DAY + 1, 2)]
+    )
     await orchestrator.consume_own_signals()
     assert mailbox.recipients == ["bob@x.test", "ada@x.test"], "who left it may come into it again"
 
@@ -60,7 +73,9 @@ async def test_a_broadcast_may_take_its_time(orchestrator, mailbox):
     orchestrator.playbook._max_age = None
     await make_contacts(orchestrator, [f"p{number}" for number in range(50)])
     trigger = {"schedule": to_iso(NOW)}
-    await orchestrator.publish(play([mail()], "news", trigger=trigger, kind="broadcast", per_hour=600, max_age="2d"))
+    await orchestrator.publish(
+        play([mail()], "news", trigger=trigger, kind="broadcast", per_hour=600, max_age="2d")
+    )
     sent = []
     for minute in range(7):
         await orchestrator.sweep_at(NOW + minute * MINUTE)
@@ -70,11 +85,17 @@ async def test_a_broadcast_may_take_its_time(orchestrator, mailbox):
 
 async def test_a_broadcast_goes_to_everybody_whom_it_means_once(orchestrator, mailbox):
     orchestrator.playbook._max_age = None
-    await make_contacts(orchestrator, [f"p{number}" for number in range(250)], traits={"country": "FR"})
+    await make_contacts(
+        orchestrator, [f"p{number}" for number in range(250)], traits={"country": "FR"}
+    )
     await make_contacts(orchestrator, ["eve"])
     at = to_iso(NOW + DAY)
     text = play(
-        [mail()], "news", trigger={"schedule": at}, entry={"trait": "country", "equals": "FR"}, kind="broadcast"
+        [mail()],
+        "news",
+        trigger={"schedule": at},
+        entry={"trait": "country", "equals": "FR"},
+        kind="broadcast",
     )
     await orchestrator.publish(text)
     await orchestrator.sweep_at(NOW + DAY - HOUR)

@@ -28,7 +28,9 @@ async def test_a_subscriber_with_consent_gets_one_mail(orchestrator, database, m
     assert "https://x.test/u/" in content
     assert await orchestrator.action_states() == [("sent", "accepted by the server")]
     assert await orchestrator.delivery_outcomes() == ["delivered"]
-    (action,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
+    (action,) = await orchestrator.fetch(
+        "SELECT value FROM orchestrator.outbox WHERE topic = 'actions'"
+    )
     assert msgspec.json.decode(action[0])["status"] == "sent"
     (echo,) = await orchestrator.fetch("SELECT body FROM orchestrator.echoes")
     call = msgspec.json.decode(echo[0])
@@ -40,7 +42,9 @@ async def test_hearing_the_same_again_sends_nothing_more(orchestrator, database,
     await orchestrator.consume(signals)
     await orchestrator.consume(signals)
     another = msgspec.json.decode(signals[-1], type=Signal)
-    await orchestrator.consume([msgspec.json.encode(msgspec.structs.replace(another, id="other", message_id="other"))])
+    await orchestrator.consume(
+        [msgspec.json.encode(msgspec.structs.replace(another, id="other", message_id="other"))]
+    )
     for _ in range(3):
         await orchestrator.run_due()
     assert len(mailbox.mails) == 1
@@ -60,7 +64,9 @@ async def test_what_does_not_go_out_says_why(orchestrator, database, mailbox, fi
     await orchestrator.run_due()
     assert await orchestrator.action_states() == [ledger]
     assert mailbox.mails == []
-    (message,) = await orchestrator.fetch("SELECT value FROM orchestrator.outbox WHERE topic = 'actions'")
+    (message,) = await orchestrator.fetch(
+        "SELECT value FROM orchestrator.outbox WHERE topic = 'actions'"
+    )
     assert msgspec.json.decode(message[0])["status"] == ledger[0]
 
 
@@ -113,7 +119,9 @@ async def test_the_cap_counts_across_actions(database, mailbox):
     await found.close()
 
 
-async def test_a_passing_refusal_is_retried_and_a_lasting_one_is_not(orchestrator, database, mailbox):
+async def test_a_passing_refusal_is_retried_and_a_lasting_one_is_not(
+    orchestrator, database, mailbox
+):
     mailbox.answers = ["451 later", "451 later"]
     await orchestrator.consume(await make_subscriber(database))
     for _ in range(3):
@@ -145,7 +153,9 @@ async def test_no_server_is_retried(orchestrator, database, mailbox):
     assert (await orchestrator.action_states())[0][0] == "sent"
 
 
-async def test_a_connection_lost_in_the_body_is_in_doubt_and_not_sent_again(orchestrator, database, mailbox):
+async def test_a_connection_lost_in_the_body_is_in_doubt_and_not_sent_again(
+    orchestrator, database, mailbox
+):
     mailbox.drop_after_data = True
     await orchestrator.consume(await make_subscriber(database))
     for _ in range(3):
@@ -156,11 +166,14 @@ async def test_a_connection_lost_in_the_body_is_in_doubt_and_not_sent_again(orch
     assert len(mailbox.mails) == 1
 
 
-async def test_a_process_that_died_between_reservation_and_record_leaves_it_in_doubt(orchestrator, database, mailbox):
+async def test_a_process_that_died_between_reservation_and_record_leaves_it_in_doubt(
+    orchestrator, database, mailbox
+):
     await orchestrator.consume(await make_subscriber(database))
     connection = await connect(database, application="test")
     await connection.execute(
-        "UPDATE orchestrator.actions SET status = 'sending', attempts = 1, due_at = $1", orchestrator.clock.now()
+        "UPDATE orchestrator.actions SET status = 'sending', attempts = 1, due_at = $1",
+        orchestrator.clock.now(),
     )
     await connection.close()
     await orchestrator.run_due()
@@ -177,7 +190,9 @@ async def test_two_dispatchers_share_the_work_and_send_each_once(database, mailb
         calls.append(identify(0, number=f"{n}-i", traits={"email": f"{user}@x.test"}, **known))
         calls.append(touchpoint(HOUR, "Newsletter Subscribed", number=f"{n}-s", user_id=user))
     await scoring.ingest(calls)
-    rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
+    rows = await scoring.fetch(
+        "SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id"
+    )
     await scoring.close()
     pair = [Orchestrator(database, mailbox) for _ in range(2)]
     await pair[0].install()
@@ -201,10 +216,14 @@ async def test_a_later_consent_wins_whatever_comes_first(orchestrator, database)
     await make_subscriber(database)
     async with orchestrator.sessions[0].acquire() as connection:
         for granted, at in ((True, 5), (False, 9), (True, 7)):
-            await consents.upsert_consents(connection, [("default", "c", "marketing", granted, at, "s")])
+            await consents.upsert_consents(
+                connection, [("default", "c", "marketing", granted, at, "s")]
+            )
         both = [("default", "d", "marketing", granted, 5, "s") for granted in (False, True)]
         await consents.upsert_consents(connection, both)
-    assert await orchestrator.fetch("SELECT contact_id, granted FROM orchestrator.consents ORDER BY 1") == [
+    assert await orchestrator.fetch(
+        "SELECT contact_id, granted FROM orchestrator.consents ORDER BY 1"
+    ) == [
         ("c", False),
         ("d", False),
     ]
@@ -215,13 +234,20 @@ async def test_what_was_unsubscribed_before_a_merge_holds_after_it(orchestrator,
     traits = {"email": "ada@x.test"}
     await scoring.ingest([identify(0, "u", "phone", traits=traits, consent={"marketing": True})])
     await scoring.ingest([touchpoint(HOUR, anonymous_id="laptop")])
-    ((device,),) = await scoring.fetch("SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL")
+    ((device,),) = await scoring.fetch(
+        "SELECT contact_id FROM scoring.touchpoints WHERE subject IS NULL"
+    )
     async with orchestrator.sessions[0].acquire() as connection:
         await consents.insert_suppressions(connection, [(device, "email", "unsubscribed")])
     await scoring.ingest(
-        [identify(2 * HOUR, "u", "laptop"), touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u")]
+        [
+            identify(2 * HOUR, "u", "laptop"),
+            touchpoint(3 * HOUR, "Newsletter Subscribed", user_id="u"),
+        ]
     )
-    rows = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id")
+    rows = await scoring.fetch(
+        "SELECT value FROM scoring.outbox WHERE topic = 'signals' ORDER BY id"
+    )
     await scoring.close()
     await orchestrator.consume([r[0] for r in rows])
     await orchestrator.run_due()

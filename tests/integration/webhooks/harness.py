@@ -43,7 +43,9 @@ class Bench:
         self.post = WebhookClient(self.clock, private=True)
         self.desk = SubscriptionService(self.sessions[0], self.post.check_url, self.clock, SHARDS)
         self.pool = SessionPool(self.sessions[1:])
-        self.delivering = SubscriptionDelivery(self.pool, self.post, self.clock, SHARDS, random.Random(7).random)
+        self.delivering = SubscriptionDelivery(
+            self.pool, self.post, self.clock, SHARDS, random.Random(7).random
+        )
         self.outbox = Outbox("scoring", SHARDS)
         self.sequences: dict[str, int] = {}
         self.stop = asyncio.Event()
@@ -57,7 +59,13 @@ class Bench:
                 PLAIN, id=f"{contact}-{number}", contact_id=contact, sequence=number, **changes
             )
             messages.append(
-                build_message(change, key=contact, message_id=change.id, source="/scoring", time=PLAIN.occurred_at)
+                build_message(
+                    change,
+                    key=contact,
+                    message_id=change.id,
+                    source="/scoring",
+                    time=PLAIN.occurred_at,
+                )
             )
         async with self.sessions[0].acquire() as connection, connection.transaction():
             await self.outbox.insert_messages(connection, messages)
@@ -82,9 +90,18 @@ class Bench:
         shown = await self.desk.get("default", "crm")
         async with self.sessions[0].acquire() as connection:
             row = await connection.fetchrow("SELECT * FROM orchestrator.subscriptions")
-            waits = await connection.fetch("SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5")
+            waits = await connection.fetch(
+                "SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5"
+            )
         lanes = [(lane.task, lane.leaving.is_set()) for lane in self.running._lanes.values()]
-        return self.clock.now(), shown.backlog, shown.attempts[:3], dict(row), [dict(r) for r in waits], lanes
+        return (
+            self.clock.now(),
+            shown.backlog,
+            shown.attempts[:3],
+            dict(row),
+            [dict(r) for r in waits],
+            lanes,
+        )
 
     def webhooks(self):
         self.running = SubscriptionTasks(self.database, self.pool, self.delivering, self.clock)

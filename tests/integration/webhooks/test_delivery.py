@@ -30,7 +30,9 @@ async def test_only_what_is_wanted_of_ones_own_workspace(bench, receiver):
     await bench.create(await receiver.start(), stages=("lead",))
     await bench.publish("a")
     await bench.publish("b", stage=msgspec.structs.replace(PLAIN.stage, to="lead"))
-    await bench.publish("c", stage=msgspec.structs.replace(PLAIN.stage, to="lead"), workspace="other")
+    await bench.publish(
+        "c", stage=msgspec.structs.replace(PLAIN.stage, to="lead"), workspace="other"
+    )
     await bench.turns()
     assert receiver.webhook_ids == ["b-1"]
 
@@ -109,7 +111,9 @@ async def test_410_disables_at_once_and_retry_after_is_obeyed(bench, receiver):
     assert shown.backlog.waiting == 1
 
 
-async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything(bench, receiver, monkeypatch):
+async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything(
+    bench, receiver, monkeypatch
+):
     monkeypatch.setattr("services.orchestrator.webhooks.http_client.SECONDS", 0.2)
     receiver.answering = lambda _: 30.0
     await bench.create(await receiver.start())

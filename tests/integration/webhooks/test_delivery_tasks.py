@@ -69,7 +69,10 @@ async def test_two_processes_share_the_subscriptions_and_one_takes_over(bench, d
         await bench.create(await one.start(), f"s{number}")
     bench.clock = others.clock
     first, second = bench.webhooks(), others.webhooks()
-    running = [asyncio.create_task(first.run(bench.stop)), asyncio.create_task(second.run(others.stop))]
+    running = [
+        asyncio.create_task(first.run(bench.stop)),
+        asyncio.create_task(second.run(others.stop)),
+    ]
     until = time.monotonic() + 20
     while {len(first._lanes), len(second._lanes)} != {2}:
         await asyncio.sleep(0.05)

@@ -28,9 +28,13 @@ async def test_the_same_is_there_to_be_pulled_by_cursor(bench, database):
     assert in_order(found) == {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3, 4, 5], "c": [1, 2, 3, 4, 5]}
     assert (await changes.list_after("default", cursor, 10, MessageFilter())).items == []
     later = await bench.publish("b")
-    assert [item.id for item in (await changes.list_after("default", cursor, 10, MessageFilter())).items] == later
+    assert [
+        item.id for item in (await changes.list_after("default", cursor, 10, MessageFilter())).items
+    ] == later
     assert len((await changes.list_after("default", end, 100, MessageFilter())).items) == 16
-    assert (await changes.list_after("default", "", 10, MessageFilter(stages=("nowhere",)))).items == []
+    assert (
+        await changes.list_after("default", "", 10, MessageFilter(stages=("nowhere",)))
+    ).items == []
     for wrong in ("x", "%%%", "gA==x", cursor[:-2] + "!!", "gf8F"):
         with pytest.raises(ConfigurationError, match="none of ours"):
             await changes.list_after("default", wrong, 10, MessageFilter())

@@ -91,7 +91,9 @@ async def test_a_receiver_that_is_killed_gets_every_change_in_order(database, tm
         await running
     await bench.close()
     found = in_order(json.loads(one["body"])["data"] for one in seen)
-    assert found == {contact: list(range(1, count + 1)) for contact, count in bench.sequences.items()}
+    assert found == {
+        contact: list(range(1, count + 1)) for contact, count in bench.sequences.items()
+    }
     bodies = {}
     for one in seen:
         assert bodies.setdefault(one["headers"]["webhook-id"], one["body"]) == one["body"]

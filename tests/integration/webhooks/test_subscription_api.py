@@ -42,7 +42,9 @@ async def test_a_rotated_secret_signs_beside_the_old_one_for_a_while(bench, rece
     await bench.publish("a")
     await bench.turns()
     headers, body = receiver.seen[0]
-    assert Webhook(first).verify(body.decode(), headers) == Webhook(second).verify(body.decode(), headers)
+    assert Webhook(first).verify(body.decode(), headers) == Webhook(second).verify(
+        body.decode(), headers
+    )
     assert len(headers["webhook-signature"].split()) == 2
 
 

@@ -7,7 +7,13 @@ import sys
 from tests.sdks.expected import ANONYMOUS, ORDER, PINGS, TRAITS, USER
 
 make = importlib.import_module(sys.argv[1]).Client
-client = make(os.environ["PERIGEE_KEY"], host=os.environ["PERIGEE_HOST"], upload_size=10, gzip=True, max_retries=8)
+client = make(
+    os.environ["PERIGEE_KEY"],
+    host=os.environ["PERIGEE_HOST"],
+    upload_size=10,
+    gzip=True,
+    max_retries=8,
+)
 client.identify(USER, TRAITS, anonymous_id=ANONYMOUS)
 client.track(USER, "Order Completed", ORDER)
 client.page(USER, name="Home", properties={"path": "/"})

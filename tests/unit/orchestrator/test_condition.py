@@ -93,7 +93,9 @@ def test_a_segment_cannot_be_defined_by_itself():
     segments = {"a": {"segment": "b"}, "b": {"not": {"segment": "a"}}}
     with pytest.raises(ValueError, match="defined by itself"):
         compile_condition({"segment": "a"}, segments)
-    assert referenced_segments({"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}) == {"a", "b"}
+    assert referenced_segments(
+        {"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}
+    ) == {"a", "b"}
 
 
 def test_nobody_of_whom_nothing_is_known_raises():
@@ -105,7 +107,9 @@ def test_nobody_of_whom_nothing_is_known_raises():
     ):
         assert not condition_holds(compile_condition(condition), nobody, 0)
     of_another_version = contact(standings={"engagement": standing(buying="gone")})
-    assert not condition_holds(compile_condition({"axis": "buying", "at_least": "validation"}), of_another_version, 0)
+    assert not condition_holds(
+        compile_condition({"axis": "buying", "at_least": "validation"}), of_another_version, 0
+    )
 
 
 ATOMS = st.sampled_from([

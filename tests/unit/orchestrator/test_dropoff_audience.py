@@ -25,9 +25,21 @@ RINGS = WORDS.cycles["engagement"].rings
     ("fields", "fell", "back"),
     [
         ({"stage": StageMove("prospect", "reader")}, "prospect", ["visitor", "reader"]),
-        ({"stage": StageMove("prospect", "prospect"), "direction": "dormancy", "dormant": True}, "prospect", []),
-        ({"stage": StageMove("prospect", "reader"), "reason": "corrected"}, None, ["visitor", "reader"]),
-        ({"stage": StageMove("reader", "lead"), "direction": "advance"}, None, ["visitor", "reader", "lead"]),
+        (
+            {"stage": StageMove("prospect", "prospect"), "direction": "dormancy", "dormant": True},
+            "prospect",
+            [],
+        ),
+        (
+            {"stage": StageMove("prospect", "reader"), "reason": "corrected"},
+            None,
+            ["visitor", "reader"],
+        ),
+        (
+            {"stage": StageMove("reader", "lead"), "direction": "advance"},
+            None,
+            ["visitor", "reader", "lead"],
+        ),
         ({"stage": StageMove("lead", "gone")}, "lead", []),
     ],
 )
@@ -61,5 +73,7 @@ def test_no_cell_is_a_formula_and_every_cell_comes_back(cells):
 
 
 def test_an_address_is_hashed_as_advertisers_want_it():
-    found = export_row(contact(traits={"email": " Ada@X.test "}, user_id="=cmd()"), "lead", "2026-01-01")
+    found = export_row(
+        contact(traits={"email": " Ada@X.test "}, user_id="=cmd()"), "lead", "2026-01-01"
+    )
     assert found == ["c", "'=cmd()", sha256(b"ada@x.test").hexdigest(), "lead", "2026-01-01"]

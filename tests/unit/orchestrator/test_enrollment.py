@@ -61,10 +61,22 @@ def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance(
     ("zone", "wanted", "expected"),
     [
         ("Europe/Paris", {"time": "09:30"}, "2026-03-28T09:30:00+01:00"),
-        ("Europe/Paris", {"time": "09:30", "days": 2}, "2026-03-29T09:30:00+02:00"),  # the night is an hour shorter
-        ("Europe/Paris", {"time": "02:30", "days": 2}, "2026-03-29T03:30:00+02:00"),  # there is no half past two
+        (
+            "Europe/Paris",
+            {"time": "09:30", "days": 2},
+            "2026-03-29T09:30:00+02:00",
+        ),  # the night is an hour shorter
+        (
+            "Europe/Paris",
+            {"time": "02:30", "days": 2},
+            "2026-03-29T03:30:00+02:00",
+        ),  # there is no half past two
         ("Europe/Paris", {"time": "13:00"}, "2026-03-27T13:00:00+01:00"),
-        ("Europe/Paris", {"time": "14:00", "weekdays": ["mon", "tue"]}, "2026-03-30T14:00:00+02:00"),
+        (
+            "Europe/Paris",
+            {"time": "14:00", "weekdays": ["mon", "tue"]},
+            "2026-03-30T14:00:00+02:00",
+        ),
         ("Etc/GMT+12", {"time": "00:00"}, "2026-03-27T00:00:00-12:00"),
         ("Etc/GMT-14", {"time": "00:00"}, "2026-03-29T00:00:00+14:00"),
         ("Pacific/Kiritimati", {"time": "02:00", "days": 1}, "2026-03-29T02:00:00+14:00"),
@@ -84,7 +96,16 @@ def test_a_local_time_is_the_contacts_own(zone, wanted, expected):
 
 @given(
     st.integers(0, 800 * 24 * 60).map(lambda minutes: DECEMBER + minutes * 60_000_000),
-    st.sampled_from(["Europe/Paris", "America/New_York", "Etc/GMT+12", "Etc/GMT-14", "Australia/Lord_Howe", "UTC"]),
+    st.sampled_from(
+        [
+            "Europe/Paris",
+            "America/New_York",
+            "Etc/GMT+12",
+            "Etc/GMT-14",
+            "Australia/Lord_Howe",
+            "UTC",
+        ]
+    ),
     st.times().map(lambda moment: moment.replace(microsecond=0, second=0, tzinfo=None)),
     st.integers(0, 400),
 )
@@ -104,20 +125,31 @@ def test_a_local_time_comes_on_the_day_and_not_before(now, zone, clock, days):
     apart = (local.date() - begun.date()).days - wanted.get("days", 0)
     assert apart in (0, 1)
     if apart:
-        assert (begun.hour, begun.minute) >= (clock.hour, clock.minute) if not wanted.get("days") else False
+        assert (
+            (begun.hour, begun.minute) >= (clock.hour, clock.minute)
+            if not wanted.get("days")
+            else False
+        )
 
 
 def test_a_hope_is_met_or_late():
     steps = [
-        {"wait_until": {"signal": "order_completed", "timeout": "3d"}, "timed_out": [mail("reminder")]},
+        {
+            "wait_until": {"signal": "order_completed", "timeout": "3d"},
+            "timed_out": [mail("reminder")],
+        },
         mail("last"),
     ]
     found = program(steps)
     waits = advance_enrollment(found, run(), contact(), START)
     assert waits.run.due_at == START + 3 * DAY
-    met = advance_enrollment(found, waits.run, contact(signals={"order_completed": [START + DAY]}), START + DAY + 1)
+    met = advance_enrollment(
+        found, waits.run, contact(signals={"order_completed": [START + DAY]}), START + DAY + 1
+    )
     assert names(met) == ["last"]
-    late = advance_enrollment(found, waits.run, contact(signals={"order_completed": [START - 1]}), START + 3 * DAY)
+    late = advance_enrollment(
+        found, waits.run, contact(signals={"order_completed": [START - 1]}), START + 3 * DAY
+    )
     assert names(late) == ["reminder", "last"]
 
 
@@ -131,7 +163,8 @@ def test_a_condition_is_waited_for_until_it_may_have_changed():
 
 
 @pytest.mark.parametrize(
-    ("country", "expected"), [("FR", ["fr", "end"]), ("DE", ["de", "end"]), ("IT", ["other", "end"])]
+    ("country", "expected"),
+    [("FR", ["fr", "end"]), ("DE", ["de", "end"]), ("IT", ["other", "end"])],
 )
 def test_a_fork_takes_the_first_case_that_holds(country, expected):
     steps = [
@@ -140,15 +173,34 @@ def test_a_fork_takes_the_first_case_that_holds(country, expected):
          "otherwise": [mail("other")]},
         mail("end"),
     ]  # fmt: skip
-    assert names(advance_enrollment(program(steps), run(), contact(traits={"country": country}), START)) == expected
+    assert (
+        names(
+            advance_enrollment(program(steps), run(), contact(traits={"country": country}), START)
+        )
+        == expected
+    )
 
 
 def test_a_split_is_stable_and_about_as_large_as_asked():
     found = program(
-        [{"split": {"a": {"share": 0.3, "steps": [mail("a")]}, "b": {"share": 0.2, "steps": [mail("b")]}}}, mail("end")]
+        [
+            {
+                "split": {
+                    "a": {"share": 0.3, "steps": [mail("a")]},
+                    "b": {"share": 0.2, "steps": [mail("b")]},
+                }
+            },
+            mail("end"),
+        ]
     )
-    drawn = [tuple(names(advance_enrollment(found, run(), contact(f"c{n}"), START))) for n in range(4_000)]
-    assert drawn == [tuple(names(advance_enrollment(found, run(), contact(f"c{n}"), START))) for n in range(4_000)]
+    drawn = [
+        tuple(names(advance_enrollment(found, run(), contact(f"c{n}"), START)))
+        for n in range(4_000)
+    ]
+    assert drawn == [
+        tuple(names(advance_enrollment(found, run(), contact(f"c{n}"), START)))
+        for n in range(4_000)
+    ]
     counts = [drawn.count(one) / 4_000 for one in (("a", "end"), ("b", "end"), ("end",))]
     assert counts == pytest.approx([0.3, 0.2, 0.5], abs=0.03)
 
@@ -156,16 +208,31 @@ def test_a_split_is_stable_and_about_as_large_as_asked():
 def test_an_exit_is_seen_before_the_next_step_acts():
     found = program(
         [{"wait": "1d"}, mail()],
-        exits=[{"signal": "order_completed"}, {"when": {"axis": "buying", "below": "investigation"}}],
+        exits=[
+            {"signal": "order_completed"},
+            {"when": {"axis": "buying", "below": "investigation"}},
+        ],
     )
     waits = advance_enrollment(found, run(), contact(), START).run
-    bought = advance_enrollment(found, waits, contact(signals={"order_completed": [START + 1]}), START + DAY)
-    assert (names(bought), bought.run.status, bought.run.reason) == ([], "exited", "exit: order_completed")
-    before = advance_enrollment(found, waits, contact(signals={"order_completed": [START - 1]}), START + DAY)
+    bought = advance_enrollment(
+        found, waits, contact(signals={"order_completed": [START + 1]}), START + DAY
+    )
+    assert (names(bought), bought.run.status, bought.run.reason) == (
+        [],
+        "exited",
+        "exit: order_completed",
+    )
+    before = advance_enrollment(
+        found, waits, contact(signals={"order_completed": [START - 1]}), START + DAY
+    )
     assert names(before) == ["mail"]
     facts = contact()
-    back = msgspec.structs.replace(facts.standings["engagement"], axes={"buying": "awareness", "sales": "unknown"})
-    fell = advance_enrollment(found, waits, msgspec.structs.replace(facts, standings={"engagement": back}), START + DAY)
+    back = msgspec.structs.replace(
+        facts.standings["engagement"], axes={"buying": "awareness", "sales": "unknown"}
+    )
+    fell = advance_enrollment(
+        found, waits, msgspec.structs.replace(facts, standings={"engagement": back}), START + DAY
+    )
     assert (names(fell), fell.run.status) == ([], "exited")
 
 
@@ -180,8 +247,14 @@ def test_a_goal_ends_the_run_and_counts_within_its_window_alone():
 
 
 def test_a_step_may_end_it():
-    progress = advance_enrollment(program([mail("a"), {"exit": "enough"}, mail("b")]), run(), contact(), START)
-    assert (names(progress), progress.run.status, progress.run.reason) == (["a"], "completed", "enough")
+    progress = advance_enrollment(
+        program([mail("a"), {"exit": "enough"}, mail("b")]), run(), contact(), START
+    )
+    assert (names(progress), progress.run.status, progress.run.reason) == (
+        ["a"],
+        "completed",
+        "enough",
+    )
 
 
 @pytest.mark.parametrize(
@@ -192,17 +265,33 @@ def test_a_step_may_end_it():
         ({"re_entry": "always"}, [PastEnrollment(0, "active")], True),
         ({"re_entry": "after_exit"}, [PastEnrollment(0, "active")], "still in it"),
         ({"re_entry": "after_exit"}, [PastEnrollment(0, "exited")], True),
-        ({"re_entry": "always", "cool_down": "2d"}, [PastEnrollment(START - DAY, "exited")], "cooling down"),
-        ({"re_entry": "always", "cool_down": "2d"}, [PastEnrollment(START - 2 * DAY, "exited")], True),
+        (
+            {"re_entry": "always", "cool_down": "2d"},
+            [PastEnrollment(START - DAY, "exited")],
+            "cooling down",
+        ),
+        (
+            {"re_entry": "always", "cool_down": "2d"},
+            [PastEnrollment(START - 2 * DAY, "exited")],
+            True,
+        ),
         ({"entry": {"stage": "customer"}}, [], "entry criteria"),
         ({"entry": {"stage": "lead"}}, [], True),
     ],
 )
 def test_who_enters(more, earlier, entered):
     found = try_enroll(
-        program([mail()], **more), cause_from_event(signal(occurred_at=START)), contact(), earlier, START
+        program([mail()], **more),
+        cause_from_event(signal(occurred_at=START)),
+        contact(),
+        earlier,
+        START,
     )
-    assert found == entered if isinstance(entered, str) else (found.status, found.entered_at) == ("active", START)
+    assert (
+        found == entered
+        if isinstance(entered, str)
+        else (found.status, found.entered_at) == ("active", START)
+    )
 
 
 def test_who_is_held_out_enters_nothing_and_stays_so_over_versions():
@@ -211,7 +300,9 @@ def test_who_is_held_out_enters_nothing_and_stays_so_over_versions():
     for number in (1, 2):
         version = msgspec.structs.replace(held, number=number)
         runs = [
-            try_enroll(version, cause_from_event(signal(id=f"s{number}-{n}")), contact(f"c{n}"), [], 0)
+            try_enroll(
+                version, cause_from_event(signal(id=f"s{number}-{n}")), contact(f"c{n}"), [], 0
+            )
             for n in range(400)
         ]
         groups.append([one.status for one in runs])
@@ -257,7 +348,9 @@ def test_only_what_an_event_may_change_is_looked_at():
     hoping = program([{"wait_until": {"signal": "complaint", "timeout": "1d"}}, mail()])
     assert concerns_enrollment(hoping, run(), [signal(signal="complaint")])
     assert not concerns_enrollment(hoping, run(status="completed"), [signal(signal="complaint")])
-    assert concerns_enrollment(program([mail()], exits=[{"when": {"stage": "customer"}}]), run(), [change()])
+    assert concerns_enrollment(
+        program([mail()], exits=[{"when": {"stage": "customer"}}]), run(), [change()]
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,7 +378,9 @@ def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
     first, later = (cause_if_due(found, "default", who, moment + wait) for wait in (0, DAY))
     assert first == later
     assert first.at == moment
-    assert cause_if_due(found, "default", who, moment + DAY + 1) is None, "what is long ago starts nothing"
+    assert cause_if_due(found, "default", who, moment + DAY + 1) is None, (
+        "what is long ago starts nothing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -295,7 +390,9 @@ def test_a_moment_is_each_contacts_own_and_comes_once(trigger, facts, at):
         ("1970-03-01", -1, 5),
     ],
 )  # fmt: skip
-def test_the_nearer_the_date_of_a_compelling_event_the_sooner_goes_what_it_started(date, days_before, priority):
+def test_the_nearer_the_date_of_a_compelling_event_the_sooner_goes_what_it_started(
+    date, days_before, priority
+):
     run = Enrollment("e", "default", "c", "p", 1, "cause", 0, {"event_id": "e", "date": date})
     due = 59 * DAY - days_before * DAY + HOUR
     assert action_priority(program([mail()], priority=5).play, run, due) == priority

@@ -16,7 +16,13 @@ def instant(text):
 
 
 def ask(**fields):
-    given = {"purpose": "marketing", "address": "a@x.test", "consent": True, "suppressed": None, "used_today": 0}
+    given = {
+        "purpose": "marketing",
+        "address": "a@x.test",
+        "consent": True,
+        "suppressed": None,
+        "used_today": 0,
+    }
     return GateRequest(**{**given, **fields})
 
 
@@ -73,12 +79,17 @@ def test_quiet_hours_hold_and_are_off_by_default():
     verdict = check_gate(ask(), NIGHT, instant("2026-06-01T23:00:00"))
     assert (verdict.status, verdict.until) == ("held", instant("2026-06-02T08:00:00"))
     assert check_gate(ask(), GateRules(), instant("2026-06-01T23:00:00")).status == "send"
-    assert check_gate(ask(purpose="transactional"), NIGHT, instant("2026-06-01T23:00:00")).status == "send"
+    assert (
+        check_gate(ask(purpose="transactional"), NIGHT, instant("2026-06-01T23:00:00")).status
+        == "send"
+    )
 
 
 def test_daytime_quiet_hours():
     siesta = GateRules(quiet_from=time(13), quiet_to=time(15))
-    assert next_allowed_at(instant("2026-06-01T14:00:00"), siesta, "UTC") == instant("2026-06-01T15:00:00")
+    assert next_allowed_at(instant("2026-06-01T14:00:00"), siesta, "UTC") == instant(
+        "2026-06-01T15:00:00"
+    )
 
 
 def test_a_cause_enrols_once():
@@ -86,7 +97,9 @@ def test_a_cause_enrols_once():
     always = [enrollment_id("default", "welcome", "c", cause, "always") for cause in ("s1", "s2")]
     assert never[0] == never[1]
     assert always[0] != always[1]
-    assert action_id(never[0], "mail") == action_id(never[0], "mail") != action_id(never[0], "mail", 2)
+    assert (
+        action_id(never[0], "mail") == action_id(never[0], "mail") != action_id(never[0], "mail", 2)
+    )
 
 
 def test_the_holdout_is_stable_and_about_as_large_as_asked():
@@ -108,11 +121,17 @@ def test_the_holdout_is_stable_and_about_as_large_as_asked():
     ],
 )
 def test_what_follows_an_attempt(attempt, outcome, idempotent, status, delivery):
-    found = next_action_state(attempt, DeliveryResult(outcome, "x"), 1_000, 0.5, idempotent=idempotent)
+    found = next_action_state(
+        attempt, DeliveryResult(outcome, "x"), 1_000, 0.5, idempotent=idempotent
+    )
     assert found[:2] == (status, delivery)
     assert (found[2] > 1_000) == (status == "pending")
 
 
 def test_a_receiver_that_asks_for_a_pause_gets_it():
-    assert next_action_state(1, DeliveryResult("again", "x", DAY), 0, 0.0, idempotent=False)[2] == DAY
-    assert next_action_state(1, DeliveryResult("again", "x", 1), 0, 0.0, idempotent=False)[2] == SECOND
+    assert (
+        next_action_state(1, DeliveryResult("again", "x", DAY), 0, 0.0, idempotent=False)[2] == DAY
+    )
+    assert (
+        next_action_state(1, DeliveryResult("again", "x", 1), 0, 0.0, idempotent=False)[2] == SECOND
+    )

@@ -15,12 +15,28 @@ from services.orchestrator.domain.rendered_message import RenderedMessage, rende
 from services.orchestrator.domain.unsubscribe_token import sign_token, verify_token
 from tests.unit.orchestrator.vocabulary import contact
 
-BREAKS = ["\r\n", "\n", "\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\n\r", "\r\n "]
+BREAKS = [
+    "\r\n",
+    "\n",
+    "\r",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1d",
+    "\x1e",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\n\r",
+    "\r\n ",
+]
 HEADERS = ["Bcc: evil@x.test", "X-Evil: 1", "Content-Type: text/html", "\r\nDATA\r\nhello"]
 INJECTIONS = [f"Hello{line}{header}" for line in BREAKS for header in HEADERS]
 RUN = Enrollment("e", "default", "c", "test", 1, "cause", 0)
 ACTION = ActionSpec(
-    action="a", channel="email", mail={"subject": "Hi {{ contact.name }}", "text": "{{ contact.name }}"}
+    action="a",
+    channel="email",
+    mail={"subject": "Hi {{ contact.name }}", "text": "{{ contact.name }}"},
 )
 SECRET = "secret-of-16-chars"
 
@@ -45,19 +61,27 @@ async def test_a_trait_cannot_add_a_header(name):
     try:
         message = build_email(letter, "hello@x.test")
     except ValueError:
-        assert (await EmailChannel("smtp://127.0.0.1:1", "hello@x.test").send(letter)).outcome == "refused"
+        assert (
+            await EmailChannel("smtp://127.0.0.1:1", "hello@x.test").send(letter)
+        ).outcome == "refused"
         return
     known = {b"From", b"To", b"Subject", b"Date", b"Message-ID", b"List-Unsubscribe", b"List-Unsubscribe-Post",
              b"Content-Type", b"Content-Transfer-Encoding", b"MIME-Version"}  # fmt: skip
-    names = {line.split(b":")[0] for line in lines_of(message) if not line.startswith((b" ", b"\t"))}
+    names = {
+        line.split(b":")[0] for line in lines_of(message) if not line.startswith((b" ", b"\t"))
+    }
     assert names <= known
     assert message["To"] == "a@x.test"
 
 
-@pytest.mark.parametrize("address", [f"a@x.test{line}{header}" for line in BREAKS[:6] for header in HEADERS[:2]])
+@pytest.mark.parametrize(
+    "address", [f"a@x.test{line}{header}" for line in BREAKS[:6] for header in HEADERS[:2]]
+)
 def test_an_address_cannot_either(address):
     with pytest.raises(ValueError):
-        build_email(RenderedMessage("act", address, "s", "t", None, "https://x.test/u/t"), "hello@x.test")
+        build_email(
+            RenderedMessage("act", address, "s", "t", None, "https://x.test/u/t"), "hello@x.test"
+        )
 
 
 def test_a_token_cannot_be_forged_swapped_or_stretched():
@@ -69,11 +93,24 @@ def test_a_token_cannot_be_forged_swapped_or_stretched():
     for bit in range(len(raw) * 8):
         broken = bytearray(raw)
         broken[bit // 8] ^= 1 << bit % 8
-        assert verify_token(SECRET, base64.urlsafe_b64encode(bytes(broken)).decode().rstrip("=")) is None
+        assert (
+            verify_token(SECRET, base64.urlsafe_b64encode(bytes(broken)).decode().rstrip("="))
+            is None
+        )
     swapped = b"c2" + raw[2:]
     assert verify_token(SECRET, base64.urlsafe_b64encode(swapped).decode()) is None
     assert verify_token(SECRET, base64.urlsafe_b64encode(raw[:-20] + other[-20:]).decode()) is None
-    for text in ("", ".", "..", "a.b", "A" * 10_000, token[:-4], token + "AAAA", "%00", "\N{SNOWMAN}"):
+    for text in (
+        "",
+        ".",
+        "..",
+        "a.b",
+        "A" * 10_000,
+        token[:-4],
+        token + "AAAA",
+        "%00",
+        "\N{SNOWMAN}",
+    ):
         assert verify_token(SECRET, text) is None
 
 
@@ -100,6 +137,9 @@ def test_a_template_bomb_ends_soon_and_says_so(bomb):
 
 def test_a_trait_is_data_and_no_template():
     assert (
-        render_template("{{ contact.name }}", {"contact": {"name": "{{ secret }}{% for %}"}}) == "{{ secret }}{% for %}"
+        render_template("{{ contact.name }}", {"contact": {"name": "{{ secret }}{% for %}"}})
+        == "{{ secret }}{% for %}"
     )
-    assert "<script>" not in render_template("{{ contact.name }}", {"contact": {"name": "<script>"}}, html=True)
+    assert "<script>" not in render_template(
+        "{{ contact.name }}", {"contact": {"name": "<script>"}}, html=True
+    )

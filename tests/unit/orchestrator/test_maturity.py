@@ -9,7 +9,16 @@ from tests.unit.orchestrator.vocabulary import mail, program
 UNSUBSCRIBE = "t {{ unsubscribe_url }}"
 
 
-def ran(steps=None, *, entered=10, reached=1, held_out=0, text=UNSUBSCRIBE, subject="Hi {{ contact.name }}", **more):
+def ran(
+    steps=None,
+    *,
+    entered=10,
+    reached=1,
+    held_out=0,
+    text=UNSUBSCRIBE,
+    subject="Hi {{ contact.name }}",
+    **more,
+):
     letter = mail(mail={"subject": subject, "text": text})
     return PlayUsage(program(steps or [letter], **more).play, entered, reached, held_out)
 
@@ -19,7 +28,11 @@ BLAST = ran(trigger=SCHEDULE, kind="broadcast")
 TARGETED = ran(trigger=SCHEDULE, entry={"trait": "country", "equals": "FR"}, kind="segment")
 GOAL = {"signal": "order_completed", "within": "30d"}
 AUTOMATED = ran(trigger={"stage_change": {"to": "lead"}}, goal=GOAL)
-CHOSEN = mail("chosen", content={"types": ["guide"]}, mail={"subject": "{{ content.title }}", "text": UNSUBSCRIBE})
+CHOSEN = mail(
+    "chosen",
+    content={"types": ["guide"]},
+    mail={"subject": "{{ content.title }}", "text": UNSUBSCRIBE},
+)
 BEHAVIOURAL = ran([CHOSEN], goal=GOAL, holdout=0.1, held_out=3, entry={"seen": "quote_requested"})
 
 
@@ -47,14 +60,20 @@ def test_what_nobody_is_in_counts_for_nothing_and_what_is_ahead_is_warned_of():
     idle = ran(trigger=SCHEDULE, entry={"stage": "lead"}, entered=0)
     assert assess_maturity([BLAST, idle], 9).level == 1
     assert assess_maturity([BLAST, AUTOMATED], 9).ahead == ["test"]
-    assert "give a play an `entry` or a segment as its trigger" in assess_maturity([BLAST, AUTOMATED], 9).missing
+    assert (
+        "give a play an `entry` or a segment as its trigger"
+        in assess_maturity([BLAST, AUTOMATED], 9).missing
+    )
 
 
 def test_broadcasts_and_conversations_stand_beside_each_other():
     loud = ran(trigger=SCHEDULE, kind="broadcast", goal=GOAL, entered=1_000, reached=20)
     found = {one.group: one for one in assess_maturity([loud, AUTOMATED], 9).rates}
     assert (found["broadcast"].rate, found["conversation"].rate) == (0.02, 0.1)
-    assert found["conversation"].high - found["conversation"].low > found["broadcast"].high - found["broadcast"].low
+    assert (
+        found["conversation"].high - found["conversation"].low
+        > found["broadcast"].high - found["broadcast"].low
+    )
 
 
 def test_an_interval_holds_its_rate_and_narrows():

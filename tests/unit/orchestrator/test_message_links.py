@@ -10,7 +10,9 @@ from services.orchestrator.domain.message_links import TOKEN_LIFETIME, MessageLi
 from tests.unit.orchestrator.vocabulary import DAY
 
 KEYS = ("new-key", "old-key")
-LINKS = MessageLinks("https://mail.test", "secret-of-16-chars", "https://shop.test", KEYS).valid_from(DAY)
+LINKS = MessageLinks(
+    "https://mail.test", "secret-of-16-chars", "https://shop.test", KEYS
+).valid_from(DAY)
 ADA = LinkRecipient("default", "ada")
 UTM = {"utm_source": "perigee", "utm_campaign": "welcome"}
 
@@ -82,7 +84,15 @@ def test_without_keys_or_a_site_links_name_nobody():
 
 
 @pytest.mark.parametrize(
-    "path", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)", "/a\r\nX: y", ""]
+    "path",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "https://evil.example",
+        "javascript:alert(1)",
+        "/a\r\nX: y",
+        "",
+    ],
 )
 def test_a_friends_link_leads_to_the_site_and_nowhere_else(path):
     found = LINKS.landing_url("abc", path)

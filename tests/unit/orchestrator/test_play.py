@@ -6,8 +6,17 @@ import yaml
 
 from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
-from services.orchestrator.definition_files import parse_max_age, read_contents, read_plays, read_segments
-from services.orchestrator.domain.play_program import EventWaitInstruction, JumpInstruction, compile_play
+from services.orchestrator.definition_files import (
+    parse_max_age,
+    read_contents,
+    read_plays,
+    read_segments,
+)
+from services.orchestrator.domain.play_program import (
+    EventWaitInstruction,
+    JumpInstruction,
+    compile_play,
+)
 from services.orchestrator.domain.play_validation import KnownNames, validate_play
 from services.orchestrator.domain.segment import entry_signal, exit_signal
 from tests.unit.orchestrator.vocabulary import DAY, NAMES, WORDS, mail, program
@@ -34,13 +43,33 @@ steps:
     ("old", "new", "said"),
     [
         ("channel: email", "channel: pigeon", "quote.yaml:14: steps.2.branch.0.steps.0.channel"),
-        ("wait: 2d", "wiggle: 2d", "quote.yaml:8: steps.0: no such step; there are wait, wait_until"),
+        (
+            "wait: 2d",
+            "wiggle: 2d",
+            "quote.yaml:8: steps.0: no such step; there are wait, wait_until",
+        ),
         ("wait: 2d", "wait: soon", "quote.yaml:8: steps.0.wait"),
-        ("signal: quote_requested", "signal: visited", "quote.yaml:2: trigger.signal: no cycle publishes"),
-        ("{signal: quote_requested}", "{}", "quote.yaml:2: trigger: exactly one of signal, stage_change"),
+        (
+            "signal: quote_requested",
+            "signal: visited",
+            "quote.yaml:2: trigger.signal: no cycle publishes",
+        ),
+        (
+            "{signal: quote_requested}",
+            "{}",
+            "quote.yaml:2: trigger: exactly one of signal, stage_change",
+        ),
         ("stage: lead", "stage: king", "quote.yaml:3: entry: cycle engagement has no stage"),
-        ("signal: order_completed", "signal: ordered", "quote.yaml:6: exits.0.signal: no cycle publishes"),
-        ("trait: country, equals: FR", "segment: kings", "quote.yaml:11: steps.2.branch.0.when: no segment"),
+        (
+            "signal: order_completed",
+            "signal: ordered",
+            "quote.yaml:6: exits.0.signal: no cycle publishes",
+        ),
+        (
+            "trait: country, equals: FR",
+            "segment: kings",
+            "quote.yaml:11: steps.2.branch.0.when: no segment",
+        ),
         (
             "{{ contact.name }}",
             "{{ contact.name ",
@@ -67,15 +96,23 @@ def test_a_fault_names_its_line(old, new, said):
 
 def test_every_fault_is_told_at_once():
     with pytest.raises(ConfigurationError) as error:
-        validate_play(TEXT.replace("lead", "king").replace("order_completed", "ordered"), "q", NAMES)
+        validate_play(
+            TEXT.replace("lead", "king").replace("order_completed", "ordered"), "q", NAMES
+        )
     assert len(str(error.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"action": "a", "channel": "slack", "destination": "nowhere", "text": "hi"}, "no destination 'nowhere'"),
-        ({"action": "a", "channel": "slack", "destination": "crm", "text": "hi"}, "'crm' is one of another channel"),
+        (
+            {"action": "a", "channel": "slack", "destination": "nowhere", "text": "hi"},
+            "no destination 'nowhere'",
+        ),
+        (
+            {"action": "a", "channel": "slack", "destination": "crm", "text": "hi"},
+            "'crm' is one of another channel",
+        ),
         (mail(content={"types": ["guide"], "fallback": "nothing"}), "no content 'nothing'"),
         ({"split": {"a": {"share": 0.7}, "b": {"share": 0.7}}}, "more than 1"),
     ],
@@ -97,7 +134,11 @@ def test_a_program_only_goes_forward():
         {"wait_until": {"signal": "complaint", "timeout": "1d"}, "timed_out": [mail("d"), {"exit": "late"}]},
     ])  # fmt: skip
     for place, step in enumerate(found.code):
-        targets = [getattr(step, name) for name in ("to", "otherwise", "met", "late") if hasattr(step, name)]
+        targets = [
+            getattr(step, name)
+            for name in ("to", "otherwise", "met", "late")
+            if hasattr(step, name)
+        ]
         assert all(target > place for target in targets), (place, step)
     assert not [step for step in found.code if isinstance(step, JumpInstruction) and step.to == 0]
     assert [type(step) for step in found.code].count(EventWaitInstruction) == 1
@@ -108,11 +149,17 @@ def test_a_program_only_goes_forward():
 
 def test_shipped_plays_mean_something():
     """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
-    segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
+    segments = {
+        name: yaml.safe_load(text)["when"]
+        for name, text in read_segments(PROJECT / "segments").items()
+    }
     places = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
     coming = frozenset(signal(name) for name in segments for signal in (entry_signal, exit_signal))
     names = KnownNames(
-        msgspec.structs.replace(WORDS, coming=coming), segments, places, set(read_contents(PROJECT / "content"))
+        msgspec.structs.replace(WORDS, coming=coming),
+        segments,
+        places,
+        set(read_contents(PROJECT / "content")),
     )
     for name, text in read_plays(PROJECT / "plays").items():
         assert validate_play(text, f"plays/{name}.yaml", names).play == name
@@ -142,4 +189,8 @@ def test_the_play_of_the_docs_means_something():
 )
 def test_what_reaches_people_one_by_one_is_not_throttled(trigger):
     with pytest.raises(ConfigurationError, match="per_hour is for what reaches everybody"):
-        validate_play(yaml.safe_dump({"play": "p", "trigger": trigger, "per_hour": 9, "steps": [mail()]}), "p", NAMES)
+        validate_play(
+            yaml.safe_dump({"play": "p", "trigger": trigger, "per_hour": 9, "steps": [mail()]}),
+            "p",
+            NAMES,
+        )

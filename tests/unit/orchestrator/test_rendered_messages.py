@@ -29,7 +29,9 @@ def test_a_token_opens_only_what_it_was_made_for(contact, channel):
     token = sign_token("secret-of-16-chars", contact, channel)
     assert verify_token("secret-of-16-chars", token) == (contact, channel)
     assert verify_token("another-of-16-chr", token) is None
-    assert verify_token("secret-of-16-chars", token[:-2] + ("AA" if token[-2:] != "AA" else "BB")) in (
+    assert verify_token(
+        "secret-of-16-chars", token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+    ) in (
         None,
         (contact, channel),
     )
@@ -42,11 +44,16 @@ def test_rubbish_is_no_token(token):
 
 def test_templates_render_escape_and_refuse_blanks():
     assert render_template("Hi {{ contact.name }}", {"contact": {"name": "<Zoë>"}}) == "Hi <Zoë>"
-    assert render_template("Hi {{ contact.name }}", {"contact": {"name": "<Zoë>"}}, html=True) == "Hi &lt;Zoë&gt;"
+    assert (
+        render_template("Hi {{ contact.name }}", {"contact": {"name": "<Zoë>"}}, html=True)
+        == "Hi &lt;Zoë&gt;"
+    )
     with pytest.raises(InvalidMessage, match="template"):
         render_template("Hi {{ contact.name }}", {"contact": {}})
     with pytest.raises(InvalidMessage):
-        render_template("{% for a in (1..99999) %}{% for b in (1..99999) %}x{% endfor %}{% endfor %}", {})
+        render_template(
+            "{% for a in (1..99999) %}{% for b in (1..99999) %}x{% endfor %}{% endfor %}", {}
+        )
 
 
 def letter(**fields):
@@ -99,23 +106,30 @@ ITEM = ContentItem(content="guide", type="guide", title="A guide", url="https://
 
 
 def test_a_letter_is_written_from_what_is_known():
-    text = (
-        "{{ contact.name }} at {{ contact.cycles.engagement.stage }}: {{ event.properties.total }}, {{ content.title }}"
-    )
+    text = "{{ contact.name }} at {{ contact.cycles.engagement.stage }}: {{ event.properties.total }}, {{ content.title }}"
     action = ActionSpec(action="a", channel="email", mail={"subject": "Hi", "text": text})
-    found = render_action("id", action, RUN, contact(traits={"name": "Ada", "email": "a@x.test"}), ITEM, None, LINKS)
+    found = render_action(
+        "id", action, RUN, contact(traits={"name": "Ada", "email": "a@x.test"}), ITEM, None, LINKS
+    )
     assert (found.text, found.address) == ("Ada at lead: 42, A guide", "a@x.test")
-    assert verify_token("secret-of-16-chars", found.unsubscribe_url.split("/u/")[1]) == ("c", "email")
+    assert verify_token("secret-of-16-chars", found.unsubscribe_url.split("/u/")[1]) == (
+        "c",
+        "email",
+    )
 
 
 def test_what_is_missing_is_an_error_and_never_a_blank():
-    action = ActionSpec(action="a", channel="email", mail={"subject": "Hi {{ contact.name }}", "text": "t"})
+    action = ActionSpec(
+        action="a", channel="email", mail={"subject": "Hi {{ contact.name }}", "text": "t"}
+    )
     with pytest.raises(InvalidMessage, match="name"):
         render_action("id", action, RUN, contact(traits={"email": "a@x.test"}), None, None, LINKS)
 
 
 def test_a_message_to_a_destination_says_who_and_why():
-    place = Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret=SECRET)
+    place = Destination(
+        destination="crm", channel="webhook", url="https://crm.test/hook", secret=SECRET
+    )
     action = ActionSpec(
         action="a",
         channel="webhook",
@@ -123,14 +137,26 @@ def test_a_message_to_a_destination_says_who_and_why():
         text="{{ contact.id }}",
         data={"n": "{{ event.properties.total }}"},
     )
-    found = render_action("id", action, RUN, contact(user_id="u", external_ids={"hubspot": "7"}), None, place, LINKS)
+    found = render_action(
+        "id", action, RUN, contact(user_id="u", external_ids={"hubspot": "7"}), None, place, LINKS
+    )
     assert found.address == place.url
-    assert (found.data["fields"], found.data["text"], found.data["user_id"]) == ({"n": "42"}, "c", "u")
+    assert (found.data["fields"], found.data["text"], found.data["user_id"]) == (
+        {"n": "42"},
+        "c",
+        "u",
+    )
 
 
 def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known():
-    contents = [parse_document(ContentItem, text, name) for name, text in read_contents(PROJECT / "content").items()]
-    segments = {name: yaml.safe_load(text)["when"] for name, text in read_segments(PROJECT / "segments").items()}
+    contents = [
+        parse_document(ContentItem, text, name)
+        for name, text in read_contents(PROJECT / "content").items()
+    ]
+    segments = {
+        name: yaml.safe_load(text)["when"]
+        for name, text in read_segments(PROJECT / "segments").items()
+    }
     place = Destination(destination="sales", channel="webhook", url="https://crm.test/hook")
     events = ({"properties": {}}, {"from": "lead", "to": "prospect"})
     count = 0
@@ -142,11 +168,19 @@ def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known
             run = Enrollment("e", "default", "c", name, 1, "cause", 0, event)
             for item in contents if action.content else [None]:
                 letter = render_action(
-                    "id", action, run, facts, item, None if action.channel == "email" else place, LINKS
+                    "id",
+                    action,
+                    run,
+                    facts,
+                    item,
+                    None if action.channel == "email" else place,
+                    LINKS,
                 )
                 assert letter.text or action.audience
                 if action.channel == "email" and action.purpose == "marketing":
-                    assert letter.unsubscribe_url in letter.text, f"{name}.{action.action} says how to unsubscribe"
+                    assert letter.unsubscribe_url in letter.text, (
+                        f"{name}.{action.action} says how to unsubscribe"
+                    )
                 count += 1
     assert count > 20
 
@@ -154,19 +188,29 @@ def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known
 @pytest.mark.parametrize("secret", ["my-secret", "whsec_", "whsec_%%%", "whsec_" + "A" * 8])
 def test_a_secret_that_cannot_sign_is_refused_where_it_is_defined(secret):
     with pytest.raises(ValueError, match="24 to 64 bytes"):
-        Destination(destination="crm", channel="webhook", url="https://crm.test/hook", secret=secret)
+        Destination(
+            destination="crm", channel="webhook", url="https://crm.test/hook", secret=secret
+        )
 
 
 def test_a_name_pings_no_channel_of_slacks():
     place = Destination(destination="crm", channel="slack", url="https://hooks.test/x")
-    action = ActionSpec(action="a", channel="slack", destination="crm", text="<https://x.test|{{ contact.name }}>")
-    found = render_action("id", action, RUN, contact(traits={"name": "<!channel> & co"}), None, place, LINKS)
+    action = ActionSpec(
+        action="a", channel="slack", destination="crm", text="<https://x.test|{{ contact.name }}>"
+    )
+    found = render_action(
+        "id", action, RUN, contact(traits={"name": "<!channel> & co"}), None, place, LINKS
+    )
     assert found.text == "<https://x.test|&lt;!channel&gt; &amp; co>"
 
 
 @pytest.mark.parametrize("value", ["9999999999999999", 1e400, "x" * 10])
 def test_whatever_a_filter_raises_is_a_fault_of_the_template(value):
-    for source in ("{{ contact.d | date: '%Y' }}", "{{ contact.d | ceil }}", "{{ contact.d | divided_by: 0 }}"):
+    for source in (
+        "{{ contact.d | date: '%Y' }}",
+        "{{ contact.d | ceil }}",
+        "{{ contact.d | divided_by: 0 }}",
+    ):
         try:
             render_template(source, {"contact": {"d": value}})
         except InvalidMessage as error:

@@ -11,7 +11,9 @@ from services.orchestrator.domain.play_validation import KnownNames, validate_pl
 
 CYCLE = yaml.safe_load((PROJECT / "cycles" / "engagement.yaml").read_text())
 WORDS = CycleVocabularies({"engagement": vocabulary_from_spec(CYCLE)})
-NAMES = KnownNames(WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm": "webhook"}, {"guide"})
+NAMES = KnownNames(
+    WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm": "webhook"}, {"guide"}
+)
 LADDERS = WORDS.cycles["engagement"].ladders
 DAY, HOUR = 86_400_000_000, 3_600_000_000
 HALF_LIFE = 7 * DAY

@@ -10,16 +10,27 @@ import pytest
 from libs.common.errors import Unavailable
 from services.ingest.api.byte_budget import ByteBudget
 from services.ingest.protocol import buffered
-from tests.support.ingest_server import IngestServer, batch, call, parse_response, request, split_bytes
+from tests.support.ingest_server import (
+    IngestServer,
+    batch,
+    call,
+    parse_response,
+    request,
+    split_bytes,
+)
 
 CASES = {
     "a call": request(call()),
     "a batch with a wrong one": request(batch(), "/v1/batch"),
     "gzip": request(gzip.compress(batch(), mtime=0), "/v1/batch", content_encoding="gzip"),
-    "half a gzip": request(gzip.compress(batch(), mtime=0)[:30], "/v1/batch", content_encoding="gzip"),
+    "half a gzip": request(
+        gzip.compress(batch(), mtime=0)[:30], "/v1/batch", content_encoding="gzip"
+    ),
     "a page": request(call(), origin="https://shop.test"),
     "a page of others": request(call(), key="shy", origin="https://evil.test"),
-    "a trace": request(call(), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    "a trace": request(
+        call(), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ),
     "an unknown key": request(call(), key="other", origin="https://shop.test"),
     "no key": request(call(), key=None),
     "a key in the body": request(call(writeKey="good"), key=None),
@@ -28,7 +39,9 @@ CASES = {
     "no body": request(b""),
     "no event": request(b'{"userId":"u"}'),
     "one that is too large": request(call(long="x" * 300_000)),
-    "pieces without a length": request(split_bytes(call()), sized=False, transfer_encoding="chunked"),
+    "pieces without a length": request(
+        split_bytes(call()), sized=False, transfer_encoding="chunked"
+    ),
     "HTTP/1.0": request(call(), version="1.0"),
     "somebody who waits to be told": request(call(), expect="100-continue"),
     "one who would like another protocol": request(
@@ -58,7 +71,9 @@ async def test_both_ways_answer_the_same(ways, name):
     assert found == expected
     assert found[0].startswith(b"HTTP/1.1 ")
     kept, known = [[m for m in one.publisher.kept if m.topic == "touchpoints"] for one in ways]
-    assert [(json.loads(m.value), m.headers) for m in kept] == [(json.loads(m.value), m.headers) for m in known]
+    assert [(json.loads(m.value), m.headers) for m in kept] == [
+        (json.loads(m.value), m.headers) for m in known
+    ]
     assert len(ways[0].publisher.kept) == len(ways[1].publisher.kept)
 
 
@@ -73,7 +88,9 @@ async def test_both_ways_refuse_the_same(ways, asked):
 
 async def test_the_short_way_is_taken(door, monkeypatch):
     taken = []
-    monkeypatch.setattr(buffered.BufferedExchange, "__init__", lambda *a, **k: taken.append(1) or BEGIN(*a, **k))
+    monkeypatch.setattr(
+        buffered.BufferedExchange, "__init__", lambda *a, **k: taken.append(1) or BEGIN(*a, **k)
+    )
     await door.exchange(request(call()))
     assert taken == [1]
 
@@ -122,7 +139,11 @@ async def test_a_client_that_goes_away_costs_nothing(door):
     await asyncio.sleep(0.1)
     door.publisher.gate.set()
     await asyncio.sleep(0.1)
-    assert (len(door.publisher.kept), door.web.server_state.tasks, door.web.server_state.connections) == (
+    assert (
+        len(door.publisher.kept),
+        door.web.server_state.tasks,
+        door.web.server_state.connections,
+    ) == (
         1,
         set(),
         set(),
@@ -151,7 +172,10 @@ async def test_a_bug_of_ours_is_500_and_no_secret(door, caplog):
 
 async def test_more_at_once_than_there_may_be(door, monkeypatch):
     monkeypatch.setattr(door.web.config, "limit_concurrency", 1)
-    assert parse_response(await door.exchange(request(call())))[0] == b"HTTP/1.1 503 Service Unavailable"
+    assert (
+        parse_response(await door.exchange(request(call())))[0]
+        == b"HTTP/1.1 503 Service Unavailable"
+    )
 
 
 async def test_no_room_is_503_and_is_given_back(door, monkeypatch):
@@ -176,7 +200,10 @@ async def test_a_body_has_room_before_it_is_here(door, monkeypatch):
 
 
 async def test_an_unknown_key_is_told_before_its_body_is_here(door):
-    assert parse_response(await door.exchange(request(call(), key="other")[:-1]))[0] == b"HTTP/1.1 401 Unauthorized"
+    assert (
+        parse_response(await door.exchange(request(call(), key="other")[:-1]))[0]
+        == b"HTTP/1.1 401 Unauthorized"
+    )
 
 
 async def test_a_stop_does_not_wait_for_half_a_call():

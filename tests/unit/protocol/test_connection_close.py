@@ -30,7 +30,9 @@ async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/track?by=asgi"])
-async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(door, monkeypatch, path):
+async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(
+    door, monkeypatch, path
+):
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     answer = await door.exchange(request(call(), path, close=False))
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -77,7 +79,13 @@ class Large:
     BYTES = 20_000_000
 
     async def __call__(self, scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % self.BYTES)]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-length", b"%d" % self.BYTES)],
+            }
+        )
         await send({"type": "http.response.body", "body": b"x" * self.BYTES})
 
 
@@ -101,7 +109,9 @@ async def test_more_behind_than_anybody_sends_ends_the_connection(door):
     assert door.web.server_state.connections == set()
 
 
-@pytest.mark.parametrize("behind", [b"\x16\x03 junk\r\n\r\n", b"POST /v1/track HTTP/1.1\r\nx: ", b"x" * 80_000])
+@pytest.mark.parametrize(
+    "behind", [b"\x16\x03 junk\r\n\r\n", b"POST /v1/track HTTP/1.1\r\nx: ", b"x" * 80_000]
+)
 async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypatch, behind):
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.2)
     door.publisher.gate.clear()

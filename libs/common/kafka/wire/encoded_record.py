@@ -37,7 +37,9 @@ class EncodedRecord:
         fields = _Fields(self.record)
         fields.take()
         fields.take()
-        return [((fields.take() or b"").decode(), fields.take() or b"") for _ in range(fields.number())]
+        return [
+            ((fields.take() or b"").decode(), fields.take() or b"") for _ in range(fields.number())
+        ]
 
 
 AnyMessage = Message | EncodedRecord

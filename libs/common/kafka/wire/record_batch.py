@@ -70,7 +70,9 @@ class RecordBatch:
         """Return whether it takes no more."""
         return self._closed
 
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+    def _set_producer_state(
+        self, producer_id: int, producer_epoch: int, base_sequence: int
+    ) -> None:
         self._producer = producer_id, producer_epoch, base_sequence
 
     def _build(self) -> bytes:
@@ -83,7 +85,10 @@ class RecordBatch:
             if self._compressed and len(records) >= MIN_COMPRESSED_BYTES:
                 attributes, records = _LZ4, lz4_encode(records, _FASTEST)
             now = time.time_ns() // 1_000_000
-            covered = _HEAD.pack(attributes, self._count - 1, now, now, *self._producer, self._count) + records
+            covered = (
+                _HEAD.pack(attributes, self._count - 1, now, now, *self._producer, self._count)
+                + records
+            )
             length = _START.size - _UNCOUNTED + len(covered)
             start = _START.pack(0, length, _NO_EPOCH, _VERSION, calc_crc32c(covered))
             self._built = start + covered
