@@ -89,7 +89,7 @@ def _counts(found: Counter[str], names: tuple[str, ...]) -> dict[str, int]:
 
 
 async def _by(connection: Connection, column: str, table: str) -> Counter[str]:
-    rows = await connection.fetch(f"SELECT {column}, count(*) FROM orchestrator.{table} GROUP BY 1")
+    rows = await connection.fetch(f"SELECT {column}, count(*) FROM orchestrator.{table} GROUP BY 1")  # noqa: S608
     return Counter({r[0]: r[1] for r in rows})
 
 

@@ -46,7 +46,7 @@ async def get_end_offsets(bootstrap_servers: str) -> dict[tuple[str, int], int]:
         await consumer.start()
         places = []
         for topic in TOPICS:
-            found = await consumer._client._wait_on_metadata(topic.name)
+            found = await consumer._client._wait_on_metadata(topic.name)  # noqa: F841, SLF001
             places += [
                 TopicPartition(topic.name, p)
                 for p in consumer.partitions_for_topic(topic.name) or ()
@@ -64,7 +64,7 @@ async def list_unfinished_work(
     found = []
     for schema, topic in CONSUMED:
         rows = await connection.fetch(
-            f"SELECT partition, next_offset FROM {schema}.offsets WHERE topic = $1",
+            f"SELECT partition, next_offset FROM {schema}.offsets WHERE topic = $1",  # noqa: S608
             topic,
         )
         done = {r[0]: r[1] for r in rows}

@@ -90,7 +90,7 @@ def show(number: Annotated[str, typer.Argument(help="The letter.")], as_json: Js
 
 
 @app.command("replay")
-def replay(
+def replay(  # noqa: PLR0913, PLR0917
     numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
     text: Text = "", since: Since = None, note: Note = "", repairs: Repairs = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -126,7 +126,7 @@ def replay(
 
 
 @app.command("drop")
-def drop(
+def drop(  # noqa: PLR0913, PLR0917
     numbers: Numbers = None, every: Every = False, service: Service = "ingest", reason: Reason = "", where: Where = "",
     text: Text = "", since: Since = None, note: Note = "",
 ) -> None:  # fmt: skip

@@ -22,7 +22,7 @@ Consequence = Annotated[str, typer.Option(help="What happens if nobody acts.")]
 
 
 @app.command("raise")
-def raise_(
+def raise_(  # noqa: PLR0913, PLR0917
     kind: Annotated[str, typer.Argument(help="What kind it is: contract_ends, funding …")],
     who: Annotated[
         str, typer.Option(help="Contact (id, identifier, e-mail) or account; nobody for a market.")

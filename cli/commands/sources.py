@@ -57,7 +57,7 @@ Defaults = Annotated[
 
 
 @app.command("create")
-def create(
+def create(  # noqa: PLR0913, PLR0917
     name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
     rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
     adapter_settings: Settings = None, as_json: Json = False,
@@ -69,7 +69,7 @@ def create(
 
 
 @app.command("set")
-def set_source(
+def set_source(  # noqa: PLR0913, PLR0917
     name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
     rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
     adapter_settings: Settings = None, as_json: Json = False,

@@ -37,7 +37,7 @@ Signals = Annotated[
 
 
 @app.command("create")
-def create(
+def create(  # noqa: PLR0913, PLR0917
     name: Name,
     url: Annotated[str, typer.Option(help="Where to post: https://…")],
     type_: Types = None, cycle: Cycles = None, stage: Stages = None, direction: Directions = None,

@@ -63,7 +63,7 @@ class KeepAsFile:
         self.folder = folder
         self.count = len(list(folder.glob("*.eml")))
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: ARG002, N802
         """Write the mail whole, then accept it."""
         self.count += 1
         name = f"{self.count:06d}-{sha256(envelope.content).hexdigest()[:8]}"

@@ -17,9 +17,9 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
-from libs.common.compilation import PUBLISHER_MODULES, CompiledModules
-from services.ingest.compilation import FAST_PATH_MODULES
-from services.scoring.compilation import FOLD_MODULES
+from libs.common.compilation import PUBLISHER_MODULES, CompiledModules  # noqa: E402
+from services.ingest.compilation import FAST_PATH_MODULES  # noqa: E402
+from services.scoring.compilation import FOLD_MODULES  # noqa: E402
 
 PARTS = {part.name: part for part in (FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES)}
 _SETUP = """

@@ -20,7 +20,7 @@ class ConfigurationError(PerigeeError):
     """A setting or a configuration file is wrong; the message names the place and the cure."""
 
 
-class InvalidMessage(PerigeeError):
+class InvalidMessage(PerigeeError):  # noqa: N818
     """A message cannot be accepted. `reason` is short and stable, fit for a metric label.
 
     >>> InvalidMessage("no_ids", "needs a userId or an anonymousId").reason
@@ -33,25 +33,25 @@ class InvalidMessage(PerigeeError):
         self.detail = detail
 
 
-class Unavailable(PerigeeError):
+class Unavailable(PerigeeError):  # noqa: N818
     """A dependency does not answer; the same call may succeed later."""
 
 
-class NotFound(PerigeeError):
+class NotFound(PerigeeError):  # noqa: N818
     """Nothing has the name that was given."""
 
 
-class Conflict(PerigeeError):
+class Conflict(PerigeeError):  # noqa: N818
     """The command does not fit what is stored; the message says what is there and what would fit."""
 
 
-class FenceLost(PerigeeError):
+class FenceLost(PerigeeError):  # noqa: N818
     """The offset row is not where this consumer left it: another instance has committed the batch."""
 
 
-class OffsetGap(PerigeeError):
+class OffsetGap(PerigeeError):  # noqa: N818
     """The topic starts after the next offset wanted: records were deleted unread."""
 
 
-class TooManyDeadLetters(PerigeeError):
+class TooManyDeadLetters(PerigeeError):  # noqa: N818
     """More messages in a row were bad than can be the senders' fault."""

@@ -123,7 +123,7 @@ async def compare(servers: Servers, folder: Path) -> None:
     processes = []
     for kind in KINDS[:-1]:
         port = _free_port()
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)]
         )
         processes.append(process)

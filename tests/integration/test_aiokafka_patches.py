@@ -5,8 +5,6 @@ import asyncio
 import uvloop
 from aiokafka.client import AIOKafkaClient
 
-import libs.common.kafka
-
 
 async def broken_and_asked(bootstrap_servers):
     """Break a client's connections before it can know, and ask for metadata. Return whether it got them, and asks on."""

@@ -169,7 +169,7 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
 
     async def watch():
         async for one in stream_live_events(ingest.kafka):
-            seen.append(one)
+            seen.append(one)  # noqa: PERF401
 
     watching = asyncio.create_task(watch())
     await asyncio.sleep(1.5)

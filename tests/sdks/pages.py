@@ -28,7 +28,7 @@ class _Files(SimpleHTTPRequestHandler):
             "text/javascript" if str(path).endswith((".mjs", ".js")) else "text/html; charset=utf-8"
         )
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 
@@ -56,7 +56,7 @@ def site() -> Iterator[tuple[str, dict[str, tuple[str, str]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     with _served(Pages) as origin:

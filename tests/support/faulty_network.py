@@ -48,7 +48,7 @@ class FaultyNetwork(Protocol):
 class ToxiproxyNetwork:
     """The network, by toxiproxy's HTTP API."""
 
-    _TOXICS = {
+    _TOXICS = {  # noqa: RUF012
         "late": ("latency", "downstream", {"latency": int(DELAY * 1_000)}),
         "slow": ("bandwidth", "downstream", {"rate": RATE // 1_000}),
         "one_way": ("timeout", "downstream", {"timeout": 0}),
@@ -144,7 +144,7 @@ class AsyncioNetwork:
         own = _free_port()
 
         async def serve() -> None:
-            through = lambda r, w: self._through(name, port, r, w)
+            through = lambda r, w: self._through(name, port, r, w)  # noqa: E731
             self._servers.append(await asyncio.start_server(through, "127.0.0.1", own))
 
         self._open[name] = set()

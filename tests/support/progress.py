@@ -21,7 +21,7 @@ def choose_seed() -> int:
 
 def report_progress(said: str) -> None:
     """Say how far a test is; in long forms alone, since nobody waits for the short one."""
-    global _next
+    global _next  # noqa: PLW0603
     if _WATCHED and sys.stderr.isatty():
         print(f"\r\x1b[K{said}", end="", file=sys.stderr, flush=True)
     elif _WATCHED and time.monotonic() >= _next:

@@ -5,7 +5,7 @@ import pytest
 from libs.common.errors import ConfigurationError
 from services.ingest.api.routes import match_route
 from services.ingest.domain.source import parse_origin
-from tests.unit.test_ingestion import TRACK, client, publisher, sources
+from tests.unit.test_ingestion import TRACK, client, publisher, sources  # noqa: F401
 
 ORIGIN = {"origin": "https://shop.example"}
 
@@ -13,7 +13,7 @@ ORIGIN = {"origin": "https://shop.example"}
 @pytest.mark.parametrize(
     "path", ["/v1/t", "/v1/batch", "/v1/projects/good/settings", "/sourceConfig/", "/api/s/track"]
 )
-async def test_a_preflight_names_what_was_asked_for(client, path):
+async def test_a_preflight_names_what_was_asked_for(client, path):  # noqa: F811
     client.auth = None
     asked = {
         "access-control-request-method": "POST",
@@ -27,7 +27,7 @@ async def test_a_preflight_names_what_was_asked_for(client, path):
     assert int(answer.headers["access-control-max-age"]) >= 600
 
 
-async def test_a_preflight_echoes_no_rubbish(client):
+async def test_a_preflight_echoes_no_rubbish(client):  # noqa: F811
     headers = {**ORIGIN, "access-control-request-headers": "a\x01b; drop"}
     answer = await client.options("/v1/t", headers=headers)
     assert answer.headers["access-control-allow-headers"] == "authorization, content-type"
@@ -42,7 +42,7 @@ async def test_a_preflight_echoes_no_rubbish(client):
         (("GET", "/sourceConfig"), 401),
     ],
 )
-async def test_every_answer_carries_the_origin(client, request_, status):
+async def test_every_answer_carries_the_origin(client, request_, status):  # noqa: F811
     if status == 401:
         client.auth = None
     answer = await client.request(*request_, headers=ORIGIN, json=TRACK)
@@ -53,7 +53,7 @@ async def test_every_answer_carries_the_origin(client, request_, status):
     assert answer.headers["vary"] == "Origin"
 
 
-async def test_the_settings_name_key_and_host(client):
+async def test_the_settings_name_key_and_host(client):  # noqa: F811
     client.auth = None
     answer = await client.get(
         "/v1/projects/good/settings", headers={"x-forwarded-proto": "https", "host": "t.example"}
@@ -64,7 +64,7 @@ async def test_the_settings_name_key_and_host(client):
     assert (await client.get("/v1/projects/bad/settings")).status_code == 401
 
 
-async def test_the_source_config_has_what_is_checked(client):
+async def test_the_source_config_has_what_is_checked(client):  # noqa: F811
     client.auth = None
     source = (await client.get("/sourceConfig/?p=npm&writeKey=good")).json()["source"]
     assert source["id"]
@@ -75,7 +75,7 @@ async def test_the_source_config_has_what_is_checked(client):
     assert (probe.status_code, probe.content) == (200, b"")
 
 
-async def test_measurements_of_itself_are_thrown_away(client, publisher):
+async def test_measurements_of_itself_are_thrown_away(client, publisher):  # noqa: F811
     answer = await client.post("/v1/m", content=b"whatever")
     assert (answer.status_code, answer.json(), publisher.kept) == (200, {"success": True}, [])
 
@@ -83,7 +83,7 @@ async def test_measurements_of_itself_are_thrown_away(client, publisher):
 @pytest.mark.parametrize(
     "path", ["/api/s/track", "/api/s/s2s/track", "/beacon/v1/batch?writeKey=good"]
 )
-async def test_other_libraries_paths(client, publisher, path):
+async def test_other_libraries_paths(client, publisher, path):  # noqa: F811
     client.auth = None
     body = {"batch": [{"type": "track", **TRACK}]} if "batch" in path else TRACK
     assert (
@@ -92,7 +92,7 @@ async def test_other_libraries_paths(client, publisher, path):
     assert len(publisher.kept) == 1
 
 
-async def test_a_repeat_of_what_was_accepted_is_dropped_and_one_of_a_503_is_not(client, publisher):
+async def test_a_repeat_of_what_was_accepted_is_dropped_and_one_of_a_503_is_not(client, publisher):  # noqa: F811
     from libs.common.errors import Unavailable
 
     publisher.fault = Unavailable("no broker")
@@ -105,7 +105,7 @@ async def test_a_repeat_of_what_was_accepted_is_dropped_and_one_of_a_503_is_not(
     assert len(publisher.kept) == 2
 
 
-async def test_a_dead_letter_does_not_name_the_write_key(client, publisher):
+async def test_a_dead_letter_does_not_name_the_write_key(client, publisher):  # noqa: F811
     batch = {"batch": [{"type": "track", "writeKey": "good", "event": "x"}], "writeKey": "good"}
     assert (await client.post("/v1/batch", json=batch)).status_code == 200
     assert b"good" not in publisher.kept[0].value

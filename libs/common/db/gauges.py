@@ -34,7 +34,7 @@ def outbox_gauges(schema: str) -> GaugeQuery:
 
     async def _look(connection: Connection) -> None:
         rows = await connection.fetch(
-            f"SELECT refused IS NOT NULL AND NOT skipped, count(*) FROM {schema}.outbox "
+            f"SELECT refused IS NOT NULL AND NOT skipped, count(*) FROM {schema}.outbox "  # noqa: S608
             "WHERE NOT skipped GROUP BY 1"
         )
         counts: dict[bool, int] = {r[0]: r[1] for r in rows}

@@ -16,14 +16,14 @@ async def upsert_next_offset(
 ) -> int:
     """Return the next offset of `place` (topic, partition) for the group; a group that is new begins at `beginning`."""
     await connection.execute(
-        f"INSERT INTO {schema}.offsets (topic, partition, consumer_group, next_offset) VALUES ($1, $2, $3, $4) "
+        f"INSERT INTO {schema}.offsets (topic, partition, consumer_group, next_offset) VALUES ($1, $2, $3, $4) "  # noqa: S608
         "ON CONFLICT DO NOTHING",
         *place,
         group,
         beginning,
     )
     offset: int = await connection.fetchval(
-        f"SELECT next_offset FROM {schema}.offsets WHERE topic = $1 AND partition = $2 AND consumer_group = $3",
+        f"SELECT next_offset FROM {schema}.offsets WHERE topic = $1 AND partition = $2 AND consumer_group = $3",  # noqa: S608
         *place,
         group,
     )
@@ -41,7 +41,7 @@ async def update_offsets(
     Raises FenceLost when one of them is not where its span begins.
     """
     rows = await connection.fetch(
-        f"UPDATE {schema}.offsets o SET next_offset = w.new "
+        f"UPDATE {schema}.offsets o SET next_offset = w.new "  # noqa: S608
         "FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS w (topic, partition, expected, new) "
         "WHERE o.topic = w.topic AND o.partition = w.partition AND o.consumer_group = $1 AND o.next_offset = w.expected "
         "RETURNING o.topic, o.partition",

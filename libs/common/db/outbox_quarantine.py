@@ -29,7 +29,7 @@ class QuarantinedRow(msgspec.Struct, frozen=True):
 async def list_quarantined(connection: Connection, schema: Schema) -> list[QuarantinedRow]:
     """Return the refused rows, oldest first."""
     rows = await connection.fetch(
-        "SELECT o.id, o.topic, o.key, coalesce(length(o.value), 0), o.refused, o.skipped, "
+        "SELECT o.id, o.topic, o.key, coalesce(length(o.value), 0), o.refused, o.skipped, "  # noqa: S608
         f"(SELECT count(*) FROM {schema}.outbox b WHERE b.shard = o.shard AND b.topic = o.topic AND b.key = o.key "
         f"AND b.id > o.id) FROM {schema}.outbox o WHERE o.refused IS NOT NULL ORDER BY o.id"
     )
@@ -42,7 +42,7 @@ async def list_quarantined(connection: Connection, schema: Schema) -> list[Quara
 async def get_quarantined_value(connection: Connection, schema: Schema, row: int) -> bytes | None:
     """Return a refused row's value (None is a tombstone). Raises NotFound."""
     found = await connection.fetchrow(
-        f"SELECT value FROM {schema}.outbox WHERE id = $1 AND refused IS NOT NULL",
+        f"SELECT value FROM {schema}.outbox WHERE id = $1 AND refused IS NOT NULL",  # noqa: S608
         row,
     )
     if found is None:
@@ -63,7 +63,7 @@ async def update_as_skipped(connection: Connection, schema: Schema, row: int) ->
 
 async def _change(connection: Connection, schema: Schema, row: int, change: str) -> None:
     changed = await connection.fetchval(
-        f"UPDATE {schema}.outbox SET {change} WHERE id = $1 AND refused IS NOT NULL RETURNING id",
+        f"UPDATE {schema}.outbox SET {change} WHERE id = $1 AND refused IS NOT NULL RETURNING id",  # noqa: S608
         row,
     )
     if changed is None:

@@ -88,7 +88,7 @@ class OutboxRelay:
     async def _flush(self, connection: Connection) -> bool:
         """Publish one batch of the held shards; return whether there may be more."""
         rows = await connection.fetch(
-            f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "
+            f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "  # noqa: S608
             "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
             f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND NOT q.skipped AND q.shard = o.shard AND q.topic = o.topic "
             "AND q.key = o.key) ORDER BY id LIMIT $2",
@@ -107,7 +107,8 @@ class OutboxRelay:
     async def _end(self, connection: Connection, done: Sequence[int]) -> None:
         if not self._kept:
             await connection.execute(
-                f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])", done
+                f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])",  # noqa: S608
+                done,
             )
         elif await published.insert_from_outbox(connection, self._schema, done, self._kept):
             await connection.execute(f"NOTIFY {self._schema}_log")
@@ -134,7 +135,7 @@ class OutboxRelay:
         self, connection: Connection, row: asyncpg.Record, fault: InvalidMessage
     ) -> None:
         await connection.execute(
-            f"UPDATE {self._schema}.outbox SET refused = $2 WHERE id = $1",
+            f"UPDATE {self._schema}.outbox SET refused = $2 WHERE id = $1",  # noqa: S608
             row["id"],
             str(fault),
         )

@@ -138,7 +138,7 @@ async def insert_from_outbox(
     """End the rows' life in the outbox; those of the `kept` topics go on in the log. Return whether there were such."""
     return bool(
         await connection.fetchval(
-            f"WITH gone AS (DELETE FROM {schema}.outbox WHERE id = ANY($1::bigint[]) "
+            f"WITH gone AS (DELETE FROM {schema}.outbox WHERE id = ANY($1::bigint[]) "  # noqa: S608
             "RETURNING id, shard, topic, key, headers, value), "
             f"logged AS (INSERT INTO {schema}.log (workspace, shard, topic, key, headers, value) "
             "SELECT convert_from(value, 'UTF8')::json->>'workspace', shard, topic, convert_from(key, 'UTF8'), headers, value "

@@ -195,7 +195,7 @@ class Accumulator:
             await (
                 await self.producer.send_batch(group.batch, lane.topic, partition=lane.partition)
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             return error
         return None
 

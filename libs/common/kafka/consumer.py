@@ -117,7 +117,7 @@ class Consumer:
         """
         places = []
         for topic in self._topics:
-            await self._consumer._client._wait_on_metadata(topic)
+            await self._consumer._client._wait_on_metadata(topic)  # noqa: SLF001
             places += [
                 TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()
             ]
@@ -184,7 +184,7 @@ class Consumer:
             self.committed.update((place, end) for place, (_, end) in places.items())
             self._last_append.update(((r.topic, r.partition), r.timestamp) for r in records)
         except FenceLost as error:
-            metrics.FENCED.labels(service=self._consumer._group_id).inc()
+            metrics.FENCED.labels(service=self._consumer._group_id).inc()  # noqa: SLF001
             log.warning("fenced", error=str(error))
             await self._rewind(places)
         except Unavailable as error:
@@ -208,7 +208,7 @@ class Consumer:
                 await self._process(records[:middle])
                 await self._process(records[middle:])
                 return
-            log.error("record_buried", offset=records[0].offset, error=type(error).__name__)
+            log.error("record_buried", offset=records[0].offset, error=type(error).__name__)  # noqa: TRY400
             await self._handler.store_dead_letter(records[0], error)
             bad = 1
         self._buried.add_batch(bad, len(records), records[0])
@@ -238,7 +238,7 @@ class Consumer:
                 self.committed[tp.topic, tp.partition] = offset
         except PerigeeError as error:
             self._fault = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             log.warning("assignment_failed", error=repr(error))
             self._fault = Unavailable(f"assignment failed: {error!r}")
 

@@ -22,7 +22,7 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, consumer: RebalanceHandler) -> None:
         self.consumer = consumer
 
-    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:
+    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:  # noqa: ARG002
         """Wait for the batch in hand."""
         await self.consumer.partitions_revoked()
 

@@ -23,7 +23,7 @@ async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncItera
         await consumer.start()
         places = []
         for topic in topics:
-            await consumer._client._wait_on_metadata(topic)
+            await consumer._client._wait_on_metadata(topic)  # noqa: SLF001
             places += [
                 TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())
             ]

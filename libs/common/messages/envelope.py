@@ -15,7 +15,7 @@ from libs.common.errors import InvalidMessage
 
 Headers = list[tuple[str, bytes]]
 
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 TRACEPARENT = "traceparent"
 _VERSION = ("ce_specversion", b"1.0")
 _JSON = ("content-type", b"application/json")

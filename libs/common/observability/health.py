@@ -54,7 +54,7 @@ class HealthChecks:
 async def _fault_of(check: Check) -> str | None:
     try:
         return await asyncio.wait_for(check(), 2)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return f"{type(error).__name__}: {error}"
 
 

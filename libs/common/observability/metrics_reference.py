@@ -42,7 +42,7 @@ def render_page() -> str:
     for one in list_metrics():
         found = _described(one)
         name = found.name + ("_total" if found.type == "counter" else "")
-        labels = ", ".join(f"`{label}`" for label in one._labelnames)
+        labels = ", ".join(f"`{label}`" for label in one._labelnames)  # noqa: SLF001
         lines.append(f"| `{name}` | {found.type} | {labels} | {found.documentation} |")
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ Settings = Mapping[str, Any]
 """What a source says for its adapter: a mapping, whose changes are our own."""
 
 
-class InvalidWebhookSignature(Exception):
+class InvalidWebhookSignature(Exception):  # noqa: N818
     """The request is not from whom it says: 401."""
 
 

@@ -56,7 +56,7 @@ def router(letters: DeadLetterService, bootstrap_servers: str) -> APIRouter:
     routes = APIRouter(tags=["repair"])
 
     @routes.get("/dlq", dependencies=[require_scope("dlq")])
-    async def listing(
+    async def listing(  # noqa: PLR0913, PLR0917
         service: Literal["ingest", "scoring", "orchestrator"] = "ingest",
         reason: str = "",
         where: str = "",

@@ -167,7 +167,7 @@ def _read(kind: str, text: str, rule: dict[str, Any]) -> Any:
     moment = (
         datetime.fromisoformat(text)
         if "format" not in rule
-        else datetime.strptime(text, rule["format"])
+        else datetime.strptime(text, rule["format"])  # noqa: DTZ007
     )
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(rule.get("zone", "UTC")))

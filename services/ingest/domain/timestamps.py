@@ -13,7 +13,7 @@ from libs.common.bounded_cache import cache_by_text
 from libs.common.errors import InvalidMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)
+_EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
 class EventTime(msgspec.Struct, frozen=True):

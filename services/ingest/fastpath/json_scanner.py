@@ -48,7 +48,7 @@ def after_space(data: bytes, at: i64) -> i64:
     """Return where the next character stands that is no space."""
     while True:
         c: i64 = data[at]
-        if c != _SPACE and c != _NEWLINE and c != _RETURN and c != _TAB:
+        if c != _SPACE and c != _NEWLINE and c != _RETURN and c != _TAB:  # noqa: PLR1714
             return at
         at += 1
 
@@ -170,7 +170,7 @@ def _escape_end(data: bytes, at: i64) -> i64:
 
 def _is_short(c: i64) -> bool:
     """Return whether a letter behind a backslash stands for one character: quote, backslash, slash, b, f, n, r, t."""
-    return c == 34 or c == 92 or c == 47 or c == 98 or c == 102 or c == 110 or c == 114 or c == 116
+    return c == 34 or c == 92 or c == 47 or c == 98 or c == 102 or c == 110 or c == 114 or c == 116  # noqa: PLR1714
 
 
 def _hexadecimal(c: i64) -> i64:
@@ -196,7 +196,7 @@ def _number_end(data: bytes, at: i64) -> i64:
         if at == whole + 1:
             return NOWHERE
     c: i64 = data[at]
-    return NOWHERE if at - begin > LONGEST_NUMBER or c == 101 or c == 69 else at
+    return NOWHERE if at - begin > LONGEST_NUMBER or c == 101 or c == 69 else at  # noqa: PLR1714
 
 
 def _digits_end(data: bytes, at: i64) -> i64:

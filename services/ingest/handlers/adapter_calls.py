@@ -42,8 +42,8 @@ def convert_adapter_event(name: str, source: Source, event: bytes) -> list[Track
         return [call_from_object(call) for call in adapter.to_calls(found, source.adapter_settings)]
     except InvalidMessage:
         raise
-    except Exception as error:
-        log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_place(error))
+    except Exception as error:  # noqa: BLE001
+        log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_place(error))  # noqa: TRY400
         raise InvalidMessage(
             "adapter_failed", f"{name}: {type(error).__name__}: kept for a repaired adapter"
         ) from None

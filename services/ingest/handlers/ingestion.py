@@ -44,19 +44,19 @@ class SourceLookup(Protocol):
     def find(self, write_key: str) -> Source | None: ...
 
 
-class UnknownWriteKey(Exception):
+class UnknownWriteKey(Exception):  # noqa: N818
     """No source has this write key: 401."""
 
 
-class OriginNotAllowed(Exception):
+class OriginNotAllowed(Exception):  # noqa: N818
     """The source does not take what pages of this origin send: 403."""
 
 
-class WebhooksOnly(Exception):
+class WebhooksOnly(Exception):  # noqa: N818
     """The source takes what is signed, at its hook, and nothing else: 403."""
 
 
-class RateLimitExceeded(Exception):
+class RateLimitExceeded(Exception):  # noqa: N818
     """The source sends faster than it may: 429, and after how many seconds to come again."""
 
     def __init__(self, seconds: int) -> None:

@@ -183,8 +183,8 @@ class UploadQueue:
             return
         except PerigeeError as error:
             self._faults[upload.import_key] = str(error)
-        except Exception as error:
-            log.error("import_failed", content=upload.content, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001
+            log.error("import_failed", content=upload.content, error=type(error).__name__)  # noqa: TRY400
             self._faults[upload.import_key] = (
                 f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
             )

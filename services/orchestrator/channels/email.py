@@ -39,7 +39,7 @@ class EmailChannel:
         try:
             message = build_email(letter, self._sender)
             body = message.as_bytes()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             return DeliveryResult("refused", f"not a valid mail: {error}")
         async with self._gate:
             line = self._free.pop()

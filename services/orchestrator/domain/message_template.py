@@ -85,5 +85,5 @@ def render_template(source: str, context: dict[str, Any], *, html: bool = False)
     """Render a template. Raises InvalidMessage `template` naming what is missing or what limit was hit."""
     try:
         return _parsed(source, html=html).render(**context)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         raise InvalidMessage("template", str(error) or type(error).__name__) from None

@@ -112,7 +112,7 @@ class Goal(StrictModel):
 
 def _written_time(raw: Any) -> Any:
     if not isinstance(raw, str | time):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004
             'a time is written in quotes: "09:30" (without them YAML reads 10:00 as 600)'
         )
     return raw

@@ -22,11 +22,11 @@ from services.orchestrator.repository import actions, contact_lookup, contact_re
 CHANNEL = "onsite"
 
 
-class UnknownWriteKey(PerigeeError):
+class UnknownWriteKey(PerigeeError):  # noqa: N818
     """No source has this write key: 401."""
 
 
-class OriginNotAllowed(PerigeeError):
+class OriginNotAllowed(PerigeeError):  # noqa: N818
     """Pages of this origin may not ask: 403."""
 
 

@@ -30,7 +30,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """What looks a host up: (host, port) to IP addresses. Raises OSError."""
 
 
-class AddressNotAllowed(OSError):
+class AddressNotAllowed(OSError):  # noqa: N818
     """The host leads to where no webhook goes."""
 
 
@@ -95,7 +95,7 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
@@ -167,7 +167,7 @@ class WebhookClient:
             return WebhookAnswer(None, str(error), reached=False)
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
             return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN], reached=False)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN])
 
     async def _send(

@@ -36,7 +36,7 @@ def router(changes: PublishedMessageService) -> APIRouter:
     routes = APIRouter(tags=["stage changes"])
 
     @routes.get("/stage-changes", response_model=MessageList)
-    async def stage_changes(
+    async def stage_changes(  # noqa: PLR0913, PLR0917
         caller: Reader,
         cursor: Annotated[
             str,

@@ -78,7 +78,7 @@ class TraitEquals(ConditionNode):
         self.slot = slot
         self.value = value
 
-    def horizon(self, state: FoldState, t: int) -> int:
+    def horizon(self, state: FoldState, t: int) -> int:  # noqa: ARG002
         return FOREVER if state.traits[self.slot] == self.value else -FOREVER
 
 
@@ -89,7 +89,7 @@ class AxisAtLeast(ConditionNode):
         self.axis = axis
         self.place = place
 
-    def horizon(self, state: FoldState, t: int) -> int:
+    def horizon(self, state: FoldState, t: int) -> int:  # noqa: ARG002
         return FOREVER if state.places[self.axis] >= self.place else -FOREVER
 
 

@@ -162,7 +162,7 @@ def spec_fingerprint(spec: CycleSpec) -> bytes:
 def parse_cycle_spec(text: str, where: str) -> CycleSpec:
     """Read a cycle file. Raises ConfigurationError naming the file, the place in it and what is wrong."""
     try:
-        raw = yaml.load(text, Loader=_LOADER)
+        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where}: not YAML: {error}") from None
     try:

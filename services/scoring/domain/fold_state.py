@@ -16,7 +16,7 @@ class FoldState:
         "seq", "since", "source", "traits", "used", "used_day", "values", "wake",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         at: int,
         source: str,

@@ -313,8 +313,8 @@ class FoldTransaction(FoldResults):
                 base=base,
                 tell=cycle.live,
             )
-        except Exception as error:
-            log.error(
+        except Exception as error:  # noqa: BLE001
+            log.error(  # noqa: TRY400
                 "fold_error", contact_id=contact, cycle=engine.name, error=type(error).__name__
             )
             metrics.FOLD_ERRORS.labels(cycle=engine.name).inc()
