@@ -194,7 +194,7 @@ async def test_an_identifier_with_too_many_links_joins_nobody(scoring):
 
 
 async def test_many_touchpoints_change_hands_from_the_queue(scoring, monkeypatch):
-    monkeypatch.setattr(touchpoint_storage, "MOVED_AT_ONCE", 5)
+    monkeypatch.setattr(touchpoint_storage, "MOVE_BATCH", 5)
     crm = {"external_ids": {"crm": "7"}}
     await scoring.ingest(
         [

@@ -97,7 +97,7 @@ async def test_a_file_is_checked_then_imported_once(desk, tmp_path):
 
 
 async def test_it_goes_on_where_it_stopped_and_adds_nothing_twice(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr(imports, "AT_ONCE", 10)
+    monkeypatch.setattr(imports, "BATCH_ROWS", 10)
     file = write_csv(tmp_path / "orders.csv", 45)
     with pytest.raises(Unavailable, match="goes on at line 22"):
         await desk.imports(Failing(desk.publisher, 2)).run(file, ("default", "till"), None, said)

@@ -41,7 +41,7 @@ async def two(database):
 @pytest.fixture
 def long_histories(monkeypatch):
     """Whoever has three touchpoints is joined by the job and not in the stream."""
-    monkeypatch.setattr(touchpoint_storage, "MOVED_AT_ONCE", 2)
+    monkeypatch.setattr(touchpoint_storage, "MOVE_BATCH", 2)
 
 
 def server(at, number, user_id=None, **fields):

@@ -61,8 +61,8 @@ async def test_history_that_changes_what_was_published_is_history(scoring):
 
 
 async def test_a_long_contact_goes_to_the_queue_and_comes_out_right(scoring, monkeypatch):
-    monkeypatch.setattr(touchpoint_batch, "INLINE", 5)
-    monkeypatch.setattr(fold_jobs, "TOUCHPOINTS_AT_ONCE", 3)
+    monkeypatch.setattr(touchpoint_batch, "MAX_INLINE_REFOLD", 5)
+    monkeypatch.setattr(fold_jobs, "TOUCHPOINT_BUDGET", 3)
     people = ("u", "v")
     for user in people:
         await scoring.ingest(

@@ -55,7 +55,7 @@ async def statuses(scoring):
 async def test_a_version_is_filled_while_the_stream_runs_and_told_as_net_changes(
     scoring, monkeypatch
 ):
-    monkeypatch.setattr(version_rollout, "FILLED_AT_ONCE", 1)
+    monkeypatch.setattr(version_rollout, "FILL_BATCH", 1)
     await scoring.ingest(
         [touchpoint(0, number=1, user_id="u"), touchpoint(0, "Home", number=2, user_id="v")]
     )

@@ -27,7 +27,7 @@ SOURCES = {
 
 
 class FixedSources:
-    loaded = True
+    is_loaded = True
 
     def find(self, write_key):
         return SOURCES.get(write_key)

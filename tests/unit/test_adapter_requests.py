@@ -41,7 +41,7 @@ BASIC = {"authorization": "Basic " + base64.b64encode(b"social:").decode()}
 
 
 class Sources:
-    loaded = True
+    is_loaded = True
 
     def find(self, write_key):
         if write_key == "plain":
@@ -305,7 +305,7 @@ async def test_documents_that_do_not_fit_count_against_the_rate(publisher):
     mapping = {"each": "items", "calls": [{"call": {"type": "track", "event": "x", "userId": "u"}}]}
 
     class Slow:
-        loaded = True
+        is_loaded = True
 
         def find(self, write_key):
             return Source(

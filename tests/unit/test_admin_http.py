@@ -70,7 +70,7 @@ class FakeRows:
         self.waiting = dict(enumerate(bodies))
 
     @contextlib.asynccontextmanager
-    async def use(self):
+    async def acquire(self):
         yield self
 
     async def fetch(self, query, limit):

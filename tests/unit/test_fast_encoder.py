@@ -189,7 +189,8 @@ TELLING = st.sampled_from(
 def test_both_ways_say_the_same(changes, properties, ascii_only, server):
     message = {**PLAIN, "properties": {**PLAIN["properties"], **properties}, **changes}
     received = msgspec.structs.replace(
-        CRM if server else WEB, said=BatchDefaults("2026-05-28T20:26:40Z", b'{"locale":"en"}')
+        CRM if server else WEB,
+        batch_defaults=BatchDefaults("2026-05-28T20:26:40Z", b'{"locale":"en"}'),
     )
     try:
         raw = json.dumps(message, ensure_ascii=ascii_only).encode()
@@ -257,7 +258,7 @@ def test_frames_are_forgotten_when_the_source_changes_or_there_are_too_many(monk
         is not learnt
     )
     assert store.templates_for(msgspec.structs.replace(WEB, client="198.51.100.1")) is not learnt
-    monkeypatch.setattr(template_cache, "KEPT", 10)
+    monkeypatch.setattr(template_cache, "CACHE_SIZE", 10)
     for number in range(50):
         store.templates_for(WEB).add_template(b"page", b'{"n":%d}' % number)
         assert sum(1 + len(one.known) for one in store._sources.values()) <= 11

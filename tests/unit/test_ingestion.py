@@ -29,7 +29,7 @@ NOW = 1_780_000_000_000_000
 
 
 class FakeSources:
-    loaded = True
+    is_loaded = True
 
     def find(self, write_key):
         return Source("default", "web") if write_key == "good" else None
@@ -162,7 +162,7 @@ async def test_kafka_away_is_503_with_retry_after(client, publisher):
 
 
 async def test_sources_never_read_is_503(client, sources):
-    sources.loaded = False
+    sources.is_loaded = False
     assert (await client.post("/v1/track", json=TRACK)).status_code == 503
 
 
@@ -313,7 +313,7 @@ def test_what_is_left_out_of_a_letter_leaves_json(value, name):
 
 
 async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher, monkeypatch):
-    monkeypatch.setattr("services.ingest.handlers.message_reader.SAID_AGAIN", 50)
+    monkeypatch.setattr("services.ingest.handlers.message_reader.REPEATED_BYTES", 50)
     await client.post(
         "/v1/batch",
         json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}},

@@ -148,7 +148,7 @@ def test_half_an_escape_stays_no_json(raw):
 
 
 def test_cleaning_is_for_what_the_strict_decoder_refuses(monkeypatch):
-    monkeypatch.setattr(json_body, "cleaned", lambda value: "cleaned")
+    monkeypatch.setattr(json_body, "clean_value", lambda value: "cleaned")
     nested = (
         b'{"a":' * json_body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * json_body.SHALLOW
     )

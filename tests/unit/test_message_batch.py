@@ -87,7 +87,9 @@ def reason(call, *arguments, **fields):
 def check_same(raw):
     """Return what a body says, which is the same in both ways. Raises InvalidMessage as reading does."""
     found = message_batch.parse_batch(raw, is_batch=True)
-    received = msgspec.structs.replace(RECEIVED, said=BatchDefaults(found.sent_at, found.context))
+    received = msgspec.structs.replace(
+        RECEIVED, batch_defaults=BatchDefaults(found.sent_at, found.context)
+    )
     return [touchpoint_of_message(message, received) for message in found.messages]
 
 

@@ -106,7 +106,9 @@ def test_identify_traits_may_stand_in_the_context():
 
 def test_the_batch_context_applies_and_the_message_wins():
     message = {"type": "page", "userId": "u", "context": {"locale": "de"}}
-    assert got(message, said=BatchDefaults(context=b'{"locale":"en","library":"go"}')).context == {
+    assert got(
+        message, batch_defaults=BatchDefaults(context=b'{"locale":"en","library":"go"}')
+    ).context == {
         "locale": "de",
         "library": "go",
     }
@@ -176,7 +178,10 @@ def test_a_corrected_time_keeps_the_original():
 
 def test_the_batch_sent_at_counts_when_the_message_has_none():
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T21:26:30Z"}
-    assert got(message, said=BatchDefaults("2026-05-28T21:26:40Z")).occurred_at == NOW - 10_000_000
+    assert (
+        got(message, batch_defaults=BatchDefaults("2026-05-28T21:26:40Z")).occurred_at
+        == NOW - 10_000_000
+    )
 
 
 def test_only_a_server_vouches_for_external_ids_and_addresses():
@@ -290,14 +295,14 @@ def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
         normalise(parse_call(batch.messages[0]), RequestContext(PUBLIC, NOW, str)).occurred_at
         == NOW - 10_000_000
     )
-    assert got(message, said=BatchDefaults("garbled")).occurred_at == NOW - 10_000_000
+    assert got(message, batch_defaults=BatchDefaults("garbled")).occurred_at == NOW - 10_000_000
 
 
 def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
     looked_at = []
     monkeypatch.setattr(
         context,
-        "object_of",
+        "parse_object",
         lambda field, raw: looked_at.append(bytes(raw)) or parse_object(field, raw),
     )
     common = json.dumps(
@@ -306,7 +311,7 @@ def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
     for number in range(5):
         made = got(
             {"type": "page", "userId": "u", "context": {"app": {"build": number}}},
-            said=BatchDefaults(None, common),
+            batch_defaults=BatchDefaults(None, common),
         )
         assert (made.campaign["source"], made.context["app"]) == ("a", {"build": number})
     assert looked_at.count(common) == 1

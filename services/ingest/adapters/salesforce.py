@@ -105,7 +105,7 @@ def _of(kind: str, said: dict[str, Any], record: str, change: crm.CrmChange) -> 
     }
     initiative = "contact" if optional_text(said, "CallType") == "Inbound" else "brand"
     when = msgspec.structs.replace(
-        change, at=optional_text(said, "ActivityDateTime") or change.occurred_at
+        change, occurred_at=optional_text(said, "ActivityDateTime") or change.occurred_at
     )
     return crm.activity_calls(
         when, _ACTIVITIES[kind], [require_text(said, "WhoId")], properties, initiative=initiative

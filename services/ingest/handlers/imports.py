@@ -112,7 +112,7 @@ class FileImporter:
                 path.name,
             )
         if now.finished:
-            return msgspec.structs.replace(now, before=True)
+            return msgspec.structs.replace(now, finished_before=True)
         with _beside(path, begin=not now.next_line) as beside:
             async for batch in _batches(read_rows(path, said), now.next_line):
                 now = await self._take(source, batch, template, beside, now, historical=historical)

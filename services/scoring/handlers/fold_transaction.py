@@ -298,7 +298,7 @@ class FoldTransaction(FoldResults):
         if known.reason is None and self._told_otherwise(
             self.entries[contact].folds[engine.fold], cycle
         ):
-            known = msgspec.structs.replace(known, because="cycle_published")
+            known = msgspec.structs.replace(known, reason="cycle_published")
         base = (
             next((m.move for m in stored if m.move.seq == held.state.seq), None) if stored else None
         )

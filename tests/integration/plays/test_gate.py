@@ -215,7 +215,7 @@ async def test_a_webhook_that_is_rejected_is_not_tried_again(orchestrator, recei
 async def test_slack_gets_a_text_once_and_what_may_have_been_posted_is_in_doubt(
     orchestrator, receiver, monkeypatch
 ):
-    monkeypatch.setattr("services.orchestrator.webhooks.http_client.SECONDS", 0.3)
+    monkeypatch.setattr("services.orchestrator.webhooks.http_client.REQUEST_TIMEOUT_SECONDS", 0.3)
     receiver.answering = lambda told: 5.0 if "Ada" in json.dumps(told) else (200, {})
     await tell(orchestrator, receiver, "slack")
     assert [status for status, _ in await orchestrator.action_states()] == ["in_doubt"]

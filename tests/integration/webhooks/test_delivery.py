@@ -114,7 +114,7 @@ async def test_410_disables_at_once_and_retry_after_is_obeyed(bench, receiver):
 async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything(
     bench, receiver, monkeypatch
 ):
-    monkeypatch.setattr("services.orchestrator.webhooks.http_client.SECONDS", 0.2)
+    monkeypatch.setattr("services.orchestrator.webhooks.http_client.REQUEST_TIMEOUT_SECONDS", 0.2)
     receiver.answering = lambda _: 30.0
     await bench.create(await receiver.start())
     sent = await bench.publish(*(f"c{number}" for number in range(100)))

@@ -10,8 +10,8 @@ from tests.support.ingest_server import call, parse_response, request
 
 
 async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
-    monkeypatch.setattr(drain, "DEAF_SECONDS", 1.5)
-    monkeypatch.setattr(drain, "MOST_BEHIND", 10_000)
+    monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(drain, "MAX_PIPELINED", 10_000)
     reader, writer = await door.open()
     one = request(b"", "/perigee.js", method="GET", close=False)
     with contextlib.suppress(TimeoutError):
@@ -53,7 +53,7 @@ async def test_headers_without_an_end_are_431(door):
 
 
 async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
-    monkeypatch.setattr(drain, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     connection = await unread(door, 60_000)
     await asyncio.sleep(1.2)
@@ -61,7 +61,7 @@ async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
 
 
 async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
-    monkeypatch.setattr(drain, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(door.api, "_rest", Large())
     reader, writer = await door.open()
     writer.write(request(b"", "/large", method="GET"))
