@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 3
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py services/ingest/fastpath/*.py) $(wildcard libs/common/kafka/*.py libs/common/kafka/wire/*.py) libs/common/partitioner.py
+COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py services/ingest/fastpath/*.py) $(wildcard libs/common/kafka/*.py libs/common/kafka/wire/*.py) libs/common/partitioner.py libs/common/decay.py
 
 setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from the lock, compile what is compiled, fetch Kafka's artefacts
 

@@ -143,7 +143,7 @@ _PARTS = ("filled", "told", "swept")
 
 
 def _parsed(file: Path) -> Any:
-    from services.scoring.domain.cycle_spec import parse_cycle_spec
+    from services.scoring.domain.cycle_parser import parse_cycle_spec
 
     return parse_cycle_spec(file.read_text(encoding="utf-8"), str(file))
 

@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from libs.common.documents import parse_document
 from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.orchestrator.domain.content import ContentItem
-from services.orchestrator.domain.document_parser import parse_document
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.segment import Segment
 

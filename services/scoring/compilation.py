@@ -3,7 +3,9 @@
 from libs.common.compilation import CompiledModules
 
 _DOMAIN = (
-    "assignment", "compiled_cycle", "condition_nodes", "decay", "fold", "fold_state", "fold_step", "identity",
+    "assignment", "compiled_cycle", "condition_nodes", "fold", "fold_state", "fold_step", "identity",
     "signal_classifier", "state_snapshot",
 )  # fmt: skip
-FOLD_MODULES = CompiledModules("fold", tuple(f"services.scoring.domain.{name}" for name in _DOMAIN))
+FOLD_MODULES = CompiledModules(
+    "fold", ("libs.common.decay", *(f"services.scoring.domain.{name}" for name in _DOMAIN))
+)

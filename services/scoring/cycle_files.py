@@ -5,7 +5,8 @@ from pathlib import Path
 from libs.common.errors import ConfigurationError
 from services.scoring.compilation import FOLD_MODULES
 from services.scoring.domain.cycle import ActiveCycle, build_cycle
-from services.scoring.domain.cycle_spec import CycleSpec, parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
+from services.scoring.domain.cycle_spec import CycleSpec
 
 
 def read_specs(folder: Path) -> list[tuple[CycleSpec, str]]:

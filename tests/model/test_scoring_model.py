@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from libs.common.db.connection import connect
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.domain.move import decode_move
 from services.scoring.domain.signal_classifier import FoldEvent
 from services.scoring.handlers.cycle_installation import install_cycles

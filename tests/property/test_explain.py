@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.scoring.domain.cycle import build_cycle
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.domain.explanation import explain
 from services.scoring.domain.fold import advance, current_position, fold
 from tests.property.test_fold import known

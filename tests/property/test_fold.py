@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.scoring.domain import fold_state as states
 from services.scoring.domain.cycle_compiler import compile_cycle
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.domain.fold import advance, fold
 from services.scoring.domain.move import decode_move
 from tests.support.cycle_strategies import SPAN, histories, specs

@@ -33,7 +33,7 @@ from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.handlers.plays import PlayService
 from services.orchestrator.repository.plays import DefinitionKind
 from services.orchestrator.webhooks.http_client import WebhookClient
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.handlers.cycle_installation import install_cycles
 from tests.support.instance import PLAYS
 from tests.support.servers import _free_port

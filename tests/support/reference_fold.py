@@ -5,9 +5,9 @@ It shares only `decay` with the product: no deadlines, no horizons, no wakes.
 
 from typing import Any
 
+from libs.common.decay import decay
 from libs.common.durations import parse_duration
 from services.scoring.domain.cycle_spec import CycleSpec
-from services.scoring.domain.decay import decay
 from services.scoring.domain.signal_classifier import FoldEvent
 
 DAY = 86_400_000_000

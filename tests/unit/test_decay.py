@@ -5,7 +5,7 @@ from decimal import Context, Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain.decay import FOREVER, MAX_HALF_LIFE, decay, find_crossing
+from libs.common.decay import FOREVER, MAX_HALF_LIFE, decay, find_crossing
 
 _exact = Context(prec=60)
 

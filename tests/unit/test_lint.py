@@ -5,7 +5,7 @@ import yaml
 from cli.home import PROJECT
 from services.scoring.backtest import diff_specs
 from services.scoring.domain.cycle_lint import lint_cycle
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 
 SHIPPED = (PROJECT / "cycles" / "engagement.yaml").read_text()
 SMALL = yaml.safe_load((PROJECT / "tests" / "support" / "small.yaml").read_text())

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.orchestrator.domain.condition import Condition
+from libs.common.conditions import Condition
 from services.orchestrator.domain.message_template import Template
 
 IdentifierName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$")]

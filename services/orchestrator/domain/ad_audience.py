@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from services.orchestrator.domain.action import AdAudience
-from services.orchestrator.domain.condition import ConditionTest, condition_holds
+from services.orchestrator.domain.condition_evaluator import ConditionTest, condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 
 

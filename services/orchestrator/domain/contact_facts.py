@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from libs.common.decay import decay
+
 MAX_INSTANTS = 100
 """Of each signal so many of the newest instants are known."""
 
@@ -17,9 +19,8 @@ class DecayingScore(msgspec.Struct, frozen=True, gc=False):
     half_life: int
 
     def value_at(self, t: int) -> float:
-        """Return the value at t (µs UTC), which is not before `at`."""
-        halves: float = 0.5 ** (max(0, t - self.at) / self.half_life)
-        return self.value * halves
+        """Return the value at t (µs UTC), which is not before `at`: the fold's own arithmetic."""
+        return self.value * decay(max(0, t - self.at), self.half_life)
 
 
 class CycleFacts(msgspec.Struct, frozen=True):

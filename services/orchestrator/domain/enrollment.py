@@ -11,10 +11,12 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common import ids
+from libs.common.conditions import Condition
+from libs.common.decay import FOREVER
 from libs.common.durations import parse_duration
 from libs.common.instants import DAY, from_iso
 from services.orchestrator.domain.action import ActionSpec
-from services.orchestrator.domain.condition import FOREVER, condition_holds
+from services.orchestrator.domain.condition_evaluator import condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.local_time import (
     load_time_zone,
@@ -126,7 +128,7 @@ def exit_reason(program: PlayProgram, run: Enrollment, facts: ContactFacts, now:
     for one, test in zip(program.play.exits, program.exits, strict=True):
         if one.signal is not None and (facts.last_seen(one.signal) or 0) > run.entered_at:
             return f"exit: {one.signal}"
-        if test is not None and condition_holds(test, facts, now):
+        if one.when is not None and test is not None and condition_holds(test, facts, now):
             return f"exit: {_shown(one.when)}"
     goal = program.play.goal
     if (
@@ -222,5 +224,5 @@ def _turned(
     return step.to
 
 
-def _shown(condition: Any) -> str:
-    return msgspec.json.encode(condition).decode()[:160]
+def _shown(condition: Condition) -> str:
+    return msgspec.json.encode(condition.written).decode()[:160]

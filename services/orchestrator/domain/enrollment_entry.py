@@ -7,7 +7,7 @@ import msgspec
 from libs.common import ids
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from libs.common.messages.stage_change import ORDINARY_REASONS
-from services.orchestrator.domain.condition import condition_holds
+from services.orchestrator.domain.condition_evaluator import condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.entry_cause import EntryCause, TriggerEvent

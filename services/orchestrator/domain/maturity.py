@@ -5,10 +5,10 @@ than the one that is mastered is warned of. Good practices of the first level: c
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
 
+from libs.common.conditions import condition_kinds
 from services.orchestrator.domain.conversion_rate import ConversionRate, wilson_rate
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.play_program import iter_actions, iter_conditions
@@ -130,19 +130,10 @@ def _checks(
 
 
 def _uses(plays: Sequence[Play], atoms: Sequence[str]) -> bool:
-    return any(
-        _has(condition, atoms) for play in plays for _, condition in iter_conditions(play)
-    ) or ("stage" in atoms and any(play.trigger.stage_change for play in plays))
-
-
-def _has(condition: Any, atoms: Sequence[str]) -> bool:
-    if isinstance(condition, list):
-        return any(_has(part, atoms) for part in condition)
-    if not isinstance(condition, dict):
-        return False
-    return any(name in condition for name in atoms) or any(
-        _has(part, atoms) for part in condition.values()
-    )
+    conditions = [condition for play in plays for _, condition in iter_conditions(play)]
+    if condition_kinds(conditions) & set(atoms):
+        return True
+    return "stage" in atoms and any(play.trigger.stage_change for play in plays)
 
 
 def _rates(ran: Sequence[PlayUsage]) -> list[ConversionRate]:

@@ -13,10 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from libs.common.conditions import Condition
 from libs.common.durations import Duration
 from libs.common.messages.stage_change import Direction
 from services.orchestrator.domain.action import ActionSpec, IdentifierName, StrictModel
-from services.orchestrator.domain.condition import Condition
 from services.orchestrator.domain.local_time import Weekday
 
 

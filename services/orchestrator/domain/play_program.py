@@ -8,13 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from libs.common.conditions import Condition, Place, referenced_signals
 from services.orchestrator.domain.action import ActionSpec
-from services.orchestrator.domain.condition import (
-    Condition,
-    ConditionTest,
-    compile_condition,
-    referenced_signals,
-)
+from services.orchestrator.domain.condition_evaluator import ConditionTest, compile_condition
 from services.orchestrator.domain.local_time import WEEKDAYS
 from services.orchestrator.domain.play import (
     BranchStep,
@@ -142,7 +138,7 @@ def _member(action: ActionSpec) -> Condition | None:
     return action.audience.member if action.audience else None
 
 
-def iter_conditions(play: Play) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+def iter_conditions(play: Play) -> Iterator[tuple[Place, Condition]]:
     """Yield every condition of a play with its place."""
     if play.entry:
         yield ("entry",), play.entry
@@ -198,9 +194,7 @@ def _inner(step: Step) -> Iterator[Sequence[Step]]:
         yield from (share.steps for share in step.split.values())
 
 
-def _conditions(
-    steps: Sequence[Step], where: tuple[str | int, ...]
-) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+def _conditions(steps: Sequence[Step], where: Place) -> Iterator[tuple[Place, Condition]]:
     for number, step in enumerate(steps):
         here = (*where, number)
         if isinstance(step, ActionSpec) and (member := _member(step)):

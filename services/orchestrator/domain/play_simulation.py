@@ -17,7 +17,7 @@ from libs.common import ids
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.action import ActionSpec
-from services.orchestrator.domain.condition import ConditionTest, condition_holds
+from services.orchestrator.domain.condition_evaluator import ConditionTest, condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts, CycleFacts, DecayingScore
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies

@@ -5,10 +5,11 @@ from functools import partial
 
 import msgspec
 
+from libs.common.conditions import Condition, Place, SegmentCondition
+from libs.common.documents import format_fault, parse_document
 from libs.common.errors import ConfigurationError
-from services.orchestrator.domain.condition import Condition, check_references
+from services.orchestrator.domain.condition_references import check_references, reference_faults
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
-from services.orchestrator.domain.document_parser import Place, format_fault, parse_document
 from services.orchestrator.domain.play import Play, StageMatch
 from services.orchestrator.domain.play_program import PlayProgram, compile_play, iter_conditions
 
@@ -24,18 +25,18 @@ class KnownNames(msgspec.Struct, frozen=True):
 
 
 def validate_play(text: str, where: str, names: KnownNames) -> Play:
-    """Return the play of a text. Raises ConfigurationError with a line for each fault: `where:line: place: what`."""
+    """Return the play of a document.
+
+    Raises ConfigurationError with one line per fault: `where:line:column: place: reason`.
+    """
     play = parse_document(Play, text, where)
     faults = [
-        format_fault(text, where, place, why)
-        for place, ask in _questions(play, names)
-        if (why := _why(ask))
+        format_fault(text, where, place, reason) for place, reason in _reference_faults(play, names)
     ]
     if not faults:
         try:
-            faults = [
-                f"{where}: {why}" for why in _actions(compile_play(play, 0, names.segments), names)
-            ]
+            program = compile_play(play, 0, names.segments)
+            faults = [f"{where}: {reason}" for reason in _action_faults(program, names)]
         except ValueError as error:
             faults = [f"{where}: {error}"]
     if faults:
@@ -43,38 +44,40 @@ def validate_play(text: str, where: str, names: KnownNames) -> Play:
     return play
 
 
-def _questions(play: Play, names: KnownNames) -> Iterator[tuple[Place, Callable[[], object]]]:
-    """Yield each place that names something, with what raises ValueError when there is nothing of that name."""
-    words = names.vocabulary
-    if play.trigger.signal is not None:
-        yield ("trigger", "signal"), partial(words.check_signal, play.trigger.signal)
-    if play.trigger.stage_change is not None:
-        yield ("trigger", "stage_change"), partial(_move, play.trigger.stage_change, words)
-    silence, segment = play.trigger.silence, play.trigger.segment
-    if silence is not None and silence.of != "any":
-        yield ("trigger", "silence", "of"), partial(words.check_signal, silence.of)
-    if segment is not None:
-        yield (
-            ("trigger", "segment"),
-            partial(check_references, {"segment": segment}, names.segments, words),
-        )
-    for number, one in enumerate(play.exits):
-        if one.signal is not None:
-            yield ("exits", number, "signal"), partial(words.check_signal, one.signal)
-        if one.stage_change is not None:
-            yield ("exits", number, "stage_change"), partial(_move, one.stage_change, words)
-    if play.goal is not None and play.goal.signal is not None:
-        yield ("goal", "signal"), partial(words.check_signal, play.goal.signal)
+def _reference_faults(play: Play, names: KnownNames) -> Iterator[tuple[Place, str]]:
+    """Yield (place, reason) of every name in a play that refers to nothing."""
+    for place, check in _name_checks(play, names):
+        try:
+            check()
+        except ValueError as error:
+            yield place, str(error)
     for place, condition in iter_conditions(play):
-        yield place, partial(check_references, condition, names.segments, words)
+        yield from reference_faults(condition, names.segments, names.vocabulary, place)
 
 
-def _why(ask: Callable[[], object]) -> str:
-    try:
-        ask()
-    except ValueError as error:
-        return str(error)
-    return ""
+def _name_checks(play: Play, names: KnownNames) -> Iterator[tuple[Place, Callable[[], object]]]:
+    """Yield each place outside conditions that names something, with its check."""
+    vocabulary, trigger = names.vocabulary, play.trigger
+    if trigger.signal is not None:
+        yield ("trigger", "signal"), partial(vocabulary.check_signal, trigger.signal)
+    if trigger.stage_change is not None:
+        yield ("trigger", "stage_change"), partial(_move, trigger.stage_change, vocabulary)
+    if trigger.silence is not None and trigger.silence.of != "any":
+        yield ("trigger", "silence", "of"), partial(vocabulary.check_signal, trigger.silence.of)
+    if trigger.segment is not None:
+        membership = SegmentCondition(segment=trigger.segment)
+        check = partial(check_references, membership, names.segments, vocabulary)
+        yield ("trigger", "segment"), check
+    for number, rule in enumerate(play.exits):
+        if rule.signal is not None:
+            yield ("exits", number, "signal"), partial(vocabulary.check_signal, rule.signal)
+        if rule.stage_change is not None:
+            yield (
+                ("exits", number, "stage_change"),
+                partial(_move, rule.stage_change, vocabulary),
+            )
+    if play.goal is not None and play.goal.signal is not None:
+        yield ("goal", "signal"), partial(vocabulary.check_signal, play.goal.signal)
 
 
 def _move(move: StageMatch, words: CycleVocabularies) -> None:
@@ -86,7 +89,7 @@ def _move(move: StageMatch, words: CycleVocabularies) -> None:
     words.get_cycle(move.cycle)
 
 
-def _actions(program: PlayProgram, names: KnownNames) -> Iterator[str]:
+def _action_faults(program: PlayProgram, names: KnownNames) -> Iterator[str]:
     for action in program.actions.values():
         if action.destination and names.destinations is not None:
             channel = names.destinations.get(action.destination)

@@ -3,21 +3,23 @@
 Coming and leaving are signals like any other (`entered:NAME`, `left:NAME`): they start plays, end them, and count in conditions.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common import ids
-from libs.common.durations import Duration
-from services.orchestrator.domain.condition import (
-    COSTLY_KINDS,
+from libs.common.conditions import (
     Condition,
-    ConditionTest,
-    compile_condition,
+    SegmentCondition,
     condition_kinds,
     referenced_segments,
+)
+from libs.common.durations import Duration
+from services.orchestrator.domain.condition_evaluator import (
+    COSTLY_KINDS,
+    ConditionTest,
+    compile_condition,
 )
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.play_program import signals_of_play
@@ -70,32 +72,39 @@ def awaited_segments(play: Play) -> set[str]:
 
 
 def watch_segment(segment: Segment, others: Mapping[str, Condition]) -> WatchedSegment:
-    """Return a segment, ready to be asked. Raises ValueError for a condition that is wrong."""
-    asked = {"segment": segment.segment}
+    """Return a segment with its compiled test. Raises ValueError for a wrong condition."""
+    membership = SegmentCondition(segment=segment.segment)
+    definitions = {
+        name: condition.written for name, condition in _resolve([membership], others).items()
+    }
     mark = ids.derive_id(
-        "segment", msgspec.json.encode(_resolved(asked, others), order="deterministic").decode()
+        "segment", msgspec.json.encode(definitions, order="deterministic").decode()
     )
     return WatchedSegment(
         segment.segment,
-        compile_condition(asked, others),
+        compile_condition(membership, others),
         mark,
-        is_costly(asked, others),
+        is_costly([membership], others),
         segment.within,
     )
 
 
-def is_costly(raw: Any, others: Mapping[str, Condition]) -> bool:
-    """Return whether conditions, or the segments that they name, ask for what is gathered only then."""
-    return bool(condition_kinds([raw, *_resolved(raw, others).values()]) & COSTLY_KINDS)
+def is_costly(conditions: Iterable[Condition], others: Mapping[str, Condition]) -> bool:
+    """Return whether conditions, or the segments that they name, have a costly kind."""
+    conditions = list(conditions)
+    kinds = condition_kinds([*conditions, *_resolve(conditions, others).values()])
+    return bool(kinds & COSTLY_KINDS)
 
 
-def _resolved(raw: Any, others: Mapping[str, Condition]) -> dict[str, Condition]:
-    """Return the segments that conditions name, themselves or by others."""
-    found: dict[str, Condition] = {}
-    open_names = [*referenced_segments(raw)]
+def _resolve(
+    conditions: Iterable[Condition], others: Mapping[str, Condition]
+) -> dict[str, Condition]:
+    """Return the segments that conditions name, directly or through other segments."""
+    resolved: dict[str, Condition] = {}
+    open_names = [name for condition in conditions for name in referenced_segments(condition)]
     while open_names:
-        one = open_names.pop()
-        if one not in found and one in others:
-            found[one] = others[one]
-            open_names += referenced_segments(others[one])
-    return found
+        name = open_names.pop()
+        if name not in resolved and name in others:
+            resolved[name] = others[name]
+            open_names += referenced_segments(others[name])
+    return resolved

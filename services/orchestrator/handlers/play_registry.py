@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import yaml
 
+from libs.common.conditions import Condition
 from libs.common.db.connection import Connection
+from libs.common.documents import parse_document
 from libs.common.errors import ConfigurationError
 from libs.common.observability import logs
-from services.orchestrator.domain.condition import Condition
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies, vocabulary_from_spec
 from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.document_parser import parse_document
 from services.orchestrator.domain.enrollment_entry import index_by_trigger, is_timed
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.play_program import PlayProgram, compile_play, iter_conditions

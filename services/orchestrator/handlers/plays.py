@@ -8,15 +8,16 @@ import yaml
 
 from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.clock import Clock
+from libs.common.conditions import referenced_segments
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.documents import format_fault, parse_document
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from libs.common.instants import DAY
-from services.orchestrator.domain.condition import check_references, referenced_segments
+from services.orchestrator.domain.condition_references import reference_faults
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.conversion_rate import ConversionRate, wilson_rate
 from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.document_parser import format_fault, parse_document
 from services.orchestrator.domain.maturity import BASELINE, Maturity, PlayUsage, assess_maturity
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.play_program import iter_actions, iter_conditions
@@ -208,12 +209,14 @@ class PlayService:
             if isinstance(found, Segment):
                 book = await self._playbook.get_snapshot(connection)
                 others = {**book.segments.get(workspace, {}), name: found.when}
-                try:
-                    check_references(found.when, others, book.vocabulary)
-                except ValueError as error:
-                    raise ConfigurationError(
-                        format_fault(text, where, ("when",), str(error))
-                    ) from None
+                faults = [
+                    format_fault(text, where, place, reason)
+                    for place, reason in reference_faults(
+                        found.when, others, book.vocabulary, ("when",)
+                    )
+                ]
+                if faults:
+                    raise ConfigurationError("\n".join(faults))
             await repository.upsert_definition(connection, workspace, kind, name, text, author)
             if kind == "destination":
                 await actions.update_held_due(
@@ -245,12 +248,10 @@ class PlayService:
             if name in found[kind]:
                 users.add(f"{play} (version {number})")
         for place, other, called, text in await repository.list_definitions(connection):
-            if (place, other, kind) == (
-                workspace,
-                "segment",
-                "segment",
-            ) and name in referenced_segments(yaml.safe_load(text)["when"]):
-                users.add(f"segment {called}")
+            if (place, other, kind) == (workspace, "segment", "segment"):
+                segment = parse_document(Segment, text, called)
+                if name in referenced_segments(segment.when):
+                    users.add(f"segment {called}")
         return sorted(users)
 
     async def list_definitions(self, workspace: str) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.errors import NotFound
 from libs.common.instants import to_iso
 from libs.common.messages import Message, Signal, build_message
-from services.orchestrator.domain.condition import condition_holds
+from services.orchestrator.domain.condition_evaluator import condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.domain.segment import WatchedSegment, entry_signal, exit_signal

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
+from libs.common.conditions import SegmentCondition
 from libs.common.db.connection import Connection
 from libs.common.messages import CompellingEvent, Signal, StageChange, decode_value
-from services.orchestrator.domain.condition import compile_condition
+from services.orchestrator.domain.condition_evaluator import compile_condition
 from services.orchestrator.domain.entry_cause import TriggerEvent
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.domain.play_program import compile_play
@@ -54,7 +55,11 @@ async def run_simulation(
     play = validate_play(text, where, names)
     program = compile_play(play, 0, book.segments.get(workspace, {}))
     segment, segments = play.trigger.segment, book.segments.get(workspace, {})
-    test = compile_condition({"segment": segment}, segments) if segment is not None else None
+    test = (
+        compile_condition(SegmentCondition(segment=segment), segments)
+        if segment is not None
+        else None
+    )
     world = SimulationContext(
         book.vocabulary, rules, book.contents.get(workspace, ()), workspace, test
     )

@@ -1,8 +1,8 @@
 """A cycle compiled: names become numbers, conditions become nodes."""
 
+from libs.common.decay import decay
 from services.scoring.domain.condition_nodes import ConditionNode
 from services.scoring.domain.cycle_spec import CycleSpec
-from services.scoring.domain.decay import decay
 from services.scoring.domain.fold_state import FoldState
 
 

@@ -5,7 +5,7 @@ it cannot change before u. So `all` is min, `any` is max and `not` is negation, 
 sound instant to look again.
 """
 
-from services.scoring.domain.decay import FOREVER, find_crossing
+from libs.common.decay import FOREVER, find_crossing
 from services.scoring.domain.fold_state import FoldState
 
 

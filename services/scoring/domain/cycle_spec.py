@@ -3,13 +3,10 @@
 from hashlib import blake2b
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from libs.common.conditions import Condition
 from libs.common.durations import Duration
-from libs.common.errors import ConfigurationError
-
-Condition = dict[str, Any]
 
 
 class _Model(BaseModel):
@@ -144,9 +141,6 @@ class CycleSpec(_Model):
         return self
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def spec_fingerprint(spec: CycleSpec) -> bytes:
     """Return a digest of what the fold depends on: a label, an owner, the reaction window, what it raises change no state."""
     told = {"label", "owner", "guiding_question", "metric", "target"}
@@ -157,19 +151,3 @@ def spec_fingerprint(spec: CycleSpec) -> bytes:
         exclude={"reaction_window": True, "stages": stages, "axes": places, "signals": signals}
     )
     return blake2b(raw.encode(), digest_size=16).digest()
-
-
-def parse_cycle_spec(text: str, where: str) -> CycleSpec:
-    """Read a cycle file. Raises ConfigurationError naming the file, the place in it and what is wrong."""
-    try:
-        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where}: not YAML: {error}") from None
-    try:
-        return CycleSpec.model_validate(raw)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'cycle'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        )
-        raise ConfigurationError(f"{where}: {faults}") from None

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from libs.common.decay import decay
 from services.scoring.domain import stage_margin
 from services.scoring.domain.compiled_cycle import AxisRule, CompiledCycle
 from services.scoring.domain.cycle import ActiveCycle
-from services.scoring.domain.decay import decay
 from services.scoring.domain.fold import advance, apply_event, current_position, next_flip_at
 from services.scoring.domain.fold_state import FoldState
 from services.scoring.domain.move import Move

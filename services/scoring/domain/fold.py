@@ -7,9 +7,9 @@ arrival, the batches and the calls of `advance` leave no trace. `advance` moves 
 
 from collections.abc import Iterable
 
+from libs.common.decay import FOREVER, decay
 from services.scoring.domain.compiled_cycle import AxisRule, CompiledCycle, ScoreContribution
 from services.scoring.domain.condition_nodes import ConditionNode
-from services.scoring.domain.decay import FOREVER, decay
 from services.scoring.domain.fold_state import FoldState
 from services.scoring.domain.move import Move, Position
 from services.scoring.domain.signal_classifier import FoldEvent

@@ -7,7 +7,7 @@ from libs.common.db.connection import Connection
 from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.scoring.domain.cycle import ActiveCycle, build_cycle
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.repository import cycle_versions
 
 

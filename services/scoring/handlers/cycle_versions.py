@@ -8,7 +8,8 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.cycle_compiler import compile_cycle
-from services.scoring.domain.cycle_spec import CycleSpec, parse_cycle_spec, spec_fingerprint
+from services.scoring.domain.cycle_parser import parse_cycle_spec
+from services.scoring.domain.cycle_spec import CycleSpec, spec_fingerprint
 from services.scoring.handlers.cycle_installation import activate_account_cycle, draft_version
 from services.scoring.repository import cycle_versions
 from services.scoring.repository.cycle_versions import VersionRow

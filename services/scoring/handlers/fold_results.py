@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from libs.common.decay import FOREVER
 from libs.common.messages import Message
 from libs.common.observability import metrics
 from services.scoring.domain.compelling_event import TrackedEvent
 from services.scoring.domain.compiled_cycle import CompiledCycle
-from services.scoring.domain.decay import FOREVER
 from services.scoring.domain.fold_step import FoldResult, StoredFold
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext, PlannedChange

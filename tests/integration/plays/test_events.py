@@ -8,7 +8,7 @@ from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from services.scoring.domain.cycle import build_cycle
-from services.scoring.domain.cycle_spec import parse_cycle_spec
+from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.handlers.compelling_events import CompellingEventService, NewCompellingEvent
 from tests.integration.plays.contacts import make_contacts, read_published
 from tests.integration.plays.play_texts import NOW, mail, play

@@ -4,13 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.domain.condition import (
-    FOREVER,
-    check_references,
-    compile_condition,
-    condition_holds,
-    referenced_segments,
-)
+from libs.common.conditions import parse_condition, referenced_segments
+from libs.common.decay import FOREVER
+from services.orchestrator.domain.condition_evaluator import compile_condition, condition_holds
+from services.orchestrator.domain.condition_references import check_references
 from tests.unit.orchestrator.vocabulary import DAY, HALF_LIFE, NAMES, WORDS, contact, standing
 
 ADA = contact(
@@ -58,13 +55,16 @@ ADA = contact(
         ({"any": [{"stage": "reader"}, {"trait": "country", "equals": "FR"}]}, 0, True),
     ],
 )  # fmt: skip
-def test_what_holds(condition, at, expected):
-    check_references(condition, NAMES.segments, WORDS)
-    assert condition_holds(compile_condition(condition, NAMES.segments), ADA, at) is expected
+def test_condition_holds_over_facts(condition, at, expected):
+    parsed = parse_condition(condition)
+
+    check_references(parsed, NAMES.segments, WORDS)
+
+    assert condition_holds(compile_condition(parsed, NAMES.segments), ADA, at) is expected
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "reason"),
     [
         ({"stage": "king"}, "no stage 'king'; there are visitor"),
         ({"stage": "lead", "cycle": "other"}, "no cycle 'other'"),
@@ -74,42 +74,56 @@ def test_what_holds(condition, at, expected):
         ({"score": "joy", "at_least": 1}, "no score 'joy'"),
         ({"score": "intent", "at_least": 0}, "nears 0"),
         ({"seen": "visited"}, "no cycle publishes a signal 'visited'"),
-        ({"count": "order_completed", "at_least": 0}, "1 or more"),
-        ({"count": "order_completed"}, "at_least is needed"),
+        ({"count": "order_completed", "at_least": 0}, "greater than or equal to 1"),
+        ({"count": "order_completed"}, "Field required"),
         ({"silent": "any", "for": "soon"}, "no duration"),
         ({"trait": "x"}, "a trait needs one of"),
         ({"segment": "kings"}, "no segment 'kings'; there are buyers"),
         ({"stage": "lead", "seen": "complaint"}, "exactly one of"),
-        ({"stage": "lead", "whenever": 1}, "stage knows no whenever"),
+        ({"stage": "lead", "whenever": 1}, "Extra inputs"),
         ("lead", "exactly one of"),
     ],
 )
-def test_what_means_nothing_is_said(condition, said):
-    with pytest.raises(ValueError, match=said):
-        check_references(condition, NAMES.segments, WORDS)
+def test_meaningless_condition_is_refused(condition, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_references(parse_condition(condition), NAMES.segments, WORDS)
 
 
-def test_a_segment_cannot_be_defined_by_itself():
-    segments = {"a": {"segment": "b"}, "b": {"not": {"segment": "a"}}}
+def test_segment_defined_by_itself_is_refused():
+    segments = {
+        "a": parse_condition({"segment": "b"}),
+        "b": parse_condition({"not": {"segment": "a"}}),
+    }
+
     with pytest.raises(ValueError, match="defined by itself"):
-        compile_condition({"segment": "a"}, segments)
-    assert referenced_segments(
-        {"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}
-    ) == {"a", "b"}
+        compile_condition(parse_condition({"segment": "a"}), segments)
 
 
-def test_nobody_of_whom_nothing_is_known_raises():
-    nobody = contact(standings={})
-    for condition in (
+def test_referenced_segments_are_found_at_any_depth():
+    condition = {"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}
+
+    assert referenced_segments(parse_condition(condition)) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
         {"stage": "lead"},
         {"axis": "buying", "at_least": "validation"},
         {"score": "intent", "at_least": 1},
-    ):
-        assert not condition_holds(compile_condition(condition), nobody, 0)
-    of_another_version = contact(standings={"engagement": standing(buying="gone")})
-    assert not condition_holds(
-        compile_condition({"axis": "buying", "at_least": "validation"}), of_another_version, 0
-    )
+    ],
+)
+def test_condition_is_false_without_facts(condition):
+    unknown = contact(standings={})
+
+    assert not condition_holds(compile_condition(parse_condition(condition)), unknown, 0)
+
+
+def test_axis_stage_of_another_version_is_not_reached():
+    other_version = contact(standings={"engagement": standing(buying="gone")})
+    condition = parse_condition({"axis": "buying", "at_least": "validation"})
+
+    assert not condition_holds(compile_condition(condition), other_version, 0)
 
 
 ATOMS = st.sampled_from([
@@ -128,9 +142,8 @@ CONDITIONS = st.recursive(
 
 
 @given(CONDITIONS, st.integers(3 * DAY, 30 * DAY), st.floats(0, 1))
-def test_nothing_changes_before_its_horizon(condition, now, part):
-    """Whoever waits for a condition may sleep until then."""
-    test = compile_condition(condition)
+def test_condition_is_constant_before_its_horizon(condition, now, part):
+    test = compile_condition(parse_condition(condition))
     horizon = test(ADA, now)
     end = min(abs(horizon), now + 60 * DAY)
     assert end > now or abs(horizon) == FOREVER
@@ -139,7 +152,7 @@ def test_nothing_changes_before_its_horizon(condition, now, part):
 
 
 def test_idle_is_no_touch_on_either_side_and_nothing_planned():
-    test = compile_condition({"idle": "14d"})
+    test = compile_condition(parse_condition({"idle": "14d"}))
     touched = contact(last_act=0, last_touch=3 * DAY)
     assert test(touched, 17 * DAY - 1) == -17 * DAY
     assert test(touched, 17 * DAY) > 0

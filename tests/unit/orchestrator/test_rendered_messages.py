@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.home import PROJECT
+from libs.common.documents import parse_document
 from libs.common.errors import InvalidMessage
 from services.orchestrator.channels.email import EmailChannel, build_email
 from services.orchestrator.definition_files import read_contents, read_plays, read_segments
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.document_parser import parse_document
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.message_links import MessageLinks
 from services.orchestrator.domain.message_template import render_template

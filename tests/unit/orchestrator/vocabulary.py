@@ -3,6 +3,7 @@
 import yaml
 
 from cli.home import PROJECT
+from libs.common.conditions import parse_condition
 from libs.common.messages import AxisChange, Cause, Signal, StageChange, StageMove
 from services.orchestrator.domain.contact_facts import ContactFacts, CycleFacts, DecayingScore
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies, vocabulary_from_spec
@@ -12,7 +13,10 @@ from services.orchestrator.domain.play_validation import KnownNames, validate_pl
 CYCLE = yaml.safe_load((PROJECT / "cycles" / "engagement.yaml").read_text())
 WORDS = CycleVocabularies({"engagement": vocabulary_from_spec(CYCLE)})
 NAMES = KnownNames(
-    WORDS, {"buyers": {"stage": ["customer", "member"]}}, {"crm": "webhook"}, {"guide"}
+    WORDS,
+    {"buyers": parse_condition({"stage": ["customer", "member"]})},
+    {"crm": "webhook"},
+    {"guide"},
 )
 LADDERS = WORDS.cycles["engagement"].ladders
 DAY, HOUR = 86_400_000_000, 3_600_000_000

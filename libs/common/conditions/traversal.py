@@ -1,0 +1,67 @@
+"""Walks over conditions: every node with its place, the names that a condition refers to."""
+
+from collections.abc import Iterable, Iterator
+
+from libs.common.conditions.models import (
+    AllCondition,
+    AnyCondition,
+    Condition,
+    ConditionModel,
+    CountCondition,
+    NotCondition,
+    SeenCondition,
+    SegmentCondition,
+    SilentCondition,
+    kind_of,
+)
+
+Place = tuple[str | int, ...]
+"""Keys and indexes that lead from a document's root to a value."""
+
+
+def iter_nodes(condition: Condition, place: Place = ()) -> Iterator[tuple[Place, ConditionModel]]:
+    """Yield a condition and every condition inside it, outer ones first, each with its place."""
+    yield place, condition
+    if isinstance(condition, AllCondition):
+        for number, part in enumerate(condition.all):
+            yield from iter_nodes(part, (*place, "all", number))
+    elif isinstance(condition, AnyCondition):
+        for number, part in enumerate(condition.any):
+            yield from iter_nodes(part, (*place, "any", number))
+    elif isinstance(condition, NotCondition):
+        yield from iter_nodes(condition.not_, (*place, "not"))
+
+
+def iter_atoms(condition: Condition) -> Iterator[ConditionModel]:
+    """Yield the conditions that hold no others."""
+    for _, node in iter_nodes(condition):
+        if not isinstance(node, AllCondition | AnyCondition | NotCondition):
+            yield node
+
+
+def condition_kinds(conditions: Iterable[Condition]) -> set[str]:
+    """Return the kinds that occur in conditions."""
+    return {
+        kind
+        for condition in conditions
+        for _, node in iter_nodes(condition)
+        if (kind := kind_of(node)) is not None
+    }
+
+
+def referenced_segments(condition: Condition) -> set[str]:
+    """Return the segments that a condition names."""
+    return {node.segment for node in iter_atoms(condition) if isinstance(node, SegmentCondition)}
+
+
+def referenced_signals(condition: Condition) -> set[str]:
+    """Return the signals that a condition names; `any` is among them where it is written."""
+    signals = set()
+    for node in iter_atoms(condition):
+        if isinstance(node, CountCondition):
+            signals.add(node.count)
+        elif isinstance(node, SeenCondition):
+            signals.add(node.seen)
+        elif isinstance(node, SilentCondition):
+            signals.add(node.silent)
+    return signals
