@@ -21,8 +21,6 @@ from pydantic import (
     Field,
     JsonValue,
     PrivateAttr,
-    StrictFloat,
-    StrictInt,
     Tag,
     TypeAdapter,
     model_serializer,
@@ -42,7 +40,15 @@ def _date_as_text(value: Any) -> Any:
 
 Scalar = Annotated[str | bool | int | float, BeforeValidator(_date_as_text)]
 """A trait's value; a YAML date is its text."""
-Number = StrictInt | StrictFloat
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a number is needed, not {value!r}")  # noqa: TRY004
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float)]
 
 
 class ConditionModel(BaseModel):

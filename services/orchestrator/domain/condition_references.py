@@ -16,6 +16,7 @@ from libs.common.conditions import (
     StageCondition,
     iter_nodes,
 )
+from libs.common.conditions.models import kind_of
 from services.orchestrator.domain.condition_evaluator import get_segment
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 
@@ -34,7 +35,7 @@ def reference_faults(
         try:
             _check_names(node, segments, vocabulary, ())
         except ValueError as error:
-            yield node_place, str(error)
+            yield (*node_place, kind_of(node) or ""), str(error)
 
 
 def check_references(

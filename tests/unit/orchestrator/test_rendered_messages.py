@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.home import PROJECT
+from libs.common.conditions import parse_condition
 from libs.common.documents import parse_document
 from libs.common.errors import InvalidMessage
 from services.orchestrator.channels.email import EmailChannel, build_email
@@ -154,7 +155,7 @@ def test_every_shipped_action_can_be_written_to_somebody_of_whom_little_is_known
         for name, text in read_contents(PROJECT / "content").items()
     ]
     segments = {
-        name: yaml.safe_load(text)["when"]
+        name: parse_condition(yaml.safe_load(text)["when"])
         for name, text in read_segments(PROJECT / "segments").items()
     }
     place = Destination(destination="sales", channel="webhook", url="https://crm.test/hook")
