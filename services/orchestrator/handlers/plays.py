@@ -188,7 +188,7 @@ class PlayService:
             await repository.update_status(connection, workspace, play, "paused" if on else "live")
             await enrollments.update_paused(connection, workspace, play, on=on)
             if not on:
-                await actions.update_held_due(connection, workspace, ["play_paused"], play)
+                await actions.update_waiting_due(connection, workspace, ["play_paused"], play)
 
     async def set_channel_stopped(
         self, workspace: str, channel: str, author: str, *, on: bool
@@ -197,7 +197,7 @@ class PlayService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             await repository.update_channel_switch(connection, workspace, channel, author, stop=on)
             if not on:
-                await actions.update_held_due(connection, workspace, ["kill_switch"])
+                await actions.update_waiting_due(connection, workspace, ["kill_switch"])
 
     async def define(
         self, workspace: str, kind: DefinitionKind, text: str, author: str, where: str
@@ -219,7 +219,7 @@ class PlayService:
                     raise ConfigurationError("\n".join(faults))
             await repository.upsert_definition(connection, workspace, kind, name, text, author)
             if kind == "destination":
-                await actions.update_held_due(
+                await actions.update_waiting_due(
                     connection, workspace, [f"no destination {name!r} is defined"]
                 )
         return name

@@ -248,7 +248,7 @@ async def upsert_exposures(connection: Connection, shown: Sequence[tuple[str, st
     )
 
 
-async def update_held_due(
+async def update_waiting_due(
     connection: Connection, workspace: str, reasons: Sequence[str], play: str | None = None
 ) -> None:
     """Let what was held for such reasons come up again now."""
