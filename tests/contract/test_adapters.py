@@ -227,6 +227,7 @@ WHERE_THEY_CAME_FROM = {
 
 
 @pytest.mark.parametrize("place", WHERE_THEY_CAME_FROM)
+@pytest.mark.capability(30)
 def test_one_envelope_whatever_the_channel(place):
     """Row 30; e-mail, social and CRM are the adapters' golden requests."""
     kind, said, channel = WHERE_THEY_CAME_FROM[place]

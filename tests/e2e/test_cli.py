@@ -129,6 +129,7 @@ def test_up_heals_a_killed_process(home, name):
     assert all(s["ready"] for s in found.values()), found
 
 
+@pytest.mark.capability(5)
 def test_a_touchpoint_moves_a_stage_from_the_shell(home):
     import httpx2
 

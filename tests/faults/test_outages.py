@@ -139,6 +139,7 @@ async def test_services_started_while_both_are_away_wait_for_them(whole, key):
     await whole.check()
 
 
+@pytest.mark.capability(29)
 async def test_no_touchpoint_is_lost_when_a_consumer_restarts(whole, key):
     """Row 29: every accepted touchpoint appears in the timeline."""
     sending = asyncio.create_task(whole.send(key, whole.calls(600), size=20))

@@ -52,6 +52,7 @@ async def changes(scoring):
     return [c for c in await scoring.outbox("stage-changes") if "account_id" in c]
 
 
+@pytest.mark.capability(19)
 async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
     await scoring.ingest(
         [

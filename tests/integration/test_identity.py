@@ -15,6 +15,7 @@ def server(at, number, user_id=None, **fields):
     )
 
 
+@pytest.mark.capability(37)
 async def test_three_devices_with_one_login_are_one_contact_with_their_past(scoring):
     """Row 37: phone, laptop and tablet with one login become one contact; past touchpoints are re-attributed."""
     for number, device in enumerate(("phone", "laptop", "tablet")):

@@ -3,6 +3,8 @@
 import itertools
 import json
 
+import pytest
+
 from libs.common.messages import decode_value
 from libs.common.messages.touchpoint import Touchpoint
 from services.ingest.adapters.registry import ADAPTERS
@@ -38,6 +40,7 @@ def contacts(scoring):
     return ContactService(scoring.sessions[2], scoring.catalogue)
 
 
+@pytest.mark.capability(39)
 async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     consent = {"consent": {"categoryPreferences": {"marketing": True}}}
     visit = {
@@ -63,6 +66,7 @@ async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
     assert (await contacts(scoring).get("default", "user_id:ada")).contact_id == one.contact_id
 
 
+@pytest.mark.capability(33)
 async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_own_time(scoring):
     await scoring.ingest(
         come(
@@ -103,6 +107,7 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
     assert (await scoring.replay_check())["equal"]
 
 
+@pytest.mark.capability(34)
 async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scoring):
     await scoring.ingest(come(TILL, {"type": "identify", "userId": "ada", "timestamp": "2026-05-01T10:00:00Z",
                                    "traits": {"email": "ada@x.test", "email_verified": True}}))  # fmt: skip
@@ -118,6 +123,7 @@ async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scor
     assert [decode_value(Touchpoint, data).evidence for (data,) in rows] == ["declared", "observed"]
 
 
+@pytest.mark.capability(31)
 async def test_row_31_who_took_the_initiative_is_always_said_and_a_browser_cannot_say_that_the_brand_did(
     scoring,
 ):

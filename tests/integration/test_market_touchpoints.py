@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from cli.contact_story import print_story
@@ -36,6 +37,7 @@ async def test_they_are_kept_once_and_make_no_contact(scoring):
     assert await scoring.fetch("SELECT count(*) FROM scoring.touchpoints") == [(0,)]
 
 
+@pytest.mark.capability(32)
 async def test_the_market_is_beside_every_journey_and_an_account_beside_its_members(
     scoring, database
 ):
@@ -64,6 +66,7 @@ async def test_the_market_is_beside_every_journey_and_an_account_beside_its_memb
     assert (await scoring.replay_check())["equal"]
 
 
+@pytest.mark.capability(36)
 async def test_first_and_last_touch_are_kept_apart_and_found_by_the_time_that_it_was(scoring):
     mail = {
         "channel": "email",

@@ -92,6 +92,7 @@ def test_only_a_visit_is_direct():
     assert told(call="track", page=page("https://bing.com")).channel == "search"
 
 
+@pytest.mark.capability(36)
 def test_the_five_utm_fields():
     search = "?utm_source=a&utm_medium=email&utm_campaign=spring&utm_term=t&utm_content=c&utm_id=7"
     found = told(page=page("", search)).campaign

@@ -46,6 +46,7 @@ def phases(moves):
     return found
 
 
+@pytest.mark.capability(8)
 def test_row_8_an_anonymous_contact_walks_the_phases_before_the_relation():
     trace = [
         touchpoint(0, "Blog", type="page"),
@@ -70,6 +71,7 @@ def golden_trace():
     ]
 
 
+@pytest.mark.capability(9)
 def test_row_9_a_golden_trace_walks_from_visitor_to_ambassador():
     state, moves = run(*golden_trace())
     assert stages(moves) == [
@@ -85,6 +87,7 @@ def test_row_9_a_golden_trace_walks_from_visitor_to_ambassador():
     assert current_position(ENGINE, state).stage == "ambassador"
 
 
+@pytest.mark.capability(20)
 def test_row_20_the_order_of_arrival_does_not_matter():
     trace = golden_trace()
     expected = run(*trace)[0].encode()
@@ -92,12 +95,14 @@ def test_row_20_the_order_of_arrival_does_not_matter():
         assert run(*order)[0].encode() == expected
 
 
+@pytest.mark.capability(20)
 def test_row_20_any_stage_can_be_skipped():
     _, moves = run(touchpoint(0, "Home", type="page"), touchpoint(MINUTE, "Order Completed"))
     assert stages(moves) == ["visitor", "customer"]
     assert directions(moves) == ["entry", "skip"]
 
 
+@pytest.mark.capability(21)
 def test_row_21_silence_is_a_regression_at_its_exact_instant():
     _, moves = run(touchpoint(0, "Content Downloaded"), until=40 * DAY)
     assert stages(moves) == ["reader", "visitor"]
@@ -109,6 +114,7 @@ def test_row_21_silence_is_a_regression_at_its_exact_instant():
     assert fall.values[0] < 4.0
 
 
+@pytest.mark.capability(21)
 def test_row_21_a_negative_signal_is_a_regression_with_its_cause():
     orders = [touchpoint(n * DAY, "Order Completed", user_id="u", number=n) for n in (1, 5)]
     complaint = touchpoint(6 * DAY, "Complaint Received", user_id="u")
@@ -127,12 +133,14 @@ def test_row_21_a_negative_signal_is_a_regression_with_its_cause():
         (touchpoint(0, "Home", type="page"), "awareness"),
     ],
 )
+@pytest.mark.capability(22)
 def test_row_22_entry_at_any_stage(first, phase):
     _, moves = run(first)
     assert phases(moves) == [phase]
     assert directions(moves) == ["entry"]
 
 
+@pytest.mark.capability(23)
 def test_row_23_dormant_and_back():
     _, moves = run(touchpoint(0), touchpoint(90 * DAY, "Content Downloaded"))
     assert directions(moves) == ["entry", "dormancy", "re_entry"]
@@ -140,6 +148,7 @@ def test_row_23_dormant_and_back():
     assert moves[2].after.stage == "reader", "the stage is computed anew, not reset"
 
 
+@pytest.mark.capability(24)
 def test_row_24_months_of_silence_never_make_a_customer():
     trace = [
         touchpoint(0, "Tweet", type="page"),
@@ -153,12 +162,14 @@ def test_row_24_months_of_silence_never_make_a_customer():
     assert directions(moves).count("re_entry") == 3
 
 
+@pytest.mark.capability(25)
 def test_row_25_an_impulse_purchase_is_one_transition():
     _, moves = run(touchpoint(0, "Order Completed"))
     assert stages(moves) == ["customer"]
     assert len(moves) == 1
 
 
+@pytest.mark.capability(13)
 def test_a_second_order_opens_the_next_instance_and_keeps_the_first():
     _, moves = run(
         touchpoint(0, "Order Completed", number=1), touchpoint(DAY, "Order Completed", number=2)
@@ -167,6 +178,7 @@ def test_a_second_order_opens_the_next_instance_and_keeps_the_first():
     assert [m.after.instance for m in moves] == ["web:m1", "web:m2"]
 
 
+@pytest.mark.capability(26)
 def test_likes_of_one_day_are_only_likes():
     likes = [touchpoint(n, "Post Liked", number=n) for n in range(2_000)]
     state, moves = run(*likes)
@@ -186,6 +198,7 @@ def test_brand_bots_and_declared_touchpoints_neither_score_nor_end_a_silence():
     assert moves[1].at == START + 60 * DAY
 
 
+@pytest.mark.capability(14)
 def test_the_shipped_cycle_is_complete():
     spec = ENGINE.spec
     assert [s.name for s in spec.stages] == [
@@ -198,6 +211,7 @@ def test_the_shipped_cycle_is_complete():
     assert [s.ring for s in spec.stages] == sorted({s.ring for s in spec.stages})
 
 
+@pytest.mark.capability(38)
 def test_row_38_social_interactions_have_caps_and_a_decay_of_their_own():
     many = [touchpoint(n * MINUTE, "Profile Followed", number=n) for n in range(50)]
     state, _ = run(*many)
@@ -229,6 +243,7 @@ def test_row_38_social_interactions_have_caps_and_a_decay_of_their_own():
     ("said", "worth"),
     [({"sentiment": -0.8}, -4), ({"sentiment": 0.9}, 0), ({}, 0), ({"sentiment": "bad"}, 0)],
 )
+@pytest.mark.capability(35)
 def test_row_35_a_feeling_feeds_a_score_and_one_that_is_not_told_is_no_zero(said, worth):
     state, _ = run(touchpoint(0, "Feedback Given", properties=said))
     assert ENGINE.score_values_at(state, START)[

@@ -15,6 +15,7 @@ def explained(touchpoints, at):
     return found
 
 
+@pytest.mark.capability(7)
 def test_every_state_carries_confidence_and_the_touchpoints_that_support_it():
     """Row 7."""
     trace = [touchpoint(n * HOUR, "Content Downloaded", number=n, user_id="u") for n in range(2)]

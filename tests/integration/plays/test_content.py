@@ -40,6 +40,7 @@ ANONYMOUS = touchpoint(2 * HOUR, "Quote Requested", anonymous_id="device")
         ((QUOTE,), "u", True, True),
     ],
 )
+@pytest.mark.capability(47, 48)
 async def test_trials_wait_for_validation_and_proofs_for_qualified(
     orchestrator, catalogue, database, calls, who, trial, case_study
 ):
@@ -54,6 +55,7 @@ async def test_trials_wait_for_validation_and_proofs_for_qualified(
             assert any("too early" in reason for reason in found.reasons)
 
 
+@pytest.mark.capability(2)
 async def test_the_same_question_has_the_same_answer_until_it_was_shown(
     orchestrator, catalogue, database
 ):
@@ -79,6 +81,7 @@ async def test_the_same_question_has_the_same_answer_until_it_was_shown(
         await catalogue.recommend("other", "u", "onsite", (), None, show=False)
 
 
+@pytest.mark.capability(49, 50)
 async def test_gaps_are_told_where_people_are_stuck(orchestrator, catalogue, database):
     await make(database, touchpoint(HOUR, "Order Completed", user_id="u"))
     found = await catalogue.coverage("default", "engagement")

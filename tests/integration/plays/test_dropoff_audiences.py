@@ -32,6 +32,7 @@ def move(contact, number, before, after, direction, **more):
     return msgspec.json.encode(change)
 
 
+@pytest.mark.capability(46)
 async def test_who_falls_is_in_the_audience_until_they_return(orchestrator, falls):
     ids = await make_contacts(orchestrator, ["ada", "bob", "eve"])
     ada, bob, eve = (ids[name] for name in ("ada", "bob", "eve"))

@@ -1,5 +1,7 @@
 """Plays that run: waits, versions, causes, merges, retries."""
 
+import pytest
+
 from services.orchestrator.domain.gate import GateRules
 from tests.integration.plays.contacts import make_contacts, read_published, signal_message
 from tests.integration.plays.play_texts import NOW, mail, play, runs
@@ -45,6 +47,7 @@ async def test_conditions_read_scores_stages_and_axes_as_scoring_keeps_them(
     assert await orchestrator.fetch("SELECT step FROM orchestrator.actions") == [("right",)]
 
 
+@pytest.mark.capability(42)
 async def test_the_same_cause_enters_once_however_often_it_is_heard(
     orchestrator, database, mailbox
 ):

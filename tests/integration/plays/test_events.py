@@ -41,6 +41,7 @@ def renewal(**more):
     return play([text], "renewal", trigger=trigger, **more)
 
 
+@pytest.mark.capability(41)
 async def test_an_event_starts_its_play_and_a_nearing_date_fires_at_its_thresholds_once(
     orchestrator, scoring, desk, mailbox
 ):

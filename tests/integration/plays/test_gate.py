@@ -28,6 +28,7 @@ async def receiver():
     await found.stop()
 
 
+@pytest.mark.capability(55)
 async def test_sixteen_hands_breach_no_cap_and_the_higher_priority_goes_first(database, mailbox):
     rules = GateRules(cap_per_day=1, cap_per_week=3)
     hands = [Orchestrator(database, mailbox, rules) for _ in range(16)]

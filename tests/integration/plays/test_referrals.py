@@ -93,6 +93,7 @@ async def standing(scoring, who):
     return rows[0][0]
 
 
+@pytest.mark.capability(53)
 async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it_never_was(
     orchestrator, scoring, desk, mailbox
 ):
@@ -135,6 +136,7 @@ async def test_whoever_sent_a_friend_moves_when_the_friend_buys_and_back_when_it
     assert await standing(scoring, "ada") == "ambassador"
 
 
+@pytest.mark.capability(53)
 async def test_nobody_recommends_themselves(orchestrator, scoring, desk):
     await make_contacts(orchestrator, ["ada"])
     code = (await desk.issue_code("default", "ada")).code

@@ -101,6 +101,7 @@ async def test_a_segment_that_is_no_more_is_forgotten(orchestrator, desk):
     assert await orchestrator.fetch("SELECT * FROM orchestrator.segment_members") == []
 
 
+@pytest.mark.capability(52)
 async def test_who_is_neglected_is_found_and_gone_when_somebody_takes_care(
     orchestrator, desk, scoring
 ):
@@ -285,6 +286,7 @@ async def test_a_segment_of_those_who_are_in_touch_knows_of_our_own_calls(orches
     assert await told(orchestrator) == []
 
 
+@pytest.mark.capability(41)
 async def test_prospects_without_a_compelling_event_are_listed(orchestrator, desk, scoring):
     """Row 41: opportunities without one are listed; one about the contact, or about their company, is one."""
     ids = await make_contacts(orchestrator, ["ada", "bob", "eve"])

@@ -50,12 +50,14 @@ BEHAVIOURAL = ran([CHOSEN], goal=GOAL, holdout=0.1, held_out=3, entry={"seen": "
         ([BLAST, TARGETED, AUTOMATED, BEHAVIOURAL], 9, 4),
     ],
 )
+@pytest.mark.capability(43)
 def test_the_level_is_that_of_what_runs(plays, consents, level):
     found = assess_maturity(plays, consents)
     assert found.level == level
     assert bool(found.missing) is (level < 4)
 
 
+@pytest.mark.capability(44)
 def test_what_nobody_is_in_counts_for_nothing_and_what_is_ahead_is_warned_of():
     idle = ran(trigger=SCHEDULE, entry={"stage": "lead"}, entered=0)
     assert assess_maturity([BLAST, idle], 9).level == 1
@@ -66,6 +68,7 @@ def test_what_nobody_is_in_counts_for_nothing_and_what_is_ahead_is_warned_of():
     )
 
 
+@pytest.mark.capability(3)
 def test_broadcasts_and_conversations_stand_beside_each_other():
     loud = ran(trigger=SCHEDULE, kind="broadcast", goal=GOAL, entered=1_000, reached=20)
     found = {one.group: one for one in assess_maturity([loud, AUTOMATED], 9).rates}
