@@ -2,6 +2,7 @@
 
 import pytest
 
+from libs.common.conditions import parse_condition
 from services.scoring.domain.explanation import explain
 from services.scoring.domain.stage_margin import missing_atoms, stage_margin
 from tests.support.touchpoints import DAY, HOUR, START, shipped, touchpoint
@@ -50,13 +51,13 @@ def test_nobody_is_explained_before_the_first_touchpoint():
 @pytest.mark.parametrize(("value", "expected"), [(10.0, 1.0), (12.0, 1.0), (7.5, 0.5), (5.0, 0.0)])
 def test_the_margin_lies_between_staying_and_entering(value, expected):
     reading = {"score": "s", "at_least": 5, "value": value, "holds": True}
-    assert stage_margin(reading, {"score": "s", "at_least": 10}) == expected
+    assert stage_margin(reading, parse_condition({"score": "s", "at_least": 10})) == expected
 
 
 def test_all_has_the_smallest_margin_and_any_the_largest():
     high = {"score": "a", "at_least": 1, "value": 1.75, "holds": True}
     low = {"score": "b", "at_least": 1, "value": 1.25, "holds": True}
-    enter = {"all": [{"score": "a", "at_least": 2}, {"score": "b", "at_least": 2}]}
+    enter = parse_condition({"all": [{"score": "a", "at_least": 2}, {"score": "b", "at_least": 2}]})
     assert stage_margin({"all": [high, low], "holds": True}, enter) == 0.25
     assert stage_margin({"any": [high, low], "holds": True}, enter) == 0.75
     assert stage_margin({"all": [high, low], "holds": False}, enter) == 0.0
