@@ -1,8 +1,10 @@
-"""Exponential decay on doubles, the same bits on every machine, and the exact microsecond of a crossing.
+"""Exponential decay on doubles, bit-identical on every machine, and its exact crossings.
 
-`decay(k, h) = 2**(-k/h)`. The definition uses no libm, whose last bit differs between builds: a 128-entry table, a
-degree-5 polynomial and an exact power of two, so only + - * / on doubles. It is strictly monotone per microsecond up to
-half-lives of ten years, hence the limit. `math.log2` only guesses at a crossing; the definition decides.
+`decay(k, h) = 2**(-k/h)`; k and h are integer microseconds. The definition avoids libm, whose last
+bit differs between builds: a 128-entry table, a degree-5 polynomial and an exact power of two need
+only + - * / on doubles. It is strictly monotone per microsecond up to half-lives of ten years,
+hence the limit. `math.log2` gives a first guess at a crossing; bisection on the definition gives
+the exact microsecond.
 """
 
 import math
@@ -10,10 +12,10 @@ from decimal import Context, Decimal
 from typing import Final
 
 MAX_HALF_LIFE: Final = 3653 * 24 * 3600 * 1_000_000
-"""Ten years, in microseconds: the longest half-life for which monotony was tested."""
+"""Ten years, in microseconds: the longest half-life for which strict monotonicity is tested."""
 
 FOREVER: Final = 1 << 62
-"""An instant after every other."""
+"""An instant later than any other, in microseconds UTC."""
 
 _STEPS: Final = 128
 _context = Context(prec=40)
@@ -25,7 +27,10 @@ _HALVES: Final[list[float]] = [2.0**-n for n in range(1001)]
 
 
 def decay(elapsed: int, half_life: int) -> float:
-    """Return 2**(-elapsed/half_life), elapsed >= 0; beyond 1,000 half-lives it stays at the last, tiny value."""
+    """Return 2**(-elapsed/half_life), both in microseconds, elapsed >= 0.
+
+    After more than 1,000 whole half-lives the result is 2**-1000: it never underflows to 0.
+    """
     halves = elapsed // half_life
     if halves > 1000:
         return _HALVES[1000]
@@ -38,9 +43,11 @@ def decay(elapsed: int, half_life: int) -> float:
 
 
 def find_crossing(value: float, threshold: float, half_life: int) -> int:
-    """Return the smallest k >= 1 at which `value * decay(k) >= threshold` differs from `value >= threshold`.
+    """Return the microseconds until the comparison of a decaying value with a threshold changes.
 
-    FOREVER when it never does. `threshold` is not 0. Towards 0 a value crosses a threshold of its own sign once.
+    That is the smallest k >= 1 at which `value * decay(k) >= threshold` differs from `value >=
+    threshold`; FOREVER when it never does. `threshold` is not 0. A value that decays towards 0
+    crosses at most one threshold of its own sign, and crosses it once.
     """
     above = value >= threshold
     if above == (threshold <= 0.0) or value == 0.0:
@@ -59,7 +66,7 @@ def find_crossing(value: float, threshold: float, half_life: int) -> int:
 def _bracket(
     value: float, threshold: float, half_life: int, guess: int, above: bool
 ) -> tuple[int, int]:
-    """Return low, high around the guess such that the comparison still holds at low and has changed at high."""
+    """Return (low, high) around the guess: comparison unchanged at low, changed at high."""
     width = 2 + half_life // 100_000_000_000_000
     low, high = max(0, guess - width), max(1, guess + width)
     while low > 0 and (value * decay(low, half_life) >= threshold) != above:

@@ -41,14 +41,14 @@ class ContactSimulator:
                     again,
                     history,
                     until=-1,
-                    known=FoldContext(fresh=fresh, whole=True),
+                    context=FoldContext(fresh=fresh, whole=True),
                 )
             )
             return
         base = self.rows.get(state.seq)
         known = FoldContext(fresh=fresh)
         self._take(
-            fold_and_publish(self.engine, self.held, [occurrence], until=-1, known=known, base=base)
+            fold_and_publish(self.engine, self.held, [occurrence], until=-1, context=known, base=base)
         )
 
     def tick(self, frontier: int) -> None:
@@ -58,7 +58,7 @@ class ContactSimulator:
         base = self.rows.get(self.held.state.seq)
         known = FoldContext(frontier=frontier)
         self._take(
-            fold_and_publish(self.engine, self.held, [], until=frontier, known=known, base=base)
+            fold_and_publish(self.engine, self.held, [], until=frontier, context=known, base=base)
         )
 
     def _take(self, outcome: FoldResult) -> None:

@@ -25,7 +25,7 @@ def test_a_prompt_touchpoint_has_the_ordinary_reason():
         StoredFold(ENGINE.initial_state(), 0, None),
         [first],
         until=-1,
-        known=known(first, lag=HOUR),
+        context=known(first, lag=HOUR),
     )
     (change,) = outcome.changes
     assert (change.reason, change.direction, change.sequence) == ("touchpoint", "entry", 1)
@@ -38,7 +38,7 @@ def test_a_touchpoint_beyond_the_reaction_window_is_late():
         StoredFold(ENGINE.initial_state(), 0, None),
         [first],
         until=-1,
-        known=known(first, lag=HOUR + 1),
+        context=known(first, lag=HOUR + 1),
     )
     assert [c.reason for c in outcome.changes] == ["late_touchpoint"]
 
@@ -80,7 +80,7 @@ def test_history_is_one_net_change():
         StoredFold(ENGINE.initial_state(), 0, None),
         visits,
         until=START + 100 * DAY,
-        known=given,
+        context=given,
     )
     assert [(c.reason, c.direction) for c in outcome.changes] == [("history", "entry")]
     assert outcome.changes[0].after.dormant
@@ -95,7 +95,7 @@ def test_recent_moves_after_history_are_told_one_by_one():
         StoredFold(ENGINE.initial_state(), 0, None),
         [old, new],
         until=START + 20 * DAY,
-        known=given,
+        context=given,
     )
     assert [c.reason for c in outcome.changes] == ["history", "touchpoint"]
     assert outcome.changes[1].direction == "re_entry"
@@ -107,7 +107,7 @@ def test_a_merge_says_so():
     ledger.arrive(second)
     held = StoredFold(ENGINE.initial_state(), 1, ledger.held.published)
     given = FoldContext(received={}, reason="identity_merge", whole=True)
-    outcome = fold_and_publish(ENGINE, held, [first, second], until=-1, known=given)
+    outcome = fold_and_publish(ENGINE, held, [first, second], until=-1, context=given)
     assert [c.reason for c in outcome.changes] == ["identity_merge"]
 
 

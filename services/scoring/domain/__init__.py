@@ -1,1 +1,4 @@
-"""The pure domain: no clock, no IO, no randomness; time is an argument, in integer microseconds UTC."""
+"""Pure domain of scoring: no clock, no IO, no randomness.
+
+Time is an argument, in integer microseconds UTC.
+"""

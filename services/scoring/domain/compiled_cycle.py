@@ -1,4 +1,4 @@
-"""A cycle compiled: names become numbers, conditions become nodes."""
+"""A compiled cycle: names are numbers, conditions are nodes that the fold evaluates."""
 
 from libs.common.decay import decay
 from services.scoring.domain.condition_nodes import ConditionNode
@@ -7,7 +7,11 @@ from services.scoring.domain.fold_state import FoldState
 
 
 class ScoreContribution:
-    """What one signal adds to one score; `cap_slot` is -1 when nothing bounds it."""
+    """Points that one signal adds to one score.
+
+    `cap` is the most that they may add per UTC day of `occurred_at`; `cap_slot` is the index of
+    the day's total in the state, -1 without a cap.
+    """
 
     def __init__(self, score: int, points: float, cap: float, cap_slot: int) -> None:
         self.score = score
@@ -17,7 +21,12 @@ class ScoreContribution:
 
 
 class SignalRule:
-    """What happens to the state when a signal is seen. `ring` and `seen` are -1 when no condition asks."""
+    """A signal's effects on the state.
+
+    `ring` is the slot of the signal's newest `ring_size` instants, for `count` conditions; `seen`
+    the slot of its last instant, for `seen` and `silent` conditions. Each is -1 when no condition
+    needs it.
+    """
 
     def __init__(self, name: str, publish: bool) -> None:
         self.name = name
@@ -29,7 +38,10 @@ class SignalRule:
 
 
 class StageRule:
-    """One stage of an axis. The floor has no conditions."""
+    """The conditions of one stage of an axis; the first stage, the floor, has none.
+
+    `dwell` is the minimum stay in microseconds, 0 for none.
+    """
 
     def __init__(
         self, name: str, enter: ConditionNode | None, stay: ConditionNode | None, dwell: int
@@ -41,7 +53,7 @@ class StageRule:
 
 
 class AxisRule:
-    """An axis: its places in order, and the number of itself."""
+    """An axis: its number in the order of declaration, and its stages from the floor up."""
 
     def __init__(self, number: int, name: str, places: list[StageRule]) -> None:
         self.number = number
@@ -50,7 +62,14 @@ class AxisRule:
 
 
 class CompiledCycle:
-    """A compiled cycle; `services.scoring.domain.cycle_compiler` makes it."""
+    """A compiled cycle version; `services.scoring.domain.cycle_compiler` builds it.
+
+    `fold` is the name `cycle@version` under which its states are stored. `cells` is the map:
+    `cells[sales stage][buying stage]` is an engagement stage, and `ring_of` has the ring of each
+    (0 is the outermost). `atoms`, `caps`, `rings` and `seen_slots` count the slots that a state
+    needs; `atoms_of_score` has the atoms to solve again when a score changes. `repeat_signal` (-1
+    for none) opens the next cycle instance from `repeat_ring` inward.
+    """
 
     def __init__(self, spec: CycleSpec) -> None:
         self.spec = spec
@@ -69,7 +88,7 @@ class CompiledCycle:
         self.caps = 0
         self.rings = 0
         self.seen_slots = 1
-        """Slot 0 is `any`: the last own, observed act."""
+        """Slot 0 is `any`: the last observed act of the contact's own initiative."""
         self.sales = self.axis_names.index("sales")
         self.buying = self.axis_names.index("buying")
         self.cells: list[list[str]] = []
@@ -87,11 +106,11 @@ class CompiledCycle:
         )  # fmt: skip
 
     def engagement_stage(self, state: FoldState) -> str:
-        """Return the engagement stage of the cell where the state stands."""
+        """Return the engagement stage that the map has for the state's sales and buying stages."""
         return self.cells[state.places[self.sales]][state.places[self.buying]]
 
     def score_values_at(self, state: FoldState, t: int) -> list[float]:
-        """Return every score's value at t, decayed from its last contribution."""
+        """Return every score at t (µs UTC), decayed from the instant of its last contribution."""
         return [
             value * decay(t - as_of, half_life)
             for value, as_of, half_life in zip(

@@ -1,8 +1,8 @@
-"""Why a contact stands where it stands: the fold run once more with a recorder.
+"""Explanation of a contact's position: the fold again, with a recorder.
 
-Every point of a score names its touchpoint and signal, and the points as they are worth now sum to the score; every stage
-names the condition that holds it, with its values and margin, what the next stage lacks, and what will happen if nothing
-happens.
+Every point of a score names its touchpoint and signal, and the decayed points sum to the score.
+Every axis names the condition that keeps its stage, with values and margin, and the atoms that the
+next stage still needs. `ahead` lists the moves that time alone will make.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from services.scoring.domain.signal_classifier import FoldEvent
 from services.scoring.domain.stage_margin import ConditionReader, ConditionReading
 
 MAX_FUTURE_MOVES = 20
-"""So many moves are foretold."""
-_YEARS_AHEAD = 10 * 365 * 86_400_000_000
+"""Most moves by time that an explanation lists, all within ten years."""
+_TEN_YEARS = 10 * 365 * 86_400_000_000
 
 
 class ExplainedContribution(msgspec.Struct, frozen=True):
-    """Points that a touchpoint gave to a score, and what is left of them."""
+    """Points that a touchpoint added to a score, and their decayed worth at the instant asked."""
 
     signal: str
     points: float
@@ -36,16 +36,17 @@ class ExplainedContribution(msgspec.Struct, frozen=True):
 
 
 class ExplainedScore(msgspec.Struct, frozen=True):
-    """A score now, as the sum of what is left of its contributions."""
+    """A score at the instant asked; the `worth` of its contributions sums to `value`."""
 
     value: float
     contributions: list[ExplainedContribution]
 
 
 class ExplainedAxis(msgspec.Struct, frozen=True):
-    """Where an axis stands, what holds it there, and what the next stage lacks.
+    """An axis's stage, the rule that keeps it, and the atoms that the next stage still needs.
 
-    `held_by` is `enter`, `stay`, `dwell` (its minimum stay is not over), `hand` (a manual stage) or `floor`.
+    `since` is the instant (µs UTC) of entering the stage. `held_by` is `enter`, `stay`, `dwell`
+    (the minimum stay is not over), `hand` (a manual stage) or `floor`.
     """
 
     stage: str
@@ -58,7 +59,7 @@ class ExplainedAxis(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """One contact in one cycle at one instant."""
+    """One contact in one cycle at the instant `at` (µs UTC)."""
 
     cycle: str
     version: str
@@ -67,102 +68,106 @@ class Explanation(msgspec.Struct, frozen=True):
     dormant: bool
     instance: str
     confidence: float
-    """A margin, no probability: the smallest of the axes'."""
+    """The smallest stage margin of the axes, 0 to 1; a margin and no probability."""
     scores: dict[str, ExplainedScore]
     axes: dict[str, ExplainedAxis]
     dormancy: ConditionReading
     moves: list[Move]
     ahead: list[Move]
-    """What will happen, and when, if nothing happens."""
+    """The next moves by time, if no touchpoint arrives."""
 
 
-def explain(cycle: ActiveCycle, occurrences: Sequence[FoldEvent], at: int) -> Explanation | None:
-    """Explain the fold of a contact's occurrences (in key order) at an instant; None before the first of them."""
-    engine, state = cycle.engine, cycle.engine.initial_state()
+def explain(cycle: ActiveCycle, events: Sequence[FoldEvent], at: int) -> Explanation | None:
+    """Explain the fold of a contact's events, in key order, at an instant in microseconds UTC.
+
+    Later events are ignored. None before the first event.
+    """
+    compiled, state = cycle.engine, cycle.engine.initial_state()
     moves: list[Move] = []
-    given: list[list[ExplainedContribution]] = [[] for _ in engine.score_names]
-    for occurrence in occurrences:
-        if occurrence.at > at:
+    contributions: list[list[ExplainedContribution]] = [[] for _ in compiled.score_names]
+    for event in events:
+        if event.at > at:
             break
-        noted: list[tuple[int, int, float]] = []
-        apply_event(engine, state, occurrence, moves, noted)
-        for signal, score, points in noted:
-            given[score].append(_contribution(engine, occurrence, signal, score, points, at))
+        recorder: list[tuple[int, int, float]] = []
+        apply_event(compiled, state, event, moves, recorder)
+        for signal, score, points in recorder:
+            contributions[score].append(_contribution(compiled, event, signal, score, points, at))
     if state.is_empty:
         return None
-    advance(engine, state, at, moves)
-    here, reader = current_position(engine, state), ConditionReader(engine, state, at)
-    axes = {axis.name: _axis(engine, axis, state, reader, at) for axis in engine.axes}
-    values = engine.score_values_at(state, at)
+    advance(compiled, state, at, moves)
+    position, reader = current_position(compiled, state), ConditionReader(compiled, state, at)
+    axes = {axis.name: _explain_axis(compiled, axis, state, reader, at) for axis in compiled.axes}
+    values = compiled.score_values_at(state, at)
     return Explanation(
-        cycle=engine.name,
-        version=engine.version,
+        cycle=compiled.name,
+        version=compiled.version,
         at=at,
-        stage=here.stage,
-        dormant=here.dormant,
-        instance=here.instance,
+        stage=position.stage,
+        dormant=position.dormant,
+        instance=position.instance,
         confidence=min(axis.confidence for axis in axes.values()),
         scores={
-            name: ExplainedScore(values[n], given[n]) for n, name in enumerate(engine.score_names)
+            name: ExplainedScore(values[n], contributions[n])
+            for n, name in enumerate(compiled.score_names)
         },
         axes=axes,
-        dormancy=reader.read(engine.spec.dormant),
+        dormancy=reader.read(compiled.spec.dormant),
         moves=moves,
-        ahead=_ahead(engine, state, at),
+        ahead=_future_moves(compiled, state, at),
     )
 
 
 def _contribution(
-    engine: CompiledCycle, occurrence: FoldEvent, signal: int, score: int, points: float, at: int
+    cycle: CompiledCycle, event: FoldEvent, signal: int, score: int, points: float, at: int
 ) -> ExplainedContribution:
-    worth = points * decay(at - occurrence.at, engine.half_lives[score])
-    name = engine.signals[signal].name
-    return ExplainedContribution(
-        name, points, worth, occurrence.at, occurrence.source, occurrence.message_id
-    )
+    worth = points * decay(at - event.at, cycle.half_lives[score])
+    name = cycle.signals[signal].name
+    return ExplainedContribution(name, points, worth, event.at, event.source, event.message_id)
 
 
-def _axis(
-    engine: CompiledCycle, axis: AxisRule, state: FoldState, reader: ConditionReader, at: int
+def _explain_axis(
+    cycle: CompiledCycle, axis: AxisRule, state: FoldState, reader: ConditionReader, at: int
 ) -> ExplainedAxis:
-    stages, place = engine.spec.axes[axis.number].stages, state.places[axis.number]
-    here, above = stages[place], stages[place + 1] if place + 1 < len(stages) else None
-    lacking = stage_margin.missing_atoms(reader.read(above.enter)) if above and above.enter else []
+    stages, index = cycle.spec.axes[axis.number].stages, state.places[axis.number]
+    current = stages[index]
+    upper = stages[index + 1] if index + 1 < len(stages) else None
+    missing = stage_margin.missing_atoms(reader.read(upper.enter)) if upper and upper.enter else []
     condition, held_by, confidence = None, "floor", 1.0
-    if at < state.held[axis.number]:
+    if at < state.manual_until[axis.number]:
         held_by = "hand"
-    elif here.enter is not None:
-        entered, stays = reader.read(here.enter), reader.read(here.stay) if here.stay else None
-        condition = stays if stays is not None and stays["holds"] else entered
-        held_by = "dwell" if not condition["holds"] else "enter" if entered["holds"] else "stay"
-        best = [
-            stage_margin.stage_margin(reading, here.enter)
-            for reading in (entered, stays)
+    elif current.enter is not None:
+        enter = reader.read(current.enter)
+        stay = reader.read(current.stay) if current.stay else None
+        condition = stay if stay is not None and stay["holds"] else enter
+        held_by = "dwell" if not condition["holds"] else "enter" if enter["holds"] else "stay"
+        margins = [
+            stage_margin.stage_margin(reading, current.enter)
+            for reading in (enter, stay)
             if reading is not None
         ]
-        confidence = max(best)
+        confidence = max(margins)
     return ExplainedAxis(
-        here.name,
+        current.name,
         state.since[axis.number],
         held_by,
         confidence,
         condition,
-        above.name if above else None,
-        lacking,
+        upper.name if upper else None,
+        missing,
     )
 
 
-def _ahead(engine: CompiledCycle, state: FoldState, at: int) -> list[Move]:
-    """Return the next moves by time alone."""
-    view = state.copy()
-    found: list[Move] = []
+def _future_moves(cycle: CompiledCycle, state: FoldState, at: int) -> list[Move]:
+    """Return the next moves by time alone, without changing the state."""
+    future_state = state.copy()
+    future_moves: list[Move] = []
     moves: list[Move] = []
-    while len(found) < MAX_FUTURE_MOVES:
-        if view.wake == 0:
-            view.wake = next_flip_at(engine, view)
-        if view.wake > at + _YEARS_AHEAD:
+    while len(future_moves) < MAX_FUTURE_MOVES:
+        if future_state.next_flip == 0:
+            future_state.next_flip = next_flip_at(cycle, future_state)
+        if future_state.next_flip > at + _TEN_YEARS:
             break
         moves.clear()
-        advance(engine, view, view.wake, moves)
-        found += moves
-    return found
+        advance(cycle, future_state, future_state.next_flip, moves)
+        future_moves += moves
+    return future_moves

@@ -1,4 +1,7 @@
-"""What a fold remembers of one contact in one cycle: base facts only, bounded by the cycle and not by history."""
+"""Fold state of one contact in one cycle version: base facts only.
+
+The state's size is bounded by the cycle and does not grow with the contact's history.
+"""
 
 from typing import Any
 
@@ -9,11 +12,30 @@ _decoder = msgspec.msgpack.Decoder()
 
 
 class FoldState:
-    """The fold up to its key. `deadlines`, `wake` and `looked_at` are derived, and never stored."""
+    """The fold up to and including its key; instants are microseconds UTC.
+
+    Stored facts:
+
+    - `at`, `source`, `message_id`: the key of the last touchpoint folded; `count`: how many were
+    - `values`, `as_of`: each score's value and the instant of its last contribution
+    - `cap_used`, `cap_day`: the points of each capped contribution on the UTC day that it last
+      counted (days since 1970)
+    - `rings`: the newest instants of each counted signal; `seen`: the last instant of each watched
+      signal, -1 for never, slot 0 for any observed act of the contact's own initiative
+    - `traits`: the traits that conditions compare
+    - `places`, `since`: the index of each axis's stage (-1 before the first touchpoint) and the
+      instant it was entered; `manual_until`: the end of a stage set by hand
+    - `dormant`, `instance`, `seq`: the flag, the cycle instance, the number of the last move
+
+    Derived, never stored: `deadlines` (the crossing of each score atom), `next_flip` (the next
+    instant to evaluate) and `evaluated_at` (the last one). 0 in `deadlines` and `next_flip` means
+    that it has to be computed.
+    """
 
     __slots__ = (
-        "as_of", "at", "count", "deadlines", "dormant", "held", "instance", "looked_at", "message_id", "places", "rings", "seen",
-        "seq", "since", "source", "traits", "used", "used_day", "values", "wake",
+        "as_of", "at", "cap_day", "cap_used", "count", "deadlines", "dormant", "evaluated_at",
+        "instance", "manual_until", "message_id", "next_flip", "places", "rings", "seen", "seq",
+        "since", "source", "traits", "values",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -23,14 +45,14 @@ class FoldState:
         message_id: str,
         values: list[float],
         as_of: list[int],
-        used: list[float],
-        used_day: list[int],
+        cap_used: list[float],
+        cap_day: list[int],
         rings: list[list[int]],
         seen: list[int],
         traits: list[str | None],
         places: list[int],
         since: list[int],
-        held: list[int],
+        manual_until: list[int],
         dormant: bool,
         instance: str,
         seq: int,
@@ -42,25 +64,25 @@ class FoldState:
         self.message_id = message_id
         self.values = values
         self.as_of = as_of
-        self.used = used
-        self.used_day = used_day
+        self.cap_used = cap_used
+        self.cap_day = cap_day
         self.rings = rings
         self.seen = seen
         self.traits = traits
         self.places = places
         self.since = since
-        self.held = held
+        self.manual_until = manual_until
         self.dormant = dormant
         self.instance = instance
         self.seq = seq
         self.count = count
         self.deadlines: list[int] = [0] * atoms
-        self.wake = 0
-        self.looked_at = at
+        self.next_flip = 0
+        self.evaluated_at = at
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """Return the key of the last touchpoint folded."""
+        """Return the key of the last touchpoint folded: (occurred_at, source, message_id)."""
         return (self.at, self.source, self.message_id)
 
     @property
@@ -69,28 +91,28 @@ class FoldState:
         return self.places[0] < 0
 
     def copy(self) -> "FoldState":
-        """Return an independent state, to be advanced for reading."""
+        """Return an independent state, to be advanced for reads and timers."""
         twin = FoldState(
-            self.at, self.source, self.message_id, self.values.copy(), self.as_of.copy(), self.used.copy(),
-            self.used_day.copy(), [ring.copy() for ring in self.rings], self.seen.copy(), self.traits.copy(),
-            self.places.copy(), self.since.copy(), self.held.copy(), self.dormant, self.instance, self.seq, self.count,
-            0,
+            self.at, self.source, self.message_id, self.values.copy(), self.as_of.copy(),
+            self.cap_used.copy(), self.cap_day.copy(), [ring.copy() for ring in self.rings],
+            self.seen.copy(), self.traits.copy(), self.places.copy(), self.since.copy(),
+            self.manual_until.copy(), self.dormant, self.instance, self.seq, self.count, 0,
         )  # fmt: skip
         twin.deadlines = self.deadlines.copy()
-        twin.wake = self.wake
-        twin.looked_at = self.looked_at
+        twin.next_flip = self.next_flip
+        twin.evaluated_at = self.evaluated_at
         return twin
 
     def encode(self) -> bytes:
-        """Return the facts as MessagePack: the bytes that two folds are compared by."""
+        """Return the facts as MessagePack; equal folds have equal bytes."""
         return _encoder.encode(self.facts())
 
     def facts(self) -> tuple[Any, ...]:
-        """Return the facts in the order of the constructor."""
+        """Return the stored facts in the order of the constructor."""
         return (
-            self.at, self.source, self.message_id, self.values, self.as_of, self.used, self.used_day, self.rings,
-            self.seen, self.traits, self.places, self.since, self.held, self.dormant, self.instance, self.seq,
-            self.count,
+            self.at, self.source, self.message_id, self.values, self.as_of, self.cap_used,
+            self.cap_day, self.rings, self.seen, self.traits, self.places, self.since,
+            self.manual_until, self.dormant, self.instance, self.seq, self.count,
         )  # fmt: skip
 
 

@@ -1,4 +1,8 @@
-"""One contact in one cycle, taken forward: fold, advance a copy as far as the world was told, publish."""
+"""One fold step of one contact in one cycle: fold, advance a copy, plan what to publish.
+
+The stored state is the fold itself, never the advanced one; the copy is advanced as far as stage
+changes are or were published.
+"""
 
 from collections.abc import Sequence
 
@@ -19,7 +23,10 @@ from services.scoring.domain.state_snapshot import SNAPSHOT_INTERVAL, StateSnaps
 
 
 class StoredFold(msgspec.Struct):
-    """What is stored of a contact in a cycle. `stored_seq` counts the open moves, those by time after the fold too."""
+    """The stored fold of a contact in a cycle, and its last published position.
+
+    `stored_seq` is the number of the last open move, moves by time after the fold's key included.
+    """
 
     state: FoldState
     stored_seq: int
@@ -27,64 +34,75 @@ class StoredFold(msgspec.Struct):
 
 
 class FoldResult(msgspec.Struct, frozen=True):
-    """What came of it: the fold, the moves after `base_seq`, when to look again, what to tell, what to keep."""
+    """The result of one fold step.
+
+    `moves` are those after move number `base_seq`; `due` is the instant (µs) of the next possible
+    flip; `changes` are the stage changes to publish; `snapshots` the state snapshots to store.
+    """
 
     base_seq: int
     stored_fold: StoredFold
     moves: list[Move]
     due: int
     changes: list[PlannedChange]
-    checkpoints: list[StateSnapshot]
+    snapshots: list[StateSnapshot]
 
 
 def fold_and_publish(
-    engine: CompiledCycle,
-    held: StoredFold,
-    occurrences: Sequence[FoldEvent],
+    cycle: CompiledCycle,
+    stored: StoredFold,
+    events: Sequence[FoldEvent],
     *,
     until: int,
-    known: FoldContext,
+    context: FoldContext,
     base: Move | None = None,
-    tell: bool = True,
+    publish: bool = True,
 ) -> FoldResult:
-    """Fold `occurrences` (in key order, all after the state's key) and make the flips due up to `until`.
+    """Fold `events`, in key order and all after the state's key, and plan the stage changes.
 
-    Changes `held.state`. `base` is the stored move with `state.seq`, needed only when moves by time are stored after it, or
-    another version was published. Without `tell` (a shadow) nothing is published.
+    Flips by time are made up to `until` (µs UTC), or up to the last published one where that is
+    later. `stored.state` is changed in place. `base` is the stored move number `state.seq`; it is
+    needed only when moves by time are stored after it, or when the last published position is
+    another version's. Without `publish` (a shadow) no change is planned.
     """
-    state = held.state
+    state = stored.state
     base_seq = state.seq
-    moves, checkpoints = _fold(engine, state, occurrences)
-    told = held.published.through[0] if held.published else -1
-    view = state
-    if state.wake == 0:
-        state.wake = next_flip_at(engine, state)
-    if state.wake <= max(until, told):
-        view = state.copy()
-        advance(engine, view, max(until, told), moves)
+    moves, snapshots = _fold(cycle, state, events)
+    published_until = stored.published.through[0] if stored.published else -1
+    advanced = state
+    if state.next_flip == 0:
+        state.next_flip = next_flip_at(cycle, state)
+    if state.next_flip <= max(until, published_until):
+        advanced = state.copy()
+        advance(cycle, advanced, max(until, published_until), moves)
     published: PublishedPosition | None = None
     changes: list[PlannedChange] = []
-    if tell:
-        published = held.published
-        if moves or base is not None or published is None or published.version != engine.version:
-            published, changes = plan_changes(engine, published, base, moves, known)
+    if publish:
+        published = stored.published
+        if moves or base is not None or published is None or published.version != cycle.version:
+            published, changes = plan_changes(cycle, published, base, moves, context)
     return FoldResult(
-        base_seq, StoredFold(state, view.seq, published), moves, view.wake, changes, checkpoints
+        base_seq,
+        StoredFold(state, advanced.seq, published),
+        moves,
+        advanced.next_flip,
+        changes,
+        snapshots,
     )
 
 
 def _fold(
-    engine: CompiledCycle, state: FoldState, occurrences: Sequence[FoldEvent]
+    cycle: CompiledCycle, state: FoldState, events: Sequence[FoldEvent]
 ) -> tuple[list[Move], list[StateSnapshot]]:
-    """Fold, and keep the states on the way that are kept when the last one is folded."""
+    """Fold the events; return the moves, and the snapshots still retained after the last event."""
     moves: list[Move] = []
-    checkpoints: list[StateSnapshot] = []
-    end = state.count + len(occurrences)
-    marks = (
+    snapshots: list[StateSnapshot] = []
+    end = state.count + len(events)
+    retained = (
         retained_counts(end) if end // SNAPSHOT_INTERVAL > state.count // SNAPSHOT_INTERVAL else ()
     )
-    for occurrence in occurrences:
-        apply_event(engine, state, occurrence, moves)
-        if marks and state.count in marks:
-            checkpoints.append(StateSnapshot(state.count, state.key, state.encode()))
-    return moves, checkpoints
+    for event in events:
+        apply_event(cycle, state, event, moves)
+        if retained and state.count in retained:
+            snapshots.append(StateSnapshot(state.count, state.key, state.encode()))
+    return moves, snapshots

@@ -1,8 +1,8 @@
-"""Checkpoints: states kept on the way, so that a late touchpoint folds a contact's last few again and not its life.
+"""State snapshots: intermediate fold states, from which a late touchpoint's re-fold resumes.
 
-One every 8 touchpoints; of these the last 4 are kept, and the latest two multiples of 32, of 128 and of 512: close ones
-for what is late by minutes, a few far ones so that no re-fold of a long history is long. Kept by count and not by age,
-since touchpoints come in bursts.
+One is taken every 8 touchpoints. The last 4 are retained, and the latest two multiples of 32, of
+128 and of 512: close ones for touchpoints late by minutes, a few far ones that bound the re-fold of
+a long history. They are retained by count and not by age, since touchpoints come in bursts.
 """
 
 from functools import lru_cache
@@ -13,12 +13,12 @@ import msgspec
 from services.scoring.domain.identity import Key
 
 SNAPSHOT_INTERVAL: Final = 8
-_LAST: Final = 4
-_FAR: Final = (32, 128, 512)
+_RECENT: Final = 4
+_FAR_INTERVALS: Final = (32, 128, 512)
 
 
 class StateSnapshot(msgspec.Struct, frozen=True):
-    """The state after `count` touchpoints, the last of them at `key`."""
+    """The encoded state after `count` touchpoints, the last of them at `key`."""
 
     count: int
     key: Key
@@ -26,14 +26,17 @@ class StateSnapshot(msgspec.Struct, frozen=True):
 
 
 def retained_counts(count: int) -> frozenset[int]:
-    """Return the counts whose checkpoints are kept when `count` touchpoints are folded."""
-    return _kept(count - count % SNAPSHOT_INTERVAL)
+    """Return the touchpoint counts whose snapshots are retained after `count` touchpoints."""
+    return _retained_counts(count - count % SNAPSHOT_INTERVAL)
 
 
 @lru_cache(maxsize=4096)
-def _kept(count: int) -> frozenset[int]:
-    found = set()
-    for step, many in ((SNAPSHOT_INTERVAL, _LAST), *((far, 2) for far in _FAR)):
-        last = count - count % step
-        found |= {last - step * n for n in range(many)}
-    return frozenset(n for n in found if n > 0)
+def _retained_counts(count: int) -> frozenset[int]:
+    retained = set()
+    for interval, number in (
+        (SNAPSHOT_INTERVAL, _RECENT),
+        *((interval, 2) for interval in _FAR_INTERVALS),
+    ):
+        latest = count - count % interval
+        retained |= {latest - interval * n for n in range(number)}
+    return frozenset(n for n in retained if n > 0)

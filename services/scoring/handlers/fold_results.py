@@ -120,7 +120,7 @@ class FoldResults:
         `before` are the counts stored so far, where they are not those of `began` touchpoints.
         """
         if outcome.stored_fold.state.count // SNAPSHOT_INTERVAL != began // SNAPSHOT_INTERVAL:
-            self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.checkpoints]
+            self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.snapshots]
             gone = (retained_counts(began) if before is None else before) - retained_counts(
                 outcome.stored_fold.state.count
             )

@@ -309,9 +309,9 @@ class FoldTransaction(FoldResults):
                 held,
                 occurrences,
                 until=known.until,
-                known=known,
+                context=known,
                 base=base,
-                tell=cycle.live,
+                publish=cycle.live,
             )
         except Exception as error:  # noqa: BLE001
             log.error(  # noqa: TRY400
