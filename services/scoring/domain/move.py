@@ -1,4 +1,4 @@
-"""Where a contact stands, and how it got there: one transition is one move."""
+"""Positions of a contact in a cycle, and moves: the pure transitions between them."""
 
 import msgspec
 
@@ -6,7 +6,11 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Where a contact stands: the engagement stage, the place on each axis, the flag, the cycle instance."""
+    """A contact's position in a cycle.
+
+    `stage` is the engagement stage, `places` the stage of each axis in declared order, `dormant`
+    the flag beside the stage, `instance` the id (`source:message_id`) of the cycle instance.
+    """
 
     stage: str
     places: list[str]
@@ -15,7 +19,11 @@ class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Move(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One transition, pure: no reason, no ids, no time of receipt. `timed` moves have no touchpoint as cause."""
+    """One pure transition: no reason, no ids, no time of receipt.
+
+    `at` is the instant (µs UTC), `values` every score at that instant. A `timed` move is a flip by
+    time and has no touchpoint as its cause; others name theirs. `before` is None for the entry.
+    """
 
     version: str
     seq: int
@@ -29,11 +37,11 @@ class Move(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     @property
     def key(self) -> tuple[int, bool, str, str]:
-        """Return the place in the one order of moves: at an instant time goes first."""
+        """Return the move's sort key: at one instant a move by time comes first."""
         return (self.at, not self.timed, self.source, self.message_id)
 
     def encode(self) -> bytes:
-        """Return the bytes that two folds are compared by."""
+        """Return the move as MessagePack; equal folds have equal bytes."""
         return _encoder.encode(self)
 
 
