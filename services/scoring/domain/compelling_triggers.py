@@ -1,4 +1,7 @@
-"""What people do that is a reason to act now: signals and places on an axis that a cycle marks with `raises`."""
+"""Compelling events that a contact's own behaviour raises.
+
+The triggers are the signals and axis stages that a cycle marks with `raises`.
+"""
 
 from collections.abc import Sequence
 
@@ -13,55 +16,64 @@ from services.scoring.domain.publication import PlannedChange
 
 
 def events_from_signals(
-    engine: CompiledCycle, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int]
+    cycle: CompiledCycle, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int]
 ) -> list[TrackedEvent]:
-    """Return the events that a touchpoint's signals raise; history raises none."""
+    """Return the events that a touchpoint's signals raise, by signal number.
+
+    Historical touchpoints raise none. The event's id is that of the published signal, hence the
+    same on every run.
+    """
     if touchpoint.mode == "historical":
         return []
-    found = []
-    for name in (engine.signals[number].name for number in numbers):
-        mark = engine.spec.signals[name].raises
-        if mark is not None:
+    events = []
+    for name in (cycle.signals[number].name for number in numbers):
+        trigger = cycle.spec.signals[name].raises
+        if trigger is not None:
             cause = ids.derive_id(
                 "signal",
                 touchpoint.workspace,
                 touchpoint.source,
                 touchpoint.message_id,
-                engine.name,
+                cycle.name,
                 name,
             )
-            date = _date(touchpoint, mark)
-            found.append(
-                _event(mark, touchpoint.workspace, contact_id, cause, date, touchpoint.properties)
+            date = _event_date(touchpoint, trigger)
+            events.append(
+                _event(
+                    trigger, touchpoint.workspace, contact_id, cause, date, touchpoint.properties
+                )
             )
-    return found
+    return events
 
 
 def events_from_change(
-    engine: CompiledCycle, workspace: str, contact_id: str, change: PlannedChange
+    cycle: CompiledCycle, workspace: str, contact_id: str, change: PlannedChange
 ) -> list[TrackedEvent]:
-    """Return the events that a contact's move raises: an axis came to a place that the cycle marks, for an ordinary reason."""
+    """Return the events that a stage change raises.
+
+    An axis raises one when it newly reaches a stage with `raises`, for an ordinary reason only.
+    """
     if change.reason not in ORDINARY_REASONS:
         return []
-    before = change.before.places if change.before else []
-    found = []
-    for axis, place in zip(engine.spec.axes, change.after.places, strict=True):
-        was = (
-            before[engine.axis_names.index(axis.name)]
-            if len(before) == len(engine.axis_names)
+    stages_before = change.before.places if change.before else []
+    events = []
+    for axis, stage_name in zip(cycle.spec.axes, change.after.places, strict=True):
+        name_before = (
+            stages_before[cycle.axis_names.index(axis.name)]
+            if len(stages_before) == len(cycle.axis_names)
             else None
         )
-        mark = next((stage.raises for stage in axis.stages if stage.name == place), None)
-        if mark is not None and was != place:
+        trigger = next((stage.raises for stage in axis.stages if stage.name == stage_name), None)
+        if trigger is not None and name_before != stage_name:
             cause = ids.derive_id(
-                "stage-change", contact_id, engine.name, str(change.sequence), axis.name
+                "stage-change", contact_id, cycle.name, str(change.sequence), axis.name
             )
-            found.append(_event(mark, workspace, contact_id, cause, None, {}))
-    return found
+            events.append(_event(trigger, workspace, contact_id, cause, None, {}))
+    return events
 
 
 def _event(
-    mark: CompellingEventSpec,
+    trigger: CompellingEventSpec,
     workspace: str,
     contact: str,
     cause: str,
@@ -71,22 +83,25 @@ def _event(
     return TrackedEvent(
         cause,
         workspace,
-        mark.kind,
+        trigger.kind,
         "contact",
         contact,
         date,
-        mark.owner,
-        mark.consequence,
+        trigger.owner,
+        trigger.consequence,
         cause=cause,
         properties=properties,
     )
 
 
-def _date(touchpoint: Touchpoint, mark: CompellingEventSpec) -> int | None:
-    """Return the date that a property names; nothing where it names none that is to come."""
-    given = touchpoint.properties.get(mark.date) if mark.date else None
+def _event_date(touchpoint: Touchpoint, trigger: CompellingEventSpec) -> int | None:
+    """Return the instant (µs) in the property that the trigger names; None unless in the future.
+
+    The future begins at `received_at`; a missing property or text that is no date gives None.
+    """
+    text = touchpoint.properties.get(trigger.date) if trigger.date else None
     try:
-        date = from_iso(given) if isinstance(given, str) else None
+        date = from_iso(text) if isinstance(text, str) else None
     except ValueError:
         return None
     return date if date is not None and date > touchpoint.received_at else None

@@ -1,8 +1,9 @@
-"""Corrections: what a person says about what was recorded. They are appended, and the last one about a thing holds.
+"""Corrections: an operator's statements about recorded data, appended and never updated.
 
-`bot` and `exclude` change how a touchpoint is folded, `human` and `include` take that back. A manual `stage` is folded at
-its own instant, key (occurred_at, `correction`, id): the axis stands where the seller says until `hold` is over, and then
-the rules go on.
+The last correction recorded about a subject wins. `bot` and `exclude` change how a touchpoint is
+folded; `human` and `include` revoke them. A manual `stage` is folded at its own instant, with the
+key (occurred_at, `correction`, id): the axis stays where the operator set it until the hold ends,
+and then follows the cycle's rules again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,17 +17,18 @@ from services.scoring.domain.identity import Key
 from services.scoring.domain.signal_classifier import FoldEvent
 
 SOURCE = "correction"
+"""The source in the keys of corrections that are folded."""
 Kind = Literal["bot", "human", "exclude", "include", "stage", "link", "unlink"]
 
 
 class TouchpointVerdict(msgspec.Struct):
-    """What corrections say of one touchpoint; None where they say nothing."""
+    """The effect of all corrections of one touchpoint; None where no correction applies."""
 
     bot: bool | None = None
     excluded: bool | None = None
 
     def apply(self, kind: Kind) -> None:
-        """Take in one more correction, in the order of recording."""
+        """Apply the next correction, in the order of recording."""
         if kind in ("bot", "human"):
             self.bot = kind == "bot"
         else:
@@ -34,7 +36,10 @@ class TouchpointVerdict(msgspec.Struct):
 
 
 class ManualStage(msgspec.Struct, frozen=True):
-    """A stage set by hand: {axis: stage}, held until `until`."""
+    """A stage set by hand: `places` is {axis: stage}, valid until `until`.
+
+    `number` is the correction's id. Instants are microseconds UTC.
+    """
 
     number: int
     occurred_at: int
@@ -45,46 +50,49 @@ class ManualStage(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """Return where it stands in the one order."""
+        """Return the correction's key in the fold order."""
         return correction_key(self.occurred_at, self.number)
 
 
 def correction_key(occurred_at: int, number: int) -> Key:
-    """Return the key of a correction that takes part in a fold: at one instant they go in the order of recording."""
+    """Return the fold key of a correction; at one instant corrections sort by id."""
     return (occurred_at, SOURCE, f"{number:012d}")
 
 
 def apply_verdicts(
     touchpoints: Iterable[Touchpoint], verdicts: Mapping[Key, TouchpointVerdict]
 ) -> list[Touchpoint]:
-    """Return the touchpoints as corrections leave them."""
+    """Return the touchpoints without the excluded ones, with `is_bot` as corrected."""
     if not verdicts:
         return list(touchpoints)
-    found = []
+    corrected = []
     for touchpoint in touchpoints:
         verdict = verdicts.get(touchpoint.key, TouchpointVerdict())
         if not verdict.excluded:
             bot = touchpoint.is_bot if verdict.bot is None else verdict.bot
-            found.append(
+            corrected.append(
                 msgspec.structs.replace(touchpoint, is_bot=bot)
                 if bot != touchpoint.is_bot
                 else touchpoint
             )
-    return found
+    return corrected
 
 
-def manual_stage_events(engine: CompiledCycle, manuals: Sequence[ManualStage]) -> list[FoldEvent]:
-    """Return the manual stages of a cycle as the fold takes them; an axis or stage the cycle no longer has is left out."""
-    found = []
+def manual_stage_events(cycle: CompiledCycle, manuals: Sequence[ManualStage]) -> list[FoldEvent]:
+    """Return the manual stages of one cycle as fold events.
+
+    Axes and stages that the cycle no longer has are ignored.
+    """
+    events = []
     for manual in manuals:
-        if manual.cycle != engine.name:
+        if manual.cycle != cycle.name:
             continue
-        places = []
-        for axis in engine.axes:
-            names = [place.name for place in axis.places]
-            wanted = manual.places.get(axis.name)
-            if wanted in names:
-                places.append((axis.number, names.index(wanted), manual.until))
-        if places:
-            found.append(FoldEvent(*manual.key, (), False, {}, tuple(places)))
-    return found
+        settings = []
+        for axis in cycle.axes:
+            stage_names = [stage.name for stage in axis.places]
+            stage_name = manual.places.get(axis.name)
+            if stage_name in stage_names:
+                settings.append((axis.number, stage_names.index(stage_name), manual.until))
+        if settings:
+            events.append(FoldEvent(*manual.key, (), False, {}, tuple(settings)))
+    return events

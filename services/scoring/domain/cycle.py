@@ -1,4 +1,4 @@
-"""A live cycle, ready to fold."""
+"""An active cycle: the compiled cycle and its signal classifier, ready to fold."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ from services.scoring.domain.signal_classifier import SignalClassifier
 
 
 class ActiveCycle(msgspec.Struct, frozen=True):
-    """An engine and the classifier that finds its signals. What a shadow folds is stored, and told to nobody."""
+    """A compiled cycle and its classifier; a shadow (not `live`) is folded and never published."""
 
     engine: CompiledCycle
     classifier: SignalClassifier
@@ -17,11 +17,11 @@ class ActiveCycle(msgspec.Struct, frozen=True):
 
     @property
     def is_account_cycle(self) -> bool:
-        """Return whether it is a cycle of accounts and not of contacts."""
+        """Return whether the cycle's subjects are accounts and not contacts."""
         return self.engine.spec.subject == "account"
 
 
 def build_cycle(spec: CycleSpec, *, live: bool = True) -> ActiveCycle:
     """Compile a cycle. Raises ConfigurationError naming the place that cannot be compiled."""
-    engine = compile_cycle(spec)
-    return ActiveCycle(engine, SignalClassifier(spec, engine.trait_names), live)
+    compiled = compile_cycle(spec)
+    return ActiveCycle(compiled, SignalClassifier(spec, compiled.trait_names), live)

@@ -1,4 +1,7 @@
-"""What is told to others: stage changes, signals, the contact's snapshot, each with its deterministic id."""
+"""Outgoing messages: stage changes, signals and contact snapshots, with deterministic ids.
+
+A message that is built again has the same id, so that subscribers can drop repeats by id.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,65 +32,72 @@ SOURCE = "/scoring"
 
 
 def stage_change_message(
-    engine: CompiledCycle,
+    cycle: CompiledCycle,
     workspace: str,
     contact_id: str,
     change: PlannedChange,
     identifiers: Sequence[str] = (),
     trace: bytes | None = None,
 ) -> Message:
-    """Return the message of a contact's change, with what the contact is known by."""
-    said = _said(engine, workspace, contact_id, change)
-    crm = _crm(engine, change.after.stage)
-    model = StageChange(contact_id=contact_id, identifiers=[*identifiers], crm=crm, **said)
-    return _composed(model, contact_id, trace)
+    """Return the message of a contact's stage change; `identifiers` are the contact's own.
+
+    `trace` is the W3C trace context of the cause.
+    """
+    fields = _common_fields(cycle, workspace, contact_id, change)
+    crm = _crm_names(cycle, change.after.stage)
+    model = StageChange(contact_id=contact_id, identifiers=[*identifiers], crm=crm, **fields)
+    return _build(model, contact_id, trace)
 
 
 def account_stage_change_message(
-    engine: CompiledCycle, workspace: str, account_id: str, group_id: str, change: PlannedChange
+    cycle: CompiledCycle, workspace: str, account_id: str, group_id: str, change: PlannedChange
 ) -> Message:
-    """Return the message of an account's change."""
-    model = AccountStageChange(
-        account_id=account_id, group_id=group_id, **_said(engine, workspace, account_id, change)
-    )
-    return _composed(model, account_id)
+    """Return the message of an account's stage change; `group_id` is the source's own id of it."""
+    fields = _common_fields(cycle, workspace, account_id, change)
+    model = AccountStageChange(account_id=account_id, group_id=group_id, **fields)
+    return _build(model, account_id)
 
 
-def _composed(
+def _build(
     model: StageChange | AccountStageChange, key: str, trace: bytes | None = None
 ) -> Message:
-    at, why = model.occurred_at, model.reason
     return build_message(
-        model, key=key, message_id=model.id, source=SOURCE, time=at, reason=why, trace=trace
+        model,
+        key=key,
+        message_id=model.id,
+        source=SOURCE,
+        time=model.occurred_at,
+        reason=model.reason,
+        trace=trace,
     )
 
 
-def _said(
-    engine: CompiledCycle, workspace: str, subject: str, change: PlannedChange
+def _common_fields(
+    cycle: CompiledCycle, workspace: str, subject: str, change: PlannedChange
 ) -> dict[str, Any]:
-    """Return what contacts' and accounts' changes have in common."""
+    """Return the fields that stage changes of contacts and accounts share."""
     move, before, after = change.move, change.before, change.after
     return {
-        "id": ids.derive_id("stage-change", subject, engine.name, str(change.sequence)),
+        "id": ids.derive_id("stage-change", subject, cycle.name, str(change.sequence)),
         "workspace": workspace,
-        "cycle": engine.name,
-        "cycle_version": engine.version,
+        "cycle": cycle.name,
+        "cycle_version": cycle.version,
         "sequence": change.sequence,
         "occurred_at": move.at,
         "direction": change.direction,
         "stage": StageMove(before.stage if before else None, after.stage),
-        "axes": _axes(engine, before, after),
+        "axes": _axes(cycle, before, after),
         "dormant": after.dormant,
         "instance": after.instance,
         "reason": change.reason,
         "cause": _cause(move),
-        "values": dict(zip(engine.score_names, move.values, strict=True)),
+        "values": dict(zip(cycle.score_names, move.values, strict=True)),
     }
 
 
-def _crm(engine: CompiledCycle, stage: str) -> dict[str, str]:
-    """Return what other systems call a stage."""
-    return next((one.crm_map for one in engine.spec.stages if one.name == stage), {})
+def _crm_names(cycle: CompiledCycle, stage_name: str) -> dict[str, str]:
+    """Return the names of an engagement stage in CRMs, by system."""
+    return next((stage.crm_map for stage in cycle.spec.stages if stage.name == stage_name), {})
 
 
 def _cause(move: Move) -> Cause:
@@ -101,46 +111,47 @@ def _cause(move: Move) -> Cause:
     )
 
 
-def _axes(engine: CompiledCycle, before: Position | None, after: Position) -> dict[str, AxisChange]:
+def _axes(cycle: CompiledCycle, before: Position | None, after: Position) -> dict[str, AxisChange]:
+    """Return the change of every axis, the axes without one included."""
     changes = {}
-    for axis, place in zip(engine.axes, after.places, strict=True):
-        names = [p.name for p in axis.places]
+    for axis, stage in zip(cycle.axes, after.places, strict=True):
+        stages = [rule.name for rule in axis.places]
         if before is None:
-            changes[axis.name] = AxisChange(None, place, "entry")
+            changes[axis.name] = AxisChange(None, stage, "entry")
             continue
         old = before.places[axis.number] if axis.number < len(before.places) else None
-        if old in names:
+        if old in stages:
             changes[axis.name] = AxisChange(
-                old, place, direction_by_distance(names.index(place) - names.index(old))
+                old, stage, direction_by_distance(stages.index(stage) - stages.index(old))
             )
-        else:  # what an earlier version called it means nothing here
-            changes[axis.name] = AxisChange(None, place, "lateral")
+        else:  # A stage of an earlier version has no position on this version's axis.
+            changes[axis.name] = AxisChange(None, stage, "lateral")
     return changes
 
 
 def signal_messages(
-    engine: CompiledCycle,
+    cycle: CompiledCycle,
     contact_id: str,
     touchpoint: Touchpoint,
     numbers: Sequence[int],
     trace: bytes | None = None,
 ) -> list[Message]:
-    """Return the messages of the touchpoint's published signals."""
+    """Return the messages of the touchpoint's published signals; `numbers` are all its signals."""
     return [
-        _signal(engine, contact_id, touchpoint, rule.name, trace)
-        for rule in (engine.signals[number] for number in numbers)
+        _signal(cycle, contact_id, touchpoint, rule.name, trace)
+        for rule in (cycle.signals[number] for number in numbers)
         if rule.publish
     ]
 
 
 def _signal(
-    engine: CompiledCycle, contact_id: str, t: Touchpoint, name: str, trace: bytes | None
+    cycle: CompiledCycle, contact_id: str, t: Touchpoint, name: str, trace: bytes | None
 ) -> Message:
     model = Signal(
-        id=ids.derive_id("signal", t.workspace, t.source, t.message_id, engine.name, name),
+        id=ids.derive_id("signal", t.workspace, t.source, t.message_id, cycle.name, name),
         workspace=t.workspace,
         contact_id=contact_id,
-        cycle=engine.name,
+        cycle=cycle.name,
         signal=name,
         occurred_at=t.occurred_at,
         received_at=t.received_at,
@@ -165,18 +176,18 @@ def _signal(
     )
 
 
-def cycle_state(engine: CompiledCycle, published: PublishedPosition) -> CycleState:
-    """Return a published position as the snapshot shows it."""
+def cycle_state(cycle: CompiledCycle, published: PublishedPosition) -> CycleState:
+    """Return a published position in the form of the contact snapshot."""
     position = published.position
-    axes = dict(zip(engine.axis_names, position.places, strict=True))
-    crm = _crm(engine, position.stage)
+    axes = dict(zip(cycle.axis_names, position.places, strict=True))
+    crm = _crm_names(cycle, position.stage)
     return CycleState(
         position.stage, axes, position.dormant, position.instance, published.sequence, crm
     )
 
 
 def snapshot_message(model: ContactSnapshot, time: int) -> Message:
-    """Return the message of a contact's snapshot."""
+    """Return the message of a contact snapshot; `time` is microseconds UTC."""
     message_id = ids.derive_id("contact", model.contact_id, str(model.version))
     return build_message(
         model, key=model.contact_id, message_id=message_id, source=SOURCE, time=time
@@ -184,5 +195,5 @@ def snapshot_message(model: ContactSnapshot, time: int) -> Message:
 
 
 def tombstone_message(contact_id: str) -> Message:
-    """Return what ends a merged contact's life on the compacted topic."""
+    """Return the tombstone that removes a merged contact from the compacted topic."""
     return Message(ContactSnapshot.TOPIC, contact_id.encode(), None, [])

@@ -1,7 +1,7 @@
-"""Which signals a touchpoint is under a cycle.
+"""Signal classification: the signals that a touchpoint carries under a cycle.
 
-A bot's act, or a test, is no signal and ends no silence. Brand and market touchpoints and declared evidence are signals only
-where a rule asks for them, and never end a silence.
+Touchpoints of bots and tests carry no signal and end no silence. Brand and market touchpoints and
+declared evidence carry a signal only where a rule asks for them, and never end a silence.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,25 @@ from libs.common.messages import Touchpoint
 from services.scoring.domain.cycle_spec import CycleSpec, SignalMatch
 
 MAX_NAMES = 10_000
+"""Most (type, name) pairs with cached rules; senders choose names, so the cache is bounded."""
 KNOWN_VALUE = {"known": True}
 RANGE_KEYS = frozenset(("at_least", "at_most"))
 _Rules = tuple[
     tuple[int, ...], tuple[tuple[int, SignalMatch], ...], tuple[tuple[int, SignalMatch], ...], bool
 ]
+"""The rules of a (type, name).
+
+Signals that match by type and name alone, by number; rules with further conditions; rules on
+consent; whether any of the signals is published.
+"""
 
 
 class FoldEvent(msgspec.Struct, frozen=True, gc=False):
-    """A touchpoint as the fold sees it. `present` says that the person was there, so a silence ends."""
+    """A touchpoint, or a manual stage, in the form that the fold takes.
+
+    `at` is microseconds UTC; `signals` are signal numbers, ascending. `present` is true for an
+    observed act of the contact's own initiative, which ends a silence.
+    """
 
     at: int
     source: str
@@ -30,7 +40,7 @@ class FoldEvent(msgspec.Struct, frozen=True, gc=False):
     present: bool
     traits: dict[str, Any]
     manual: tuple[tuple[int, int, int], ...] = ()
-    """(axis, place, until) of each axis set by hand."""
+    """(axis number, stage index, until in µs) of each axis set by hand."""
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -39,7 +49,7 @@ class FoldEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SignalClassifier:
-    """Finds signals by (type, name) first, so that most rules are never looked at."""
+    """Classifier of a cycle version; an index by (type, name) leaves few rules to evaluate."""
 
     def __init__(self, spec: CycleSpec, traits: list[str]) -> None:
         self._traits = frozenset(traits)
@@ -53,9 +63,9 @@ class SignalClassifier:
         self._rules: dict[tuple[str, str], _Rules] = {}
 
     def to_fold_event(self, touchpoint: Touchpoint) -> FoldEvent:
-        """Return the touchpoint with its signals."""
-        theirs = touchpoint.initiative == "contact" and touchpoint.evidence == "observed"
-        present = theirs and not touchpoint.is_bot and touchpoint.mode != "test"
+        """Return the touchpoint as a fold event, with the traits that conditions compare."""
+        is_own_act = touchpoint.initiative == "contact" and touchpoint.evidence == "observed"
+        present = is_own_act and not touchpoint.is_bot and touchpoint.mode != "test"
         traits = (
             {k: v for k, v in touchpoint.traits.items() if k in self._traits}
             if self._traits
@@ -71,48 +81,57 @@ class SignalClassifier:
         )
 
     def published_signals(self, touchpoint: Touchpoint) -> Sequence[int]:
-        """Return the numbers of those of the touchpoint's signals that are published; most names have none."""
-        place = (touchpoint.type, touchpoint.name)
-        rules = self._rules.get(place) or self._find_rules(place)
+        """Return the numbers of the touchpoint's signals, or none if its name has no published one.
+
+        Most names have none. The result may contain unpublished signals; the caller skips these.
+        """
+        rule_key = (touchpoint.type, touchpoint.name)
+        rules = self._rules.get(rule_key) or self._find_rules(rule_key)
         return self.match_signals(touchpoint) if rules[3] else ()
 
     def match_signals(self, touchpoint: Touchpoint) -> Sequence[int]:
-        """Return the numbers of the touchpoint's signals, ascending, each once."""
+        """Return the numbers of the touchpoint's signals, ascending and distinct."""
         if touchpoint.is_bot or touchpoint.mode == "test":
             return ()
-        place = (touchpoint.type, touchpoint.name)
-        rules = self._rules.get(place)
+        rule_key = (touchpoint.type, touchpoint.name)
+        rules = self._rules.get(rule_key)
         if rules is None:
-            rules = self._find_rules(place)
-        plain, others, on_consent, _ = rules
+            rules = self._find_rules(rule_key)
+        by_name, conditional, on_consent, _ = rules
         if touchpoint.initiative != "contact" or touchpoint.evidence != "observed":
-            plain = ()
+            by_name = ()
         if touchpoint.consent:
-            others += on_consent
-        found = [number for number, match in others if _fits(match, touchpoint)] if others else ()
-        return sorted({*plain, *found}) if found else plain
+            conditional += on_consent
+        matched = (
+            [number for number, match in conditional if _fits(match, touchpoint)]
+            if conditional
+            else ()
+        )
+        return sorted({*by_name, *matched}) if matched else by_name
 
-    def _find_rules(self, place: tuple[str, str]) -> "_Rules":
-        """Return the rules for (type, name): by the name alone, to look at each time, on consent; and if any publishes."""
-        kind, name = place
-        rules = [
+    def _find_rules(self, rule_key: tuple[str, str]) -> "_Rules":
+        """Return the rules of a (type, name), from the cache or the specification."""
+        call_type, name = rule_key
+        matches = [
             rule
-            for key in ((kind, name), (kind, None), (None, name), (None, None))
+            for key in ((call_type, name), (call_type, None), (None, name), (None, None))
             for rule in self._by_name.get(key, ())
         ]
-        found = (
-            tuple(sorted({number for number, match in rules if _by_name_alone(match)})),
-            tuple(rule for rule in rules if not _by_name_alone(rule[1]) and not rule[1].consent),
-            tuple(rule for rule in rules if rule[1].consent),
-            any(number in self._published for number, _ in rules),
+        rules = (
+            tuple(sorted({number for number, match in matches if _is_by_name_alone(match)})),
+            tuple(
+                rule for rule in matches if not _is_by_name_alone(rule[1]) and not rule[1].consent
+            ),
+            tuple(rule for rule in matches if rule[1].consent),
+            any(number in self._published for number, _ in matches),
         )
-        if len(self._rules) < MAX_NAMES:  # names come from outside: not without bound
-            self._rules[place] = found
-        return found
+        if len(self._rules) < MAX_NAMES:
+            self._rules[rule_key] = rules
+        return rules
 
 
-def _by_name_alone(match: SignalMatch) -> bool:
-    """Return whether any ordinary touchpoint of the name fits: the person's own, observed act."""
+def _is_by_name_alone(match: SignalMatch) -> bool:
+    """Return whether every observed act of the contact with this type and name fits."""
     return match == SignalMatch(type=match.type, name=match.name)
 
 
@@ -128,12 +147,13 @@ def _fits(match: SignalMatch, touchpoint: Touchpoint) -> bool:
     ):
         return False
     return all(
-        _has(touchpoint.properties.get(name), wanted) for name, wanted in match.properties.items()
+        _property_fits(touchpoint.properties.get(name), wanted)
+        for name, wanted in match.properties.items()
     )
 
 
-def _has(value: Any, wanted: Any) -> bool:
-    """Return whether a property is the wanted one, is there at all, or is a number within `{at_least, at_most}`."""
+def _property_fits(value: Any, wanted: Any) -> bool:
+    """Return whether a property value fits: equal, present, or within `{at_least, at_most}`."""
     if wanted == KNOWN_VALUE:
         return value is not None and value != ""
     if not isinstance(wanted, dict) or not (
