@@ -69,7 +69,7 @@ async def replay_all(connection: Connection, cycles: Sequence[ActiveCycle]) -> R
             for account in (
                 sorted(members.add_touchpoint(":".join(person), kept)) if companies else ()
             ):
-                _take(found, companies, (kept.workspace, ACCOUNT, account), kept)
+                _take(found, companies, SubjectKey(kept.workspace, ACCOUNT, account), kept)
     while manuals:
         _by_hand(found, contacts, *manuals.pop())
     return found

@@ -84,7 +84,7 @@ def test_any_arrival_gives_the_same_people(batch, data):
     people.resolve()
     subjects = {}
     for who, contact in store.rows:
-        name = subject_identifier(who, people.runs.get((who.workspace, who.device or ""), []))
+        name = subject_identifier(who, people.ownership.get((who.workspace, who.device or ""), []))
         assert subjects.setdefault(name, contact) == contact, "one person, two contacts"
     assert len(set(subjects.values())) == len(subjects), "two people share a contact"
     assert not set(store.merged) & set(subjects.values()), "a merged contact still has touchpoints"

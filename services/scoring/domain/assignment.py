@@ -1,4 +1,7 @@
-"""A batch against what is known: who each touchpoint belongs to, who is new, which devices change hands."""
+"""Contact assignment of a batch: each touchpoint's contact, new contacts, device reassignments.
+
+Pure: the stored identifiers and claims that it compares the batch with are arguments.
+"""
 
 from collections.abc import Sequence
 
@@ -20,30 +23,36 @@ DeviceKey = tuple[str, str]
 
 
 class KnownIdentifiers(msgspec.Struct):
-    """What PostgreSQL says of a batch's identifiers: their contacts, and the runs of their devices."""
+    """The stored contacts and device ownership of a batch's identifiers.
+
+    `contacts` maps (workspace, identifier) to a contact id; `ownership` maps a device to its
+    ownership periods.
+    """
 
     contacts: dict[tuple[str, Identifier], str]
     ownership: dict[DeviceKey, list[OwnershipPeriod]]
 
 
 class DeviceClaims(msgspec.Struct):
-    """Every stored claim on a device, those made by hand too, and the owners whose claims on it were revoked."""
+    """Every stored claim on one device, manual ones included; owners whose claims are revoked."""
 
     made: list[tuple[Key, Identifier]] = []
     revoked: set[Identifier] = set()
 
     def ownership(self, fresh: Sequence[tuple[Key, Identifier]] = ()) -> list[OwnershipPeriod]:
-        """Return the device's runs with the fresh claims added."""
+        """Return the ownership periods from stored and fresh claims, without revoked owners."""
         return ownership_periods(
             (key, owner) for key, owner in (*self.made, *fresh) if owner not in self.revoked
         )
 
 
 class Assignment(msgspec.Struct):
-    """The decision for a batch.
+    """The assignment of a batch.
 
-    `contacts` runs along the touchpoints; `changed` are devices whose runs are new; `merged` maps an anonymous contact
-    to the known person's contact that it merges into; `links` are those that the batch's touchpoints show.
+    `contacts` has the contact id of each touchpoint, in the order of the batch; `new` the
+    identifiers without a stored row; `changed` the devices whose ownership periods differ from the
+    stored ones; `merged` maps an anonymous contact to the known contact that it merges into;
+    `links` are the (workspace, link) pairs that the batch's touchpoints assert.
     """
 
     contacts: list[str]
@@ -56,19 +65,24 @@ class Assignment(msgspec.Struct):
 def contested_devices(
     batch: Sequence[TouchpointIdentity], known: KnownIdentifiers
 ) -> set[DeviceKey]:
-    """Return the devices on which the batch has claims that are not those of its one owner of now.
+    """Return the devices that the batch claims and that have no owner yet, or more than one owner.
 
-    Only for these does a new claim's key matter, and every stored claim is needed to find the runs.
+    The key of a new claim matters for these devices only, and their ownership periods need every
+    stored claim. A claim by a device's only owner changes nothing.
     """
     owners: dict[DeviceKey, set[Identifier]] = {}
-    for who in batch:
-        for device, name in who.claims:
-            place = (who.workspace, device)
-            if place not in owners:
-                owners[place] = {run.owner for run in known.ownership.get(place, ())}
-            owners[place].add(name)
+    for identity in batch:
+        for device, owner in identity.claims:
+            device_key = (identity.workspace, device)
+            if device_key not in owners:
+                owners[device_key] = {
+                    period.owner for period in known.ownership.get(device_key, ())
+                }
+            owners[device_key].add(owner)
     return {
-        place for place, found in owners.items() if len(found) > 1 or not known.ownership.get(place)
+        device_key
+        for device_key, claimants in owners.items()
+        if len(claimants) > 1 or not known.ownership.get(device_key)
     }
 
 
@@ -77,70 +91,77 @@ def assign_contacts(
     known: KnownIdentifiers,
     stored: dict[DeviceKey, DeviceClaims],
 ) -> Assignment:
-    """Assign touchpoints; `stored` has the claims of the unsettled devices."""
-    changed = _new_runs(batch, known, stored)
-    found = Assignment([], {}, changed, {}, set())
-    for place, runs in sorted(changed.items(), key=lambda item: item[1][0].key):
-        if not known.ownership.get(place):
-            _first_claim(place, runs[0].owner, known, found)
-    for who in batch:
-        runs = []
-        if who.device is not None:
-            place = (who.workspace, who.device)
-            runs = changed.get(place) or known.ownership.get(place, [])
-        contact = _contact(who.workspace, subject_identifier(who, runs), known, found)
-        found.contacts.append(contact)
-        for link in who.links:
-            found.links.add((who.workspace, link))
-            for name in (
-                link
-            ):  # an identifier that nobody had yet is the one's beside whom it is first seen
-                if (who.workspace, name) not in known.contacts:
-                    found.new.setdefault((who.workspace, name), contact)
-    return found
+    """Assign each touchpoint of the batch to a contact.
+
+    `stored` has every stored claim on the devices that `contested_devices` returns.
+    """
+    changed = _changed_ownership(batch, known, stored)
+    assignment = Assignment([], {}, changed, {}, set())
+    for device_key, periods in sorted(changed.items(), key=lambda item: item[1][0].key):
+        if not known.ownership.get(device_key):
+            _assign_first_claim(device_key, periods[0].owner, known, assignment)
+    for identity in batch:
+        periods = []
+        if identity.device is not None:
+            device_key = (identity.workspace, identity.device)
+            periods = changed.get(device_key) or known.ownership.get(device_key, [])
+        subject = subject_identifier(identity, periods)
+        contact = _get_or_create_contact(identity.workspace, subject, known, assignment)
+        assignment.contacts.append(contact)
+        for link in identity.links:
+            assignment.links.add((identity.workspace, link))
+            # A linked identifier without a row goes to the contact of its first touchpoint.
+            for identifier in link:
+                if (identity.workspace, identifier) not in known.contacts:
+                    assignment.new.setdefault((identity.workspace, identifier), contact)
+    return assignment
 
 
-def _new_runs(
+def _changed_ownership(
     batch: Sequence[TouchpointIdentity],
     known: KnownIdentifiers,
     stored: dict[DeviceKey, DeviceClaims],
 ) -> dict[DeviceKey, list[OwnershipPeriod]]:
     fresh: dict[DeviceKey, list[tuple[Key, Identifier]]] = {}
-    for who in batch:
-        for device, name in who.claims:
-            if (who.workspace, device) in stored:
-                fresh.setdefault((who.workspace, device), []).append((who.key, name))
+    for identity in batch:
+        for device, owner in identity.claims:
+            if (identity.workspace, device) in stored:
+                fresh.setdefault((identity.workspace, device), []).append((identity.key, owner))
     changed = {}
-    for place, claims in fresh.items():
-        runs = stored[place].ownership(claims)
-        if runs and runs != known.ownership.get(place, []):
-            changed[place] = runs
+    for device_key, claims in fresh.items():
+        periods = stored[device_key].ownership(claims)
+        if periods and periods != known.ownership.get(device_key, []):
+            changed[device_key] = periods
     return changed
 
 
-def _first_claim(
-    place: DeviceKey, name: Identifier, known: KnownIdentifiers, found: Assignment
+def _assign_first_claim(
+    device_key: DeviceKey, owner: Identifier, known: KnownIdentifiers, assignment: Assignment
 ) -> None:
-    """Give the device's contact to a person not known before; a known person's contact takes the device's in."""
-    workspace, anonymous_id = place
-    person = (workspace, name)
-    device = (workspace, ("anonymous_id", anonymous_id))
-    home = known.contacts.get(device) or new_contact_id(workspace, device[1])
-    contact = known.contacts.get(person) or found.new.get(person)
+    """Assign a device claimed for the first time.
+
+    An owner without a contact takes over the device's contact, which is no merge. An owner with a
+    contact keeps it, and the device's anonymous contact merges into it.
+    """
+    workspace, anonymous_id = device_key
+    owner_row = (workspace, owner)
+    device_row = (workspace, ("anonymous_id", anonymous_id))
+    device_contact = known.contacts.get(device_row) or new_contact_id(workspace, device_row[1])
+    contact = known.contacts.get(owner_row) or assignment.new.get(owner_row)
     if contact is None:
-        contact = found.new[person] = home
-    if device not in known.contacts:
-        # A claimed device always has a row, so that two first uses of it at once meet there.
-        found.new[device] = contact
-    elif home != contact:
-        found.merged[home] = contact
+        contact = assignment.new[owner_row] = device_contact
+    if device_row not in known.contacts:
+        # A claimed device always has a row, on which two concurrent first uses of it conflict.
+        assignment.new[device_row] = contact
+    elif device_contact != contact:
+        assignment.merged[device_contact] = contact
 
 
-def _contact(
-    workspace: str, identifier: Identifier, known: KnownIdentifiers, found: Assignment
+def _get_or_create_contact(
+    workspace: str, identifier: Identifier, known: KnownIdentifiers, assignment: Assignment
 ) -> str:
-    place = (workspace, identifier)
-    contact = known.contacts.get(place) or found.new.get(place)
+    row = (workspace, identifier)
+    contact = known.contacts.get(row) or assignment.new.get(row)
     if contact is None:
-        contact = found.new[place] = new_contact_id(workspace, identifier)
+        contact = assignment.new[row] = new_contact_id(workspace, identifier)
     return contact

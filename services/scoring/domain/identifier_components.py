@@ -1,8 +1,8 @@
-"""Which known identifiers are one person: the connected parts of the links that count.
+"""Known identifiers joined into contacts: the connected components of the effective links.
 
-A link is seen in touchpoints or made by hand; the last correction about a pair has the final word. An identifier with
-more than MAX_LINKS links is nobody's own, and none of its links count: a limit on the set of links, so that the order in
-which they came does not matter.
+A link comes from touchpoints or from an operator; the last correction about a pair decides. An
+identifier with more than MAX_LINKS links belongs to no single contact, and none of its links is
+effective. The limit is one on the set of links, so their order of arrival makes no difference.
 """
 
 from collections import Counter
@@ -14,7 +14,11 @@ from services.scoring.domain.identity import MAX_LINKS, Identifier, Link
 
 
 class ComponentMember(msgspec.Struct, frozen=True):
-    """A known identifier: its contact now, the contact that it first had, and its place in the order of creation."""
+    """A known identifier with its contact ids.
+
+    `contact` is its contact now, `home` the contact id created for it, `number` its position in
+    the order of creation.
+    """
 
     identifier: Identifier
     contact: str
@@ -23,41 +27,48 @@ class ComponentMember(msgspec.Struct, frozen=True):
 
 
 class ComponentAssignment(msgspec.Struct):
-    """Who is whose: the contact of each identifier, and where contacts that are nobody's any more redirect to."""
+    """The contact of each identifier, and the redirects of contact ids without identifiers."""
 
     contacts: dict[Identifier, str]
     redirects: dict[str, str]
     homes: dict[Identifier, str]
-    """New homes: of identifiers that got a contact never seen before."""
+    """The new contact ids, by the identifier for which each was created."""
 
 
 def effective_links(links: Iterable[Link]) -> list[Link]:
-    """Return the links without those of identifiers that have too many; `links` holds all links of those it touches."""
-    found = sorted(set(links))
-    degree = Counter(name for link in found for name in link)
-    return [link for link in found if all(degree[name] <= MAX_LINKS for name in link)]
+    """Return the links without those of identifiers that have too many, sorted.
+
+    `links` must contain every link of each identifier in it.
+    """
+    distinct_links = sorted(set(links))
+    degree = Counter(identifier for link in distinct_links for identifier in link)
+    return [
+        link
+        for link in distinct_links
+        if all(degree[identifier] <= MAX_LINKS for identifier in link)
+    ]
 
 
 def connected_components(
-    names: Iterable[Identifier], links: Iterable[Link]
+    identifiers: Iterable[Identifier], links: Iterable[Link]
 ) -> list[list[Identifier]]:
-    """Return the connected parts, each sorted."""
-    root: dict[Identifier, Identifier] = {name: name for name in names}
+    """Return the connected components, each sorted; links to other identifiers are ignored."""
+    parent: dict[Identifier, Identifier] = {identifier: identifier for identifier in identifiers}
 
-    def find(name: Identifier) -> Identifier:
-        while root[name] != name:
-            root[name] = root[root[name]]
-            name = root[name]
-        return name
+    def find_root(identifier: Identifier) -> Identifier:
+        while parent[identifier] != identifier:
+            parent[identifier] = parent[parent[identifier]]
+            identifier = parent[identifier]
+        return identifier
 
-    for one, other in links:
-        if one in root and other in root:
-            a, b = find(one), find(other)
-            root[max(a, b)] = min(a, b)
-    found: dict[Identifier, list[Identifier]] = {}
-    for name in sorted(root):
-        found.setdefault(find(name), []).append(name)
-    return list(found.values())
+    for first, second in links:
+        if first in parent and second in parent:
+            a, b = find_root(first), find_root(second)
+            parent[max(a, b)] = min(a, b)
+    components: dict[Identifier, list[Identifier]] = {}
+    for identifier in sorted(parent):
+        components.setdefault(find_root(identifier), []).append(identifier)
+    return list(components.values())
 
 
 def assign_components(
@@ -66,27 +77,29 @@ def assign_components(
     free: set[str],
     fresh: Callable[[Identifier], str],
 ) -> ComponentAssignment:
-    """Give each connected part of the members a contact.
+    """Assign a contact to each connected component of the members.
 
-    A part keeps the home of its oldest member, else of the next oldest: a contact's id belongs to whoever was created
-    first. `free` are the contacts that may be given, `fresh` makes an id that nobody has.
+    A component keeps the home of its oldest member, else that of the next oldest: the contact
+    created first survives a merge. `free` are the contact ids that may be assigned; `fresh`
+    creates an unused one. A free id that no component gets redirects to the contact of the oldest
+    member that had it.
     """
-    by_name = {member.identifier: member for member in members}
-    found = ComponentAssignment({}, {}, {})
+    by_identifier = {member.identifier: member for member in members}
+    assignment = ComponentAssignment({}, {}, {})
     taken: set[str] = set()
-    groups = [
-        sorted((by_name[n] for n in part), key=lambda m: m.number)
-        for part in connected_components(by_name, links)
+    components = [
+        sorted((by_identifier[i] for i in component), key=lambda m: m.number)
+        for component in connected_components(by_identifier, links)
     ]
-    for part in sorted(groups, key=lambda part: part[0].number):
-        contact = next((m.home for m in part if m.home in free and m.home not in taken), None)
+    for component in sorted(components, key=lambda c: c[0].number):
+        contact = next((m.home for m in component if m.home in free and m.home not in taken), None)
         if contact is None:
-            contact = fresh(part[0].identifier)
-            found.homes[part[0].identifier] = contact
+            contact = fresh(component[0].identifier)
+            assignment.homes[component[0].identifier] = contact
         taken.add(contact)
-        found.contacts |= {member.identifier: contact for member in part}
+        assignment.contacts |= {member.identifier: contact for member in component}
     for member in sorted(members, key=lambda m: m.number):
-        for old in (member.home, member.contact):
-            if old in free and old not in taken:
-                found.redirects.setdefault(old, found.contacts[member.identifier])
-    return found
+        for former in (member.home, member.contact):
+            if former in free and former not in taken:
+                assignment.redirects.setdefault(former, assignment.contacts[member.identifier])
+    return assignment

@@ -1,8 +1,14 @@
-"""Everybody at once: who is who according to a whole set of touchpoints. What the tables are an index of."""
+"""Identity resolution of a whole set of touchpoints at once.
+
+It defines the contacts that the identity tables index; `replay` compares the two.
+"""
+
+from typing import NamedTuple
 
 import msgspec
 
 from libs.common.messages import Touchpoint
+from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identifier_components import connected_components, effective_links
 from services.scoring.domain.identity import (
     Identifier,
@@ -15,13 +21,20 @@ from services.scoring.domain.identity import (
     subject_identifier,
 )
 
-SubjectKey = tuple[str, str, str]
-"""(workspace, type, value) of the smallest of a person's known identifiers, else of a device or a message."""
-DeviceKey = tuple[str, str]
+
+class SubjectKey(NamedTuple):
+    """A contact's key among resolved subjects, or one identifier of it.
+
+    As a key it is the smallest of the contact's known identifiers, else its device or message.
+    """
+
+    workspace: str
+    type: str
+    value: str
 
 
 class ManualLink(msgspec.Struct, frozen=True):
-    """The last correction about a pair of identifiers."""
+    """The last correction about a pair of identifiers; `kind` is `link` or `unlink`."""
 
     workspace: str
     link: Link
@@ -30,77 +43,80 @@ class ManualLink(msgspec.Struct, frozen=True):
 
 
 class IdentityResolver:
-    """Sees every touchpoint once, then says whose each one is."""
+    """Resolver of contacts: takes every touchpoint first, then gives the contact of each."""
 
-    def __init__(self, by_hand: list[ManualLink]) -> None:
+    def __init__(self, manual_links: list[ManualLink]) -> None:
         self._claims: dict[DeviceKey, list[tuple[Key, Identifier]]] = {}
         self._links: dict[str, set[Link]] = {}
         self._names: dict[str, set[Identifier]] = {}
         self._root: dict[tuple[str, Identifier], Identifier] = {}
         self._members: dict[SubjectKey, set[Identifier]] = {}
         self._devices: dict[tuple[str, Identifier], set[Identifier]] = {}
-        self._by_hand = by_hand
-        self.runs: dict[DeviceKey, list[OwnershipPeriod]] = {}
+        self._manual_links = manual_links
+        self.ownership: dict[DeviceKey, list[OwnershipPeriod]] = {}
+        """The ownership periods of each device, once resolved."""
 
     def add_touchpoint(self, touchpoint: Touchpoint) -> None:
-        """Take in the claims and links of a touchpoint."""
-        who = extract_identity(touchpoint)
-        for device, name in who.claims:
-            self._claims.setdefault((who.workspace, device), []).append((who.key, name))
-        self._names.setdefault(who.workspace, set()).update(who.names)
-        for link in who.links:
-            self._links.setdefault(who.workspace, set()).add(link)
-            self._names[who.workspace].update(link)
+        """Add the claims and links of a touchpoint, in any order."""
+        identity = extract_identity(touchpoint)
+        for device, owner in identity.claims:
+            self._claims.setdefault((identity.workspace, device), []).append((identity.key, owner))
+        self._names.setdefault(identity.workspace, set()).update(identity.names)
+        for link in identity.links:
+            self._links.setdefault(identity.workspace, set()).add(link)
+            self._names[identity.workspace].update(link)
 
     def resolve(self) -> None:
-        """Work out the devices' runs and the people, when everything was seen."""
-        for told in self._by_hand:
-            self._correct(told)
-        self.runs = {
-            place: ownership_periods(claims) for place, claims in self._claims.items() if claims
+        """Compute ownership periods and contacts, after every touchpoint was added."""
+        for correction in self._manual_links:
+            self._apply_correction(correction)
+        self.ownership = {
+            device_key: ownership_periods(claims)
+            for device_key, claims in self._claims.items()
+            if claims
         }
-        for (workspace, device), runs in self.runs.items():
-            for run in runs:
-                self._devices.setdefault((workspace, run.owner), set()).add(
+        for (workspace, device), periods in self.ownership.items():
+            for period in periods:
+                self._devices.setdefault((workspace, period.owner), set()).add(
                     ("anonymous_id", device)
                 )
         for workspace, names in self._names.items():
             links = effective_links(self._links.get(workspace, ()))
-            for part in connected_components(names, links):
-                self._members[workspace, *part[0]] = set(part)
-                for name in part:
-                    self._root[workspace, name] = part[0]
+            for component in connected_components(names, links):
+                self._members[SubjectKey(workspace, *component[0])] = set(component)
+                for name in component:
+                    self._root[workspace, name] = component[0]
 
-    def _correct(self, told: ManualLink) -> None:
-        one, other = told.link
-        if one[0] == "anonymous_id":
-            claims = self._claims.setdefault((told.workspace, one[1]), [])
-            if told.kind == "link":
-                claims.append((told.key, other))
-                self._names.setdefault(told.workspace, set()).add(other)
+    def _apply_correction(self, correction: ManualLink) -> None:
+        workspace, (first, second) = correction.workspace, correction.link
+        if first[0] == "anonymous_id":
+            claims = self._claims.setdefault((workspace, first[1]), [])
+            if correction.kind == "link":
+                claims.append((correction.key, second))
+                self._names.setdefault(workspace, set()).add(second)
             else:
-                claims[:] = [claim for claim in claims if claim[1] != other]
-        elif told.kind == "link":
-            self._links.setdefault(told.workspace, set()).add(make_link(one, other))
-            self._names.setdefault(told.workspace, set()).update(told.link)
+                claims[:] = [claim for claim in claims if claim[1] != second]
+        elif correction.kind == "link":
+            self._links.setdefault(workspace, set()).add(make_link(first, second))
+            self._names.setdefault(workspace, set()).update(correction.link)
         else:
-            self._links.get(told.workspace, set()).discard(make_link(one, other))
+            self._links.get(workspace, set()).discard(make_link(first, second))
 
     def subject_of_identifier(self, workspace: str, name: Identifier) -> SubjectKey:
-        """Return the person of a known identifier."""
-        return (workspace, *self._root.get((workspace, name), name))
+        """Return the contact of a known identifier."""
+        return SubjectKey(workspace, *self._root.get((workspace, name), name))
 
     def subject_of_touchpoint(self, touchpoint: Touchpoint) -> SubjectKey:
-        """Return whose the touchpoint is."""
-        who = extract_identity(touchpoint)
-        name = subject_identifier(who, self.runs.get((who.workspace, who.device or ""), []))
-        return self.subject_of_identifier(who.workspace, name)
+        """Return the contact of a touchpoint."""
+        identity = extract_identity(touchpoint)
+        periods = self.ownership.get((identity.workspace, identity.device or ""), [])
+        return self.subject_of_identifier(identity.workspace, subject_identifier(identity, periods))
 
-    def list_identifiers(self, person: SubjectKey) -> frozenset[SubjectKey]:
-        """Return what a person is known by: known identifiers, and the devices that one of them ever claimed."""
-        workspace = person[0]
-        names = self._members.get(person)
+    def list_identifiers(self, subject: SubjectKey) -> frozenset[SubjectKey]:
+        """Return a contact's known identifiers and every device that any of them ever claimed."""
+        workspace = subject.workspace
+        names = self._members.get(subject)
         if names is None:
-            return frozenset({person})
+            return frozenset({subject})
         devices = {device for name in names for device in self._devices.get((workspace, name), ())}
-        return frozenset({(workspace, *name) for name in names | devices})
+        return frozenset({SubjectKey(workspace, *name) for name in names | devices})
