@@ -1,8 +1,9 @@
-"""Who belongs to which account, in time, and which touchpoints count for it.
+"""Account membership over time, and the accounts that a touchpoint counts for.
 
-A `group` call joins the person to an account from its key on, a track call "Account Removed User" with the account's
-groupId ends that. A touchpoint that names an account counts for that one; any other counts for every account that its
-person belongs to at its key.
+A `group` call joins the contact to an account from the call's key on; a track call "Account Removed
+User" with the account's groupId ends the membership. A touchpoint that names an account counts for
+that account only; any other touchpoint counts for every account of which its contact is a member at
+the touchpoint's key.
 """
 
 import msgspec
@@ -15,38 +16,38 @@ LEAVE_EVENT = "Account Removed User"
 
 
 def group_id_of(touchpoint: Touchpoint) -> str | None:
-    """Return the id of the account that the touchpoint names."""
+    """Return the id of the account that the touchpoint names; None without a usable groupId."""
     if touchpoint.group_id is None or is_junk(touchpoint.group_id):
         return None
     return derive_account_id(touchpoint.workspace, touchpoint.group_id)
 
 
 def derive_account_id(workspace: str, group_id: str) -> str:
-    """Return an account's id."""
+    """Return the account's id, a hash of workspace and groupId."""
     return ids.derive_id("account", workspace, group_id)
 
 
 def is_membership_event(touchpoint: Touchpoint) -> bool:
-    """Return whether the touchpoint joins its person to the account it names, or ends that."""
+    """Return whether the touchpoint starts or ends a membership in the account that it names."""
     return group_id_of(touchpoint) is not None and (
         touchpoint.type == "group" or touchpoint.name == LEAVE_EVENT
     )
 
 
 class MembershipTracker(msgspec.Struct):
-    """Who belongs to what, up to the touchpoint seen last; they are seen in key order."""
+    """Memberships after the last touchpoint added; touchpoints are added in key order."""
 
     accounts: dict[str, set[str]] = {}
-    """{person: accounts}"""
+    """{contact: account ids}"""
 
-    def add_touchpoint(self, person: str, touchpoint: Touchpoint) -> set[str]:
-        """Take in a touchpoint, and return the accounts that it counts for."""
-        named = group_id_of(touchpoint)
-        mine = self.accounts.get(person)
-        if named is None:
-            return mine or set()
+    def add_touchpoint(self, contact: str, touchpoint: Touchpoint) -> set[str]:
+        """Apply the touchpoint's membership change; return the accounts that it counts for."""
+        named_account = group_id_of(touchpoint)
+        memberships = self.accounts.get(contact)
+        if named_account is None:
+            return memberships or set()
         if touchpoint.type == "group":
-            self.accounts.setdefault(person, set()).add(named)
-        elif touchpoint.name == LEAVE_EVENT and mine:
-            mine.discard(named)
-        return {named}
+            self.accounts.setdefault(contact, set()).add(named_account)
+        elif touchpoint.name == LEAVE_EVENT and memberships:
+            memberships.discard(named_account)
+        return {named_account}

@@ -1,4 +1,4 @@
-"""First and last touch: where a person came from at first, and where from the last time. Neither ever overwrites the other."""
+"""First and last campaign touch of a contact; neither ever overwrites the other."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,10 @@ from libs.common.messages import Touchpoint
 
 
 class CampaignTouch(msgspec.Struct, frozen=True):
-    """A touchpoint that says where somebody came from; `campaign` has the UTM five."""
+    """A touchpoint with a channel or a campaign.
+
+    `at` is microseconds UTC; `campaign` has the five UTM parameters.
+    """
 
     at: int
     channel: str
@@ -18,21 +21,21 @@ class CampaignTouch(msgspec.Struct, frozen=True):
 
 
 def first_and_last_touch(
-    found: Sequence[Touchpoint],
+    touchpoints: Sequence[Touchpoint],
 ) -> tuple[CampaignTouch | None, CampaignTouch | None]:
-    """Return the first and the last touch among touchpoints in key order.
+    """Return the first and the last touch among touchpoints in key order; (None, None) without any.
 
-    What the person did counts and says where from; machines, the brand's own sending and tests do not.
+    Touchpoints of the contact's initiative count; bots, tests and the brand's own sending do not.
     """
-    told = [
+    touches = [
         t
-        for t in found
+        for t in touchpoints
         if (t.channel or t.campaign)
         and t.initiative == "contact"
         and not t.is_bot
         and t.mode != "test"
     ]
-    return (_touch(told[0]), _touch(told[-1])) if told else (None, None)
+    return (_touch(touches[0]), _touch(touches[-1])) if touches else (None, None)
 
 
 def _touch(touchpoint: Touchpoint) -> CampaignTouch:

@@ -1,4 +1,4 @@
-"""A contact's traits: of each the last value in key order, so the order of arrival leaves no trace."""
+"""Contact traits: the last value of each in key order, hence independent of arrival order."""
 
 from typing import Any
 
@@ -7,38 +7,54 @@ import msgspec
 from libs.common.messages import Touchpoint
 
 MAX_TRAITS = 200
-TraitEntry = tuple[Any, int, str, str]
+"""Most traits that a profile keeps; a new trait beyond it is ignored."""
+
+
+class TraitEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A trait's value and the key of the touchpoint that set it; stored as a JSON array."""
+
+    value: Any
+    occurred_at: int
+    source: str
+    message_id: str
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """Return (occurred_at, source, message_id)."""
+        return (self.occurred_at, self.source, self.message_id)
+
+
 Profile = dict[str, TraitEntry]
-"""{trait: (value, occurred_at, source, message_id)}"""
+"""{trait: entry}"""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder = msgspec.json.Decoder(dict[str, TraitEntry])
+_decoder = msgspec.json.Decoder(Profile)
 
 
 def merge_traits(profile: Profile, touchpoint: Touchpoint) -> bool:
-    """Add the touchpoint's traits to the profile where they are newer; return whether a value changed."""
+    """Set the traits for which the touchpoint has the latest key; return whether any changed."""
     changed = False
     key = touchpoint.key
     for name, value in touchpoint.traits.items():
-        known = profile.get(name)
-        if known is None and len(profile) >= MAX_TRAITS:
+        entry = profile.get(name)
+        if entry is None and len(profile) >= MAX_TRAITS:
             continue
-        if known is None or known[1:] < key:
-            changed = changed or known is None or known[0] != value
-            profile[name] = (value, *key)
+        if entry is None or entry.key < key:
+            changed = changed or entry is None or entry.value != value
+            profile[name] = TraitEntry(value, *key)
     return changed
 
 
 def encode_profile(profile: Profile) -> str:
-    """Return the profile as JSON, equal for equal profiles; a view shows others the values."""
+    """Return the profile as JSON, equal text for equal profiles; an SQL view shows the values."""
     return _encoder.encode(profile).decode()
 
 
 def decode_profile(raw: str | None) -> Profile:
-    """Rebuild a profile."""
+    """Rebuild a profile from its JSON; None gives an empty one."""
     return _decoder.decode(raw) if raw else {}
 
 
 def trait_values(profile: Profile) -> dict[str, Any]:
-    """Return the traits without their keys."""
-    return {name: entry[0] for name, entry in profile.items()}
+    """Return {trait: value}."""
+    return {name: entry.value for name, entry in profile.items()}
