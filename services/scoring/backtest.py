@@ -1,7 +1,10 @@
-"""What a version of a cycle would make of the stored history, beside the live one. Reads one snapshot, writes nothing."""
+"""Backtest: the stored history folded under another cycle version, compared with the live one.
+
+It reads one database snapshot and writes nothing.
+"""
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,12 +16,18 @@ from services.scoring.domain.move import Move
 from services.scoring.replay import replay_all
 
 SAMPLES = 5
-Step = tuple[str, str]
-"""(from, to) of an engagement stage; an entry comes from `-`."""
+"""Most contacts named for each difference."""
+
+
+class StageStep(NamedTuple):
+    """A transition between engagement stages; an entry comes from `-`."""
+
+    before: str
+    after: str
 
 
 class StageDifference(msgspec.Struct):
-    """People who would stand elsewhere."""
+    """The contacts that are in stage `now` and would be in stage `then`; `people` counts them."""
 
     now: str
     then: str
@@ -27,7 +36,7 @@ class StageDifference(msgspec.Struct):
 
 
 class TransitionDifference(msgspec.Struct):
-    """How often a step was made, and would have been."""
+    """A transition's count under the live version (`now`) and under the other one (`then`)."""
 
     before: str
     after: str
@@ -36,7 +45,11 @@ class TransitionDifference(msgspec.Struct):
 
 
 class BacktestResult(msgspec.Struct):
-    """The outcome: who moves, which transitions are gained and lost."""
+    """The differences between the two versions.
+
+    `people` and `touchpoints` count what was folded; `moved` has the contacts whose final stage
+    differs, `steps` the transitions whose count differs, the largest differences first.
+    """
 
     people: int
     touchpoints: int
@@ -49,20 +62,24 @@ class BacktestResult(msgspec.Struct):
 async def run_backtest(
     connection: Connection, now: ActiveCycle | None, then: ActiveCycle, until: int
 ) -> BacktestResult:
-    """Fold everybody under both versions up to `until`; without a live one, everybody is new."""
+    """Fold every contact under both versions, advanced to `until` (µs UTC), and compare.
+
+    Without a live version (`now`) every contact counts as moved from `-`.
+    """
     cycles = [cycle for cycle in (now, then) if cycle is not None]
-    folded = await replay_all(connection, cycles)
+    history = await replay_all(connection, cycles)
     moved: dict[tuple[str, str], list[SubjectKey]] = {}
-    steps: dict[str, Counter[Step]] = {cycle.engine.fold: Counter() for cycle in cycles}
-    for person, by_fold in folded.folds.items():
-        ends = []
+    steps: dict[str, Counter[StageStep]] = {cycle.engine.fold: Counter() for cycle in cycles}
+    for subject, by_fold in history.folds.items():
+        final_stages = []
         for cycle in cycles:
             fold = by_fold[cycle.engine.fold]
             advance(cycle.engine, fold.state, until, fold.moves)
-            steps[cycle.engine.fold].update(_steps(fold.moves))
-            ends.append(_end(fold.moves))
-        if len(ends) == 1 or ends[0] != ends[1]:
-            moved.setdefault((ends[0] if now else "-", ends[-1]), []).append(person)
+            steps[cycle.engine.fold].update(_stage_steps(fold.moves))
+            final_stages.append(_final_stage(fold.moves))
+        if len(final_stages) == 1 or final_stages[0] != final_stages[1]:
+            stage_now = final_stages[0] if now else "-"
+            moved.setdefault((stage_now, final_stages[-1]), []).append(subject)
     before, after = steps[now.engine.fold] if now else Counter(), steps[then.engine.fold]
     changed = [
         TransitionDifference(*step, before[step], after[step])
@@ -70,11 +87,18 @@ async def run_backtest(
         if before[step] != after[step]
     ]
     return BacktestResult(
-        len(folded.folds),
-        folded.touchpoints,
+        len(history.folds),
+        history.touchpoints,
         [
-            StageDifference(a, b, len(people), [":".join(p[1:]) for p in sorted(people)[:SAMPLES]])
-            for (a, b), people in sorted(moved.items(), key=lambda item: -len(item[1]))
+            StageDifference(
+                stage_now,
+                stage_then,
+                len(subjects),
+                [f"{s.type}:{s.value}" for s in sorted(subjects)[:SAMPLES]],
+            )
+            for (stage_now, stage_then), subjects in sorted(
+                moved.items(), key=lambda item: -len(item[1])
+            )
         ],
         sorted(changed, key=lambda s: -abs(s.then - s.now)),
         before.total(),
@@ -82,37 +106,40 @@ async def run_backtest(
     )
 
 
-def _steps(moves: list[Move]) -> list[Step]:
-    found = []
+def _stage_steps(moves: list[Move]) -> list[StageStep]:
+    steps = []
     for move in moves:
         before = move.before.stage if move.before else "-"
         if before != move.after.stage:
-            found.append((before, move.after.stage))
-    return found
+            steps.append(StageStep(before, move.after.stage))
+    return steps
 
 
-def _end(moves: list[Move]) -> str:
+def _final_stage(moves: list[Move]) -> str:
     after = moves[-1].after
     return f"{after.stage}, dormant" if after.dormant else after.stage
 
 
-def diff_specs(old: Any, new: Any, place: str = "") -> list[str]:
-    """Return the places where two specifications differ, as `place: old -> new`."""
+def diff_specs(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return the differences of two specifications, each as `path: old -> new`.
+
+    Lists whose items all have a `name` are compared by name, others as a whole.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
-        found = []
+        differences = []
         for name in sorted(old.keys() | new.keys(), key=str):
-            found += diff_specs(
-                old.get(name), new.get(name), f"{place}.{name}" if place else str(name)
+            differences += diff_specs(
+                old.get(name), new.get(name), f"{path}.{name}" if path else str(name)
             )
-        return found
+        return differences
     if isinstance(old, list) and isinstance(new, list):
-        named = [
-            {one["name"]: one for one in side if isinstance(one, dict) and "name" in one}
-            for side in (old, new)
-        ]
-        if len(named[0]) == len(old) and len(named[1]) == len(new):
-            return diff_specs(named[0], named[1], place)
-    return [] if old == new else [f"{place}: {_short(old)} -> {_short(new)}"]
+        old_by_name, new_by_name = (
+            {item["name"]: item for item in items if isinstance(item, dict) and "name" in item}
+            for items in (old, new)
+        )
+        if len(old_by_name) == len(old) and len(new_by_name) == len(new):
+            return diff_specs(old_by_name, new_by_name, path)
+    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
 
 
 def _short(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""The proof of the one rule: fold every stored touchpoint in one process, and compare with what is stored.
+"""Replay: fold every stored touchpoint again in one process, and compare with the stored rows.
 
-Passes over one snapshot: claims, links and corrections give the people, then every touchpoint in key order goes to its
-person's fold. What is compared are the pure rows: the folded state and the open transitions, byte for byte, contacts
-matched by their set of identifiers.
+This checks the one rule, that state is a pure function of the touchpoints. It makes two passes over
+one database snapshot: the first resolves identities from claims, links and corrections, the second
+folds every touchpoint, in key order, into its contact. Compared byte for byte are the pure rows,
+which are the fold state and the open transitions; contacts are matched by their set of identifiers.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.messages import Touchpoint
 from services.scoring.domain.account_membership import MembershipTracker
-from services.scoring.domain.correction import apply_verdicts, manual_stage_events
+from services.scoring.domain.correction import ManualStage, apply_verdicts, manual_stage_events
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold import advance, apply_event
 from services.scoring.domain.fold_state import FoldState
@@ -23,65 +24,75 @@ from services.scoring.repository import replay_source
 from services.scoring.repository.replay_source import Identifiers, StoredRows
 
 SHOWN = 20
+"""Most differences, or identifiers, that a report lists."""
 ACCOUNT = "account"
-"""Stands for the type of identifier in an account's name among the people."""
+"""The identifier type in an account's subject key."""
 
 
 class ReplayedFold(msgspec.Struct):
-    """A person folded again, in one cycle."""
+    """One subject's fresh fold in one cycle: its state and all its moves."""
 
     state: FoldState
     moves: list[Move]
 
 
 class ReplayedHistory(msgspec.Struct):
-    """Everything folded again."""
+    """The fresh folds of every subject.
+
+    `touchpoints` counts those read; `folds` is {subject: {cycle@version: fold}}.
+    """
 
     touchpoints: int
     folds: dict[SubjectKey, dict[str, ReplayedFold]]
-    people: IdentityResolver
+    identities: IdentityResolver
 
 
 async def replay_all(connection: Connection, cycles: Sequence[ActiveCycle]) -> ReplayedHistory:
-    """Fold every stored touchpoint from nothing."""
+    """Fold every stored touchpoint from the first one on, for contacts and for accounts."""
     verdicts = await replay_source.get_verdicts(connection)
-    people = IdentityResolver(await replay_source.list_manual_links(connection))
+    identities = IdentityResolver(await replay_source.list_manual_links(connection))
     async for touchpoint in replay_source.iter_touchpoints(connection):
         for kept in apply_verdicts([touchpoint], verdicts.get(touchpoint.workspace, {})):
-            people.add_touchpoint(kept)
-    people.resolve()
-    waiting = await replay_source.list_manual_stages(connection)
-    manuals = sorted(
-        ((people.subject_of_identifier(w, name), m) for w, name, m in waiting),
-        key=lambda one: one[1].key,
+            identities.add_touchpoint(kept)
+    identities.resolve()
+    stored_stages = await replay_source.list_manual_stages(connection)
+    manual_stages = sorted(
+        (
+            (identities.subject_of_identifier(workspace, name), stage)
+            for workspace, name, stage in stored_stages
+        ),
+        key=lambda entry: entry[1].key,
         reverse=True,
     )
-    found, members = ReplayedHistory(0, {}, people), MembershipTracker({})
-    contacts = [cycle for cycle in cycles if not cycle.is_account_cycle]
-    companies = [cycle for cycle in cycles if cycle.is_account_cycle]
+    history, memberships = ReplayedHistory(0, {}, identities), MembershipTracker({})
+    contact_cycles = [cycle for cycle in cycles if not cycle.is_account_cycle]
+    account_cycles = [cycle for cycle in cycles if cycle.is_account_cycle]
     async for touchpoint in replay_source.iter_touchpoints(connection):
-        while manuals and manuals[-1][1].key < touchpoint.key:
-            _by_hand(found, contacts, *manuals.pop())
-        found.touchpoints += 1
+        while manual_stages and manual_stages[-1][1].key < touchpoint.key:
+            _fold_manual_stage(history, contact_cycles, *manual_stages.pop())
+        history.touchpoints += 1
         for kept in apply_verdicts([touchpoint], verdicts.get(touchpoint.workspace, {})):
-            person = people.subject_of_touchpoint(kept)
-            _take(found, contacts, person, kept)
+            subject = identities.subject_of_touchpoint(kept)
+            _fold_touchpoint(history, contact_cycles, subject, kept)
             for account in (
-                sorted(members.add_touchpoint(":".join(person), kept)) if companies else ()
+                sorted(memberships.add_touchpoint(":".join(subject), kept))
+                if account_cycles
+                else ()
             ):
-                _take(found, companies, SubjectKey(kept.workspace, ACCOUNT, account), kept)
-    while manuals:
-        _by_hand(found, contacts, *manuals.pop())
-    return found
+                account_subject = SubjectKey(kept.workspace, ACCOUNT, account)
+                _fold_touchpoint(history, account_cycles, account_subject, kept)
+    while manual_stages:
+        _fold_manual_stage(history, contact_cycles, *manual_stages.pop())
+    return history
 
 
-def _take(
-    found: ReplayedHistory,
+def _fold_touchpoint(
+    history: ReplayedHistory,
     cycles: Sequence[ActiveCycle],
     subject: SubjectKey,
     touchpoint: Touchpoint,
 ) -> None:
-    folds = _folds(found, cycles, subject)
+    folds = _get_or_create_folds(history, cycles, subject)
     for cycle in cycles:
         fold = folds[cycle.engine.fold]
         apply_event(
@@ -89,41 +100,52 @@ def _take(
         )
 
 
-def _folds(
-    found: ReplayedHistory, cycles: Sequence[ActiveCycle], person: SubjectKey
+def _get_or_create_folds(
+    history: ReplayedHistory, cycles: Sequence[ActiveCycle], subject: SubjectKey
 ) -> dict[str, ReplayedFold]:
-    if person not in found.folds:
-        found.folds[person] = {
+    if subject not in history.folds:
+        history.folds[subject] = {
             c.engine.fold: ReplayedFold(c.engine.initial_state(), []) for c in cycles
         }
-    return found.folds[person]
+    return history.folds[subject]
 
 
-def _by_hand(
-    found: ReplayedHistory, cycles: Sequence[ActiveCycle], person: SubjectKey, manual: Any
+def _fold_manual_stage(
+    history: ReplayedHistory,
+    cycles: Sequence[ActiveCycle],
+    subject: SubjectKey,
+    manual_stage: ManualStage,
 ) -> None:
     for cycle in cycles:
-        for occurrence in manual_stage_events(cycle.engine, [manual]):
-            fold = _folds(found, cycles, person)[cycle.engine.fold]
-            apply_event(cycle.engine, fold.state, occurrence, fold.moves)
+        for event in manual_stage_events(cycle.engine, [manual_stage]):
+            fold = _get_or_create_folds(history, cycles, subject)[cycle.engine.fold]
+            apply_event(cycle.engine, fold.state, event, fold.moves)
 
 
 async def compare_with_stored(
     connection: Connection, cycles: Sequence[ActiveCycle], frontier: int
 ) -> dict[str, Any]:
-    """Compare a fresh fold, advanced to `frontier`, with the stored pure rows; `connection` is in one snapshot."""
-    folded = await replay_all(connection, cycles)
+    """Compare fresh folds, advanced to `frontier` (µs UTC), with the stored pure rows.
+
+    The connection's transaction must be one snapshot. The report has `equal`, the counts of
+    touchpoints, contacts, accounts and transitions, and the first differences as text.
+    """
+    history = await replay_all(connection, cycles)
     stored = await replay_source.get_pure_rows(
         connection, {c.engine.fold: c.engine.name for c in cycles}
     )
     contacts = {
-        names: contact
-        for contact, names in (await replay_source.get_identifiers(connection)).items()
+        identifiers: contact
+        for contact, identifiers in (await replay_source.get_identifiers(connection)).items()
     }
     differences: list[str] = []
     transitions = 0
-    for who, by_fold in folded.folds.items():
-        contact = who[2] if who[1] == ACCOUNT else _contact(folded, who, contacts, differences)
+    for subject, by_fold in history.folds.items():
+        contact = (
+            subject.value
+            if subject.type == ACCOUNT
+            else _stored_contact(history, subject, contacts, differences)
+        )
         for cycle in cycles:
             fold = by_fold.get(cycle.engine.fold)
             if fold is None or fold.state.is_empty:
@@ -131,53 +153,56 @@ async def compare_with_stored(
             state = fold.state.encode()
             advance(cycle.engine, fold.state, frontier, fold.moves)
             transitions += len(fold.moves)
-            row = stored.pop((contact, cycle.engine.name), StoredRows())
+            rows = stored.pop((contact, cycle.engine.name), StoredRows())
             differences += [
-                f"{':'.join(who)} in {cycle.engine.name}: {d}"
-                for d in _differences(state, fold.moves, row)
+                f"{':'.join(subject)} in {cycle.engine.name}: {difference}"
+                for difference in _differences(state, fold.moves, rows)
             ]
     differences += [f"contact {contact} is stored, but has no touchpoint" for contact, _ in stored]
     return {
         "equal": not differences,
-        "touchpoints": folded.touchpoints,
-        "contacts": sum(1 for who in folded.folds if who[1] != ACCOUNT),
-        "accounts": sum(1 for who in folded.folds if who[1] == ACCOUNT),
+        "touchpoints": history.touchpoints,
+        "contacts": sum(1 for subject in history.folds if subject.type != ACCOUNT),
+        "accounts": sum(1 for subject in history.folds if subject.type == ACCOUNT),
         "transitions": transitions,
         "differences": differences[:SHOWN],
     }
 
 
-def _contact(
-    folded: ReplayedHistory,
-    who: SubjectKey,
+def _stored_contact(
+    history: ReplayedHistory,
+    subject: SubjectKey,
     contacts: dict[Identifiers, str],
     differences: list[str],
 ) -> str:
-    """Return the stored contact that has exactly the person's identifiers; that nobody has is a difference."""
-    names: Identifiers = folded.people.list_identifiers(who)
-    contact = contacts.pop(names, None)
+    """Return the stored contact with exactly the subject's identifiers; none is a difference."""
+    identifiers: Identifiers = history.identities.list_identifiers(subject)
+    contact = contacts.pop(identifiers, None)
     if contact is None:
-        differences.append(f"nobody is stored with exactly the identifiers {sorted(names)[:SHOWN]}")
+        differences.append(
+            f"no stored contact has exactly the identifiers {sorted(identifiers)[:SHOWN]}"
+        )
     return contact or ""
 
 
-def _differences(state: bytes, moves: list[Move], row: StoredRows) -> list[str]:
-    found = []
-    if state != row.state:
-        found.append("no state is stored" if not row.state else "the stored state has other bytes")
-    if [m.encode() for m in moves] != row.moves:
-        found.append(
-            f"{len(moves)} moves folded, {len(row.moves)} stored; {_first_difference(moves, row.moves)}"
+def _differences(state: bytes, moves: list[Move], rows: StoredRows) -> list[str]:
+    differences = []
+    if state != rows.state:
+        differences.append(
+            "the stored state has other bytes" if rows.state else "no state is stored"
         )
-    if moves and (row.published is None or row.published.position != moves[-1].after):
-        found.append("the last published position is not the pure one")
-    return found
+    if [m.encode() for m in moves] != rows.moves:
+        first = _first_difference(moves, rows.moves)
+        differences.append(f"{len(moves)} moves folded, {len(rows.moves)} stored; {first}")
+    if moves and (rows.published is None or rows.published.position != moves[-1].after):
+        differences.append("the last published position is not the pure one")
+    return differences
 
 
 def _first_difference(moves: list[Move], stored: list[bytes]) -> str:
     for number, move in enumerate(moves):
         if number >= len(stored):
-            return f"the first one missing is {move}"
+            return f"the first missing one is {move}"
         if move.encode() != stored[number]:
-            return f"the first that differs is {move}, stored {decode_move(stored[number])}"
-    return f"the first one too many is {decode_move(stored[len(moves)])}"
+            return f"the first different one is {move}, stored {decode_move(stored[number])}"
+    return f"the first surplus one is {decode_move(stored[len(moves)])}"
