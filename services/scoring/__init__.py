@@ -1,1 +1,1 @@
-"""Scoring: where each contact stands, in real time, as a pure function of its touchpoints."""
+"""Scoring: each contact's engagement stage in real time, a pure function of its touchpoints."""

@@ -1,4 +1,4 @@
-"""The cycles of a folder, compiled."""
+"""Cycle files: the specifications in a folder, read and compiled."""
 
 from pathlib import Path
 
@@ -12,20 +12,23 @@ from services.scoring.domain.cycle_spec import CycleSpec
 def read_specs(folder: Path) -> list[tuple[CycleSpec, str]]:
     """Return (specification, text) of every `*.yaml` of the folder.
 
-    Raises ConfigurationError naming the file and the place in it.
+    Raises ConfigurationError naming the file and the place in it, also for a folder without cycles.
     """
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise ConfigurationError(f"no cycle (*.yaml) in {folder.resolve()}: set PERIGEE_CYCLES")
     texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
-    found = [(parse_cycle_spec(text, str(path)), text) for path, text in texts]
-    names = [spec.cycle for spec, _ in found]
+    specs = [(parse_cycle_spec(text, str(path)), text) for path, text in texts]
+    names = [spec.cycle for spec, _ in specs]
     if len(set(names)) < len(names):
-        raise ConfigurationError(f"{folder}: two cycles have one name: {names}")
-    return found
+        raise ConfigurationError(f"{folder}: two cycles have the same name: {names}")
+    return specs
 
 
 def read_cycles(folder: Path) -> list[ActiveCycle]:
-    """Read and compile every `*.yaml` of the folder. Raises ConfigurationError naming the file and the place in it."""
-    FOLD_MODULES.mode()  # a stale compiled fold is refused before it runs
+    """Read and compile every `*.yaml` of the folder.
+
+    Raises ConfigurationError naming the file and the place in it.
+    """
+    FOLD_MODULES.mode()  # Refuses a stale compiled fold before it runs.
     return [build_cycle(spec) for spec, _ in read_specs(folder)]

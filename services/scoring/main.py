@@ -1,4 +1,4 @@
-"""Wires scoring together and runs it: the consumer, the clockwork, the relay, and a side port for health."""
+"""Composition root of scoring: the consumer, the periodic jobs, the relay and the HTTP server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -51,14 +51,14 @@ from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
 WORKERS = 3
-"""How many partitions are taken side by side: while PostgreSQL works for some, Python works for another."""
+"""Partitions processed concurrently: Python works on one while PostgreSQL works on others."""
 
 LOGGED_TOPICS = ("stage-changes", "signals", "compelling-events")
-"""The topics that can be read from the log as well: by cursor and by webhook."""
+"""The topics kept in the published-message log, for the cursor API and webhooks."""
 
 
 class ScoringProcess:
-    """The parts of one scoring process, wired together. Each user of the database has a connection of its own."""
+    """The parts of one scoring process; each part that uses the database has its own session."""
 
     def __init__(self, settings: ScoringSettings) -> None:
         self.settings = settings
@@ -72,13 +72,13 @@ class ScoringProcess:
         self.consumers: list[Consumer] = []
 
     def session(self, name: str) -> Session:
-        """Return a connection of its own for one user."""
+        """Return a new database session; `name` becomes part of its application name."""
         self.sessions.append(Session(self.settings.database_url, f"scoring-{name}"))
         return self.sessions[-1]
 
     def consumer(self) -> Consumer:
-        """Return a consumer of touchpoints; the last one made is the one at work."""
-        made = Consumer(
+        """Return a new consumer of touchpoints, which replaces the last one in health checks."""
+        consumer = Consumer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=["touchpoints"],
@@ -87,45 +87,45 @@ class ScoringProcess:
             session_timeout_ms=self.settings.session_timeout_ms,
             on_progress=self.write_frontier,
         )
-        self.consumers[:] = [made]
-        return made
+        self.consumers[:] = [consumer]
+        return consumer
 
     def jobs(self) -> list[tuple[float, Callable[[], Awaitable[bool]]]]:
-        """Return what is looked at again and again, and every how many seconds."""
+        """Return the periodic jobs, each with its interval in seconds."""
         parts = (self.outbox, self.catalogue)
-        contacts_ = FoldJobs(self.session("jobs"), *parts, self.settings.partitions)
-        accounts = AccountJobs(self.session("accounts"), *parts, self.settings.partitions)
-        publishing = VersionRollout(self.session("versions"), *parts)
-        regroups = DeferredLinkJob(self.session("regroups"), *parts)
-        often = [
-            contacts_.fire_timers,
-            contacts_.refold,
-            regroups.run,
-            accounts.refold,
-            accounts.fire_timers,
+        fold_jobs = FoldJobs(self.session("jobs"), *parts, self.settings.partitions)
+        account_jobs = AccountJobs(self.session("accounts"), *parts, self.settings.partitions)
+        rollout = VersionRollout(self.session("versions"), *parts)
+        deferred_links = DeferredLinkJob(self.session("regroups"), *parts)
+        frequent_jobs = [
+            fold_jobs.fire_timers,
+            fold_jobs.refold,
+            deferred_links.run,
+            account_jobs.refold,
+            account_jobs.fire_timers,
         ]
-        often.append(
+        frequent_jobs.append(
             CompellingEventService(
                 self.session("reminders"), self.outbox, SystemClock()
             ).announce_due
         )
-        often += [
-            publishing.fill_shadow,
-            publishing.activate_shadow,
-            publishing.publish_net_changes,
-            publishing.delete_retired_folds,
+        frequent_jobs += [
+            rollout.fill_shadow,
+            rollout.activate_shadow,
+            rollout.publish_net_changes,
+            rollout.delete_retired_folds,
         ]
-        looks = (outbox_gauges("scoring"), collect_database_gauges, schedule.collect_gauges)
-        watching = GaugeCollector(self.session("watching"), looks)
+        collectors = (outbox_gauges("scoring"), collect_database_gauges, schedule.collect_gauges)
+        gauges = GaugeCollector(self.session("watching"), collectors)
         return [
-            *((0.5, job) for job in often),
-            (INTERVAL_SECONDS, watching.collect),
+            *((0.5, job) for job in frequent_jobs),
+            (INTERVAL_SECONDS, gauges.collect),
             (3600, self.forget),
         ]
 
     def web(self) -> uvicorn.Server:
-        """Return the server of health and of both doors."""
-        health_session, read, log, write = (
+        """Return the HTTP server of the health checks, the public API and the admin API."""
+        health_session, read_session, log_session, admin_session = (
             self.session(name) for name in ("health", "read", "log", "admin")
         )
         checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
@@ -133,19 +133,21 @@ class ScoringProcess:
         admin_app = app.build_app(
             HealthChecks(checks, lambda: check_progress(self.consumers)).routes(),
             [
-                contacts.router(ContactService(read, self.catalogue)),
-                stage_changes.router(PublishedMessageService(log, self.settings.partitions)),
+                contacts.router(ContactService(read_session, self.catalogue)),
+                stage_changes.router(
+                    PublishedMessageService(log_session, self.settings.partitions)
+                ),
                 compelling_events.router(
                     CompellingEventService(self.session("events"), self.outbox, SystemClock())
                 ),
             ],
             [
                 identities.router(
-                    IdentityService(write, *parts),
-                    CorrectionService(write, *parts),
-                    RefoldQueue(read),
+                    IdentityService(admin_session, *parts),
+                    CorrectionService(admin_session, *parts),
+                    RefoldQueue(read_session),
                 ),
-                cycles.router(CycleVersionService(write)),
+                cycles.router(CycleVersionService(admin_session)),
             ],
         )
         keys = DatabaseKeyStore(
@@ -155,18 +157,18 @@ class ScoringProcess:
         return build_server(guarded_app, self.settings.host, self.settings.port)
 
     async def write_frontier(self, reached: Frontiers) -> None:
-        """Note how far the partitions are known."""
+        """Store the frontier that each partition has reached."""
         async with self.upkeep.acquire() as connection:
             await schedule.upsert_frontier(connection, reached)
 
     async def forget(self) -> bool:
-        """Forget the hashes of old repeats."""
+        """Delete the touchpoint hashes that are older than the deduplication window."""
         async with self.upkeep.acquire() as connection:
             await touchpoints.delete_seen_hashes(connection, SystemClock().now())
         return False
 
     async def fold(self, stop: asyncio.Event) -> None:
-        """Fold until `stop`: nothing before the cycles are installed."""
+        """Install the cycles, then run the consumer and the periodic jobs until `stop` is set."""
         await retry_until_available(lambda: install_cycles(self.upkeep, self.files), stop)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervise_consumer(self.consumer, stop))
@@ -174,7 +176,7 @@ class ScoringProcess:
                 tasks.create_task(run_periodically(stop, seconds, job))
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close the publisher and every session."""
         await self.publisher.close()
         for session in self.sessions:
             await session.close()
@@ -185,7 +187,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings: ScoringSettings = load_settings(ScoringSettings)
     tracing.configure_tracing("scoring", settings.otlp_endpoint)
     failpoints.arm(settings.failpoint)
-    FOLD_MODULES.mode()  # a stale compiled fold is refused before it runs
+    FOLD_MODULES.mode()  # Refuses a stale compiled fold before it runs.
     process = ScoringProcess(settings)
     relay = OutboxRelay(
         settings.database_url, "scoring", settings.partitions, process.publisher, LOGGED_TOPICS
@@ -195,7 +197,7 @@ async def serve(stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Entry of the process."""
+    """Run the scoring process."""
     logs.configure_logging("scoring")
     run_service(serve)
 

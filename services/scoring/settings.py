@@ -1,4 +1,4 @@
-"""Settings of scoring."""
+"""Settings of the scoring service."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from libs.common.settings import CommonSettings
 
 
 class ScoringSettings(CommonSettings):
-    """What scoring needs beside the common settings."""
+    """Settings of scoring, beside the common ones."""
 
     port: int = Field(8081, validation_alias="PERIGEE_PORT")
     cycles: Path = Field(
