@@ -1,1 +1,1 @@
-"""Scoring's doors: `/v1` for readers with a service key, `/admin/v1` for operators with the admin key."""
+"""HTTP APIs of scoring: `/v1` with a service key, `/admin/v1` for operators with the admin key."""

@@ -1,4 +1,4 @@
-"""The application of both of scoring's doors."""
+"""HTTP application of scoring: public API, admin API and health checks."""
 
 from typing import Any
 
@@ -9,8 +9,11 @@ from libs.common import asyncapi
 from libs.common.http.authentication import PROBLEM_RESPONSES, install_problem_handlers
 
 
-def build_app(routes: list[BaseRoute], reading: list[APIRouter], admin: list[APIRouter]) -> FastAPI:
-    """Return the application; `routes` are the open ones (health). Each router says what a caller needs."""
+def build_app(routes: list[BaseRoute], public: list[APIRouter], admin: list[APIRouter]) -> FastAPI:
+    """Return the application.
+
+    `routes` need no key (health checks); each router declares the scopes that its callers need.
+    """
     app = FastAPI(
         title="Perigee scoring",
         version="1",
@@ -19,16 +22,16 @@ def build_app(routes: list[BaseRoute], reading: list[APIRouter], admin: list[API
         responses=PROBLEM_RESPONSES,
     )
     app.router.routes.extend(routes)
-    for router in reading:
+    for router in public:
         app.include_router(router, prefix="/v1")
     for router in admin:
         app.include_router(router, prefix="/admin/v1")
     install_problem_handlers(app)
-    messages = asyncapi.build_document()
+    document = asyncapi.build_document()
 
     @app.get("/asyncapi.json", include_in_schema=False)
     async def topics() -> dict[str, Any]:
-        """Return the AsyncAPI document of the topics: it holds no secret, so it needs no key."""
-        return messages
+        """Return the AsyncAPI document of the topics; it has no secrets, so it needs no key."""
+        return document
 
     return app

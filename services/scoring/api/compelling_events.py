@@ -1,4 +1,4 @@
-"""`/v1/compelling-events`: reasons to act now, raised by people and by other systems."""
+"""`/v1/compelling-events`: reasons to act now, raised by users and by other systems."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ SingleLine = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 
 
 class CompellingEventUpdate(BaseModel):
-    """What is to change; what is left out stays."""
+    """Fields to change; omitted ones keep their values."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +30,11 @@ class CompellingEventUpdate(BaseModel):
 
 
 class CompellingEventCreate(BaseModel):
-    """An event to raise: about a contact (id, identifier or e-mail), an account (its group id) or a market (nobody)."""
+    """An event to raise; its subject `who` depends on the scope.
+
+    A contact is named by id, identifier or e-mail address, an account by its group id; a market
+    has no subject.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,63 +42,64 @@ class CompellingEventCreate(BaseModel):
     scope: EventScope = "contact"
     who: str = Field("", max_length=300)
     event_id: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.:-]{0,80}$", description="yours, so that nothing is raised twice"
+        "", pattern=r"^[A-Za-z0-9_.:-]{0,80}$", description="your own id, against duplicates"
     )
-    date: Instant | None = Field(None, description="when it will be too late")
+    date: Instant | None = Field(None, description="deadline, in microseconds UTC")
     owner: SingleLine = ""
     consequence: SingleLine = ""
     thresholds: tuple[Duration, ...] | None = Field(
-        None, max_length=10, description="how long before it is told again"
+        None, max_length=10, description="spans before the date at which to send reminders"
     )
     properties: dict[str, Any] = Field({}, max_length=50)
 
     @model_validator(mode="after")
     def _has_no_nul(self) -> "CompellingEventCreate":
         if "\\u0000" in self.model_dump_json():
-            raise ValueError("NUL is no character of a text")
+            raise ValueError("a text must not contain NUL")
         return self
 
 
-def router(desk: CompellingEventService) -> APIRouter:
-    """Return the routes."""
+def router(service: CompellingEventService) -> APIRouter:
+    """Return the routes of compelling events."""
     routes = APIRouter(tags=["compelling events"])
 
     @routes.get("/compelling-events")
-    async def every(
+    async def list_open(
         caller: Reader,
         who: Annotated[str | None, Query(max_length=300)] = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     ) -> list[dict[str, Any]]:
-        """Return the open events, those whose date comes first first."""
-        return [_shown(event) for event in await desk.list_open(caller.workspace, who, limit)]
+        """Return the open events, the earliest date first."""
+        events = await service.list_open(caller.workspace, who, limit)
+        return [_to_document(event) for event in events]
 
     @routes.post("/compelling-events", status_code=201)
-    async def raise_(caller: EventManager, given: CompellingEventCreate) -> dict[str, Any]:
+    async def raise_(caller: EventManager, event: CompellingEventCreate) -> dict[str, Any]:
         """Raise an event."""
-        fields = given.model_dump()
-        if given.thresholds is not None:
-            fields["thresholds"] = sort_thresholds(given.thresholds)
-        return _shown(
-            await desk.raise_event(caller.workspace, NewCompellingEvent(**fields), "the API")
+        fields = event.model_dump()
+        if event.thresholds is not None:
+            fields["thresholds"] = sort_thresholds(event.thresholds)
+        return _to_document(
+            await service.raise_event(caller.workspace, NewCompellingEvent(**fields), "the API")
         )
 
     @routes.patch("/compelling-events/{event_id}")
     async def change(
-        caller: EventManager, event_id: str, given: CompellingEventUpdate
+        caller: EventManager, event_id: str, update: CompellingEventUpdate
     ) -> dict[str, Any]:
-        """Change an open event; another date lets its thresholds come again."""
-        return _shown(
-            await desk.change(caller.workspace, event_id, given.model_dump(exclude_none=True))
+        """Change an open event; a new date restarts its reminders."""
+        return _to_document(
+            await service.change(caller.workspace, event_id, update.model_dump(exclude_none=True))
         )
 
     @routes.delete("/compelling-events/{event_id}")
     async def withdraw(caller: EventManager, event_id: str) -> dict[str, Any]:
-        """Take an open event back: plays that it started end."""
-        return _shown(await desk.withdraw(caller.workspace, event_id))
+        """Withdraw an open event; the plays that it started end."""
+        return _to_document(await service.withdraw(caller.workspace, event_id))
 
     return routes
 
 
-def _shown(event: TrackedEvent) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(event)
-    return found
+def _to_document(event: TrackedEvent) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(event)
+    return document

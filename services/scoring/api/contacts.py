@@ -1,4 +1,4 @@
-"""`/v1/contacts`: where a contact stands, and why."""
+"""`/v1/contacts`: a contact's current state, and its explanation."""
 
 from typing import Annotated, Any
 
@@ -20,21 +20,25 @@ def router(contacts: ContactService) -> APIRouter:
     async def explain(
         caller: Reader, who: str, at: int | None = None, cycle: str | None = None
     ) -> dict[str, Any]:
-        """Explain every cycle (or one) at an instant in microseconds UTC, now by default.
+        """Explain a contact's position in every cycle, or in `cycle`.
 
-        Contributions sum to their score; `confidence` is a margin in 0..1 and no probability.
+        `at` is an instant in microseconds UTC, now by default. Contributions sum to their score;
+        `confidence` is a margin in 0..1 and no probability.
         """
-        found = await contacts.explain(caller.workspace, who, at, cycle)
+        explained = await contacts.explain(caller.workspace, who, at, cycle)
         return {
-            "contact_id": found.contact_id,
-            "at": found.at,
-            "cycles": msgspec.to_builtins(found.cycles),
+            "contact_id": explained.contact_id,
+            "at": explained.at,
+            "cycles": msgspec.to_builtins(explained.cycles),
         }
 
     @routes.get("/contacts/{who:path}")
     async def contact(caller: Reader, who: str) -> dict[str, Any]:
-        """Return a contact by contact id, identifier (`value` or `type:value`) or e-mail, advanced to now."""
-        found: dict[str, Any] = msgspec.to_builtins(await contacts.get(caller.workspace, who))
-        return found
+        """Return a contact's state, advanced to now without a write.
+
+        `who` is a contact id, an identifier (`value` or `type:value`) or an e-mail address.
+        """
+        document: dict[str, Any] = msgspec.to_builtins(await contacts.get(caller.workspace, who))
+        return document
 
     return routes

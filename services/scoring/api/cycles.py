@@ -1,4 +1,4 @@
-"""`/admin/v1/cycles`: versions of cycles."""
+"""`/admin/v1/cycles`: cycle versions."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class CycleDocument(OperatorCommand):
 
 
 class CyclePublication(CycleDocument):
-    """A specification to go live; its net changes go out at `per_second` contacts a second."""
+    """A specification to publish; its net changes are sent for `per_second` contacts a second."""
 
     per_second: int = Field(500, ge=1, le=100_000)
 
@@ -29,28 +29,29 @@ def router(versions: CycleVersionService) -> APIRouter:
 
     @routes.get("")
     async def cycles() -> list[dict[str, Any]]:
-        """Return every version with its status and how far its change has come."""
-        found: list[dict[str, Any]] = msgspec.to_builtins(await versions.list_versions())
-        return found
+        """Return every version with its status and the progress of its rollout."""
+        documents: list[dict[str, Any]] = msgspec.to_builtins(await versions.list_versions())
+        return documents
 
     @routes.get("/{cycle}")
     async def spec(cycle: str, version: str | None = None) -> dict[str, str]:
-        """Return the text of a version, of the live one by default."""
+        """Return the YAML text of a version, of the live one by default."""
         return {"text": await versions.get_text(cycle, version)}
 
     @routes.post("/draft")
-    async def draft(written: CycleDocument) -> dict[str, str]:
-        """Keep a draft."""
-        return {"fold": await versions.save_draft(written.text, written.author)}
+    async def draft(document: CycleDocument) -> dict[str, str]:
+        """Save a draft."""
+        return {"fold": await versions.save_draft(document.text, document.author)}
 
     @routes.post("/publish")
-    async def publish(written: CyclePublication) -> dict[str, str]:
-        """Fill a version beside the live one, then let it take its place."""
-        return {"fold": await versions.publish(written.text, written.author, written.per_second)}
+    async def publish(document: CyclePublication) -> dict[str, str]:
+        """Fill a version as a shadow beside the live one, then make it live."""
+        fold = await versions.publish(document.text, document.author, document.per_second)
+        return {"fold": fold}
 
     @routes.post("/{cycle}/rollback")
-    async def rollback(cycle: str, body: OperatorCommand) -> dict[str, str]:
-        """Give up a version that is being filled, else publish the one that was live before."""
-        return {"fold": await versions.rollback(cycle, body.author)}
+    async def rollback(cycle: str, command: OperatorCommand) -> dict[str, str]:
+        """Retire a version that is being filled, else publish the previous live version again."""
+        return {"fold": await versions.rollback(cycle, command.author)}
 
     return routes

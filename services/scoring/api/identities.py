@@ -1,4 +1,4 @@
-"""`/admin/v1`: identities, corrections, the re-fold queue."""
+"""`/admin/v1/identities`, `/corrections` and `/refolds`: identities and their corrections."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ CorrectionEditor = Annotated[Caller, require_scope("corrections")]
 
 
 class OperatorCommand(BaseModel):
-    """What every command of an operator carries: who gives it, and why."""
+    """Base of an operator's commands: the author and an optional note, both kept on record."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,19 +28,19 @@ class OperatorCommand(BaseModel):
     note: str = Field("", max_length=2_000)
 
     def to_author(self) -> Author:
-        """Return who says it."""
+        """Return the author with the note."""
         return Author(self.author, self.note)
 
 
 class IdentifierPair(OperatorCommand):
-    """Two identifiers (`type:value`, a value alone, or a contact id)."""
+    """Two identifiers, each `type:value`, a value alone or a contact id."""
 
     one: ContactReference
     other: ContactReference
 
 
 class TouchpointCorrectionCommand(OperatorCommand):
-    """What touchpoints of a contact are; all of them when no message id is given."""
+    """A correction of a contact's touchpoints, of all of them without message ids."""
 
     who: ContactReference
     kind: Literal["bot", "human", "exclude", "include"]
@@ -48,7 +48,10 @@ class TouchpointCorrectionCommand(OperatorCommand):
 
 
 class StageCorrectionCommand(OperatorCommand):
-    """Where a known person stands, by {axis: stage}, from `at` (microseconds UTC, now by default) for `hold`."""
+    """A manual stage of a contact: `places` is {axis: stage}.
+
+    It is valid from `at` (microseconds UTC, now by default) for the span `hold`.
+    """
 
     who: ContactReference
     cycle: ContactReference
@@ -60,60 +63,60 @@ class StageCorrectionCommand(OperatorCommand):
 def router(
     identities: IdentityService, corrections: CorrectionService, refolds: RefoldQueue
 ) -> APIRouter:
-    """Return the routes of the admin door."""
+    """Return the routes of identities, corrections and the re-fold queue."""
     routes = APIRouter()
 
     @routes.get("/identities/{who:path}", tags=["identities"])
     async def show(caller: IdentityEditor, who: str) -> dict[str, Any]:
-        """Return a person's identifiers, devices, links, redirects and the corrections about them."""
-        found: dict[str, Any] = msgspec.to_builtins(await identities.show(caller.workspace, who))
-        return found
+        """Return a contact's identifiers, devices, links, redirects and their corrections."""
+        document: dict[str, Any] = msgspec.to_builtins(await identities.show(caller.workspace, who))
+        return document
 
     @routes.post("/identities/merge", tags=["identities"])
     async def merge(caller: IdentityEditor, pair: IdentifierPair) -> dict[str, Any]:
-        """Say that two people are one."""
-        found: dict[str, Any] = msgspec.to_builtins(
+        """Merge the contacts of two identifiers by a manual link."""
+        merged: dict[str, Any] = msgspec.to_builtins(
             await identities.merge(caller.workspace, pair.one, pair.other, pair.to_author())
         )
-        return found
+        return merged
 
     @routes.post("/identities/unmerge", tags=["identities"])
     async def unmerge(caller: IdentityEditor, pair: IdentifierPair) -> dict[str, Any]:
-        """Say that two identifiers are not one person's."""
-        found: dict[str, Any] = msgspec.to_builtins(
+        """Revoke the link between two identifiers."""
+        unmerged: dict[str, Any] = msgspec.to_builtins(
             await identities.unmerge(caller.workspace, pair.one, pair.other, pair.to_author())
         )
-        return found
+        return unmerged
 
     @routes.post("/corrections/touchpoints", tags=["corrections"])
     async def touchpoints(
-        caller: CorrectionEditor, said: TouchpointCorrectionCommand
+        caller: CorrectionEditor, command: TouchpointCorrectionCommand
     ) -> dict[str, Any]:
-        """Flag touchpoints as a bot's or a human's, leave them out or put them back."""
+        """Flag touchpoints as a bot's or a human's, exclude them or include them again."""
         count = await corrections.correct_touchpoints(
-            caller.workspace, said.who, said.kind, said.message_ids, said.to_author()
+            caller.workspace, command.who, command.kind, command.message_ids, command.to_author()
         )
         return {"corrected": count}
 
     @routes.post("/corrections/stage", tags=["corrections"])
-    async def stage(caller: CorrectionEditor, said: StageCorrectionCommand) -> dict[str, Any]:
-        """Set a stage by hand."""
-        at = SystemClock().now() if said.at is None else said.at
+    async def stage(caller: CorrectionEditor, command: StageCorrectionCommand) -> dict[str, Any]:
+        """Set a contact's stages by hand for a span."""
+        at = SystemClock().now() if command.at is None else command.at
         number = await corrections.set_stage(
             caller.workspace,
-            said.who,
-            said.cycle,
-            said.places,
+            command.who,
+            command.cycle,
+            command.places,
             at,
-            at + said.hold,
-            said.to_author(),
+            at + command.hold,
+            command.to_author(),
         )
         return {"correction": number}
 
     @routes.get("/refolds", tags=["refolds"], dependencies=[require_scope("refolds")])
     async def queue() -> dict[str, Any]:
-        """Return what waits in the re-fold queue, by reason."""
-        found: dict[str, Any] = msgspec.to_builtins(await refolds.get_status())
-        return found
+        """Return the length of the re-fold queue, by reason."""
+        status: dict[str, Any] = msgspec.to_builtins(await refolds.get_status())
+        return status
 
     return routes

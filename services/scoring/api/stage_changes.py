@@ -1,4 +1,4 @@
-"""`/v1/stage-changes`: what was published, read by cursor, for those who follow no topic."""
+"""`/v1/stage-changes`: published messages by cursor, for clients that do not consume Kafka."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ FilterValues = Annotated[tuple[str, ...], Query(max_length=100)]
 
 
 class MessageDocument(BaseModel):
-    """A message that was published; `data` is what lies on the topic."""
+    """A published message; `data` is the message value on the topic."""
 
     id: str
     type: MessageType
@@ -24,7 +24,7 @@ class MessageDocument(BaseModel):
 
 
 class MessageList(BaseModel):
-    """Messages in order, and where the next ones are."""
+    """A page of messages, and the cursor of the next page."""
 
     items: list[MessageDocument]
     cursor: str
@@ -32,7 +32,7 @@ class MessageList(BaseModel):
 
 
 def router(changes: PublishedMessageService) -> APIRouter:
-    """Return the route."""
+    """Return the route of published messages."""
     routes = APIRouter(tags=["stage changes"])
 
     @routes.get("/stage-changes", response_model=MessageList)
@@ -42,7 +42,7 @@ def router(changes: PublishedMessageService) -> APIRouter:
             str,
             Query(
                 max_length=200_000,
-                description="the last answer's; none: the beginning; `now`: the end",
+                description="the last page's cursor; empty: the first message; `now`: the end",
             ),
         ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_MESSAGES)] = 100,
@@ -55,15 +55,15 @@ def router(changes: PublishedMessageService) -> APIRouter:
         reason: FilterValues = (),
         signal: FilterValues = (),
     ) -> Response:
-        """Return messages behind a cursor, each contact's in order, and the cursor behind them.
+        """Return the messages after a cursor, in order for each contact, and the next cursor.
 
-        `more` says that there may be more at once; otherwise ask again in a while. A message is what lies on the topic; the
-        same one comes twice only if you give an old cursor again. A filter may be given several times.
+        `more` is true when further messages may be there already; otherwise poll again later. A
+        message is the one on the topic, and repeats only if an old cursor is used again. Each
+        filter may be given several times.
         """
-        wanted = MessageFilter(types, cycle, stage, direction, reason, signal)
-        found = await changes.list_after(caller.workspace, cursor, limit, wanted)
-        return Response(
-            msgspec.json.encode(found), media_type="application/json"
-        )  # messages go out as they lie there
+        message_filter = MessageFilter(types, cycle, stage, direction, reason, signal)
+        page = await changes.list_after(caller.workspace, cursor, limit, message_filter)
+        # Stored messages are not decoded, so the page is encoded without its response model.
+        return Response(msgspec.json.encode(page), media_type="application/json")
 
     return routes
