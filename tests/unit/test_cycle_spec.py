@@ -103,7 +103,7 @@ def test_a_folder_without_cycles_is_an_error(tmp_path):
 def test_two_cycles_of_one_name_are_an_error(tmp_path):
     for name in ("one.yaml", "two.yaml"):
         (tmp_path / name).write_text(SMALL)
-    with pytest.raises(ConfigurationError, match="one name"):
+    with pytest.raises(ConfigurationError, match="same name"):
         read_cycles(tmp_path)
 
 
