@@ -152,7 +152,7 @@ async def test_what_cannot_be_published_is_refused_with_the_place(scoring):
     with pytest.raises(Conflict, match="is live already"):
         await scoring.versions.publish(FIRST, "ada", 500)
     await scoring.versions.publish(version(2, 1), "ada", 500)
-    with pytest.raises(Conflict, match="still on its way"):
+    with pytest.raises(Conflict, match="is in progress"):
         await scoring.versions.publish(version(3, 1), "ada", 500)
     await finish(scoring)
     with pytest.raises(Conflict, match="other content"):

@@ -1,4 +1,8 @@
-"""Accounts are folded from their own queue, never inside a contact's transaction: what members do only appends to it."""
+"""Folds and timers of accounts.
+
+Accounts are folded from their own queue, never in a contact's transaction: a member's touchpoint
+only adds an entry to the queue.
+"""
 
 from typing import cast
 
@@ -19,7 +23,7 @@ TIMERS_AT_ONCE = 200
 
 
 class AccountJobs:
-    """Folds accounts whose members did something, and fires their timers."""
+    """Re-fold and timer jobs of accounts."""
 
     def __init__(
         self, session: Session, outbox: Outbox, catalogue: CycleRegistry, partitions: int
@@ -30,34 +34,34 @@ class AccountJobs:
         self._partitions = partitions
 
     async def refold(self) -> bool:
-        """Fold queued accounts; return whether there may be more."""
+        """Fold queued accounts; return whether more may be queued."""
         async with self._session.acquire() as connection:
-            some = await accounts.list_queued(connection, ACCOUNTS_AT_ONCE)
-            if not some:
+            candidates = await accounts.list_queued(connection, ACCOUNTS_AT_ONCE)
+            if not candidates:
                 return False
             async with unit_of_work(connection):
-                await self._refold(connection, some)
-        return len(some) == ACCOUNTS_AT_ONCE
+                await self._refold(connection, candidates)
+        return len(candidates) == ACCOUNTS_AT_ONCE
 
-    async def _refold(self, connection: Connection, some: list[str]) -> None:
-        work = await self._work(connection, some)
-        due = await accounts.dequeue_accounts(connection, work.locked)
-        await work.load(connection, due)
-        plan = await work.plan_refold(
-            connection, {account: one.start for account, one in due.items()}
+    async def _refold(self, connection: Connection, candidates: list[str]) -> None:
+        transaction = await self._begin_fold(connection, candidates)
+        requests = await accounts.dequeue_accounts(connection, transaction.locked)
+        await transaction.load(connection, requests)
+        plan = await transaction.plan_refold(
+            connection, {account: request.start for account, request in requests.items()}
         )
-        for account in due:
-            work.clear_timers(account)
-        await work.refold(
+        for account in requests:
+            transaction.clear_timers(account)
+        await transaction.refold(
             connection,
             plan,
-            sorted(due),
-            {account: _circumstances(one) for account, one in due.items()},
+            sorted(requests),
+            {account: _fold_context(request) for account, request in requests.items()},
         )
-        await self._save(connection, work)
+        await self._save(connection, transaction)
 
     async def fire_timers(self) -> bool:
-        """Make the accounts' flips that are due at or before the frontier; return whether there may be more."""
+        """Apply the flips due at or before the frontier; return whether more may be due."""
         async with self._session.acquire() as connection:
             frontier = await schedule.get_frontier(connection, self._partitions)
             folds = [
@@ -71,40 +75,48 @@ class AccountJobs:
             if not due:
                 return False
             async with unit_of_work(connection):
-                work = await self._work(connection, due)
-                await work.load(connection, work.locked)
-                for account in work.locked:
-                    work.clear_timers(account)
-                await work.fold_forward(
-                    connection, {account: [] for account in work.locked}, until=frontier
+                transaction = await self._begin_fold(connection, due)
+                await transaction.load(connection, transaction.locked)
+                for account in transaction.locked:
+                    transaction.clear_timers(account)
+                await transaction.fold_forward(
+                    connection, {account: [] for account in transaction.locked}, until=frontier
                 )
-                await self._save(connection, work)
+                await self._save(connection, transaction)
         return len(due) == TIMERS_AT_ONCE
 
-    async def _work(self, connection: Connection, some: list[str]) -> FoldTransaction:
+    async def _begin_fold(self, connection: Connection, candidates: list[str]) -> FoldTransaction:
+        """Lock the cycles and the accounts that no other transaction has locked."""
         cycles: list[ActiveCycle] = [
             c for c in await self._catalogue.lock_active_cycles(connection) if c.is_account_cycle
         ]
-        locked = await accounts.lock_accounts(connection, some)
+        locked = await accounts.lock_accounts(connection, candidates)
         return FoldTransaction(cycles, locked, {}, histories=accounts.get_histories)
 
-    async def _save(self, connection: Connection, work: FoldTransaction) -> None:
-        work.rows.contacts.clear()
-        await fold_states.upsert_rows(connection, work.rows)
-        await fold_states.upsert_fold_errors(connection, work.failed)
-        names = await accounts.get_group_ids(connection, {one.subject for one in work.changes})
+    async def _save(self, connection: Connection, transaction: FoldTransaction) -> None:
+        transaction.rows.contacts.clear()
+        await fold_states.upsert_rows(connection, transaction.rows)
+        await fold_states.upsert_fold_errors(connection, transaction.failed)
+        group_ids = await accounts.get_group_ids(
+            connection, {change.subject for change in transaction.changes}
+        )
         await self._outbox.insert_messages(
             connection,
             [
                 outgoing_messages.account_stage_change_message(
-                    c.engine, c.workspace, c.subject, names[c.subject], c.change
+                    c.engine, c.workspace, c.subject, group_ids[c.subject], c.change
                 )
-                for c in work.changes
+                for c in transaction.changes
             ],
         )
 
 
-def _circumstances(due: AccountRefold) -> FoldContext:
-    """Return what is known of an account's fold; a touchpoint of a member is folded as if for the first time."""
-    because = None if due.reason in ("touchpoint", "corrected") else cast("Reason", due.reason)
-    return FoldContext(reason=because)
+def _fold_context(request: AccountRefold) -> FoldContext:
+    """Return the context of an account's re-fold.
+
+    A member's touchpoint gives the context no reason, so it counts as folded for the first time.
+    """
+    reason = (
+        None if request.reason in ("touchpoint", "corrected") else cast("Reason", request.reason)
+    )
+    return FoldContext(reason=reason)

@@ -1,4 +1,4 @@
-"""What an operator does with cycle versions: save a draft, publish, roll back, look."""
+"""Cycle versions: an operator's commands to save a draft, publish, roll back and list."""
 
 from typing import Any
 
@@ -16,7 +16,11 @@ from services.scoring.repository.cycle_versions import VersionRow
 
 
 class CycleVersionView(msgspec.Struct, frozen=True):
-    """A version and how far its change has come: (contacts done, contacts in all) while it goes on."""
+    """A cycle version with the progress of its rollout.
+
+    `filled`, `told` and `swept` are (contacts done, all contacts) while the version is filled,
+    its net changes are published, and its folds are deleted; else None.
+    """
 
     cycle: str
     version: str
@@ -30,19 +34,23 @@ class CycleVersionView(msgspec.Struct, frozen=True):
 
 
 class CycleVersionService:
-    """Saves, publishes and shows versions. Every error names the place in the specification."""
+    """Application service of cycle versions; errors name the place in the specification."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def save_draft(self, text: str, author: str) -> str:
-        """Keep a draft; return its `cycle@version`. Raises ConfigurationError, or Conflict for a version ever folded."""
-        spec = _checked(text)
+        """Save a draft; return its `cycle@version`.
+
+        Raises ConfigurationError, and Conflict for a version that is or was shadow or live.
+        """
+        spec = _parse_and_compile(text)
         async with self._session.acquire() as connection, unit_of_work(connection):
-            before = await cycle_versions.get_version(connection, spec.cycle, spec.version)
-            if before is not None and before.status != "draft":
+            stored = await cycle_versions.get_version(connection, spec.cycle, spec.version)
+            if stored is not None and stored.status != "draft":
                 raise Conflict(
-                    f"version {spec.version} of {spec.cycle} is {before.status}: give the draft another version"
+                    f"version {spec.version} of {spec.cycle} is {stored.status}: "
+                    "give the draft another version"
                 )
             row = draft_version(spec, text, author)
             await cycle_versions.upsert_version(connection, row)
@@ -51,19 +59,20 @@ class CycleVersionService:
     async def publish(self, text: str, author: str, per_second: int) -> str:
         """Make a specification the next live version of its cycle; return its `cycle@version`.
 
-        Raises ConfigurationError for a wrong one; Conflict while another is being filled, told or swept, or when the
-        version was live before with other content.
+        Its net changes are published for `per_second` contacts a second. Raises ConfigurationError
+        for an invalid one; Conflict during another rollout of the cycle, or when the version was
+        live before with other content.
         """
-        spec = _checked(text)
+        spec = _parse_and_compile(text)
         async with self._session.acquire() as connection, unit_of_work(connection):
             await cycle_versions.lock_versions_exclusive(connection)
-            await _begin(connection, spec, text, author, per_second)
+            await _start_rollout(connection, spec, text, author, per_second)
             return f"{spec.cycle}@{spec.version}"
 
     async def rollback(self, cycle: str, author: str) -> str:
-        """Go back: give up a version that is being filled, else publish the one that was live before.
+        """Retire a version that is being filled, else publish the previous live version again.
 
-        Returns the `cycle@version` that is or becomes live. Raises NotFound when there is nothing to go back to.
+        Returns the `cycle@version` that is or becomes live. Raises NotFound without one.
         """
         async with self._session.acquire() as connection, unit_of_work(connection):
             await cycle_versions.lock_versions_exclusive(connection)
@@ -82,65 +91,73 @@ class CycleVersionService:
                 raise NotFound(
                     f"cycle {cycle} has no version before {live.version if live else 'this one'}"
                 )
-            last = max(retired, key=lambda row: row.retired_at)
-            await _begin(
+            previous = max(retired, key=lambda row: row.retired_at)
+            await _start_rollout(
                 connection,
-                parse_cycle_spec(last.spec, f"cycle {last.fold}"),
-                last.spec,
+                parse_cycle_spec(previous.spec, f"cycle {previous.fold}"),
+                previous.spec,
                 author,
-                last.per_second,
+                previous.per_second,
             )
-            return last.fold
+            return previous.fold
 
     async def list_versions(self) -> list[CycleVersionView]:
         """Return every version, newest first within its cycle."""
         async with self._session.acquire() as connection:
             return [
-                await _shown(connection, row)
+                await _to_view(connection, row)
                 for row in await cycle_versions.list_versions(connection)
             ]
 
     async def get_text(self, cycle: str, version: str | None) -> str:
-        """Return the text of a version, of the live one by default. Raises NotFound."""
+        """Return the YAML text of a version, of the live one by default. Raises NotFound."""
         async with self._session.acquire() as connection:
             rows = [
                 row for row in await cycle_versions.list_versions(connection) if row.cycle == cycle
             ]
-        found = next(
+        row = next(
             (r for r in rows if (r.status == "live" if version is None else r.version == version)),
             None,
         )
-        if found is None:
-            there = ", ".join(f"{row.version} ({row.status})" for row in rows) or "none"
-            raise NotFound(f"cycle {cycle} has no version {version or 'live'}; there are {there}")
-        return found.spec
+        if row is None:
+            stored = ", ".join(f"{row.version} ({row.status})" for row in rows) or "none"
+            raise NotFound(f"cycle {cycle} has no version {version or 'live'}; there are {stored}")
+        return row.spec
 
 
-def _checked(text: str) -> CycleSpec:
+def _parse_and_compile(text: str) -> CycleSpec:
     spec = parse_cycle_spec(text, "the cycle")
     compile_cycle(spec)
     return spec
 
 
-async def _begin(
+async def _start_rollout(
     connection: Connection, spec: CycleSpec, text: str, author: str, per_second: int
 ) -> None:
+    """Store the version and make it a shadow; a version of an account cycle is live at once."""
     rows = [
         row for row in await cycle_versions.list_versions(connection) if row.cycle == spec.cycle
     ]
     for row in rows:
         if row.status == "shadow" or row.told_to is not None or row.swept_to is not None:
             raise Conflict(
-                f"{row.fold} is still on its way ('perigee cycle status' shows how far): publish after it"
+                f"the rollout of {row.fold} is in progress ('perigee cycle status' shows it): "
+                "publish after it"
             )
-    same = next((row for row in rows if row.version == spec.version), None)
-    if same is not None and same.status == "live":
+    stored = next((row for row in rows if row.version == spec.version), None)
+    if stored is not None and stored.status == "live":
         raise Conflict(
-            f"version {spec.version} of {spec.cycle} is live already: give the new one another version"
+            f"version {spec.version} of {spec.cycle} is live already: "
+            "give the new one another version"
         )
-    if same is not None and same.status == "retired" and same.fingerprint != spec_fingerprint(spec):
+    if (
+        stored is not None
+        and stored.status == "retired"
+        and stored.fingerprint != spec_fingerprint(spec)
+    ):
         raise Conflict(
-            f"version {spec.version} of {spec.cycle} was live with other content: give this one another version"
+            f"version {spec.version} of {spec.cycle} was live with other content: "
+            "give this one another version"
         )
     await cycle_versions.upsert_version(connection, draft_version(spec, text, author, per_second))
     if spec.subject == "contact":
@@ -152,11 +169,11 @@ async def _begin(
     await activate_account_cycle(connection, spec)
 
 
-async def _shown(connection: Connection, row: VersionRow) -> CycleVersionView:
-    async def part(cursor: str | None) -> tuple[int, int] | None:
+async def _to_view(connection: Connection, row: VersionRow) -> CycleVersionView:
+    async def progress(cursor: str | None) -> tuple[int, int] | None:
         return None if cursor is None else await cycle_versions.count_progress(connection, cursor)
 
     return CycleVersionView(
         row.cycle, row.version, row.status, row.author, row.created_at, row.live_at,
-        await part(row.filled_to), await part(row.told_to), await part(row.swept_to),
+        await progress(row.filled_to), await progress(row.told_to), await progress(row.swept_to),
     )  # fmt: skip

@@ -1,4 +1,7 @@
-"""What comes due: timers on the frontier, and the re-fold queue."""
+"""Timers of contacts, and the re-fold queue.
+
+Timers run on the frontier, not on the wall clock, so that a backlog fires no false silence.
+"""
 
 from typing import cast
 
@@ -18,13 +21,17 @@ from services.scoring.repository.fold_states import RefoldRequest
 
 TIMER_BATCH = 500
 REFOLD_BATCH = 40
-_CAUSES = ("identity_merge", "identity_unmerge", "corrected", "cycle_published")
+_PUBLISHED_REASONS = ("identity_merge", "identity_unmerge", "corrected", "cycle_published")
+"""The reasons of queue entries that are also reasons of stage changes."""
 TOUCHPOINT_BUDGET = 20_000
-"""The most that one transaction of the queue folds, unless one contact has more."""
+"""Most touchpoints that one transaction of the queue folds, unless a single contact has more."""
 
 
 class FoldJobs:
-    """Timers and re-folds. Both pick candidates without locks, lock in the one order, and look again."""
+    """Timer and re-fold jobs.
+
+    Both pick candidates without locks, lock them in the order used everywhere, and check again.
+    """
 
     def __init__(
         self, session: Session, outbox: Outbox, catalogue: CycleRegistry, partitions: int
@@ -35,7 +42,7 @@ class FoldJobs:
         self._partitions = partitions
 
     async def fire_timers(self) -> bool:
-        """Make the flips that are due at or before the frontier; return whether there may be more."""
+        """Apply the flips due at or before the frontier; return whether more may be due."""
         async with self._session.acquire() as connection:
             frontier = await schedule.get_frontier(connection, self._partitions)
             if frontier is None:
@@ -46,68 +53,80 @@ class FoldJobs:
             if not due:
                 return False
             async with unit_of_work(connection):
-                await self._fire(connection, due, frontier)
+                await self._fire_timers_of(connection, due, frontier)
         metrics.TIMERS_FIRED.inc(len(due))
         return len(due) == TIMER_BATCH
 
-    async def _fire(self, connection: Connection, due: list[str], frontier: int) -> None:
-        work = FoldTransaction(
+    async def _fire_timers_of(
+        self, connection: Connection, due_contacts: list[str], frontier: int
+    ) -> None:
+        transaction = FoldTransaction(
             await self._contact_cycles(connection),
-            await identity.lock_contacts(connection, due),
+            await identity.lock_contacts(connection, due_contacts),
             {},
         )
-        waiting = await fold_states.get_queued_refolds(connection, work.locked)
-        free = [c for c, row in work.locked.items() if c not in waiting and row.merged_into is None]
-        await work.load(connection, free)
-        for contact in free:
-            work.clear_timers(contact)
-        await work.fold_forward(connection, {contact: [] for contact in free}, until=frontier)
-        await self._save(connection, work)
+        queued = await fold_states.get_queued_refolds(connection, transaction.locked)
+        contacts = [
+            contact
+            for contact, row in transaction.locked.items()
+            if contact not in queued and row.merged_into is None
+        ]
+        await transaction.load(connection, contacts)
+        for contact in contacts:
+            transaction.clear_timers(contact)
+        await transaction.fold_forward(
+            connection, {contact: [] for contact in contacts}, until=frontier
+        )
+        await self._save(connection, transaction)
 
     async def refold(self) -> bool:
-        """Fold queued contacts again; return whether there may be more."""
+        """Fold queued contacts again; return whether more may be queued."""
         async with self._session.acquire() as connection:
-            queued = await schedule.list_queued_refolds(connection, REFOLD_BATCH)
-            if not queued:
+            candidates = await schedule.list_queued_refolds(connection, REFOLD_BATCH)
+            if not candidates:
                 return False
             frontier = await schedule.get_frontier(connection, self._partitions) or 0
             async with unit_of_work(connection):
-                done = await self._refold(connection, queued, frontier)
-        for refold in done:
-            metrics.REFOLDS.labels(reason=refold.reason).inc()
-        return len(queued) == REFOLD_BATCH or len(done) < len(queued)
+                done = await self._refold(connection, candidates, frontier)
+        for request in done:
+            metrics.REFOLDS.labels(reason=request.reason).inc()
+        return len(candidates) == REFOLD_BATCH or len(done) < len(candidates)
 
     async def _refold(
-        self, connection: Connection, queued: list[str], frontier: int
+        self, connection: Connection, candidates: list[str], frontier: int
     ) -> list[RefoldRequest]:
-        work = FoldTransaction(
+        """Fold the candidates still queued, within the budget; return the requests done."""
+        transaction = FoldTransaction(
             await self._contact_cycles(connection),
-            await identity.lock_contacts(connection, queued),
+            await identity.lock_contacts(connection, candidates),
             {},
         )
-        waiting = await fold_states.get_queued_refolds(connection, work.locked)
-        ready = [c for c in queued if c in waiting and not _merged(work, c)]
-        await fold_states.dequeue_refolds(connection, [c for c in waiting if _merged(work, c)])
-        await work.load(connection, ready)
-        plan = await work.plan_refold(connection, {c: waiting[c].start for c in ready})
-        again = _within_budget(ready, plan.lengths)
-        for contact in again:
-            work.clear_timers(contact)
-        await fold_states.delete_fold_errors(connection, again)
-        known = {}
-        for contact in again:
-            old = waiting[contact].reason == "history"
-            historical = (
+        requests = await fold_states.get_queued_refolds(connection, transaction.locked)
+        ready = [c for c in candidates if c in requests and not _is_merged(transaction, c)]
+        await fold_states.dequeue_refolds(
+            connection, [c for c in requests if _is_merged(transaction, c)]
+        )
+        await transaction.load(connection, ready)
+        plan = await transaction.plan_refold(connection, {c: requests[c].start for c in ready})
+        contacts = _within_budget(ready, plan.lengths)
+        for contact in contacts:
+            transaction.clear_timers(contact)
+        await fold_states.delete_fold_errors(connection, contacts)
+        contexts = {}
+        for contact in contacts:
+            last_historical_key = (
                 await touchpoint_history.get_last_historical_key(connection, contact)
-                if old
+                if requests[contact].reason == "history"
                 else None
             )
-            known[contact] = _circumstances(waiting[contact], historical, frontier)
-        await work.refold(connection, plan, again, known)
-        await work.rebuild_profiles(connection, [c for c in again if waiting[c].rebuild_profile])
-        await fold_states.dequeue_refolds(connection, again)
-        await self._save(connection, work)
-        return [waiting[c] for c in again]
+            contexts[contact] = _fold_context(requests[contact], last_historical_key, frontier)
+        await transaction.refold(connection, plan, contacts, contexts)
+        await transaction.rebuild_profiles(
+            connection, [c for c in contacts if requests[c].rebuild_profile]
+        )
+        await fold_states.dequeue_refolds(connection, contacts)
+        await self._save(connection, transaction)
+        return [requests[c] for c in contacts]
 
     async def _contact_cycles(self, connection: Connection) -> list[ActiveCycle]:
         return [
@@ -116,35 +135,42 @@ class FoldJobs:
             if not cycle.is_account_cycle
         ]
 
-    async def _save(self, connection: Connection, work: FoldTransaction) -> None:
-        await fold_states.upsert_rows(connection, work.rows)
-        await work.store_fold_errors(connection)
-        work.messages += await build_contact_messages(connection, work.cycles, work.told, {}, work)
-        await self._outbox.insert_messages(connection, work.messages)
+    async def _save(self, connection: Connection, transaction: FoldTransaction) -> None:
+        await fold_states.upsert_rows(connection, transaction.rows)
+        await transaction.store_fold_errors(connection)
+        transaction.messages += await build_contact_messages(
+            connection, transaction.cycles, transaction.told, {}, transaction
+        )
+        await self._outbox.insert_messages(connection, transaction.messages)
 
 
-def _merged(work: FoldTransaction, contact: str) -> bool:
-    return work.locked[contact].merged_into is not None
+def _is_merged(transaction: FoldTransaction, contact: str) -> bool:
+    return transaction.locked[contact].merged_into is not None
 
 
 def _within_budget(contacts: list[str], lengths: dict[str, int]) -> list[str]:
-    """Return as many contacts as their touchpoints allow, one at least: a transaction has to end in time."""
-    taken: list[str] = []
-    spent = 0
-    for contact in contacts:
-        spent += lengths.get(contact, 0)
-        if taken and spent > TOUCHPOINT_BUDGET:
-            break
-        taken.append(contact)
-    return taken
+    """Return the first contacts whose touchpoints fit the budget, at least one.
 
-
-def _circumstances(refold: RefoldRequest, historical: Key | None, frontier: int) -> FoldContext:
-    """Return what is known of a queued fold.
-
-    Of touchpoints that came late it is not known any more whether they were folded before, so a change that takes back a
-    published one counts as corrected, and starts no play.
+    The budget bounds the length of the transaction.
     """
-    because = cast("Reason", refold.reason) if refold.reason in _CAUSES else None
-    until = frontier if historical else -1
-    return FoldContext(history=historical, frontier=frontier, reason=because, until=until)
+    chosen: list[str] = []
+    touchpoints = 0
+    for contact in contacts:
+        touchpoints += lengths.get(contact, 0)
+        if chosen and touchpoints > TOUCHPOINT_BUDGET:
+            break
+        chosen.append(contact)
+    return chosen
+
+
+def _fold_context(
+    request: RefoldRequest, last_historical_key: Key | None, frontier: int
+) -> FoldContext:
+    """Return the context of a queued re-fold.
+
+    The queue does not record whether a late touchpoint was folded before, so a change that
+    corrects a published one has the reason `corrected` and starts no play.
+    """
+    reason = cast("Reason", request.reason) if request.reason in _PUBLISHED_REASONS else None
+    until = frontier if last_historical_key else -1
+    return FoldContext(history=last_historical_key, frontier=frontier, reason=reason, until=until)

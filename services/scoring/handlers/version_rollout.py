@@ -1,9 +1,14 @@
-"""A new version of a cycle: filled beside the live one while the stream runs, then flipped in, then told.
+"""Rollout of a cycle version: fill a shadow, make it live, publish net changes, delete old folds.
 
-Publishing makes the version a shadow: from the next transaction on the stream folds it too, for everybody whose past is in
-it already. `fill` folds the past of one contact after the other, by id; it can stop and go on anywhere. When everybody is
-filled, `flip` waits until nobody folds and changes two rows: shadow to live, live to retired. Then `tell` publishes the net
-change of each contact whose position differs, at a set rate, and `sweep` takes away what is stored under the old version.
+1. Publishing a version makes it a shadow. From the next transaction on the stream folds it too, for
+   the contacts that are filled already.
+2. `fill_shadow` folds the history of one contact after the other, by id, beside the running stream;
+   it can stop and resume at any contact.
+3. When every contact is filled, `activate_shadow` waits until no transaction folds, and changes two
+   rows: shadow to live, live to retired.
+4. `publish_net_changes` publishes one net change for each contact whose position differs, at the
+   version's rate.
+5. `delete_retired_folds` deletes the rows stored under the old version.
 """
 
 from libs.common.db.connection import Connection, Session
@@ -22,11 +27,11 @@ log = logs.get_logger(__name__)
 FILL_BATCH = 100
 SWEEP_BATCH = 2_000
 ROUNDS_PER_SECOND = 2
-"""How often `tell` runs."""
+"""Runs of `publish_net_changes` per second, over all processes."""
 
 
 class VersionRollout:
-    """Takes versions from shadow to live, and retired ones out."""
+    """Rollout jobs of cycle versions; each call does a bounded part of the work."""
 
     def __init__(self, session: Session, outbox: Outbox, catalogue: CycleRegistry) -> None:
         self._session = session
@@ -34,34 +39,40 @@ class VersionRollout:
         self._catalogue = catalogue
 
     async def fill_shadow(self) -> bool:
-        """Fold the past of some more contacts into a shadow; return whether there is more."""
+        """Fold the history of the next contacts into a shadow; return whether more remain."""
         async with self._session.acquire() as connection:
             for row in await cycle_versions.list_unfinished(connection, "filled_to"):
                 async with unit_of_work(connection):
                     return await self._fill(connection, row)
         return False
 
-    async def _fill(self, connection: Connection, seen: VersionRow) -> bool:
+    async def _fill(self, connection: Connection, candidate: VersionRow) -> bool:
         cycles = await self._catalogue.lock_active_cycles(connection)
-        row = await cycle_versions.get_version(connection, seen.cycle, seen.version, lock=True)
+        row = await cycle_versions.get_version(
+            connection, candidate.cycle, candidate.version, lock=True
+        )
         if row is None or row.status != "shadow" or row.filled_to is None:
             return False
-        some = await cycle_versions.list_next_contacts(connection, row.filled_to, FILL_BATCH)
-        shadow = [cycle for cycle in cycles if cycle.engine.fold == row.fold]
-        work = FoldTransaction(shadow, await identity.lock_contacts(connection, some), {})
-        found = [c for c, locked in work.locked.items() if locked.merged_into is None]
-        await cycle_versions.update_progress(
-            connection, row, "filled_to", some[-1] if some else None
+        next_contacts = await cycle_versions.list_next_contacts(
+            connection, row.filled_to, FILL_BATCH
         )
-        await work.load(connection, found)
-        plan = await work.plan_refold(connection, dict.fromkeys(found, FIRST_KEY))
-        await work.refold(connection, plan, found, dict.fromkeys(found, FoldContext()))
-        await fold_states.upsert_rows(connection, work.rows)
-        await work.store_fold_errors(connection)
-        return bool(some)
+        shadow_cycles = [cycle for cycle in cycles if cycle.engine.fold == row.fold]
+        transaction = FoldTransaction(
+            shadow_cycles, await identity.lock_contacts(connection, next_contacts), {}
+        )
+        contacts = [c for c, locked in transaction.locked.items() if locked.merged_into is None]
+        await cycle_versions.update_progress(
+            connection, row, "filled_to", next_contacts[-1] if next_contacts else None
+        )
+        await transaction.load(connection, contacts)
+        plan = await transaction.plan_refold(connection, dict.fromkeys(contacts, FIRST_KEY))
+        await transaction.refold(connection, plan, contacts, dict.fromkeys(contacts, FoldContext()))
+        await fold_states.upsert_rows(connection, transaction.rows)
+        await transaction.store_fold_errors(connection)
+        return bool(next_contacts)
 
     async def activate_shadow(self) -> bool:
-        """Make a shadow live that everybody's past is in."""
+        """Make a shadow live once every contact is filled; always returns False."""
         async with self._session.acquire() as connection:
             ready = [
                 r
@@ -70,76 +81,85 @@ class VersionRollout:
             ]
             for row in ready:
                 async with unit_of_work(connection):
-                    await self._flip(connection, row)
+                    await self._activate(connection, row)
         return False
 
-    async def _flip(self, connection: Connection, seen: VersionRow) -> None:
+    async def _activate(self, connection: Connection, candidate: VersionRow) -> None:
         await cycle_versions.lock_versions_exclusive(connection)
-        row = await cycle_versions.get_version(connection, seen.cycle, seen.version)
+        row = await cycle_versions.get_version(connection, candidate.cycle, candidate.version)
         if row is None or row.status != "shadow" or row.filled_to is not None:
             return
-        for other in await cycle_versions.list_versions(connection):
-            if other.cycle == row.cycle and other.status == "live":
+        for version_row in await cycle_versions.list_versions(connection):
+            if version_row.cycle == row.cycle and version_row.status == "live":
                 await cycle_versions.update_status(
-                    connection, other.cycle, other.version, "retired"
+                    connection, version_row.cycle, version_row.version, "retired"
                 )
         await cycle_versions.update_status(connection, row.cycle, row.version, "live")
         log.info("cycle_live", cycle=row.cycle, version=row.version)
 
     async def publish_net_changes(self) -> bool:
-        """Publish the net changes of some more contacts; never more than the version's rate."""
+        """Publish the net changes of the next contacts, within the version's rate.
+
+        Always returns False: the next part waits for the next interval.
+        """
         async with self._session.acquire() as connection:
             for row in await cycle_versions.list_unfinished(connection, "told_to"):
                 async with unit_of_work(connection):
-                    await self._tell(connection, row)
+                    await self._publish_net_changes(connection, row)
         return False
 
-    async def _tell(self, connection: Connection, seen: VersionRow) -> None:
+    async def _publish_net_changes(self, connection: Connection, candidate: VersionRow) -> None:
         cycles = [
             c
             for c in await self._catalogue.lock_active_cycles(connection)
             if c.live and not c.is_account_cycle
         ]
-        row = await cycle_versions.get_version(connection, seen.cycle, seen.version, lock=True)
+        row = await cycle_versions.get_version(
+            connection, candidate.cycle, candidate.version, lock=True
+        )
         if row is None or row.status != "live" or row.told_to is None:
             return
         if not await cycle_versions.update_turn(connection, row, 1 / ROUNDS_PER_SECOND):
             return
-        some = await cycle_versions.list_next_contacts(
+        next_contacts = await cycle_versions.list_next_contacts(
             connection, row.told_to, max(1, row.per_second // ROUNDS_PER_SECOND)
         )
-        work = FoldTransaction(
+        transaction = FoldTransaction(
             [c for c in cycles if c.engine.fold == row.fold],
-            await identity.lock_contacts(connection, some),
+            await identity.lock_contacts(connection, next_contacts),
             {},
         )
-        waiting = await fold_states.get_queued_refolds(connection, work.locked)
-        free = [
+        queued = await fold_states.get_queued_refolds(connection, transaction.locked)
+        contacts = [
             c
-            for c, locked in work.locked.items()
-            if c not in waiting and locked.merged_into is None
+            for c, locked in transaction.locked.items()
+            if c not in queued and locked.merged_into is None
         ]
-        await work.load(connection, free)
-        await work.fold_forward(connection, {contact: [] for contact in free})
-        await fold_states.upsert_rows(connection, work.rows)
-        work.messages += await build_contact_messages(connection, cycles, work.told, {}, work)
-        await self._outbox.insert_messages(connection, work.messages)
-        await cycle_versions.update_progress(connection, row, "told_to", some[-1] if some else None)
+        await transaction.load(connection, contacts)
+        await transaction.fold_forward(connection, {contact: [] for contact in contacts})
+        await fold_states.upsert_rows(connection, transaction.rows)
+        transaction.messages += await build_contact_messages(
+            connection, cycles, transaction.told, {}, transaction
+        )
+        await self._outbox.insert_messages(connection, transaction.messages)
+        await cycle_versions.update_progress(
+            connection, row, "told_to", next_contacts[-1] if next_contacts else None
+        )
 
     async def delete_retired_folds(self) -> bool:
-        """Take away some more of what is stored under a retired version; return whether there is more."""
+        """Delete the next rows stored under a retired version; return whether more remain."""
         async with self._session.acquire() as connection:
-            for row in await cycle_versions.list_unfinished(connection, "swept_to"):
+            for candidate in await cycle_versions.list_unfinished(connection, "swept_to"):
                 async with unit_of_work(connection):
                     await cycle_versions.lock_versions_shared(connection)
-                    now = await cycle_versions.get_version(
-                        connection, row.cycle, row.version, lock=True
+                    row = await cycle_versions.get_version(
+                        connection, candidate.cycle, candidate.version, lock=True
                     )
-                    if now is None or now.status != "retired" or now.swept_to is None:
+                    if row is None or row.status != "retired" or row.swept_to is None:
                         return False
-                    last = await cycle_versions.delete_fold_rows(
-                        connection, now.fold, now.swept_to, SWEEP_BATCH
+                    last_contact = await cycle_versions.delete_fold_rows(
+                        connection, row.fold, row.swept_to, SWEEP_BATCH
                     )
-                    await cycle_versions.update_progress(connection, now, "swept_to", last)
-                    return last is not None
+                    await cycle_versions.update_progress(connection, row, "swept_to", last_contact)
+                    return last_contact is not None
         return False
