@@ -58,7 +58,7 @@ def router(changes: PublishedMessageService) -> APIRouter:
         """Return the messages after a cursor, in order for each contact, and the next cursor.
 
         `more` is true when further messages may be there already; otherwise poll again later. A
-        message is the one on the topic, and repeats only if an old cursor is used again. Each
+        message is the same as on the topic, and repeats only if an old cursor is used again. Each
         filter may be given several times.
         """
         message_filter = MessageFilter(types, cycle, stage, direction, reason, signal)

@@ -1,4 +1,4 @@
-"""One fold step of one contact in one cycle: fold, advance a copy, plan what to publish.
+"""One fold step of one contact in one cycle: fold, advance a copy, plan the stage changes.
 
 The stored state is the fold itself, never the advanced one; the copy is advanced as far as stage
 changes are or were published.
