@@ -1,1 +1,1 @@
-"""Scoring's SQL. Every function takes the connection of the transaction it runs in."""
+"""SQL of scoring. Every function runs in the transaction of the connection that it is given."""

@@ -1,4 +1,4 @@
-"""Compelling events, and when time has something to say about each."""
+"""Compelling events, each with the instant of its next reminder or expiry (`next_at`)."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,10 +12,12 @@ _decode = msgspec.json.Decoder(TrackedEvent).decode
 
 
 async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) -> None:
-    """Write events as they stand."""
+    """Insert events, or overwrite the stored ones of the same id."""
     await connection.executemany(
-        "INSERT INTO scoring.compelling_events (workspace, event_id, subject, standing, next_at, event) "
-        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace, event_id) DO UPDATE SET subject = excluded.subject, "
+        "INSERT INTO scoring.compelling_events "
+        "(workspace, event_id, subject, standing, next_at, event) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace, event_id) DO UPDATE "
+        "SET subject = excluded.subject, "
         "standing = excluded.standing, next_at = excluded.next_at, event = excluded.event",
         [
             (e.workspace, e.event_id, e.subject, e.standing, next_due_at(e), _encode(e).decode())
@@ -27,9 +29,10 @@ async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) 
 async def get_for_update(
     connection: Connection, workspace: str, ids: Collection[str]
 ) -> dict[str, TrackedEvent]:
-    """Return events by id; they are held until the transaction ends."""
+    """Lock the events in id order and return them by id; ids without an event are left out."""
     rows = await connection.fetch(
-        "SELECT event FROM scoring.compelling_events WHERE workspace = $1 AND event_id = ANY($2::text[]) "
+        "SELECT event FROM scoring.compelling_events "
+        "WHERE workspace = $1 AND event_id = ANY($2::text[]) "
         "ORDER BY event_id FOR UPDATE",
         workspace,
         list(ids),
@@ -38,9 +41,13 @@ async def get_for_update(
 
 
 async def lock_due(connection: Connection, now: int, limit: int) -> list[TrackedEvent]:
-    """Return events about which time has something to say; other processes pass over them."""
+    """Lock and return events with a reminder or expiry due at `now`, the most overdue first.
+
+    Rows locked by another process are skipped.
+    """
     rows = await connection.fetch(
-        "SELECT event FROM scoring.compelling_events WHERE next_at <= $1 ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "SELECT event FROM scoring.compelling_events WHERE next_at <= $1 "
+        "ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED",
         now,
         limit,
     )
@@ -50,7 +57,7 @@ async def lock_due(connection: Connection, now: int, limit: int) -> list[Tracked
 async def list_open(
     connection: Connection, workspace: str, subject: str | None, limit: int
 ) -> list[TrackedEvent]:
-    """Return a workspace's open events, those whose date comes first first; of one subject where one is named."""
+    """Return a workspace's open events (of one subject, or of all), the nearest `next_at` first."""
     rows = await connection.fetch(
         "SELECT event FROM scoring.compelling_events WHERE workspace = $1 AND standing = 'open' "
         "AND ($2::text IS NULL OR subject = $2) ORDER BY next_at NULLS LAST, event_id LIMIT $3",

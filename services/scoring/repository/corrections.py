@@ -1,4 +1,4 @@
-"""Corrections, appended and never changed, and what they say of a contact's touchpoints."""
+"""Corrections: rows that are appended and never changed, and their effect on touchpoints."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from services.scoring.domain.identity import Identifier, Key, Link
 
 
 class CorrectionRow(msgspec.Struct, frozen=True):
-    """A correction as it was recorded."""
+    """A correction as recorded; `about` names its touchpoint, pair of identifiers or stage."""
 
     number: int
     kind: str
@@ -23,66 +23,75 @@ class CorrectionRow(msgspec.Struct, frozen=True):
     recorded_at: int
 
 
-class _Detail(msgspec.Struct):
+class _StageDetail(msgspec.Struct):
+    """The stored detail of a manual stage."""
+
     cycle: str
     places: dict[str, str]
     until: int
 
 
-_decode_detail = msgspec.json.Decoder(_Detail).decode
+_decode_detail = msgspec.json.Decoder(_StageDetail).decode
 _encode_detail = msgspec.json.Encoder().encode
 
 
 async def get_verdicts(
     connection: Connection, contacts: Iterable[str]
 ) -> dict[str, dict[Key, TouchpointVerdict]]:
-    """Return by contact what corrections say of its touchpoints, by their keys."""
-    found: dict[str, dict[Key, TouchpointVerdict]] = {}
+    """Return {contact: {touchpoint key: verdict}} of the contacts' corrected touchpoints."""
+    verdicts: dict[str, dict[Key, TouchpointVerdict]] = {}
     for contact, at, source, message_id, kind in await connection.fetch(
-        "SELECT t.contact_id, c.occurred_at, c.source, c.message_id, c.kind FROM scoring.corrections c "
+        "SELECT t.contact_id, c.occurred_at, c.source, c.message_id, c.kind "
+        "FROM scoring.corrections c "
         "JOIN scoring.touchpoints t USING (workspace, occurred_at, source, message_id) "
-        "WHERE c.kind IN ('bot', 'human', 'exclude', 'include') AND t.contact_id = ANY($1::text[]) ORDER BY c.id",
+        "WHERE c.kind IN ('bot', 'human', 'exclude', 'include') "
+        "AND t.contact_id = ANY($1::text[]) ORDER BY c.id",
         sorted(contacts),
     ):
-        found.setdefault(contact, {}).setdefault(
+        verdicts.setdefault(contact, {}).setdefault(
             (at, source, message_id), TouchpointVerdict()
         ).apply(cast("Kind", kind))
-    return found
+    return verdicts
 
 
 async def get_manual_stages(
     connection: Connection, contacts: Iterable[str]
 ) -> dict[str, list[ManualStage]]:
-    """Return by contact its stages set by hand, in key order."""
-    found: dict[str, list[ManualStage]] = {}
+    """Return the manual stages of each contact that has any, in key order."""
+    stages: dict[str, list[ManualStage]] = {}
     for contact, number, at, detail, recorded_at in await connection.fetch(
-        "SELECT i.contact_id, c.id, c.occurred_at, c.detail, c.recorded_at FROM scoring.corrections c "
-        "JOIN scoring.identifiers i USING (workspace, type, value) "
-        "WHERE c.kind = 'stage' AND i.contact_id = ANY($1::text[]) ORDER BY c.occurred_at, c.id",
+        "SELECT i.contact_id, c.id, c.occurred_at, c.detail, c.recorded_at "
+        "FROM scoring.corrections c JOIN scoring.identifiers i USING (workspace, type, value) "
+        "WHERE c.kind = 'stage' AND i.contact_id = ANY($1::text[]) "
+        "ORDER BY c.occurred_at, c.id",
         sorted(contacts),
     ):
-        found.setdefault(contact, []).append(manual_stage_from_row(number, at, recorded_at, detail))
-    return found
+        stages.setdefault(contact, []).append(
+            manual_stage_from_row(number, at, recorded_at, detail)
+        )
+    return stages
 
 
 def manual_stage_from_row(
     number: int, occurred_at: int, recorded_at: datetime, detail: str
 ) -> ManualStage:
-    """Return a stored stage set by hand."""
-    told = _decode_detail(detail)
+    """Return the manual stage that a correction row stores."""
+    stage = _decode_detail(detail)
     return ManualStage(
-        number, occurred_at, from_datetime(recorded_at), told.cycle, told.places, told.until
+        number, occurred_at, from_datetime(recorded_at), stage.cycle, stage.places, stage.until
     )
 
 
 async def list_about_contact(connection: Connection, contact: str) -> list[CorrectionRow]:
-    """Return the corrections about a contact's identifiers and touchpoints, in the order of recording."""
+    """Return the corrections about a contact's identifiers and touchpoints, oldest first."""
     rows = await connection.fetch(
         "SELECT c.id, c.kind, CASE WHEN c.other_type IS NOT NULL "
         "THEN c.type || ':' || c.value || ' and ' || c.other_type || ':' || c.other_value "
-        "WHEN c.kind = 'stage' THEN c.detail ELSE c.source || ':' || c.message_id END, c.author, c.note, c.recorded_at "
-        "FROM scoring.corrections c WHERE EXISTS (SELECT FROM scoring.identifiers i WHERE i.contact_id = $1 "
-        "AND i.workspace = c.workspace AND (i.type, i.value) IN ((c.type, c.value), (c.other_type, c.other_value))) "
+        "WHEN c.kind = 'stage' THEN c.detail ELSE c.source || ':' || c.message_id END, "
+        "c.author, c.note, c.recorded_at FROM scoring.corrections c "
+        "WHERE EXISTS (SELECT FROM scoring.identifiers i WHERE i.contact_id = $1 "
+        "AND i.workspace = c.workspace "
+        "AND (i.type, i.value) IN ((c.type, c.value), (c.other_type, c.other_value))) "
         "OR EXISTS (SELECT FROM scoring.touchpoints t WHERE t.contact_id = $1 "
         "AND (t.workspace, t.occurred_at, t.source, t.message_id) "
         "= (c.workspace, c.occurred_at, c.source, c.message_id)) ORDER BY c.id",
@@ -96,7 +105,8 @@ async def insert_touchpoint_corrections(
 ) -> None:
     """Append one correction per touchpoint."""
     await connection.execute(
-        "INSERT INTO scoring.corrections (workspace, kind, occurred_at, source, message_id, author, note) "
+        "INSERT INTO scoring.corrections "
+        "(workspace, kind, occurred_at, source, message_id, author, note) "
         "SELECT $1, $2, w.at, w.source, w.message_id, $6, $7 "
         "FROM unnest($3::bigint[], $4::text[], $5::text[]) AS w (at, source, message_id)",
         workspace,
@@ -112,10 +122,11 @@ async def insert_touchpoint_corrections(
 async def insert_link_correction(
     connection: Connection, workspace: str, kind: Kind, link: Link, at: int, author: str, note: str
 ) -> None:
-    """Append what a person says of a pair of identifiers."""
+    """Append a `link` or `unlink` correction about a pair of identifiers."""
     (kind_a, value_a), (kind_b, value_b) = link
     await connection.execute(
-        "INSERT INTO scoring.corrections (workspace, kind, occurred_at, type, value, other_type, other_value, author, note) "
+        "INSERT INTO scoring.corrections "
+        "(workspace, kind, occurred_at, type, value, other_type, other_value, author, note) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         workspace, kind, at, kind_a, value_a, kind_b, value_b, author, note,
     )  # fmt: skip
@@ -124,16 +135,17 @@ async def insert_link_correction(
 async def insert_stage_correction(
     connection: Connection,
     workspace: str,
-    name: Identifier,
+    identifier: Identifier,
     manual: ManualStage,
     author: str,
     note: str,
 ) -> int:
-    """Append a stage set by hand; return its number, which is part of its key."""
-    detail = _encode_detail(_Detail(manual.cycle, manual.places, manual.until)).decode()
+    """Append a manual stage for an identifier; return its number, which is part of its key."""
+    detail = _encode_detail(_StageDetail(manual.cycle, manual.places, manual.until)).decode()
     number: int = await connection.fetchval(
-        "INSERT INTO scoring.corrections (workspace, kind, occurred_at, source, type, value, detail, author, note) "
+        "INSERT INTO scoring.corrections "
+        "(workspace, kind, occurred_at, source, type, value, detail, author, note) "
         "VALUES ($1, 'stage', $2, 'correction', $3, $4, $5, $6, $7) RETURNING id",
-        workspace, manual.occurred_at, *name, detail, author, note,
+        workspace, manual.occurred_at, *identifier, detail, author, note,
     )  # fmt: skip
     return number

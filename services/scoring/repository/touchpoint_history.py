@@ -1,4 +1,4 @@
-"""A contact's touchpoints as corrections leave them, with the stages set by hand: what a fold reads."""
+"""Input of a fold: a contact's touchpoints after corrections, and its manual stages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,10 +20,11 @@ from services.scoring.repository import corrections
 
 _decode = msgspec.json.Decoder(Touchpoint).decode
 FIRST_KEY: Key = (-1, "", "")
+"""Sorts before every touchpoint key."""
 
 
 class ContactHistory(msgspec.Struct):
-    """What happened to one contact after a key."""
+    """The touchpoints and manual stages of one contact after a key, in key order."""
 
     touchpoints: list[Touchpoint]
     manuals: Sequence[ManualStage]
@@ -31,31 +32,32 @@ class ContactHistory(msgspec.Struct):
     def to_fold_events(
         self, cycle: ActiveCycle, after: Key | None
     ) -> tuple[list[FoldEvent], dict[Key, int]]:
-        """Return what the cycle's fold takes after a key, in key order, and when each was received."""
+        """Return the cycle's fold events after a key, in key order, and {key: time of receipt}."""
         touchpoints = [t for t in self.touchpoints if after is None or t.key > after]
-        found = [cycle.classifier.to_fold_event(t) for t in touchpoints]
+        events = [cycle.classifier.to_fold_event(t) for t in touchpoints]
         received = {t.key: t.received_at for t in touchpoints}
         manuals = [m for m in self.manuals if after is None or m.key > after]
         if manuals:
-            found = sorted([*found, *manual_stage_events(cycle.engine, manuals)], key=_key)
+            events = sorted([*events, *manual_stage_events(cycle.engine, manuals)], key=_key)
             received |= {m.key: m.recorded_at for m in manuals}
-        return found, received
+        return events, received
 
 
-def _key(occurrence: FoldEvent) -> Key:
-    return occurrence.key
+def _key(event: FoldEvent) -> Key:
+    return event.key
 
 
 async def get_histories(
     connection: Connection, since: Mapping[str, Key | None]
 ) -> dict[str, ContactHistory]:
     """Return the contacts' histories after their keys (None: from the first touchpoint)."""
-    found: dict[str, list[Touchpoint]] = {contact: [] for contact in since}
+    by_contact: dict[str, list[Touchpoint]] = {contact: [] for contact in since}
     keys = [key or FIRST_KEY for key in since.values()]
     rows = await connection.fetch(
         "SELECT t.contact_id, t.data FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) "
-        "AS w (contact_id, at, source, message_id) JOIN scoring.touchpoints t ON t.contact_id = w.contact_id "
-        "AND t.occurred_at >= w.at AND (t.occurred_at, t.source, t.message_id) > (w.at, w.source, w.message_id) "
+        "AS w (contact_id, at, source, message_id) "
+        "JOIN scoring.touchpoints t ON t.contact_id = w.contact_id AND t.occurred_at >= w.at "
+        "AND (t.occurred_at, t.source, t.message_id) > (w.at, w.source, w.message_id) "
         "ORDER BY t.contact_id, t.occurred_at, t.source, t.message_id",
         list(since),
         [key[0] for key in keys],
@@ -63,65 +65,72 @@ async def get_histories(
         [key[2] for key in keys],
     )
     for contact, data in rows:
-        found[contact].append(_decode(data))
+        by_contact[contact].append(_decode(data))
     verdicts = await corrections.get_verdicts(connection, since)
     manuals = await corrections.get_manual_stages(connection, since)
     return {
         contact: ContactHistory(
             apply_verdicts(touchpoints, verdicts.get(contact, {})), manuals.get(contact, ())
         )
-        for contact, touchpoints in found.items()
+        for contact, touchpoints in by_contact.items()
     }
 
 
 async def list_all_touchpoints(
     connection: Connection, contacts: Iterable[str]
 ) -> dict[str, list[Touchpoint]]:
-    """Return every stored touchpoint of the contacts in key order, excluded ones too."""
-    found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    """Return every stored touchpoint of the contacts in key order, ignoring corrections."""
+    by_contact: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
     rows = await connection.fetch(
         "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
         "ORDER BY contact_id, occurred_at, source, message_id",
-        sorted(found),
+        sorted(by_contact),
     )
     for contact, data in rows:
-        found[contact].append(_decode(data))
-    return found
+        by_contact[contact].append(_decode(data))
+    return by_contact
 
 
 async def list_touchpoints(
     connection: Connection, contacts: Iterable[str]
 ) -> dict[str, list[Touchpoint]]:
-    """Return the contacts' touchpoints in key order as corrections leave them."""
-    found = await list_all_touchpoints(connection, contacts)
-    verdicts = await corrections.get_verdicts(connection, found)
+    """Return the contacts' touchpoints in key order, with corrections applied."""
+    by_contact = await list_all_touchpoints(connection, contacts)
+    verdicts = await corrections.get_verdicts(connection, by_contact)
     return {
         contact: apply_verdicts(touchpoints, verdicts.get(contact, {}))
-        for contact, touchpoints in found.items()
+        for contact, touchpoints in by_contact.items()
     }
 
 
 async def list_derived_touchpoints(
     connection: Connection, workspace: str, causes: Iterable[Key]
 ) -> list[tuple[str, Key, Key]]:
-    """Return (contact, key, cause) of touchpoints by which these acted on others: of the same instant, their id says of what."""
-    named = {(cause[0], ids.derived_message_id(workspace, *cause[1:])): cause for cause in causes}
+    """Return (contact, key, cause) of the touchpoints of other contacts that these have caused.
+
+    A derived touchpoint has the instant of its cause and a message id computed from it.
+    """
+    by_derived_id = {
+        (cause[0], ids.derived_message_id(workspace, *cause[1:])): cause for cause in causes
+    }
     rows = await connection.fetch(
         "SELECT t.contact_id, t.occurred_at, t.source, t.message_id FROM scoring.touchpoints t "
-        "JOIN unnest($2::bigint[], $3::text[]) AS w (at, message_id) ON (t.occurred_at, t.message_id) = (w.at, w.message_id) "
+        "JOIN unnest($2::bigint[], $3::text[]) AS w (at, message_id) "
+        "ON (t.occurred_at, t.message_id) = (w.at, w.message_id) "
         "WHERE t.workspace = $1 ORDER BY 1, 2, 3, 4",
         workspace,
-        [at for at, _ in named],
-        [message_id for _, message_id in named],
+        [at for at, _ in by_derived_id],
+        [message_id for _, message_id in by_derived_id],
     )
-    return [(r[0], (r[1], r[2], r[3]), named[r[1], r[3]]) for r in rows]
+    return [(r[0], (r[1], r[2], r[3]), by_derived_id[r[1], r[3]]) for r in rows]
 
 
 async def get_last_historical_key(connection: Connection, contact: str) -> Key | None:
-    """Return the key of the contact's last historical touchpoint."""
+    """Return the key of the contact's last touchpoint with `mode=historical`, or None."""
     row = await connection.fetchrow(
         "SELECT occurred_at, source, message_id FROM scoring.touchpoints WHERE contact_id = $1 "
-        "AND data::json->>'mode' = 'historical' ORDER BY occurred_at DESC, source DESC, message_id DESC LIMIT 1",
+        "AND data::json->>'mode' = 'historical' "
+        "ORDER BY occurred_at DESC, source DESC, message_id DESC LIMIT 1",
         contact,
     )
     return (row[0], row[1], row[2]) if row else None
@@ -130,20 +139,24 @@ async def get_last_historical_key(connection: Connection, contact: str) -> Key |
 async def list_trait_touchpoints(
     connection: Connection, contacts: Iterable[str]
 ) -> dict[str, list[Touchpoint]]:
-    """Return the touchpoints that say something of the contacts' traits, as corrections leave them."""
-    found: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
-    if not found:
-        return found
+    """Return the contacts' identify calls, which carry traits, with corrections applied.
+
+    Their order is not defined.
+    """
+    by_contact: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    if not by_contact:
+        return by_contact
     rows = await connection.fetch(
         "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
         "AND data::json->>'type' = 'identify'",
-        sorted(found),
+        sorted(by_contact),
     )
     for contact, data in rows:
-        found[contact].append(_decode(data))
+        by_contact[contact].append(_decode(data))
     verdicts: dict[str, dict[Key, TouchpointVerdict]] = await corrections.get_verdicts(
-        connection, found
+        connection, by_contact
     )
     return {
-        contact: apply_verdicts(told, verdicts.get(contact, {})) for contact, told in found.items()
+        contact: apply_verdicts(touchpoints, verdicts.get(contact, {}))
+        for contact, touchpoints in by_contact.items()
     }

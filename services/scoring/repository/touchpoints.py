@@ -1,4 +1,4 @@
-"""The touchpoints themselves, and the hashes that tell a repeat."""
+"""Stored touchpoints, and the hashes that identify repeated messages (table `seen`)."""
 
 from collections.abc import Sequence
 
@@ -13,33 +13,35 @@ from services.scoring.domain.account_membership import group_id_of, is_membershi
 from services.scoring.domain.identity import TouchpointIdentity, extract_identity
 
 COLUMNS = [
-    "workspace", "occurred_at", "source", "message_id", "contact_id", "subject_type", "subject", "anonymous_id",
-    "previous_id", "account_id", "received_at", "data",
+    "workspace", "occurred_at", "source", "message_id", "contact_id", "subject_type", "subject",
+    "anonymous_id", "previous_id", "account_id", "received_at", "data",
 ]  # fmt: skip
 SEEN_DAYS = 30
+"""Retention of the hashes, in days of receipt."""
 
 
 class StoredTouchpoint(msgspec.Struct, frozen=True, gc=False):
-    """A touchpoint with the bytes it came as, what it says of its person, and the hash that a repeat is known by."""
+    """A touchpoint ready to be stored: decoded, as received, its identity and its hash."""
 
     touchpoint: Touchpoint
     raw: bytes
     identity: TouchpointIdentity
     hash: bytes
+    """16 bytes of (workspace, source, message_id); equal for a repeat."""
     trace: bytes | None = None
-    """The W3C traceparent that it came with."""
+    """The W3C traceparent of the record, if any."""
 
 
 def prepare_touchpoint(
     touchpoint: Touchpoint, raw: bytes, trace: bytes | None = None
 ) -> StoredTouchpoint:
-    """Return the touchpoint ready to be stored; the hash is 16 bytes of (workspace, source, message_id)."""
+    """Return the touchpoint with its identity and hash."""
     digest = ids.hash_parts(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
     return StoredTouchpoint(touchpoint, raw, extract_identity(touchpoint), digest, trace)
 
 
 async def get_repeated_hashes(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
-    """Return those of the hashes that were stored in the last SEEN_DAYS."""
+    """Return the hashes that were stored in the last SEEN_DAYS."""
     rows = await connection.fetch(
         "SELECT hash FROM scoring.seen WHERE hash = ANY($1::bytea[])", list(hashes)
     )
@@ -47,11 +49,12 @@ async def get_repeated_hashes(connection: Connection, hashes: Sequence[bytes]) -
 
 
 async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpoint]) -> set[bytes]:
-    """Return the hashes of touchpoints that are stored already, however long ago (by the unique key)."""
+    """Return the hashes of touchpoints that are stored already, at any age, by the unique key."""
     rows = await connection.fetch(
         "SELECT t.workspace, t.source, t.message_id FROM scoring.touchpoints t "
         "JOIN unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) "
-        "AS w (workspace, occurred_at, source, message_id) USING (workspace, occurred_at, source, message_id)",
+        "AS w (workspace, occurred_at, source, message_id) "
+        "USING (workspace, occurred_at, source, message_id)",
         [s.touchpoint.workspace for s in batch],
         [s.touchpoint.occurred_at for s in batch],
         [s.touchpoint.source for s in batch],
@@ -61,17 +64,22 @@ async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpo
 
 
 async def insert_touchpoints(
-    connection: Connection, batch: Sequence[StoredTouchpoint], owners: Sequence[str]
+    connection: Connection, batch: Sequence[StoredTouchpoint], contacts: Sequence[str]
 ) -> None:
-    """COPY new touchpoints and their hashes. Raises UniqueViolationError when one of them is stored already."""
+    """COPY new touchpoints, then their hashes; `contacts` has the contact id of each.
+
+    Raises UniqueViolation if one of them is stored already.
+    """
     records = []
-    for one, contact_id in zip(batch, owners, strict=True):
-        t, who = one.touchpoint, one.identity
-        kind, value = who.names[0] if who.names else (None, None)
+    for stored, contact_id in zip(batch, contacts, strict=True):
+        t, identity = stored.touchpoint, stored.identity
+        kind, value = identity.names[0] if identity.names else (None, None)
         records.append(
             (
-                t.workspace, t.occurred_at, t.source, t.message_id, contact_id, kind, value, who.device,
-                who.previous, group_id_of(t) if is_membership_event(t) else None, t.received_at, one.raw.decode(),
+                t.workspace, t.occurred_at, t.source, t.message_id, contact_id, kind, value,
+                identity.device, identity.previous,
+                group_id_of(t) if is_membership_event(t) else None, t.received_at,
+                stored.raw.decode(),
             )
         )  # fmt: skip
     await connection.copy_records_to_table(
@@ -86,7 +94,7 @@ async def insert_touchpoints(
 
 
 async def delete_seen_hashes(connection: Connection, now: int) -> None:
-    """Delete the hashes that are older than SEEN_DAYS; from then on the unique key alone tells a repeat."""
+    """Delete hashes older than SEEN_DAYS; older repeats are caught by the unique key alone."""
     await connection.execute("DELETE FROM scoring.seen WHERE day < $1", now // DAY - SEEN_DAYS)
 
 
