@@ -48,8 +48,8 @@ class VersionRollout:
 
     async def _fill(self, connection: Connection, candidate: VersionRow) -> bool:
         cycles = await self._catalogue.lock_active_cycles(connection)
-        row = await cycle_versions.get_version(
-            connection, candidate.cycle, candidate.version, lock=True
+        row = await cycle_versions.get_version_for_update(
+            connection, candidate.cycle, candidate.version
         )
         if row is None or row.status != "shadow" or row.filled_to is None:
             return False
@@ -114,12 +114,12 @@ class VersionRollout:
             for c in await self._catalogue.lock_active_cycles(connection)
             if c.live and not c.is_account_cycle
         ]
-        row = await cycle_versions.get_version(
-            connection, candidate.cycle, candidate.version, lock=True
+        row = await cycle_versions.get_version_for_update(
+            connection, candidate.cycle, candidate.version
         )
         if row is None or row.status != "live" or row.told_to is None:
             return
-        if not await cycle_versions.update_turn(connection, row, 1 / ROUNDS_PER_SECOND):
+        if not await cycle_versions.update_published_at(connection, row, 1 / ROUNDS_PER_SECOND):
             return
         next_contacts = await cycle_versions.list_next_contacts(
             connection, row.told_to, max(1, row.per_second // ROUNDS_PER_SECOND)
@@ -152,8 +152,8 @@ class VersionRollout:
             for candidate in await cycle_versions.list_unfinished(connection, "swept_to"):
                 async with unit_of_work(connection):
                     await cycle_versions.lock_versions_shared(connection)
-                    row = await cycle_versions.get_version(
-                        connection, candidate.cycle, candidate.version, lock=True
+                    row = await cycle_versions.get_version_for_update(
+                        connection, candidate.cycle, candidate.version
                     )
                     if row is None or row.status != "retired" or row.swept_to is None:
                         return False

@@ -1,7 +1,10 @@
-"""Versions of cycles: which are folded, and how far a change of them has come.
+"""Cycle versions: which are folded, and the progress of a rollout.
 
-The cursors `filled_to`, `told_to` and `swept_to` are contact ids: everybody up to there is done; null is not begun or over.
-Every transaction that folds holds VERSIONS shared, so that a flip, which holds it alone, falls between two of them.
+The cursors `filled_to`, `told_to` and `swept_to` are contact ids. Every contact up to the cursor is
+filled, published or swept; null means that the step has not begun or is complete.
+
+Every transaction that folds takes the advisory lock VERSIONS in shared mode. A status change takes
+it in exclusive mode, so it never falls inside such a transaction.
 """
 
 import zlib
@@ -16,10 +19,12 @@ VERSIONS = zlib.crc32(b"perigee.cycle-versions") & 0x7FFFFFFF
 VersionStatus = Literal["draft", "shadow", "live", "retired"]
 ProgressColumn = Literal["filled_to", "told_to", "swept_to"]
 _CURSORS: tuple[ProgressColumn, ...] = ("filled_to", "told_to", "swept_to")
-_LAST = "\U0010ffff"
-"""Sorts behind every id."""
-_COLUMNS = "cycle, version, status, spec, fingerprint, author, created_at, live_at, retired_at, filled_to, told_to, "
-_COLUMNS += "swept_to, per_second"
+_AFTER_LAST_ID = "\U0010ffff"
+"""Sorts after every contact id."""
+_COLUMNS = (
+    "cycle, version, status, spec, fingerprint, author, created_at, live_at, retired_at, "
+    "filled_to, told_to, swept_to, per_second"
+)
 
 
 class VersionRow(msgspec.Struct, frozen=True):
@@ -41,24 +46,25 @@ class VersionRow(msgspec.Struct, frozen=True):
 
     @property
     def fold(self) -> str:
-        """Return what its rows are stored under."""
+        """Return the key of the version in all fold tables: `cycle@version`."""
         return f"{self.cycle}@{self.version}"
 
 
 async def lock_versions_shared(connection: Connection) -> None:
-    """Keep the versions as they are until this transaction ends."""
+    """Take VERSIONS in shared mode until the transaction ends: no version changes its status."""
     await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", VERSIONS)
 
 
 async def lock_versions_exclusive(connection: Connection) -> None:
-    """Wait until nobody folds, and let nobody begin until this transaction ends."""
+    """Take VERSIONS in exclusive mode: wait for running folds, block new ones until commit."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", VERSIONS)
 
 
 async def list_active(connection: Connection) -> tuple[tuple[str, str, str], ...]:
-    """Return (cycle, version, status) of the versions that are folded; live ones first."""
+    """Return (cycle, version, status) of the live and shadow versions, live ones first."""
     rows = await connection.fetch(
-        "SELECT cycle, version, status FROM scoring.cycle_versions WHERE status IN ('live', 'shadow') ORDER BY status, cycle"
+        "SELECT cycle, version, status FROM scoring.cycle_versions "
+        "WHERE status IN ('live', 'shadow') ORDER BY status, cycle"
     )
     return tuple((r[0], r[1], r[2]) for r in rows)
 
@@ -71,13 +77,23 @@ async def list_versions(connection: Connection) -> list[VersionRow]:
     return [VersionRow(*r) for r in rows]
 
 
-async def get_version(
-    connection: Connection, cycle: str, version: str, *, lock: bool = False
-) -> VersionRow | None:
-    """Return one version; with `lock` its row is held, unless somebody else holds it (then None)."""
-    ending = " FOR UPDATE SKIP LOCKED" if lock else ""
+async def get_version(connection: Connection, cycle: str, version: str) -> VersionRow | None:
+    """Return one version, or None."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE (cycle, version) = ($1, $2){ending}",
+        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE (cycle, version) = ($1, $2)",
+        cycle,
+        version,
+    )
+    return VersionRow(*row) if row else None
+
+
+async def get_version_for_update(
+    connection: Connection, cycle: str, version: str
+) -> VersionRow | None:
+    """Lock one version's row and return it; None if it is missing or locked elsewhere."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE (cycle, version) = ($1, $2) "
+        "FOR UPDATE SKIP LOCKED",
         cycle,
         version,
     )
@@ -85,12 +101,15 @@ async def get_version(
 
 
 async def upsert_version(connection: Connection, row: VersionRow) -> None:
-    """Store a version, in place of a draft of the same name."""
+    """Insert a version, or overwrite the stored one of the same name."""
     await connection.execute(
-        "INSERT INTO scoring.cycle_versions (cycle, version, status, spec, fingerprint, author, per_second, live_at) "
+        "INSERT INTO scoring.cycle_versions "
+        "(cycle, version, status, spec, fingerprint, author, per_second, live_at) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $3 = 'live' THEN now() END) "
-        "ON CONFLICT (cycle, version) DO UPDATE SET status = excluded.status, spec = excluded.spec, "
-        "fingerprint = excluded.fingerprint, author = excluded.author, per_second = excluded.per_second",
+        "ON CONFLICT (cycle, version) DO UPDATE "
+        "SET status = excluded.status, spec = excluded.spec, "
+        "fingerprint = excluded.fingerprint, author = excluded.author, "
+        "per_second = excluded.per_second",
         row.cycle, row.version, row.status, row.spec, row.fingerprint, row.author, row.per_second,
     )  # fmt: skip
 
@@ -98,12 +117,17 @@ async def upsert_version(connection: Connection, row: VersionRow) -> None:
 async def update_status(
     connection: Connection, cycle: str, version: str, status: VersionStatus
 ) -> None:
-    """Change a version's status. A shadow begins to be filled, a live one to be told, a retired one to be swept."""
+    """Change a version's status and start the step that belongs to it.
+
+    A shadow is filled, a live version's net changes are published, a retired version's rows are
+    swept: the cursor of that step becomes the empty string, the other two become null.
+    """
     cursor = {"shadow": "filled_to", "live": "told_to", "retired": "swept_to"}.get(status)
     since = {"live": ", live_at = now()", "retired": ", retired_at = now()"}.get(status, "")
     cursors = ", ".join(f"{name} = {repr('') if name == cursor else 'NULL'}" for name in _CURSORS)
     await connection.execute(
-        f"UPDATE scoring.cycle_versions SET status = $3, {cursors}{since} WHERE (cycle, version) = ($1, $2)",
+        f"UPDATE scoring.cycle_versions SET status = $3, {cursors}{since} "
+        "WHERE (cycle, version) = ($1, $2)",
         cycle,
         version,
         status,
@@ -113,7 +137,7 @@ async def update_status(
 async def update_progress(
     connection: Connection, row: VersionRow, cursor: ProgressColumn, to: str | None
 ) -> None:
-    """Note how far a change has come; None: it is over."""
+    """Set one cursor of a version; None marks the step as complete."""
     await connection.execute(
         f"UPDATE scoring.cycle_versions SET {cursor} = $3 WHERE (cycle, version) = ($1, $2)",
         row.cycle,
@@ -122,8 +146,11 @@ async def update_progress(
     )
 
 
-async def update_turn(connection: Connection, row: VersionRow, seconds: float) -> bool:
-    """Note that it is told now, and return whether the last time was long enough ago; the row is held."""
+async def update_published_at(connection: Connection, row: VersionRow, seconds: float) -> bool:
+    """Set `told_at` to now if it is at least 0.9 × `seconds` old; return whether it was.
+
+    Limits the publication rate across processes. The caller has locked the row.
+    """
     return bool(
         await connection.fetchval(
             "UPDATE scoring.cycle_versions SET told_at = now() WHERE (cycle, version) = ($1, $2) "
@@ -136,7 +163,7 @@ async def update_turn(connection: Connection, row: VersionRow, seconds: float) -
 
 
 async def list_unfinished(connection: Connection, cursor: ProgressColumn) -> list[VersionRow]:
-    """Return the versions on whose way `cursor` still is."""
+    """Return the versions whose step with this cursor is under way."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE {cursor} IS NOT NULL"
     )
@@ -144,18 +171,20 @@ async def list_unfinished(connection: Connection, cursor: ProgressColumn) -> lis
 
 
 async def get_fill_cursors(connection: Connection, folds: Sequence[str]) -> dict[str, str | None]:
-    """Return up to which contact each of these folds is filled; None: up to the last."""
+    """Return {fold: `filled_to`} of these folds; None where every contact is filled."""
     rows = await connection.fetch(
-        "SELECT cycle || '@' || version, filled_to FROM scoring.cycle_versions WHERE cycle || '@' || version = ANY($1)",
+        "SELECT cycle || '@' || version, filled_to FROM scoring.cycle_versions "
+        "WHERE cycle || '@' || version = ANY($1)",
         list(folds),
     )
     return {r[0]: r[1] for r in rows}
 
 
 async def list_next_contacts(connection: Connection, after: str, limit: int) -> list[str]:
-    """Return the next contacts that are somebody, by id."""
+    """Return the next contacts after an id, in id order, without merged ones."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contacts WHERE contact_id > $1 AND merged_into IS NULL ORDER BY contact_id LIMIT $2",
+        "SELECT contact_id FROM scoring.contacts "
+        "WHERE contact_id > $1 AND merged_into IS NULL ORDER BY contact_id LIMIT $2",
         after,
         limit,
     )
@@ -163,17 +192,18 @@ async def list_next_contacts(connection: Connection, after: str, limit: int) -> 
 
 
 async def delete_fold_rows(connection: Connection, fold: str, after: str, limit: int) -> str | None:
-    """Delete what is stored of the next contacts under a retired fold; return how far that went, None at the end.
+    """Delete a retired fold's states, snapshots, timers and fold errors of the next contacts.
 
-    Its transitions stay: they are closed, and say what was known then.
+    Its open transitions are closed and stay, as the record of the state as published. Returns the
+    last contact id that was swept, or None at the end.
     """
     last: str | None = await connection.fetchval(
-        "SELECT max(contact_id) FROM (SELECT contact_id FROM scoring.contacts WHERE contact_id > $1 "
-        "ORDER BY contact_id LIMIT $2) c",
+        "SELECT max(contact_id) FROM (SELECT contact_id FROM scoring.contacts "
+        "WHERE contact_id > $1 ORDER BY contact_id LIMIT $2) c",
         after,
         limit,
     )
-    end = _LAST if last is None else last
+    end = _AFTER_LAST_ID if last is None else last
     for table in ("contact_states", "checkpoints", "timers", "fold_errors"):
         await connection.execute(
             f"DELETE FROM scoring.{table} WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3",
@@ -182,8 +212,8 @@ async def delete_fold_rows(connection: Connection, fold: str, after: str, limit:
             fold,
         )
     await connection.execute(
-        "UPDATE scoring.transitions SET known_to = now() WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3 "
-        "AND known_to IS NULL",
+        "UPDATE scoring.transitions SET known_to = now() "
+        "WHERE contact_id > $1 AND contact_id <= $2 AND fold = $3 AND known_to IS NULL",
         after,
         end,
         fold,
@@ -192,9 +222,10 @@ async def delete_fold_rows(connection: Connection, fold: str, after: str, limit:
 
 
 async def count_progress(connection: Connection, to: str | None) -> tuple[int, int]:
-    """Return how many contacts lie up to a cursor, and how many there are."""
+    """Return the number of contacts up to a cursor, and of all; merged ones do not count."""
     row: Any = await connection.fetchrow(
-        "SELECT count(*) FILTER (WHERE contact_id <= $1), count(*) FROM scoring.contacts WHERE merged_into IS NULL",
+        "SELECT count(*) FILTER (WHERE contact_id <= $1), count(*) "
+        "FROM scoring.contacts WHERE merged_into IS NULL",
         to or "",
     )
     return (row[0], row[1])
