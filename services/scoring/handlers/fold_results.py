@@ -1,24 +1,26 @@
-"""What one transaction's folds come to: the rows to write and the messages to send."""
+"""Results of one transaction's folds: the rows to write and the messages to send."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from libs.common.decay import FOREVER
-from libs.common.messages import Message
+from libs.common.messages import Message, Touchpoint
 from libs.common.observability import metrics
+from services.scoring.domain import contact_profile
 from services.scoring.domain.compelling_event import TrackedEvent
 from services.scoring.domain.compiled_cycle import CompiledCycle
 from services.scoring.domain.fold_step import FoldResult, StoredFold
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext, PlannedChange
 from services.scoring.domain.state_snapshot import SNAPSHOT_INTERVAL, retained_counts
-from services.scoring.repository.fold_states import FoldKey, FoldRows, OpenMove
+from services.scoring.repository.fold_rows import FoldKey, FoldRows, OpenMove
+from services.scoring.repository.fold_states import RefoldRequest
 from services.scoring.repository.identity import LockedContact
 
 
 class PendingChange(msgspec.Struct, frozen=True):
-    """A change that is to be told; the subject is a contact or an account."""
+    """A stage change to publish; the subject is a contact or an account."""
 
     engine: CompiledCycle
     workspace: str
@@ -27,117 +29,163 @@ class PendingChange(msgspec.Struct, frozen=True):
 
 
 class CachedContact(msgspec.Struct):
-    """A contact as cached: true only for `version`."""
+    """A contact's folds as cached; valid only for the contact version `version`."""
 
     version: int
     folds: dict[str, StoredFold]
     due: dict[str, int | None]
+    """{fold: stored timer}"""
     stored: set[str] = set()
-    """The folds of which a state is stored."""
+    """The folds with a stored state."""
 
 
 class FoldResults:
-    """Gathers the rows of locked subjects, and what is to be told of them."""
+    """Rows, messages and errors of the locked contacts (or accounts) of one transaction."""
 
     def __init__(self, locked: dict[str, LockedContact]) -> None:
         self.locked = locked
         self.entries: dict[str, CachedContact] = {}
+        self.profiles: dict[str, contact_profile.Profile] = {}
         self.rows = FoldRows()
         self.messages: list[Message] = []
         self.changes: list[PendingChange] = []
-        self.urgent: list[TrackedEvent] = []
-        """Compelling events that signals raise."""
+        self.compelling_events: list[TrackedEvent] = []
+        """Events raised by signals."""
         self.traces: dict[Key, bytes] = {}
-        """The W3C traceparent of each touchpoint that came with one."""
-        self.told: set[str] = set()
-        """Contacts whose snapshot has to be published."""
+        """The W3C traceparent of each touchpoint that has one."""
+        self.contacts_to_publish: set[str] = set()
+        """Contacts whose snapshot is published on `contacts`."""
+        self.failed: list[tuple[str, str, str]] = []
+        """(contact id, fold, error) of folds that raised."""
+        self.retried: dict[str, RefoldRequest] = {}
+        """Queue entries of the contacts in `failed`: the first key to fold again."""
 
     def add_result(
         self,
         contact: str,
         engine: CompiledCycle,
-        outcome: FoldResult,
-        stored: Sequence[OpenMove],
-        known: FoldContext,
+        result: FoldResult,
+        stored_moves: Sequence[OpenMove],
+        context: FoldContext,
     ) -> None:
-        """Turn an outcome into rows and changes; stored moves that came out equal stay open."""
-        place = (contact, engine.fold)
-        if stored or outcome.moves:
-            self._note_moves(place, outcome, stored, known)
-        held = outcome.stored_fold
+        """Turn a fold result into rows and changes; stored moves equal to new ones stay open."""
+        fold_key = (contact, engine.fold)
+        if stored_moves or result.moves:
+            self._add_moves(fold_key, result, stored_moves, context)
+        fold = result.stored_fold
         entry = self.entries[contact]
-        row = (contact, engine.fold, held.state.encode(), held.stored_seq)
+        row = (contact, engine.fold, fold.state.encode(), fold.stored_seq)
         if engine.fold in entry.stored:
             self.rows.states.append(row)
         else:
             self.rows.new_states.append(row)
             entry.stored.add(engine.fold)
-        if held.published is not None and held.published is not entry.folds[engine.fold].published:
-            self.rows.add_publication((contact, engine.name), held.published)
-        self._note_timer(place, outcome.due)
-        entry.folds[engine.fold] = held
+        if fold.published is not None and fold.published is not entry.folds[engine.fold].published:
+            self.rows.add_publication((contact, engine.name), fold.published)
+        self._add_timer(fold_key, result.due)
+        entry.folds[engine.fold] = fold
         workspace = self.locked[contact].workspace
-        for change in outcome.changes:
+        for change in result.changes:
             self.changes.append(PendingChange(engine, workspace, contact, change))
             metrics.STAGE_CHANGES.labels(direction=change.direction).inc()
-            self.told.add(contact)
+            self.contacts_to_publish.add(contact)
 
-    def _note_moves(
-        self, place: FoldKey, outcome: FoldResult, stored: Sequence[OpenMove], known: FoldContext
+    def _add_moves(
+        self,
+        fold_key: FoldKey,
+        result: FoldResult,
+        stored_moves: Sequence[OpenMove],
+        context: FoldContext,
     ) -> None:
-        tail = {m.move.seq: m.raw for m in stored if m.move.seq > outcome.base_seq}
-        for move in outcome.moves:
-            raw = move.encode()
-            if tail.get(move.seq) == raw:
-                del tail[move.seq]
+        outdated = {m.move.seq: m.raw for m in stored_moves if m.move.seq > result.base_seq}
+        for move in result.moves:
+            encoded = move.encode()
+            if outdated.get(move.seq) == encoded:
+                del outdated[move.seq]
                 continue
             received_at = (
-                None if move.timed else known.received.get((move.at, move.source, move.message_id))
+                None
+                if move.timed
+                else context.received.get((move.at, move.source, move.message_id))
             )
-            self.rows.transitions.append((*place, move.seq, move.at, raw, received_at))
-        self.rows.close.extend((*place, seq) for seq in tail)
+            self.rows.transitions.append((*fold_key, move.seq, move.at, encoded, received_at))
+        self.rows.closed_moves.extend((*fold_key, seq) for seq in outdated)
 
     def clear_contact(
-        self, contact: str, engine: CompiledCycle, stored: Sequence[OpenMove]
+        self, contact: str, engine: CompiledCycle, stored_moves: Sequence[OpenMove]
     ) -> None:
-        """Leave nothing of a contact that no touchpoint is left of; what was published stays."""
-        place, entry = (contact, engine.fold), self.entries[contact]
-        self.rows.close.extend((*place, m.move.seq) for m in stored)
-        self.rows.emptied.append(place)
+        """Delete the state and timer of a contact without touchpoints; its publication stays."""
+        fold_key, entry = (contact, engine.fold), self.entries[contact]
+        self.rows.closed_moves.extend((*fold_key, m.move.seq) for m in stored_moves)
+        self.rows.deleted_states.append(fold_key)
         entry.stored.discard(engine.fold)
         if entry.due[engine.fold] is not None:
-            self.rows.timers_gone.append(place)
+            self.rows.deleted_timers.append(fold_key)
             entry.due[engine.fold] = None
         entry.folds[engine.fold] = StoredFold(
             engine.initial_state(), 0, entry.folds[engine.fold].published
         )
 
     def add_snapshots(
-        self, place: FoldKey, outcome: FoldResult, before: frozenset[int] | None, began: int
+        self,
+        fold_key: FoldKey,
+        result: FoldResult,
+        stored_counts: frozenset[int] | None,
+        count_before: int,
     ) -> None:
-        """Write the checkpoints that were passed, and drop the stored ones that are not kept any more.
+        """Add the snapshots that the fold has passed; delete stored ones that are not retained.
 
-        `before` are the counts stored so far, where they are not those of `began` touchpoints.
+        `stored_counts` are the counts of the stored snapshots; None stands for the ones retained
+        at `count_before` touchpoints.
         """
-        if outcome.stored_fold.state.count // SNAPSHOT_INTERVAL != began // SNAPSHOT_INTERVAL:
-            self.rows.checkpoints += [(*place, checkpoint) for checkpoint in outcome.snapshots]
-            gone = (retained_counts(began) if before is None else before) - retained_counts(
-                outcome.stored_fold.state.count
-            )
-            self.rows.drops += [(*place, count) for count in gone if count <= began]
+        count = result.stored_fold.state.count
+        if count // SNAPSHOT_INTERVAL != count_before // SNAPSHOT_INTERVAL:
+            self.rows.snapshots += [(*fold_key, snapshot) for snapshot in result.snapshots]
+            if stored_counts is None:
+                stored_counts = retained_counts(count_before)
+            superseded = stored_counts - retained_counts(count)
+            self.rows.deleted_snapshots += [
+                (*fold_key, old_count) for old_count in superseded if old_count <= count_before
+            ]
 
-    def _note_timer(self, place: FoldKey, due: int) -> None:
-        """Write a timer only when it is earlier than the stored one: one that fires early just looks again."""
-        entry = self.entries[place[0]]
-        stored = entry.due[place[1]]
+    def _add_timer(self, fold_key: FoldKey, due: int) -> None:
+        """Write a timer only if it is earlier than the stored one.
+
+        A timer that fires early only computes the next instant again.
+        """
+        entry = self.entries[fold_key[0]]
+        stored = entry.due[fold_key[1]]
         if due < FOREVER and (stored is None or due < stored):
-            self.rows.timers.append((*place, due))
-            entry.due[place[1]] = due
+            self.rows.timers.append((*fold_key, due))
+            entry.due[fold_key[1]] = due
 
     def clear_timers(self, contact: str) -> None:
-        """Take the contact's stored timers as spent; what is due next is written anew."""
+        """Delete the contact's stored timers; the following fold writes the next ones."""
         entry = self.entries[contact]
-        for name, due in entry.due.items():
+        for fold, due in entry.due.items():
             if due is not None:
-                self.rows.timers_gone.append((contact, name))
-                entry.due[name] = None
+                self.rows.deleted_timers.append((contact, fold))
+                entry.due[fold] = None
+
+    def update_profile(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
+        """Merge the traits of touchpoints into the contact's profile; the latest key wins."""
+        identify_calls = [t for t in touchpoints if t.type == "identify" and t.traits]
+        if not identify_calls:
+            return
+        if contact not in self.profiles:
+            self.profiles[contact] = contact_profile.decode_profile(self.locked[contact].profile)
+        if sum(contact_profile.merge_traits(self.profiles[contact], t) for t in identify_calls):
+            self.contacts_to_publish.add(contact)
+        self.bump_version(contact)
+
+    def bump_version(self, contact: str, *, identity: bool = False) -> None:
+        """Raise the contact's version (and its `identity_version`), and write its loaded profile.
+
+        A further call for the same contact raises neither a second time.
+        """
+        profile = self.profiles.get(contact)
+        _, identity_bumped = self.rows.contacts.get(contact, (None, False))
+        self.rows.contacts[contact] = (
+            None if profile is None else contact_profile.encode_profile(profile),
+            identity or identity_bumped,
+        )
