@@ -186,7 +186,7 @@ def test_people_are_merged_parted_and_corrected_from_the_shell(home):
     wrong = perigee(home, "correct", "stage", "bob", "--set", "sales=nowhere", check=False)
     assert (wrong.returncode, "no stage 'nowhere'" in wrong.stderr) == (1, True)
     wrong = perigee(home, "identity", "merge", "ann", "nobody", check=False)
-    assert (wrong.returncode, "nobody has" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, "no contact has" in wrong.stderr) == (1, True)
     assert "refused nothing" in perigee(home, "outbox", "list").stdout
 
 

@@ -1,4 +1,4 @@
-"""What a transaction tells of contacts: their stage changes, and the snapshots on `contacts`, one per contact and batch."""
+"""Messages about contacts: stage changes, compelling events and snapshots on `contacts`."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,62 +10,70 @@ from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.handlers.compelling_events import raise_new_events
 from services.scoring.handlers.fold_results import FoldResults, PendingChange
 from services.scoring.repository import contacts
+from services.scoring.repository.contacts import ContactSummary
 
 
-async def build_contact_messages(
+async def raise_events_and_build_messages(
     connection: Connection,
     cycles: Sequence[ActiveCycle],
-    told: Iterable[str],
+    contacts_to_publish: Iterable[str],
     merged: dict[str, str],
-    work: FoldResults | None = None,
+    results: FoldResults | None = None,
 ) -> list[Message]:
-    """Return the changes of `work`, the snapshots of `told` as they stand in this transaction, and the end of the merged.
+    """Raise the compelling events of `results` and return all messages about the contacts.
 
-    That is `merged_into` and then a tombstone.
+    To be called after the contacts' rows are written, since the summaries are read from them. Then
+    the events' rows are locked and inserted. In the order of the result: the stage changes of
+    `results`, its new compelling events, and one snapshot per contact. A merged contact ({merged
+    id: surviving id}) gets a snapshot with `merged_into`, followed by a tombstone.
     """
-    found = await contacts.get_summaries(connection, sorted({*told, *merged}))
-    now = await contacts.get_transaction_time(connection) if found else 0
-    known_by = {
-        s.contact_id: [*(f"user_id:{name}" for name in s.user_ids), *s.others] for s in found
-    }
-    messages = (
-        [_change(work, one, known_by.get(one.subject, ())) for one in work.changes] if work else []
-    )
-    if work:
-        messages += await _urgent(connection, work)
-    for summary in found:
-        positions = {
-            cycle.engine.name: outgoing_messages.cycle_state(
-                cycle.engine, summary.published[cycle.engine.name]
-            )
-            for cycle in cycles
-            if cycle.live and cycle.engine.name in summary.published
-        }
-        gone = summary.contact_id in merged
-        model = ContactSnapshot(
-            workspace=summary.workspace,
-            contact_id=summary.contact_id,
-            version=summary.version,
-            user_ids=[] if gone else summary.user_ids,
-            anonymous_ids=[] if gone else summary.anonymous_ids,
-            identifiers=[] if gone else summary.others,
-            traits=contact_profile.trait_values(contact_profile.decode_profile(summary.profile)),
-            cycles={} if gone else positions,
-            merged_into=merged.get(summary.contact_id),
-        )
-        messages.append(outgoing_messages.snapshot_message(model, now))
-        if gone:
+    summaries = await contacts.get_summaries(connection, sorted({*contacts_to_publish, *merged}))
+    now = await contacts.get_transaction_time(connection) if summaries else 0
+    messages: list[Message] = []
+    if results:
+        messages += _build_stage_changes(results, summaries)
+        messages += await _raise_events(connection, results)
+    for summary in summaries:
+        snapshot = _build_snapshot(summary, cycles, merged.get(summary.contact_id))
+        messages.append(outgoing_messages.snapshot_message(snapshot, now))
+        if summary.contact_id in merged:
             messages.append(outgoing_messages.tombstone_message(summary.contact_id))
     return messages
 
 
-async def _urgent(connection: Connection, work: FoldResults) -> list[Message]:
-    """Raise what signals and moves raise."""
-    moves = [
-        compelling_triggers.events_from_change(one.engine, one.workspace, one.subject, one.change)
-        for one in work.changes
+def _build_stage_changes(
+    results: FoldResults, summaries: Sequence[ContactSummary]
+) -> list[Message]:
+    identifiers = {
+        summary.contact_id: [
+            *(f"user_id:{user_id}" for user_id in summary.user_ids),
+            *summary.verified_identifiers,
+        ]
+        for summary in summaries
+    }
+    return [
+        _build_stage_change(results, pending, identifiers.get(pending.subject, ()))
+        for pending in results.changes
     ]
-    events = [*work.urgent, *(event for found in moves for event in found)]
+
+
+def _build_stage_change(
+    results: FoldResults, pending: PendingChange, identifiers: Sequence[str]
+) -> Message:
+    move = pending.change.move
+    trace = None if move.timed else results.traces.get((move.at, move.source, move.message_id))
+    return outgoing_messages.stage_change_message(
+        pending.engine, pending.workspace, pending.subject, pending.change, identifiers, trace
+    )
+
+
+async def _raise_events(connection: Connection, results: FoldResults) -> list[Message]:
+    """Raise the events of signals and stage changes; return their messages."""
+    events = list(results.compelling_events)
+    for pending in results.changes:
+        events += compelling_triggers.events_from_change(
+            pending.engine, pending.workspace, pending.subject, pending.change
+        )
     return (
         await raise_new_events(connection, events, await contacts.get_transaction_time(connection))
         if events
@@ -73,9 +81,25 @@ async def _urgent(connection: Connection, work: FoldResults) -> list[Message]:
     )
 
 
-def _change(work: FoldResults, one: PendingChange, known_by: Sequence[str]) -> Message:
-    move = one.change.move
-    trace = None if move.timed else work.traces.get((move.at, move.source, move.message_id))
-    return outgoing_messages.stage_change_message(
-        one.engine, one.workspace, one.subject, one.change, known_by, trace
+def _build_snapshot(
+    summary: ContactSummary, cycles: Sequence[ActiveCycle], merged_into: str | None
+) -> ContactSnapshot:
+    is_merged = merged_into is not None
+    positions = {
+        cycle.engine.name: outgoing_messages.cycle_state(
+            cycle.engine, summary.published[cycle.engine.name]
+        )
+        for cycle in cycles
+        if cycle.live and cycle.engine.name in summary.published
+    }
+    return ContactSnapshot(
+        workspace=summary.workspace,
+        contact_id=summary.contact_id,
+        version=summary.version,
+        user_ids=[] if is_merged else summary.user_ids,
+        anonymous_ids=[] if is_merged else summary.anonymous_ids,
+        identifiers=[] if is_merged else summary.verified_identifiers,
+        traits=contact_profile.trait_values(contact_profile.decode_profile(summary.profile)),
+        cycles={} if is_merged else positions,
+        merged_into=merged_into,
     )

@@ -13,7 +13,7 @@ from libs.common.observability import metrics
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext
-from services.scoring.handlers.contact_messages import build_contact_messages
+from services.scoring.handlers.contact_messages import raise_events_and_build_messages
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.fold_transaction import FoldTransaction
 from services.scoring.repository import fold_states, identity, schedule, touchpoint_history
@@ -138,8 +138,8 @@ class FoldJobs:
     async def _save(self, connection: Connection, transaction: FoldTransaction) -> None:
         await fold_states.upsert_rows(connection, transaction.rows)
         await transaction.store_fold_errors(connection)
-        transaction.messages += await build_contact_messages(
-            connection, transaction.cycles, transaction.told, {}, transaction
+        transaction.messages += await raise_events_and_build_messages(
+            connection, transaction.cycles, transaction.contacts_to_publish, {}, transaction
         )
         await self._outbox.insert_messages(connection, transaction.messages)
 

@@ -16,7 +16,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.observability import logs
 from services.scoring.domain.publication import FoldContext
-from services.scoring.handlers.contact_messages import build_contact_messages
+from services.scoring.handlers.contact_messages import raise_events_and_build_messages
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.fold_transaction import FoldTransaction
 from services.scoring.repository import cycle_versions, fold_states, identity
@@ -138,8 +138,8 @@ class VersionRollout:
         await transaction.load(connection, contacts)
         await transaction.fold_forward(connection, {contact: [] for contact in contacts})
         await fold_states.upsert_rows(connection, transaction.rows)
-        transaction.messages += await build_contact_messages(
-            connection, cycles, transaction.told, {}, transaction
+        transaction.messages += await raise_events_and_build_messages(
+            connection, cycles, transaction.contacts_to_publish, {}, transaction
         )
         await self._outbox.insert_messages(connection, transaction.messages)
         await cycle_versions.update_progress(
