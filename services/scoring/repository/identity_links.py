@@ -1,20 +1,28 @@
-"""Links between known identifiers, and the identifiers as members of a person."""
+"""Links between known identifiers, and the identifiers' contacts.
+
+A link is active if a touchpoint shows it or a correction makes it, unless the last correction
+revokes it.
+"""
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from libs.common.db.connection import Connection
+from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identifier_components import ComponentMember
 from services.scoring.domain.identity import Identifier, Link, make_link
 
 WorkspaceLink = tuple[str, Link]
 """(workspace, link)"""
-_COUNTS = "(seen OR verdict = 'link') AND verdict IS DISTINCT FROM 'unlink'"
-_ENDS = (
-    f"SELECT workspace, type, value, other_type, other_value FROM scoring.links WHERE {_COUNTS} "
-    f"UNION ALL SELECT workspace, other_type, other_value, type, value FROM scoring.links WHERE {_COUNTS}"
+_ACTIVE = "(seen OR verdict = 'link') AND verdict IS DISTINCT FROM 'unlink'"
+_BOTH_DIRECTIONS = (
+    "SELECT workspace, type, value, other_type, other_value "
+    f"FROM scoring.links WHERE {_ACTIVE} "
+    "UNION ALL SELECT workspace, other_type, other_value, type, value "
+    f"FROM scoring.links WHERE {_ACTIVE}"
 )
+"""Every active link twice, once from each end."""
 
 
 def _columns(links: Sequence[WorkspaceLink]) -> list[list[str]]:
@@ -30,15 +38,16 @@ def _columns(links: Sequence[WorkspaceLink]) -> list[list[str]]:
 async def list_unseen(
     connection: Connection, links: Iterable[WorkspaceLink]
 ) -> list[WorkspaceLink]:
-    """Return those of the links that no stored touchpoint showed yet."""
-    wanted = sorted(links)
-    if not wanted:
+    """Return the links that no stored touchpoint shows yet."""
+    candidates = sorted(links)
+    if not candidates:
         return []
     rows = await connection.fetch(
         "SELECT w.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "
         "AS w (workspace, type, value, other_type, other_value) LEFT JOIN scoring.links l "
-        "USING (workspace, type, value, other_type, other_value) WHERE l.seen IS NOT TRUE ORDER BY 1, 2, 3, 4, 5",
-        *_columns(wanted),
+        "USING (workspace, type, value, other_type, other_value) "
+        "WHERE l.seen IS NOT TRUE ORDER BY 1, 2, 3, 4, 5",
+        *_columns(candidates),
     )
     return [(r[0], ((r[1], r[2]), (r[3], r[4]))) for r in rows]
 
@@ -46,86 +55,102 @@ async def list_unseen(
 async def upsert_links(
     connection: Connection,
     links: Sequence[WorkspaceLink],
-    why: str,
+    origin: str,
     *,
     seen: bool | None = None,
     verdict: str | None = None,
 ) -> None:
-    """Note what is known of links now: whether a touchpoint shows them, or what a correction says of them."""
+    """Insert or update links; a None leaves the stored `seen` or `verdict` alone.
+
+    `seen` states that a touchpoint shows the links; `verdict` is the kind of the last correction;
+    `origin` is the reason shown to operators.
+    """
     await connection.execute(
-        "INSERT INTO scoring.links (workspace, type, value, other_type, other_value, seen, verdict, why) "
+        "INSERT INTO scoring.links "
+        "(workspace, type, value, other_type, other_value, seen, verdict, why) "
         "SELECT w.*, coalesce($6, false), $7, $8 "
         "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS w "
         "ON CONFLICT (workspace, type, value, other_type, other_value) DO UPDATE SET "
-        "seen = coalesce($6, links.seen), verdict = coalesce($7, links.verdict), why = excluded.why, noted_at = now()",
+        "seen = coalesce($6, links.seen), verdict = coalesce($7, links.verdict), "
+        "why = excluded.why, noted_at = now()",
         *_columns(links),
         seen,
         verdict,
-        why,
+        origin,
     )
 
 
 async def list_affected_contacts(
     connection: Connection, links: Iterable[WorkspaceLink], limit: int
 ) -> set[str]:
-    """Return the contacts that a change of these links may regroup: those of their ends and of the ends' neighbours.
+    """Return the contacts that a change of these links can merge or split; locks nothing.
 
-    What redirects to them is with them, since all are locked in one order. An end with far more than `limit` links that
-    count joins nobody, before or after, and its neighbours are left alone.
+    These are the contacts of the links' ends and of the ends' direct neighbours, with the contacts
+    that redirect to them, so that the caller can lock all of them in one order. At most `limit` + 2
+    neighbours of an end are read: an identifier with more than `limit` links joins no contacts.
     """
     ends = sorted({(w, *end) for w, link in links for end in link})
     rows = await connection.fetch(
-        "WITH ends AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w (workspace, type, value)), "
-        "near AS (SELECT e.workspace, l.other_type AS type, l.other_value AS value FROM ends e, LATERAL "
-        f"(SELECT other_type, other_value FROM ({_ENDS}) x WHERE (x.workspace, x.type, x.value) "
+        "WITH ends AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) "
+        "AS w (workspace, type, value)), "
+        "near AS (SELECT e.workspace, l.other_type AS type, l.other_value AS value "
+        "FROM ends e, LATERAL (SELECT other_type, other_value "
+        f"FROM ({_BOTH_DIRECTIONS}) x WHERE (x.workspace, x.type, x.value) "
         "= (e.workspace, e.type, e.value) LIMIT $4) l) "
         "SELECT DISTINCT i.contact_id FROM (SELECT * FROM ends UNION SELECT * FROM near) n "
         "JOIN scoring.identifiers i USING (workspace, type, value)",
-        [w for w, _, _ in ends],
-        [t for _, t, _ in ends],
-        [v for _, _, v in ends],
+        [workspace for workspace, _, _ in ends],
+        [kind for _, kind, _ in ends],
+        [value for _, _, value in ends],
         limit + 2,
     )
-    found = {r[0] for r in rows}
-    return found | await list_redirecting(connection, found)
+    contacts = {r[0] for r in rows}
+    return contacts | await list_redirecting(connection, contacts)
 
 
 async def get_members(
     connection: Connection, contacts: Iterable[str]
 ) -> dict[str, list[ComponentMember]]:
-    """Return the known identifiers of the contacts, by workspace."""
-    found: dict[str, list[ComponentMember]] = {}
+    """Return the contacts' known identifiers by workspace, in the order of creation."""
+    members: dict[str, list[ComponentMember]] = {}
     for workspace, kind, value, contact, home, number in await connection.fetch(
-        "SELECT workspace, type, value, contact_id, home, row_number() OVER (ORDER BY created_at, "
-        "CASE type WHEN 'user_id' THEN 0 WHEN 'email' THEN 1 ELSE 2 END, number) FROM scoring.identifiers "
-        "WHERE contact_id = ANY($1::text[]) AND type NOT IN ('anonymous_id', 'message') ORDER BY 6",
+        "SELECT workspace, type, value, contact_id, home, "
+        "row_number() OVER (ORDER BY created_at, "
+        "CASE type WHEN 'user_id' THEN 0 WHEN 'email' THEN 1 ELSE 2 END, number) "
+        "FROM scoring.identifiers "
+        "WHERE contact_id = ANY($1::text[]) AND type NOT IN ('anonymous_id', 'message') "
+        "ORDER BY 6",
         sorted(contacts),
     ):
-        found.setdefault(workspace, []).append(
+        members.setdefault(workspace, []).append(
             ComponentMember((kind, value), contact, home, number)
         )
-    return found
+    return members
 
 
 async def list_links_of(
-    connection: Connection, workspace: str, names: Iterable[Identifier], limit: int
+    connection: Connection, workspace: str, identifiers: Iterable[Identifier], limit: int
 ) -> list[Link]:
-    """Return the links that count, but for the limit, of these identifiers: of each one more than the limit at most."""
-    wanted = sorted(names)
+    """Return the active links of these identifiers, at most `limit` + 1 of each.
+
+    The caller drops the links of an identifier with more than `limit`.
+    """
+    ends = sorted(identifiers)
     rows = await connection.fetch(
-        "SELECT w.type, w.value, l.other_type, l.other_value FROM unnest($2::text[], $3::text[]) AS w (type, value), "
-        f"LATERAL (SELECT other_type, other_value FROM ({_ENDS}) x WHERE (x.workspace, x.type, x.value) "
-        "= ($1, w.type, w.value) LIMIT $4) l",
+        "SELECT w.type, w.value, l.other_type, l.other_value "
+        "FROM unnest($2::text[], $3::text[]) AS w (type, value), "
+        f"LATERAL (SELECT other_type, other_value FROM ({_BOTH_DIRECTIONS}) x "
+        "WHERE (x.workspace, x.type, x.value) = ($1, w.type, w.value) LIMIT $4) l",
         workspace,
-        [t for t, _ in wanted],
-        [v for _, v in wanted],
+        [kind for kind, _ in ends],
+        [value for _, value in ends],
         limit + 1,
     )
     return sorted({make_link((r[0], r[1]), (r[2], r[3])) for r in rows})
 
 
 class ClaimedDevice(msgspec.Struct, frozen=True):
-    """A device of a contact: by which identifier it is claimed, and from when on."""
+    """A device of a contact, the identifier that claims it, and the start of the claim."""
 
     anonymous_id: str
     owner: str
@@ -133,7 +158,7 @@ class ClaimedDevice(msgspec.Struct, frozen=True):
 
 
 class LinkView(msgspec.Struct, frozen=True):
-    """A link of a contact's identifiers: whether it counts, and why it is there."""
+    """A link between two identifiers, with its origin; `counts` is false for a revoked link."""
 
     one: str
     other: str
@@ -142,10 +167,11 @@ class LinkView(msgspec.Struct, frozen=True):
 
 
 async def list_devices(connection: Connection, contact: str) -> list[ClaimedDevice]:
-    """Return the devices that the contact claims."""
+    """Return the devices that the contact's identifiers claim."""
     rows = await connection.fetch(
-        "SELECT d.anonymous_id, i.type || ':' || i.value, d.occurred_at FROM scoring.identifiers i "
-        "JOIN scoring.device_claims d ON (d.workspace, d.owner_type, d.owner) = (i.workspace, i.type, i.value) "
+        "SELECT d.anonymous_id, i.type || ':' || i.value, d.occurred_at "
+        "FROM scoring.identifiers i JOIN scoring.device_claims d "
+        "ON (d.workspace, d.owner_type, d.owner) = (i.workspace, i.type, i.value) "
         "WHERE i.contact_id = $1 ORDER BY 1, 3",
         contact,
     )
@@ -153,27 +179,30 @@ async def list_devices(connection: Connection, contact: str) -> list[ClaimedDevi
 
 
 async def list_links(connection: Connection, contact: str) -> list[LinkView]:
-    """Return every link of the contact's identifiers, revoked ones too."""
+    """Return every link of the contact's identifiers, revoked ones included."""
     rows = await connection.fetch(
         "SELECT DISTINCT l.type || ':' || l.value, l.other_type || ':' || l.other_value, "
-        f"{_COUNTS}, l.why FROM scoring.identifiers i JOIN scoring.links l ON l.workspace = i.workspace "
-        "AND (i.type, i.value) IN ((l.type, l.value), (l.other_type, l.other_value)) WHERE i.contact_id = $1 ORDER BY 1, 2",
+        f"{_ACTIVE}, l.why "
+        "FROM scoring.identifiers i JOIN scoring.links l ON l.workspace = i.workspace "
+        "AND (i.type, i.value) IN ((l.type, l.value), (l.other_type, l.other_value)) "
+        "WHERE i.contact_id = $1 ORDER BY 1, 2",
         contact,
     )
     return [LinkView(*r) for r in rows]
 
 
 async def insert_deferred(connection: Connection, links: Sequence[WorkspaceLink]) -> None:
-    """Leave it to a job to regroup whom these links join."""
+    """Store links for the job that resolves their contacts outside the stream's transaction."""
     await connection.execute(
         "INSERT INTO scoring.regroups (workspace, type, value, other_type, other_value) "
-        "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) ON CONFLICT DO NOTHING",
+        "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "
+        "ON CONFLICT DO NOTHING",
         *_columns(links),
     )
 
 
-async def lock_deferred(connection: Connection) -> WorkspaceLink | None:
-    """Return a link whose people are still to be regrouped."""
+async def get_deferred(connection: Connection) -> WorkspaceLink | None:
+    """Return any deferred link, or None; locks nothing."""
     row = await connection.fetchrow(
         "SELECT workspace, type, value, other_type, other_value FROM scoring.regroups LIMIT 1"
     )
@@ -181,9 +210,10 @@ async def lock_deferred(connection: Connection) -> WorkspaceLink | None:
 
 
 async def delete_deferred(connection: Connection, link: WorkspaceLink) -> None:
-    """Take a link off that list."""
+    """Delete a deferred link."""
     await connection.execute(
-        "DELETE FROM scoring.regroups WHERE (workspace, type, value, other_type, other_value) = ($1, $2, $3, $4, $5)",
+        "DELETE FROM scoring.regroups "
+        "WHERE (workspace, type, value, other_type, other_value) = ($1, $2, $3, $4, $5)",
         link[0], *link[1][0], *link[1][1],
     )  # fmt: skip
 
@@ -191,26 +221,28 @@ async def delete_deferred(connection: Connection, link: WorkspaceLink) -> None:
 async def update_contacts(
     connection: Connection, workspace: str, contacts: dict[Identifier, str]
 ) -> None:
-    """Give identifiers to their contacts."""
-    names = sorted(contacts)
+    """Assign identifiers to their contacts."""
+    identifiers = sorted(contacts)
     await connection.execute(
         "UPDATE scoring.identifiers i SET contact_id = w.contact_id "
         "FROM unnest($2::text[], $3::text[], $4::text[]) AS w (type, value, contact_id) "
-        "WHERE i.workspace = $1 AND (i.type, i.value) = (w.type, w.value) AND i.contact_id <> w.contact_id",
+        "WHERE i.workspace = $1 AND (i.type, i.value) = (w.type, w.value) "
+        "AND i.contact_id <> w.contact_id",
         workspace,
-        [t for t, _ in names],
-        [v for _, v in names],
-        [contacts[n] for n in names],
+        [kind for kind, _ in identifiers],
+        [value for _, value in identifiers],
+        [contacts[identifier] for identifier in identifiers],
     )
 
 
 async def update_homes(
     connection: Connection, workspace: str, homes: dict[Identifier, str]
 ) -> None:
-    """Note the homes of identifiers that got a contact never seen before."""
+    """Set the home contact (the first contact) of identifiers."""
     for (kind, value), home in sorted(homes.items()):
         await connection.execute(
-            "UPDATE scoring.identifiers SET home = $4 WHERE (workspace, type, value) = ($1, $2, $3)",
+            "UPDATE scoring.identifiers SET home = $4 "
+            "WHERE (workspace, type, value) = ($1, $2, $3)",
             workspace,
             kind,
             value,
@@ -219,7 +251,7 @@ async def update_homes(
 
 
 async def list_redirecting(connection: Connection, contacts: Iterable[str]) -> set[str]:
-    """Return the contacts that are merged into these."""
+    """Return the contacts that are merged into one of these."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.contacts WHERE merged_into = ANY($1::text[])",
         sorted(contacts),
@@ -227,10 +259,11 @@ async def list_redirecting(connection: Connection, contacts: Iterable[str]) -> s
     return {r[0] for r in rows}
 
 
-async def get_device_homes(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[tuple[str, str], str]:
-    """Return the devices, by (workspace, anonymous_id), whose own contacts these are."""
+async def get_device_homes(connection: Connection, contacts: Iterable[str]) -> dict[DeviceKey, str]:
+    """Return {device: contact} of the devices whose own identifier belongs to one of the contacts.
+
+    A device's own contact is the contact of its touchpoints while no identifier claims it.
+    """
     rows = await connection.fetch(
         "SELECT workspace, value, contact_id FROM scoring.identifiers "
         "WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
@@ -240,7 +273,7 @@ async def get_device_homes(
 
 
 async def list_existing(connection: Connection, contacts: Iterable[str]) -> set[str]:
-    """Return those of the contact ids that were ever given."""
+    """Return the contact ids that exist, merged ones included."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.contacts WHERE contact_id = ANY($1::text[])",
         sorted(contacts),
@@ -249,10 +282,12 @@ async def list_existing(connection: Connection, contacts: Iterable[str]) -> set[
 
 
 async def upsert_contacts(connection: Connection, workspace: str, contacts: Iterable[str]) -> None:
-    """Make these contacts somebody: new rows, or merged ones that get their id back."""
+    """Insert contacts; a merged contact stops redirecting and gets its id back."""
     await connection.execute(
-        "INSERT INTO scoring.contacts (contact_id, workspace) SELECT id, $1 FROM unnest($2::text[]) AS w (id) "
-        "ON CONFLICT (contact_id) DO UPDATE SET merged_into = NULL WHERE contacts.merged_into IS NOT NULL",
+        "INSERT INTO scoring.contacts (contact_id, workspace) "
+        "SELECT id, $1 FROM unnest($2::text[]) AS w (id) "
+        "ON CONFLICT (contact_id) DO UPDATE SET merged_into = NULL "
+        "WHERE contacts.merged_into IS NOT NULL",
         workspace,
         sorted(contacts),
     )

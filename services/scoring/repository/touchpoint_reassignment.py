@@ -1,0 +1,88 @@
+"""Stored touchpoints that an identity change assigns to another contact."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from libs.common.db.connection import Connection
+from services.scoring.domain.assignment import DeviceKey
+from services.scoring.domain.identity import Key
+
+
+class MovedTouchpoint(msgspec.Struct, frozen=True):
+    """A stored touchpoint that moves from one contact to another."""
+
+    key: Key
+    workspace: str
+    old: str
+    new: str
+
+
+async def list_anonymous_touchpoints(
+    connection: Connection, device: DeviceKey
+) -> list[tuple[Key, str]]:
+    """Return (key, contact id) of the device's touchpoints without a known identifier."""
+    rows = await connection.fetch(
+        "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
+        "WHERE workspace = $1 AND anonymous_id = $2 AND subject IS NULL",
+        *device,
+    )
+    return [((r[0], r[1], r[2]), r[3]) for r in rows]
+
+
+async def list_misplaced_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> list[MovedTouchpoint]:
+    """Return the contacts' touchpoints whose known identifier belongs to another contact."""
+    rows = await connection.fetch(
+        "SELECT t.occurred_at, t.source, t.message_id, t.workspace, t.contact_id, i.contact_id "
+        "FROM scoring.touchpoints t JOIN scoring.identifiers i "
+        "ON (i.workspace, i.type, i.value) = (t.workspace, t.subject_type, t.subject) "
+        "WHERE t.contact_id = ANY($1::text[]) AND i.contact_id <> t.contact_id",
+        sorted(contacts),
+    )
+    return [MovedTouchpoint((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
+
+
+async def list_device_touchpoints(
+    connection: Connection, contacts: Iterable[str]
+) -> list[tuple[DeviceKey, Key, str]]:
+    """Return (device, key, contact id) of the contacts' touchpoints without a known identifier."""
+    rows = await connection.fetch(
+        "SELECT workspace, anonymous_id, occurred_at, source, message_id, contact_id "
+        "FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
+        "AND subject IS NULL AND anonymous_id IS NOT NULL",
+        sorted(contacts),
+    )
+    return [((r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
+
+
+async def count_touchpoints(connection: Connection, contacts: Iterable[str], limit: int) -> int:
+    """Return the number of the contacts' touchpoints, counted up to `limit`."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM (SELECT FROM scoring.touchpoints "
+        "WHERE contact_id = ANY($1::text[]) LIMIT $2) t",
+        sorted(contacts),
+        limit,
+    )
+    return count
+
+
+async def update_touchpoint_contacts(
+    connection: Connection, moved: Sequence[MovedTouchpoint]
+) -> None:
+    """Assign moved touchpoints to their new contacts."""
+    if not moved:
+        return
+    await connection.execute(
+        "UPDATE scoring.touchpoints t SET contact_id = m.contact_id "
+        "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[]) "
+        "AS m (workspace, occurred_at, source, message_id, contact_id) "
+        "WHERE (t.workspace, t.occurred_at, t.source, t.message_id) "
+        "= (m.workspace, m.occurred_at, m.source, m.message_id)",
+        [m.workspace for m in moved],
+        [m.key[0] for m in moved],
+        [m.key[1] for m in moved],
+        [m.key[2] for m in moved],
+        [m.new for m in moved],
+    )
