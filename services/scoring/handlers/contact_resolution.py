@@ -1,6 +1,6 @@
-"""After a link came or went: who is one person now, and which touchpoints change hands.
+"""Identity resolution after links have changed: contacts, merges and moved touchpoints.
 
-The caller holds the locks of every contact concerned.
+The caller has locked every contact concerned.
 """
 
 from collections.abc import Iterable
@@ -12,103 +12,116 @@ from libs.common.db.connection import Connection
 from services.scoring.domain import identifier_components
 from services.scoring.domain.identifier_components import ComponentAssignment, ComponentMember
 from services.scoring.domain.identity import MAX_LINKS, Identifier, new_contact_id, owner_at
-from services.scoring.repository import identity, identity_links
-from services.scoring.repository.identity import MovedTouchpoint
+from services.scoring.repository import identity, identity_links, touchpoint_reassignment
+from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 
 
 class ResolutionResult(msgspec.Struct):
-    """What a regrouping did."""
+    """Changes made by an identity resolution."""
 
     moved: list[MovedTouchpoint] = []
     merged: dict[str, str] = {}
-    """{contact that is nobody's any more: contact that it redirects to}"""
+    """{merged contact id: surviving id}"""
     contacts: set[str] = set()
     """Contacts that won or lost identifiers."""
 
 
 async def resolve_contacts(connection: Connection, contacts: Iterable[str]) -> ResolutionResult:
-    """Bring the contacts in line with the links of their identifiers."""
-    found = ResolutionResult()
-    concerned = set(contacts)
-    for workspace, members in (await identity_links.get_members(connection, concerned)).items():
-        mine = {member.contact for member in members}
-        merged_in = await identity_links.list_redirecting(connection, mine)
-        groups = await _group(connection, workspace, members, mine | merged_in)
-        before = {member.identifier: member.contact for member in members}
-        if all(groups.contacts[name] == contact for name, contact in before.items()):
+    """Bring identifiers and touchpoints of the contacts in line with the active links.
+
+    Per workspace with a change, writes in this order: identifiers, their home contacts, contacts,
+    redirects of merged contacts with their fold data, then moved touchpoints.
+    """
+    result = ResolutionResult()
+    members_by_workspace = await identity_links.get_members(connection, set(contacts))
+    for workspace, members in members_by_workspace.items():
+        current = {member.contact for member in members}
+        available = current | await identity_links.list_redirecting(connection, current)
+        assignment = await _assign(connection, workspace, members, available)
+        if all(assignment.contacts[m.identifier] == m.contact for m in members):
             continue
-        await _write(connection, workspace, groups, found, mine, mine | merged_in)
-        await _move(connection, groups, mine | merged_in, found)
-    return found
+        await _write_assignment(connection, workspace, assignment, result, current, available)
+        await _move_touchpoints(connection, assignment, available, result)
+    return result
 
 
-async def _group(
-    connection: Connection, workspace: str, members: list[ComponentMember], free: set[str]
+async def _assign(
+    connection: Connection, workspace: str, members: list[ComponentMember], available: set[str]
 ) -> ComponentAssignment:
-    names = [member.identifier for member in members]
-    found = identifier_components.effective_links(
-        await identity_links.list_links_of(connection, workspace, names, MAX_LINKS)
+    """Assign a contact to each connected component; `available` are the ids that may be used."""
+    identifiers = [member.identifier for member in members]
+    links = identifier_components.effective_links(
+        await identity_links.list_links_of(connection, workspace, identifiers, MAX_LINKS)
     )
-    given = await identity_links.list_existing(
-        connection, [new_contact_id(workspace, name) for name in names]
+    existing = await identity_links.list_existing(
+        connection, [new_contact_id(workspace, identifier) for identifier in identifiers]
     )
 
-    def fresh(name: Identifier) -> str:
-        contact, turn = new_contact_id(workspace, name), 0
-        while contact in given:
-            turn += 1
-            contact = ids.derive_id("contact", workspace, *name, "again", str(turn), min(free))
-        given.add(contact)
+    def create_id(identifier: Identifier) -> str:
+        """Return an id that no contact has: the identifier's own, else one derived from it."""
+        contact, attempt = new_contact_id(workspace, identifier), 0
+        while contact in existing:
+            attempt += 1
+            contact = ids.derive_id(
+                "contact", workspace, *identifier, "again", str(attempt), min(available)
+            )
+        existing.add(contact)
         return contact
 
-    return identifier_components.assign_components(members, found, free, fresh)
+    return identifier_components.assign_components(members, links, available, create_id)
 
 
-async def _write(
+async def _write_assignment(
     connection: Connection,
     workspace: str,
-    groups: ComponentAssignment,
-    found: ResolutionResult,
-    contacts: set[str],
-    free: set[str],
+    assignment: ComponentAssignment,
+    result: ResolutionResult,
+    current: set[str],
+    available: set[str],
 ) -> None:
-    await identity_links.update_contacts(connection, workspace, groups.contacts)
-    await identity_links.update_homes(connection, workspace, groups.homes)
-    chosen = set(groups.contacts.values())
-    await identity_links.upsert_contacts(connection, workspace, chosen)
-    redirects = groups.redirects | await _device_homes(
-        connection, groups, free - chosen - groups.redirects.keys()
+    await identity_links.update_contacts(connection, workspace, assignment.contacts)
+    await identity_links.update_homes(connection, workspace, assignment.homes)
+    assigned = set(assignment.contacts.values())
+    await identity_links.upsert_contacts(connection, workspace, assigned)
+    redirects = assignment.redirects | await _get_device_redirects(
+        connection, assignment, available - assigned - assignment.redirects.keys()
     )
-    merged = {old: new for old, new in redirects.items() if old in contacts}
+    merged = {old: new for old, new in redirects.items() if old in current}
     await identity.update_merged_contacts(connection, redirects)
-    found.merged |= merged
-    found.contacts |= chosen | contacts
+    result.merged |= merged
+    result.contacts |= assigned | current
 
 
-async def _device_homes(
-    connection: Connection, groups: ComponentAssignment, contacts: set[str]
+async def _get_device_redirects(
+    connection: Connection, assignment: ComponentAssignment, contacts: set[str]
 ) -> dict[str, str]:
-    """Return where contacts redirect that were a device's before its first claim: to whom that claim was for."""
+    """Return {contact: surviving id} of contacts that were a device's before its first claim.
+
+    The survivor is the contact of the device's first owner.
+    """
     homes = await identity_links.get_device_homes(connection, contacts)
-    runs = await identity.get_ownership(connection, homes)
+    ownership = await identity.get_ownership(connection, homes)
     return {
-        contact: groups.contacts[runs[place][0].owner]
-        for place, contact in homes.items()
-        if place in runs and runs[place][0].owner in groups.contacts
+        contact: assignment.contacts[ownership[device][0].owner]
+        for device, contact in homes.items()
+        if device in ownership and ownership[device][0].owner in assignment.contacts
     }
 
 
-async def _move(
-    connection: Connection, groups: ComponentAssignment, contacts: set[str], found: ResolutionResult
+async def _move_touchpoints(
+    connection: Connection,
+    assignment: ComponentAssignment,
+    contacts: set[str],
+    result: ResolutionResult,
 ) -> None:
-    """Give the touchpoints of the contacts to their owners of now."""
-    moved = await identity.list_misplaced_touchpoints(connection, contacts)
-    anonymous = await identity.list_unclaimed_touchpoints(connection, contacts)
-    runs = await identity.get_ownership(connection, {place for place, _, _ in anonymous})
-    for place, key, old in anonymous:
-        name = owner_at(runs.get(place, []), key)
-        new = groups.contacts.get(name, old) if name else old
+    """Move the stored touchpoints of the contacts to their present owners."""
+    moved = await touchpoint_reassignment.list_misplaced_touchpoints(connection, contacts)
+    by_device = await touchpoint_reassignment.list_device_touchpoints(connection, contacts)
+    ownership = await identity.get_ownership(connection, {device for device, _, _ in by_device})
+    for device, key, old in by_device:
+        owner = owner_at(ownership.get(device, []), key)
+        new = assignment.contacts.get(owner, old) if owner else old
         if new != old:
-            moved.append(MovedTouchpoint(key, place[0], old, new))
-    await identity.update_touchpoint_contacts(connection, moved)
-    found.moved += moved
+            moved.append(MovedTouchpoint(key, device[0], old, new))
+    await touchpoint_reassignment.update_touchpoint_contacts(connection, moved)
+    result.moved += moved

@@ -1,6 +1,6 @@
-"""After a claim came or went otherwise than by a batch: whose a device is now, and which touchpoints change hands.
+"""Device ownership after corrections have changed claims: owners, merges and moved touchpoints.
 
-The caller holds the locks of every contact concerned.
+The caller has locked every contact concerned.
 """
 
 from collections.abc import Iterable
@@ -10,83 +10,103 @@ from libs.common.db.connection import Connection
 from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identity import Identifier, OwnershipPeriod, owner_at
 from services.scoring.handlers.contact_resolution import ResolutionResult
-from services.scoring.repository import identity, identity_links
-from services.scoring.repository.identity import MovedTouchpoint
+from services.scoring.repository import identity, identity_links, touchpoint_reassignment
+from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 
 
-async def affected_contacts(connection: Connection, places: Iterable[DeviceKey]) -> set[str]:
-    """Return the contacts that a change of these devices' claims may concern: their own, and everybody's who claims."""
-    wanted = set(places)
-    names = {(workspace, ("anonymous_id", device)) for workspace, device in wanted}
-    for place, found in (await identity.get_ownership(connection, wanted)).items():
-        names |= {(place[0], run.owner) for run in found}
-    for place, claims in (await identity.get_claims(connection, wanted)).items():
-        names |= {(place[0], name) for _, name in claims.made}
-    contacts, _ = await identity.get_contacts(connection, names)
-    touched = set(contacts.values())
-    return touched | await identity_links.list_redirecting(connection, touched)
+async def affected_contacts(connection: Connection, devices: Iterable[DeviceKey]) -> set[str]:
+    """Return the contacts that a change of these devices' claims can concern; locks nothing.
+
+    These are the devices' own contacts, their owners and claimants, with the ids redirecting to
+    them.
+    """
+    wanted = set(devices)
+    identifiers = {(workspace, ("anonymous_id", device)) for workspace, device in wanted}
+    for device, periods in (await identity.get_ownership(connection, wanted)).items():
+        identifiers |= {(device[0], period.owner) for period in periods}
+    for device, claims in (await identity.get_claims(connection, wanted)).items():
+        identifiers |= {(device[0], claimant) for _, claimant in claims.made}
+    contacts_by_identifier, _ = await identity.get_contacts(connection, identifiers)
+    contacts = set(contacts_by_identifier.values())
+    return contacts | await identity_links.list_redirecting(connection, contacts)
 
 
-async def reassign_devices(connection: Connection, places: Iterable[DeviceKey]) -> ResolutionResult:
-    """Bring the devices' runs in line with their stored claims and what corrections say of them."""
-    wanted = set(places)
+async def reassign_devices(
+    connection: Connection, devices: Iterable[DeviceKey]
+) -> ResolutionResult:
+    """Bring the devices' ownership periods in line with their stored claims and corrections.
+
+    Writes in this order: ownership periods; per device its own contact, if no claim is left; then
+    redirects of merged contacts with their fold data; then moved touchpoints.
+    """
+    wanted = set(devices)
     before = await identity.get_ownership(connection, wanted)
     after = {
-        place: claims.ownership()
-        for place, claims in (await identity.get_claims(connection, wanted)).items()
+        device: claims.ownership()
+        for device, claims in (await identity.get_claims(connection, wanted)).items()
     }
-    changed = {place: runs for place, runs in after.items() if runs != before.get(place, [])}
-    found = ResolutionResult()
+    changed = {
+        device: periods for device, periods in after.items() if periods != before.get(device, [])
+    }
+    result = ResolutionResult()
     if not changed:
-        return found
+        return result
     await identity.update_ownership(connection, changed)
-    for place, runs in sorted(changed.items()):
-        await _change(connection, place, before.get(place, []), runs, found)
-    await identity.update_merged_contacts(connection, found.merged)
-    await identity.update_touchpoint_contacts(connection, found.moved)
-    return found
+    for device, periods in sorted(changed.items()):
+        await _reassign_device(connection, device, before.get(device, []), periods, result)
+    await identity.update_merged_contacts(connection, result.merged)
+    await touchpoint_reassignment.update_touchpoint_contacts(connection, result.moved)
+    return result
 
 
-async def _change(
+async def _reassign_device(
     connection: Connection,
-    place: DeviceKey,
+    device: DeviceKey,
     before: list[OwnershipPeriod],
-    runs: list[OwnershipPeriod],
-    found: ResolutionResult,
+    after: list[OwnershipPeriod],
+    result: ResolutionResult,
 ) -> None:
-    workspace, device = place
-    itself: Identifier = ("anonymous_id", device)
-    names = {(workspace, name) for name in (itself, *(run.owner for run in (*before, *runs)))}
-    contacts, _ = await identity.get_contacts(connection, names)
-    home = contacts[workspace, itself]
-    if not runs:
-        home = await _of_its_own(connection, place, home)
-    elif not before and home != contacts[workspace, runs[0].owner]:
-        found.merged[home] = contacts[workspace, runs[0].owner]
-    for key, old in await identity.list_anonymous_touchpoints(connection, place):
-        name = owner_at(runs, key)
-        new = contacts[workspace, name] if name else home
+    """Add the merge and the moved touchpoints of one device to the result."""
+    workspace, anonymous_id = device
+    own_identifier: Identifier = ("anonymous_id", anonymous_id)
+    identifiers = {
+        (workspace, identifier)
+        for identifier in (own_identifier, *(period.owner for period in (*before, *after)))
+    }
+    contacts, _ = await identity.get_contacts(connection, identifiers)
+    home = contacts[workspace, own_identifier]
+    if not after:
+        home = await _restore_own_contact(connection, device, home)
+    elif not before and home != contacts[workspace, after[0].owner]:
+        result.merged[home] = contacts[workspace, after[0].owner]
+    for key, old in await touchpoint_reassignment.list_anonymous_touchpoints(connection, device):
+        owner = owner_at(after, key)
+        new = contacts[workspace, owner] if owner else home
         if new != old:
-            found.moved.append(MovedTouchpoint(key, workspace, old, new))
-    found.contacts |= {home, *contacts.values()}
+            result.moved.append(MovedTouchpoint(key, workspace, old, new))
+    result.contacts |= {home, *contacts.values()}
 
 
-async def _of_its_own(connection: Connection, place: DeviceKey, home: str) -> str:
-    """Return the contact of a device that nobody claims any more: its old one given back, or a new one if that is taken."""
-    workspace, device = place
-    if await identity_links.get_members(connection, [home]) or await _has_another(
-        connection, place, home
+async def _restore_own_contact(connection: Connection, device: DeviceKey, home: str) -> str:
+    """Give an unclaimed device its own contact back and return the contact id.
+
+    If the former contact belongs to known identifiers or to another unclaimed device, the device
+    gets a new contact, whose id is derived from both.
+    """
+    workspace, anonymous_id = device
+    if await identity_links.get_members(connection, [home]) or await _is_shared(
+        connection, device, home
     ):
-        home = ids.derive_id("contact", workspace, "anonymous_id", device, "again", home)
-        await identity_links.update_homes(connection, workspace, {("anonymous_id", device): home})
-        await identity_links.update_contacts(
-            connection, workspace, {("anonymous_id", device): home}
-        )
+        home = ids.derive_id("contact", workspace, "anonymous_id", anonymous_id, "again", home)
+        identifier: Identifier = ("anonymous_id", anonymous_id)
+        await identity_links.update_homes(connection, workspace, {identifier: home})
+        await identity_links.update_contacts(connection, workspace, {identifier: home})
     await identity_links.upsert_contacts(connection, workspace, [home])
     return home
 
 
-async def _has_another(connection: Connection, place: DeviceKey, home: str) -> bool:
-    """Return whether another device that nobody claims has this contact as its own: both were one person's at first."""
-    others = (await identity_links.get_device_homes(connection, [home])).keys() - {place}
-    return bool(others - (await identity.get_ownership(connection, others)).keys())
+async def _is_shared(connection: Connection, device: DeviceKey, home: str) -> bool:
+    """Return whether another unclaimed device has this contact too: both had one first owner."""
+    homes = await identity_links.get_device_homes(connection, [home])
+    other_devices = homes.keys() - {device}
+    return bool(other_devices - (await identity.get_ownership(connection, other_devices)).keys())

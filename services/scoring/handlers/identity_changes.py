@@ -1,4 +1,4 @@
-"""After a correction: queue who has to be folded again, raise versions, tell the topics."""
+"""Consequences of an identity change: versions, re-folds, accounts and messages."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -7,53 +7,63 @@ from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.identity import Key
-from services.scoring.handlers.contact_messages import build_contact_messages
+from services.scoring.handlers.contact_messages import raise_events_and_build_messages
 from services.scoring.handlers.contact_resolution import ResolutionResult
 from services.scoring.repository import accounts, corrections, fold_states, identity
-from services.scoring.repository.fold_states import FoldRows, RefoldRequest
-from services.scoring.repository.identity import MovedTouchpoint
+from services.scoring.repository.fold_rows import FoldRows
+from services.scoring.repository.fold_states import RefoldRequest
 from services.scoring.repository.touchpoint_history import FIRST_KEY
+from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 
 
 async def refold_starts(
-    connection: Connection, moved: Sequence[MovedTouchpoint], regrouped: AbstractSet[str]
+    connection: Connection,
+    moved: Sequence[MovedTouchpoint],
+    resolved_contacts: AbstractSet[str],
 ) -> dict[str, Key]:
-    """Return from which key each contact is folded again that won or lost touchpoints, or was regrouped with a stage.
+    """Return the first key to fold again of each contact that won or lost touchpoints.
 
-    A stage set by hand goes with its identifier: where there is one, everybody concerned begins at the beginning.
+    A manual stage moves with its identifier. If any contact concerned has one, all of them, with
+    `resolved_contacts`, start from the first touchpoint.
     """
-    found: dict[str, Key] = {}
+    start_keys: dict[str, Key] = {}
     for m in moved:
         for contact in (m.old, m.new):
-            found[contact] = min(found.get(contact, m.key), m.key)
-    concerned = found.keys() | regrouped
+            start_keys[contact] = min(start_keys.get(contact, m.key), m.key)
+    concerned = start_keys.keys() | resolved_contacts
     if concerned and await corrections.get_manual_stages(connection, concerned):
         return dict.fromkeys(sorted(concerned), FIRST_KEY)
-    return found
+    return start_keys
 
 
 async def publish_identity_change(
     connection: Connection,
     outbox: Outbox,
     cycles: Sequence[ActiveCycle],
-    found: ResolutionResult,
+    resolution: ResolutionResult,
     reason: str,
 ) -> None:
-    """Write what follows from a change of people."""
-    begin = await refold_starts(connection, found.moved, found.contacts)
-    now = await identity.lock_contacts(connection, found.contacts | begin.keys())
-    changed = {contact for contact, row in now.items() if row.merged_into is None}
-    wanted = {
-        c: RefoldRequest(reason, key, rebuild_profile=True)
-        for c, key in begin.items()
-        if c in changed
+    """Write the consequences of an identity change.
+
+    Locks the contacts concerned, which include new ones, in id order. Then writes contact versions,
+    re-fold queue, memberships, account queue and outbox, in this order.
+    """
+    start_keys = await refold_starts(connection, resolution.moved, resolution.contacts)
+    locked = await identity.lock_contacts(connection, resolution.contacts | start_keys.keys())
+    unmerged = {contact for contact, row in locked.items() if row.merged_into is None}
+    refolds = {
+        contact: RefoldRequest(reason, key, rebuild_profile=True)
+        for contact, key in start_keys.items()
+        if contact in unmerged
     }
     await fold_states.upsert_rows(
-        connection, FoldRows(contacts=dict.fromkeys(changed | found.merged.keys(), (None, True)))
+        connection,
+        FoldRows(contacts=dict.fromkeys(unmerged | resolution.merged.keys(), (None, True))),
     )
-    await fold_states.enqueue_refolds(connection, wanted)
-    await accounts.insert_moved_memberships(connection, found.moved)
-    await accounts.enqueue_members(connection, begin, reason)
+    await fold_states.enqueue_refolds(connection, refolds)
+    await accounts.insert_moved_memberships(connection, resolution.moved)
+    await accounts.enqueue_accounts_of(connection, start_keys, reason)
     await outbox.insert_messages(
-        connection, await build_contact_messages(connection, cycles, changed, found.merged)
+        connection,
+        await raise_events_and_build_messages(connection, cycles, unmerged, resolution.merged),
     )
