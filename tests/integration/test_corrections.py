@@ -138,7 +138,7 @@ async def test_a_stage_that_cannot_be_is_refused(scoring):
         )
     with pytest.raises(NotFound, match="no cycle"):
         await scoring.corrections.set_stage("default", "u", "elsewhere", {}, START, START, ME)
-    with pytest.raises(Conflict, match="identify them"):
+    with pytest.raises(Conflict, match="identify the contact"):
         await scoring.corrections.set_stage(
             "default", "a", "engagement", {"sales": "qualified"}, START, START, ME
         )

@@ -1,6 +1,6 @@
-"""What a person says about what was recorded: a bot, a touchpoint to leave out, a stage they know better.
+"""Corrections by an operator: touchpoints flagged or excluded, and stages set by hand.
 
-Each is appended with its author and takes effect through the re-fold queue.
+A correction is appended with its author and takes effect through the re-fold queue.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound, Unavailable
+from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.correction import Kind, ManualStage, correction_key
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Key, Link, extract_identity
@@ -29,175 +30,201 @@ from services.scoring.repository import (
     identity_links,
     touchpoint_history,
 )
-from services.scoring.repository.fold_states import FoldRows, RefoldRequest
+from services.scoring.repository.fold_rows import FoldRows
+from services.scoring.repository.fold_states import RefoldRequest
+from services.scoring.repository.identity_links import WorkspaceLink
 
 MAX_ATTEMPTS = 5
 
 
-class _About(msgspec.Struct):
-    """Touchpoints of a contact that a correction is about, with the claims and links that may stand or fall with them."""
+class _CorrectionScope(msgspec.Struct):
+    """The touchpoints of a correction, with the claims and links that depend on them."""
 
     workspace: str
     contact: str
     keys: list[Key]
-    places: set[tuple[str, str]]
-    shown: set[tuple[str, Link]]
-    consequences: list[tuple[str, Key, Key]]
-    """(contact, touchpoint, its cause): touchpoints of others that are there because of these."""
+    devices: set[DeviceKey]
+    links: set[WorkspaceLink]
+    derived: list[tuple[str, Key, Key]]
+    """(contact, touchpoint, its cause): touchpoints of other contacts caused by these."""
 
-    async def contacts(self, connection: Connection) -> set[str]:
-        """Return the contacts that it concerns."""
-        found = {self.contact, *(contact for contact, _, _ in self.consequences)}
-        if self.places:
-            found |= await affected_contacts(connection, self.places)
-        if self.shown:
-            found |= await identity_links.list_affected_contacts(connection, self.shown, MAX_LINKS)
-        return found
+    async def list_affected_contacts(self, connection: Connection) -> set[str]:
+        """Return the contacts that the correction concerns; locks nothing."""
+        affected = {self.contact, *(contact for contact, _, _ in self.derived)}
+        if self.devices:
+            affected |= await affected_contacts(connection, self.devices)
+        if self.links:
+            affected |= await identity_links.list_affected_contacts(
+                connection, self.links, MAX_LINKS
+            )
+        return affected
 
-    async def apply(self, connection: Connection) -> ResolutionResult:
-        """Bring devices and people in line with what touchpoints still show."""
-        found = ResolutionResult()
-        if self.places:
-            found = await reassign_devices(connection, self.places)
-        if self.shown:
-            for one in sorted(self.shown):
-                seen = await _still_shown(connection, *one)
+    async def resolve_identities(self, connection: Connection) -> ResolutionResult:
+        """Bring devices and contacts in line with the claims and links that touchpoints show now.
+
+        Writes device ownership, then links, then the assignment of contacts.
+        """
+        result = ResolutionResult()
+        if self.devices:
+            result = await reassign_devices(connection, self.devices)
+        if self.links:
+            for link in sorted(self.links):
+                seen = await _is_link_seen(connection, *link)
                 await identity_links.upsert_links(
-                    connection, [one], "a correction of a touchpoint", seen=seen
+                    connection, [link], "a correction of a touchpoint", seen=seen
                 )
-            more = await resolve_contacts(
+            resolved = await resolve_contacts(
                 connection,
-                await identity_links.list_affected_contacts(connection, self.shown, MAX_LINKS),
+                await identity_links.list_affected_contacts(connection, self.links, MAX_LINKS),
             )
             merged = {
-                old: more.merged.get(new, new) for old, new in found.merged.items()
-            } | more.merged
-            found = ResolutionResult(
-                found.moved + more.moved, merged, found.contacts | more.contacts
+                old: resolved.merged.get(new, new) for old, new in result.merged.items()
+            } | resolved.merged
+            result = ResolutionResult(
+                result.moved + resolved.moved, merged, result.contacts | resolved.contacts
             )
-        return found
+        return result
 
 
-async def _chosen(
-    connection: Connection, workspace: str, who: str, kind: Kind, message_ids: Sequence[str]
-) -> _About:
-    """Return what the correction is about. Raises NotFound."""
-    contact = await contacts.get_contact_id(connection, workspace, who)
-    (found,) = (await touchpoint_history.list_all_touchpoints(connection, [contact])).values()
-    chosen = [t for t in found if not message_ids or t.message_id in message_ids]
+async def _get_scope(
+    connection: Connection, workspace: str, reference: str, kind: Kind, message_ids: Sequence[str]
+) -> _CorrectionScope:
+    """Return the scope of a correction; no message ids stand for all touchpoints.
+
+    Locks nothing. Raises NotFound for an unknown contact or message id.
+    """
+    contact = await contacts.get_contact_id(connection, workspace, reference)
+    (touchpoints,) = (await touchpoint_history.list_all_touchpoints(connection, [contact])).values()
+    chosen = [t for t in touchpoints if not message_ids or t.message_id in message_ids]
     missing = set(message_ids) - {t.message_id for t in chosen}
     if missing or not chosen:
         raise NotFound(
             f"contact {contact} has no touchpoint {', '.join(sorted(missing)) or 'at all'}"
         )
-    places: set[tuple[str, str]] = set()
-    shown: set[tuple[str, Link]] = set()
+    devices: set[DeviceKey] = set()
+    links: set[WorkspaceLink] = set()
     if kind in ("exclude", "include"):
-        for person in map(extract_identity, chosen):
-            places |= {(person.workspace, device) for device, _ in person.claims}
-            shown |= {(person.workspace, link) for link in person.links}
+        for identity_ in map(extract_identity, chosen):
+            devices |= {(identity_.workspace, device) for device, _ in identity_.claims}
+            links |= {(identity_.workspace, link) for link in identity_.links}
     keys = sorted(t.key for t in chosen)
-    consequences = await touchpoint_history.list_derived_touchpoints(
+    derived = await touchpoint_history.list_derived_touchpoints(
         connection, chosen[0].workspace, keys
     )
-    return _About(chosen[0].workspace, contact, keys, places, shown, consequences)
+    return _CorrectionScope(chosen[0].workspace, contact, keys, devices, links, derived)
 
 
 class CorrectionService:
-    """Appends corrections and queues who they concern."""
+    """Appends corrections and queues the contacts that they concern."""
 
-    def __init__(self, session: Session, outbox: Outbox, catalogue: CycleRegistry) -> None:
+    def __init__(self, session: Session, outbox: Outbox, registry: CycleRegistry) -> None:
         self._session = session
         self._outbox = outbox
-        self._catalogue = catalogue
+        self._registry = registry
 
     async def correct_touchpoints(
-        self, workspace: str, who: str, kind: Kind, message_ids: Sequence[str], author: Author
+        self, workspace: str, reference: str, kind: Kind, message_ids: Sequence[str], author: Author
     ) -> int:
-        """Correct touchpoints of a contact, all of them when none is named; return how many.
+        """Correct touchpoints of a contact, all of them if none is named; return their number.
 
-        Raises NotFound for an unknown contact or a message id that is not among its touchpoints.
+        The affected contacts are read, locked in id order, and read again; if they or the
+        touchpoints differ, the transaction starts over. Raises NotFound for an unknown contact or a
+        message id that is not among its touchpoints, Unavailable after MAX_ATTEMPTS.
         """
         for _ in range(MAX_ATTEMPTS):
             async with self._session.acquire() as connection, unit_of_work(connection):
-                cycles = await self._catalogue.lock_active_cycles(connection)
-                about = await _chosen(connection, workspace, who, kind, message_ids)
-                concerned = await about.contacts(connection)
-                await identity.lock_contacts(connection, concerned)
-                if await _chosen(connection, workspace, who, kind, message_ids) != about:
+                cycles = await self._registry.lock_active_cycles(connection)
+                scope = await _get_scope(connection, workspace, reference, kind, message_ids)
+                affected = await scope.list_affected_contacts(connection)
+                await identity.lock_contacts(connection, affected)
+                if (
+                    await _get_scope(connection, workspace, reference, kind, message_ids) != scope
+                    or await scope.list_affected_contacts(connection) != affected
+                ):
                     continue
-                if await about.contacts(connection) != concerned:
-                    continue
-                return await self._correct(connection, cycles, kind, about, author)
-        raise Unavailable("its touchpoints kept moving: try again")
+                return await self._correct(connection, cycles, kind, scope, author)
+        raise Unavailable("the contact's touchpoints keep changing: try again")
 
     async def _correct(
         self,
         connection: Connection,
         cycles: Sequence[ActiveCycle],
         kind: Kind,
-        about: _About,
+        scope: _CorrectionScope,
         author: Author,
     ) -> int:
-        contact, keys = about.contact, about.keys
+        """Append the corrections, resolve identities, queue re-folds and enqueue messages.
+
+        Derived touchpoints of other contacts are excluded together with their causes, and included
+        again once no correction filters the cause.
+        """
+        contact, keys = scope.contact, scope.keys
         await corrections.insert_touchpoint_corrections(
-            connection, about.workspace, kind, keys, author.name, author.note
+            connection, scope.workspace, kind, keys, author.name, author.note
         )
-        # What they did to others goes with them, and comes back when they count again in every way.
-        others: Kind = "exclude" if kind in ("bot", "exclude") else "include"
+        derived_kind: Kind = "exclude" if kind in ("bot", "exclude") else "include"
         verdicts = (await corrections.get_verdicts(connection, [contact])).get(contact, {})
-        gone = {
+        filtered_causes = {
             key
             for key, verdict in verdicts.items()
-            if others == "include" and (verdict.bot or verdict.excluded)
+            if derived_kind == "include" and (verdict.bot or verdict.excluded)
         }
-        theirs = [key for _, key, cause in about.consequences if cause not in gone]
+        derived_keys = [key for _, key, cause in scope.derived if cause not in filtered_causes]
         await corrections.insert_touchpoint_corrections(
-            connection, about.workspace, others, theirs, author.name, "its cause was corrected"
+            connection,
+            scope.workspace,
+            derived_kind,
+            derived_keys,
+            author.name,
+            "its cause was corrected",
         )
-        regrouped = await about.apply(connection)
-        first = {c: key for c, key, _ in reversed(about.consequences)} | {contact: keys[0]}
-        since = {c: key for c, key in first.items() if c not in regrouped.merged}
+        resolution = await scope.resolve_identities(connection)
+        first_keys = {c: key for c, key, _ in reversed(scope.derived)} | {contact: keys[0]}
+        since = {c: key for c, key in first_keys.items() if c not in resolution.merged}
         await fold_states.upsert_rows(
             connection,
-            FoldRows(contacts=dict.fromkeys(since.keys() - regrouped.contacts, (None, False))),
+            FoldRows(contacts=dict.fromkeys(since.keys() - resolution.contacts, (None, False))),
         )
         await fold_states.enqueue_refolds(
             connection,
             {c: RefoldRequest("corrected", key, rebuild_profile=True) for c, key in since.items()},
         )
-        await accounts.enqueue_members(connection, since, "corrected")
-        # Last, so that its reason stands where people changed too: what moved in was folded elsewhere, and is not new.
+        await accounts.enqueue_accounts_of(connection, since, "corrected")
+        # Last, so that its reason replaces `corrected` for contacts whose identity changed:
+        # touchpoints that moved in were folded under another contact, and are not new.
         reason = "identity_merge" if kind == "include" else "identity_unmerge"
-        await publish_identity_change(connection, self._outbox, cycles, regrouped, reason)
+        await publish_identity_change(connection, self._outbox, cycles, resolution, reason)
         return len(keys)
 
     async def set_stage(
         self,
         workspace: str,
-        who: str,
+        reference: str,
         cycle: str,
         places: dict[str, str],
         at: int,
         until: int,
         author: Author,
     ) -> int:
-        """Set a known person's stages by hand at an instant, held until another; return the correction's number.
+        """Set stages ({axis: stage}) of a contact by hand from `at` until `until`.
 
-        Raises NotFound for an unknown contact, cycle, axis or stage; Conflict for somebody only a device is known of,
-        and for an instant that has not come.
+        Locks the contact, appends the correction, raises the contact's version and queues its
+        re-fold. Returns the correction's number. Raises NotFound for an unknown contact, cycle,
+        axis or stage; Conflict for a contact without a known identifier and for a future instant.
         """
         now = SystemClock().now()
         if at > now:
-            raise Conflict("a stage cannot be set at an instant that has not come")
+            raise Conflict("a stage cannot be set at an instant in the future")
         async with self._session.acquire() as connection, unit_of_work(connection):
-            _check_places(await self._catalogue.lock_active_cycles(connection), cycle, places)
-            contact = await contacts.get_contact_id(connection, workspace, who)
+            _check_places(await self._registry.lock_active_cycles(connection), cycle, places)
+            contact = await contacts.get_contact_id(connection, workspace, reference)
             locked = (await identity.lock_contacts(connection, [contact]))[contact]
-            name = await _known_name(connection, locked.workspace, contact, who)
+            identifier = await _get_known_identifier(
+                connection, locked.workspace, contact, reference
+            )
             manual = ManualStage(0, at, now, cycle, places, until)
             number = await corrections.insert_stage_correction(
-                connection, locked.workspace, name, manual, author.name, author.note
+                connection, locked.workspace, identifier, manual, author.name, author.note
             )
             await fold_states.upsert_rows(connection, FoldRows(contacts={contact: (None, False)}))
             await fold_states.enqueue_refolds(
@@ -212,31 +239,42 @@ def _check_places(cycles: Sequence[ActiveCycle], cycle: str, places: dict[str, s
         raise NotFound(
             f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in cycles if c.live)}"
         )
-    known = {axis.name: [place.name for place in axis.places] for axis in engine.axes}
-    for axis, place in places.items():
-        if place not in known.get(axis, ()):
-            there = ", ".join(known.get(axis, known))
+    stages = {axis.name: [stage.name for stage in axis.places] for axis in engine.axes}
+    for axis, stage in places.items():
+        if stage not in stages.get(axis, ()):
+            missing = f"stage {stage!r} on {axis}" if axis in stages else f"axis {axis!r}"
             raise NotFound(
-                f"cycle {cycle}: no {f'stage {place!r} on {axis}' if axis in known else f'axis {axis!r}'}; "
-                f"there are {there}"
+                f"cycle {cycle}: no {missing}; there are {', '.join(stages.get(axis, stages))}"
             )
 
 
-async def _still_shown(connection: Connection, workspace: str, link: Link) -> bool:
+async def _is_link_seen(connection: Connection, workspace: str, link: Link) -> bool:
     """Return whether a touchpoint that is not excluded shows the link."""
-    found, _ = await identity.get_contacts(connection, {(workspace, name) for name in link})
-    kept = await touchpoint_history.list_touchpoints(connection, set(found.values()))
+    contacts_by_identifier, _ = await identity.get_contacts(
+        connection, {(workspace, identifier) for identifier in link}
+    )
+    by_contact = await touchpoint_history.list_touchpoints(
+        connection, set(contacts_by_identifier.values())
+    )
     return any(
-        link in extract_identity(t).links for touchpoints in kept.values() for t in touchpoints
+        link in extract_identity(t).links
+        for touchpoints in by_contact.values()
+        for t in touchpoints
     )
 
 
-async def _known_name(connection: Connection, workspace: str, contact: str, who: str) -> Identifier:
-    """Return the identifier that a stage is set for: the one named, else the contact's oldest."""
+async def _get_known_identifier(
+    connection: Connection, workspace: str, contact: str, reference: str
+) -> Identifier:
+    """Return the known identifier that `reference` names, else the contact's oldest.
+
+    Raises Conflict for a contact without a known identifier.
+    """
     members = (await identity_links.get_members(connection, [contact])).get(workspace)
     if not members:
         raise Conflict(
-            "only a device is known of this contact: a stage is set for a person, so identify them first"
+            "this contact has only a device: a stage needs a known identifier, "
+            "so identify the contact first"
         )
-    named = await contacts.get_identifier(connection, workspace, who)
-    return named if named in {m.identifier for m in members} else members[0].identifier
+    identifier = await contacts.get_identifier(connection, workspace, reference)
+    return identifier if identifier in {m.identifier for m in members} else members[0].identifier

@@ -1,4 +1,7 @@
-"""Who is who, by hand: look, merge, unmerge. Each is a correction, appended with its author; nothing is lost by one."""
+"""Identities for operators: shown, merged and unmerged by hand.
+
+A merge or unmerge appends a correction with its author. Nothing is lost: it can be taken back.
+"""
 
 import msgspec
 
@@ -22,28 +25,29 @@ MAX_ATTEMPTS = 5
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Who corrects, and what they say about it."""
+    """The author of a correction, with a note."""
 
     name: str
     note: str = ""
 
 
 class IdentityChangeResult(msgspec.Struct):
-    """What a merge or an unmerge came to."""
+    """The outcome of a merge or an unmerge."""
 
     contacts: list[str]
-    """The contacts of the two identifiers now; one when they are the same person."""
+    """The present contacts of the two identifiers; a single one if they are joined."""
     moved: int
+    """Number of moved touchpoints."""
     still_joined: bool = False
-    """The link is revoked, but others still join the two."""
+    """The link is revoked, but other links join the two identifiers."""
 
 
 class IdentityView(msgspec.Struct):
-    """Who somebody is, and why."""
+    """A contact's identity, with the links and corrections that explain it."""
 
     contact_id: str
     redirects: list[str]
-    """Contact ids that lead here."""
+    """Merged contact ids that redirect to this contact."""
     identifiers: list[str]
     devices: list[ClaimedDevice]
     links: list[LinkView]
@@ -51,98 +55,113 @@ class IdentityView(msgspec.Struct):
 
 
 class IdentityService:
-    """Shows, merges and unmerges people."""
+    """Shows, merges and unmerges contacts."""
 
-    def __init__(self, session: Session, outbox: Outbox, catalogue: CycleRegistry) -> None:
+    def __init__(self, session: Session, outbox: Outbox, registry: CycleRegistry) -> None:
         self._session = session
         self._outbox = outbox
-        self._catalogue = catalogue
+        self._registry = registry
 
-    async def show(self, workspace: str, who: str) -> IdentityView:
-        """Return who somebody is. Raises NotFound."""
+    async def show(self, workspace: str, reference: str) -> IdentityView:
+        """Return a contact's identity. Raises NotFound."""
         async with self._session.acquire() as connection:
-            contact = await contacts.get_contact_id(connection, workspace, who)
-            names = await contacts.list_identifiers(connection, contact)
+            contact = await contacts.get_contact_id(connection, workspace, reference)
+            identifiers = await contacts.list_identifiers(connection, contact)
             return IdentityView(
                 contact,
                 sorted(await identity_links.list_redirecting(connection, [contact])),
-                names,
+                identifiers,
                 await identity_links.list_devices(connection, contact),
                 await identity_links.list_links(connection, contact),
                 await corrections.list_about_contact(connection, contact),
             )
 
     async def merge(
-        self, workspace: str, one: str, other: str, author: Author
+        self, workspace: str, first: str, second: str, author: Author
     ) -> IdentityChangeResult:
-        """Say that two people are one. Raises NotFound for an identifier nobody has, Conflict for two devices."""
-        return await self._say("link", workspace, one, other, author)
+        """Link two identifiers by hand. Raises NotFound, or Conflict for two devices."""
+        return await self._change_link("link", workspace, (first, second), author)
 
     async def unmerge(
-        self, workspace: str, one: str, other: str, author: Author
+        self, workspace: str, first: str, second: str, author: Author
     ) -> IdentityChangeResult:
-        """Say that two identifiers are not one person's. Raises NotFound, or Conflict when no link joins them."""
-        return await self._say("unlink", workspace, one, other, author)
+        """Revoke the link of two identifiers. Raises NotFound, or Conflict without such a link."""
+        return await self._change_link("unlink", workspace, (first, second), author)
 
-    async def _say(
-        self, kind: Kind, workspace: str, one: str, other: str, author: Author
+    async def _change_link(
+        self, kind: Kind, workspace: str, references: tuple[str, str], author: Author
     ) -> IdentityChangeResult:
+        """Append a link correction, resolve identities, queue re-folds and enqueue messages.
+
+        The affected contacts are read, locked in id order, and read again; if they differ, the
+        transaction starts over, MAX_ATTEMPTS times at most.
+        """
         for _ in range(MAX_ATTEMPTS):
             async with self._session.acquire() as connection, unit_of_work(connection):
-                cycles = await self._catalogue.lock_active_cycles(connection)
-                names = [
-                    await contacts.get_identifier(connection, workspace, who)
-                    for who in (one, other)
+                cycles = await self._registry.lock_active_cycles(connection)
+                identifiers = [
+                    await contacts.get_identifier(connection, workspace, reference)
+                    for reference in references
                 ]
-                link = make_link(*names)
-                await _check(connection, workspace, link, kind)
-                touched = await _touched(connection, workspace, link)
-                await identity.lock_contacts(connection, touched)
-                if touched != await _touched(connection, workspace, link):
+                link = make_link(*identifiers)
+                await _check_link(connection, workspace, link, kind)
+                affected = await _list_affected_contacts(connection, workspace, link)
+                await identity.lock_contacts(connection, affected)
+                if affected != await _list_affected_contacts(connection, workspace, link):
                     continue
                 now = SystemClock().now()
                 await corrections.insert_link_correction(
                     connection, workspace, kind, link, now, author.name, author.note
                 )
-                found = await _apply(connection, workspace, link, kind, touched)
+                resolution = await _resolve_identities(connection, workspace, link, kind, affected)
                 reason = "identity_merge" if kind == "link" else "identity_unmerge"
-                await publish_identity_change(connection, self._outbox, cycles, found, reason)
-                now_of, _ = await identity.get_contacts(
-                    connection, {(workspace, name) for name in names}
+                await publish_identity_change(connection, self._outbox, cycles, resolution, reason)
+                contacts_by_identifier, _ = await identity.get_contacts(
+                    connection, {(workspace, identifier) for identifier in identifiers}
                 )
-                ids = sorted(set(now_of.values()))
-                joined = kind == "unlink" and link[0][0] != "anonymous_id" and len(ids) == 1
-                return IdentityChangeResult(ids, len(found.moved), joined)
-        raise Unavailable("identities kept moving: try again")
+                contact_ids = sorted(set(contacts_by_identifier.values()))
+                is_joined = (
+                    kind == "unlink" and link[0][0] != "anonymous_id" and len(contact_ids) == 1
+                )
+                return IdentityChangeResult(contact_ids, len(resolution.moved), is_joined)
+        raise Unavailable("the contacts' identities keep changing: try again")
 
 
-async def _check(connection: Connection, workspace: str, link: Link, kind: Kind) -> None:
-    one, other = link
-    if one == other:
-        raise Conflict(f"{one[0]}:{one[1]} is given twice")
-    if other[0] == "anonymous_id":
+async def _check_link(connection: Connection, workspace: str, link: Link, kind: Kind) -> None:
+    """Raise Conflict for a link that cannot be made, or one to revoke that does not exist."""
+    first, second = link
+    if first == second:
+        raise Conflict(f"{first[0]}:{first[1]} is given twice")
+    if second[0] == "anonymous_id":
         raise Conflict(
-            "two devices without a known person cannot be joined: identify one of them first"
+            "two devices without a known identifier cannot be merged: "
+            "identify a contact on one of them first"
         )
-    if kind == "unlink" and one[0] == "anonymous_id":
-        runs = (await identity.get_ownership(connection, [(workspace, one[1])])).get(
-            (workspace, one[1]), []
-        )
-        if other not in [run.owner for run in runs]:
-            raise Conflict(f"{other[0]}:{other[1]} has no claim on the device {one[1]}")
-    if kind == "unlink" and one[0] != "anonymous_id":
-        found = await identity_links.list_links_of(connection, workspace, [one], MAX_LINKS)
-        if link not in found:
-            path = _path(await _reached(connection, workspace, one), one, other)
-            cure = f"; they are joined through {path}" if path else ""
+    if kind == "unlink" and first[0] == "anonymous_id":
+        device = (workspace, first[1])
+        periods = (await identity.get_ownership(connection, [device])).get(device, [])
+        if second not in [period.owner for period in periods]:
+            raise Conflict(f"{second[0]}:{second[1]} has no claim on the device {first[1]}")
+    if kind == "unlink" and first[0] != "anonymous_id":
+        links = await identity_links.list_links_of(connection, workspace, [first], MAX_LINKS)
+        if link not in links:
+            between = _identifiers_between(
+                await _list_component_links(connection, workspace, first), first, second
+            )
+            hint = f"; they are joined through {between}" if between else ""
             raise Conflict(
-                f"no link joins {one[0]}:{one[1]} and {other[0]}:{other[1]} directly{cure}"
+                f"no link joins {first[0]}:{first[1]} and {second[0]}:{second[1]} directly{hint}"
             )
 
 
-async def _reached(connection: Connection, workspace: str, one: Identifier) -> list[Link]:
-    contact, _ = await identity.get_contacts(connection, {(workspace, one)})
-    members = (await identity_links.get_members(connection, contact.values())).get(workspace, [])
+async def _list_component_links(
+    connection: Connection, workspace: str, identifier: Identifier
+) -> list[Link]:
+    """Return the effective links of all identifiers of the identifier's contact."""
+    contacts_by_identifier, _ = await identity.get_contacts(connection, {(workspace, identifier)})
+    members = (await identity_links.get_members(connection, contacts_by_identifier.values())).get(
+        workspace, []
+    )
     return effective_links(
         await identity_links.list_links_of(
             connection, workspace, [m.identifier for m in members], MAX_LINKS
@@ -150,27 +169,32 @@ async def _reached(connection: Connection, workspace: str, one: Identifier) -> l
     )
 
 
-def _path(found: list[Link], one: Identifier, other: Identifier) -> str:
-    """Return the identifiers between two that links join, or nothing when none do."""
-    names = {name for link in found for name in link}
-    joined = next((part for part in connected_components(names, found) if one in part), [])
-    between = [f"{kind}:{value}" for kind, value in joined if (kind, value) not in (one, other)]
-    return ", ".join(between) if other in joined else ""
+def _identifiers_between(links: list[Link], first: Identifier, second: Identifier) -> str:
+    """Return the other identifiers of the component of both; empty if they are not connected."""
+    identifiers = {identifier for link in links for identifier in link}
+    component = next(
+        (part for part in connected_components(identifiers, links) if first in part), []
+    )
+    between = [
+        f"{kind}:{value}" for kind, value in component if (kind, value) not in (first, second)
+    ]
+    return ", ".join(between) if second in component else ""
 
 
-async def _touched(connection: Connection, workspace: str, link: Link) -> set[str]:
+async def _list_affected_contacts(connection: Connection, workspace: str, link: Link) -> set[str]:
+    """Return the contacts that a change of the link concerns; locks nothing."""
     if link[0][0] == "anonymous_id":
-        contact, _ = await identity.get_contacts(connection, {(workspace, link[1])})
-        return await affected_contacts(connection, [(workspace, link[0][1])]) | set(
-            contact.values()
-        )
+        owner_contact, _ = await identity.get_contacts(connection, {(workspace, link[1])})
+        device_contacts = await affected_contacts(connection, [(workspace, link[0][1])])
+        return device_contacts | set(owner_contact.values())
     return await identity_links.list_affected_contacts(connection, [(workspace, link)], MAX_LINKS)
 
 
-async def _apply(
-    connection: Connection, workspace: str, link: Link, kind: Kind, touched: set[str]
+async def _resolve_identities(
+    connection: Connection, workspace: str, link: Link, kind: Kind, affected: set[str]
 ) -> ResolutionResult:
+    """Apply the correction: to the device's ownership, or to the link and its contacts."""
     if link[0][0] == "anonymous_id":
         return await reassign_devices(connection, [(workspace, link[0][1])])
     await identity_links.upsert_links(connection, [(workspace, link)], "a correction", verdict=kind)
-    return await resolve_contacts(connection, touched)
+    return await resolve_contacts(connection, affected)
