@@ -1,8 +1,8 @@
-"""Whose touchpoints are these? The part of a batch's transaction that locks, links, drops repeats and stores.
+"""Storage of a batch under its contacts: identities resolved, contacts locked, repeats dropped.
 
-Locks in the one order used everywhere: the fence (before this), identifiers sorted, contacts sorted. What was read before
-the locks is looked at again behind them; if it moved, the batch goes back to a savepoint, which frees its row locks, and
-resolves again.
+Locks are taken in the one order used everywhere: the fence (by the caller), identifiers sorted,
+contacts sorted. Identities read before the locks are read again under them. If they differ, the
+batch rolls back to a savepoint, which frees its row locks, and resolves again.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,23 @@ from services.scoring.domain.assignment import (
     assign_contacts,
     contested_devices,
 )
-from services.scoring.domain.identity import MAX_LINKS, Identifier, TouchpointIdentity, owner_at
+from services.scoring.domain.identity import MAX_LINKS, TouchpointIdentity, owner_at
 from services.scoring.handlers.contact_resolution import ResolutionResult, resolve_contacts
-from services.scoring.repository import fold_states, identity, identity_links, touchpoints
+from services.scoring.repository import (
+    fold_states,
+    identity,
+    identity_links,
+    touchpoint_reassignment,
+    touchpoints,
+)
 from services.scoring.repository.fold_states import RefoldRequest
-from services.scoring.repository.identity import LockedContact, MovedTouchpoint
+from services.scoring.repository.identity import LockedContact, WorkspaceIdentifier
+from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 from services.scoring.repository.touchpoints import StoredTouchpoint
 
 MAX_ATTEMPTS = 30
 MOVE_BATCH = 1_000
-"""People with more touchpoints than this are joined by a job, and not in the stream's transaction."""
+"""Touchpoints; contacts with more are merged by a job, outside the stream's transaction."""
 
 
 class StoredBatch(msgspec.Struct):
@@ -38,17 +45,19 @@ class StoredBatch(msgspec.Struct):
     """The contact of each fresh touchpoint."""
     locked: dict[str, LockedContact]
     identity_changed: set[str]
-    """Contacts that won or lost an identifier, or touchpoints."""
+    """Contacts that won or lost an identifier or touchpoints."""
     moved: list[MovedTouchpoint]
     merged: dict[str, str]
+    """{merged contact id: surviving id}"""
     resolved_contacts: set[str]
-    """Contacts whose known identifiers are not those of before."""
+    """Contacts whose known identifiers have changed."""
     refolding: dict[str, RefoldRequest]
+    """Locked contacts in the re-fold queue."""
     repeated: int
 
 
-class _AgainError(Exception):
-    """What was read before the locks does not hold behind them."""
+class _RetryBatchError(Exception):
+    """Identities read before the locks have changed, or repeats must be dropped first."""
 
     def __init__(self, repeats: set[bytes] | None = None) -> None:
         super().__init__()
@@ -56,7 +65,10 @@ class _AgainError(Exception):
 
 
 async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint]) -> StoredBatch:
-    """Store a batch under its contacts, each touchpoint once. Raises Unavailable when identities keep moving."""
+    """Store a batch under its contacts, each touchpoint once; the first stored copy wins.
+
+    Raises Unavailable if identities have changed under MAX_ATTEMPTS attempts.
+    """
     by_hash: dict[bytes, StoredTouchpoint] = {}
     for stored in batch:
         by_hash.setdefault(stored.hash, stored)
@@ -64,151 +76,179 @@ async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint])
         savepoint = connection.transaction()
         await savepoint.start()
         try:
-            settled = await _attempt(connection, by_hash)
-        except _AgainError as again:
+            stored_batch = await _attempt(connection, by_hash)
+        except _RetryBatchError as retry:
             await savepoint.rollback()
-            repeats = again.repeats
+            repeats = retry.repeats
         except touchpoints.UniqueViolation:
             await savepoint.rollback()
             repeats = await touchpoints.get_older_copies(connection, list(by_hash.values()))
             repeats |= await touchpoints.get_repeated_hashes(connection, list(by_hash))
         else:
             await savepoint.commit()
-            settled.repeated = len(batch) - len(settled.fresh)
-            return settled
+            stored_batch.repeated = len(batch) - len(stored_batch.fresh)
+            return stored_batch
         for repeated in repeats:
             by_hash.pop(repeated, None)
-    raise Unavailable(f"identities moved {MAX_ATTEMPTS} times under one batch")
+    raise Unavailable(f"identities changed {MAX_ATTEMPTS} times under one batch")
 
 
 async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint]) -> StoredBatch:
-    batch = [stored.identity for stored in by_hash.values()]
-    known, versions = await identity.get_known(connection, _identifiers(batch))
-    places = contested_devices(batch, known)
-    claims = await identity.get_claims(connection, places)
-    found = assign_contacts(batch, known, claims)
-    unseen = await identity_links.list_unseen(connection, found.links)
-    if not await identity.insert_identifiers(connection, found.new):
-        raise _AgainError
-    joined = (
-        await identity_links.list_affected_contacts(connection, unseen, MAX_LINKS)
-        if unseen
-        else set()
-    )
-    concerned = _concerned(found, known) | joined
-    if found.merged:
-        concerned |= await identity_links.list_redirecting(connection, found.merged)
-    locked = await identity.lock_contacts(connection, {*found.contacts, *concerned})
-    if _stale(found, locked, versions) or await identity.get_claims(connection, places) != claims:
-        raise _AgainError
+    """Resolve, lock, compare and store once.
+
+    In order: read identifiers, claims and links; insert new identifiers and contacts; lock the
+    contacts; read claims and links again; look up repeats and the re-fold queue; write device
+    ownership, moved touchpoints, merges, fresh touchpoints and links. Raises _RetryBatchError.
+    """
+    identities = [stored.identity for stored in by_hash.values()]
+    stored_identifiers, versions = await identity.get_known(connection, _identifiers_of(identities))
+    devices = contested_devices(identities, stored_identifiers)
+    claims = await identity.get_claims(connection, devices)
+    assignment = assign_contacts(identities, stored_identifiers, claims)
+    unseen_links = await identity_links.list_unseen(connection, assignment.links)
+    if not await identity.insert_identifiers(connection, assignment.new):
+        raise _RetryBatchError
+    joined = await _list_joined(connection, unseen_links)
+    concerned = _concerned_contacts(assignment, stored_identifiers) | joined
+    if assignment.merged:
+        concerned |= await identity_links.list_redirecting(connection, assignment.merged)
+    locked = await identity.lock_contacts(connection, {*assignment.contacts, *concerned})
     if (
-        unseen
-        and await identity_links.list_affected_contacts(connection, unseen, MAX_LINKS) != joined
+        _is_stale(assignment, locked, versions)
+        or await identity.get_claims(connection, devices) != claims
+        or await _list_joined(connection, unseen_links) != joined
     ):
-        raise _AgainError
+        raise _RetryBatchError
     repeats = await touchpoints.get_repeated_hashes(connection, list(by_hash))
-    if repeats and (found.new or found.changed or unseen):
-        raise _AgainError(repeats)  # a repeat must not link anything
+    if repeats and (assignment.new or assignment.changed or unseen_links):
+        raise _RetryBatchError(repeats)  # a repeat must change no identity
     refolding = await fold_states.get_queued_refolds(connection, locked)
-    moved = await _moved(connection, found, known)
-    await identity.update_ownership(connection, found.changed)
-    await identity.update_touchpoint_contacts(connection, moved)
-    await identity.update_merged_contacts(connection, found.merged)
+    moved = await _list_moved(connection, assignment, stored_identifiers)
+    await identity.update_ownership(connection, assignment.changed)
+    await touchpoint_reassignment.update_touchpoint_contacts(connection, moved)
+    await identity.update_merged_contacts(connection, assignment.merged)
     fresh = [
         (stored, contact)
-        for (digest, stored), contact in zip(by_hash.items(), found.contacts, strict=True)
+        for (digest, stored), contact in zip(by_hash.items(), assignment.contacts, strict=True)
         if digest not in repeats
     ]
     owners = [contact for _, contact in fresh]
     await touchpoints.insert_touchpoints(connection, [stored for stored, _ in fresh], owners)
-    regrouped = ResolutionResult()
-    if unseen:
-        await identity_links.upsert_links(connection, unseen, "seen in a touchpoint", seen=True)
-        if await identity.count_touchpoints(connection, joined, MOVE_BATCH + 1) > MOVE_BATCH:
-            await identity_links.insert_deferred(connection, unseen)
-        else:
-            regrouped = await resolve_contacts(connection, joined)
-        locked |= await identity.lock_contacts(connection, regrouped.contacts - locked.keys())
-        owners = _after(regrouped, [stored for stored, _ in fresh], owners)
+    resolution = ResolutionResult()
+    if unseen_links:
+        resolution = await _write_links(connection, unseen_links, joined)
+        locked |= await identity.lock_contacts(connection, resolution.contacts - locked.keys())
+        owners = _owners_after(resolution, [stored for stored, _ in fresh], owners)
     return StoredBatch(
         [stored.touchpoint for stored, _ in fresh],
         owners,
         locked,
-        concerned | set(found.new.values()) | regrouped.contacts,
-        moved + regrouped.moved,
-        {old: regrouped.merged.get(new, new) for old, new in found.merged.items()}
-        | regrouped.merged,
-        regrouped.contacts,
+        concerned | set(assignment.new.values()) | resolution.contacts,
+        moved + resolution.moved,
+        {old: resolution.merged.get(new, new) for old, new in assignment.merged.items()}
+        | resolution.merged,
+        resolution.contacts,
         refolding,
         0,
     )
 
 
-def _identifiers(batch: Sequence[TouchpointIdentity]) -> set[tuple[str, Identifier]]:
-    found: set[tuple[str, Identifier]] = set()
-    for who in batch:
-        for name in who.names:
-            found.add((who.workspace, name))
-        for device in (who.device, who.previous):
+async def _list_joined(
+    connection: Connection, links: Sequence[identity_links.WorkspaceLink]
+) -> set[str]:
+    """Return the contacts that new links can merge."""
+    if not links:
+        return set()
+    return await identity_links.list_affected_contacts(connection, links, MAX_LINKS)
+
+
+async def _write_links(
+    connection: Connection, links: Sequence[identity_links.WorkspaceLink], joined: set[str]
+) -> ResolutionResult:
+    """Store new links and merge the contacts, or defer the merge of long histories to a job."""
+    await identity_links.upsert_links(connection, links, "seen in a touchpoint", seen=True)
+    count = await touchpoint_reassignment.count_touchpoints(connection, joined, MOVE_BATCH + 1)
+    if count > MOVE_BATCH:
+        await identity_links.insert_deferred(connection, links)
+        return ResolutionResult()
+    return await resolve_contacts(connection, joined)
+
+
+def _identifiers_of(identities: Sequence[TouchpointIdentity]) -> set[WorkspaceIdentifier]:
+    identifiers: set[WorkspaceIdentifier] = set()
+    for touchpoint in identities:
+        workspace = touchpoint.workspace
+        identifiers.update((workspace, identifier) for identifier in touchpoint.names)
+        for device in (touchpoint.device, touchpoint.previous):
             if device is not None:
-                found.add((who.workspace, ("anonymous_id", device)))
-        for link in who.links:
-            found.update((who.workspace, name) for name in link)
-        if who.device is None and not who.names:
-            found.add((who.workspace, ("message", f"{who.key[1]}:{who.key[2]}")))
-    return found
+                identifiers.add((workspace, ("anonymous_id", device)))
+        for link in touchpoint.links:
+            identifiers.update((workspace, identifier) for identifier in link)
+        if touchpoint.device is None and not touchpoint.names:
+            message = f"{touchpoint.key[1]}:{touchpoint.key[2]}"
+            identifiers.add((workspace, ("message", message)))
+    return identifiers
 
 
-def _concerned(found: Assignment, known: KnownIdentifiers) -> set[str]:
-    """Return every contact that a change of a device's runs concerns: its home, its owners before and after."""
-    contacts = {**known.contacts, **found.new}
-    concerned = set(found.merged) | set(found.merged.values())
-    for (workspace, anonymous_id), runs in found.changed.items():
-        home = contacts.get((workspace, ("anonymous_id", anonymous_id)))
+def _concerned_contacts(assignment: Assignment, stored_identifiers: KnownIdentifiers) -> set[str]:
+    """Return the contacts that a change of device ownership concerns.
+
+    These are the device's own contact and the owners before and after.
+    """
+    contacts = {**stored_identifiers.contacts, **assignment.new}
+    concerned = set(assignment.merged) | set(assignment.merged.values())
+    for device, periods in assignment.changed.items():
+        home = contacts.get((device[0], ("anonymous_id", device[1])))
         if home is None:
-            raise _AgainError  # the device's first claim was committed between two of our reads
+            # The device's first claim was committed between two of the reads.
+            raise _RetryBatchError
         concerned.add(home)
-        for run in [*runs, *known.ownership.get((workspace, anonymous_id), [])]:
-            contact = contacts.get((workspace, run.owner))
+        for period in [*periods, *stored_identifiers.ownership.get(device, [])]:
+            contact = contacts.get((device[0], period.owner))
             if contact is not None:
                 concerned.add(contact)
     return concerned
 
 
-def _stale(found: Assignment, locked: dict[str, LockedContact], versions: dict[str, int]) -> bool:
-    """Return whether a locked contact is merged, or its identity is not the one that was seen."""
-    seen_elsewhere = any(
+def _is_stale(
+    assignment: Assignment, locked: dict[str, LockedContact], versions: dict[str, int]
+) -> bool:
+    """Return whether an assigned contact is merged, or a locked one has a new identity version."""
+    identity_changed = any(
         contact in versions and versions[contact] != row.identity_version
         for contact, row in locked.items()
     )
-    return seen_elsewhere or any(
-        locked[contact].merged_into is not None for contact in found.contacts
+    return identity_changed or any(
+        locked[contact].merged_into is not None for contact in assignment.contacts
     )
 
 
-async def _moved(
-    connection: Connection, found: Assignment, known: KnownIdentifiers
+async def _list_moved(
+    connection: Connection, assignment: Assignment, stored_identifiers: KnownIdentifiers
 ) -> list[MovedTouchpoint]:
-    """Return the stored touchpoints of changed devices that belong to somebody else now."""
-    contacts = {**known.contacts, **found.new}
+    """Return the stored touchpoints of changed devices that belong to another contact now."""
+    contacts = {**stored_identifiers.contacts, **assignment.new}
     moved = []
-    for place, runs in sorted(found.changed.items()):
-        for key, old in await identity.list_anonymous_touchpoints(connection, place):
-            name = owner_at(runs, key)
-            new = contacts[place[0], name] if name else old
+    for device, periods in sorted(assignment.changed.items()):
+        for key, old in await touchpoint_reassignment.list_anonymous_touchpoints(
+            connection, device
+        ):
+            owner = owner_at(periods, key)
+            new = contacts[device[0], owner] if owner else old
             if new != old:
-                moved.append(MovedTouchpoint(key, place[0], old, new))
+                moved.append(MovedTouchpoint(key, device[0], old, new))
     return moved
 
 
-def _after(
-    regrouped: ResolutionResult, fresh: Sequence[StoredTouchpoint], owners: Sequence[str]
+def _owners_after(
+    resolution: ResolutionResult, fresh: Sequence[StoredTouchpoint], owners: Sequence[str]
 ) -> list[str]:
-    """Return the owners of the fresh touchpoints after the regrouping."""
-    moved = {(m.workspace, m.key): m.new for m in regrouped.moved}
+    """Return the contacts of the fresh touchpoints after the identity resolution."""
+    moved = {(m.workspace, m.key): m.new for m in resolution.moved}
     return [
         moved.get(
-            (one.identity.workspace, one.identity.key), regrouped.merged.get(contact, contact)
+            (stored.identity.workspace, stored.identity.key),
+            resolution.merged.get(contact, contact),
         )
-        for one, contact in zip(fresh, owners, strict=True)
+        for stored, contact in zip(fresh, owners, strict=True)
     ]
