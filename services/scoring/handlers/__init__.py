@@ -1,1 +1,1 @@
-"""What scoring does: take in batches, fire timers, fold queued contacts again."""
+"""Use cases of scoring: touchpoint batches, timers, re-folds, corrections, cycle versions."""

@@ -1,4 +1,4 @@
-"""Raising compelling events by hand and by what people do; and looking after their dates."""
+"""Compelling events: raised through the API or by touchpoints, changed, withdrawn, expired."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -27,7 +27,11 @@ BATCH_SIZE = 200
 
 
 class NewCompellingEvent(msgspec.Struct, frozen=True):
-    """An event as somebody raises it: about a contact (id, identifier or e-mail), an account (the sender's name) or a market."""
+    """A compelling event to raise.
+
+    `who` names its subject: a contact reference (id, identifier or e-mail), the group id of an
+    account, or nothing for a market.
+    """
 
     kind: str
     scope: Literal["contact", "account", "market"]
@@ -41,7 +45,7 @@ class NewCompellingEvent(msgspec.Struct, frozen=True):
 
 
 class CompellingEventService:
-    """Raises, changes and withdraws events of a workspace; tells what their dates bring."""
+    """Raises, changes, withdraws and lists a workspace's events; announces reminders and expiry."""
 
     def __init__(self, session: Session, outbox: Outbox, clock: Clock) -> None:
         self._session = session
@@ -49,68 +53,88 @@ class CompellingEventService:
         self._clock = clock
 
     async def raise_event(
-        self, workspace: str, given: NewCompellingEvent, author: str
+        self, workspace: str, new: NewCompellingEvent, author: str
     ) -> TrackedEvent:
-        """Raise an event. Raises NotFound for nobody, ConfigurationError, Conflict for an id that is taken."""
+        """Raise an event: insert it and enqueue its messages in one transaction.
+
+        Raises NotFound for an unknown contact, ConfigurationError for a subject that does not fit
+        the scope or a date in the past, Conflict for an id that exists.
+        """
         now = self._clock.now()
-        if (given.scope == "market") != (not given.who):
+        if (new.scope == "market") != (not new.who):
             raise ConfigurationError(
-                "an event about a contact or an account says whom, one about a market does not"
+                "an event about a contact or an account names its subject, "
+                "an event about a market names none"
             )
-        if given.date is not None and given.date <= now:
-            raise ConfigurationError(f"the date {to_iso(given.date)} has passed")
+        if new.date is not None and new.date <= now:
+            raise ConfigurationError(f"the date {to_iso(new.date)} has passed")
         async with self._session.acquire() as connection, unit_of_work(connection):
-            subject = await self._subject(connection, workspace, given)
-            parts = (workspace, given.kind, given.scope, subject, str(given.date), str(now))
-            event_id = given.event_id or ids.derive_id("event", *parts)
+            subject = await self._get_subject(connection, workspace, new)
+            parts = (workspace, new.kind, new.scope, subject, str(new.date), str(now))
+            event_id = new.event_id or ids.derive_id("event", *parts)
             if await compelling_events.get_for_update(connection, workspace, [event_id]):
-                raise Conflict(f"there is an event {event_id!r} already")
+                raise Conflict(f"an event {event_id!r} exists already")
             event = TrackedEvent(
-                event_id, workspace, given.kind, given.scope, subject, given.date, given.owner, given.consequence,
-                cause=f"raised by {author}", properties=given.properties,
+                event_id, workspace, new.kind, new.scope, subject, new.date, new.owner,
+                new.consequence, cause=f"raised by {author}", properties=new.properties,
             )  # fmt: skip
-            if given.thresholds is not None:
-                event = msgspec.structs.replace(event, thresholds=given.thresholds)
-            return await self._write(connection, *raise_event(event, now))
+            if new.thresholds is not None:
+                event = msgspec.structs.replace(event, thresholds=new.thresholds)
+            return await self._save(connection, *raise_event(event, now))
 
     async def change(self, workspace: str, event_id: str, fields: dict[str, Any]) -> TrackedEvent:
-        """Change an open event's date, owner, consequence or properties. Raises NotFound, Conflict."""
+        """Change fields of an open event, locked before it is read.
+
+        `fields` may have date, owner, consequence and properties. Raises NotFound, or Conflict for
+        an event that is not open.
+        """
         async with self._session.acquire() as connection, unit_of_work(connection):
-            event = await self._open(connection, workspace, event_id)
-            return await self._write(connection, *change_event(event, self._clock.now(), **fields))
+            event = await self._lock_open_event(connection, workspace, event_id)
+            return await self._save(connection, *change_event(event, self._clock.now(), **fields))
 
     async def withdraw(self, workspace: str, event_id: str) -> TrackedEvent:
-        """Take an open event back. Raises NotFound, Conflict."""
+        """Withdraw an open event, locked before it is read. Raises NotFound, Conflict."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            event = await self._open(connection, workspace, event_id)
-            return await self._write(connection, *withdraw_event(event, self._clock.now()))
+            event = await self._lock_open_event(connection, workspace, event_id)
+            return await self._save(connection, *withdraw_event(event, self._clock.now()))
 
-    async def list_open(self, workspace: str, who: str | None, limit: int) -> list[TrackedEvent]:
+    async def list_open(
+        self, workspace: str, reference: str | None, limit: int
+    ) -> list[TrackedEvent]:
         """Return the open events of a workspace, or of one contact. Raises NotFound."""
         async with self._session.acquire() as connection:
-            subject = await contacts.get_contact_id(connection, workspace, who) if who else None
+            subject = (
+                await contacts.get_contact_id(connection, workspace, reference)
+                if reference
+                else None
+            )
             return await compelling_events.list_open(connection, workspace, subject, limit)
 
     async def announce_due(self) -> bool:
-        """Tell what dates have brought; return whether there may be more."""
+        """Announce reminders and expiries that are due; return whether more may be due.
+
+        Locks up to BATCH_SIZE due events, updates them and enqueues their messages.
+        """
         async with self._session.acquire() as connection, unit_of_work(connection):
             now = self._clock.now()
             due = await compelling_events.lock_due(connection, now, BATCH_SIZE)
-            found = [announce_due(event, now) for event in due]
-            await compelling_events.upsert_events(connection, [event for event, _ in found])
+            announced = [announce_due(event, now) for event in due]
+            await compelling_events.upsert_events(connection, [event for event, _ in announced])
             await self._outbox.insert_messages(
-                connection, [message for _, messages in found for message in messages]
+                connection, [message for _, messages in announced for message in messages]
             )
         return len(due) == BATCH_SIZE
 
-    async def _subject(
-        self, connection: Connection, workspace: str, given: NewCompellingEvent
+    async def _get_subject(
+        self, connection: Connection, workspace: str, new: NewCompellingEvent
     ) -> str:
-        if given.scope == "contact":
-            return await contacts.get_contact_id(connection, workspace, given.who)
-        return derive_account_id(workspace, given.who) if given.scope == "account" else ""
+        if new.scope == "contact":
+            return await contacts.get_contact_id(connection, workspace, new.who)
+        return derive_account_id(workspace, new.who) if new.scope == "account" else ""
 
-    async def _open(self, connection: Connection, workspace: str, event_id: str) -> TrackedEvent:
+    async def _lock_open_event(
+        self, connection: Connection, workspace: str, event_id: str
+    ) -> TrackedEvent:
         event = (await compelling_events.get_for_update(connection, workspace, [event_id])).get(
             event_id
         )
@@ -120,7 +144,7 @@ class CompellingEventService:
             raise Conflict(f"event {event_id} is {event.standing}")
         return event
 
-    async def _write(
+    async def _save(
         self, connection: Connection, event: TrackedEvent, messages: Sequence[Message]
     ) -> TrackedEvent:
         await compelling_events.upsert_events(connection, [event])
@@ -131,21 +155,25 @@ class CompellingEventService:
 async def raise_new_events(
     connection: Connection, events: Sequence[TrackedEvent], now: int
 ) -> list[Message]:
-    """Raise those events that nobody raised before; return their messages. A signal heard again raises nothing."""
+    """Insert the events whose id does not exist yet; return their messages.
+
+    Existing events of the same ids are locked, in id order per workspace, and left as stored: a
+    repeated signal raises nothing.
+    """
     messages: list[Message] = []
-    new: list[TrackedEvent] = []
+    new_events: list[TrackedEvent] = []
     by_workspace: dict[str, list[TrackedEvent]] = {}
     for event in events:
         by_workspace.setdefault(event.workspace, []).append(event)
-    for workspace, found in by_workspace.items():
-        known = await compelling_events.get_for_update(
-            connection, workspace, {event.event_id for event in found}
+    for workspace, candidates in by_workspace.items():
+        existing = await compelling_events.get_for_update(
+            connection, workspace, {event.event_id for event in candidates}
         )
-        for event in found:
-            if event.event_id not in known:
-                made, told = raise_event(event, now)
-                known[event.event_id] = made
-                new.append(made)
-                messages += told
-    await compelling_events.upsert_events(connection, new)
+        for event in candidates:
+            if event.event_id not in existing:
+                raised, raised_messages = raise_event(event, now)
+                existing[event.event_id] = raised
+                new_events.append(raised)
+                messages += raised_messages
+    await compelling_events.upsert_events(connection, new_events)
     return messages

@@ -1,11 +1,11 @@
-"""Reading one contact: where it stands now, and why. Nothing is written."""
+"""One contact for readers: its current positions and their explanation. Nothing is written."""
 
 from typing import Any
 
 import msgspec
 
 from libs.common.clock import SystemClock
-from libs.common.db.connection import Session
+from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
 from services.scoring.domain import contact_profile, fold_state
@@ -18,7 +18,7 @@ from services.scoring.repository import contacts, fold_states, touchpoint_histor
 
 
 class CyclePosition(msgspec.Struct, frozen=True):
-    """Where a contact stands in a cycle at an instant."""
+    """A contact's position in a cycle at an instant."""
 
     stage: str
     axes: dict[str, str]
@@ -26,7 +26,7 @@ class CyclePosition(msgspec.Struct, frozen=True):
     instance: str
     scores: dict[str, float]
     sequence: int
-    """Of the last published stage change."""
+    """The sequence number of the last published stage change."""
 
 
 class ContactView(msgspec.Struct, frozen=True):
@@ -52,80 +52,92 @@ class ContactExplanation(msgspec.Struct, frozen=True):
 
 
 class ContactService:
-    """Reads contacts."""
+    """Shows and explains contacts."""
 
-    def __init__(self, session: Session, catalogue: CycleRegistry) -> None:
+    def __init__(self, session: Session, registry: CycleRegistry) -> None:
         self._session = session
-        self._catalogue = catalogue
+        self._registry = registry
 
-    async def get(self, workspace: str, who: str) -> ContactView:
-        """Return a workspace's contact, advanced to the wall clock. Raises NotFound."""
+    async def get(self, workspace: str, reference: str) -> ContactView:
+        """Return a workspace's contact, advanced to the wall clock. Raises NotFound.
+
+        All rows are read in one transaction that locks the cycle versions in shared mode.
+        """
         now = SystemClock().now()
         async with self._session.acquire() as connection, unit_of_work(connection):
-            live = [
-                c
-                for c in await self._catalogue.lock_active_cycles(connection)
-                if c.live and not c.is_account_cycle
-            ]
-            contact = await contacts.get_contact_id(connection, workspace, who)
+            cycles = await self._lock_live_cycles(connection)
+            contact = await contacts.get_contact_id(connection, workspace, reference)
             (summary,) = await contacts.get_summaries(connection, [contact])
-            held = await fold_states.get_states(connection, [contact])
-            told = await fold_states.get_publications(connection, [contact])
-            waiting = await fold_states.get_queued_refolds(connection, [contact])
-            names = await contacts.list_identifiers(connection, contact)
-            found = (await touchpoint_history.list_touchpoints(connection, [contact]))[contact]
-        cycles = {}
-        for cycle in live:
-            row = held.get((contact, cycle.engine.fold))
-            last = told.get((contact, cycle.engine.name))
+            states = await fold_states.get_states(connection, [contact])
+            published = await fold_states.get_publications(connection, [contact])
+            queued = await fold_states.get_queued_refolds(connection, [contact])
+            identifiers = await contacts.list_identifiers(connection, contact)
+            touchpoints = (await touchpoint_history.list_touchpoints(connection, [contact]))[
+                contact
+            ]
+        positions = {}
+        for cycle in cycles:
+            row = states.get((contact, cycle.engine.fold))
+            last = published.get((contact, cycle.engine.name))
             if row is not None:
                 sequence = last.sequence if last else 0
-                cycles[cycle.engine.name] = _standing(cycle, row.state, now, sequence)
+                positions[cycle.engine.name] = _position_at(cycle, row.state, now, sequence)
         traits = contact_profile.trait_values(contact_profile.decode_profile(summary.profile))
         return ContactView(
             contact,
             summary.workspace,
-            names,
+            identifiers,
             traits,
-            bool(waiting),
-            cycles,
+            bool(queued),
+            positions,
             now,
-            *first_and_last_touch(found),
+            *first_and_last_touch(touchpoints),
         )
 
     async def explain(
-        self, workspace: str, who: str, at: int | None, cycle: str | None
+        self, workspace: str, reference: str, at: int | None, cycle: str | None
     ) -> ContactExplanation:
-        """Fold a contact once more with a recorder, up to an instant. Raises NotFound."""
+        """Fold a contact again with a recorder, up to an instant (now by default).
+
+        In one cycle, or in all live ones. Raises NotFound for an unknown contact or cycle.
+        """
         instant = SystemClock().now() if at is None else at
         async with self._session.acquire() as connection, unit_of_work(connection):
-            live = [
-                c
-                for c in await self._catalogue.lock_active_cycles(connection)
-                if c.live and not c.is_account_cycle
-            ]
-            chosen = [c for c in live if cycle in (None, c.engine.name)]
-            if not chosen:
+            live_cycles = await self._lock_live_cycles(connection)
+            cycles = [c for c in live_cycles if cycle in (None, c.engine.name)]
+            if not cycles:
                 raise NotFound(
-                    f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live)}"
+                    f"no cycle {cycle!r}; there are {', '.join(c.engine.name for c in live_cycles)}"
                 )
-            contact = await contacts.get_contact_id(connection, workspace, who)
-            (found,) = (
+            contact = await contacts.get_contact_id(connection, workspace, reference)
+            (history,) = (
                 await touchpoint_history.get_histories(connection, {contact: None})
             ).values()
         explained = {}
-        for one in chosen:
-            explanation = explain(one, found.to_fold_events(one, None)[0], instant)
+        for live_cycle in cycles:
+            events, _ = history.to_fold_events(live_cycle, None)
+            explanation = explain(live_cycle, events, instant)
             if explanation is not None:
-                explained[one.engine.name] = explanation
+                explained[live_cycle.engine.name] = explanation
         return ContactExplanation(contact, instant, explained)
 
+    async def _lock_live_cycles(self, connection: Connection) -> list[ActiveCycle]:
+        return [
+            cycle
+            for cycle in await self._registry.lock_active_cycles(connection)
+            if cycle.live and not cycle.is_account_cycle
+        ]
 
-def _standing(cycle: ActiveCycle, raw: bytes, now: int, sequence: int) -> CyclePosition:
+
+def _position_at(
+    cycle: ActiveCycle, encoded_state: bytes, now: int, sequence: int
+) -> CyclePosition:
     engine = cycle.engine
-    view = fold_state.decode_state(raw, engine.atoms)
-    advance(engine, view, now, [])
-    here = current_position(engine, view)
-    scores = dict(zip(engine.score_names, engine.score_values_at(view, now), strict=True))
-    axes = dict(zip(engine.axis_names, here.places, strict=True))
-    return CyclePosition(here.stage, axes, here.dormant, here.instance, scores, sequence)
+    state = fold_state.decode_state(encoded_state, engine.atoms)
+    advance(engine, state, now, [])
+    position = current_position(engine, state)
+    scores = dict(zip(engine.score_names, engine.score_values_at(state, now), strict=True))
+    axes = dict(zip(engine.axis_names, position.places, strict=True))
+    return CyclePosition(
+        position.stage, axes, position.dormant, position.instance, scores, sequence
+    )

@@ -1,4 +1,4 @@
-"""Before anything is folded: the cycles of the folder, where the database knows none of the name."""
+"""Installation of the cycles in the cycles folder, at the start of the service."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,29 +16,31 @@ log = logs.get_logger(__name__)
 async def install_cycles(
     session: Session, files: Sequence[tuple[CycleSpec, str]], author: str = "the cycles folder"
 ) -> list[str]:
-    """Make each (specification, text) whose cycle is not known a version, and return what was installed.
+    """Install each (specification, text) of a cycle without a stored version; return their names.
 
-    The first cycles of an empty database are live at once; later ones begin as shadows, since contacts have a past.
-    A file that differs from what is live is not taken over: `perigee cycle publish` does that. Raises Unavailable.
+    In one transaction under the exclusive lock on cycle versions. The first cycles of an empty
+    database are live at once; later cycles start as shadows, since contacts have a history. A file
+    that differs from the stored versions is only logged: `perigee cycle publish` publishes it.
+    Raises Unavailable.
     """
     async with session.acquire() as connection, unit_of_work(connection):
         await cycle_versions.lock_versions_exclusive(connection)
-        known = {
+        stored = {
             (row.cycle, row.version): row for row in await cycle_versions.list_versions(connection)
         }
-        cycles = {cycle for cycle, _ in known}
+        cycles = {cycle for cycle, _ in stored}
         new = [(spec, text) for spec, text in files if spec.cycle not in cycles]
         for spec, text in new:
             row = draft_version(spec, text, author)
             await cycle_versions.upsert_version(connection, row)
             if spec.subject == "account":
                 await activate_account_cycle(connection, spec)
-            elif known:
+            elif stored:
                 await cycle_versions.update_status(connection, spec.cycle, spec.version, "shadow")
             else:
                 await cycle_versions.update_status(connection, spec.cycle, spec.version, "live")
                 await cycle_versions.update_progress(connection, row, "told_to", None)
-        if new and not known:
+        if new and not stored:
             await fold_states.enqueue_all_refolds(connection)
         stale = [
             spec.cycle
@@ -46,7 +48,7 @@ async def install_cycles(
             if spec.cycle in cycles
             and not any(
                 row.fingerprint == spec_fingerprint(spec)
-                for (c, _), row in known.items()
+                for (c, _), row in stored.items()
                 if c == spec.cycle
             )
         ]
@@ -56,7 +58,10 @@ async def install_cycles(
 
 
 async def activate_account_cycle(connection: Connection, spec: CycleSpec) -> None:
-    """Make a cycle of accounts live at once: accounts are few, and all of them are folded again from their queue."""
+    """Make an account cycle live without a shadow, and queue every account for a re-fold.
+
+    Accounts are few, so a shadow would gain little.
+    """
     await cycle_versions.update_status(connection, spec.cycle, spec.version, "live")
     row = await cycle_versions.get_version(connection, spec.cycle, spec.version)
     assert row is not None
@@ -65,20 +70,19 @@ async def activate_account_cycle(connection: Connection, spec: CycleSpec) -> Non
 
 
 def draft_version(spec: CycleSpec, text: str, author: str, per_second: int = 500) -> VersionRow:
-    """Return a version as it is stored first: a draft."""
-    now = datetime.now(UTC)
+    """Return a draft version, ready to be stored."""
     return VersionRow(
-        spec.cycle,
-        spec.version,
-        "draft",
-        text,
-        spec_fingerprint(spec),
-        author,
-        now,
-        None,
-        None,
-        None,
-        None,
-        None,
-        per_second,
+        cycle=spec.cycle,
+        version=spec.version,
+        status="draft",
+        spec=text,
+        fingerprint=spec_fingerprint(spec),
+        author=author,
+        created_at=datetime.now(UTC),
+        live_at=None,
+        retired_at=None,
+        filled_to=None,
+        told_to=None,
+        swept_to=None,
+        per_second=per_second,
     )

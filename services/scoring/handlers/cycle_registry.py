@@ -1,4 +1,7 @@
-"""Which cycle versions are folded now. Every transaction that folds asks, and holds the answer until its end."""
+"""The active cycle versions, compiled.
+
+Every transaction that folds locks them in shared mode until its end.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,42 +15,43 @@ from services.scoring.repository import cycle_versions
 
 
 class CycleRegistry(Protocol):
-    """What says which cycles are folded."""
+    """The source of the active cycles."""
 
     async def lock_active_cycles(self, connection: Connection) -> Sequence[ActiveCycle]:
-        """Return the live cycles and the shadows, held for the rest of the transaction."""
+        """Lock the cycle versions until the transaction ends; return live ones and shadows."""
         ...
 
 
 class DatabaseCycleRegistry:
-    """The versions in the database, compiled when they change."""
+    """The active versions in the database, compiled again when they change."""
 
     def __init__(self, reaction_window: str = "") -> None:
-        """`reaction_window` overrides that of every cycle. Raises ConfigurationError when it is no duration."""
+        """Override the reaction window of every cycle, if given. Raises ConfigurationError."""
         try:
             self._window = parse_duration(reaction_window) if reaction_window else None
         except ValueError as error:
             raise ConfigurationError(f"PERIGEE_REACTION_WINDOW: {error}") from None
-        self._known: tuple[tuple[str, str, str], ...] = ()
+        self._compiled_versions: tuple[tuple[str, str, str], ...] = ()
         self._cycles: list[ActiveCycle] = []
 
     async def lock_active_cycles(self, connection: Connection) -> Sequence[ActiveCycle]:
-        """Return the live cycles and the shadows, held for the rest of the transaction.
+        """Lock the cycle versions until the transaction ends; return live ones and shadows.
 
-        Raises ConfigurationError when a stored version cannot be compiled.
+        Takes the advisory lock in shared mode, then reads. Raises ConfigurationError for a stored
+        version that does not compile.
         """
         await cycle_versions.lock_versions_shared(connection)
         return await self.get_active_cycles(connection)
 
     async def get_active_cycles(self, connection: Connection) -> Sequence[ActiveCycle]:
-        """Return the live cycles and the shadows as they are in this snapshot, for who only reads."""
-        now = await cycle_versions.list_active(connection)
-        if now != self._known:
-            self._cycles = [await self._compiled(connection, *one) for one in now]
-            self._known = now
+        """Return the live cycles and the shadows without a lock, for readers."""
+        active = await cycle_versions.list_active(connection)
+        if active != self._compiled_versions:
+            self._cycles = [await self._compile(connection, *version) for version in active]
+            self._compiled_versions = active
         return self._cycles
 
-    async def _compiled(
+    async def _compile(
         self, connection: Connection, name: str, version: str, status: str
     ) -> ActiveCycle:
         row = await cycle_versions.get_version(connection, name, version)

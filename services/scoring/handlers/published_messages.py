@@ -1,4 +1,4 @@
-"""Reading what was published, by cursor. Nothing is written."""
+"""Published messages, read by cursor. Nothing is written."""
 
 import msgspec
 
@@ -7,13 +7,13 @@ from libs.common.db.connection import Session
 from libs.common.messages.message_filter import MESSAGE_TYPES, MessageFilter
 
 MAX_MESSAGES = 1_000
-_LOOKED_AT = 5_000
-"""How many messages one answer looks through at most for those that are wanted."""
-_AT_ONCE = 1_000
+_MAX_SCANNED = 5_000
+"""Messages scanned for one page, including the ones that the filter drops."""
+_READ_BATCH = 1_000
 
 
 class MessageItem(msgspec.Struct, frozen=True):
-    """A message that was published."""
+    """A published message."""
 
     id: str
     type: str
@@ -21,7 +21,7 @@ class MessageItem(msgspec.Struct, frozen=True):
 
 
 class MessagePage(msgspec.Struct, frozen=True):
-    """Messages, and where the next ones are."""
+    """A page of messages, with the cursor of the next page."""
 
     items: list[MessageItem]
     cursor: str
@@ -29,16 +29,20 @@ class MessagePage(msgspec.Struct, frozen=True):
 
 
 class PublishedMessageService:
-    """Reads the log."""
+    """Reads the log of published messages."""
 
     def __init__(self, session: Session, shards: int) -> None:
         self._session = session
         self._shards = shards
 
     async def list_after(
-        self, workspace: str, cursor: str, limit: int, wanted: MessageFilter
+        self, workspace: str, cursor: str, limit: int, message_filter: MessageFilter
     ) -> MessagePage:
-        """Return at most `limit` wanted messages behind a cursor. Raises ConfigurationError for a cursor of somebody else's."""
+        """Return at most `limit` messages after a cursor that match the filter.
+
+        An empty cursor is the beginning of the log; `now` returns the end cursor alone. Raises
+        ConfigurationError for an invalid cursor.
+        """
         async with self._session.acquire() as connection:
             if cursor == "now":
                 return MessagePage(
@@ -48,24 +52,24 @@ class PublishedMessageService:
                     ),
                     False,
                 )
-            place = published_messages.decode_cursor(cursor) if cursor else {}
-            found: list[MessageItem] = []
-            looked_at, more = 0, True
-            while more and len(found) < limit and looked_at < _LOOKED_AT:
+            positions = published_messages.decode_cursor(cursor) if cursor else {}
+            items: list[MessageItem] = []
+            scanned, more = 0, True
+            while more and len(items) < limit and scanned < _MAX_SCANNED:
                 rows, _ = await published_messages.list_after(
-                    connection, workspace, place, self._shards, _AT_ONCE
+                    connection, workspace, positions, self._shards, _READ_BATCH
                 )
-                more = len(rows) == _AT_ONCE
+                more = len(rows) == _READ_BATCH
                 for row in rows:
-                    if len(found) == limit:
+                    if len(items) == limit:
                         more = True
                         break
-                    looked_at += 1
-                    place = {**place, row.shard: row.position}
-                    if wanted.matches(workspace, row.kind, row.value):
-                        found.append(
+                    scanned += 1
+                    positions = {**positions, row.shard: row.position}
+                    if message_filter.matches(workspace, row.kind, row.value):
+                        items.append(
                             MessageItem(
                                 row.message_id, MESSAGE_TYPES[row.kind], msgspec.Raw(row.value)
                             )
                         )
-        return MessagePage(found, published_messages.encode_cursor(place), more)
+        return MessagePage(items, published_messages.encode_cursor(positions), more)

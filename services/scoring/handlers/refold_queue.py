@@ -1,4 +1,4 @@
-"""What waits in the re-fold queue."""
+"""The re-fold queue for operators."""
 
 import msgspec
 
@@ -8,12 +8,12 @@ from services.scoring.repository.schedule import WaitingRefolds
 
 
 class RefoldQueueStatus(msgspec.Struct, frozen=True):
-    """The queue: how many contacts wait, why, and how long the oldest of them."""
+    """Size of the queue, by reason with the age of the oldest entry, and number of fold errors."""
 
     contacts: int
     reasons: dict[str, WaitingRefolds]
     errors: int
-    """Contacts whose fold raised; they are tried again every minute."""
+    """Folds that raised; they are folded again every minute."""
 
 
 class RefoldQueue:
@@ -23,8 +23,10 @@ class RefoldQueue:
         self._session = session
 
     async def get_status(self) -> RefoldQueueStatus:
-        """Return the queue as it is."""
+        """Return the present status of the queue."""
         async with self._session.acquire() as connection:
             reasons = await schedule.count_waiting_refolds(connection)
             errors = await schedule.count_fold_errors(connection)
-        return RefoldQueueStatus(sum(w.contacts for w in reasons.values()), reasons, errors)
+        return RefoldQueueStatus(
+            sum(waiting.contacts for waiting in reasons.values()), reasons, errors
+        )

@@ -211,7 +211,7 @@ async def test_what_cannot_be_raised_says_why(orchestrator, desk):
     await make_contacts(orchestrator, ["ada"])
     with pytest.raises(NotFound, match="nobody"):
         await desk.raise_event("default", NewCompellingEvent("x", "contact", "nobody"), "test")
-    with pytest.raises(ConfigurationError, match="says whom"):
+    with pytest.raises(ConfigurationError, match="names its subject"):
         await desk.raise_event("default", NewCompellingEvent("x", "market", "ada"), "test")
     with pytest.raises(ConfigurationError, match="has passed"):
         await desk.raise_event(
