@@ -1,4 +1,4 @@
-"""The channels: one module each, one contract for all."""
+"""Delivery channels: one module per channel, one protocol for all."""
 
 from typing import Protocol
 
@@ -6,13 +6,13 @@ from services.orchestrator.domain.rendered_message import DeliveryResult, Render
 
 
 class Channel(Protocol):
-    """What the dispatcher needs of a channel."""
+    """The interface of a channel to the dispatcher."""
 
     idempotent: bool
-    """Whether whoever takes the letters drops a repeat by its id: then an attempt that nobody knows of is made again."""
+    """Whether the receiver drops repeats by their id; if so, an attempt in doubt is retried."""
 
-    async def send(self, letter: RenderedMessage) -> DeliveryResult:
-        """Try once. Never raises: every fault is a Result."""
+    async def send(self, message: RenderedMessage) -> DeliveryResult:
+        """Send once. Never raises: every fault is returned as a DeliveryResult."""
         ...
 
     async def close(self) -> None:

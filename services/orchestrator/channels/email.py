@@ -1,7 +1,8 @@
-"""E-mail over SMTP, over a few connections that are kept.
+"""E-mail over SMTP, through a small pool of persistent connections.
 
-`List-Unsubscribe` and `List-Unsubscribe-Post` as RFC 8058 has them. `Message-ID` is the action's id, so that a provider
-or a reader can tell a repeat. A connection that drops once the body was under way leaves the outcome unknown.
+`List-Unsubscribe` and `List-Unsubscribe-Post` follow RFC 8058. `Message-ID` is the action's id, so
+that a provider or a reader can recognise a repeat. A connection that drops after the body was begun
+leaves the outcome unknown.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ import aiosmtplib
 
 from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
 
-# Plain ASCII addresses only: what a server without SMTPUTF8 takes, and nothing that could be a second address.
+# Plain ASCII addresses only: servers without SMTPUTF8 accept them, and none can smuggle in a second
+# address.
 _ADDRESS = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
 )
@@ -23,49 +25,48 @@ CONNECTIONS = 4
 
 
 class EmailChannel:
-    """Sends letters through one SMTP server. No server knows a mail that it has taken already."""
+    """Channel that sends mails through one SMTP server. SMTP servers do not drop repeats."""
 
     idempotent = False
 
     def __init__(self, smtp_url: str, sender: str, connections: int = CONNECTIONS) -> None:
         self._sender = sender
-        where = urlsplit(smtp_url)
-        self._free = [_Line(where, parseaddr(sender)[1]) for _ in range(connections)]
-        self._lines = tuple(self._free)
-        self._gate = asyncio.Semaphore(connections)
+        server = urlsplit(smtp_url)
+        self._idle = [_SmtpConnection(server, parseaddr(sender)[1]) for _ in range(connections)]
+        self._connections = tuple(self._idle)
+        self._limit = asyncio.Semaphore(connections)
 
-    async def send(self, letter: RenderedMessage) -> DeliveryResult:
-        """Send one letter."""
+    async def send(self, message: RenderedMessage) -> DeliveryResult:
+        """Send one mail."""
         try:
-            message = build_email(letter, self._sender)
-            body = message.as_bytes()
+            body = build_email(message, self._sender).as_bytes()
         except Exception as error:  # noqa: BLE001
             return DeliveryResult("refused", f"not a valid mail: {error}")
-        async with self._gate:
-            line = self._free.pop()
+        async with self._limit:
+            connection = self._idle.pop()
             try:
-                return await line.send(letter.address, body)
+                return await connection.send(message.address, body)
             finally:
-                self._free.append(line)
+                self._idle.append(connection)
 
     async def close(self) -> None:
         """Close the connections."""
-        for line in self._lines:
-            line.drop()
+        for connection in self._connections:
+            connection.drop()
 
 
-class _Line:
-    """One connection, opened when it is needed."""
+class _SmtpConnection:
+    """One connection, opened on first use and reopened after a fault."""
 
-    def __init__(self, where: SplitResult, sender: str) -> None:
-        self._where = where
+    def __init__(self, server: SplitResult, sender: str) -> None:
+        self._server = server
         self._sender = sender
         self._client: aiosmtplib.SMTP | None = None
 
     async def send(self, address: str, body: bytes) -> DeliveryResult:
         """Send one mail."""
         try:
-            client = await self._connected()
+            client = await self._ensure_connected()
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             return DeliveryResult("again", f"no connection: {type(error).__name__}")
         try:
@@ -73,12 +74,11 @@ class _Line:
             await client.rcpt(address)
         except aiosmtplib.SMTPSenderRefused as error:
             await self._reset(client)
-            return DeliveryResult(
-                "again", f"the server answered {error.code} to the sender"
-            )  # which is ours to mend
+            # The sender address is our own configuration, so the mail is retried.
+            return DeliveryResult("again", f"the server answered {error.code} to the sender")
         except aiosmtplib.SMTPResponseException as error:
             await self._reset(client)
-            return _answered(error)
+            return _result_from_reply(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             self.drop()
             return DeliveryResult("again", f"before the body: {type(error).__name__}")
@@ -86,7 +86,7 @@ class _Line:
             await client.data(body)
         except aiosmtplib.SMTPResponseException as error:
             await self._reset(client)
-            return _answered(error)
+            return _result_from_reply(error)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             self.drop()
             return DeliveryResult(
@@ -94,18 +94,18 @@ class _Line:
             )
         return DeliveryResult("delivered", "accepted by the server")
 
-    async def _connected(self) -> aiosmtplib.SMTP:
+    async def _ensure_connected(self) -> aiosmtplib.SMTP:
         if self._client is not None and self._client.is_connected:
             return self._client
         client = aiosmtplib.SMTP(
-            hostname=self._where.hostname or "127.0.0.1",
-            port=self._where.port or 25,
-            use_tls=self._where.scheme == "smtps",
+            hostname=self._server.hostname or "127.0.0.1",
+            port=self._server.port or 25,
+            use_tls=self._server.scheme == "smtps",
             timeout=15,
         )
         await client.connect()
-        if self._where.username:
-            await client.login(unquote(self._where.username), unquote(self._where.password or ""))
+        if self._server.username:
+            await client.login(unquote(self._server.username), unquote(self._server.password or ""))
         else:
             await client.ehlo()
         self._client = client
@@ -124,27 +124,30 @@ class _Line:
             client.close()
 
 
-def build_email(letter: RenderedMessage, sender: str) -> EmailMessage:
-    """Return the mail. Raises ValueError for an address or a header that could smuggle in another one."""
-    if not _ADDRESS.fullmatch(letter.address):
+def build_email(message: RenderedMessage, sender: str) -> EmailMessage:
+    """Return the mail.
+
+    Raises ValueError for an address or a header that could smuggle in another one.
+    """
+    if not _ADDRESS.fullmatch(message.address):
         raise ValueError("not one plain address")
-    message = EmailMessage()
-    message["From"] = sender
-    message["To"] = letter.address
-    message["Subject"] = letter.subject
-    message["Date"] = formatdate(usegmt=True)
-    message["Message-ID"] = f"<{letter.action_id}@perigee>"
-    message["List-Unsubscribe"] = f"<{letter.unsubscribe_url}>"
-    message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    message.set_content(letter.text)
-    if letter.html is not None:
-        message.add_alternative(letter.html, subtype="html")
-    return message
+    email = EmailMessage()
+    email["From"] = sender
+    email["To"] = message.address
+    email["Subject"] = message.subject
+    email["Date"] = formatdate(usegmt=True)
+    email["Message-ID"] = f"<{message.action_id}@perigee>"
+    email["List-Unsubscribe"] = f"<{message.unsubscribe_url}>"
+    email["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    email.set_content(message.text)
+    if message.html is not None:
+        email.add_alternative(message.html, subtype="html")
+    return email
 
 
-def _answered(error: aiosmtplib.SMTPResponseException) -> DeliveryResult:
+def _result_from_reply(error: aiosmtplib.SMTPResponseException) -> DeliveryResult:
     again = 400 <= error.code < 500
-    # RFC 3463: 5.1.x is about the address, of which .1, .2, .3, .6 and .10 say that there is none.
+    # RFC 3463: 5.1.x is about the address; .1, .2, .3, .6 and .10 report that it does not exist.
     gone = not again and _NO_SUCH_ADDRESS.match(error.message) is not None
     return DeliveryResult(
         "again" if again else "refused", f"the server answered {error.code}", gone=gone

@@ -1,4 +1,4 @@
-"""Channels that post to a destination: webhooks, whose receivers drop repeats by their id, and Slack, which knows no ids."""
+"""Channels that post to a destination: signed webhooks, Slack messages and the actions topic."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_json(message: Any) -> bytes:
-    """Return a message as JSON; half a surrogate pair, which no receiver could read, becomes a question mark."""
+    """Return a message as JSON; a lone surrogate, which no receiver can decode, becomes `?`."""
     try:
         return _encoder.encode(message)
     except UnicodeEncodeError:
@@ -23,45 +23,52 @@ def encode_json(message: Any) -> bytes:
 
 
 class WebhookChannel:
-    """Posts an action as JSON, signed as Standard Webhooks where the destination has a secret; `webhook-id` is the action's."""
+    """Channel that posts an action as JSON; `webhook-id` is the action's id.
+
+    The request is signed as in Standard Webhooks if the destination has a secret.
+    """
 
     idempotent = True
 
-    def __init__(self, post: WebhookClient, clock: Clock, kind: str = "perigee.action.v1") -> None:
-        """`kind` is the message's `type`: `perigee.audience.v1` adds to an audience, or takes out of it."""
-        self._post = post
+    def __init__(
+        self, client: WebhookClient, clock: Clock, kind: str = "perigee.action.v1"
+    ) -> None:
+        """`kind` is the `type` of the message; `perigee.audience.v1` changes an ad audience."""
+        self._client = client
         self._clock = clock
         self._kind = kind
 
-    async def send(self, letter: RenderedMessage) -> DeliveryResult:
+    async def send(self, message: RenderedMessage) -> DeliveryResult:
         """Post once."""
-        body = encode_json({"type": self._kind, "id": letter.action_id, "data": letter.data})
-        secrets = [SigningSecret(letter.secret)] if letter.secret else []
+        body = encode_json({"type": self._kind, "id": message.action_id, "data": message.data})
+        secrets = [SigningSecret(message.secret)] if message.secret else []
         headers = standard_webhooks.signed_headers(
-            secrets, letter.action_id, self._clock.now(), body
+            secrets, message.action_id, self._clock.now(), body
         )
-        sent = [(name, value) for name, value in headers if value]
-        answer = await self._post.post(
-            letter.address, [*sent, ("idempotency-key", letter.action_id)], body
+        filled = [(name, value) for name, value in headers if value]
+        answer = await self._client.post(
+            message.address, [*filled, ("idempotency-key", message.action_id)], body
         )
         return result_from_answer(answer, again=answer.fault != "rejected")
 
     async def close(self) -> None:
-        """Nothing: the connections are the post's."""
+        """Do nothing: the webhook client owns the connections."""
 
 
 class SlackChannel:
-    """Posts a text to an incoming webhook of Slack's: what may have been posted is not posted again."""
+    """Channel that posts a text to a Slack incoming webhook; a post in doubt is not repeated."""
 
     idempotent = False
 
-    def __init__(self, post: WebhookClient) -> None:
-        self._post = post
+    def __init__(self, client: WebhookClient) -> None:
+        self._client = client
 
-    async def send(self, letter: RenderedMessage) -> DeliveryResult:
+    async def send(self, message: RenderedMessage) -> DeliveryResult:
         """Post once."""
         headers = [("content-type", "application/json")]
-        answer = await self._post.post(letter.address, headers, encode_json({"text": letter.text}))
+        answer = await self._client.post(
+            message.address, headers, encode_json({"text": message.text})
+        )
         if answer.status is None and answer.reached:
             return DeliveryResult("unknown", answer.detail)
         return result_from_answer(
@@ -69,27 +76,30 @@ class SlackChannel:
         )
 
     async def close(self) -> None:
-        """Nothing: the connections are the post's."""
+        """Do nothing: the webhook client owns the connections."""
 
 
 def result_from_answer(answer: WebhookAnswer, *, again: bool) -> DeliveryResult:
-    """Return what came of a post; `again` says whether what was not taken may be tried once more."""
+    """Return the result of a post; `again` is whether a failed post may be retried."""
     if answer.meaning == "delivered":
         return DeliveryResult("delivered", f"the receiver answered {answer.status}")
-    said = answer.detail if answer.status is None else f"the receiver answered {answer.status}"
+    detail = answer.detail if answer.status is None else f"the receiver answered {answer.status}"
     return DeliveryResult(
-        "again" if again and answer.meaning != "gone" else "refused", said, answer.pause
+        "again" if again and answer.meaning != "gone" else "refused", detail, answer.pause
     )
 
 
 class TopicChannel:
-    """Hands an action to whoever executes it: its message on `actions` is written with its record, and goes out once."""
+    """Channel that hands an action to an external executor through the topic `actions`.
+
+    The outbox row is written with the action's record, so the message goes out exactly once.
+    """
 
     idempotent = True
 
-    async def send(self, letter: RenderedMessage) -> DeliveryResult:  # noqa: ARG002
-        """Do nothing: recording it is sending it."""
+    async def send(self, message: RenderedMessage) -> DeliveryResult:  # noqa: ARG002
+        """Do nothing: recording the action already sends it."""
         return DeliveryResult("delivered", "handed to the topic")
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""Posting to addresses that strangers gave: only to the public internet, no redirects, no proxies, bounded in time and bytes.
+"""HTTP client for untrusted URLs: public internet only, no redirects, no proxies, bounded.
 
-The host is looked up here, every address that comes back is judged, and the connection goes to one that was judged: a name that
-leads elsewhere a moment later leads nowhere. TLS still checks the certificate against the name.
+The client resolves the host, checks every address and connects to a checked address, so DNS
+rebinding has no effect. TLS still verifies the certificate against the host name.
 """
 
 import asyncio
@@ -24,52 +24,52 @@ REQUEST_TIMEOUT_SECONDS = 15.0
 DNS_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 4.0
 MAX_RESPONSE_BYTES = 65_536
-_SHOWN = 200
+_MAX_DETAIL_CHARACTERS = 200
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""What looks a host up: (host, port) to IP addresses. Raises OSError."""
+"""Resolver of a host: (host, port) to IP addresses. Raises OSError."""
 
 
 class AddressNotAllowed(OSError):  # noqa: N818
-    """The host leads to where no webhook goes."""
+    """The host resolves to an address to which no webhook may go."""
 
 
 class DnsResolver:
-    """Looks hosts up with the system's resolver, on threads of its own: one that hangs keeps nobody else waiting.
+    """System resolver on dedicated threads, so that a lookup that hangs does not block other work.
 
-    Who asks for a host that is being looked up waits for the same answer, so that a host holds one thread at most.
+    Concurrent lookups of the same host share one result, so a host occupies at most one thread.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(16, "webhook-resolver")
-        self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+        self._pending: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Return the addresses of a host, the system's first choice first. Raises OSError."""
-        place = (host, port)
-        if place not in self._asked:
-            asked = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port)
-            self._asked[place] = asked
-            asked.add_done_callback(lambda _: self._asked.pop(place, None))
+        """Return the addresses of a host in the order of the system resolver. Raises OSError."""
+        endpoint = (host, port)
+        if endpoint not in self._pending:
+            lookup = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port)
+            self._pending[endpoint] = lookup
+            lookup.add_done_callback(lambda _: self._pending.pop(endpoint, None))
         try:
             async with asyncio.timeout(DNS_TIMEOUT_SECONDS):
-                return await asyncio.shield(self._asked[place])
+                return await asyncio.shield(self._pending[endpoint])
         except TimeoutError:
             raise OSError(
-                f"{host} could not be looked up within {DNS_TIMEOUT_SECONDS:.0f} s"
+                f"DNS lookup of {host} timed out after {DNS_TIMEOUT_SECONDS:.0f} s"
             ) from None
 
 
 def _look_up(host: str, port: int) -> list[str]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise OSError(f"{host} is no name of a host") from None
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        raise OSError(f"{host} is not a valid host name") from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to judged addresses only; `private` lets all through, for receivers beside Perigee."""
+    """Network backend that connects to checked addresses only; `private` allows every address."""
 
     def __init__(self, resolve: Resolve, *, private: bool) -> None:
         self._resolve = resolve
@@ -77,17 +77,21 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
         self._inner = httpcore2.AnyIOBackend()
 
     async def resolve_allowed(self, host: str, port: int) -> Sequence[str]:
-        """Return the addresses of a host. Raises AddressNotAllowed when one of them is refused, OSError when it has none."""
+        """Return the addresses of a host.
+
+        Raises AddressNotAllowed if any address is refused, OSError if the host has none.
+        """
         addresses = await self._resolve(host, port)
         if not addresses:
             raise OSError(f"{host} has no address")
-        faults = [] if self._private else [why for why in map(address_fault, addresses) if why]
+        faults = (
+            [] if self._private else [fault for fault in map(address_fault, addresses) if fault]
+        )
         if faults:
-            log.warning(
-                "webhook_address_refused", host=host, why=faults[0]
-            )  # for us: it would map our network for others
+            # Only our log names the address: in the error it would reveal our network.
+            log.warning("webhook_address_refused", host=host, why=faults[0])
             raise AddressNotAllowed(
-                f"{host} leads to an address that is not on the public internet"
+                f"{host} resolves to an address that is not on the public internet"
             )
         return addresses
 
@@ -99,7 +103,7 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Look up, judge, connect to the first address that answers."""
+        """Resolve and check the host, then connect to the first address that answers."""
         last: Exception = OSError(f"{host} has no address")
         for address in (await self.resolve_allowed(host, port))[:4]:
             try:
@@ -117,7 +121,7 @@ class GuardedNetworkBackend(httpcore2.AsyncNetworkBackend):
 
 
 class WebhookClient:
-    """Posts bodies; every fault is an Answer."""
+    """Client that posts webhook bodies; every fault is returned as a WebhookAnswer."""
 
     def __init__(
         self,
@@ -139,7 +143,7 @@ class WebhookClient:
         )
 
     async def check_url(self, url: str) -> str | None:
-        """Return why nothing can be posted to a URL, or None."""
+        """Return the reason why a URL cannot receive webhooks, or None. The host is resolved."""
         fault = url_fault(url, private=self._private)
         if fault is None:
             target = httpcore2.URL(url)
@@ -154,7 +158,7 @@ class WebhookClient:
     async def post(
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> WebhookAnswer:
-        """Post once and return what came back."""
+        """Post once and return the answer. Never raises."""
         fault = url_fault(url, private=self._private)
         if fault is not None:
             return WebhookAnswer(None, fault, reached=False)
@@ -166,26 +170,30 @@ class WebhookClient:
         except AddressNotAllowed as error:
             return WebhookAnswer(None, str(error), reached=False)
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-            return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN], reached=False)
+            return WebhookAnswer(
+                None, f"{type(error).__name__}: {error}"[:_MAX_DETAIL_CHARACTERS], reached=False
+            )
         except Exception as error:  # noqa: BLE001
-            return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_SHOWN])
+            return WebhookAnswer(None, f"{type(error).__name__}: {error}"[:_MAX_DETAIL_CHARACTERS])
 
     async def _send(
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> WebhookAnswer:
         async with self._pool.stream("POST", url, headers=[*headers], content=body) as response:
-            said = {name.lower(): value for name, value in response.headers}
-            text, size = b"", 0
+            headers_by_name = {name.lower(): value for name, value in response.headers}
+            body_start, size = b"", 0
             async for part in response.aiter_stream():
                 size += len(part)
-                text += part[: _SHOWN - len(text)]
+                body_start += part[: _MAX_DETAIL_CHARACTERS - len(body_start)]
                 if size > MAX_RESPONSE_BYTES:
                     break
-            shown = text.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-            return WebhookAnswer(response.status, shown, self._pause(said.get(b"retry-after")))
+            detail = body_start.decode("utf-8", "replace")
+            detail = detail.replace("\0", "\N{REPLACEMENT CHARACTER}")
+            pause = self._retry_pause(headers_by_name.get(b"retry-after"))
+            return WebhookAnswer(response.status, detail, pause)
 
-    def _pause(self, given: bytes | None) -> int | None:
-        text = given.decode("latin-1") if given is not None else None
+    def _retry_pause(self, retry_after: bytes | None) -> int | None:
+        text = retry_after.decode("latin-1") if retry_after is not None else None
         try:
             date = (
                 from_datetime(parsedate_to_datetime(text))

@@ -1,7 +1,8 @@
-"""Standard Webhooks 1.0: the signature of a delivery, when it is tried again, and what an answer means.
+"""Standard Webhooks 1.0: signatures, retry delays and the classification of answers.
 
-Source: the Standard Webhooks specification. Signed is `id.timestamp.body` with HMAC-SHA256; while a secret is being replaced a
-delivery carries a signature of each, so that a receiver can change over whenever it likes.
+Source: the Standard Webhooks specification. The signed content is `id.timestamp.body`, with
+HMAC-SHA256. During a secret rotation a delivery carries one signature per secret, so that the
+receiver can switch at any time.
 """
 
 import base64
@@ -21,14 +22,14 @@ SIGNING_PREFIX = "whsec_"
 RETRY_DELAYS = tuple(
     map(parse_duration, ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"))
 )
-"""After the first attempt, the second and so on (µs); the last wait is repeated until `GIVES_UP`."""
+"""Delays after the first, second, … failed attempt (µs); the last one repeats until `MAX_AGE`."""
 MAX_AGE = parse_duration("7d")
-"""How long after its first failure a delivery is tried again (µs)."""
+"""Time after its first failure during which a delivery is retried (µs)."""
 MAX_RETRY_AFTER = parse_duration("1d")
 _SECOND = 1_000_000
-_OF_THE_MOMENT = (401, 403, 404, 408, 410, 425, 429)
-"""What a receiver says of any message when it is set up wrongly, is starting or has too much to do."""
-_NOBODY_THERE = (502, 503, 504)
+_RECEIVER_STATUSES = (401, 403, 404, 408, 410, 425, 429)
+"""Statuses about the receiver's state (misconfigured, starting, overloaded), not the message."""
+_UNREACHED_STATUSES = (502, 503, 504)
 _RETRY_AFTER = re.compile(r"\d{1,7}")
 
 AnswerMeaning = Literal["delivered", "again", "gone"]
@@ -36,58 +37,70 @@ FaultKind = Literal["", "unreached", "rejected", "failed"]
 
 
 class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A secret that signs until `ends_at` (microseconds UTC), or without an end."""
+    """A secret that signs until `ends_at` (microseconds UTC), or forever."""
 
     text: str
     ends_at: int | None = None
 
 
 class WebhookAnswer(msgspec.Struct, frozen=True):
-    """What came back: a status, or None with what went wrong; `pause` is how long the receiver asks us to wait (µs)."""
+    """The answer to a delivery: an HTTP status, or None with the fault in `detail`.
+
+    `pause` is the wait that the receiver asks for (µs).
+    """
 
     status: int | None
     detail: str
     pause: int | None = None
     reached: bool = True
-    """Whether somebody may have read the message."""
+    """Whether the receiver may have read the message."""
 
     @property
     def meaning(self) -> AnswerMeaning:
-        """Only 2xx is a delivery; 410 says that nobody is there any more."""
+        """Return `delivered` for 2xx only; `gone` for 410, with which a receiver unsubscribes."""
         if self.status is not None and 200 <= self.status < 300:
             return "delivered"
         return "gone" if self.status == 410 else "again"
 
     @property
     def fault(self) -> FaultKind:
-        """Return what a failure is about: nobody there, the message (4xx, but for what is about the moment), or neither."""
-        if self.status is None or self.status in _NOBODY_THERE:
+        """Return the kind of a failure.
+
+        `unreached`: no receiver answered. `rejected`: a 4xx about the message itself. `failed`: any
+        other answer.
+        """
+        if self.status is None or self.status in _UNREACHED_STATUSES:
             return "unreached"
         return (
             "rejected"
-            if 400 <= self.status < 500 and self.status not in _OF_THE_MOMENT
+            if 400 <= self.status < 500 and self.status not in _RECEIVER_STATUSES
             else "failed"
         )
 
 
 def encode_secret(key: bytes) -> str:
-    """Return a secret as receivers are given it. Raises ConfigurationError unless it has 24 to 64 bytes."""
+    """Return a secret in the text form for receivers.
+
+    Raises ConfigurationError unless the key has 24 to 64 bytes.
+    """
     if not 24 <= len(key) <= 64:
-        raise ConfigurationError(f"a webhook's secret has 24 to 64 bytes, not {len(key)}")
+        raise ConfigurationError(f"a webhook secret must have 24 to 64 bytes, not {len(key)}")
     return SIGNING_PREFIX + base64.b64encode(key).decode()
 
 
 def signed_headers(
     secrets: Sequence[SigningSecret], message_id: str, now: int, body: bytes
 ) -> list[tuple[str, str]]:
-    """Return the headers of an attempt at `now` (microseconds UTC), signed with every secret that holds."""
-    stamp = str(now // _SECOND)
-    content = f"{message_id}.{stamp}.".encode() + body
-    signed = [_signature(s.text, content) for s in secrets if s.ends_at is None or now < s.ends_at]
+    """Return the headers of an attempt at `now` (µs UTC), signed with every valid secret."""
+    timestamp = str(now // _SECOND)
+    content = f"{message_id}.{timestamp}.".encode() + body
+    signatures = [
+        _signature(s.text, content) for s in secrets if s.ends_at is None or now < s.ends_at
+    ]
     return [
         ("webhook-id", message_id),
-        ("webhook-timestamp", stamp),
-        ("webhook-signature", " ".join(signed)),
+        ("webhook-timestamp", timestamp),
+        ("webhook-signature", " ".join(signatures)),
         ("content-type", "application/json"),
         ("user-agent", "Perigee-Webhooks/1"),
     ]
@@ -97,22 +110,27 @@ def _signature(secret: str, content: bytes) -> str:
     try:
         key = base64.b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
     except binascii.Error:
-        raise ConfigurationError("a webhook's secret is not base64: rotate it") from None
+        raise ConfigurationError("the webhook secret is not valid base64: rotate it") from None
     return "v1," + base64.b64encode(hmac.new(key, content, sha256).digest()).decode()
 
 
 def retry_delay(attempts: int, chance: float) -> int:
-    """Return how long to wait after so many failed attempts (µs): the table's, and up to a tenth more.
+    """Return the wait after `attempts` failed attempts (µs): the table's delay plus jitter.
 
-    >>> wait_after(1, 0.0)
+    The jitter is up to a tenth of the delay; `chance` is a random number in [0, 1).
+
+    >>> retry_delay(1, 0.0)
     5000000
     """
-    wait = RETRY_DELAYS[min(attempts, len(RETRY_DELAYS)) - 1]
-    return wait + int(wait * chance / 10)
+    delay = RETRY_DELAYS[min(attempts, len(RETRY_DELAYS)) - 1]
+    return delay + int(delay * chance / 10)
 
 
 def parse_retry_after(retry_after: str | None, now: int, date: int | None) -> int | None:
-    """Return the pause that a Retry-After asks for (µs), as seconds or as a date that was read already; a day at most."""
+    """Return the pause that a Retry-After header asks for (µs), at most a day.
+
+    `date` is the header's value when it is an HTTP date (µs UTC, already parsed).
+    """
     if retry_after is None:
         return None
     if _RETRY_AFTER.fullmatch(retry_after.strip()):
