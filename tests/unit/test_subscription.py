@@ -307,15 +307,15 @@ def test_nothing_is_lost_and_nothing_overtakes(rows, chance):
         if answers[-1] == OK:
             tried[chain[0].key] = [DeliveryAttempt(one, OK) for one in chain]
     verdict = evaluate_attempts(subscription(), tried, going, NOW, none)
-    left = {one.place for one in waits} - {one.place for one in verdict.delivered}
-    left |= {one.place for one, _ in verdict.failed} | {
-        one.place for one in (*verdict.behind, *behind)
+    left = {one.log_position for one in waits} - {one.log_position for one in verdict.delivered}
+    left |= {one.log_position for one, _ in verdict.failed} | {
+        one.log_position for one in (*verdict.behind, *behind)
     }
-    done = {one.place for one in verdict.delivered}
-    assert left | done == {one.place for one in (*waits, *fresh)}
+    done = {one.log_position for one in verdict.delivered}
+    assert left | done == {one.log_position for one in (*waits, *fresh)}
     assert not left & done
     for key in "abc":
-        mine = [one.place for one in (*waits, *fresh) if one.key == key]
+        mine = [one.log_position for one in (*waits, *fresh) if one.key == key]
         states = [place in done for place in mine]
         assert states == sorted(states, reverse=True)
 

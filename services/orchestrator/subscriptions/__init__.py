@@ -1,1 +1,1 @@
-"""Webhook subscriptions: filters, delivery, retries and their API."""
+"""Webhook subscriptions: filters, delivery, retries and the admin API."""

@@ -1,4 +1,4 @@
-"""`/admin/v1/subscriptions`: who is told of stage changes and signals by webhook."""
+"""`/admin/v1/subscriptions`: webhook subscriptions to published messages."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,10 @@ FilterValues = Annotated[tuple[str, ...], Field(max_length=100)]
 
 
 class FilterDocument(BaseModel):
-    """What is wanted; an empty list wants everything of its kind. A stage is the one that a contact came to."""
+    """A message filter; an empty list matches every value.
+
+    `stages` are the stages that a contact moved to.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,12 +34,12 @@ class FilterDocument(BaseModel):
     signals: FilterValues = ()
 
     def to_filter(self) -> MessageFilter:
-        """Return it as the log is read with it."""
+        """Return the filter of the published-message log."""
         return MessageFilter(**self.model_dump())
 
 
 class SubscriptionUpdate(BaseModel):
-    """What is to change; what is left out stays."""
+    """Changes of a subscription; omitted fields stay as they are."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +48,7 @@ class SubscriptionUpdate(BaseModel):
 
 
 class SubscriptionCreate(BaseModel):
-    """A subscription to make."""
+    """A new subscription."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,12 +56,12 @@ class SubscriptionCreate(BaseModel):
     url: Url
     wanted: FilterDocument = FilterDocument()
     beginning: bool = Field(
-        False, description="begin with the first message of the log and not with the next one"
+        False, description="start at the first message of the log instead of the next one"
     )
 
 
 class SecretRotation(BaseModel):
-    """How long deliveries carry the old signature as well."""
+    """`overlap`: time during which deliveries carry the old signature as well."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -66,7 +69,11 @@ class SecretRotation(BaseModel):
 
 
 class ResendRequest(BaseModel):
-    """What to send again: one message, everything since an instant (microseconds UTC), or else what was given up."""
+    """Messages to send again.
+
+    One message, all messages since an instant (microseconds UTC), or by default the messages that
+    were given up.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,72 +81,75 @@ class ResendRequest(BaseModel):
     since: int | None = Field(None, ge=0, lt=1 << 53)
 
 
-def router(desk: SubscriptionService) -> APIRouter:
+def router(service: SubscriptionService) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/subscriptions", tags=["subscriptions"])
 
     @routes.get("")
-    async def every(caller: SubscriptionManager) -> list[dict[str, Any]]:
-        """Return the subscriptions and what each has before it."""
-        return [_told(one) for one in await desk.list_subscriptions(caller.workspace)]
+    async def list_subscriptions(caller: SubscriptionManager) -> list[dict[str, Any]]:
+        """Return the subscriptions, each with its backlog."""
+        views = await service.list_subscriptions(caller.workspace)
+        return [_to_json(view) for view in views]
 
     @routes.post("", status_code=201)
     async def create(caller: SubscriptionManager, new: SubscriptionCreate) -> dict[str, Any]:
-        """Subscribe. `secret`, with which deliveries are signed, is in this answer and nowhere else."""
+        """Create a subscription. Only this response contains the signing `secret`."""
         selection = new.wanted.to_filter()
-        return _told(
-            await desk.create(
+        return _to_json(
+            await service.create(
                 caller.workspace, new.name, new.url, selection, beginning=new.beginning
             )
         )
 
     @routes.get("/{name}")
-    async def show(caller: SubscriptionManager, name: Name) -> dict[str, Any]:
-        """Return a subscription with its newest attempts."""
-        return _told(await desk.get(caller.workspace, name))
+    async def get_subscription(caller: SubscriptionManager, name: Name) -> dict[str, Any]:
+        """Return a subscription with its newest delivery attempts."""
+        return _to_json(await service.get(caller.workspace, name))
 
     @routes.patch("/{name}")
-    async def change(
+    async def update(
         caller: SubscriptionManager, name: Name, changes: SubscriptionUpdate
     ) -> dict[str, Any]:
-        """Send elsewhere, or something else, from now on."""
-        wanted = changes.wanted.to_filter() if changes.wanted is not None else None
-        return _told(await desk.update(caller.workspace, name, changes.url, wanted))
+        """Change the URL, the filter or both."""
+        selection = changes.wanted.to_filter() if changes.wanted is not None else None
+        return _to_json(await service.update(caller.workspace, name, changes.url, selection))
 
     @routes.delete("/{name}", status_code=204)
     async def delete(caller: SubscriptionManager, name: Name) -> None:
-        """Forget a subscription, what waits for it and its delivery log."""
-        await desk.delete(caller.workspace, name)
+        """Delete a subscription with its waiting messages and its delivery log."""
+        await service.delete(caller.workspace, name)
 
     @routes.post("/{name}/pause")
     async def pause(caller: SubscriptionManager, name: Name) -> dict[str, Any]:
-        """Send nothing until it is resumed; nothing is lost meanwhile."""
-        return _told(await desk.pause(caller.workspace, name))
+        """Stop deliveries until `resume`; no message is lost meanwhile."""
+        return _to_json(await service.pause(caller.workspace, name))
 
     @routes.post("/{name}/resume")
     async def resume(caller: SubscriptionManager, name: Name) -> dict[str, Any]:
-        """Go on where it stopped, also after it was disabled."""
-        return _told(await desk.resume(caller.workspace, name))
+        """Resume deliveries at the cursor, also of a disabled subscription."""
+        return _to_json(await service.resume(caller.workspace, name))
 
     @routes.post("/{name}/secret")
-    async def rotate(
+    async def rotate_secret(
         caller: SubscriptionManager, name: Name, rotation: SecretRotation
     ) -> dict[str, Any]:
-        """Sign with a new `secret`; for `overlap` longer with the old one too."""
-        return _told(await desk.rotate_secret(caller.workspace, name, rotation.overlap))
+        """Sign with a new `secret`, and for `overlap` with the old one as well."""
+        return _to_json(await service.rotate_secret(caller.workspace, name, rotation.overlap))
 
     @routes.post("/{name}/resend")
     async def resend(
-        caller: SubscriptionManager, name: Name, what: ResendRequest
+        caller: SubscriptionManager, name: Name, request: ResendRequest
     ) -> dict[str, Any]:
-        """Send again; receivers know a repeat by its `webhook-id`."""
-        return _told(
-            await desk.resend(caller.workspace, name, message=what.message, since=what.since)
+        """Send messages again; receivers recognise a repeat by its `webhook-id`."""
+        return _to_json(
+            await service.resend(
+                caller.workspace, name, message=request.message, since=request.since
+            )
         )
 
     return routes
 
 
-def _told(shown: SubscriptionView) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(shown)
-    return found
+def _to_json(view: SubscriptionView) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.to_builtins(view)
+    return body

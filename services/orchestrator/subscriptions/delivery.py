@@ -1,7 +1,8 @@
-"""Carrying messages from the log to webhooks: each subscription goes its own way, at its own pace.
+"""Delivery of messages from the published-message log to webhooks, one subscription at a time.
 
-A turn reads what waits and what is new, sends, and writes down what came of it with how far it has read, in one transaction.
-A process that dies in between sends the same again: with the same `webhook-id`, so that the receiver can drop it.
+A delivery round reads waiting and new messages, sends them, and stores the outcome with the new
+cursor in one transaction. A process that dies in between sends the same messages again, with the
+same `webhook-id`, so that the receiver can drop the repeats.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from services.orchestrator.subscriptions.subscription import (
     CIRCUIT_OPEN_AFTER,
     DeliveryAttempt,
     DueMessage,
-    Place,
+    LogPosition,
     Subscription,
     evaluate_attempts,
     plan_chains,
@@ -37,43 +38,43 @@ from services.orchestrator.webhooks.standard_webhooks import WebhookAnswer
 
 READ_BATCH = 200
 MAX_WAITING = 10_000
-"""With more than this waiting, nothing new is read."""
+"""Limit of waiting messages beyond which no new messages are read."""
 ROUND_SECONDS = 20.0
-"""How long a turn begins something new."""
+"""Time during which a round starts new attempts."""
 MAX_PARALLEL = 8
-"""Contacts whose messages are under way at once."""
+"""Number of contacts whose messages are sent concurrently."""
 _ERASED = WebhookAnswer(204, "")
 _encoder = msgspec.json.Encoder()
 
 
 class WebhookSender(Protocol):
-    """What a turn needs of the network."""
+    """The network interface of a delivery round."""
 
     async def post(
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> WebhookAnswer:
-        """Post once. Never raises: every fault is an Answer."""
+        """Post once. Never raises: every fault is returned as a WebhookAnswer."""
         ...
 
 
 class DeliveryRound(msgspec.Struct):
-    """What a turn has before it."""
+    """The work of one round for a subscription."""
 
     subscription: Subscription
-    place: Cursor
-    """Behind what was read."""
+    cursor: Cursor
+    """The cursor after the messages that were read."""
     chains: list[list[DueMessage]]
     behind: list[DueMessage]
-    messages: Mapping[Place, PublishedMessage]
-    ends: float
-    """When nothing more is begun, on the monotonic clock: what was tried has to be written down before long."""
+    messages: Mapping[LogPosition, PublishedMessage]
+    deadline: float
+    """Monotonic time after which no attempt is started, so that outcomes are stored soon."""
     answered: int = 0
-    refused: int = 0
-    """Failures in a row: with too many, what was not tried yet is left for later."""
+    failures: int = 0
+    """Consecutive failures; at `CIRCUIT_OPEN_AFTER` the remaining messages are left for later."""
 
 
 class SubscriptionDelivery:
-    """Takes turns for subscriptions."""
+    """Runs delivery rounds for subscriptions."""
 
     def __init__(
         self,
@@ -89,126 +90,139 @@ class SubscriptionDelivery:
         self._shards = shards
         self._chance = chance
 
-    async def deliver_round(self, number: int, leaving: asyncio.Event | None = None) -> bool:
-        """Send what a subscription has before it, a window at most; return whether there may be more.
+    async def deliver_round(self, number: int, stopping: asyncio.Event | None = None) -> bool:
+        """Send a subscription's due messages, at most a batch; return whether more may be due.
 
-        Once `leaving` is set nothing more is begun; what was tried is written down.
+        Once `stopping` is set no attempt is started; outcomes of earlier attempts are stored.
         """
         async with self._sessions.acquire() as connection:
-            turn = await self._read(connection, number)
-        if turn is None:
+            delivery_round = await self._read_round(connection, number)
+        if delivery_round is None:
             return False
         attempts: list[AttemptRow] = []
-        gate = asyncio.Semaphore(MAX_PARALLEL)
-        left = leaving or asyncio.Event()
-        tried = await asyncio.gather(
-            *(self._send(turn, chain, gate, attempts, left) for chain in turn.chains)
+        limit = asyncio.Semaphore(MAX_PARALLEL)
+        stop = stopping or asyncio.Event()
+        attempts_by_chain = await asyncio.gather(
+            *(
+                self._send_chain(delivery_round, chain, limit, attempts, stop)
+                for chain in delivery_round.chains
+            )
         )
         if attempts:
             hit("after_webhooks")
         async with self._sessions.acquire() as connection, unit_of_work(connection):
-            return await self._record(connection, turn, tried, attempts)
+            return await self._record(connection, delivery_round, attempts_by_chain, attempts)
 
-    async def _read(self, connection: Connection, number: int) -> DeliveryRound | None:
-        """Return what is to be done, or None when there is nothing, or nothing yet."""
-        found = await repository.get_by_number(connection, number)
+    async def _read_round(self, connection: Connection, number: int) -> DeliveryRound | None:
+        """Return the next round, or None if no message is due."""
+        subscription = await repository.get_by_number(connection, number)
         now = self._clock.now()
-        if found is None or found.status != "active" or found.health.pause_until > now:
+        if subscription is None or subscription.status != "active":
             return None
-        waits = await repository.list_waiting(connection, found.subscription_id, READ_BATCH)
+        if subscription.health.pause_until > now:
+            return None
+        subscription_id, workspace = subscription.subscription_id, subscription.workspace
+        waiting = await repository.list_waiting(connection, subscription_id, READ_BATCH)
         rows: list[PublishedMessage] = []
-        place = found.place
-        if await repository.count_waiting(connection, found.subscription_id) < MAX_WAITING:
-            rows, place = await published.list_after(
-                connection, found.workspace, found.place, self._shards, READ_BATCH
+        cursor = subscription.cursor
+        if await repository.count_waiting(connection, subscription_id) < MAX_WAITING:
+            rows, cursor = await published.list_after(
+                connection, workspace, subscription.cursor, self._shards, READ_BATCH
             )
-        wanted = [
-            row for row in rows if found.selection.matches(found.workspace, row.kind, row.value)
-        ]
+        wanted = [r for r in rows if subscription.selection.matches(workspace, r.kind, r.value)]
         blocked = await repository.list_blocked_keys(
-            connection, found.subscription_id, [row.key for row in wanted]
+            connection, subscription_id, [row.key for row in wanted]
         )
-        if (
-            found.health.is_down
-        ):  # one that waits, and one about somebody else: a receiver that takes either is back
+        if subscription.health.is_down:
+            # Probe with one waiting message and one new message about another contact: a receiver
+            # that accepts either is back.
             last = next(
                 (number for number, row in enumerate(wanted) if row.key not in blocked),
                 len(wanted) - 1,
             )
             wanted = wanted[: last + 1]
-            place = _up_to(found.place, rows, wanted[-1]) if wanted else place
-            waits = [msgspec.structs.replace(waits[0], due_at=0)] if waits else []
+            cursor = _cursor_after(subscription.cursor, rows, wanted[-1]) if wanted else cursor
+            waiting = [msgspec.structs.replace(waiting[0], due_at=0)] if waiting else []
         fresh = [DueMessage((row.shard, row.position), row.key) for row in wanted]
-        going = plan_chains(waits, fresh, blocked, now)
-        return await self._turn(
-            connection, found, place, going, {(row.shard, row.position): row for row in wanted}
-        )
+        plan = plan_chains(waiting, fresh, blocked, now)
+        messages = {(row.shard, row.position): row for row in wanted}
+        return await self._build_round(connection, subscription, cursor, plan, messages)
 
-    async def _turn(
+    async def _build_round(
         self,
         connection: Connection,
-        found: Subscription,
-        place: Cursor,
-        going: tuple[list[list[DueMessage]], list[DueMessage]],
-        messages: dict[Place, PublishedMessage],
+        subscription: Subscription,
+        cursor: Cursor,
+        plan: tuple[list[list[DueMessage]], list[DueMessage]],
+        messages: dict[LogPosition, PublishedMessage],
     ) -> DeliveryRound | None:
-        if place == found.place and not going[0]:
+        """Return the round with its waiting messages read from the log, or None if it is empty."""
+        chains, behind = plan
+        if cursor == subscription.cursor and not chains:
             return None
-        stored = [due.place for chain in going[0] for due in chain if due.place not in messages]
-        messages.update(await published.get_by_position(connection, found.workspace, stored))
-        return DeliveryRound(
-            found, place, going[0], going[1], messages, time.monotonic() + ROUND_SECONDS
-        )
+        stored = [
+            due.log_position
+            for chain in chains
+            for due in chain
+            if due.log_position not in messages
+        ]
+        messages.update(await published.get_by_position(connection, subscription.workspace, stored))
+        deadline = time.monotonic() + ROUND_SECONDS
+        return DeliveryRound(subscription, cursor, chains, behind, messages, deadline)
 
-    async def _send(
+    async def _send_chain(
         self,
-        turn: DeliveryRound,
+        delivery_round: DeliveryRound,
         chain: Sequence[DueMessage],
-        gate: asyncio.Semaphore,
+        limit: asyncio.Semaphore,
         attempts: list[AttemptRow],
-        leaving: asyncio.Event,
+        stop: asyncio.Event,
     ) -> list[DeliveryAttempt]:
-        """Send a contact's messages one after the other, up to the first that is not taken."""
-        tried: list[DeliveryAttempt] = []
+        """Send a contact's messages in order, up to the first that is not delivered."""
+        outcomes: list[DeliveryAttempt] = []
         for due in chain:
-            async with gate:
+            async with limit:
                 if (
-                    turn.refused >= CIRCUIT_OPEN_AFTER
-                    or leaving.is_set()
-                    or time.monotonic() > turn.ends
+                    delivery_round.failures >= CIRCUIT_OPEN_AFTER
+                    or stop.is_set()
+                    or time.monotonic() > delivery_round.deadline
                 ):
                     break
-                message = turn.messages.get(due.place)
+                message = delivery_round.messages.get(due.log_position)
                 if message is None:  # erased since
-                    tried.append(DeliveryAttempt(due, _ERASED, sent=False))
+                    outcomes.append(DeliveryAttempt(due, _ERASED, sent=False))
                     continue
-                answer = await self._attempt(turn, due, message, attempts)
-            turn.answered += 1
-            tried.append(DeliveryAttempt(due, answer, turn.answered))
-            turn.refused = 0 if answer.meaning == "delivered" else turn.refused + 1
-            if turn.refused:
+                answer = await self._attempt(delivery_round, due, message, attempts)
+            delivery_round.answered += 1
+            outcomes.append(DeliveryAttempt(due, answer, delivery_round.answered))
+            delivery_round.failures = (
+                0 if answer.meaning == "delivered" else delivery_round.failures + 1
+            )
+            if delivery_round.failures:
                 break
-        return tried
+        return outcomes
 
     async def _attempt(
         self,
-        turn: DeliveryRound,
+        delivery_round: DeliveryRound,
         due: DueMessage,
         message: PublishedMessage,
         attempts: list[AttemptRow],
     ) -> WebhookAnswer:
-        now, begun = self._clock.now(), time.monotonic()
+        now, started = self._clock.now(), time.monotonic()
         body = webhook_body(message)
+        subscription = delivery_round.subscription
         signed = standard_webhooks.signed_headers(
-            turn.subscription.secrets, message.message_id, now, body
+            subscription.secrets, message.message_id, now, body
         )
         with start_span("deliver webhook", "CLIENT", message.trace) as trace:
-            passed_on = [("traceparent", trace.decode())] if trace is not None else []
-            answer = await self._sender.post(turn.subscription.url, [*signed, *passed_on], body)
-        took = int((time.monotonic() - begun) * 1000)
+            trace_headers = [("traceparent", trace.decode())] if trace is not None else []
+            answer = await self._sender.post(subscription.url, [*signed, *trace_headers], body)
+        milliseconds = int((time.monotonic() - started) * 1000)
         attempts.append(
             AttemptRow(
-                message.message_id, *due.place, message.kind, due.key, due.attempts + 1, now, took, answer.status,
+                message.message_id, *due.log_position, message.kind, due.key, due.attempts + 1,
+                now, milliseconds, answer.status,
                 answer.detail if answer.meaning != "delivered" else "",
             )
         )  # fmt: skip
@@ -218,39 +232,46 @@ class SubscriptionDelivery:
     async def _record(
         self,
         connection: Connection,
-        turn: DeliveryRound,
-        tried: Sequence[Sequence[DeliveryAttempt]],
+        delivery_round: DeliveryRound,
+        attempts_by_chain: Sequence[Sequence[DeliveryAttempt]],
         attempts: Sequence[AttemptRow],
     ) -> bool:
-        seen = turn.subscription
-        now = await repository.get_by_number(connection, seen.number, hold=True)
-        if now is None or (now.place, now.url) != (seen.place, seen.url):
-            return True  # another process has moved it, or the operator: look again
-        by_key = {chain[0].key: found for chain, found in zip(turn.chains, tried, strict=True)}
-        verdict = evaluate_attempts(now, by_key, turn.chains, self._clock.now(), self._chance)
-        verdict.behind += turn.behind
-        await repository.update_progress(connection, now, turn.place, verdict)
-        await repository.insert_attempts(connection, seen.subscription_id, attempts)
+        """Store the outcome of a round; return whether more may be due."""
+        read = delivery_round.subscription
+        locked = await repository.get_by_number_for_update(connection, read.number)
+        if locked is None or (locked.cursor, locked.url) != (read.cursor, read.url):
+            return True  # another process or the operator has changed it: read it again
+        chains = delivery_round.chains
+        by_key = {
+            chain[0].key: outcomes
+            for chain, outcomes in zip(chains, attempts_by_chain, strict=True)
+        }
+        verdict = evaluate_attempts(locked, by_key, chains, self._clock.now(), self._chance)
+        verdict.behind += delivery_round.behind
+        await repository.update_progress(connection, locked, delivery_round.cursor, verdict)
+        await repository.insert_attempts(connection, read.subscription_id, attempts)
         return not verdict.health.is_down and verdict.status == "active"
 
 
 def webhook_body(message: PublishedMessage) -> bytes:
-    """Return what a receiver is sent: type, timestamp and the message as it lies on the topic."""
-    happened = msgspec.json.decode(message.value, type=_Happened).occurred_at
+    """Return the body of a delivery: type, timestamp and the published message."""
+    occurred_at = msgspec.json.decode(message.value, type=_OccurredAt).occurred_at
     return _encoder.encode(
         {
             "type": message.kind.replace("-", "_"),
-            "timestamp": to_iso(happened),
+            "timestamp": to_iso(occurred_at),
             "data": msgspec.Raw(message.value),
         }
     )
 
 
-class _Happened(msgspec.Struct):
+class _OccurredAt(msgspec.Struct):
     occurred_at: int
 
 
-def _up_to(place: Cursor, rows: Sequence[PublishedMessage], last: PublishedMessage) -> Cursor:
-    """Return the cursor behind `last`, in the order in which the rows came."""
+def _cursor_after(
+    cursor: Cursor, rows: Sequence[PublishedMessage], last: PublishedMessage
+) -> Cursor:
+    """Return the cursor after `last`, in the order of the rows."""
     read = rows[: rows.index(last) + 1]
-    return {**place, **{row.shard: row.position for row in read}}
+    return {**cursor, **{row.shard: row.position for row in read}}

@@ -1,4 +1,7 @@
-"""Who carries which subscription: each process its fair share, under locks that go with its connection."""
+"""Delivery tasks: each process runs a fair share of the subscriptions, under advisory locks.
+
+The locks are those of one connection and end with it.
+"""
 
 import asyncio
 import contextlib
@@ -17,13 +20,13 @@ log = logs.get_logger(__name__)
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 60.0
 SHUTDOWN_SECONDS = 18.0
-"""How long one that goes may take to write down what it has tried: longer than a receiver may take to answer."""
+"""Time for an ending task to store its outcomes; longer than the timeout of a request."""
 LOG_RETENTION = parse_duration("30d")
-"""How long an attempt stays in the delivery log (µs)."""
+"""Retention of attempts in the delivery log (µs)."""
 
 
 class SubscriptionTask:
-    """One subscription's task: `news` wakes it, `leaving` ends it."""
+    """The task of one subscription: `news` wakes it, `leaving` ends it."""
 
     def __init__(self) -> None:
         self.news, self.leaving = asyncio.Event(), asyncio.Event()
@@ -31,7 +34,7 @@ class SubscriptionTask:
 
 
 class SubscriptionTasks:
-    """Runs a task for each subscription of this process's share."""
+    """Runs a delivery task for each subscription of this process's share."""
 
     def __init__(
         self,
@@ -48,16 +51,16 @@ class SubscriptionTasks:
         self._lanes: dict[int, SubscriptionTask] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until `stop`; a lost connection is opened again, its locks having gone with it."""
+        """Deliver until `stop`; a lost connection, which ends its locks, is opened again."""
         await run_on_dedicated_connection(
             self._database_url,
             "orchestrator-webhooks",
             stop,
-            lambda found: self._share(found, stop),
+            lambda connection: self._share(connection, stop),
         )
 
     async def delete_old_attempts(self) -> bool:
-        """Forget old attempts, and what was given up long ago."""
+        """Delete attempts and given-up messages older than `LOG_RETENTION`."""
         async with self._sessions.acquire() as connection:
             await repository.delete_old(connection, self._clock.now() - LOG_RETENTION)
         return False
@@ -81,32 +84,33 @@ class SubscriptionTasks:
             lane.news.set()
 
     async def _keep(self, numbers: set[int]) -> None:
-        """Run tasks for these subscriptions alone, again if one has ended; one that goes writes down what it has tried."""
+        """Run a task for exactly these subscriptions; a stopped task stores its outcomes first."""
         ended = {number for number, lane in self._lanes.items() if lane.task and lane.task.done()}
-        gone = [self._lanes.pop(number) for number in self._lanes.keys() - numbers | ended]
-        for lane in gone:
+        stopped = [self._lanes.pop(number) for number in self._lanes.keys() - numbers | ended]
+        for lane in stopped:
             lane.leaving.set()
             lane.news.set()
-        if gone:
-            _, late = await asyncio.wait(
-                [lane.task for lane in gone if lane.task], timeout=SHUTDOWN_SECONDS
+        if stopped:
+            _, pending = await asyncio.wait(
+                [lane.task for lane in stopped if lane.task], timeout=SHUTDOWN_SECONDS
             )
-            for task in late:
+            for task in pending:
                 task.cancel()
         for number in numbers - self._lanes.keys():
             lane = self._lanes[number] = SubscriptionTask()
             lane.task = asyncio.create_task(self._carry(number, lane))
 
     async def _carry(self, number: int, lane: SubscriptionTask) -> None:
+        """Run delivery rounds until `leaving` is set."""
         while not lane.leaving.is_set():
             lane.news.clear()
             more, pause = False, POLL_SECONDS
             try:
                 more = await self._delivering.deliver_round(number, lane.leaving)
             except Unavailable as error:
-                log.warning("webhook_turn_waits", subscription=number, error=str(error))
-            except Exception:  # nobody foresaw it: that is no reason to stop all others, and mails and plays with them
-                log.exception("webhook_turn_failed", subscription=number)
+                log.warning("webhook_round_postponed", subscription=number, error=str(error))
+            except Exception:  # an unforeseen error must not stop the other subscriptions
+                log.exception("webhook_round_failed", subscription=number)
                 metrics.WEBHOOKS.labels(outcome="error").inc()
                 pause = RETRY_SECONDS
             if not more and not lane.leaving.is_set():

@@ -1,4 +1,4 @@
-"""Webhook subscriptions: how far each has gone, what waits, and every attempt."""
+"""Repository of webhook subscriptions, their waiting messages and their delivery log."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from libs.common.observability import metrics
 from services.orchestrator.subscriptions.subscription import (
     DeliveryVerdict,
     DueMessage,
-    Place,
+    LogPosition,
     ReceiverHealth,
     Subscription,
 )
@@ -21,9 +21,10 @@ _COLUMNS = (
     "number, subscription_id, workspace, name, url, selection, secrets, status, reason, place, "
     "failing, unreached, probes, failing_since, pause_until"
 )
+_SELECT = f"SELECT {_COLUMNS} FROM orchestrator.subscriptions"
 MAX_COUNTED = 1_000
-"""Unread messages are counted up to so many of each shard."""
-_read, _write = msgspec.json.decode, msgspec.json.encode
+"""Limit of the count of unread messages, per shard."""
+_decode, _encode = msgspec.json.decode, msgspec.json.encode
 
 
 class AttemptRow(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class AttemptRow(msgspec.Struct, frozen=True):
 
 
 class SubscriptionBacklog(msgspec.Struct, frozen=True):
-    """What a subscription has before it: waiting for a retry, given up, and not looked at yet (counted up to a bound)."""
+    """Numbers of undelivered messages; `unread` is counted up to `MAX_COUNTED` per shard."""
 
     waiting: int
     given_up: int
@@ -50,77 +51,87 @@ class SubscriptionBacklog(msgspec.Struct, frozen=True):
 
 
 async def insert_subscription(connection: Connection, subscription: Subscription) -> bool:
-    """Add a subscription; return False when there is one of the name."""
+    """Insert a subscription; return False if the name is taken."""
     s = subscription
     return bool(
         await connection.fetchval(
-            "INSERT INTO orchestrator.subscriptions (subscription_id, workspace, name, url, selection, secrets, place) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (workspace, name) DO NOTHING RETURNING true",
+            "INSERT INTO orchestrator.subscriptions "
+            "(subscription_id, workspace, name, url, selection, secrets, place) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7) "
+            "ON CONFLICT (workspace, name) DO NOTHING RETURNING true",
             s.subscription_id,
             s.workspace,
             s.name,
             s.url,
-            _text(s.selection),
-            _text(s.secrets),
-            _text(s.place),
+            _to_json(s.selection),
+            _to_json(s.secrets),
+            _to_json(s.cursor),
         )
     )
 
 
 async def list_subscriptions(connection: Connection, workspace: str) -> list[Subscription]:
-    """Return a workspace's subscriptions by name."""
+    """Return a workspace's subscriptions in order of name."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE workspace = $1 ORDER BY name",
+        f"{_SELECT} WHERE workspace = $1 ORDER BY name",
         workspace,
     )
-    return [_subscription(r) for r in rows]
+    return [_from_row(r) for r in rows]
 
 
 async def list_active_numbers(connection: Connection) -> list[int]:
-    """Return the numbers of all that are active."""
+    """Return the numbers of the active subscriptions of all workspaces."""
     rows = await connection.fetch(
         "SELECT number FROM orchestrator.subscriptions WHERE status = 'active' ORDER BY 1"
     )
     return [r[0] for r in rows]
 
 
-async def get_by_name(
-    connection: Connection, workspace: str, name: str, *, hold: bool = True
-) -> Subscription | None:
-    """Return a subscription; `hold` keeps it until the transaction ends."""
-    held = " FOR UPDATE" if hold else ""
+async def get_by_name(connection: Connection, workspace: str, name: str) -> Subscription | None:
+    """Return the subscription of a name."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE (workspace, name) = ($1, $2){held}",
-        workspace,
-        name,
+        f"{_SELECT} WHERE (workspace, name) = ($1, $2)", workspace, name
     )
-    return _subscription(row) if row else None
+    return _from_row(row) if row else None
 
 
-async def get_by_number(
-    connection: Connection, number: int, *, hold: bool = False
+async def get_by_name_for_update(
+    connection: Connection, workspace: str, name: str
 ) -> Subscription | None:
-    """Return the subscription of a number; `hold` keeps it until the transaction ends."""
+    """Return the subscription of a name; its row stays locked until the transaction ends."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM orchestrator.subscriptions WHERE number = $1{' FOR UPDATE' if hold else ''}",
-        number,
+        f"{_SELECT} WHERE (workspace, name) = ($1, $2) FOR UPDATE", workspace, name
     )
-    return _subscription(row) if row else None
+    return _from_row(row) if row else None
+
+
+async def get_by_number(connection: Connection, number: int) -> Subscription | None:
+    """Return the subscription of a number."""
+    row = await connection.fetchrow(f"{_SELECT} WHERE number = $1", number)
+    return _from_row(row) if row else None
+
+
+async def get_by_number_for_update(connection: Connection, number: int) -> Subscription | None:
+    """Return the subscription of a number; its row stays locked until the transaction ends."""
+    row = await connection.fetchrow(f"{_SELECT} WHERE number = $1 FOR UPDATE", number)
+    return _from_row(row) if row else None
 
 
 async def update_subscription(connection: Connection, subscription: Subscription) -> None:
-    """Write what an operator may change."""
+    """Update a subscription's settings, status, cursor and health."""
     s = subscription
     await connection.execute(
-        "UPDATE orchestrator.subscriptions SET url = $2, selection = $3, secrets = $4, status = $5, reason = $6, place = $7, "
-        "failing = $8, unreached = $9, probes = $10, failing_since = $11, pause_until = $12 WHERE subscription_id = $1",
-        s.subscription_id, s.url, _text(s.selection), _text(s.secrets), s.status, s.reason, _text(s.place),
-        list(s.health.failing), s.health.unreached, s.health.probes, s.health.failing_since, s.health.pause_until,
+        "UPDATE orchestrator.subscriptions SET url = $2, selection = $3, secrets = $4, "
+        "status = $5, reason = $6, place = $7, failing = $8, unreached = $9, probes = $10, "
+        "failing_since = $11, pause_until = $12 WHERE subscription_id = $1",
+        s.subscription_id, s.url, _to_json(s.selection), _to_json(s.secrets),
+        s.status, s.reason, _to_json(s.cursor), list(s.health.failing), s.health.unreached,
+        s.health.probes, s.health.failing_since, s.health.pause_until,
     )  # fmt: skip
 
 
 async def delete_subscription(connection: Connection, subscription_id: str) -> None:
-    """Forget a subscription with all that waits for it."""
+    """Delete a subscription with its waiting messages and its delivery log."""
     await connection.execute(
         "DELETE FROM orchestrator.subscriptions WHERE subscription_id = $1", subscription_id
     )
@@ -129,7 +140,7 @@ async def delete_subscription(connection: Connection, subscription_id: str) -> N
 async def list_waiting(
     connection: Connection, subscription_id: str, limit: int
 ) -> list[DueMessage]:
-    """Return what waits, contact by contact in the log's order; those whose head is due first go first."""
+    """Return waiting messages in log order by contact, the contact that is due earliest first."""
     rows = await connection.fetch(
         "SELECT shard, position, key, attempts, first_failed_at, due_at, fault FROM ("
         "SELECT *, first_value(due_at) OVER (PARTITION BY key ORDER BY position) AS head "
@@ -142,18 +153,19 @@ async def list_waiting(
 
 
 async def count_waiting(connection: Connection, subscription_id: str) -> int:
-    """Return how many messages wait."""
-    found: int = await connection.fetchval(
-        "SELECT count(*) FROM orchestrator.subscription_waiting WHERE subscription_id = $1 AND NOT given_up",
+    """Return the number of waiting messages."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM orchestrator.subscription_waiting "
+        "WHERE subscription_id = $1 AND NOT given_up",
         subscription_id,
     )
-    return found
+    return count
 
 
 async def list_blocked_keys(
     connection: Connection, subscription_id: str, keys: Sequence[str]
 ) -> set[str]:
-    """Return those of the keys about which something waits."""
+    """Return the subset of the keys with waiting messages."""
     rows = await connection.fetch(
         "SELECT DISTINCT key FROM orchestrator.subscription_waiting "
         "WHERE subscription_id = $1 AND NOT given_up AND key = ANY($2::text[])",
@@ -164,73 +176,83 @@ async def list_blocked_keys(
 
 
 async def update_progress(
-    connection: Connection, now: Subscription, place: dict[int, int], verdict: DeliveryVerdict
+    connection: Connection,
+    subscription: Subscription,
+    cursor: dict[int, int],
+    verdict: DeliveryVerdict,
 ) -> None:
-    """Write down a turn's outcome."""
-    await _done(connection, now.subscription_id, [due.place for due in verdict.delivered])
-    await _wait(connection, now.subscription_id, verdict.failed, _AGAIN)
-    await _wait(
-        connection, now.subscription_id, [(due, False) for due in verdict.behind], "NOTHING"
+    """Store the outcome of a delivery round; `subscription` is the locked row."""
+    subscription_id = subscription.subscription_id
+    await _delete_waiting(
+        connection, subscription_id, [due.log_position for due in verdict.delivered]
     )
-    if (
-        now.health.failing and not verdict.health.failing
-    ):  # it is back: what waits for that alone has waited enough
-        if now.health.is_down:
+    await _upsert_waiting(connection, subscription_id, verdict.failed, _UPDATE_RETRY)
+    behind = [(due, False) for due in verdict.behind]
+    await _upsert_waiting(connection, subscription_id, behind, "NOTHING")
+    if subscription.health.failing and not verdict.health.failing:
+        # The receiver is back: messages that waited for that alone are due at once. A message that
+        # times out again and again keeps its retry delays.
+        if subscription.health.is_down:
+            await update_waiting_due(connection, subscription_id, faults=("unreached", "failed"))
+        else:
             await update_waiting_due(
-                connection, now.subscription_id, faults=("unreached", "failed")
-            )
-        else:  # a message that ends in a time-out again and again has its table of waits
-            await update_waiting_due(
-                connection, now.subscription_id, faults=("unreached",), most_attempts=5
+                connection, subscription_id, faults=("unreached",), max_attempts=5
             )
     await update_subscription(
         connection,
         msgspec.structs.replace(
-            now, place=place, health=verdict.health, status=verdict.status, reason=verdict.reason
+            subscription,
+            cursor=cursor,
+            health=verdict.health,
+            status=verdict.status,
+            reason=verdict.reason,
         ),
     )
 
 
-async def _done(connection: Connection, subscription_id: str, places: Sequence[Place]) -> None:
-    if places:
+async def _delete_waiting(
+    connection: Connection, subscription_id: str, positions: Sequence[LogPosition]
+) -> None:
+    if positions:
         await connection.execute(
             "DELETE FROM orchestrator.subscription_waiting WHERE subscription_id = $1 "
             "AND (shard, position) IN (SELECT * FROM unnest($2::int[], $3::bigint[]))",
             subscription_id,
-            [shard for shard, _ in places],
-            [position for _, position in places],
+            [shard for shard, _ in positions],
+            [position for _, position in positions],
         )
 
 
-_AGAIN = (
-    "UPDATE SET attempts = excluded.attempts, first_failed_at = excluded.first_failed_at, due_at = excluded.due_at, "
-    "fault = excluded.fault, given_up = excluded.given_up"
+_UPDATE_RETRY = (
+    "UPDATE SET attempts = excluded.attempts, first_failed_at = excluded.first_failed_at, "
+    "due_at = excluded.due_at, fault = excluded.fault, given_up = excluded.given_up"
 )
 
 
-async def _wait(
+async def _upsert_waiting(
     connection: Connection,
     subscription_id: str,
-    found: Sequence[tuple[DueMessage, bool]],
-    known: str,
+    messages: Sequence[tuple[DueMessage, bool]],
+    on_conflict: str,
 ) -> None:
-    if found:
+    if messages:
         await connection.executemany(
-            "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key, attempts, "
-            "first_failed_at, due_at, fault, given_up) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
-            f"ON CONFLICT (subscription_id, shard, position) DO {known}",
+            "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, "
+            "key, attempts, first_failed_at, due_at, fault, given_up) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+            f"ON CONFLICT (subscription_id, shard, position) DO {on_conflict}",
             [
                 (
                     subscription_id,
-                    *due.place,
+                    *due.log_position,
                     due.key,
                     due.attempts,
                     due.first_failed_at,
                     due.due_at,
                     due.fault,
-                    over,
+                    given_up,
                 )
-                for due, over in found
+                for due, given_up in messages
             ],
         )
 
@@ -241,9 +263,12 @@ async def update_waiting_due(
     *,
     given_up: bool = False,
     faults: Sequence[FaultKind] | None = None,
-    most_attempts: int | None = None,
+    max_attempts: int | None = None,
 ) -> None:
-    """Let what waits go out at once, or what had such a fault and so few attempts; with `given_up` that as well."""
+    """Make waiting messages due at once, optionally those of some faults or few attempts only.
+
+    `given_up` includes the messages that were given up.
+    """
     await connection.execute(
         "UPDATE orchestrator.subscription_waiting SET due_at = 0, given_up = false, "
         "first_failed_at = CASE WHEN given_up THEN NULL ELSE first_failed_at END "
@@ -252,17 +277,19 @@ async def update_waiting_due(
         subscription_id,
         given_up,
         faults,
-        most_attempts,
+        max_attempts,
     )
 
 
-async def update_for_resend(connection: Connection, subscription_id: str, message_id: str) -> bool:
-    """Let a message that was tried before go out once more; return whether there was one."""
+async def upsert_for_resend(connection: Connection, subscription_id: str, message_id: str) -> bool:
+    """Make a message of the delivery log due once more; return False if the log has none."""
     return bool(
         await connection.fetchval(
             "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key) "
-            "SELECT DISTINCT subscription_id, shard, position, key FROM orchestrator.subscription_attempts "
-            "WHERE subscription_id = $1 AND message_id = $2 ON CONFLICT (subscription_id, shard, position) "
+            "SELECT DISTINCT subscription_id, shard, position, key "
+            "FROM orchestrator.subscription_attempts "
+            "WHERE subscription_id = $1 AND message_id = $2 "
+            "ON CONFLICT (subscription_id, shard, position) "
             "DO UPDATE SET due_at = 0, given_up = false, first_failed_at = NULL RETURNING true",
             subscription_id,
             message_id,
@@ -271,21 +298,21 @@ async def update_for_resend(connection: Connection, subscription_id: str, messag
 
 
 async def insert_attempts(
-    connection: Connection, subscription_id: str, found: Sequence[AttemptRow]
+    connection: Connection, subscription_id: str, attempts: Sequence[AttemptRow]
 ) -> None:
-    """Note attempts in the delivery log."""
+    """Append attempts to the delivery log."""
     await connection.copy_records_to_table(
         "subscription_attempts",
         schema_name="orchestrator",
         columns=["subscription_id", *AttemptRow.__struct_fields__],
-        records=[(subscription_id, *msgspec.structs.astuple(one)) for one in found],
+        records=[(subscription_id, *msgspec.structs.astuple(attempt)) for attempt in attempts],
     )
 
 
 async def list_attempts(
     connection: Connection, subscription_id: str, limit: int
 ) -> list[AttemptRow]:
-    """Return the newest attempts first."""
+    """Return the newest attempts, newest first."""
     rows = await connection.fetch(
         f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM orchestrator.subscription_attempts "
         "WHERE subscription_id = $1 ORDER BY id DESC LIMIT $2",
@@ -298,20 +325,21 @@ async def list_attempts(
 async def count_backlog(
     connection: Connection, subscription: Subscription, shards: int
 ) -> SubscriptionBacklog:
-    """Return what a subscription has before it; unread counts what the selection may not want."""
+    """Return the backlog; `unread` includes messages that the filter may not match."""
     counts = await connection.fetch(
-        "SELECT given_up, count(*) FROM orchestrator.subscription_waiting WHERE subscription_id = $1 GROUP BY 1",
+        "SELECT given_up, count(*) FROM orchestrator.subscription_waiting "
+        "WHERE subscription_id = $1 GROUP BY 1",
         subscription.subscription_id,
     )
-    waits: dict[bool, int] = {r[0]: r[1] for r in counts}
+    waiting: dict[bool, int] = {r[0]: r[1] for r in counts}
     unread = await published_messages.count_after(
-        connection, subscription.workspace, subscription.place, shards, MAX_COUNTED
+        connection, subscription.workspace, subscription.cursor, shards, MAX_COUNTED
     )
-    return SubscriptionBacklog(waits.get(False, 0), waits.get(True, 0), unread)
+    return SubscriptionBacklog(waiting.get(False, 0), waiting.get(True, 0), unread)
 
 
 async def delete_old(connection: Connection, before: int) -> None:
-    """Forget attempts made before an instant, and what began to fail before it and was given up."""
+    """Delete attempts made, and given-up messages that first failed, before an instant (µs UTC)."""
     await connection.execute("DELETE FROM orchestrator.subscription_attempts WHERE at < $1", before)
     await connection.execute(
         "DELETE FROM orchestrator.subscription_waiting WHERE given_up AND first_failed_at < $1",
@@ -320,7 +348,7 @@ async def delete_old(connection: Connection, before: int) -> None:
 
 
 async def collect_gauges(connection: Connection) -> None:
-    """Look at what waits for a retry, and at how many subscriptions are in which status."""
+    """Set the gauges of subscriptions by status and of waiting messages."""
     rows = await connection.fetch(
         "SELECT status, count(*) FROM orchestrator.subscriptions GROUP BY 1"
     )
@@ -331,11 +359,11 @@ async def collect_gauges(connection: Connection) -> None:
     metrics.WEBHOOKS_WAITING.set(await connection.fetchval(query))
 
 
-def _text(value: Any) -> str:
-    return _write(value).decode()
+def _to_json(value: Any) -> str:
+    return _encode(value).decode()
 
 
-def _subscription(row: Any) -> Subscription:
+def _from_row(row: Any) -> Subscription:
     (
         number,
         subscription_id,
@@ -346,14 +374,19 @@ def _subscription(row: Any) -> Subscription:
         secrets,
         status,
         reason,
-        place,
+        cursor,
         *health,
     ) = row
-    found = {"selection": _read(selection), "secrets": _read(secrets), "place": _read(place)}
+    documents = {
+        "selection": _decode(selection),
+        "secrets": _decode(secrets),
+        "cursor": _decode(cursor),
+    }
     return msgspec.convert(
         {
-            "number": number, "subscription_id": subscription_id, "workspace": workspace, "name": name, "url": url,
-            "status": status, "reason": reason, "health": ReceiverHealth(tuple(health[0]), *health[1:]), **found,
+            "number": number, "subscription_id": subscription_id, "workspace": workspace,
+            "name": name, "url": url, "status": status, "reason": reason,
+            "health": ReceiverHealth(tuple(health[0]), *health[1:]), **documents,
         },
         Subscription, strict=False,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What an operator does with webhook subscriptions: make, look, pause, go on, send again, give another secret."""
+"""Application service for webhook subscriptions: create, read, pause, resend, rotate secrets."""
 
 import secrets as randomness
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,14 +22,18 @@ from services.orchestrator.webhooks.standard_webhooks import SigningSecret, enco
 
 SECRET_BYTES = 32
 MAX_SHOWN_ATTEMPTS = 50
-_NAME = 60
+_MAX_NAME_CHARACTERS = 60
 
 UrlCheck = Callable[[str], Awaitable[str | None]]
-"""Returns why nothing can be posted to a URL, or None."""
+"""Check of a webhook URL: returns its fault, or None."""
 
 
 class SubscriptionView(msgspec.Struct, frozen=True):
-    """A subscription as it may be shown; the secret only when it is new. `failures` counts contacts since the last success."""
+    """A subscription as the API returns it.
+
+    `secret` is set only when it is new; `failures` is the number of contacts whose messages failed
+    since the last success.
+    """
 
     name: str
     url: str
@@ -45,11 +49,11 @@ class SubscriptionView(msgspec.Struct, frozen=True):
 
 
 class SubscriptionService:
-    """Keeps the subscriptions of all workspaces."""
+    """Use cases of webhook subscriptions."""
 
-    def __init__(self, session: Session, fault: UrlCheck, clock: Clock, shards: int) -> None:
+    def __init__(self, session: Session, check_url: UrlCheck, clock: Clock, shards: int) -> None:
         self._session = session
-        self._fault = fault
+        self._check_url = check_url
         self._clock = clock
         self._shards = shards
 
@@ -62,156 +66,171 @@ class SubscriptionService:
         *,
         beginning: bool = False,
     ) -> SubscriptionView:
-        """Subscribe from now on, or from the beginning of the log. Raises Conflict, ConfigurationError."""
-        if not 0 < len(name) <= _NAME or not name.isprintable() or "/" in name:
+        """Create a subscription that starts now, or at the `beginning` of the log.
+
+        Raises Conflict, ConfigurationError.
+        """
+        if not 0 < len(name) <= _MAX_NAME_CHARACTERS or not name.isprintable() or "/" in name:
             raise ConfigurationError(
-                f"{name!r:.80}: a subscription's name has 1 to {_NAME} characters and no slash"
+                f"{name!r:.80}: a subscription name must have 1 to {_MAX_NAME_CHARACTERS}"
+                " printable characters and no slash"
             )
-        await self._check(url)
+        await self._validate_url(url)
         secret = encode_secret(randomness.token_bytes(SECRET_BYTES))
         async with self._session.acquire() as connection, unit_of_work(connection):
-            made = Subscription(
-                0, ids.derive_id("subscription", workspace, name, secret), workspace, name, url, selection,
-                (SigningSecret(secret),), "active", "", {} if beginning else await published.get_end_cursor(connection, workspace, self._shards),
-                ReceiverHealth(),
+            cursor = (
+                {}
+                if beginning
+                else await published.get_end_cursor(connection, workspace, self._shards)
+            )
+            subscription = Subscription(
+                0, ids.derive_id("subscription", workspace, name, secret), workspace, name, url,
+                selection, (SigningSecret(secret),), "active", "", cursor, ReceiverHealth(),
             )  # fmt: skip
-            if not await repository.insert_subscription(connection, made):
+            if not await repository.insert_subscription(connection, subscription):
                 raise Conflict(
-                    f"there is a subscription {name} already: take another name, or delete that one"
+                    f"subscription {name} already exists: choose another name or delete it first"
                 )
-            return await self._shown(connection, made, secret=secret)
+            return await self._build_view(connection, subscription, secret=secret)
 
-    async def _check(self, url: str) -> None:
-        fault = await self._fault(url)
+    async def _validate_url(self, url: str) -> None:
+        fault = await self._check_url(url)
         if fault is not None:
-            raise ConfigurationError(f"nothing can be sent to {url!r:.200}: {fault}")
+            raise ConfigurationError(f"{url!r:.200} cannot receive webhooks: {fault}")
 
     async def list_subscriptions(self, workspace: str) -> list[SubscriptionView]:
-        """Return a workspace's subscriptions."""
+        """Return a workspace's subscriptions in order of name."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             return [
-                await self._shown(connection, one)
-                for one in await repository.list_subscriptions(connection, workspace)
+                await self._build_view(connection, subscription)
+                for subscription in await repository.list_subscriptions(connection, workspace)
             ]
 
     async def get(self, workspace: str, name: str) -> SubscriptionView:
         """Return a subscription with its newest attempts. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            found = await _named(connection, workspace, name, hold=False)
-            newest = await repository.list_attempts(
-                connection, found.subscription_id, MAX_SHOWN_ATTEMPTS
+            subscription = await repository.get_by_name(connection, workspace, name)
+            if subscription is None:
+                raise await _not_found(connection, workspace, name)
+            attempts = await repository.list_attempts(
+                connection, subscription.subscription_id, MAX_SHOWN_ATTEMPTS
             )
-            return await self._shown(connection, found, attempts=newest)
+            return await self._build_view(connection, subscription, attempts=attempts)
 
     async def pause(self, workspace: str, name: str) -> SubscriptionView:
-        """Send nothing until it is resumed; its place is kept. Raises NotFound."""
-        return await self._change(workspace, name, status="paused", reason="paused by an operator")
+        """Stop deliveries until `resume`; the cursor is kept. Raises NotFound."""
+        return await self._update_by_name(
+            workspace, name, status="paused", reason="paused by an operator"
+        )
 
     async def resume(self, workspace: str, name: str) -> SubscriptionView:
-        """Go on where it stopped, also after it was disabled. Raises NotFound."""
+        """Resume deliveries at the cursor, also of a disabled subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            found = await _named(connection, workspace, name)
-            await repository.update_waiting_due(connection, found.subscription_id)
-            return await self._changed(
-                connection, found, status="active", reason="", health=ReceiverHealth()
+            subscription = await _lock_subscription(connection, workspace, name)
+            await repository.update_waiting_due(connection, subscription.subscription_id)
+            return await self._update(
+                connection, subscription, status="active", reason="", health=ReceiverHealth()
             )
 
     async def update(
         self, workspace: str, name: str, url: str | None, selection: MessageFilter | None
     ) -> SubscriptionView:
-        """Send elsewhere, or something else, from now on. Raises NotFound, ConfigurationError."""
+        """Change the URL, the filter or both. Raises NotFound, ConfigurationError."""
         if url is not None:
-            await self._check(url)
-        given: dict[str, Any] = {"url": url, "selection": selection}
-        return await self._change(
-            workspace, name, **{k: value for k, value in given.items() if value is not None}
-        )
+            await self._validate_url(url)
+        fields: dict[str, Any] = {"url": url, "selection": selection}
+        changes = {key: value for key, value in fields.items() if value is not None}
+        return await self._update_by_name(workspace, name, **changes)
 
     async def rotate_secret(self, workspace: str, name: str, overlap: int) -> SubscriptionView:
-        """Sign with a new secret, for `overlap` microseconds with the old ones too. Raises NotFound."""
+        """Sign with a new secret, and for `overlap` microseconds with the old ones as well.
+
+        Raises NotFound.
+        """
         secret = encode_secret(randomness.token_bytes(SECRET_BYTES))
         now = self._clock.now()
         async with self._session.acquire() as connection, unit_of_work(connection):
-            found = await _named(connection, workspace, name)
-            held = [old for old in found.secrets if old.ends_at is None or old.ends_at > now]
+            subscription = await _lock_subscription(connection, workspace, name)
+            valid = [s for s in subscription.secrets if s.ends_at is None or s.ends_at > now]
             ending = [
                 SigningSecret(old.text, min(old.ends_at or now + overlap, now + overlap))
-                for old in held
+                for old in valid
             ]
-            both = (SigningSecret(secret), *(old for old in ending if overlap > 0))
-            return await self._changed(connection, found, secret=secret, secrets=both)
+            new_secrets = (SigningSecret(secret), *(old for old in ending if overlap > 0))
+            return await self._update(connection, subscription, secret=secret, secrets=new_secrets)
 
     async def resend(
         self, workspace: str, name: str, *, message: str | None, since: int | None
     ) -> SubscriptionView:
-        """Send one message again, or everything since an instant (µs), or what was given up. Raises NotFound."""
+        """Send again one message, all messages since an instant (µs), or the given-up messages.
+
+        Raises NotFound.
+        """
         async with self._session.acquire() as connection, unit_of_work(connection):
-            found = await _named(connection, workspace, name)
+            subscription = await _lock_subscription(connection, workspace, name)
+            subscription_id = subscription.subscription_id
             if message is not None:
-                if not await repository.update_for_resend(
-                    connection, found.subscription_id, message
-                ):
+                if not await repository.upsert_for_resend(connection, subscription_id, message):
                     raise NotFound(
-                        f"{name} has no attempt for message {message} in its delivery log of 30 days"
+                        f"the delivery log of {name} (30 days) has no attempt for message {message}"
                     )
-                return await self._shown(connection, found)
+                return await self._build_view(connection, subscription)
             if since is not None:
-                moment = datetime.fromtimestamp(since / SECOND).astimezone()
-                place = await published.get_cursor_before(
-                    connection, workspace, found.place, moment
+                instant = datetime.fromtimestamp(since / SECOND).astimezone()
+                cursor = await published.get_cursor_before(
+                    connection, workspace, subscription.cursor, instant
                 )
-                return await self._changed(connection, found, place=place)
-            await repository.update_waiting_due(connection, found.subscription_id, given_up=True)
-            return await self._shown(connection, found)
+                return await self._update(connection, subscription, cursor=cursor)
+            await repository.update_waiting_due(connection, subscription_id, given_up=True)
+            return await self._build_view(connection, subscription)
 
     async def delete(self, workspace: str, name: str) -> None:
-        """Forget a subscription. Raises NotFound."""
+        """Delete a subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            await repository.delete_subscription(
-                connection, (await _named(connection, workspace, name)).subscription_id
-            )
+            subscription = await _lock_subscription(connection, workspace, name)
+            await repository.delete_subscription(connection, subscription.subscription_id)
 
-    async def _changed(
-        self, connection: Connection, found: Subscription, secret: str | None = None, **changes: Any
-    ) -> SubscriptionView:
-        changed = msgspec.structs.replace(found, **changes)
-        await repository.update_subscription(connection, changed)
-        return await self._shown(connection, changed, secret=secret)
-
-    async def _shown(
+    async def _update(
         self,
         connection: Connection,
-        found: Subscription,
+        subscription: Subscription,
+        secret: str | None = None,
+        **changes: Any,
+    ) -> SubscriptionView:
+        changed = msgspec.structs.replace(subscription, **changes)
+        await repository.update_subscription(connection, changed)
+        return await self._build_view(connection, changed, secret=secret)
+
+    async def _build_view(
+        self,
+        connection: Connection,
+        subscription: Subscription,
         *,
         attempts: Sequence[AttemptRow] = (),
         secret: str | None = None,
     ) -> SubscriptionView:
-        health, waits = (
-            found.health,
-            await repository.count_backlog(connection, found, self._shards),
-        )
+        s = subscription
+        backlog = await repository.count_backlog(connection, s, self._shards)
         return SubscriptionView(
-            found.name, found.url, found.selection, found.status, found.reason, len(health.failing), health.failing_since,
-            published.encode_cursor(found.place), waits, [*attempts], secret,
+            s.name, s.url, s.selection, s.status, s.reason, len(s.health.failing),
+            s.health.failing_since, published.encode_cursor(s.cursor), backlog, [*attempts], secret,
         )  # fmt: skip
 
-    async def _change(self, workspace: str, name: str, **changes: Any) -> SubscriptionView:
+    async def _update_by_name(self, workspace: str, name: str, **changes: Any) -> SubscriptionView:
         async with self._session.acquire() as connection, unit_of_work(connection):
-            return await self._changed(
-                connection, await _named(connection, workspace, name), **changes
-            )
+            subscription = await _lock_subscription(connection, workspace, name)
+            return await self._update(connection, subscription, **changes)
 
 
-async def _named(
-    connection: Connection, workspace: str, name: str, *, hold: bool = True
-) -> Subscription:
-    found = await repository.get_by_name(connection, workspace, name, hold=hold)
-    if found is None:
-        there = (
-            ", ".join(
-                one.name for one in await repository.list_subscriptions(connection, workspace)
-            )
-            or "none"
-        )
-        raise NotFound(f"no subscription {name!r}; there are {there}")
-    return found
+async def _lock_subscription(connection: Connection, workspace: str, name: str) -> Subscription:
+    """Return a subscription with its row locked. Raises NotFound."""
+    subscription = await repository.get_by_name_for_update(connection, workspace, name)
+    if subscription is None:
+        raise await _not_found(connection, workspace, name)
+    return subscription
+
+
+async def _not_found(connection: Connection, workspace: str, name: str) -> NotFound:
+    existing = await repository.list_subscriptions(connection, workspace)
+    names = ", ".join(subscription.name for subscription in existing) or "none"
+    return NotFound(f"no subscription {name!r}; existing subscriptions: {names}")

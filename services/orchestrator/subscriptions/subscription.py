@@ -1,8 +1,9 @@
-"""A webhook subscription: what goes out next, in which order, and what follows from the answers. Nothing here waits or sends.
+"""Webhook subscription: order of messages, retries and receiver health, as pure functions.
 
-Two things are kept apart. A *message* that a receiver does not take waits, and with it what comes later about the same contact;
-others go on. A *receiver* that takes nothing any more is asked with one message at a time, and nothing is given up meanwhile:
-its place in the log stays where it is.
+Failures of messages and of receivers are separate. A *message* that the receiver does not accept
+waits for its retry, and later messages about the same contact wait behind it; other contacts go on.
+A *receiver* that accepts nothing is down: it is probed with one message at a time, no message is
+given up meanwhile, and the subscription's cursor in the log does not move.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,35 +24,42 @@ from services.orchestrator.webhooks.standard_webhooks import (
 )
 
 SubscriptionStatus = Literal["active", "paused", "disabled"]
-Place = tuple[int, int]
-"""(shard, position)"""
+LogPosition = tuple[int, int]
+"""(shard, position) of a message in the published-message log"""
 CIRCUIT_OPEN_AFTER = 5
-"""When messages about so many contacts failed, or nobody was there so often, and none went through since, it is down."""
+"""Failures since the last delivery after which a receiver is down.
+
+Counted are contacts whose messages failed, or consecutive attempts that reached no receiver.
+"""
 _FIRST_PAUSE = parse_duration("5s")
 _LONGEST_PAUSE = parse_duration("1m")
 DISABLED_AFTER = parse_duration("7d")
 
 
 class ReceiverHealth(msgspec.Struct, frozen=True):
-    """How a receiver does since it last took something: about whom messages failed, since when; instants in µs UTC."""
+    """Failures of a receiver since its last successful delivery; instants in µs UTC."""
 
     failing: tuple[str, ...] = ()
-    """Contacts about whom messages failed, at most OPEN_AFTER of them: one whose messages it rejects says nothing of it."""
+    """Contacts whose messages failed, at most `CIRCUIT_OPEN_AFTER` of them.
+
+    Contacts are counted, not messages: one contact whose messages are rejected is no sign that the
+    receiver is down.
+    """
     unreached: int = 0
-    """How often in a row nobody was there."""
+    """Consecutive attempts that reached no receiver."""
     probes: int = 0
-    """How often it was asked in vain since it is taken to be down."""
+    """Failed probes since the receiver is down."""
     failing_since: int | None = None
     pause_until: int = 0
 
     @property
     def is_down(self) -> bool:
-        """Return whether it is asked with one message at a time, and left alone in between."""
+        """Return whether the receiver is probed with one message at a time, with pauses between."""
         return len(self.failing) >= CIRCUIT_OPEN_AFTER or self.unreached >= CIRCUIT_OPEN_AFTER
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """Where messages go, which, and how far they have gone. `number` is its lock's."""
+    """A subscription with its position in the log; `number` is the key of its advisory lock."""
 
     number: int
     subscription_id: str
@@ -62,17 +70,17 @@ class Subscription(msgspec.Struct, frozen=True):
     secrets: tuple[SigningSecret, ...]
     status: SubscriptionStatus
     reason: str
-    place: dict[int, int]
+    cursor: dict[int, int]
     health: ReceiverHealth
 
 
 class DueMessage(msgspec.Struct, frozen=True):
-    """A message on its way; `attempts` failed before this one, `waiting` says that it has a row of its own.
+    """A message to deliver, with its `attempts` so far and the `fault` of the last one.
 
-    `fault` says what its last failure was about.
+    `waiting` is whether the message has a row in `subscription_waiting`.
     """
 
-    place: Place
+    log_position: LogPosition
     key: str
     attempts: int = 0
     first_failed_at: int | None = None
@@ -82,24 +90,24 @@ class DueMessage(msgspec.Struct, frozen=True):
 
 
 class DeliveryAttempt(msgspec.Struct, frozen=True):
-    """An attempt and what came of it."""
+    """A delivery attempt with its answer."""
 
     due: DueMessage
     answer: WebhookAnswer
     order: int = 0
-    """When the answer came, among those of a turn."""
+    """Rank of the answer within its delivery round, in order of arrival."""
     sent: bool = True
-    """Not, if there was nothing left to send: that says nothing of the receiver."""
+    """False if the message was erased and not sent; then it does not affect receiver health."""
 
 
 class DeliveryVerdict(msgspec.Struct):
-    """What is written down after a turn."""
+    """The outcome of a delivery round, to be stored."""
 
     delivered: list[DueMessage]
     failed: list[tuple[DueMessage, bool]]
-    """As they wait from now on, and whether they are given up."""
+    """(message with its next retry, whether it is given up)"""
     behind: list[DueMessage]
-    """What waits because something before it does."""
+    """Messages that wait behind an earlier message about the same contact."""
     health: ReceiverHealth
     status: SubscriptionStatus
     reason: str
@@ -108,43 +116,46 @@ class DeliveryVerdict(msgspec.Struct):
 def plan_chains(
     waiting: Sequence[DueMessage], fresh: Sequence[DueMessage], blocked: AbstractSet[str], now: int
 ) -> tuple[list[list[DueMessage]], list[DueMessage]]:
-    """Return what may go out now, one list for each contact in its order, and what has to wait behind something.
+    """Return the messages to send now, one chain per contact, and the fresh messages that wait.
 
-    `waiting` and `fresh` are in the log's order, contact by contact; `blocked` are those about whom something waits.
+    `waiting` and `fresh` are in the log's order, contact by contact; `blocked` are the keys with
+    waiting messages, behind which fresh messages of the same key wait.
     """
     by_key: dict[str, list[DueMessage]] = {}
-    for one in waiting:
-        by_key.setdefault(one.key, []).append(one)
-    going = {key: found for key, found in by_key.items() if found[0].due_at <= now}
-    for one in fresh:
-        if one.key not in blocked:
-            going.setdefault(one.key, []).append(one)
-    return list(going.values()), [one for one in fresh if one.key in blocked]
+    for message in waiting:
+        by_key.setdefault(message.key, []).append(message)
+    chains = {key: messages for key, messages in by_key.items() if messages[0].due_at <= now}
+    for message in fresh:
+        if message.key not in blocked:
+            chains.setdefault(message.key, []).append(message)
+    return list(chains.values()), [message for message in fresh if message.key in blocked]
 
 
 def evaluate_attempts(
     subscription: Subscription,
-    tried: Mapping[str, Sequence[DeliveryAttempt]],
-    sent: Sequence[Sequence[DueMessage]],
+    attempts_by_key: Mapping[str, Sequence[DeliveryAttempt]],
+    chains: Sequence[Sequence[DueMessage]],
     now: int,
     chance: Callable[[], float],
 ) -> DeliveryVerdict:
-    """Return what follows from a turn: `tried` by key, each in order up to its first failure; `sent` are the chains.
+    """Return the verdict on a delivery round.
 
-    `chance` draws numbers in [0, 1), which spread the retries.
+    `attempts_by_key` are each chain's attempts in order, up to its first failure; `chance` draws
+    the jitter of the retries.
     """
-    made = sorted(
-        (one for found in tried.values() for one in found if one.sent), key=lambda one: one.order
+    sent = sorted(
+        (a for attempts in attempts_by_key.values() for a in attempts if a.sent),
+        key=lambda attempt: attempt.order,
     )
-    answers = [one.answer for one in made]
-    health = _health(subscription.health, made, now)
+    answers = [attempt.answer for attempt in sent]
+    health = _update_health(subscription.health, sent, now)
     verdict = DeliveryVerdict([], [], [], health, subscription.status, subscription.reason)
-    for chain in sent:
-        found = tried[chain[0].key]
-        verdict.delivered += [one.due for one in found if one.answer.meaning == "delivered"]
-        failed = [one for one in found if one.answer.meaning != "delivered"]
-        verdict.failed += [_waits(one, now, chance(), health) for one in failed]
-        verdict.behind += [due for due in chain[len(found) :] if not due.waiting]
+    for chain in chains:
+        attempts = attempts_by_key[chain[0].key]
+        verdict.delivered += [a.due for a in attempts if a.answer.meaning == "delivered"]
+        failed = [a for a in attempts if a.answer.meaning != "delivered"]
+        verdict.failed += [_plan_retry(attempt, now, chance(), health) for attempt in failed]
+        verdict.behind += [due for due in chain[len(attempts) :] if not due.waiting]
     if any(answer.meaning == "gone" for answer in answers):
         verdict.status, verdict.reason = "disabled", "the receiver answered 410 Gone"
     elif (
@@ -156,38 +167,46 @@ def evaluate_attempts(
     return verdict
 
 
-def _health(before: ReceiverHealth, sent: Sequence[DeliveryAttempt], now: int) -> ReceiverHealth:
-    """Return how it does after these answers, in the order in which they came: what counts is what came since a delivery."""
-    pauses = [now + one.answer.pause for one in sent if one.answer.pause is not None]
+def _update_health(
+    before: ReceiverHealth, sent: Sequence[DeliveryAttempt], now: int
+) -> ReceiverHealth:
+    """Return the health after these attempts, in order of arrival; a delivery resets it."""
+    pauses = [now + a.answer.pause for a in sent if a.answer.pause is not None]
     since_delivery = list(sent)
-    for number, one in enumerate(sent):
-        if one.answer.meaning == "delivered":
+    for number, attempt in enumerate(sent):
+        if attempt.answer.meaning == "delivered":
             before, since_delivery = ReceiverHealth(), list(sent[number + 1 :])
     if not since_delivery:
         return (
             msgspec.structs.replace(before, pause_until=max(pauses, default=0)) if sent else before
         )
-    failing = tuple(dict.fromkeys((*before.failing, *(one.due.key for one in since_delivery))))[
+    failing = tuple(dict.fromkeys((*before.failing, *(a.due.key for a in since_delivery))))[
         :CIRCUIT_OPEN_AFTER
     ]
-    nobody = all(one.answer.fault == "unreached" for one in since_delivery)
-    unreached = min(before.unreached + len(since_delivery), CIRCUIT_OPEN_AFTER) if nobody else 0
-    since = now if before.failing_since is None else before.failing_since
-    found = ReceiverHealth(failing, unreached, before.probes + 1 if before.is_down else 0, since)
-    if found.is_down:
-        pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(found.probes, 10)))
-    return msgspec.structs.replace(found, pause_until=max(pauses, default=0))
-
-
-def _waits(
-    tried: DeliveryAttempt, now: int, chance: float, health: ReceiverHealth
-) -> tuple[DueMessage, bool]:
-    due = tried.due
-    attempts = due.attempts + 1
-    first = now if due.first_failed_at is None else due.first_failed_at
-    over = attempts > len(RETRY_DELAYS) and now - first >= MAX_AGE and not health.is_down
-    later = now + retry_delay(attempts, chance)
-    waits = msgspec.structs.replace(
-        due, attempts=attempts, first_failed_at=first, due_at=later, fault=tried.answer.fault
+    all_unreached = all(a.answer.fault == "unreached" for a in since_delivery)
+    unreached = (
+        min(before.unreached + len(since_delivery), CIRCUIT_OPEN_AFTER) if all_unreached else 0
     )
-    return waits, over
+    since = now if before.failing_since is None else before.failing_since
+    after = ReceiverHealth(failing, unreached, before.probes + 1 if before.is_down else 0, since)
+    if after.is_down:
+        pauses.append(now + min(_LONGEST_PAUSE, _FIRST_PAUSE << min(after.probes, 10)))
+    return msgspec.structs.replace(after, pause_until=max(pauses, default=0))
+
+
+def _plan_retry(
+    failed: DeliveryAttempt, now: int, chance: float, health: ReceiverHealth
+) -> tuple[DueMessage, bool]:
+    """Return the message with its next retry, and whether it is given up."""
+    due = failed.due
+    attempts = due.attempts + 1
+    first_failed_at = now if due.first_failed_at is None else due.first_failed_at
+    exhausted = attempts > len(RETRY_DELAYS) and now - first_failed_at >= MAX_AGE
+    retry = msgspec.structs.replace(
+        due,
+        attempts=attempts,
+        first_failed_at=first_failed_at,
+        due_at=now + retry_delay(attempts, chance),
+        fault=failed.answer.fault,
+    )
+    return retry, exhausted and not health.is_down
