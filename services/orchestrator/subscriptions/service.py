@@ -233,4 +233,4 @@ async def _lock_subscription(connection: Connection, workspace: str, name: str) 
 async def _not_found(connection: Connection, workspace: str, name: str) -> NotFound:
     existing = await repository.list_subscriptions(connection, workspace)
     names = ", ".join(subscription.name for subscription in existing) or "none"
-    return NotFound(f"no subscription {name!r}; existing subscriptions: {names}")
+    return NotFound(f"no subscription {name!r}; there are {names}")
