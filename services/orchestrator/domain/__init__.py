@@ -1,1 +1,1 @@
-"""Plays, the ledger's ids, the gate: pure."""
+"""Pure domain of the orchestrator: plays, enrollments, conditions, content choice, the gate."""

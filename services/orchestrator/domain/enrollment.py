@@ -1,7 +1,8 @@
-"""How an enrollment goes on: a pure function of its program, where it stands, what is known of the contact, and the instant.
+"""Progress of an enrollment: a pure function of the program, the enrollment, the facts and `now`.
 
-`proceed` runs instructions until one has to wait. A wait counts from the instant at which it was reached, not from when somebody
-looked, so waits in a row do not drift; only after an outage (`LATE`) they count from now: else a week's mails went out together.
+`advance_enrollment` runs instructions until one has to wait. A wait counts from the instant at
+which it was reached, not from its evaluation, so consecutive waits do not drift. After an outage
+longer than `ACTION_GRACE` a wait counts from now, or a week's mails would go out together.
 """
 
 from collections.abc import Sequence
@@ -39,15 +40,17 @@ from services.orchestrator.domain.play_program import (
 )
 
 ACTION_GRACE = parse_duration("1h")
+"""Delay of an evaluation that is still taken as punctual (µs)."""
 MONTH = 30
+"""Days."""
 EnrollmentStatus = Literal["active", "completed", "exited", "holdout"]
 
 
 class Enrollment(msgspec.Struct, frozen=True):
-    """One enrollment: a contact's run of one version of a play. Instants in µs UTC.
+    """One contact's run of one version of a play. Instants in µs UTC.
 
-    `place` is the instruction before it, reached at `since`; nothing happens before `due_at`. `event` is what the templates may
-    say of the cause.
+    `place` is the index of the next instruction, reached at `since`; the enrollment is idle until
+    `due_at`. `event` is the data of the cause for templates.
     """
 
     enrollment_id: str
@@ -67,33 +70,34 @@ class Enrollment(msgspec.Struct, frozen=True):
 
 
 class EnrollmentProgress(msgspec.Struct, frozen=True):
-    """Where the run stands then, and the actions it has come by, each with the instant at which it is due."""
+    """The advanced enrollment, and its new actions with the instants at which they are due."""
 
     run: Enrollment
     acts: Sequence[tuple[ActionSpec, int]] = ()
 
 
-def action_priority(play: Play, run: Enrollment, due: int) -> int:
-    """Return who goes first when two actions want the same place: the nearer the date of a compelling event, the sooner.
+def action_priority(play: Play, enrollment: Enrollment, due: int) -> int:
+    """Return the priority of an action among actions for the same slot; the highest goes first.
 
-    When an action is due a month before the date that adds nothing, on the last day it adds 30, and afterwards nothing.
+    The nearing date of a compelling event raises the play's priority: by 0 a month before the date,
+    by 30 on its day, and by nothing afterwards.
     """
-    date = run.event.get("date")
-    if not run.event.get("event_id") or not isinstance(date, str):
+    date = enrollment.event.get("date")
+    if not enrollment.event.get("event_id") or not isinstance(date, str):
         return play.priority
-    left = (from_iso(date) + DAY - 1 - due) // DAY
-    return play.priority + (MONTH - left if 0 <= left <= MONTH else 0)
+    days_left = (from_iso(date) + DAY - 1 - due) // DAY
+    return play.priority + (MONTH - days_left if 0 <= days_left <= MONTH else 0)
 
 
 def advance_enrollment(
-    program: PlayProgram, run: Enrollment, facts: ContactFacts, now: int
+    program: PlayProgram, enrollment: Enrollment, facts: ContactFacts, now: int
 ) -> EnrollmentProgress:
-    """Go on with an active run as far as it goes."""
-    reason = exit_reason(program, run, facts, now)
+    """Run an active enrollment up to its next wait or its end."""
+    reason = exit_reason(program, enrollment, facts, now)
     if reason:
-        return EnrollmentProgress(end_enrollment(run, "exited", reason))
+        return EnrollmentProgress(end_enrollment(enrollment, "exited", reason))
     acts: list[tuple[ActionSpec, int]] = []
-    place, since = run.place, run.since
+    place, since = enrollment.place, enrollment.since
     while place < len(program.code):
         step = program.code[place]
         if isinstance(step, ActionInstruction):
@@ -102,54 +106,62 @@ def advance_enrollment(
         elif isinstance(step, ExitInstruction):
             return EnrollmentProgress(
                 end_enrollment(
-                    msgspec.structs.replace(run, place=place, since=since), "completed", step.reason
+                    msgspec.structs.replace(enrollment, place=place, since=since),
+                    "completed",
+                    step.reason,
                 ),
                 acts,
             )
         elif isinstance(step, EventWaitInstruction | WaitInstruction | LocalTimeInstruction):
-            reached, due = _waited(step, place, since, facts, now)
-            if reached is None:
+            next_place, due = _evaluate_wait(step, place, since, facts, now)
+            if next_place is None:
                 return EnrollmentProgress(
-                    msgspec.structs.replace(run, place=place, since=since, due_at=due), acts
+                    msgspec.structs.replace(enrollment, place=place, since=since, due_at=due), acts
                 )
-            place, since = reached, now if now - due > ACTION_GRACE else due
+            place, since = next_place, now if now - due > ACTION_GRACE else due
         else:
-            place = _turned(step, program, place, facts, now)
+            place = _next_place(step, program, place, facts, now)
     return EnrollmentProgress(
         end_enrollment(
-            msgspec.structs.replace(run, place=place, since=since), "completed", "all steps done"
+            msgspec.structs.replace(enrollment, place=place, since=since),
+            "completed",
+            "all steps done",
         ),
         acts,
     )
 
 
-def exit_reason(program: PlayProgram, run: Enrollment, facts: ContactFacts, now: int) -> str:
-    """Return why a run ends before its next step acts, or nothing: an exit's signal since the entry, or its condition."""
-    for one, test in zip(program.play.exits, program.exits, strict=True):
-        if one.signal is not None and (facts.last_seen(one.signal) or 0) > run.entered_at:
-            return f"exit: {one.signal}"
-        if one.when is not None and test is not None and condition_holds(test, facts, now):
-            return f"exit: {_shown(one.when)}"
+def exit_reason(program: PlayProgram, enrollment: Enrollment, facts: ContactFacts, now: int) -> str:
+    """Return the reason why an enrollment ends now, or an empty string.
+
+    Reasons are the signal or the condition of an exit rule, and a goal that ends the play.
+    """
+    for rule, test in zip(program.play.exits, program.exits, strict=True):
+        if rule.signal is not None and (facts.last_seen(rule.signal) or 0) > enrollment.entered_at:
+            return f"exit: {rule.signal}"
+        if rule.when is not None and test is not None and condition_holds(test, facts, now):
+            return f"exit: {_condition_text(rule.when)}"
     goal = program.play.goal
     if (
         goal is not None
         and goal.ends
-        and goal_reached_at(program, goal, run, facts, now) is not None
+        and goal_reached_at(program, goal, enrollment, facts, now) is not None
     ):
         return "goal reached"
     return ""
 
 
 def goal_reached_at(
-    program: PlayProgram, goal: Goal, run: Enrollment, facts: ContactFacts, now: int
+    program: PlayProgram, goal: Goal, enrollment: Enrollment, facts: ContactFacts, now: int
 ) -> int | None:
-    """Return when a run reached its goal, None if it has not, or not in time."""
-    if run.goal_at is not None:
-        return run.goal_at
-    end = run.entered_at + goal.within
+    """Return the instant at which an enrollment reached its goal in time, or None."""
+    if enrollment.goal_at is not None:
+        return enrollment.goal_at
+    end = enrollment.entered_at + goal.within
     if goal.signal is not None:
         return next(
-            (at for at in facts.signals.get(goal.signal, ()) if run.entered_at < at <= end), None
+            (at for at in facts.signals.get(goal.signal, ()) if enrollment.entered_at < at <= end),
+            None,
         )
     return (
         now
@@ -158,42 +170,42 @@ def goal_reached_at(
     )
 
 
-def end_enrollment(run: Enrollment, status: EnrollmentStatus, reason: str) -> Enrollment:
-    """Return the run as it ends."""
-    return msgspec.structs.replace(run, status=status, reason=reason, due_at=None)
+def end_enrollment(enrollment: Enrollment, status: EnrollmentStatus, reason: str) -> Enrollment:
+    """Return the enrollment with its final status."""
+    return msgspec.structs.replace(enrollment, status=status, reason=reason, due_at=None)
 
 
-def _waited(
+def _evaluate_wait(
     step: EventWaitInstruction | WaitInstruction | LocalTimeInstruction,
     place: int,
     since: int,
     facts: ContactFacts,
     now: int,
 ) -> tuple[int | None, int]:
-    """Return where a wait that is over leads, or None, and the instant that ends it (or at which to look again)."""
+    """Return (next place, end) of a finished wait, or (None, instant of the next evaluation)."""
     if isinstance(step, EventWaitInstruction):
-        return _hoped(step, since, facts, now)
+        return _evaluate_event_wait(step, since, facts, now)
     if isinstance(step, WaitInstruction):
         due = since + step.length
     else:
         zone = load_time_zone(facts.time_zone)
         earliest = since
-        if step.when.days:  # so many calendar days later, whatever the hour
+        if step.when.days:  # calendar days, whatever the hour
             day = to_local(since, zone).date() + timedelta(days=step.when.days)
             earliest = max(since, local_instant(day, time(0), zone))
         due = next_local_time(earliest, step.when.time, zone, step.weekdays)
     return (place + 1 if now >= due else None), due
 
 
-def _hoped(
+def _evaluate_event_wait(
     step: EventWaitInstruction, since: int, facts: ContactFacts, now: int
 ) -> tuple[int | None, int]:
     deadline = since + step.timeout
     if step.signal is not None:
-        seen = next(
+        seen_at = next(
             (at for at in facts.signals.get(step.signal, ()) if since < at <= deadline), None
         )
-        if seen is not None:
+        if seen_at is not None:
             return step.met, now
         horizon = FOREVER
     else:
@@ -207,22 +219,23 @@ def _hoped(
     return None, min(deadline, max(horizon, now + 1))
 
 
-def _turned(
+def _next_place(
     step: Instruction, program: PlayProgram, place: int, facts: ContactFacts, now: int
 ) -> int:
+    """Return the place to which a branch, split or jump leads."""
     if isinstance(step, BranchInstruction):
         return place + 1 if condition_holds(step.test, facts, now) else step.otherwise
     if isinstance(step, SplitInstruction):
-        drawn = ids.derive_id("split", program.play.play, str(step.number), facts.contact_id)
-        lot, total = int(drawn[:8], 16) / (1 << 32), 0.0
+        digest = ids.derive_id("split", program.play.play, str(step.number), facts.contact_id)
+        draw, total = int(digest[:8], 16) / (1 << 32), 0.0
         for _, share, to in step.parts:
             total += share
-            if lot < total:
+            if draw < total:
                 return to
         return step.otherwise
     assert isinstance(step, JumpInstruction)
     return step.to
 
 
-def _shown(condition: Condition) -> str:
+def _condition_text(condition: Condition) -> str:
     return msgspec.json.encode(condition.written).decode()[:160]

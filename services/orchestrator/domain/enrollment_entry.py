@@ -1,4 +1,4 @@
-"""What starts a play, and what ends or wakes one: events matched against what plays wait for."""
+"""Entry into plays: matching of events against triggers, entry criteria and exit rules."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,103 +18,112 @@ from services.orchestrator.domain.segment import entry_signal
 
 
 class PastEnrollment(msgspec.Struct, frozen=True):
-    """A contact's earlier run of a play."""
+    """A contact's earlier enrollment in the same play."""
 
     entered_at: int
     status: str
 
 
 def event_starts_play(program: PlayProgram, event: TriggerEvent, now: int) -> bool:
-    """Return whether an event starts a play: it fits, it is no history, and it is young enough."""
+    """Return whether an event starts a play: it matches the trigger, is live and recent enough."""
     if now - event.occurred_at > program.play.max_age:
         return False
     trigger = program.play.trigger
     if isinstance(event, Signal):
-        wanted_signal = trigger.signal if trigger.segment is None else entry_signal(trigger.segment)
-        return event.signal == wanted_signal and not event.historical
+        trigger_signal = (
+            trigger.signal if trigger.segment is None else entry_signal(trigger.segment)
+        )
+        return event.signal == trigger_signal and not event.historical
     if isinstance(event, CompellingEvent):
-        wanted = trigger.compelling_event
-        return wanted is not None and event.kind == wanted.kind and event.status in wanted.on
+        match = trigger.compelling_event
+        return match is not None and event.kind == match.kind and event.status in match.on
     return trigger.stage_change is not None and stage_change_matches(trigger.stage_change, event)
 
 
-def stage_change_matches(wanted: StageMatch, event: StageChange) -> bool:
-    """Return whether a stage change is one that is meant: corrections and history never are."""
-    if event.reason not in ORDINARY_REASONS or event.cycle != wanted.cycle:
+def stage_change_matches(match: StageMatch, event: StageChange) -> bool:
+    """Return whether a stage change matches; corrections and history never do."""
+    if event.reason not in ORDINARY_REASONS or event.cycle != match.cycle:
         return False
-    if wanted.axis is None:
+    if match.axis is None:
         before, after, direction = event.stage.from_, event.stage.to, event.direction
     else:
-        axis = event.axes.get(wanted.axis)
+        axis = event.axes.get(match.axis)
         if axis is None:
             return False
         before, after, direction = axis.from_, axis.to, axis.direction
     return (
-        wanted.to in (None, after)
-        and wanted.from_ in (None, before)
-        and wanted.direction in (None, direction)
-        and (wanted.axis is None or before != after)
+        match.to in (None, after)
+        and match.from_ in (None, before)
+        and match.direction in (None, direction)
+        and (match.axis is None or before != after)
     )
 
 
 def try_enroll(
     program: PlayProgram,
-    occasion: EntryCause,
+    entry_cause: EntryCause,
     facts: ContactFacts,
     earlier: Sequence[PastEnrollment],
     now: int,
 ) -> Enrollment | str:
-    """Return the run that an occasion starts, or why it starts none. Who is held out has one that ends at once."""
+    """Return the enrollment that a cause starts, or the reason why it starts none.
+
+    The enrollment of a contact in the holdout ends at once, with status `holdout`.
+    """
     play = program.play
     if play.re_entry == "never" and earlier:
         return "entered before"
-    if play.re_entry == "after_exit" and any(one.status == "active" for one in earlier):
+    if play.re_entry == "after_exit" and any(past.status == "active" for past in earlier):
         return "still in it"
-    if play.cool_down and any(now - one.entered_at < play.cool_down for one in earlier):
+    if play.cool_down and any(now - past.entered_at < play.cool_down for past in earlier):
         return "cooling down"
     if program.entry is not None and not condition_holds(program.entry, facts, now):
         return "entry criteria"
-    cause = (
-        ids.derive_id("matched", occasion.id, facts.contact_id) if occasion.of_many else occasion.id
-    )
-    made = enrollment_id(occasion.workspace, play.play, facts.contact_id, cause, play.re_entry)
-    run = Enrollment(
-        made, occasion.workspace, facts.contact_id, play.play, program.number, cause, occasion.at, occasion.told,
+    contact_id, workspace = facts.contact_id, entry_cause.workspace
+    cause = entry_cause.id
+    if entry_cause.of_many:
+        cause = ids.derive_id("matched", cause, contact_id)
+    enrollment = Enrollment(
+        enrollment_id(workspace, play.play, contact_id, cause, play.re_entry), workspace,
+        contact_id, play.play, program.number, cause, entry_cause.at, entry_cause.event,
         since=now, due_at=now,
     )  # fmt: skip
-    if in_holdout(play.play, facts.contact_id, play.holdout):
-        return msgspec.structs.replace(run, status="holdout", reason="holdout", due_at=None)
-    return run
+    if in_holdout(play.play, contact_id, play.holdout):
+        return msgspec.structs.replace(enrollment, status="holdout", reason="holdout", due_at=None)
+    return enrollment
 
 
 def exit_reason_from_events(
-    program: PlayProgram, run: Enrollment, events: Sequence[TriggerEvent]
+    program: PlayProgram, enrollment: Enrollment, events: Sequence[TriggerEvent]
 ) -> str:
-    """Return why these events end a run, or nothing. Exits by signal are seen in the facts; these are the moves."""
-    for one in program.play.exits:
+    """Return the reason why stage changes end an enrollment, or an empty string.
+
+    Exits by signal and by condition are evaluated on the facts (`exit_reason`).
+    """
+    for rule in program.play.exits:
         for event in events:
             if (
                 isinstance(event, StageChange)
-                and one.stage_change is not None
-                and event.occurred_at >= run.entered_at
-                and event.id != run.cause
-                and stage_change_matches(one.stage_change, event)
+                and rule.stage_change is not None
+                and event.occurred_at >= enrollment.entered_at
+                and event.id != enrollment.cause
+                and stage_change_matches(rule.stage_change, event)
             ):
                 return f"exit: {event.stage.from_ or 'nothing'} to {event.stage.to}"
     return ""
 
 
 def concerns_enrollment(
-    program: PlayProgram, run: Enrollment, events: Sequence[TriggerEvent]
+    program: PlayProgram, enrollment: Enrollment, events: Sequence[TriggerEvent]
 ) -> bool:
-    """Return whether a run has to be looked at because of these events: it may leave, reach its goal, or go on."""
+    """Return whether events may end an enrollment, reach its goal or advance it."""
     play = program.play
-    if any(one.when or one.stage_change for one in play.exits) or (play.goal and play.goal.when):
+    if any(rule.when or rule.stage_change for rule in play.exits) or (play.goal and play.goal.when):
         return True
-    awaited = {one.signal for one in play.exits} | ({play.goal.signal} if play.goal else set())
+    awaited = {rule.signal for rule in play.exits} | ({play.goal.signal} if play.goal else set())
     step = (
-        program.code[run.place]
-        if run.status == "active" and run.place < len(program.code)
+        program.code[enrollment.place]
+        if enrollment.status == "active" and enrollment.place < len(program.code)
         else None
     )
     if isinstance(step, EventWaitInstruction):
@@ -125,8 +134,8 @@ def concerns_enrollment(
 
 
 def index_by_trigger(programs: Sequence[PlayProgram]) -> Mapping[str, Sequence[PlayProgram]]:
-    """Return the plays by what is published that starts them: a signal's name, `cycle:` and a cycle's, `event:` and a kind."""
-    found: dict[str, list[PlayProgram]] = {}
+    """Return the plays with published triggers by `trigger_key`."""
+    by_key: dict[str, list[PlayProgram]] = {}
     for program in programs:
         trigger = program.play.trigger
         if trigger.stage_change is not None:
@@ -139,17 +148,17 @@ def index_by_trigger(programs: Sequence[PlayProgram]) -> Mapping[str, Sequence[P
             key = entry_signal(trigger.segment)
         else:
             continue
-        found.setdefault(key, []).append(program)
-    return found
+        by_key.setdefault(key, []).append(program)
+    return by_key
 
 
 def trigger_key(event: TriggerEvent) -> str:
-    """Return the key of an event in `by_trigger`."""
+    """Return an event's key: `event:KIND`, `cycle:CYCLE` or the name of a signal."""
     if isinstance(event, CompellingEvent):
         return f"event:{event.kind}"
     return event.signal if isinstance(event, Signal) else f"cycle:{event.cycle}"
 
 
 def is_timed(program: PlayProgram) -> bool:
-    """Return whether a play starts by a moment and by nothing that is published."""
+    """Return whether a play starts at an instant (silence, date, schedule) and not by an event."""
     return program.play.trigger.is_timed or program.play.trigger.schedule is not None

@@ -1,7 +1,7 @@
-"""What a contact enters a play on: something that was published, or a moment that has come for it.
+"""Entry causes: a published event, or an instant that a timed trigger derives for a contact.
 
-A timed trigger gives each contact an occasion of its own. Its id says which silence, which date it was:
-so it starts its play once, however often somebody looks.
+A timed trigger gives each contact its own cause. The cause's id is derived from the silence or the
+date, so that it starts its play once, however often it is evaluated.
 """
 
 from datetime import date as day_of
@@ -14,8 +14,7 @@ from libs.common import ids
 from libs.common.instants import DAY, from_datetime, from_iso, to_iso
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.contact_facts import ContactFacts
-from services.orchestrator.domain.local_time import load_time_zone
-from services.orchestrator.domain.local_time import local_instant as instant_at
+from services.orchestrator.domain.local_time import load_time_zone, local_instant
 from services.orchestrator.domain.play import DateTrigger, SilenceTrigger
 from services.orchestrator.domain.play_program import PlayProgram
 
@@ -23,88 +22,95 @@ TriggerEvent = Signal | StageChange | CompellingEvent
 
 
 class EntryCause(msgspec.Struct, frozen=True):
-    """Why a contact may enter: `id` is the cause, `at` its instant (µs UTC), `told` what templates may say of it."""
+    """A cause of entry at an instant (µs UTC), with its `event` data for templates."""
 
     id: str
     workspace: str
     at: int
-    told: dict[str, Any] = {}
+    event: dict[str, Any] = {}
     of_many: bool = False
-    """One cause for many contacts."""
+    """Whether the same cause applies to many contacts."""
 
 
 def cause_from_event(event: TriggerEvent) -> EntryCause:
-    """Return the occasion that an event is."""
+    """Return the cause for a published event."""
     of_many = isinstance(event, CompellingEvent) and event.contact_id is None
-    return EntryCause(event.id, event.workspace, event.occurred_at, _told(event), of_many)
+    return EntryCause(event.id, event.workspace, event.occurred_at, _event_data(event), of_many)
 
 
 def cause_if_due(
     program: PlayProgram, workspace: str, facts: ContactFacts, now: int
 ) -> EntryCause | None:
-    """Return the occasion that the time is for a contact, None if it is none; one longer ago than `max_age` is none."""
-    found = next_timed_cause(program, workspace, facts)
+    """Return the timed cause that is due for a contact and not older than `max_age`, or None."""
+    cause = next_timed_cause(program, workspace, facts)
     return (
-        found if found is not None and found.at <= now <= found.at + program.play.max_age else None
+        cause if cause is not None and cause.at <= now <= cause.at + program.play.max_age else None
     )
 
 
 def next_timed_cause(
     program: PlayProgram, workspace: str, facts: ContactFacts
 ) -> EntryCause | None:
-    """Return the occasion that a moment is, was or will be for a contact, by what is known now."""
-    trigger, found = program.play.trigger, None
+    """Return the past or future timed cause for a contact, by the facts as of now."""
+    trigger, timed = program.play.trigger, None
     if trigger.schedule is not None:
         return cause_from_schedule(program, workspace, trigger.schedule)
     if trigger.silence is not None:
-        found = _silence(trigger.silence, facts)
+        timed = _silence_cause(trigger.silence, facts)
     elif trigger.date is not None:
-        found = _date(trigger.date, facts)
-    if found is None:
+        timed = _date_cause(trigger.date, facts)
+    if timed is None:
         return None
-    cause, at, told = found
+    key, at, event = timed
     return EntryCause(
-        ids.derive_id("moment", workspace, facts.contact_id, cause), workspace, at, told
+        ids.derive_id("moment", workspace, facts.contact_id, key), workspace, at, event
     )
 
 
 def cause_from_schedule(program: PlayProgram, workspace: str, when: datetime) -> EntryCause:
-    """Return the occasion that is the same for everybody."""
+    """Return the cause of a schedule, which is the same for all contacts."""
     at = from_datetime(when)
-    cause = ids.derive_id("schedule", workspace, program.play.play, str(at))
-    return EntryCause(cause, workspace, at, {"occurred_at": at}, of_many=True)
+    cause_id = ids.derive_id("schedule", workspace, program.play.play, str(at))
+    return EntryCause(cause_id, workspace, at, {"occurred_at": at}, of_many=True)
 
 
-def _silence(wanted: SilenceTrigger, facts: ContactFacts) -> tuple[str, int, dict[str, Any]] | None:
-    last = facts.last_act if wanted.of == "any" else facts.last_seen(wanted.of)
+def _silence_cause(
+    trigger: SilenceTrigger, facts: ContactFacts
+) -> tuple[str, int, dict[str, Any]] | None:
+    """Return (key, instant, event data) of the silence since the last act or signal."""
+    last = facts.last_act if trigger.of == "any" else facts.last_seen(trigger.of)
     if last is None:
         return None
     return (
-        f"silence:{wanted.of}:{last}",
-        last + wanted.for_,
-        {"silent_since": to_iso(last), "occurred_at": last + wanted.for_},
+        f"silence:{trigger.of}:{last}",
+        last + trigger.for_,
+        {"silent_since": to_iso(last), "occurred_at": last + trigger.for_},
     )
 
 
-def _date(wanted: DateTrigger, facts: ContactFacts) -> tuple[str, int, dict[str, Any]] | None:
-    given = facts.traits.get(wanted.trait)
+def _date_cause(
+    trigger: DateTrigger, facts: ContactFacts
+) -> tuple[str, int, dict[str, Any]] | None:
+    """Return (key, instant, event data) of a date among the traits."""
+    text = facts.traits.get(trigger.trait)
     try:
-        if not isinstance(given, str):
+        if not isinstance(text, str):
             return None
-        plain = len(given) == len("2026-01-31")
+        is_plain_date = len(text) == len("2026-01-31")
         date = (
-            instant_at(day_of.fromisoformat(given), time(0), load_time_zone(facts.time_zone))
-            if plain
-            else from_iso(given)
+            local_instant(day_of.fromisoformat(text), time(0), load_time_zone(facts.time_zone))
+            if is_plain_date
+            else from_iso(text)
         )
     except (ValueError, OverflowError):
         return None
-    told = {"date": given, "days_left": wanted.before // DAY, "occurred_at": date - wanted.before}
-    return f"date:{wanted.trait}:{given}", date - wanted.before, told
+    at = date - trigger.before
+    event = {"date": text, "days_left": trigger.before // DAY, "occurred_at": at}
+    return f"date:{trigger.trait}:{text}", at, event
 
 
-def _told(event: TriggerEvent) -> dict[str, Any]:
-    """Return what templates may say of an event."""
+def _event_data(event: TriggerEvent) -> dict[str, Any]:
+    """Return the data of an event for templates."""
     if isinstance(event, Signal):
         return {
             "signal": event.signal,
