@@ -1,4 +1,4 @@
-"""An action of a play, as a marketer writes it: on which channel, to whom, saying what."""
+"""Actions of a play as written in its file: channel, destination, content and templates."""
 
 from typing import Annotated, Literal
 
@@ -12,13 +12,13 @@ ChannelName = Literal["email", "webhook", "slack", "crm_task", "audience", "kafk
 
 
 class StrictModel(BaseModel):
-    """A part of a play: fields that it does not know are faults."""
+    """Base of the parts of a play; unknown fields are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EmailTemplate(StrictModel):
-    """What an e-mail says; Liquid templates over `contact`, `event` and `content`."""
+    """The templates of an e-mail (Liquid) over `contact`, `event` and `content`."""
 
     subject: Template
     text: Template
@@ -26,56 +26,56 @@ class EmailTemplate(StrictModel):
 
 
 class ContentRequest(StrictModel):
-    """Which content may be offered: of these types, else the fallback by its id."""
+    """A request for content of the given types, or else the fallback by its name."""
 
     types: list[str] = []
     fallback: str | None = None
     override_gate: bool = False
-    """Offers it even to those who are not that far."""
+    """Offers the content also to contacts that have not reached its gate."""
 
 
 class AdAudience(StrictModel):
-    """An advertiser's audience that a contact is added to, as long as `member` holds, or taken out of."""
+    """An ad audience: a contact is added to it while `member` holds, or removed from it."""
 
     name: IdentifierName
     op: Literal["add", "remove"]
     member: Condition | None = None
 
     @model_validator(mode="after")
-    def _only_who_comes_is_asked(self) -> "AdAudience":
+    def _check_member_condition(self) -> "AdAudience":
         if self.op == "remove" and self.member is not None:
-            raise ValueError("`member` is for who is added")
+            raise ValueError("`member` applies only to `op: add`")
         return self
 
 
 class ActionSpec(StrictModel):
-    """An action on a channel. Its name counts: the same name is the same action in the ledger."""
+    """An action on a channel. Its name identifies it in the ledger."""
 
     action: IdentifierName
     channel: ChannelName
     purpose: Literal["marketing", "transactional"] = "marketing"
     destination: IdentifierName | None = None
-    """Where a channel has more than one."""
+    """The name of the destination to which the message goes."""
     content: ContentRequest | None = None
     mail: EmailTemplate | None = None
     text: Template | None = None
-    """What a message to a destination says."""
+    """The text of a message to a destination."""
     data: dict[str, Template] = {}
     """Fields of a message to a destination."""
     audience: AdAudience | None = None
 
     @model_validator(mode="after")
-    def _fits_the_channel(self) -> "ActionSpec":
+    def _check_channel_fields(self) -> "ActionSpec":
         if self.channel == "email":
             if self.mail is None or self.text is not None or self.data or self.destination:
-                raise ValueError("an e-mail has `mail`, and no destination, text or data")
+                raise ValueError("an e-mail action has `mail`, and no destination, text or data")
         elif (self.channel == "audience") != (self.audience is not None):
-            raise ValueError("an action on the channel `audience`, and no other, has `audience`")
+            raise ValueError("an action has `audience` if, and only if, its channel is `audience`")
         elif self.audience is not None and (self.text is not None or self.data or self.content):
             raise ValueError(
-                "what an advertiser is told of a contact is always the same: no text, data or content"
+                "an audience action has fixed data: remove `text`, `data` and `content`"
             )
         elif self.mail is not None or (self.destination is None) != (self.channel == "kafka"):
-            where = "no `destination`" if self.channel == "kafka" else "a `destination`"
-            raise ValueError(f"{self.channel} has {where}, and no `mail`")
+            rule = "no `destination`" if self.channel == "kafka" else "a `destination`"
+            raise ValueError(f"a {self.channel} action has {rule}, and no `mail`")
         return self

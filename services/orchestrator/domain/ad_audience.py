@@ -1,7 +1,8 @@
-"""Audiences of an advertiser: who is added, who is taken out again, and what is told of them.
+"""Ad audiences: contacts that are added to or removed from an advertiser's list.
 
-Whether somebody still belongs is asked when the message goes out, not when the step came: who has returned meanwhile is not
-added, and who was never added is not taken out. Addresses are told as advertisers want them: SHA-256, trimmed and in lower case.
+Membership is evaluated when the message is sent, not when the step is reached: a contact that no
+longer matches is not added, and a contact that was never added is not removed. Addresses are sent
+in the form that advertisers use: SHA-256 of the trimmed address in lower case.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from services.orchestrator.domain.contact_facts import ContactFacts
 
 
 def hash_email(address: object) -> str:
-    """Return the hash of an address; the empty text for what is none."""
+    """Return the hash of an e-mail address, an empty string if there is none."""
     return (
         sha256(address.strip().lower().encode("utf-8", "replace")).hexdigest()
         if isinstance(address, str) and address
@@ -30,7 +31,10 @@ def audience_fault(
     *,
     added: bool,
 ) -> str:
-    """Return why nothing is told, or nothing. `added` says whether this run has told of the contact."""
+    """Return the reason against sending, or an empty string.
+
+    `added` is whether this enrollment has added the contact before.
+    """
     if audience.op == "remove":
         return "" if added else "never added"
     if not facts.email:
@@ -41,6 +45,9 @@ def audience_fault(
 def audience_member_data(
     audience: AdAudience, facts: ContactFacts, before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return what the advertiser is told of a contact; of one of whom it was told, what it knows them by (`before`)."""
-    who = before or {"contact_id": facts.contact_id, "email_sha256": hash_email(facts.email)}
-    return {**who, "audience": audience.name, "op": audience.op}
+    """Return the data of a contact for the advertiser.
+
+    `before` is the data with which the contact was added; a removal repeats it.
+    """
+    member = before or {"contact_id": facts.contact_id, "email_sha256": hash_email(facts.email)}
+    return {**member, "audience": audience.name, "op": audience.op}

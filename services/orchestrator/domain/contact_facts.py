@@ -1,4 +1,4 @@
-"""What a play may know of a contact when it decides: gathered once, then everything is a pure function of it."""
+"""Facts about a contact as of a decision: read once, the input of every pure function of plays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 from libs.common.decay import decay
 
 MAX_INSTANTS = 100
-"""Of each signal so many of the newest instants are known."""
+"""Number of instants that are read per signal, the newest."""
 
 
 class DecayingScore(msgspec.Struct, frozen=True, gc=False):
@@ -24,7 +24,7 @@ class DecayingScore(msgspec.Struct, frozen=True, gc=False):
 
 
 class CycleFacts(msgspec.Struct, frozen=True):
-    """Where a contact stands in one cycle. `ladders` are the cycle's axes, each with its stages in order."""
+    """A contact's state in one cycle; `ladders` are the stages of each axis in order."""
 
     stage: str
     dormant: bool = False
@@ -35,45 +35,48 @@ class CycleFacts(msgspec.Struct, frozen=True):
 
 
 class ContactFacts(msgspec.Struct, frozen=True):
-    """One contact as it is known now. `contact_id` is the survivor's if it was merged; instants in µs UTC."""
+    """The facts about one contact. `contact_id` is canonical (after merges); instants in µs UTC."""
 
     contact_id: str
     traits: Mapping[str, Any] = {}
     standings: Mapping[str, CycleFacts] = {}
     signals: Mapping[str, Sequence[int]] = {}
-    """Of each published signal the newest instants, the newest last."""
+    """The newest instants of each published signal, in ascending order."""
     last_act: int | None = None
-    """When the contact last did something of its own."""
+    """Instant of the contact's last own act."""
     consents: Mapping[str, bool] = {}
     suppressed: Mapping[str, str] = {}
-    """By channel, why nothing goes out on it."""
+    """{channel: reason of the suppression}"""
     user_id: str | None = None
     anonymous_id: str | None = None
     external_ids: Mapping[str, str] = {}
     seen_content: Mapping[str, int] = {}
-    """When each content was last shown."""
+    """{content: instant at which it was last shown}"""
     verified_emails: frozenset[str] = frozenset()
-    """The addresses that a server vouches for, in lower case."""
+    """Addresses verified by a trusted server, in lower case."""
     last_touch: int | None = None
-    """When anybody was last in touch, on either side. This and what follows is known where a condition asks for it."""
+    """Instant of the last touch by either side.
+
+    This and the fields below are costly, so they are read only if a condition needs them.
+    """
     planned: bool = False
-    """Whether a play has a next step for the contact."""
+    """Whether an active enrollment has a next step for the contact."""
     events: frozenset[str] = frozenset()
-    """The kinds of compelling events that are open about the contact, or an account of theirs."""
+    """Kinds of the open compelling events about the contact or its accounts."""
 
     @property
     def email(self) -> str | None:
-        """Return the address that the contact gave."""
-        found = self.traits.get("email")
-        return found if isinstance(found, str) and found else None
+        """Return the e-mail address among the traits."""
+        address = self.traits.get("email")
+        return address if isinstance(address, str) and address else None
 
     @property
     def time_zone(self) -> str:
-        """Return the name of the contact's time zone, UTC where none is known."""
-        found = self.traits.get("timezone")
-        return found if isinstance(found, str) and found else "UTC"
+        """Return the name of the contact's time zone, by default UTC."""
+        name = self.traits.get("timezone")
+        return name if isinstance(name, str) and name else "UTC"
 
     def last_seen(self, signal: str) -> int | None:
-        """Return when a signal was last seen."""
-        found = self.signals.get(signal)
-        return found[-1] if found else None
+        """Return the instant of the last occurrence of a signal."""
+        instants = self.signals.get(signal)
+        return instants[-1] if instants else None

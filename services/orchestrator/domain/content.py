@@ -1,7 +1,7 @@
-"""Which content is right for a contact, on a channel, now: a pure choice with its reasons. Same input, same answer.
+"""Content choice: the item for a contact's stage, awareness level and channel, with reasons. Pure.
 
-The awareness levels are those that the field calls Schwartz's. The gate holds back what comes too early: an offer to buy or try
-before validation, proof by others until the contact is qualified.
+The awareness levels are those of Eugene Schwartz. The content gate withholds an item that comes too
+early: trials and discounts before validation, case studies and reviews before qualification.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ AwarenessLevel = Literal[
     "unaware", "problem_aware", "solution_aware", "product_aware", "most_aware"
 ]
 AWARENESS_LEVELS: tuple[AwarenessLevel, ...] = get_args(AwarenessLevel)
-_LEVEL_OF_PLACE: Mapping[str, AwarenessLevel] = {
+_LEVEL_OF_STAGE: Mapping[str, AwarenessLevel] = {
     "awareness": "problem_aware",
     "investigation": "solution_aware",
     "validation": "product_aware",
@@ -30,11 +30,11 @@ _GATE_OF_TYPE: Mapping[str, tuple[str, str]] = {
     "case_study": ("sales", "qualified"),
     "review": ("sales", "qualified"),
 }
-"""From which place on which axis each type may be offered."""
+"""{type: (axis, first stage at which it may be offered)}"""
 
 
 class ContentGate(BaseModel):
-    """From which place on which axis an item may be offered."""
+    """The stage of an axis from which on an item may be offered."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class ContentGate(BaseModel):
 
 
 class ContentItem(BaseModel):
-    """A content of the catalogue; where a list is empty, everything fits."""
+    """A content item; an empty list matches everything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,42 +61,45 @@ class ContentItem(BaseModel):
     language: str = ""
     gate: ContentGate | None = None
     personal: bool = False
-    """Shown on a site only to somebody who has proven who they are."""
+    """Shown on a site only to a verified visitor."""
     priority: int = 0
 
 
 class ContentChoice(msgspec.Struct, frozen=True):
-    """What is offered, or None, and why: a reason for each item of the types that were asked for, and for the choice."""
+    """The chosen item or None; reasons for each item of the requested types and for the choice."""
 
     item: ContentItem | None
     reasons: Sequence[str]
 
 
 def awareness_level(facts: ContactFacts, cycle: str = "engagement") -> AwarenessLevel:
-    """Return the contact's awareness: what was declared of it, else what the place on the buying axis says."""
-    declared = facts.traits.get("awareness_level")
-    known = next((level for level in AWARENESS_LEVELS if level == declared), None)
-    if known is not None:
-        return known
+    """Return the contact's declared awareness level, or that of its stage on the buying axis."""
+    trait = facts.traits.get("awareness_level")
+    declared = next((level for level in AWARENESS_LEVELS if level == trait), None)
+    if declared is not None:
+        return declared
     at = facts.standings.get(cycle)
-    return _LEVEL_OF_PLACE.get(at.axes.get("buying", ""), "unaware") if at else "unaware"
+    return _LEVEL_OF_STAGE.get(at.axes.get("buying", ""), "unaware") if at else "unaware"
 
 
 def gate_reason(item: ContentItem, facts: ContactFacts) -> str:
-    """Return why the right gate holds an item back from a contact, or nothing."""
-    axis, place, cycle = "", "", item.cycle
+    """Return the reason why the content gate withholds an item, or an empty string."""
+    axis, first_stage, cycle = "", "", item.cycle
     if item.gate is not None:
-        axis, place, cycle = item.gate.axis, item.gate.at_least, item.gate.cycle
+        axis, first_stage, cycle = item.gate.axis, item.gate.at_least, item.gate.cycle
     elif item.type in _GATE_OF_TYPE:
-        axis, place = _GATE_OF_TYPE[item.type]
+        axis, first_stage = _GATE_OF_TYPE[item.type]
     if not axis:
         return ""
     at = facts.standings.get(cycle)
     ladder = at.ladders.get(axis, ()) if at else ()
     reached = at.axes.get(axis) if at else None
-    if reached in ladder and place in ladder and ladder.index(reached) >= ladder.index(place):
+    on_ladder = reached in ladder and first_stage in ladder
+    if on_ladder and ladder.index(reached) >= ladder.index(first_stage):
         return ""
-    return f"too early: {item.type} from {place} on, the contact is at {reached or 'nothing'}"
+    return (
+        f"too early: {item.type} from {first_stage} on, the contact is at {reached or 'no stage'}"
+    )
 
 
 def choose_content(
@@ -108,42 +111,45 @@ def choose_content(
     *,
     override: bool = False,
 ) -> ContentChoice:
-    """Choose for stage, level and channel what was not seen yet, by priority, then by name.
+    """Choose an unseen item for the contact's stage, level and channel, by priority, then by name.
 
-    An item whose levels do not fit is never chosen while one fits. `override` lets through what would come too early.
+    If no item fits the awareness level, the fallback is chosen. `override` skips the content gate.
     """
     reasons: list[str] = []
     fitting: list[tuple[bool, int, str, ContentItem]] = []
-    for item in sorted(items, key=lambda one: one.content):
+    for item in sorted(items, key=lambda item: item.content):
         if types and item.type not in types:
             continue
-        why = _unfit(item, facts, channel) or ("" if override else gate_reason(item, facts))
-        if not why and item.content in facts.seen_content:
-            why = "seen"
-        if why:
-            reasons.append(f"{item.content}: {why}")
+        reason = _mismatch(item, facts, channel) or ("" if override else gate_reason(item, facts))
+        if not reason and item.content in facts.seen_content:
+            reason = "seen"
+        if reason:
+            reasons.append(f"{item.content}: {reason}")
             continue
         level = awareness_level(facts, item.cycle)
-        mismatch = bool(item.levels) and level not in item.levels
-        fitting.append((mismatch, -item.priority, item.content, item))
-    best_of = min(fitting, key=lambda one: one[:3], default=None)
-    if best_of is not None and not best_of[0]:
-        best = best_of[3]
+        other_level = bool(item.levels) and level not in item.levels
+        fitting.append((other_level, -item.priority, item.content, item))
+    first = min(fitting, key=lambda candidate: candidate[:3], default=None)
+    if first is not None and not first[0]:
+        best = first[3]
         return ContentChoice(best, [*reasons, f"{best.content}: fits, priority {best.priority}"])
-    reasons += [f"{one[2]}: for other levels of awareness" for one in fitting]
-    last = next((item for item in items if item.content == fallback), None)
-    if last is not None and (override or not gate_reason(last, facts)):
-        return ContentChoice(last, [*reasons, f"{last.content}: the fallback"])
+    reasons += [f"{name}: for other levels of awareness" for _, _, name, _ in fitting]
+    fallback_item = next((item for item in items if item.content == fallback), None)
+    if fallback_item is not None and (override or not gate_reason(fallback_item, facts)):
+        return ContentChoice(fallback_item, [*reasons, f"{fallback_item.content}: the fallback"])
     return ContentChoice(
         None,
         [
             *reasons,
-            "nothing fits, and no fallback" if last is None else f"{fallback}: too early as well",
+            "no content fits, and there is no fallback"
+            if fallback_item is None
+            else f"{fallback}: too early as well",
         ],
     )
 
 
-def _unfit(item: ContentItem, facts: ContactFacts, channel: str) -> str:
+def _mismatch(item: ContentItem, facts: ContactFacts, channel: str) -> str:
+    """Return the reason why an item does not fit channel, stage or language, or an empty string."""
     if item.channels and channel not in item.channels:
         return f"not for {channel}"
     at = facts.standings.get(item.cycle)

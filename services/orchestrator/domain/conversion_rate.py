@@ -1,4 +1,4 @@
-"""A rate with the interval in which it lies."""
+"""Conversion rates with confidence intervals."""
 
 from math import sqrt
 
@@ -8,7 +8,7 @@ _Z = 1.96
 
 
 class ConversionRate(msgspec.Struct, frozen=True):
-    """How many of a group did it, with a 95 % interval of the rate (Wilson's score)."""
+    """The conversion rate of a group, with its 95 % Wilson score interval."""
 
     group: str
     entered: int
@@ -21,7 +21,7 @@ class ConversionRate(msgspec.Struct, frozen=True):
 def wilson_rate(group: str, entered: int, reached: int) -> ConversionRate:
     """Return a group's rate.
 
-    >>> rate_of("all", 10, 5).rate
+    >>> wilson_rate("all", 10, 5).rate
     0.5
     """
     if not entered:

@@ -1,4 +1,4 @@
-"""Where the catalogue has nothing to say: cells of stage, level and channel without content, questions without an answer."""
+"""Content coverage: contents per stage, awareness level and channel, and answers per question."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from services.orchestrator.domain.content import AWARENESS_LEVELS, ContentItem, 
 
 
 class CoverageCell(msgspec.Struct, frozen=True):
-    """A cell of the matrix: how many contents fit it, and how many contacts stand in it."""
+    """A cell of the matrix with its numbers of fitting contents and of contacts."""
 
     stage: str
     level: str
@@ -20,7 +20,7 @@ class CoverageCell(msgspec.Struct, frozen=True):
 
 
 class StageQuestion(msgspec.Struct, frozen=True):
-    """What somebody in a stage asks, and which contents answer it."""
+    """The guiding question of a stage, with the contents that answer it."""
 
     stage: str
     question: str
@@ -28,11 +28,11 @@ class StageQuestion(msgspec.Struct, frozen=True):
     contacts: int
 
 
-def count_contacts(people: Iterable[ContactFacts], cycle: str) -> Counter[tuple[str, str]]:
-    """Return how many contacts stand in each (stage, level) of a cycle."""
+def count_contacts(contacts: Iterable[ContactFacts], cycle: str) -> Counter[tuple[str, str]]:
+    """Return the number of contacts by (stage, awareness level) of a cycle."""
     return Counter(
         (facts.standings[cycle].stage, awareness_level(facts, cycle))
-        for facts in people
+        for facts in contacts
         if cycle in facts.standings
     )
 
@@ -44,8 +44,8 @@ def coverage_matrix(
     counts: Mapping[tuple[str, str], int],
     cycle: str,
 ) -> list[CoverageCell]:
-    """Return every cell, the empty ones in which most contacts are stuck first."""
-    mine = [item for item in items if item.cycle == cycle]
+    """Return every cell: cells without content first, then by number of contacts."""
+    cycle_items = [item for item in items if item.cycle == cycle]
     cells = [
         CoverageCell(
             stage,
@@ -55,7 +55,7 @@ def coverage_matrix(
                 (not item.stages or stage in item.stages)
                 and (not item.levels or level in item.levels)
                 and (not item.channels or channel in item.channels)
-                for item in mine
+                for item in cycle_items
             ),
             counts.get((stage, level), 0),
         )
@@ -71,16 +71,16 @@ def coverage_matrix(
 
 def question_coverage(
     items: Sequence[ContentItem],
-    asked: Mapping[str, str],
+    questions: Mapping[str, str],
     counts: Mapping[tuple[str, str], int],
     cycle: str,
 ) -> list[StageQuestion]:
-    """Return each stage's question with what answers it, those without an answer that most contacts ask first."""
-    found = []
-    for stage, question in asked.items():
+    """Return the questions by stage: unanswered questions first, then by number of contacts."""
+    coverage = []
+    for stage, question in questions.items():
         answers = [
             item.content for item in items if item.cycle == cycle and question in item.questions
         ]
-        contacts = sum(count for (place, _), count in counts.items() if place == stage)
-        found.append(StageQuestion(stage, question, answers, contacts))
-    return sorted(found, key=lambda one: (bool(one.contents), -one.contacts, one.stage))
+        contacts = sum(count for (at, _), count in counts.items() if at == stage)
+        coverage.append(StageQuestion(stage, question, answers, contacts))
+    return sorted(coverage, key=lambda row: (bool(row.contents), -row.contacts, row.stage))

@@ -1,4 +1,4 @@
-"""The words that the live cycles define: what a play may name. Read from the cycles' own specifications."""
+"""Names that the live cycles define and plays refer to, from the cycles' specifications."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,71 +9,72 @@ from libs.common.durations import parse_duration
 
 
 class CycleVocabulary(msgspec.Struct, frozen=True):
-    """One live cycle: its stages with their rings, its axes with their ladders, its scores, its published signals."""
+    """The names of one live cycle: stages with rings, axes with their stages, scores, signals."""
 
     version: str
     rings: Mapping[str, int]
     ladders: Mapping[str, Sequence[str]]
     half_lives: Mapping[str, int]
-    """Of each score (µs), in the order in which a state keeps them."""
+    """{score: half-life in µs}, in the order of the stored state."""
     signals: frozenset[str]
     questions: Mapping[str, str] = {}
-    """What somebody in each stage asks."""
+    """{stage: guiding question}"""
     owners: Mapping[str, str] = {}
-    """Who looks after each stage."""
+    """{stage: owner}"""
     success: str = ""
-    """The signal that opens the next instance: what a cycle is for."""
+    """The signal of the cycle's success, which opens the next instance."""
 
 
 class CycleVocabularies(msgspec.Struct, frozen=True):
-    """The live cycles of contacts. Each question raises ValueError naming what there is instead."""
+    """The names of all live cycles. Checks raise ValueError with the list of existing names."""
 
     cycles: Mapping[str, CycleVocabulary]
-    coming: frozenset[str] = frozenset()
-    """The signals of coming into segments and leaving them."""
-    asked: bool = False
-    """Whether a condition of a play asks for what is gathered only then."""
+    segment_signals: frozenset[str] = frozenset()
+    """The signals of entering and leaving segments."""
+    needs_costly_facts: bool = False
+    """Whether a condition of a play needs the costly fields of ContactFacts."""
 
     def get_cycle(self, name: str) -> CycleVocabulary:
-        """Return a cycle's words."""
+        """Return the names of a cycle."""
         if name not in self.cycles:
-            raise ValueError(f"no cycle {name!r}; there are {_list(self.cycles)}")
+            raise ValueError(f"no cycle {name!r}; there are {_join(self.cycles)}")
         return self.cycles[name]
 
-    def check_stages(self, cycle: str, wanted: Iterable[str]) -> None:
-        """Check stages of a cycle."""
+    def check_stages(self, cycle: str, stages: Iterable[str]) -> None:
+        """Check that a cycle has these stages."""
         known = self.get_cycle(cycle).rings
-        for stage in wanted:
+        for stage in stages:
             if stage not in known:
-                raise ValueError(f"cycle {cycle} has no stage {stage!r}; there are {_list(known)}")
+                raise ValueError(f"cycle {cycle} has no stage {stage!r}; there are {_join(known)}")
 
     def check_axis_place(self, cycle: str, axis: str, place: str) -> None:
-        """Check a place on an axis."""
+        """Check that an axis has the stage `place`."""
         ladders = self.get_cycle(cycle).ladders
         if axis not in ladders:
-            raise ValueError(f"cycle {cycle} has no axis {axis!r}; there are {_list(ladders)}")
+            raise ValueError(f"cycle {cycle} has no axis {axis!r}; there are {_join(ladders)}")
         if place not in ladders[axis]:
             raise ValueError(
-                f"axis {axis} has no stage {place!r}; there are {_list(ladders[axis])}"
+                f"axis {axis} has no stage {place!r}; there are {_join(ladders[axis])}"
             )
 
     def check_score(self, cycle: str, name: str) -> None:
-        """Check a score."""
+        """Check that a cycle has a score."""
         known = self.get_cycle(cycle).half_lives
         if name not in known:
-            raise ValueError(f"cycle {cycle} has no score {name!r}; there are {_list(known)}")
+            raise ValueError(f"cycle {cycle} has no score {name!r}; there are {_join(known)}")
 
     def check_signal(self, name: str) -> None:
-        """Check a signal: only those that a cycle publishes are told to plays."""
-        known = sorted({signal for words in self.cycles.values() for signal in words.signals})
-        if name not in known and name not in self.coming:
+        """Check that a signal is published by a cycle or derived from a segment."""
+        published = sorted({s for cycle in self.cycles.values() for s in cycle.signals})
+        if name not in published and name not in self.segment_signals:
             raise ValueError(
-                f"no cycle publishes a signal {name!r} (`publish: true`); there are {_list(known)}"
+                f"no cycle publishes a signal {name!r} (`publish: true`); "
+                f"there are {_join(published)}"
             )
 
 
 def vocabulary_from_spec(spec: Mapping[str, Any]) -> CycleVocabulary:
-    """Return the words of a cycle's specification, as its file has it."""
+    """Return the names in a cycle's specification, which is the parsed YAML file."""
     return CycleVocabulary(
         spec["version"],
         {stage["name"]: stage["ring"] for stage in spec["stages"]},
@@ -90,5 +91,5 @@ def vocabulary_from_spec(spec: Mapping[str, Any]) -> CycleVocabulary:
     )
 
 
-def _list(names: Iterable[str]) -> str:
+def _join(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"

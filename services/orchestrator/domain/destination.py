@@ -1,4 +1,4 @@
-"""Where messages of a channel go: a webhook's or a Slack channel's address, by name."""
+"""Destinations of messages: named URLs of webhooks, Slack channels, CRMs and ad audiences."""
 
 import base64
 from typing import Literal
@@ -17,21 +17,27 @@ class Destination(BaseModel):
     channel: Literal["webhook", "slack", "crm_task", "audience"]
     url: str = Field(pattern=r"^https?://\S+$")
     secret: str = Field("", repr=False, pattern=r"^[!-~]*$")
-    """What signs (a webhook's), or the token that opens (a CRM's)."""
+    """The signing secret of a webhook or an ad audience, or the access token of a CRM."""
     crm: Literal["hubspot", "salesforce"] | None = None
 
     @model_validator(mode="after")
-    def _fits_the_channel(self) -> "Destination":
+    def _check_channel_fields(self) -> "Destination":
         if (self.channel == "crm_task") != (self.crm is not None):
-            raise ValueError("`crm` says which CRM a crm_task goes to, and nothing else")
+            raise ValueError("a destination has `crm` if, and only if, its channel is `crm_task`")
         if self.channel == "crm_task" and not self.secret:
-            raise ValueError("a CRM's `secret` is the token that opens it")
-        if self.channel in ("webhook", "audience") and self.secret and not _signs(self.secret):
-            raise ValueError(f"a secret is {SIGNING_PREFIX} and 24 to 64 bytes in base64")
+            raise ValueError("a crm_task destination needs `secret`, the access token of the CRM")
+        if (
+            self.channel in ("webhook", "audience")
+            and self.secret
+            and not _is_signing_secret(self.secret)
+        ):
+            raise ValueError(
+                f"`secret` must be {SIGNING_PREFIX} followed by 24 to 64 bytes in base64"
+            )
         return self
 
 
-def _signs(secret: str) -> bool:
+def _is_signing_secret(secret: str) -> bool:
     try:
         size = len(
             base64.b64decode(secret.removeprefix(SIGNING_PREFIX).encode("ascii"), validate=True)

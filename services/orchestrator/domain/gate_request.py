@@ -1,4 +1,4 @@
-"""What an action asks of the gate, and what it offers: the same for a live decision, a simulation and a preview."""
+"""Gate requests and content offers of actions, shared by decisions, simulations and previews."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,17 @@ from services.orchestrator.domain.gate import GateRequest, Purpose
 def offer_content(
     action: ActionSpec, items: Sequence[ContentItem], facts: ContactFacts
 ) -> ContentChoice:
-    """Return the content that an action offers a contact; one that wants none offers none."""
-    wanted = action.content
-    if wanted is None:
+    """Return the content choice of an action; empty if the action requests no content."""
+    request = action.content
+    if request is None:
         return ContentChoice(None, [])
     return choose_content(
-        items, facts, action.channel, wanted.types, wanted.fallback, override=wanted.override_gate
+        items,
+        facts,
+        action.channel,
+        request.types,
+        request.fallback,
+        override=request.override_gate,
     )
 
 
@@ -29,10 +34,12 @@ def build_gate_request(
     stopped: str = "",
     unfit: str = "",
 ) -> GateRequest:
-    """Return what an action asks of the gate; `used` is what the contact was sent (today, this week) on its channel.
+    """Return the gate request of an action.
 
-    `address` is where it goes if not to the contact. What goes to colleagues needs no consent of the contact's and counts
-    against no cap; to be added to an audience needs consent.
+    `used` are the contact's messages (today, this week) on the channel; `address` is the
+    destination of a message that does not go to the contact. Messages to colleagues need no
+    consent of the contact and count against no cap; adding a contact to an ad audience needs
+    consent.
     """
     to_contact = action.channel == "email"
     return GateRequest(

@@ -1,20 +1,20 @@
-"""The ledger's ids: the same cause enrols once, the same step acts once, whoever decides and however often."""
+"""Ids of the ledger: deterministic, so one cause enrolls once and one step acts once."""
 
 from libs.common import ids
 
 
 def enrollment_id(workspace: str, play: str, contact_id: str, cause: str, re_entry: str) -> str:
-    """Return the enrollment's id: one per cause, or one per contact where a play is never entered again."""
+    """Return the enrollment's id: one per cause, or one per contact if re-entry is `never`."""
     return ids.derive_id(
         "enrollment", workspace, play, contact_id if re_entry == "never" else cause
     )
 
 
 def action_id(enrollment: str, step: str, occurrence: int = 1) -> str:
-    """Return the action's id, the idempotency key towards the provider."""
+    """Return the action's id, which is the idempotency key towards the provider."""
     return ids.derive_id("action", enrollment, step, str(occurrence))
 
 
 def in_holdout(play: str, contact_id: str, share: float) -> bool:
-    """Return whether the contact is held out of the play: by hash, so it stays so over the versions."""
+    """Return whether a contact is in the play's holdout: by hash, so the same for all versions."""
     return int(ids.derive_id("holdout", play, contact_id)[:8], 16) < share * (1 << 32)

@@ -1,7 +1,7 @@
-"""Instants that people mean: after so long, at nine in the morning where the contact is, on a weekday.
+"""Conversions between instants and local times of a time zone.
 
-A local time that a change to summer time leaves out is the instant at which that hour would have been (02:30 becomes 03:30);
-one that comes twice is its first.
+A local time that a change to summer time skips is shifted by the change (02:30 becomes 03:30); a
+local time that occurs twice is the first one.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,7 +15,7 @@ WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun"
 
 
 def load_time_zone(name: str) -> ZoneInfo:
-    """Return the time zone of a name, UTC where there is none."""
+    """Return the time zone of a name, UTC if the name is unknown."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -23,7 +23,7 @@ def load_time_zone(name: str) -> ZoneInfo:
 
 
 def to_local(now: int, zone: ZoneInfo) -> datetime:
-    """Return an instant (µs UTC) as people of the zone see it, exactly."""
+    """Return an instant (µs UTC) as a local datetime of the zone, without rounding."""
     return (EPOCH + timedelta(microseconds=now)).astimezone(zone)
 
 
@@ -35,10 +35,10 @@ def local_instant(day: date, clock: time, zone: ZoneInfo) -> int:
 def next_local_time(
     now: int, clock: time, zone: ZoneInfo, weekdays: frozenset[str] = frozenset(WEEKDAYS)
 ) -> int:
-    """Return the first instant, not before `now`, at which it is `clock` in the zone on one of the weekdays."""
+    """Return the first instant from `now` on with the local time `clock` on one of the weekdays."""
     day = to_local(now, zone).date() - timedelta(days=1)
     while True:
-        found = local_instant(day, clock, zone)
-        if found >= now and WEEKDAYS[day.weekday()] in weekdays:
-            return found
+        instant = local_instant(day, clock, zone)
+        if instant >= now and WEEKDAYS[day.weekday()] in weekdays:
+            return instant
         day += timedelta(days=1)

@@ -1,7 +1,8 @@
-"""How far a workspace has come: four levels, from one mail to everybody to content chosen by what each does. Pure.
+"""Maturity of a workspace: four levels, from broadcasts to content chosen by behaviour. Pure.
 
-A level is mastered when all its checks pass and those of the levels before. Nothing is locked: what belongs to a higher level
-than the one that is mastered is warned of. Good practices of the first level: consent, a working unsubscribe, a personal subject.
+A level is mastered when its checks and those of the levels below pass. No feature is locked: plays
+of a higher level than the mastered one are reported as ahead. Good practices of the first level:
+consent, a working unsubscribe link, a personal subject.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +16,13 @@ from services.orchestrator.domain.play_program import iter_actions, iter_conditi
 
 MATURITY_LEVELS = ("broadcast", "segment", "automated", "predictive")
 BASELINE = 0.02
-"""What a megaphone reaches, as the field says; a setting says what it reaches here."""
-_DERIVED = ("score", "axis", "stage")
-_BEHAVIOUR = ("seen", "count", "silent")
+"""Default conversion rate of a broadcast; PERIGEE_BASELINE overrides it."""
+_DERIVED_KINDS = ("score", "axis", "stage")
+_BEHAVIOUR_KINDS = ("seen", "count", "silent")
 
 
 class PlayUsage(msgspec.Struct, frozen=True):
-    """A live play and what it came to of late."""
+    """A live play with its recent enrollments, goals and holdout."""
 
     play: Play
     entered: int
@@ -30,7 +31,7 @@ class PlayUsage(msgspec.Struct, frozen=True):
 
 
 class MaturityCheck(msgspec.Struct, frozen=True):
-    """One thing that a level wants, and what to do where it is missing."""
+    """One requirement of a level, with the remedy if it is not met."""
 
     level: int
     wants: str
@@ -39,7 +40,7 @@ class MaturityCheck(msgspec.Struct, frozen=True):
 
 
 class Maturity(msgspec.Struct, frozen=True):
-    """The level that is mastered (0 to 4), every check, what comes next, and plays that are ahead of it."""
+    """The mastered level (0 to 4), all checks, the remedies for the next level, and plays ahead."""
 
     level: int
     checks: list[MaturityCheck]
@@ -50,23 +51,23 @@ class Maturity(msgspec.Struct, frozen=True):
 
 
 def assess_maturity(
-    ran: Sequence[PlayUsage], consents: int, baseline: float = BASELINE
+    usages: Sequence[PlayUsage], consents: int, baseline: float = BASELINE
 ) -> Maturity:
-    """Return how far a workspace has come, by what really runs: a play in which nobody was of late counts for nothing."""
-    running = [one for one in ran if one.entered]
-    checks = [*_checks([one.play for one in running], running, consents)]
+    """Return the maturity of a workspace; plays without recent enrollments do not count."""
+    running = [usage for usage in usages if usage.entered]
+    checks = [*_checks([usage.play for usage in running], running, consents)]
     level = 0
     while level < len(MATURITY_LEVELS) and all(
         check.passed for check in checks if check.level == level + 1
     ):
         level += 1
     missing = [check.cure for check in checks if check.level == level + 1 and not check.passed]
-    ahead = [one.play.play for one in running if MATURITY_LEVELS.index(one.play.kind) > level]
+    ahead = [u.play.play for u in running if MATURITY_LEVELS.index(u.play.kind) > level]
     return Maturity(level, checks, missing, ahead, _rates(running), baseline)
 
 
 def _checks(
-    plays: Sequence[Play], ran: Sequence[PlayUsage], consents: int
+    plays: Sequence[Play], usages: Sequence[PlayUsage], consents: int
 ) -> Iterator[MaturityCheck]:
     mails = [
         action
@@ -76,72 +77,77 @@ def _checks(
     ]
     yield MaturityCheck(1, "mails go out", bool(mails), "publish a play with an e-mail")
     yield MaturityCheck(
-        1, "consent is recorded", consents > 0, "let forms send consent with what they send"
+        1, "consent is recorded", consents > 0, "send the consent of a form together with its data"
     )
     unsubscribable = bool(mails) and all(
         "unsubscribe_url" in action.mail.text for action in mails if action.mail
     )
     yield MaturityCheck(
         1,
-        "every mail says how to unsubscribe",
+        "every mail has an unsubscribe link",
         unsubscribable,
         "put {{ unsubscribe_url }} into every marketing mail",
     )
     personal = any("{{" in action.mail.subject for action in mails if action.mail)
     yield MaturityCheck(
-        1, "a subject is personal", personal, "name somebody or something of theirs in a subject"
+        1,
+        "a subject is personal",
+        personal,
+        "use a template variable in a subject, such as the contact's name",
     )
-    narrow = any(play.entry or play.trigger.segment for play in plays)
+    targeted = any(play.entry or play.trigger.segment for play in plays)
     yield MaturityCheck(
         2,
-        "a play is for some and not for all",
-        narrow,
+        "a play addresses a part of the contacts",
+        targeted,
         "give a play an `entry` or a segment as its trigger",
     )
-    started = any(play.trigger.schedule is None for play in plays)
+    triggered = any(play.trigger.schedule is None for play in plays)
     yield MaturityCheck(
-        3, "a play starts by itself", started, "let a move, a signal or a date start a play"
+        3,
+        "a play starts automatically",
+        triggered,
+        "give a play a stage change, a signal or a date as its trigger",
     )
     yield MaturityCheck(
         3,
-        "derived data decide",
-        _uses(plays, _DERIVED),
+        "conditions use derived data",
+        _uses_conditions(plays, _DERIVED_KINDS),
         "use a score, an axis or a stage in a condition",
     )
     measured = any(play.goal for play in plays)
-    yield MaturityCheck(3, "a play has a goal", measured, "say what a play is for: `goal`")
-    behaviour = _uses(plays, _BEHAVIOUR) or any(
+    yield MaturityCheck(3, "a play has a goal", measured, "give a play a `goal`")
+    behaviour = _uses_conditions(plays, _BEHAVIOUR_KINDS) or any(
         play.trigger.signal or play.trigger.silence for play in plays
     )
     yield MaturityCheck(
         4,
-        "behaviour decides",
+        "plays react to behaviour",
         behaviour,
-        "let what people do, or stop doing, start or steer a play",
+        "use a signal or a silence as a trigger, or behaviour in a condition",
     )
     chosen = any(action.content for play in plays for action in iter_actions(play.steps))
     yield MaturityCheck(
-        4, "content is chosen for each", chosen, "let an action choose its `content`"
+        4, "content is chosen per contact", chosen, "give an action a `content` request"
     )
-    compared = any(one.held_out and one.play.goal for one in ran)
+    compared = any(usage.held_out and usage.play.goal for usage in usages)
     yield MaturityCheck(
-        4, "a play is compared with those held out", compared, "give a play with a goal a `holdout`"
+        4, "a play is compared with its holdout", compared, "give a play with a goal a `holdout`"
     )
 
 
-def _uses(plays: Sequence[Play], atoms: Sequence[str]) -> bool:
+def _uses_conditions(plays: Sequence[Play], kinds: Sequence[str]) -> bool:
     conditions = [condition for play in plays for _, condition in iter_conditions(play)]
-    if condition_kinds(conditions) & set(atoms):
+    if condition_kinds(conditions) & set(kinds):
         return True
-    return "stage" in atoms and any(play.trigger.stage_change for play in plays)
+    return "stage" in kinds and any(play.trigger.stage_change for play in plays)
 
 
-def _rates(ran: Sequence[PlayUsage]) -> list[ConversionRate]:
-    """Return what broadcasts and conversations reached of their goals, beside each other."""
-    found = []
-    for name, loud in (("broadcast", True), ("conversation", False)):
-        mine = [one for one in ran if (one.play.kind == "broadcast") is loud and one.play.goal]
-        found.append(
-            wilson_rate(name, sum(one.entered for one in mine), sum(one.reached for one in mine))
-        )
-    return found
+def _rates(usages: Sequence[PlayUsage]) -> list[ConversionRate]:
+    """Return the goal rates of broadcasts and of all other plays."""
+    rates = []
+    for name, is_broadcast in (("broadcast", True), ("conversation", False)):
+        group = [u for u in usages if (u.play.kind == "broadcast") is is_broadcast and u.play.goal]
+        entered, reached = sum(u.entered for u in group), sum(u.reached for u in group)
+        rates.append(wilson_rate(name, entered, reached))
+    return rates

@@ -1,4 +1,4 @@
-"""The links in letters: to unsubscribe, to the site in the reader's own name, to give to a friend."""
+"""Links in rendered messages: unsubscribe links, personal site links and referral links."""
 
 import base64
 import hmac
@@ -20,111 +20,112 @@ from libs.common.link_tokens import (
 from services.orchestrator.domain.unsubscribe_token import sign_token
 
 TOKEN_LIFETIME = parse_duration("30d")
-"""How long a link in a letter says for whom it was made."""
+"""Validity of the recipient token in a link (µs)."""
 _URL = re.compile(r"https?://[^\s\"'<>]+")
-_ENDS = ".,;:!?)"
-"""What follows an address in a sentence and is no part of it."""
+_TRAILING_PUNCTUATION = ".,;:!?)"
+"""Characters that follow a URL in a sentence and are not part of it."""
 
 
 class MessageLinks(msgspec.Struct, frozen=True):
-    """What links are made of: the address of the orchestrator's door, the site's, and the secrets that sign."""
+    """Settings of links: base URLs of the orchestrator and of the site, and signing secrets."""
 
     base_url: str
     secret: str
     site: str = ""
-    """Where relative addresses of contents lead; links there say for whom they were made."""
+    """Base URL of the website; links to it carry a token of the recipient."""
     keys: tuple[str, ...] = ()
-    """The first signs; without one, links say nothing."""
+    """Keys of recipient tokens: the first one signs; without keys, links carry no token."""
     written_at: int = 0
 
     def valid_from(self, now: int) -> "MessageLinks":
-        """Return the links of what is written now (µs UTC): they are believed from then on."""
+        """Return links whose tokens are valid from `now` on (µs UTC)."""
         return msgspec.structs.replace(self, written_at=now)
 
     def unsubscribe_url(self, contact_id: str, channel: str) -> str:
-        """Return where a contact unsubscribes from a channel."""
+        """Return the URL with which a contact unsubscribes from a channel."""
         return f"{self.base_url}/u/{sign_token(self.secret, contact_id, channel)}"
 
     def referral_url(self, code: str) -> str:
-        """Return what a contact gives to a friend."""
+        """Return the URL that a contact gives to a friend."""
         return f"{self.base_url}/r/{code}"
 
     def referral_code(self, workspace: str, contact_id: str) -> str:
-        """Return a contact's code: ten characters of an HMAC-SHA256, always the same, short enough to be typed."""
-        mark = hmac.new(
+        """Return a contact's constant referral code: ten base32 characters of an HMAC-SHA256."""
+        digest = hmac.new(
             self.secret.encode(), f"referral.{workspace}.{contact_id}".encode(), sha256
         ).digest()
-        return base64.b32encode(mark)[:10].decode().lower()
+        return base64.b32encode(digest)[:10].decode().lower()
 
     def landing_url(self, code: str | None, path: str) -> str | None:
-        """Return where a friend's link leads: a path of the site and no other place; None without a site."""
+        """Return the target of a referral link, a path of the site only; None without a site."""
         if not self.site:
             return None
-        inside = (
+        site_path = (
             path
             if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
             else "/"
         )
-        told = (
+        parameters = (
             {REFERRAL_PARAMETER: code, "utm_source": "referral", "utm_medium": "referral"}
             if code
             else {}
         )
-        return _with(urljoin(self.site, inside), told, html=False)
+        return _add_parameters(urljoin(self.site, site_path), parameters, html=False)
 
     def absolute_url(self, url: str) -> str:
-        """Return the address of a content as a letter needs it."""
+        """Return the absolute URL of a content item."""
         return urljoin(self.site, url) if self.site else url
 
     def tag_links(
         self,
         text: str,
-        person: LinkRecipient | None,
-        told: Mapping[str, str],
+        recipient: LinkRecipient | None,
+        parameters: Mapping[str, str],
         *,
         html: bool = False,
     ) -> str:
-        """Return a text whose links to the site carry what is told (UTM), and for whom they were made."""
+        """Return a text whose links to the site carry parameters (UTM) and the recipient token."""
         if not self.site:
             return text
-        added = dict(told)
-        if person is not None and self.keys:
+        added = dict(parameters)
+        if recipient is not None and self.keys:
             added[LINK_PARAMETER] = sign_link_token(
-                self.keys, person, self.written_at + TOKEN_LIFETIME
+                self.keys, recipient, self.written_at + TOKEN_LIFETIME
             )
 
-        def carried(found: re.Match[str]) -> str:
-            whole = found.group()
-            url = whole.rstrip(_ENDS)
+        def tag(match: re.Match[str]) -> str:
+            matched = match.group()
+            url = matched.rstrip(_TRAILING_PUNCTUATION)
             return (
-                _with(url, added, html=html) + whole[len(url) :]
-                if self._leads_to_the_site(url)
-                else whole
+                _add_parameters(url, added, html=html) + matched[len(url) :]
+                if self._is_site_page(url)
+                else matched
             )
 
-        return _URL.sub(carried, text)
+        return _URL.sub(tag, text)
 
-    def _leads_to_the_site(self, url: str) -> bool:
-        """Return whether it is a page of the site: no other host, whatever its address holds, and no door of ours beside it."""
-        theirs, ours, site = _split(url), _split(self.base_url), _split(self.site)
-        path = theirs.path.removeprefix(ours.path) if theirs.netloc == ours.netloc else ""
-        return (theirs.scheme, theirs.netloc) == (site.scheme, site.netloc) and not path.startswith(
+    def _is_site_page(self, url: str) -> bool:
+        """Return whether a URL has the site's origin and is no endpoint of the orchestrator."""
+        target, own, site = _split(url), _split(self.base_url), _split(self.site)
+        path = target.path.removeprefix(own.path) if target.netloc == own.netloc else ""
+        return (target.scheme, target.netloc) == (site.scheme, site.netloc) and not path.startswith(
             ("/u/", "/r/")
         )
 
 
 def _split(url: str) -> SplitResult:
-    """Return an address's parts; what is none has no parts."""
+    """Return the parts of a URL, empty parts if it is invalid."""
     try:
         return urlsplit(url)
     except ValueError:
         return SplitResult("", "", "", "", "")
 
 
-def _with(url: str, added: Mapping[str, str], *, html: bool) -> str:
-    """Return an address with parameters that it does not have yet."""
+def _add_parameters(url: str, added: Mapping[str, str], *, html: bool) -> str:
+    """Return a URL with the parameters that it does not have yet."""
     parts = urlsplit(unescape(url) if html else url)
-    there = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    more = urlencode({name: value for name, value in added.items() if name not in there})
-    found = urlunsplit(parts._replace(query="&".join(part for part in (parts.query, more) if part)))
-    return escape(found) if html else found
+    existing = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    added_query = urlencode({name: value for name, value in added.items() if name not in existing})
+    query = "&".join(part for part in (parts.query, added_query) if part)
+    tagged = urlunsplit(parts._replace(query=query))
+    return escape(tagged) if html else tagged

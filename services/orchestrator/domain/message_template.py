@@ -1,7 +1,8 @@
-"""Message templates: Liquid within limits. A missing variable is an error, never a blank in a mail.
+"""Message templates: Liquid with limits. A missing variable is an error, never a blank in a mail.
 
-The library bounds loops, output and assignments. Two things it does not bound are refused here: a range anywhere but in a `for`
-(`(1..99999999) | join` counts to its end), and a filter whose result outgrows what a mail may have.
+The library bounds loops, output and assignments. This module refuses two more things: a range
+outside of a `for` tag (`(1..99999999) | join` expands completely), and a filter whose result is
+longer than a mail may be.
 """
 
 import re
@@ -15,7 +16,7 @@ from pydantic import AfterValidator
 from libs.common.errors import InvalidMessage
 
 MAX_OUTPUT_CHARACTERS = 200_000
-"""Characters that a text may have, also on its way."""
+"""Limit of the characters of a text and of every intermediate result."""
 _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _FOR = re.compile(r"\{%-?\s*for\b")
 _RANGE = re.compile(r"\(.*\.\..*\)", re.DOTALL)
@@ -28,29 +29,31 @@ class _Limited(Environment):
 
 
 def _environment(*, html: bool) -> Environment:
-    found = _Limited(undefined=FalsyStrictUndefined, autoescape=html)
-    for name, function in found.filters.items():
-        found.filters[name] = _bounded(name, function)
-    return found
+    environment = _Limited(undefined=FalsyStrictUndefined, autoescape=html)
+    for name, function in environment.filters.items():
+        environment.filters[name] = _bounded(name, function)
+    return environment
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that refuses what would outgrow a mail."""
+    """Return a filter that raises LiquidError for a result longer than the limit."""
 
     def _filter(value: Any, *arguments: Any, **named: Any) -> Any:
-        if name == "replace" and len(arguments) == 2:  # it could grow by a product in one step
+        if (
+            name == "replace" and len(arguments) == 2
+        ):  # its result can be as long as the product of its inputs
             old, new = str(arguments[0]), str(arguments[1])
             if str(value).count(old) * len(new) > MAX_OUTPUT_CHARACTERS:
                 raise LiquidError(
-                    f"{name}: its result is longer than {MAX_OUTPUT_CHARACTERS} characters",
+                    f"{name}: the result is longer than {MAX_OUTPUT_CHARACTERS} characters",
                     token=None,
                 )
-        found = function(value, *arguments, **named)
-        if isinstance(found, str | list) and len(found) > MAX_OUTPUT_CHARACTERS:
+        result = function(value, *arguments, **named)
+        if isinstance(result, str | list) and len(result) > MAX_OUTPUT_CHARACTERS:
             raise LiquidError(
-                f"{name}: its result is longer than {MAX_OUTPUT_CHARACTERS} characters", token=None
+                f"{name}: the result is longer than {MAX_OUTPUT_CHARACTERS} characters", token=None
             )
-        return found
+        return result
 
     for attribute in ("with_context", "with_environment", "filter_async"):
         if hasattr(function, attribute):
@@ -62,28 +65,32 @@ _text = _environment(html=False)
 _html = _environment(html=True)
 
 
-def _parsed(source: str, *, html: bool = False) -> BoundTemplate:
+def _parse(source: str, *, html: bool = False) -> BoundTemplate:
     """Return a template ready to render. Raises LiquidError."""
     for tag in _TAG.findall(source):
         if _RANGE.search(tag) and not _FOR.match(tag):
-            raise LiquidError("a range (1..9) may stand in a for alone", token=None)
+            raise LiquidError("a range (1..9) is allowed in a for tag only", token=None)
     return (_html if html else _text).from_string(source)
 
 
-def _compiles(source: str) -> str:
+def _check_syntax(source: str) -> str:
+    """Return a template unchanged. Raises ValueError if it is not valid Liquid."""
     try:
-        _parsed(source)
+        _parse(source)
     except LiquidError as error:
         raise ValueError(f"not a Liquid template: {error}") from None
     return source
 
 
-Template = Annotated[str, AfterValidator(_compiles)]
+Template = Annotated[str, AfterValidator(_check_syntax)]
 
 
 def render_template(source: str, context: dict[str, Any], *, html: bool = False) -> str:
-    """Render a template. Raises InvalidMessage `template` naming what is missing or what limit was hit."""
+    """Render a template.
+
+    Raises InvalidMessage `template` naming the missing variable or the exceeded limit.
+    """
     try:
-        return _parsed(source, html=html).render(**context)
+        return _parse(source, html=html).render(**context)
     except Exception as error:  # noqa: BLE001
         raise InvalidMessage("template", str(error) or type(error).__name__) from None

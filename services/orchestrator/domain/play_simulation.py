@@ -1,9 +1,10 @@
-"""What a play would have done: the same code, run over what was published, with an injected clock.
+"""Simulation of a play over published history, with the production code and an injected clock.
 
-For each contact the stored signals and stage changes are heard in the order of their instants; between two of them everything
-happens that would have been due, to the microsecond. The facts at an instant are what had been published until then: where the
-contact stood after its last change (its scores as they were at that change, decayed since), its signals, its consents. Traits are
-those of today, since no history of them is published; other plays' mails are not counted against the caps.
+For each contact the stored events are applied in order of their instants; between two events every
+due wait, action and timed trigger is processed at its exact instant. The facts at an instant are
+those published until then: the state after the last stage change (with its scores, decayed since),
+signals and consents. Traits are those of today, since their history is not published; mails of
+other plays are not counted against the caps.
 """
 
 from collections import Counter
@@ -48,11 +49,11 @@ from services.orchestrator.domain.play_program import PlayProgram
 
 _CONSENT = {"consent_granted": True, "consent_withdrawn": False}
 MAX_ROUNDS = 10_000
-"""Of one contact: more is a play that goes round."""
+"""Limit of due instants per contact between two events, against plays that never end."""
 
 
 class PublishedHistory(msgspec.Struct, frozen=True):
-    """One contact: what was published about it, and its traits of today."""
+    """The published events about one contact, and its traits of today."""
 
     contact_id: str
     traits: Mapping[str, Any]
@@ -61,7 +62,10 @@ class PublishedHistory(msgspec.Struct, frozen=True):
 
 
 class SimulatedStep(msgspec.Struct, frozen=True):
-    """One thing that would have happened, at an instant (µs UTC): entered, sent, held, capped, suppressed, skipped."""
+    """A simulated step at an instant (µs UTC).
+
+    `what` is entered, held out, left, reached the goal, sent, held, capped, suppressed or skipped.
+    """
 
     at: int
     contact_id: str
@@ -71,28 +75,32 @@ class SimulatedStep(msgspec.Struct, frozen=True):
 
 
 class SimulationContext(msgspec.Struct, frozen=True):
-    """What holds for everybody: the words, the rules of the gate, the catalogue."""
+    """The inputs that are the same for all contacts."""
 
     vocabulary: CycleVocabularies
     rules: GateRules
     contents: Sequence[ContentItem] = ()
     workspace: str = "default"
     segment: ConditionTest | None = None
-    """Who belongs to the segment that starts the play."""
+    """The condition of the segment that triggers the play."""
 
 
 def simulate_play(
-    program: PlayProgram, story: PublishedHistory, world: SimulationContext, begin: int, end: int
+    program: PlayProgram,
+    history: PublishedHistory,
+    context: SimulationContext,
+    start: int,
+    end: int,
 ) -> list[SimulatedStep]:
-    """Return what a play would have done with a contact between two instants (µs UTC)."""
-    return _Simulation(program, story, world, begin, end).run()
+    """Return the steps of a play for a contact between two instants (µs UTC)."""
+    return _Simulation(program, history, context, start, end).run()
 
 
-def count_by_day(found: Sequence[SimulatedStep]) -> list[tuple[int, dict[str, int]]]:
-    """Return how often what happened, day by day: (first instant of the day, {what: count})."""
+def count_by_day(steps: Sequence[SimulatedStep]) -> list[tuple[int, dict[str, int]]]:
+    """Return the counts per day: (first instant of the day, {what: count})."""
     days: dict[int, Counter[str]] = {}
-    for one in found:
-        days.setdefault(one.at // DAY * DAY, Counter())[one.what] += 1
+    for step in steps:
+        days.setdefault(step.at // DAY * DAY, Counter())[step.what] += 1
     return [(day, dict(counts)) for day, counts in sorted(days.items())]
 
 
@@ -100,143 +108,146 @@ class _Simulation:
     def __init__(
         self,
         program: PlayProgram,
-        story: PublishedHistory,
-        world: SimulationContext,
-        begin: int,
+        history: PublishedHistory,
+        context: SimulationContext,
+        start: int,
         end: int,
     ) -> None:
-        self._program, self._story, self._world = program, story, world
-        self._begin, self._end = begin, end
-        self._facts = ContactFacts(story.contact_id, story.traits, user_id=story.user_id)
-        self._runs: dict[str, Enrollment] = {}
+        self._program, self._history, self._context = program, history, context
+        self._start, self._end = start, end
+        self._facts = ContactFacts(history.contact_id, history.traits, user_id=history.user_id)
+        self._enrollments: dict[str, Enrollment] = {}
         self._pending: list[tuple[int, str, ActionSpec]] = []
-        """(due, run, action)"""
+        """(due, enrollment id, action)"""
         self._sent: list[int] = []
-        self._found: list[SimulatedStep] = []
-        self._moments = _Moments(program, world)
+        self._steps: list[SimulatedStep] = []
+        self._triggers = _TimedTriggers(program, context)
 
     def run(self) -> list[SimulatedStep]:
-        events = sorted(self._story.events, key=lambda one: (one.occurred_at, one.id))
-        for now, at_once in groupby(events, key=lambda one: one.occurred_at):
+        events = sorted(self._history.events, key=lambda event: (event.occurred_at, event.id))
+        for now, simultaneous in groupby(events, key=lambda event: event.occurred_at):
             if now >= self._end:
                 break
-            if now >= self._begin:
-                self._look_from_now_on()
-            self._until(now)
-            earlier = (
-                self._entries()
-            )  # of one instant nothing was heard before the rest, nor did a wait end before it
-            for event in at_once:
-                self._hear(event, earlier)
-            self._act(now)
-        self._look_from_now_on()
-        self._until(self._end)
-        return self._found
+            if now >= self._start:
+                self._start_triggers()
+            self._process_until(now)
+            # Events of one instant do not see each other's entries, nor the waits that end then.
+            earlier = self._past_enrollments()
+            for event in simultaneous:
+                self._apply_event(event, earlier)
+            self._process_due(now)
+        self._start_triggers()
+        self._process_until(self._end)
+        return self._steps
 
-    def _look_from_now_on(self) -> None:
-        """Begin to look for moments, where the time that is asked about begins."""
-        if not self._moments.begun:
-            self._moments.begin(self._facts, self._begin)
+    def _start_triggers(self) -> None:
+        """Evaluate timed triggers from the start of the simulated period on."""
+        if not self._triggers.started:
+            self._triggers.start(self._facts, self._start)
 
-    def _until(self, end: int) -> None:
-        """Let everything happen that is due before an instant."""
+    def _process_until(self, end: int) -> None:
+        """Process everything that is due before an instant."""
         for _ in range(MAX_ROUNDS):
-            due = min(self._dues(), default=end)
+            due = min(self._due_instants(), default=end)
             if due >= end:
                 return
-            self._act(due)
+            self._process_due(due)
         raise ValueError(
-            f"play {self._program.play.play} goes round with contact {self._story.contact_id}"
+            f"play {self._program.play.play} does not come to an end "
+            f"for contact {self._history.contact_id}"
         )
 
-    def _dues(self) -> Iterator[int]:
+    def _due_instants(self) -> Iterator[int]:
         yield from (
-            run.due_at
-            for run in self._runs.values()
-            if run.status == "active" and run.due_at is not None
+            enrollment.due_at
+            for enrollment in self._enrollments.values()
+            if enrollment.status == "active" and enrollment.due_at is not None
         )
         yield from (due for due, _, _ in self._pending)
-        yield from self._moments.dues(self._facts)
+        yield from self._triggers.due_instants(self._facts)
 
-    def _act(self, now: int) -> None:
-        for occasion in self._moments.come(self._facts, now):
-            self._enter(occasion, now, self._entries())
-        for run in list(self._runs.values()):
-            if run.status == "active" and run.due_at is not None and run.due_at <= now:
-                self._go_on(run, now)
-        for one in [one for one in self._pending if one[0] <= now]:
-            self._pending.remove(one)
-            self._decide(one[1], one[2], now)
+    def _process_due(self, now: int) -> None:
+        for cause in self._triggers.fire(self._facts, now):
+            self._enter(cause, now, self._past_enrollments())
+        for enrollment in list(self._enrollments.values()):
+            due_at = enrollment.due_at
+            if enrollment.status == "active" and due_at is not None and due_at <= now:
+                self._advance(enrollment, now)
+        for pending in [pending for pending in self._pending if pending[0] <= now]:
+            self._pending.remove(pending)
+            self._decide(pending[1], pending[2], now)
 
-    def _entries(self) -> list[PastEnrollment]:
-        return [PastEnrollment(run.entered_at, run.status) for run in self._runs.values()]
+    def _past_enrollments(self) -> list[PastEnrollment]:
+        return [PastEnrollment(e.entered_at, e.status) for e in self._enrollments.values()]
 
-    def _hear(self, event: TriggerEvent, earlier: list[PastEnrollment]) -> None:
-        self._facts = _after(self._facts, event, self._world.vocabulary)
+    def _apply_event(self, event: TriggerEvent, earlier: list[PastEnrollment]) -> None:
+        self._facts = _facts_after(self._facts, event, self._context.vocabulary)
         now = event.occurred_at
         if isinstance(event, CompellingEvent) and event.status == "withdrawn":
-            for run in list(self._runs.values()):
-                if run.event.get("event_id") == event.event_id:
-                    self._leave(end_enrollment(run, "exited", "event withdrawn"), now)
-        for run in list(self._runs.values()):
-            if not concerns_enrollment(self._program, run, [event]):
+            for enrollment in list(self._enrollments.values()):
+                if enrollment.event.get("event_id") == event.event_id:
+                    self._exit(end_enrollment(enrollment, "exited", "event withdrawn"), now)
+        for enrollment in list(self._enrollments.values()):
+            if not concerns_enrollment(self._program, enrollment, [event]):
                 continue
-            reason = exit_reason_from_events(self._program, run, [event])
-            if reason and run.status == "active":
-                self._leave(end_enrollment(run, "exited", reason), now)
+            reason = exit_reason_from_events(self._program, enrollment, [event])
+            if reason and enrollment.status == "active":
+                self._exit(end_enrollment(enrollment, "exited", reason), now)
             else:
-                self._go_on(run, now)
-        if now >= self._begin and event_starts_play(self._program, event, now):
+                self._advance(enrollment, now)
+        if now >= self._start and event_starts_play(self._program, event, now):
             self._enter(cause_from_event(event), now, earlier)
 
-    def _enter(self, occasion: EntryCause, now: int, earlier: list[PastEnrollment]) -> None:
-        entered = try_enroll(self._program, occasion, self._facts, earlier, now)
-        if isinstance(entered, Enrollment) and entered.enrollment_id not in self._runs:
-            self._note(now, "held out" if entered.status == "holdout" else "entered")
-            self._runs[entered.enrollment_id] = entered
+    def _enter(self, cause: EntryCause, now: int, earlier: list[PastEnrollment]) -> None:
+        entered = try_enroll(self._program, cause, self._facts, earlier, now)
+        if isinstance(entered, Enrollment) and entered.enrollment_id not in self._enrollments:
+            self._add_step(now, "held out" if entered.status == "holdout" else "entered")
+            self._enrollments[entered.enrollment_id] = entered
             earlier.append(PastEnrollment(entered.entered_at, entered.status))
             if entered.status == "active":
-                self._go_on(entered, now)
+                self._advance(entered, now)
 
-    def _go_on(self, run: Enrollment, now: int) -> None:
+    def _advance(self, enrollment: Enrollment, now: int) -> None:
         goal = self._program.play.goal
-        at = goal_reached_at(self._program, goal, run, self._facts, now) if goal else None
-        if at is not None and run.goal_at is None:
-            self._note(at, "reached the goal")
-        run = msgspec.structs.replace(run, goal_at=at)
+        at = goal_reached_at(self._program, goal, enrollment, self._facts, now) if goal else None
+        if at is not None and enrollment.goal_at is None:
+            self._add_step(at, "reached the goal")
+        enrollment = msgspec.structs.replace(enrollment, goal_at=at)
         progress = (
-            advance_enrollment(self._program, run, self._facts, now)
-            if run.status == "active"
-            else EnrollmentProgress(run)
+            advance_enrollment(self._program, enrollment, self._facts, now)
+            if enrollment.status == "active"
+            else EnrollmentProgress(enrollment)
         )
-        self._runs[run.enrollment_id] = progress.run
-        self._pending += [(due, run.enrollment_id, action) for action, due in progress.acts]
-        if run.status == "active" and progress.run.status == "exited":
-            self._leave(progress.run, now)
+        enrollment_id = enrollment.enrollment_id
+        self._enrollments[enrollment_id] = progress.run
+        self._pending += [(due, enrollment_id, action) for action, due in progress.acts]
+        if enrollment.status == "active" and progress.run.status == "exited":
+            self._exit(progress.run, now)
 
-    def _leave(self, run: Enrollment, now: int) -> None:
-        self._runs[run.enrollment_id] = run
-        self._note(now, "left", reason=run.reason)
-        for one in [one for one in self._pending if one[1] == run.enrollment_id]:
-            self._pending.remove(one)
-            self._note(now, "skipped", one[2].action, run.reason)
+    def _exit(self, enrollment: Enrollment, now: int) -> None:
+        self._enrollments[enrollment.enrollment_id] = enrollment
+        self._add_step(now, "left", reason=enrollment.reason)
+        for pending in [p for p in self._pending if p[1] == enrollment.enrollment_id]:
+            self._pending.remove(pending)
+            self._add_step(now, "skipped", pending[2].action, enrollment.reason)
 
-    def _decide(self, run_id: str, action: ActionSpec, now: int) -> None:
-        left = exit_reason(self._program, self._runs[run_id], self._facts, now)
-        if left:
-            self._note(now, "skipped", action.action, left)
-            if self._runs[run_id].status == "active":
-                self._leave(end_enrollment(self._runs[run_id], "exited", left), now)
+    def _decide(self, enrollment_id: str, action: ActionSpec, now: int) -> None:
+        enrollment = self._enrollments[enrollment_id]
+        reason = exit_reason(self._program, enrollment, self._facts, now)
+        if reason:
+            self._add_step(now, "skipped", action.action, reason)
+            if enrollment.status == "active":
+                self._exit(end_enrollment(enrollment, "exited", reason), now)
             return
         facts = self._facts
-        item = offer_content(action, self._world.contents, facts).item
+        item = offer_content(action, self._context.contents, facts).item
         today = sum(at // DAY == now // DAY for at in self._sent)
         week = sum(at // DAY > now // DAY - 7 for at in self._sent)
         unfit = "no_content" if action.content is not None and item is None else ""
-        ask = build_gate_request(action, facts, "there", (today, week), unfit=unfit)
-        verdict = check_gate(ask, self._world.rules, now)
+        request = build_gate_request(action, facts, "there", (today, week), unfit=unfit)
+        verdict = check_gate(request, self._context.rules, now)
         if verdict.status == "held":
-            self._pending.append((verdict.until, run_id, action))
+            self._pending.append((verdict.until, enrollment_id, action))
         if verdict.status == "send":
             if action.channel == "email" and action.purpose == "marketing":
                 self._sent.append(now)
@@ -244,62 +255,62 @@ class _Simulation:
                 self._facts = msgspec.structs.replace(
                     facts, seen_content={**facts.seen_content, item.content: now}
                 )
-        self._note(
-            now,
-            "sent" if verdict.status == "send" else verdict.status,
-            action.action,
-            verdict.reason,
-        )
+        what = "sent" if verdict.status == "send" else verdict.status
+        self._add_step(now, what, action.action, verdict.reason)
 
-    def _note(self, at: int, what: str, step: str = "", reason: str = "") -> None:
-        self._found.append(SimulatedStep(at, self._story.contact_id, what, step, reason))
+    def _add_step(self, at: int, what: str, step: str = "", reason: str = "") -> None:
+        self._steps.append(SimulatedStep(at, self._history.contact_id, what, step, reason))
 
 
-class _Moments:
-    """The moments that start a play: one longer ago than where the simulation begins starts nothing."""
+class _TimedTriggers:
+    """Timed triggers of a play; instants before the simulated period start nothing."""
 
-    def __init__(self, program: PlayProgram, world: SimulationContext) -> None:
-        self._program, self._world = program, world
-        self._met: set[str] = set()
-        self._inside = False
+    def __init__(self, program: PlayProgram, context: SimulationContext) -> None:
+        self._program, self._context = program, context
+        self._fired: set[str] = set()
+        self._in_segment = False
         self._now = 0
-        self.begun = False
+        self.started = False
 
-    def begin(self, facts: ContactFacts, now: int) -> None:
-        """Look from now on; who is in the segment by then has not come into it."""
-        self.begun, self._now = True, now
-        self._inside = self._world.segment is not None and condition_holds(
-            self._world.segment, facts, now
+    def start(self, facts: ContactFacts, now: int) -> None:
+        """Evaluate from now on; a contact that is in the segment already does not enter it."""
+        self.started, self._now = True, now
+        self._in_segment = self._context.segment is not None and condition_holds(
+            self._context.segment, facts, now
         )
 
-    def dues(self, facts: ContactFacts) -> Iterator[int]:
-        """Yield when the next one may come."""
-        if not self.begun:
+    def due_instants(self, facts: ContactFacts) -> Iterator[int]:
+        """Yield the instants at which the next trigger may fire."""
+        if not self.started:
             return
-        found = next_timed_cause(self._program, self._world.workspace, facts)
-        if found is not None and found.at >= self._now and found.id not in self._met:
-            yield found.at
-        if self._world.segment is not None:
-            yield abs(self._world.segment(facts, self._now))
+        cause = next_timed_cause(self._program, self._context.workspace, facts)
+        if cause is not None and cause.at >= self._now and cause.id not in self._fired:
+            yield cause.at
+        if self._context.segment is not None:
+            yield abs(self._context.segment(facts, self._now))
 
-    def come(self, facts: ContactFacts, now: int) -> Iterator[EntryCause]:
-        """Yield those that have come."""
-        if not self.begun:
+    def fire(self, facts: ContactFacts, now: int) -> Iterator[EntryCause]:
+        """Yield the causes that are due."""
+        if not self.started:
             return
-        found = next_timed_cause(self._program, self._world.workspace, facts)
-        if found is not None and self._now <= found.at <= now and found.id not in self._met:
-            self._met.add(found.id)
-            yield found
-        if self._world.segment is not None:
-            before, self._inside = self._inside, condition_holds(self._world.segment, facts, now)
-            if self._inside and not before:
-                cause = ids.derive_id("segment", self._world.workspace, facts.contact_id, str(now))
-                yield EntryCause(cause, self._world.workspace, now, {"occurred_at": now})
+        workspace = self._context.workspace
+        cause = next_timed_cause(self._program, workspace, facts)
+        if cause is not None and self._now <= cause.at <= now and cause.id not in self._fired:
+            self._fired.add(cause.id)
+            yield cause
+        segment = self._context.segment
+        if segment is not None:
+            before, self._in_segment = self._in_segment, condition_holds(segment, facts, now)
+            if self._in_segment and not before:
+                cause_id = ids.derive_id("segment", workspace, facts.contact_id, str(now))
+                yield EntryCause(cause_id, workspace, now, {"occurred_at": now})
         self._now = now
 
 
-def _after(facts: ContactFacts, event: TriggerEvent, vocabulary: CycleVocabularies) -> ContactFacts:
-    """Return what is known after an event."""
+def _facts_after(
+    facts: ContactFacts, event: TriggerEvent, vocabulary: CycleVocabularies
+) -> ContactFacts:
+    """Return the facts after an event."""
     if isinstance(event, Signal):
         signals = {
             **facts.signals,
@@ -312,36 +323,37 @@ def _after(facts: ContactFacts, event: TriggerEvent, vocabulary: CycleVocabulari
             facts, signals=signals, consents=consents, last_act=event.occurred_at
         )
     if isinstance(event, CompellingEvent):
-        over = {event.kind} if event.status in ("withdrawn", "expired") else set()
-        return msgspec.structs.replace(facts, events=(facts.events | {event.kind}) - over)
+        ended = {event.kind} if event.status in ("withdrawn", "expired") else set()
+        return msgspec.structs.replace(facts, events=(facts.events | {event.kind}) - ended)
     standings = {
         **facts.standings,
-        event.cycle: _standing(event, facts.standings.get(event.cycle), vocabulary),
+        event.cycle: _cycle_facts_after(event, facts.standings.get(event.cycle), vocabulary),
     }
-    acted = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
-    return msgspec.structs.replace(facts, standings=standings, last_act=acted)
+    last_act = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
+    return msgspec.structs.replace(facts, standings=standings, last_act=last_act)
 
 
-def _standing(
+def _cycle_facts_after(
     event: StageChange, before: CycleFacts | None, vocabulary: CycleVocabularies
 ) -> CycleFacts:
-    words = vocabulary.cycles.get(event.cycle)
+    """Return the facts of a cycle after a stage change."""
+    names = vocabulary.cycles.get(event.cycle)
     axes = {
         **(before.axes if before else {}),
         **{name: axis.to for name, axis in event.axes.items()},
     }
-    if words is None:
+    if names is None:
         return CycleFacts(event.stage.to, event.dormant, axes)
     scores = {
-        name: DecayingScore(value, event.occurred_at, words.half_lives[name])
+        name: DecayingScore(value, event.occurred_at, names.half_lives[name])
         for name, value in event.values.items()
-        if name in words.half_lives
+        if name in names.half_lives
     }
     return CycleFacts(
         event.stage.to,
         event.dormant,
         axes,
         scores,
-        words.ladders,
-        words.rings.get(event.stage.to, 0),
+        names.ladders,
+        names.rings.get(event.stage.to, 0),
     )

@@ -1,4 +1,4 @@
-"""Whether every word of a play means something: what it names has to be there before it is published."""
+"""Validation of plays: every name that a play refers to must exist before it is published."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -15,12 +15,12 @@ from services.orchestrator.domain.play_program import PlayProgram, compile_play,
 
 
 class KnownNames(msgspec.Struct, frozen=True):
-    """What a play may name."""
+    """The names to which a play may refer."""
 
     vocabulary: CycleVocabularies
     segments: Mapping[str, Condition] = {}
     destinations: Mapping[str, str] | None = None
-    """{name: channel}; None: whatever is named will do."""
+    """{name: channel}; None accepts every name."""
     contents: Collection[str] = ()
 
 
@@ -61,7 +61,10 @@ def _name_checks(play: Play, names: KnownNames) -> Iterator[tuple[Place, Callabl
     if trigger.signal is not None:
         yield ("trigger", "signal"), partial(vocabulary.check_signal, trigger.signal)
     if trigger.stage_change is not None:
-        yield ("trigger", "stage_change"), partial(_move, trigger.stage_change, vocabulary)
+        yield (
+            ("trigger", "stage_change"),
+            partial(_check_stage_match, trigger.stage_change, vocabulary),
+        )
     if trigger.silence is not None and trigger.silence.of != "any":
         yield ("trigger", "silence", "of"), partial(vocabulary.check_signal, trigger.silence.of)
     if trigger.segment is not None:
@@ -74,19 +77,19 @@ def _name_checks(play: Play, names: KnownNames) -> Iterator[tuple[Place, Callabl
         if rule.stage_change is not None:
             yield (
                 ("exits", number, "stage_change"),
-                partial(_move, rule.stage_change, vocabulary),
+                partial(_check_stage_match, rule.stage_change, vocabulary),
             )
     if play.goal is not None and play.goal.signal is not None:
         yield ("goal", "signal"), partial(vocabulary.check_signal, play.goal.signal)
 
 
-def _move(move: StageMatch, words: CycleVocabularies) -> None:
-    for name in filter(None, (move.from_, move.to)):
-        if move.axis is None:
-            words.check_stages(move.cycle, [name])
+def _check_stage_match(match: StageMatch, vocabulary: CycleVocabularies) -> None:
+    for name in filter(None, (match.from_, match.to)):
+        if match.axis is None:
+            vocabulary.check_stages(match.cycle, [name])
         else:
-            words.check_axis_place(move.cycle, move.axis, name)
-    words.get_cycle(move.cycle)
+            vocabulary.check_axis_place(match.cycle, match.axis, name)
+    vocabulary.get_cycle(match.cycle)
 
 
 def _action_faults(program: PlayProgram, names: KnownNames) -> Iterator[str]:
@@ -96,7 +99,10 @@ def _action_faults(program: PlayProgram, names: KnownNames) -> Iterator[str]:
             if channel is None:
                 yield f"action {action.action}: no destination {action.destination!r} is defined"
             elif channel != action.channel:
-                yield f"action {action.action}: destination {action.destination!r} is one of another channel"
+                yield (
+                    f"action {action.action}: destination {action.destination!r} "
+                    f"belongs to channel {channel}, not to {action.channel}"
+                )
         if (
             action.content
             and action.content.fallback

@@ -1,29 +1,30 @@
-"""Whether somebody was really sent by a friend."""
+"""Validity of referrals: a friend's success counts for the referrer unless a fault applies."""
 
 import re
 
 from services.orchestrator.domain.contact_facts import ContactFacts
 
 REFERRED_SIGNAL = "referred"
-"""The published signal of somebody who came by a friend's link, or used a friend's code."""
+"""The published signal of a contact that used a friend's link or code."""
 CODE_PROPERTY = "referral_code"
 CONVERTED_EVENT = "Referral Converted"
-"""What is told of the one who recommended us, when the friend has bought."""
-
-
+"""The event recorded for the referrer when the friend has bought."""
 _CODE = re.compile("[a-z2-7]{10}")
 
 
-def parse_code(said: object) -> str | None:
-    """Return the code that somebody brings, None for what can be none."""
-    found = said.strip().lower() if isinstance(said, str) and len(said) < 100 else ""
-    return found if _CODE.fullmatch(found) else None
+def parse_code(value: object) -> str | None:
+    """Return the referral code in a property, None if it is not a valid code."""
+    code = value.strip().lower() if isinstance(value, str) and len(value) < 100 else ""
+    return code if _CODE.fullmatch(code) else None
 
 
 def referral_fault(
     referrer: ContactFacts, friend: ContactFacts, success: str, came_at: int, *, same_device: bool
 ) -> str:
-    """Return why a success of the friend is no merit of the referrer, or nothing. `came_at` in µs UTC."""
+    """Return the reason why a friend's success does not count for the referrer, or an empty string.
+
+    `came_at` is the instant of the friend's arrival (µs UTC).
+    """
     if (
         same_device
         or referrer.contact_id == friend.contact_id
@@ -36,6 +37,6 @@ def referral_fault(
 
 
 def _mailbox(address: str | None) -> str | None:
-    """Return whose mailbox an address is, without the tag that mail servers ignore (RFC 5233)."""
+    """Return the mailbox of an address, without the subaddress (RFC 5233)."""
     name, at, host = (address or "").strip().lower().partition("@")
     return f"{name.partition('+')[0]}@{host}" if at else None

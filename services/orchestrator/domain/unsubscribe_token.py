@@ -1,4 +1,4 @@
-"""Unsubscribe tokens: contact and channel, signed, without an end date, since a mail is read whenever it is read."""
+"""Unsubscribe tokens: contact and channel, signed. They do not expire, as old mails stay valid."""
 
 import base64
 import binascii
@@ -9,8 +9,8 @@ from hashlib import sha256
 def sign_token(secret: str, contact_id: str, channel: str) -> str:
     """Return the token: base64url of `contact.channel` and its HMAC-SHA256."""
     body = f"{contact_id}.{channel}"
-    mark = hmac.new(secret.encode(), body.encode(), sha256).digest()[:20]
-    return base64.urlsafe_b64encode(body.encode() + b"." + mark).decode().rstrip("=")
+    signature = hmac.new(secret.encode(), body.encode(), sha256).digest()[:20]
+    return base64.urlsafe_b64encode(body.encode() + b"." + signature).decode().rstrip("=")
 
 
 def verify_token(secret: str, token: str) -> tuple[str, str] | None:
@@ -19,9 +19,9 @@ def verify_token(secret: str, token: str) -> tuple[str, str] | None:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (binascii.Error, ValueError):
         return None
-    body, dot, mark = raw[:-21], raw[-21:-20], raw[-20:]
+    body, dot, signature = raw[:-21], raw[-21:-20], raw[-20:]
     expected = hmac.new(secret.encode(), body, sha256).digest()[:20]
-    if dot != b"." or not hmac.compare_digest(mark, expected):
+    if dot != b"." or not hmac.compare_digest(signature, expected):
         return None
     contact_id, _, channel = body.decode("utf-8", "replace").partition(".")
     return contact_id, channel

@@ -1,8 +1,9 @@
-"""Who looks at a page, as far as they have proven it.
+"""Identification of site visitors, with proof of identity.
 
-A browser may say any user id: it counts beside its HMAC-SHA256 under the source's secret, or when a server says it. A signed link
-token proves the person whom it was made for, if it went to an address that a server vouches for. An anonymous id is random,
-known to that browser alone, and proves nothing more.
+A browser can claim any user id, so the claim counts only with the id's HMAC-SHA256 under the
+source's secret, or from a source with server trust. A signed link token verifies its recipient if
+the link was sent to a verified address. An anonymous id is random, known to one browser only, and
+verifies nothing.
 """
 
 import msgspec
@@ -12,7 +13,7 @@ from libs.common.user_hash import verify_user_hash
 
 
 class SiteSource(msgspec.Struct, frozen=True):
-    """The source whose write key a page brings."""
+    """The source of a page, identified by its write key."""
 
     workspace: str
     source: str
@@ -21,12 +22,12 @@ class SiteSource(msgspec.Struct, frozen=True):
     allowed_origins: tuple[str, ...] = ()
 
     def allows(self, origin: str | None) -> bool:
-        """Return whether pages of an origin may ask; what names no origin is no browser."""
+        """Return whether an origin is allowed; a request without one is not from a browser."""
         return origin is None or not self.allowed_origins or origin in self.allowed_origins
 
 
 class Visitor(msgspec.Struct, frozen=True):
-    """What a page says of who looks at it."""
+    """The claims of a page about its visitor."""
 
     anonymous_id: str | None = None
     user_id: str | None = None
@@ -35,7 +36,7 @@ class Visitor(msgspec.Struct, frozen=True):
 
 
 class VisitorIdentifier(msgspec.Struct, frozen=True):
-    """Which identifier a visitor is looked up by; `proven` if it is theirs beyond doubt."""
+    """The identifier with which a visitor is looked up, and whether it is verified."""
 
     kind: str
     value: str
@@ -45,17 +46,16 @@ class VisitorIdentifier(msgspec.Struct, frozen=True):
 def identify_visitor(
     visitor: Visitor, site: SiteSource, keys: tuple[str, ...], now: int
 ) -> VisitorIdentifier | None:
-    """Return what is known of a visitor at an instant (µs UTC), None if nothing is."""
+    """Return the identifier of a visitor at an instant (µs UTC), or None."""
     if visitor.token:
-        person = link_tokens.verify_link_token(keys, visitor.token, now)
-        if person is not None and person.workspace == site.workspace:
-            if (
-                person.user_id
-            ):  # whoever reads the mails of an address that nobody vouches for may be anybody
-                return VisitorIdentifier("user_id", person.user_id, verified=person.verified)
-            if person.email:
-                return VisitorIdentifier("email", person.email.strip().lower(), verified=True)
-    if visitor.user_id and _vouched(visitor.user_id, visitor.user_hash, site):
+        recipient = link_tokens.verify_link_token(keys, visitor.token, now)
+        if recipient is not None and recipient.workspace == site.workspace:
+            # The reader of an unverified address may be any person, so it does not verify a user.
+            if recipient.user_id:
+                return VisitorIdentifier("user_id", recipient.user_id, verified=recipient.verified)
+            if recipient.email:
+                return VisitorIdentifier("email", recipient.email.strip().lower(), verified=True)
+    if visitor.user_id and _is_verified_user(visitor.user_id, visitor.user_hash, site):
         return VisitorIdentifier("user_id", visitor.user_id, verified=True)
     return (
         VisitorIdentifier("anonymous_id", visitor.anonymous_id, verified=False)
@@ -64,7 +64,7 @@ def identify_visitor(
     )
 
 
-def _vouched(user_id: str, user_hash: str | None, site: SiteSource) -> bool:
+def _is_verified_user(user_id: str, user_hash: str | None, site: SiteSource) -> bool:
     if site.user_hash_secret is not None:
         return verify_user_hash(site.user_hash_secret, user_id, user_hash)
     return site.trust == "server"

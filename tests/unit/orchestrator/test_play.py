@@ -86,8 +86,8 @@ steps:
         ("play: quote", "play: Quote of the day", "quote.yaml:1: play"),
         ("play: quote", "play quote", "quote.yaml:2: not YAML"),
         ("exits:", "exits: [", "not YAML"),
-        ("mail: {", "text: hm\n            mail: {", "an e-mail has `mail`"),
-        ("channel: email", "channel: slack", "slack has a `destination`"),
+        ("mail: {", "text: hm\n            mail: {", "an e-mail action has `mail`"),
+        ("channel: email", "channel: slack", "a slack action has a `destination`"),
     ],
 )
 def test_fault_names_its_line(old, new, fault):
@@ -124,7 +124,7 @@ def test_every_fault_is_told_at_once():
         ),
         (
             {"action": "a", "channel": "slack", "destination": "crm", "text": "hi"},
-            "'crm' is one of another channel",
+            "'crm' belongs to channel webhook, not to slack",
         ),
         (mail(content={"types": ["guide"], "fallback": "nothing"}), "no content 'nothing'"),
         ({"split": {"a": {"share": 0.7}, "b": {"share": 0.7}}}, "more than 1"),
@@ -169,7 +169,7 @@ def test_shipped_plays_mean_something():
     places = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
     coming = frozenset(signal(name) for name in segments for signal in (entry_signal, exit_signal))
     names = KnownNames(
-        msgspec.structs.replace(WORDS, coming=coming),
+        msgspec.structs.replace(WORDS, segment_signals=coming),
         segments,
         places,
         set(read_contents(PROJECT / "content")),
