@@ -1,4 +1,4 @@
-"""What ships, read from its folders: plays and contents."""
+"""Definition files that ship with the product: plays, contents and segments."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -16,33 +16,39 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_plays(folder: Path) -> dict[str, str]:
-    """Return the text of every play of a folder's `*.yaml`, by name. Raises ConfigurationError naming file, line and place."""
+    """Return {name: text} of the plays in a folder's `*.yaml`.
+
+    Raises ConfigurationError naming file, line and place.
+    """
     return _read(folder, Play, "play")
 
 
 def read_contents(folder: Path) -> dict[str, str]:
-    """Return the text of every content of a folder's `*.yaml`, by name. Raises ConfigurationError."""
+    """Return {name: text} of the contents in a folder's `*.yaml`. Raises ConfigurationError."""
     return _read(folder, ContentItem, "content")
 
 
 def read_segments(folder: Path) -> dict[str, str]:
-    """Return the text of every segment of a folder's `*.yaml`, by name. Raises ConfigurationError."""
+    """Return {name: text} of the segments in a folder's `*.yaml`. Raises ConfigurationError."""
     return _read(folder, Segment, "segment")
 
 
 def _read(folder: Path, model: type[M], kind: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for path in sorted(folder.glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         name: str = getattr(parse_document(model, text, str(path)), kind)
-        if name in found:
+        if name in texts:
             raise ConfigurationError(f"{path}: another file has a {kind} named {name!r}")
-        found[name] = text
-    return found
+        texts[name] = text
+    return texts
 
 
 def parse_max_age(setting: str) -> int | None:
-    """Return the age (µs) that overrides the plays' own. Raises ConfigurationError."""
+    """Return the age (µs) that overrides the plays' `max_age`, or None for an empty setting.
+
+    Raises ConfigurationError.
+    """
     try:
         return parse_duration(setting) if setting else None
     except ValueError as error:

@@ -9,7 +9,7 @@ from libs.common.settings import LinkSettings
 
 
 class OrchestratorSettings(LinkSettings):
-    """What the orchestrator needs beside the common settings."""
+    """Settings of the orchestrator beside the common ones."""
 
     port: int = Field(8090, validation_alias="PERIGEE_PORT")
     plays: Path = Field(
@@ -18,12 +18,12 @@ class OrchestratorSettings(LinkSettings):
     contents: Path = Field(
         Path("content"),
         validation_alias="PERIGEE_CONTENT",
-        description="folder of the content that ships",
+        description="folder of the content files",
     )
     segments: Path = Field(
         Path("segments"),
         validation_alias="PERIGEE_SEGMENTS",
-        description="folder of the segments that ship",
+        description="folder of the segment files",
     )
     max_age: str = Field(
         "", validation_alias="PERIGEE_MAX_AGE", description="overrides the plays' max_age, e.g. 31d"
@@ -31,7 +31,8 @@ class OrchestratorSettings(LinkSettings):
     ingest_url: str = Field(validation_alias="INGEST_URL")
     write_key: str = Field(validation_alias="ORCHESTRATOR_WRITE_KEY", repr=False)
     public_url: str = Field(
-        validation_alias="ORCHESTRATOR_URL", description="address that unsubscribe links lead to"
+        validation_alias="ORCHESTRATOR_URL",
+        description="base URL of unsubscribe and referral links",
     )
     unsubscribe_secret: str = Field(
         validation_alias="UNSUBSCRIBE_SECRET", repr=False, min_length=16
@@ -40,7 +41,7 @@ class OrchestratorSettings(LinkSettings):
         "",
         validation_alias="PERIGEE_SITE",
         pattern=r"^(https?://[^/\s]+/?)?$",
-        description="the website: where relative addresses of contents and friends' links lead",
+        description="the website: base URL of relative content URLs and target of referral links",
     )
     smtp_url: str = Field(
         validation_alias="SMTP_URL", description="smtp://user:password@host:port; smtps:// for TLS"
@@ -49,27 +50,34 @@ class OrchestratorSettings(LinkSettings):
     private_webhooks: bool = Field(
         False,
         validation_alias="PERIGEE_PRIVATE_WEBHOOKS",
-        description="webhooks may go to private addresses, by HTTP too",
+        description="allow webhooks to private addresses and over plain HTTP",
     )
     cap_per_day: int = Field(
-        3, ge=1, validation_alias="PERIGEE_CAP_PER_DAY", description="per contact and channel"
+        3,
+        ge=1,
+        validation_alias="PERIGEE_CAP_PER_DAY",
+        description="daily limit of marketing messages per contact and channel",
     )
     cap_per_week: int = Field(
         10,
         ge=1,
         validation_alias="PERIGEE_CAP_PER_WEEK",
-        description="per contact and channel, marketing alone",
+        description="weekly limit of marketing messages per contact and channel",
     )
     baseline: float = Field(
         0.02,
         gt=0,
         lt=1,
         validation_alias="PERIGEE_BASELINE",
-        description="what a mail to everybody reaches, as a rate",
+        description="expected conversion rate of a broadcast",
     )
     quiet_from: time | None = Field(
-        None, validation_alias="PERIGEE_QUIET_FROM", description="local time, e.g. 21:00"
+        None,
+        validation_alias="PERIGEE_QUIET_FROM",
+        description="start of quiet hours in local time, e.g. 21:00",
     )
     quiet_to: time | None = Field(
-        None, validation_alias="PERIGEE_QUIET_TO", description="local time, e.g. 08:00"
+        None,
+        validation_alias="PERIGEE_QUIET_TO",
+        description="end of quiet hours in local time, e.g. 08:00",
     )

@@ -1,1 +1,1 @@
-"""The orchestrator's doors."""
+"""HTTP APIs of the orchestrator."""

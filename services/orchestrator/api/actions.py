@@ -1,4 +1,4 @@
-"""`/admin/v1/actions`: what failed, what nobody knows of, and what is to become of it."""
+"""`/admin/v1/actions`: actions by status, and resolution of failed actions and actions in doubt."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ PlayEditor = Annotated[Caller, require_scope("plays")]
 
 
 class ActionCommand(BaseModel):
-    """What a person says: try it once more, it arrived, it never arrived."""
+    """An operator's resolution: retry the action, or record that it arrived or was lost."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,25 +23,23 @@ class ActionCommand(BaseModel):
     author: str = Field("the API", min_length=1, max_length=100)
 
 
-def router(desk: ActionLedgerService) -> APIRouter:
+def router(ledger: ActionLedgerService) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["actions"])
 
     @routes.get("/actions")
-    async def every(
+    async def list_actions(
         caller: PlayEditor,
         status: ActionStatus = "failed",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     ) -> list[dict[str, Any]]:
-        """Return the actions of a status, those decided last first."""
-        return [
-            msgspec.to_builtins(one)
-            for one in await desk.list_actions(caller.workspace, status, limit)
-        ]
+        """Return the actions of a status, the latest decisions first."""
+        rows = await ledger.list_actions(caller.workspace, status, limit)
+        return [msgspec.to_builtins(row) for row in rows]
 
     @routes.post("/actions/{action_id}", status_code=204)
-    async def say(caller: PlayEditor, action_id: str, given: ActionCommand) -> None:
-        """Let an action be tried once more, or settle what became of one in doubt."""
-        await desk.resolve_action(caller.workspace, action_id, given.verb, given.author)
+    async def resolve(caller: PlayEditor, action_id: str, command: ActionCommand) -> None:
+        """Retry an action, or record the outcome of an action in doubt."""
+        await ledger.resolve_action(caller.workspace, action_id, command.verb, command.author)
 
     return routes

@@ -1,4 +1,4 @@
-"""The application of the orchestrator's doors."""
+"""FastAPI application of the orchestrator's public and admin APIs."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from libs.common.http.authentication import PROBLEM_RESPONSES, install_problem_h
 def build_app(
     routes: Sequence[BaseRoute], reading: Sequence[APIRouter], admin: Sequence[APIRouter]
 ) -> FastAPI:
-    """Return the application; `routes` are the open ones (health, unsubscribe links)."""
+    """Return the application; `routes` need no key (health, unsubscribe links)."""
     app = FastAPI(
         title="Perigee orchestrator",
         version="1",

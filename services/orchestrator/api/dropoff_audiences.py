@@ -1,4 +1,4 @@
-"""`/admin/v1/audiences`: who fell from a stage without having reached another."""
+"""`/admin/v1/audiences`: contacts that fell from a stage without having reached another."""
 
 from typing import Annotated, Any
 
@@ -14,28 +14,29 @@ PlayEditor = Annotated[Caller, require_scope("plays")]
 CycleParameter = Annotated[str, Query(max_length=60)]
 
 
-def router(falls: DropoffAudienceService) -> APIRouter:
+def router(audiences: DropoffAudienceService) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["audiences"])
 
     @routes.get("/audiences")
-    async def every(
+    async def list_pairs(
         caller: PlayEditor, cycle: CycleParameter = "engagement"
     ) -> list[dict[str, Any]]:
-        """Return every pair of stages with its contacts, now, those with most first."""
+        """Return every pair of stages with its number of contacts, largest first."""
         return [
-            msgspec.to_builtins(pair) for pair in await falls.list_pairs(caller.workspace, cycle)
+            msgspec.to_builtins(pair)
+            for pair in await audiences.list_pairs(caller.workspace, cycle)
         ]
 
     @routes.get("/audiences/{fell_from}/{never_reached}", response_class=StreamingResponse)
     async def export(
         caller: PlayEditor, fell_from: str, never_reached: str, cycle: CycleParameter = "engagement"
     ) -> StreamingResponse:
-        """Return an audience as CSV: those who allow marketing, their addresses as SHA-256."""
+        """Return an audience as CSV: contacts with marketing consent, addresses as SHA-256."""
         pair = (fell_from, never_reached)
-        await falls.check_stages(cycle, pair)
+        await audiences.check_stages(cycle, pair)
         return StreamingResponse(
-            falls.export_csv(caller.workspace, cycle, pair), media_type="text/csv"
+            audiences.export_csv(caller.workspace, cycle, pair), media_type="text/csv"
         )
 
     return routes

@@ -1,7 +1,8 @@
-"""`GET /v1/me/next`: what to show on this page now. Opened by a write key, from the origins that its source allows.
+"""`GET /v1/me/next`: content for the visitor of a page.
 
-Parameters: `writeKey` (or Basic authorization), `anonymousId`, `userId` with `userHash`, `pgt` (a link's token), `type` (may be
-repeated), `fallback`, `show=true`.
+Authenticated by a write key, from the allowed origins of its source. Parameters: `writeKey` (or
+Basic authorization), `anonymousId`, `userId` with `userHash`, `pgt` (a link token), `type`
+(repeatable), `fallback`, `show=true`.
 """
 
 import msgspec
@@ -24,8 +25,8 @@ from services.orchestrator.handlers.onsite import (
 )
 
 PATH = "/v1/me/next"
-_LONGEST = 2_000
-_MOST_TYPES = 50
+_MAX_PARAMETER_CHARACTERS = 2_000
+_MAX_TYPES = 50
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,37 +40,42 @@ def onsite_route(onsite: OnsiteService) -> Route:
         key = extract_write_key(headers, request.scope.get("query_string", b""))
         origin = request.headers.get("origin")
         try:
-            found = await onsite.get_offer(
-                key, origin.lower() if origin else None, _wish(request.query_params)
+            offer = await onsite.get_offer(
+                key, origin.lower() if origin else None, _parse_query(request.query_params)
             )
         except UnknownWriteKey as error:
-            return _refused(401, "unknown_write_key", error, cors.cors_headers(headers))
+            return _error_response(401, "unknown_write_key", error, cors.cors_headers(headers))
         except OriginNotAllowed as error:
-            return _refused(403, "origin_not_allowed", error, cors.cors_headers(headers))
+            return _error_response(403, "origin_not_allowed", error, cors.cors_headers(headers))
         except Unavailable as error:
-            return _refused(
+            return _error_response(
                 503, "unavailable", error, [*cors.cors_headers(headers), (b"retry-after", b"1")]
             )
-        return _response(200, _encode(found), cors.cors_headers(headers))
+        return _response(200, _encode(offer), cors.cors_headers(headers))
 
     return Route(PATH, answer, methods=["GET", "OPTIONS"])
 
 
-def _wish(query: QueryParams) -> OnsiteRequest:
-    def said(name: str) -> str | None:
+def _parse_query(query: QueryParams) -> OnsiteRequest:
+    def parameter(name: str) -> str | None:
         value = query.get(name, "").replace("\x00", "")
-        return value if 0 < len(value) <= _LONGEST else None
+        return value if 0 < len(value) <= _MAX_PARAMETER_CHARACTERS else None
 
-    visitor = Visitor(said("anonymousId"), said("userId"), said("userHash"), said(LINK_PARAMETER))
-    types = tuple(one for one in query.getlist("type") if one)[:_MOST_TYPES]
-    return OnsiteRequest(visitor, types, said("fallback"), query.get("show") == "true")
+    visitor = Visitor(
+        parameter("anonymousId"),
+        parameter("userId"),
+        parameter("userHash"),
+        parameter(LINK_PARAMETER),
+    )
+    types = tuple(name for name in query.getlist("type") if name)[:_MAX_TYPES]
+    return OnsiteRequest(visitor, types, parameter("fallback"), query.get("show") == "true")
 
 
-def _refused(status: int, code: str, error: Exception, extra: HeaderList) -> Response:
+def _error_response(status: int, code: str, error: Exception, extra: HeaderList) -> Response:
     return _response(status, _encode({"code": code, "message": str(error)}), extra)
 
 
 def _response(status: int, body: bytes, extra: HeaderList) -> Response:
-    found = Response(body, status, media_type="application/json" if body else None)
-    found.raw_headers += [*extra, (b"cache-control", b"no-store")]
-    return found
+    response = Response(body, status, media_type="application/json" if body else None)
+    response.raw_headers += [*extra, (b"cache-control", b"no-store")]
+    return response

@@ -1,4 +1,4 @@
-"""`/admin/v1/plays`, what plays name, the switches, and why a contact got something or did not."""
+"""`/admin/v1/plays`, definitions, channel switches, maturity and a contact's decision history."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,25 +19,25 @@ DefinitionKind = Literal["content", "segment", "destination"]
 
 
 class PlayDocument(BaseModel):
-    """A file as it was written."""
+    """The text of a definition file, with its author."""
 
     model_config = ConfigDict(extra="forbid")
 
     text: Text
     author: Author = "the API"
-    where: str = Field("file", max_length=300, description="what faults call the file")
+    where: str = Field("file", max_length=300, description="file name in fault messages")
 
 
 class PreviewRequest(PlayDocument):
-    """Which action, for whom, and where a test goes."""
+    """An action of a play to render for a contact, and the address of a test message."""
 
     action: str = Field(min_length=1, max_length=60)
     who: str = Field(min_length=1, max_length=300)
-    to: str | None = Field(None, max_length=320, description="an address that gets it as a test")
+    to: str | None = Field(None, max_length=320, description="address of a test message")
 
 
 class RollbackRequest(BaseModel):
-    """Which version is to be live again; the one before by default."""
+    """The version to make live again, by default the previous one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,127 +45,140 @@ class RollbackRequest(BaseModel):
 
 
 class ChannelStop(BaseModel):
-    """Which channel stands still."""
+    """The channel to stop."""
 
     model_config = ConfigDict(extra="forbid")
 
-    channel: str = Field("*", max_length=40, description="one channel; * for all")
+    channel: str = Field("*", max_length=40, description="name of a channel; * for all")
     author: Author = "the API"
 
 
 def routers(
-    desk: PlayService, preview: PreviewService, why: DecisionHistoryService
+    service: PlayService, preview: PreviewService, history: DecisionHistoryService
 ) -> list[APIRouter]:
-    """Return the routes."""
-    return [_of_plays(desk, preview), _of_definitions(desk), _of_switches(desk, why)]
+    """Return the routers."""
+    return [
+        _play_router(service, preview),
+        _definition_router(service),
+        _switch_router(service, history),
+    ]
 
 
-def _of_plays(desk: PlayService, preview: PreviewService) -> APIRouter:
-    found = APIRouter(tags=["plays"])
+def _play_router(service: PlayService, preview: PreviewService) -> APIRouter:
+    router = APIRouter(tags=["plays"])
 
-    @found.get("/plays")
-    async def every(caller: PlayEditor) -> list[dict[str, Any]]:
-        return [msgspec.to_builtins(one) for one in await desk.list_plays(caller.workspace)]
+    @router.get("/plays")
+    async def list_plays(caller: PlayEditor) -> list[dict[str, Any]]:
+        plays = await service.list_plays(caller.workspace)
+        return [msgspec.to_builtins(play) for play in plays]
 
-    @found.post("/plays/check")
-    async def check(caller: PlayEditor, given: PlayDocument) -> dict[str, str]:
-        play = await desk.validate(caller.workspace, given.text, given.where)
+    @router.post("/plays/check")
+    async def validate(caller: PlayEditor, document: PlayDocument) -> dict[str, str]:
+        play = await service.validate(caller.workspace, document.text, document.where)
         return {"play": play.play}
 
-    @found.post("/plays/preview")
-    async def show(caller: PlayEditor, given: PreviewRequest) -> dict[str, Any]:
-        shown = await preview.render_preview(
-            caller.workspace, given.text, given.where, given.action, given.who, given.to
+    @router.post("/plays/preview")
+    async def render_preview(caller: PlayEditor, document: PreviewRequest) -> dict[str, Any]:
+        rendered = await preview.render_preview(
+            caller.workspace,
+            document.text,
+            document.where,
+            document.action,
+            document.who,
+            document.to,
         )
-        told: dict[str, Any] = msgspec.to_builtins(shown)
-        return told
+        body: dict[str, Any] = msgspec.to_builtins(rendered)
+        return body
 
-    @found.post("/plays", status_code=201)
-    async def publish(caller: PlayEditor, given: PlayDocument) -> dict[str, Any]:
-        play, number = await desk.publish(caller.workspace, given.text, given.author, given.where)
+    @router.post("/plays", status_code=201)
+    async def publish(caller: PlayEditor, document: PlayDocument) -> dict[str, Any]:
+        play, number = await service.publish(
+            caller.workspace, document.text, document.author, document.where
+        )
         return {"play": play.play, "number": number}
 
-    @found.get("/plays/{name}")
-    async def one(
+    @router.get("/plays/{name}")
+    async def get_play(
         caller: PlayEditor,
         name: str,
         number: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
     ) -> dict[str, Any]:
-        text = await desk.get_text(caller.workspace, name, number)
+        text = await service.get_text(caller.workspace, name, number)
         return {
             "play": name,
             "text": text,
-            "versions": await desk.list_versions(caller.workspace, name),
+            "versions": await service.list_versions(caller.workspace, name),
         }
 
-    @found.post("/plays/{name}/pause", status_code=204)
+    @router.post("/plays/{name}/pause", status_code=204)
     async def pause(caller: PlayEditor, name: str) -> None:
-        await desk.set_paused(caller.workspace, name, on=True)
+        await service.set_paused(caller.workspace, name, on=True)
 
-    @found.post("/plays/{name}/resume", status_code=204)
+    @router.post("/plays/{name}/resume", status_code=204)
     async def resume(caller: PlayEditor, name: str) -> None:
-        await desk.set_paused(caller.workspace, name, on=False)
+        await service.set_paused(caller.workspace, name, on=False)
 
-    @found.post("/plays/{name}/rollback")
-    async def roll_back(caller: PlayEditor, name: str, given: RollbackRequest) -> dict[str, Any]:
-        return {"play": name, "number": await desk.roll_back(caller.workspace, name, given.number)}
+    @router.post("/plays/{name}/rollback")
+    async def roll_back(caller: PlayEditor, name: str, target: RollbackRequest) -> dict[str, Any]:
+        number = await service.roll_back(caller.workspace, name, target.number)
+        return {"play": name, "number": number}
 
-    @found.get("/plays/{name}/impact")
+    @router.get("/plays/{name}/impact")
     async def impact(caller: PlayEditor, name: str) -> list[dict[str, Any]]:
-        return [
-            msgspec.to_builtins(one) for one in await desk.measure_impact(caller.workspace, name)
-        ]
+        rates = await service.measure_impact(caller.workspace, name)
+        return [msgspec.to_builtins(rate) for rate in rates]
 
-    return found
+    return router
 
 
-def _of_definitions(desk: PlayService) -> APIRouter:
-    found = APIRouter(tags=["definitions"])
+def _definition_router(service: PlayService) -> APIRouter:
+    router = APIRouter(tags=["definitions"])
 
-    @found.post("/definitions/{kind}", status_code=201)
+    @router.post("/definitions/{kind}", status_code=201)
     async def define(
-        caller: PlayEditor, kind: DefinitionKind, given: PlayDocument
+        caller: PlayEditor, kind: DefinitionKind, document: PlayDocument
     ) -> dict[str, str]:
-        return {
-            kind: await desk.define(caller.workspace, kind, given.text, given.author, given.where)
-        }
-
-    @found.get("/definitions")
-    async def definitions(caller: PlayEditor) -> list[dict[str, str]]:
-        return await desk.list_definitions(caller.workspace)
-
-    @found.delete("/definitions/{kind}/{name}", status_code=204)
-    async def undefine(caller: PlayEditor, kind: DefinitionKind, name: str) -> None:
-        await desk.delete_definition(caller.workspace, kind, name)
-
-    return found
-
-
-def _of_switches(desk: PlayService, why: DecisionHistoryService) -> APIRouter:
-    found = APIRouter(tags=["switches"])
-
-    @found.get("/switches")
-    async def switches(caller: PlayEditor) -> list[str]:
-        return await desk.list_stopped_channels(caller.workspace)
-
-    @found.post("/switches", status_code=204)
-    async def stop(caller: PlayEditor, given: ChannelStop) -> None:
-        await desk.set_channel_stopped(caller.workspace, given.channel, given.author, on=True)
-
-    @found.delete("/switches/{channel}", status_code=204)
-    async def go_on(caller: PlayEditor, channel: str) -> None:
-        await desk.set_channel_stopped(caller.workspace, channel, "the API", on=False)
-
-    @found.get("/maturity")
-    async def maturity(caller: PlayEditor) -> dict[str, Any]:
-        reached: dict[str, Any] = msgspec.to_builtins(await desk.assess_maturity(caller.workspace))
-        return reached
-
-    @found.get("/why/{who}")
-    async def why_not(caller: PlayEditor, who: str) -> dict[str, Any]:
-        found_out: dict[str, Any] = msgspec.to_builtins(
-            await why.get_decisions(caller.workspace, who)
+        name = await service.define(
+            caller.workspace, kind, document.text, document.author, document.where
         )
-        return found_out
+        return {kind: name}
 
-    return found
+    @router.get("/definitions")
+    async def list_definitions(caller: PlayEditor) -> list[dict[str, str]]:
+        return await service.list_definitions(caller.workspace)
+
+    @router.delete("/definitions/{kind}/{name}", status_code=204)
+    async def delete_definition(caller: PlayEditor, kind: DefinitionKind, name: str) -> None:
+        await service.delete_definition(caller.workspace, kind, name)
+
+    return router
+
+
+def _switch_router(service: PlayService, history: DecisionHistoryService) -> APIRouter:
+    router = APIRouter(tags=["switches"])
+
+    @router.get("/switches")
+    async def list_stopped_channels(caller: PlayEditor) -> list[str]:
+        return await service.list_stopped_channels(caller.workspace)
+
+    @router.post("/switches", status_code=204)
+    async def stop_channel(caller: PlayEditor, stop: ChannelStop) -> None:
+        await service.set_channel_stopped(caller.workspace, stop.channel, stop.author, on=True)
+
+    @router.delete("/switches/{channel}", status_code=204)
+    async def restart_channel(caller: PlayEditor, channel: str) -> None:
+        await service.set_channel_stopped(caller.workspace, channel, "the API", on=False)
+
+    @router.get("/maturity")
+    async def assess_maturity(caller: PlayEditor) -> dict[str, Any]:
+        maturity = await service.assess_maturity(caller.workspace)
+        body: dict[str, Any] = msgspec.to_builtins(maturity)
+        return body
+
+    @router.get("/why/{who}")
+    async def get_decisions(caller: PlayEditor, who: str) -> dict[str, Any]:
+        decisions = await history.get_decisions(caller.workspace, who)
+        body: dict[str, Any] = msgspec.to_builtins(decisions)
+        return body
+
+    return router

@@ -1,4 +1,4 @@
-"""`/v1/next`: what to offer a contact now; `/admin/v1/coverage`: where nothing fits."""
+"""`/v1/next`: content recommended for a contact; `/admin/v1/coverage`: gaps in the content."""
 
 from typing import Annotated, Any
 
@@ -14,12 +14,12 @@ PlayEditor = Annotated[Caller, require_scope("plays")]
 ChannelParameter = Annotated[str, Query(min_length=1, max_length=40)]
 
 
-def reader_router(catalogue: RecommendationService) -> APIRouter:
-    """Return the route for those who show contents."""
+def reader_router(service: RecommendationService) -> APIRouter:
+    """Return the route of clients that show content."""
     routes = APIRouter(tags=["content"])
 
     @routes.get("/next")
-    async def following(
+    async def recommend(
         caller: Reader,
         who: Annotated[
             str, Query(min_length=1, max_length=300, description="contact id, identifier or e-mail")
@@ -28,30 +28,29 @@ def reader_router(catalogue: RecommendationService) -> APIRouter:
         types: Annotated[tuple[str, ...], Query(max_length=50, alias="type")] = (),
         fallback: Annotated[str | None, Query(max_length=60)] = None,
         show: Annotated[
-            bool, Query(description="it is shown now, and is not offered again")
+            bool,
+            Query(description="record that it is shown now, so that it is not recommended again"),
         ] = False,
     ) -> dict[str, Any]:
-        """Return the content for a contact's stage and level on a channel, or the fallback, with the reasons."""
-        found: dict[str, Any] = msgspec.to_builtins(
-            await catalogue.recommend(caller.workspace, who, channel, types, fallback, show=show)
+        """Return the content for a contact on a channel, or the fallback, with the reasons."""
+        body: dict[str, Any] = msgspec.to_builtins(
+            await service.recommend(caller.workspace, who, channel, types, fallback, show=show)
         )
-        return found
+        return body
 
     return routes
 
 
-def admin_router(catalogue: RecommendationService) -> APIRouter:
-    """Return the route for those who write contents."""
+def admin_router(service: RecommendationService) -> APIRouter:
+    """Return the route of content editors."""
     routes = APIRouter(tags=["content"])
 
     @routes.get("/coverage")
-    async def coverage(
+    async def get_coverage(
         caller: PlayEditor, cycle: Annotated[str, Query(max_length=60)] = "engagement"
     ) -> dict[str, Any]:
-        """Return the matrix of stage, level and channel, empty cells with most contacts first, and the open questions."""
-        found: dict[str, Any] = msgspec.to_builtins(
-            await catalogue.coverage(caller.workspace, cycle)
-        )
-        return found
+        """Return the cells of stage, level and channel, and the questions; gaps come first."""
+        body: dict[str, Any] = msgspec.to_builtins(await service.coverage(caller.workspace, cycle))
+        return body
 
     return routes

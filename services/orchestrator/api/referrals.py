@@ -1,4 +1,4 @@
-"""`/r/CODE`: a friend's link; `/admin/v1/referrals`: codes, and who came by them."""
+"""`/r/CODE`: referral links; `/admin/v1/referrals`: referral codes and referred contacts."""
 
 from typing import Annotated, Any
 
@@ -17,47 +17,45 @@ PlayEditor = Annotated[Caller, require_scope("plays")]
 
 
 class ReferralCodeRequest(BaseModel):
-    """Whose code is asked for."""
+    """The contact for which a code is requested."""
 
     model_config = ConfigDict(extra="forbid")
 
     who: str = Field(min_length=1, max_length=300)
 
 
-def referral_route(desk: ReferralService) -> Route:
-    """Return `/r/{code}`: it leads to the site and changes nothing, since scanners open every link."""
+def referral_route(service: ReferralService) -> Route:
+    """Return `/r/{code}`, a redirect without other effects, since scanners open every link."""
 
     async def answer(request: Request) -> Response:
         code = request.path_params["code"].strip().lower()[:60]
-        where = await desk.landing_url(code, request.query_params.get("to", ""))
-        if where is None:
-            return PlainTextResponse("This link leads nowhere yet: PERIGEE_SITE is not set.", 404)
+        url = await service.landing_url(code, request.query_params.get("to", ""))
+        if url is None:
+            return PlainTextResponse("This link has no target: PERIGEE_SITE is not set.", 404)
         return RedirectResponse(
-            where, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+            url, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
         )
 
     return Route("/r/{code}", answer, methods=["GET"])
 
 
-def router(desk: ReferralService) -> APIRouter:
+def router(service: ReferralService) -> APIRouter:
     """Return the operator's routes."""
     routes = APIRouter(tags=["referrals"])
 
     @routes.get("/referrals")
-    async def every(
+    async def list_referrals(
         caller: PlayEditor, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> list[dict[str, Any]]:
-        """Return who came by whose code, and what came of it."""
-        return [
-            msgspec.to_builtins(one) for one in await desk.list_referrals(caller.workspace, limit)
-        ]
+        """Return the referred contacts with code, status and reason."""
+        rows = await service.list_referrals(caller.workspace, limit)
+        return [msgspec.to_builtins(row) for row in rows]
 
     @routes.post("/referrals/codes")
-    async def code(caller: PlayEditor, given: ReferralCodeRequest) -> dict[str, str]:
-        """Return a contact's code and link."""
-        found: dict[str, str] = msgspec.to_builtins(
-            await desk.issue_code(caller.workspace, given.who)
-        )
-        return found
+    async def issue_code(caller: PlayEditor, request: ReferralCodeRequest) -> dict[str, str]:
+        """Return a contact's referral code and link."""
+        code = await service.issue_code(caller.workspace, request.who)
+        body: dict[str, str] = msgspec.to_builtins(code)
+        return body
 
     return routes

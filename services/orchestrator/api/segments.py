@@ -1,4 +1,4 @@
-"""`/admin/v1/segments`: who is in which watched segment, since when, and who is to take care."""
+"""`/admin/v1/segments`: watched segments with their members and service deadlines."""
 
 from typing import Annotated, Any
 
@@ -12,23 +12,22 @@ from services.orchestrator.handlers.segment_membership import SegmentService
 PlayEditor = Annotated[Caller, require_scope("plays")]
 
 
-def router(desk: SegmentService) -> APIRouter:
+def router(service: SegmentService) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["segments"])
 
     @routes.get("/segments")
-    async def sizes(caller: PlayEditor) -> list[dict[str, Any]]:
-        """Return the watched segments, and how many are in each."""
-        return [msgspec.to_builtins(one) for one in await desk.list_sizes(caller.workspace)]
+    async def list_sizes(caller: PlayEditor) -> list[dict[str, Any]]:
+        """Return the watched segments with their number of members."""
+        sizes = await service.list_sizes(caller.workspace)
+        return [msgspec.to_builtins(size) for size in sizes]
 
     @routes.get("/segments/{name}/members")
-    async def members(
+    async def list_members(
         caller: PlayEditor, name: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> list[dict[str, Any]]:
-        """Return who is in a watched segment, who has waited longest first."""
-        return [
-            msgspec.to_builtins(one)
-            for one in await desk.list_members(caller.workspace, name, limit)
-        ]
+        """Return the members of a watched segment, the longest waiting first."""
+        members = await service.list_members(caller.workspace, name, limit)
+        return [msgspec.to_builtins(member) for member in members]
 
     return routes

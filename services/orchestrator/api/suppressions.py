@@ -1,4 +1,4 @@
-"""`/admin/v1/suppressions`: on which channels nothing goes out to a contact; `/admin/v1/why` shows them."""
+"""`/admin/v1/suppressions`: removal of suppressions; `/admin/v1/why` shows them."""
 
 from typing import Annotated
 
@@ -11,13 +11,13 @@ from services.orchestrator.handlers.suppressions import SuppressionService
 PlayEditor = Annotated[Caller, require_scope("plays")]
 
 
-def router(desk: SuppressionService) -> APIRouter:
+def router(service: SuppressionService) -> APIRouter:
     """Return the route."""
     routes = APIRouter(tags=["suppressions"])
 
     @routes.delete("/suppressions/{who}/{channel}", status_code=204)
     async def allow(caller: PlayEditor, who: str, channel: str) -> None:
-        """Let a channel be used again: somebody asked for it, or has a new address."""
-        await desk.allow(caller.workspace, who, channel)
+        """Allow a channel again: the contact asked for it, or has a new address."""
+        await service.allow(caller.workspace, who, channel)
 
     return routes

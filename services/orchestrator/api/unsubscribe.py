@@ -1,4 +1,4 @@
-"""The orchestrator's door: unsubscribe links. GET shows a page and changes nothing, since scanners fetch every link."""
+"""Unsubscribe links: GET shows a page without effects, since scanners fetch every link."""
 
 from collections.abc import Awaitable, Callable
 
@@ -19,16 +19,18 @@ def unsubscribe_route(secret: str, suppress: SuppressContact) -> Route:
     """Return `/u/{token}`; the suppression is committed before the answer."""
 
     async def answer(request: Request) -> Response:
-        found = verify_token(secret, request.path_params["token"])
-        if found is None:
-            page = _PAGE.format(title="Unknown link", text="This link is not complete.", form="")
+        contact_channel = verify_token(secret, request.path_params["token"])
+        if contact_channel is None:
+            page = _PAGE.format(title="Unknown link", text="This link is incomplete.", form="")
             return HTMLResponse(page, status_code=404)
         if request.method == "POST":
-            await suppress(*found)
+            await suppress(*contact_channel)
             return HTMLResponse(
-                _PAGE.format(title="Done", text="You will get no more of these mails.", form="")
+                _PAGE.format(
+                    title="Done", text="You will not receive these mails any more.", form=""
+                )
             )
-        text = "One click and you will get no more of these mails."
+        text = "Click the button to stop receiving these mails."
         return HTMLResponse(_PAGE.format(title="Unsubscribe", text=text, form=_FORM))
 
     return Route("/u/{token}", answer, methods=["GET", "POST"])

@@ -81,7 +81,11 @@ async def get_facts(
     no_more = await consents.get_address_suppressions(connection, set(addresses.values()))
     known_by, verified = await _identifiers(connection, ids)
     seen = await _exposures(connection, everybody, relatives)
-    more = await _more(connection, everybody, relatives) if asked or vocabulary.needs_costly_facts else _More()
+    more = (
+        await _more(connection, everybody, relatives)
+        if asked or vocabulary.needs_costly_facts
+        else _More()
+    )
     found = {
         one: ContactFacts(
             one,
