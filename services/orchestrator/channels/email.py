@@ -148,7 +148,7 @@ def build_email(message: RenderedMessage, sender: str) -> EmailMessage:
 def _result_from_reply(error: aiosmtplib.SMTPResponseException) -> DeliveryResult:
     again = 400 <= error.code < 500
     # RFC 3463: 5.1.x is about the address; .1, .2, .3, .6 and .10 report that it does not exist.
-    gone = not again and _NO_SUCH_ADDRESS.match(error.message) is not None
+    no_such_address = not again and _NO_SUCH_ADDRESS.match(error.message) is not None
     return DeliveryResult(
-        "again" if again else "refused", f"the server answered {error.code}", gone=gone
+        "again" if again else "refused", f"the server answered {error.code}", gone=no_such_address
     )

@@ -42,10 +42,10 @@ class CycleVocabularies(msgspec.Struct, frozen=True):
 
     def check_stages(self, cycle: str, stages: Iterable[str]) -> None:
         """Check that a cycle has these stages."""
-        known = self.get_cycle(cycle).rings
+        rings = self.get_cycle(cycle).rings
         for stage in stages:
-            if stage not in known:
-                raise ValueError(f"cycle {cycle} has no stage {stage!r}; there are {_join(known)}")
+            if stage not in rings:
+                raise ValueError(f"cycle {cycle} has no stage {stage!r}; there are {_join(rings)}")
 
     def check_axis_place(self, cycle: str, axis: str, place: str) -> None:
         """Check that an axis has the stage `place`."""
@@ -59,9 +59,9 @@ class CycleVocabularies(msgspec.Struct, frozen=True):
 
     def check_score(self, cycle: str, name: str) -> None:
         """Check that a cycle has a score."""
-        known = self.get_cycle(cycle).half_lives
-        if name not in known:
-            raise ValueError(f"cycle {cycle} has no score {name!r}; there are {_join(known)}")
+        scores = self.get_cycle(cycle).half_lives
+        if name not in scores:
+            raise ValueError(f"cycle {cycle} has no score {name!r}; there are {_join(scores)}")
 
     def check_signal(self, name: str) -> None:
         """Check that a signal is published by a cycle or derived from a segment."""
