@@ -56,7 +56,7 @@ async def kill_and_wait(bench, port, file, chance, sent, secrets):
                 sent += await bench.publish(*chance.choices("abcdefgh", k=6))
                 await asyncio.sleep(chance.random() * 0.2)
             if turn == KILLS // 2:
-                secrets.append((await bench.desk.rotate("default", "crm", DAY)).secret)
+                secrets.append((await bench.desk.rotate_secret("default", "crm", DAY)).secret)
             sent += await bench.publish(*chance.choices("abcdefgh", k=20))
             await asyncio.sleep(chance.random() * 0.05)
             end(process)
