@@ -18,10 +18,6 @@ Settings = Mapping[str, Any]
 """What a source says for its adapter: a mapping, whose changes are our own."""
 
 
-class InvalidWebhookSignature(Exception):  # noqa: N818
-    """The request is not from whom it says: 401."""
-
-
 class WebhookRequest(msgspec.Struct, frozen=True):
     """A request as it came. `headers` have lower-case names; `url` is the whole address, as the sender signs it."""
 

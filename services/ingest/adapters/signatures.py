@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePub
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from services.ingest.adapters import InvalidWebhookSignature, WebhookRequest
+from libs.common.errors import InvalidWebhookSignature
+from services.ingest.adapters import WebhookRequest
 
 TOLERANCE_SECONDS = 300
 MAILGUN_FIELDS = ("timestamp", "token", "signature")

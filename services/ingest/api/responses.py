@@ -4,28 +4,35 @@ from typing import Any
 
 import msgspec
 
-from libs.common.errors import InvalidMessage, NotFound, PerigeeError, Unavailable
-from libs.common.http.cors import HeaderList
-from libs.common.observability import metrics
-from services.ingest.adapters import InvalidWebhookSignature
-from services.ingest.domain.json_body import BodyTooLarge
-from services.ingest.handlers.ingestion import (
+from libs.common.errors import (
+    InvalidMessage,
+    InvalidWebhookSignature,
+    NotFound,
     OriginNotAllowed,
+    PerigeeError,
     RateLimitExceeded,
+    Unavailable,
     UnknownWriteKey,
     WebhooksOnly,
 )
+from libs.common.http.cors import HeaderList
+from libs.common.http.status_codes import error_status
+from libs.common.observability import metrics
+from services.ingest.domain.json_body import BodyTooLarge
 
 HttpResponse = tuple[int, bytes, HeaderList]
 SUCCESS: HttpResponse = (200, b'{"success":true}', [])
-EXPECTED_ERRORS = (
-    PerigeeError,
+EXPECTED_ERRORS = PerigeeError
+_REFUSALS = (
+    UnknownWriteKey,
     InvalidWebhookSignature,
     WebhooksOnly,
     OriginNotAllowed,
+    NotFound,
     RateLimitExceeded,
-    UnknownWriteKey,
+    Unavailable,
 )
+"""Errors that the API answers, beside InvalidMessage; any other is a fault of this process."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,43 +58,18 @@ def response_headers(answer: HttpResponse) -> HeaderList:
     return [*sized, *about]
 
 
-def response_for_error(why: BaseException) -> HttpResponse:
-    """Return the answer to what could not be taken."""
-    match why:
-        case BodyTooLarge():
-            return error_response(413, why.reason, why.detail)
-        case InvalidMessage():
-            return error_response(400, why.reason, why.detail)
-        case UnknownWriteKey():
-            return error_response(401, "unknown_write_key", "no source has this write key")
-        case InvalidWebhookSignature():
-            return error_response(401, "bad_signature", str(why))
-        case WebhooksOnly():
-            return error_response(
-                403,
-                "hooks_only",
-                "this source takes signed events at /v1/hook only: another source is for calls",
-            )
-        case OriginNotAllowed():
-            return error_response(
-                403, "origin_not_allowed", "this source takes nothing from pages of this origin"
-            )
-        case NotFound():
-            return error_response(404, "not_found", str(why))
-        case RateLimitExceeded():
-            wait = [(b"retry-after", b"%d" % why.seconds)]
-            return error_response(
-                429,
-                "too_fast",
-                f"the source sends faster than it may: again in {why.seconds} s",
-                wait,
-            )
-        case Unavailable():
-            return error_response(
-                503,
-                "unavailable",
-                f"not stored, please send again: {why}",
-                [(b"retry-after", b"1")],
-            )
-        case _:
-            raise why
+def response_for_error(error: BaseException) -> HttpResponse:
+    """Return the refusal for an error; raise an error that the API does not answer."""
+    if isinstance(error, InvalidMessage):
+        status = 413 if isinstance(error, BodyTooLarge) else 400
+        return error_response(status, error.reason, error.detail)
+    if not isinstance(error, _REFUSALS):
+        raise error
+    status, code = error_status(error)
+    if isinstance(error, Unavailable):
+        message = f"not stored, please send again: {error}"
+        return error_response(status, code, message, [(b"retry-after", b"1")])
+    if isinstance(error, RateLimitExceeded):
+        retry_after = [(b"retry-after", b"%d" % error.seconds)]
+        return error_response(status, code, str(error), retry_after)
+    return error_response(status, code, str(error))

@@ -10,7 +10,15 @@ import msgspec
 from prometheus_client import Counter
 
 from libs.common.clock import Clock
-from libs.common.errors import InvalidMessage, NotFound, Unavailable
+from libs.common.errors import (
+    InvalidMessage,
+    NotFound,
+    OriginNotAllowed,
+    RateLimitExceeded,
+    Unavailable,
+    UnknownWriteKey,
+    WebhooksOnly,
+)
 from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.observability import metrics
 from libs.common.observability.tracing import start_span
@@ -42,26 +50,6 @@ class SourceLookup(Protocol):
     @property
     def is_loaded(self) -> bool: ...
     def find(self, write_key: str) -> Source | None: ...
-
-
-class UnknownWriteKey(Exception):  # noqa: N818
-    """No source has this write key: 401."""
-
-
-class OriginNotAllowed(Exception):  # noqa: N818
-    """The source does not take what pages of this origin send: 403."""
-
-
-class WebhooksOnly(Exception):  # noqa: N818
-    """The source takes what is signed, at its hook, and nothing else: 403."""
-
-
-class RateLimitExceeded(Exception):  # noqa: N818
-    """The source sends faster than it may: 429, and after how many seconds to come again."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__()
-        self.seconds = seconds
 
 
 _ABOUT: dict[str, Any] = {

@@ -11,18 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from libs.common.errors import Unavailable
+from libs.common.errors import OriginNotAllowed, Unavailable, UnknownWriteKey
 from libs.common.http import cors
 from libs.common.http.cors import HeaderList
+from libs.common.http.status_codes import error_status
 from libs.common.http.write_keys import extract_write_key
 from libs.common.link_tokens import LINK_PARAMETER
 from services.orchestrator.domain.visitor import Visitor
-from services.orchestrator.handlers.onsite import (
-    OnsiteRequest,
-    OnsiteService,
-    OriginNotAllowed,
-    UnknownWriteKey,
-)
+from services.orchestrator.handlers.onsite import OnsiteRequest, OnsiteService
 
 PATH = "/v1/me/next"
 _MAX_PARAMETER_CHARACTERS = 2_000
@@ -43,14 +39,8 @@ def onsite_route(onsite: OnsiteService) -> Route:
             offer = await onsite.get_offer(
                 key, origin.lower() if origin else None, _parse_query(request.query_params)
             )
-        except UnknownWriteKey as error:
-            return _error_response(401, "unknown_write_key", error, cors.cors_headers(headers))
-        except OriginNotAllowed as error:
-            return _error_response(403, "origin_not_allowed", error, cors.cors_headers(headers))
-        except Unavailable as error:
-            return _error_response(
-                503, "unavailable", error, [*cors.cors_headers(headers), (b"retry-after", b"1")]
-            )
+        except (UnknownWriteKey, OriginNotAllowed, Unavailable) as error:
+            return _error_response(error, cors.cors_headers(headers))
         return _response(200, _encode(offer), cors.cors_headers(headers))
 
     return Route(PATH, answer, methods=["GET", "OPTIONS"])
@@ -71,8 +61,11 @@ def _parse_query(query: QueryParams) -> OnsiteRequest:
     return OnsiteRequest(visitor, types, parameter("fallback"), query.get("show") == "true")
 
 
-def _error_response(status: int, code: str, error: Exception, extra: HeaderList) -> Response:
-    return _response(status, _encode({"code": code, "message": str(error)}), extra)
+def _error_response(error: Exception, extra: HeaderList) -> Response:
+    status, code = error_status(error)
+    retry_after = [(b"retry-after", b"1")] if isinstance(error, Unavailable) else []
+    body = _encode({"code": code, "message": str(error)})
+    return _response(status, body, [*extra, *retry_after])
 
 
 def _response(status: int, body: bytes, extra: HeaderList) -> Response:

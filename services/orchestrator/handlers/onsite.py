@@ -7,7 +7,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Connection, SessionPool
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.errors import PerigeeError
+from libs.common.errors import OriginNotAllowed, UnknownWriteKey
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentItem, choose_content
 from services.orchestrator.domain.visitor import (
@@ -20,14 +20,6 @@ from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.repository import actions, contact_lookup, contact_reader, site_sources
 
 CHANNEL = "onsite"
-
-
-class UnknownWriteKey(PerigeeError):  # noqa: N818
-    """No source has this write key: 401."""
-
-
-class OriginNotAllowed(PerigeeError):  # noqa: N818
-    """Pages of this origin may not ask: 403."""
 
 
 class OnsiteRequest(msgspec.Struct, frozen=True):
@@ -71,7 +63,7 @@ class OnsiteService:
         async with self._sessions.acquire() as connection, unit_of_work(connection):
             site = await site_sources.get_by_write_key(connection, write_key) if write_key else None
             if site is None:
-                raise UnknownWriteKey("no source has this write key")
+                raise UnknownWriteKey
             if not site.allows(origin):
                 raise OriginNotAllowed(f"{site.source} takes nothing from {origin!r:.200}")
             who = identify_visitor(wish.visitor, site, self._keys, self._clock.now())
