@@ -6,6 +6,7 @@ from functools import partial
 from libs.common.clock import SystemClock
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
+from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.kafka.publisher import Publisher
 from libs.common.observability import logs, tracing
@@ -58,10 +59,11 @@ async def serve(stop: asyncio.Event) -> None:
         importer, admin_session, settings.import_folder, settings.import_bytes
     )
     routers = [
+        sources.router(SourceService(admin_session)),
         dead_letters.router(dead_letter_service, settings.kafka_bootstrap_servers),
         imports.router(upload_queue),
     ]
-    application = sources.build_app(health.routes(), SourceService(admin_session), routers)
+    application = build_app("Perigee ingest", open_routes=health.routes(), admin_routers=routers)
     rest = AuthenticationMiddleware(
         application,
         ("/admin/",),

@@ -13,6 +13,7 @@ from libs.common.db.connection import Session, SessionPool
 from libs.common.db.gauges import INTERVAL_SECONDS, GaugeCollector, outbox_gauges
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_relay import OutboxRelay
+from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
@@ -28,7 +29,6 @@ from libs.common.service_runner import (
 from libs.common.settings import load_settings
 from services.orchestrator.api import (
     actions,
-    app,
     dropoff_audiences,
     plays,
     recommendations,
@@ -213,7 +213,12 @@ class OrchestratorProcess:
             referrals.referral_route(recommended),
             onsite_route(onsite),
         ]
-        admin_app = app.build_app(open_routes, [recommendations.reader_router(contents)], routers)
+        admin_app = build_app(
+            "Perigee orchestrator",
+            open_routes=open_routes,
+            public_routers=[recommendations.reader_router(contents)],
+            admin_routers=routers,
+        )
         guarded_app = AuthenticationMiddleware(
             admin_app,
             ("/admin/", "/v1/next"),

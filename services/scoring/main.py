@@ -17,6 +17,7 @@ from libs.common.db.gauges import (
 )
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_relay import OutboxRelay
+from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.kafka.consumer import Consumer, Frontiers
 from libs.common.kafka.publisher import Publisher
@@ -30,7 +31,8 @@ from libs.common.service_runner import (
     run_service,
 )
 from libs.common.settings import load_settings
-from services.scoring.api import app, compelling_events, contacts, cycles, identities, stage_changes
+from services.scoring.api import compelling_events, contacts, cycles, identities, stage_changes
+from services.scoring.api.asyncapi import asyncapi_route
 from services.scoring.compilation import FOLD_MODULES
 from services.scoring.cycle_files import read_specs
 from services.scoring.handlers.account_jobs import AccountJobs
@@ -130,18 +132,18 @@ class ScoringProcess:
         )
         checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
-        admin_app = app.build_app(
-            HealthChecks(checks, lambda: check_progress(self.consumers)).routes(),
-            [
+        health = HealthChecks(checks, lambda: check_progress(self.consumers))
+        admin_app = build_app(
+            "Perigee scoring",
+            open_routes=[*health.routes(), asyncapi_route()],
+            public_routers=[
                 contacts.router(ContactService(read_session, self.catalogue)),
-                stage_changes.router(
-                    PublishedMessageService(log_session, self.settings.partitions)
-                ),
+                stage_changes.router(PublishedMessageService(log_session, self.settings.partitions)),
                 compelling_events.router(
                     CompellingEventService(self.session("events"), self.outbox, SystemClock())
                 ),
             ],
-            [
+            admin_routers=[
                 identities.router(
                     IdentityService(admin_session, *parts),
                     CorrectionService(admin_session, *parts),

@@ -12,6 +12,7 @@ from cli.home import PROJECT
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound
+from libs.common.http.app_factory import build_app
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.dead_letters import build_dead_letter
 from libs.common.kafka.publisher import Publisher
@@ -196,7 +197,13 @@ async def test_the_admin_door_of_it(ingest):
     made = await ingest.desk.create("default", "shop", SourceChanges())
     await ingest.send(made.write_key, [{"type": "track"}])
     app = with_authentication(
-        sources.build_app([], ingest.desk, [dead_letters.router(ingest.letters, ingest.kafka)])
+        build_app(
+            "Perigee ingest",
+            admin_routers=[
+                sources.router(ingest.desk),
+                dead_letters.router(ingest.letters, ingest.kafka),
+            ],
+        )
     )
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://door"

@@ -4,9 +4,10 @@ import httpx2
 import pytest
 
 from libs.common.db.api_keys import DatabaseKeyStore
+from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.observability.health import HealthChecks
-from services.scoring.api import app, contacts, cycles, identities, stage_changes
+from services.scoring.api import contacts, cycles, identities, stage_changes
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.handlers.published_messages import PublishedMessageService
 from services.scoring.handlers.refold_queue import RefoldQueue
@@ -19,13 +20,14 @@ ADMIN = {"Authorization": "Bearer rules"}
 
 def application(scoring):
     read = scoring.sessions[1]
-    return app.build_app(
-        HealthChecks({}).routes(),
-        [
+    return build_app(
+        "Perigee scoring",
+        open_routes=HealthChecks({}).routes(),
+        public_routers=[
             contacts.router(ContactService(read, scoring.catalogue)),
             stage_changes.router(PublishedMessageService(read, PARTITIONS)),
         ],
-        [
+        admin_routers=[
             identities.router(scoring.identities, scoring.corrections, RefoldQueue(read)),
             cycles.router(scoring.versions),
         ],

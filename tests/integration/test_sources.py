@@ -8,6 +8,7 @@ import pytest
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.http.app_factory import build_app
 from services.ingest.api import sources
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.request_context import NormalisationRules
@@ -42,7 +43,9 @@ class Doors:
             FakePublisher(),
             FixedClock(NOW),
         )
-        rest = with_authentication(sources.build_app([], desk, []))
+        rest = with_authentication(
+            build_app("Perigee ingest", admin_routers=[sources.router(desk)])
+        )
         app = TrackingApi(
             IngestService(self.sources, self.publisher, self.clock, 1, NormalisationRules()),
             TrackerScripts(),

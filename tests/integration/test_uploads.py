@@ -8,6 +8,7 @@ import pytest
 
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
+from libs.common.http.app_factory import build_app
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
 from services.ingest.api import imports, sources
@@ -31,7 +32,13 @@ class Door:
         desk = FileImporter(self.session, self.publisher, FixedClock(NOW), NormalisationRules())
         self.uploads = UploadQueue(desk, self.session, folder, 100_000)
         app = with_authentication(
-            sources.build_app([], SourceService(self.session), [imports.router(self.uploads)]),
+            build_app(
+                "Perigee ingest",
+                admin_routers=[
+                    sources.router(SourceService(self.session)),
+                    imports.router(self.uploads),
+                ],
+            ),
             UPLOADS,
         )
         headers = {"Authorization": f"Bearer {ADMIN}"}

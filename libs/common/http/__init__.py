@@ -1,1 +1,1 @@
-"""HTTP parts that all services share: authentication, problem details, CORS, write keys."""
+"""HTTP parts that all services share: app factory, authentication, problem details, CORS."""

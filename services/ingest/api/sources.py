@@ -1,19 +1,13 @@
 """`/admin/v1`: the sources and their write keys; a write key never opens it."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.routing import BaseRoute
 
 from libs.common.api_keys import Caller
 from libs.common.durations import Duration
-from libs.common.http.authentication import (
-    PROBLEM_RESPONSES,
-    install_problem_handlers,
-    require_scope,
-)
+from libs.common.http.authentication import require_scope
 from services.ingest.domain.source import MAX_RATE
 from services.ingest.handlers.sources import SourceChanges, SourceService, SourceView
 
@@ -71,23 +65,8 @@ class KeyRotation(BaseModel):
     overlap: Duration = 86_400_000_000
 
 
-def build_app(routes: list[BaseRoute], desk: SourceService, others: Sequence[APIRouter]) -> FastAPI:
-    """Return ingest's application beside the tracking API; `routes` are the open ones (health)."""
-    app = FastAPI(
-        title="Perigee ingest",
-        version="1",
-        docs_url="/docs",
-        redoc_url=None,
-        responses=PROBLEM_RESPONSES,
-    )
-    app.router.routes.extend(routes)
-    for router in (_sources(desk), *others):
-        app.include_router(router, prefix="/admin/v1")
-    install_problem_handlers(app)
-    return app
-
-
-def _sources(desk: SourceService) -> APIRouter:
+def router(desk: SourceService) -> APIRouter:
+    """Return the routes."""
     routes = APIRouter(prefix="/sources", tags=["sources"])
 
     @routes.get("")

@@ -1,0 +1,17 @@
+"""`/asyncapi.json`: the AsyncAPI document of the topics. It contains no secret, so it needs no key."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from libs.common import asyncapi
+
+
+def asyncapi_route() -> Route:
+    """Return the route; the document is built once."""
+    document = asyncapi.build_document()
+
+    async def get_document(_: Request) -> Response:
+        return JSONResponse(document)
+
+    return Route("/asyncapi.json", get_document, methods=["GET"])
