@@ -1,1 +1,1 @@
-"""What the services share: messages, topics, settings, and the doors to Kafka and PostgreSQL."""
+"""Code that all services share: messages, topics, settings, Kafka, PostgreSQL and HTTP parts."""

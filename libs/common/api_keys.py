@@ -1,9 +1,9 @@
-"""Who opens which door: keys, the workspace each belongs to, and what it may do there.
+"""API keys: kinds, scopes, and the workspace of each.
 
-A write key is a source's and opens tracking alone (`services.ingest`). Service keys read; admin keys change. Each is of one
-workspace. What concerns the whole instance (its cycles, queues and dead letters) only keys of `default` may touch, the operator's
-own workspace. The key in `PERIGEE_ADMIN_KEY` is the operator's: it may do everything, in whichever workspace the header
-`Perigee-Workspace` names.
+A write key belongs to a source and authorizes tracking only (`services.ingest`). Service keys read;
+admin keys change. Each key belongs to one workspace. Instance-wide scopes (cycles, queues, dead
+letters) are reserved for admin keys of `default`, the operator's workspace. The key in
+`PERIGEE_ADMIN_KEY` has every scope, in any workspace that the header `Perigee-Workspace` names.
 """
 
 from hashlib import sha256
@@ -18,7 +18,7 @@ DEFAULT_WORKSPACE = "default"
 WORKSPACE_HEADER = "perigee-workspace"
 KEY_PREFIXES: dict[KeyKind, str] = {"service": "sk_", "admin": "ak_"}
 READ_SCOPES = ("contacts:read", "stage_changes:read")
-"""What a service key may at most do."""
+"""All scopes of a service key."""
 WORKSPACE_SCOPES = (
     *READ_SCOPES,
     "sources",
@@ -29,13 +29,13 @@ WORKSPACE_SCOPES = (
     "plays",
     "events",
 )
-"""What a workspace's admin key may do."""
+"""All scopes of an admin key outside the default workspace."""
 INSTANCE_SCOPES = ("cycles", "dlq", "live", "refolds")
-"""What an admin key of the default workspace may do beside that."""
+"""Additional scopes of an admin key of the default workspace."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who makes a request: of which workspace, and with which scopes."""
+    """Authenticated sender of a request: workspace and scopes."""
 
     workspace: str
     scopes: frozenset[str]
@@ -46,29 +46,35 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class KeyStore(Protocol):
-    """What a door needs to tell keys apart."""
+    """Lookup of API keys."""
 
     async def authenticate(self, key: str, workspace: str | None) -> Caller | None:
-        """Return who brings a key; None for a key that is unknown, over, or of another workspace than the one named.
+        """Return the caller of a key.
 
-        Raises NotFound for a workspace that does not exist, Unavailable.
+        None for a key that is unknown, expired, or of another workspace than `workspace`. Raises
+        NotFound for a workspace that does not exist, and Unavailable.
         """
         ...
 
 
-def resolve_scopes(kind: KeyKind, workspace: str, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the scopes of a new key: those wanted, or all that its kind may have. Raises ConfigurationError."""
+def resolve_scopes(
+    kind: KeyKind, workspace: str, requested: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Return the scopes of a new key: those requested, else all that its kind may have.
+
+    Raises ConfigurationError for a scope that the kind may not have.
+    """
     allowed = READ_SCOPES if kind == "service" else WORKSPACE_SCOPES
     if kind == "admin" and workspace == DEFAULT_WORKSPACE:
         allowed = (*allowed, *INSTANCE_SCOPES)
-    for scope in wanted:
+    for scope in requested:
         if scope not in allowed:
             raise ConfigurationError(
-                f"no scope {scope!r} for {kind} keys of {workspace}: there are {', '.join(allowed)}"
+                f"no scope {scope!r} for {kind} keys of {workspace}: expected {', '.join(allowed)}"
             )
-    return wanted or allowed
+    return requested or allowed
 
 
 def hash_key(key: str) -> bytes:
-    """Return what is stored of a key. Keys are random, so SHA-256 is as good as a slow hash."""
+    """Return the stored hash of a key: SHA-256, since keys are random and need no slow hash."""
     return sha256(key.encode("utf-8", "replace")).digest()

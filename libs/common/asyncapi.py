@@ -1,6 +1,7 @@
-"""The topics and messages as documents, made from the models: an AsyncAPI 3.1 document, and a page for people to read.
+"""Documentation of topics and messages, built from the models: AsyncAPI 3.1, and a Markdown page.
 
-`python -m libs.common.asyncapi` writes both to `docs/`; a test compares. Scoring serves the document at `/asyncapi.json`.
+`python -m libs.common.asyncapi` writes both to `docs/`; a test compares them with the models.
+Scoring serves the AsyncAPI document at `/asyncapi.json`.
 Sources: AsyncAPI 3.1.0; its Kafka bindings 0.5.0; CloudEvents 1.0, Kafka protocol binding.
 """
 
@@ -20,20 +21,20 @@ from libs.common.topics import TOPICS, Topic
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = FOLDER.parent / "examples"
 _HEADERS = {
-    "ce_specversion": "the version of CloudEvents: 1.0",
-    "ce_id": "tells a repeat: the same message always has the same id",
-    "ce_type": "the message's name and version, as in this document",
-    "ce_source": "which service speaks",
-    "ce_time": "when it happened, RFC 3339",
-    "ce_reason": "why, where there is a reason: skip by it without decoding the value",
+    "ce_specversion": "CloudEvents version: 1.0",
+    "ce_id": "message id: a repeated message has the same id",
+    "ce_type": "name and version of the message, as in this document",
+    "ce_source": "service that sent the message",
+    "ce_time": "instant of the event, RFC 3339",
+    "ce_reason": "reason, if any: lets a consumer skip a message without decoding the value",
     "content-type": "application/json",
-    "traceparent": "W3C trace context of the request that caused it, if that had one",
+    "traceparent": "W3C trace context of the request that caused the message, if it had one",
 }
 _LISTS = ("cleanup.policy",)
 _INTRODUCTION = (
-    "Engagement stages, signals and contacts of Perigee. CloudEvents 1.0 over Kafka in binary mode: attributes in `ce_*` "
-    "headers, the value is JSON. Instants are microseconds since 1970 UTC. Messages come at least once, with ids that tell a "
-    "repeat; per key in order."
+    "Engagement stages, signals and contacts of Perigee. CloudEvents 1.0 over Kafka in binary "
+    "mode: attributes in `ce_*` headers, the value is JSON. Instants are microseconds since 1970 "
+    "UTC. Delivery is at least once and in order per key; a repeated message has the same id."
 )
 
 
@@ -61,7 +62,7 @@ def build_document() -> dict[str, Any]:
             for topic in TOPICS
         },
         "components": {
-            "messages": {one["name"]: one for one in map(_message, MODELS, payloads)},
+            "messages": {message["name"]: message for message in map(_message, MODELS, payloads)},
             "schemas": schemas,
         },
     }
@@ -97,7 +98,8 @@ def _message(model: Any, payload: dict[str, Any]) -> dict[str, Any]:
         "headers": {
             "type": "object",
             "properties": {
-                name: {"type": "string", "description": said} for name, said in _HEADERS.items()
+                name: {"type": "string", "description": description}
+                for name, description in _HEADERS.items()
             },
             "required": [name for name in _HEADERS if name not in ("ce_reason", "traceparent")],
         },
@@ -116,27 +118,28 @@ def render_page() -> str:
     lines = [
         "# Messages",
         "",
-        "Made from the models by `python -m libs.common.asyncapi`; do not edit. How to follow them: [subscribe](subscribe.md).",
+        "Generated from the models by `python -m libs.common.asyncapi`; do not edit. "
+        "How to consume them: [subscribe](subscribe.md).",
         "",
         _INTRODUCTION,
         "",
         "| header | |",
         "|---|---|",
-        *(f"| `{name}` | {said} |" for name, said in _HEADERS.items()),
+        *(f"| `{name}` | {description} |" for name, description in _HEADERS.items()),
     ]
     for topic in TOPICS:
-        kept = topic.settings.get("retention.ms")
-        packed = "; large batches are compressed by LZ4" if topic.compressed else ""
-        days = (
-            f"kept {int(kept) // 86_400_000} days"
-            if kept
-            else "compacted: the last of each key is kept"
+        retention_ms = topic.settings.get("retention.ms")
+        compression = "; large batches are compressed with LZ4" if topic.compressed else ""
+        retention = (
+            f"kept {int(retention_ms) // 86_400_000} days"
+            if retention_ms
+            else "compacted: the last message of each key is kept"
         )
         lines += [
             "",
             f"## `{topic.name}`",
             "",
-            f"Written by {topic.writer}, read by {topic.readers}; {days}{packed}.",
+            f"Written by {topic.writer}, read by {topic.readers}; {retention}{compression}.",
         ]
         lines += [f"Keyed by {topic.key}."]
         for model in _models_of(topic):
@@ -145,14 +148,14 @@ def render_page() -> str:
 
 
 def _section(model: Any) -> list[str]:
-    said = " ".join((inspect.getdoc(model) or "").split())
+    description = " ".join((inspect.getdoc(model) or "").split())
     lines = [
         "",
         f"### `{model.KIND}`",
         "",
-        said,
+        description,
         "",
-        "| field | type | always there | |",
+        "| field | type | always present | |",
         "|---|---|---|---|",
     ]
     schema = msgspec.json.schema(model)
@@ -162,27 +165,28 @@ def _section(model: Any) -> list[str]:
 
 
 def _rows(
-    known: dict[str, Any], schema: dict[str, Any], notes: dict[str, str], prefix: str
+    definitions: dict[str, Any], schema: dict[str, Any], notes: dict[str, str], prefix: str
 ) -> list[str]:
-    """Return a table's rows for an object's fields, those of objects in it below them."""
+    """Return the table rows of an object's fields; fields of nested objects follow their parent."""
     rows = []
     for name, field in schema["properties"].items():
         always = "yes" if name in schema.get("required", ()) else ""
         note = notes.get(name, "") + (" Personal data." if field.get("x-personal-data") else "")
         rows.append(f"| `{prefix}{name}` | {_kind(field)} | {always} | {note.strip()} |")
         values = field.get("additionalProperties")
-        for inner, path in ((field, f"{prefix}{name}."), (values, f"{prefix}{name}.*.")):
-            if isinstance(inner, dict) and "$ref" in inner:
-                rows += _rows(known, known[inner["$ref"].rpartition("/")[2]], {}, path)
+        for nested, path in ((field, f"{prefix}{name}."), (values, f"{prefix}{name}.*.")):
+            if isinstance(nested, dict) and "$ref" in nested:
+                definition = definitions[nested["$ref"].rpartition("/")[2]]
+                rows += _rows(definitions, definition, {}, path)
     return rows
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """Return a schema in a few words."""
+    """Return a short description of a schema's type."""
     if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"])
+        return " or ".join(_kind(option) for option in schema["anyOf"])
     if "enum" in schema:
-        return ", ".join(f"`{one}`" for one in schema["enum"])
+        return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}s"
     values = schema.get("additionalProperties")
@@ -192,29 +196,32 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _notes_of(model: Any) -> dict[str, str]:
-    return {name: text for one in reversed(model.__mro__) for name, text in _notes(one).items()}
+    notes: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        notes |= _notes(base)
+    return notes
 
 
 def _notes(model: type) -> dict[str, str]:
-    """Return what the source says of each field: the text below it."""
+    """Return the docstring of each field that the class declares."""
     if not issubclass(model, msgspec.Struct) or model is msgspec.Struct:
         return {}
-    (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    assert isinstance(found, ast.ClassDef)
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
     notes = {}
-    for field, after in zip(found.body, found.body[1:], strict=False):
+    for field, following in zip(definition.body, definition.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
         ):
             assert isinstance(field.target, ast.Name)
-            notes[field.target.id] = " ".join(str(after.value.value).split())
+            notes[field.target.id] = " ".join(str(following.value.value).split())
     return notes
 
 
 def write_documents() -> None:
-    """Write both documents."""
+    """Write both documents to `docs/`."""
     (DOCS / "asyncapi.json").write_text(json.dumps(build_document(), indent=1) + "\n")
     (DOCS / "messages.md").write_text(render_page())
 

@@ -1,26 +1,31 @@
-"""Caches of what depends on texts from outside: bounded in number and in the length of what they keep."""
+"""Caches keyed by text from outside: bounded in entries and in the length of a key."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, TypeVar, cast
 
 MAX_TEXT_LENGTH = 300
-"""Of a text that is kept, in characters or bytes; longer ones are few among honest senders."""
+"""Longest cached key, in characters or bytes; honest senders rarely exceed it."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def cache_by_text(maxsize: int) -> Callable[[F], F]:
-    """Return a decorator that keeps the last `maxsize` answers of a pure function whose last argument is a text."""
+    """Return an LRU cache decorator for a pure function that takes a text as its last argument.
+
+    The cache has `maxsize` entries; a call with a longer text than MAX_TEXT_LENGTH bypasses it.
+    """
 
     def _decorate(function: F) -> F:
-        kept = lru_cache(maxsize)(function)
+        cached = lru_cache(maxsize)(function)
 
         @wraps(function)
-        def _ask(*arguments: Any) -> Any:
+        def _call(*arguments: Any) -> Any:
             return (
-                kept(*arguments) if len(arguments[-1]) <= MAX_TEXT_LENGTH else function(*arguments)
+                cached(*arguments)
+                if len(arguments[-1]) <= MAX_TEXT_LENGTH
+                else function(*arguments)
             )
 
-        return cast("F", _ask)
+        return cast("F", _call)
 
     return _decorate

@@ -1,6 +1,6 @@
-"""Parts that mypyc compiles where a C compiler is there: whether they run compiled, and that what runs is of this source.
+"""Groups of modules compiled by mypyc, and the check that the extension modules fit the source.
 
-The same source runs uncompiled. `deploy/compile/build.py` compiles.
+Without a C compiler the same source runs uncompiled. `deploy/compile/build.py` compiles.
 """
 
 from hashlib import sha256
@@ -13,17 +13,17 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class CompiledModules:
-    """Modules that are compiled together, by their dotted names; `name` says in a sentence what they are."""
+    """Modules that are compiled together, by dotted name; `name` stands in error messages."""
 
     def __init__(self, name: str, modules: tuple[str, ...], project: Path = PROJECT) -> None:
         self.name = name
         self.sources = [Path(*module.split(".")).with_suffix(".py") for module in modules]
-        """As they lie in the project."""
+        """Paths relative to the project."""
         self.record = project / f"perigee_{name}_compiled_from.txt"
         self._project = project
 
     def source_hash(self) -> str:
-        """Return the SHA-256 of the sources that are compiled."""
+        """Return the SHA-256 of the sources."""
         return sha256(
             b"".join((self._project / source).read_bytes() for source in self.sources)
         ).hexdigest()
@@ -36,19 +36,20 @@ class CompiledModules:
     def mode(self) -> str:
         """Return 'compiled' or 'uncompiled'.
 
-        Raises ConfigurationError when what is compiled is not of the source: Python would run the old one silently. What another
-        interpreter left is nothing to this one.
+        Raises ConfigurationError when the extension modules were compiled from another source:
+        Python would silently run the old code. Extension modules of another interpreter version
+        are ignored.
         """
-        found = [self._is_compiled(source) for source in self.sources]
-        if not any(found):
+        compiled = [self._is_compiled(source) for source in self.sources]
+        if not any(compiled):
             return "uncompiled"
         if (
-            not all(found)
+            not all(compiled)
             or not self.record.exists()
             or self.record.read_text() != self.source_hash()
         ):
             raise ConfigurationError(
-                f"the compiled {self.name} is not that of its source: run 'make setup'"
+                f"the compiled {self.name} does not fit its source: run 'make setup'"
             )
         return "compiled"
 
@@ -62,4 +63,4 @@ _PUBLISHER = (
 PUBLISHER_MODULES = CompiledModules(
     "publisher", tuple(f"libs.common.{name}" for name in _PUBLISHER)
 )
-"""What every service has."""
+"""The Kafka publisher, which every service uses."""

@@ -1,11 +1,11 @@
-"""Durations as people write them in configuration: 90s, 15m, 1h, 30d."""
+"""Durations as written in configuration: 90s, 15m, 1h, 30d."""
 
 import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-_WRITTEN = r"(\d+)(us|ms|[smhd])"
+_PATTERN = r"(\d+)(us|ms|[smhd])"
 _UNITS = {
     "us": 1,
     "ms": 1_000,
@@ -17,12 +17,12 @@ _UNITS = {
 
 
 def parse_duration(value: Any) -> int:
-    """Return microseconds. Raises ValueError for anything that is not a positive number with a unit.
+    """Return microseconds. Raises ValueError unless the value is a positive number with a unit.
 
-    >>> duration("90s")
+    >>> parse_duration("90s")
     90000000
     """
-    match = re.fullmatch(_WRITTEN, value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(_PATTERN, value.strip()) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise ValueError(f"{value!r} is no duration: write 90s, 15m, 1h or 30d")
     return int(match[1]) * _UNITS[match[2]]
@@ -31,7 +31,7 @@ def parse_duration(value: Any) -> int:
 Duration = Annotated[
     int,
     BeforeValidator(
-        parse_duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_WRITTEN}$")]
+        parse_duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{_PATTERN}$")]
     ),
 ]
 """A field of a configuration model: text in the file, microseconds in the model."""

@@ -1,7 +1,9 @@
-"""Named places where a test makes the process die or halt, to prove that nothing between two steps is lost or done twice.
+"""Named points where a test kills, stops or fails the process.
 
-`PERIGEE_FAILPOINT=name:n` kills the process with SIGKILL the n-th time the point is reached; `name:n:stop` halts it there
-with SIGSTOP, once; `name:n:raise` raises RuntimeError every n-th time. Unset, a point costs one comparison.
+Tests prove with them that nothing between two steps is lost or done twice.
+`PERIGEE_FAILPOINT=name:n` kills the process with SIGKILL the n-th time the point is reached;
+`name:n:stop` stops it there with SIGSTOP, once; `name:n:raise` raises RuntimeError every n-th time.
+Unset, a point costs one comparison.
 """
 
 import os
@@ -22,11 +24,11 @@ POINTS = (
 
 
 class _Armed:
-    """The point that is armed, and what happens there; no name, no point."""
+    """The armed point and its effect; no point is armed while `name` is empty."""
 
     name = ""
     every = 1
-    left = 1
+    remaining = 1
     sign: signal.Signals | None = None
 
 
@@ -34,25 +36,25 @@ _armed = _Armed()
 
 
 def arm(setting: str) -> None:
-    """Arm the point that a setting `name:n`, `name:n:stop` or `name:n:raise` names; an empty setting arms none.
+    """Arm the point of a setting `name:n`, `name:n:stop` or `name:n:raise`.
 
-    Raises ValueError for an unknown name.
+    An empty setting arms no point. Raises ValueError for an unknown name.
     """
-    name, _, rest = setting.partition(":")
-    count, _, how = rest.partition(":")
+    name, _, options = setting.partition(":")
+    count, _, effect = options.partition(":")
     if name and name not in POINTS:
-        raise ValueError(f"unknown failpoint {name!r}: one of {', '.join(POINTS)}")
+        raise ValueError(f"unknown failpoint {name!r}: expected {', '.join(POINTS)}")
     _armed.name = name
-    _armed.every = _armed.left = int(count or 1)
-    _armed.sign = {"stop": signal.SIGSTOP, "raise": None}.get(how, signal.SIGKILL)
+    _armed.every = _armed.remaining = int(count or 1)
+    _armed.sign = {"stop": signal.SIGSTOP, "raise": None}.get(effect, signal.SIGKILL)
 
 
 def hit(name: str) -> None:
-    """Die, halt or raise here if this point is armed and its count is up."""
+    """Kill, stop or raise here if this point is armed and its count is reached."""
     if name == _armed.name:
-        _armed.left -= 1
-        if _armed.left == 0 and _armed.sign is not None:
+        _armed.remaining -= 1
+        if _armed.remaining == 0 and _armed.sign is not None:
             os.kill(os.getpid(), _armed.sign)
-        elif _armed.left == 0:
-            _armed.left = _armed.every
+        elif _armed.remaining == 0:
+            _armed.remaining = _armed.every
             raise RuntimeError(f"failpoint {name}")

@@ -1,4 +1,4 @@
-"""Instants: integers, microseconds since 1970, UTC; and how they are written."""
+"""Instants: integers, microseconds since 1970, UTC; conversions to datetime and RFC 3339."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def to_datetime(instant: int) -> datetime:
 
 
 def from_iso(text: str) -> int:
-    """Return the instant of an RFC 3339 text; without an offset it is UTC. Raises ValueError.
+    """Return the instant of an RFC 3339 text, UTC without an offset. Raises ValueError.
 
     >>> from_iso("1970-01-01T00:00:01Z")
     1000000

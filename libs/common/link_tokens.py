@@ -1,7 +1,8 @@
-"""Links that say for whom they were made: a signed token, minted where a message to a person is written, read at the door.
+"""Link tokens: signed tokens in the links of a message that identify its recipient.
 
-A link in a mail is opened on whichever device is at hand. The token joins that device to the person, without a login. Whoever is
-sent the link on is taken for that person too, so a token has an end, and opens nothing but this.
+The recipient may open a link in an e-mail on any device. The token links that device to the
+recipient without a login. A forwarded link identifies its reader as the recipient too, so a token
+expires, and authorizes nothing but this link between device and recipient.
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,15 @@ from itsdangerous import BadData, URLSafeSerializer
 
 LINK_PARAMETER = "pgt"
 REFERRAL_PARAMETER = "pgr"
-"""The parameter of a link that somebody gave to a friend: the code of who gave it."""
+"""Query parameter of a referral link: the referrer's code."""
 _SALT = "perigee.link"
-_LONGEST = 2_000
+_MAX_LENGTH = 2_000
 
 
 class LinkRecipient(msgspec.Struct, frozen=True):
-    """For whom a link was made: a user id, or the e-mail address that it was sent to.
+    """Recipient of a link: a user id, or the e-mail address that the message went to.
 
-    `verified` says that a server vouches for the address that a user's link was sent to.
+    `verified`: a server vouches for the address that the message went to.
     """
 
     workspace: str
@@ -28,20 +29,26 @@ class LinkRecipient(msgspec.Struct, frozen=True):
     verified: bool = False
 
 
-def sign_link_token(keys: Sequence[str], person: LinkRecipient, ends_at: int) -> str:
-    """Return the token of a person, signed with the first key, believed until `ends_at` (microseconds UTC)."""
-    content = [person.workspace, person.user_id, person.email, ends_at, person.verified]
+def sign_link_token(keys: Sequence[str], recipient: LinkRecipient, ends_at: int) -> str:
+    """Return a token signed with the first key, valid until `ends_at` (microseconds UTC)."""
+    content = [
+        recipient.workspace,
+        recipient.user_id,
+        recipient.email,
+        ends_at,
+        recipient.verified,
+    ]
     return str(URLSafeSerializer([*reversed(keys)], salt=_SALT).dumps(content))
 
 
 def verify_link_token(keys: Sequence[str], token: str, now: int) -> LinkRecipient | None:
-    """Return for whom a token was made; None when no key of ours signed it, or its end has come."""
-    if not keys or len(token) > _LONGEST:
+    """Return the recipient of a token; None when it is expired or signed with no known key."""
+    if not keys or len(token) > _MAX_LENGTH:
         return None
     try:
-        workspace, user_id, email, ends_at, *more = URLSafeSerializer(
+        workspace, user_id, email, ends_at, *optional = URLSafeSerializer(
             [*reversed(keys)], salt=_SALT
         ).loads(token)
     except (BadData, ValueError, TypeError):
         return None
-    return LinkRecipient(workspace, user_id, email, more == [True]) if now < ends_at else None
+    return LinkRecipient(workspace, user_id, email, optional == [True]) if now < ends_at else None

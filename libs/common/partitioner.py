@@ -1,7 +1,8 @@
-"""The partition of a key, as Kafka's own clients choose it: two producers would part a person's records otherwise.
+"""The partition of a key, as Kafka's Java clients choose it, so that all producers agree.
 
-Source: Austin Appleby's MurmurHash2 with the seed of Kafka's clients (org.apache.kafka.common.utils.Utils.murmur2), in 32 bits.
-Written for mypyc, where it takes a tenth of a microsecond; aiokafka's is Python and takes five.
+Source: 32-bit MurmurHash2 (Austin Appleby) with the seed of Kafka's clients
+(org.apache.kafka.common.utils.Utils.murmur2). Written for mypyc: 0.1 µs a key compiled; aiokafka's
+implementation in Python takes 5 µs.
 """
 
 from typing import Final
@@ -14,29 +15,29 @@ _WORD: Final = 0xFFFFFFFF
 
 
 def partition_for_key(key: bytes, partitions: i64) -> i64:
-    """Return the partition of a key. One shard of an outbox is one partition, so this says both."""
+    """Return the partition of a key, which is also its outbox shard."""
     length: i64 = len(key)
-    found: i64 = _SEED ^ length
+    digest: i64 = _SEED ^ length
     at: i64 = 0
     while at + 4 <= length:
-        found = _mixed(found, _word(key, at, 4))
+        digest = _mix(digest, _word(key, at, 4))
         at += 4
     if at < length:
-        found = ((found ^ _word(key, at, length - at)) * _MIX) & _WORD
-    found = ((found ^ (found >> 13)) * _MIX) & _WORD
-    return ((found ^ (found >> 15)) & 0x7FFFFFFF) % partitions
+        digest = ((digest ^ _word(key, at, length - at)) * _MIX) & _WORD
+    digest = ((digest ^ (digest >> 13)) * _MIX) & _WORD
+    return ((digest ^ (digest >> 15)) & 0x7FFFFFFF) % partitions
 
 
-def _mixed(found: i64, word: i64) -> i64:
+def _mix(digest: i64, word: i64) -> i64:
     word = (word * _MIX) & _WORD
     word = ((word ^ (word >> 24)) * _MIX) & _WORD
-    return ((found * _MIX) & _WORD) ^ word
+    return ((digest * _MIX) & _WORD) ^ word
 
 
 def _word(key: bytes, at: i64, count: i64) -> i64:
-    """Return so many bytes as a number, the lowest first."""
-    found: i64 = 0
+    """Return `count` bytes as a little-endian number."""
+    word: i64 = 0
     for n in range(count):
         byte: i64 = key[at + n]
-        found |= byte << (8 * n)
-    return found
+        word |= byte << (8 * n)
+    return word

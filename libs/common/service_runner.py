@@ -1,4 +1,8 @@
-"""Running a service: signals become a stop event, jobs run by turns, a known error becomes one line and exit code 1."""
+"""Process entry of a service.
+
+Signals set a stop event, jobs run periodically, and a PerigeeError ends the process with one log
+line and exit code 1.
+"""
 
 import asyncio
 import contextlib
@@ -18,26 +22,27 @@ from libs.common.observability import logs
 log = logs.get_logger(__name__)
 MMAP_THRESHOLD = 8 * 1024 * 1024
 TRIM_THRESHOLD = 64 * 1024 * 1024
-"""Bytes at the end of the heap that stay, however few are in use."""
+"""Free bytes at the end of the heap that malloc keeps."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def tune_garbage_collector() -> None:
-    """Let the cyclic garbage collector look rarely.
+    """Run the cyclic garbage collector rarely.
 
-    What a batch makes is freed by reference counts; by default the collector walks the whole cache of contacts again and
-    again, which took a fifth of scoring's CPU. The threshold is above what a turn of a consumer holds alive: structs that
-    cannot be part of a cycle say `gc=False` and do not count.
+    The objects of a batch are freed by reference counts; with the default thresholds the collector
+    traverses the whole contact cache repeatedly, which took a fifth of scoring's CPU. The threshold
+    is above the number of tracked objects alive during one consumer iteration: structs that cannot
+    be part of a cycle have `gc=False` and do not count.
     """
     gc.freeze()
     gc.set_threshold(1_000_000, 20, 100)
 
 
 def tune_malloc() -> None:
-    """Let glibc's malloc keep what large buffers leave; any other is left as it is.
+    """Let glibc's malloc keep the memory of large freed buffers; no effect on other allocators.
 
-    Bodies and batches have tens to hundreds of kilobytes. By default each came as new pages from the kernel, which clears them
-    one by one, and went back: a sixth of what publishing costs.
+    Bodies and batches have tens to hundreds of kilobytes. By default each is mapped as new pages,
+    which the kernel clears, and is unmapped again: a sixth of the cost of publishing.
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -46,10 +51,11 @@ def tune_malloc() -> None:
 
 
 def release_traceback() -> None:
-    """Free what a failure's traceback holds: a turn of the loop later, when nobody looks at it any more.
+    """Free the objects of a failure's traceback, one loop iteration after it was handled.
 
-    A traceback and its frames hold each other, and the collector looks rarely: a process whose servers were away for an hour
-    had grown by hundreds of megabytes. What is young is little, so this takes next to nothing.
+    A traceback and its stack frames reference each other, and the collector runs rarely: a process
+    grew by hundreds of megabytes while its servers were down for an hour. The young generation is
+    small, so this costs next to nothing.
     """
     gc.collect(0)
 
@@ -61,7 +67,7 @@ def run_service(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     try:
         uvloop.run(_until_stopped(serve))
     except* PerigeeError as group:
-        for error in _leaves(group):
+        for error in _flatten(group):
             log.critical("stopped", error=str(error), kind=type(error).__name__)
         sys.exit(1)
 
@@ -77,9 +83,9 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
 async def run_periodically(
     stop: asyncio.Event, seconds: float, job: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Run `job` until `stop`: at once again while it says that there is more, else after `seconds`.
+    """Run `job` until `stop`: at once while it returns True (more work), else after `seconds`.
 
-    A dependency that is away is waited for; any other error ends the process, which is then started again.
+    Unavailable is logged and the job retried; any other error ends the process for a restart.
     """
     while not stop.is_set():
         more = failed = False
@@ -96,7 +102,7 @@ async def run_periodically(
 
 
 async def retry_until_available(call: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
-    """Make a call that has to succeed before anything else, as often as its dependency is away."""
+    """Repeat a call that has to succeed first until its dependency is available, or `stop`."""
     while not stop.is_set():
         try:
             await call()
@@ -110,7 +116,7 @@ async def retry_until_available(call: Callable[[], Awaitable[object]], stop: asy
 async def run_jobs_and_server(
     stop: asyncio.Event, web: uvicorn.Server, *jobs: Coroutine[Any, Any, None]
 ) -> None:
-    """Run the jobs and the web server until `stop`; an error of one ends them all."""
+    """Run the jobs and the web server until `stop`; an error in any of them ends all."""
     async with asyncio.TaskGroup() as tasks:
         for job in jobs:
             tasks.create_task(job)
@@ -120,8 +126,8 @@ async def run_jobs_and_server(
         await serving
 
 
-def _leaves(group: BaseExceptionGroup[PerigeeError]) -> list[PerigeeError]:
-    found: list[PerigeeError] = []
+def _flatten(group: BaseExceptionGroup[PerigeeError]) -> list[PerigeeError]:
+    errors: list[PerigeeError] = []
     for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found
+        errors.extend(_flatten(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return errors

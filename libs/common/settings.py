@@ -1,4 +1,7 @@
-"""Settings that every service has. The environment is read here and in each service's `settings.py`, nowhere else."""
+"""Settings of every service.
+
+The environment is read here and in each service's `settings.py`, nowhere else.
+"""
 
 import difflib
 import os
@@ -15,34 +18,35 @@ PREFIX = "PERIGEE_"
 NAMES = frozenset(
     PREFIX + name
     for name in (
-        "ADMIN_KEY", "BASELINE", "CAP_PER_DAY", "CAP_PER_WEEK", "CHANNELS", "CONTENT", "CYCLES", "FAILPOINT", "HOST",
-        "IMPORT_BYTES", "IMPORT_FOLDER", "IP", "LINK_KEYS", "MAX_AGE", "PARTITIONS", "PLAYS", "PORT", "PRIVATE_WEBHOOKS",
-        "PUBLISH_SECONDS", "QUIET_FROM", "QUIET_TO", "REACTION_WINDOW", "SEGMENTS", "SENDER", "SERVICE_KEY", "SESSION_TIMEOUT_MS",
+        "ADMIN_KEY", "BASELINE", "CAP_PER_DAY", "CAP_PER_WEEK", "CHANNELS", "CONTENT", "CYCLES",
+        "FAILPOINT", "HOST", "IMPORT_BYTES", "IMPORT_FOLDER", "IP", "LINK_KEYS", "MAX_AGE",
+        "PARTITIONS", "PLAYS", "PORT", "PRIVATE_WEBHOOKS", "PUBLISH_SECONDS", "QUIET_FROM",
+        "QUIET_TO", "REACTION_WINDOW", "SEGMENTS", "SENDER", "SERVICE_KEY", "SESSION_TIMEOUT_MS",
         "SITE", "SOURCES_REFRESH_SECONDS",
     )
 )  # fmt: skip
-"""Settings of any service: all may lie in one environment. A test compares them with what the services declare."""
-_ELSEWHERE = frozenset(
+"""Settings of all services, which may share one environment; a test compares them with the code."""
+_OTHER_PROGRAMS = frozenset(
     PREFIX + name
     for name in (
-        "COMPOSE", "FAULTS", "FIRST_SEED", "HOME", "KEY", "LISTEN", "SDKS", "SEED", "SEEDS", "TEST_SERVERS", "VERSION",
-        "WORKSPACE",
+        "COMPOSE", "FAULTS", "FIRST_SEED", "HOME", "KEY", "LISTEN", "SDKS", "SEED", "SEEDS",
+        "TEST_SERVERS", "VERSION", "WORKSPACE",
     )
 )  # fmt: skip
-"""What the command line, compose and the tests read."""
-_OTHERS = re.compile(r".*_PORT|.*_SERVICE_HOST|.*_SERVICE_PORT.*|.*_PORT_\d+_(TCP|UDP)(_.*)?")
-"""Ports of single processes, and what Kubernetes tells of services that are called so."""
+"""Variables that the command line, compose and the tests read."""
+_IGNORED = re.compile(r".*_PORT|.*_SERVICE_HOST|.*_SERVICE_PORT.*|.*_PORT_\d+_(TCP|UDP)(_.*)?")
+"""Ports of single processes, and the variables that Kubernetes sets for services."""
 
 
 class CommonSettings(BaseSettings):
-    """Where the servers are and how this process shows itself."""
+    """Addresses of the servers, and settings of this process."""
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True)
 
     kafka_bootstrap_servers: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS")
     database_url: str = Field(validation_alias="DATABASE_URL")
     host: str = Field(
-        "127.0.0.1", validation_alias="PERIGEE_HOST", description="address the process listens on"
+        "127.0.0.1", validation_alias="PERIGEE_HOST", description="address to listen on"
     )
     partitions: int = Field(
         6, ge=1, validation_alias="PERIGEE_PARTITIONS", description="partitions of each topic"
@@ -57,45 +61,48 @@ class CommonSettings(BaseSettings):
         "",
         validation_alias="PERIGEE_ADMIN_KEY",
         repr=False,
-        description="the operator's key: opens every door; none without",
+        description="the operator's key, with every scope; empty: no such key",
     )
     service_key: str = Field(
         "",
         validation_alias="PERIGEE_SERVICE_KEY",
         repr=False,
-        description="reads contacts and changes of workspace default",
+        description="key that reads contacts and changes of workspace default",
     )
     otlp_endpoint: str = Field(
         "",
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="where spans go (OTLP over HTTP); needs the extra otel",
+        description="OTLP over HTTP endpoint for spans; needs the extra otel",
     )
     failpoint: str = Field(
-        "", validation_alias="PERIGEE_FAILPOINT", description="tests only: die at this point"
+        "",
+        validation_alias="PERIGEE_FAILPOINT",
+        description="tests only: kill the process at this point",
     )
 
 
 class LinkSettings(CommonSettings):
-    """What services need that write links to persons, or read them."""
+    """Settings of services that write or read personal links."""
 
     link_keys: str = Field(
         "",
         validation_alias="PERIGEE_LINK_KEYS",
         repr=False,
-        description="secrets that sign links to persons, with commas between: the first signs, all are believed",
+        description="secrets for personal links, separated by commas: the first signs, all verify",
     )
 
     def link_signing_keys(self) -> tuple[str, ...]:
-        """Return the secrets, the one that signs first."""
+        """Return the secrets, the signing one first."""
         return tuple(key.strip() for key in self.link_keys.split(",") if key.strip())
 
 
 def load_settings(settings: type[BaseSettings], **values: Any) -> Any:
     """Read `settings` from the environment; `values` override it.
 
-    Raises ConfigurationError naming each variable that is missing, wrong, or begins with PERIGEE_ and is no setting.
+    Raises ConfigurationError with each variable that is missing, invalid, or unknown although it
+    begins with PERIGEE_.
     """
-    unknown = [*_unknown(os.environ)]
+    unknown = [*_unknown_names(os.environ)]
     if unknown:
         raise ConfigurationError(
             f"settings: {'; '.join(unknown)}. docs/configuration.md lists them all."
@@ -109,9 +116,9 @@ def load_settings(settings: type[BaseSettings], **values: Any) -> Any:
         ) from None
 
 
-def _unknown(names: Iterable[str]) -> Iterable[str]:
-    known = NAMES | _ELSEWHERE
+def _unknown_names(names: Iterable[str]) -> Iterable[str]:
+    settings = NAMES | _OTHER_PROGRAMS
     for name in sorted(names):
-        if name.startswith(PREFIX) and name not in known and not _OTHERS.fullmatch(name):
-            close = difflib.get_close_matches(name, known, 1)
+        if name.startswith(PREFIX) and name not in settings and not _IGNORED.fullmatch(name):
+            close = difflib.get_close_matches(name, settings, 1)
             yield f"{name} is no setting" + (f", {close[0]} is" if close else "")

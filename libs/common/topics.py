@@ -1,4 +1,4 @@
-"""The topics: who writes them, who reads them, how they are kept. `perigee topics apply` makes them so."""
+"""The topics: key, writer, readers and Kafka settings; `perigee topics apply` creates them."""
 
 from typing import Literal
 
@@ -28,10 +28,10 @@ class Topic(msgspec.Struct, frozen=True):
     readers: str
     settings: dict[str, str]
     compressed: bool = False
-    """Whether its large batches are, by LZ4, which who reads it needs then."""
+    """Large batches are compressed with LZ4; consumers need an LZ4 codec."""
 
 
-def _kept(days: int) -> dict[str, str]:
+def _retention(days: int) -> dict[str, str]:
     return {"retention.ms": str(days * _DAY_MS), "max.message.bytes": "1048576"}
 
 
@@ -40,14 +40,16 @@ TOPICS: tuple[Topic, ...] = (
         "touchpoints",
         "workspace + user_id, else anonymous_id, else message_id",
         "ingest",
-        "scoring, anyone",
-        {**_kept(7), "message.timestamp.type": "LogAppendTime"},
+        "scoring, any subscriber",
+        {**_retention(7), "message.timestamp.type": "LogAppendTime"},
         compressed=True,
     ),
-    Topic("touchpoints-dlq", "as the original", "ingest", "operator", _kept(7)),
-    Topic("scoring-dlq", "as the original", "scoring", "operator", _kept(7)),
-    Topic("orchestrator-dlq", "as the original", "orchestrator", "operator", _kept(7)),
-    Topic("stage-changes", "contact_id", "scoring", "orchestrator, CRMs", _kept(30)),
+    Topic("touchpoints-dlq", "the original record's key", "ingest", "operator", _retention(7)),
+    Topic("scoring-dlq", "the original record's key", "scoring", "operator", _retention(7)),
+    Topic(
+        "orchestrator-dlq", "the original record's key", "orchestrator", "operator", _retention(7)
+    ),
+    Topic("stage-changes", "contact_id", "scoring", "orchestrator, CRMs", _retention(30)),
     Topic(
         "contacts",
         "contact_id",
@@ -59,14 +61,14 @@ TOPICS: tuple[Topic, ...] = (
             "max.message.bytes": "1048576",
         },
     ),
-    Topic("signals", "contact_id", "scoring", "orchestrator, CRMs", _kept(30)),
+    Topic("signals", "contact_id", "scoring", "orchestrator, CRMs", _retention(30)),
     Topic(
         "compelling-events",
         "contact_id or account_id, else event_id",
         "scoring",
         "orchestrator, CRMs",
-        _kept(30),
+        _retention(30),
     ),
-    Topic("actions", "contact_id", "orchestrator", "CRMs, external executors", _kept(30)),
+    Topic("actions", "contact_id", "orchestrator", "CRMs, external executors", _retention(30)),
 )
 COMPRESSED = frozenset(topic.name for topic in TOPICS if topic.compressed)

@@ -1,4 +1,7 @@
-"""What proves that a browser's user id is that person's: its HMAC-SHA256 under a secret that the site's own server knows."""
+"""User hash: proof that a user id from a browser comes from the site.
+
+The hash is the HMAC-SHA256 of the user id under a secret that the site's server keeps.
+"""
 
 import hmac
 from hashlib import sha256
