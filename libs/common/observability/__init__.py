@@ -1,1 +1,1 @@
-"""How a process shows itself: logs, metrics, health."""
+"""Logs, metrics, tracing and health of a process."""

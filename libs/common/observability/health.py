@@ -16,7 +16,7 @@ Check = Callable[[], Awaitable[str | None]]
 
 
 class HealthChecks:
-    """What a process says of itself: alive while it makes progress, ready while every check passes."""
+    """Health of a process: alive while it makes progress, ready while every check passes."""
 
     def __init__(
         self, checks: dict[str, Check], alive: Callable[[], str | None] = lambda: None
@@ -32,7 +32,7 @@ class HealthChecks:
         )
 
     async def readyz(self, _: Request) -> Response:
-        """Answer 200 when every dependency answers, else 503; each check is listed with its fault or null."""
+        """Answer 200 when every check passes, else 503; each check has its fault or null."""
         faults = {name: await _fault_of(check) for name, check in self.checks.items()}
         ready = not any(faults.values())
         return JSONResponse({"ready": ready, "checks": faults}, status_code=200 if ready else 503)
@@ -42,12 +42,12 @@ class HealthChecks:
         return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     def routes(self) -> list[BaseRoute]:
-        """Return the three paths as routes of a larger application."""
+        """Return the three paths as routes of an application."""
         paths = {"/livez": self.livez, "/readyz": self.readyz, "/metrics": self.metrics}
-        return [Route(path, answer) for path, answer in paths.items()]
+        return [Route(path, endpoint) for path, endpoint in paths.items()]
 
     def app(self) -> Starlette:
-        """Return the small web application with the three paths."""
+        """Return an application with the three paths only."""
         return Starlette(routes=self.routes())
 
 
@@ -59,18 +59,18 @@ async def _fault_of(check: Check) -> str | None:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals to the process's own `stop` event."""
+    """uvicorn server without signal handlers: signals set the process's `stop` event instead."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
 
 def build_server(
     app: ASGIApp, host: str, port: int, protocol: Callable[..., asyncio.Protocol] | None = None
 ) -> uvicorn.Server:
-    """Return a uvicorn server for `app` with the limits that every door needs; a door may bring its own protocol."""
+    """Return a uvicorn server with the common limits; `protocol` replaces uvicorn's own."""
     return _Server(
         uvicorn.Config(
             app,

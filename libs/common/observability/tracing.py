@@ -1,8 +1,9 @@
-"""W3C trace context from the caller's request to what a subscriber gets, and spans of it with OpenTelemetry.
+"""W3C trace context from a tracking request to the subscribers, and OpenTelemetry spans.
 
-A `traceparent` is carried always: from the request's header into that of the touchpoint's record, of the stage changes and
-signals that it causes, and of the webhooks that tell of them. Spans are made only where the extra `otel` is installed and
-OTEL_EXPORTER_OTLP_ENDPOINT says where they go; OpenTelemetry reads its other OTEL_ variables itself.
+A `traceparent` is always propagated: from the request's header to the header of the touchpoint's
+record, of the stage changes and signals that it causes, and of their webhooks. Spans are recorded
+only if the extra `otel` is installed and OTEL_EXPORTER_OTLP_ENDPOINT is set; OpenTelemetry reads
+its other OTEL_ variables itself.
 Sources: W3C Trace Context 1.0; OpenTelemetry's semantic conventions for messaging.
 """
 
@@ -16,23 +17,26 @@ from libs.common.errors import ConfigurationError
 
 _VALID = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 Kind = Literal["SERVER", "CLIENT", "PRODUCER", "CONSUMER", "INTERNAL"]
-_LINKS = 100
-_NOTHING: Mapping[str, Any] = {}
+_MAX_LINKS = 100
+_NO_ATTRIBUTES: Mapping[str, Any] = {}
 
 
 class _Tracer:
-    """Who makes spans; nobody, until `configure` finds where they go."""
+    """The process's tracer; None until `configure_tracing` has an endpoint."""
 
     made: Any = None
 
 
-def validate_traceparent(given: bytes | None) -> bytes | None:
-    """Return a `traceparent` if it is one of version 00, else None: a wrong one starts nothing and stops nothing."""
-    return given if given is not None and _VALID.fullmatch(given) else None
+def validate_traceparent(value: bytes | None) -> bytes | None:
+    """Return the value if it is a `traceparent` of version 00, else None: it is then ignored."""
+    return value if value is not None and _VALID.fullmatch(value) else None
 
 
 def configure_tracing(service: str, endpoint: str, exporter: Any = None) -> None:
-    """Make spans from now on, if there is an endpoint. Raises ConfigurationError when the extra is not installed."""
+    """Record spans from now on, if there is an endpoint.
+
+    Raises ConfigurationError when the extra `otel` is not installed.
+    """
     if not endpoint and exporter is None:
         return
     try:
@@ -48,8 +52,8 @@ def configure_tracing(service: str, endpoint: str, exporter: Any = None) -> None
             provider.add_span_processor(SimpleSpanProcessor(exporter))
     except ImportError as error:
         raise ConfigurationError(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install 'perigee[otel]', "
-            "or build the image with --build-arg OTEL=1"
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {error.name} is not installed: "
+            "pip install 'perigee[otel]', or build the image with --build-arg OTEL=1"
         ) from None
     _Tracer.made = provider.get_tracer("perigee")
 
@@ -58,44 +62,55 @@ def start_span(
     name: str,
     kind: Kind,
     parent: bytes | None,
-    about: Mapping[str, Any] = _NOTHING,
+    attributes: Mapping[str, Any] = _NO_ATTRIBUTES,
     links: Iterable[bytes] = (),
 ) -> AbstractContextManager[bytes | None]:
-    """Run the block in a span and give it the `traceparent` to pass on; without spans that is the parent."""
-    return nullcontext(parent) if _Tracer.made is None else _span(name, kind, parent, about, links)
+    """Run the block in a span and yield its `traceparent`; without spans, that of the parent."""
+    return (
+        nullcontext(parent)
+        if _Tracer.made is None
+        else _span(name, kind, parent, attributes, links)
+    )
 
 
 @contextmanager
 def _span(
-    name: str, kind: Kind, parent: bytes | None, about: Mapping[str, Any], links: Iterable[bytes]
+    name: str,
+    kind: Kind,
+    parent: bytes | None,
+    attributes: Mapping[str, Any],
+    links: Iterable[bytes],
 ) -> Iterator[bytes | None]:
     from opentelemetry.trace import Link, SpanKind, format_span_id, format_trace_id
 
-    linked = [
-        Link(found) for found in (_context(link) for link in [*links][:_LINKS]) if found is not None
-    ]
+    contexts = (_span_context(link) for link in [*links][:_MAX_LINKS])
+    span_links = [Link(context) for context in contexts if context is not None]
     with _Tracer.made.start_as_current_span(
-        name, context=_parent(parent), kind=SpanKind[kind], links=linked, attributes={**about}
-    ) as made:
-        own = made.get_span_context()
+        name,
+        context=_parent_context(parent),
+        kind=SpanKind[kind],
+        links=span_links,
+        attributes={**attributes},
+    ) as span:
+        own = span.get_span_context()
         flags = f"{int(own.trace_flags):02x}"
         yield f"00-{format_trace_id(own.trace_id)}-{format_span_id(own.span_id)}-{flags}".encode()
 
 
-def _parent(traceparent: bytes | None) -> Any:
+def _parent_context(traceparent: bytes | None) -> Any:
     from opentelemetry.context import Context
     from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
-    found = _context(traceparent)
-    return Context() if found is None else set_span_in_context(NonRecordingSpan(found), Context())
+    parent = _span_context(traceparent)
+    return Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
 
 
-def _context(traceparent: bytes | None) -> Any:
+def _span_context(traceparent: bytes | None) -> Any:
     from opentelemetry.trace import SpanContext, TraceFlags
 
     if validate_traceparent(traceparent) is None or traceparent is None:
         return None
-    _, trace, own, flags = traceparent.decode().split("-")
+    _, trace_id, span_id, flags = traceparent.decode().split("-")
     return SpanContext(
-        int(trace, 16), int(own, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
+        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
     )
