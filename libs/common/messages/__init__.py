@@ -1,6 +1,7 @@
-"""The messages on the topics: one frozen model per message, its version in the event type.
+"""Messages on the topics: one frozen model per event type, which includes the version.
 
-Instants are integers, microseconds since 1970 UTC; the `ce_time` header repeats the main one as RFC 3339.
+Instants are integers, microseconds since 1970 UTC; the `ce_time` header repeats the main instant of
+a message as RFC 3339.
 """
 
 from libs.common.messages.action import Action

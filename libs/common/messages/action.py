@@ -1,4 +1,4 @@
-"""What a play decided, and what became of it."""
+"""Actions that plays decide, and their status changes."""
 
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +20,10 @@ Outcome = Literal["delivered", "retried", "failed", "unknown"]
 
 
 class Action(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn in an action's life. `id` is this message's; `action_id` is the idempotency key towards the provider."""
+    """One status change of an action.
+
+    `id` is the id of this message; `action_id` is the idempotency key towards the provider.
+    """
 
     KIND: ClassVar[str] = "perigee.action.v1"
     TOPIC: ClassVar[str] = "actions"
@@ -40,8 +43,8 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome | None = None
     destination: str = ""
     content: str = ""
-    """The catalogue's id of the content that it offers."""
+    """Id of the recommended content."""
     data: dict[str, Any] = {}
-    """What is to be done, for whoever executes actions of the channel `kafka`."""
+    """Content of the action, for the executor of channel `kafka`."""
     until: int | None = None
-    """When what is held comes up again; null if somebody has to let it go."""
+    """Instant at which a held action is reconsidered; null if an operator must release it."""

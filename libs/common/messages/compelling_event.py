@@ -1,4 +1,4 @@
-"""Why act now: a reason with a date, an owner and a consequence; about a contact, an account or a whole market."""
+"""Compelling events: a dated reason to act, about a contact, an account or a market."""
 
 from typing import Any, ClassVar, Literal
 
@@ -9,10 +9,11 @@ EventStatus = Literal["raised", "updated", "nearing", "withdrawn", "expired"]
 
 
 class CompellingEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn in the life of a compelling event. `id` is this message's, `event_id` the event's; `version` counts the turns.
+    """One status change of a compelling event; `version` counts the changes.
 
-    `nearing` comes once for each threshold before the date (`left`, in microseconds). It is keyed by contact or account, or by
-    its own id when it concerns a market.
+    `id` is the id of this message, `event_id` that of the event. Status `nearing` is sent once for
+    each threshold before the date (`left`, in microseconds). The key is the contact or account, or
+    the event id for a market.
     """
 
     KIND: ClassVar[str] = "perigee.compelling-event.v1"

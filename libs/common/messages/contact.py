@@ -1,4 +1,7 @@
-"""A contact as it stands, on a compacted topic: snapshot first, then follow `stage-changes` from `sequence`."""
+"""Contact snapshots on a compacted topic.
+
+A consumer reads the snapshots first, then `stage-changes` from `sequence`.
+"""
 
 from typing import Any, ClassVar
 
@@ -6,7 +9,7 @@ import msgspec
 
 
 class CycleState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the contact stands in one cycle, and the last `sequence` that this covers."""
+    """Position of the contact in one cycle, and the last `sequence` that it includes."""
 
     stage: str
     axes: dict[str, str]
@@ -14,11 +17,14 @@ class CycleState(msgspec.Struct, frozen=True, omit_defaults=True):
     instance: str
     sequence: int
     crm: dict[str, str] = {}
-    """What other systems call the stage, by system."""
+    """Names of the stage in other systems, by system."""
 
 
 class ContactSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The last known state of one contact. `merged_into` names the survivor; a tombstone follows it."""
+    """Latest state of one contact.
+
+    `merged_into` is the surviving contact after a merge; a tombstone follows.
+    """
 
     KIND: ClassVar[str] = "perigee.contact.v1"
     TOPIC: ClassVar[str] = "contacts"

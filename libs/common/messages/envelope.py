@@ -1,7 +1,7 @@
-"""CloudEvents 1.0 over Kafka, binary mode: attributes in `ce_*` headers, the data as JSON in the value.
+"""CloudEvents 1.0 over Kafka in binary mode: `ce_*` headers, and the data as JSON in the value.
 
-Source: CloudEvents Kafka protocol binding 1.0, section 3.2. `ce_reason` is our extension attribute, so that a
-subscriber can skip a message without decoding it.
+Source: CloudEvents Kafka protocol binding 1.0, section 3.2. `ce_reason` is an extension attribute:
+it lets a subscriber skip a message without decoding it.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A message ready for a topic. A `value` of None is a tombstone."""
+    """Encoded message for a topic; a `value` of None is a tombstone."""
 
     topic: str
     key: bytes
@@ -45,7 +45,7 @@ def build_message(
     reason: str = "",
     trace: bytes | None = None,
 ) -> Message:
-    """Wrap a model for its topic. `time` is the instant (microseconds UTC) shown as `ce_time`, `trace` a W3C traceparent."""
+    """Encode a model for its topic; `time` (µs UTC) becomes `ce_time`, `trace` the traceparent."""
     seconds, fraction = divmod(time, 1_000_000)
     headers: Headers = [
         *source_headers(model.KIND, source),  # type: ignore[attr-defined]
@@ -61,18 +61,18 @@ def build_message(
 
 @lru_cache(maxsize=1_024)
 def source_headers(kind: str, source: str) -> tuple[tuple[str, bytes], ...]:
-    """Return what all messages of a kind and a source say."""
+    """Return the headers that all messages of a kind and source share."""
     return _VERSION, ("ce_type", kind.encode()), ("ce_source", source.encode()), _JSON
 
 
 @lru_cache(maxsize=4_096)
 def format_second(seconds: int) -> bytes:
-    """Return a second of ISO 8601; many messages are of the same."""
+    """Return a second as ISO 8601; cached, since many messages share one."""
     return (_EPOCH + timedelta(seconds=seconds)).isoformat().encode()
 
 
 def decode_value(model: type[M], value: bytes | None) -> M:
-    """Read a value as `model`. Raises InvalidMessage naming what does not fit."""
+    """Decode a value as `model`. Raises InvalidMessage that names the faulty field."""
     if value is None:
         raise InvalidMessage("empty", f"a {model.__name__} has a value; this record has none")
     decoder = _decoders.get(model)
@@ -85,7 +85,7 @@ def decode_value(model: type[M], value: bytes | None) -> M:
 
 
 def event_type_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
-    """Return the event type that the headers name, or the empty string."""
+    """Return the event type in the headers, or the empty string."""
     for name, value in headers:
         if name == "ce_type" and value is not None:
             return value.decode("utf-8", "replace")
@@ -93,7 +93,7 @@ def event_type_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
 
 
 def traceparent_of(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
-    """Return the W3C traceparent that a message carries, or None."""
+    """Return the W3C traceparent in the headers, or None."""
     for name, value in headers:
         if name == TRACEPARENT:
             return value

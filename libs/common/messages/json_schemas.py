@@ -1,7 +1,8 @@
-"""JSON Schemas (2020-12) of the messages, made from the models; the committed copies are what a release promised.
+"""JSON Schemas (2020-12) of the messages, built from the models; releases commit to the files.
 
-`python -m libs.common.messages.json_schemas` writes them anew; a test compares, and refuses a change within a version that
-would break a reader: a field taken away, a type changed, a new field that is required.
+`python -m libs.common.messages.json_schemas` writes them. A test compares them with the models, and
+refuses an incompatible change within a version: a removed field, another type, a new required
+field.
 """
 
 import json
@@ -21,30 +22,30 @@ def build_schemas() -> dict[str, dict[str, Any]]:
 
 
 def find_incompatibilities(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return what a reader of `old` would stumble over in messages of `new`, and the other way round."""
-    found = []
-    before, after = old.get("$defs", {}), new.get("$defs", {})
-    for name in sorted(before.keys() & after.keys()):
-        fields_before, fields_after = (
-            before[name].get("properties", {}),
-            after[name].get("properties", {}),
+    """Return the incompatibilities between readers of one schema and messages of the other."""
+    faults = []
+    old_definitions, new_definitions = old.get("$defs", {}), new.get("$defs", {})
+    for name in sorted(old_definitions.keys() & new_definitions.keys()):
+        old_fields, new_fields = (
+            old_definitions[name].get("properties", {}),
+            new_definitions[name].get("properties", {}),
         )
-        found += [f"{name}.{field} is gone" for field in fields_before.keys() - fields_after.keys()]
-        found += [
+        faults += [f"{name}.{field} is gone" for field in old_fields.keys() - new_fields.keys()]
+        faults += [
             f"{name}.{field} has another type"
-            for field in fields_before.keys() & fields_after.keys()
-            if fields_before[field] != fields_after[field]
+            for field in old_fields.keys() & new_fields.keys()
+            if old_fields[field] != new_fields[field]
         ]
-        required_before, required_after = (
-            set(before[name].get("required", ())),
-            set(after[name].get("required", ())),
+        old_required, new_required = (
+            set(old_definitions[name].get("required", ())),
+            set(new_definitions[name].get("required", ())),
         )
-        found += [f"{name}.{field} is required now" for field in required_after - required_before]
-        found += [
-            f"{name}.{field} is no longer sure to be there"
-            for field in required_before - required_after
+        faults += [f"{name}.{field} is required now" for field in new_required - old_required]
+        faults += [
+            f"{name}.{field} is no longer sure to be there" for field in old_required - new_required
         ]
-    return [*found, *(f"{name} is gone" for name in sorted(before.keys() - after.keys()))]
+    removed = sorted(old_definitions.keys() - new_definitions.keys())
+    return [*faults, *(f"{name} is gone" for name in removed)]
 
 
 def write_schemas() -> None:

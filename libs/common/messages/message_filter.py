@@ -1,4 +1,4 @@
-"""Which messages a subscriber wants: the same choice for webhooks and for who reads by cursor."""
+"""Message filter of a subscriber, for webhooks and for the cursor API alike."""
 
 from typing import Literal
 
@@ -17,14 +17,14 @@ MESSAGE_TYPES: dict[str, MessageType] = {
     Signal.KIND: "signal",
     CompellingEvent.KIND: "compelling_event",
 }
-"""What a subscriber calls a message, by its event type."""
+"""Message type in a filter, by event type."""
 _MODELS: dict[str, type[FilteredMessage]] = {
     model.KIND: model for model in (StageChange, AccountStageChange, Signal, CompellingEvent)
 }
 
 
 class MessageFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is wanted; an empty field wants everything of its kind. A stage is the one that a contact came to."""
+    """Selected messages; an empty field selects all values. `stages` are the stages reached."""
 
     types: tuple[MessageType, ...] = ("stage_change",)
     cycles: tuple[str, ...] = ()
@@ -34,26 +34,28 @@ class MessageFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     signals: tuple[str, ...] = ()
 
     def matches(self, workspace: str, kind: str, value: bytes) -> bool:
-        """Return whether a message of a workspace's is wanted. Raises InvalidMessage for a value that is none of its kind."""
+        """Return whether the workspace's subscriber selects this message.
+
+        Raises InvalidMessage for a value that cannot be decoded as its kind.
+        """
         if MESSAGE_TYPES.get(kind) not in self.types:
             return False
         message = decode_value(_MODELS[kind], value)
         if message.workspace != workspace:
             return False
-        if isinstance(
-            message, CompellingEvent
-        ):  # of no cycle; its kind stands where a signal's name does
-            return _among(message.kind, self.signals)
-        if not _among(message.cycle, self.cycles):
+        if isinstance(message, CompellingEvent):
+            # It has no cycle; `signals` selects its kind.
+            return _selects(self.signals, message.kind)
+        if not _selects(self.cycles, message.cycle):
             return False
         if isinstance(message, Signal):
-            return _among(message.signal, self.signals)
+            return _selects(self.signals, message.signal)
         return (
-            _among(message.stage.to, self.stages)
-            and _among(message.direction, self.directions)
-            and _among(message.reason, self.reasons)
+            _selects(self.stages, message.stage.to)
+            and _selects(self.directions, message.direction)
+            and _selects(self.reasons, message.reason)
         )
 
 
-def _among(value: str, wanted: tuple[str, ...]) -> bool:
-    return not wanted or value in wanted
+def _selects(selected: tuple[str, ...], value: str) -> bool:
+    return not selected or value in selected

@@ -1,4 +1,4 @@
-"""What a touchpoint meant under a cycle, for the signals that the cycle publishes."""
+"""Signals: touchpoints that match a published signal of a cycle."""
 
 from typing import Any, ClassVar, Literal
 
@@ -6,7 +6,10 @@ import msgspec
 
 
 class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Sent once, when the touchpoint is first stored; `id` hashes workspace, source, message_id, cycle and signal."""
+    """A touchpoint that matches a signal of a cycle, sent once when it is first stored.
+
+    `id` is a hash of workspace, source, message_id, cycle and signal.
+    """
 
     KIND: ClassVar[str] = "perigee.signal.v1"
     TOPIC: ClassVar[str] = "signals"
@@ -22,7 +25,7 @@ class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str
     historical: bool = False
     trust: Literal["public", "server"] = "public"
-    """Whether a server told it, or anybody who has the write key of a page."""
+    """Origin of the touchpoint: a server, or a page with a public write key."""
     user_id: str | None = None
     anonymous_id: str | None = None
     properties: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A contact moved in an engagement cycle. What a CRM subscribes to."""
+"""Stage changes of contacts and accounts in an engagement cycle; CRMs subscribe to them."""
 
 from typing import ClassVar, Literal
 
@@ -22,14 +22,14 @@ ORDINARY_REASONS: frozenset[str] = frozenset(("touchpoint", "time"))
 
 
 class StageMove(msgspec.Struct, frozen=True):
-    """From one engagement stage to another; `from_` is null at the entry."""
+    """Move between two engagement stages; `from` is null at the entry."""
 
     from_: str | None = msgspec.field(name="from")
     to: str
 
 
 class AxisChange(msgspec.Struct, frozen=True):
-    """The position on one axis before and after."""
+    """Position on one axis before and after the change."""
 
     from_: str | None = msgspec.field(name="from")
     to: str
@@ -37,7 +37,7 @@ class AxisChange(msgspec.Struct, frozen=True):
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The touchpoint that caused the move, the passing of time, or a stage set by hand."""
+    """Cause of a move: a touchpoint, the passing of time, or a correction by hand."""
 
     kind: Literal["touchpoint", "time", "correction"]
     occurred_at: int
@@ -46,7 +46,11 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SubjectChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What every change of a subject in a cycle says; `sequence` counts them from 1 without a gap, `id` tells a repeat."""
+    """Common fields of the stage changes of contacts and accounts.
+
+    `sequence` counts a subject's changes in a cycle from 1 without a gap; a repeat has the same
+    `id`.
+    """
 
     TOPIC: ClassVar[str] = "stage-changes"
 
@@ -67,19 +71,23 @@ class SubjectChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageChange(SubjectChange, frozen=True, kw_only=True):
-    """A contact moved. `sequence` counts a contact's changes in a cycle from 1 without a gap; drop a repeat by `id`."""
+    """Stage change of a contact.
+
+    `sequence` counts a contact's changes in a cycle from 1 without a gap; a repeat has the same
+    `id`.
+    """
 
     KIND: ClassVar[str] = "perigee.stage-change.v1"
 
     contact_id: str
     identifiers: list[str] = []
-    """What the contact is known by when this is told, as `type:value`: user ids, verified addresses, external ids."""
+    """User ids, verified addresses and external ids of the contact when sent, as `type:value`."""
     crm: dict[str, str] = {}
-    """What other systems call the stage it came to, by system (`hubspot`, `salesforce` …): the cycle's `crm_map`."""
+    """Reached stage in other systems (`hubspot`, `salesforce` …), from the cycle's `crm_map`."""
 
 
 class AccountStageChange(SubjectChange, frozen=True, kw_only=True):
-    """An account moved; `group_id` is the sender's name of it. It lies on the contacts' topic, keyed by account."""
+    """Stage change of an account; `group_id` is its id at the sender, the key is `account_id`."""
 
     KIND: ClassVar[str] = "perigee.account-stage-change.v1"
 

@@ -1,4 +1,4 @@
-"""One interaction between a person and the brand, as ingest accepted it."""
+"""Touchpoints: interactions between a contact and the brand, as accepted by ingest."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,15 +12,17 @@ CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
 
 
 PERSONAL = msgspec.Meta(extra_json_schema={"x-personal-data": True})
-"""Marks in the schema what names a person, or may."""
+"""Marks a field in the schema that is, or may contain, personal data."""
 
 
 class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """`occurred_at` is the corrected instant; `original_timestamp` is what the sender wrote, if it differs.
+    """One interaction between a contact and the brand, as accepted by ingest.
 
-    What the message alone tells (`channel` to `effort`) is empty or None where it says nothing; `value` is in `currency`
-    (ISO 4217), `sentiment` from -1 to 1, `effort` from 0 to 10. `classifier_version` is that of the lists it was read by.
-    `verified_email` (lower case) and `external_ids` ({system: id}) are those that a server vouches for.
+    `occurred_at` is the corrected instant; `original_timestamp` is the sender's, if it differs.
+    Fields taken from the message alone (`channel` to `effort`) are empty or None if absent; `value`
+    is in `currency` (ISO 4217), `sentiment` from -1 to 1, `effort` from 0 to 10.
+    `classifier_version` is the version of the classification lists. A server vouches for
+    `verified_email` (lower case) and `external_ids` ({system: id}).
     """
 
     KIND: ClassVar[str] = "perigee.touchpoint.v1"
@@ -67,12 +69,12 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """Return where this touchpoint stands in the one order: (occurred_at, source, message_id)."""
+        """Return the sort key of the total order: (occurred_at, source, message_id)."""
         return (self.occurred_at, self.source, self.message_id)
 
     @property
     def scope(self) -> Scope:
-        """Return whom it concerns: one that names no person is about an account, or else the market where it says so."""
+        """Return the subject: a contact if identified, else an account, else a declared market."""
         if self.user_id or self.anonymous_id or self.external_ids or self.verified_email:
             return "contact"
         if self.group_id:
@@ -80,9 +82,9 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return "market" if self.initiative == "market" else "contact"
 
     def routing_key(self) -> str:
-        """Return the Kafka key: workspace and the strongest identifier, so that a person's calls stay in order."""
-        person = self.user_id or self.anonymous_id or self._external_id() or self.verified_email
-        return f"{self.workspace}:{person or self.group_id or self.message_id}"
+        """Return the Kafka key, workspace and strongest identifier: it keeps calls in order."""
+        identifier = self.user_id or self.anonymous_id or self._external_id() or self.verified_email
+        return f"{self.workspace}:{identifier or self.group_id or self.message_id}"
 
     def _external_id(self) -> str | None:
         return next(
