@@ -39,7 +39,7 @@ def require_scope(scope: str) -> Any:
 
 
 class AuthenticationMiddleware:
-    """Requests under `paths` need a key, checked before the body is read; others pass unchecked.
+    """Requests under `paths` need a key, checked before the body is read.
 
     Bodies under `paths` are limited to MAX_BODY_BYTES, except under the prefix `files` (uploads).
     """

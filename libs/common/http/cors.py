@@ -1,8 +1,9 @@
-"""Cross-origin rules (the Fetch standard), on every answer.
+"""CORS headers (Fetch standard), on every response.
 
-A browser library that gets an answer without them sees a network error, and tries again for ever.
-A preflight carries no key, so it cannot be asked which origins its source allows: it is answered for all, and the request
-itself is what is refused. We set no cookies, so the echoed origin gives nobody anything.
+A browser library that gets a response without them sees a network error, and retries forever. A
+preflight carries no key, so the allowed origins of its source are unknown: every preflight is
+accepted, and the request itself is refused. There are no cookies, so echoing the origin gives no
+access.
 """
 
 import re
@@ -10,12 +11,15 @@ from collections.abc import Mapping
 
 HeaderList = list[tuple[bytes, bytes]]
 _METHODS = b"GET, HEAD, POST, OPTIONS"
-_NAMES = re.compile(rb"[A-Za-z0-9, \-_]{1,1000}")
-_HOURS_2 = b"7200"
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9, \-_]{1,1000}")
+_MAX_AGE_SECONDS = b"7200"
 
 
 def cors_headers(headers: Mapping[bytes, bytes]) -> HeaderList:
-    """Return what every answer carries: the origin echoed, since `*` covers neither credentials nor beacons."""
+    """Return the CORS headers of a response.
+
+    The origin is echoed, since `*` covers neither credentials nor beacons.
+    """
     origin = headers.get(b"origin")
     if origin is None:
         return []
@@ -28,12 +32,15 @@ def cors_headers(headers: Mapping[bytes, bytes]) -> HeaderList:
 
 
 def preflight_headers(headers: Mapping[bytes, bytes]) -> HeaderList:
-    """Return the answer to an OPTIONS request. Headers are named, as `*` does not cover Authorization."""
-    asked = headers.get(b"access-control-request-headers", b"")
-    names = asked if _NAMES.fullmatch(asked) else b"authorization, content-type"
+    """Return the headers of the response to a preflight.
+
+    The allowed headers are listed, since `*` does not cover Authorization.
+    """
+    requested = headers.get(b"access-control-request-headers", b"")
+    names = requested if _HEADER_NAMES.fullmatch(requested) else b"authorization, content-type"
     return [
         *cors_headers(headers),
         (b"access-control-allow-methods", _METHODS),
         (b"access-control-allow-headers", names),
-        (b"access-control-max-age", _HOURS_2),
+        (b"access-control-max-age", _MAX_AGE_SECONDS),
     ]

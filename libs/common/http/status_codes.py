@@ -1,7 +1,7 @@
 """HTTP status and error code of each exception, for all HTTP APIs.
 
-The admin and public APIs answer with problem details whose type is the exception's class name
-(`libs.common.http.problem_details`); the tracking API and `/v1/me/next` answer with `code` and
+The admin and public APIs answer with problem details (`libs.common.http.problem_details`), typed
+by the exception's class name; the tracking API and `/v1/me/next` answer with `code` and
 `message`.
 
 `InvalidMessage` has no row: its code is its `reason`. The tracking API answers it with 400; in the
