@@ -1,1 +1,1 @@
-"""The door to PostgreSQL: connections, the unit of work, offsets with their fence, the outbox and its relay."""
+"""PostgreSQL: connections, unit of work, offsets with their fence, outbox and relay."""

@@ -1,4 +1,7 @@
-"""Workspaces and keys in the database. A key is looked up by its hash at each request: what is taken back ends at once."""
+"""Workspaces and API keys in the database.
+
+A key is looked up by its hash at each request, so a revocation is effective at once.
+"""
 
 import hmac
 import secrets
@@ -20,12 +23,12 @@ from libs.common.api_keys import (
 from libs.common.db.connection import Connection, Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 
-_HINT = 8
-_NAME = 60
+_HINT_LENGTH = 8
+_MAX_NAME_LENGTH = 60
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """A key as it may be shown: its first characters tell it from others."""
+    """API key without its secret; `hint` are its first characters."""
 
     hint: str
     name: str
@@ -37,43 +40,50 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class DatabaseKeyStore:
-    """The keyring of a service: those of its environment, and those in the database."""
+    """Key store of a service: the keys of its environment, and those in the database."""
 
     def __init__(self, session: Session, admin_key: str, service_key: str = "") -> None:
         self._session = session
-        everything = frozenset((*WORKSPACE_SCOPES, *INSTANCE_SCOPES))
-        given = ((admin_key, everything), (service_key, frozenset(READ_SCOPES)))
-        self._given = [(hash_key(key), scopes) for key, scopes in given if key]
-        self._admin = hash_key(admin_key) if admin_key else b""
+        all_scopes = frozenset((*WORKSPACE_SCOPES, *INSTANCE_SCOPES))
+        environment_keys = ((admin_key, all_scopes), (service_key, frozenset(READ_SCOPES)))
+        self._environment_keys = [
+            (hash_key(key), scopes) for key, scopes in environment_keys if key
+        ]
+        self._admin_hash = hash_key(admin_key) if admin_key else b""
 
     async def authenticate(self, key: str, workspace: str | None) -> Caller | None:
-        """Return who brings a key, as `Keyring` says."""
-        offered = hash_key(key)
-        matches = [scopes for known, scopes in self._given if hmac.compare_digest(offered, known)]
+        """Return the caller of a key; see `KeyStore`."""
+        key_hash = hash_key(key)
+        matches = [
+            scopes
+            for environment_hash, scopes in self._environment_keys
+            if hmac.compare_digest(key_hash, environment_hash)
+        ]
         if matches:
-            return await self._of_environment(offered, matches[0], workspace)
+            return await self._environment_caller(key_hash, matches[0], workspace)
         if not key.startswith(tuple(KEY_PREFIXES.values())):
             return None
         async with self._session.acquire() as connection:
             row = await connection.fetchrow(
-                "SELECT workspace, scopes, coalesce(last_used_at, '-infinity') < now() - interval '1 minute' AS stale "
+                "SELECT workspace, scopes, "
+                "coalesce(last_used_at, '-infinity') < now() - interval '1 minute' AS stale "
                 "FROM access.keys WHERE key_hash = $1 AND coalesce(ends_at, 'infinity') > now()",
-                offered,
+                key_hash,
             )
             if row is not None and row["stale"]:
                 await connection.execute(
-                    "UPDATE access.keys SET last_used_at = now() WHERE key_hash = $1", offered
+                    "UPDATE access.keys SET last_used_at = now() WHERE key_hash = $1", key_hash
                 )
         if row is None or workspace not in (None, row["workspace"]):
             return None
         return Caller(row["workspace"], frozenset(row["scopes"]))
 
-    async def _of_environment(
-        self, offered: bytes, scopes: frozenset[str], workspace: str | None
+    async def _environment_caller(
+        self, key_hash: bytes, scopes: frozenset[str], workspace: str | None
     ) -> Caller | None:
         if workspace in (None, DEFAULT_WORKSPACE):
             return Caller(DEFAULT_WORKSPACE, scopes)
-        if offered != self._admin:
+        if key_hash != self._admin_hash:
             return None
         async with self._session.acquire() as connection:
             if not await workspace_exists(connection, workspace):
@@ -84,7 +94,7 @@ class DatabaseKeyStore:
 
 
 async def workspace_exists(connection: Connection, workspace: str) -> bool:
-    """Return whether there is a workspace of the name."""
+    """Return whether the workspace exists."""
     return bool(
         await connection.fetchval(
             "SELECT true FROM access.workspaces WHERE workspace = $1", workspace
@@ -93,50 +103,68 @@ async def workspace_exists(connection: Connection, workspace: str) -> bool:
 
 
 async def list_workspaces(connection: Connection) -> list[str]:
-    """Return the workspaces by name."""
+    """Return the names of all workspaces, sorted."""
     return [
         r[0] for r in await connection.fetch("SELECT workspace FROM access.workspaces ORDER BY 1")
     ]
 
 
 async def insert_workspace(connection: Connection, workspace: str) -> None:
-    """Make a workspace. Raises Conflict when there is one of the name, ConfigurationError for a bad name."""
+    """Insert a workspace. Raises Conflict if it exists, ConfigurationError for a bad name."""
     if (
         not workspace.isascii()
         or not workspace.replace("-", "").replace("_", "").isalnum()
-        or len(workspace) > _NAME
+        or len(workspace) > _MAX_NAME_LENGTH
     ):
         raise ConfigurationError(
-            f"{workspace!r:.80}: a workspace's name has 1 to {_NAME} letters, digits, - and _"
+            f"{workspace!r:.80}: a workspace's name has 1 to {_MAX_NAME_LENGTH} letters, digits, "
+            "- and _"
         )
     if not await connection.fetchval(
-        "INSERT INTO access.workspaces (workspace) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true",
+        "INSERT INTO access.workspaces (workspace) VALUES ($1) "
+        "ON CONFLICT DO NOTHING RETURNING true",
         workspace,
     ):
-        raise Conflict(f"there is a workspace {workspace} already")
+        raise Conflict(f"workspace {workspace} exists already")
 
 
 async def insert_key(
-    connection: Connection, workspace: str, name: str, kind: KeyKind, wanted: tuple[str, ...] = ()
+    connection: Connection,
+    workspace: str,
+    name: str,
+    kind: KeyKind,
+    requested_scopes: tuple[str, ...] = (),
 ) -> str:
-    """Make a key and return it, this once: only its hash is stored. Raises NotFound, ConfigurationError."""
-    if not 0 < len(name) <= _NAME or not name.isprintable():
-        raise ConfigurationError(f"{name!r:.80}: a key's name has 1 to {_NAME} characters")
+    """Insert a new key and return it; only its hash is stored.
+
+    Raises NotFound for an unknown workspace, ConfigurationError for an invalid name or scope.
+    """
+    if not 0 < len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
+        raise ConfigurationError(
+            f"{name!r:.80}: a key's name has 1 to {_MAX_NAME_LENGTH} characters"
+        )
     if not await workspace_exists(connection, workspace):
         raise NotFound(f"no workspace {workspace!r:.80}: 'perigee workspace create' makes one")
     key = KEY_PREFIXES[kind] + secrets.token_urlsafe(32)
     await connection.execute(
-        "INSERT INTO access.keys (key_hash, workspace, name, kind, scopes, hint) VALUES ($1, $2, $3, $4, $5, $6)",
-        hash_key(key), workspace, name, kind, list(resolve_scopes(kind, workspace, wanted)), key[:_HINT],
-    )  # fmt: skip
+        "INSERT INTO access.keys (key_hash, workspace, name, kind, scopes, hint) "
+        "VALUES ($1, $2, $3, $4, $5, $6)",
+        hash_key(key),
+        workspace,
+        name,
+        kind,
+        list(resolve_scopes(kind, workspace, requested_scopes)),
+        key[:_HINT_LENGTH],
+    )
     return key
 
 
 async def list_keys(connection: Connection, workspace: str) -> list[ApiKey]:
-    """Return a workspace's keys that hold, newest first."""
+    """Return a workspace's valid keys, newest first."""
     rows = await connection.fetch(
         "SELECT hint, name, kind, scopes, created_at, ends_at, last_used_at FROM access.keys "
-        "WHERE workspace = $1 AND coalesce(ends_at, 'infinity') > now() ORDER BY created_at DESC, name",
+        "WHERE workspace = $1 AND coalesce(ends_at, 'infinity') > now() "
+        "ORDER BY created_at DESC, name",
         workspace,
     )
     return [ApiKey(*r) for r in rows]
@@ -145,25 +173,32 @@ async def list_keys(connection: Connection, workspace: str) -> list[ApiKey]:
 async def insert_rotated_key(
     connection: Connection, workspace: str, name: str, overlap: float
 ) -> str:
-    """Give a name a new key like its newest; the old ones hold for `overlap` more seconds. Raises NotFound."""
-    found = [key for key in await list_keys(connection, workspace) if key.name == name]
-    if not found:
-        raise NotFound(f"workspace {workspace} has no key named {name!r:.80} that holds")
-    if len({key.kind for key in found}) > 1:
+    """Insert a new key like the newest of a name and return it.
+
+    The old keys stay valid for `overlap` seconds. Raises NotFound, and Conflict for a name with
+    keys of both kinds.
+    """
+    named_keys = [key for key in await list_keys(connection, workspace) if key.name == name]
+    if not named_keys:
+        raise NotFound(f"workspace {workspace} has no valid key named {name!r:.80}")
+    if len({key.kind for key in named_keys}) > 1:
         raise Conflict(
-            f"{name!r:.80} names keys of both kinds: revoke one kind by its first characters, then rotate"
+            f"{name!r:.80} names keys of both kinds: revoke one kind by its first characters, "
+            "then rotate"
         )
     await update_key_ends(connection, workspace, name, overlap)
-    return await insert_key(connection, workspace, name, found[0].kind, tuple(found[0].scopes))
+    newest = named_keys[0]
+    return await insert_key(connection, workspace, name, newest.kind, tuple(newest.scopes))
 
 
 async def update_key_ends(
     connection: Connection, workspace: str, name: str, seconds: float, hint: str = ""
 ) -> int:
-    """Let a name's keys end after so many seconds, those that begin with `hint`; return how many."""
+    """Expire a name's keys that begin with `hint` in `seconds`; return their number."""
     rows = await connection.fetch(
         "UPDATE access.keys SET ends_at = least(ends_at, now() + make_interval(secs => $3)) "
-        "WHERE (workspace, name) = ($1, $2) AND starts_with(hint, $4) AND coalesce(ends_at, 'infinity') > now() RETURNING 1",
+        "WHERE (workspace, name) = ($1, $2) AND starts_with(hint, $4) "
+        "AND coalesce(ends_at, 'infinity') > now() RETURNING 1",
         workspace,
         name,
         seconds,

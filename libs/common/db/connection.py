@@ -1,4 +1,4 @@
-"""Connections with the time limits that keep one stuck client from stopping the others."""
+"""Connections with time limits, so that a stuck client cannot block the other clients."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _LIMITS = {
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # What the driver says when its process was paused and the server has ended the session meanwhile.
+    # Raised by the driver when its process was paused and the server closed the session meanwhile.
     asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -37,25 +37,25 @@ UNAVAILABLE = (
     OSError,
     TimeoutError,
 )
-"""Errors that say nothing about the data: the same batch may pass when it is tried again."""
+"""Errors independent of the data: a retry of the same batch may succeed."""
 
 
-_OF_THE_DATA = ("22", "23", "54")
-"""Classes of SQLSTATE that the data causes: what cannot be converted, constraints, what is too large for an index.
+_DATA_ERROR_CLASSES = ("22", "23", "54")
+"""SQLSTATE classes of errors caused by the data: conversion, constraints, program limits.
 
-A missing column or right is not that.
+A missing column or privilege is not among them.
 """
 
 
 @contextlib.contextmanager
 def translate_driver_errors() -> Iterator[None]:
-    """Turn the driver's passing errors into Unavailable, so that callers need not know the driver."""
+    """Turn the driver's transient errors into Unavailable, so that callers need not know it."""
     try:
         yield
     except UNAVAILABLE as error:
         raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
     except asyncpg.PostgresError as error:
-        if error.sqlstate and error.sqlstate[:2] not in _OF_THE_DATA:
+        if error.sqlstate and error.sqlstate[:2] not in _DATA_ERROR_CLASSES:
             raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
         raise
 
@@ -72,10 +72,10 @@ async def connect(database_url: str, *, application: str) -> Connection:
 
 
 class Session:
-    """One connection that is opened when it is needed and dropped after any error.
+    """Connection that is opened on demand and closed after any error.
 
-    A connection whose transaction failed half-way is never used again: opening one costs a few milliseconds, a
-    poisoned one costs wrong data.
+    A connection with a failed transaction is never reused: a new one costs a few milliseconds, an
+    undefined session state costs wrong data.
     """
 
     def __init__(self, database_url: str, application: str) -> None:
@@ -86,7 +86,7 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Lend the connection to one task at a time; on any error it is closed."""
+        """Lend the connection to a single task at a time; any error closes it."""
         async with self._lock:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._database_url, application=self._application)
@@ -117,7 +117,7 @@ class Session:
 
 
 class SessionPool:
-    """A few sessions, each lent to one task at a time; who comes when all are lent waits."""
+    """Pool of sessions, each lent to a single task at a time; a task waits while none is free."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self._free = list(sessions)
@@ -125,7 +125,7 @@ class SessionPool:
 
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Lend the connection of a free session; on any error it is closed."""
+        """Lend the connection of a free session; any error closes it."""
         async with self._gate:
             session = self._free.pop()
             try:

@@ -1,4 +1,4 @@
-"""A job that lives on one connection of its own, for the session locks and notifications that go with it."""
+"""Dedicated connection for a job that needs session locks or notifications."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,10 @@ async def run_on_dedicated_connection(
     stop: asyncio.Event,
     job: Callable[[Connection], Awaitable[None]],
 ) -> None:
-    """Run `job` on a connection until `stop`; a lost one is opened again, its locks having gone with it."""
+    """Run `job` on a connection until `stop`.
+
+    A lost connection is reopened and the job restarted; session locks are lost with it.
+    """
     while not stop.is_set():
         try:
             connection = await connect(database_url, application=application)

@@ -1,8 +1,9 @@
-"""Where a contact stands, as scoring's views show it to others: the two MessagePack columns behind them, read.
+"""Decoders of the two MessagePack columns in scoring's views on a contact's position in a cycle.
 
-`published` is what was last told: [sequence, through, [stage, places, dormant, instance], version]. `state` is the fold: of its
-facts, position 3 has the scores' values and 4 their instants, in the order of the cycle's specification; the first of 8 is the
-contact's last own act. A test holds this page to scoring's own encoders.
+`published`, the last published state: [sequence, through, [stage, places, dormant, instance],
+version]. `state`, the fold state: element 3 has the values of the scores and element 4 their
+instants, in the order of the cycle's specification; the first item of element 8 is the instant of
+the contact's last own action. A test compares this module with scoring's encoders.
 """
 
 from typing import Any
@@ -13,13 +14,13 @@ _decode = msgspec.msgpack.Decoder().decode
 
 
 def decode_axis_places(published: bytes) -> list[str]:
-    """Return the places on the axes, in the order of the cycle's specification."""
-    found: list[str] = _decode(published)[2][1]
-    return found
+    """Return the positions on the axes, in the order of the cycle's specification."""
+    axis_places: list[str] = _decode(published)[2][1]
+    return axis_places
 
 
 def decode_scores(state: bytes | None) -> tuple[list[float], list[int], int | None]:
-    """Return the scores' values, their instants (µs UTC), and when the contact last did something of its own."""
+    """Return score values, score instants and the instant of the last own action (µs UTC)."""
     if state is None:
         return [], [], None
     facts: list[Any] = _decode(state)

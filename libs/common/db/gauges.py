@@ -1,4 +1,4 @@
-"""What a service's tables say of how it does, looked at every few seconds for `/metrics`."""
+"""Gauge collector: metrics that are queried from the database every few seconds."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -8,18 +8,18 @@ from libs.common.observability import metrics
 
 INTERVAL_SECONDS = 10.0
 GaugeQuery = Callable[[Connection], Awaitable[None]]
-"""Sets gauges from what a connection shows."""
+"""Query that sets gauges."""
 
 
 class GaugeCollector:
-    """Looks, one thing after the other."""
+    """Runs gauge queries in sequence."""
 
     def __init__(self, session: Session, looks: Sequence[GaugeQuery]) -> None:
         self._session = session
         self._looks = looks
 
     async def collect(self) -> bool:
-        """Set the gauges once; while the database is away they keep what they said."""
+        """Set the gauges once; while the database is unavailable they keep their values."""
         try:
             async with self._session.acquire() as connection:
                 for look in self._looks:
@@ -30,9 +30,9 @@ class GaugeCollector:
 
 
 def outbox_gauges(schema: str) -> GaugeQuery:
-    """Return what looks at an outbox."""
+    """Return the gauge query of an outbox."""
 
-    async def _look(connection: Connection) -> None:
+    async def _query(connection: Connection) -> None:
         rows = await connection.fetch(
             f"SELECT refused IS NOT NULL AND NOT skipped, count(*) FROM {schema}.outbox "  # noqa: S608
             "WHERE NOT skipped GROUP BY 1"
@@ -41,11 +41,11 @@ def outbox_gauges(schema: str) -> GaugeQuery:
         metrics.OUTBOX_WAITING.labels(service=schema).set(counts.get(False, 0))
         metrics.OUTBOX_REFUSED.labels(service=schema).set(counts.get(True, 0))
 
-    return _look
+    return _query
 
 
 async def collect_database_gauges(connection: Connection) -> None:
-    """Look at how large the database is."""
+    """Set the gauge of the database size."""
     metrics.DATABASE_BYTES.set(
         await connection.fetchval("SELECT pg_database_size(current_database())")
     )

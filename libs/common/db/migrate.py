@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema, and keep its monthly partitions ahead of time."""
+"""Schema migration, and creation of monthly partitions ahead of time."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ _MONTHS_BACK, _MONTHS_AHEAD = 18, 12
 
 
 async def upgrade(database_url: str, revision: str = "head") -> None:
-    """Run every revision up to `revision` that the database lacks, in one transaction."""
+    """Run all missing revisions up to `revision` in a single transaction."""
     engine = create_async_engine(database_url.replace("postgresql://", "postgresql+asyncpg://", 1))
     try:
         async with engine.begin() as connection:
@@ -28,7 +28,7 @@ async def upgrade(database_url: str, revision: str = "head") -> None:
 
 
 def latest_revision() -> str:
-    """Return the newest revision that there is."""
+    """Return the newest revision in the code."""
     config = Config()
     config.set_main_option("script_location", str(_HERE))
     return str(ScriptDirectory.from_config(config).get_current_head())
@@ -43,28 +43,30 @@ def _upgrade(connection: SyncConnection, revision: str) -> None:
 
 
 async def ensure_partitions(connection: Connection, now: int) -> None:
-    """Make the monthly partitions of `scoring.touchpoints` around `now`; older and newer rows go to the default one.
+    """Create the monthly partitions of `scoring.touchpoints` around `now`.
 
-    A month whose rows already lie in the default partition stays there.
+    Older and newer rows go to the default partition. A month with rows in the default partition
+    gets no partition.
     """
     today = to_datetime(now)
-    first = today.year * 12 + today.month - 1
-    for month in range(first - _MONTHS_BACK, first + _MONTHS_AHEAD):
-        begin, end = _instant(month), _instant(month + 1)
+    this_month = today.year * 12 + today.month - 1
+    for month in range(this_month - _MONTHS_BACK, this_month + _MONTHS_AHEAD):
+        start, end = _instant(month), _instant(month + 1)
         name = f"touchpoints_{month // 12:04d}_{month % 12 + 1:02d}"
         exists = await connection.fetchval("SELECT to_regclass($1)", f"scoring.{name}")
-        if exists is None and not await _in_default(connection, begin, end):
+        if exists is None and not await _in_default(connection, start, end):
             await connection.execute(
                 f"CREATE TABLE IF NOT EXISTS scoring.{name} PARTITION OF scoring.touchpoints "
-                f"FOR VALUES FROM ({begin}) TO ({end})"
+                f"FOR VALUES FROM ({start}) TO ({end})"
             )
 
 
-async def _in_default(connection: Connection, begin: int, end: int) -> bool:
+async def _in_default(connection: Connection, start: int, end: int) -> bool:
     return bool(
         await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM scoring.touchpoints_default WHERE occurred_at >= $1 AND occurred_at < $2)",
-            begin,
+            "SELECT EXISTS (SELECT FROM scoring.touchpoints_default "
+            "WHERE occurred_at >= $1 AND occurred_at < $2)",
+            start,
             end,
         )
     )

@@ -1,4 +1,4 @@
-"""The outbox: messages written in the transaction that decided them, published later by the relay of their shard."""
+"""Transactional outbox: messages inserted with their cause, published later by a relay."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +14,7 @@ _decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 
 
 class Outbox:
-    """Writes to one service's outbox table."""
+    """Outbox table of a service."""
 
     def __init__(self, schema: str, partitions: int) -> None:
         self.schema = schema
@@ -25,7 +25,7 @@ class Outbox:
         return partition_for_key(key, self.partitions)
 
     async def insert_messages(self, connection: Connection, messages: Sequence[Message]) -> None:
-        """Add messages in order and wake the relays when the transaction commits."""
+        """Insert messages in order; the relays are notified when the transaction commits."""
         if not messages:
             return
         await connection.copy_records_to_table(
@@ -41,5 +41,5 @@ class Outbox:
 
 
 def message_from_row(topic: str, key: bytes, value: bytes | None, headers: bytes) -> Message:
-    """Rebuild the message of an outbox row."""
+    """Decode the message of an outbox row."""
     return Message(topic, key, value, _decode_headers.decode(headers))

@@ -1,7 +1,7 @@
-"""Outbox rows that the broker refused: look at them, send one again, or let the rows behind it pass.
+"""Outbox rows that the broker refused: list, resend or skip them.
 
-While a refused row waits, later rows of its key wait too, so that readers see no gap. A skipped row stays in the table:
-its readers miss it, and the operator can still show what it was.
+While a refused row waits, later rows of its key wait too, so that consumers see no gap. A skipped
+row stays in the table for the operator; consumers never receive it.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ Schema = Literal["scoring", "orchestrator"]
 
 
 class QuarantinedRow(msgspec.Struct, frozen=True):
-    """A row that the broker refused; `behind` counts the rows of its key that wait for it."""
+    """Refused outbox row; `behind` is the number of later rows of its key that wait."""
 
     id: int
     topic: str
@@ -30,8 +30,9 @@ async def list_quarantined(connection: Connection, schema: Schema) -> list[Quara
     """Return the refused rows, oldest first."""
     rows = await connection.fetch(
         "SELECT o.id, o.topic, o.key, coalesce(length(o.value), 0), o.refused, o.skipped, "  # noqa: S608
-        f"(SELECT count(*) FROM {schema}.outbox b WHERE b.shard = o.shard AND b.topic = o.topic AND b.key = o.key "
-        f"AND b.id > o.id) FROM {schema}.outbox o WHERE o.refused IS NOT NULL ORDER BY o.id"
+        f"(SELECT count(*) FROM {schema}.outbox b WHERE b.shard = o.shard AND b.topic = o.topic "
+        f"AND b.key = o.key AND b.id > o.id) FROM {schema}.outbox o "
+        "WHERE o.refused IS NOT NULL ORDER BY o.id"
     )
     return [
         QuarantinedRow(r[0], r[1], r[2].decode("utf-8", "replace"), r[3], r[4], r[5], r[6])
@@ -41,31 +42,34 @@ async def list_quarantined(connection: Connection, schema: Schema) -> list[Quara
 
 async def get_quarantined_value(connection: Connection, schema: Schema, row: int) -> bytes | None:
     """Return a refused row's value (None is a tombstone). Raises NotFound."""
-    found = await connection.fetchrow(
+    value_row = await connection.fetchrow(
         f"SELECT value FROM {schema}.outbox WHERE id = $1 AND refused IS NOT NULL",  # noqa: S608
         row,
     )
-    if found is None:
+    if value_row is None:
         raise NotFound(f"{schema}'s outbox has no refused row {row}")
-    content: bytes | None = found["value"]
-    return content
+    value: bytes | None = value_row["value"]
+    return value
 
 
 async def update_for_resend(connection: Connection, schema: Schema, row: int) -> None:
-    """Let the relay try a refused row again, after what made the broker refuse it is mended. Raises NotFound."""
-    await _change(connection, schema, row, "refused = NULL, skipped = false")
+    """Release a refused row to the relay, after the cause is fixed. Raises NotFound."""
+    await _update_refused_row(connection, schema, row, "refused = NULL, skipped = false")
 
 
 async def update_as_skipped(connection: Connection, schema: Schema, row: int) -> None:
-    """Let the rows behind a refused one pass: readers of its key will miss it. Raises NotFound."""
-    await _change(connection, schema, row, "skipped = true")
+    """Skip a refused row: later rows of its key are published without it. Raises NotFound."""
+    await _update_refused_row(connection, schema, row, "skipped = true")
 
 
-async def _change(connection: Connection, schema: Schema, row: int, change: str) -> None:
-    changed = await connection.fetchval(
-        f"UPDATE {schema}.outbox SET {change} WHERE id = $1 AND refused IS NOT NULL RETURNING id",  # noqa: S608
+async def _update_refused_row(
+    connection: Connection, schema: Schema, row: int, assignments: str
+) -> None:
+    updated_id = await connection.fetchval(
+        f"UPDATE {schema}.outbox SET {assignments} "  # noqa: S608
+        "WHERE id = $1 AND refused IS NOT NULL RETURNING id",
         row,
     )
-    if changed is None:
+    if updated_id is None:
         raise NotFound(f"{schema}'s outbox has no refused row {row}")
     await connection.execute(f"NOTIFY {schema}_outbox")

@@ -1,13 +1,16 @@
-"""The relay: the only one that publishes an outbox.
+"""Outbox relay: publishes the outbox of a service to Kafka.
 
-A row carries its shard, the partition of its key. One relay per shard, holding a session advisory lock on the very
-connection that deletes the rows; rows go out in id order through an idempotent producer, and are deleted when Kafka has
-acknowledged them. A crash between the two repeats rows in order; ids are deterministic, so readers drop them.
+Each row has a shard, the partition of its key. A shard is published by a single relay at a time,
+which has a session advisory lock on the connection that deletes the rows. Rows are published in id
+order through an idempotent producer, and deleted when Kafka has acknowledged them. A crash in
+between repeats rows in order; ids are deterministic, so consumers drop the repeats.
 
-A process keeps the locks of its shards on one connection and gives up what exceeds its fair share. NOTIFY wakes it, a
-look every half second is the net. A row that the broker refuses is quarantined: it stays, with the error, and later rows
-of its key wait for the operator (`libs.common.db.outbox_quarantine`), so that `sequence` has no gap. What is sent on a kept topic
-goes on in the log (`libs.common.db.published_messages`), for those who do not follow the topic.
+A process keeps the locks of its shards on one connection and releases those above its fair share.
+NOTIFY wakes it; it also polls every half second in case a notification is lost. A row that the
+broker refuses is quarantined: it stays with the error, and later rows of its key wait for the
+operator (`libs.common.db.outbox_quarantine`), so that `sequence` has no gap. Messages of a kept
+topic move to the published-message log (`libs.common.db.published_messages`), for consumers that
+do not read the topic.
 """
 
 import asyncio
@@ -31,12 +34,12 @@ BATCH = 1_000
 
 
 class MessagePublisher(Protocol):
-    """What the relay needs of a publisher."""
+    """Publisher of the relay."""
 
     async def publish(
         self, messages: Sequence[Message], seconds: float
     ) -> Sequence[Exception | None]:
-        """Send in order; return one fault or None per message."""
+        """Send in order; return a fault or None for each message."""
         ...
 
 
@@ -44,7 +47,7 @@ log = logs.get_logger(__name__)
 
 
 class OutboxRelay:
-    """Publishes one service's outbox until told to stop."""
+    """Publishes the outbox of a service until `stop`."""
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class OutboxRelay:
         publisher: MessagePublisher,
         kept: Sequence[str] = (),
     ) -> None:
-        """`kept` are the topics whose messages go on in the schema's log."""
+        """`kept`: topics with a published-message log in the schema."""
         self._database_url = database_url
         self._schema = schema
         self._shards = shards
@@ -64,12 +67,12 @@ class OutboxRelay:
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Relay until `stop` is set; a lost connection is opened again, its locks having gone with it."""
+        """Relay until `stop` is set; a lost connection is reopened and its shards locked again."""
         await run_on_dedicated_connection(
             self._database_url,
             f"{self._schema}-relay",
             stop,
-            lambda found: self._serve(found, stop),
+            lambda connection: self._serve(connection, stop),
         )
 
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
@@ -86,12 +89,12 @@ class OutboxRelay:
                     await asyncio.wait_for(self._wake.wait(), 0.5)
 
     async def _flush(self, connection: Connection) -> bool:
-        """Publish one batch of the held shards; return whether there may be more."""
+        """Publish a batch of the locked shards; return whether there may be more."""
         rows = await connection.fetch(
             f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "  # noqa: S608
             "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
-            f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND NOT q.skipped AND q.shard = o.shard AND q.topic = o.topic "
-            "AND q.key = o.key) ORDER BY id LIMIT $2",
+            f"{self._schema}.outbox q WHERE q.refused IS NOT NULL AND NOT q.skipped "
+            "AND q.shard = o.shard AND q.topic = o.topic AND q.key = o.key) ORDER BY id LIMIT $2",
             list(self._shares.held),
             BATCH,
         )
@@ -114,7 +117,10 @@ class OutboxRelay:
             await connection.execute(f"NOTIFY {self._schema}_log")
 
     async def _publish(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[int]:
-        """Send the rows in waves with one row of a key each, so that no row overtakes a refused one; return the sent."""
+        """Publish in waves with one row of each key, so that no row overtakes a refused one.
+
+        Returns the ids of the published rows.
+        """
         done: list[int] = []
         stopped: set[tuple[str, bytes]] = set()
         for wave in _waves(rows):
@@ -144,13 +150,13 @@ class OutboxRelay:
 
 
 def _waves(rows: Sequence[asyncpg.Record]) -> list[list[asyncpg.Record]]:
-    """Return the rows in waves: the n-th wave has the n-th row of each (topic, key), in id order."""
+    """Split rows into waves: the n-th wave has the n-th row of each (topic, key), in id order."""
     waves: list[list[asyncpg.Record]] = []
     seen: dict[tuple[str, bytes], int] = {}
     for row in rows:
-        place = (row["topic"], row["key"])
-        number = seen.get(place, 0)
-        seen[place] = number + 1
+        topic_key = (row["topic"], row["key"])
+        number = seen.get(topic_key, 0)
+        seen[topic_key] = number + 1
         if number == len(waves):
             waves.append([])
         waves[number].append(row)

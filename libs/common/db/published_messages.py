@@ -1,9 +1,9 @@
-"""The log of what was published: what a relay has sent stays readable, in order, for whoever does not follow the topic.
+"""Published-message log: published messages in order, for consumers that do not read the topic.
 
-A relay moves what Kafka has acknowledged from the outbox to the log, in the statement that ends the row's life there. One relay
-writes a shard at a time, so a shard's positions become visible in their order, and a cursor (the last position read of each
-shard) misses nothing; positions across shards have no such order. What has the same key lies in one shard, so a contact's
-messages come in their order.
+A relay moves acknowledged messages from the outbox to the log in a single statement. One relay
+writes a shard at a time, so a shard's positions become visible in order, and a cursor (the last
+position read in each shard) misses no message; there is no order across shards. Messages with the
+same key are in the same shard, so a contact's messages are in order.
 """
 
 import base64
@@ -21,11 +21,11 @@ from libs.common.messages.envelope import TRACEPARENT
 
 Cursor = dict[int, int]
 """{shard: last position read}"""
-_MOST_SHARDS = 10_000
+_MAX_SHARDS = 10_000
 
 
 class PublishedMessage(msgspec.Struct, frozen=True):
-    """A message that was published; `kind` is its event type, `message_id` tells a repeat."""
+    """Published message; `kind` is its event type; a repeat has the same `message_id`."""
 
     shard: int
     position: int
@@ -37,62 +37,70 @@ class PublishedMessage(msgspec.Struct, frozen=True):
 
 
 def encode_cursor(cursor: Cursor) -> str:
-    """Return a cursor as its reader is given it."""
+    """Encode a cursor for clients."""
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
 
 
 def decode_cursor(text: str) -> Cursor:
-    """Return the cursor that a reader gives back. Raises ConfigurationError for a text that was never one."""
+    """Decode a client's cursor. Raises ConfigurationError for an invalid text."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        found = msgspec.msgpack.decode(raw, type=dict[int, int])
+        cursor = msgspec.msgpack.decode(raw, type=dict[int, int])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
-        found = {-1: -1}
+        cursor = {-1: -1}  # invalid
     if any(
-        not 0 <= shard < _MOST_SHARDS or not 0 <= position < 1 << 62
-        for shard, position in found.items()
+        not 0 <= shard < _MAX_SHARDS or not 0 <= position < 1 << 62
+        for shard, position in cursor.items()
     ):
         raise ConfigurationError(
-            "the cursor is none of ours: give back the last one, or none to begin at the beginning"
+            "the cursor is invalid: send the cursor of the last page, "
+            "or none to start at the beginning"
         )
-    return found
+    return cursor
 
 
 async def list_after(
     connection: Connection, workspace: str, cursor: Cursor, shards: int, limit: int
 ) -> tuple[list[PublishedMessage], Cursor]:
-    """Return at most `limit` of a workspace's messages behind the cursor, in each shard's order, and the cursor behind them."""
-    places = {**dict.fromkeys(range(shards), 0), **cursor}
+    """Return at most `limit` of a workspace's messages after the cursor, and the next cursor.
+
+    Messages of each shard are in order.
+    """
+    positions = {**dict.fromkeys(range(shards), 0), **cursor}
     rows = await connection.fetch(
-        "SELECT found.* FROM unnest($1::int[], $2::bigint[]) AS here (shard, position), LATERAL ("
-        "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value FROM scoring.published_messages m "
-        "WHERE m.workspace = $4 AND m.shard = here.shard AND m.position > here.position ORDER BY m.position LIMIT $3) found "
-        "ORDER BY found.position LIMIT $3",
-        list(places),
-        list(places.values()),
+        "SELECT page.* FROM unnest($1::int[], $2::bigint[]) AS start (shard, position), LATERAL ("
+        "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value "
+        "FROM scoring.published_messages m "
+        "WHERE m.workspace = $4 AND m.shard = start.shard AND m.position > start.position "
+        "ORDER BY m.position LIMIT $3) page ORDER BY page.position LIMIT $3",
+        list(positions),
+        list(positions.values()),
         limit,
         workspace,
     )
-    return [_logged(r) for r in rows], {**cursor, **{r["shard"]: r["position"] for r in rows}}
+    next_cursor = {**cursor, **{r["shard"]: r["position"] for r in rows}}
+    return [_published_message(r) for r in rows], next_cursor
 
 
 async def get_by_position(
-    connection: Connection, workspace: str, places: Iterable[tuple[int, int]]
+    connection: Connection, workspace: str, positions: Iterable[tuple[int, int]]
 ) -> dict[tuple[int, int], PublishedMessage]:
     """Return a workspace's messages at (shard, position)."""
-    wanted = list(places)
+    keys = list(positions)
     rows = await connection.fetch(
-        "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value FROM scoring.published_messages m "
-        "JOIN unnest($1::int[], $2::bigint[]) AS w (shard, position) USING (shard, position) WHERE m.workspace = $3",
-        [shard for shard, _ in wanted],
-        [position for _, position in wanted],
+        "SELECT m.shard, m.position, m.topic, m.key, m.headers, m.value "
+        "FROM scoring.published_messages m "
+        "JOIN unnest($1::int[], $2::bigint[]) AS w (shard, position) USING (shard, position) "
+        "WHERE m.workspace = $3",
+        [shard for shard, _ in keys],
+        [position for _, position in keys],
         workspace,
     )
-    return {(r["shard"], r["position"]): _logged(r) for r in rows}
+    return {(r["shard"], r["position"]): _published_message(r) for r in rows}
 
 
 async def get_end_cursor(connection: Connection, workspace: str, shards: int) -> Cursor:
-    """Return the cursor behind everything of a workspace that is there now."""
+    """Return the cursor after the last message of a workspace."""
     rows = await connection.fetch(
         "SELECT shard, (SELECT max(position) FROM scoring.published_messages m "
         "WHERE m.workspace = $2 AND m.shard = s.shard) FROM unnest($1::int[]) AS s (shard)",
@@ -103,63 +111,71 @@ async def get_end_cursor(connection: Connection, workspace: str, shards: int) ->
 
 
 async def get_cursor_before(
-    connection: Connection, workspace: str, cursor: Cursor, moment: datetime
+    connection: Connection, workspace: str, cursor: Cursor, since: datetime
 ) -> Cursor:
-    """Return the cursor, set back to before the first message published at a moment or later; never forward."""
+    """Return the cursor moved back before the first message published since an instant.
+
+    It never moves forward.
+    """
     rows = await connection.fetch(
-        "SELECT shard, min(position) - 1 FROM scoring.published_messages WHERE workspace = $1 AND published_at >= $2 "
-        "GROUP BY shard",
+        "SELECT shard, min(position) - 1 FROM scoring.published_messages "
+        "WHERE workspace = $1 AND published_at >= $2 GROUP BY shard",
         workspace,
-        moment,
+        since,
     )
     return {**cursor, **{shard: min(cursor.get(shard, 0), position) for shard, position in rows}}
 
 
 async def count_after(
-    connection: Connection, workspace: str, cursor: Cursor, shards: int, most: int
+    connection: Connection, workspace: str, cursor: Cursor, shards: int, limit: int
 ) -> int:
-    """Return how many of a workspace's messages are behind a cursor; of each shard at most `most` are counted."""
-    places = {**dict.fromkeys(range(shards), 0), **cursor}
-    found: int = await connection.fetchval(
-        "SELECT count(*) FROM unnest($1::int[], $2::bigint[]) AS here (shard, position), LATERAL ("
-        "SELECT FROM scoring.published_messages m WHERE m.workspace = $3 AND m.shard = here.shard "
-        "AND m.position > here.position ORDER BY m.position LIMIT $4) found",
-        list(places),
-        list(places.values()),
+    """Return the number of a workspace's messages after a cursor, at most `limit` a shard."""
+    positions = {**dict.fromkeys(range(shards), 0), **cursor}
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM unnest($1::int[], $2::bigint[]) AS start (shard, position), LATERAL ("
+        "SELECT FROM scoring.published_messages m WHERE m.workspace = $3 AND m.shard = start.shard "
+        "AND m.position > start.position ORDER BY m.position LIMIT $4) page",
+        list(positions),
+        list(positions.values()),
         workspace,
-        most,
+        limit,
     )
-    return found
+    return count
 
 
 async def insert_from_outbox(
-    connection: Connection, schema: str, rows: Sequence[int], kept: Sequence[str]
+    connection: Connection, schema: str, rows: Sequence[int], logged_topics: Sequence[str]
 ) -> bool:
-    """End the rows' life in the outbox; those of the `kept` topics go on in the log. Return whether there were such."""
+    """Delete rows from the outbox and insert those of `logged_topics` into the log.
+
+    Return whether any were inserted.
+    """
     return bool(
         await connection.fetchval(
-            f"WITH gone AS (DELETE FROM {schema}.outbox WHERE id = ANY($1::bigint[]) "  # noqa: S608
+            f"WITH deleted AS (DELETE FROM {schema}.outbox WHERE id = ANY($1::bigint[]) "  # noqa: S608
             "RETURNING id, shard, topic, key, headers, value), "
             f"logged AS (INSERT INTO {schema}.log (workspace, shard, topic, key, headers, value) "
-            "SELECT convert_from(value, 'UTF8')::json->>'workspace', shard, topic, convert_from(key, 'UTF8'), headers, value "
-            "FROM gone WHERE topic = ANY($2::text[]) ORDER BY id RETURNING 1) SELECT count(*) FROM logged",
+            "SELECT convert_from(value, 'UTF8')::json->>'workspace', shard, topic, "
+            "convert_from(key, 'UTF8'), headers, value "
+            "FROM deleted WHERE topic = ANY($2::text[]) ORDER BY id RETURNING 1) "
+            "SELECT count(*) FROM logged",
             rows,
-            kept,
+            logged_topics,
         )
     )
 
 
 def event_type_of_headers(headers: bytes) -> str:
-    """Return the event type that a row's headers name."""
+    """Return the event type in a row's encoded headers."""
     return dict(message_from_row("", b"", None, headers).headers)["ce_type"].decode()
 
 
-def _logged(row: asyncpg.Record) -> PublishedMessage:
-    named = dict(message_from_row(row["topic"], b"", None, row["headers"]).headers)
+def _published_message(row: asyncpg.Record) -> PublishedMessage:
+    headers = dict(message_from_row(row["topic"], b"", None, row["headers"]).headers)
     kind, message_id, trace = (
-        named["ce_type"].decode(),
-        named["ce_id"].decode(),
-        named.get(TRACEPARENT),
+        headers["ce_type"].decode(),
+        headers["ce_id"].decode(),
+        headers.get(TRACEPARENT),
     )
     return PublishedMessage(
         row["shard"], row["position"], row["key"], kind, message_id, row["value"], trace

@@ -1,4 +1,4 @@
-"""One transaction, committed here and nowhere else."""
+"""Unit of work: the only function that commits a transaction."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ ROLLBACK_SECONDS = 5
 
 @asynccontextmanager
 async def unit_of_work(connection: Connection) -> AsyncIterator[Connection]:
-    """Run the block in one READ COMMITTED transaction: commit at its end, roll back on any error."""
+    """Run the block in a READ COMMITTED transaction: commit at its end, roll back on any error."""
     transaction = connection.transaction(isolation="read_committed")
     await transaction.start()
     try:
@@ -23,8 +23,9 @@ async def unit_of_work(connection: Connection) -> AsyncIterator[Connection]:
         hit("before_commit")
     except BaseException:
         if not connection.is_closed():
-            # Bounded: to a server that fell silent it would wait for ever, holding up whoever waits for this batch. An
-            # unanswered one is no loss: the session closes its connection after any error, and that rolls back too.
+            # Bounded: an unresponsive server would block the rollback forever. An unanswered
+            # rollback does no harm: the session closes its connection after any error, which
+            # rolls back too.
             with contextlib.suppress(
                 TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
             ):

@@ -1,1 +1,1 @@
-"""The schema, as a chain of Alembic revisions; each is plain SQL, the one declaration of its tables."""
+"""The schema as a chain of Alembic revisions in plain SQL; tables are declared only here."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that `libs.common.db.migrate` hands over."""
+"""Alembic's entry: runs the revisions on the connection that `libs.common.db.migrate` opened."""
 
 from alembic import context
 
