@@ -85,7 +85,7 @@ class ScoringProcess:
             group=GROUP,
             topics=["touchpoints"],
             handler=TouchpointBatchHandler(self.lanes, self.outbox, self.catalogue, ContactCache()),
-            lanes=len(self.lanes),
+            workers=len(self.lanes),
             session_timeout_ms=self.settings.session_timeout_ms,
             on_progress=self.write_frontier,
         )

@@ -199,7 +199,7 @@ async def scoring(
         group=f"bench-{secrets.token_hex(4)}",
         topics=["touchpoints"],
         handler=handler,
-        lanes=WORKERS,
+        workers=WORKERS,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(consumer.run(stop))

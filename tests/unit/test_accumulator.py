@@ -66,13 +66,13 @@ async def test_what_comes_while_a_batch_is_under_way_is_one_batch(producer, foun
     assert [batch[2] for batch in producer.batches] == [1]
     producer.batches[0][3].set_result(None)
     await turn()
-    assert first.settled
-    assert not later[0].settled
+    assert first.completed
+    assert not later[0].completed
     assert [batch[2] for batch in producer.batches] == [1, 5]
     assert len({id(group) for group in later}) == 1
     producer.batches[1][3].set_result(None)
     await turn()
-    assert later[0].settled
+    assert later[0].completed
     assert found._bytes == 0
 
 
@@ -91,7 +91,7 @@ async def test_partitions_do_not_wait_for_each_other(producer, found):
 async def test_a_full_group_is_followed_by_another_in_order(producer, found):
     groups = [put(found, size=300) for _ in range(7)]
     await turn()
-    while not groups[-1].settled:
+    while not groups[-1].completed:
         producer.batches[-1][3].set_result(None)
         await turn()
     assert [batch[2] for batch in producer.batches] == [3, 3, 1]
@@ -133,7 +133,7 @@ async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, 
     assert [batch[2] for batch in producer.batches] == [1, 1]
     producer.batches[1][3].set_result(None)
     await turn()
-    assert (after.error, after.settled, found._bytes) == (None, True, 0)
+    assert (after.error, after.completed, found._bytes) == (None, True, 0)
 
 
 async def test_what_is_under_way_at_its_deadline_is_told_once(producer, found):
@@ -174,7 +174,7 @@ async def test_draining_waits_for_all_that_is_under_way(producer, found):
     await turn()
     asyncio.get_running_loop().call_later(0.05, producer.batches[0][3].set_result, None)
     await found.drain(5)
-    assert group.settled
+    assert group.completed
 
 
 async def test_a_delivery_that_is_cancelled_blocks_nothing(producer, found):

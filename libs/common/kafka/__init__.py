@@ -1,5 +1,5 @@
-"""The typed door to Kafka: topics, a publisher that survives a refused record, a consumer that commits in PostgreSQL."""
+"""Kafka clients: topic administration, a publisher, and a consumer with offsets in PostgreSQL."""
 
 from libs.common.kafka.aiokafka_patches import patch_connection_errors
 
-patch_connection_errors()  # here, so that nobody makes a client without it
+patch_connection_errors()  # at import, so that every client of the process is patched

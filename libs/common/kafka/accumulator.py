@@ -1,7 +1,9 @@
-"""Gathers records by partition while those before them are under way, and sends what has gathered as one batch.
+"""Record accumulator: a queue of batches for each partition, with one batch in flight.
 
-A busy door so makes few large batches, an idle one answers at once; and all who wait for a batch are told by it, where
-aiokafka's `send` makes a future and two waits for each record. One batch of a partition is under way at a time, so order is kept.
+Records that arrive while a batch is in flight form the next batch, so a busy process sends few
+large batches, and an idle one sends at once. A completed batch wakes its waiters directly, where
+aiokafka's `send` makes a future and two waits for each record. A single batch in flight per
+partition keeps the order.
 """
 
 import asyncio
@@ -17,188 +19,195 @@ from libs.common.partitioner import partition_for_key
 from libs.common.topics import COMPRESSED
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of records that wait for Kafka: what comes when there are more is refused at once."""
+"""Limit for all queued records; beyond it, new records get Unavailable at once."""
 MAX_BATCH_BYTES = 256 * 1024
 MAX_RECORD_BYTES = 1_000_000
-"""Below the topics' `max.message.bytes` (1,048,576), so that the client refuses before the broker does."""
+"""Below the topics' `max.message.bytes` (1,048,576), so the client refuses before the broker."""
 
 
 class PendingBatch:
-    """Records of one partition that go together; settled once, for all who wait for any of them.
+    """Batch of records of one partition, completed once for all of them.
 
-    It is settled at its deadline at the latest, by one timer for all: Kafka may have the records nevertheless, later.
+    One timer completes it with Unavailable at its deadline; Kafka may still store the records.
     """
 
-    __slots__ = ("_loop", "_timer", "_waiting", "batch", "bytes", "error", "settled")
+    __slots__ = ("_loop", "_timer", "_waiters", "batch", "bytes", "completed", "error")
 
     def __init__(
         self, batch: RecordBatch, deadline: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.batch = batch
         self.bytes = 0
-        self.settled = False
+        self.completed = False
         self.error: BaseException | None = None
         self._loop = loop
-        self._waiting: list[asyncio.Future[None]] = []
-        self._timer = loop.call_at(deadline, self._give_up)
+        self._waiters: list[asyncio.Future[None]] = []
+        self._timer = loop.call_at(deadline, self._expire)
 
     def acknowledgement(self) -> asyncio.Future[None]:
-        """Return what is done when it is settled; to be asked for before that. A future for each who waits: one may give up."""
+        """Return a future that is done when the batch completes; call it before that.
+
+        Each waiter has its own future, since a waiter may be cancelled.
+        """
         future = self._loop.create_future()
-        self._waiting.append(future)
+        self._waiters.append(future)
         return future
 
     def append(self, message: EncodedRecord) -> int:
-        """Add a record and return its bytes; 0 when the group is full."""
+        """Add a record and return its size in bytes; 0 when the batch is full."""
         size = self.batch.add(message.record)
         self.bytes += size
         return size
 
     def complete(self, error: BaseException | None) -> None:
-        """Tell all who wait; what was told first stands."""
-        if not self.settled:
+        """Complete with an error or None and wake all waiters; only the first call counts."""
+        if not self.completed:
             self._timer.cancel()
             self.error = error
-            self.settled = True
-            for future in self._waiting:
+            self.completed = True
+            for future in self._waiters:
                 if not future.done():
                     future.set_result(None)
-            self._waiting.clear()
+            self._waiters.clear()
 
-    def _give_up(self) -> None:
+    def _expire(self) -> None:
         self.complete(Unavailable("Kafka did not acknowledge in time"))
 
 
 AppendResult = PendingBatch | InvalidMessage | Unavailable
-"""Where a record waits, or why it does not."""
+"""The batch of a record, or the reason for its refusal."""
 
 
 class PartitionQueue:
-    """A partition's groups, oldest first; `busy` while one of them is under way or will be in a moment."""
+    """A partition's pending batches, oldest first; `busy` while one is in flight or scheduled."""
 
-    __slots__ = ("busy", "compressed", "partition", "topic", "waiting")
+    __slots__ = ("batches", "busy", "compressed", "partition", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic, self.partition = topic, partition
         self.compressed = topic in COMPRESSED
-        self.waiting: deque[PendingBatch] = deque()
+        self.batches: deque[PendingBatch] = deque()
         self.busy = False
 
 
 class Accumulator:
-    """Sends by one producer; `linger` (seconds) is how long the first record of an idle partition waits for others.
+    """Pending batches of all partitions, sent by one producer.
 
-    To be made where its loop runs.
+    `linger` (seconds) delays the first batch of an idle partition. Must be created in a running
+    event loop.
     """
 
     def __init__(self, producer: Any, linger: float) -> None:
         self.producer = producer
         self._loop = asyncio.get_running_loop()
         self._linger = linger
-        self._lanes: dict[str, list[PartitionQueue]] = {}
-        """Of each topic that is known, by partition."""
-        self._starting: list[PartitionQueue] = []
+        self._queues: dict[str, list[PartitionQueue]] = {}
+        """Queues of each loaded topic, by partition."""
+        self._scheduled: list[PartitionQueue] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
     def has_topics(self, topics: set[str]) -> bool:
-        """Return whether the topics' partitions are known."""
-        return topics <= self._lanes.keys()
+        """Return whether the topics are loaded."""
+        return topics <= self._queues.keys()
 
     async def load_topic(self, topic: str) -> None:
-        """Learn how many partitions a topic has. Raises KafkaError."""
-        if topic not in self._lanes:
+        """Load the number of partitions of a topic. Raises KafkaError."""
+        if topic not in self._queues:
             partitions = await self.producer.partitions_for(topic)
-            self._lanes.setdefault(
+            self._queues.setdefault(
                 topic, [PartitionQueue(topic, number) for number in range(len(partitions))]
             )
 
     def append(self, messages: Sequence[AnyMessage], deadline: float) -> list[AppendResult]:
-        """Put records into their partitions' groups, and say where each is; their topics are known.
+        """Add records to the pending batches of their partitions; return a result for each.
 
-        A group's deadline is that of its first record: the others came at most a batch later.
+        The topics must be loaded. The deadline of a batch is that of its first record.
         """
         return [
-            self._add(one if isinstance(one, EncodedRecord) else encode_record(one), deadline)
-            for one in messages
+            self._append_record(
+                message if isinstance(message, EncodedRecord) else encode_record(message), deadline
+            )
+            for message in messages
         ]
 
-    def _add(self, message: EncodedRecord, deadline: float) -> AppendResult:
+    def _append_record(self, message: EncodedRecord, deadline: float) -> AppendResult:
         if len(message.record) > MAX_RECORD_BYTES:
-            too_large = f"record of {len(message.record)} bytes for {message.topic}: at most {MAX_RECORD_BYTES}"
-            return InvalidMessage("too_large", too_large)
+            size_fault = f"record of {len(message.record)} bytes for {message.topic}"
+            return InvalidMessage("too_large", f"{size_fault}: at most {MAX_RECORD_BYTES}")
         if self._bytes > MAX_BYTES:
             return Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
-        lanes = self._lanes[message.topic]
-        lane = lanes[partition_for_key(message.key, len(lanes))]
-        group = lane.waiting[-1] if lane.waiting else None
-        size = 0 if group is None or group.settled else group.append(message)
-        if group is None or not size:
-            group = PendingBatch(
-                RecordBatch(MAX_BATCH_BYTES, compressed=lane.compressed), deadline, self._loop
+        queues = self._queues[message.topic]
+        queue = queues[partition_for_key(message.key, len(queues))]
+        pending = queue.batches[-1] if queue.batches else None
+        size = 0 if pending is None or pending.completed else pending.append(message)
+        if pending is None or not size:
+            pending = PendingBatch(
+                RecordBatch(MAX_BATCH_BYTES, compressed=queue.compressed), deadline, self._loop
             )
-            size = group.append(message)
-            lane.waiting.append(group)
-            if not lane.busy:
-                self._start_soon(lane)
+            size = pending.append(message)
+            queue.batches.append(pending)
+            if not queue.busy:
+                self._schedule(queue)
         self._bytes += size
-        return group
+        return pending
 
     async def drain(self, seconds: float) -> None:
-        """Wait until nothing waits any more, at most `seconds`."""
+        """Wait until all pending batches are completed, at most `seconds`."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
     async def close(self) -> None:
-        """Settle what waits: it was not sent."""
+        """Cancel the batch in flight and complete all pending batches with Unavailable."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for lane in chain.from_iterable(self._lanes.values()):
-            while lane.waiting:
-                self._settle(lane.waiting.popleft(), Unavailable("the producer was replaced"))
+        for queue in chain.from_iterable(self._queues.values()):
+            while queue.batches:
+                self._complete(queue.batches.popleft(), Unavailable("the producer was replaced"))
 
-    def _start_soon(self, lane: PartitionQueue) -> None:
-        lane.busy = True
-        self._starting.append(lane)
-        if (
-            len(self._starting) == 1
-        ):  # all that become busy meanwhile start together, and go in one request
+    def _schedule(self, queue: PartitionQueue) -> None:
+        queue.busy = True
+        self._scheduled.append(queue)
+        if len(self._scheduled) == 1:
+            # Partitions that become busy during the linger start together, in one request.
             self._loop.call_later(self._linger, self._start)
 
     def _start(self) -> None:
-        for lane in self._starting:
-            task = self._loop.create_task(self._run(lane))
+        for queue in self._scheduled:
+            task = self._loop.create_task(self._run(queue))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._starting.clear()
+        self._scheduled.clear()
 
-    async def _run(self, lane: PartitionQueue) -> None:
+    async def _run(self, queue: PartitionQueue) -> None:
         try:
-            while lane.waiting:
-                group = lane.waiting.popleft()
+            while queue.batches:
+                pending = queue.batches.popleft()
                 try:
-                    self._settle(group, await self._send(lane, group))
+                    self._complete(pending, await self._send(queue, pending))
                 except asyncio.CancelledError:
-                    self._settle(
-                        group,
-                        Unavailable("the producer was replaced while the record was under way"),
+                    self._complete(
+                        pending,
+                        Unavailable("the producer was replaced while the record was in flight"),
                     )
                     raise
         finally:
-            lane.busy = False
+            queue.busy = False
 
-    async def _send(self, lane: PartitionQueue, group: PendingBatch) -> BaseException | None:
-        if group.settled:
-            return None  # Kafka was away for longer than anybody waits: not sent
+    async def _send(self, queue: PartitionQueue, pending: PendingBatch) -> BaseException | None:
+        if pending.completed:
+            return None  # its deadline has passed: not sent
         try:
             await (
-                await self.producer.send_batch(group.batch, lane.topic, partition=lane.partition)
+                await self.producer.send_batch(
+                    pending.batch, queue.topic, partition=queue.partition
+                )
             )
         except Exception as error:  # noqa: BLE001
             return error
         return None
 
-    def _settle(self, group: PendingBatch, error: BaseException | None) -> None:
-        self._bytes -= group.bytes
-        group.complete(error)
+    def _complete(self, pending: PendingBatch, error: BaseException | None) -> None:
+        self._bytes -= pending.bytes
+        pending.complete(error)

@@ -1,4 +1,4 @@
-"""Topics made as declared, and what the cluster says of itself."""
+"""Creation of the declared topics, and the id of the cluster."""
 
 from typing import Any
 
@@ -21,46 +21,49 @@ async def connect_admin(bootstrap_servers: str) -> Any:
 
 
 async def apply_topics(bootstrap_servers: str, partitions: int) -> list[str]:
-    """Create the topics that are missing and return their names; existing ones must have `partitions` partitions.
+    """Create the missing topics with `partitions` partitions and return their names.
 
-    Raises ConfigurationError when an existing topic has another number of partitions, since the shards of the outbox
-    are the partitions of the contact-keyed topics.
+    Raises ConfigurationError when an existing topic has another number of partitions, since the
+    shards of the outbox are the partitions of the contact-keyed topics.
     """
     client = await connect_admin(bootstrap_servers)
     try:
-        present = {
+        partition_counts = {
             t["topic"]: len(t["partitions"])
             for t in await client.describe_topics()
             if not t["error_code"]
         }
         wrong = {
-            t.name: present[t.name] for t in TOPICS if present.get(t.name, partitions) != partitions
+            t.name: partition_counts[t.name]
+            for t in TOPICS
+            if partition_counts.get(t.name, partitions) != partitions
         }
         if wrong:
             raise ConfigurationError(
-                f"topics {wrong} should have {partitions} partitions: set PERIGEE_PARTITIONS to what they have"
+                f"topics {wrong} should have {partitions} partitions: "
+                "set PERIGEE_PARTITIONS to the existing number"
             )
-        missing = [t for t in TOPICS if t.name not in present]
+        missing = [t for t in TOPICS if t.name not in partition_counts]
         if missing:
-            answer = await client.create_topics(
+            response = await client.create_topics(
                 [NewTopic(t.name, partitions, 1, topic_configs=t.settings) for t in missing]
             )
-            _raise_faults(answer.topic_errors)
+            _raise_faults(response.topic_errors)
         return [t.name for t in missing]
     finally:
         await client.close()
 
 
-def _raise_faults(answers: list[tuple[Any, ...]]) -> None:
-    for name, code, *detail in answers:
+def _raise_faults(topic_errors: list[tuple[Any, ...]]) -> None:
+    for name, code, *detail in topic_errors:
         if code and code != TopicAlreadyExistsError.errno:
             raise ConfigurationError(
-                f"topic {name}: the broker refused it: {for_code(code).__name__} {detail}"
+                f"topic {name}: refused by the broker: {for_code(code).__name__} {detail}"
             )
 
 
 async def get_cluster_id(bootstrap_servers: str) -> str:
-    """Return the id of the cluster that answers. Raises Unavailable when none does."""
+    """Return the id of the cluster. Raises Unavailable when no broker answers."""
     client = await connect_admin(bootstrap_servers)
     try:
         description = await client.describe_cluster()

@@ -1,9 +1,9 @@
-"""aiokafka's connections on uvloop.
+"""Patch of aiokafka's connections for uvloop.
 
-A write to a connection whose other end has just gone raises OSError on asyncio's own loop or nothing at all, and RuntimeError
-("the handler is closed") on uvloop, which aiokafka (0.14) does not expect. The task that keeps the metadata of a client
-then ended, and whoever waited for metadata waited for ever: a consumer stood still for 76 s after Kafka had been killed in the
-wrong moment.
+A write to a connection that the broker has just closed raises OSError or nothing on asyncio's loop,
+and RuntimeError ("the handler is closed") on uvloop, which aiokafka (0.14) does not expect. Its
+metadata task then ended and all waits for metadata blocked: a consumer stood still for 76 s after
+Kafka had been killed at the wrong moment.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
-_send = AIOKafkaConnection.send
+_original_send = AIOKafkaConnection.send
 
 
-def _sent(connection: Any, request: Any, expect_response: bool = True) -> Any:
+def _send(connection: Any, request: Any, expect_response: bool = True) -> Any:
     try:
-        return _send(connection, request, expect_response)
+        return _original_send(connection, request, expect_response)
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(
@@ -25,5 +25,5 @@ def _sent(connection: Any, request: Any, expect_response: bool = True) -> Any:
 
 
 def patch_connection_errors() -> None:
-    """Let every connection of this process say that it is broken by the error that aiokafka expects."""
-    AIOKafkaConnection.send = _sent
+    """Make connections of this process report a broken write with the error aiokafka expects."""
+    AIOKafkaConnection.send = _send

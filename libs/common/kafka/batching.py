@@ -1,27 +1,27 @@
-"""What is taken in one transaction, of all that a poll gave."""
+"""Division of polled records into transaction batches."""
 
 from collections.abc import Iterable
 from typing import Any
 
 MAX_BATCH = 10_000
-"""What a backlog is read in. The more touchpoints of a contact one transaction takes, the less each costs."""
+"""Batch size for a backlog; larger batches cost less per touchpoint of a contact."""
 BATCH_PER_MS = 1
-"""At most so many records per millisecond of the session time-out: however slow the machine, the group hears of us."""
+"""Records per ms of the session time-out: a slow machine still sends heartbeats in time."""
 MIN_BATCH = 2_000
-"""A transaction costs the same however little it takes, so what trickles in on many partitions is taken in one."""
+"""Few records of many partitions share a batch, since each transaction has a fixed cost."""
 
 
 def combine_batches(waiting: Iterable[list[Any]]) -> list[list[Any]]:
-    """Put the partitions' records together until a batch is worth its transaction."""
-    found: list[list[Any]] = []
+    """Combine the partitions' records into batches of up to MIN_BATCH; larger lists stay alone."""
+    batches: list[list[Any]] = []
     for records in waiting:
-        if found and len(found[-1]) + len(records) <= MIN_BATCH:
-            found[-1] += records
+        if batches and len(batches[-1]) + len(records) <= MIN_BATCH:
+            batches[-1] += records
         else:
-            found.append(list(records))
-    return found
+            batches.append(list(records))
+    return batches
 
 
 def max_batch_size(session_timeout_ms: int) -> int:
-    """Return how many records a batch has at most, under a group's session time-out."""
+    """Return the largest batch size for a group's session time-out."""
     return min(MAX_BATCH, session_timeout_ms * BATCH_PER_MS)

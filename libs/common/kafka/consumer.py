@@ -1,19 +1,20 @@
-"""The loop of every consumer, and the commit protocol it keeps.
+"""Consumer loop of every service, with offsets committed in PostgreSQL.
 
-1. Poll what is there. Partitions of which little waits are taken together, `TOGETHER` records or so; a backlog is taken
-   partition by partition, at most 10,000 records at once. With several lanes some batches are taken side by side:
-   while PostgreSQL works for one, Python works for another.
-2. The handler decodes. What cannot be decoded becomes an outbox row for the service's dead letters in the same
-   transaction: no offset passes it before it is safe.
-3. Per batch, one READ COMMITTED transaction that begins with the fence (`libs.common.db.offsets`): the offset row of each
-   of its partitions moves from the expected to the new offset, or another owner has one, and we roll back and rejoin.
+1. Poll. Partitions with few records share a batch (`batching.MIN_BATCH`); a backlog is processed
+   partition by partition, at most 10,000 records a batch. Several workers process batches
+   concurrently: while PostgreSQL works on one batch, Python works on another.
+2. The handler decodes. A record that cannot be decoded becomes an outbox row for the service's
+   dead-letter queue in the same transaction: no offset passes it before it is stored.
+3. Each batch is one READ COMMITTED transaction that begins with the offset fence
+   (`libs.common.db.offsets`): the offset row of each of its partitions moves from the expected to
+   the new offset. If another owner moved a row, the consumer rolls back and seeks to the row.
 4. Only relays publish (`libs.common.db.outbox_relay`); the handler writes outbox rows.
-5. Too many dead letters in a row stop the consumer with a named error.
-6. Kafka's own offsets are committed as a hint for lag tools. The truth is the row; a new owner seeks to it. There is no
-   automatic reset: a gap in the log stops the consumer with a named error.
+5. Too many consecutive dead letters stop the consumer with TooManyDeadLetters.
+6. Kafka's own offsets are committed only as a hint for lag tools. The offset of record is the row,
+   to which a new owner seeks. There is no automatic reset: a gap stops the consumer with OffsetGap.
 
-Errors of connections, locks and serialization retry the whole batch through the fence. An error that the data causes is
-bisected until the one bad record stands alone; it is then buried as a dead letter.
+Errors of connections, locks and serialization retry the whole batch through the fence. On an error
+caused by the data the batch is bisected until the bad record is alone and becomes a dead letter.
 """
 
 import asyncio
@@ -34,11 +35,11 @@ from libs.common.kafka.shutdown import stop_consumer
 from libs.common.observability import logs, metrics
 
 BATCHES_PER_WORKER = 3
-"""A turn of the loop ends after these, so that a rebalance never waits long for it."""
+"""Limit for one loop iteration, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
 POLL_SECONDS = 5
 FAILED_POLLS = 10
-"""In a row, half a second apart: then the consumer is built anew."""
+"""Consecutive failures, half a second apart, after which the consumer is rebuilt."""
 log = logs.get_logger(__name__)
 
 
@@ -46,7 +47,7 @@ Frontiers = Mapping[tuple[str, int], int]
 
 
 class Consumer:
-    """Runs a handler over the partitions that the group gives this process."""
+    """Runs a handler on the partitions that the group assigns to this process."""
 
     def __init__(
         self,
@@ -55,24 +56,24 @@ class Consumer:
         group: str,
         topics: Sequence[str],
         handler: BatchHandler,
-        lanes: int = 1,
+        workers: int = 1,
         session_timeout_ms: int = 10_000,
         on_progress: Callable[[Frontiers], Awaitable[None]] | None = None,
     ) -> None:
         self._handler = handler
-        self._lanes = lanes
+        self._workers = workers
         self._max_batch = max_batch_size(session_timeout_ms)
         self._topics = list(topics)
         self._on_progress = on_progress
         self._barrier = asyncio.Lock()
         self._fault: Exception | None = None
-        self._buried = ConsecutiveCounter()
+        self._dead_letters = ConsecutiveCounter()
         self._progress_at = 0.0
         self._failed_polls = 0
         self.last_poll = time.monotonic()
         self._last_batch = time.monotonic()
-        self._watched_at = time.monotonic()
-        self._first_guess: dict[Any, int] = {}
+        self._checked_at = time.monotonic()
+        self._initial_offsets: dict[Any, int] = {}
         self.committed: dict[tuple[str, int], int] = {}
         self._last_append: dict[tuple[str, int], int] = {}
         self._consumer: Any = AIOKafkaConsumer(
@@ -89,11 +90,14 @@ class Consumer:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set. Raises OffsetGap, TooManyDeadLetters or ConfigurationError when it must not go on."""
+        """Consume until `stop` is set.
+
+        Raises OffsetGap, TooManyDeadLetters or ConfigurationError when it must not continue.
+        """
         try:
             await self._start(stop)
             while not stop.is_set():
-                await self._turn()
+                await self._run_iteration()
         finally:
             await stop_consumer(self._consumer)
 
@@ -105,135 +109,137 @@ class Consumer:
                 log.warning("kafka_unavailable", error=repr(error))
                 await asyncio.sleep(1)
             else:
-                await self._guess_positions()
+                await self._read_initial_offsets()
                 self._consumer.subscribe(self._topics, listener=RebalanceListener(self))
                 return
 
-    async def _guess_positions(self) -> None:
-        """Read the offsets of record before any partition is ours.
+    async def _read_initial_offsets(self) -> None:
+        """Read the offsets of record before any partition is assigned.
 
-        On assignment aiokafka looks for committed offsets at once, and where it finds none before our listener has
-        seeked, its fetcher fails. A position from the first instant on, right or not, keeps it from looking.
+        On assignment aiokafka looks up committed offsets at once; if there are none before our
+        listener has called seek, its fetcher fails. An initial position, even an outdated one,
+        prevents the lookup.
         """
-        places = []
+        partitions = []
         for topic in self._topics:
             await self._consumer._client._wait_on_metadata(topic)  # noqa: SLF001
-            places += [
+            partitions += [
                 TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()
             ]
-        beginnings = await self._consumer.beginning_offsets(places)
-        self._first_guess = {
+        beginnings = await self._consumer.beginning_offsets(partitions)
+        self._initial_offsets = {
             tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp])
-            for tp in places
+            for tp in partitions
         }
 
-    async def _turn(self) -> None:
+    async def _run_iteration(self) -> None:
         if self._fault is not None:
             raise self._fault
         try:
-            # Without an assignment a poll waits for one for ever; what went wrong with it has to be seen meanwhile.
+            # Bounded: without an assignment a poll never returns, and a fault of the assignment
+            # (`_fault`) must be raised meanwhile.
             polled = await asyncio.wait_for(self._poll(), POLL_SECONDS)
         except TimeoutError:
             return
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
             self._failed_polls += 1
-            if (
-                self._failed_polls >= FAILED_POLLS
-            ):  # what coordinates the group may be gone, and says the same for ever
+            if self._failed_polls >= FAILED_POLLS:
+                # The group coordinator may be gone; polling again would fail forever.
                 raise Unavailable(
-                    f"{self._failed_polls} polls in a row failed, the last with {error!r}"
+                    f"{self._failed_polls} consecutive polls failed, the last with {error!r}"
                 ) from None
             await self._rewind(self._consumer.assignment())
             await asyncio.sleep(0.5)
             return
         self._failed_polls, self.last_poll = 0, time.monotonic()
         async with self._barrier:
-            ours = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
+            assigned = {tp: raw for tp, raw in polled.items() if tp in self._consumer.assignment()}
             waiting = [
-                raw for tp, raw in ours.items() if (tp.topic, tp.partition) in self.committed
+                raw for tp, raw in assigned.items() if (tp.topic, tp.partition) in self.committed
             ]
-            rest = iter(combine_batches(waiting))
-            lanes = (self._take_all(rest) for _ in range(self._lanes))
-            for fault in await asyncio.gather(*lanes, return_exceptions=True):
+            batches = iter(combine_batches(waiting))
+            workers = (self._process_batches(batches) for _ in range(self._workers))
+            for fault in await asyncio.gather(*workers, return_exceptions=True):
                 if fault is not None:
                     raise fault
             await self._report()
 
     async def _poll(self) -> dict[Any, Any]:
-        """Return what is there, a few batches for each lane: a poll alone gives all it may from the first partition."""
+        """Poll a few batches for each worker.
+
+        A single poll could return records of the first partition only.
+        """
         polled: dict[Any, Any] = await self._consumer.getmany(
             timeout_ms=200, max_records=self._max_batch
         )
         for tp in sorted(self._consumer.assignment() - polled.keys()) if polled else ():
-            if len(polled) >= BATCHES_PER_WORKER * self._lanes:
+            if len(polled) >= BATCHES_PER_WORKER * self._workers:
                 break
             polled |= await self._consumer.getmany(tp, timeout_ms=0, max_records=self._max_batch)
         return polled
 
-    async def _take_all(self, rest: Iterator[list[Any]]) -> None:
-        """Take one batch after the other; the lanes share what is left, so that none waits long for another."""
-        for raw in rest:
-            await self._take([record_from_aiokafka(r) for r in raw])
+    async def _process_batches(self, batches: Iterator[list[Any]]) -> None:
+        """Process batches of the iterator, which all workers share, until it is empty."""
+        for raw in batches:
+            await self._process_batch([record_from_aiokafka(r) for r in raw])
 
-    async def _take(self, records: list[Record]) -> None:
+    async def _process_batch(self, records: list[Record]) -> None:
         self._last_batch = time.monotonic()
-        places = offset_ranges(records)
+        ranges = offset_ranges(records)
         try:
             await self._process(records)
-            self.committed.update((place, end) for place, (_, end) in places.items())
+            self.committed.update((partition, end) for partition, (_, end) in ranges.items())
             self._last_append.update(((r.topic, r.partition), r.timestamp) for r in records)
         except FenceLost as error:
             metrics.FENCED.labels(service=self._consumer._group_id).inc()  # noqa: SLF001
             log.warning("fenced", error=str(error))
-            await self._rewind(places)
+            await self._rewind(ranges)
         except Unavailable as error:
             log.warning(
                 "batch_retried",
-                places=[f"{place[0]}-{place[1]}" for place in places],
+                places=[f"{topic}-{partition}" for topic, partition in ranges],
                 error=str(error),
             )
             await asyncio.sleep(0.3)
-            await self._rewind(places)
+            await self._rewind(ranges)
 
     async def _process(self, records: list[Record]) -> None:
-        """Handle a batch; on an error of the data halve it until the one bad record stands alone."""
+        """Handle a batch; on an error of the data bisect it until the bad record is alone."""
         try:
             bad = await self._handler.handle(records)
         except Exception as error:
             if isinstance(error, PerigeeError) and not isinstance(error, InvalidMessage):
-                raise  # a lost fence, a dependency, a wrong configuration: nothing that the data did
+                raise  # not caused by the data: a lost fence, a dependency, the configuration
             if len(records) > 1:
                 middle = len(records) // 2
                 await self._process(records[:middle])
                 await self._process(records[middle:])
                 return
-            log.error("record_buried", offset=records[0].offset, error=type(error).__name__)  # noqa: TRY400
+            log.error("record_dead_lettered", offset=records[0].offset, error=type(error).__name__)  # noqa: TRY400
             await self._handler.store_dead_letter(records[0], error)
             bad = 1
-        self._buried.add_batch(bad, len(records), records[0])
+        self._dead_letters.add_batch(bad, len(records), records[0])
 
-    async def _rewind(self, places: Iterable[tuple[str, int]]) -> None:
-        for tp in (TopicPartition(*place) for place in places):
+    async def _rewind(self, partitions: Iterable[tuple[str, int]]) -> None:
+        for tp in (TopicPartition(*partition) for partition in partitions):
             if tp not in self._consumer.assignment():
                 continue
             try:
-                offset = await self._offset_of_record(tp)
+                offset = await self._get_offset_of_record(tp)
                 if tp in self._consumer.assignment():
                     self._consumer.seek(tp, offset)
                     self.committed[tp.topic, tp.partition] = offset
             except (KafkaError, Unavailable, AssertionError) as error:
-                raise Unavailable(
-                    f"{tp.topic}-{tp.partition} cannot be sought: {error!r}"
-                ) from error
+                raise Unavailable(f"{tp.topic}-{tp.partition}: seek failed: {error!r}") from error
 
     async def partitions_assigned(self, partitions: Sequence[Any]) -> None:
-        """Seek each newly owned partition to the offset of record."""
+        """Seek each newly owned partition to its offset of record."""
         for tp in partitions:
-            self._consumer.seek(tp, self._first_guess.get(tp, 0))
+            self._consumer.seek(tp, self._initial_offsets.get(tp, 0))
         try:
             for tp in sorted(partitions):
-                offset = await self._offset_of_record(tp)
+                offset = await self._get_offset_of_record(tp)
                 self._consumer.seek(tp, offset)
                 self.committed[tp.topic, tp.partition] = offset
         except PerigeeError as error:
@@ -242,21 +248,22 @@ class Consumer:
             log.warning("assignment_failed", error=repr(error))
             self._fault = Unavailable(f"assignment failed: {error!r}")
 
-    async def _offset_of_record(self, tp: Any) -> int:
-        """Return the offset that comes next. Raises OffsetGap when the log does not reach from it to its end."""
+    async def _get_offset_of_record(self, tp: Any) -> int:
+        """Return the offset of record. Raises OffsetGap when the partition does not contain it."""
         beginning = (await self._consumer.beginning_offsets([tp]))[tp]
         offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
-        # After the row: another owner may be moving it towards an end that is moving too.
+        # Read after the row, since another owner may advance the row while the end advances.
         end = (await self._consumer.end_offsets([tp]))[tp]
         if not beginning <= offset <= end:
             raise OffsetGap(
-                f"{tp.topic}-{tp.partition} begins at {beginning} and ends at {end}, but {offset} comes next: records were "
-                "deleted unread, or the topic was made anew. Restore it or move the offset row by hand (docs/operations.md)"
+                f"{tp.topic}-{tp.partition} begins at {beginning} and ends at {end}, but {offset} "
+                "comes next: records were deleted unread, or the topic was created anew. Restore "
+                "it or move the offset row by hand (docs/operations.md)"
             )
         return offset
 
     async def partitions_revoked(self) -> None:
-        """Let the batch in hand end before the partitions go."""
+        """Wait for the current batch before the partitions are given up."""
         async with self._barrier:
             self.committed.clear()
             self._last_append.clear()
@@ -271,22 +278,22 @@ class Consumer:
         for tp in owned:
             lag = (self._consumer.highwater(tp) or 0) - self.committed[tp.topic, tp.partition]
             metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=tp.partition).set(max(0, lag))
-        await self._watch(owned)
-        await self._hint({tp: self.committed[tp.topic, tp.partition] for tp in owned})
+        await self._check_fetching(owned)
+        await self._commit_hint({tp: self.committed[tp.topic, tp.partition] for tp in owned})
         if self._on_progress is not None:
-            reached = {(tp.topic, tp.partition): self._reached(tp) for tp in owned}
+            progress = {(tp.topic, tp.partition): self._progress_of(tp) for tp in owned}
             try:
                 await self._on_progress(
-                    {tp: instant for tp, instant in reached.items() if instant is not None}
+                    {tp: instant for tp, instant in progress.items() if instant is not None}
                 )
             except Unavailable as error:
                 log.warning("progress_not_written", error=str(error))
 
-    async def _watch(self, owned: list[Any]) -> None:
-        """Raise Unavailable when records wait and none come: aiokafka's fetcher can stop without a word."""
-        idle_since = max(self._last_batch, self._watched_at)
+    async def _check_fetching(self, owned: list[Any]) -> None:
+        """Raise Unavailable if records wait but none arrive: aiokafka's fetcher may hang."""
+        idle_since = max(self._last_batch, self._checked_at)
         if owned and time.monotonic() - idle_since > STUCK_SECONDS:
-            self._watched_at = time.monotonic()
+            self._checked_at = time.monotonic()
             ends = await self._consumer.end_offsets(owned)
             waiting = {
                 f"{tp.topic}-{tp.partition}"
@@ -296,7 +303,8 @@ class Consumer:
             if not waiting:
                 return
             try:
-                # Bounded, since in a rebalance a poll waits for the listener, which waits for the barrier held here.
+                # Bounded: in a rebalance a poll waits for the listener, and the listener for the
+                # barrier, which this task has locked.
                 fetched = await asyncio.wait_for(self._consumer.getmany(timeout_ms=1_000), 3)
             except TimeoutError:
                 fetched = {}
@@ -304,11 +312,11 @@ class Consumer:
                 raise Unavailable(f"records wait on {sorted(waiting)} and none are fetched")
             await self._rewind(self._consumer.assignment())
 
-    def _reached(self, tp: Any) -> int | None:
-        """Return the instant up to which this partition is known and committed, or None.
+    def _progress_of(self, tp: Any) -> int | None:
+        """Return the instant up to which this partition is read and committed, or None.
 
-        The poll time counts only from a fetch answer whose high watermark is where we stand; an empty poll proves
-        nothing.
+        The poll time counts only if the last fetch response had a high watermark equal to the
+        committed offset; an empty poll alone proves nothing.
         """
         polled_ms = self._consumer.last_poll_timestamp(tp)
         if (
@@ -318,7 +326,7 @@ class Consumer:
             return int(polled_ms) * 1_000
         return self._last_append.get((tp.topic, tp.partition))
 
-    async def _hint(self, offsets: dict[Any, int]) -> None:
+    async def _commit_hint(self, offsets: dict[Any, int]) -> None:
         if offsets:
             with contextlib.suppress(KafkaError, ValueError, TimeoutError):
                 await asyncio.wait_for(self._consumer.commit(offsets), 2)

@@ -1,4 +1,4 @@
-"""A record that cannot be processed, kept whole where it can be looked at and sent again."""
+"""Dead letters: records that cannot be processed, stored whole for inspection and replay."""
 
 from libs.common.errors import InvalidMessage, TooManyDeadLetters
 from libs.common.kafka.record import Record
@@ -8,9 +8,9 @@ MAX_CONSECUTIVE = 200
 
 
 def build_dead_letter(service: str, record: Record, error: Exception) -> Message:
-    """Return the dead letter: the original key, value and headers, and beside them what failed and where."""
+    """Return the dead letter: the original record with additional headers for error and origin."""
     reason = error.reason if isinstance(error, InvalidMessage) else type(error).__name__
-    about = {
+    error_headers = {
         "x-dlq-reason": reason,
         "x-dlq-error": str(error)[:500]
         if isinstance(error, InvalidMessage)
@@ -20,27 +20,27 @@ def build_dead_letter(service: str, record: Record, error: Exception) -> Message
         "x-dlq-offset": str(record.offset),
         "x-dlq-service": service,
     }
-    original = [
-        (name, value or b"") for name, value in record.headers
-    ]  # a null header is legal in Kafka
+    # A null header value is legal in Kafka.
+    original = [(name, value or b"") for name, value in record.headers]
     headers = [
         *original,
-        *((name, text.encode("utf-8", "replace")) for name, text in about.items()),
+        *((name, text.encode("utf-8", "replace")) for name, text in error_headers.items()),
     ]
     return Message(f"{service}-dlq", record.key or b"none", record.value, headers)
 
 
 class ConsecutiveCounter:
-    """Counts dead letters in a row: a run of them is more likely our fault than the senders'."""
+    """Counter of consecutive dead letters: a long run points to a defect here, not at senders."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def add_batch(self, bad: int, of: int, first: Record) -> None:
-        """Take in a batch of which so many were bad. Raises TooManyDeadLetters when the run is too long."""
+        """Count `bad` of `of` records. Raises TooManyDeadLetters when the run is too long."""
         self._count = self._count + bad if bad == of else 0
         if self._count > MAX_CONSECUTIVE:
             raise TooManyDeadLetters(
-                f"{self._count} records in a row of {first.topic}-{first.partition} up to offset {first.offset} could not "
-                "be processed: look at the dead letters, mend the cause, start again"
+                f"{self._count} consecutive records of {first.topic}-{first.partition} up to "
+                f"offset {first.offset} could not be processed: look at the dead letters, "
+                "fix the cause, restart"
             )

@@ -1,4 +1,4 @@
-"""A record as polled, and what a service does with a batch of them."""
+"""Polled records, and the protocol of a service's batch handler."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record as polled. `timestamp` is the broker's append time, microseconds UTC."""
+    """Polled record; `timestamp` is the broker's append time, microseconds UTC."""
 
     topic: str
     partition: int
@@ -19,27 +19,30 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 def offset_ranges(records: Sequence[Record]) -> dict[tuple[str, int], tuple[int, int]]:
-    """Return, by (topic, partition), the first offset of a batch and the one after its last; in order within each."""
-    found: dict[tuple[str, int], tuple[int, int]] = {}
+    """Return (first offset, offset after the last) by (topic, partition) of ordered records."""
+    ranges: dict[tuple[str, int], tuple[int, int]] = {}
     for record in records:
-        place = (record.topic, record.partition)
-        first, _ = found.get(place, (record.offset, 0))
-        found[place] = (first, record.offset + 1)
-    return found
+        partition = (record.topic, record.partition)
+        first, _ = ranges.get(partition, (record.offset, 0))
+        ranges[partition] = (first, record.offset + 1)
+    return ranges
 
 
 class BatchHandler(Protocol):
-    """What a service does with a batch of one or more partitions; the records of each are in order, without a gap."""
+    """Processor of a service's batches.
+
+    A batch has records of one or more partitions, in order and without a gap in each.
+    """
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
-        """Return the offset of record, making the row at `beginning` when there is none."""
+        """Return the offset of record; a missing row is inserted with `beginning`."""
         ...
 
     async def handle(self, records: Sequence[Record]) -> int:
-        """Process the batch in one fenced transaction and return how many records were dead letters.
+        """Process the batch in one fenced transaction; return the number of dead letters.
 
-        Raises FenceLost when another owner has the partition, Unavailable when a dependency failed and the batch may
-        be tried again, and anything else when the data is to blame.
+        Raises FenceLost when another owner has the partition, Unavailable when a dependency failed
+        and the batch may be retried, and any other exception for an error caused by the data.
         """
         ...
 
@@ -49,7 +52,7 @@ class BatchHandler(Protocol):
 
 
 def record_from_aiokafka(raw: Any) -> Record:
-    """Return a record of aiokafka's as ours."""
+    """Convert a record of aiokafka."""
     return Record(
         raw.topic,
         raw.partition,

@@ -1,4 +1,4 @@
-"""Disconnecting a consumer without waiting for ever."""
+"""Consumer shutdown with a time limit."""
 
 import asyncio
 from typing import Any
@@ -10,13 +10,16 @@ log = logs.get_logger(__name__)
 
 
 async def stop_consumer(consumer: Any) -> None:
-    """Stop an AIOKafkaConsumer, and leave it behind after STOP_SECONDS: its own stop can swallow being cancelled."""
+    """Stop an AIOKafkaConsumer; abandon it after STOP_SECONDS.
+
+    A plain timeout would not do, since its `stop` can suppress the cancellation.
+    """
     stopping = asyncio.create_task(consumer.stop())
     await asyncio.wait([stopping], timeout=STOP_SECONDS)
     if not stopping.done():
         log.warning(
             "consumer_left_behind",
-            cure="none is needed: its member is forgotten when its session ends",
+            cure="none needed: the group removes its member when its session times out",
         )
         stopping.cancel()
     elif not stopping.cancelled() and stopping.exception() is not None:

@@ -1,4 +1,4 @@
-"""Keeping a consumer at work: one that lost its footing is built anew, one that makes no progress is reported."""
+"""Consumer supervisor: rebuilds a failed consumer and reports one without progress."""
 
 import asyncio
 import time
@@ -15,11 +15,11 @@ STUCK_SECONDS = 90
 log = logs.get_logger(__name__)
 
 
-async def supervise_consumer(make: Callable[[], Consumer], stop: asyncio.Event) -> None:
-    """Run consumers until `stop`; a passing fault builds the next one, any other ends the process."""
+async def supervise_consumer(make_consumer: Callable[[], Consumer], stop: asyncio.Event) -> None:
+    """Run a consumer until `stop`; a transient error builds a new one, any other is raised."""
     while not stop.is_set():
         try:
-            await make().run(stop)
+            await make_consumer().run(stop)
         except (Unavailable, KafkaError) as error:
             log.warning("consumer_restarted", error=repr(error))
         else:
@@ -29,6 +29,6 @@ async def supervise_consumer(make: Callable[[], Consumer], stop: asyncio.Event) 
 
 
 def check_progress(current: Sequence[Consumer]) -> str | None:
-    """Return what is wrong when the consumer has not polled for STUCK_SECONDS: liveness means progress."""
+    """Return the fault of a consumer without a poll for STUCK_SECONDS, else None."""
     idle = time.monotonic() - current[0].last_poll if current else 0.0
     return f"no poll for {idle:.0f} s" if idle > STUCK_SECONDS else None

@@ -1,4 +1,4 @@
-"""Reading topics beside their consumers: all that is there, or what comes from now on. Nothing is committed."""
+"""Topic reads outside a consumer group: all records, new records, or single ones; no commits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from libs.common.errors import Unavailable
 from libs.common.kafka.record import Record, record_from_aiokafka
 
-SECONDS = 10
+READ_SECONDS = 10
 
 
 @asynccontextmanager
@@ -21,13 +21,13 @@ async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncItera
     )
     try:
         await consumer.start()
-        places = []
+        partitions = []
         for topic in topics:
             await consumer._client._wait_on_metadata(topic)  # noqa: SLF001
-            places += [
+            partitions += [
                 TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())
             ]
-        consumer.assign(places)
+        consumer.assign(partitions)
         yield consumer
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {bootstrap_servers} does not answer: {error!r}") from None
@@ -36,61 +36,67 @@ async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncItera
 
 
 async def read_to_end(bootstrap_servers: str, topic: str) -> AsyncIterator[Record]:
-    """Yield every record from the topic's beginning to its present end; each partition in order.
+    """Yield every record from the topic's beginning to its current end; each partition in order.
 
     Raises Unavailable when Kafka does not answer.
     """
     async with _consumer(bootstrap_servers, [topic]) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for tp, found in (await consumer.getmany(timeout_ms=200)).items():
-                for raw in found:
+            for tp, raw_records in (await consumer.getmany(timeout_ms=200)).items():
+                for raw in raw_records:
                     if raw.offset < ends[tp]:
                         yield record_from_aiokafka(raw)
 
 
 async def read_all(bootstrap_servers: str, topic: str) -> list[Record]:
-    """Return what `present` yields, partition by partition. Raises Unavailable when Kafka does not answer."""
-    found = [record async for record in read_to_end(bootstrap_servers, topic)]
-    return sorted(found, key=lambda record: (record.partition, record.offset))
+    """Return the records of `read_to_end`, partition by partition.
+
+    Raises Unavailable when Kafka does not answer.
+    """
+    records = [record async for record in read_to_end(bootstrap_servers, topic)]
+    return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
 async def follow_topics(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator[Record]:
-    """Yield what is appended to the topics from now on, for ever. Raises Unavailable when Kafka does not answer."""
+    """Yield the records that are appended from now on, without end.
+
+    Raises Unavailable when Kafka does not answer.
+    """
     async with _consumer(bootstrap_servers, topics) as consumer:
         await consumer.seek_to_end()
         for tp in consumer.assignment():
-            await consumer.position(tp)  # the end of now, and not of the first poll
+            await consumer.position(tp)  # resolves the end now, not at the first poll
         while True:
-            for found in (await consumer.getmany(timeout_ms=500)).values():
-                for raw in found:
+            for raw_records in (await consumer.getmany(timeout_ms=500)).values():
+                for raw in raw_records:
                     yield record_from_aiokafka(raw)
 
 
 async def read_at_offsets(
-    bootstrap_servers: str, topic: str, places: Iterable[tuple[int, int]]
+    bootstrap_servers: str, topic: str, positions: Iterable[tuple[int, int]]
 ) -> dict[tuple[int, int], Record]:
-    """Return the records at these (partition, offset); those that the log does not hold (any more) are left out.
+    """Return the records at the given (partition, offset), without those no longer in the topic.
 
     Raises Unavailable.
     """
-    found: dict[tuple[int, int], Record] = {}
+    records: dict[tuple[int, int], Record] = {}
     async with _consumer(bootstrap_servers, [topic]) as consumer:
-        there = consumer.assignment()
+        assignment = consumer.assignment()
         beginnings, ends = (
-            await consumer.beginning_offsets(there),
-            await consumer.end_offsets(there),
+            await consumer.beginning_offsets(assignment),
+            await consumer.end_offsets(assignment),
         )
-        for partition, offset in sorted(set(places)):
-            place = TopicPartition(topic, partition)
-            if not beginnings.get(place, 0) <= offset < ends.get(place, 0):
+        for partition, offset in sorted(set(positions)):
+            tp = TopicPartition(topic, partition)
+            if not beginnings.get(tp, 0) <= offset < ends.get(tp, 0):
                 continue
-            consumer.assign([place])
-            consumer.seek(place, offset)
+            consumer.assign([tp])
+            consumer.seek(tp, offset)
             try:
-                raw = await asyncio.wait_for(consumer.getone(), SECONDS)
+                raw = await asyncio.wait_for(consumer.getone(), READ_SECONDS)
             except TimeoutError:
-                continue  # deleted since we looked
+                continue  # deleted since the offsets were read
             if raw.offset == offset:
-                found[partition, offset] = record_from_aiokafka(raw)
-    return found
+                records[partition, offset] = record_from_aiokafka(raw)
+    return records

@@ -1,1 +1,1 @@
-"""Kafka's record and batch encoding."""
+"""Encoding of Kafka records and record batches."""

@@ -1,7 +1,8 @@
-"""Messages as Kafka's batches hold them: written once, and copied from there on.
+"""Messages encoded as records of a Kafka batch: encoded once, then copied.
 
-Source: Kafka's message format, version 2, "Record": https://kafka.apache.org/documentation/#record. What stands before the
-key (length, attributes, two differences) is the batch's. Written for mypyc; uncompiled it says the same.
+Source: Kafka's message format, version 2, "Record":
+https://kafka.apache.org/documentation/#record. The fields before the key (length, attributes, two
+deltas) are written by the batch. Written for mypyc; uncompiled it gives the same result.
 """
 
 from typing import Final
@@ -12,14 +13,14 @@ from mypy_extensions import i64, u8
 from libs.common.messages.envelope import Headers, Message
 
 _NONE: Final = -1
-"""The length of what is not there."""
+"""Length of a null field."""
 
 
 class EncodedRecord:
-    """A message of a topic, as a record; read like any other message, which takes a moment."""
+    """Message as an encoded record, with the attributes of `Message`; each read decodes it."""
 
     def __init__(self, topic: str, key: bytes, record: bytes) -> None:
-        """`record` is its key, its value and its headers, as in a batch."""
+        """`record`: the encoded key, value and headers."""
         self.topic = topic
         self.key = key
         self.record = record
@@ -27,14 +28,14 @@ class EncodedRecord:
     @property
     def value(self) -> bytes | None:
         """The value, or None for a tombstone."""
-        fields = _Fields(self.record)
+        fields = _FieldReader(self.record)
         fields.take()
         return fields.take()
 
     @property
     def headers(self) -> Headers:
         """The headers, in order."""
-        fields = _Fields(self.record)
+        fields = _FieldReader(self.record)
         fields.take()
         fields.take()
         return [
@@ -45,37 +46,37 @@ class EncodedRecord:
 AnyMessage = Message | EncodedRecord
 
 
-class _Fields:
-    """What stands in a record, one after the other."""
+class _FieldReader:
+    """Sequential reader of a record's fields."""
 
     def __init__(self, record: bytes) -> None:
         self._record = record
         self._at: i64 = 0
 
     def number(self) -> i64:
-        """Return the number that comes next."""
-        found: i64 = 0
+        """Return the next varint."""
+        zigzag: i64 = 0
         shift: i64 = 0
         while True:
             byte: i64 = self._record[self._at]
             self._at += 1
-            found |= (byte & 127) << shift
+            zigzag |= (byte & 127) << shift
             shift += 7
             if byte < 128:
-                return -((found + 1) >> 1) if found & 1 else found >> 1
+                return -((zigzag + 1) >> 1) if zigzag & 1 else zigzag >> 1
 
     def take(self) -> bytes | None:
-        """Return the bytes that come next, or None where there are none."""
+        """Return the next length-prefixed bytes, or None for a null field."""
         length = self.number()
         if length < 0:
             return None
-        begin = self._at
+        start = self._at
         self._at += length
-        return self._record[begin : self._at]
+        return self._record[start : self._at]
 
 
 def encode_record(message: Message) -> EncodedRecord:
-    """Return a message, written."""
+    """Encode a message."""
     writer = BytesWriter()
     encode_bytes(writer, message.key)
     if message.value is None:
@@ -88,7 +89,7 @@ def encode_record(message: Message) -> EncodedRecord:
 
 
 def encode_headers(headers: Headers) -> bytes:
-    """Return headers as a record has them, without their number."""
+    """Return the encoded headers, without their count."""
     writer = BytesWriter()
     for name, value in headers:
         encode_bytes(writer, name.encode())
@@ -97,13 +98,13 @@ def encode_headers(headers: Headers) -> bytes:
 
 
 def encode_bytes(writer: BytesWriter, field: bytes) -> None:
-    """Write how long a field is, and the field."""
+    """Write a field with its length before it."""
     encode_varint(writer, len(field))
     writer.write(field)
 
 
 def encode_varint(writer: BytesWriter, number: i64) -> None:
-    """Write a number: seven bits a byte, the lowest first, negative ones as the odd."""
+    """Write a zigzag varint: seven bits a byte, lowest first; negative numbers become odd."""
     rest: i64 = -2 * number - 1 if number < 0 else 2 * number
     while rest >= 128:
         writer.append(u8(rest & 127 | 128))
@@ -112,7 +113,7 @@ def encode_varint(writer: BytesWriter, number: i64) -> None:
 
 
 def varint_size(number: i64) -> i64:
-    """Return how many bytes a number takes that is not negative."""
+    """Return the encoded size in bytes of a number that is not negative."""
     size: i64 = 1
     rest = number >> 6
     while rest > 0:

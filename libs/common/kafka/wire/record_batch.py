@@ -1,7 +1,8 @@
-"""Records of one partition, as a batch of Kafka's: what aiokafka's builder does, for records that are written already.
+"""Builder of a Kafka record batch from encoded records, in place of aiokafka's builder.
 
-Source: Kafka's message format, version 2, "Record Batch": https://kafka.apache.org/documentation/#recordbatch. All records have
-the time at which their batch went out. Written for mypyc; uncompiled it says the same.
+Source: Kafka's message format, version 2, "Record Batch":
+https://kafka.apache.org/documentation/#recordbatch. All records have the timestamp at which their
+batch is built. Written for mypyc; uncompiled it gives the same result.
 """
 
 import struct
@@ -16,25 +17,28 @@ from mypy_extensions import i64
 from libs.common.kafka.wire.encoded_record import encode_varint, varint_size
 
 _HEAD: Final = struct.Struct(">hiqqqhii")
-"""From the attributes to the number of records: what the checksum covers, with the records."""
+"""Fields from the attributes to the record count; the checksum covers them and the records."""
 _START: Final = struct.Struct(">qiibI")
 _UNCOUNTED: Final = 12
-"""Bytes that a batch's length does not count: those before it, and its own."""
+"""Bytes not counted in the batch length: the base offset and the length itself."""
 _VERSION: Final = 2
 _NO_EPOCH: Final = -1
 _LZ4: Final = 3
 _FASTEST: Final = 1
-"""The level of LZ4: the default makes a batch a sixth smaller in ten times the time."""
+"""LZ4 level; the default level makes a batch a sixth smaller in ten times the time."""
 MIN_COMPRESSED_BYTES: Final = 4 * 1024
-"""Bytes of records that are compressed: fewer cost more than they save."""
+"""Smallest size of records to compress; below it, compression costs more than it saves."""
 
 
 class RecordBatch:
-    """A batch of at most so many bytes, or of one record; what aiokafka's producer asks a builder for is here by its names."""
+    """Batch of at most `max_bytes` bytes, or of a single larger record.
 
-    def __init__(self, most: int, *, compressed: bool) -> None:
-        """Compress a large batch by LZ4 if `compressed`."""
-        self._most: i64 = most
+    The methods have the names that aiokafka's producer calls on its own builder.
+    """
+
+    def __init__(self, max_bytes: int, *, compressed: bool) -> None:
+        """`compressed`: a large batch is compressed with LZ4."""
+        self._max_bytes: i64 = max_bytes
         self._compressed = compressed
         self._records = BytesWriter()
         self._count: i64 = 0
@@ -43,16 +47,16 @@ class RecordBatch:
         self._built: bytes | None = None
 
     def add(self, record: bytes) -> i64:
-        """Add a record (Written.record) and return its bytes; 0 when the batch is full or closed."""
+        """Add an EncodedRecord.record and return its size; 0 when the batch is full or closed."""
         length = 2 + varint_size(self._count) + len(record)
         size = varint_size(length) + length
-        if self._closed or (self._count > 0 and len(self._records) + size > self._most):
+        if self._closed or (self._count > 0 and len(self._records) + size > self._max_bytes):
             self._closed = True
             return 0
         records = self._records
         encode_varint(records, length)
         records.append(0)  # attributes
-        records.append(0)  # milliseconds behind the batch's time
+        records.append(0)  # timestamp delta
         encode_varint(records, self._count)
         records.write(record)
         self._count += 1
@@ -63,11 +67,11 @@ class RecordBatch:
         return self._count
 
     def close(self) -> None:
-        """Take no more."""
+        """Refuse further records."""
         self._closed = True
 
     def closed(self) -> bool:
-        """Return whether it takes no more."""
+        """Return whether further records are refused."""
         return self._closed
 
     def _set_producer_state(
@@ -76,7 +80,7 @@ class RecordBatch:
         self._producer = producer_id, producer_epoch, base_sequence
 
     def _build(self) -> bytes:
-        """Return the batch; built once, so that what is sent again is the same."""
+        """Return the encoded batch; built once, so that a retry sends the same bytes."""
         if self._built is None:
             self._closed = True
             records = self._records.getvalue()
@@ -85,11 +89,11 @@ class RecordBatch:
             if self._compressed and len(records) >= MIN_COMPRESSED_BYTES:
                 attributes, records = _LZ4, lz4_encode(records, _FASTEST)
             now = time.time_ns() // 1_000_000
-            covered = (
+            checksummed = (
                 _HEAD.pack(attributes, self._count - 1, now, now, *self._producer, self._count)
                 + records
             )
-            length = _START.size - _UNCOUNTED + len(covered)
-            start = _START.pack(0, length, _NO_EPOCH, _VERSION, calc_crc32c(covered))
-            self._built = start + covered
+            length = _START.size - _UNCOUNTED + len(checksummed)
+            header = _START.pack(0, length, _NO_EPOCH, _VERSION, calc_crc32c(checksummed))
+            self._built = header + checksummed
         return self._built
