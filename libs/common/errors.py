@@ -11,7 +11,7 @@ PerigeeError
 ├── WebhooksOnly             a source with a signing secret got an unsigned tracking call
 ├── OriginNotAllowed         the source does not accept requests from pages of this origin
 ├── RateLimitExceeded        the source exceeds its rate limit
-├── FenceLost                another instance owns the partition now: roll back and rejoin
+├── FenceLost                another instance owns the partition now: roll back and seek again
 ├── OffsetGap                records were deleted before they were read: an operator must decide
 └── TooManyDeadLetters       a run of dead letters: more likely a defect here than at the senders
 

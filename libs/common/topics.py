@@ -20,7 +20,7 @@ _DAY_MS = 86_400_000
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """One topic: its key, its one writer, its readers and its Kafka settings."""
+    """Kafka topic: key, single writer, readers and settings."""
 
     name: TopicName
     key: str
