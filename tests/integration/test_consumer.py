@@ -45,7 +45,7 @@ class Handler:
             self.seen += [int(r.value) for r in records]
         return 0
 
-    async def bury(self, record, error):
+    async def store_dead_letter(self, record, error):
         async with self.session.acquire() as connection, unit_of_work(connection):
             await offsets.update_offsets(connection, "scoring", "test", offset_ranges([record]))
         self.buried.append(record.value)
@@ -143,7 +143,7 @@ async def test_too_many_dead_letters_in_a_row_stop_the_consumer(servers, databas
     topic = await make_topic(servers.kafka, 1)
     await publish(publisher, topic, [b"bad"] * (MAX_CONSECUTIVE + 5))
     async with consuming(servers, topic, Handler(database)) as (task, _):
-        with pytest.raises(Exception, match="in a row"):
+        with pytest.raises(Exception, match="consecutive records"):
             await asyncio.wait_for(task, 60)
 
 
@@ -171,7 +171,7 @@ async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, data
     await producer.stop()
 
     class Burying(Handler):
-        async def bury(self, record: Record, error):
+        async def store_dead_letter(self, record: Record, error):
             async with self.session.acquire() as connection, unit_of_work(connection):
                 await offsets.update_offsets(connection, "scoring", "test", offset_ranges([record]))
                 letter = build_dead_letter("scoring", record, error)
@@ -194,7 +194,7 @@ async def test_a_topic_made_anew_is_a_gap_too(servers, database, publisher):
     handler = Handler(database)
     await handler.next_offset(topic, 0, 7)
     async with consuming(servers, topic, handler) as (task, _):
-        with pytest.raises(OffsetGap, match="made anew"):
+        with pytest.raises(OffsetGap, match="created anew"):
             await asyncio.wait_for(task, 20)
 
 
