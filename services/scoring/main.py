@@ -138,7 +138,9 @@ class ScoringProcess:
             open_routes=[*health.routes(), asyncapi_route()],
             public_routers=[
                 contacts.router(ContactService(read_session, self.catalogue)),
-                stage_changes.router(PublishedMessageService(log_session, self.settings.partitions)),
+                stage_changes.router(
+                    PublishedMessageService(log_session, self.settings.partitions)
+                ),
                 compelling_events.router(
                     CompellingEventService(self.session("events"), self.outbox, SystemClock())
                 ),

@@ -48,7 +48,9 @@ class ContactSimulator:
         base = self.rows.get(state.seq)
         known = FoldContext(fresh=fresh)
         self._take(
-            fold_and_publish(self.engine, self.held, [occurrence], until=-1, context=known, base=base)
+            fold_and_publish(
+                self.engine, self.held, [occurrence], until=-1, context=known, base=base
+            )
         )
 
     def tick(self, frontier: int) -> None:
