@@ -295,7 +295,7 @@ async def test_keys_rotate_end_and_remember_when_they_were_used(connection, data
     assert (await keys.authenticate("root", None)).has_scope("cycles")
     rows = await connection.fetch("SELECT row_to_json(k)::text FROM access.keys k")
     assert not any(first in r[0] or second in r[0] for r in rows)
-    with pytest.raises(NotFound, match="no key named"):
+    with pytest.raises(NotFound, match="no valid key named"):
         await api_keys.insert_rotated_key(connection, "default", "nope", 0)
     with pytest.raises(NotFound, match="no workspace"):
         await api_keys.insert_key(connection, "nowhere", "crm", "service")
