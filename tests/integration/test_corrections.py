@@ -142,7 +142,7 @@ async def test_a_stage_that_cannot_be_is_refused(scoring):
         await scoring.corrections.set_stage(
             "default", "a", "engagement", {"sales": "qualified"}, START, START, ME
         )
-    with pytest.raises(Conflict, match="not come"):
+    with pytest.raises(Conflict, match="in the future"):
         await scoring.corrections.set_stage(
             "default", "u", "engagement", {"sales": "qualified"}, 1 << 52, 1 << 52, ME
         )
