@@ -1,6 +1,5 @@
-"""What the demo shows at its end."""
+"""Figures that the demo shows at its end."""
 
-import contextlib
 from collections import Counter
 from typing import Any
 
@@ -8,13 +7,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cli.contact_story import print_story
+from cli.api_client import ServiceVariable, call_api
+from cli.timeline_view import fetch_timeline, print_timeline
 from libs.common.api_keys import DEFAULT_WORKSPACE
-from libs.common.db.connection import Connection
-from libs.common.errors import InvalidMessage
-from libs.common.kafka.topic_reader import read_all as messages
-from libs.common.messages import StageChange, decode_value
-from services.scoring.domain.publication import PublishedPosition
 
 DIRECTIONS = ("entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy")
 STATUSES = (
@@ -28,12 +23,14 @@ STATUSES = (
     "failed",
     "in_doubt",
 )
-_EXAMPLE = '{"event":"Quote Requested","userId":"me"}'
 OUTCOMES = ("delivered", "retried", "failed", "unknown")
+CYCLE, SOURCE = "engagement", "storefront"
+PAGE_MESSAGES = 1_000
+_EXAMPLE = '{"event":"Quote Requested","userId":"me"}'
 
 
 class Report(msgspec.Struct):
-    """The figures, and the contact whose story is told."""
+    """The figures, and the contact whose timeline is shown."""
 
     events_accepted: int
     touchpoints_stored: int
@@ -43,9 +40,11 @@ class Report(msgspec.Struct):
     actions: dict[str, int]
     deliveries: dict[str, int]
     cells: dict[tuple[str, str], int]
+    """Contacts at each (sales, buying) of the shipped cycle."""
     hero: str
+    """Contact whose stage changes have the most directions."""
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return the figures as one JSON document."""
         names = (
             "events_accepted",
@@ -59,67 +58,67 @@ class Report(msgspec.Struct):
         return {name: getattr(self, name) for name in names}
 
 
-async def gather_report(
-    connection: Connection, environment: dict[str, str], accepted: int
-) -> Report:
-    """Read the figures: stage changes from the topic, the rest from the database's snapshot."""
-    changes = {}
-    for record in await messages(environment["KAFKA_BOOTSTRAP_SERVERS"], "stage-changes"):
-        with contextlib.suppress(InvalidMessage):  # rubbish on the topic is nobody's stage change
-            change = decode_value(StageChange, record.value)
-            changes[change.id] = change  # at least once on the topic: the id drops a repeat
-    (stored,) = await connection.fetch(
-        "SELECT count(*), count(DISTINCT contact_id) FROM scoring.touchpoints WHERE source = 'storefront'"
-    )
+def gather_report(environment: dict[str, str], accepted: int) -> Report:
+    """Read the figures from scoring and the orchestrator. Raises PerigeeError."""
+    changes = _stage_changes(environment)
+    scoring = _get(environment, "SCORING_URL", "/v1/statistics")
+    orchestrator = _get(environment, "ORCHESTRATOR_URL", "/admin/v1/orchestrator/statistics")
+    stored = scoring["sources"].get(SOURCE, {"touchpoints": 0, "contacts": 0})
+    cells = {
+        (sales, buying): cell["contacts"]
+        for cell in scoring["positions"].get(CYCLE, ())
+        for buying, sales in [cell["places"]]
+    }
     return Report(
         accepted,
-        stored[0],
-        stored[1],
-        _counts(Counter(c.direction for c in changes.values()), DIRECTIONS),
-        dict(sorted((await _by(connection, "play", "enrollments")).items())),
-        _counts(await _by(connection, "status", "actions"), STATUSES),
-        _counts(await _by(connection, "outcome", "deliveries"), OUTCOMES),
-        await _cells(connection),
-        _hero(list(changes.values())),
+        stored["touchpoints"],
+        stored["contacts"],
+        _in_order(Counter(change["direction"] for change in changes), DIRECTIONS),
+        orchestrator["plays"],
+        _in_order(orchestrator["actions"], STATUSES),
+        _in_order(orchestrator["deliveries"], OUTCOMES),
+        cells,
+        _hero(changes),
     )
 
 
-def _counts(found: Counter[str], names: tuple[str, ...]) -> dict[str, int]:
-    return {name: found[name] for name in names}
-
-
-async def _by(connection: Connection, column: str, table: str) -> Counter[str]:
-    rows = await connection.fetch(f"SELECT {column}, count(*) FROM orchestrator.{table} GROUP BY 1")  # noqa: S608
-    return Counter({r[0]: r[1] for r in rows})
-
-
-async def _cells(connection: Connection) -> dict[tuple[str, str], int]:
-    """Return how many contacts stand in each (sales, buying) cell of the shipped cycle."""
-    rows = await connection.fetch(
-        "SELECT p.published FROM scoring.publications p JOIN scoring.contacts c USING (contact_id) "
-        "WHERE p.cycle = 'engagement' AND c.merged_into IS NULL"
+def _get(environment: dict[str, str], service: ServiceVariable, path: str, **params: Any) -> Any:
+    return call_api(
+        environment, "GET", path, service=service, workspace=DEFAULT_WORKSPACE, params=params
     )
-    cells: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        buying, sales = msgspec.msgpack.decode(row[0], type=PublishedPosition).position.places
-        cells[sales, buying] += 1
-    return dict(cells)
 
 
-def _hero(changes: list[StageChange]) -> str:
-    """Return the contact whose journey has the most kinds of moves."""
-    kinds: dict[str, set[str]] = {}
+def _stage_changes(environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Return every published stage change, read by cursor."""
+    changes: dict[str, dict[str, Any]] = {}
+    cursor = ""
+    while True:
+        page = _get(
+            environment, "SCORING_URL", "/v1/stage-changes", cursor=cursor, limit=PAGE_MESSAGES
+        )
+        changes |= {item["id"]: item["data"] for item in page["items"]}
+        cursor = page["cursor"]
+        if not page["more"]:
+            return list(changes.values())
+
+
+def _in_order(counts: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
+    return {name: counts.get(name, 0) for name in names}
+
+
+def _hero(changes: list[dict[str, Any]]) -> str:
+    directions: dict[str, set[str]] = {}
     for change in changes:
-        kinds.setdefault(change.contact_id, set()).add(change.direction)
-    return max(kinds, key=lambda contact: (len(kinds[contact]), contact), default="")
+        directions.setdefault(change["contact_id"], set()).add(change["direction"])
+    return max(directions, key=lambda contact: (len(directions[contact]), contact), default="")
 
 
-async def print_report(report: Report, environment: dict[str, str], console: Console) -> None:
-    """Print it all for a person who sees this for the first time."""
+def print_report(report: Report, environment: dict[str, str], console: Console) -> None:
+    """Print the figures, one timeline, and the next commands to try."""
     console.rule("what happened")
     console.print(
-        f"{report.events_accepted} events accepted, {report.touchpoints_stored} touchpoints stored, "
-        f"{report.contacts} contacts"
+        f"{report.events_accepted} events accepted, "
+        f"{report.touchpoints_stored} touchpoints stored, {report.contacts} contacts"
     )
     console.print(_matrix(report.cells))
     console.print(_line("stage changes", report.stage_changes))
@@ -128,27 +127,28 @@ async def print_report(report: Report, environment: dict[str, str], console: Con
     console.print(_line("deliveries", report.deliveries))
     if report.hero:
         console.rule("one contact's whole story")
-        await print_story(environment["DATABASE_URL"], DEFAULT_WORKSPACE, report.hero, console)
+        print_timeline(fetch_timeline(environment, report.hero, DEFAULT_WORKSPACE), console)
     console.rule("where to look next")
     kafka = environment["KAFKA_BOOTSTRAP_SERVERS"]
-    where = [
-        f"send your own:  curl -u {environment['WRITE_KEY']}: {environment['INGEST_URL']}/v1/track -d '{_EXAMPLE}'",
+    commands = [
+        f"send your own:  curl -u {environment['WRITE_KEY']}: "
+        f"{environment['INGEST_URL']}/v1/track -d '{_EXAMPLE}'",
         "see yourself:   .venv/bin/perigee contact show me",
         f"topics:         touchpoints, stage-changes, signals, contacts, actions at {kafka}",
         f"mails caught:   {environment['MAIL_FOLDER']}",
         "prove it:       .venv/bin/perigee replay-check",
         "stop it:        .venv/bin/perigee down",
     ]
-    for line in where:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    for command in commands:
+        console.print(command, soft_wrap=True, markup=False, highlight=False)
 
 
 def _matrix(cells: dict[tuple[str, str], int]) -> Table:
-    """Return the buying × sales table; its order is that of the shipped cycle."""
+    """Return the buying × sales table, in the order of the shipped cycle."""
     sales = ("unknown", "identified", "qualified", "won")
     table = Table("buying \\ sales", *sales, title="where they stand now")
     for buying in ("awareness", "investigation", "validation", "purchase", "loyalty", "advocacy"):
-        table.add_row(buying, *(str(cells.get((s, buying), "")) for s in sales))
+        table.add_row(buying, *(str(cells.get((stage, buying), "")) for stage in sales))
     return table
 
 

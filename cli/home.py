@@ -1,4 +1,4 @@
-"""PERIGEE_HOME: where one running instance keeps its data, ports, keys and logs."""
+"""PERIGEE_HOME: the folder with the data, ports, keys and logs of one running instance."""
 
 import json
 import os
@@ -32,17 +32,17 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """Return the home that PERIGEE_HOME names, else `.perigee` in the project."""
+        """Return the home at PERIGEE_HOME, else at `.perigee` in the project."""
         return cls(Path(os.environ.get("PERIGEE_HOME") or PROJECT / ".perigee").resolve())
 
     def create(self) -> None:
-        """Make the folder, readable by its owner only."""
+        """Create the folder, readable by its owner only."""
         for name in ("", "run", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def exists(self) -> bool:
-        """Return whether something was ever started here."""
+        """Return whether an instance was ever started here."""
         return (self.folder / "run").is_dir()
 
     def read(self, name: str) -> dict[str, Any]:
@@ -53,12 +53,12 @@ class Home:
             return {}
         except json.JSONDecodeError as error:
             raise ConfigurationError(
-                f"{self.folder / name}.json is unreadable ({error}): mend or remove it"
+                f"{self.folder / name}.json is unreadable ({error}): repair or remove it"
             ) from None
         return content
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Keep a JSON object under `name`, whole or not at all."""
+        """Write a JSON object under `name`, whole or not at all."""
         path = self.folder / f"{name}.json"
         fresh = path.with_suffix(".new")
         fresh.touch(mode=0o600)
@@ -78,35 +78,35 @@ class Home:
         self.write("options", {**self.read("options"), **options})
 
     def allocate_port(self, name: str, *, running: bool) -> int:
-        """Return the port of `name`: set by hand, else kept, else the default, else a free one.
+        """Return the port of `name`: set by hand, else kept, else the default, else any free port.
 
-        Raises ConfigurationError when a port set by hand is taken by something that is not ours.
+        Raises ConfigurationError when a port set by hand is taken by a process outside this home.
         """
         variable = f"PERIGEE_{name.upper().replace('-', '_')}_PORT"
         kept = self.read("ports")
         if running and name in kept:
             return int(kept[name])
-        by_hand = os.environ.get(variable)
-        if by_hand:
-            port = _number(variable, by_hand)
+        given = os.environ.get(variable)
+        if given:
+            port = _parse_port(variable, given)
             if not is_port_free(port):
                 raise ConfigurationError(
                     f"{variable}={port}: the port is taken; free it or choose another"
                 )
         else:
-            wanted = int(kept.get(name) or DEFAULT_PORTS.get(name) or 0)
-            others = {int(p) for n, p in kept.items() if n != name}
+            preferred = int(kept.get(name) or DEFAULT_PORTS.get(name) or 0)
+            reserved = {int(value) for key, value in kept.items() if key != name}
             port = (
-                wanted
-                if wanted and wanted not in others and is_port_free(wanted)
-                else _any_free(others)
+                preferred
+                if preferred and preferred not in reserved and is_port_free(preferred)
+                else _any_free_port(reserved)
             )
         self.write("ports", {**kept, name: port})
         return port
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the home against a second `up` or `down` at the same time."""
+        """Lock the home against a second `up` or `down` at the same time."""
         import fcntl
 
         self.create()
@@ -115,14 +115,14 @@ class Home:
             yield
 
 
-def _number(variable: str, text: str) -> int:
+def _parse_port(variable: str, text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise ConfigurationError(f"{variable}={text}: not a port number (1-65535)")
     return int(text)
 
 
 def is_port_free(port: int) -> bool:
-    """Return whether nothing listens on the port of 127.0.0.1."""
+    """Return whether the port of 127.0.0.1 is unused."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -132,10 +132,10 @@ def is_port_free(port: int) -> bool:
     return True
 
 
-def _any_free(others: set[int]) -> int:
+def _any_free_port(reserved: set[int]) -> int:
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
-        if port not in others:
+        if port not in reserved:
             return port

@@ -1,38 +1,45 @@
-"""What stands between empty servers and running services: the schema, the first sources, the topics."""
+"""Preparation of empty servers for the services: the schema, the first sources, the topics."""
 
+import asyncio
+import json
 import os
+import sys
 
-import msgspec
-
+from cli.home import PROJECT
 from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
 from libs.common.db.migrate import ensure_partitions, upgrade
+from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
-from services.ingest.domain.source import Source
-from services.ingest.repository import sources as repository
 
 _SOURCES = (
     ("default", "WRITE_KEY", "public"),
     ("orchestrator", "ORCHESTRATOR_WRITE_KEY", "server"),
 )
+_MIGRATION_LOCK = 7235194
 
 
 async def migrate(environment: dict[str, str]) -> None:
-    """Bring the schema up to date and put in the sources `default` and `orchestrator` with the keys given.
+    """Bring the schema up to date; write the sources `default` and `orchestrator`.
 
-    A key that changed replaces the old one. Raises Unavailable when the database does not answer.
+    A key of the environment that changed replaces the old one. Raises Unavailable when the
+    database does not answer, PerigeeError for a key that cannot be used.
     """
     url = environment["DATABASE_URL"]
     connection = await connect(url, application="perigee-migrate")
     try:
-        await connection.execute(
-            "SELECT pg_advisory_lock(7235194)"
-        )  # two `db migrate` at once: one after the other
+        # Two `db migrate` at the same time run one after the other.
+        await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
         await upgrade(url)
         await ensure_partitions(connection, SystemClock().now())
-        for source, variable, trust in _SOURCES:
-            if environment.get(variable):
-                await put_source(environment, source, environment[variable], trust)
+        await _put_sources(
+            environment,
+            [
+                {"source": source, "write_key": environment[variable], "trust": trust}
+                for source, variable, trust in _SOURCES
+                if environment.get(variable)
+            ],
+        )
     finally:
         await connection.close()
 
@@ -40,23 +47,36 @@ async def migrate(environment: dict[str, str]) -> None:
 async def put_source(
     environment: dict[str, str], source: str, write_key: str, trust: str = "public"
 ) -> None:
-    """Insert or re-key a source of the default workspace; the key is stored as its SHA-256 only."""
-    connection = await connect(environment["DATABASE_URL"], application="perigee-source")
-    try:
-        async with connection.transaction():
-            place = ("default", source)
-            if await repository.get_source_for_update(connection, place) is None:
-                await repository.upsert_source(
-                    connection, msgspec.structs.replace(Source(*place), trust=trust)
-                )
-            if await repository.insert_key(connection, place, write_key):
-                await repository.update_key_ends(connection, place, 0, but=write_key)
-    finally:
-        await connection.close()
+    """Create or re-key a source of the default workspace.
+
+    Raises PerigeeError for a key that cannot be used.
+    """
+    await _put_sources(environment, [{"source": source, "write_key": write_key, "trust": trust}])
+
+
+async def _put_sources(environment: dict[str, str], wanted: list[dict[str, str]]) -> None:
+    """Write sources in a process of ingest: no running service is needed."""
+    if not wanted:
+        return
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("PERIGEE_")
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.ingest.prepare",
+        cwd=PROJECT,
+        env={**inherited, "DATABASE_URL": environment["DATABASE_URL"]},
+        stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate(json.dumps(wanted).encode())
+    if process.returncode:
+        raise PerigeeError(f"the sources cannot be written: {errors.decode().strip()[-800:]}")
 
 
 async def apply_topics(bootstrap_servers: str) -> list[str]:
-    """Create the missing topics; PERIGEE_PARTITIONS says how many partitions (6)."""
+    """Create the missing topics with PERIGEE_PARTITIONS partitions (6); return their names."""
     return await admin.apply_topics(
         bootstrap_servers, int(os.environ.get("PERIGEE_PARTITIONS", "6"))
     )

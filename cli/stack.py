@@ -1,4 +1,4 @@
-"""A whole instance: what belongs to it, in which order it starts and stops, and its environment."""
+"""A whole instance: its processes, the order of their start and stop, and its environment."""
 
 import asyncio
 import os
@@ -29,7 +29,10 @@ class StackPart(Protocol):
 
 
 class InstanceStack:
-    """The processes of one home. Kafka or PostgreSQL given from outside are used, not started."""
+    """The processes of one home.
+
+    A Kafka or PostgreSQL given by the environment is used, not started.
+    """
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -46,12 +49,15 @@ class InstanceStack:
         return self._given("DATABASE_URL", self.postgres.url())
 
     def _given(self, variable: str, own: str) -> str | None:
-        """Return the server given by the environment, else the one given at the last `up`; None for our own."""
+        """Return the server given by the environment, else at the last `up`.
+
+        None for the home's server.
+        """
         given = os.environ.get(variable) or self.home.read("options").get(variable)
         return given if given and given != own else None
 
     def environment(self) -> dict[str, str]:
-        """Return what the services and `perigee env` need to know."""
+        """Return the environment of the services, as `perigee env` prints it."""
         ports = self.home.read("ports")
         options = self.home.read("options").get("environment", {})
         return {
@@ -72,13 +78,13 @@ class InstanceStack:
             "PERIGEE_LINK_KEYS": os.environ.get("PERIGEE_LINK_KEYS")
             or self.home.get_secret("link-keys"),
             "PERIGEE_SITE": os.environ.get("PERIGEE_SITE") or "https://perigee.example",
-            # Whoever runs this mode tries webhooks on the same machine first.
+            # In this mode webhooks are tried on the same machine first.
             "PERIGEE_PRIVATE_WEBHOOKS": "true",
             **options,
         }
 
     def servers(self) -> list[StackPart]:
-        """Return the servers that this instance runs itself."""
+        """Return the servers that this home runs."""
         kafka: list[StackPart] = [] if self._given_kafka else [self.kafka]
         database: list[StackPart] = [] if self._given_database else [self.postgres]
         return [*kafka, *database, self.mail]
@@ -86,7 +92,8 @@ class InstanceStack:
     def services(self, scoring: int = 1) -> list[StackPart]:
         """Return Perigee's services, with `scoring` instances of scoring."""
         instances = ["scoring", *(f"scoring-{n}" for n in range(2, scoring + 1))]
-        # Ports are known before anything starts, since the services name each other's doors.
+        # Ports are allocated before any start: a service's environment has the addresses of the
+        # others.
         for name in ("ingest", "orchestrator", *instances):
             self.home.allocate_port(name, running=ManagedProcess(self.home, name).pid is not None)
         environment = self.environment()
@@ -95,8 +102,8 @@ class InstanceStack:
             for name in ("ingest", *instances, "orchestrator")
         ]
 
-    def up(self, say: ProgressReporter, scoring: int | None = None) -> None:
-        """Start whatever is missing, in order, and return when all of it is ready."""
+    def up(self, report: ProgressReporter, scoring: int | None = None) -> None:
+        """Start every missing process, in order, and return when all are ready."""
         self.home.create()
         count = scoring or int(self.home.read("options").get("scoring", 1))
         self.home.store_environment(
@@ -105,11 +112,11 @@ class InstanceStack:
             DATABASE_URL=self._given_database,
         )
         with self.home.lock():
-            _start(self.servers(), say)
-            say("database schema and topics")
+            _start(self.servers(), report)
+            report("database schema and topics")
             asyncio.run(self._prepare())
             self._stop_extra_scoring(count)
-            _start(self.services(count), say)
+            _start(self.services(count), report)
 
     async def _prepare(self) -> None:
         from cli.preparation import apply_topics, migrate
@@ -119,28 +126,30 @@ class InstanceStack:
         await apply_topics(environment["KAFKA_BOOTSTRAP_SERVERS"])
 
     def _stop_extra_scoring(self, count: int) -> None:
-        for name in self._named():
+        for name in self._process_names():
             if name.startswith("scoring-") and int(name.split("-")[1]) > count:
                 ManagedProcess(self.home, name).stop()
 
-    def down(self, say: ProgressReporter) -> None:
+    def down(self, report: ProgressReporter) -> None:
         """Stop everything, services before servers."""
         if not self.home.exists:
             return
         with self.home.lock():
-            for name in sorted((n for n in self._named() if not _is_server(n)), reverse=True):
+            for name in sorted(
+                (n for n in self._process_names() if not _is_server(n)), reverse=True
+            ):
                 if ManagedProcess(self.home, name).stop():
-                    say(f"stopped {name}")
+                    report(f"stopped {name}")
             for part in (self.mail, self.kafka, self.postgres):
                 if part.process.pid is not None:
                     part.stop()
-                    say(f"stopped {part.name}")
+                    report(f"stopped {part.name}")
 
-    def _named(self) -> list[str]:
+    def _process_names(self) -> list[str]:
         return [path.stem for path in (self.home.folder / "run").glob("*.json")]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return one entry per process: name, pid, ready, url."""
+        """Return an entry for each process: name, pid, ready, url."""
         if not self.home.exists:
             return []
         count = int(self.home.read("options").get("scoring", 1))
@@ -158,29 +167,37 @@ class InstanceStack:
             for part in [*self.servers(), *services]
         ]
 
+    def compiled_modules(self) -> dict[str, str]:
+        """Return the mode of each part that can be compiled: `compiled` or `uncompiled`."""
+        modules: dict[str, str] = {}
+        if self.home.exists:
+            for name in ("scoring", "ingest", "orchestrator"):
+                modules |= ServiceProcess(self.home, name, {}).compiled_modules()
+        return modules
+
     def _url(self, part: StackPart) -> str:
         if isinstance(part, ServiceProcess):
             return part.url
         if part is self.postgres:
-            where = urlsplit(self.postgres.url())
-            return f"postgresql://{where.hostname}:{where.port}{where.path}"
+            url = urlsplit(self.postgres.url())
+            return f"postgresql://{url.hostname}:{url.port}{url.path}"
         return self.kafka.address if part is self.kafka else f"smtp://127.0.0.1:{self.mail.port}"
 
 
-def _start(parts: list[StackPart], say: ProgressReporter) -> None:
-    found_running = {part.name for part in parts if part.process.pid is not None}
+def _start(parts: list[StackPart], report: ProgressReporter) -> None:
+    already_running = {part.name for part in parts if part.process.pid is not None}
     for part in parts:
-        if part.name not in found_running:
-            say(f"starting {part.name}")
+        if part.name not in already_running:
+            report(f"starting {part.name}")
         part.start()
     for part in parts:
         try:
             part.wait()
         except StartError:
-            if part.name not in found_running or part.process.pid is not None:
+            if part.name not in already_running or part.process.pid is not None:
                 raise
-            # It was killed so shortly before that it still looked alive.
-            say(f"starting {part.name} again")
+            # The process was killed just before, and still looked alive.
+            report(f"starting {part.name} again")
             part.start()
             part.wait()
 

@@ -1,4 +1,4 @@
-"""What every command shares: one-line errors, the instance's environment, where progress is said."""
+"""Parts that every command shares: errors, progress, tables, the environment."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,10 +13,15 @@ from rich.text import Text
 from cli.home import Home
 from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.errors import ConfigurationError, PerigeeError
-from libs.common.instants import from_iso
+from libs.common.instants import from_iso, to_datetime
 
 progress = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ContactArgument = Annotated[
+    str,
+    typer.Argument(help="Contact id, identifier (user_id:alice, external:crm:7) or e-mail."),
+]
+_ADDRESSES = ("DATABASE_URL", "INGEST_URL", "SCORING_URL", "ORCHESTRATOR_URL")
 
 
 @contextmanager
@@ -32,7 +37,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def parse_instant(text: str | None) -> int | None:
-    """Return the instant that an option means, in microseconds UTC. Raises ConfigurationError."""
+    """Return the instant of an option, in microseconds UTC. Raises ConfigurationError."""
     try:
         return None if text is None else from_iso(text)
     except ValueError:
@@ -41,8 +46,13 @@ def parse_instant(text: str | None) -> int | None:
         ) from None
 
 
+def format_instant(instant: int) -> str:
+    """Return an instant (microseconds UTC) to the second, e.g. 2026-11-22 09:30:00."""
+    return to_datetime(instant).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def build_table(*headings: str, rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
-    """Return a table of what people wrote: no bracket in it is markup, and nothing is cut off."""
+    """Return a table of free text: brackets are no markup, and long cells are folded."""
     table = Table(*(Column(heading, overflow="fold") for heading in headings), title=title)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
@@ -50,12 +60,12 @@ def build_table(*headings: str, rows: Iterable[Iterable[str]], title: str | None
 
 
 def current_workspace() -> str:
-    """Return the workspace that commands are about: `--workspace`, or PERIGEE_WORKSPACE."""
+    """Return the workspace that commands work in: `--workspace`, or PERIGEE_WORKSPACE."""
     return os.environ.get("PERIGEE_WORKSPACE") or DEFAULT_WORKSPACE
 
 
 def print_progress(text: str) -> None:
-    """Say what is going on."""
+    """Print a line of progress to standard error."""
     progress.print(f"  {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -67,13 +77,16 @@ def current_stack() -> Any:
 
 
 def current_environment() -> dict[str, str]:
-    """Return the running instance's environment, overridden by what the shell says."""
-    found = current_stack()
-    if found.home.exists:
-        kept: dict[str, str] = found.environment()
-        return {**os.environ, **kept}
-    if "DATABASE_URL" not in os.environ:
+    """Return the shell's environment, with the running instance's addresses and keys.
+
+    Raises PerigeeError without either.
+    """
+    stack = current_stack()
+    if stack.home.exists:
+        instance: dict[str, str] = stack.environment()
+        return {**os.environ, **instance}
+    if not any(name in os.environ for name in _ADDRESSES):
         raise PerigeeError(
-            f"nothing was started in {found.home.folder}: run 'perigee up', or set DATABASE_URL"
+            f"nothing was started in {stack.home.folder}: run 'perigee up', or set DATABASE_URL"
         )
     return dict(os.environ)

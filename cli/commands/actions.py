@@ -1,4 +1,4 @@
-"""`perigee action`: what failed, what nobody knows of, and what is to become of it."""
+"""`perigee action`: actions that failed or are in doubt, and their resolution."""
 
 import json
 from typing import Annotated
@@ -18,63 +18,63 @@ def listing(
     status: Annotated[
         str, typer.Option(help="failed, in_doubt, held, sent, suppressed, capped, skipped.")
     ] = "failed",
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(help="Largest number of rows.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List actions of a status, those decided last first."""
+    """List actions of a status, newest decisions first."""
     with one_line_errors():
         params = {"status": status, "limit": limit}
-        found = call_api(
+        actions = call_api(
             current_environment(),
             "GET",
             "/admin/v1/actions",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             params=params,
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(actions))
         return
     rows = (
         (
-            one["action_id"],
-            one["decided_at"][:16],
-            f"{one['play']}.{one['step']}",
-            one["channel"],
-            str(one["attempts"]),
-            one["reason"],
+            action["action_id"],
+            action["decided_at"][:16],
+            f"{action['play']}.{action['step']}",
+            action["channel"],
+            str(action["attempts"]),
+            action["reason"],
         )
-        for one in found
+        for action in actions
     )
-    Console().print(build_table("action", "when", "what", "channel", "why", rows=rows))
+    Console().print(build_table("action", "when", "what", "channel", "attempts", "why", rows=rows))
 
 
 @app.command("retry")
 def retry(ids: Ids) -> None:
-    """Try actions once more that failed, or of which you know that they never arrived."""
-    _say(ids, "retry", "is tried once more")
+    """Try actions once more that failed, or that certainly never arrived."""
+    _resolve(ids, "retry", "is tried once more")
 
 
 @app.command("arrived")
 def arrived(ids: Ids) -> None:
-    """Say of actions in doubt that they arrived."""
-    _say(ids, "arrived", "counts as sent")
+    """Record that actions in doubt arrived."""
+    _resolve(ids, "arrived", "counts as sent")
 
 
 @app.command("lost")
 def lost(ids: Ids) -> None:
-    """Say of actions in doubt that they never arrived, and leave it at that."""
-    _say(ids, "lost", "counts as failed")
+    """Record that actions in doubt never arrived; they are not tried again."""
+    _resolve(ids, "lost", "counts as failed")
 
 
-def _say(ids: list[str], verb: str, done: str) -> None:
-    for one in ids:
+def _resolve(ids: list[str], verb: str, outcome: str) -> None:
+    for action_id in ids:
         with one_line_errors():
             body = {"verb": verb, "author": current_author()}
             call_api(
                 current_environment(),
                 "POST",
-                f"/admin/v1/actions/{one}",
-                door="ORCHESTRATOR_URL",
+                f"/admin/v1/actions/{action_id}",
+                service="ORCHESTRATOR_URL",
                 json=body,
             )
-        typer.echo(f"action {one} {done}")
+        typer.echo(f"action {action_id} {outcome}")

@@ -1,4 +1,4 @@
-"""`perigee audience`: who fell from a stage without having reached another."""
+"""`perigee audience`: contacts that fell from a stage without having reached another."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from cli.api_client import call_api, get_text
 from cli.terminal import Json, current_environment, one_line_errors
 
 app = typer.Typer(
-    help="Who fell from a stage without having reached another; gone from it at once on return.",
+    help="Contacts that fell from a stage without having reached another; they leave on return.",
     no_args_is_help=True,
 )
 Cycle = Annotated[str, typer.Option(help="The cycle.")]
@@ -23,20 +23,22 @@ Cycle = Annotated[str, typer.Option(help="The cycle.")]
 def listing(cycle: Cycle = "engagement", as_json: Json = False) -> None:
     """List every pair of stages with its contacts, now."""
     with one_line_errors():
-        found = call_api(
+        audiences = call_api(
             current_environment(),
             "GET",
             "/admin/v1/audiences",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             params={"cycle": cycle},
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(audiences))
         return
     table = Table("fell from", "never reached", "contacts")
-    for one in found:
-        if one["contacts"]:
-            table.add_row(one["fell_from"], one["never_reached"], f"{one['contacts']:,}")
+    for audience in audiences:
+        if audience["contacts"]:
+            table.add_row(
+                audience["fell_from"], audience["never_reached"], f"{audience['contacts']:,}"
+            )
     Console().print(table)
 
 
@@ -47,11 +49,11 @@ def export(
     to: Annotated[Path | None, typer.Option(help="A file; printed by default.")] = None,
     cycle: Cycle = "engagement",
 ) -> None:
-    """Write an audience as CSV: those who allow marketing, addresses as SHA-256, for an advertiser's upload."""
+    """Write an audience as CSV: contacts that allow marketing, addresses as SHA-256."""
     with one_line_errors():
         path = f"/admin/v1/audiences/{quote(fell_from, safe='')}/{quote(never_reached, safe='')}"
         text = get_text(
-            current_environment(), path, door="ORCHESTRATOR_URL", params={"cycle": cycle}
+            current_environment(), path, service="ORCHESTRATOR_URL", params={"cycle": cycle}
         )
     if to is None:
         typer.echo(text, nl=False)

@@ -1,6 +1,5 @@
 """`perigee cycle`: versions of engagement cycles, from a file to live and back."""
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -12,23 +11,28 @@ from rich.table import Table
 
 from cli.api_client import call_api, current_author
 from cli.terminal import Json, current_environment, one_line_errors, progress
+from libs.common.api_keys import DEFAULT_WORKSPACE
 
 app = typer.Typer(help="Versions of engagement cycles.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="A cycle as YAML.", exists=True, dir_okay=False)]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Do not wait until the version is live and published.")
+]
+POLL_SECONDS = 0.3
+_PHASES = ("filled", "told", "swept")
+"""Phases of a rollout, as the API names them."""
 
 
 @app.command("validate")
 def validate(file: File) -> None:
-    """Check a file: every fault with its place, and advice on what it says but hardly means."""
-    from services.scoring.domain.cycle_compiler import compile_cycle
-    from services.scoring.domain.cycle_lint import lint_cycle
-
+    """Check a file: every fault with its place, and advice on doubtful places."""
     with one_line_errors():
-        spec = _parsed(file)
-        engine = compile_cycle(spec)
-    typer.echo(f"{file}: cycle {spec.cycle}, version {spec.version}: {len(engine.signals)} signals, "
-               f"{len(engine.axes)} axes, {len(spec.stages)} stages; valid")  # fmt: skip
-    for advice in lint_cycle(spec):
+        spec = _validate(file)
+    typer.echo(
+        f"{file}: cycle {spec['cycle']}, version {spec['version']}: {spec['signals']} signals, "
+        f"{spec['axes']} axes, {spec['stages']} stages; valid"
+    )
+    for advice in spec["advice"]:
         typer.echo(f"  advice: {advice}")
 
 
@@ -37,57 +41,46 @@ def diff(
     file: File,
     version: Annotated[str | None, typer.Option(help="Instead of the live version.")] = None,
 ) -> None:
-    """Show where a file differs from the live version."""
-    import yaml
-
-    from services.scoring.backtest import diff_specs
-
+    """Show the differences between a file and the live version."""
     with one_line_errors():
-        spec = _parsed(file)
-        params = {"version": version} if version else {}
-        text = call_api(
-            current_environment(), "GET", f"/admin/v1/cycles/{spec.cycle}", params=params
-        )["text"]
-    found = diff_specs(yaml.safe_load(text), yaml.safe_load(file.read_text(encoding="utf-8")))
-    typer.echo("\n".join(found) if found else "no difference")
+        body = {**_document(file), "version": version}
+        differences = _call("POST", "/diff", json=body)["differences"]
+    typer.echo("\n".join(differences) if differences else "no difference")
 
 
 @app.command("backtest")
 def backtest(file: File, as_json: Json = False) -> None:
-    """Fold the stored history under a file and the live version; say who would move. Touches nothing."""
-    with one_line_errors():
-        spec = _parsed(file)
-        with progress.status("folding the stored history twice"):
-            found = asyncio.run(_backtested(current_environment(), spec))
+    """Fold the stored history under a file and the live version.
+
+    Show the contacts that would move. Writes nothing.
+    """
+    with one_line_errors(), progress.status("folding the stored history twice"):
+        result = _call("POST", "/backtest", timeout=None, json=_document(file))
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(result))
     else:
-        _print_backtest(found, Console())
+        _print_backtest(result, Console())
 
 
 @app.command("publish")
 def publish(
     file: File,
     per_second: Annotated[
-        int, typer.Option(help="Contacts told of their net change per second.")
+        int, typer.Option(help="Contacts a second whose net change is published.")
     ] = 500,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Do not wait until it is live and told.")
-    ] = False,
+    detach: Detach = False,
 ) -> None:
-    """Make a file the live version: filled beside the one of now while the stream runs, then flipped, then told."""
+    """Make a file the live version: filled beside the current one, then live, then published."""
     with one_line_errors():
-        spec = _parsed(file)
+        spec = _validate(file)
         body = {
             "text": file.read_text(encoding="utf-8"),
             "author": current_author(),
             "per_second": per_second,
         }
-        fold = call_api(current_environment(), "POST", "/admin/v1/cycles/publish", json=body)[
-            "fold"
-        ]
+        fold = _call("POST", "/publish", json=body)["fold"]
         if not detach:
-            _wait(spec.cycle)
+            _wait_for_rollout(spec["cycle"])
     typer.echo(f"{fold} is {'on its way' if detach else 'live'}; 'perigee cycle status' shows it")
 
 
@@ -95,120 +88,113 @@ def publish(
 def draft(file: File) -> None:
     """Keep a file as a draft."""
     with one_line_errors():
-        _parsed(file)
+        _validate(file)
         body = {"text": file.read_text(encoding="utf-8"), "author": current_author()}
-        fold = call_api(current_environment(), "POST", "/admin/v1/cycles/draft", json=body)["fold"]
+        fold = _call("POST", "/draft", json=body)["fold"]
     typer.echo(f"{fold} is kept as a draft")
 
 
 @app.command("rollback")
 def rollback(
-    cycle: Annotated[str, typer.Argument(help="The cycle's name.")],
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Do not wait until it is live and told.")
-    ] = False,
+    cycle: Annotated[str, typer.Argument(help="The cycle's name.")], detach: Detach = False
 ) -> None:
-    """Give up a version that is being filled, else publish the one that was live before."""
+    """Give up a version that is being filled, else publish the version that was live before."""
     with one_line_errors():
-        fold = call_api(
-            current_environment(),
-            "POST",
-            f"/admin/v1/cycles/{cycle}/rollback",
-            json={"author": current_author()},
-        )["fold"]
+        fold = _call("POST", f"/{cycle}/rollback", json={"author": current_author()})["fold"]
         if not detach:
-            _wait(cycle)
+            _wait_for_rollout(cycle)
     typer.echo(f"{fold} {'becomes' if detach else 'is'} live")
 
 
 @app.command("status")
 def status(as_json: Json = False) -> None:
-    """Show every version, and how far a change has come."""
+    """Show every version, and the progress of a rollout."""
     with one_line_errors():
-        found = call_api(current_environment(), "GET", "/admin/v1/cycles")
+        versions = _call("GET", "")
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(versions))
         return
     table = Table("cycle", "version", "status", "by", "since", "on its way")
-    for row in found:
-        parts = [f"{name} {row[name][0]} of {row[name][1]}" for name in _PARTS if row[name]]
-        since = (row["live_at"] or row["created_at"])[:19].replace("T", " ")
+    for version in versions:
+        phases = [
+            f"{phase} {version[phase][0]} of {version[phase][1]}"
+            for phase in _PHASES
+            if version[phase]
+        ]
+        since = (version["live_at"] or version["created_at"])[:19].replace("T", " ")
         table.add_row(
-            row["cycle"], row["version"], row["status"], row["author"], since, ", ".join(parts)
+            version["cycle"],
+            version["version"],
+            version["status"],
+            version["author"],
+            since,
+            ", ".join(phases),
         )
     Console().print(table)
 
 
-_PARTS = ("filled", "told", "swept")
+def _validate(file: Path) -> Any:
+    return _call("POST", "/validate", json=_document(file))
 
 
-def _parsed(file: Path) -> Any:
-    from services.scoring.domain.cycle_parser import parse_cycle_spec
-
-    return parse_cycle_spec(file.read_text(encoding="utf-8"), str(file))
+def _document(file: Path) -> dict[str, str]:
+    return {"text": file.read_text(encoding="utf-8"), "where": str(file)}
 
 
-def _wait(cycle: str) -> None:
-    """Show how far a change has come until it is over."""
+def _wait_for_rollout(cycle: str) -> None:
+    """Show the progress of a rollout until its end."""
     from rich.progress import Progress
 
     with Progress(console=progress) as bar:
-        tasks = {name: bar.add_task(name, total=None) for name in _PARTS}
+        tasks = {phase: bar.add_task(phase, total=None) for phase in _PHASES}
         while True:
-            rows = [
-                r
-                for r in call_api(current_environment(), "GET", "/admin/v1/cycles")
-                if r["cycle"] == cycle
-            ]
-            left = {name: next((r[name] for r in rows if r[name]), None) for name in _PARTS}
-            for name, part in left.items():
-                if part:
-                    bar.update(tasks[name], completed=part[0], total=part[1])
-                elif bar.tasks[tasks[name]].total:
-                    bar.update(tasks[name], completed=bar.tasks[tasks[name]].total)
-            if not any(left.values()) and not any(r["status"] == "shadow" for r in rows):
+            versions = [version for version in _call("GET", "") if version["cycle"] == cycle]
+            phases = {
+                phase: next((version[phase] for version in versions if version[phase]), None)
+                for phase in _PHASES
+            }
+            for phase, counts in phases.items():
+                if counts:
+                    bar.update(tasks[phase], completed=counts[0], total=counts[1])
+                elif bar.tasks[tasks[phase]].total:
+                    bar.update(tasks[phase], completed=bar.tasks[tasks[phase]].total)
+            if not any(phases.values()) and not any(
+                version["status"] == "shadow" for version in versions
+            ):
                 return
-            time.sleep(0.3)
+            time.sleep(POLL_SECONDS)
 
 
-async def _backtested(surroundings: dict[str, str], spec: Any) -> Any:
-    import msgspec
-
-    from libs.common.clock import SystemClock
-    from libs.common.db.connection import connect
-    from services.scoring.backtest import run_backtest as run
-    from services.scoring.domain.cycle import build_cycle
-    from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
-
-    connection = await connect(surroundings["DATABASE_URL"], application="perigee-backtest")
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            live = [
-                c
-                for c in await DatabaseCycleRegistry().get_active_cycles(connection)
-                if c.live and c.engine.name == spec.cycle
-            ]
-            then = build_cycle(spec.model_copy(update={"version": f"{spec.version}-backtest"}))
-            return msgspec.to_builtins(
-                await run(connection, live[0] if live else None, then, SystemClock().now())
-            )
-    finally:
-        await connection.close()
-
-
-def _print_backtest(found: Any, console: Console) -> None:
-    moved = sum(m["people"] for m in found["moved"])
+def _print_backtest(result: Any, console: Console) -> None:
+    moved = sum(move["people"] for move in result["moved"])
     console.print(
-        f"{found['touchpoints']} touchpoints of {found['people']} people: {moved} would stand elsewhere"
+        f"{result['touchpoints']} touchpoints of {result['people']} people: "
+        f"{moved} would stand elsewhere"
     )
     table = Table("now", "then", "people", "for example")
-    for m in found["moved"]:
-        table.add_row(m["now"], m["then"], str(m["people"]), ", ".join(m["samples"]))
+    for move in result["moved"]:
+        table.add_row(move["now"], move["then"], str(move["people"]), ", ".join(move["samples"]))
     console.print(table)
-    console.print(f"transitions: {found['transitions_now']} now, {found['transitions_then']} then")
+    console.print(
+        f"transitions: {result['transitions_now']} now, {result['transitions_then']} then"
+    )
     table = Table("from", "to", "now", "then", "gained or lost")
-    for s in found["steps"]:
+    for step in result["steps"]:
         table.add_row(
-            s["before"], s["after"], str(s["now"]), str(s["then"]), f"{s['then'] - s['now']:+d}"
+            step["before"],
+            step["after"],
+            str(step["now"]),
+            str(step["then"]),
+            f"{step['then'] - step['now']:+d}",
         )
     console.print(table)
+
+
+def _call(method: str, path: str, **options: Any) -> Any:
+    return call_api(
+        current_environment(),
+        method,
+        f"/admin/v1/cycles{path}",
+        workspace=DEFAULT_WORKSPACE,
+        **options,
+    )

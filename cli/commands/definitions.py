@@ -1,4 +1,4 @@
-"""`perigee content`, `perigee segment`, `perigee destination`: what plays name."""
+"""`perigee content`, `perigee segment`, `perigee destination`: definitions that plays refer to."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ from cli.commands.segments import members
 from cli.terminal import Json, build_table, current_environment, one_line_errors
 
 DEFINITION_KINDS = {
-    "content": "The catalogue of what may be offered.",
+    "content": "The catalogue of contents to offer.",
     "segment": "Named conditions, for plays to use.",
-    "destination": "Where webhooks and Slack messages of plays go.",
+    "destination": "Receivers of the webhooks and Slack messages of plays.",
 }
 File = Annotated[Path, typer.Argument(help="A YAML file.", exists=True, dir_okay=False)]
 Name = Annotated[str, typer.Argument(help="Its name.")]
@@ -28,18 +28,18 @@ def coverage(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show which cells of stage, level and channel have no content, and which questions no answer."""
+    """Show cells of stage, level and channel without content, and unanswered questions."""
     with one_line_errors():
         params = {"cycle": cycle}
-        found = call_api(
+        coverage_report = call_api(
             current_environment(),
             "GET",
             "/admin/v1/coverage",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             params=params,
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(coverage_report))
         return
     cells = Table(
         "stage",
@@ -47,21 +47,21 @@ def coverage(
         "channel",
         "contents",
         "contacts",
-        title=f"{found['empty']} cells with people and no content",
+        title=f"{coverage_report['empty']} cells with people and no content",
     )
-    for one in found["cells"]:
-        if everything or (not one["contents"] and one["contacts"]):
-            numbers = (f"{one['contents']:,}", f"{one['contacts']:,}")
-            cells.add_row(one["stage"], one["level"], one["channel"], *numbers)
-    asked = Table("stage", "question", "answered by", "contacts")
-    for one in found["questions"]:
-        asked.add_row(
-            one["stage"],
-            one["question"],
-            ", ".join(one["contents"]) or "nothing",
-            f"{one['contacts']:,}",
+    for cell in coverage_report["cells"]:
+        if everything or (not cell["contents"] and cell["contacts"]):
+            numbers = (f"{cell['contents']:,}", f"{cell['contacts']:,}")
+            cells.add_row(cell["stage"], cell["level"], cell["channel"], *numbers)
+    questions = Table("stage", "question", "answered by", "contacts")
+    for question in coverage_report["questions"]:
+        questions.add_row(
+            question["stage"],
+            question["question"],
+            ", ".join(question["contents"]) or "nothing",
+            f"{question['contacts']:,}",
         )
-    Console().print(cells, asked)
+    Console().print(cells, questions)
 
 
 def build_group(kind: str) -> typer.Typer:
@@ -70,48 +70,48 @@ def build_group(kind: str) -> typer.Typer:
 
     @app.command("put")
     def put(file: File) -> None:
-        """Store a file in place of the one of its name."""
+        """Store a file; it replaces the definition of its name."""
         with one_line_errors():
             body = {
                 "text": file.read_text(encoding="utf-8"),
                 "author": current_author(),
                 "where": str(file),
             }
-            made = call_api(
+            stored = call_api(
                 current_environment(),
                 "POST",
                 f"/admin/v1/definitions/{kind}",
-                door="ORCHESTRATOR_URL",
+                service="ORCHESTRATOR_URL",
                 json=body,
             )
-        typer.echo(f"{kind} {made[kind]} is stored")
+        typer.echo(f"{kind} {stored[kind]} is stored")
 
     @app.command("list")
     def listing(as_json: Json = False) -> None:
-        """List what is defined."""
+        """List the definitions."""
         with one_line_errors():
-            found = call_api(
-                current_environment(), "GET", "/admin/v1/definitions", door="ORCHESTRATOR_URL"
+            definitions = call_api(
+                current_environment(), "GET", "/admin/v1/definitions", service="ORCHESTRATOR_URL"
             )
-        mine = [one for one in found if one["kind"] == kind]
+        rows = [definition for definition in definitions if definition["kind"] == kind]
         if as_json:
-            typer.echo(json.dumps(mine))
+            typer.echo(json.dumps(rows))
             return
         Console().print(
             build_table(
-                kind, "as it was written", rows=((one["name"], one["text"].strip()) for one in mine)
+                kind, "as it was written", rows=((row["name"], row["text"].strip()) for row in rows)
             )
         )
 
     @app.command("remove")
     def remove(name: Name) -> None:
-        """Remove it, unless a live play names it."""
+        """Remove a definition, unless a live play refers to it."""
         with one_line_errors():
             call_api(
                 current_environment(),
                 "DELETE",
                 f"/admin/v1/definitions/{kind}/{name}",
-                door="ORCHESTRATOR_URL",
+                service="ORCHESTRATOR_URL",
             )
         typer.echo(f"{kind} {name} is gone")
 

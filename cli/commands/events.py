@@ -16,19 +16,19 @@ app = typer.Typer(
     help="Compelling events: why act now, until when, for whom.", no_args_is_help=True
 )
 Id = Annotated[str, typer.Argument(help="The event's id.")]
-Date = Annotated[str | None, typer.Option(help="When it will be too late (RFC 3339).")]
-Owner = Annotated[str, typer.Option(help="Who looks after it.")]
-Consequence = Annotated[str, typer.Option(help="What happens if nobody acts.")]
+Date = Annotated[str | None, typer.Option(help="Deadline (RFC 3339).")]
+Owner = Annotated[str, typer.Option(help="The person in charge.")]
+Consequence = Annotated[str, typer.Option(help="Consequence of missing the date.")]
 
 
 @app.command("raise")
 def raise_(  # noqa: PLR0913, PLR0917
-    kind: Annotated[str, typer.Argument(help="What kind it is: contract_ends, funding …")],
+    kind: Annotated[str, typer.Argument(help="Its kind: contract_ends, funding …")],
     who: Annotated[
-        str, typer.Option(help="Contact (id, identifier, e-mail) or account; nobody for a market.")
+        str, typer.Option(help="Contact (id, identifier, e-mail) or account; empty for a market.")
     ] = "",
     scope: Annotated[
-        Literal["contact", "account", "market"], typer.Option(help="Whom it concerns.")
+        Literal["contact", "account", "market"], typer.Option(help="Subject of the event.")
     ] = "contact",
     date: Date = None,
     owner: Owner = "",
@@ -38,7 +38,7 @@ def raise_(  # noqa: PLR0913, PLR0917
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Raise an event: plays of its kind start, again when its date nears."""
+    """Raise an event: plays of its kind start, and start again when its date nears."""
     with one_line_errors():
         body = {
             "kind": kind,
@@ -47,32 +47,32 @@ def raise_(  # noqa: PLR0913, PLR0917
             "date": parse_instant(date),
             "owner": owner,
         }
-        found = _do("POST", "", json={**body, "consequence": consequence, "event_id": event_id})
-    typer.echo(json.dumps(found) if as_json else f"event {found['event_id']} is raised")
+        event = _call("POST", "", json={**body, "consequence": consequence, "event_id": event_id})
+    typer.echo(json.dumps(event) if as_json else f"event {event['event_id']} is raised")
 
 
 @app.command("list")
 def listing(
-    who: Annotated[str | None, typer.Option(help="Only those about this contact.")] = None,
+    who: Annotated[str | None, typer.Option(help="Only events about this contact.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the open events, those whose date comes first first."""
+    """List the open events, the earliest date first."""
     with one_line_errors():
-        found = _do("GET", "", params={"who": who} if who else {})
+        open_events = _call("GET", "", params={"who": who} if who else {})
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(open_events))
         return
     table = Table("event", "kind", "scope", "about", "date", "owner", "consequence")
-    for one in found:
-        date = to_iso(one["date"])[:10] if one["date"] else "-"
+    for event in open_events:
+        date = to_iso(event["date"])[:10] if event["date"] else "-"
         table.add_row(
-            one["event_id"],
-            one["kind"],
-            one["scope"],
-            one["subject"],
+            event["event_id"],
+            event["kind"],
+            event["scope"],
+            event["subject"],
             date,
-            one["owner"],
-            one["consequence"],
+            event["owner"],
+            event["consequence"],
         )
     Console().print(table)
 
@@ -81,27 +81,25 @@ def listing(
 def update(
     event_id: Id, date: Date = None, owner: Owner = "", consequence: Consequence = ""
 ) -> None:
-    """Change an open event; another date lets its thresholds come again."""
+    """Change an open event; a new date starts its thresholds again."""
     with one_line_errors():
-        given = {
+        options = {
             "date": parse_instant(date),
             "owner": owner or None,
             "consequence": consequence or None,
         }
-        changes = {key: value for key, value in given.items() if value is not None}
-        _do("PATCH", f"/{quote(event_id, safe='')}", json=changes)
+        changes = {key: value for key, value in options.items() if value is not None}
+        _call("PATCH", f"/{quote(event_id, safe='')}", json=changes)
     typer.echo(f"event {event_id} is changed")
 
 
 @app.command("withdraw")
 def withdraw(event_id: Id) -> None:
-    """Take an event back: what it started ends."""
+    """Withdraw an event: the plays that it started end."""
     with one_line_errors():
-        _do("DELETE", f"/{quote(event_id, safe='')}")
+        _call("DELETE", f"/{quote(event_id, safe='')}")
     typer.echo(f"event {event_id} is withdrawn")
 
 
-def _do(method: str, path: str, **options: Any) -> Any:
-    return call_api(
-        current_environment(), method, f"/v1/compelling-events{path}", door="SCORING_URL", **options
-    )
+def _call(method: str, path: str, **options: Any) -> Any:
+    return call_api(current_environment(), method, f"/v1/compelling-events{path}", **options)

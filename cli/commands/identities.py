@@ -1,5 +1,6 @@
-"""`perigee identity`, `perigee correct`, `perigee refold`: what a person says about people, and how it is taken in."""
+"""`perigee identity`, `perigee correct`, `perigee refold`: corrections and their re-folds."""
 
+import json
 import time
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -9,62 +10,75 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.api_client import call_api, current_author
-from cli.terminal import Json, current_environment, one_line_errors, parse_instant, progress
+from cli.terminal import (
+    ContactArgument,
+    Json,
+    current_environment,
+    format_instant,
+    one_line_errors,
+    parse_instant,
+    progress,
+)
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.errors import PerigeeError
-from libs.common.instants import to_datetime
 
-identity = typer.Typer(help="Who is who: look, merge, unmerge.", no_args_is_help=True)
+identity = typer.Typer(help="Identities: show, merge, unmerge.", no_args_is_help=True)
 correct = typer.Typer(
-    help="Say what was recorded wrongly; every correction can be taken back.", no_args_is_help=True
+    help="Correct wrong records; every correction can be taken back.", no_args_is_help=True
 )
 refold = typer.Typer(help="The queue of contacts that are folded again.", no_args_is_help=True)
 
-Who = Annotated[
-    str, typer.Argument(help="Contact id, identifier (user_id:alice, external:crm:7) or e-mail.")
-]
-Note = Annotated[str, typer.Option(help="Why, for the record.")]
+POLL_SECONDS = 0.5
+Note = Annotated[str, typer.Option(help="Reason, for the record.")]
+POLL_SECONDS = 0.5
 MessageIds = Annotated[
     list[str] | None, typer.Option("--message-id", help="Only this touchpoint; may be repeated.")
 ]
 
 
 @identity.command("show")
-def show(who: Who, as_json: Json = False) -> None:
-    """Show a person's identifiers, devices, links, redirects and corrections."""
+def show(who: ContactArgument, as_json: Json = False) -> None:
+    """Show a contact's identifiers, devices, links, redirects and corrections."""
     with one_line_errors():
-        found = call_api(
-            current_environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}"
-        )
+        view = call_api(current_environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}")
     if as_json:
-        typer.echo(_dumped(found))
+        typer.echo(json.dumps(view))
         return
     console = Console()
-    console.print(f"contact {found['contact_id']}", highlight=False)
-    console.print(f"  known by {', '.join(found['identifiers']) or '-'}", highlight=False)
-    for redirect in found["redirects"]:
+    console.print(f"contact {view['contact_id']}", highlight=False)
+    console.print(f"  known by {', '.join(view['identifiers']) or '-'}", highlight=False)
+    for redirect in view["redirects"]:
         console.print(f"  {redirect} leads here", highlight=False)
-    devices = [[d["anonymous_id"], d["owner"], _when(d["since"])] for d in found["devices"]]
-    links = [
-        [j["one"], j["other"], "yes" if j["counts"] else "no", j["why"]] for j in found["links"]
+    devices = [
+        [device["anonymous_id"], device["owner"], format_instant(device["since"])]
+        for device in view["devices"]
     ]
-    told = [
-        [str(c["number"]), c["kind"], c["about"], c["author"], c["note"]]
-        for c in found["corrections"]
+    links = [
+        [link["one"], link["other"], "yes" if link["counts"] else "no", link["why"]]
+        for link in view["links"]
+    ]
+    corrections = [
+        [str(row["number"]), row["kind"], row["about"], row["author"], row["note"]]
+        for row in view["corrections"]
     ]
     _print(console, "devices", ["device", "claimed by", "since"], devices)
     _print(console, "links", ["one", "other", "counts", "why"], links)
-    _print(console, "corrections", ["#", "kind", "about", "by", "note"], told)
+    _print(console, "corrections", ["#", "kind", "about", "by", "note"], corrections)
 
 
 @identity.command("merge")
-def merge(one: Who, other: Who, note: Note = "", as_json: Json = False) -> None:
-    """Say that two people are one; old ids lead to the survivor."""
+def merge(
+    one: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
+) -> None:
+    """Merge two contacts; old ids lead to the survivor."""
     _pair("merge", one, other, note, as_json=as_json)
 
 
 @identity.command("unmerge")
-def unmerge(one: Who, other: Who, note: Note = "", as_json: Json = False) -> None:
-    """Take two identifiers apart; each person gets their id and history back."""
+def unmerge(
+    one: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
+) -> None:
+    """Take two identifiers apart; each contact gets its id and history back."""
     _pair("unmerge", one, other, note, as_json=as_json)
 
 
@@ -73,45 +87,46 @@ def _pair(
 ) -> None:
     with one_line_errors():
         body = {"one": one, "other": other, "author": current_author(), "note": note}
-        found = call_api(current_environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
+        change = call_api(current_environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
     if as_json:
-        typer.echo(_dumped(found))
+        typer.echo(json.dumps(change))
         return
-    ids = " and ".join(found["contacts"])
+    ids = " and ".join(change["contacts"])
     typer.echo(
-        f"{verb}d: {'one contact' if len(found['contacts']) == 1 else 'two contacts'}, {ids}"
+        f"{verb}d: {'one contact' if len(change['contacts']) == 1 else 'two contacts'}, {ids}"
     )
-    if found["still_joined"]:
+    if change["still_joined"]:
         progress.print(
-            "that link is revoked, but others still join the two: 'perigee identity show' lists them"
+            "that link is revoked, but others still join the two: "
+            "'perigee identity show' lists them"
         )
 
 
 @correct.command("bot")
-def bot(who: Who, message_id: MessageIds = None, note: Note = "") -> None:
-    """Flag touchpoints (all of a contact's by default) as a program's: they mean nothing and end no silence."""
-    _touchpoints("bot", who, message_id, note)
+def bot(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+    """Flag touchpoints (all of a contact's by default) as a bot's: they score nothing."""
+    _correct_touchpoints("bot", who, message_id, note)
 
 
 @correct.command("human")
-def human(who: Who, message_id: MessageIds = None, note: Note = "") -> None:
-    """Take a bot flag away."""
-    _touchpoints("human", who, message_id, note)
+def human(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+    """Remove a bot flag."""
+    _correct_touchpoints("human", who, message_id, note)
 
 
 @correct.command("exclude")
-def exclude(who: Who, message_id: MessageIds = None, note: Note = "") -> None:
-    """Fold as if these touchpoints had never been."""
-    _touchpoints("exclude", who, message_id, note)
+def exclude(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+    """Fold without these touchpoints."""
+    _correct_touchpoints("exclude", who, message_id, note)
 
 
 @correct.command("include")
-def include(who: Who, message_id: MessageIds = None, note: Note = "") -> None:
+def include(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
     """Put excluded touchpoints back."""
-    _touchpoints("include", who, message_id, note)
+    _correct_touchpoints("include", who, message_id, note)
 
 
-def _touchpoints(kind: str, who: str, message_ids: list[str] | None, note: str) -> None:
+def _correct_touchpoints(kind: str, who: str, message_ids: list[str] | None, note: str) -> None:
     body = {
         "who": who,
         "kind": kind,
@@ -120,17 +135,17 @@ def _touchpoints(kind: str, who: str, message_ids: list[str] | None, note: str) 
         "note": note,
     }
     with one_line_errors():
-        found = call_api(
+        count = call_api(
             current_environment(), "POST", "/admin/v1/corrections/touchpoints", json=body
-        )
+        )["corrected"]
     typer.echo(
-        f"{kind}: {found['corrected']} touchpoints; 'perigee refold status' shows when it has taken effect"
+        f"{kind}: {count} touchpoints; 'perigee refold status' shows when it has taken effect"
     )
 
 
 @correct.command("stage")
 def stage(
-    who: Who,
+    who: ContactArgument,
     places: Annotated[
         list[str], typer.Option("--set", help="axis=stage, e.g. sales=qualified; may be repeated.")
     ],
@@ -138,20 +153,20 @@ def stage(
     at: Annotated[
         str | None, typer.Option(help="From this instant on (RFC 3339); now by default.")
     ] = None,
-    hold: Annotated[
-        str, typer.Option(help="How long it stands whatever happens, e.g. 30d.")
-    ] = "30d",
+    hold: Annotated[str, typer.Option(help="How long the stage is fixed, e.g. 30d.")] = "30d",
     note: Note = "",
 ) -> None:
-    """Set a known person's stage by hand; afterwards the rules go on from there."""
+    """Set a known contact's stage by hand; afterwards the rules go on from there."""
     with one_line_errors():
         pairs = [text.split("=", 1) for text in places]
         if any(len(pair) != 2 for pair in pairs):
             raise PerigeeError(f"--set {places}: axis=stage is needed, e.g. sales=qualified")
         body: dict[str, Any] = {"who": who, "cycle": cycle, "places": dict(pairs), "hold": hold}
         body |= {"author": current_author(), "note": note, "at": parse_instant(at)}
-        found = call_api(current_environment(), "POST", "/admin/v1/corrections/stage", json=body)
-    typer.echo(f"correction {found['correction']} recorded; 'perigee identity show' lists it")
+        number = call_api(current_environment(), "POST", "/admin/v1/corrections/stage", json=body)[
+            "correction"
+        ]
+    typer.echo(f"correction {number} recorded; 'perigee identity show' lists it")
 
 
 @refold.command("status")
@@ -159,38 +174,43 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the queue is empty.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how many contacts wait to be folded again, and why."""
+    """Show how many contacts wait to be folded again, by reason."""
     with one_line_errors():
-        found = call_api(current_environment(), "GET", "/admin/v1/refolds")
+        queue = _get_queue()
         if watch:
-            found = _watched(found)
+            queue = _watch(queue)
     if as_json:
-        typer.echo(_dumped(found))
+        typer.echo(json.dumps(queue))
         return
     rows = [
-        [reason, str(w["contacts"]), f"{w['seconds']:.0f} s"]
-        for reason, w in found["reasons"].items()
+        [reason, str(waiting["contacts"]), f"{waiting['seconds']:.0f} s"]
+        for reason, waiting in queue["reasons"].items()
     ]
     if rows:
         _print(Console(), "waiting to be folded again", ["reason", "contacts", "oldest"], rows)
     else:
-        typer.echo("nobody waits to be folded again")
-    if found["errors"]:
-        typer.echo(f"{found['errors']} folds raised an error and are tried again every minute")
+        typer.echo("no contact waits to be folded again")
+    if queue["errors"]:
+        typer.echo(f"{queue['errors']} folds raised an error and are tried again every minute")
 
 
-def _watched(found: Any) -> Any:
+def _get_queue() -> Any:
+    return call_api(current_environment(), "GET", "/admin/v1/refolds", workspace=DEFAULT_WORKSPACE)
+
+
+def _watch(queue: Any) -> Any:
+    """Show the queue until it is empty; return its last status."""
     from rich.progress import Progress
 
     with Progress(console=progress) as bar:
-        task = bar.add_task("folding again", total=found["contacts"])
-        most = found["contacts"]
-        while found["contacts"]:
-            time.sleep(0.5)
-            found = call_api(current_environment(), "GET", "/admin/v1/refolds")
-            most = max(most, found["contacts"])
-            bar.update(task, total=most, completed=most - found["contacts"])
-    return found
+        task = bar.add_task("folding again", total=queue["contacts"])
+        most = queue["contacts"]
+        while queue["contacts"]:
+            time.sleep(POLL_SECONDS)
+            queue = _get_queue()
+            most = max(most, queue["contacts"])
+            bar.update(task, total=most, completed=most - queue["contacts"])
+    return queue
 
 
 def _print(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -199,13 +219,3 @@ def _print(console: Console, title: str, columns: list[str], rows: list[list[str
         for row in rows:
             table.add_row(*row)
         console.print(table)
-
-
-def _dumped(found: Any) -> str:
-    import json
-
-    return json.dumps(found)
-
-
-def _when(microseconds: int) -> str:
-    return to_datetime(microseconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,14 +1,15 @@
-"""`perigee import`: a file of touchpoints, checked first, resumable, the same twice adds nothing."""
+"""`perigee import`: a file of touchpoints, checked first, resumable.
 
-import asyncio
+The same file twice adds nothing.
+"""
+
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress as Bar
 
-from cli.terminal import Json, one_line_errors, progress
+from cli.terminal import Json, current_environment, one_line_errors
 
 
 def import_file(
@@ -25,37 +26,34 @@ def import_file(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Import touchpoints. Rows that are none go to FILE.rejects.ndjson with line and reason."""
+    """Import touchpoints. Rejected rows go to FILE.rejects.ndjson with line and reason."""
+    from cli.file_import import FileImport
+
     with one_line_errors():
-        from cli.file_import import import_file
-
-        size = file.stat().st_size if file.exists() else 0
-        with Bar(console=progress, transient=True) as bar:
-            task = bar.add_task("checking" if dry_run else "importing", total=size)
-
-            def said(read: int) -> None:
-                bar.update(task, completed=read)
-
-            told = asyncio.run(import_file(file, source, mapping, said, dry_run=dry_run, live=live))
+        upload = FileImport(current_environment(), file, source, mapping, live=live)
+        result = upload.dry_run() if dry_run else upload.run()
     if as_json:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps(result))
+    elif dry_run:
+        _print_dry_run(result)
     else:
-        _print(told, file)
+        _print_result(result, file)
 
 
-def _print(told: dict[str, Any], file: Path) -> None:
-    if "good" in told:
-        typer.echo(
-            f"{told['good']:,} rows are touchpoints, {told['bad']:,} are not; nothing was sent"
-        )
-        for one in told["first"]:
-            typer.echo(f"  line {one['line']}: {one['reason']}: {one['error']}")
-        return
+def _print_dry_run(result: dict[str, Any]) -> None:
+    typer.echo(
+        f"{result['good']:,} rows are touchpoints, {result['bad']:,} are not; nothing was sent"
+    )
+    for reject in result["first"]:
+        typer.echo(f"  line {reject['line']}: {reject['reason']}: {reject['error']}")
+
+
+def _print_result(result: dict[str, Any], file: Path) -> None:
     done = (
         "imported before, in the same way: nothing was sent now. Then it was"
-        if told["before"]
+        if result["before"]
         else "imported"
     )
-    typer.echo(f"{done} {told['accepted']:,}, rejected {told['rejected']:,}")
-    if told["rejected"]:
+    typer.echo(f"{done} {result['accepted']:,}, rejected {result['rejected']:,}")
+    if result["rejected"]:
         typer.echo(f"the rejected rows, with line and reason: {file}.rejects.ndjson")

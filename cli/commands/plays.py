@@ -1,4 +1,4 @@
-"""`perigee play` and `perigee switch`: plays from a file to live and back, what they came to, and how to stop them."""
+"""`perigee play`: plays from a file to live and back, their impact, and how to pause them."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,26 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.api_client import call_api, current_author
-from cli.terminal import Json, build_table, current_environment, one_line_errors
+from cli.terminal import (
+    Json,
+    build_table,
+    current_environment,
+    one_line_errors,
+    parse_instant,
+    progress,
+)
+from libs.common.clock import SystemClock
+from libs.common.durations import parse_duration
+from libs.common.errors import ConfigurationError
 
-app = typer.Typer(help="Plays: what is done when, and for whom.", no_args_is_help=True)
-switch = typer.Typer(help="Stop a channel at once, and let it go on.", no_args_is_help=True)
+app = typer.Typer(help="Plays: actions, their triggers and their conditions.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="A play as YAML or JSON.", exists=True, dir_okay=False)]
 Name = Annotated[str, typer.Argument(help="The play.")]
-Channel = Annotated[str, typer.Argument(help="email, webhook, slack; * for all.")]
+Recipient = Annotated[
+    str, typer.Option("--as", help="Contact id, identifier or e-mail of a real contact.")
+]
+MAX_STEPS = 100_000
+"""Most steps of a simulation that JSON shows, the earliest first."""
 Number = Annotated[int | None, typer.Option(help="The version; the one before by default.")]
 
 
@@ -24,29 +37,35 @@ Number = Annotated[int | None, typer.Option(help="The version; the one before by
 def validate(file: File) -> None:
     """Check a file against the live cycles: every fault with its line."""
     with one_line_errors():
-        found = _do("POST", "/check", json=_written(file))
-    typer.echo(f"{file}: play {found['play']}: valid")
+        play = _call("POST", "/check", json=_document(file))["play"]
+    typer.echo(f"{file}: play {play}: valid")
 
 
 @app.command("publish")
 def publish(file: File) -> None:
-    """Make a file the live version; who is in an earlier one stays in it."""
+    """Make a file the live version; contacts in an earlier version stay in it."""
     with one_line_errors():
-        made = _do("POST", "", json=_written(file))
-    typer.echo(f"play {made['play']}: version {made['number']} is live")
+        version = _call("POST", "", json=_document(file))
+    typer.echo(f"play {version['play']}: version {version['number']} is live")
 
 
 @app.command("list")
 def listing(as_json: Json = False) -> None:
     """List the plays."""
     with one_line_errors():
-        found = _do("GET", "")
+        plays = _call("GET", "")
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(plays))
         return
     rows = (
-        (one["play"], str(one["number"]), one["status"], one["trigger"], one["published_at"][:10])
-        for one in found
+        (
+            play["play"],
+            str(play["number"]),
+            play["status"],
+            play["trigger"],
+            play["published_at"][:10],
+        )
+        for play in plays
     )
     Console().print(build_table("play", "version", "status", "starts on", "since", rows=rows))
 
@@ -58,17 +77,17 @@ def show(
 ) -> None:
     """Print a play as it was published, and its versions."""
     with one_line_errors():
-        found = _do("GET", f"/{_quoted(name)}", params={"number": number} if number else {})
-    typer.echo(found["text"].rstrip())
-    for version, by, at in found["versions"]:
-        typer.echo(f"# version {version}, published by {by} at {at[:19]}")
+        play = _call("GET", f"/{_quoted(name)}", params={"number": number} if number else {})
+    typer.echo(play["text"].rstrip())
+    for version, author, at in play["versions"]:
+        typer.echo(f"# version {version}, published by {author} at {at[:19]}")
 
 
 @app.command("pause")
 def pause(name: Name) -> None:
-    """Let a play stand still, with everybody in it."""
+    """Pause a play with all its enrollments."""
     with one_line_errors():
-        _do("POST", f"/{_quoted(name)}/pause")
+        _call("POST", f"/{_quoted(name)}/pause")
     typer.echo(f"play {name} stands still; 'perigee play resume {name}' lets it go on")
 
 
@@ -76,34 +95,34 @@ def pause(name: Name) -> None:
 def resume(name: Name) -> None:
     """Let a paused play go on."""
     with one_line_errors():
-        _do("POST", f"/{_quoted(name)}/resume")
+        _call("POST", f"/{_quoted(name)}/resume")
     typer.echo(f"play {name} goes on")
 
 
 @app.command("rollback")
 def rollback(name: Name, number: Number = None) -> None:
-    """Make an earlier version live again, for those who enter from now on."""
+    """Make an earlier version live again, for contacts that enter from now on."""
     with one_line_errors():
-        found = _do("POST", f"/{_quoted(name)}/rollback", json={"number": number})
-    typer.echo(f"play {name}: version {found['number']} is live again")
+        version = _call("POST", f"/{_quoted(name)}/rollback", json={"number": number})
+    typer.echo(f"play {name}: version {version['number']} is live again")
 
 
 @app.command("impact")
 def impact(name: Name, as_json: Json = False) -> None:
-    """Compare who was in a play with who was held out: how many reached its goal."""
+    """Compare a play's contacts with its holdout group: how many reached the goal."""
     with one_line_errors():
-        found = _do("GET", f"/{_quoted(name)}/impact")
+        groups = _call("GET", f"/{_quoted(name)}/impact")
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(groups))
         return
     table = Table("group", "entered", "reached the goal", "rate", "95 % interval")
-    for one in found:
-        interval = f"{one['low']:.1%} to {one['high']:.1%}"
+    for group in groups:
+        interval = f"{group['low']:.1%} to {group['high']:.1%}"
         table.add_row(
-            one["group"],
-            f"{one['entered']:,}",
-            f"{one['reached']:,}",
-            f"{one['rate']:.1%}",
+            group["group"],
+            f"{group['entered']:,}",
+            f"{group['reached']:,}",
+            f"{group['rate']:.1%}",
             interval,
         )
     Console().print(table)
@@ -113,67 +132,75 @@ def impact(name: Name, as_json: Json = False) -> None:
 def simulate(
     file: File,
     since: Annotated[
-        str, typer.Option("--since", help="From when on who entered, e.g. 30d.")
+        str, typer.Option("--since", help="Length of the period before its end, e.g. 30d.")
     ] = "30d",
     until: Annotated[
-        str | None, typer.Option(help="Up to when (RFC 3339); now by default.")
+        str | None, typer.Option(help="End of the period (RFC 3339); now by default.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a file over what was published: who would have entered, what would have been sent, day by day. Touches nothing."""
-    from cli.play_simulation import print_days, simulate_file
-
+    """Run a file over the published history: entries and actions, day by day. Sends nothing."""
     with one_line_errors():
-        found = simulate_file(current_environment(), file, since, until)
+        begin, end = _period(since, until)
+        body = {
+            **_document(file),
+            "since": begin,
+            "until": end,
+            "limit": MAX_STEPS if as_json else 0,
+        }
+        with progress.status("simulating"):
+            result = _call("POST", "/simulate", timeout=None, json=body)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(_simulation_document(result)))
     else:
-        print_days(found, Console())
+        _print_simulation(result, Console())
 
 
 @app.command("maturity")
 def maturity(as_json: Json = False) -> None:
-    """Show how far the workspace has come, 1 to 4, by what really runs; and what is missing for the next level."""
+    """Show the workspace's maturity level, 1 to 4, by the plays that run.
+
+    And the requirements of the next level.
+    """
     with one_line_errors():
-        found = call_api(
-            current_environment(), "GET", "/admin/v1/maturity", door="ORCHESTRATOR_URL"
+        report = call_api(
+            current_environment(), "GET", "/admin/v1/maturity", service="ORCHESTRATOR_URL"
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(report))
         return
-    table = Table("level", "wants", "", title=f"level {found['level']} of 4")
-    for one in found["checks"]:
-        table.add_row(str(one["level"]), one["wants"], "yes" if one["passed"] else one["cure"])
+    table = Table("level", "wants", "", title=f"level {report['level']} of 4")
+    for check in report["checks"]:
+        result = "yes" if check["passed"] else check["cure"]
+        table.add_row(str(check["level"]), check["wants"], result)
     Console().print(table)
-    for one in found["rates"]:
+    for rate in report["rates"]:
         interval = (
-            f"{one['rate']:.1%} ({one['low']:.1%} to {one['high']:.1%}) of {one['entered']:,}"
+            f"{rate['rate']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['entered']:,}"
         )
-        typer.echo(f"{one['group']}: {interval}; a megaphone reaches {found['baseline']:.1%}")
-    if found["ahead"]:
-        typer.echo(f"ahead of the level: {', '.join(found['ahead'])}")
+        typer.echo(f"{rate['group']}: {interval}; a megaphone reaches {report['baseline']:.1%}")
+    if report["ahead"]:
+        typer.echo(f"ahead of the level: {', '.join(report['ahead'])}")
 
 
 @app.command("preview")
 def preview(
     file: File,
     action: Annotated[str, typer.Argument(help="The action's name.")],
-    who: Annotated[
-        str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")
-    ],
+    who: Recipient,
     to: Annotated[
-        str | None, typer.Option(help="Send it to this address as well, past the ledger.")
+        str | None, typer.Option(help="Send it to this address as well, outside the ledger.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what an action would say to a contact; `--to` is a test-send."""
+    """Render an action for a contact; `--to` is a test-send."""
     with one_line_errors():
-        body = {**_written(file), "action": action, "who": who, "to": to}
-        found = _do("POST", "/preview", json=body)
+        body = {**_document(file), "action": action, "who": who, "to": to}
+        rendered = _call("POST", "/preview", json=body)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(rendered))
         return
-    for name, value in found.items():
+    for name, value in rendered.items():
         if value:
             typer.echo(f"{name}: {value}")
 
@@ -182,51 +209,20 @@ def preview(
 def test_send(
     file: File,
     action: Annotated[str, typer.Argument(help="The action's name.")],
-    who: Annotated[
-        str, typer.Option("--as", help="Contact id, user id or e-mail of a real contact.")
-    ],
+    who: Recipient,
     to: Annotated[str, typer.Option(help="The address that gets it.")],
 ) -> None:
-    """Send an action's mail as a contact would get it to an address of yours; it counts for nothing."""
+    """Send an action's mail, rendered for a contact, to an address of yours.
+
+    It counts for nothing.
+    """
     with one_line_errors():
-        body = {**_written(file), "action": action, "who": who, "to": to}
-        found = _do("POST", "/preview", json=body)
-    typer.echo(f"{found['subject']}: {found['sent']}")
+        body = {**_document(file), "action": action, "who": who, "to": to}
+        rendered = _call("POST", "/preview", json=body)
+    typer.echo(f"{rendered['subject']}: {rendered['sent']}")
 
 
-@switch.command("off")
-def off(channel: Channel = "*") -> None:
-    """Stop a channel: what is due is held, nothing is lost."""
-    with one_line_errors():
-        call_api(current_environment(), "POST", "/admin/v1/switches", door="ORCHESTRATOR_URL",
-             json={"channel": channel, "author": current_author()})  # fmt: skip
-    typer.echo(f"{channel}: nothing goes out; 'perigee switch on {channel}' lets it go on")
-
-
-@switch.command("on")
-def on(channel: Channel = "*") -> None:
-    """Let a channel go on: what was held goes out."""
-    with one_line_errors():
-        call_api(
-            current_environment(),
-            "DELETE",
-            f"/admin/v1/switches/{_quoted(channel)}",
-            door="ORCHESTRATOR_URL",
-        )
-    typer.echo(f"{channel}: goes on")
-
-
-@switch.command("list")
-def stopped() -> None:
-    """List the channels that stand still."""
-    with one_line_errors():
-        found = call_api(
-            current_environment(), "GET", "/admin/v1/switches", door="ORCHESTRATOR_URL"
-        )
-    typer.echo("\n".join(found) if found else "nothing is stopped")
-
-
-def _written(file: Path) -> dict[str, str]:
+def _document(file: Path) -> dict[str, str]:
     return {
         "text": file.read_text(encoding="utf-8"),
         "author": current_author(),
@@ -234,11 +230,44 @@ def _written(file: Path) -> dict[str, str]:
     }
 
 
+def _period(since: str, until: str | None) -> tuple[int, int]:
+    """Return the period of a simulation, in microseconds UTC. Raises ConfigurationError."""
+    end = parse_instant(until) or SystemClock().now()
+    try:
+        return end - parse_duration(since), end
+    except ValueError as error:
+        raise ConfigurationError(f"--since {since}: {error}") from None
+
+
+def _simulation_document(result: Any) -> dict[str, Any]:
+    """Return a simulation's JSON, with the counts of a day beside the day."""
+    days = [{"day": day["day"], **day["counts"]} for day in result["days"]]
+    return {"contacts": result["contacts"], "days": days, "happened": result["happened"]}
+
+
+def _print_simulation(result: Any, console: Console) -> None:
+    names = list(dict.fromkeys(name for day in result["days"] for name in day["counts"]))
+    title = f"what would have happened, with {result['contacts']:,} contacts"
+    table = Table("day", *names, title=title)
+    for day in result["days"]:
+        counts = day["counts"]
+        table.add_row(
+            day["day"], *(f"{counts[name]:,}" if name in counts else "" for name in names)
+        )
+    totals = [sum(day["counts"].get(name, 0) for day in result["days"]) for name in names]
+    table.add_row("all", *(f"{total:,}" for total in totals), style="bold")
+    console.print(table)
+
+
 def _quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def _do(method: str, path: str, **options: Any) -> Any:
+def _call(method: str, path: str, **options: Any) -> Any:
     return call_api(
-        current_environment(), method, f"/admin/v1/plays{path}", door="ORCHESTRATOR_URL", **options
+        current_environment(),
+        method,
+        f"/admin/v1/plays{path}",
+        service="ORCHESTRATOR_URL",
+        **options,
     )

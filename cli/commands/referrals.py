@@ -1,4 +1,4 @@
-"""`perigee referral`: codes that contacts give to friends, and what came of them."""
+"""`perigee referral`: referral codes of contacts, and the friends who used them."""
 
 import json
 from typing import Annotated
@@ -7,48 +7,60 @@ import typer
 from rich.console import Console
 
 from cli.api_client import call_api
-from cli.terminal import Json, build_table, current_environment, one_line_errors
+from cli.terminal import (
+    ContactArgument,
+    Json,
+    build_table,
+    current_environment,
+    one_line_errors,
+)
 
-app = typer.Typer(help="Recommendations: codes, and who came by them.", no_args_is_help=True)
+app = typer.Typer(help="Referrals: codes, and the friends who used them.", no_args_is_help=True)
 
 
 @app.command("code")
 def code(
-    who: Annotated[str, typer.Argument(help="Contact id, user id or e-mail.")],
+    who: ContactArgument,
     as_json: Json = False,
 ) -> None:
-    """Print what a contact gives to friends."""
+    """Print a contact's referral code and link."""
     with one_line_errors():
         body = {"who": who}
-        found = call_api(
+        referral = call_api(
             current_environment(),
             "POST",
             "/admin/v1/referrals/codes",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             json=body,
         )
-    typer.echo(json.dumps(found) if as_json else f"{found['code']}  {found['url']}")
+    typer.echo(json.dumps(referral) if as_json else f"{referral['code']}  {referral['url']}")
 
 
 @app.command("list")
 def listing(
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 100, as_json: Json = False
+    limit: Annotated[int, typer.Option(help="Largest number of rows.")] = 100, as_json: Json = False
 ) -> None:
-    """List who came by whose code, those who came last first."""
+    """List the friends that came by a code, the newest first."""
     with one_line_errors():
         params = {"limit": limit}
-        found = call_api(
+        friends = call_api(
             current_environment(),
             "GET",
             "/admin/v1/referrals",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             params=params,
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(friends))
         return
     rows = (
-        (one["came_at"][:16], one["friend"], one["referrer"] or "-", one["status"], one["reason"])
-        for one in found
+        (
+            friend["came_at"][:16],
+            friend["friend"],
+            friend["referrer"] or "-",
+            friend["status"],
+            friend["reason"],
+        )
+        for friend in friends
     )
     Console().print(build_table("came", "friend", "sent by", "status", "why", rows=rows))

@@ -1,4 +1,4 @@
-"""`perigee segment members`: who is in a watched segment, since when, and who is to take care."""
+"""`perigee segment members`: contacts of a watched segment, since when, and their owners."""
 
 import json
 from typing import Annotated
@@ -13,38 +13,41 @@ from cli.terminal import Json, build_table, current_environment, one_line_errors
 
 def members(
     name: Annotated[
-        str | None, typer.Argument(help="The segment; without one: how many are in each.")
+        str | None, typer.Argument(help="The segment; without it: the number of contacts in each.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(help="Largest number of rows.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List who is in a watched segment, who has waited longest first; `orphans` are those whom nobody takes care of."""
+    """List the contacts of a watched segment, the longest wait first.
+
+    `orphans` are contacts without an owner.
+    """
     path, params = (
         ("", {}) if name is None else (f"/{quote(name, safe='')}/members", {"limit": limit})
     )
     with one_line_errors():
-        found = call_api(
+        rows = call_api(
             current_environment(),
             "GET",
             f"/admin/v1/segments{path}",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             params=params,
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(rows))
         return
     if name is None:
-        counts = ((one["segment"], f"{one['contacts']:,}") for one in found)
+        counts = ((row["segment"], f"{row['contacts']:,}") for row in rows)
         Console().print(build_table("segment", "contacts", rows=counts))
         return
-    rows = (
+    cells = (
         (
-            one["email"] or one["contact_id"],
-            one["stage"] or "-",
-            one["owner"] or "nobody",
-            one["since"][:16],
-            f"{(one['deadline'] or '-')[:16]}{' overdue' if one['overdue'] else ''}",
+            row["email"] or row["contact_id"],
+            row["stage"] or "-",
+            row["owner"] or "nobody",
+            row["since"][:16],
+            f"{(row['deadline'] or '-')[:16]}{' overdue' if row['overdue'] else ''}",
         )
-        for one in found
+        for row in rows
     )
-    Console().print(build_table("who", "stage", "owner", "since", "care until", rows=rows))
+    Console().print(build_table("who", "stage", "owner", "since", "care until", rows=cells))

@@ -1,23 +1,19 @@
-"""`perigee source`: where touchpoints come from, and what their keys may do."""
+"""`perigee source`: sources of touchpoints, and the permissions of their write keys."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
-import msgspec
 import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cli.commands.workspaces import seconds_of
-from cli.terminal import Json, current_environment, current_workspace, one_line_errors
+from cli.api_client import call_api
+from cli.commands.workspaces import check_overlap
+from cli.terminal import Json, current_environment, one_line_errors
 from libs.common.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from services.ingest.handlers.sources import SourceChanges, SourceService, SourceView
 
 app = typer.Typer(help="Sources of touchpoints.", no_args_is_help=True)
 
@@ -35,7 +31,8 @@ Origins = Annotated[
 ]
 Rate = Annotated[int | None, typer.Option(help="Messages a second; 0: no limit.")]
 Adapter = Annotated[
-    str | None, typer.Option(help="Whose shape it takes at /v1/hook/KEY; 'none': no other's.")
+    str | None,
+    typer.Option(help="Format of another system, taken at /v1/hook/KEY; 'none': no adapter."),
 ]
 Signing = Annotated[
     Path | None,
@@ -58,40 +55,65 @@ Defaults = Annotated[
 
 @app.command("create")
 def create(  # noqa: PLR0913, PLR0917
-    name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
-    rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
-    adapter_settings: Settings = None, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Make a source and print its write key, once: only its hash is stored."""
-    given = _given(trust, mode, user_hash, origin, rate, default)
-    given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.create(current_workspace(), name, given), as_json)
+    name: Name,
+    trust: Trust = None,
+    mode: Mode = None,
+    user_hash: UserHash = None,
+    origin: Origins = None,
+    rate: Rate = None,
+    default: Defaults = None,
+    adapter: Adapter = None,
+    signing_secret: Signing = None,
+    adapter_settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Create a source and print its write key, once: only its hash is stored."""
+    with one_line_errors():
+        changes = {
+            **_options(trust, mode, user_hash, origin, rate, default),
+            **_adapter_options(adapter, signing_secret, adapter_settings),
+        }
+        source = _call("POST", "", json={"name": name, **changes})
+        _print_source(source, as_json=as_json)
 
 
 @app.command("set")
 def set_source(  # noqa: PLR0913, PLR0917
-    name: Name, trust: Trust = None, mode: Mode = None, user_hash: UserHash = None, origin: Origins = None,
-    rate: Rate = None, default: Defaults = None, adapter: Adapter = None, signing_secret: Signing = None,
-    adapter_settings: Settings = None, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Change a source; doors take it over within seconds."""
-    given = _given(trust, mode, user_hash, origin, rate, default)
-    given = _adapted(given, adapter, signing_secret, adapter_settings)
-    _run(lambda desk: desk.update(current_workspace(), name, given), as_json)
+    name: Name,
+    trust: Trust = None,
+    mode: Mode = None,
+    user_hash: UserHash = None,
+    origin: Origins = None,
+    rate: Rate = None,
+    default: Defaults = None,
+    adapter: Adapter = None,
+    signing_secret: Signing = None,
+    adapter_settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Change a source; ingest applies the change within seconds."""
+    with one_line_errors():
+        changes = {
+            **_options(trust, mode, user_hash, origin, rate, default),
+            **_adapter_options(adapter, signing_secret, adapter_settings),
+        }
+        source = _call("PATCH", f"/{quote(name, safe='')}", json=changes)
+        _print_source(source, as_json=as_json)
 
 
 @app.command("rotate")
 def rotate(
     name: Name,
     overlap: Annotated[
-        str, typer.Option(help="How long the old keys still hold: 1d, 2h, 0s.")
+        str, typer.Option(help="How long the old keys stay valid: 1d, 2h, 0s.")
     ] = "1d",
     as_json: Json = False,
 ) -> None:
-    """Give a source a new write key, printed once; the old ones hold a while longer."""
+    """Give a source a new write key, printed once; the old ones stay valid a while longer."""
     with one_line_errors():
-        seconds = seconds_of(overlap)
-    _run(lambda desk: desk.rotate(current_workspace(), name, seconds), as_json)
+        body = {"overlap": check_overlap(overlap)}
+        source = _call("POST", f"/{quote(name, safe='')}/keys", json=body)
+        _print_source(source, as_json=as_json)
 
 
 @app.command("revoke")
@@ -102,99 +124,114 @@ def revoke(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Take write keys back at once."""
-    _run(lambda desk: desk.revoke(current_workspace(), name, key), as_json)
+    """End write keys at once."""
+    with one_line_errors():
+        source = _call("DELETE", f"/{quote(name, safe='')}/keys", params={"hint": key})
+        _print_source(source, as_json=as_json)
 
 
 @app.command("list")
 def listing(as_json: Json = False) -> None:
     """List the sources. Keys are shown by their first characters."""
     with one_line_errors():
-        found: list[SourceView] = asyncio.run(
-            _with(lambda desk: desk.list_sources(current_workspace()))
-        )
+        views = _call("GET", "")
     if as_json:
-        typer.echo(json.dumps([told.to_document() for told in found]))
+        typer.echo(json.dumps(views))
         return
     table = Table("source", "trust", "mode", "userHash", "origins", "a second", "keys", "last used")
-    for told in found:
-        s = told.source
+    for view in views:
+        source, keys = view["source"], view["keys"]
         table.add_row(
-            s.name, s.trust, s.mode, "demanded" if s.user_hash_secret else "-", ", ".join(s.allowed_origins) or "any",
-            str(s.per_second or "-"), ", ".join(f"{key.hint}…" + (" (ends)" if key.ends_at else "") for key in told.keys),
-            max((str(key.last_used_at)[:16] for key in told.keys if key.last_used_at), default="-"),
-        )  # fmt: skip
+            source["name"],
+            source["trust"],
+            source["mode"],
+            "demanded" if source["user_hash"] else "-",
+            ", ".join(source["allowed_origins"]) or "any",
+            str(source["per_second"] or "-"),
+            ", ".join(f"{key['hint']}…" + (" (ends)" if key["ends_at"] else "") for key in keys),
+            max(
+                (key["last_used_at"][:16].replace("T", " ") for key in keys if key["last_used_at"]),
+                default="-",
+            ),
+        )
     Console().print(table)
 
 
-def _given(
-    trust: str | None, mode: str | None, user_hash: str | None, origins: list[str] | None, rate: int | None,
+def _options(
+    trust: str | None,
+    mode: str | None,
+    user_hash: str | None,
+    origins: list[str] | None,
+    rate: int | None,
     defaults: list[str] | None,
-) -> "SourceChanges":  # fmt: skip
-    from services.ingest.handlers.sources import SourceChanges
+) -> dict[str, Any]:
+    """Return the changes that the options ask for, as the API takes them.
 
-    with one_line_errors():
-        if user_hash not in (None, "new", "off"):
-            raise ConfigurationError(f"--user-hash {user_hash}: new or off")
-        properties = dict(_pair(one) for one in defaults) if defaults else None
-    allowed = None if not origins else [] if origins == ["any"] else origins
-    return SourceChanges(
-        trust, mode, None if user_hash is None else user_hash == "new", allowed, rate, properties
-    )
-
-
-def _adapted(
-    given: "SourceChanges", adapter: str | None, secret: Path | None, settings: Path | None
-) -> "SourceChanges":
-    with one_line_errors():
-        try:
-            return msgspec.structs.replace(
-                given,
-                adapter="" if adapter == "none" else adapter,
-                signing_secret=secret.read_text().strip() if secret else None,
-                adapter_settings=yaml.safe_load(settings.read_text()) if settings else None,
-            )
-        except OSError as error:
-            raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise ConfigurationError(f"{settings} is no YAML: {error}") from None
+    Raises ConfigurationError.
+    """
+    if user_hash not in (None, "new", "off"):
+        raise ConfigurationError(f"--user-hash {user_hash}: new or off")
+    changes = {
+        "trust": trust,
+        "mode": mode,
+        "user_hash": None if user_hash is None else user_hash == "new",
+        "allowed_origins": [] if origins == ["any"] else origins or None,
+        "per_second": rate,
+        "defaults": dict(_parse_default(text) for text in defaults) if defaults else None,
+    }
+    return {name: value for name, value in changes.items() if value is not None}
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _adapter_options(
+    adapter: str | None, secret: Path | None, settings: Path | None
+) -> dict[str, Any]:
+    """Return the adapter's changes, with the contents of the files. Raises ConfigurationError."""
+    try:
+        changes = {
+            "adapter": "" if adapter == "none" else adapter,
+            "signing_secret": secret.read_text().strip() if secret else None,
+            "adapter_settings": yaml.safe_load(settings.read_text()) if settings else None,
+        }
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{settings} is no YAML: {error}") from None
+    return {name: value for name, value in changes.items() if value is not None}
+
+
+def _parse_default(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise ConfigurationError(f"--default {text}: KEY=VALUE")
     return name, value
 
 
-def _run(work: Callable[["SourceService"], Awaitable["SourceView"]], as_json: bool) -> None:
-    from services.ingest.tracker.script import content_security_policy, html_snippet
-
-    with one_line_errors():
-        told = asyncio.run(_with(work))
+def _print_source(view: Any, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(told.shown()))
+        typer.echo(json.dumps(view))
         return
-    typer.echo(f"source: {told.source.name} ({told.source.trust}, {told.source.mode})")
-    for what, value in (("write key", told.write_key), ("userHash secret", told.user_hash_secret)):
+    source, write_key = view["source"], view["write_key"]
+    typer.echo(f"source: {source['name']} ({source['trust']}, {source['mode']})")
+    for label, value in (("write key", write_key), ("userHash secret", view["user_hash_secret"])):
         if value:
-            typer.echo(f"{what}: {value}")
-    typer.echo(f"keys that hold: {', '.join(key.hint + '…' for key in told.keys) or 'none'}")
-    door = current_environment().get("INGEST_URL", "https://YOUR-DOOR")
-    if told.write_key and told.source.adapter:
-        typer.echo(f"the address for {told.source.adapter}: {door}/v1/hook/{told.write_key}")
-    if told.write_key and told.source.trust == "public":
+            typer.echo(f"{label}: {value}")
+    hints = ", ".join(key["hint"] + "…" for key in view["keys"])
+    typer.echo(f"keys that hold: {hints or 'none'}")
+    url = current_environment()["INGEST_URL"]
+    if write_key and source["adapter"]:
+        typer.echo(f"the address for {source['adapter']}: {url}/v1/hook/{write_key}")
+    if write_key and source["trust"] == "public":
+        environment = current_environment()
+        tracker = call_api(
+            environment, "GET", "/admin/v1/tracker", service="INGEST_URL", params={"url": url}
+        )
         typer.echo(
-            f"\nfor a page's head:\n{html_snippet(door, told.write_key)}\n\nContent-Security-Policy: {content_security_policy(door)}"
+            f"\nfor a page's head:\n{tracker['html'].replace('WRITE_KEY', write_key)}"
+            f"\n\nContent-Security-Policy: {tracker['content_security_policy']}"
         )
 
 
-async def _with(work: Callable[["SourceService"], Awaitable[Any]]) -> Any:
-    from libs.common.db.connection import Session
-    from services.ingest.handlers.sources import SourceService
-
-    session = Session(current_environment()["DATABASE_URL"], "perigee-source")
-    try:
-        return await work(SourceService(session))
-    finally:
-        await session.close()
+def _call(method: str, path: str, **options: Any) -> Any:
+    return call_api(
+        current_environment(), method, f"/admin/v1/sources{path}", service="INGEST_URL", **options
+    )

@@ -1,4 +1,4 @@
-"""`perigee subscription`: who is told of stage changes and signals by webhook."""
+"""`perigee subscription`: webhook subscribers of stage changes and signals."""
 
 import json
 from typing import Annotated, Any
@@ -9,8 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.api_client import call_api
-from cli.terminal import Json, current_environment, one_line_errors, parse_instant
-from libs.common.instants import to_datetime
+from cli.terminal import (
+    Json,
+    current_environment,
+    format_instant,
+    one_line_errors,
+    parse_instant,
+)
 
 app = typer.Typer(help="Webhook subscriptions.", no_args_is_help=True)
 
@@ -39,47 +44,53 @@ Signals = Annotated[
 @app.command("create")
 def create(  # noqa: PLR0913, PLR0917
     name: Name,
-    url: Annotated[str, typer.Option(help="Where to post: https://…")],
-    type_: Types = None, cycle: Cycles = None, stage: Stages = None, direction: Directions = None,
-    reason: Reasons = None, signal: Signals = None,
-    beginning: Annotated[bool, typer.Option("--from-beginning", help="Send what was published before, too.")] = False,
+    url: Annotated[str, typer.Option(help="Address to post to: https://…")],
+    type_: Types = None,
+    cycle: Cycles = None,
+    stage: Stages = None,
+    direction: Directions = None,
+    reason: Reasons = None,
+    signal: Signals = None,
+    beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Send earlier messages, too.")
+    ] = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Subscribe and print the secret that signs deliveries, once."""
-    wanted = {
+    filters = {
         "types": type_,
         "cycles": cycle,
         "stages": stage,
         "directions": direction,
         "reasons": reason,
     }
-    given = {key: value for key, value in {**wanted, "signals": signal}.items() if value}
-    _do(
+    selection = {key: value for key, value in {**filters, "signals": signal}.items() if value}
+    _call(
         "POST",
         "",
         as_json,
-        json={"name": name, "url": url, "wanted": given, "beginning": beginning},
+        json={"name": name, "url": url, "wanted": selection, "beginning": beginning},
     )
 
 
 @app.command("list")
 def listing(as_json: Json = False) -> None:
-    """List the subscriptions and what each has before it."""
+    """List the subscriptions and the backlog of each."""
     with one_line_errors():
-        found = call_api(
-            current_environment(), "GET", "/admin/v1/subscriptions", door="ORCHESTRATOR_URL"
+        subscriptions = call_api(
+            current_environment(), "GET", "/admin/v1/subscriptions", service="ORCHESTRATOR_URL"
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(subscriptions))
         return
     table = Table(
         "subscription", "status", "to", "unread", "waiting", "given up", "failures in a row"
     )
-    for one in found:
-        waits = one["backlog"]
-        numbers = (waits["unread"], waits["waiting"], waits["given_up"], one["failures"])
+    for row in subscriptions:
+        backlog = row["backlog"]
+        numbers = (backlog["unread"], backlog["waiting"], backlog["given_up"], row["failures"])
         table.add_row(
-            one["name"], one["status"], one["url"], *(f"{number:,}" for number in numbers)
+            row["name"], row["status"], row["url"], *(f"{number:,}" for number in numbers)
         )
     Console().print(table)
 
@@ -87,19 +98,19 @@ def listing(as_json: Json = False) -> None:
 @app.command("show")
 def show(name: Name, as_json: Json = False) -> None:
     """Show a subscription and its newest deliveries."""
-    _do("GET", f"/{quote(name, safe='')}", as_json)
+    _call("GET", f"/{quote(name, safe='')}", as_json)
 
 
 @app.command("pause")
 def pause(name: Name, as_json: Json = False) -> None:
-    """Send nothing until it is resumed; its place in the log is kept."""
-    _do("POST", f"/{quote(name, safe='')}/pause", as_json)
+    """Send nothing until the subscription is resumed; its position in the log is kept."""
+    _call("POST", f"/{quote(name, safe='')}/pause", as_json)
 
 
 @app.command("resume")
 def resume(name: Name, as_json: Json = False) -> None:
-    """Go on where it stopped, also after it was disabled."""
-    _do("POST", f"/{quote(name, safe='')}/resume", as_json)
+    """Go on at the position where it stopped, also after it was disabled."""
+    _call("POST", f"/{quote(name, safe='')}/resume", as_json)
 
 
 @app.command("rotate")
@@ -109,7 +120,7 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Sign with a new secret, printed once; for a while with the old one too."""
-    _do("POST", f"/{quote(name, safe='')}/secret", as_json, json={"overlap": overlap})
+    _call("POST", f"/{quote(name, safe='')}/secret", as_json, json={"overlap": overlap})
 
 
 @app.command("resend")
@@ -121,66 +132,65 @@ def resend(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Send again: one message, everything since an instant, or (without options) what was given up."""
+    """Send again: one message, all since an instant, or (without options) those given up."""
     with one_line_errors():
-        what = {"message": message, "since": parse_instant(since)}
-    _do("POST", f"/{quote(name, safe='')}/resend", as_json, json=what)
+        body = {"message": message, "since": parse_instant(since)}
+    _call("POST", f"/{quote(name, safe='')}/resend", as_json, json=body)
 
 
 @app.command("delete")
 def delete(name: Name) -> None:
-    """Forget a subscription, what waits for it and its delivery log."""
+    """Delete a subscription, its waiting messages and its delivery log."""
     with one_line_errors():
         call_api(
             current_environment(),
             "DELETE",
             f"/admin/v1/subscriptions/{quote(name, safe='')}",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
         )
     typer.echo(f"{name} is deleted")
 
 
-def _do(method: str, path: str, as_json: bool, **options: Any) -> None:
+def _call(method: str, path: str, as_json: bool, **options: Any) -> None:
     with one_line_errors():
-        found = call_api(
+        subscription = call_api(
             current_environment(),
             method,
             f"/admin/v1/subscriptions{path}",
-            door="ORCHESTRATOR_URL",
+            service="ORCHESTRATOR_URL",
             **options,
         )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(subscription))
         return
+    reason = f": {subscription['reason']}" if subscription["reason"] else ""
+    typer.echo(f"subscription: {subscription['name']} ({subscription['status']}{reason})")
+    typer.echo(f"to: {subscription['url']}")
+    selection = {key: value for key, value in subscription["selection"].items() if value}
+    typer.echo(f"wants: {json.dumps(selection) if selection else 'every stage change'}")
+    backlog = subscription["backlog"]
     typer.echo(
-        f"subscription: {found['name']} ({found['status']}{': ' if found['reason'] else ''}{found['reason']})"
+        f"before it: {backlog['unread']:,} unread, {backlog['waiting']:,} waiting, "
+        f"{backlog['given_up']:,} given up"
     )
-    typer.echo(f"to: {found['url']}")
-    wanted = {key: value for key, value in found["selection"].items() if value}
-    typer.echo(f"wants: {json.dumps(wanted) if wanted else 'every stage change'}")
-    waits = found["backlog"]
-    typer.echo(
-        f"before it: {waits['unread']:,} unread, {waits['waiting']:,} waiting, {waits['given_up']:,} given up"
-    )
-    if found["secret"]:
-        typer.echo(f"secret: {found['secret']}")
-    if found["attempts"]:
-        _print_attempts(found["attempts"])
+    if subscription["secret"]:
+        typer.echo(f"secret: {subscription['secret']}")
+    if subscription["attempts"]:
+        _print_attempts(subscription["attempts"])
 
 
 def _print_attempts(attempts: list[dict[str, Any]]) -> None:
     table = Table(
         "when", "message", "of", "attempt", "answer", "ms", title="deliveries, newest first"
     )
-    for one in attempts:
-        answer = f"{one['status'] or ''} {one['detail']}".strip()
-        when = to_datetime(one["at"]).strftime("%Y-%m-%d %H:%M:%S")
+    for attempt in attempts:
+        answer = f"{attempt['status'] or ''} {attempt['detail']}".strip()
         table.add_row(
-            when,
-            one["message_id"],
-            one["kind"],
-            str(one["attempt"]),
+            format_instant(attempt["at"]),
+            attempt["message_id"],
+            attempt["kind"],
+            str(attempt["attempt"]),
             answer[:60],
-            str(one["milliseconds"]),
+            str(attempt["milliseconds"]),
         )
     Console().print(table)

@@ -1,4 +1,4 @@
-"""`perigee url`: links that say where they were placed."""
+"""`perigee url`: links with UTM parameters, which name their placement."""
 
 from typing import Annotated
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -10,14 +10,14 @@ from libs.common.errors import ConfigurationError
 
 
 def url(
-    address: Annotated[str, typer.Argument(help="The page, https://shop.example/lamp say.")],
-    source: Annotated[str, typer.Option(help="Who sends: newsletter, linkedin, partner-x.")],
-    medium: Annotated[str, typer.Option(help="By what: email, social, cpc, affiliate, qr.")],
+    address: Annotated[str, typer.Argument(help="The page, e.g. https://shop.example/lamp.")],
+    source: Annotated[str, typer.Option(help="The sender: newsletter, linkedin, partner-x.")],
+    medium: Annotated[str, typer.Option(help="The medium: email, social, cpc, affiliate, qr.")],
     campaign: Annotated[str, typer.Option(help="The campaign's name.")] = "",
     term: Annotated[str, typer.Option(help="The keyword, for paid search.")] = "",
-    content: Annotated[str, typer.Option(help="Which of several links or pictures.")] = "",
+    content: Annotated[str, typer.Option(help="The link or picture, of several.")] = "",
 ) -> None:
-    """Print the address with its five UTM fields; fields that it had are replaced, the rest stays."""
+    """Print the address with its five UTM fields; existing fields are replaced, the rest stays."""
     with one_line_errors():
         typer.echo(
             tag_url(
@@ -27,7 +27,7 @@ def url(
 
 
 def tag_url(address: str, **fields: str) -> str:
-    """Return the address with `utm_*` parameters. Raises ConfigurationError for what is no web address."""
+    """Return the address with `utm_*` parameters. Raises ConfigurationError for any other text."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigurationError(f"{address!r} is no web address: it begins with https://")

@@ -1,33 +1,31 @@
-"""`perigee workspace` and `perigee key`: tenants, and who opens their doors."""
+"""`perigee workspace` and `perigee key`: tenants, and their service and admin keys."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import Json, current_environment, current_workspace, one_line_errors
-from libs.common.errors import ConfigurationError, NotFound
-
-if TYPE_CHECKING:
-    from libs.common.db.api_keys import ApiKey
+from cli.api_client import call_api
+from cli.terminal import Json, current_environment, one_line_errors
+from libs.common.api_keys import DEFAULT_WORKSPACE
+from libs.common.errors import ConfigurationError
 
 workspaces = typer.Typer(
     help="Workspaces: tenants that see nothing of each other.", no_args_is_help=True
 )
 keys = typer.Typer(help="Service and admin keys of a workspace.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="What the key is for: crm, warehouse, ops …")]
+Name = Annotated[str, typer.Argument(help="The key's purpose: crm, warehouse, ops …")]
 
 
 @workspaces.command("create")
-def create_workspace(name: Annotated[str, typer.Argument(help="The current_workspace.")]) -> None:
-    """Make a workspace; 'perigee --workspace NAME …' then works in it."""
-    _run(lambda access, connection: access.create_workspace(connection, name))
+def create_workspace(name: Annotated[str, typer.Argument(help="The workspace.")]) -> None:
+    """Create a workspace; 'perigee --workspace NAME …' then works in it."""
+    with one_line_errors():
+        _call("POST", "/workspaces", workspace=DEFAULT_WORKSPACE, json={"name": name})
     typer.echo(
         f"workspace {name}: 'perigee --workspace {name} source create …' gives it its first source"
     )
@@ -36,8 +34,9 @@ def create_workspace(name: Annotated[str, typer.Argument(help="The current_works
 @workspaces.command("list")
 def list_workspaces(as_json: Json = False) -> None:
     """List the workspaces."""
-    found = _run(lambda access, connection: access.workspaces(connection))
-    typer.echo(json.dumps(found) if as_json else "\n".join(found))
+    with one_line_errors():
+        names = _call("GET", "/workspaces", workspace=DEFAULT_WORKSPACE)
+    typer.echo(json.dumps(names) if as_json else "\n".join(names))
 
 
 @keys.command("create")
@@ -51,30 +50,30 @@ def create_key(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it, once: only its hash is stored."""
-    key = _run(
-        lambda access, connection: access.create_key(
-            connection, current_workspace(), name, kind, tuple(scope or ())
-        )
-    )
+    """Create a key and print it, once: only its hash is stored."""
+    with one_line_errors():
+        body = {"name": name, "kind": kind, "scopes": scope or []}
+        key = _call("POST", "/keys", json=body)["key"]
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
 @keys.command("list")
 def list_keys(as_json: Json = False) -> None:
-    """List the keys that hold, by their first characters."""
-    found: list[ApiKey] = _run(
-        lambda access, connection: access.keys(connection, current_workspace())
-    )
+    """List the valid keys, by their first characters."""
+    with one_line_errors():
+        rows = _call("GET", "/keys")
     if as_json:
-        typer.echo(msgspec.json.encode(found).decode())
+        typer.echo(json.dumps(rows))
         return
     table = Table("key", "name", "kind", "may", "last used", "ends")
-    for one in found:
+    for row in rows:
         used, ends = (
-            str(moment)[:19] if moment else "-" for moment in (one.last_used_at, one.ends_at)
+            moment[:19].replace("T", " ") if moment else "-"
+            for moment in (row["last_used_at"], row["ends_at"])
         )
-        table.add_row(f"{one.hint}…", one.name, one.kind, ", ".join(one.scopes), used, ends)
+        table.add_row(
+            f"{row['hint']}…", row["name"], row["kind"], ", ".join(row["scopes"]), used, ends
+        )
     Console().print(table)
 
 
@@ -82,16 +81,14 @@ def list_keys(as_json: Json = False) -> None:
 def rotate(
     name: Name,
     overlap: Annotated[
-        str, typer.Option(help="How long the old keys still hold: 1d, 2h, 0s.")
+        str, typer.Option(help="How long the old keys stay valid: 1d, 2h, 0s.")
     ] = "1d",
     as_json: Json = False,
 ) -> None:
-    """Give a name a new key, printed once; the old ones hold a while longer."""
+    """Give a name a new key, printed once; the old ones stay valid a while longer."""
     with one_line_errors():
-        seconds = seconds_of(overlap)
-    key = _run(
-        lambda access, connection: access.rotate_key(connection, current_workspace(), name, seconds)
-    )
+        body = {"overlap": check_overlap(overlap)}
+        key = _call("POST", f"/keys/{quote(name, safe='')}/rotate", json=body)["key"]
     typer.echo(json.dumps({"key": key}) if as_json else f"key: {key}")
 
 
@@ -100,43 +97,25 @@ def revoke(
     name: Name,
     key: Annotated[str, typer.Option(help="The first characters of the key; all by default.")] = "",
 ) -> None:
-    """Take keys back at once."""
-
-    async def end(access: Any, connection: Any) -> int:
-        count: int = await access.end_keys(connection, current_workspace(), name, 0, key)
-        if not count:
-            raise NotFound(
-                f"workspace {current_workspace()} has no key named {name!r} that begins with {key!r} and holds"
-            )
-        return count
-
-    typer.echo(f"{_run(end)} keys of {name} are taken back")
+    """End keys at once."""
+    with one_line_errors():
+        path = f"/keys/{quote(name, safe='')}"
+        count = _call("DELETE", path, params={"hint": key})["revoked"]
+    typer.echo(f"{count} keys of {name} are taken back")
 
 
-def seconds_of(overlap: str) -> float:
-    """Return the seconds of an overlap as a person writes it. Raises ConfigurationError."""
-    from libs.common.durations import parse_duration
+def check_overlap(overlap: str) -> str:
+    """Return an overlap that is a duration, or nothing (`0`, `0s`). Raises ConfigurationError."""
+    from libs.common.durations import parse_overlap
 
     try:
-        return 0.0 if overlap in ("0", "0s") else parse_duration(overlap) / 1_000_000
+        parse_overlap(overlap)
     except ValueError as error:
         raise ConfigurationError(f"--overlap {overlap}: {error}") from None
+    return overlap
 
 
-def _run(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-    """Do the work with libs.common.db.api_keys and a connection, in one transaction."""
-    with one_line_errors():
-        return asyncio.run(_with(work))
-
-
-async def _with(work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-    from libs.common.db import api_keys
-    from libs.common.db.connection import Session
-    from libs.common.db.unit_of_work import unit_of_work
-
-    session = Session(current_environment()["DATABASE_URL"], "perigee-access")
-    try:
-        async with session.acquire() as connection, unit_of_work(connection):
-            return await work(api_keys, connection)
-    finally:
-        await session.close()
+def _call(method: str, path: str, **options: Any) -> Any:
+    return call_api(
+        current_environment(), method, f"/admin/v1{path}", service="INGEST_URL", **options
+    )

@@ -13,7 +13,8 @@ from libs.common.kafka.admin import get_cluster_id
 _FOLDER = PROJECT / "deploy" / "kafka"
 _LIBS = _FOLDER / "target" / "libs"
 
-# A short broker session, or a start after SIGKILL waits 9 s for the old one to lapse; a short minimum for the groups,
+# A short broker session, or a start after SIGKILL waits 9 s for the old one to lapse; a short
+# minimum for the groups,
 # or a killed consumer's partitions stand still for 6 s.
 _SETTINGS = """\
 process.roles=broker,controller
@@ -55,15 +56,15 @@ class KafkaServer:
         return f"127.0.0.1:{self.home.read('ports').get('kafka', 0)}"
 
     def start(self) -> None:
-        """Fetch what is missing, format the log directory the first time, start the broker."""
+        """Fetch missing artefacts, format the log directory the first time, start the broker."""
         if self.process.pid is not None:
             return
-        fetch_artefacts()  # also says which of Java and Maven is missing
+        fetch_artefacts()  # its error names the missing one of Java and Maven
         port = self.home.allocate_port("kafka", running=False)
         controller = self.home.allocate_port("kafka-controller", running=False)
         self.data.mkdir(parents=True, exist_ok=True)
         settings = self.data.parent / "server.properties"
-        # Behind a proxy clients are told the proxy's port.
+        # Behind a proxy, clients connect to the proxy's port.
         advertised = self.home.read("ports").get("kafka-advertised", port)
         settings.write_text(
             _SETTINGS.format(
@@ -80,11 +81,11 @@ class KafkaServer:
         _run(_java("kafka.tools.StorageTool", "format", "-t", identity, "-c", settings))
 
     def wait(self) -> None:
-        """Wait until the broker that answers is this one: another may sit on the port."""
+        """Wait until this broker answers: a foreign broker may have the port."""
         self.process.wait_ready(self.ready, 60)
 
     def ready(self) -> bool:
-        """Return whether our own broker answers with our cluster id."""
+        """Return whether a broker with this home's cluster id answers."""
         if self.process.pid is None:
             return False
         try:
@@ -100,7 +101,10 @@ class KafkaServer:
 
 
 def fetch_artefacts() -> None:
-    """Fetch Kafka's jars if they are missing. Raises StartError when Java or Maven is."""
+    """Fetch Kafka's jars if they are missing.
+
+    Raises StartError when Java or Maven is not installed.
+    """
     outcome = subprocess.run(
         [str(_FOLDER / "fetch")], stderr=subprocess.PIPE, text=True, check=False
     )

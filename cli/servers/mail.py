@@ -1,4 +1,4 @@
-"""A local mail catcher: it takes every mail and keeps it as a file, so that a demo sends nothing into the world."""
+"""Local mail catcher: every mail becomes a file, and none leaves the machine."""
 
 import os
 import socket
@@ -57,7 +57,7 @@ class MailCatcher:
 
 
 class KeepAsFile:
-    """What aiosmtpd calls with each mail."""
+    """Handler that aiosmtpd calls with each mail."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,7 @@
-"""A process that outlives the command that started it, and is recognised again by the next one."""
+"""A process that outlives the command that started it.
+
+Later commands recognise it by pid and start time.
+"""
 
 import signal
 import subprocess
@@ -18,7 +21,10 @@ class StartError(PerigeeError):
 
 
 class ManagedProcess:
-    """One named process of a home. A pid in a file is ours only while its start time fits too."""
+    """A named process of a home.
+
+    The pid of its file is trusted only with the start time of the file.
+    """
 
     def __init__(self, home: Home, name: str) -> None:
         self.home = home
@@ -26,14 +32,14 @@ class ManagedProcess:
 
     @property
     def log_path(self) -> Path:
-        """Return where the process writes."""
+        """Return the path of the process's log."""
         return self.home.folder / "logs" / f"{self.name}.log"
 
     @property
     def pid(self) -> int | None:
         """Return the pid of the running process, or None."""
-        found = self._process()
-        return found.pid if found else None
+        process = self._process()
+        return process.pid if process else None
 
     def _process(self) -> psutil.Process | None:
         record = self.home.read(f"run/{self.name}")
@@ -42,23 +48,23 @@ class ManagedProcess:
         try:
             process = psutil.Process(record["pid"])
             # A killed process stays visible until its parent reaps it: a zombie is dead.
-            ours = (
+            is_same = (
                 abs(process.create_time() - record["started"]) < 1
                 and process.status() != psutil.STATUS_ZOMBIE
             )
         except psutil.Error:
             return None
-        return process if ours else None
+        return process if is_same else None
 
     def runs_as(self, command: Sequence[str], environment: dict[str, str]) -> bool:
-        """Return whether the process runs with just this command and environment."""
-        return self.pid is not None and self.home.read(f"run/{self.name}").get("made_of") == _mark(
-            command, environment
-        )
+        """Return whether the process runs with exactly this command and environment."""
+        return self.pid is not None and self.home.read(f"run/{self.name}").get(
+            "made_of"
+        ) == _fingerprint(command, environment)
 
     def start(self, command: Sequence[str], environment: dict[str, str], cwd: Path) -> int:
-        """Start the process in a session of its own and remember it; return its pid."""
-        self._wait_for_the_dead()
+        """Start the process in a new session and record it; return its pid."""
+        self._wait_until_reaped()
         with self.log_path.open("ab") as log:
             child = subprocess.Popen(
                 list(command),
@@ -71,17 +77,21 @@ class ManagedProcess:
             )
         _children[child.pid] = child
         started = psutil.Process(child.pid).create_time()
-        record = {"pid": child.pid, "started": started, "made_of": _mark(command, environment)}
+        record = {
+            "pid": child.pid,
+            "started": started,
+            "made_of": _fingerprint(command, environment),
+        }
         self.home.write(f"run/{self.name}", record)
         return child.pid
 
-    def _wait_for_the_dead(self) -> None:
-        """Wait until a killed forerunner is reaped: until then its pid looks alive to a server's lock file."""
+    def _wait_until_reaped(self) -> None:
+        """Wait until a killed predecessor is reaped: its pid looks alive to lock files before."""
         record = self.home.read(f"run/{self.name}")
-        end = time.monotonic() + 5
-        while record and psutil.pid_exists(record["pid"]) and time.monotonic() < end:
+        deadline = time.monotonic() + 5
+        while record and psutil.pid_exists(record["pid"]) and time.monotonic() < deadline:
             if record["pid"] in _children:
-                _children[record["pid"]].poll()  # our own child is ours to reap
+                _children[record["pid"]].poll()  # only the parent can reap a child
             try:
                 if abs(psutil.Process(record["pid"]).create_time() - record["started"]) >= 1:
                     return
@@ -90,39 +100,42 @@ class ManagedProcess:
             time.sleep(0.1)
 
     def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until the process lives and `ready()` holds. Raises StartError with the end of its log."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        """Wait until the process lives and `ready()` is true.
+
+        Raises StartError with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             if self.pid is None:
-                raise StartError(f"{self.name} ended at once. {self._last_words()}")
+                raise StartError(f"{self.name} ended at once. {self._log_tail()}")
             if ready():
                 return
             time.sleep(0.1)
-        raise StartError(f"{self.name} was not ready within {seconds:.0f} s. {self._last_words()}")
+        raise StartError(f"{self.name} was not ready within {seconds:.0f} s. {self._log_tail()}")
 
     def stop(self, sign: signal.Signals = signal.SIGTERM, seconds: float = 15) -> bool:
-        """Ask the process to end, kill it after `seconds`; return whether it ran."""
+        """Signal the process, kill it after `seconds`; return whether it ran."""
         process = self._process()
         if process is not None:
             process.send_signal(sign)
-            if not self._gone(seconds):
+            if not self._wait_for_exit(seconds):
                 process.kill()
-                self._gone(10)
+                self._wait_for_exit(10)
         (self.home.folder / "run" / f"{self.name}.json").unlink(missing_ok=True)
         return process is not None
 
-    def _gone(self, seconds: float) -> bool:
-        end = time.monotonic() + seconds
+    def _wait_for_exit(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while self.pid is not None:
             child = _children.get(self.pid)
             if child is not None:
                 child.poll()
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
         return True
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = (
             self.log_path.read_text(errors="replace").splitlines()[-8:]
             if self.log_path.exists()
@@ -134,7 +147,7 @@ class ManagedProcess:
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
 
 
-def _mark(command: Sequence[str], environment: dict[str, str]) -> str:
+def _fingerprint(command: Sequence[str], environment: dict[str, str]) -> str:
     relevant = sorted(
         (k, v) for k, v in environment.items() if k.startswith(("PERIGEE_", "KAFKA_", "DATABASE_"))
     )

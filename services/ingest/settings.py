@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.settings import LinkSettings
 from services.ingest.domain.channel_rules import parse_channel_rules
@@ -11,6 +12,14 @@ from services.ingest.domain.privacy import IpRule
 from services.ingest.domain.request_context import NormalisationRules
 
 CHANNELS = Path(__file__).parent / "channels.yaml"
+
+
+class PreparationSettings(BaseSettings):
+    """What `services.ingest.prepare` needs."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True)
+
+    database_url: str = Field(validation_alias="DATABASE_URL")
 
 
 class IngestSettings(LinkSettings):

@@ -5,16 +5,20 @@ import random
 
 import httpx2
 import uvicorn
+from fastapi import APIRouter
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
+from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session, SessionPool
 from libs.common.db.gauges import INTERVAL_SECONDS, GaugeCollector, outbox_gauges
 from libs.common.db.outbox import Outbox
+from libs.common.db.outbox_quarantine import OutboxQuarantineService
 from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
+from libs.common.http.operations import operations_router
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.supervisor import check_progress, supervise_consumer
@@ -33,7 +37,10 @@ from services.orchestrator.api import (
     plays,
     recommendations,
     referrals,
+    schemas,
     segments,
+    simulations,
+    statistics,
     suppressions,
 )
 from services.orchestrator.api.onsite import onsite_route
@@ -62,13 +69,16 @@ from services.orchestrator.handlers.enrollment_runner import EnrollmentRunner
 from services.orchestrator.handlers.event_consumer import GROUP, TOPICS, EventHandler
 from services.orchestrator.handlers.onsite import OnsiteService
 from services.orchestrator.handlers.play_registry import PlayRegistry
+from services.orchestrator.handlers.play_simulations import PlaySimulationService
 from services.orchestrator.handlers.plays import PlayService
 from services.orchestrator.handlers.preview import PreviewService
 from services.orchestrator.handlers.recommendations import RecommendationService
 from services.orchestrator.handlers.referrals import ReferralService
 from services.orchestrator.handlers.segment_membership import SegmentService
+from services.orchestrator.handlers.statistics import PlayStatisticsService
 from services.orchestrator.handlers.suppressions import SuppressionService
 from services.orchestrator.handlers.touchpoint_echo import TouchpointEcho
+from services.orchestrator.handlers.work_status import OrchestratorStatusService
 from services.orchestrator.repository import actions as repository
 from services.orchestrator.repository.plays import DefinitionKind
 from services.orchestrator.settings import OrchestratorSettings
@@ -100,6 +110,9 @@ class OrchestratorProcess:
         self.relay = OutboxRelay(
             settings.database_url, "orchestrator", settings.partitions, self.publisher
         )
+        self.rules = GateRules(
+            settings.cap_per_day, settings.cap_per_week, settings.quiet_from, settings.quiet_to
+        )
         self.post = WebhookClient(self.clock, private=settings.private_webhooks)
         self.channels: dict[str, Channel] = {
             "email": EmailChannel(settings.smtp_url, settings.sender),
@@ -125,6 +138,10 @@ class OrchestratorProcess:
         self.sessions.append(Session(self.settings.database_url, f"orchestrator-{name}"))
         return self.sessions[-1]
 
+    def session_pool(self, name: str, count: int) -> SessionPool:
+        """Return a pool of `count` connections for one user."""
+        return SessionPool([self.session(f"{name}-{number}") for number in range(1, count + 1)])
+
     def consumer(self) -> Consumer:
         """Return a consumer of signals and stage changes; the last one made is the one at work."""
         made = Consumer(
@@ -147,14 +164,10 @@ class OrchestratorProcess:
 
     def lanes(self) -> DispatchLanes:
         """Return what sends actions."""
-        s = self.settings
-        rules = GateRules(s.cap_per_day, s.cap_per_week, s.quiet_from, s.quiet_to)
         judging = ActionDecider(
-            self.outbox, self.playbook, self.channels, rules, self.clock, self.links
+            self.outbox, self.playbook, self.channels, self.rules, self.clock, self.links
         )
-        pool = SessionPool(
-            [self.session(f"sends-{number}") for number in range(1, DISPATCH_CONNECTIONS + 1)]
-        )
+        pool = self.session_pool("sends", DISPATCH_CONNECTIONS)
         dispatcher = Dispatcher(
             pool, self.outbox, judging, self.channels, self.clock, random.random
         )
@@ -162,9 +175,7 @@ class OrchestratorProcess:
 
     def webhooks(self) -> SubscriptionTasks:
         """Return what tells subscribers."""
-        pool = SessionPool(
-            [self.session(f"webhooks-{number}") for number in range(1, DELIVERY_CONNECTIONS + 1)]
-        )
+        pool = self.session_pool("webhooks", DELIVERY_CONNECTIONS)
         carrying = SubscriptionDelivery(
             pool, self.post, self.clock, self.settings.partitions, random.random
         )
@@ -172,44 +183,41 @@ class OrchestratorProcess:
 
     def web(self) -> uvicorn.Server:
         """Return the server of health and of the doors."""
-        health_session, door = self.session("health"), self.session("door")
+        settings, health_session = self.settings, self.session("health")
         health = HealthChecks(
             {"database": health_session.check, "kafka": self.publisher.check},
             lambda: check_progress(self.consumers),
+            {PUBLISHER_MODULES.name: PUBLISHER_MODULES.mode()},
         )
-
         desk = SubscriptionService(
             self.session("desk"), self.post.check_url, self.clock, self.settings.partitions
         )
-        stops = SuppressionService(door, self.playbook)
+        stops = SuppressionService(self.session("door"), self.playbook)
         recommended = ReferralService(self.session("referrals"), self.links, self.clock)
-        unsubscribe = unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress)
         preview = PreviewService(
             self.session("preview"), self.playbook, self.channels, self.links, self.clock
         )
-        ledger = ActionLedgerService(self.session("ledger"), self.outbox, self.clock)
         contents = RecommendationService(self.session("catalogue"), self.playbook, self.clock)
         routers = [
             recommendations.admin_router(contents),
             dropoff_audiences.router(DropoffAudienceService(self.session("falls"), self.playbook)),
             api.router(desk),
-            actions.router(ledger),
+            actions.router(ActionLedgerService(self.session("ledger"), self.outbox, self.clock)),
             suppressions.router(stops),
             referrals.router(recommended),
             segments.router(SegmentService(self.session("segments"), self.playbook, self.clock)),
+            *self.operator_routers(),
             *plays.routers(
                 self.desk, preview, DecisionHistoryService(self.session("why"), self.playbook)
             ),
         ]
-        onsite_pool = SessionPool(
-            [self.session(f"onsite-{number}") for number in range(1, ONSITE_CONNECTIONS + 1)]
-        )
+        onsite_pool = self.session_pool("onsite", ONSITE_CONNECTIONS)
         onsite = OnsiteService(
             onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock
         )
         open_routes = [
             *health.routes(),
-            unsubscribe,
+            unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress),
             referrals.referral_route(recommended),
             onsite_route(onsite),
         ]
@@ -219,14 +227,21 @@ class OrchestratorProcess:
             public_routers=[recommendations.reader_router(contents)],
             admin_routers=routers,
         )
-        guarded_app = AuthenticationMiddleware(
-            admin_app,
-            ("/admin/", "/v1/next"),
-            DatabaseKeyStore(
-                self.session("keys"), self.settings.admin_key, self.settings.service_key
-            ),
-        )
-        return build_server(guarded_app, self.settings.host, self.settings.port)
+        keys = DatabaseKeyStore(self.session("keys"), settings.admin_key, settings.service_key)
+        guarded_app = AuthenticationMiddleware(admin_app, ("/admin/", "/v1/next"), keys)
+        return build_server(guarded_app, settings.host, settings.port)
+
+    def operator_routers(self) -> list[APIRouter]:
+        """Return the routes of status, outbox quarantine, figures, simulations and schemas."""
+        session, s = self.session("operations"), self.settings
+        work = OrchestratorStatusService(session, s.kafka_bootstrap_servers)
+        quarantine = OutboxQuarantineService(session, "orchestrator")
+        return [
+            operations_router("orchestrator", work, quarantine),
+            statistics.router(PlayStatisticsService(self.session("statistics"))),
+            simulations.router(PlaySimulationService(s.database_url, self.rules)),
+            schemas.router(),
+        ]
 
     async def close(self) -> None:
         """Close every connection."""

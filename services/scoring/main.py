@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import uvicorn
+from fastapi import APIRouter
 
 from libs.common import failpoints
 from libs.common.clock import SystemClock
+from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
 from libs.common.db.gauges import (
@@ -16,9 +18,11 @@ from libs.common.db.gauges import (
     outbox_gauges,
 )
 from libs.common.db.outbox import Outbox
+from libs.common.db.outbox_quarantine import OutboxQuarantineService
 from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
+from libs.common.http.operations import operations_router
 from libs.common.kafka.consumer import Consumer, Frontiers
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.supervisor import check_progress, supervise_consumer
@@ -31,14 +35,23 @@ from libs.common.service_runner import (
     run_service,
 )
 from libs.common.settings import load_settings
-from services.scoring.api import compelling_events, contacts, cycles, identities, stage_changes
+from services.scoring.api import (
+    compelling_events,
+    contacts,
+    cycles,
+    identities,
+    replay,
+    stage_changes,
+    statistics,
+)
 from services.scoring.api.asyncapi import asyncapi_route
 from services.scoring.compilation import FOLD_MODULES
-from services.scoring.cycle_files import read_specs
 from services.scoring.handlers.account_jobs import AccountJobs
 from services.scoring.handlers.compelling_events import CompellingEventService
+from services.scoring.handlers.contact_timeline import ContactTimelineService
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.handlers.corrections import CorrectionService
+from services.scoring.handlers.cycle_files import read_specs
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.handlers.cycle_versions import CycleVersionService
@@ -47,8 +60,11 @@ from services.scoring.handlers.fold_jobs import FoldJobs
 from services.scoring.handlers.identities import IdentityService
 from services.scoring.handlers.published_messages import PublishedMessageService
 from services.scoring.handlers.refold_queue import RefoldQueue
+from services.scoring.handlers.replay_service import ReplayService, ReplaySettings
+from services.scoring.handlers.statistics import ContactStatisticsService
 from services.scoring.handlers.touchpoint_batch import GROUP, ContactCache, TouchpointBatchHandler
 from services.scoring.handlers.version_rollout import VersionRollout
+from services.scoring.handlers.work_status import ScoringStatusService
 from services.scoring.repository import schedule, touchpoints
 from services.scoring.settings import ScoringSettings
 
@@ -132,12 +148,17 @@ class ScoringProcess:
         )
         checks: dict[str, Check] = {"database": health_session.check, "kafka": self.publisher.check}
         parts = (self.outbox, self.catalogue)
-        health = HealthChecks(checks, lambda: check_progress(self.consumers))
+        modules = {part.name: part.mode() for part in (FOLD_MODULES, PUBLISHER_MODULES)}
+        health = HealthChecks(checks, lambda: check_progress(self.consumers), modules)
         admin_app = build_app(
             "Perigee scoring",
             open_routes=[*health.routes(), asyncapi_route()],
             public_routers=[
-                contacts.router(ContactService(read_session, self.catalogue)),
+                contacts.router(
+                    ContactService(read_session, self.catalogue),
+                    ContactTimelineService(read_session, self.catalogue),
+                ),
+                statistics.router(ContactStatisticsService(self.session("statistics"))),
                 stage_changes.router(
                     PublishedMessageService(log_session, self.settings.partitions)
                 ),
@@ -152,6 +173,8 @@ class ScoringProcess:
                     RefoldQueue(read_session),
                 ),
                 cycles.router(CycleVersionService(admin_session)),
+                replay.router(ReplayService(self.replay_settings())),
+                self.operations(),
             ],
         )
         keys = DatabaseKeyStore(
@@ -159,6 +182,19 @@ class ScoringProcess:
         )
         guarded_app = AuthenticationMiddleware(admin_app, ("/admin/", "/v1/"), keys)
         return build_server(guarded_app, self.settings.host, self.settings.port)
+
+    def operations(self) -> APIRouter:
+        """Return the routes of the status and of the outbox quarantine."""
+        settings, session = self.settings, self.session("operations")
+        work = ScoringStatusService(session, settings.kafka_bootstrap_servers, settings.partitions)
+        return operations_router("scoring", work, OutboxQuarantineService(session, "scoring"))
+
+    def replay_settings(self) -> ReplaySettings:
+        """Return where a replay reads, and how it folds."""
+        s = self.settings
+        return ReplaySettings(
+            s.database_url, s.kafka_bootstrap_servers, s.partitions, s.reaction_window
+        )
 
     async def write_frontier(self, reached: Frontiers) -> None:
         """Store the frontier that each partition has reached."""

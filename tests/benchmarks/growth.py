@@ -20,7 +20,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.kafka.batching import MAX_BATCH
 from libs.common.messages import Touchpoint
 from libs.common.service_runner import tune_garbage_collector
-from services.scoring.cycle_files import read_cycles
+from services.scoring.handlers.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from tests.benchmarks.report import write
 from tests.benchmarks.scoring import (

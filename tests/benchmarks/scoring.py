@@ -36,7 +36,7 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, build_message, decode_value
 from libs.common.service_runner import tune_garbage_collector
 from services.scoring.compilation import FOLD_MODULES
-from services.scoring.cycle_files import read_cycles
+from services.scoring.handlers.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.main import WORKERS
 from services.scoring.repository.touchpoints import COLUMNS

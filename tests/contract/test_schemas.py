@@ -6,8 +6,8 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from cli.definition_schemas import FOLDER, MODELS, render_schema
 from cli.home import PROJECT
+from services.orchestrator.definition_schemas import FOLDER, MODELS, render_schema
 
 FOLDERS = {"play": "plays", "content": "content", "segment": "segments"}
 FILES = [
@@ -24,7 +24,7 @@ def validator(kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_what_is_published_is_what_the_models_say(kind):
     assert (FOLDER / f"{kind}.json").read_text() == render_schema(kind), (
-        "run: python -m cli.definition_schemas"
+        "run: python -m services.orchestrator.definition_schemas"
     )
 
 

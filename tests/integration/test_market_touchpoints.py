@@ -2,11 +2,13 @@
 
 import io
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from cli.contact_story import print_story
+from cli.timeline_view import print_timeline
 from libs.common.db.connection import connect
+from services.scoring.handlers.contact_timeline import ContactTimelineService
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.repository import market_touchpoints
 from tests.support.touchpoints import HOUR, START, touchpoint
@@ -61,7 +63,9 @@ async def test_the_market_is_beside_every_journey_and_an_account_beside_its_memb
         "Funding Raised"
     ]
     said = io.StringIO()
-    await print_story(database, "default", "u", Console(file=said, width=200))
+    timelines = ContactTimelineService(scoring.sessions[2], scoring.catalogue)
+    timeline = msgspec.to_builtins(await timelines.get_timeline("default", "u", 40))
+    print_timeline(timeline, Console(file=said, width=200))
     assert "Award Won" in said.getvalue()
     assert (await scoring.replay_check())["equal"]
 

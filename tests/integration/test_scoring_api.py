@@ -8,6 +8,7 @@ from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.observability.health import HealthChecks
 from services.scoring.api import contacts, cycles, identities, stage_changes
+from services.scoring.handlers.contact_timeline import ContactTimelineService
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.handlers.published_messages import PublishedMessageService
 from services.scoring.handlers.refold_queue import RefoldQueue
@@ -24,7 +25,10 @@ def application(scoring):
         "Perigee scoring",
         open_routes=HealthChecks({}).routes(),
         public_routers=[
-            contacts.router(ContactService(read, scoring.catalogue)),
+            contacts.router(
+                ContactService(read, scoring.catalogue),
+                ContactTimelineService(read, scoring.catalogue),
+            ),
             stage_changes.router(PublishedMessageService(read, PARTITIONS)),
         ],
         admin_routers=[
@@ -43,7 +47,12 @@ async def client(scoring):
         yield found
 
 
-READING = ["/v1/contacts/u", "/v1/contacts/u/explain", "/v1/stage-changes"]
+READING = [
+    "/v1/contacts/u",
+    "/v1/contacts/u/explain",
+    "/v1/contacts/u/timeline",
+    "/v1/stage-changes",
+]
 RULING = ["/admin/v1/identities/u", "/admin/v1/refolds", "/admin/v1/cycles"]
 
 

@@ -5,9 +5,9 @@ import pytest
 from cli.home import PROJECT
 from libs.common.db.connection import connect
 from libs.common.errors import ConfigurationError, Conflict, NotFound
-from services.scoring.backtest import run_backtest
 from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.handlers import version_rollout
+from services.scoring.handlers.backtest import run_backtest
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.handlers.identities import Author

@@ -7,7 +7,7 @@ import pytest
 from cli.home import PROJECT
 from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.ids import derive_id, hash_parts
-from services.scoring.cycle_files import read_specs
+from services.scoring.handlers.cycle_files import read_specs
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from tests.conftest import with_database

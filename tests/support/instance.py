@@ -12,15 +12,15 @@ from typing import Any
 import httpx2
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from cli import idle_detection
 from cli.home import Home
+from cli.idle_detection import IdleDetector
 from cli.preparation import put_source
 from cli.stack import InstanceStack
 from libs.common.db.connection import connect
 from libs.common.kafka import admin
 from libs.common.topics import TOPICS
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
-from services.scoring.replay import compare_with_stored
+from services.scoring.handlers.replay import compare_with_stored
 from services.scoring.repository import schedule
 from tests.support.servers import Servers, _free_port
 
@@ -140,18 +140,10 @@ class Instance:
 
     async def wait_until_idle(self, seconds: float = 150, ignore: tuple[str, ...] = ()) -> None:
         """Wait until nothing is left to do."""
-        end = time.monotonic() + seconds
-        while True:
-            ends = await idle_detection.get_end_offsets(self.servers.kafka)
-            connection = await connect(self.database, application="test")
-            try:
-                left = await idle_detection.list_unfinished_work(connection, ends, PARTITIONS)
-            finally:
-                await connection.close()
-            left = [what for what in left if not any(word in what for word in ignore)]
-            if not left:
-                return
-            assert time.monotonic() < end, left
+        deadline = time.monotonic() + seconds
+        detector = IdleDetector(self.environment)
+        while unfinished := await asyncio.to_thread(detector.look, ignore):
+            assert time.monotonic() < deadline, unfinished
             await asyncio.sleep(0.3)
 
     async def replay_check(self) -> dict[str, Any]:

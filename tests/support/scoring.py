@@ -10,17 +10,17 @@ from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
 from libs.common.messages import Touchpoint
-from services.scoring.cycle_files import read_cycles
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.handlers.corrections import CorrectionService
+from services.scoring.handlers.cycle_files import read_cycles
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.cycle_versions import CycleVersionService
 from services.scoring.handlers.deferred_links import DeferredLinkJob
 from services.scoring.handlers.fold_jobs import FoldJobs
 from services.scoring.handlers.identities import Author, IdentityService
+from services.scoring.handlers.replay import compare_with_stored
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.handlers.version_rollout import VersionRollout
-from services.scoring.replay import compare_with_stored
 from services.scoring.repository import replay_source, schedule
 from tests.support.fixed_cycles import FixedCycleRegistry
 

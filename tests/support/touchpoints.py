@@ -5,9 +5,9 @@ from typing import Any
 
 from cli.home import PROJECT
 from libs.common.messages import Touchpoint
-from services.scoring.cycle_files import read_cycles
 from services.scoring.domain.cycle import ActiveCycle, build_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
+from services.scoring.handlers.cycle_files import read_cycles
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

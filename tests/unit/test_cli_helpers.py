@@ -10,10 +10,10 @@ import time
 
 import pytest
 
+from cli.commands.instance import build_status_table
+from cli.commands.replay import format_outcome
 from cli.home import PROJECT, Home, is_port_free
-from cli.replay_check import format_report
 from cli.servers.managed_process import ManagedProcess, StartError
-from cli.status_table import status_table
 from libs.common.errors import ConfigurationError
 
 
@@ -154,12 +154,12 @@ def test_without_java_and_maven_one_line_says_how_to_get_them(tmp_path):
 
 def test_the_replay_report_names_differences():
     equal = {"equal": True, "touchpoints": 1, "contacts": 1, "transitions": 1, "differences": []}
-    assert "every byte the same" in format_report(equal)
-    assert "  x" in format_report({**equal, "equal": False, "differences": ["x"]})
+    assert "every byte the same" in format_outcome(equal)
+    assert "  x" in format_outcome({**equal, "equal": False, "differences": ["x"]})
 
 
 def test_the_status_table_shows_what_is_down():
-    table = status_table([{"name": "kafka", "pid": None, "ready": False, "url": "k"}])
+    table = build_status_table([{"name": "kafka", "pid": None, "ready": False, "url": "k"}])
     assert table.row_count == 1
 
 

@@ -3,7 +3,7 @@
 import yaml
 
 from cli.home import PROJECT
-from services.scoring.backtest import diff_specs
+from services.scoring.domain.cycle_diff import diff_specs
 from services.scoring.domain.cycle_lint import lint_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
 

@@ -62,3 +62,17 @@ async def update_offsets(
             for topic, partition in sorted(lost)
         )
         raise FenceLost(f"group {group} no longer has {names}")
+
+
+async def count_lag(
+    connection: Connection, schema: str, ends: Mapping[tuple[str, int], int]
+) -> dict[str, int]:
+    """Return by topic how many records lie between the offsets of a service and the end offsets given."""
+    rows = await connection.fetch(
+        f"SELECT topic, partition, next_offset FROM {schema}.offsets"  # noqa: S608
+    )
+    next_offsets = {(row[0], row[1]): row[2] for row in rows}
+    lag: dict[str, int] = {}
+    for place, end in ends.items():
+        lag[place[0]] = lag.get(place[0], 0) + end - next_offsets.get(place, 0)
+    return lag

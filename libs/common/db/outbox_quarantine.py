@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from libs.common.db.connection import Connection
+from libs.common.db.connection import Connection, Session
+from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
 
 Schema = Literal["scoring", "orchestrator"]
@@ -24,6 +25,14 @@ class QuarantinedRow(msgspec.Struct, frozen=True):
     error: str
     skipped: bool
     behind: int
+
+
+async def count_quarantined(connection: Connection, schema: Schema) -> int:
+    """Return how many refused rows wait for the operator; skipped ones do not count."""
+    count: int = await connection.fetchval(
+        f"SELECT count(*) FROM {schema}.outbox WHERE refused IS NOT NULL AND NOT skipped"  # noqa: S608
+    )
+    return count
 
 
 async def list_quarantined(connection: Connection, schema: Schema) -> list[QuarantinedRow]:
@@ -73,3 +82,31 @@ async def _update_refused_row(
     if updated_id is None:
         raise NotFound(f"{schema}'s outbox has no refused row {row}")
     await connection.execute(f"NOTIFY {schema}_outbox")
+
+
+class OutboxQuarantineService:
+    """The operator's use cases of one service's quarantine."""
+
+    def __init__(self, session: Session, schema: Schema) -> None:
+        self._session = session
+        self._schema = schema
+
+    async def list_rows(self) -> list[QuarantinedRow]:
+        """Return the refused rows, oldest first."""
+        async with self._session.acquire() as connection:
+            return await list_quarantined(connection, self._schema)
+
+    async def get_value(self, row: int) -> bytes | None:
+        """Return a refused row's value; None is a tombstone. Raises NotFound."""
+        async with self._session.acquire() as connection:
+            return await get_quarantined_value(connection, self._schema, row)
+
+    async def resend(self, row: int) -> None:
+        """Let the relay try a refused row again. Raises NotFound."""
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await update_for_resend(connection, self._schema, row)
+
+    async def skip(self, row: int) -> None:
+        """Let the rows behind a refused one pass. Raises NotFound."""
+        async with self._session.acquire() as connection, unit_of_work(connection):
+            await update_as_skipped(connection, self._schema, row)

@@ -35,6 +35,15 @@ async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncItera
         await consumer.stop()
 
 
+async def get_end_offsets(
+    bootstrap_servers: str, topics: Sequence[str]
+) -> dict[tuple[str, int], int]:
+    """Return the end offset of every partition of the topics, by (topic, partition). Raises Unavailable."""
+    async with _consumer(bootstrap_servers, topics) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+    return {(place.topic, place.partition): offset for place, offset in ends.items()}
+
+
 async def read_to_end(bootstrap_servers: str, topic: str) -> AsyncIterator[Record]:
     """Yield every record from the topic's beginning to its current end; each partition in order.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,16 +19,22 @@ class HealthChecks:
     """Health of a process: alive while it makes progress, ready while every check passes."""
 
     def __init__(
-        self, checks: dict[str, Check], alive: Callable[[], str | None] = lambda: None
+        self,
+        checks: dict[str, Check],
+        alive: Callable[[], str | None] = lambda: None,
+        modules: Mapping[str, str] | None = None,
     ) -> None:
+        """`modules`: how each part that can be compiled runs, {name: `compiled` or `uncompiled`}."""
         self.checks = checks
         self.alive = alive
+        self.modules = dict(modules or {})
 
     async def livez(self, _: Request) -> Response:
         """Answer 200 while the process makes progress, else 503 with the fault."""
         fault = self.alive()
         return JSONResponse(
-            {"alive": fault is None, "fault": fault}, status_code=503 if fault else 200
+            {"alive": fault is None, "fault": fault, "modules": self.modules},
+            status_code=503 if fault else 200,
         )
 
     async def readyz(self, _: Request) -> Response:

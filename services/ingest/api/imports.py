@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import msgspec
 import yaml
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse
@@ -16,6 +17,7 @@ from services.ingest.handlers.uploads import UploadQueue
 Content = Annotated[
     str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, in hexadecimal")
 ]
+SourceName = Annotated[str, Field(min_length=1, max_length=60)]
 Importer = Annotated[Caller, require_scope("imports")]
 _CHECKED: dict[int | str, dict[str, Any]] = {200: {"description": "what a dry run found"}}
 _FILE = {
@@ -34,7 +36,7 @@ def router(uploads: UploadQueue) -> APIRouter:
     async def take(
         caller: Importer,
         request: Request,
-        source: Annotated[str, Field(min_length=1, max_length=60)],
+        source: SourceName,
         name: Annotated[
             str, Field(max_length=120, description="the file's name: its ending says what it is")
         ],
@@ -49,30 +51,44 @@ def router(uploads: UploadQueue) -> APIRouter:
             bool, Field(description="read and check everything, send nothing; answers 200")
         ] = False,
     ) -> JSONResponse:
-        """Take a file (the body) and import it in the background. The same file again goes on, or adds nothing."""
+        """Take a file (the body) and import it in the background.
+
+        The same file again goes on, or adds nothing.
+        """
         tree = _read(mapping)
         path = await uploads.receive(name, request.stream())
         if dry_run:
             return JSONResponse(await uploads.dry_run(path, (caller.workspace, source), tree))
-        return JSONResponse(
-            {
-                "content": await uploads.enqueue(
-                    path, (caller.workspace, source), tree, historical=not live
-                )
-            },
-            202,
+        accepted = await uploads.enqueue(
+            path, (caller.workspace, source), tree, historical=not live
         )
+        return JSONResponse(msgspec.to_builtins(accepted), 202)
 
     @routes.get("/imports")
     async def every(caller: Importer) -> list[dict[str, Any]]:
         """Return the imports and how far each has come, the newest first."""
         return await uploads.list_imports(caller.workspace)
 
+    @routes.get("/imports/{content}")
+    async def progress(caller: Importer, content: Content, source: SourceName) -> dict[str, Any]:
+        """Return how far the import of a file into a source has come.
+
+        `finished_at` is set at its end; a `fault` is final unless `queued` is true: then it is
+        tried again. `fingerprint` is that of the upload's answer as soon as its rows are read.
+        """
+        return await uploads.get_import((caller.workspace, source), content)
+
     @routes.get("/imports/{content}/rejects", response_class=FileResponse)
-    async def rejects(caller: Importer, content: Content) -> FileResponse:
-        """Return the rows that were rejected, as NDJSON with line and reason."""
+    async def rejects(
+        caller: Importer, content: Content, source: SourceName | None = None
+    ) -> FileResponse:
+        """Return the rows that were rejected, as NDJSON with line and reason.
+
+        Of any source by default.
+        """
         return FileResponse(
-            await uploads.rejects_path(caller.workspace, content), media_type="application/x-ndjson"
+            await uploads.rejects_path(caller.workspace, content, source),
+            media_type="application/x-ndjson",
         )
 
     return routes

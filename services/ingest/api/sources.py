@@ -2,16 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.api_keys import Caller
-from libs.common.durations import Duration
+from libs.common.durations import Overlap
 from libs.common.http.authentication import require_scope
+from libs.common.instants import DAY
 from services.ingest.domain.source import MAX_RATE
 from services.ingest.handlers.sources import SourceChanges, SourceService, SourceView
+from services.ingest.tracker.script import content_security_policy, html_snippet
 
 SourceName = Annotated[str, Field(min_length=1, max_length=60)]
+TrackerUrl = Annotated[
+    str, Query(pattern=r"^https?://[^\s\"'<>]{1,300}$", description="ingest's address for browsers")
+]
 SourceManager = Annotated[Caller, require_scope("sources")]
 
 
@@ -62,7 +67,7 @@ class KeyRotation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap: Duration = 86_400_000_000
+    overlap: Overlap = DAY
 
 
 def router(desk: SourceService) -> APIRouter:
@@ -97,6 +102,24 @@ def router(desk: SourceService) -> APIRouter:
     async def revoke(caller: SourceManager, name: SourceName, hint: str = "") -> dict[str, Any]:
         """Take back at once the keys that begin with `hint`, or all."""
         return _shown(await desk.revoke(caller.workspace, name, hint))
+
+    return routes
+
+
+def tracker_router() -> APIRouter:
+    """Return the route of the tracker's snippet."""
+    routes = APIRouter(prefix="/tracker", tags=["sources"], dependencies=[require_scope("sources")])
+
+    @routes.get("")
+    async def snippet(url: TrackerUrl) -> dict[str, str]:
+        """Return the lines for a page's head that load the tracker from `url`, and their policy.
+
+        `WRITE_KEY` in the lines stands for the source's key.
+        """
+        return {
+            "html": html_snippet(url, "WRITE_KEY"),
+            "content_security_policy": content_security_policy(url),
+        }
 
     return routes
 

@@ -27,6 +27,8 @@ from services.ingest.repository.imports import ImportRow
 log = logs.get_logger(__name__)
 _NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
 RETRY_SECONDS = 5
+FINGERPRINT_CHARACTERS = 8
+"""Characters of the fingerprint in a kept file's name."""
 
 
 class QueuedUpload(msgspec.Struct, frozen=True):
@@ -48,6 +50,17 @@ class QueuedUpload(msgspec.Struct, frozen=True):
         return self.workspace, self.source, self.content
 
 
+class AcceptedUpload(msgspec.Struct, frozen=True):
+    """Answer to an upload: the SHA-256 of the file, and of mapping and mode, in hexadecimal.
+
+    `finished_before`: the same file was imported in the same way; it is not kept and adds nothing.
+    """
+
+    content: str
+    fingerprint: str
+    finished_before: bool
+
+
 class UploadQueue:
     """Takes files, imports them in the background, and says how far each has come."""
 
@@ -61,6 +74,8 @@ class UploadQueue:
         self._waiting: asyncio.Queue[QueuedUpload] = asyncio.Queue()
         self._faults: dict[tuple[str, str, str], str] = {}
         """{(workspace, source, content): why it does not go on}"""
+        self._queued: set[tuple[str, str, str]] = set()
+        """Imports of this process that are not at their end: waiting, running, or to be tried again."""
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> Path:
         """Keep a file as it comes. Raises ConfigurationError for another kind or size of file, Unavailable."""
@@ -102,22 +117,34 @@ class UploadQueue:
 
     async def enqueue(
         self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool
-    ) -> str:
-        """Put a file in the queue; return its content's name. Raises NotFound for an unknown source."""
+    ) -> AcceptedUpload:
+        """Put a file in the queue, unless it was imported before. Raises NotFound for an unknown source."""
         try:
             await self._imports.get_source(place)
             content = (await asyncio.to_thread(file_digest, path)).hex()
+            async with self._session.acquire() as connection:
+                row = await imports.get_import(connection, place, content)
         except PerigeeError:
             _forget(path)
             raise
-        how = import_fingerprint(mapping, historical=historical).hex()[:8]
+        fingerprint = import_fingerprint(mapping, historical=historical).hex()
+        finished = row is not None and row.finished_at is not None
+        if finished and row is not None and row.fingerprint == fingerprint:
+            _forget(path)
+            return AcceptedUpload(content, fingerprint, finished_before=True)
         upload = QueuedUpload(
-            content, _kept_name(path, content, place, how), place[1], mapping, historical, place[0]
+            content,
+            _kept_name(path, content, place, fingerprint),
+            place[1],
+            mapping,
+            historical,
+            place[0],
         )
         self._keep(path, upload)
-        self._faults.pop((*place, content), None)
+        self._faults.pop(upload.import_key, None)
+        self._queued.add(upload.import_key)
         self._waiting.put_nowait(upload)
-        return content
+        return AcceptedUpload(content, fingerprint, finished_before=False)
 
     async def list_imports(self, workspace: str) -> list[dict[str, Any]]:
         """Return a workspace's imports and how far it has come, the newest first."""
@@ -125,14 +152,28 @@ class UploadQueue:
             found = await imports.list_imports(connection, workspace)
         return [self._told(workspace, one) for one in found]
 
-    async def rejects_path(self, workspace: str, content: str) -> Path:
-        """Return the file of an import's rejects. Raises NotFound."""
+    async def get_import(self, place: tuple[str, str], content: str) -> dict[str, Any]:
+        """Return how far the import of a file into the source at (workspace, name) has come. Raises NotFound."""
         async with self._session.acquire() as connection:
-            places = [
-                (workspace, source)
-                for source in await imports.list_sources_of_file(connection, workspace, content)
+            row = await imports.get_import(connection, place, content)
+        key = (*place, content)
+        if row is None and key not in self._queued and key not in self._faults:
+            raise NotFound(f"no import of {content!r:.80} into source {place[1]!r:.80}")
+        row = row or ImportRow(content, place[1], "", 0, 0, 0, None, None, "")
+        return self._told(place[0], row)
+
+    async def rejects_path(self, workspace: str, content: str, source: str | None = None) -> Path:
+        """Return the file of an import's rejects, of any source by default. Raises NotFound."""
+        async with self._session.acquire() as connection:
+            rows = [
+                row
+                for row in await imports.list_imports_of_file(connection, workspace, content)
+                if source in (None, row.source)
             ]
-        begin = tuple(_stem(content, place) for place in places)
+        begin = tuple(
+            f"{_stem(content, (workspace, row.source))}-{row.fingerprint[:FINGERPRINT_CHARACTERS]}"
+            for row in rows
+        )
         found = next(
             (file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)),
             None,
@@ -156,7 +197,9 @@ class UploadQueue:
         """Import what waits, what an earlier process left behind first, until told to stop; what is away is waited for."""
         for note in sorted(self._folder.glob("*.upload.json")):
             with contextlib.suppress(msgspec.DecodeError):
-                self._waiting.put_nowait(msgspec.json.decode(note.read_bytes(), type=QueuedUpload))
+                upload = msgspec.json.decode(note.read_bytes(), type=QueuedUpload)
+                self._queued.add(upload.import_key)
+                self._waiting.put_nowait(upload)
         stopped = asyncio.create_task(stop.wait())
         while not stop.is_set():
             job = asyncio.create_task(self._next())
@@ -169,6 +212,7 @@ class UploadQueue:
         upload = await self._waiting.get()
         path = self._folder / upload.file
         if not path.exists():  # it came twice, and the first time is finished
+            self._queued.discard(upload.import_key)
             return
         try:
             template = _template(upload.mapping)
@@ -190,6 +234,7 @@ class UploadQueue:
             )
         else:
             self._faults.pop(upload.import_key, None)
+        self._queued.discard(upload.import_key)
         _forget(path)
         _forget(self._note(upload))
 
@@ -205,6 +250,7 @@ class UploadQueue:
         return {
             **found,
             "fault": self._faults.get((workspace, one.source, one.content)),
+            "queued": (workspace, one.source, one.content) in self._queued,
             "rejects": one.rejected > 0,
         }
 
@@ -217,10 +263,10 @@ def _stem(content: str, place: tuple[str, str]) -> str:
     return f"{content}-{ids.derive_id('upload', *place)[:8]}"
 
 
-def _kept_name(path: Path, content: str, place: tuple[str, str], how: str) -> str:
-    """Return the name of a file by its content, its source and how it is read; its ending says what it is."""
+def _kept_name(path: Path, content: str, place: tuple[str, str], fingerprint: str) -> str:
+    """Return the name of a file by its content, its source and its fingerprint; its ending is that of its kind."""
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return f"{_stem(content, place)}-{how}{ending}"
+    return f"{_stem(content, place)}-{fingerprint[:FINGERPRINT_CHARACTERS]}{ending}"
 
 
 def _template(mapping: Any) -> CallMapping | None:

@@ -8,7 +8,7 @@ from libs.common.db.connection import Connection
 
 
 class ImportProgress(msgspec.Struct, frozen=True):
-    """An import: rows before `next_line` are done. `before` says that it was finished already, and nothing was done now."""
+    """An import: rows before `next_line` are done. `finished_before`: an earlier run finished it, this one did nothing."""
 
     next_line: int = 0
     accepted: int = 0
@@ -26,28 +26,47 @@ class ImportRow(msgspec.Struct, frozen=True):
     next_line: int
     accepted: int
     rejected: int
-    begun_at: datetime
+    begun_at: datetime | None
     finished_at: datetime | None
+    fingerprint: str
+    """Mapping and mode, as a digest in hexadecimal: with others the file is imported again."""
+
+
+_ROW = (
+    "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, begun_at, finished_at, "
+    "encode(how, 'hex') FROM ingest.imports"
+)
+
+
+async def get_import(
+    connection: Connection, place: tuple[str, str], content: str
+) -> ImportRow | None:
+    """Return the import of a file, by its SHA-256 in hexadecimal, into the source at (workspace, name)."""
+    row = await connection.fetchrow(
+        f"{_ROW} WHERE (workspace, source, content) = ($1, $2, decode($3, 'hex'))", *place, content
+    )
+    return None if row is None else ImportRow(*row)
 
 
 async def list_imports(connection: Connection, workspace: str) -> list[ImportRow]:
     """Return a workspace's last thousand imports, the newest first."""
     rows = await connection.fetch(
-        "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, begun_at, finished_at "
-        "FROM ingest.imports WHERE workspace = $1 ORDER BY begun_at DESC LIMIT 1000",
+        f"{_ROW} WHERE workspace = $1 ORDER BY begun_at DESC LIMIT 1000",
         workspace,
     )
     return [ImportRow(*row) for row in rows]
 
 
-async def list_sources_of_file(connection: Connection, workspace: str, content: str) -> list[str]:
-    """Return the sources of a workspace into which a file of this SHA-256 (hexadecimal) was imported."""
+async def list_imports_of_file(
+    connection: Connection, workspace: str, content: str
+) -> list[ImportRow]:
+    """Return a workspace's imports of the file with this SHA-256 (hexadecimal), by source."""
     rows = await connection.fetch(
-        "SELECT source FROM ingest.imports WHERE workspace = $1 AND content = decode($2, 'hex') ORDER BY 1",
+        f"{_ROW} WHERE workspace = $1 AND content = decode($2, 'hex') ORDER BY source",
         workspace,
         content,
     )
-    return [r[0] for r in rows]
+    return [ImportRow(*row) for row in rows]
 
 
 async def upsert_import(

@@ -175,7 +175,7 @@ def _switch_router(service: PlayService, history: DecisionHistoryService) -> API
         body: dict[str, Any] = msgspec.to_builtins(maturity)
         return body
 
-    @router.get("/why/{who}")
+    @router.get("/why/{who:path}")
     async def get_decisions(caller: PlayEditor, who: str) -> dict[str, Any]:
         decisions = await history.get_decisions(caller.workspace, who)
         body: dict[str, Any] = msgspec.to_builtins(decisions)

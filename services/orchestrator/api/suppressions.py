@@ -15,7 +15,7 @@ def router(service: SuppressionService) -> APIRouter:
     """Return the route."""
     routes = APIRouter(tags=["suppressions"])
 
-    @routes.delete("/suppressions/{who}/{channel}", status_code=204)
+    @routes.delete("/suppressions/{who:path}/{channel}", status_code=204)
     async def allow(caller: PlayEditor, who: str, channel: str) -> None:
         """Allow a channel again: the contact asked for it, or has a new address."""
         await service.allow(caller.workspace, who, channel)

@@ -77,7 +77,7 @@ class PreviewService:
         if action is None:
             raise NotFound(f"{where}: no action {name!r}; there are {', '.join(program.actions)}")
         if contact is None:
-            raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+            raise NotFound(f"no contact has the id, identifier or e-mail {who!r}")
         facts = known[contact]
         choice = offer_content(action, book.contents.get(workspace, ()), facts)
         now = self._clock.now()

@@ -1,20 +1,25 @@
-"""Whom somebody means: contacts by their ids, identifiers, addresses and devices, from scoring's views."""
+"""Contact look-up by references, identifiers and addresses, through scoring's function and views."""
 
 from collections.abc import Collection
 
+from libs.common.contact_reference import parse_contact_reference
 from libs.common.db.connection import Connection
 from libs.common.errors import NotFound
 
 
-async def find_contact(connection: Connection, workspace: str, who: str) -> str | None:
-    """Return the contact with this id, identifier or e-mail address; a merged id leads to the survivor."""
+async def find_contact(connection: Connection, workspace: str, reference: str) -> str | None:
+    """Return the canonical id of the contact that a reference names, or None.
+
+    References: `libs.common.contact_reference`. A merged id leads to the survivor.
+    """
+    parsed = parse_contact_reference(reference)
     contact: str | None = await connection.fetchval(
-        "SELECT contact_id FROM (SELECT coalesce(merged_into, contact_id) AS contact_id, 1 AS rank "
-        "FROM scoring.contact_profiles WHERE contact_id = $2 AND workspace = $1 UNION ALL "
-        "SELECT contact_id, 2 FROM scoring.contact_identifiers WHERE workspace = $1 AND value = $2 UNION ALL "
-        "SELECT contact_id, 3 FROM scoring.contact_emails WHERE workspace = $1 AND email = lower($2)) f ORDER BY rank LIMIT 1",
+        "SELECT scoring.find_contact($1, $2, $3, $4, $5)",
         workspace,
-        who,
+        parsed.text,
+        parsed.types,
+        parsed.values,
+        list(parsed.addresses),
     )
     return contact
 
@@ -22,7 +27,10 @@ async def find_contact(connection: Connection, workspace: str, who: str) -> str 
 async def find_by_identifier(
     connection: Connection, workspace: str, kind: str, value: str
 ) -> str | None:
-    """Return the contact with an identifier of a kind (`email`: a verified address); a merged one leads to the survivor."""
+    """Return the contact with an identifier of a kind (`email`: a verified address), the survivor after a merge.
+
+    Proven identifiers alone count here, unlike in `find_contact`: an address in traits proves nothing.
+    """
     contact: str | None = await connection.fetchval(
         "SELECT coalesce(p.merged_into, p.contact_id) FROM scoring.contact_identifiers i "
         "JOIN scoring.contact_profiles p USING (contact_id) "
@@ -34,11 +42,11 @@ async def find_by_identifier(
     return contact
 
 
-async def get_contact_id(connection: Connection, workspace: str, who: str) -> str:
-    """Return the contact that somebody means. Raises NotFound."""
-    contact = await find_contact(connection, workspace, who)
+async def get_contact_id(connection: Connection, workspace: str, reference: str) -> str:
+    """Return what `find_contact` does. Raises NotFound where there is no such contact."""
+    contact = await find_contact(connection, workspace, reference)
     if contact is None:
-        raise NotFound(f"nobody has the id, identifier or e-mail {who!r}")
+        raise NotFound(f"no contact has the id, identifier or e-mail {reference!r}")
     return contact
 
 

@@ -1,18 +1,19 @@
-"""`/v1/contacts`: a contact's current state, and its explanation."""
+"""`/v1/contacts`: a contact's current state, its explanation and its timeline."""
 
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from libs.common.api_keys import Caller
 from libs.common.http.authentication import require_scope
+from services.scoring.handlers.contact_timeline import ContactTimelineService
 from services.scoring.handlers.contacts import ContactService
 
 Reader = Annotated[Caller, require_scope("contacts:read")]
 
 
-def router(contacts: ContactService) -> APIRouter:
+def router(contacts: ContactService, timelines: ContactTimelineService) -> APIRouter:
     """Return the routes of contacts."""
     routes = APIRouter(tags=["contacts"])
 
@@ -31,6 +32,20 @@ def router(contacts: ContactService) -> APIRouter:
             "at": explained.at,
             "cycles": msgspec.to_builtins(explained.cycles),
         }
+
+    @routes.get("/contacts/{who:path}/timeline")
+    async def timeline(
+        caller: Reader, who: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 40
+    ) -> dict[str, Any]:
+        """Return a contact's position, its stage changes with causes, and its touchpoints.
+
+        `limit` bounds the touchpoints and the changes of each cycle: the newest, in time order.
+        Instants are microseconds UTC. Touchpoints of its market and its accounts are included.
+        """
+        found: dict[str, Any] = msgspec.to_builtins(
+            await timelines.get_timeline(caller.workspace, who, limit)
+        )
+        return found
 
     @routes.get("/contacts/{who:path}")
     async def contact(caller: Reader, who: str) -> dict[str, Any]:

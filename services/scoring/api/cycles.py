@@ -4,11 +4,26 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.http.authentication import require_scope
 from services.scoring.api.identities import OperatorCommand
-from services.scoring.handlers.cycle_versions import CycleVersionService
+from services.scoring.handlers.cycle_versions import CycleVersionService, validate_spec
+
+
+class CycleText(BaseModel):
+    """A specification as YAML, to look at; `where` is what faults call it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(max_length=1_000_000)
+    where: str = Field("the cycle", max_length=300)
+
+
+class CycleComparison(CycleText):
+    """A specification to compare with a version, the live one by default."""
+
+    version: str | None = Field(None, max_length=100)
 
 
 class CycleDocument(OperatorCommand):
@@ -37,6 +52,22 @@ def router(versions: CycleVersionService) -> APIRouter:
     async def spec(cycle: str, version: str | None = None) -> dict[str, str]:
         """Return the YAML text of a version, of the live one by default."""
         return {"text": await versions.get_text(cycle, version)}
+
+    @routes.post("/validate")
+    async def validate(given: CycleText) -> dict[str, Any]:
+        """Check a specification.
+
+        Return its size and advice on doubtful places. 422 names each fault's place.
+        """
+        found: dict[str, Any] = msgspec.to_builtins(validate_spec(given.text, given.where))
+        return found
+
+    @routes.post("/diff")
+    async def diff(given: CycleComparison) -> dict[str, list[str]]:
+        """Return where a specification differs from a version, as `place: old -> new`."""
+        return {
+            "differences": await versions.diff(given.text, given.where, given.version),
+        }
 
     @routes.post("/draft")
     async def draft(document: CycleDocument) -> dict[str, str]:

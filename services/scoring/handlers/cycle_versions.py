@@ -3,11 +3,14 @@
 from typing import Any
 
 import msgspec
+import yaml
 
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound
 from services.scoring.domain.cycle_compiler import compile_cycle
+from services.scoring.domain.cycle_diff import diff_specs
+from services.scoring.domain.cycle_lint import lint_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.domain.cycle_spec import CycleSpec, spec_fingerprint
 from services.scoring.handlers.cycle_installation import activate_account_cycle, draft_version
@@ -31,6 +34,17 @@ class CycleVersionView(msgspec.Struct, frozen=True):
     filled: tuple[int, int] | None
     told: tuple[int, int] | None
     swept: tuple[int, int] | None
+
+
+class ValidatedSpec(msgspec.Struct, frozen=True):
+    """A valid specification: its name and version, how many parts it has, advice on doubtful places."""
+
+    cycle: str
+    version: str
+    signals: int
+    axes: int
+    stages: int
+    advice: list[str]
 
 
 class CycleVersionService:
@@ -123,6 +137,29 @@ class CycleVersionService:
             stored = ", ".join(f"{row.version} ({row.status})" for row in rows) or "none"
             raise NotFound(f"cycle {cycle} has no version {version or 'live'}; there are {stored}")
         return row.spec
+
+    async def diff(self, text: str, where: str, version: str | None) -> list[str]:
+        """Return where a specification differs from a version, the live one by default.
+
+        Raises ConfigurationError naming the place of a fault, NotFound.
+        """
+        spec = parse_cycle_spec(text, where)
+        stored = await self.get_text(spec.cycle, version)
+        return diff_specs(yaml.safe_load(stored), yaml.safe_load(text))
+
+
+def validate_spec(text: str, where: str) -> ValidatedSpec:
+    """Check a specification. Raises ConfigurationError naming the place of each fault."""
+    spec = parse_cycle_spec(text, where)
+    engine = compile_cycle(spec)
+    return ValidatedSpec(
+        spec.cycle,
+        spec.version,
+        len(engine.signals),
+        len(engine.axes),
+        len(spec.stages),
+        lint_cycle(spec),
+    )
 
 
 def _parse_and_compile(text: str) -> CycleSpec:

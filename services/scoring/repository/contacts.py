@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from libs.common.contact_reference import parse_contact_reference
 from libs.common.db.connection import Connection
 from libs.common.errors import NotFound
 from libs.common.instants import from_datetime
@@ -82,27 +83,19 @@ async def get_transaction_time(connection: Connection) -> int:
 async def find_contact(connection: Connection, workspace: str, reference: str) -> str | None:
     """Return the id of the referenced contact of a workspace, or None.
 
-    A merged contact's id leads to the contact that it was merged into.
+    References: `libs.common.contact_reference`. A merged contact's id leads to the contact that it
+    was merged into.
     """
-    readings = _parse_reference(reference)
-    contact = await connection.fetchval(
-        "SELECT contact_id FROM scoring.contacts WHERE contact_id = $1 AND workspace = $4 "
-        "UNION ALL (SELECT i.contact_id FROM unnest($2::text[], $3::text[]) AS w (type, value) "
-        "JOIN scoring.identifiers i "
-        "ON i.workspace = $4 AND i.value = w.value AND coalesce(w.type, i.type) = i.type "
-        "ORDER BY w.type IS NULL, i.type DESC) LIMIT 1",
-        reference,
-        [kind for kind, _ in readings],
-        [value for _, value in readings],
+    parsed = parse_contact_reference(reference)
+    contact: str | None = await connection.fetchval(
+        "SELECT scoring.find_contact($1, $2, $3, $4, $5)",
         workspace,
+        parsed.text,
+        parsed.types,
+        parsed.values,
+        list(parsed.addresses),
     )
-    if contact is None:
-        contact = await _get_contact_id_by_email(connection, workspace, reference)
-    survivor = await connection.fetchval(
-        "SELECT merged_into FROM scoring.contacts WHERE contact_id = $1", contact
-    )
-    contact_id: str | None = survivor or contact
-    return contact_id
+    return contact
 
 
 async def get_contact_id(connection: Connection, workspace: str, reference: str) -> str:
@@ -118,16 +111,17 @@ async def get_identifier(connection: Connection, workspace: str, reference: str)
 
     Known identifiers take precedence over devices. Raises NotFound.
     """
-    readings = _parse_reference(reference)
+    parsed = parse_contact_reference(reference)
     row = await connection.fetchrow(
-        "SELECT i.type, i.value FROM unnest($2::text[], $3::text[]) AS w (type, value) "
+        "SELECT i.type, i.value "
+        "FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS r (type, value, reading) "
         "JOIN scoring.identifiers i "
-        "ON i.workspace = $1 AND i.value = w.value AND coalesce(w.type, i.type) = i.type "
+        "ON i.workspace = $1 AND i.value = r.value AND coalesce(r.type, i.type) = i.type "
         "WHERE i.type <> 'message' "
-        "ORDER BY w.type IS NULL, i.type = 'anonymous_id', i.number LIMIT 1",
+        "ORDER BY r.reading, i.type = 'anonymous_id', i.number LIMIT 1",
         workspace,
-        [kind for kind, _ in readings],
-        [value for _, value in readings],
+        parsed.types,
+        parsed.values,
     )
     row = row or await connection.fetchrow(
         "SELECT type, value FROM scoring.identifiers "
@@ -142,26 +136,3 @@ async def get_identifier(connection: Connection, workspace: str, reference: str)
             "(an identifier is given as user_id:alice)"
         )
     return (row["type"], row["value"])
-
-
-def _parse_reference(reference: str) -> list[tuple[str | None, str]]:
-    """Return the (type, value) pairs that a reference can stand for; a bare value has type None.
-
-    The type of an external id contains a colon, so `external:crm:1` is split at either colon.
-    """
-    parts = reference.split(":")
-    typed = [(":".join(parts[:n]), ":".join(parts[n:])) for n in range(1, min(len(parts), 3))]
-    return [(None, reference), *typed]
-
-
-async def _get_contact_id_by_email(
-    connection: Connection, workspace: str, address: str
-) -> str | None:
-    contact: str | None = await connection.fetchval(
-        "SELECT contact_id FROM scoring.contacts "
-        "WHERE profile IS NOT NULL AND profile::json->'email'->>0 = $1 "
-        "AND workspace = $2 ORDER BY contact_id LIMIT 1",
-        address,
-        workspace,
-    )
-    return contact

@@ -4,7 +4,7 @@ It reads one database snapshot and writes nothing.
 """
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +13,7 @@ from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold import advance
 from services.scoring.domain.identity_resolution import SubjectKey
 from services.scoring.domain.move import Move
-from services.scoring.replay import replay_all
+from services.scoring.handlers.replay import replay_all
 
 SAMPLES = 5
 """Most contacts named for each difference."""
@@ -118,32 +118,3 @@ def _stage_steps(moves: list[Move]) -> list[StageStep]:
 def _final_stage(moves: list[Move]) -> str:
     after = moves[-1].after
     return f"{after.stage}, dormant" if after.dormant else after.stage
-
-
-def diff_specs(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return the differences of two specifications, each as `path: old -> new`.
-
-    Lists whose items all have a `name` are compared by name, others as a whole.
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        differences = []
-        for name in sorted(old.keys() | new.keys(), key=str):
-            differences += diff_specs(
-                old.get(name), new.get(name), f"{path}.{name}" if path else str(name)
-            )
-        return differences
-    if isinstance(old, list) and isinstance(new, list):
-        old_by_name, new_by_name = (
-            {item["name"]: item for item in items if isinstance(item, dict) and "name" in item}
-            for items in (old, new)
-        )
-        if len(old_by_name) == len(old) and len(new_by_name) == len(new):
-            return diff_specs(old_by_name, new_by_name, path)
-    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "(nothing)"
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
