@@ -24,6 +24,9 @@ MMAP_THRESHOLD = 8 * 1024 * 1024
 TRIM_THRESHOLD = 64 * 1024 * 1024
 """Free bytes at the end of the heap that malloc keeps."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+FALLBACK_SECONDS = 15.0
+"""Maximum time between two runs of a job, in case a notification is lost."""
+_RETRY_SECONDS = 0.5
 
 
 def tune_garbage_collector() -> None:
@@ -99,6 +102,60 @@ async def run_periodically(
                 await asyncio.wait_for(stop.wait(), seconds)
         if failed:
             release_traceback()
+
+
+async def run_when_due(
+    stop: asyncio.Event,
+    job: Callable[[], Awaitable[bool]],
+    wake: asyncio.Event,
+    seconds_until_due: Callable[[], Awaitable[float | None]] | None = None,
+    *,
+    pace: float = 0.5,
+    fallback: float = FALLBACK_SECONDS,
+) -> None:
+    """Run `job` until `stop`: again at once while it returns True, else when it has work.
+
+    The job has work when `wake` is set, when the seconds of `seconds_until_due` have passed (None:
+    no work is scheduled), or after `fallback` seconds. Two runs begin at least `pace` seconds
+    apart, so that frequent notifications do not multiply them; the first notification after a
+    pause runs the job at once. Unavailable is logged and retried; any other error ends the process, which is
+    then restarted.
+    """
+    clock = asyncio.get_running_loop().time
+    while not stop.is_set():
+        wake.clear()
+        began = clock()
+        failed = False
+        wait = fallback
+        try:
+            if await job():
+                continue
+            due_in = await seconds_until_due() if seconds_until_due is not None else None
+            if due_in is not None:
+                wait = min(fallback, max(0.0, due_in))
+        except Unavailable as error:
+            log.warning("job_waits", job=getattr(job, "__name__", "job"), error=str(error))
+            failed = True
+        if failed:
+            await wait_for_any(stop, seconds=max(pace, _RETRY_SECONDS))
+            release_traceback()
+            continue
+        await wait_for_any(stop, wake, seconds=wait)
+        remaining = began + pace - clock()
+        if remaining > 0:
+            await wait_for_any(stop, seconds=remaining)
+
+
+async def wait_for_any(*events: asyncio.Event, seconds: float) -> None:
+    """Wait until one of the events is set, at most `seconds`."""
+    if any(event.is_set() for event in events):
+        return
+    waiters = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
 
 
 async def retry_until_available(call: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:

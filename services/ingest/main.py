@@ -7,6 +7,7 @@ from libs.common.clock import SystemClock
 from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session
+from libs.common.db.notifications import Wakeups
 from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.kafka.publisher import Publisher
@@ -25,7 +26,7 @@ from services.ingest.handlers.sources import SourceService
 from services.ingest.handlers.uploads import UploadQueue
 from services.ingest.protocol.server import IngestProtocol
 from services.ingest.protocol.timeouts import UPLOADS
-from services.ingest.repository.sources import SourceCache
+from services.ingest.repository.sources import SOURCES_CHANNEL, SourceCache
 from services.ingest.settings import IngestSettings
 from services.ingest.tracker.script import TrackerScripts
 
@@ -36,6 +37,8 @@ async def serve(stop: asyncio.Event) -> None:
     tracing.configure_tracing("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
     source_cache = SourceCache(session)
+    wakeups = Wakeups(settings.database_url, "ingest-wakeups")
+    sources_changed = wakeups.subscribe(SOURCES_CHANNEL)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.normalisation_rules()
     fast = FAST_PATH_MODULES.mode() == "compiled"  # one that is stale is refused before it runs
@@ -80,7 +83,8 @@ async def serve(stop: asyncio.Event) -> None:
     await run_jobs_and_server(
         stop,
         web,
-        source_cache.refresh_periodically(stop, settings.sources_refresh_seconds),
+        source_cache.refresh_periodically(stop, sources_changed, settings.sources_refresh_seconds),
+        wakeups.run(stop),
         upload_queue.process_queue(stop),
         run_periodically(stop, 10, upload_queue.collect_disk_gauges),
     )

@@ -49,7 +49,10 @@ class IngestSettings(LinkSettings):
         2 << 30, gt=0, validation_alias="PERIGEE_IMPORT_BYTES", description="most of one upload"
     )
     sources_refresh_seconds: float = Field(
-        1.0, gt=0, validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS"
+        15.0,
+        gt=0,
+        validation_alias="PERIGEE_SOURCES_REFRESH_SECONDS",
+        description="seconds until sources are read again without a notification",
     )
 
     def normalisation_rules(self) -> NormalisationRules:

@@ -13,6 +13,7 @@ from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.connection import Session, SessionPool
 from libs.common.db.gauges import INTERVAL_SECONDS, GaugeCollector, outbox_gauges
+from libs.common.db.notifications import Wakeups
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_quarantine import OutboxQuarantineService
 from libs.common.db.outbox_relay import OutboxRelay
@@ -29,6 +30,7 @@ from libs.common.service_runner import (
     run_jobs_and_server,
     run_periodically,
     run_service,
+    run_when_due,
 )
 from libs.common.settings import load_settings
 from services.orchestrator.api import (
@@ -80,7 +82,9 @@ from services.orchestrator.handlers.suppressions import SuppressionService
 from services.orchestrator.handlers.touchpoint_echo import TouchpointEcho
 from services.orchestrator.handlers.work_status import OrchestratorStatusService
 from services.orchestrator.repository import actions as repository
-from services.orchestrator.repository.plays import DefinitionKind
+from services.orchestrator.repository.enrollments import ENROLLMENTS_CHANNEL
+from services.orchestrator.repository.plays import CHANGES_CHANNEL, DefinitionKind
+from services.orchestrator.repository.sweeps import SWEEPS_CHANNEL
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.subscriptions import api
 from services.orchestrator.subscriptions import repository as subscribed
@@ -105,7 +109,8 @@ class OrchestratorProcess:
         self.clock = SystemClock()
         self.playbook = PlayRegistry(parse_max_age(settings.max_age))
         self.outbox = Outbox("orchestrator", settings.partitions)
-        self.means = DecisionContext(self.outbox, self.playbook, self.clock, asyncio.Event())
+        self.means = DecisionContext(self.outbox, self.playbook, self.clock)
+        self.wakeups = Wakeups(settings.database_url, "orchestrator-wakeups")
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
         self.relay = OutboxRelay(
             settings.database_url, "orchestrator", settings.partitions, self.publisher
@@ -171,7 +176,7 @@ class OrchestratorProcess:
         dispatcher = Dispatcher(
             pool, self.outbox, judging, self.channels, self.clock, random.random
         )
-        return DispatchLanes(dispatcher, self.means.wake)
+        return DispatchLanes(dispatcher, self.wakeups.subscribe(repository.ACTIONS_CHANNEL))
 
     def webhooks(self) -> SubscriptionTasks:
         """Return what tells subscribers."""
@@ -261,7 +266,8 @@ async def serve(stop: asyncio.Event) -> None:
     failpoints.arm(settings.failpoint)
     process = OrchestratorProcess(settings)
     webhooks = process.webhooks()
-    sweeps = process.sweeps()
+    runner, sweeps, lanes = process.runner(), process.sweeps(), process.lanes()
+    subscribe = process.wakeups.subscribe
     echo = TouchpointEcho(
         process.session("echoes"), process.client, settings.ingest_url, settings.write_key
     )
@@ -278,11 +284,30 @@ async def serve(stop: asyncio.Event) -> None:
         process.web(),
         supervise_consumer(process.consumer, stop),
         process.relay.run(stop),
-        run_periodically(stop, 0.3, process.runner().advance_due),
-        process.lanes().run(stop),
-        run_periodically(stop, 1, sweeps.advance_sweep),
-        run_periodically(stop, 5, sweeps.start_due_sweeps),
-        run_periodically(stop, 0.3, echo.send_waiting),
+        run_when_due(
+            stop,
+            runner.advance_due,
+            subscribe(ENROLLMENTS_CHANNEL),
+            runner.seconds_until_due,
+            pace=0.3,
+        ),
+        lanes.run(stop),
+        run_when_due(
+            stop,
+            sweeps.advance_sweep,
+            subscribe(SWEEPS_CHANNEL, CHANGES_CHANNEL),
+            sweeps.seconds_until_sweep,
+            pace=1,
+        ),
+        run_when_due(
+            stop,
+            sweeps.start_due_sweeps,
+            subscribe(SWEEPS_CHANNEL, CHANGES_CHANNEL),
+            sweeps.seconds_until_tick,
+            pace=1,
+        ),
+        run_when_due(stop, echo.send_waiting, subscribe(repository.ECHOES_CHANNEL), pace=0.3),
+        process.wakeups.run(stop),
         webhooks.run(stop),
         run_periodically(stop, 3600, webhooks.delete_old_attempts),
         run_periodically(stop, INTERVAL_SECONDS, watching.collect),

@@ -1,7 +1,8 @@
 """Composition root of scoring: the consumer, the periodic jobs, the relay and the HTTP server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from typing import Any
 
 import uvicorn
 from fastapi import APIRouter
@@ -17,6 +18,7 @@ from libs.common.db.gauges import (
     collect_database_gauges,
     outbox_gauges,
 )
+from libs.common.db.notifications import Wakeups
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_quarantine import OutboxQuarantineService
 from libs.common.db.outbox_relay import OutboxRelay
@@ -33,6 +35,7 @@ from libs.common.service_runner import (
     run_jobs_and_server,
     run_periodically,
     run_service,
+    run_when_due,
 )
 from libs.common.settings import load_settings
 from services.scoring.api import (
@@ -63,9 +66,17 @@ from services.scoring.handlers.refold_queue import RefoldQueue
 from services.scoring.handlers.replay_service import ReplayService, ReplaySettings
 from services.scoring.handlers.statistics import ContactStatisticsService
 from services.scoring.handlers.touchpoint_batch import GROUP, ContactCache, TouchpointBatchHandler
-from services.scoring.handlers.version_rollout import VersionRollout
+from services.scoring.handlers.version_rollout import ROUNDS_PER_SECOND, VersionRollout
 from services.scoring.handlers.work_status import ScoringStatusService
-from services.scoring.repository import schedule, touchpoints
+from services.scoring.repository import (
+    accounts,
+    cycle_versions,
+    fold_states,
+    identity_links,
+    schedule,
+    touchpoints,
+)
+from services.scoring.repository import compelling_events as compelling_events_rows
 from services.scoring.settings import ScoringSettings
 
 WORKERS = 3
@@ -87,6 +98,9 @@ class ScoringProcess:
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
         self.lanes = [self.session(f"lane-{number}") for number in range(1, WORKERS + 1)]
         self.upkeep = self.session("upkeep")
+        self.wakeups = Wakeups(settings.database_url, "scoring-wakeups")
+        self.timers_due = (asyncio.Event(), asyncio.Event())
+        """Events of the timer jobs: contacts, accounts."""
         self.consumers: list[Consumer] = []
 
     def session(self, name: str) -> Session:
@@ -108,37 +122,63 @@ class ScoringProcess:
         self.consumers[:] = [consumer]
         return consumer
 
-    def jobs(self) -> list[tuple[float, Callable[[], Awaitable[bool]]]]:
-        """Return the periodic jobs, each with its interval in seconds."""
+    def jobs(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        """Return the background jobs; each waits for its notifications and instants."""
         parts = (self.outbox, self.catalogue)
-        fold_jobs = FoldJobs(self.session("jobs"), *parts, self.settings.partitions)
-        account_jobs = AccountJobs(self.session("accounts"), *parts, self.settings.partitions)
+        partitions = self.settings.partitions
+        fold_jobs = FoldJobs(self.session("jobs"), *parts, partitions)
+        account_jobs = AccountJobs(self.session("accounts"), *parts, partitions)
         rollout = VersionRollout(self.session("versions"), *parts)
         deferred_links = DeferredLinkJob(self.session("regroups"), *parts)
-        frequent_jobs = [
-            fold_jobs.fire_timers,
-            fold_jobs.refold,
-            deferred_links.run,
-            account_jobs.refold,
-            account_jobs.fire_timers,
-        ]
-        frequent_jobs.append(
-            CompellingEventService(
-                self.session("reminders"), self.outbox, SystemClock()
-            ).announce_due
-        )
-        frequent_jobs += [
-            rollout.fill_shadow,
-            rollout.activate_shadow,
-            rollout.publish_net_changes,
-            rollout.delete_retired_folds,
-        ]
+        events = CompellingEventService(self.session("reminders"), self.outbox, SystemClock())
         collectors = (outbox_gauges("scoring"), collect_database_gauges, schedule.collect_gauges)
         gauges = GaugeCollector(self.session("watching"), collectors)
+        subscribe = self.wakeups.subscribe
         return [
-            *((0.5, job) for job in frequent_jobs),
-            (INTERVAL_SECONDS, gauges.collect),
-            (3600, self.forget),
+            *(
+                run_when_due(stop, job, wake)
+                for job, wake in zip(
+                    (fold_jobs.fire_timers, account_jobs.fire_timers),
+                    self.timers_due,
+                    strict=True,
+                )
+            ),
+            run_when_due(
+                stop,
+                fold_jobs.refold,
+                subscribe(fold_states.REFOLDS_CHANNEL),
+                fold_jobs.seconds_until_refold,
+            ),
+            run_when_due(
+                stop,
+                account_jobs.refold,
+                subscribe(accounts.REFOLDS_CHANNEL),
+                account_jobs.seconds_until_refold,
+            ),
+            run_when_due(stop, deferred_links.run, subscribe(identity_links.DEFERRED_CHANNEL)),
+            run_when_due(
+                stop,
+                events.announce_due,
+                subscribe(compelling_events_rows.EVENTS_CHANNEL),
+                events.seconds_until_due,
+            ),
+            *(
+                run_when_due(
+                    stop,
+                    job,
+                    subscribe(cycle_versions.VERSIONS_CHANNEL),
+                    rollout.seconds_until_work,
+                    pace=1 / ROUNDS_PER_SECOND,
+                )
+                for job in (
+                    rollout.fill_shadow,
+                    rollout.activate_shadow,
+                    rollout.publish_net_changes,
+                    rollout.delete_retired_folds,
+                )
+            ),
+            run_periodically(stop, INTERVAL_SECONDS, gauges.collect),
+            run_periodically(stop, 3600, self.forget),
         ]
 
     def web(self) -> uvicorn.Server:
@@ -197,9 +237,12 @@ class ScoringProcess:
         )
 
     async def write_frontier(self, reached: Frontiers) -> None:
-        """Store the frontier that each partition has reached."""
+        """Store the frontier that each partition has reached, and wake the jobs of due timers."""
         async with self.upkeep.acquire() as connection:
-            await schedule.upsert_frontier(connection, reached)
+            is_timer_due = await schedule.upsert_frontier(connection, reached)
+        if is_timer_due:
+            for event in self.timers_due:
+                event.set()
 
     async def forget(self) -> bool:
         """Delete the touchpoint hashes that are older than the deduplication window."""
@@ -212,8 +255,9 @@ class ScoringProcess:
         await retry_until_available(lambda: install_cycles(self.upkeep, self.files), stop)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervise_consumer(self.consumer, stop))
-            for seconds, job in self.jobs():
-                tasks.create_task(run_periodically(stop, seconds, job))
+            for job in self.jobs(stop):
+                tasks.create_task(job)
+            tasks.create_task(self.wakeups.run(stop))
 
     async def close(self) -> None:
         """Close the publisher and every session."""

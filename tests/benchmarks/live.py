@@ -1,10 +1,11 @@
-"""The running product: from a door's 200 to the stage change on the topic, and a backlog of a million; writes its part of
-docs/benchmarks.md.
+"""The running product: its CPU time while idle, the latency from ingest's 200 to the stage change on
+the topic, and a backlog of a million; writes its part of docs/benchmarks.md.
 
-    make bench-live       BENCH_RATE=1000 BENCH_SECONDS=20 BENCH_BACKLOG=1000000
+    make bench-live       BENCH_IDLE=60 BENCH_RATE=1000 BENCH_SECONDS=20 BENCH_BACKLOG=1000000
 """
 
 import asyncio
+import contextlib
 import os
 import statistics
 import sys
@@ -27,6 +28,10 @@ from tests.support.instance import Instance
 from tests.support.kafka import make_topic
 from tests.support.servers import Servers, find_servers
 
+SERVICES = ("ingest", "scoring", "orchestrator")
+IDLE_PERCENT = 2.0
+"""Most that the three services may take together, in percent of one core."""
+SETTLE_SECONDS = 30
 SENDERS = 20
 EACH = 20
 
@@ -155,6 +160,53 @@ async def kafka_alone(servers: Servers, rate: int, seconds: int) -> list[float]:
     return [max(0.0, arrived[name] - at) * 1_000 for name, at in acknowledged.items()]
 
 
+async def idle(instance: Instance, seconds: int) -> list[str]:
+    """Return the CPU time that the services take without traffic, in percent of one core."""
+    await asyncio.sleep(SETTLE_SECONDS)
+    groups = {name: [instance.pid(name)] for name in SERVICES}
+    groups["PostgreSQL"] = await _backends(instance)
+    before = {name: _cpu_seconds(pids) for name, pids in groups.items()}
+    began = time.perf_counter()
+    await asyncio.sleep(seconds)
+    elapsed = time.perf_counter() - began
+    percent = {
+        name: (_cpu_seconds(pids) - before[name]) / elapsed * 100 for name, pids in groups.items()
+    }
+    total = sum(percent[name] for name in SERVICES)
+    parts = " + ".join(f"{percent[name]:.2f}" for name in SERVICES)
+    if total >= IDLE_PERCENT:
+        print(f"idle services take {total:.2f} % of a core", file=sys.stderr)
+    return [
+        f"| idle for {seconds} s, percent of one core: {' + '.join(SERVICES)} "
+        f"| {parts} = {total:.2f} |",
+        f"| PostgreSQL's sessions of these three meanwhile | {percent['PostgreSQL']:.2f} |",
+    ]
+
+
+async def _backends(instance: Instance) -> list[int]:
+    """Return the server processes of the instance's sessions; none if PostgreSQL runs elsewhere."""
+    connection = await connect(instance.database, application="bench")
+    try:
+        rows = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await connection.close()
+    names = {process.pid: process.info["name"] for process in psutil.process_iter(["name"])}
+    return [row["pid"] for row in rows if names.get(row["pid"]) == "postgres"]
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    """Return utime and stime of the processes that run."""
+    seconds = 0.0
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = psutil.Process(pid).cpu_times()
+            seconds += times.user + times.system
+    return seconds
+
+
 async def backlog(servers: Servers, instance: Instance, count: int) -> list[str]:
     """Let scoring drain a backlog; return how fast, and what memory it took on the way."""
     ManagedProcess(instance.stack.home, "scoring").stop()
@@ -195,10 +247,15 @@ async def _stored(instance: Instance) -> int:
 
 
 async def main() -> None:
-    """Run both."""
-    rate, seconds, queued = (
+    """Run all of it."""
+    rate, seconds, queued, quiet = (
         int(os.environ.get(f"BENCH_{name}", default))
-        for name, default in (("RATE", "1000"), ("SECONDS", "20"), ("BACKLOG", "1000000"))
+        for name, default in (
+            ("RATE", "1000"),
+            ("SECONDS", "20"),
+            ("BACKLOG", "1000000"),
+            ("IDLE", "60"),
+        )
     )
     servers = await asyncio.to_thread(find_servers)
     try:
@@ -208,6 +265,7 @@ async def main() -> None:
             )
             try:
                 await asyncio.to_thread(instance.up, 1)
+                unused = await idle(instance, quiet)
                 await through_perigee(servers, instance, 100, 3, "warm")
                 alone = percentiles(await kafka_alone(servers, rate, seconds))
                 perigee = percentiles(await through_perigee(servers, instance, rate, seconds))
@@ -222,6 +280,7 @@ async def main() -> None:
         "",
         "| the running product | |",
         "|---|---|",
+        *unused,
         f"| from the door's 200 to the stage change read from the topic, p50 / p99 ms | {perigee[0]:.1f} / {perigee[1]:.1f} |",
         f"| Kafka alone over two hops, p50 / p99 ms | {alone[0]:.1f} / {alone[1]:.1f} |",
         f"| the one of the other, p50 | {perigee[0] / alone[0]:.1f} |",

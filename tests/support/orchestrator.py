@@ -104,7 +104,7 @@ class Orchestrator:
         self.desk = PlayService(self.sessions[0], self.playbook, self.clock)
         self.why = DecisionHistoryService(self.sessions[0], self.playbook)
         self.ledger_desk = ActionLedgerService(self.sessions[0], self.outbox, self.clock)
-        means = DecisionContext(self.outbox, self.playbook, self.clock, asyncio.Event())
+        means = DecisionContext(self.outbox, self.playbook, self.clock)
         self.events = EventHandler(self.sessions[1], means)
         self.runner = EnrollmentRunner(self.sessions[2], means)
         self.sweeps = ContactSweeper(self.sessions[2], means)

@@ -6,17 +6,17 @@ order through an idempotent producer, and deleted when Kafka has acknowledged th
 between repeats rows in order; ids are deterministic, so consumers drop the repeats.
 
 A process keeps the locks of its shards on one connection and releases those above its fair share.
-NOTIFY wakes it; it also polls every half second in case a notification is lost. A row that the
-broker refuses is quarantined: it stays with the error, and later rows of its key wait for the
-operator (`libs.common.db.outbox_quarantine`), so that `sequence` has no gap. Messages of a kept
-topic move to the published-message log (`libs.common.db.published_messages`), for consumers that
-do not read the topic.
+NOTIFY on that connection wakes it: each transaction that writes rows sends one. A query per
+FALLBACK_SECONDS finds rows whose notification was lost (ADR 30). A row that the broker refuses is
+quarantined: it stays with the error, and later rows of its key wait for the operator
+(`libs.common.db.outbox_quarantine`), so that `sequence` has no gap. Messages of a kept topic move
+to the published-message log (`libs.common.db.published_messages`), for consumers that do not read
+the topic.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import asyncpg
 
@@ -29,8 +29,12 @@ from libs.common.errors import InvalidMessage
 from libs.common.failpoints import hit
 from libs.common.messages import Message
 from libs.common.observability import logs, metrics
+from libs.common.service_runner import FALLBACK_SECONDS, wait_for_any
 
 BATCH = 1_000
+RETRY_SECONDS = 0.5
+"""Delay of the next attempt after Kafka acknowledged no row of a batch."""
+_FlushResult = Literal["published", "failed", "empty"]
 
 
 class MessagePublisher(Protocol):
@@ -56,13 +60,19 @@ class OutboxRelay:
         shards: int,
         publisher: MessagePublisher,
         kept: Sequence[str] = (),
+        *,
+        fallback: float = FALLBACK_SECONDS,
     ) -> None:
-        """`kept`: topics with a published-message log in the schema."""
+        """`kept`: topics with a published-message log in the schema.
+
+        `fallback`: seconds after which rows without a notification are published.
+        """
         self._database_url = database_url
         self._schema = schema
         self._shards = shards
         self._publisher = publisher
         self._kept = kept
+        self._fallback = fallback
         self._shares = AdvisoryLockPool(f"perigee.relay.{schema}")
         self._wake = asyncio.Event()
 
@@ -76,20 +86,20 @@ class OutboxRelay:
         )
 
     async def _serve(self, connection: Connection, stop: asyncio.Event) -> None:
-        await self._shares.register(connection)
+        await self._shares.register(connection, self._wake)
         await connection.add_listener(f"{self._schema}_outbox", lambda *_: self._wake.set())
-        shares_at = 0.0
         while not stop.is_set():
-            if asyncio.get_running_loop().time() >= shares_at:
-                await self._shares.rebalance(connection, range(self._shards))
-                shares_at = asyncio.get_running_loop().time() + 1
             self._wake.clear()
-            if not await self._flush(connection):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 0.5)
+            if not self._shares.seconds_until_rebalance():
+                await self._shares.rebalance(connection, range(self._shards))
+            result = await self._flush(connection)
+            if result != "published":
+                seconds = RETRY_SECONDS if result == "failed" else self._fallback
+                seconds = min(seconds, self._shares.seconds_until_rebalance())
+                await wait_for_any(stop, self._wake, seconds=seconds)
 
-    async def _flush(self, connection: Connection) -> bool:
-        """Publish a batch of the locked shards; return whether there may be more."""
+    async def _flush(self, connection: Connection) -> _FlushResult:
+        """Publish a batch of the locked shards; after "published" there may be more."""
         rows = await connection.fetch(
             f"SELECT id, topic, key, value, headers FROM {self._schema}.outbox o "  # noqa: S608
             "WHERE shard = ANY($1::int[]) AND refused IS NULL AND NOT EXISTS (SELECT FROM "
@@ -99,13 +109,13 @@ class OutboxRelay:
             BATCH,
         )
         if not rows:
-            return False
+            return "empty"
         hit("before_publish")
         done = await self._publish(connection, rows)
         hit("after_publish")
         await self._end(connection, done)
         metrics.RELAYED.labels(service=self._schema).inc(len(done))
-        return bool(done)
+        return "published" if done else "failed"
 
     async def _end(self, connection: Connection, done: Sequence[int]) -> None:
         if not self._kept:
@@ -113,8 +123,8 @@ class OutboxRelay:
                 f"DELETE FROM {self._schema}.outbox WHERE id = ANY($1::bigint[])",  # noqa: S608
                 done,
             )
-        elif await published.insert_from_outbox(connection, self._schema, done, self._kept):
-            await connection.execute(f"NOTIFY {self._schema}_log")
+        else:
+            await published.insert_from_outbox(connection, self._schema, done, self._kept)
 
     async def _publish(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[int]:
         """Publish in waves with one row of each key, so that no row overtakes a refused one.

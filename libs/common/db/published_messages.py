@@ -19,6 +19,8 @@ from libs.common.db.outbox import message_from_row
 from libs.common.errors import ConfigurationError
 from libs.common.messages.envelope import TRACEPARENT
 
+LOG_CHANNEL = "scoring_log"
+"""Notified when messages have been published."""
 Cursor = dict[int, int]
 """{shard: last position read}"""
 _MAX_SHARDS = 10_000
@@ -148,7 +150,7 @@ async def insert_from_outbox(
 ) -> bool:
     """Delete rows from the outbox and insert those of `logged_topics` into the log.
 
-    Return whether any were inserted.
+    Return whether any were inserted; `{schema}_log` is notified of them.
     """
     return bool(
         await connection.fetchval(
@@ -158,7 +160,7 @@ async def insert_from_outbox(
             "SELECT convert_from(value, 'UTF8')::json->>'workspace', shard, topic, "
             "convert_from(key, 'UTF8'), headers, value "
             "FROM deleted WHERE topic = ANY($2::text[]) ORDER BY id RETURNING 1) "
-            "SELECT count(*) FROM logged",
+            f"SELECT true, pg_notify('{schema}_log', '') FROM logged LIMIT 1",
             rows,
             logged_topics,
         )

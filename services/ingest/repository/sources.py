@@ -8,11 +8,17 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection, Session
+from libs.common.db.notifications import notify
 from libs.common.errors import Conflict, Unavailable
 from libs.common.observability import logs
+from libs.common.service_runner import wait_for_any
 from services.ingest.domain.source import Source
 
 log = logs.get_logger(__name__)
+SOURCES_CHANNEL = "ingest_sources"
+"""Notified of each change of a source or a write key."""
+_RETRY_SECONDS = 1.0
+_LEAST_WAIT = 0.1
 _FIELDS = (
     "trust", "mode", "user_hash_secret", "allowed_origins", "per_second", "defaults",
     "adapter", "signing_secret", "adapter_settings",
@@ -33,6 +39,7 @@ class WriteKey(msgspec.Struct, frozen=True):
 
 async def upsert_source(connection: Connection, source: Source) -> bool:
     """Make a source, or change one to this; return whether it is new."""
+    await notify(connection, SOURCES_CHANNEL)
     return bool(
         await connection.fetchval(
             f"INSERT INTO ingest.sources (workspace, source, {', '.join(_FIELDS)}) "
@@ -61,6 +68,7 @@ async def insert_key(connection: Connection, place: tuple[str, str], write_key: 
         _hash(write_key), *place, write_key[:6],
     )  # fmt: skip
     if added:
+        await notify(connection, SOURCES_CHANNEL)
         return True
     owner = await connection.fetchrow(
         f"SELECT workspace, source, {_HOLDS} FROM ingest.write_keys k WHERE key_hash = $1",
@@ -90,6 +98,7 @@ async def update_key_ends(
         f"AND key_hash <> $5 AND {_HOLDS} RETURNING 1",
         *place, seconds, hint, _hash(but), _hash(hint),
     )  # fmt: skip
+    await notify(connection, SOURCES_CHANNEL)
     return len(rows)
 
 
@@ -181,16 +190,21 @@ class SourceCache:
             self._used.add(write_key)
         return found
 
-    async def refresh(self) -> None:
-        """Read all sources. Raises Unavailable when PostgreSQL does not answer; what was read before stays."""
+    async def refresh(self) -> float | None:
+        """Read all sources; return the seconds until the first write key ends, or None.
+
+        Raises Unavailable when PostgreSQL does not answer; the cache then keeps its content.
+        """
         async with self._session.acquire() as connection:
             rows = await connection.fetch(
-                f"SELECT k.key_hash, {_COLUMNS} FROM ingest.sources s JOIN ingest.write_keys k USING (workspace, source) "
+                f"SELECT extract(epoch FROM k.ends_at - now())::float, k.key_hash, {_COLUMNS} "
+                "FROM ingest.sources s JOIN ingest.write_keys k USING (workspace, source) "
                 f"WHERE {_HOLDS}"
             )
             await self._note_used(connection)
-        self._by_hash = {r[0]: _source(r[1:]) for r in rows}
+        self._by_hash = {r[1]: _source(r[2:]) for r in rows}
         self._by_key = {}
+        return min((r[0] for r in rows if r[0] is not None), default=None)
 
     async def _note_used(self, connection: Connection) -> None:
         """Note which keys were used since the last time."""
@@ -202,14 +216,18 @@ class SourceCache:
                 [_hash(key) for key in used],
             )
 
-    async def refresh_periodically(self, stop: asyncio.Event, seconds: float) -> None:
-        """Load again every `seconds` until told to stop."""
+    async def refresh_periodically(
+        self, stop: asyncio.Event, wake: asyncio.Event, seconds: float
+    ) -> None:
+        """Refresh when `wake` is set, when a write key ends and every `seconds`, until `stop`."""
         while not stop.is_set():
+            wake.clear()
+            wait = seconds
             try:
-                await self.refresh()
+                ends_in = await self.refresh()
+                if ends_in is not None:
+                    wait = min(seconds, max(_LEAST_WAIT, ends_in))
             except Unavailable as error:
                 log.warning("sources_not_refreshed", error=str(error), loaded=self.is_loaded)
-            try:
-                await asyncio.wait_for(stop.wait(), seconds)
-            except TimeoutError:
-                continue
+                wait = min(seconds, _RETRY_SECONDS)
+            await wait_for_any(stop, wake, seconds=wait)

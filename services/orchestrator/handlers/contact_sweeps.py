@@ -80,7 +80,7 @@ class ContactSweeper:
     def __init__(self, session: Session, means: DecisionContext) -> None:
         self._session = session
         self._outbox, self._playbook = means.outbox, means.playbook
-        self._clock, self._wake = means.clock, means.wake
+        self._clock = means.clock
 
     async def start_due_sweeps(self) -> bool:
         """Begin a sweep for each play whose moment has come, or that is to be looked at again."""
@@ -91,6 +91,19 @@ class ContactSweeper:
             for watched in book.watched.get(DEFAULT_WORKSPACE, ()):
                 await self._watch(connection, watched, now)
         return False
+
+    async def seconds_until_tick(self) -> float | None:
+        """Return the seconds until `start_due_sweeps` has work, or None."""
+        async with self._session.acquire() as connection:
+            return await repository.get_seconds_until_tick(connection, self._clock.now())
+
+    async def seconds_until_sweep(self) -> float | None:
+        """Return the seconds until `advance_sweep` has work, or None."""
+        async with self._session.acquire() as connection:
+            book = await self._playbook.get_snapshot(connection)
+            return await repository.get_seconds_until_next(
+                connection, book.paused, self._clock.now()
+            )
 
     async def _watch(self, connection: Connection, watched: WatchedSegment, now: int) -> None:
         """Begin to look at everybody for a segment, if it is time."""
@@ -142,7 +155,6 @@ class ContactSweeper:
                 await self._take_on(connection, book, sweep)
             else:
                 await self._look(connection, book, sweep)
-        self._wake.set()
         return True
 
     async def _look(self, connection: Connection, book: PlaySnapshot, sweep: SweepRow) -> None:

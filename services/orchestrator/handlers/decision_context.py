@@ -1,7 +1,5 @@
 """What everything that decides needs beside its own connection."""
 
-import asyncio
-
 import msgspec
 
 from libs.common.clock import Clock
@@ -10,9 +8,8 @@ from services.orchestrator.handlers.play_registry import PlayRegistry
 
 
 class DecisionContext(msgspec.Struct, frozen=True):
-    """The outbox, the plays of now, the clock; `wake` is set when something new is due."""
+    """The outbox, the plays of now, the clock."""
 
     outbox: Outbox
     playbook: PlayRegistry
     clock: Clock
-    wake: asyncio.Event

@@ -55,7 +55,16 @@ class Dispatcher:
     async def list_lanes(self) -> list[DispatchLane]:
         """Return the lanes on which something is due."""
         async with self._sessions.acquire() as connection:
-            return await repository.list_lanes(connection, self._clock.now())
+            due_times = await repository.get_lanes(connection)
+        now = self._clock.now()
+        return [lane for lane, due_at in due_times.items() if due_at <= now]
+
+    async def get_lane_delays(self) -> dict[DispatchLane, float]:
+        """Return the seconds until each lane with open actions is due; at most 0 if it is due."""
+        async with self._sessions.acquire() as connection:
+            due_times = await repository.get_lanes(connection)
+        now = self._clock.now()
+        return {lane: (due_at - now) / SECOND for lane, due_at in due_times.items()}
 
     async def dispatch_batch(self, lane: DispatchLane) -> tuple[bool, bool]:
         """Decide and send what has waited longest on a lane; return whether there may be more, and whether the lane is well.

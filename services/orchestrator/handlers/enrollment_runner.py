@@ -30,7 +30,7 @@ class EnrollmentRunner:
     def __init__(self, session: Session, means: DecisionContext) -> None:
         self._session = session
         self._outbox, self._playbook = means.outbox, means.playbook
-        self._clock, self._wake = means.clock, means.wake
+        self._clock = means.clock
 
     async def advance_due(self) -> bool:
         """Take on what is due, so many contacts at once; return whether there may be more."""
@@ -58,8 +58,12 @@ class EnrollmentRunner:
                     connection, self._playbook, run, known[run.contact_id], decided
                 )
             await decided.save(connection, self._outbox)
-        self._wake.set()
         return bool(mine)
+
+    async def seconds_until_due(self) -> float | None:
+        """Return the seconds until `advance_due` has work, or None."""
+        async with self._session.acquire() as connection:
+            return await enrollments.get_seconds_until_due(connection, self._clock.now())
 
 
 async def advance_guarded(

@@ -69,7 +69,7 @@ class EventHandler:
     def __init__(self, session: Session, means: DecisionContext) -> None:
         self._session = session
         self._outbox, self._playbook = means.outbox, means.playbook
-        self._clock, self._wake = means.clock, means.wake
+        self._clock = means.clock
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
@@ -85,7 +85,6 @@ class EventHandler:
             events, dead = _read(records)
             await self._hear(connection, events)
             await self._outbox.insert_messages(connection, dead)
-        self._wake.set()
         return len(dead)
 
     async def store_dead_letter(self, record: Record, error: Exception) -> None:

@@ -6,10 +6,15 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify, with_notification
 from libs.common.instants import DAY
 from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import metrics
 
+ACTIONS_CHANNEL = "orchestrator_actions"
+"""Notified when actions are inserted or updated: they may be due first."""
+ECHOES_CHANNEL = "orchestrator_echoes"
+"""Notified when touchpoint echoes are inserted."""
 LEASE_US = 300_000_000
 """How long a reserved attempt may take (µs) before nobody knows of it: well above a channel's time-outs together."""
 DAYS_PER_WEEK = 7
@@ -66,20 +71,21 @@ async def insert_actions(connection: Connection, rows: Sequence[ActionRow], now:
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING",
             [(*msgspec.structs.astuple(row), now) for row in rows],
         )
+        await notify(connection, ACTIONS_CHANNEL)
 
 
-async def list_lanes(connection: Connection, now: int) -> list[tuple[str, str]]:
-    """Return the (channel, destination) on which something is due."""
+async def get_lanes(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return {(channel, destination): instant at which its first open action is due (µs UTC)}."""
     rows = await connection.fetch(
         "WITH RECURSIVE lane AS ("
         f"(SELECT channel, destination FROM orchestrator.actions WHERE {_OPEN} ORDER BY 1, 2 LIMIT 1) UNION ALL "
         "SELECT n.* FROM lane, LATERAL (SELECT channel, destination FROM orchestrator.actions "
         f"WHERE {_OPEN} AND (channel, destination) > (lane.channel, lane.destination) ORDER BY 1, 2 LIMIT 1) n) "
-        "SELECT channel, destination FROM lane WHERE EXISTS (SELECT FROM orchestrator.actions a WHERE "
-        f"(a.channel, a.destination) = (lane.channel, lane.destination) AND {_OPEN} AND due_at <= $1)",
-        now,
+        "SELECT channel, destination, (SELECT min(due_at) FROM orchestrator.actions a "
+        "WHERE (a.channel, a.destination) = (lane.channel, lane.destination) "
+        f"AND {_OPEN}) FROM lane"
     )
-    return [(r[0], r[1]) for r in rows]
+    return {(r[0], r[1]): r[2] for r in rows}
 
 
 async def list_due_contacts(
@@ -175,14 +181,17 @@ async def update_outcomes(
             )
             for action, b in found
         ]
-        await connection.execute(
+        statement = (
             "UPDATE orchestrator.actions a SET status = n.status, reason = n.reason, due_at = n.due, decided_at = $9, "
             "attempts = greatest(a.attempts, n.attempts), content = coalesce(nullif(n.content, ''), a.content), "
             "counted_day = greatest(a.counted_day, n.counted) "
             "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[], $7::int[], $8::bool[]) "
             "AS n (id, status, reason, due, attempts, content, counted, tried) WHERE a.action_id = n.id "
             # What came of an attempt counts for that attempt alone: another one may be under way by now.
-            "AND (NOT n.tried OR (a.status = 'sending' AND a.attempts = n.attempts))",
+            "AND (NOT n.tried OR (a.status = 'sending' AND a.attempts = n.attempts))"
+        )
+        await connection.execute(
+            with_notification(statement, ACTIONS_CHANNEL),
             *map(list, zip(*rows, strict=True)),
             now,
         )
@@ -252,12 +261,12 @@ async def update_waiting_due(
     connection: Connection, workspace: str, reasons: Sequence[str], play: str | None = None
 ) -> None:
     """Let what was held for such reasons come up again now."""
+    statement = (
+        "UPDATE orchestrator.actions SET due_at = 0 WHERE workspace = $1 AND status = 'held' "
+        "AND reason = ANY($2::text[]) AND ($3::text IS NULL OR play = $3)"
+    )
     await connection.execute(
-        "UPDATE orchestrator.actions SET due_at = 0 WHERE workspace = $1 AND status = 'held' AND reason = ANY($2::text[]) "
-        "AND ($3::text IS NULL OR play = $3)",
-        workspace,
-        reasons,
-        play,
+        with_notification(statement, ACTIONS_CHANNEL), workspace, reasons, play
     )
 
 
@@ -300,9 +309,12 @@ async def get_action(connection: Connection, workspace: str, action_id: str) -> 
 
 async def insert_echoes(connection: Connection, bodies: Sequence[bytes]) -> None:
     """Keep touchpoints of ours until the public door has them."""
+    if not bodies:
+        return
     await connection.executemany(
         "INSERT INTO orchestrator.echoes (body) VALUES ($1)", [(body,) for body in bodies]
     )
+    await notify(connection, ECHOES_CHANNEL)
 
 
 async def list_echoes(connection: Connection, limit: int) -> list[tuple[int, bytes]]:

@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify, with_notification
+from libs.common.instants import SECOND
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.enrollment_entry import PastEnrollment
 
@@ -13,6 +15,8 @@ _COLUMNS = (
     "enrollment_id", "workspace", "contact_id", "play", "number", "cause", "entered_at", "event", "status", "reason", "place",
     "since", "due_at", "goal_at",
 )  # fmt: skip
+ENROLLMENTS_CHANNEL = "orchestrator_enrollments"
+"""Notified when enrollments are inserted or updated: they may be due first."""
 PAUSED = 1 << 60
 """What is added to the instant at which a run is due while its play is paused (µs)."""
 _TYPES = "text[], text[], text[], text[], int[], text[], bigint[], text[], text[], text[], int[], bigint[], bigint[], bigint[]"
@@ -33,16 +37,23 @@ async def insert_enrollments(
         [until for _, until in runs],
         [str(run.event.get("event_id", "")) for run, _ in runs],
     )
+    if any(run.due_at is not None for run, _ in runs):
+        await notify(connection, ENROLLMENTS_CHANNEL)
     return {r[0] for r in rows}
 
 
 async def update_enrollments(connection: Connection, runs: Sequence[Enrollment]) -> None:
     """Write where runs stand now."""
     if runs:
+        statement = (
+            "UPDATE orchestrator.enrollments e SET status = n.status, reason = n.reason, "
+            "place = n.place, since = n.since, due_at = n.due_at, goal_at = n.goal_at "
+            "FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], "
+            "$6::bigint[], $7::bigint[]) AS n (id, status, reason, place, since, due_at, goal_at) "
+            "WHERE e.enrollment_id = n.id"
+        )
         await connection.execute(
-            "UPDATE orchestrator.enrollments e SET status = n.status, reason = n.reason, place = n.place, since = n.since, "
-            "due_at = n.due_at, goal_at = n.goal_at FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::bigint[], "
-            "$6::bigint[], $7::bigint[]) AS n (id, status, reason, place, since, due_at, goal_at) WHERE e.enrollment_id = n.id",
+            with_notification(statement, ENROLLMENTS_CHANNEL),
             *map(
                 list,
                 zip(
@@ -53,7 +64,15 @@ async def update_enrollments(connection: Connection, runs: Sequence[Enrollment])
                     strict=True,
                 ),
             ),
-        )  # fmt: skip
+        )
+
+
+async def get_seconds_until_due(connection: Connection, now: int) -> float | None:
+    """Return the seconds until the first active enrollment is due, or None."""
+    due_at: int | None = await connection.fetchval(
+        "SELECT min(due_at) FROM orchestrator.enrollments WHERE status = 'active'"
+    )
+    return None if due_at is None else (due_at - now) / SECOND
 
 
 async def list_due_contacts(connection: Connection, now: int, limit: int) -> list[str]:
@@ -69,13 +88,12 @@ async def list_due_contacts(connection: Connection, now: int, limit: int) -> lis
 async def update_paused(connection: Connection, workspace: str, play: str, *, on: bool) -> None:
     """Let the runs of a play wait beyond all time, each as long as it has to, or let them go on."""
     shift, where = (PAUSED, "<") if on else (-PAUSED, ">=")
+    statement = (
+        "UPDATE orchestrator.enrollments SET due_at = due_at + $3 "
+        f"WHERE (workspace, play) = ($1, $2) AND status = 'active' AND due_at {where} $4"
+    )
     await connection.execute(
-        f"UPDATE orchestrator.enrollments SET due_at = due_at + $3 WHERE (workspace, play) = ($1, $2) AND status = 'active' "
-        f"AND due_at {where} $4",
-        workspace,
-        play,
-        shift,
-        PAUSED,
+        with_notification(statement, ENROLLMENTS_CHANNEL), workspace, play, shift, PAUSED
     )
 
 

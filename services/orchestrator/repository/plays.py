@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify
 
 DefinitionKind = Literal["content", "segment", "destination"]
 
@@ -22,6 +23,10 @@ class PlayRow(msgspec.Struct, frozen=True):
     published_at: datetime
 
 
+CHANGES_CHANNEL = "orchestrator_changes"
+"""Notified of each change of plays, definitions and switches."""
+
+
 async def get_change_counter(connection: Connection) -> int:
     """Return a number that grows with every change of what this module keeps."""
     found: int = await connection.fetchval(
@@ -36,6 +41,7 @@ async def update_change_counter(connection: Connection, workspace: str) -> None:
         "INSERT INTO orchestrator.changes VALUES ($1, 1) ON CONFLICT (workspace) DO UPDATE SET count = changes.count + 1",
         workspace,
     )
+    await notify(connection, CHANGES_CHANNEL)
 
 
 async def list_live_versions(connection: Connection) -> list[PlayRow]:

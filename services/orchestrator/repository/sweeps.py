@@ -5,8 +5,12 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify
+from libs.common.instants import SECOND
 from services.orchestrator.domain.entry_cause import EntryCause
 
+SWEEPS_CHANNEL = "orchestrator_sweeps"
+"""Notified when sweeps are inserted or deleted."""
 SEGMENT_PREFIX = "segment:"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EntryCause | None).decode
@@ -37,6 +41,8 @@ class SweepRow(msgspec.Struct, frozen=True):
 
 async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now: int) -> None:
     """Begin sweeps; one that is known goes on as it does."""
+    if not sweeps:
+        return
     await connection.executemany(
         "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, occasion, begun_at, touched_at) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING",
@@ -53,6 +59,7 @@ async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now:
             for s in sweeps
         ],
     )
+    await notify(connection, SWEEPS_CHANNEL)
 
 
 async def lock_next(connection: Connection, paused: Collection[str], now: int) -> SweepRow | None:
@@ -70,6 +77,29 @@ async def lock_next(connection: Connection, paused: Collection[str], now: int) -
     return (
         SweepRow(row[0], row[1], row[2], row[3], row[4], _decode(row[5]), row[6]) if row else None
     )
+
+
+async def get_seconds_until_next(
+    connection: Connection, paused: Collection[str], now: int
+) -> float | None:
+    """Return the seconds until the first sweep of a play that is not paused continues, or None."""
+    next_at: int | None = await connection.fetchval(
+        "SELECT min(next_at) FROM orchestrator.sweeps "
+        "WHERE NOT (workspace || ':' || play = ANY($1::text[]))",
+        list(paused),
+    )
+    return None if next_at is None else (next_at - now) / SECOND
+
+
+async def get_seconds_until_tick(connection: Connection, now: int) -> float | None:
+    """Return the seconds until the next future tick, or None.
+
+    A tick in the past waits for the end of a sweep, which notifies SWEEPS_CHANNEL.
+    """
+    next_at: int | None = await connection.fetchval(
+        "SELECT min(next_at) FROM orchestrator.ticks WHERE next_at > $1", now
+    )
+    return None if next_at is None else (next_at - now) / SECOND
 
 
 async def list_next_contacts(connection: Connection, sweep: SweepRow, limit: int) -> list[str]:
@@ -106,6 +136,7 @@ async def update_reached(
 async def delete_sweep(connection: Connection, sweep: SweepRow) -> None:
     """Forget a sweep that is through."""
     await connection.execute("DELETE FROM orchestrator.sweeps WHERE sweep_id = $1", sweep.sweep_id)
+    await notify(connection, SWEEPS_CHANNEL)
 
 
 async def delete_event_sweeps(connection: Connection, event_id: str) -> None:

@@ -113,6 +113,11 @@ class SubscriptionDelivery:
         async with self._sessions.acquire() as connection, unit_of_work(connection):
             return await self._record(connection, delivery_round, attempts_by_chain, attempts)
 
+    async def seconds_until_due(self, number: int) -> float | None:
+        """Return the seconds until a waiting message of a subscription is due, or None."""
+        async with self._sessions.acquire() as connection:
+            return await repository.get_seconds_until_due(connection, number, self._clock.now())
+
     async def _read_round(self, connection: Connection, number: int) -> DeliveryRound | None:
         """Return the next round, or None if no message is due."""
         subscription = await repository.get_by_number(connection, number)

@@ -7,6 +7,8 @@ import msgspec
 
 from libs.common.db import published_messages
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify
+from libs.common.instants import SECOND
 from libs.common.observability import metrics
 from services.orchestrator.subscriptions.subscription import (
     DeliveryVerdict,
@@ -24,6 +26,8 @@ _COLUMNS = (
 _SELECT = f"SELECT {_COLUMNS} FROM orchestrator.subscriptions"
 MAX_COUNTED = 1_000
 """Limit of the count of unread messages, per shard."""
+SUBSCRIPTIONS_CHANNEL = "orchestrator_subscriptions"
+"""Notified when an operator changes a subscription or makes its messages due."""
 _decode, _encode = msgspec.json.decode, msgspec.json.encode
 
 
@@ -53,6 +57,7 @@ class SubscriptionBacklog(msgspec.Struct, frozen=True):
 async def insert_subscription(connection: Connection, subscription: Subscription) -> bool:
     """Insert a subscription; return False if the name is taken."""
     s = subscription
+    await notify(connection, SUBSCRIPTIONS_CHANNEL)
     return bool(
         await connection.fetchval(
             "INSERT INTO orchestrator.subscriptions "
@@ -118,7 +123,12 @@ async def get_by_number_for_update(connection: Connection, number: int) -> Subsc
 
 
 async def update_subscription(connection: Connection, subscription: Subscription) -> None:
-    """Update a subscription's settings, status, cursor and health."""
+    """Update a subscription's settings, status, cursor and health, and notify its task."""
+    await _update_subscription(connection, subscription)
+    await notify(connection, SUBSCRIPTIONS_CHANNEL)
+
+
+async def _update_subscription(connection: Connection, subscription: Subscription) -> None:
     s = subscription
     await connection.execute(
         "UPDATE orchestrator.subscriptions SET url = $2, selection = $3, secrets = $4, "
@@ -135,6 +145,7 @@ async def delete_subscription(connection: Connection, subscription_id: str) -> N
     await connection.execute(
         "DELETE FROM orchestrator.subscriptions WHERE subscription_id = $1", subscription_id
     )
+    await notify(connection, SUBSCRIPTIONS_CHANNEL)
 
 
 async def list_waiting(
@@ -150,6 +161,26 @@ async def list_waiting(
         limit,
     )
     return [DueMessage((r[0], r[1]), r[2], r[3], r[4], r[5], r[6], waiting=True) for r in rows]
+
+
+async def get_seconds_until_due(connection: Connection, number: int, now: int) -> float | None:
+    """Return the seconds until a waiting message of a subscription is due, or None.
+
+    No message is due before the end of a pause of the receiver.
+    """
+    row = await connection.fetchrow(
+        "SELECT s.pause_until, (SELECT min(head) FROM (SELECT DISTINCT ON (key) due_at AS head "
+        "FROM orchestrator.subscription_waiting w WHERE w.subscription_id = s.subscription_id "
+        "AND NOT given_up ORDER BY key, position) heads) "
+        "FROM orchestrator.subscriptions s WHERE number = $1 AND status = 'active'",
+        number,
+    )
+    if row is None:
+        return None
+    pause_until, head_due_at = row
+    if pause_until > now:
+        return float(pause_until - now) / SECOND
+    return None if head_due_at is None else (head_due_at - now) / SECOND
 
 
 async def count_waiting(connection: Connection, subscription_id: str) -> int:
@@ -198,7 +229,7 @@ async def update_progress(
             await update_waiting_due(
                 connection, subscription_id, faults=("unreached",), max_attempts=5
             )
-    await update_subscription(
+    await _update_subscription(
         connection,
         msgspec.structs.replace(
             subscription,
@@ -279,10 +310,12 @@ async def update_waiting_due(
         faults,
         max_attempts,
     )
+    await notify(connection, SUBSCRIPTIONS_CHANNEL)
 
 
 async def upsert_for_resend(connection: Connection, subscription_id: str, message_id: str) -> bool:
     """Make a message of the delivery log due once more; return False if the log has none."""
+    await notify(connection, SUBSCRIPTIONS_CHANNEL)
     return bool(
         await connection.fetchval(
             "INSERT INTO orchestrator.subscription_waiting (subscription_id, shard, position, key) "

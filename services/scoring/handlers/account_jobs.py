@@ -43,6 +43,11 @@ class AccountJobs:
                 await self._refold(connection, candidates)
         return len(candidates) == ACCOUNTS_AT_ONCE
 
+    async def seconds_until_refold(self) -> float | None:
+        """Return 0 while an account is queued (another process may have locked it), else None."""
+        async with self._session.acquire() as connection:
+            return 0.0 if await accounts.has_queued(connection) else None
+
     async def _refold(self, connection: Connection, candidates: list[str]) -> None:
         transaction = await self._begin_fold(connection, candidates)
         requests = await accounts.dequeue_accounts(connection, transaction.locked)

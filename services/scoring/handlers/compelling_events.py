@@ -125,6 +125,11 @@ class CompellingEventService:
             )
         return len(due) == BATCH_SIZE
 
+    async def seconds_until_due(self) -> float | None:
+        """Return the seconds until `announce_due` has work, or None."""
+        async with self._session.acquire() as connection:
+            return await compelling_events.get_seconds_until_due(connection, self._clock.now())
+
     async def _get_subject(
         self, connection: Connection, workspace: str, new: NewCompellingEvent
     ) -> str:

@@ -92,6 +92,11 @@ class FoldJobs:
             metrics.REFOLDS.labels(reason=request.reason).inc()
         return len(candidates) == REFOLD_BATCH or len(done) < len(candidates)
 
+    async def seconds_until_refold(self) -> float | None:
+        """Return the seconds until `refold` has work, or None."""
+        async with self._session.acquire() as connection:
+            return await schedule.get_seconds_until_refold(connection)
+
     async def _refold(
         self, connection: Connection, candidates: list[str], frontier: int
     ) -> list[RefoldRequest]:

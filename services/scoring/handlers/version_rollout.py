@@ -38,6 +38,11 @@ class VersionRollout:
         self._outbox = outbox
         self._catalogue = catalogue
 
+    async def seconds_until_work(self) -> float | None:
+        """Return 0 while a rollout is unfinished, so that its jobs run at their pace, else None."""
+        async with self._session.acquire() as connection:
+            return 0.0 if await cycle_versions.has_unfinished(connection) else None
+
     async def fill_shadow(self) -> bool:
         """Fold the history of the next contacts into a shadow; return whether more remain."""
         async with self._session.acquire() as connection:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify, with_notification
 from libs.common.messages import Touchpoint
 from services.scoring.domain.account_membership import MembershipTracker, group_id_of
 from services.scoring.domain.correction import apply_verdicts
@@ -14,6 +15,8 @@ from services.scoring.repository.identity import LockedContact
 from services.scoring.repository.touchpoint_history import FIRST_KEY, ContactHistory
 from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 
+REFOLDS_CHANNEL = "scoring_account_refolds"
+"""Notified when accounts are queued for a refold."""
 _decode = msgspec.json.Decoder(Touchpoint).decode
 
 
@@ -78,14 +81,17 @@ async def enqueue_accounts_of(
     An account with several of these contacts is queued once, from the earliest key.
     """
     if since:
-        await connection.execute(
+        statement = (
             "INSERT INTO scoring.account_refolds "
             "(account_id, reason, from_at, from_source, from_message_id) "
             "SELECT DISTINCT ON (m.account_id) m.account_id, $5, w.at, w.source, w.message_id "
             "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) "
             "AS w (contact_id, at, source, message_id) "
             "JOIN scoring.memberships m USING (contact_id) "
-            "ORDER BY m.account_id, w.at, w.source, w.message_id",
+            "ORDER BY m.account_id, w.at, w.source, w.message_id"
+        )
+        await connection.execute(
+            with_notification(statement, REFOLDS_CHANNEL),
             list(since),
             [key[0] for key in since.values()],
             [key[1] for key in since.values()],
@@ -102,6 +108,7 @@ async def enqueue_all(connection: Connection, reason: str) -> None:
         "SELECT account_id, $1, -1, '', '' FROM scoring.accounts",
         reason,
     )
+    await notify(connection, REFOLDS_CHANNEL)
 
 
 async def list_queued(connection: Connection, limit: int) -> list[str]:
@@ -113,6 +120,11 @@ async def list_queued(connection: Connection, limit: int) -> list[str]:
         limit,
     )
     return [r[0] for r in rows]
+
+
+async def has_queued(connection: Connection) -> bool:
+    """Return whether an account is queued."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM scoring.account_refolds)"))
 
 
 async def lock_accounts(

@@ -5,14 +5,20 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify
+from libs.common.instants import SECOND
 from services.scoring.domain.compelling_event import TrackedEvent, next_due_at
 
+EVENTS_CHANNEL = "scoring_compelling_events"
+"""Notified when events are written: they may be due first."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(TrackedEvent).decode
 
 
 async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) -> None:
     """Insert events, or overwrite the stored ones of the same id."""
+    if not events:
+        return
     await connection.executemany(
         "INSERT INTO scoring.compelling_events "
         "(workspace, event_id, subject, standing, next_at, event) "
@@ -24,6 +30,7 @@ async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) 
             for e in events
         ],
     )
+    await notify(connection, EVENTS_CHANNEL)
 
 
 async def get_for_update(
@@ -52,6 +59,14 @@ async def lock_due(connection: Connection, now: int, limit: int) -> list[Tracked
         limit,
     )
     return [_decode(r[0]) for r in rows]
+
+
+async def get_seconds_until_due(connection: Connection, now: int) -> float | None:
+    """Return the seconds until the first event is due, or None."""
+    next_at: int | None = await connection.fetchval(
+        "SELECT min(next_at) FROM scoring.compelling_events WHERE next_at IS NOT NULL"
+    )
+    return None if next_at is None else (next_at - now) / SECOND
 
 
 async def list_open(

@@ -14,7 +14,10 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify
 
+VERSIONS_CHANNEL = "scoring_cycle_versions"
+"""Notified when a version is stored or its status changes."""
 VERSIONS = zlib.crc32(b"perigee.cycle-versions") & 0x7FFFFFFF
 VersionStatus = Literal["draft", "shadow", "live", "retired"]
 ProgressColumn = Literal["filled_to", "told_to", "swept_to"]
@@ -112,6 +115,7 @@ async def upsert_version(connection: Connection, row: VersionRow) -> None:
         "per_second = excluded.per_second",
         row.cycle, row.version, row.status, row.spec, row.fingerprint, row.author, row.per_second,
     )  # fmt: skip
+    await notify(connection, VERSIONS_CHANNEL)
 
 
 async def update_status(
@@ -132,6 +136,7 @@ async def update_status(
         version,
         status,
     )
+    await notify(connection, VERSIONS_CHANNEL)
 
 
 async def update_progress(
@@ -168,6 +173,16 @@ async def list_unfinished(connection: Connection, cursor: ProgressColumn) -> lis
         f"SELECT {_COLUMNS} FROM scoring.cycle_versions WHERE {cursor} IS NOT NULL"
     )
     return [VersionRow(*r) for r in rows]
+
+
+async def has_unfinished(connection: Connection) -> bool:
+    """Return whether a rollout is unfinished: filling, flip, net changes or sweep."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM scoring.cycle_versions WHERE status = 'shadow' "
+            "OR filled_to IS NOT NULL OR told_to IS NOT NULL OR swept_to IS NOT NULL)"
+        )
+    )
 
 
 async def get_fill_cursors(connection: Connection, folds: Sequence[str]) -> dict[str, str | None]:

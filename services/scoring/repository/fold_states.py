@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import notify, with_notification
 from libs.common.errors import Unavailable
 from services.scoring.domain.identity import Key
 from services.scoring.domain.move import decode_move
@@ -19,6 +20,8 @@ from services.scoring.repository.fold_rows import (
     PublicationKey,
 )
 
+REFOLDS_CHANNEL = "scoring_refolds"
+"""Notified when contacts are queued for a refold."""
 _published = msgspec.msgpack.Decoder(PublishedPosition)
 
 
@@ -96,7 +99,7 @@ async def enqueue_refolds(connection: Connection, requests: Mapping[str, RefoldR
     decides how the result is published, and a new `refolding` replaces nothing.
     """
     if requests:
-        await connection.execute(
+        statement = (
             "INSERT INTO scoring.refolds "
             "(contact_id, reason, from_at, from_source, from_message_id, relearn) SELECT * FROM "
             "unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bool[]) "
@@ -107,7 +110,10 @@ async def enqueue_refolds(connection: Connection, requests: Mapping[str, RefoldR
             "(refolds.from_at, refolds.from_source, refolds.from_message_id), "
             "(excluded.from_at, excluded.from_source, excluded.from_message_id)) v "
             "ORDER BY 1, 2, 3 LIMIT 1), "
-            "relearn = refolds.relearn OR excluded.relearn",
+            "relearn = refolds.relearn OR excluded.relearn"
+        )
+        await connection.execute(
+            with_notification(statement, REFOLDS_CHANNEL),
             *_columns(
                 [(c, r.reason, *r.start, r.rebuild_profile) for c, r in sorted(requests.items())]
             ),
@@ -124,6 +130,7 @@ async def enqueue_all_refolds(connection: Connection) -> int:
         "SELECT contact_id, 'cycle_published' FROM scoring.contacts "
         "WHERE merged_into IS NULL ON CONFLICT DO NOTHING"
     )
+    await notify(connection, REFOLDS_CHANNEL)
     return int(status.rsplit(" ", 1)[1])
 
 

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.db.notifications import with_notification
 from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identifier_components import ComponentMember
 from services.scoring.domain.identity import Identifier, Link, make_link
 
+DEFERRED_CHANNEL = "scoring_deferred_links"
+"""Notified when links are deferred."""
 WorkspaceLink = tuple[str, Link]
 """(workspace, link)"""
 _ACTIVE = "(seen OR verdict = 'link') AND verdict IS DISTINCT FROM 'unlink'"
@@ -193,12 +196,12 @@ async def list_links(connection: Connection, contact: str) -> list[LinkView]:
 
 async def insert_deferred(connection: Connection, links: Sequence[WorkspaceLink]) -> None:
     """Store links for the job that resolves their contacts outside the stream's transaction."""
-    await connection.execute(
+    statement = (
         "INSERT INTO scoring.regroups (workspace, type, value, other_type, other_value) "
         "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "
-        "ON CONFLICT DO NOTHING",
-        *_columns(links),
+        "ON CONFLICT DO NOTHING"
     )
+    await connection.execute(with_notification(statement, DEFERRED_CHANNEL), *_columns(links))
 
 
 async def get_deferred(connection: Connection) -> WorkspaceLink | None:

@@ -13,23 +13,38 @@ from libs.common.observability import metrics
 
 GRACE = 10 * SECOND
 """Distance of the frontier behind the slowest partition."""
+_READY_AT = (
+    "CASE reason WHEN 'history' "
+    "THEN least(touched_at + interval '2 s', queued_at + interval '60 s') "
+    "WHEN 'fold_error' THEN queued_at + interval '60 s' ELSE queued_at END"
+)
+"""Instant from which a queued contact may be folded; see `list_queued_refolds`."""
 
 
-async def upsert_frontier(connection: Connection, reached: Mapping[tuple[str, int], int]) -> None:
+async def upsert_frontier(connection: Connection, reached: Mapping[tuple[str, int], int]) -> bool:
     """Advance the instant up to which each owned partition is committed; it never decreases.
 
-    `reached` is {(topic, partition): instant in microseconds UTC}.
+    `reached` is {(topic, partition): instant in microseconds UTC}. Return whether a timer is due at
+    the frontier: only this statement moves the frontier, so no job has to poll for due timers.
     """
-    if reached:
-        await connection.execute(
-            "INSERT INTO scoring.frontier (topic, partition, reached_at) "
+    if not reached:
+        return False
+    return bool(
+        await connection.fetchval(
+            "WITH moved AS (INSERT INTO scoring.frontier (topic, partition, reached_at) "
             "SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) "
             "ON CONFLICT (topic, partition) DO UPDATE "
-            "SET reached_at = greatest(frontier.reached_at, excluded.reached_at)",
+            "SET reached_at = greatest(frontier.reached_at, excluded.reached_at) "
+            "RETURNING topic, partition, reached_at) "
+            "SELECT (SELECT min(due_at) FROM scoring.timers) "
+            "<= min(coalesce(m.reached_at, f.reached_at)) - $4 "
+            "FROM scoring.frontier f LEFT JOIN moved m USING (topic, partition)",
             [topic for topic, _ in reached],
             [partition for _, partition in reached],
             list(reached.values()),
+            GRACE,
         )
+    )
 
 
 async def get_frontier(connection: Connection, partitions: int) -> int | None:
@@ -92,14 +107,19 @@ async def list_queued_refolds(connection: Connection, limit: int) -> list[str]:
     `fold_error` is ready a minute after it was queued.
     """
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.refolds WHERE CASE reason "
-        "WHEN 'history' THEN touched_at < now() - interval '2 s' "
-        "OR queued_at < now() - interval '60 s' "
-        "WHEN 'fold_error' THEN queued_at < now() - interval '60 s' ELSE true END "
+        f"SELECT contact_id FROM scoring.refolds WHERE {_READY_AT} <= now() "
         "ORDER BY queued_at LIMIT $1",
         limit,
     )
     return [r[0] for r in rows]
+
+
+async def get_seconds_until_refold(connection: Connection) -> float | None:
+    """Return the seconds until the first queued contact may be folded, or None."""
+    seconds: float | None = await connection.fetchval(
+        f"SELECT extract(epoch FROM min({_READY_AT}) - now())::float FROM scoring.refolds"
+    )
+    return seconds
 
 
 async def collect_gauges(connection: Connection) -> None:
