@@ -1,106 +1,109 @@
-"""Fixtures: real servers once a session, a database of its own for each test that asks."""
+"""Fixtures: real servers once a run, a database for each test that needs one."""
 
 import asyncio
 import logging
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from urllib.parse import urlsplit
+from typing import Any
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
 from libs.common.compilation import PUBLISHER_MODULES
-from libs.common.db.migrate import ensure_partitions, upgrade
 from services.ingest.compilation import FAST_PATH_MODULES
 from services.scoring.compilation import FOLD_MODULES
-from tests.support.servers import Servers, find_servers
+from tests.support.instance import clear_topics
+from tests.support.servers import Servers, execute, with_database
+from tests.support.shared_servers import HostedServers, end_host, lease, start_host
 
 # A busy machine is no fault of the code: no test is decided by time.
 settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 for part in (FAST_PATH_MODULES, FOLD_MODULES, PUBLISHER_MODULES):
-    part.mode()  # tests of what was compiled of another source would tell nothing
+    part.mode()  # a stale build would make every test of compiled code worthless
+_HOST = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the host of the servers in the controlling process, and let SIGTERM act as Ctrl-C."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_HOST] = start_host()
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the run's servers, and any process that a test has left behind."""
+    if _HOST in config.stash:
+        end_host(config.stash[_HOST])
 
 
 @pytest.fixture(scope="session")
-def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
-    """A real Kafka and a real PostgreSQL."""
-    found = find_servers()
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"\ntest servers: {found.why}")
-    yield found
-    found.stop()
-
-
-def with_database(url: str, name: str) -> str:
-    """Return the DSN of another database of the same server."""
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
+def hosted_servers(request: pytest.FixtureRequest) -> Iterator[HostedServers]:
+    """The servers that all test processes share, and a migrated template database."""
+    with lease("shared") as hosted:
+        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"\ntest servers: {hosted.why}")
+        yield hosted
 
 
 @pytest.fixture(scope="session")
-def template(servers: Servers) -> str:
-    """The name of a migrated database that others are cloned from."""
-    name = f"template_{secrets.token_hex(4)}"
-    asyncio.run(_make_template(servers.database, name))
+def servers(hosted_servers: HostedServers) -> Servers:
+    """A real Kafka and a real PostgreSQL, for topics and databases with names of the test's own."""
+    return hosted_servers.as_servers()
+
+
+@pytest.fixture
+def perigee_topics(hosted_servers: HostedServers) -> Iterator[Servers]:
+    """The shared PostgreSQL, and a broker whose Perigee topics are absent and this test's alone."""
+    with lease("topics") as hosted:
+        asyncio.run(clear_topics(hosted.kafka))
+        yield hosted.as_servers()
+
+
+async def _create_database(hosted: HostedServers) -> str:
+    name = f"test_{secrets.token_hex(6)}"
+    template = f'TEMPLATE "{hosted.template}" STRATEGY FILE_COPY'
+    await execute(hosted.database, f'CREATE DATABASE "{name}" {template}')
     return name
 
 
-async def _make_template(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f'CREATE DATABASE "{name}"')
-    await connection.close()
-    await upgrade(with_database(url, name))
-    connection = await asyncpg.connect(with_database(url, name))
-    await ensure_partitions(connection, 1_780_000_000_000_000)
-    await connection.close()
+async def _drop_database(hosted: HostedServers, name: str) -> None:
+    await execute(hosted.database, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
-def make_database(servers: Servers, template: str) -> Iterator[Callable[[], str]]:
+def make_database(hosted_servers: HostedServers) -> Iterator[Callable[[], str]]:
     """Make migrated databases; they are dropped at the end of the test."""
-    made: list[str] = []
+    names: list[str] = []
 
     def make() -> str:
-        name = f"test_{secrets.token_hex(6)}"
-        asyncio.run(
-            _execute(
-                servers.database,
-                f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY',
-            )
-        )
-        made.append(name)
-        return with_database(servers.database, name)
+        names.append(asyncio.run(_create_database(hosted_servers)))
+        return with_database(hosted_servers.database, names[-1])
 
     yield make
-    for name in made:
-        asyncio.run(_execute(servers.database, f'DROP DATABASE "{name}" WITH (FORCE)'))
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    for name in names:
+        asyncio.run(_drop_database(hosted_servers, name))
 
 
 @pytest.fixture
-async def database(servers: Servers, template: str) -> AsyncIterator[str]:
+async def database(hosted_servers: HostedServers) -> AsyncIterator[str]:
     """The DSN of a migrated database of the test's own."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _execute(
-        servers.database, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'
-    )
-    yield with_database(servers.database, name)
-    await _execute(servers.database, f'DROP DATABASE "{name}" WITH (FORCE)')
+    name = await _create_database(hosted_servers)
+    yield with_database(hosted_servers.database, name)
+    await _drop_database(hosted_servers, name)
 
 
 @pytest.fixture
 async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the test's own database."""
-    found = await asyncpg.connect(database)
-    yield found
-    await found.close()
+    own = await asyncpg.connect(database)
+    yield own
+    await own.close()

@@ -9,7 +9,7 @@ import pytest
 
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message
-from tests.support.instance import Instance, clear_topics
+from tests.support.instance import Instance
 
 pytestmark = pytest.mark.timeout(200)
 MAIL, PHONE, NAME, SECRET = (
@@ -24,9 +24,8 @@ IDS = {"userId": f"user-{MAIL}", "anonymousId": "device-canary"}
 
 
 @pytest.fixture
-async def instance(tmp_path, servers, database):
-    await clear_topics(servers.kafka)
-    found = Instance(tmp_path, servers, database)
+async def instance(tmp_path, perigee_topics, database):
+    found = Instance(tmp_path, perigee_topics, database)
     await asyncio.to_thread(found.up)
     yield found
     await asyncio.to_thread(found.down)
@@ -116,10 +115,10 @@ async def on_the_topics(servers):
     await publisher.close()
 
 
-async def test_no_log_and_no_metric_tells_who_it_was(instance, servers):
+async def test_no_log_and_no_metric_tells_who_it_was(instance):
     key = await instance.create_source("web")
     said = await through_the_door(instance, key)
-    await on_the_topics(servers)
+    await on_the_topics(instance.servers)
     await instance.wait_until_idle(60)
     environment = instance.environment
     async with httpx2.AsyncClient(trust_env=False) as client:

@@ -115,7 +115,7 @@ async def check_ledger(instance):
     assert {f"<{r[0]}@perigee>" for r in sent} == set(ids)
 
 
-def test_three_arrival_orders_one_of_them_under_fire(tmp_path, servers, make_database):
+def test_three_arrival_orders_one_of_them_under_fire(tmp_path, perigee_topics, make_database):
     seed = choose_seed()
     found = list(calls(datetime.now(UTC) - timedelta(minutes=2)))
     runs = []
@@ -127,7 +127,13 @@ def test_three_arrival_orders_one_of_them_under_fire(tmp_path, servers, make_dat
         print(name)
         runs.append(
             asyncio.run(
-                run(tmp_path / name.split(",")[0], servers, make_database(), order, chaos=chaos)
+                run(
+                    tmp_path / name.split(",")[0],
+                    perigee_topics,
+                    make_database(),
+                    order,
+                    chaos=chaos,
+                )
             )
         )
     frontier = min(reached for _, reached, _ in runs)

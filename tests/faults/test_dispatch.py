@@ -21,7 +21,7 @@ from libs.common.kafka.topic_reader import read_all as messages
 from libs.common.messages import Signal, build_message, decode_value
 from libs.common.messages.action import Action
 from tests.support.faulty_receivers import FaultyMailServer, FaultyWebhookReceiver
-from tests.support.instance import PARTITIONS, Instance, clear_topics
+from tests.support.instance import PARTITIONS, Instance
 from tests.support.progress import LONG, choose_seed, report_progress
 from tests.support.servers import _free_port
 
@@ -165,37 +165,36 @@ async def settled(instance):
 
 
 async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(
-    tmp_path, servers, database
+    tmp_path, perigee_topics, database
 ):
     seed = choose_seed()
     chance = random.Random(seed)
-    await clear_topics(servers.kafka)
     smtp, hook = FaultyMailServer(chance), FaultyWebhookReceiver(random.Random(seed + 1))
     controller = Controller(smtp, hostname="127.0.0.1", port=_free_port())
     controller.start()
     url = await hook.start()
     instance = Instance(
-        tmp_path, servers, database, SMTP_URL=f"smtp://127.0.0.1:{controller.port}", PERIGEE_CAP_PER_DAY=str(CAP),
+        tmp_path, perigee_topics, database, SMTP_URL=f"smtp://127.0.0.1:{controller.port}", PERIGEE_CAP_PER_DAY=str(CAP),
         INGEST_URL="http://127.0.0.1:9", PERIGEE_PLAYS=str(tmp_path), PERIGEE_CONTENT=str(tmp_path),
         PERIGEE_SEGMENTS=str(tmp_path),
     )  # fmt: skip
-    await apply_topics(servers.kafka, PARTITIONS)
+    await apply_topics(perigee_topics.kafka, PARTITIONS)
     await people(database, url)
     storm = Storm(instance, chance)
     instance.stack.services()
     await asyncio.to_thread(storm.start)
-    await asyncio.gather(ask_for_quotes(servers.kafka), storm.rage())
+    await asyncio.gather(ask_for_quotes(perigee_topics.kafka), storm.rage())
     await settled(instance)
     print(
         f"{storm.kills} kills, {sum(smtp.taken.values())} mails, {len(hook.first)} webhooks, {hook.repeats} repeats"
     )
-    await check(instance, servers, smtp, hook)
+    await check(instance, smtp, hook)
     instance.down()
     controller.stop()
     await hook.stop()
 
 
-async def check(instance, servers, smtp, hook):
+async def check(instance, smtp, hook):
     rows = await instance.fetch(
         "SELECT action_id, contact_id, channel, status, attempts FROM orchestrator.actions"
     )
@@ -218,7 +217,7 @@ async def check(instance, servers, smtp, hook):
     assert hook.first.keys() <= by_status["webhook sent"] | by_status.get("webhook failed", set())
     assert not [name for name in by_status if name.split()[1] in ("pending", "sending")]
     told = {}
-    for record in await messages(servers.kafka, "actions"):
+    for record in await messages(instance.servers.kafka, "actions"):
         message = decode_value(Action, record.value)
         told.setdefault(message.action_id, set()).add(message.status)
     silent = [row[0] for row in rows if row[3] not in told.get(row[0], ())]

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.timeout(1_800 if LONG else 200)
 
 
 @pytest.fixture
-def ingest(tmp_path, servers, database):
-    with run_ingest_only(tmp_path, servers, database) as found:
+def ingest(tmp_path, perigee_topics, database):
+    with run_ingest_only(tmp_path, perigee_topics, database) as found:
         yield found
 
 
@@ -55,7 +55,7 @@ async def status_of(port, request):
         writer.close()
 
 
-async def test_rubbish_is_refused_and_everything_goes_on(ingest, servers):
+async def test_rubbish_is_refused_and_everything_goes_on(ingest):
     rubbish = MalformedRequests(choose_seed(), await ingest.create_source("key"))
     found = Counter()
     before = memory(ingest)
@@ -73,20 +73,20 @@ async def test_rubbish_is_refused_and_everything_goes_on(ingest, servers):
         f"{sum(found.values())} requests: {dict(found.most_common())}; {before:.0f} to {memory(ingest):.0f} MB"
     )
     assert found[200] and found[400] and found[413], "the rubbish is of many kinds"
-    await everywhere(ingest, servers)
-    records = await read_topic(servers.kafka, "touchpoints", PARTITIONS)
+    await everywhere(ingest)
+    records = await read_topic(ingest.servers.kafka, "touchpoints", PARTITIONS)
     for record in records:
         decode_value(Touchpoint, record.value)
 
 
-async def everywhere(instance, servers):
+async def everywhere(instance):
     """Assert that each partition takes a touchpoint."""
     calls = [
         {"type": "track", "event": "After", "userId": f"after-{n}", "messageId": f"after-{n}"}
         for n in range(100)
     ]
     await instance.send("key-of-key", calls)
-    records = await read_topic(servers.kafka, "touchpoints", PARTITIONS)
+    records = await read_topic(instance.servers.kafka, "touchpoints", PARTITIONS)
     after = [r for r in records if decode_value(Touchpoint, r.value).name == "After"]
     assert len(after) == 100
     assert {r.partition for r in after} == set(range(PARTITIONS))
@@ -120,7 +120,7 @@ async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_re
     async with httpx2.AsyncClient(trust_env=False) as client:
         admin = {"authorization": f"Bearer {ingest.environment['PERIGEE_ADMIN_KEY']}"}
         answer = await client.post(
-            f"{ingest.door}/admin/v1/sources", headers=admin, content=b" " * 2_000_001
+            f"{ingest.ingest_url}/admin/v1/sources", headers=admin, content=b" " * 2_000_001
         )
         assert answer.status_code == 413
     stalled = [await asyncio.open_connection("127.0.0.1", port_of(ingest)) for _ in range(20)]
@@ -131,7 +131,9 @@ async def test_a_request_behind_another_one_has_an_end_too_and_the_admin_door_re
         )
     await asyncio.sleep(1)
     async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
-        answer = await client.post(f"{ingest.door}/v1/track", json={"event": "x", "userId": "u"})
+        answer = await client.post(
+            f"{ingest.ingest_url}/v1/track", json={"event": "x", "userId": "u"}
+        )
         assert answer.status_code == 200, "who has no key shuts the door to nobody"
     for _, one in stalled:
         one.close()

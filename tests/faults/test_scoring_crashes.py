@@ -11,7 +11,7 @@ import pytest
 
 from cli.servers.managed_process import ManagedProcess
 from libs.common.kafka.topic_reader import read_all as messages
-from tests.support.instance import Instance, clear_topics
+from tests.support.instance import Instance
 from tests.support.invariants import check_published_changes
 from tests.support.progress import LONG, choose_seed, report_progress
 from tests.support.scoring_faults import ScoringFaults, TouchpointStream
@@ -71,11 +71,12 @@ async def check(instance, torrent):
     return await check_published_changes(instance.servers.kafka, instance.database)
 
 
-async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, servers, database):
+async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, perigee_topics, database):
     seed = choose_seed()
-    await clear_topics(servers.kafka)
-    instance = Instance(tmp_path, servers, database, **QUIET, PERIGEE_FAILPOINT=RAISES)
-    torrent = TouchpointStream(servers.kafka, seed, people=5_000 if LONG else 300, poison=0.01)
+    instance = Instance(tmp_path, perigee_topics, database, **QUIET, PERIGEE_FAILPOINT=RAISES)
+    torrent = TouchpointStream(
+        perigee_topics.kafka, seed, people=5_000 if LONG else 300, poison=0.01
+    )
     try:
         await asyncio.to_thread(instance.up, 2)
         chaos, done = ScoringFaults(instance, seed), asyncio.Event()
@@ -86,7 +87,7 @@ async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, servers, dat
         await mend(instance)
         begun = time.monotonic()
         await check(instance, torrent)
-        dead = await messages(servers.kafka, "scoring-dlq")
+        dead = await messages(perigee_topics.kafka, "scoring-dlq")
         origins = ("x-dlq-topic", "x-dlq-partition", "x-dlq-offset")
         places = {tuple(dict(record.headers)[name] for name in origins) for record in dead}
         assert len(places) == torrent.poisoned, "every rubbish record is kept, and nothing else"
@@ -101,12 +102,11 @@ async def test_a_storm_of_kills_pauses_crowds_and_rubbish(tmp_path, servers, dat
         await asyncio.to_thread(instance.down)
 
 
-async def test_a_backlog_makes_no_false_silence(tmp_path, servers, database):
+async def test_a_backlog_makes_no_false_silence(tmp_path, perigee_topics, database):
     """Scoring is stopped; people come back while it is away, and then the instants pass at which they would fall silent."""
     seed = choose_seed()
-    await clear_topics(servers.kafka)
-    instance = Instance(tmp_path, servers, database, **QUIET)
-    torrent = TouchpointStream(servers.kafka, seed, people=SILENCES)
+    instance = Instance(tmp_path, perigee_topics, database, **QUIET)
+    torrent = TouchpointStream(perigee_topics.kafka, seed, people=SILENCES)
     silence = 60 * 86_400 * SECOND
     try:
         await asyncio.to_thread(instance.up, 1)

@@ -8,17 +8,16 @@ import pytest
 
 from libs.common.kafka.admin import apply_topics
 from libs.common.kafka.publisher import Publisher
-from tests.support.instance import PARTITIONS, Instance, clear_topics
+from tests.support.instance import PARTITIONS, Instance
 from tests.support.scoring import Scoring
 from tests.support.servers import Servers
 
 
 @pytest.fixture
-def instance(tmp_path: Path, servers: Servers, database: str) -> Iterator[Instance]:
+def instance(tmp_path: Path, perigee_topics: Servers, database: str) -> Iterator[Instance]:
     """A running Perigee on empty topics."""
-    asyncio.run(clear_topics(servers.kafka))
-    found = Instance(tmp_path / "home", servers, database)
-    asyncio.run(apply_topics(servers.kafka, PARTITIONS))
+    found = Instance(tmp_path / "home", perigee_topics, database)
+    asyncio.run(apply_topics(perigee_topics.kafka, PARTITIONS))
     found.up()
     yield found
     found.down()

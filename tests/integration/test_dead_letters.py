@@ -30,7 +30,7 @@ from services.ingest.handlers.live_events import stream_live_events
 from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.repository.sources import SourceCache
 from tests.support.fixed_keys import ADMIN, with_authentication
-from tests.support.instance import PARTITIONS, clear_topics
+from tests.support.instance import PARTITIONS
 
 NOW = 1_780_000_000_000_000
 SHIPPED = parse_channel_rules(
@@ -79,10 +79,9 @@ class Ingest:
 
 
 @pytest.fixture
-async def ingest(servers, database):
-    await clear_topics(servers.kafka)
-    await apply_topics(servers.kafka, PARTITIONS)
-    found = Ingest(servers, database)
+async def ingest(perigee_topics, database):
+    await apply_topics(perigee_topics.kafka, PARTITIONS)
+    found = Ingest(perigee_topics, database)
     yield found
     await found.close()
 

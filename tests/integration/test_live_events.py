@@ -14,8 +14,8 @@ from tests.support.instance import run_ingest_only
 
 
 @pytest.fixture
-def ingest(tmp_path, servers, database):
-    with run_ingest_only(tmp_path, servers, database) as found:
+def ingest(tmp_path, perigee_topics, database):
+    with run_ingest_only(tmp_path, perigee_topics, database) as found:
         yield found
 
 

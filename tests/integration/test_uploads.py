@@ -19,7 +19,7 @@ from services.ingest.handlers.uploads import UploadQueue
 from services.ingest.protocol.timeouts import UPLOADS
 from tests.integration.test_imports import NOW, write_csv
 from tests.support.fixed_keys import ADMIN, with_authentication
-from tests.support.instance import PARTITIONS, clear_topics
+from tests.support.instance import PARTITIONS
 from tests.support.kafka import read_topic
 
 QUERY = {"source": "till", "name": "orders.csv"}
@@ -67,10 +67,9 @@ class Door:
 
 
 @pytest.fixture
-async def door(servers, database, tmp_path):
-    await clear_topics(servers.kafka)
-    await apply_topics(servers.kafka, PARTITIONS)
-    found = Door(servers, database, tmp_path / "imports")
+async def door(perigee_topics, database, tmp_path):
+    await apply_topics(perigee_topics.kafka, PARTITIONS)
+    found = Door(perigee_topics, database, tmp_path / "imports")
     await SourceService(found.session).create("default", "till", SourceChanges())
     yield found
     await found.close()

@@ -18,9 +18,9 @@ collect_ignore = (
 
 
 @pytest.fixture
-def door(tmp_path: Path, servers: Servers, database: str) -> Iterator[Instance]:
+def door(tmp_path: Path, perigee_topics: Servers, database: str) -> Iterator[Instance]:
     """A real ingest."""
-    with run_ingest_only(tmp_path, servers, database) as found:
+    with run_ingest_only(tmp_path, perigee_topics, database) as found:
         yield found
 
 
@@ -33,9 +33,9 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-async def shop(linked: list[str], door: Instance, servers: Servers) -> AsyncIterator[Any]:
+async def shop(linked: list[str], door: Instance) -> AsyncIterator[Any]:
     """A site with our tracker, the door, and a browser."""
     from tests.sdks.demo_shop import visited  # its library is there for the long form alone
 
-    async with visited(door, servers) as found:
+    async with visited(door) as found:
         yield found

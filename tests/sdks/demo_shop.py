@@ -14,7 +14,6 @@ from services.ingest.tracker.script import content_security_policy, html_snippet
 from tests.sdks.expected import sent_by
 from tests.sdks.pages import site
 from tests.support.instance import Instance
-from tests.support.servers import Servers
 
 MINE = "'unsafe-inline' 'unsafe-eval'"  # the test's own scripts
 
@@ -33,13 +32,12 @@ class Shop:
     def __init__(
         self,
         door: Instance,
-        servers: Servers,
         context: BrowserContext,
         pages: dict[str, Any],
         origin: str,
         key: str,
     ) -> None:
-        self.door, self.servers, self.context = door, servers, context
+        self.door, self.servers, self.context = door, door.servers, context
         self.pages, self.origin, self.key = pages, origin, key
         self.host = door.ingest_url
 
@@ -88,7 +86,7 @@ async def opened(program: str, **options: Any) -> AsyncIterator[BrowserContext]:
 
 
 @asynccontextmanager
-async def visited(door: Instance, servers: Servers) -> AsyncIterator[Shop]:
+async def visited(door: Instance) -> AsyncIterator[Shop]:
     """Yield a shop whose pages are written, and a browser."""
     key = await door.create_source("shop")
     program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -97,6 +95,6 @@ async def visited(door: Instance, servers: Servers) -> AsyncIterator[Shop]:
     )
     with site() as (origin, pages):
         async with opened(program) as context:
-            found = Shop(door, servers, context, pages, origin, key)
+            found = Shop(door, context, pages, origin, key)
             found.write()
             yield found

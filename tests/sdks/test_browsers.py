@@ -20,10 +20,10 @@ BROWSERS = {
 
 
 @pytest.mark.parametrize("name", BROWSERS)
-async def test_every_call_of_a_page_on_another_origin_is_there_once(door, servers, name):
+async def test_every_call_of_a_page_on_another_origin_is_there_once(door, name):
     key = await door.source(name)
     lacks = LACKS.get(name, frozenset())
-    road = Road(door.door, mean=name not in ONCE)
+    road = Road(door.ingest_url, mean=name not in ONCE)
     try:
         with (
             pages() as origin,
@@ -31,7 +31,7 @@ async def test_every_call_of_a_page_on_another_origin_is_there_once(door, server
         ):
             end = time.monotonic() + 60
             while (
-                len(found := await sent_by(name, servers)) < TOTAL - len(lacks)
+                len(found := await sent_by(name, door.servers)) < TOTAL - len(lacks)
                 and time.monotonic() < end
             ):
                 await asyncio.sleep(0.5)
@@ -39,7 +39,7 @@ async def test_every_call_of_a_page_on_another_origin_is_there_once(door, server
             print(said.read_text(errors="replace")[-3_000:])
     finally:
         road.close()
-    found = await sent_by(name, servers)
+    found = await sent_by(name, door.servers)
     if name not in ONCE:
         assert (road.lost, road.twice) == (
             1,

@@ -51,7 +51,7 @@ async def run(command, environment):
 
 
 @pytest.mark.parametrize("name", [name for name in commands() if LONG or name in SHORT])
-async def test_every_call_is_there_once_whatever_the_road_did(door, servers, name):
+async def test_every_call_is_there_once_whatever_the_road_did(door, name):
     key = await door.create_source(name)
     road = Road(door.ingest_url, mean=name not in ONCE)
     try:
@@ -65,5 +65,5 @@ async def test_every_call_is_there_once_whatever_the_road_did(door, servers, nam
             road.limited,
             said,
         )
-    found = await sent_by(name, servers)
+    found = await sent_by(name, door.servers)
     check(found, lacks=LACKS.get(name, frozenset()))

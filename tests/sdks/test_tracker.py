@@ -138,7 +138,7 @@ async def test_a_page_from_the_browsers_cache_is_a_page_view(shop):
 
 async def test_a_mean_road(shop):
     """An answer that is lost, a request that comes twice, a 429: each touchpoint is there once."""
-    road = await asyncio.to_thread(Road, shop.door.door)
+    road = await asyncio.to_thread(Road, shop.door.ingest_url)
     try:
         shop.write(host=road.url)
         page = await shop.open()
@@ -210,7 +210,7 @@ async def test_a_cookie_for_all_hosts_of_a_domain(shop):
 
 
 async def test_a_tab_switch_while_the_door_is_away_loses_nothing(shop):
-    road = await asyncio.to_thread(partial(Road, shop.door.door, mean=False))
+    road = await asyncio.to_thread(partial(Road, shop.door.ingest_url, mean=False))
     try:
         shop.write(host=road.url)
         road.away = True

@@ -50,7 +50,6 @@ PLAYS = Path(__file__).parent / "plays"
 @contextmanager
 def run_ingest_only(folder: Path, servers: Servers, database: str) -> Iterator["Instance"]:
     """A real ingest on real servers, and nothing else of Perigee."""
-    asyncio.run(clear_topics(servers.kafka))
     instance = Instance(folder, servers, database)
     asyncio.run(admin.apply_topics(servers.kafka, PARTITIONS))
     ingest = instance.stack.services()[0]

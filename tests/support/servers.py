@@ -1,19 +1,23 @@
-"""Finds a real Kafka and a real PostgreSQL for the tests: given ones, containers, or embedded ones.
+"""A real Kafka and a real PostgreSQL for tests and benchmarks: given, in containers, or embedded.
 
-`PERIGEE_TEST_SERVERS=given|containers|embedded` forces one; without it the first that works is taken, and one line says
-which and why.
+`PERIGEE_TEST_SERVERS=given|containers|embedded` forces a kind; without it the first that works is
+taken, and one line names it with the reason. All processes of a test run share what
+`tests.support.server_host` starts for them.
 """
 
 import asyncio
 import os
+import random
 import shutil
 import socket
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
 
+import asyncpg
 import msgspec
 
 from cli.home import Home
@@ -21,23 +25,34 @@ from cli.servers.kafka import KafkaServer
 from cli.servers.postgres import PostgresServer
 from libs.common.errors import PerigeeError
 from libs.common.kafka.admin import get_cluster_id
+from tests.support.server_host import MARK
+from tests.support.waiting import block_until
 
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 POSTGRES_IMAGE = "postgres:18"
+_PORTS = random.SystemRandom()
+_MANY_CONNECTIONS = {"max_connections": "600"}
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+"""Safe against a crash of the server; only a crash of the machine loses data."""
 
 
 class Servers(msgspec.Struct):
-    """Where the servers are, and how they are ended."""
+    """Addresses of running servers, and the function that stops them."""
 
     kafka: str
     database: str
     why: str
     stop: Callable[[], None]
     session_timeout_ms: int
+    start_kafka: Callable[[], str] | None = None
+    """Starts another broker and returns its address; None where there can be only the given one."""
 
 
-def find_servers() -> Servers:
-    """Return running servers. Raises RuntimeError when the forced kind cannot be had: no test is skipped for that."""
+def find_servers(*, durable: bool = True) -> Servers:
+    """Return running servers; embedded PostgreSQL calls fsync only where `durable`.
+
+    Raises RuntimeError when the forced kind cannot be had: no test is skipped for that.
+    """
     forced = os.environ.get("PERIGEE_TEST_SERVERS", "")
     given = "KAFKA_BOOTSTRAP_SERVERS" in os.environ and "DATABASE_URL" in os.environ
     if forced not in ("", "given", "containers", "embedded"):
@@ -60,7 +75,21 @@ def find_servers() -> Servers:
         raise RuntimeError(f"PERIGEE_TEST_SERVERS=containers: {fault}")
     if not fault:
         return _containers("forced" if forced else "a Docker engine answers and has the images")
-    return _embedded(fault)
+    return _embedded(fault, durable=durable)
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the DSN of another database of the same server."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+async def execute(url: str, work: str | Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+    """Execute a statement, or a function, on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        await (connection.execute(work) if isinstance(work, str) else work(connection))
+    finally:
+        await connection.close()
 
 
 def _docker_fault() -> str:
@@ -84,14 +113,18 @@ def _docker_fault() -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port below the ephemeral ones, so that no outgoing connection takes it meanwhile."""
+    while True:
+        port = _PORTS.randrange(12_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 
-def _containers(why: str) -> Servers:
-    from testcontainers.community.postgres import PostgresContainer
+def _kafka_container() -> tuple[Any, str]:
     from testcontainers.core.container import DockerContainer
 
     port = _free_port()
@@ -116,50 +149,73 @@ def _containers(why: str) -> Servers:
     kafka: Any = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
     for name, value in settings.items():
         kafka = kafka.with_env(f"KAFKA_{name}", value)
+    kafka.start()
+    return kafka, f"127.0.0.1:{port}"
+
+
+def _containers(why: str) -> Servers:
+    from testcontainers.community.postgres import PostgresContainer
+
     postgres: Any = PostgresContainer(
         POSTGRES_IMAGE, username="perigee", password="perigee", dbname="perigee", driver=None
     )
-    postgres = postgres.with_command("postgres -c max_connections=200")
-    kafka.start()
+    postgres = postgres.with_command("postgres -c max_connections=600")
     postgres.start()
-    address = f"127.0.0.1:{port}"
-    _wait_for_kafka(address)
+    containers = [postgres]
+
+    def start_kafka() -> str:
+        kafka, address = _kafka_container()
+        containers.append(kafka)
+        block_until(lambda: _answers(address), 60, "an answer from Kafka", 0.3)
+        return address
 
     def stop() -> None:
-        kafka.stop()
-        postgres.stop()
+        for container in reversed(containers):
+            container.stop()
 
-    return Servers(address, postgres.get_connection_url(), f"containers: {why}", stop, 1_500)
-
-
-def _wait_for_kafka(address: str) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            asyncio.run(get_cluster_id(address))
-        except PerigeeError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.3)
-        else:
-            return
+    url = postgres.get_connection_url()
+    return Servers(start_kafka(), url, f"containers: {why}", stop, 1_500, start_kafka)
 
 
-def _embedded(why: str) -> Servers:
-    folder = Path(tempfile.mkdtemp(prefix="perigee-test-"))
-    home = Home(folder)
-    home.create()
-    # Ports of their own, so that a running instance and the tests leave each other alone.
-    home.write("ports", {name: _free_port() for name in ("kafka", "kafka-controller", "postgres")})
+def _answers(address: str) -> bool:
+    try:
+        asyncio.run(get_cluster_id(address))
+    except PerigeeError:
+        return False
+    return True
+
+
+def _embedded(why: str, *, durable: bool) -> Servers:
+    folder = Path(tempfile.mkdtemp(prefix="perigee-test-", dir=os.environ.get(MARK)))
+    home = _embedded_home(folder / "0", "kafka", "kafka-controller", "postgres")
     kafka, postgres = KafkaServer(home), PostgresServer(home)
+    brokers = [kafka]
     kafka.start()
-    postgres.start()
+    options = _MANY_CONNECTIONS if durable else {**_MANY_CONNECTIONS, **_NOT_DURABLE}
+    with mock.patch.dict("cli.servers.postgres._OPTIONS", options):
+        postgres.start()
     kafka.wait()
     postgres.wait()
 
+    def start_kafka() -> str:
+        broker_home = _embedded_home(folder / str(len(brokers)), "kafka", "kafka-controller")
+        broker = KafkaServer(broker_home)
+        brokers.append(broker)
+        broker.start()
+        broker.wait()
+        return broker.address
+
     def stop() -> None:
-        kafka.stop()
-        postgres.stop()
+        for server in (*brokers, postgres):
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
-    return Servers(kafka.address, postgres.url(), f"embedded: {why}", stop, 1_500)
+    return Servers(kafka.address, postgres.url(), f"embedded: {why}", stop, 1_500, start_kafka)
+
+
+def _embedded_home(folder: Path, *names: str) -> Home:
+    """Return a home with ports that no instance outside the tests uses."""
+    home = Home(folder)
+    home.create()
+    home.write("ports", {name: _free_port() for name in names})
+    return home
