@@ -1,5 +1,6 @@
 """An explanation is the fold itself: contributions sum to the scores, and what holds a stage holds."""
 
+import json
 import math
 
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +19,8 @@ slow = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 @given(specs(), histories(), st.integers(0, SPAN * 2))
 @slow
 def test_an_explanation_is_the_fold(raw, history, at):
-    import yaml
 
-    cycle = build_cycle(parse_cycle_spec(yaml.safe_dump(raw), "random"))
+    cycle = build_cycle(parse_cycle_spec(json.dumps(raw), "random"))
     engine = cycle.engine
     history = known(engine, history)
     found = explain(cycle, history, at)

@@ -4,6 +4,7 @@ General cycles are too dilute to find every mistake, so some draws are directed:
 comparison at equality, few instants.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,11 +19,18 @@ SPAN = 60
 """Histories lie within this many microseconds."""
 
 
+Earlier = tuple[tuple[str, tuple[str, ...]], ...]
+"""Axes that a condition may look at, with their stages."""
+
+
+# Strategies are made once: Hypothesis validates and labels each new one, which costs more than a draw.
+@lru_cache
 def _us(low: int, high: int) -> st.SearchStrategy[str]:
     return st.integers(low, high).map(lambda n: f"{n}us")
 
 
-def atoms(earlier: list[tuple[str, list[str]]]) -> st.SearchStrategy[dict[str, Any]]:
+@lru_cache
+def atoms(earlier: Earlier) -> st.SearchStrategy[dict[str, Any]]:
     """Return atoms; `earlier` are the axes that may be looked at, with their stages."""
     threshold = st.sampled_from([0.5, 1.0, 2.0, 3.0, 4.0, 8.0, -1.0, -2.0])
     compare = st.sampled_from(["at_least", "below"])
@@ -46,7 +54,8 @@ def atoms(earlier: list[tuple[str, list[str]]]) -> st.SearchStrategy[dict[str, A
     return st.one_of(kinds)
 
 
-def conditions(earlier: list[tuple[str, list[str]]]) -> st.SearchStrategy[dict[str, Any]]:
+@lru_cache
+def conditions(earlier: Earlier) -> st.SearchStrategy[dict[str, Any]]:
     """Return conditions of a few atoms."""
     return st.recursive(
         atoms(earlier),
@@ -59,44 +68,56 @@ def conditions(earlier: list[tuple[str, list[str]]]) -> st.SearchStrategy[dict[s
     )
 
 
+_STAGES = st.integers(2, 3)
+_BOOLEANS = st.booleans()
+_RINGS = st.integers(0, 3)
+_POINTS = st.sampled_from([1.0, 2.0, 4.0, -1.0, -3.0])
+_CAPS = st.sampled_from([None, 3.0, 5.0])
+_SIGNAL = st.sampled_from(SIGNALS)
+_AXES = st.sets(st.integers(0, 1), min_size=1)
+_SIGNALS = st.sets(st.integers(0, len(SIGNALS) - 1), max_size=2)
+_TRAITS = st.sampled_from([{}, {}, {"colour": "red"}, {"colour": "blue"}])
+_SOURCE = st.sampled_from(["a", "b"])
+
+
+@lru_cache
+def _integers(low: int, high: int) -> st.SearchStrategy[int]:
+    return st.integers(low, high)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a whole cycle."""
     axes: list[dict[str, Any]] = []
-    earlier: list[tuple[str, list[str]]] = []
+    earlier: Earlier = ()
     for name in ("buying", "sales"):
         stages: list[dict[str, Any]] = [{"name": f"{name}0"}]
-        for n in range(1, draw(st.integers(2, 3))):
+        for n in range(1, draw(_STAGES)):
             stage = {"name": f"{name}{n}", "enter": draw(conditions(earlier))}
-            if draw(st.booleans()):
+            if draw(_BOOLEANS):
                 stage["stay"] = draw(conditions(earlier))
-            if draw(st.integers(0, 3)) == 0:
+            if draw(_RINGS) == 0:
                 stage["dwell"] = draw(_us(1, 12))
             stages.append(stage)
         axes.append({"name": name, "stages": stages})
-        earlier.append((name, [s["name"] for s in stages]))
-    points = st.sampled_from([1.0, 2.0, 4.0, -1.0, -3.0])
+        earlier = (*earlier, (name, tuple(s["name"] for s in stages)))
     signals = {
         name: {
             "match": [{"name": name}],
             "adds": [
                 {
                     "score": score,
-                    "points": draw(points),
-                    "cap": draw(st.sampled_from([None, 3.0, 5.0])),
+                    "points": draw(_POINTS),
+                    "cap": draw(_CAPS),
                 }
                 for score in SCORES
-                if draw(st.booleans())
+                if draw(_BOOLEANS)
             ],
         }
         for name in SIGNALS
     }
     sales, buying = ([s["name"] for s in a["stages"]] for a in reversed(axes))
-    rings = draw(
-        st.lists(
-            st.integers(0, 3), min_size=len(sales) * len(buying), max_size=len(sales) * len(buying)
-        )
-    )
+    rings = [draw(_RINGS) for _ in range(len(sales) * len(buying))]
     cells = [(s, b) for s in sales for b in buying]
     stages = [{"name": f"{s}.{b}", "ring": ring} for (s, b), ring in zip(cells, rings, strict=True)]
     return {
@@ -107,19 +128,19 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         "axes": axes,
         "stages": stages,
         "map": {s: {b: f"{s}.{b}" for b in buying} for s in sales},
-        "dormant": draw(st.fixed_dictionaries({"silent": st.just("any"), "for": _us(3, 40)})),
+        "dormant": {"silent": "any", "for": draw(_us(3, 40))},
         "repeat": {
-            "signal": draw(st.sampled_from(SIGNALS)),
-            "from_stage": draw(st.sampled_from(stages))["name"],
+            "signal": draw(_SIGNAL),
+            "from_stage": stages[draw(_integers(0, len(stages) - 1))]["name"],
         },
     }
 
 
 def _by_hand(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
     """Make it a stage set by hand: one or both axes, held for a while or let go at once."""
-    axes = sorted(draw(st.sets(st.integers(0, 1), min_size=1)))
+    axes = sorted(draw(_AXES))
     manual = tuple(
-        (axis, draw(st.integers(0, 1)), occurrence.at + draw(st.integers(0, 25))) for axis in axes
+        (axis, draw(_integers(0, 1)), occurrence.at + draw(_integers(0, 25))) for axis in axes
     )
     return msgspec.structs.replace(
         occurrence, source="correction", signals=[], traits={}, present=False, manual=manual
@@ -130,13 +151,13 @@ def _by_hand(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
 def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[FoldEvent]:
     """Draw a history in key order; with few `instants` several touchpoints share one."""
     found = {}
-    for n in range(draw(st.integers(1, max_size))):
-        at = draw(st.integers(1, instants))
-        signals = sorted(draw(st.sets(st.integers(0, len(SIGNALS) - 1), max_size=2)))
-        traits = draw(st.sampled_from([{}, {}, {"colour": "red"}, {"colour": "blue"}]))
-        source = draw(st.sampled_from(["a", "b"]))
-        occurrence = FoldEvent(at, source, f"m{n}", signals, draw(st.booleans()), traits)
-        if draw(st.integers(0, 6)) == 0:
+    for n in range(draw(_integers(1, max_size))):
+        at = draw(_integers(1, instants))
+        signals = sorted(draw(_SIGNALS))
+        traits = draw(_TRAITS)
+        source = draw(_SOURCE)
+        occurrence = FoldEvent(at, source, f"m{n}", signals, draw(_BOOLEANS), traits)
+        if draw(_integers(0, 6)) == 0:
             occurrence = _by_hand(draw, occurrence)
         found[occurrence.key] = occurrence
     return [found[key] for key in sorted(found)]
