@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,9 @@ from libs.common.topics import TOPICS
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.handlers.replay import compare_with_stored
 from services.scoring.repository import schedule
+from tests.support.invariants import check_published_changes
 from tests.support.servers import Servers, _free_port
+from tests.support.waiting import wait_until
 
 PARTITIONS = 6
 
@@ -35,8 +36,11 @@ async def clear_topics(bootstrap_servers: str) -> None:
         present = [t["topic"] for t in await client.describe_topics() if t["topic"] in names]
         if present:
             await client.delete_topics(present)
-        while any(t["topic"] in names for t in await client.describe_topics()):
-            await asyncio.sleep(0.1)
+
+        async def absent() -> bool:
+            return not any(t["topic"] in names for t in await client.describe_topics())
+
+        await wait_until(absent, what="the deletion of the topics")
     except UnknownTopicOrPartitionError:
         pass
     finally:
@@ -62,6 +66,9 @@ def run_ingest_only(folder: Path, servers: Servers, database: str) -> Iterator["
 class Instance:
     """The services on given servers, in a home of their own."""
 
+    sent = 0
+    """Number of the last tracking call made by `calls`."""
+
     def __init__(self, folder: Path, servers: Servers, database: str, **environment: str) -> None:
         self.servers = servers
         self.database = database
@@ -71,12 +78,16 @@ class Instance:
         home.create()
         names = ("mail", "ingest", "scoring", "scoring-2", "orchestrator")
         home.write("ports", {name: _free_port() for name in names})
+        self.stack = InstanceStack(home)
+        self.options(**environment)
+
+    def options(self, **environment: str) -> None:
+        """Set the environment that services are started with from now on."""
         given = {
-            "PERIGEE_SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
+            "PERIGEE_SESSION_TIMEOUT_MS": str(self.servers.session_timeout_ms),
             "PERIGEE_PLAYS": str(PLAYS),
         }
-        home.store_environment(environment={**given, **environment})
-        self.stack = InstanceStack(home)
+        self.stack.home.store_environment(environment={**given, **environment})
 
     def up(self, scoring: int = 1) -> None:
         """Start what is missing."""
@@ -113,8 +124,11 @@ class Instance:
         await put_source(self.environment, name, key)
         async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
             url = f"{self.ingest_url}/v1/batch"
-            while (await client.post(url, json={"batch": []})).status_code == 401:
-                await asyncio.sleep(0.1)
+
+            async def accepted() -> bool:
+                return (await client.post(url, json={"batch": []})).status_code != 401
+
+            await wait_until(accepted, what=f"the key of source {name}")
         return key
 
     async def send(self, key: str, calls: Iterable[dict[str, Any]], size: int = 200) -> int:
@@ -123,48 +137,85 @@ class Instance:
         url = f"{self.ingest_url}/v1/batch"
         async with httpx2.AsyncClient(auth=(key, ""), timeout=20, trust_env=False) as client:
             for begin in range(0, len(waiting), size):
-                end = time.monotonic() + 60
-                while True:
+                batch = {"batch": waiting[begin : begin + size]}
+
+                async def taken(body: dict[str, Any] = batch) -> bool:
                     try:
-                        answer = await client.post(
-                            url, json={"batch": waiting[begin : begin + size]}
-                        )
+                        return (await client.post(url, json=body)).status_code == 200
                     except httpx2.HTTPError:
-                        answer = None
-                    if answer is not None and answer.status_code == 200:
-                        break
-                    assert time.monotonic() < end, answer and answer.text
-                    await asyncio.sleep(0.3)
+                        return False
+
+                await wait_until(taken, what="status 200 of ingest", every=0.1)
         return len(waiting)
+
+    def calls(self, count: int, *, subscribe: bool = False) -> list[dict[str, Any]]:
+        """Return calls nobody has sent before; with `subscribe` they make contacts that are welcomed."""
+        found: list[dict[str, Any]] = []
+        for _ in range(count):
+            self.sent += 1
+            person: dict[str, Any] = {
+                "userId": f"s{self.sent}" if subscribe else f"p{self.sent // 3}"
+            }
+            if subscribe:
+                consent = {"consent": {"categoryPreferences": {"marketing": True}}}
+                email = f"{person['userId']}@x.test"
+                found.append(
+                    {**person, "type": "identify", "traits": {"email": email}, "context": consent}
+                )
+            event = "Newsletter Subscribed" if subscribe else "Content Downloaded"
+            found.append({**person, "type": "track", "event": event, "messageId": f"m{self.sent}"})
+        return found
 
     async def wait_until_idle(self, seconds: float = 150, ignore: tuple[str, ...] = ()) -> None:
         """Wait until nothing is left to do."""
-        deadline = time.monotonic() + seconds
+        unfinished: list[str] = []
         detector = IdleDetector(self.environment)
-        while unfinished := await asyncio.to_thread(detector.look, ignore):
-            assert time.monotonic() < deadline, unfinished
-            await asyncio.sleep(0.3)
+
+        async def idle() -> bool:
+            unfinished[:] = await asyncio.to_thread(detector.look, ignore)
+            return not unfinished
+
+        try:
+            await wait_until(idle, seconds, every=0.1)
+        except AssertionError:
+            raise AssertionError(unfinished) from None
 
     async def replay_check(self) -> dict[str, Any]:
         """Compare the stored rows with a fresh fold, in a snapshot without a timer due."""
-        for _ in range(50):
-            connection = await connect(self.database, application="test")
-            try:
-                async with connection.transaction(isolation="repeatable_read"):
-                    frontier = await schedule.get_frontier(connection, PARTITIONS) or -1
-                    cycles = [
-                        cycle
-                        for cycle in await DatabaseCycleRegistry().get_active_cycles(connection)
-                        if cycle.live
-                    ]
-                    if not await schedule.list_due_contacts(
-                        connection, [c.engine.fold for c in cycles], frontier, 1
-                    ):
-                        return await compare_with_stored(connection, cycles, frontier)
-            finally:
-                await connection.close()
-            await asyncio.sleep(0.3)
-        raise AssertionError("timers stay due")
+        outcome: dict[str, Any] = await wait_until(
+            self._replay_check, what="a snapshot without a timer due", every=0.1
+        )
+        return outcome
+
+    async def _replay_check(self) -> dict[str, Any] | None:
+        connection = await connect(self.database, application="test")
+        try:
+            async with connection.transaction(isolation="repeatable_read"):
+                frontier = await schedule.get_frontier(connection, PARTITIONS) or -1
+                cycles = [
+                    cycle
+                    for cycle in await DatabaseCycleRegistry().get_active_cycles(connection)
+                    if cycle.live
+                ]
+                if await schedule.list_due_contacts(
+                    connection, [c.engine.fold for c in cycles], frontier, 1
+                ):
+                    return None
+                return await compare_with_stored(connection, cycles, frontier)
+        finally:
+            await connection.close()
+
+    async def check(self) -> None:
+        """Assert that everything sent is stored once, folded right and published lawfully."""
+        await self.wait_until_idle()
+        outcome = await self.replay_check()
+        assert outcome["equal"], outcome
+        await check_published_changes(self.servers.kafka, self.database)
+        ((total, distinct),) = await self.fetch(
+            "SELECT count(*), count(DISTINCT message_id) FROM scoring.touchpoints WHERE source = 'default' "
+            "AND data::json->>'type' = 'track'"
+        )
+        assert total == distinct == self.sent
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         """Run a query."""
