@@ -10,8 +10,9 @@ import pytest
 from examples.storefront.mapping import calls
 from tests.support.instance import PARTITIONS, Instance, clear_topics
 from tests.support.invariants import check_published_changes, pure_rows, rows_until
-from tests.support.progress import choose_seed
+from tests.support.progress import LONG, choose_seed
 from tests.support.scoring_faults import ScoringFaults
+from tests.support.waiting import last
 
 pytestmark = pytest.mark.timeout(560)
 # Our own mails would come back as touchpoints at the instant of sending, another one in each run: they wait here.
@@ -20,6 +21,8 @@ NO_ECHO = {
     "PERIGEE_REACTION_WINDOW": "31d",
     "PERIGEE_MAX_AGE": "31d",
 }
+KILLS, PAUSES, EVERY = (10, 2, 1) if LONG else (4, 1, 3)
+"""Kills, pauses beyond the session, and which calls of the storefront are sent: each, or each third."""
 WAITS = ("touchpoints on their way back",)
 
 
@@ -53,7 +56,7 @@ async def send_slowly(instance, key, found):
     """Send in small portions, so that the traffic lasts."""
     for begin in range(0, len(found), 250):
         await instance.send(key, found[begin : begin + 250], 250)
-        await asyncio.sleep(0.3)
+        await last(0.3)
 
 
 async def run(folder, servers, database, found, *, chaos=None):
@@ -69,7 +72,7 @@ async def run(folder, servers, database, found, *, chaos=None):
         await instance.wait_until_idle(ignore=WAITS)
         outcome = await instance.replay_check()
         assert outcome["equal"], outcome
-        await check_stored(instance)
+        await check_stored(instance, len({call["messageId"] for call in found}))
         counts = await check_published_changes(servers.kafka, database)
         await check_ledger(instance)
         pure, frontier = await pure_rows(database, PARTITIONS)
@@ -82,22 +85,24 @@ async def under_fire(instance, key, found, chaos):
     sending = asyncio.create_task(send_slowly(instance, key, found))
     while not sending.done() and not chaos.count_fenced():
         await chaos.freeze()
-    while not sending.done() and (chaos.kills < 10 or chaos.pauses < 2):
+    while not sending.done() and (chaos.kills < KILLS or chaos.pauses < PAUSES):
         await (chaos.pause() if chaos.pauses * 3 < chaos.kills + 1 else chaos.kill())
-    while chaos.kills < 10:
+    while chaos.kills < KILLS:
         await chaos.kill()
-    while chaos.pauses < 2:
+    while chaos.pauses < PAUSES:
         await chaos.pause()
     await sending
     print(f"kills {chaos.kills}, pauses {chaos.pauses}, fenced {chaos.count_fenced()}")
     assert chaos.count_fenced() >= 1, "no zombie was fenced: the run proves nothing"
 
 
-async def check_stored(instance):
+async def check_stored(instance, expected):
     ((total, distinct),) = await instance.fetch(
         "SELECT count(*), count(DISTINCT message_id) FROM scoring.touchpoints WHERE source = 'storefront'"
     )
-    assert (total, distinct) == (31_854, 31_854), "every accepted touchpoint is stored exactly once"
+    assert (total, distinct) == (expected, expected), (
+        "every accepted touchpoint is stored exactly once"
+    )
 
 
 async def check_ledger(instance):
@@ -117,7 +122,7 @@ async def check_ledger(instance):
 
 def test_three_arrival_orders_one_of_them_under_fire(tmp_path, perigee_topics, make_database):
     seed = choose_seed()
-    found = list(calls(datetime.now(UTC) - timedelta(minutes=2)))
+    found = list(calls(datetime.now(UTC) - timedelta(minutes=2)))[::EVERY]
     runs = []
     for name, order, chaos in (
         ("in order", with_repeats(found, seed), None),
@@ -138,7 +143,7 @@ def test_three_arrival_orders_one_of_them_under_fire(tmp_path, perigee_topics, m
         )
     frontier = min(reached for _, reached, _ in runs)
     first, *others = [rows_until(pure, frontier) for pure, _, _ in runs]
-    assert len(first) == 753
+    assert len(first) == 753 if LONG else len(first) > 700
     for other in others:
         assert other.keys() == first.keys()
         assert [place for place in first if other[place] != first[place]] == []

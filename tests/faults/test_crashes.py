@@ -35,8 +35,10 @@ WEBHOOKS = "after_webhooks"
 
 
 @pytest.fixture
-def whole(tmp_path, perigee_topics, database):
-    instance = Instance(tmp_path, perigee_topics, database)
+def whole(tmp_path, perigee_topics, database, request):
+    """A running instance; its services start with the failpoint that the test's parameter names."""
+    point = getattr(request, "param", "")
+    instance = Instance(tmp_path, perigee_topics, database, PERIGEE_FAILPOINT=point)
     instance.up()
     yield instance
     instance.down()
@@ -47,20 +49,20 @@ def key(whole):
     return whole.environment["WRITE_KEY"]
 
 
-async def up(whole):
-    await asyncio.to_thread(whole.up)
+def starts_armed(point):
+    """Let the first start be the armed one: only the service in question has the point."""
+    return pytest.mark.parametrize("whole", [point], indirect=True)
 
 
 def restart(whole, name):
-    """Start a service again with the options of now; a killed one is started."""
     ManagedProcess(whole.stack.home, name).stop()
     ServiceProcess(whole.stack.home, name, whole.environment).start()
 
 
-async def arm(whole, name, point):
-    """Start a service again so that it dies at a point."""
+async def start(whole, name, point=""):
+    """Start a dead service, so that it dies at the point if there is one."""
     whole.options(PERIGEE_FAILPOINT=point)
-    await asyncio.to_thread(restart, whole, name)
+    await asyncio.to_thread(ServiceProcess(whole.stack.home, name, whole.environment).start)
 
 
 async def wait_for_death(whole, name):
@@ -74,10 +76,10 @@ async def send_until_it_dies(whole, key, name):
 
     async def dead_or_fed():
         if process.pid is not None:
-            await whole.send(key, whole.calls(20), size=20)
+            await whole.send(key, whole.calls(10), size=10)
         return process.pid is None
 
-    await wait_until(dead_or_fed, what=f"the failpoint of {name}", every=0.1)
+    await wait_until(dead_or_fed, what=f"the failpoint of {name}", every=0.2)
 
 
 @pytest.mark.capability(29)
@@ -96,28 +98,32 @@ async def test_no_touchpoint_is_lost_when_a_consumer_restarts(whole, key):
     assert len(rows) == 600
 
 
+POINTS_OF_SCORING = [f"{point}:{count}" for point in SCORING for count in TIMES]
+
+
+@starts_armed(POINTS_OF_SCORING[0])
 async def test_scoring_killed_at_each_point(whole, key):
     """Each start recovers from the kill before it, until the next point kills it."""
-    for point in SCORING:
-        for count in TIMES:
-            await arm(whole, "scoring", f"{point}:{count}")
-            await send_until_it_dies(whole, key, "scoring")
-    whole.options()
-    await up(whole)
+    await send_until_it_dies(whole, key, "scoring")
+    for point in POINTS_OF_SCORING[1:]:
+        await start(whole, "scoring", point)
+        await send_until_it_dies(whole, key, "scoring")
+    await start(whole, "scoring")
     await whole.check()
 
 
+@starts_armed(f"{ORCHESTRATOR[0]}:1")
 async def test_orchestrator_killed_around_a_send(whole, key):
     for point in ORCHESTRATOR:
-        await arm(whole, "orchestrator", f"{point}:1")
+        if point != ORCHESTRATOR[0]:
+            await start(whole, "orchestrator", f"{point}:1")
         await whole.send(key, whole.calls(5, subscribe=True))
         await wait_for_death(whole, "orchestrator")
         # The dead process's reservation runs out at once; what else was pending is not touched.
         await whole.fetch(
             "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' RETURNING 1"
         )
-    whole.options()
-    await up(whole)
+    await start(whole, "orchestrator")
     await whole.check()
     rows = await whole.fetch("SELECT status, count(*) FROM orchestrator.actions GROUP BY 1")
     counts = {r[0]: r[1] for r in rows}
@@ -128,6 +134,7 @@ async def test_orchestrator_killed_around_a_send(whole, key):
     assert mails <= 5 * len(ORCHESTRATOR), "no mail goes out twice"
 
 
+@starts_armed(f"{WEBHOOKS}:{TIMES[0]}")
 async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
     """The subscriber gets every change of each contact in order, and repeats by id alone."""
     receiver = WebhookReceiver()
@@ -138,10 +145,10 @@ async def test_orchestrator_killed_between_a_webhook_and_its_record(whole, key):
         made = await client.post(subscriptions, json={"name": "crm", "url": url})
     assert made.status_code == 201, made.text
     for count in TIMES:
-        await arm(whole, "orchestrator", f"{WEBHOOKS}:{count}")
+        if count != TIMES[0]:
+            await start(whole, "orchestrator", f"{WEBHOOKS}:{count}")
         await send_until_it_dies(whole, key, "orchestrator")
-        whole.options()
-        await up(whole)
+    await start(whole, "orchestrator")
     await whole.wait_until_idle()
     rows = await whole.fetch(
         "SELECT position, key, headers FROM scoring.log WHERE topic = 'stage-changes' ORDER BY position"

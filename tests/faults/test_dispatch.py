@@ -4,6 +4,7 @@ The short form kills a few times, the long one (`make test-faults`) 200 times wi
 """
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -24,6 +25,7 @@ from tests.support.faulty_receivers import FaultyMailServer, FaultyWebhookReceiv
 from tests.support.instance import PARTITIONS, Instance
 from tests.support.progress import LONG, choose_seed, report_progress
 from tests.support.servers import _free_port
+from tests.support.waiting import last, wait_until
 
 PEOPLE, KILLS = (20_000, 200) if LONG else (400, 5)
 CAP = 2
@@ -100,7 +102,7 @@ async def ask_for_quotes(kafka):
             )
             found += [message] * (1 + (number % 7 == 0))
         assert not any(await publisher.publish(found, 30))
-        await asyncio.sleep(1)
+        await last(1)
     await publisher.close()
 
 
@@ -121,16 +123,11 @@ class Storm:
             report_progress(f"sends: {self.kills} of {KILLS} kills")
             managed = ManagedProcess(self.instance.stack.home, "orchestrator")
             if self.kills % 2:
-                await asyncio.sleep(0.8 + self.chance.random() * 1.5)
-                await asyncio.to_thread(managed.stop, signal.SIGKILL)
+                await last(0.8 + self.chance.random() * 1.5)
             else:
-                end = time.monotonic() + 4
-                while managed.pid is not None and time.monotonic() < end:
-                    await asyncio.sleep(0.02)
-                if managed.pid is not None:
-                    await asyncio.to_thread(
-                        managed.stop, signal.SIGKILL
-                    )  # the point was not reached: nothing was to do there
+                with contextlib.suppress(AssertionError):  # where nothing is to do there
+                    await wait_until(lambda managed=managed: managed.pid is None, 4)
+            await asyncio.to_thread(managed.stop, signal.SIGKILL)
             self.kills += 1
             point = self.chance.choice(POINTS)
             armed = (
@@ -143,25 +140,27 @@ class Storm:
 
 async def settled(instance):
     """Wait until nothing is left to do; reservations of the dead run out at once."""
-    end = time.monotonic() + (1_500 if LONG else 200)
-    while True:
+
+    async def idle():
         rows = await instance.fetch(
             "SELECT (SELECT count(*) FROM orchestrator.actions WHERE status IN ('pending', 'sending')), "
             "(SELECT count(*) FROM orchestrator.enrollments), "
             "(SELECT count(*) FROM orchestrator.enrollments WHERE status = 'active'), "
             "(SELECT count(*) FROM orchestrator.outbox)"
         )
+        if tuple(rows[0]) == (0, 2 * PEOPLE, 0, 0):
+            return True
         left, entered, active, outbox = rows[0]
-        if (left, entered, active, outbox) == (0, 2 * PEOPLE, 0, 0):
-            return
-        said = f"{left} actions, {active} of {entered} enrollments, {outbox} messages left"
-        assert time.monotonic() < end, said
-        report_progress(said)
+        report_progress(
+            f"{left} actions, {active} of {entered} enrollments, {outbox} messages left"
+        )
         await instance.fetch(
             "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' AND due_at < $1::bigint + 275000000 RETURNING 1",
             int(time.time() * 1_000_000),
         )
-        await asyncio.sleep(1)
+        return False
+
+    await wait_until(idle, 1_500 if LONG else 200, "an idle orchestrator", every=0.3)
 
 
 async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(

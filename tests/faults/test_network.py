@@ -13,6 +13,7 @@ from cli.home import PROJECT
 from tests.support.faulty_network import KINDS, AsyncioNetwork, ToxiproxyNetwork
 from tests.support.full_instance import FullInstance
 from tests.support.progress import LONG, choose_seed, report_progress
+from tests.support.waiting import last
 
 TIMES = 20 if LONG else 1
 SPELL = (0.5, 8.0) if LONG else (0.5, 1.5)
@@ -62,7 +63,7 @@ def distant(tmp_path):
 async def keep_sending(distant, key, over):
     while not over.is_set():
         await distant.send(key, distant.calls(20), size=10)
-        await asyncio.sleep(0.05)
+        await last(0.05)
 
 
 async def test_every_kind_of_bad_network(distant):
@@ -86,10 +87,10 @@ async def test_every_kind_of_bad_network(distant):
         )
         for link in links:
             await asyncio.to_thread(distant.network.inject, link, kind)
-        await asyncio.sleep(chance.uniform(*SPELL))
+        await last(chance.uniform(*SPELL))
         for link in links:
             await asyncio.to_thread(distant.network.heal, link)
-        await asyncio.sleep(chance.uniform(0, 1))
+        await last(chance.uniform(0, 1))
         assert not sending.done(), sending
     over.set()
     await sending

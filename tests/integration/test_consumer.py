@@ -16,8 +16,9 @@ from libs.common.kafka.dead_letters import MAX_CONSECUTIVE
 from libs.common.kafka.record import offset_ranges
 from libs.common.kafka.supervisor import supervise_consumer
 from libs.common.messages import Message
-from tests.support.kafka import make_topic, wait_until
+from tests.support.kafka import make_topic
 from tests.support.outbox import run_relays, unpublished_rows
+from tests.support.waiting import wait_until
 
 
 class Handler:

@@ -8,8 +8,9 @@ from libs.common.db import outbox_quarantine
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.errors import NotFound
-from tests.support.kafka import make_topic, numbered_message, read_topic, wait_until
+from tests.support.kafka import make_topic, numbered_message, read_topic
 from tests.support.outbox import run_relays, unpublished_rows
+from tests.support.waiting import wait_until
 
 
 async def fill(database, topic, numbers, key=b"k"):

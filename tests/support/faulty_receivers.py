@@ -1,6 +1,5 @@
 """Receivers of mails and webhooks that time out, drop after the body, refuse and lie; they remember what they took."""
 
-import asyncio
 import random
 from collections import Counter
 from email import message_from_bytes
@@ -8,6 +7,7 @@ from email import message_from_bytes
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 
+from tests.support.waiting import last
 from tests.support.webhook_receiver import Answer, WebhookReceiver
 
 
@@ -45,7 +45,7 @@ class FaultyMailServer:
             self.dropped.add(name)
             assert server.transport is not None
             server.transport.close()
-            await asyncio.sleep(0.05)
+            await last(0.05)
         return "250 ok"
 
 

@@ -1,8 +1,6 @@
 """Topics of a test's own, what is written to them, and reading them."""
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -54,11 +52,3 @@ async def read_topic(bootstrap_servers: str, topic: str, partitions: int = 3) ->
 def numbered_message(topic: str, number: int = 0, key: bytes = b"k", size: int = 0) -> Message:
     """Return a message whose value is a number, and so many spaces more."""
     return Message(topic, key, b"%d" % number + b" " * size, [("ce_id", b"%d" % number)])
-
-
-async def wait_until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> None:
-    """Wait until the condition holds, at most so long."""
-    end = asyncio.get_running_loop().time() + seconds
-    while not await condition():
-        assert asyncio.get_running_loop().time() < end, "not in time"
-        await asyncio.sleep(0.05)

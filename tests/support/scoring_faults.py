@@ -1,10 +1,11 @@
 """Killing, pausing and crowding scoring while touchpoints flow; and touchpoints straight onto the topic, fast."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 
@@ -13,6 +14,7 @@ from cli.servers.service import ServiceProcess
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint, build_message
 from tests.support.instance import Instance
+from tests.support.waiting import last, wait_until
 
 NAMES = (
     "Product Viewed",
@@ -54,20 +56,20 @@ class ScoringFaults:
     async def kill(self) -> None:
         """Kill an instance and start it again."""
         name = self.chance.choice(["scoring", "scoring-2"])
-        await asyncio.sleep(self.chance.random())
+        await last(self.chance.random())
         self.instance.signal(name, signal.SIGKILL)
         self.kills += 1
-        await asyncio.sleep(self.chance.random())
+        await last(self.chance.random())
         await asyncio.to_thread(self.instance.up, 2)
 
     async def pause(self) -> None:
         """Stop an instance for longer than the group waits for it, and let it go on as a zombie."""
         name = self.chance.choice(["scoring", "scoring-2"])
         self.instance.signal(name, signal.SIGSTOP)
-        await asyncio.sleep(self.instance.servers.session_timeout_ms / 1000 * 2)
+        await last(self.instance.servers.session_timeout_ms / 1000 * 2)
         self.instance.signal(name, signal.SIGCONT)
         self.pauses += 1
-        await asyncio.sleep(1)
+        await last(1)
 
     async def freeze(self) -> None:
         """Stop an instance with a batch in hand that it has not fenced yet, until others have gone on everywhere.
@@ -80,19 +82,24 @@ class ScoringFaults:
         await asyncio.to_thread(service.start)
         process = psutil.Process(self.instance.pid(name))
         before = self.count_fenced()
-        await _until(lambda: process.status() == psutil.STATUS_STOPPED, 120)
-        held = await self._offsets()
-        # No longer than this: after a minute PostgreSQL ends its transaction, and there is nothing left to fence.
-        end = time.monotonic() + 40
-        while time.monotonic() < end and any(
-            held.get(p) == offset for p, offset in (await self._offsets()).items()
-        ):
-            await asyncio.sleep(0.2)
+        await wait_until(
+            lambda: process.status() == psutil.STATUS_STOPPED,
+            120,
+            "the failpoint: do touchpoints flow?",
+        )
+        offsets = await self._offsets()
+
+        async def everywhere_overtaken() -> bool:
+            now = await self._offsets()
+            return all(offsets.get(partition) != offset for partition, offset in now.items())
+
+        # No longer than this: after a minute PostgreSQL ends its transaction, and no fence is left to lose.
+        with contextlib.suppress(AssertionError):
+            await wait_until(everywhere_overtaken, 40, every=0.2)
         process.send_signal(signal.SIGCONT)
         self.pauses += 1
-        end = time.monotonic() + 20
-        while time.monotonic() < end and self.count_fenced() == before:
-            await asyncio.sleep(0.2)
+        with contextlib.suppress(AssertionError):
+            await wait_until(lambda: self.count_fenced() > before, 20, every=0.2)
 
     async def _offsets(self) -> dict[int, int]:
         rows = await self.instance.fetch(
@@ -104,15 +111,8 @@ class ScoringFaults:
         """Let a third instance join and leave, so that the group shares out its partitions anew, twice."""
         await asyncio.to_thread(self.instance.up, 3)
         self.joins += 1
-        await asyncio.sleep(0.5)
+        await last(0.5)
         await asyncio.to_thread(ManagedProcess(self.instance.stack.home, "scoring-3").stop)
-
-
-async def _until(holds: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "what chaos waited for did not come: do touchpoints flow?"
-        await asyncio.sleep(0.1)
 
 
 class TouchpointStream:
