@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -14,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from libs.common.compilation import PUBLISHER_MODULES
 from services.ingest.compilation import FAST_PATH_MODULES
 from services.scoring.compilation import FOLD_MODULES
-from tests.support.instance import clear_topics
-from tests.support.servers import Servers, execute, with_database
+from tests.support.databases import DatabasePool
+from tests.support.servers import Servers
 from tests.support.shared_servers import HostedServers, end_host, lease, start_host
 
 # A busy machine is no fault of the code: no test is decided by time.
@@ -63,42 +62,39 @@ def servers(hosted_servers: HostedServers) -> Servers:
 @pytest.fixture
 def perigee_topics(hosted_servers: HostedServers) -> Iterator[Servers]:
     """The shared PostgreSQL, and a broker whose Perigee topics are absent and this test's alone."""
+    from tests.support.instance import clear_topics  # imports whole services
+
     with lease("topics") as hosted:
         asyncio.run(clear_topics(hosted.kafka))
         yield hosted.as_servers()
 
 
-async def _create_database(hosted: HostedServers) -> str:
-    name = f"test_{secrets.token_hex(6)}"
-    template = f'TEMPLATE "{hosted.template}" STRATEGY FILE_COPY'
-    await execute(hosted.database, f'CREATE DATABASE "{name}" {template}')
-    return name
-
-
-async def _drop_database(hosted: HostedServers, name: str) -> None:
-    await execute(hosted.database, f'DROP DATABASE "{name}" WITH (FORCE)')
+@pytest.fixture(scope="session")
+def database_pool(hosted_servers: HostedServers) -> DatabasePool:
+    """Migrated databases that tests take and give back."""
+    return DatabasePool(hosted_servers)
 
 
 @pytest.fixture
-def make_database(hosted_servers: HostedServers) -> Iterator[Callable[[], str]]:
+def make_database(database_pool: DatabasePool) -> Iterator[Callable[[], str]]:
     """Make migrated databases; they are dropped at the end of the test."""
     names: list[str] = []
 
     def make() -> str:
-        names.append(asyncio.run(_create_database(hosted_servers)))
-        return with_database(hosted_servers.database, names[-1])
+        names.append(asyncio.run(database_pool.create()))
+        return database_pool.url(names[-1])
 
     yield make
     for name in names:
-        asyncio.run(_drop_database(hosted_servers, name))
+        asyncio.run(database_pool.drop(name))
 
 
 @pytest.fixture
-async def database(hosted_servers: HostedServers) -> AsyncIterator[str]:
+async def database(database_pool: DatabasePool) -> AsyncIterator[str]:
     """The DSN of a migrated database of the test's own."""
-    name = await _create_database(hosted_servers)
-    yield with_database(hosted_servers.database, name)
-    await _drop_database(hosted_servers, name)
+    name = await database_pool.take()
+    yield database_pool.url(name)
+    await database_pool.give_back(name)
 
 
 @pytest.fixture

@@ -41,9 +41,8 @@ from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointB
 from services.scoring.main import WORKERS
 from services.scoring.repository.touchpoints import COLUMNS
 from tests.benchmarks.report import write
-from tests.conftest import with_database
 from tests.support.fixed_cycles import FixedCycleRegistry
-from tests.support.servers import Servers, find_servers
+from tests.support.servers import Servers, find_servers, with_database
 
 PARTITIONS = 6
 NOW = 1_780_000_000_000_000

@@ -20,6 +20,7 @@ from services.orchestrator.domain.rendered_message import DeliveryResult, Render
 from services.orchestrator.webhooks.http_client import WebhookClient
 from services.orchestrator.webhooks.standard_webhooks import encode_secret
 from tests.support.servers import _free_port
+from tests.support.waiting import last
 from tests.support.webhook_receiver import WebhookReceiver
 
 Behaviour = Literal["takes", "busy", "refuses", "away", "vanishes"]
@@ -48,7 +49,7 @@ class Mails:
         if self.behaviour == "vanishes":
             self.taken.bodies.append(envelope.content)
             server.transport.close()
-            await asyncio.sleep(0.05)
+            await last(0.05)
         if self.behaviour in ("busy", "refuses"):
             return "451 not now" if self.behaviour == "busy" else "554 never"
         self.taken.bodies.append(envelope.content)

@@ -5,6 +5,8 @@ import asyncio
 import uvloop
 from aiokafka.client import AIOKafkaClient
 
+from tests.support.waiting import wait_until
+
 
 async def broken_and_asked(bootstrap_servers):
     """Break a client's connections before it can know, and ask for metadata. Return whether it got them, and asks on."""
@@ -13,9 +15,10 @@ async def broken_and_asked(bootstrap_servers):
     await client.fetch_all_metadata()
     for connection in client._conns.values():
         transport = connection._writer.transport
-        transport.get_protocol()._stream_reader_wr = None  # nobody tells who reads
+        protocol = transport.get_protocol()
+        protocol._stream_reader_wr = None  # nobody tells who reads
         transport.abort()
-    await asyncio.sleep(0.1)
+        await wait_until(lambda p=protocol: p._connection_lost, what="the end of the connection")
     asked = [await asyncio.wait_for(client.force_metadata_update(), 10) for _ in range(3)]
     alive = not client._sync_task.done()
     await client.close()

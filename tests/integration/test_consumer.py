@@ -213,16 +213,17 @@ async def test_a_wrong_configuration_stops_the_consumer_and_buries_nothing(
 
 
 async def test_a_group_that_cannot_be_coordinated_any_more_is_joined_anew(
-    servers, database, publisher
+    servers, database, publisher, monkeypatch
 ):
     """aiokafka's coordination can end for good, on a connection that broke in the wrong moment: polls then fail for ever."""
+    monkeypatch.setattr("libs.common.kafka.consumer.FAILED_POLLS", 3)
     topic = await make_topic(servers.kafka)
     handler, stop, made = Handler(database), asyncio.Event(), []
 
     def make():
         made.append(
             Consumer(bootstrap_servers=servers.kafka, group=f"group-{topic}", topics=[topic], handler=handler,
-                     session_timeout_ms=6_000)
+                     session_timeout_ms=servers.session_timeout_ms)
         )  # fmt: skip
         return made[-1]
 

@@ -31,6 +31,7 @@ from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.repository.sources import SourceCache
 from tests.support.fixed_keys import ADMIN, with_authentication
 from tests.support.instance import PARTITIONS
+from tests.support.waiting import wait_until
 
 NOW = 1_780_000_000_000_000
 SHIPPED = parse_channel_rules(
@@ -172,22 +173,29 @@ async def test_live_shows_what_comes_with_the_reason(ingest):
             seen.append(one)  # noqa: PERF401
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(1.5)
+    probe = (await ingest.desk.create("default", "probe", SourceChanges())).write_key
+
+    async def begun():
+        await ingest.send(probe, [{"type": "page", "anonymousId": "p", "name": "Probe"}])
+        return seen
+
+    await wait_until(begun, what="the begin of the stream")
     bot = {"userAgent": "Googlebot/2.1"}
     page = {"type": "page", "anonymousId": "a", "name": "Home"}
     await ingest.send(live_key, [page, {**page, "context": bot}, {"type": "page"}])
     await ingest.send(test_key, [page])
-    for _ in range(100):
-        if len(seen) == 4:
-            break
-        await asyncio.sleep(0.1)
+
+    def shown():
+        return [one for one in seen if one.source != "probe"]
+
+    await wait_until(lambda: len(shown()) == 4, what="four messages on the stream")
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
-    assert sorted((one.source, one.outcome) for one in seen) == [
+    assert sorted((one.source, one.outcome) for one in shown()) == [
         ("shop", "accepted"), ("shop", "bot"), ("shop", "refused"), ("try", "test"),
     ]  # fmt: skip
-    (refused,) = [one for one in seen if one.outcome == "refused"]
+    (refused,) = [one for one in shown() if one.outcome == "refused"]
     assert "no_ids" in refused.reason
     assert refused.number.startswith("touchpoints-dlq/")
 

@@ -11,6 +11,7 @@ from cli.home import PROJECT
 from cli.preparation import put_source
 from libs.common.db.connection import connect
 from tests.support.progress import choose_seed
+from tests.support.waiting import last
 
 EXAMPLES = PROJECT / "examples" / "subscribers"
 MODULES = PROJECT / "tests" / "sdks" / "node" / "node_modules"
@@ -77,7 +78,7 @@ async def test_followers_that_are_killed_know_where_everybody_stands(
         going = [await asyncio.create_subprocess_exec(*command) for command in followers]
         for part in range(4):
             await instance.send(key, calls(chance, f"{turn}-{part}"))
-            await asyncio.sleep(chance.random())
+            await last(chance.random())
         for process in going:
             process.kill()
             await process.wait()

@@ -16,6 +16,7 @@ from services.scoring.handlers import (
 from services.scoring.handlers.identities import Author
 from tests.support.scoring import Scoring, assert_replay_equal, contact_ids
 from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
+from tests.support.waiting import wait_until
 
 ME = Author("tester")
 CRM = {"external_ids": {"crm": "7"}}
@@ -143,6 +144,19 @@ async def test_an_identifier_that_falls_back_to_the_limit_joins_again(scoring, m
     await assert_replay_equal(scoring)
 
 
+async def stopped_by_locks(scoring, *tasks):
+    """Wait until each task is done or waits for a lock in PostgreSQL."""
+
+    async def stopped():
+        ((waiting,),) = await scoring.fetch(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return waiting + sum(task.done() for task in tasks) >= len(tasks)
+
+    await wait_until(stopped, what="a wait for a lock")
+
+
 async def test_an_exclude_races_a_move(scoring):
     await scoring.ingest(
         [touchpoint(0, number=1, anonymous_id="phone"), identify(3 * HOUR, "v", "phone")]
@@ -155,11 +169,11 @@ async def test_an_exclude_races_a_move(scoring):
     async with holder.transaction():
         await holder.execute("SELECT 1 FROM scoring.contacts WHERE contact_id = $1 FOR UPDATE", v)
         moving = asyncio.create_task(other.ingest([identify(1, "w", "phone")], 1))
-        await asyncio.sleep(0.4)
+        await stopped_by_locks(scoring, moving)
         excluding = asyncio.create_task(
             scoring.corrections.correct_touchpoints("default", v, "exclude", ["m2"], ME)
         )
-        await asyncio.sleep(0.4)
+        await stopped_by_locks(scoring, moving, excluding)
     await asyncio.gather(moving, excluding, return_exceptions=True)
     await holder.close()
     await scoring.run_jobs()
@@ -187,9 +201,9 @@ async def test_an_unmerge_and_the_stream_take_their_locks_in_one_order(scoring):
             "SELECT 1 FROM scoring.contacts WHERE contact_id = $1 FOR UPDATE", survivor
         )
         unmerging = asyncio.create_task(scoring.identities.unmerge("default", "u0", "u1", ME))
-        await asyncio.sleep(0.4)
+        await stopped_by_locks(scoring, unmerging)
         streaming = asyncio.create_task(other.ingest([identify(2 * HOUR, "u0", device)], 1))
-        await asyncio.sleep(0.4)
+        await stopped_by_locks(scoring, unmerging, streaming)
     found = await asyncio.gather(unmerging, streaming, return_exceptions=True)
     await holder.close()
     await other.close()

@@ -11,6 +11,7 @@ from services.ingest.api import dead_letters
 from services.ingest.api.dead_letters import _events
 from services.ingest.handlers.live_events import LiveEvent
 from tests.support.instance import run_ingest_only
+from tests.support.waiting import last, wait_until
 
 
 @pytest.fixture
@@ -41,11 +42,10 @@ async def test_what_comes_is_streamed_and_who_has_gone_is_let_go(ingest):
         assert all(
             one["reason"].startswith("no_ids") for one in found if one["outcome"] == "refused"
         )
-        for _ in range(60):  # its consumer's connections end with it
-            if len(door.net_connections()) <= before + 1:
-                break
-            await asyncio.sleep(0.25)
-        assert len(door.net_connections()) <= before + 1
+        await wait_until(
+            lambda: len(door.net_connections()) <= before + 1,
+            what="the end of the connections of its consumer",
+        )
 
 
 async def sent(client, key):
@@ -53,28 +53,28 @@ async def sent(client, key):
     while True:
         batch = [{"type": "track", "event": "x", "userId": "u"}, {"type": "track", "event": "x"}]
         await client.post("/v1/batch", auth=(key, ""), json={"batch": batch})
-        await asyncio.sleep(0.2)
+        await last(0.2)
 
 
 async def test_silence_is_told(monkeypatch):
     monkeypatch.setattr(dead_letters, "HEARTBEAT_SECONDS", 0.01)
-    ended = []
+    ended, silent = [], asyncio.Event()
 
     async def seen():
         try:
-            await asyncio.sleep(0.1)
+            await silent.wait()
             yield LiveEvent(1, "shop", "accepted")
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             ended.append(True)
 
     stream = _events(seen())
     found = [await anext(stream) for _ in range(3)]
     assert set(found) == {b":\n\n"}
+    silent.set()
     while (one := await anext(stream)) == b":\n\n":
         pass
     assert b'"source":"shop"' in one
     await anext(stream)
     await stream.aclose()
-    await asyncio.sleep(0.05)
-    assert ended == [True]
+    await wait_until(lambda: ended == [True], what="the end of what is followed")

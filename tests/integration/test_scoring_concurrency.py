@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
+from tests.support.waiting import last
 
 
 def storm(seed, size=250):
@@ -62,7 +63,7 @@ async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
         for day in range(20, 140, 20):
             await instances[0].set_frontier(START + day * DAY)
             await instances[0].run_jobs()
-            await asyncio.sleep(0.02)
+            await last(0.02)
 
     await asyncio.gather(feed(0), feed(1), feed(2), disturb())
     await instances[0].set_frontier(START + 200 * DAY)

@@ -1,7 +1,5 @@
 """Sources on a real PostgreSQL: their keys, what they may do, and the admin door."""
 
-import asyncio
-
 import httpx2
 import pytest
 
@@ -17,6 +15,7 @@ from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.repository.sources import SourceCache
 from services.ingest.tracker.script import TrackerScripts
 from tests.support.fixed_keys import ADMIN, with_authentication
+from tests.support.waiting import wait_until
 from tests.unit.test_ingestion import NOW, FakePublisher
 
 TRACK = {"event": "x", "userId": "u"}
@@ -100,7 +99,11 @@ async def test_a_rotated_key_overlaps_and_a_revoked_one_ends_at_once(desk, doors
     first = (await desk.create("default", "shop", SourceChanges())).write_key
     second = (await desk.rotate("default", "shop", 1.0)).write_key
     assert [(await doors.track(key)).status_code for key in (first, second)] == [200, 200]
-    await asyncio.sleep(1.1)
+
+    async def overlap_is_over():
+        return (await doors.track(first)).status_code == 401
+
+    await wait_until(overlap_is_over, what="the end of the old key")
     assert [(await doors.track(key)).status_code for key in (first, second)] == [401, 200]
     third = (await desk.rotate("default", "shop", 3600)).write_key
     left = await desk.revoke("default", "shop", second[:6])

@@ -21,6 +21,7 @@ from tests.integration.test_imports import NOW, write_csv
 from tests.support.fixed_keys import ADMIN, with_authentication
 from tests.support.instance import PARTITIONS
 from tests.support.kafka import read_topic
+from tests.support.waiting import wait_until
 
 QUERY = {"source": "till", "name": "orders.csv"}
 
@@ -55,12 +56,11 @@ class Door:
         await self.session.close()
 
     async def finished(self):
-        for _ in range(200):
+        async def done():
             found = (await self.client.get("/imports")).json()
-            if found and all(one["finished_at"] or one["fault"] for one in found):
-                return found
-            await asyncio.sleep(0.05)
-        raise AssertionError(found)
+            return found and all(one["finished_at"] or one["fault"] for one in found) and found
+
+        return await wait_until(done, what="the end of every import")
 
     async def stored(self):
         return await read_topic(self.servers.kafka, "touchpoints", PARTITIONS)
@@ -88,12 +88,15 @@ async def test_a_file_is_taken_and_imported_once(door, tmp_path):
     name = answer.json()["content"]
     (one,) = await door.finished()
     assert (one["content"], one["accepted"], one["rejected"]) == (name, 5, 1)
-    await asyncio.sleep(0.3)
+
+    def rejects_alone():
+        return door.uploads._waiting.empty() and len(list(door.folder.iterdir())) == 1
+
+    await wait_until(rejects_alone, what="the end of the second import, and of its file")
     assert (await door.finished())[0]["fault"] is None, "the second time is no fault"
     assert len(await door.stored()) == 5
     rejects = await door.client.get(f"/imports/{name}/rejects")
     assert '"reason": "no_ids"' in rejects.text
-    await asyncio.sleep(0.1)
     (left,) = door.folder.iterdir()
     assert left.name.startswith(name)
     assert left.name.endswith(".csv.rejects.ndjson")
@@ -178,11 +181,12 @@ async def test_the_same_file_into_two_sources(door, tmp_path):
             "/imports", params={**QUERY, "source": source}, content=content(tmp_path, bad=False)
         )
         assert answer.status_code == 202
-    for _ in range(100):
+
+    async def both():
         found = await door.finished()
-        if len(found) == 2:
-            break
-        await asyncio.sleep(0.05)
+        return len(found) == 2 and found
+
+    found = await wait_until(both, what="both imports")
     assert [(one["accepted"], one["fault"]) for one in found] == [(5, None)] * 2
 
 
@@ -208,9 +212,10 @@ async def test_no_file_ends_the_work(door, tmp_path, name, body, mapping):
     assert (
         await door.client.post("/imports", params=QUERY, content=content(tmp_path))
     ).status_code == 202
-    for _ in range(100):
-        if len(await door.stored()) >= 5:
-            break
-        await asyncio.sleep(0.05)
+
+    async def stored():
+        return len(await door.stored()) >= 5
+
+    await wait_until(stored, what="the import behind it")
     assert not door.working.done()
     assert len(await door.stored()) >= 5

@@ -10,8 +10,8 @@ from libs.common.ids import derive_id, hash_parts
 from services.scoring.handlers.cycle_files import read_specs
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
-from tests.conftest import with_database
 from tests.support.scoring import Scoring
+from tests.support.servers import with_database
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
 
 CONTACT = derive_id("contact", "default", "anonymous_id", "a")

@@ -10,7 +10,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from tests.support.servers import _free_port
+from tests.support.waiting import block_until, last
 
 KINDS = ("cut", "late", "slow", "silent", "one_way", "reset")
 """cut: refused and broken; late: 200 ms more; slow: 10 kB/s; silent: nothing passes; one_way: no answer comes; reset: RST."""
@@ -68,14 +68,14 @@ class ToxiproxyNetwork:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        end = time.monotonic() + 10
-        while True:
-            try:
-                self._call("GET", "/version")
-                break
-            except OSError:
-                assert time.monotonic() < end, "toxiproxy does not answer"
-                time.sleep(0.1)
+        block_until(self._answers, what="toxiproxy")
+
+    def _answers(self) -> bool:
+        try:
+            self._call("GET", "/version")
+        except OSError:
+            return False
+        return True
 
     def _call(self, method: str, path: str, body: object = None) -> None:
         data = None if body is None else msgspec.json.encode(body)
@@ -215,7 +215,7 @@ class AsyncioNetwork:
             if kind == "silent" or (kind == "one_way" and not up):
                 continue
             if not up and kind in ("late", "slow"):
-                await asyncio.sleep(DELAY if kind == "late" else len(data) / RATE)
+                await last(DELAY if kind == "late" else len(data) / RATE)
             writer.write(data)
             await writer.drain()
         writer.write_eof()

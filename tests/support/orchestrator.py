@@ -38,6 +38,7 @@ from services.scoring.handlers.cycle_installation import install_cycles
 from tests.support.instance import PLAYS
 from tests.support.servers import _free_port
 from tests.support.touchpoints import DAY, START
+from tests.support.waiting import last
 
 SECRET = "a-secret-for-tests"
 LINKS = MessageLinks("https://x.test", SECRET, "https://shop.test", ("a-key-for-links",))
@@ -74,7 +75,7 @@ class MailServer:
             self.mails.append(envelope)
             assert server.transport is not None
             server.transport.close()
-            await asyncio.sleep(0.2)
+            await last(0.2)
         if self.answers:
             return self.answers.pop(0)
         self.mails.append(envelope)

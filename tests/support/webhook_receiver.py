@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import last
+
 Answer = tuple[int, dict[str, str]]
 Responder = Callable[[dict[str, Any]], Answer | float]
 """From a delivery's body to (status, headers), or to seconds of silence."""
@@ -66,10 +68,10 @@ class WebhookReceiver:
                 self.most_at_once = max(self.most_at_once, self.at_once)
                 answer = self.answering(json.loads(body))
                 if isinstance(answer, float):
-                    await asyncio.sleep(answer)
+                    await last(answer)
                     answer = (200, {})
                 self.keep(headers, body)
-                await asyncio.sleep(self.hesitates)
+                await last(self.hesitates)
                 said = "".join(f"{name}: {value}\r\n" for name, value in answer[1].items())
                 self.at_once -= 1
                 length = len(self.text)

@@ -6,7 +6,6 @@ import json
 import random
 import socket
 import sys
-import time
 
 from standardwebhooks.webhooks import Webhook
 
@@ -14,6 +13,7 @@ from cli.home import PROJECT
 from libs.common.instants import DAY
 from tests.integration.webhooks.harness import Bench, FastClock, in_order
 from tests.support.progress import LONG, choose_seed, report_progress
+from tests.support.waiting import last, wait_until
 
 KILLS = 20 if LONG else 2
 
@@ -32,15 +32,16 @@ async def started(port, file):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.webhook_receiver", str(port), str(file), cwd=PROJECT
     )
-    while True:
+
+    async def listens():
         assert process.returncode is None, "the receiver does not start"
-        try:
+        with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.02)
-        else:
             writer.close()
-            return process
+            return True
+
+    await wait_until(listens, what="the receiver")
+    return process
 
 
 async def kill_and_wait(bench, port, file, chance, sent, secrets):
@@ -54,20 +55,22 @@ async def kill_and_wait(bench, port, file, chance, sent, secrets):
                 break
             for _ in range(4):
                 sent += await bench.publish(*chance.choices("abcdefgh", k=6))
-                await asyncio.sleep(chance.random() * 0.2)
+                await last(chance.random() * 0.2)
             if turn == KILLS // 2:
                 secrets.append((await bench.desk.rotate_secret("default", "crm", DAY)).secret)
             sent += await bench.publish(*chance.choices("abcdefgh", k=20))
-            await asyncio.sleep(chance.random() * 0.05)
+            await last(chance.random() * 0.05)
             end(process)
             await process.wait()
-        until = time.monotonic() + (60 if LONG else 180)
-        while True:
-            seen = [json.loads(line) for line in file.read_text().splitlines()]
-            if {one["headers"]["webhook-id"] for one in seen} == set(sent):
-                return seen
-            assert time.monotonic() < until, (len(sent), len(seen), await bench.state())
-            await asyncio.sleep(0.3)
+
+        def deliveries():
+            return [json.loads(line) for line in file.read_text().splitlines()]
+
+        def complete():
+            return {one["headers"]["webhook-id"] for one in deliveries()} == set(sent)
+
+        await wait_until(complete, 180, "a delivery of each change", every=0.3)
+        return deliveries()
 
 
 def end(process):
