@@ -65,7 +65,7 @@ class ReferenceFold:
                 place = self.places[number] if t < self.held[number] else self.place(number, t)
             if place != self.places[number]:
                 self.places[number], self.since[number], changed = place, t, True
-        dormant = self.holds(self.spec.dormant, t)
+        dormant = self.holds(self.spec.dormant.written, t)
         if dormant != self.dormant:
             self.dormant, changed = dormant, True
         if changed:
@@ -82,7 +82,9 @@ class ReferenceFold:
 
     def place(self, number: int, t: int) -> int:
         stages, now = self.spec.axes[number].stages, self.places[number]
-        entered = [i for i in range(max(now, 0) + 1, len(stages)) if self.holds(stages[i].enter, t)]
+        entered = [
+            i for i in range(max(now, 0) + 1, len(stages)) if self.holds(stages[i].enter.written, t)
+        ]
         if entered:
             return entered[-1]
         if now <= 0:
@@ -93,7 +95,8 @@ class ReferenceFold:
 
     def stays(self, number: int, i: int, t: int) -> bool:
         stage = self.spec.axes[number].stages[i]
-        return self.holds(stage.enter, t) or (stage.stay is not None and self.holds(stage.stay, t))
+        conditions = (stage.enter, stage.stay)
+        return any(c is not None and self.holds(c.written, t) for c in conditions)
 
     def holds(self, raw: Any, t: int) -> bool:
         if "all" in raw:
