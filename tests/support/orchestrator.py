@@ -1,6 +1,5 @@
 """The orchestrator's parts, wired as in its main, without Kafka; what it hears is what scoring has published."""
 
-import asyncio
 import random
 from typing import Any
 
