@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 for part in (FAST_PATH_MODULES, FOLD_MODULES, PUBLISHER_MODULES):
     part.mode()  # a stale build would make every test of compiled code worthless
-_HOST = pytest.StashKey["subprocess.Popen[bytes]"]()
+_HOST = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,8 +18,9 @@ from services.orchestrator.repository.sweeps import SweepRow
 from services.scoring.repository import fold_states, identity_links, schedule
 from services.scoring.repository.fold_states import RefoldRequest
 from services.scoring.repository.touchpoint_history import FIRST_KEY
-from tests.support.kafka import make_topic, numbered_message, wait_until
+from tests.support.kafka import make_topic, numbered_message
 from tests.support.outbox import unpublished_rows
+from tests.support.waiting import wait_until
 
 NEVER = 300.0
 """Fallback (s) longer than every test: a job that runs again was notified."""

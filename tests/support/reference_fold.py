@@ -83,7 +83,9 @@ class ReferenceFold:
     def place(self, number: int, t: int) -> int:
         stages, now = self.spec.axes[number].stages, self.places[number]
         entered = [
-            i for i in range(max(now, 0) + 1, len(stages)) if self.holds(stages[i].enter.written, t)
+            i
+            for i, stage in enumerate(stages)
+            if i > max(now, 0) and stage.enter and self.holds(stage.enter.written, t)
         ]
         if entered:
             return entered[-1]

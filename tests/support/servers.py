@@ -206,8 +206,9 @@ def _embedded(why: str, *, durable: bool) -> Servers:
         return broker.address
 
     def stop() -> None:
-        for server in (*brokers, postgres):
-            server.stop()
+        for broker in brokers:
+            broker.stop()
+        postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
     return Servers(kafka.address, postgres.url(), f"embedded: {why}", stop, 1_500, start_kafka)
