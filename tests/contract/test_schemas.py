@@ -7,9 +7,13 @@ import pytest
 import yaml
 
 from cli.home import PROJECT
-from services.orchestrator.definition_schemas import FOLDER, MODELS, render_schema
+from libs.common.document_schemas import FOLDER, render_schema
+from services.orchestrator.definition_schemas import MODELS
+from services.scoring.domain.cycle_spec import CycleSpec
 
-FOLDERS = {"play": "plays", "content": "content", "segment": "segments"}
+SCHEMAS = {**MODELS, "cycle": CycleSpec}
+
+FOLDERS = {"play": "plays", "content": "content", "segment": "segments", "cycle": "cycles"}
 FILES = [
     (kind, path)
     for kind, folder in FOLDERS.items()
@@ -21,10 +25,11 @@ def validator(kind):
     return jsonschema_rs.Draft202012Validator(json.loads((FOLDER / f"{kind}.json").read_text()))
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_what_is_published_is_what_the_models_say(kind):
-    assert (FOLDER / f"{kind}.json").read_text() == render_schema(kind), (
-        "run: python -m services.orchestrator.definition_schemas"
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_published_schema_is_the_models_own(kind):
+    assert (FOLDER / f"{kind}.json").read_text() == render_schema(SCHEMAS[kind]), (
+        "run: python -m services.orchestrator.definition_schemas; "
+        "python -m services.scoring.cycle_schema"
     )
 
 

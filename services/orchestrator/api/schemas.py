@@ -17,7 +17,7 @@ def router() -> APIRouter:
 
     @routes.get("/schemas/{kind}")
     async def schema(
-        _: PlayEditor, kind: Literal["play", "content", "segment", "destination"]
+        _: PlayEditor, kind: Literal["play", "content", "segment", "destination", "condition"]
     ) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of a kind of file, for editors."""
         return build_schema(kind)
