@@ -171,9 +171,9 @@ async def main() -> None:
     tune_garbage_collector()
     servers = await asyncio.to_thread(find_servers)
     lines = [
-        f"{count:,} touchpoints of people who all exist already, one round for each row.",
+        f"{count:,} touchpoints of existing contacts, one round per row.",
         "",
-        "| | touchpoints/s | of the floor | CPU µs, Python + PostgreSQL |",
+        "| | touchpoints/s | ratio to the floor | CPU µs, Python + PostgreSQL |",
         "|---|---|---|---|",
     ]
     try:
@@ -181,7 +181,7 @@ async def main() -> None:
             below, run = await measured(servers, count, contacts)
             lines.append(row(f"{contacts:,} contacts", below, run))
         if stored:
-            name = f"10,000 contacts, {stored:,} touchpoints stored before"
+            name = f"10,000 contacts, {stored:,} stored touchpoints"
             lines.append(row(name, *await measured(servers, count, 10_000, stored)))
     finally:
         await asyncio.to_thread(servers.stop)

@@ -99,7 +99,7 @@ async def enroll(one: Orchestrator, asked: str, people: range) -> Rate:
     clocked = Clocked()
     for begin in range(0, len(values), BATCH):
         await one.consume(values[begin : begin + BATCH])
-    return clocked.rate("enrolled by a signal, with their first action", len(values))
+    return clocked.rate("enrolled by a signal, with the first action", len(values))
 
 
 async def drain(one: Orchestrator, what: str, count: int) -> Rate:
@@ -168,13 +168,13 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
         await one.publish(play(name, asked, steps))
     half = PEOPLE // 4
     rates = [await enroll(one, "complaint", range(1, PEOPLE + 1))]
-    rates.append(await drain(one, "decided by the gate, and refused", PEOPLE))
+    rates.append(await drain(one, "decided by the gate and refused", PEOPLE))
     await enroll(one, "order_completed", range(1, PEOPLE + 1))
     one.clock.instant += 3_600_000_000
     clocked = Clocked()
     while await one.runner.advance_due():
         pass
-    rates.append(clocked.rate("waits that are over, taken on", PEOPLE))
+    rates.append(clocked.rate("due waits, advanced", PEOPLE))
     await enroll(one, "quote_requested", range(1, half + 1))
     rates += [
         await drain(one, "mails: decided, reserved, sent, recorded", half),
@@ -223,8 +223,8 @@ async def main(servers: Servers) -> None:
         await asyncio.create_subprocess_exec(*command, cwd=PROJECT) for command in (sink, receiver)
     ]
     await asyncio.sleep(2)
-    lines = [f"{PEOPLE:,} people, one process, PostgreSQL beside it.", ""]
-    lines += ["| | enrollments that wait | a second | ms of CPU each |", "|---|---|---|---|"]
+    lines = [f"{PEOPLE:,} contacts, one process, PostgreSQL on the same machine.", ""]
+    lines += ["| | waiting enrollments | per second | ms of CPU each |", "|---|---|---|---|"]
     try:
         for waiting in (10_000, WAITING):
             url = await database(servers)
@@ -233,7 +233,7 @@ async def main(servers: Servers) -> None:
                 f"| {what} | {waiting:,} | {rate:,.0f} | {cpu:.2f} |" for what, rate, cpu in rates
             ]
             lines.append(
-                f"| from a signal to its mail with the server (median, ms) | {waiting:,} | {delay:.1f} | |"
+                f"| from a signal to its mail at the SMTP server (median, ms) | {waiting:,} | {delay:.1f} | |"
             )
             print("\n".join(lines[-9:]))
     finally:

@@ -255,8 +255,8 @@ def report(
     ratio = median("rate", runs) / median("rate", floors)
     ratios = [run.rate / floor_.rate for run, floor_ in zip(runs, floors, strict=True)]
     lines = [
-        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} rounds by turns, the fold {FOLD_MODULES.mode()}, "
-        f"Python {sys.version.split()[0]}, {os.cpu_count()} cores.",
+        f"{count:,} touchpoints of {contacts:,} contacts, {size} bytes each, {len(runs)} alternating rounds, "
+        f"the fold {FOLD_MODULES.mode()}, Python {sys.version.split()[0]}, {os.cpu_count()} cores.",
         "",
         "| | touchpoints/s | Python µs | PostgreSQL µs |",
         "|---|---|---|---|",

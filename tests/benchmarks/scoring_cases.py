@@ -116,8 +116,8 @@ async def one_round(servers: Servers, count: int, contacts: int) -> dict[str, fl
     await late.close()
     return {
         "in order, touchpoints a second": in_order,
-        "10 % late by minutes, of in order": out_of_order / in_order,
-        "cold cache, of warm": cold / in_order,
+        "10 % late by minutes, ratio to in order": out_of_order / in_order,
+        "cold cache, ratio to warm": cold / in_order,
         "timers fired a second": timers,
     }
 
@@ -164,7 +164,7 @@ async def main() -> None:
     finally:
         await asyncio.to_thread(servers.stop)
     lines = [
-        f"{count:,} touchpoints after as many, {contacts:,} contacts, {rounds} rounds, medians.",
+        f"{count:,} touchpoints after a warm-up of as many, {contacts:,} contacts, {rounds} rounds, medians.",
         "",
         "| case | |",
         "|---|---|",
@@ -173,7 +173,7 @@ async def main() -> None:
         value = statistics.median(one[name] for one in measured)
         lines.append(f"| {name} | {value:,.0f} |" if value > 10 else f"| {name} | {value:.2f} |")
     lines.append(
-        f"| commit to acknowledged on the topic, p50 / p99 ms | {delays[100]:.1f} / {delays[198]:.1f} |"
+        f"| from commit to acknowledgement by the broker, p50 / p99 ms | {delays[100]:.1f} / {delays[198]:.1f} |"
     )
     write("cases", "\n".join(lines))
 
