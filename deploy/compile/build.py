@@ -1,9 +1,10 @@
-"""Compile what is compiled with mypyc, where a C compiler is there: `build.py [fold|door|publisher ...]`, all by default.
+"""Compile modules with mypyc, given a C compiler: `build.py [fold|fastpath|publisher ...]`.
 
-The same source runs uncompiled, the fold to the same bytes: `-ffp-contract=off` is what keeps them, as a fused multiply-add
-rounds once where the source rounds twice. Parts are compiled together, since one calls the other. The build runs in a copy, so
-that setuptools does not read the project's pyproject.toml. It never fails the set-up: it says why, in one line, and
-everything runs uncompiled.
+All parts are built by default. The same source runs uncompiled, the fold to the same bytes:
+`-ffp-contract=off` preserves them, because a fused multiply-add rounds once where the source rounds
+twice. Parts that call each other are compiled together. The build runs in a copy, so that
+setuptools does not read the project's pyproject.toml. A failed build never fails the set-up: it
+prints its reason in one line, and everything runs uncompiled.
 """
 
 import shutil
@@ -40,7 +41,7 @@ setup(name="perigee", ext_modules=extensions, script_args=["-q", "build_ext", "-
 
 
 def main() -> None:
-    """Compile in place, or say why not."""
+    """Compile in place, or print the reason for not compiling."""
     wanted = [PARTS[name] for name in sys.argv[1:]] or list(PARTS.values())
     clean()
     if shutil.which("cc") is None and shutil.which("gcc") is None:
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def build(parts: list[CompiledModules], work: Path) -> None:
-    """Compile parts in a copy of the sources and put them beside these."""
+    """Compile parts in a copy of the sources and copy the extensions beside the sources."""
     for name in ("services", "libs"):
         shutil.copytree(
             PROJECT / name, work / name, ignore=shutil.ignore_patterns("*.so", "__pycache__")
@@ -76,8 +77,11 @@ def build(parts: list[CompiledModules], work: Path) -> None:
 
 
 def clean() -> None:
-    """Remove what an earlier build left, also of parts that have another name now: it would run silently instead of a source."""
-    suffix = EXTENSION_SUFFIXES[0]  # what another interpreter left is nothing to this one
+    """Remove the extensions of earlier builds, renamed parts included.
+
+    They would silently run instead of a source.
+    """
+    suffix = EXTENSION_SUFFIXES[0]  # extensions of other interpreters stay
     extensions = [(PROJECT / name).rglob(f"*{suffix}") for name in ("libs", "services")]
     left = [
         PROJECT.glob(f"perigee_*{suffix}"),
