@@ -63,7 +63,7 @@ def _check_names(
             vocabulary.get_cycle(node.cycle)
         case CountCondition():
             vocabulary.check_signal(node.count)
-        case SeenCondition():
+        case SeenCondition() if node.seen != "any":
             vocabulary.check_signal(node.seen)
         case SilentCondition() if node.silent != "any":
             vocabulary.check_signal(node.silent)

@@ -39,6 +39,8 @@ ADA = contact(
         ({"seen": "quote_requested", "within": "2d"}, 5 * DAY - 1, True),
         ({"seen": "quote_requested", "within": "2d"}, 5 * DAY, False),
         ({"seen": "complaint"}, 5 * DAY, False),
+        ({"seen": "any", "within": "2d"}, 5 * DAY - 1, True),
+        ({"seen": "any", "within": "2d"}, 5 * DAY, False),
         ({"silent": "any", "for": "10d"}, 13 * DAY - 1, False),
         ({"silent": "any", "for": "10d"}, 13 * DAY, True),
         ({"silent": "complaint", "for": "10d"}, 0, True),
