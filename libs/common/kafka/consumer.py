@@ -19,6 +19,7 @@ caused by the data the batch is bisected until the bad record is alone and becom
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,10 @@ BATCHES_PER_WORKER = 3
 """Limit for one loop iteration, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
 POLL_SECONDS = 5
+REPORT_SECONDS = 1.0
+"""Time between two progress reports; an idle poll lasts until the next report."""
+FETCH_WAIT_MS = 500
+"""Longest time that a fetch without records stays open; the frontier lags by as much."""
 FAILED_POLLS = 10
 """Consecutive failures, half a second apart, after which the consumer is rebuilt."""
 log = logs.get_logger(__name__)
@@ -74,6 +79,7 @@ class Consumer:
         self._last_batch = time.monotonic()
         self._checked_at = time.monotonic()
         self._initial_offsets: dict[Any, int] = {}
+        self._hinted: dict[Any, int] = {}
         self.committed: dict[tuple[str, int], int] = {}
         self._last_append: dict[tuple[str, int], int] = {}
         self._consumer: Any = AIOKafkaConsumer(
@@ -85,7 +91,8 @@ class Consumer:
             heartbeat_interval_ms=max(100, session_timeout_ms // 4),
             max_poll_interval_ms=300_000,
             rebalance_timeout_ms=30_000,
-            fetch_max_wait_ms=250,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            consumer_timeout_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=6 * 1_048_576,
         )
 
@@ -94,11 +101,13 @@ class Consumer:
 
         Raises OffsetGap, TooManyDeadLetters or ConfigurationError when it must not continue.
         """
+        stopping = asyncio.ensure_future(stop.wait())
         try:
             await self._start(stop)
             while not stop.is_set():
-                await self._run_iteration()
+                await self._run_iteration(stopping)
         finally:
+            stopping.cancel()
             await stop_consumer(self._consumer)
 
     async def _start(self, stop: asyncio.Event) -> None:
@@ -132,15 +141,13 @@ class Consumer:
             for tp in partitions
         }
 
-    async def _run_iteration(self) -> None:
+    async def _run_iteration(self, stopping: asyncio.Future[Any]) -> None:
         if self._fault is not None:
             raise self._fault
         try:
-            # Bounded: without an assignment a poll never returns, and a fault of the assignment
-            # (`_fault`) must be raised meanwhile.
-            polled = await asyncio.wait_for(self._poll(), POLL_SECONDS)
-        except TimeoutError:
-            return
+            polled = await self._poll_until(stopping)
+            if polled is None:
+                return
         except KafkaError as error:
             log.warning("poll_failed", error=repr(error))
             self._failed_polls += 1
@@ -165,13 +172,29 @@ class Consumer:
                     raise fault
             await self._report()
 
+    async def _poll_until(self, stopping: asyncio.Future[Any]) -> dict[Any, Any] | None:
+        """Return the polled records, or None on a stop or after POLL_SECONDS without a result.
+
+        Bounded: without an assignment a poll never returns, and a fault of the assignment
+        (`_fault`) must be raised meanwhile.
+        """
+        polling = asyncio.ensure_future(self._poll())
+        try:
+            await asyncio.wait(
+                {polling, stopping}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            return polling.result() if polling.done() else None
+        finally:
+            polling.cancel()
+
     async def _poll(self) -> dict[Any, Any]:
         """Poll a few batches for each worker.
 
         A single poll could return records of the first partition only.
         """
+        until_report = max(0.0, self._progress_at + REPORT_SECONDS - time.monotonic())
         polled: dict[Any, Any] = await self._consumer.getmany(
-            timeout_ms=200, max_records=self._max_batch
+            timeout_ms=math.ceil(until_report * 1_000), max_records=self._max_batch
         )
         for tp in sorted(self._consumer.assignment() - polled.keys()) if polled else ():
             if len(polled) >= BATCHES_PER_WORKER * self._workers:
@@ -222,24 +245,24 @@ class Consumer:
         self._dead_letters.add_batch(bad, len(records), records[0])
 
     async def _rewind(self, partitions: Iterable[tuple[str, int]]) -> None:
-        for tp in (TopicPartition(*partition) for partition in partitions):
-            if tp not in self._consumer.assignment():
-                continue
-            try:
-                offset = await self._get_offset_of_record(tp)
+        assigned = self._consumer.assignment().intersection(
+            TopicPartition(*partition) for partition in partitions
+        )
+        try:
+            for tp, offset in (await self._get_offsets_of_record(assigned)).items():
                 if tp in self._consumer.assignment():
                     self._consumer.seek(tp, offset)
                     self.committed[tp.topic, tp.partition] = offset
-            except (KafkaError, Unavailable, AssertionError) as error:
-                raise Unavailable(f"{tp.topic}-{tp.partition}: seek failed: {error!r}") from error
+        except (KafkaError, Unavailable, AssertionError) as error:
+            names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in sorted(assigned))
+            raise Unavailable(f"{names}: seek failed: {error!r}") from error
 
     async def partitions_assigned(self, partitions: Sequence[Any]) -> None:
         """Seek each newly owned partition to its offset of record."""
         for tp in partitions:
             self._consumer.seek(tp, self._initial_offsets.get(tp, 0))
         try:
-            for tp in sorted(partitions):
-                offset = await self._get_offset_of_record(tp)
+            for tp, offset in (await self._get_offsets_of_record(partitions)).items():
                 self._consumer.seek(tp, offset)
                 self.committed[tp.topic, tp.partition] = offset
         except PerigeeError as error:
@@ -248,28 +271,40 @@ class Consumer:
             log.warning("assignment_failed", error=repr(error))
             self._fault = Unavailable(f"assignment failed: {error!r}")
 
-    async def _get_offset_of_record(self, tp: Any) -> int:
-        """Return the offset of record. Raises OffsetGap when the partition does not contain it."""
-        beginning = (await self._consumer.beginning_offsets([tp]))[tp]
-        offset = await self._handler.next_offset(tp.topic, tp.partition, beginning)
-        # Read after the row, since another owner may advance the row while the end advances.
-        end = (await self._consumer.end_offsets([tp]))[tp]
-        if not beginning <= offset <= end:
-            raise OffsetGap(
-                f"{tp.topic}-{tp.partition} begins at {beginning} and ends at {end}, but {offset} "
-                "comes next: records were deleted unread, or the topic was created anew. Restore "
-                "it or move the offset row by hand (docs/operations.md)"
-            )
-        return offset
+    async def _get_offsets_of_record(self, partitions: Iterable[Any]) -> dict[Any, int]:
+        """Return the offset of record of each partition.
+
+        Raises OffsetGap when a partition does not contain it. Kafka is asked for all partitions
+        together, since each request waits behind an open fetch on the same connection.
+        """
+        ordered = sorted(partitions)
+        if not ordered:
+            return {}
+        beginnings = await self._consumer.beginning_offsets(ordered)
+        offsets = {
+            tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp])
+            for tp in ordered
+        }
+        # Read after the rows, since another owner may advance a row while the end advances.
+        ends = await self._consumer.end_offsets(ordered)
+        for tp, offset in offsets.items():
+            if not beginnings[tp] <= offset <= ends[tp]:
+                raise OffsetGap(
+                    f"{tp.topic}-{tp.partition} begins at {beginnings[tp]} and ends at {ends[tp]}, "
+                    f"but {offset} comes next: records were deleted unread, or the topic was "
+                    "created anew. Restore it or move the offset row by hand (docs/operations.md)"
+                )
+        return offsets
 
     async def partitions_revoked(self) -> None:
         """Wait for the current batch before the partitions are given up."""
         async with self._barrier:
             self.committed.clear()
             self._last_append.clear()
+            self._hinted.clear()
 
     async def _report(self) -> None:
-        if time.monotonic() - self._progress_at < 1:
+        if time.monotonic() - self._progress_at < REPORT_SECONDS:
             return
         self._progress_at = time.monotonic()
         owned = [
@@ -327,6 +362,9 @@ class Consumer:
         return self._last_append.get((tp.topic, tp.partition))
 
     async def _commit_hint(self, offsets: dict[Any, int]) -> None:
-        if offsets:
+        """Commit to Kafka the offsets that have moved since the last hint."""
+        moved = {tp: offset for tp, offset in offsets.items() if self._hinted.get(tp) != offset}
+        if moved:
             with contextlib.suppress(KafkaError, ValueError, TimeoutError):
-                await asyncio.wait_for(self._consumer.commit(offsets), 2)
+                await asyncio.wait_for(self._consumer.commit(moved), 2)
+                self._hinted |= moved
