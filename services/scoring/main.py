@@ -25,7 +25,8 @@ from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
 from libs.common.http.operations import operations_router
-from libs.common.kafka.consumer import Consumer, Frontiers
+from libs.common.kafka.consumer import Consumer
+from libs.common.kafka.progress_reporter import Frontiers
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.supervisor import check_progress, supervise_consumer
 from libs.common.observability import logs, tracing

@@ -37,6 +37,7 @@ class AdvisoryLockPool:
         self._next_rebalance = 0.0
 
         def rebalance_now(*_: object) -> None:
+            """Let the next call of `rebalance` act at once."""
             self._next_rebalance = 0.0
             wake.set()
 

@@ -18,18 +18,19 @@ caused by the data the batch is bisected until the bad record is alone and becom
 """
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.common.errors import FenceLost, InvalidMessage, OffsetGap, PerigeeError, Unavailable
+from libs.common.errors import FenceLost, InvalidMessage, PerigeeError, Unavailable
 from libs.common.kafka.batching import combine_batches, max_batch_size
 from libs.common.kafka.dead_letters import ConsecutiveCounter
+from libs.common.kafka.offset_lookup import get_offsets_of_record, read_initial_offsets
+from libs.common.kafka.progress_reporter import Frontiers, ProgressReporter
 from libs.common.kafka.rebalance import RebalanceListener
 from libs.common.kafka.record import BatchHandler, Record, offset_ranges, record_from_aiokafka
 from libs.common.kafka.shutdown import stop_consumer
@@ -39,16 +40,11 @@ BATCHES_PER_WORKER = 3
 """Limit for one loop iteration, so that a rebalance never waits long for it."""
 STUCK_SECONDS = 15
 POLL_SECONDS = 5
-REPORT_SECONDS = 1.0
-"""Time between two progress reports; an idle poll lasts until the next report."""
 FETCH_WAIT_MS = 500
 """Longest time that a fetch without records stays open; the frontier lags by as much."""
 FAILED_POLLS = 10
 """Consecutive failures, half a second apart, after which the consumer is rebuilt."""
 log = logs.get_logger(__name__)
-
-
-Frontiers = Mapping[tuple[str, int], int]
 
 
 class Consumer:
@@ -69,19 +65,14 @@ class Consumer:
         self._workers = workers
         self._max_batch = max_batch_size(session_timeout_ms)
         self._topics = list(topics)
-        self._on_progress = on_progress
         self._barrier = asyncio.Lock()
         self._fault: Exception | None = None
         self._dead_letters = ConsecutiveCounter()
-        self._progress_at = 0.0
         self._failed_polls = 0
         self.last_poll = time.monotonic()
         self._last_batch = time.monotonic()
         self._checked_at = time.monotonic()
         self._initial_offsets: dict[Any, int] = {}
-        self._hinted: dict[Any, int] = {}
-        self.committed: dict[tuple[str, int], int] = {}
-        self._last_append: dict[tuple[str, int], int] = {}
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=bootstrap_servers,
             group_id=group,
@@ -95,6 +86,12 @@ class Consumer:
             consumer_timeout_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=6 * 1_048_576,
         )
+        self._progress = ProgressReporter(self._consumer, on_progress)
+
+    @property
+    def committed(self) -> dict[tuple[str, int], int]:
+        """By (topic, partition), the offset of record of the owned partitions."""
+        return self._progress.committed
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set.
@@ -118,28 +115,11 @@ class Consumer:
                 log.warning("kafka_unavailable", error=repr(error))
                 await asyncio.sleep(1)
             else:
-                await self._read_initial_offsets()
+                self._initial_offsets = await read_initial_offsets(
+                    self._consumer, self._handler, self._topics
+                )
                 self._consumer.subscribe(self._topics, listener=RebalanceListener(self))
                 return
-
-    async def _read_initial_offsets(self) -> None:
-        """Read the offsets of record before any partition is assigned.
-
-        On assignment aiokafka looks up committed offsets at once; if there are none before our
-        listener has called seek, its fetcher fails. An initial position, even an outdated one,
-        prevents the lookup.
-        """
-        partitions = []
-        for topic in self._topics:
-            await self._consumer._client._wait_on_metadata(topic)  # noqa: SLF001
-            partitions += [
-                TopicPartition(topic, p) for p in self._consumer.partitions_for_topic(topic) or ()
-            ]
-        beginnings = await self._consumer.beginning_offsets(partitions)
-        self._initial_offsets = {
-            tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp])
-            for tp in partitions
-        }
 
     async def _run_iteration(self, stopping: asyncio.Future[Any]) -> None:
         if self._fault is not None:
@@ -192,7 +172,7 @@ class Consumer:
 
         A single poll could return records of the first partition only.
         """
-        until_report = max(0.0, self._progress_at + REPORT_SECONDS - time.monotonic())
+        until_report = self._progress.seconds_until_report()
         polled: dict[Any, Any] = await self._consumer.getmany(
             timeout_ms=math.ceil(until_report * 1_000), max_records=self._max_batch
         )
@@ -212,8 +192,7 @@ class Consumer:
         ranges = offset_ranges(records)
         try:
             await self._process(records)
-            self.committed.update((partition, end) for partition, (_, end) in ranges.items())
-            self._last_append.update(((r.topic, r.partition), r.timestamp) for r in records)
+            self._progress.add_batch(ranges, records)
         except FenceLost as error:
             metrics.FENCED.labels(service=self._consumer._group_id).inc()  # noqa: SLF001
             log.warning("fenced", error=str(error))
@@ -249,10 +228,12 @@ class Consumer:
             TopicPartition(*partition) for partition in partitions
         )
         try:
-            for tp, offset in (await self._get_offsets_of_record(assigned)).items():
+            for tp, offset in (
+                await get_offsets_of_record(self._consumer, self._handler, assigned)
+            ).items():
                 if tp in self._consumer.assignment():
                     self._consumer.seek(tp, offset)
-                    self.committed[tp.topic, tp.partition] = offset
+                    self._progress.set_committed(tp, offset)
         except (KafkaError, Unavailable, AssertionError) as error:
             names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in sorted(assigned))
             raise Unavailable(f"{names}: seek failed: {error!r}") from error
@@ -262,67 +243,26 @@ class Consumer:
         for tp in partitions:
             self._consumer.seek(tp, self._initial_offsets.get(tp, 0))
         try:
-            for tp, offset in (await self._get_offsets_of_record(partitions)).items():
+            for tp, offset in (
+                await get_offsets_of_record(self._consumer, self._handler, partitions)
+            ).items():
                 self._consumer.seek(tp, offset)
-                self.committed[tp.topic, tp.partition] = offset
+                self._progress.set_committed(tp, offset)
         except PerigeeError as error:
             self._fault = error
         except Exception as error:  # noqa: BLE001
             log.warning("assignment_failed", error=repr(error))
             self._fault = Unavailable(f"assignment failed: {error!r}")
 
-    async def _get_offsets_of_record(self, partitions: Iterable[Any]) -> dict[Any, int]:
-        """Return the offset of record of each partition.
-
-        Raises OffsetGap when a partition does not contain it. Kafka is asked for all partitions
-        together, since each request waits behind an open fetch on the same connection.
-        """
-        ordered = sorted(partitions)
-        if not ordered:
-            return {}
-        beginnings = await self._consumer.beginning_offsets(ordered)
-        offsets = {
-            tp: await self._handler.next_offset(tp.topic, tp.partition, beginnings[tp])
-            for tp in ordered
-        }
-        # Read after the rows, since another owner may advance a row while the end advances.
-        ends = await self._consumer.end_offsets(ordered)
-        for tp, offset in offsets.items():
-            if not beginnings[tp] <= offset <= ends[tp]:
-                raise OffsetGap(
-                    f"{tp.topic}-{tp.partition} begins at {beginnings[tp]} and ends at {ends[tp]}, "
-                    f"but {offset} comes next: records were deleted unread, or the topic was "
-                    "created anew. Restore it or move the offset row by hand (docs/operations.md)"
-                )
-        return offsets
-
     async def partitions_revoked(self) -> None:
         """Wait for the current batch before the partitions are given up."""
         async with self._barrier:
-            self.committed.clear()
-            self._last_append.clear()
-            self._hinted.clear()
+            self._progress.clear()
 
     async def _report(self) -> None:
-        if time.monotonic() - self._progress_at < REPORT_SECONDS:
-            return
-        self._progress_at = time.monotonic()
-        owned = [
-            tp for tp in self._consumer.assignment() if (tp.topic, tp.partition) in self.committed
-        ]
-        for tp in owned:
-            lag = (self._consumer.highwater(tp) or 0) - self.committed[tp.topic, tp.partition]
-            metrics.CONSUMER_LAG.labels(topic=tp.topic, partition=tp.partition).set(max(0, lag))
-        await self._check_fetching(owned)
-        await self._commit_hint({tp: self.committed[tp.topic, tp.partition] for tp in owned})
-        if self._on_progress is not None:
-            progress = {(tp.topic, tp.partition): self._progress_of(tp) for tp in owned}
-            try:
-                await self._on_progress(
-                    {tp: instant for tp, instant in progress.items() if instant is not None}
-                )
-            except Unavailable as error:
-                log.warning("progress_not_written", error=str(error))
+        if self._progress.seconds_until_report() == 0:
+            await self._check_fetching(self._progress.owned_partitions())
+            await self._progress.report()
 
     async def _check_fetching(self, owned: list[Any]) -> None:
         """Raise Unavailable if records wait but none arrive: aiokafka's fetcher may hang."""
@@ -346,25 +286,3 @@ class Consumer:
             if not fetched:
                 raise Unavailable(f"records wait on {sorted(waiting)} and none are fetched")
             await self._rewind(self._consumer.assignment())
-
-    def _progress_of(self, tp: Any) -> int | None:
-        """Return the instant up to which this partition is read and committed, or None.
-
-        The poll time counts only if the last fetch response had a high watermark equal to the
-        committed offset; an empty poll alone proves nothing.
-        """
-        polled_ms = self._consumer.last_poll_timestamp(tp)
-        if (
-            polled_ms is not None
-            and self._consumer.highwater(tp) == self.committed[tp.topic, tp.partition]
-        ):
-            return int(polled_ms) * 1_000
-        return self._last_append.get((tp.topic, tp.partition))
-
-    async def _commit_hint(self, offsets: dict[Any, int]) -> None:
-        """Commit to Kafka the offsets that have moved since the last hint."""
-        moved = {tp: offset for tp, offset in offsets.items() if self._hinted.get(tp) != offset}
-        if moved:
-            with contextlib.suppress(KafkaError, ValueError, TimeoutError):
-                await asyncio.wait_for(self._consumer.commit(moved), 2)
-                self._hinted |= moved

@@ -82,6 +82,7 @@ class _Server(uvicorn.Server):
 
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
+        """Let the server end if the value is true."""
         if value:
             self._exit.set()
 
