@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 3
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-COMPILED := $(wildcard services/scoring/domain/*.py services/ingest/domain/*.py services/ingest/fastpath/*.py) $(wildcard libs/common/kafka/*.py libs/common/kafka/wire/*.py) libs/common/partitioner.py libs/common/decay.py
+COMPILED := $(wildcard services/scoring/domain/*.py) $(wildcard libs/common/kafka/*.py libs/common/kafka/wire/*.py) libs/common/partitioner.py libs/common/decay.py
 
 setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from the lock, compile what is compiled, fetch Kafka's artefacts
 
@@ -28,7 +28,7 @@ setup: .venv/.done .venv/.compiled deploy/kafka/target/.done ## Make .venv from 
 	@$(BIN)/python -m compileall -q cli libs services  # a start takes half as long, where Python may not write it itself
 	@touch $@
 
-.venv/.compiled: .venv/.done deploy/compile/build.py libs/common/compilation.py services/scoring/compilation.py services/ingest/compilation.py $(COMPILED)
+.venv/.compiled: .venv/.done deploy/compile/build.py libs/common/compilation.py services/scoring/compilation.py $(COMPILED)
 	@$(BIN)/python deploy/compile/build.py >&2
 	@touch $@
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from libs.common.compilation import PUBLISHER_MODULES
-from services.ingest.compilation import FAST_PATH_MODULES
 from services.scoring.compilation import FOLD_MODULES
 from tests.support.databases import DatabasePool
 from tests.support.servers import Servers
@@ -22,7 +21,7 @@ from tests.support.shared_servers import HostedServers, end_host, lease, start_h
 settings.register_profile("perigee", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perigee")
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-for part in (FAST_PATH_MODULES, FOLD_MODULES, PUBLISHER_MODULES):
+for part in (FOLD_MODULES, PUBLISHER_MODULES):
     part.mode()  # a stale build would make every test of compiled code worthless
 _HOST = pytest.StashKey[subprocess.Popen[bytes]]()
 

@@ -1,4 +1,4 @@
-"""Compile modules with mypyc, given a C compiler: `build.py [fold|fastpath|publisher ...]`.
+"""Compile modules with mypyc, given a C compiler: `build.py [fold|publisher ...]`.
 
 All parts are built by default. The same source runs uncompiled, the fold to the same bytes:
 `-ffp-contract=off` preserves them, because a fused multiply-add rounds once where the source rounds
@@ -19,10 +19,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
 from libs.common.compilation import PUBLISHER_MODULES, CompiledModules  # noqa: E402
-from services.ingest.compilation import FAST_PATH_MODULES  # noqa: E402
 from services.scoring.compilation import FOLD_MODULES  # noqa: E402
 
-PARTS = {part.name: part for part in (FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES)}
+PARTS = {part.name: part for part in (FOLD_MODULES, PUBLISHER_MODULES)}
 _SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup

@@ -17,7 +17,6 @@ from libs.common.service_runner import run_jobs_and_server, run_periodically, ru
 from libs.common.settings import load_settings
 from services.ingest.api import access, dead_letters, imports, sources
 from services.ingest.api.tracking import TrackingApi
-from services.ingest.compilation import FAST_PATH_MODULES
 from services.ingest.handlers.access import AccessService
 from services.ingest.handlers.dead_letters import DeadLetterService
 from services.ingest.handlers.imports import FileImporter
@@ -41,15 +40,19 @@ async def serve(stop: asyncio.Event) -> None:
     sources_changed = wakeups.subscribe(SOURCES_CHANNEL)
     publisher = Publisher(settings.kafka_bootstrap_servers, linger_ms=2)
     rules = settings.normalisation_rules()
-    fast = FAST_PATH_MODULES.mode() == "compiled"  # one that is stale is refused before it runs
     ingestion = IngestService(
-        source_cache, publisher, SystemClock(), settings.publish_seconds, rules, fast=fast
+        source_cache,
+        publisher,
+        SystemClock(),
+        settings.publish_seconds,
+        rules,
+        wire_encoding=publisher.wire_encoding,
     )
 
     async def sources_read() -> str | None:
         return None if source_cache.is_loaded else "PostgreSQL has not answered since the start"
 
-    modules = {part.name: part.mode() for part in (FAST_PATH_MODULES, PUBLISHER_MODULES)}
+    modules = {PUBLISHER_MODULES.name: PUBLISHER_MODULES.mode()}
     health = HealthChecks({"sources": sources_read, "kafka": publisher.check}, modules=modules)
     # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
     admin_session, admin_publisher = (

@@ -12,7 +12,7 @@ send     ingest, with aiokafka's `send` and a future for each touchpoint instead
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from services.ingest.domain.tracking_call import TrackingCall
 from services.ingest.handlers.ingestion import IngestService
 from services.ingest.handlers.outgoing_messages import touchpoint_message
 from services.ingest.protocol.server import IngestProtocol
+from services.ingest.protocol.timeouts import TimeoutProtocol
 from services.ingest.settings import CHANNELS
 from services.ingest.tracker.script import TrackerScripts
 
@@ -164,20 +165,37 @@ def application(kind: str) -> ASGIApp:
     """Return the application of a kind."""
     if kind in ("publish", "least"):
         return Publish() if kind == "publish" else Least()
-    if kind != "send":
+    if kind in ("bare", "decode"):
         return answering(decode=kind == "decode")
     rules = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
-    return TrackingApi(
-        IngestService(OneSource(), Sending(), SystemClock(), 10, rules),
-        TrackerScripts(),
-        HealthChecks({}).app(),
+    wire_encoding = kind not in ("send", "aiokafka batches")
+    publisher: Any = (
+        Sending()
+        if kind == "send"
+        else Publisher(
+            os.environ["KAFKA_BOOTSTRAP_SERVERS"],
+            linger_ms=2,
+            wire_encoding=wire_encoding,
+        )
     )
+    service = IngestService(
+        OneSource(),
+        publisher,
+        SystemClock(),
+        10,
+        rules,
+        fast=kind != "general path",
+        wire_encoding=wire_encoding,
+    )
+    return TrackingApi(service, TrackerScripts(), HealthChecks({}).app())
 
 
 async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
     app = application(sys.argv[1])
-    protocol = partial(IngestProtocol, app) if isinstance(app, TrackingApi) else None
+    protocol: Callable[..., asyncio.Protocol] | None = None
+    if isinstance(app, TrackingApi):
+        protocol = TimeoutProtocol if sys.argv[1] == "ASGI" else partial(IngestProtocol, app)
     web = build_server(app, "127.0.0.1", int(sys.argv[2]), protocol)
     task = asyncio.create_task(web.serve())
     await stop.wait()

@@ -1,8 +1,9 @@
-"""Ingest against bare uvicorn, decoding alone and a `send` per touchpoint, by turns; writes its part of docs/benchmarks.md.
+"""Benchmark of ingest: against bare uvicorn, decoding alone and a `send` per touchpoint.
 
     make bench-ingest     BENCH_ROUNDS=5 BENCH_ROWS=1000000
 
-What is compared is requests (or events) per second of the server's CPU, so that the sender's own work does not count.
+The unit is events per second of the server's CPU, so that the sender's own work does not count. All
+servers are measured in each round on the same requests. The result is a part of docs/benchmarks.md.
 """
 
 import asyncio
@@ -14,136 +15,138 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 
 import psutil
 
 from libs.common.kafka.admin import apply_topics
+from tests.benchmarks.ingest_events import EventGenerator, InputKind
 from tests.benchmarks.report import write
 from tests.benchmarks.scoring import database
 from tests.support.instance import PARTITIONS, Instance
 from tests.support.servers import Servers, _free_port, find_servers
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-CONNECTIONS = 64
-KINDS = ("bare", "decode", "publish", "least", "send", "perigee")
-UNUSED = {("bare", 100), ("decode", 1), ("publish", 1)}
-NEW = "perigee, each context new"
-PEOPLE = 5_000
 ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
+CONNECTIONS = 64
+CONTACTS = 5_000
+REQUESTS = {1: 8_000, 100: 500}
+"""Requests of one measurement, by events a request."""
+BASELINES = ("bare", "decode", "publish", "least", "send")
+SWITCHED_OFF = {
+    "general path": "the fast path",
+    "aiokafka batches": "the wire encoding",
+    "ASGI": "the buffered protocol",
+}
+"""Ingest with one machinery off (tests/benchmarks/http_baselines.py)."""
+PERIGEE = "perigee"
+NOT_MEASURED = {("bare", 100), ("decode", 1), ("publish", 1)}
+Measurement = tuple[float, float]
+"""Events per second of the server's CPU; events per second."""
+Case = tuple[str, InputKind, int]
+"""Server, input, events a request."""
 
 
-def call(number: int, *, new: bool = False) -> dict[str, object]:
-    """Return an event as a browser's library sends it, about 600 bytes.
-
-    Its context is one of 3,600 (300 pages, 12 browsers), or has a click id of its own and was never said before.
-    """
-    person, product = number * 7_919 % PEOPLE, number % 300
-    search = f"?gclid={uuid.uuid4()}" if new else ""
-    return {
-        "type": "track",
-        "event": "Product Viewed",
-        "messageId": f"node-next-{time.time_ns() // 1_000_000}-{uuid.uuid4()}",
-        "userId": f"user-{person:06d}",
-        "anonymousId": f"device-{person:06d}",
-        "timestamp": f"2026-05-28T20:{number // 60_000 % 60:02d}:{number // 1_000 % 60:02d}.{number % 1_000:03d}Z",
-        "properties": {"product_id": f"p-{product}", "price": 19.9, "category": "shoes"},
-        "context": {
-            "library": {"name": "analytics.js", "version": "2.1"},
-            "locale": "en-GB",
-            "userAgent": f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/{130 + person % 12}.0 Safari/537.36",
-            "page": {
-                "path": f"/p/{product}",
-                "url": f"https://shop.test/p/{product}{search}",
-                "referrer": "https://www.google.com/",
-                "search": search,
-            },
-        },
-    }
-
-
-def requests(port: int, key: str, count: int, events: int, *, new: bool = False) -> list[bytes]:
-    """Return whole requests with `events` each, whose contexts are `new` or not."""
+def requests(generator: EventGenerator, kind: InputKind, key: str, events: int) -> list[bytes]:
+    """Return whole HTTP requests with `events` each."""
     auth = base64.b64encode(f"{key}:".encode()).decode()
-    found = []
-    for number in range(count):
+    prepared = []
+    for _ in range(REQUESTS[events]):
         if events == 1:
-            path, body = "/v1/track", json.dumps(call(number, new=new)).encode()
+            path, body = "/v1/track", json.dumps(generator.event(kind)).encode()
         else:
-            calls = [call(number * events + n, new=new) for n in range(events)]
-            path, body = (
-                "/v1/batch",
-                json.dumps({"batch": calls, "sentAt": "2026-05-28T20:26:41Z"}).encode(),
-            )
+            batch = [generator.event(kind) for _ in range(events)]
+            body = json.dumps({"batch": batch, "sentAt": "2026-05-28T20:26:41Z"}).encode()
+            path = "/v1/batch"
         head = (
-            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Basic {auth}\r\n"
-            f"content-type: application/json\r\nuser-agent: analytics/2.4\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: ingest.test\r\nauthorization: Basic {auth}\r\n"
+            "content-type: application/json\r\nuser-agent: analytics/2.4\r\n"
+            f"content-length: {len(body)}\r\n\r\n"
         )
-        found.append(head.encode() + body)
-    return found
+        prepared.append(head.encode() + body)
+    return prepared
 
 
-async def drive(port: int, waiting: list[bytes]) -> None:
-    """Send the requests over kept connections, each connection one at a time; every answer is a 200."""
-    turns = iter(waiting)
+async def send_requests(port: int, prepared: list[bytes]) -> None:
+    """Send the requests over kept connections, each connection one at a time; assert a 200 each."""
+    pending = iter(prepared)
 
-    async def one() -> None:
+    async def _connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for request in turns:
+        for request in pending:
             writer.write(request)
             answer = await reader.readuntil(b'{"success":true}')
             assert answer.startswith(b"HTTP/1.1 200"), answer
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(_connection() for _ in range(CONNECTIONS)))
 
 
-async def measure(
-    pid: int, port: int, key: str, count: int, events: int, *, new: bool = False
-) -> tuple[float, float]:
-    """Return (events per second of the server's CPU, events per second)."""
-    waiting = requests(port, key, count, events, new=new)
-    process = psutil.Process(pid)
-    before, begun = sum(process.cpu_times()[:2]), time.perf_counter()
-    await drive(port, waiting)
-    spent = sum(process.cpu_times()[:2]) - before
-    return count * events / spent, count * events / (time.perf_counter() - begun)
+async def wait_until_listening(port: int) -> None:
+    """Wait for a server's start, at most 30 s."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+
+
+async def measure(pid: int, port: int, prepared: list[bytes], events: int) -> Measurement:
+    """Return what a server did per second."""
+    process, count = psutil.Process(pid), len(prepared) * events
+    cpu_before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+    await send_requests(port, prepared)
+    cpu_seconds = sum(process.cpu_times()[:2]) - cpu_before
+    return count / cpu_seconds, count / (time.perf_counter() - started)
+
+
+def cases() -> list[tuple[InputKind, int, tuple[str, ...]]]:
+    """Return (input, events a request, servers): websites for all, the other inputs for ingest."""
+    everything = (*BASELINES, *SWITCHED_OFF, PERIGEE)
+    measured = []
+    for events in REQUESTS:
+        for kind in InputKind:
+            servers = everything if kind is InputKind.WEBSITES else ("decode", PERIGEE)
+            measured.append(
+                (kind, events, tuple(s for s in servers if (s, events) not in NOT_MEASURED))
+            )
+    return measured
 
 
 async def compare(servers: Servers, folder: Path) -> None:
-    """Measure all kinds by turns and write the page."""
+    """Measure all servers in each round and write the page."""
     instance = Instance(folder, servers, await database(servers))
     await apply_topics(servers.kafka, PARTITIONS)
     ingest = instance.stack.services()[0]
     ingest.start()
     ingest.wait()
     key = await instance.create_source("bench")
-    running = {"perigee": (instance.pid("ingest"), int(instance.ingest_url.rpartition(":")[2]))}
+    running = {PERIGEE: (instance.pid("ingest"), int(instance.ingest_url.rpartition(":")[2]))}
     processes = []
-    for kind in KINDS[:-1]:
+    for name in (*BASELINES, *SWITCHED_OFF):
         port = _free_port()
         process = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "tests.benchmarks.http_baselines", kind, str(port)]
+            [sys.executable, "-m", "tests.benchmarks.http_baselines", name, str(port)]
         )
         processes.append(process)
-        running[kind] = (process.pid, port)
+        running[name] = (process.pid, port)
     try:
-        await asyncio.sleep(3)
-        rates: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        for turn in range(ROUNDS + 1):
-            for events, count in ((1, 10_000), (100, 800)):
-                for kind, (pid, port) in running.items():
-                    if (kind, events) in UNUSED:
-                        continue
-                    found = await measure(pid, port, key, count, events)
-                    if turn:  # the first warms up
-                        rates.setdefault((kind, events), []).append(found)
-            print(f"round {turn} of {ROUNDS}", file=sys.stderr, flush=True)
-        for _ in range(ROUNDS):  # last, since it leaves nothing of what the others are known by
-            rates.setdefault((NEW, 100), []).append(
-                await measure(*running["perigee"], key, 400, 100, new=True)
-            )
+        for _, port in running.values():
+            await wait_until_listening(port)
+        rates: dict[Case, list[Measurement]] = {}
+        generator = EventGenerator(CONTACTS, seed=1)
+        for number in range(ROUNDS + 1):
+            for kind, events, names in cases():
+                prepared = requests(generator, kind, key, events)
+                for name in names:
+                    measurement = await measure(*running[name], prepared, events)
+                    if number:  # the first round warms up
+                        rates.setdefault((name, kind, events), []).append(measurement)
+            print(f"round {number} of {ROUNDS}", file=sys.stderr, flush=True)
         memory = psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
         write(
             "ingest",
@@ -163,7 +166,7 @@ def imported(instance: Instance, folder: Path) -> str:
         rows.write("userId,event,timestamp,properties.total,properties.order_id\n")
         for number in range(ROWS):
             rows.write(
-                f"user-{number % PEOPLE},Order Completed,2026-05-{number % 28 + 1:02d}T10:00:00Z,{number}.5,o-{number}\n"
+                f"user-{number % CONTACTS},Order Completed,2026-05-{number % 28 + 1:02d}T10:00:00Z,{number}.5,o-{number}\n"
             )
     begun = time.perf_counter()
     command = [sys.executable, "-m", "cli.main", "import", str(file), "--source", "bench"]
@@ -185,42 +188,48 @@ def imported(instance: Instance, folder: Path) -> str:
     return f"`perigee import` of {ROWS:,} rows: {rate:,.0f} a second; memory at each quarter {quarters} MB."
 
 
-def page(rates: dict[tuple[str, int], list[tuple[float, float]]], memory: float) -> str:
+def page(rates: dict[Case, list[Measurement]], memory: float) -> str:
     """Return the figures as Markdown."""
 
-    def ratio(events: int, kind: str, door: str = "perigee") -> str:
-        rounds = zip(rates[door, events], rates[kind, events], strict=True)
-        found = [mine[0] / theirs[0] for mine, theirs in rounds]
-        return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+    def ratio(case: Case, baseline: Case) -> str:
+        rounds = zip(rates[case], rates[baseline], strict=True)
+        ratios = [ours[0] / theirs[0] for ours, theirs in rounds]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
-    def rate(kind: str, events: int) -> str:
-        per_cpu, per_second = (
-            statistics.median(column) for column in zip(*rates[kind, events], strict=True)
-        )
-        return f"{per_cpu:,.0f} | {per_second:,.0f}"
+    def website(name: str, events: int, of: str = PERIGEE) -> str:
+        return ratio((of, InputKind.WEBSITES, events), (name, InputKind.WEBSITES, events))
 
     lines = [
-        f"| one process, {CONNECTIONS} connections, {ROUNDS} rounds, medians | events per CPU second | events per second |",
+        f"| one process, {CONNECTIONS} connections, {ROUNDS} rounds, medians "
+        "| events per CPU second | events per second |",
         "|---|---|---|",
     ]
+    for (name, kind, events), measured in rates.items():
+        per_cpu, per_second = (statistics.median(column) for column in zip(*measured, strict=True))
+        lines.append(
+            f"| {name}, {kind.value}, {events} a request | {per_cpu:,.0f} | {per_second:,.0f} |"
+        )
+    batch = {kind: ratio((PERIGEE, kind, 100), ("decode", kind, 100)) for kind in InputKind}
     lines += [
-        f"| {kind}, {events} a request | {rate(kind, events)} |"
-        for events in (1, 100)
-        for kind in (*KINDS, NEW)
-        if (kind, events) in rates
+        "",
+        f"Websites, one event a request: {website('bare', 1)} of bare uvicorn; "
+        f"{website('send', 1)} times a `send` per event; {website('least', 1)} of the least.",
+        f"Websites, a hundred a request: {website('decode', 100)} of decoding alone; "
+        f"{website('send', 100)} times a `send` per event; {website('least', 100)} of the least.",
+        "Of decoding alone, a hundred a request: "
+        + "; ".join(f"{kind.value} {text}" for kind, text in batch.items())
+        + f"; publishing without reading {website('decode', 100, 'publish')}.",
+        "",
+        "| websites, times the rate without | one a request | a hundred a request |",
+        "|---|---|---|",
+        *(
+            f"| {machinery} | {website(name, 1)} | {website(name, 100)} |"
+            for name, machinery in SWITCHED_OFF.items()
+        ),
+        "",
+        f"Ingest's memory at the end: {memory:.0f} MB.",
     ]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"One event a request: {ratio(1, 'bare')} of bare uvicorn; {ratio(1, 'send')} times a `send` per event; "
-            f"{ratio(1, 'least')} of the least that a door does.",
-            f"A hundred a request: {ratio(100, 'decode')} of decoding alone; {ratio(100, 'send')} times a `send` per event; "
-            f"{ratio(100, 'least')} of the least that a door does.",
-            f"Publishing a hundred without reading them: {ratio(100, 'decode', 'publish')} of decoding alone.",
-            f"Ingest's memory at the end: {memory:.0f} MB.",
-        ]
-    )
+    return "\n".join(lines)
 
 
 def main() -> None:

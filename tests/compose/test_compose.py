@@ -280,10 +280,7 @@ def test_an_image_holds_its_service_alone(stack, service):
     assert ("aiosmtplib" in packages) == (service == "orchestrator")
     assert ("cryptography" in packages) == (service == "ingest")
     assert "hypothesis" not in packages
-    parts = {
-        "scoring": "services.scoring.compilation.FOLD_MODULES",
-        "ingest": "services.ingest.compilation.FAST_PATH_MODULES",
-    }
+    parts = {"scoring": "services.scoring.compilation.FOLD_MODULES"}
     for part in ("libs.common.compilation.PUBLISHER_MODULES", *filter(None, [parts.get(service)])):
         module, _, name = part.rpartition(".")
         how = f"from {module} import {name}; print({name}.how())"

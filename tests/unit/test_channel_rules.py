@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cli.home import PROJECT
 from libs.common.errors import ConfigurationError
 from services.ingest.domain.channel_rules import parse_channel_rules
-from services.ingest.domain.enrichment import enrich_context, extract_valuation
+from services.ingest.domain.enrichment import enrich_client, enrich_page, extract_valuation
 from services.ingest.domain.request_context import NormalisationRules, RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
@@ -205,7 +205,8 @@ def test_no_properties_break_it(properties):
     )
 )
 def test_no_context_breaks_it(context):
-    enrich_context(SHIPPED, context, server=True)
+    enrich_client(SHIPPED, context, server=True)
+    enrich_page(SHIPPED, context)
 
 
 def test_a_telephone_that_sounds_like_a_machine_is_none():

@@ -10,7 +10,6 @@ import pytest
 from cli.home import PROJECT
 from libs.common.compilation import PUBLISHER_MODULES, CompiledModules
 from libs.common.errors import ConfigurationError
-from services.ingest.compilation import FAST_PATH_MODULES
 from services.scoring.compilation import FOLD_MODULES
 from tests.support.fingerprint import fingerprint
 from tests.support.source_copy import copy_sources
@@ -35,7 +34,7 @@ def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "part", [FOLD_MODULES, FAST_PATH_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name
+    "part", [FOLD_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name
 )
 def test_what_is_compiled_is_of_its_source(part):
     assert part.mode() in ("compiled", "uncompiled")

@@ -8,13 +8,7 @@ from tests.support.source_copy import copy_sources
 
 TESTS = [
     f"tests/unit/test_{name}.py"
-    for name in (
-        "fast_encoder",
-        "json_scanner",
-        "deduplication_window",
-        "record_batch",
-        "accumulator",
-    )
+    for name in ("fast_encoder", "record_batch", "accumulator")
 ]
 
 

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any
 
 from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.kafka.library_batch import LibraryBatch
 from libs.common.kafka.wire.encoded_record import AnyMessage, EncodedRecord, encode_record
 from libs.common.kafka.wire.record_batch import RecordBatch
 from libs.common.partitioner import partition_for_key
@@ -34,7 +35,10 @@ class PendingBatch:
     __slots__ = ("_loop", "_timer", "_waiters", "batch", "bytes", "completed", "error")
 
     def __init__(
-        self, batch: RecordBatch, deadline: float, loop: asyncio.AbstractEventLoop
+        self,
+        batch: RecordBatch | LibraryBatch,
+        deadline: float,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.batch = batch
         self.bytes = 0
@@ -53,9 +57,17 @@ class PendingBatch:
         self._waiters.append(future)
         return future
 
-    def append(self, message: EncodedRecord) -> int:
-        """Add a record and return its size in bytes; 0 when the batch is full."""
-        size = self.batch.add(message.record)
+    def append(self, message: AnyMessage) -> int:
+        """Add a message and return its size in bytes; 0 when the batch is full.
+
+        A RecordBatch takes encoded records only.
+        """
+        batch = self.batch
+        if isinstance(batch, RecordBatch):
+            assert isinstance(message, EncodedRecord)
+            size: int = batch.add(message.record)
+        else:
+            size = batch.add_message(message)
         self.bytes += size
         return size
 
@@ -93,12 +105,13 @@ class PartitionQueue:
 class Accumulator:
     """Pending batches of all partitions, sent by one producer.
 
-    `linger` (seconds) delays the first batch of an idle partition. Must be created in a running
-    event loop.
+    `linger` (seconds) delays the first batch of an idle partition. Without `wire_encoding` aiokafka
+    builds the batches. Must be created in a running event loop.
     """
 
-    def __init__(self, producer: Any, linger: float) -> None:
+    def __init__(self, producer: Any, linger: float, *, wire_encoding: bool = True) -> None:
         self.producer = producer
+        self._wire_encoding = wire_encoding
         self._loop = asyncio.get_running_loop()
         self._linger = linger
         self._queues: dict[str, list[PartitionQueue]] = {}
@@ -124,16 +137,14 @@ class Accumulator:
 
         The topics must be loaded. The deadline of a batch is that of its first record.
         """
-        return [
-            self._append_record(
-                message if isinstance(message, EncodedRecord) else encode_record(message), deadline
-            )
-            for message in messages
-        ]
+        return [self._append_message(message, deadline) for message in messages]
 
-    def _append_record(self, message: EncodedRecord, deadline: float) -> AppendResult:
-        if len(message.record) > MAX_RECORD_BYTES:
-            size_fault = f"record of {len(message.record)} bytes for {message.topic}"
+    def _append_message(self, message: AnyMessage, deadline: float) -> AppendResult:
+        if self._wire_encoding and not isinstance(message, EncodedRecord):
+            message = encode_record(message)
+        record_size = _record_size(message)
+        if record_size > MAX_RECORD_BYTES:
+            size_fault = f"record of {record_size} bytes for {message.topic}"
             return InvalidMessage("too_large", f"{size_fault}: at most {MAX_RECORD_BYTES}")
         if self._bytes > MAX_BYTES:
             return Unavailable(f"{self._bytes:,} bytes wait for Kafka already")
@@ -142,15 +153,18 @@ class Accumulator:
         pending = queue.batches[-1] if queue.batches else None
         size = 0 if pending is None or pending.completed else pending.append(message)
         if pending is None or not size:
-            pending = PendingBatch(
-                RecordBatch(MAX_BATCH_BYTES, compressed=queue.compressed), deadline, self._loop
-            )
+            pending = PendingBatch(self._new_batch(queue), deadline, self._loop)
             size = pending.append(message)
             queue.batches.append(pending)
             if not queue.busy:
                 self._schedule(queue)
         self._bytes += size
         return pending
+
+    def _new_batch(self, queue: PartitionQueue) -> RecordBatch | LibraryBatch:
+        if self._wire_encoding:
+            return RecordBatch(MAX_BATCH_BYTES, compressed=queue.compressed)
+        return LibraryBatch(MAX_BATCH_BYTES)
 
     async def drain(self, seconds: float) -> None:
         """Wait until all pending batches are completed, at most `seconds`."""
@@ -211,3 +225,10 @@ class Accumulator:
     def _complete(self, pending: PendingBatch, error: BaseException | None) -> None:
         self._bytes -= pending.bytes
         pending.complete(error)
+
+
+def _record_size(message: AnyMessage) -> int:
+    """Return the size of a record, without the headers of one that is not encoded yet."""
+    if isinstance(message, EncodedRecord):
+        return len(message.record)
+    return len(message.key) + len(message.value or b"")

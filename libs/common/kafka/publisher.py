@@ -29,9 +29,15 @@ PublishFault = InvalidMessage | Unavailable | None
 class Publisher:
     """Publishes messages with acks=all and returns the outcome of each."""
 
-    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 0) -> None:
-        """Raises ConfigurationError when its compiled modules do not fit the source."""
-        PUBLISHER_MODULES.mode()
+    def __init__(
+        self, bootstrap_servers: str, *, linger_ms: int = 0, wire_encoding: bool | None = None
+    ) -> None:
+        """Without `wire_encoding` aiokafka builds the batches; the default is whether it is compiled.
+
+        Raises ConfigurationError when its compiled modules do not fit the source.
+        """
+        compiled = PUBLISHER_MODULES.mode() == "compiled"
+        self.wire_encoding = compiled if wire_encoding is None else wire_encoding
         self._bootstrap_servers = bootstrap_servers
         self._linger = linger_ms / 1_000
         self._accumulator: Accumulator | None = None
@@ -146,7 +152,9 @@ class Publisher:
                 except BaseException:
                     await _stop(producer)
                     raise
-                self._accumulator = Accumulator(producer, self._linger)
+                self._accumulator = Accumulator(
+                    producer, self._linger, wire_encoding=self.wire_encoding
+                )
             return self._accumulator
 
     async def _close_producer(self) -> None:

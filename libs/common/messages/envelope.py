@@ -46,9 +46,19 @@ def build_message(
     trace: bytes | None = None,
 ) -> Message:
     """Encode a model for its topic; `time` (µs UTC) becomes `ce_time`, `trace` the traceparent."""
+    headers = [
+        *source_headers(model.KIND, source),  # type: ignore[attr-defined]
+        *event_headers(message_id, time, reason, trace),
+    ]
+    return Message(model.TOPIC, key.encode(), _encoder.encode(model), headers)  # type: ignore[attr-defined]
+
+
+def event_headers(
+    message_id: str, time: int, reason: str = "", trace: bytes | None = None
+) -> Headers:
+    """Return the headers of one message, which follow `source_headers`."""
     seconds, fraction = divmod(time, 1_000_000)
     headers: Headers = [
-        *source_headers(model.KIND, source),  # type: ignore[attr-defined]
         ("ce_id", message_id.encode()),
         ("ce_time", b"%b.%06dZ" % (format_second(seconds), fraction)),
     ]
@@ -56,7 +66,7 @@ def build_message(
         headers.append(("ce_reason", reason.encode()))
     if trace is not None:
         headers.append((TRACEPARENT, trace))
-    return Message(model.TOPIC, key.encode(), _encoder.encode(model), headers)  # type: ignore[attr-defined]
+    return headers
 
 
 @lru_cache(maxsize=1_024)

@@ -21,19 +21,28 @@ _SHORT = 20
 UTM = ("source", "medium", "name", "term", "content")
 
 
-class ContextFacts(msgspec.Struct, frozen=True, gc=False):
-    """What a context tells; empty where nothing was said. `visited` is a visit's channel, `channel` that of any other call."""
+class ClientFacts(msgspec.Struct, frozen=True, gc=False):
+    """Facts of a context without its page; empty where the context is silent.
+
+    `channel` is the channel that a server names.
+    """
+
+    channel: str = ""
+    is_bot: bool = False
+    device_class: str = ""
+    locale: str = ""
+    timezone: str = ""
+
+
+class PageFacts(msgspec.Struct, frozen=True, gc=False):
+    """Facts of a page; empty where it is silent. `visit_channel` is a visit's channel."""
 
     channel: str = ""
     visit_channel: str = ""
-    is_bot: bool = False
-    device_class: str = ""
     campaign: dict[str, str] = {}
     page_path: str = ""
     content_id: str = ""
     content_type: str = ""
-    locale: str = ""
-    timezone: str = ""
 
 
 class Valuation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -46,41 +55,45 @@ class Valuation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 NO_VALUATION = Valuation()
-_CONTENT = frozenset(("content", "content_id", "content_type"))
-_TELLING = frozenset(("value", "revenue", "total", "currency", "sentiment", "effort"))
+CONTENT_PROPERTIES = frozenset(("content", "content_id", "content_type"))
+VALUATION_PROPERTIES = frozenset(("value", "revenue", "total", "currency", "sentiment", "effort"))
 
 
-def enrich_context(
-    channels: ChannelRules, context: dict[str, Any], *, server: bool
-) -> ContextFacts:
-    """Return what a context tells. Unreadable parts tell nothing: they cost no message."""
-    page = object_or_empty(context.get("page"))
-    query = page_query(page)
-    campaign = _campaign(context, query)
+def enrich_client(channels: ChannelRules, context: dict[str, Any], *, server: bool) -> ClientFacts:
+    """Return the facts of a context without its page. Unreadable parts yield no fact, no error."""
     agent = to_text(context.get("userAgent")).lower()
-    content = object_or_empty(context.get("content"))
-    channel = _channel(channels, context, page, query, campaign, server=server)
-    return ContextFacts(
-        channel=channel,
-        visit_channel="direct"
-        if not channel and page and not _referrer(context, page)
-        else channel,
+    named_channel = to_text(context.get("channel")).lower() if server else ""
+    device_type = to_text(object_or_empty(context.get("device")).get("type")).lower()[:_SHORT]
+    return ClientFacts(
+        channel=named_channel if named_channel in channels.names else "",
         is_bot=context.get("machine") is True or (agent != "" and channels.is_machine(agent)),
-        device_class=_device_class(
-            to_text(object_or_empty(context.get("device")).get("type")).lower()[:_SHORT], agent
-        ),
-        campaign=campaign,
-        page_path=to_text(page.get("path")) or _split(to_text(page.get("url")))[1],
-        content_id=to_text(content.get("id")),
-        content_type=to_text(content.get("type")),
+        device_class=_device_class(device_type, agent),
         locale=to_text(context.get("locale")),
         timezone=to_text(context.get("timezone")),
     )
 
 
+def enrich_page(channels: ChannelRules, context: dict[str, Any]) -> PageFacts:
+    """Return the facts of the page, the referrer, the campaign and the content of a context."""
+    page = object_or_empty(context.get("page"))
+    query = page_query(page)
+    campaign = _campaign(context, query)
+    content = object_or_empty(context.get("content"))
+    referrer = _referrer(context, page)
+    channel = _channel(channels, page, query, campaign, referrer)
+    return PageFacts(
+        channel=channel,
+        visit_channel="direct" if not channel and page and not referrer else channel,
+        campaign=campaign,
+        page_path=to_text(page.get("path")) or _split(to_text(page.get("url")))[1],
+        content_id=to_text(content.get("id")),
+        content_type=to_text(content.get("type")),
+    )
+
+
 def extract_valuation(properties: dict[str, Any]) -> Valuation:
     """Return what properties tell: what it was worth, and how it was felt."""
-    if _TELLING.isdisjoint(properties):
+    if VALUATION_PROPERTIES.isdisjoint(properties):
         return NO_VALUATION
     amounts = (to_number(properties.get(name)) for name in ("value", "revenue", "total"))
     return Valuation(
@@ -91,15 +104,15 @@ def extract_valuation(properties: dict[str, Any]) -> Valuation:
     )
 
 
-def extract_content(properties: dict[str, Any], told: ContextFacts) -> tuple[str, str]:
+def extract_content(properties: dict[str, Any], page: PageFacts) -> tuple[str, str]:
     """Return (id, type) of the content that a call is about: that of its properties, else its context's."""
-    if _CONTENT.isdisjoint(properties):
-        return told.content_id, told.content_type
+    if CONTENT_PROPERTIES.isdisjoint(properties):
+        return page.content_id, page.content_type
     content = object_or_empty(properties.get("content"))
     number, kind = (
         (to_text(content.get("id")), to_text(content.get("type")))
         if content
-        else (told.content_id, told.content_type)
+        else (page.content_id, page.content_type)
     )
     return number or to_text(properties.get("content_id")), kind or to_text(
         properties.get("content_type")
@@ -108,30 +121,22 @@ def extract_content(properties: dict[str, Any], told: ContextFacts) -> tuple[str
 
 def _channel(
     channels: ChannelRules,
-    context: dict[str, Any],
     page: dict[str, Any],
     query: dict[str, str],
     campaign: dict[str, str],
-    *,
-    server: bool,
+    referrer: str,
 ) -> str:
-    named = to_text(context.get("channel")).lower()
-    if server and named in channels.names:
-        return named
     medium, source = campaign.get("medium", "").lower(), campaign.get("source", "").lower()
-    said = (
+    channel = (
         channels.mediums.get(medium)
         or channels.sources.get(source)
         or (channels.channel_for_host(source) if source else None)
+        or next((channels.click_ids[name] for name in query if name in channels.click_ids), None)
     )
-    if said:
-        return said
-    clicked = next((channels.click_ids[name] for name in query if name in channels.click_ids), None)
-    if clicked:
-        return clicked
+    if channel:
+        return channel
     if campaign:
         return "other"
-    referrer = _referrer(context, page)
     host = _split(referrer)[0] if referrer else ""
     if host and host != _split(to_text(page.get("url")))[0]:
         return channels.channel_for_host(host) or "referral"

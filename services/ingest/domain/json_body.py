@@ -57,6 +57,8 @@ def _levels(count: int) -> Any:
 
 _encode = msgspec.json.Encoder().encode
 _shallow = msgspec.json.Decoder(_levels(SHALLOW))
+ShallowValue: Any = _levels(SHALLOW - 1)
+"""Value of a member of an object that is decoded at once."""
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
@@ -90,7 +92,7 @@ def normalise_escapes(raw: bytes) -> bytes:
     So nothing hides from who looks for it. Outside of texts, where no backslash may stand, this may make JSON of what is none; it
     is read as strictly as any other.
     """
-    if _NUMBERED.search(raw) is None:
+    if raw.find(b"\\") < 0 or _NUMBERED.search(raw) is None:
         return raw
     try:
         return _ESCAPE.sub(_itself, raw)
@@ -103,14 +105,6 @@ def _itself(escape: re.Match[bytes]) -> bytes:
     if found == rb"\u":
         raise ValueError(found)  # half an escape, which what follows could make whole
     return found if code is None else _ITSELF.get(code.lower(), found)
-
-
-def is_utf8(raw: bytes) -> bool:
-    """Return whether it is UTF-8."""
-    try:
-        return raw.isascii() or bool(raw.decode())
-    except UnicodeDecodeError:
-        return False
 
 
 def check_message_size(raw: bytes) -> None:

@@ -25,8 +25,6 @@ class MessageBatch(msgspec.Struct, frozen=True):
     sent_at: str | None = None
     context: bytes = b""
     """An object as JSON, clean; empty where none is said."""
-    is_text: bool = False
-    """Whether its messages are UTF-8 throughout."""
 
 
 class _Said(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -45,14 +43,13 @@ _said = msgspec.json.Decoder(_Said)
 
 def parse_batch(raw: bytes, *, is_batch: bool) -> MessageBatch:
     """Read a body. Raises InvalidMessage when the whole is unreadable or has the wrong shape."""
-    is_text = json_body.is_utf8(raw)
     try:
         if not is_batch:
-            return MessageBatch([_one(raw)], _text(_decoded(_said, raw).write_key), is_text=is_text)
+            return MessageBatch([_one(raw)], _text(_decoded(_said, raw).write_key))
         whole = _decoded(_messages, raw)
     except json_body.DECODE_ERRORS:
         return _split_slowly(raw, is_batch=is_batch)
-    return _batch_of(whole, whole.batch, is_text=is_text)
+    return _batch_of(whole, whole.batch)
 
 
 def _decoded(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
@@ -93,9 +90,7 @@ def _one(message: bytes) -> bytes:
     return message
 
 
-def _batch_of(
-    said: _Said, messages: Sequence[bytes | msgspec.Raw], *, is_text: bool = False
-) -> MessageBatch:
+def _batch_of(said: _Said, messages: Sequence[bytes | msgspec.Raw]) -> MessageBatch:
     """Return the batch within its limits: what it says for all is multiplied by the number of its messages."""
     if len(messages) > MAX_MESSAGES:
         raise json_body.BodyTooLarge("too_many", f"the batch has more than {MAX_MESSAGES} messages")
@@ -107,7 +102,7 @@ def _batch_of(
             "too_large",
             f"what the batch says for all, for each message, is more than {MAX_REPEATED} bytes",
         )
-    return MessageBatch(came, _text(said.write_key), _time(said.sent_at), context, is_text)
+    return MessageBatch(came, _text(said.write_key), _time(said.sent_at), context)
 
 
 def _context(raw: bytes) -> bytes:

@@ -7,9 +7,9 @@ import msgspec
 from libs.common import link_tokens
 from libs.common.errors import InvalidMessage
 from libs.common.messages import Touchpoint
-from libs.common.messages.touchpoint import CallType, Initiative, Mode
+from libs.common.messages.touchpoint import CallType, Initiative
 from libs.common.user_hash import verify_user_hash
-from services.ingest.domain.context import ParsedContext, parse_context
+from services.ingest.domain.context import ClientContext, PageContext, parse_context
 from services.ingest.domain.enrichment import extract_content, extract_valuation
 from services.ingest.domain.field_values import parse_identifier, parse_mapping
 from services.ingest.domain.privacy import normalise_traits, truncate_ip
@@ -25,76 +25,77 @@ _NOBODY = link_tokens.LinkRecipient("")
 
 def normalise(call: TrackingCall, received: RequestContext) -> Touchpoint:
     """Return the touchpoint of one call. Raises InvalidMessage with a short reason when it is none."""
-    source, channels = received.source, received.rules.channels
+    source, rules = received.source, received.rules
     call_type = _call_type(call, received)
-    context = parse_context(
-        channels, source.trust == "server", received.batch_defaults.context, bytes(call.context)
+    client, page = parse_context(
+        rules.channels,
+        server=source.trust == "server",
+        batch_context=received.batch_defaults.context,
+        raw=bytes(call.context),
     )
-    user_id, anonymous_id = (
-        parse_identifier("userId", call.user_id),
-        parse_identifier("anonymousId", call.anonymous_id),
-    )
+    user_id = parse_identifier("userId", call.user_id)
+    anonymous_id = parse_identifier("anonymousId", call.anonymous_id)
     if user_id is not None and source.user_hash_secret is not None:
-        _check_user_hash(call.user_hash or context.user_hash, user_id, source.user_hash_secret)
-    proven = _NOBODY if context.link_token is None else _proven(context.link_token, received)
-    user_id = user_id or proven.user_id
-    traits = parse_object("traits", call.traits) or parse_mapping("traits", context.traits)
+        _check_user_hash(call.user_hash or client.user_hash, user_id, source.user_hash_secret)
+    recipient = _NOBODY if client.link_token is None else _recipient(client.link_token, received)
+    user_id = user_id or recipient.user_id
+    traits = parse_object("traits", call.traits) or parse_mapping("traits", client.traits)
     verified_email = _verified_email(traits, source) or (
-        proven.email if proven.user_id is None else None
+        recipient.email if recipient.user_id is None else None
     )
     group_id = _required("group", "groupId", call_type, call.group_id) or parse_identifier(
-        "groupId", context.group_id
+        "groupId", client.group_id
     )
-    if user_id is None and anonymous_id is None and not context.external_ids and not verified_email:
-        _check_scope(context.initiative, group_id, source)
-    when = resolve_event_time(
+    if user_id is None and anonymous_id is None and not client.external_ids and not verified_email:
+        _check_scope(client.initiative, group_id, source)
+    time = resolve_event_time(
         call.timestamp or call.original_timestamp,
         call.sent_at or received.batch_defaults.sent_at,
         received.received_at,
     )
-    given = parse_object("properties", call.properties)
-    properties = _properties(given, context, source)
-    told, about = context.facts, extract_valuation(properties)
-    content_id, content_type = extract_content(properties, told)
+    own_properties = parse_object("properties", call.properties)
+    properties = _properties(own_properties, page.referral, source)
+    valuation = extract_valuation(properties)
+    content_id, content_type = extract_content(properties, page.facts)
     return Touchpoint(
         workspace=source.workspace,
         source=source.name,
         message_id=parse_identifier("messageId", call.message_id) or received.new_id(),
         type=call_type,
-        occurred_at=when.occurred_at,
+        occurred_at=time.occurred_at,
         received_at=received.received_at,
-        name=_name(call, call_type, given),
+        name=event_name(call_type, call.event, call.name, own_properties),
         user_id=user_id,
         anonymous_id=anonymous_id,
         previous_id=_required("alias", "previousId", call_type, call.previous_id),
         group_id=group_id,
         verified_email=verified_email,
-        external_ids=context.external_ids,
-        initiative=context.initiative,
-        evidence=context.evidence,
-        mode=_mode(context, source),
-        is_bot=told.is_bot,
+        external_ids=client.external_ids,
+        initiative=client.initiative,
+        evidence=client.evidence,
+        mode=source.mode if source.mode != "live" else client.mode or "live",
+        is_bot=client.facts.is_bot,
         trust=source.trust,
-        channel=told.visit_channel if call_type in _VISITS else told.channel,
-        sent_at=when.sent_at,
-        original_timestamp=when.original if when.original != when.occurred_at else None,
-        clock_corrected=when.corrected,
-        consent=context.consent,
-        campaign=told.campaign,
+        channel=event_channel(call_type, client, page),
+        sent_at=time.sent_at,
+        original_timestamp=time.original if time.original != time.occurred_at else None,
+        clock_corrected=time.corrected,
+        consent=client.consent,
+        campaign=page.facts.campaign,
         traits=normalise_traits(traits),
         properties=properties,
-        context=_context(context, received),
-        classifier_version=channels.version,
-        device_class=told.device_class,
-        page_path=told.page_path,
+        context=_context(client, page, received),
+        classifier_version=rules.channels.version,
+        device_class=client.facts.device_class,
+        page_path=page.facts.page_path,
         content_id=content_id,
         content_type=content_type,
-        locale=told.locale,
-        timezone=told.timezone,
-        value=about.value,
-        currency=about.currency,
-        sentiment=about.sentiment,
-        effort=about.effort,
+        locale=client.facts.locale,
+        timezone=client.facts.timezone,
+        value=valuation.value,
+        currency=valuation.currency,
+        sentiment=valuation.sentiment,
+        effort=valuation.effort,
     )
 
 
@@ -121,14 +122,16 @@ def _check_user_hash(given: Any, user_id: str, secret: str) -> None:
         )
 
 
-def _proven(token: Any, received: RequestContext) -> link_tokens.LinkRecipient:
-    """Return for whom the link was made by which somebody came; a token that is none, or is too old, names nobody."""
-    found = (
+def _recipient(token: Any, received: RequestContext) -> link_tokens.LinkRecipient:
+    """Return the contact for whom a link was made; an invalid or expired token names no contact."""
+    recipient = (
         link_tokens.verify_link_token(received.rules.link_keys, token, received.received_at)
         if isinstance(token, str)
         else None
     )
-    return found if found is not None and found.workspace == received.source.workspace else _NOBODY
+    if recipient is None or recipient.workspace != received.source.workspace:
+        return _NOBODY
+    return recipient
 
 
 def _verified_email(traits: dict[str, Any], source: Source) -> str | None:
@@ -153,50 +156,48 @@ def _check_scope(initiative: Initiative, group_id: str | None, source: Source) -
         )
 
 
-def _properties(given: dict[str, Any], context: ParsedContext, source: Source) -> dict[str, Any]:
+def _properties(given: dict[str, Any], referral: str, source: Source) -> dict[str, Any]:
     """Return the properties over what the source says for all, and the friend's code in the page's address."""
-    if not source.defaults and not context.referral:
+    if not source.defaults and not referral:
         return given
-    referral = {"referral_code": context.referral} if context.referral else {}
-    return {**source.defaults, **referral, **given}
+    from_page = {"referral_code": referral} if referral else {}
+    return {**source.defaults, **from_page, **given}
 
 
-def _name(call: TrackingCall, call_type: CallType, properties: dict[str, Any]) -> str:
-    value = call.event if call_type == "track" else call.name
-    if call_type == "track" and not (isinstance(value, str) and value):
-        raise InvalidMessage("no_event", "track needs an event name")
-    if not value and call_type in _VISITS:
-        value = properties.get("name")  # where some libraries put it
-    return value if isinstance(value, str) else ""
+def event_name(call_type: CallType, event: Any, name: Any, properties: dict[str, Any]) -> str:
+    """Return the name of an event, page or screen. Raises InvalidMessage for a track without one."""
+    if call_type == "track":
+        if not (isinstance(event, str) and event):
+            raise InvalidMessage("no_event", "track needs an event name")
+        return event
+    if not name and call_type in _VISITS:
+        name = properties.get("name")  # some libraries put it there
+    return name if isinstance(name, str) else ""
 
 
-def _mode(context: ParsedContext, source: Source) -> Mode:
-    return source.mode if source.mode != "live" else context.mode or "live"
+def event_channel(call_type: CallType, client: ClientContext, page: PageContext) -> str:
+    """Return the channel that a server names, else that of the page."""
+    page_channel = page.facts.visit_channel if call_type in _VISITS else page.facts.channel
+    return client.facts.channel or page_channel
 
 
-def _context(context: ParsedContext, received: RequestContext) -> dict[str, Any]:
-    """Return what goes on of a context, with a shortened address where it is kept.
+def _context(client: ClientContext, page: PageContext, received: RequestContext) -> Any:
+    """Return the touchpoint's context, with a shortened address where the rules keep it.
 
-    It is JSON already, written once for all that say the same; whoever reads the touchpoint's message has the object.
+    The value is JSON already, encoded when the parts were parsed; a reader of the message has the object.
     """
-    rest = context.rest
-    address = "" if received.rules.ip == "drop" else _address(context.ip, received)
-    if address:
-        rest = b'{"ip":%b%b%b' % (
-            msgspec.json.encode(address),
-            b"," if rest != b"{}" else b"",
-            rest[1:],
-        )
-    return {} if rest == b"{}" else cast("dict[str, Any]", msgspec.Raw(rest))
+    members = [client.members, address_member(client.ip, received), page.members]
+    present = b",".join([json for json in members if json])
+    return msgspec.Raw(b"{%b}" % present) if present else {}
 
 
-def _address(said: Any, received: RequestContext) -> str:
-    """Return the shortened address: what the message says, else a browser's own; empty for none."""
-    given = (
-        said
-        if isinstance(said, str)
-        else received.client
-        if received.source.trust == "public"
-        else ""
-    )
-    return truncate_ip(given) or ""
+def address_member(context_ip: Any, received: RequestContext) -> bytes:
+    """Return the member `ip` of a touchpoint's context as JSON; empty where no address is kept.
+
+    The address is that of the context, else a browser's own.
+    """
+    if received.rules.ip == "drop":
+        return b""
+    browser = received.client if received.source.trust == "public" else ""
+    address = truncate_ip(context_ip if isinstance(context_ip, str) else browser)
+    return b'"ip":' + msgspec.json.encode(address) if address else b""

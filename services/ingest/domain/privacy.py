@@ -50,7 +50,7 @@ def strip_link_tokens(raw: bytes) -> bytes:
     Our own tracker takes them out before; other libraries, and mail providers that tell of a click, send addresses as they are.
     """
     raw = normalise_escapes(raw)
-    return _TOKEN.sub(_cut, raw) if _PARAMETER in raw else raw
+    return raw if raw.find(_PARAMETER) < 0 else _TOKEN.sub(_cut, raw)
 
 
 def _cut(found: re.Match[bytes]) -> bytes:

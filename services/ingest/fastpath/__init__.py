@@ -1,1 +1,1 @@
-"""The fast path of ingest: plain calls written as records from their own bytes."""
+"""Fast path of ingest: touchpoints from cached templates, encoded as Kafka records at once."""

@@ -1,141 +1,142 @@
-"""Plain calls of a request, written as touchpoints from their own bytes: the fast way for what nearly every message is.
+"""Plain calls encoded as Kafka messages from templates, without a touchpoint in between.
 
-All that a call's context, source and request say has been written before, once, by the way that takes everything (`normalise`):
-its *frame*. Behind it comes what is the call's own. tests/unit/test_fast_encoder.py holds the two ways to the same touchpoints.
-
-Written for mypyc, as the fold is; uncompiled it is not used, since it is slower than the other way.
+The result is that of `normalise`; tests/unit/test_fast_encoder.py compares the two paths.
 """
 
+from functools import lru_cache
+from typing import cast
+
 import msgspec
-from librt.strings import BytesWriter
-from mypy_extensions import i64
 
 from libs.common.errors import InvalidMessage
-from libs.common.kafka.wire.encoded_record import AnyMessage, EncodedRecord
+from libs.common.kafka.wire.encoded_record import AnyMessage, EncodedHeaders, encode_fields
+from libs.common.messages import Message, Touchpoint
+from libs.common.messages.envelope import event_headers, source_headers
+from libs.common.messages.touchpoint import CallType
+from services.ingest.domain.context import split_members
 from services.ingest.domain.deduplication_window import MessageId, deduplication_key, key_with_id
-from services.ingest.domain.enrichment import extract_valuation
+from services.ingest.domain.enrichment import (
+    CONTENT_PROPERTIES,
+    VALUATION_PROPERTIES,
+    extract_valuation,
+)
+from services.ingest.domain.normalise import address_member, event_name
 from services.ingest.domain.request_context import RequestContext
-from services.ingest.domain.timestamps import parse_sent_at
-from services.ingest.domain.tracking_call import parse_object
-from services.ingest.fastpath.instant_scanner import NEVER
-from services.ingest.fastpath.parser import PlainCallFields, event_name, parse_plain_call
-from services.ingest.fastpath.record_writer import RecordWriter, trace_header
-from services.ingest.fastpath.template_cache import TouchpointTemplates
+from services.ingest.domain.timestamps import resolve_event_time
+from services.ingest.fastpath.plain_call import PlainCall, parse_plain_call
+from services.ingest.fastpath.template_cache import OwnFields, TemplateCache
+
+_TYPES = frozenset(("track", "page", "screen"))
+_encode = msgspec.json.Encoder().encode
 
 
 class FastEncoder:
-    """Reads the calls of one request; `take` returns None for each that is for `normalise`."""
+    """Encodes the messages of one request."""
 
-    def __init__(self, received: RequestContext, frames: TouchpointTemplates) -> None:
-        source, sent_at = received.source, parse_sent_at(received.batch_defaults.sent_at)
-        self._new_id = received.new_id
-        self._frames = frames
-        self._known: dict[tuple[bytes, bytes], bytes] = frames.known
-        self._default = (received.call_type or "").encode()
-        self._received_at: i64 = received.received_at
-        self._came = b',"received_at":%d' % received.received_at
-        self._sent_at: i64 = NEVER if sent_at is None else sent_at
-        self._place = deduplication_key(source.workspace, source.name, "")
-        self._records: RecordWriter = frames.records
-        self._trace = trace_header(received.trace)
-        self._value = BytesWriter()
+    def __init__(
+        self, received: RequestContext, templates: TemplateCache, *, wire_encoding: bool = True
+    ) -> None:
+        source = received.source
+        self._received = received
+        self._templates = templates
+        self._wire_encoding = wire_encoding
+        self._source_number = templates.source_number(source)
+        self._address = address_member(None, received)
+        self._deduplication_prefix = deduplication_key(source.workspace, source.name, "")
+        self._key_prefix = f"{source.workspace}:"
+        self._source_headers = source_headers(Touchpoint.KIND, f"/ingest/{source.name}")
+        self._encoded_headers = _encoded_headers(self._source_headers)
 
-    def encode_messages(
-        self,
-        messages: list[bytes],
-        at: i64,
-        room: i64,
-        each: i64,
-        found: dict[MessageId, AnyMessage],
-    ) -> tuple[i64, i64]:
-        """Read calls from a place on, as long as there is room (bytes), up to one that is for `normalise`.
+    def encode(self, raw: bytes) -> tuple[MessageId, AnyMessage] | None:
+        """Return the deduplication key and the Kafka message of a message.
 
-        Each takes so many bytes of the room, and its own. Returns where it stopped and the room that is left. What is found twice
-        is kept as it was said first.
+        Returns None for a message that has to go through `normalise`. An invalid one does so too, and is
+        refused there with its reason.
         """
-        count: i64 = len(messages)
-        while at < count and room > 0:
-            raw = messages[at]
-            one = self.encode(raw)
-            if one is None:
-                break
-            found.setdefault(one[0], one[1])
-            room -= each + len(raw)
-            at += 1
-        return at, room
-
-    def encode(self, raw: bytes) -> tuple[MessageId, EncodedRecord] | None:
-        """Return the message of a call, and what it is known by."""
         call = parse_plain_call(raw)
-        if call is None or not (call.user_id or call.anonymous_id):
+        if call is None:
             return None
-        kind = call.kind or self._default
-        frame = self._known.get((kind, call.context))
-        if frame is None:
-            frame = self._frames.add_template(kind, call.context)
-        name = event_name(call, kind)
-        if not frame or name is None:
+        try:
+            return self._encode(call)
+        except InvalidMessage:
             return None
-        about = _worth(call.properties) if call.worth else b""
-        if about is None:
+
+    def _encode(self, call: PlainCall) -> tuple[MessageId, AnyMessage] | None:
+        received = self._received
+        call_type = cast("CallType", call.type or received.call_type)
+        contact_id = call.user_id or call.anonymous_id
+        properties = call.properties or {}
+        if (
+            call_type not in _TYPES
+            or not contact_id
+            or not CONTENT_PROPERTIES.isdisjoint(properties)
+        ):
             return None
-        message_id = call.message_id or self._new_id().encode()
-        value = self._value
-        value.truncate(0)
-        value.write(frame)
-        value.write(self._came)
-        occurred_at = self._write_times(value, call)
-        if occurred_at < 0:
+        shared = self._shared_json(call, call_type)
+        if shared is None:
             return None
-        _write_text(value, b',"message_id":"', message_id)
-        _write_text(value, b',"name":"', name)
-        _write_text(value, b',"user_id":"', call.user_id)
-        _write_text(value, b',"anonymous_id":"', call.anonymous_id)
-        if call.properties:
-            value.write(b',"properties":')
-            value.write(call.properties)
-        value.write(about)
-        value.write(b"}")
-        who = call.user_id or call.anonymous_id
-        message = self._records.write_record(
-            who, value.getvalue(), message_id, occurred_at, self._trace
+        time = resolve_event_time(
+            call.timestamp or call.original_timestamp,
+            call.sent_at or received.batch_defaults.sent_at,
+            received.received_at,
         )
-        return key_with_id(self._place, message_id), message
+        message_id = call.message_id or received.new_id()
+        own = OwnFields(
+            message_id=message_id,
+            occurred_at=time.occurred_at,
+            received_at=received.received_at,
+            name=event_name(call_type, call.event, call.name, properties),
+            user_id=call.user_id or None,
+            anonymous_id=call.anonymous_id or None,
+            sent_at=time.sent_at,
+            original_timestamp=time.original if time.original != time.occurred_at else None,
+            clock_corrected=time.corrected,
+            properties=properties,
+        )
+        value = shared + _encode(own)[1:]
+        if not VALUATION_PROPERTIES.isdisjoint(properties):
+            valuation = _encode(extract_valuation(properties))
+            value = value[:-1] + b"," + valuation[1:] if valuation != b"{}" else value
+        message = self._message(contact_id, value, message_id, time.occurred_at)
+        return key_with_id(self._deduplication_prefix, message_id.encode()), message
 
-    def _write_times(self, writer: BytesWriter, call: PlainCallFields) -> i64:
-        """Write when a call occurred, by the rule of `timing`, and return it; before 1970 is negative, and for the other way."""
-        original = call.original if call.timestamp == NEVER else call.timestamp
-        sent_at = self._sent_at if call.sent_at == NEVER else call.sent_at
-        occurred_at = self._received_at
-        if original != NEVER:
-            occurred_at = original if sent_at == NEVER else self._received_at - (sent_at - original)
-            if occurred_at > self._received_at:
-                occurred_at = self._received_at
-                writer.write(b',"clock_corrected":true')
-            if sent_at != NEVER:
-                _write_number(writer, b',"sent_at":', sent_at)
-            if original != occurred_at:
-                _write_number(writer, b',"original_timestamp":', original)
-        _write_number(writer, b',"occurred_at":', occurred_at)
-        return occurred_at
+    def _shared_json(self, call: PlainCall, call_type: CallType) -> bytes | None:
+        """Return the beginning of a touchpoint's JSON, up to its own fields; None without templates."""
+        received = self._received
+        client_json, page_json = split_members(call.context or {})
+        client = self._templates.client_template(
+            self._source_number, call_type, client_json, received
+        )
+        if client is None:
+            return None
+        address = b"" if client.has_address else self._address
+        page = self._templates.page_template(
+            client,
+            call_type,
+            page_json,
+            received,
+            context_is_open=client.context_is_open or address != b"",
+        )
+        if not page:
+            return None
+        if not address:
+            return client.json + page
+        before = b"," if client.context_is_open else b',"context":{'
+        return b"".join((client.json, before, address, page))
+
+    def _message(
+        self, contact_id: str, value: bytes, message_id: str, occurred_at: int
+    ) -> AnyMessage:
+        received = self._received
+        key = f"{self._key_prefix}{contact_id}".encode()
+        headers = event_headers(
+            f"{received.source.name}:{message_id}", occurred_at, trace=received.trace
+        )
+        if not self._wire_encoding:
+            return Message(Touchpoint.TOPIC, key, value, [*self._source_headers, *headers])
+        return encode_fields(Touchpoint.TOPIC, key, value, self._encoded_headers, headers)
 
 
-def _write_text(writer: BytesWriter, name: bytes, text: bytes) -> None:
-    if text:
-        writer.write(name)
-        writer.write(text)
-        writer.append(34)
-
-
-def _write_number(writer: BytesWriter, name: bytes, number: i64) -> None:
-    writer.write(name)
-    writer.write(str(number).encode())
-
-
-def _worth(properties: bytes) -> bytes | None:
-    """Return what properties say of worth, to stand in a touchpoint; None for what others take for no object."""
-    try:
-        found = msgspec.json.encode(extract_valuation(parse_object("properties", properties)))
-    except InvalidMessage:
-        return None
-    return b"" if found == b"{}" else b"," + found[1:-1]
+@lru_cache(maxsize=1_024)
+def _encoded_headers(headers: tuple[tuple[str, bytes], ...]) -> EncodedHeaders:
+    return EncodedHeaders(list(headers))

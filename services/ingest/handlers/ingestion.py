@@ -32,7 +32,12 @@ from services.ingest.domain.request_context import BatchDefaults, NormalisationR
 from services.ingest.domain.source import Source
 from services.ingest.fastpath.template_cache import TemplateCache
 from services.ingest.handlers.adapter_calls import split_adapter_events
-from services.ingest.handlers.message_reader import MessageReader, adapter_reader, tracking_reader
+from services.ingest.handlers.message_reader import (
+    FastPath,
+    MessageReader,
+    adapter_reader,
+    tracking_reader,
+)
 from services.ingest.handlers.outgoing_messages import broker_refusal_message, dead_letter_message
 
 
@@ -84,8 +89,9 @@ class IngestService:
         rules: NormalisationRules,
         *,
         fast: bool = True,
+        wire_encoding: bool = True,
     ) -> None:
-        """Plain calls are read by their frames if `fast`, which pays where that is compiled."""
+        """`fast`: encode plain calls from templates; `wire_encoding`: as Kafka records at once."""
         self._sources = sources
         self._publisher = publisher
         self._clock = clock
@@ -93,7 +99,7 @@ class IngestService:
         self._rules = rules
         self._recent = DeduplicationWindow()
         self._rates = RateLimiter()
-        self._frames = TemplateCache() if fast else None
+        self._fast_path = FastPath(TemplateCache(), wire_encoding=wire_encoding) if fast else None
 
     async def ingest_request(self, request: TrackingRequest) -> int:
         """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
@@ -121,7 +127,7 @@ class IngestService:
                 trace=trace,
             )
             return await self._take(
-                received, batch, tracking_reader(received, batch, self._frames), request.origin
+                received, batch, tracking_reader(received, self._fast_path), request.origin
             )
 
     async def ingest_webhook(self, hook: WebhookRequest, source: Source | None) -> int:

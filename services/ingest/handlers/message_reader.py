@@ -1,12 +1,13 @@
-"""What is made of a request's messages: of each its calls, and of each call a touchpoint's message, by what it is known by."""
+"""Messages of a request, read into Kafka messages: touchpoints by deduplication key, and dead letters."""
 
 from collections.abc import Callable
+
+import msgspec
 
 from libs.common.errors import InvalidMessage
 from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.messages import Message
 from services.ingest.domain.deduplication_window import MessageId, deduplication_key
-from services.ingest.domain.message_batch import MessageBatch
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.tracking_call import TrackingCall, parse_call
@@ -16,83 +17,91 @@ from services.ingest.handlers.adapter_calls import convert_adapter_event
 from services.ingest.handlers.outgoing_messages import dead_letter_message, touchpoint_message
 
 SLICE_BYTES = 64 * 1024
-"""Bytes of messages that are read before others have their turn."""
+"""Bytes of messages that are read before other requests get the event loop."""
 MIN_MESSAGE_BYTES = 256
-"""What a message counts, however short it is, beside what its batch says."""
+"""Cost of a message in bytes of a slice, however short it is, beside its batch's context."""
 REPEATED_BYTES = 1_000_000
-"""Bytes that the letters of one request may repeat of what their batch said."""
+"""Bytes of the batch's context that the dead letters of one request may repeat."""
 
 
 class MessageReader:
-    """The messages of a request, and what was read of them."""
+    """Reader of one request's messages, with its results so far."""
 
     def __init__(
         self,
         received: RequestContext,
-        calls: Callable[[bytes], list[TrackingCall]],
+        parse: Callable[[bytes], list[TrackingCall]],
         fast: FastEncoder | None = None,
     ) -> None:
-        """`calls` are those of a message, which raises InvalidMessage; `fast` reads those that are plain."""
+        """`parse` returns the calls of a message or raises InvalidMessage."""
         self.touchpoints: dict[MessageId, AnyMessage] = {}
-        """Without those that say again what another of the request says."""
+        """Of messages with the same id in one request, the first."""
         self.refused: list[Message] = []
-        """Dead letters: of each message that has a call that is refused, one, and no touchpoint."""
+        """Dead letters: one for each message with a refused call; the message has no touchpoint then."""
         self.count = 0
-        """Of touchpoints, with those that say it again."""
+        """Number of touchpoints, with the repeated ones."""
         self._received = received
-        self._calls = calls
+        self._parse = parse
         self._fast = fast
-        self._each = MIN_MESSAGE_BYTES + len(received.batch_defaults.context)
+        self._cost_each = MIN_MESSAGE_BYTES + len(received.batch_defaults.context)
 
     def read_slice(self, messages: list[bytes], at: int) -> int:
-        """Read from a place on and return where others have their turn, or the end."""
-        room = SLICE_BYTES
-        while True:
-            if self._fast is not None:
-                begin = at
-                at, room = self._fast.encode_messages(
-                    messages, at, room, self._each, self.touchpoints
-                )
-                self.count += at - begin
-            if at == len(messages) or room <= 0:
-                return at
-            self._take(messages[at])
-            room -= self._each + len(messages[at])
+        """Read messages from an index on, SLICE_BYTES of them, and return the index of the next."""
+        budget = SLICE_BYTES
+        while at < len(messages) and budget > 0:
+            raw = messages[at]
+            self._read(raw)
+            budget -= self._cost_each + len(raw)
             at += 1
+        return at
 
-    def _take(self, raw: bytes) -> None:
-        received = self._received
-        try:
-            found = [_message_of(call, received) for call in self._calls(raw)]
-        except InvalidMessage as error:
-            whole = len(self.refused) * len(received.batch_defaults.context) < REPEATED_BYTES
-            self.refused.append(dead_letter_message(raw, error, received, whole=whole))
+    def _read(self, raw: bytes) -> None:
+        encoded = None if self._fast is None else self._fast.encode(raw)
+        if encoded is not None:
+            self.count += 1
+            self.touchpoints.setdefault(*encoded)
             return
-        self.count += len(found)
-        for place, message in found:
-            self.touchpoints.setdefault(place, message)
+        try:
+            messages = [self._normalise(call) for call in self._parse(raw)]
+        except InvalidMessage as error:
+            context_bytes = len(self._received.batch_defaults.context)
+            whole = len(self.refused) * context_bytes < REPEATED_BYTES
+            self.refused.append(dead_letter_message(raw, error, self._received, whole=whole))
+            return
+        self.count += len(messages)
+        for message_id, message in messages:
+            self.touchpoints.setdefault(message_id, message)
+
+    def _normalise(self, call: TrackingCall) -> tuple[MessageId, AnyMessage]:
+        received = self._received
+        touchpoint = normalise(call, received)
+        message_id = deduplication_key(
+            touchpoint.workspace, touchpoint.source, touchpoint.message_id
+        )
+        return message_id, touchpoint_message(touchpoint, received.trace)
 
 
-def _message_of(call: TrackingCall, received: RequestContext) -> tuple[MessageId, Message]:
-    touchpoint = normalise(call, received)
-    place = deduplication_key(touchpoint.workspace, touchpoint.source, touchpoint.message_id)
-    return place, touchpoint_message(touchpoint, received.trace)
+class FastPath(msgspec.Struct, frozen=True):
+    """Settings of the fast path; without `wire_encoding` its messages are not encoded as records."""
+
+    templates: TemplateCache
+    wire_encoding: bool = True
 
 
-def tracking_reader(
-    received: RequestContext, batch: MessageBatch, frames: TemplateCache | None
-) -> MessageReader:
-    """Return what reads a tracking request; the plain calls of it by their `frames`, where there are any."""
-    shared = frames.templates_for(received) if frames is not None and batch.is_text else None
-    return MessageReader(
-        received,
-        lambda raw: [parse_call(raw)],
-        None if shared is None else FastEncoder(received, shared),
-    )
+def tracking_reader(received: RequestContext, fast_path: FastPath | None) -> MessageReader:
+    """Return the reader of a tracking request; without `fast_path` all calls are normalised.
+
+    So are those of a source with default properties, or with a hash that each user id needs.
+    """
+    source = received.source
+    fast = None
+    if fast_path is not None and source.user_hash_secret is None and not source.defaults:
+        fast = FastEncoder(received, fast_path.templates, wire_encoding=fast_path.wire_encoding)
+    return MessageReader(received, lambda raw: [parse_call(raw)], fast)
 
 
 def adapter_reader(name: str, received: RequestContext) -> MessageReader:
-    """Return what reads an adapter's events."""
+    """Return the reader of an adapter's events."""
     return MessageReader(
         received, lambda event: convert_adapter_event(name, received.source, event)
     )

@@ -75,26 +75,35 @@ class _FieldReader:
         return self._record[start : self._at]
 
 
+class EncodedHeaders:
+    """Headers that many records begin with, encoded once."""
+
+    def __init__(self, headers: Headers) -> None:
+        writer = BytesWriter()
+        _encode_headers(writer, headers)
+        self.count: i64 = len(headers)
+        self.encoded = writer.getvalue()
+
+
 def encode_record(message: Message) -> EncodedRecord:
     """Encode a message."""
+    return encode_fields(message.topic, message.key, message.value, _NO_HEADERS, message.headers)
+
+
+def encode_fields(
+    topic: str, key: bytes, value: bytes | None, shared: EncodedHeaders, headers: Headers
+) -> EncodedRecord:
+    """Encode a record of the `shared` headers and its own."""
     writer = BytesWriter()
-    encode_bytes(writer, message.key)
-    if message.value is None:
+    encode_bytes(writer, key)
+    if value is None:
         encode_varint(writer, _NONE)
     else:
-        encode_bytes(writer, message.value)
-    encode_varint(writer, len(message.headers))
-    writer.write(encode_headers(message.headers))
-    return EncodedRecord(message.topic, message.key, writer.getvalue())
-
-
-def encode_headers(headers: Headers) -> bytes:
-    """Return the encoded headers, without their count."""
-    writer = BytesWriter()
-    for name, value in headers:
-        encode_bytes(writer, name.encode())
         encode_bytes(writer, value)
-    return writer.getvalue()
+    encode_varint(writer, shared.count + len(headers))
+    writer.write(shared.encoded)
+    _encode_headers(writer, headers)
+    return EncodedRecord(topic, key, writer.getvalue())
 
 
 def encode_bytes(writer: BytesWriter, field: bytes) -> None:
@@ -120,3 +129,12 @@ def varint_size(number: i64) -> i64:
         rest >>= 7
         size += 1
     return size
+
+
+def _encode_headers(writer: BytesWriter, headers: Headers) -> None:
+    for name, value in headers:
+        encode_bytes(writer, name.encode())
+        encode_bytes(writer, value)
+
+
+_NO_HEADERS: Final = EncodedHeaders([])
