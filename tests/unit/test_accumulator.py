@@ -35,10 +35,10 @@ def producer():
     return Producer()
 
 
-@pytest.fixture
-async def found(producer, monkeypatch):
+@pytest.fixture(params=[True, False], ids=["wire encoding", "aiokafka batches"])
+async def found(request, producer, monkeypatch):
     monkeypatch.setattr(module, "MAX_BATCH_BYTES", 1_000)
-    accumulator = Accumulator(producer, 0)
+    accumulator = Accumulator(producer, 0, wire_encoding=request.param)
     await accumulator.load_topic("t")
     yield accumulator
     await accumulator.close()

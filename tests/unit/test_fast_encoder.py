@@ -7,6 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from libs.common.kafka.wire.encoded_record import encode_record
+from libs.common.messages import Message
 from services.ingest.domain.channel_rules import parse_channel_rules
 from services.ingest.domain.privacy import strip_link_tokens
 from services.ingest.domain.request_context import BatchDefaults, NormalisationRules, RequestContext
@@ -306,6 +308,20 @@ def test_websites_take_the_fast_path():
     ]
 
     assert sum(record is not None for record in encoded) > 360
+
+
+def test_records_and_plain_messages_are_the_same():
+    received = msgspec.structs.replace(WEB, trace=b"00-1-2-01")
+    raw = json.dumps(PLAIN).encode()
+
+    record, message = (
+        FastEncoder(received, WarmTemplateCache(), wire_encoding=wire_encoding).encode(raw)
+        for wire_encoding in (True, False)
+    )
+
+    assert isinstance(message[1], Message)
+    assert encode_record(message[1]).record == record[1].record
+    assert (message[0], message[1].key) == (record[0], record[1].key)
 
 
 def test_a_client_gets_a_template_when_seen_again():

@@ -33,9 +33,7 @@ def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
     assert found == FINGERPRINT
 
 
-@pytest.mark.parametrize(
-    "part", [FOLD_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name
-)
+@pytest.mark.parametrize("part", [FOLD_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name)
 def test_what_is_compiled_is_of_its_source(part):
     assert part.mode() in ("compiled", "uncompiled")
     assert all((PROJECT / source).exists() for source in part.sources)

@@ -6,10 +6,7 @@ import sys
 
 from tests.support.source_copy import copy_sources
 
-TESTS = [
-    f"tests/unit/test_{name}.py"
-    for name in ("fast_encoder", "record_batch", "accumulator")
-]
+TESTS = [f"tests/unit/test_{name}.py" for name in ("fast_encoder", "record_batch", "accumulator")]
 
 
 def test_uncompiled_it_says_the_same(tmp_path):
