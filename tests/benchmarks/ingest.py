@@ -148,10 +148,9 @@ async def compare(servers: Servers, folder: Path) -> None:
                         rates.setdefault((name, kind, events), []).append(measurement)
             print(f"round {number} of {ROUNDS}", file=sys.stderr, flush=True)
         memory = psutil.Process(instance.pid("ingest")).memory_info().rss / 1e6
-        write(
-            "ingest",
-            "\n".join([page(rates, memory), await asyncio.to_thread(imported, instance, folder)]),
-        )
+        figures = page(rates, memory)
+        write("ingest", figures)  # kept if the import fails
+        write("ingest", f"{figures}\n{await asyncio.to_thread(imported, instance, folder)}")
     finally:
         for process in processes:
             process.terminate()
@@ -168,7 +167,7 @@ def imported(instance: Instance, folder: Path) -> str:
             rows.write(
                 f"user-{number % CONTACTS},Order Completed,2026-05-{number % 28 + 1:02d}T10:00:00Z,{number}.5,o-{number}\n"
             )
-    begun = time.perf_counter()
+    started = time.perf_counter()
     command = [sys.executable, "-m", "cli.main", "import", str(file), "--source", "bench"]
     process = subprocess.Popen(
         command, env={**os.environ, "PERIGEE_HOME": str(folder)}, stderr=subprocess.DEVNULL
@@ -184,7 +183,7 @@ def imported(instance: Instance, folder: Path) -> str:
             break
     assert process.wait() == 0
     quarters = " / ".join(f"{seen[len(seen) * n // 4 - 1]:.0f}" for n in (1, 2, 3, 4))
-    rate = ROWS / (time.perf_counter() - begun)
+    rate = ROWS / (time.perf_counter() - started)
     return f"`perigee import` of {ROWS:,} rows: {rate:,.0f} a second; memory at each quarter {quarters} MB."
 
 

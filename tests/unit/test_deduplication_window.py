@@ -55,7 +55,7 @@ def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
     recent.add([place("a")], 50 * SECOND)
     for number in range(30_000):
         recent.add([place(str(number))], 0)
-    assert max(len(ids) for _, ids in recent._came) <= 10_000
+    assert max(len(ids) for _, ids in recent._slots) <= 10_000
     recent.add([], 60 * SECOND)
     assert kept(recent, ["a", "0", "29999"]) == ""
 
@@ -71,7 +71,7 @@ def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
         now += wait * SECOND
         recent.add([place(str(number))], now)
         left = [
-            one for at, together in recent._came for one in together if at > now - seconds * SECOND
+            one for at, together in recent._slots for one in together if at > now - seconds * SECOND
         ]
         assert sorted(left) == sorted(recent._seen)
         assert len(left) <= ids

@@ -1,6 +1,7 @@
-"""From a row of a file, or an event of a webhook, to a call: a call in YAML in which some values are taken from there.
+"""Call mapping: a tracking call in YAML, filled from a row of a file or an event of a webhook.
 
-`{column: NAME}` stands for a cell of a row, `{path: PLACE}` for a value in a JSON document (`services.ingest.domain.json_path`).
+`{column: NAME}` stands for a cell of a row, `{path: PATH}` for a value in a JSON document
+(`services.ingest.domain.json_path`).
 
     type: track
     event: Order Completed
@@ -10,7 +11,8 @@
       total: {column: amount, as: number, decimal: ","}
       paid: {column: paid, as: boolean, default: false}
 
-Without a template a row's columns are the call's fields themselves, with dots between the levels: `properties.total`.
+Without a mapping the names of a row's columns are the call's fields, with dots between the levels:
+`properties.total`.
 """
 
 import math
@@ -24,8 +26,8 @@ from libs.common.errors import ConfigurationError, InvalidMessage
 from services.ingest.domain.json_path import get_at, parse_path
 
 Row = Mapping[str, Any]
-_PLACES = frozenset(("column", "path"))
-_KEYS = frozenset(("as", "format", "zone", "decimal", "default")) | _PLACES
+_REFERENCES = frozenset(("column", "path"))
+_KEYS = frozenset(("as", "format", "zone", "decimal", "default")) | _REFERENCES
 _KINDS = ("text", "number", "boolean", "time")
 _SECONDS = 100_000_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -36,57 +38,61 @@ _TRUE, _FALSE = (
 
 
 class CallMapping:
-    """A checked template; `tree` is what it was made of."""
+    """A checked mapping; `tree` is the YAML document it was built from."""
 
     def __init__(self, tree: Any, where: str = "the mapping") -> None:
-        """Raises ConfigurationError naming the place that is wrong."""
+        """Raises ConfigurationError that names the wrong part."""
         if not isinstance(tree, dict):
             raise ConfigurationError(f"{where}: a call is an object with type, userId, event …")
         _check(tree, where)
         self.tree = tree
 
     def to_call(self, row: Row) -> dict[str, Any]:
-        """Return the call of a row; empty cells are not given. Raises InvalidMessage for a cell that cannot be read."""
-        found = _filled(self.tree, row)
-        return found if isinstance(found, dict) else {}
+        """Return the call of a row, without the fields of empty cells.
+
+        Raises InvalidMessage for an unreadable cell.
+        """
+        call = _fill(self.tree, row)
+        return call if isinstance(call, dict) else {}
 
 
 def call_from_columns(row: Row) -> dict[str, Any]:
-    """Return the call of a row whose columns are named like the call's fields."""
-    found: dict[str, Any] = {}
+    """Return the call of a row whose columns have the names of the call's fields."""
+    call: dict[str, Any] = {}
     for name, value in row.items():
         if value is None or value == "":
             continue
-        *above, last = name.strip().split(".")
-        place = found
-        for level in above:
-            place = place.setdefault(level, {})
-            if not isinstance(place, dict):
+        *levels, last = name.strip().split(".")
+        parent = call
+        for level in levels:
+            parent = parent.setdefault(level, {})
+            if not isinstance(parent, dict):
                 raise InvalidMessage("bad_column", f"column {name}: {level} is a value already")
-        place[last] = value
-    return found
+        parent[last] = value
+    return call
 
 
 def _check(tree: Any, where: str) -> None:
     if isinstance(tree, list):
-        for number, one in enumerate(tree):
-            _check(one, f"{where}[{number}]")
+        for number, item in enumerate(tree):
+            _check(item, f"{where}[{number}]")
     if isinstance(tree, dict):
-        strange = next((name for name in tree if not isinstance(name, str)), None)
-        if strange is not None:
-            raise ConfigurationError(f"{where}: {strange!r} is no field's name: put it in quotes")
-        if _is_place(tree):
-            _check_place(tree, where)
+        wrong_key = next((name for name in tree if not isinstance(name, str)), None)
+        if wrong_key is not None:
+            raise ConfigurationError(f"{where}: {wrong_key!r} is no field's name: put it in quotes")
+        if _is_reference(tree):
+            _check_reference(tree, where)
             return
-        for name, one in tree.items():
-            _check(one, f"{where}.{name}")
+        for name, value in tree.items():
+            _check(value, f"{where}.{name}")
 
 
-def _check_place(rule: dict[str, Any], where: str) -> None:
+def _check_reference(rule: dict[str, Any], where: str) -> None:
     unknown = sorted(set(rule) - _KEYS)
     if unknown:
         raise ConfigurationError(
-            f"{where}: {', '.join(unknown)} is not known beside column or path; there are {', '.join(sorted(_KEYS))}"
+            f"{where}: {', '.join(unknown)} is not known beside column or path; "
+            f"there are {', '.join(sorted(_KEYS))}"
         )
     if "path" in rule:
         parse_path(rule["path"], f"{where}.path")
@@ -101,21 +107,25 @@ def _check_place(rule: dict[str, Any], where: str) -> None:
         raise ConfigurationError(f"{where}: no time zone {rule['zone']!r}") from None
 
 
-def _is_place(tree: dict[str, Any]) -> bool:
-    """Return whether the object stands for a value; a call may have fields of these names, whose values are no text."""
-    return any(isinstance(tree.get(name), str) for name in _PLACES)
+def _is_reference(tree: dict[str, Any]) -> bool:
+    """Return whether the object refers to a value.
+
+    A call may have fields of the same names, whose values are not text.
+    """
+    return any(isinstance(tree.get(name), str) for name in _REFERENCES)
 
 
-def _filled(tree: Any, row: Row) -> Any:
-    """Return the tree with its cells; None where nothing is left of it."""
+def _fill(tree: Any, row: Row) -> Any:
+    """Return the tree with its references resolved; None if it is empty then."""
     if isinstance(tree, list):
-        return [one for one in (_filled(part, row) for part in tree) if one is not None] or None
+        items = [_fill(part, row) for part in tree]
+        return [item for item in items if item is not None] or None
     if not isinstance(tree, dict):
         return tree
-    if _is_place(tree):
+    if _is_reference(tree):
         return _cell(tree, row)
-    found = {name: one for name, part in tree.items() if (one := _filled(part, row)) is not None}
-    return found or None
+    members = {name: _fill(part, row) for name, part in tree.items()}
+    return {name: value for name, value in members.items() if value is not None} or None
 
 
 def _cell(rule: dict[str, Any], row: Row) -> Any:
@@ -140,7 +150,7 @@ def _cell(rule: dict[str, Any], row: Row) -> Any:
 
 
 def _since_1970(value: float) -> str:
-    """Return the instant of a number: seconds, or milliseconds where it is too large for them."""
+    """Return the instant of a number of seconds, or of milliseconds if it is too large."""
     try:
         return datetime.fromtimestamp(
             value / 1_000 if abs(value) > _SECONDS else value, UTC

@@ -1,11 +1,11 @@
 """A call's context by our own fields, in two parts, each of which is parsed once and cached.
 
-The client part (user agent, locale, library, consent …) is the same on all pages of a visit. The page
-part (page, referrer, campaign, content) is the same for all visitors of a page. A cache of whole
-contexts would need an entry for each combination of the two.
+The client part (user agent, locale, library, consent …) is the same on all pages of a visit. The
+page part (page, referrer, campaign, content) is the same for all visitors of a page. A cache of
+whole contexts would need an entry for each combination of the two.
 
-The trust of the source decides which fields count: a browser's key is public, so only a server may name
-the initiative, the channel and the ids that a contact has in other systems.
+The trust of the source decides which fields count: a browser's key is public, so only a server may
+name the initiative, the channel and the ids that a contact has in other systems.
 """
 
 from functools import lru_cache
@@ -43,8 +43,8 @@ PAGE_MEMBERS = ("page", "referrer", "campaign", "content")
 _INITIATIVES = get_args(Initiative)
 # Members that become a field of the touchpoint, or that no subscriber may see.
 _LIFTED = frozenset((
-    "consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip", "userHash", "linkToken",
-    "machine",
+    "consent", "campaign", "channel", "content", "traits", "mode", "initiative", "evidence", "ip",
+    "userHash", "linkToken", "machine",
 ))  # fmt: skip
 _REFERRAL_QUERY = f"{REFERRAL_PARAMETER}="
 _encode = msgspec.json.Encoder().encode
@@ -54,8 +54,8 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 class ClientContext(msgspec.Struct, frozen=True, gc=False):
     """A context without its page. `mode` is None where the context names none.
 
-    `members` are the members of the JSON object that the touchpoint gets as its context, without braces.
-    `traits` to `ip` are unchecked: they count only where the call itself lacks them.
+    `members` are the members of the JSON object that the touchpoint gets as its context, without
+    braces. `traits` to `ip` are unchecked: they count only where the call itself lacks them.
     """
 
     members: bytes

@@ -1,4 +1,4 @@
-"""A dead letter as an operator sees it: what was refused, where, why; and what it becomes when it is tried again."""
+"""Dead letters as operators see them: the refused message, its origin and the reason."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,13 +11,16 @@ TOPICS = {"ingest": "touchpoints-dlq", "scoring": "scoring-dlq", "orchestrator":
 Headers = Sequence[tuple[str, bytes | None]]
 HEADER_PREFIX = "x-dlq-"
 MAX_SHOWN_CHARACTERS = 1_000
-"""Characters of what a letter holds, in a list."""
+"""Characters of a dead letter's value in a list."""
 BROKER_ERROR = "broker"
-"""Where a letter was refused that was a touchpoint already."""
+"""The `where` of a touchpoint that the broker refused."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """One dead letter. `number` names it: topic/partition/offset. `where` is the source, or the place in a topic."""
+    """One dead letter; `number` is its topic/partition/offset.
+
+    `where` is the source of the message, or the topic, partition and offset of the refused record.
+    """
 
     number: str
     service: str
@@ -31,15 +34,15 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     @property
     def sort_key(self) -> tuple[int, str]:
-        """Return where it stands among all: (refused_at, number)."""
+        """Return its position in lists: (refused_at, number)."""
         return self.refused_at, self.number
 
     def truncated(self) -> "DeadLetter":
-        """Return it without the end of what it holds, as lists show it."""
+        """Return it with its value cut off at MAX_SHOWN_CHARACTERS."""
         return msgspec.structs.replace(self, value=self.value[:MAX_SHOWN_CHARACTERS])
 
     def matches(self, *, reason: str = "", where: str = "", since: int = 0, text: str = "") -> bool:
-        """Return whether the letter passes these filters; empty ones let all pass."""
+        """Return whether it passes the filters; an empty filter passes all."""
         return (
             reason in ("", self.reason)
             and where in self.where
@@ -49,27 +52,26 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 def parse_dead_letter(
-    place: tuple[str, int, int],
+    position: tuple[str, int, int],
     key: bytes,
     value: bytes | None,
     headers: Headers,
     at: int,
     mark: str,
 ) -> DeadLetter:
-    """Read a letter from a record that was appended at `at`."""
-    said = parse_error_headers(headers)
-    topic, partition, offset = place
-    where = (
-        said.get("where")
-        or f"{said.get('topic', '?')}/{said.get('partition', '?')}/{said.get('offset', '?')}"
+    """Parse a record that was appended at `at`; `position` is its topic, partition and offset."""
+    details = parse_error_headers(headers)
+    topic, partition, offset = position
+    where = details.get("where") or "/".join(
+        details.get(name, "?") for name in ("topic", "partition", "offset")
     )
     return DeadLetter(
         number=f"{topic}/{partition}/{offset}",
-        service=next((name for name, one in TOPICS.items() if one == topic), topic),
-        reason=said.get("reason", "unknown"),
-        error=said.get("error", ""),
+        service=next((name for name, dlq in TOPICS.items() if dlq == topic), topic),
+        reason=details.get("reason", "unknown"),
+        error=details.get("error", ""),
         where=where,
-        refused_at=refused_at(said, at),
+        refused_at=refused_at(details, at),
         key=key.decode("utf-8", "replace"),
         value=(value or b"").decode("utf-8", "replace"),
         mark=mark,
@@ -77,7 +79,7 @@ def parse_dead_letter(
 
 
 def parse_error_headers(headers: Headers) -> dict[str, str]:
-    """Return what the headers say of the refusal, by names without their prefix."""
+    """Return the values of the refusal's headers by name, without HEADER_PREFIX."""
     return {
         name.removeprefix(HEADER_PREFIX): (v or b"").decode("utf-8", "replace")
         for name, v in headers
@@ -86,7 +88,7 @@ def parse_error_headers(headers: Headers) -> dict[str, str]:
 
 
 def parse_number(number: str) -> tuple[str, int, int]:
-    """Read a letter's number. Raises ConfigurationError."""
+    """Parse the number of a dead letter. Raises ConfigurationError."""
     parts = number.split("/")
     if (
         len(parts) != 3
@@ -100,7 +102,7 @@ def parse_number(number: str) -> tuple[str, int, int]:
 
 
 def parse_page_cursor(cursor: str) -> tuple[int, str]:
-    """Read where a page ended, `refused_at:number`. Raises ConfigurationError."""
+    """Parse the cursor of a page, `refused_at:number`. Raises ConfigurationError."""
     at, _, number = cursor.partition(":")
     if not _is_number(at):
         raise ConfigurationError(
@@ -110,13 +112,13 @@ def parse_page_cursor(cursor: str) -> tuple[int, str]:
 
 
 def format_instant(instant: int) -> str:
-    """Return an instant as people read it."""
+    """Format an instant (µs UTC) as date and time."""
     return datetime.fromtimestamp(instant / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def refused_at(said: dict[str, str], otherwise: int) -> int:
-    """Return when the door refused it, where the headers say so."""
-    at = said.get("at", "")
+def refused_at(details: dict[str, str], otherwise: int) -> int:
+    """Return the instant of the refusal by ingest, if the headers have it."""
+    at = details.get("at", "")
     return int(at) if _is_number(at) else otherwise
 
 

@@ -1,7 +1,7 @@
-"""Message ids that were accepted lately, so that a retry of an answered request is not published twice.
+"""Deduplication window of recent message ids: a retried request is published once.
 
-Best effort, for one process: scoring drops repeats exactly. The window is by the time of receipt, never by what a client's
-clock says, and holds so many seconds or so many ids, whichever is less.
+Best effort, per process: scoring drops repeats exactly. The window counts by the time of receipt,
+never by a client's clock, and is bounded in seconds and in ids.
 """
 
 from collections import deque
@@ -14,22 +14,22 @@ MAX_IDS = 500_000
 MessageId = bytes
 """Workspace, source and message id, or its digest where it is long."""
 _LONGEST = 64
-_TOGETHER = 1_000_000
-"""Microseconds of what leaves together."""
-_AT_MOST = 10_000
-"""Ids that leave together, so that none takes long, whatever the clock does."""
+_SLOT_MICROSECONDS = 1_000_000
+"""Microseconds of receipt whose ids expire together."""
+_SLOT_IDS = 10_000
+"""Ids that expire together at most: each expiry is short, whatever the clock does."""
 
 
 def deduplication_key(workspace: str, source: str, message_id: str) -> MessageId:
-    """Return what is kept of an id."""
+    """Return the key of a message id."""
     return key_with_id(f"{workspace}\0{source}\0".encode(), message_id.encode("utf-8", "replace"))
 
 
-def key_with_id(place: bytes, message_id: bytes) -> MessageId:
-    """Return what is kept of an id of a source: so much memory and no more, whatever senders call their messages."""
+def key_with_id(source_prefix: bytes, message_id: bytes) -> MessageId:
+    """Return the key of a message id; long ids are hashed, so that each takes bounded memory."""
     if len(message_id) <= _LONGEST:
-        return place + message_id
-    return place + b"\0" + blake2b(message_id, digest_size=16).digest()
+        return source_prefix + message_id
+    return source_prefix + b"\0" + blake2b(message_id, digest_size=16).digest()
 
 
 class DeduplicationWindow:
@@ -39,31 +39,31 @@ class DeduplicationWindow:
         self._span = seconds * 1_000_000
         self._ids = ids
         self._seen: set[MessageId] = set()
-        self._came: deque[tuple[int, list[MessageId]]] = deque()
-        """What came within a second, oldest first, by the instant of its first; each id stands here once."""
+        self._slots: deque[tuple[int, list[MessageId]]] = deque()
+        """(instant of its first id, ids) of each slot, oldest first; each id is in one slot."""
 
     def find_known(self, message_ids: Iterable[MessageId]) -> set[MessageId]:
-        """Return those of some ids that are in the window."""
+        """Return the ids that are in the window."""
         return self._seen.intersection(message_ids)
 
     def add(self, message_ids: Iterable[MessageId], now: int) -> None:
-        """Note ids, each once, that Kafka has as of `now` (microseconds), and forget those that fall out of the window."""
-        new = [one for one in message_ids if one not in self._seen]
-        self._seen.update(new)
-        since, newest = self._came[-1] if self._came else (now, [])
-        if newest and now - since < _TOGETHER and len(newest) < _AT_MOST:
-            newest.extend(new)
+        """Add ids that Kafka has acknowledged at `now` (µs), and expire the oldest ones."""
+        new_ids = [message_id for message_id in message_ids if message_id not in self._seen]
+        self._seen.update(new_ids)
+        since, newest = self._slots[-1] if self._slots else (now, [])
+        if newest and now - since < _SLOT_MICROSECONDS and len(newest) < _SLOT_IDS:
+            newest.extend(new_ids)
         else:
-            self._came.append((now, new))
-        while self._came and self._came[0][0] <= now - self._span:
-            self._forget(len(self._came[0][1]))
+            self._slots.append((now, new_ids))
+        while self._slots and self._slots[0][0] <= now - self._span:
+            self._forget(len(self._slots[0][1]))
         while len(self._seen) > self._ids:
             self._forget(len(self._seen) - self._ids)
 
     def _forget(self, most: int) -> None:
-        """Forget the oldest ids, so many at most, of what came in one second."""
-        oldest = self._came[0][1]
+        """Remove at most `most` ids of the oldest slot."""
+        oldest = self._slots[0][1]
         self._seen.difference_update(oldest[:most])
         del oldest[:most]
         if not oldest:
-            self._came.popleft()
+            self._slots.popleft()

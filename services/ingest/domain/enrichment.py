@@ -1,8 +1,9 @@
-"""What a message alone tells beside its words: where the person came from, with what, about what, and whether they are one.
+"""Enrichment: channel, campaign, device class, content, valuation and bot flag of a single message.
 
-The channel, first that says something: `context.channel` of a server, utm_medium, utm_source, a click id in the page's address,
-the referrer's host, `direct` for a visit that came from nowhere. A referrer of the page's own host is a click inside the site and
-says nothing. What is absent stays absent: no value is no zero, no sentiment is neutral.
+The channel is the first of: `context.channel` of a server, utm_medium, utm_source, a click id in
+the page's address, the referrer's host, and `direct` for a visit without a referrer. A referrer of
+the page's own host is a click inside the site and gives no channel. Absent values stay absent: no
+value is not zero, no sentiment is not neutral.
 """
 
 import re
@@ -46,7 +47,7 @@ class PageFacts(msgspec.Struct, frozen=True, gc=False):
 
 
 class Valuation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What properties tell; empty or None where nothing was said."""
+    """Value, currency, sentiment and effort of properties; empty or None where absent."""
 
     value: float | None = None
     currency: str = ""
@@ -92,7 +93,7 @@ def enrich_page(channels: ChannelRules, context: dict[str, Any]) -> PageFacts:
 
 
 def extract_valuation(properties: dict[str, Any]) -> Valuation:
-    """Return what properties tell: what it was worth, and how it was felt."""
+    """Return the valuation of properties."""
     if VALUATION_PROPERTIES.isdisjoint(properties):
         return NO_VALUATION
     amounts = (to_number(properties.get(name)) for name in ("value", "revenue", "total"))
@@ -105,17 +106,18 @@ def extract_valuation(properties: dict[str, Any]) -> Valuation:
 
 
 def extract_content(properties: dict[str, Any], page: PageFacts) -> tuple[str, str]:
-    """Return (id, type) of the content that a call is about: that of its properties, else its context's."""
+    """Return (id, type) of a call's content: that of its properties, else that of its context."""
     if CONTENT_PROPERTIES.isdisjoint(properties):
         return page.content_id, page.content_type
     content = object_or_empty(properties.get("content"))
-    number, kind = (
+    content_id, content_type = (
         (to_text(content.get("id")), to_text(content.get("type")))
         if content
         else (page.content_id, page.content_type)
     )
-    return number or to_text(properties.get("content_id")), kind or to_text(
-        properties.get("content_type")
+    return (
+        content_id or to_text(properties.get("content_id")),
+        content_type or to_text(properties.get("content_type")),
     )
 
 
@@ -153,14 +155,15 @@ def _campaign(context: dict[str, Any], query: dict[str, str]) -> dict[str, str]:
     """Return the five UTM fields: those of `context.campaign`, else those of the page's address."""
     if not query and "campaign" not in context:
         return {}
-    said = {k: to_text(v) for k, v in object_or_empty(context.get("campaign")).items() if k in UTM}
-    if not any(said.values()):
-        said = {k: query.get(f"utm_{'campaign' if k == 'name' else k}", "") for k in UTM}
-    return {k: v for k, v in said.items() if v}
+    given = object_or_empty(context.get("campaign"))
+    fields = {name: to_text(value) for name, value in given.items() if name in UTM}
+    if not any(fields.values()):
+        fields = {k: query.get(f"utm_{'campaign' if k == 'name' else k}", "") for k in UTM}
+    return {name: value for name, value in fields.items() if value}
 
 
 def page_query(page: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters of a page's address, names in lower case; what cannot be read has none."""
+    """Return the parameters of a page's address, names in lower case; none if it is unreadable."""
     query = (
         to_text(page.get("search")) or to_text(page.get("url")).partition("?")[2].partition("#")[0]
     )
@@ -168,15 +171,18 @@ def page_query(page: dict[str, Any]) -> dict[str, str]:
         return {}
     try:
         storable = query.lstrip("?").replace("%00", "%EF%BF%BD")  # no NUL
-        found = parse_qsl(storable, max_num_fields=100)
-        return {name.lower(): value[:_LONGEST] for name, value in found}
+        parameters = parse_qsl(storable, max_num_fields=100)
+        return {name.lower(): value[:_LONGEST] for name, value in parameters}
     except ValueError:
         return {}
 
 
 @cache_by_text(CACHED)
 def _device_class(kind: str, agent: str) -> str:
-    """Return phone, tablet, computer or nothing. Source: what Android and iOS document of their user agents."""
+    """Return phone, tablet, computer or an empty text.
+
+    Source: the documentation of user agents by Android and iOS.
+    """
     if "ipad" in agent or "tablet" in agent or ("android" in agent and "mobile" not in agent):
         return "tablet"
     if "mobi" in agent or "iphone" in agent or kind in ("ios", "android", "phone", "mobile"):
@@ -185,7 +191,10 @@ def _device_class(kind: str, agent: str) -> str:
 
 
 def _split(address: str) -> tuple[str, str]:
-    """Return an address's host and path; what is no address has neither. Its query, another each time, is left out."""
+    """Return host and path of an address, both empty if it is none.
+
+    The query is cut off first: with it, the cache would hardly ever hit.
+    """
     return _parts(address.partition("?")[0])
 
 

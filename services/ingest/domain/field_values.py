@@ -1,4 +1,4 @@
-"""How a value of any JSON becomes what a field takes: strictly where a wrong one might mean somebody else, else as it can be."""
+"""JSON values as the values of fields: strict for ids and objects, lenient for everything else."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ _LONGEST = 2_000
 
 
 def parse_identifier(field: str, value: Any) -> str | None:
-    """Return an id as text; null, "" and absence all mean that it was not given. Raises InvalidMessage `bad_id`."""
+    """Return an id as text, None for null and "". Raises InvalidMessage `bad_id`."""
     if isinstance(value, str) and len(value) <= MAX_ID:
         return value or None
     if value is None:
@@ -23,7 +23,10 @@ def parse_identifier(field: str, value: Any) -> str | None:
 
 
 def parse_mapping(field: str, value: Any) -> dict[str, Any]:
-    """Return an object; null, absence and PHP's empty array mean an empty one. Raises InvalidMessage `bad_shape`."""
+    """Return an object, an empty one for null and PHP's empty array.
+
+    Raises InvalidMessage `bad_shape`.
+    """
     if value is None or value == []:
         return {}
     if not isinstance(value, dict):
@@ -34,17 +37,17 @@ def parse_mapping(field: str, value: Any) -> dict[str, Any]:
 
 
 def object_list(value: Any) -> list[dict[str, Any]]:
-    """Return the objects of a list; what is no list has none."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    """Return the objects of a list, none for any other value."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def object_or_empty(value: Any) -> dict[str, Any]:
-    """Return an object; what is none is an empty one."""
+    """Return an object, an empty one for any other value."""
     return value if isinstance(value, dict) else {}
 
 
 def to_text(value: Any) -> str:
-    """Return a text, or a number as text, cut off where nobody reads on; anything else is empty."""
+    """Return a text or number as text of at most 2,000 characters, "" for any other value."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST else value[:_LONGEST]
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -53,17 +56,17 @@ def to_text(value: Any) -> str:
 
 
 def to_number(value: Any) -> float | None:
-    """Return a finite number, also of a text that is one; anything else is none."""
+    """Return a finite number, also from a text, None for any other value."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def number_within(value: Any, least: float, most: float) -> float | None:
-    """Return a number between two bounds; anything else is none."""
-    found = to_number(value)
-    return found if found is not None and least <= found <= most else None
+    """Return a number between two bounds, None for any other value."""
+    number = to_number(value)
+    return number if number is not None and least <= number <= most else None

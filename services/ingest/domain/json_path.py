@@ -1,7 +1,8 @@
-"""Places in a JSON document: `order.lines[0].sku`, `lines[-1]`, `payload["event-data"].id`.
+"""Paths in a JSON document: `order.lines[0].sku`, `lines[-1]`, `payload["event-data"].id`.
 
-A path is names with dots between, an index in brackets (from the end when negative), and quotes in brackets around names that
-hold other characters. It has no wildcards, conditions or functions, so reading one takes as many steps as it has.
+A path consists of names with dots between them, indices in brackets (negative ones count from the
+end), and quoted names in brackets if they have other characters. It has no wildcards, conditions or
+functions, so resolving it takes as many steps as it has.
 """
 
 import re
@@ -15,16 +16,19 @@ MAX_STEPS = 20
 
 
 def parse_path(text: Any, where: str = "path") -> JsonPath:
-    """Read a path; the empty one is the whole document. Raises ConfigurationError naming where it stops making sense."""
+    """Parse a path; the empty one is the whole document.
+
+    Raises ConfigurationError that names the first wrong character.
+    """
     if not isinstance(text, str):
         raise ConfigurationError(f"{where}: a path is text, like order.lines[0].sku")
     steps: list[str | int] = []
     at = 0
     while at < len(text):
-        found = _STEP.match(text, at)
-        if found is None or (text[at] == "." and at == 0) or len(steps) == MAX_STEPS:
+        step = _STEP.match(text, at)
+        if step is None or (text[at] == "." and at == 0) or len(steps) == MAX_STEPS:
             raise ConfigurationError(f"{where}: {text!r} is no path from its character {at + 1} on")
-        name, index, quoted = found.groups()
+        name, index, quoted = step.groups()
         steps.append(
             name
             if name is not None
@@ -32,12 +36,15 @@ def parse_path(text: Any, where: str = "path") -> JsonPath:
             if index is not None
             else re.sub(r"\\(.)", r"\1", quoted)
         )
-        at = found.end()
+        at = step.end()
     return tuple(steps)
 
 
 def set_at(path: JsonPath, document: Any, value: Any) -> Any:
-    """Return the document with the value at a place, making the objects above it. Raises InvalidMessage where it cannot be."""
+    """Return the document with a value set, and with new objects above it as needed.
+
+    Raises InvalidMessage for an index without a list item.
+    """
     if not path:
         return value
     step, rest = path[0], path[1:]
@@ -49,12 +56,12 @@ def set_at(path: JsonPath, document: Any, value: Any) -> Any:
         changed = list(document)
         changed[step] = set_at(rest, changed[step], value)
         return changed
-    above = document if isinstance(document, dict) else {}
-    return {**above, step: set_at(rest, above.get(step), value)}
+    members = document if isinstance(document, dict) else {}
+    return {**members, step: set_at(rest, members.get(step), value)}
 
 
 def get_at(path: JsonPath, document: Any) -> Any:
-    """Return what stands there; None where nothing does."""
+    """Return the value at a path, or None."""
     for step in path:
         if isinstance(step, int):
             if not isinstance(document, list) or not -len(document) <= step < len(document):

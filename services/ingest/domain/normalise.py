@@ -1,4 +1,4 @@
-"""From one tracking call, as SDKs send it, to one touchpoint."""
+"""Normalisation: from one tracking call, as SDKs send it, to one touchpoint."""
 
 from typing import Any, cast, get_args
 
@@ -20,11 +20,11 @@ from services.ingest.domain.tracking_call import TrackingCall, parse_object
 
 CALL_TYPES = get_args(CallType)
 _VISITS = ("page", "screen")
-_NOBODY = link_tokens.LinkRecipient("")
+_NO_RECIPIENT = link_tokens.LinkRecipient("")
 
 
 def normalise(call: TrackingCall, received: RequestContext) -> Touchpoint:
-    """Return the touchpoint of one call. Raises InvalidMessage with a short reason when it is none."""
+    """Return the touchpoint of a call. Raises InvalidMessage with a short reason."""
     source, rules = received.source, received.rules
     call_type = _call_type(call, received)
     client, page = parse_context(
@@ -37,7 +37,9 @@ def normalise(call: TrackingCall, received: RequestContext) -> Touchpoint:
     anonymous_id = parse_identifier("anonymousId", call.anonymous_id)
     if user_id is not None and source.user_hash_secret is not None:
         _check_user_hash(call.user_hash or client.user_hash, user_id, source.user_hash_secret)
-    recipient = _NOBODY if client.link_token is None else _recipient(client.link_token, received)
+    recipient = (
+        _NO_RECIPIENT if client.link_token is None else _recipient(client.link_token, received)
+    )
     user_id = user_id or recipient.user_id
     traits = parse_object("traits", call.traits) or parse_mapping("traits", client.traits)
     verified_email = _verified_email(traits, source) or (
@@ -107,14 +109,14 @@ def _call_type(call: TrackingCall, received: RequestContext) -> CallType:
 
 
 def _required(needed_by: CallType, field: str, call_type: CallType, value: Any) -> str | None:
-    found = parse_identifier(field, value)
-    if found is None and call_type == needed_by:
+    identifier = parse_identifier(field, value)
+    if identifier is None and call_type == needed_by:
         raise InvalidMessage("no_ids", f"{needed_by} needs a {field}")
-    return found
+    return identifier
 
 
 def _check_user_hash(given: Any, user_id: str, secret: str) -> None:
-    """Raise InvalidMessage unless the message proves its user id: HMAC-SHA256 of it, in hexadecimal, as `userHash`."""
+    """Raise InvalidMessage unless `given` is the hexadecimal HMAC-SHA256 of the user id."""
     if not verify_user_hash(secret, user_id, given):
         raise InvalidMessage(
             "bad_user_hash",
@@ -130,14 +132,14 @@ def _recipient(token: Any, received: RequestContext) -> link_tokens.LinkRecipien
         else None
     )
     if recipient is None or recipient.workspace != received.source.workspace:
-        return _NOBODY
+        return _NO_RECIPIENT
     return recipient
 
 
 def _verified_email(traits: dict[str, Any], source: Source) -> str | None:
-    """Return the address for which a server vouches (OpenID's `email_verified`), in lower case.
+    """Return the address that a server vouches for (OpenID's `email_verified`), in lower case.
 
-    Only an identify has traits of its own; other calls may have them in their context, as mail providers' do.
+    Only an identify has its own traits; other calls may have them in their context.
     """
     if (
         source.trust != "server"
@@ -149,7 +151,10 @@ def _verified_email(traits: dict[str, Any], source: Source) -> str | None:
 
 
 def _check_scope(initiative: Initiative, group_id: str | None, source: Source) -> None:
-    """Raise InvalidMessage for a message of nobody, unless a server tells what happened to a market or an account."""
+    """Raise InvalidMessage for a message without a contact.
+
+    A server may send messages about a market or an account.
+    """
     if source.trust != "server" or not (initiative == "market" or group_id):
         raise InvalidMessage(
             "no_ids", "a message needs a userId or an anonymousId (a server may give externalIds)"
@@ -157,7 +162,7 @@ def _check_scope(initiative: Initiative, group_id: str | None, source: Source) -
 
 
 def _properties(given: dict[str, Any], referral: str, source: Source) -> dict[str, Any]:
-    """Return the properties over what the source says for all, and the friend's code in the page's address."""
+    """Return the properties over the page's referral code and the source's defaults."""
     if not source.defaults and not referral:
         return given
     from_page = {"referral_code": referral} if referral else {}
@@ -165,7 +170,7 @@ def _properties(given: dict[str, Any], referral: str, source: Source) -> dict[st
 
 
 def event_name(call_type: CallType, event: Any, name: Any, properties: dict[str, Any]) -> str:
-    """Return the name of an event, page or screen. Raises InvalidMessage for a track without one."""
+    """Return the name of an event, page or screen. Raises InvalidMessage if a track has none."""
     if call_type == "track":
         if not (isinstance(event, str) and event):
             raise InvalidMessage("no_event", "track needs an event name")
@@ -184,7 +189,8 @@ def event_channel(call_type: CallType, client: ClientContext, page: PageContext)
 def _context(client: ClientContext, page: PageContext, received: RequestContext) -> Any:
     """Return the touchpoint's context, with a shortened address where the rules keep it.
 
-    The value is JSON already, encoded when the parts were parsed; a reader of the message has the object.
+    The value is JSON already, encoded when the parts were parsed; a reader of the message has the
+    object.
     """
     members = [client.members, address_member(client.ip, received), page.members]
     present = b",".join([json for json in members if json])

@@ -1,4 +1,4 @@
-"""What is known about a call before its content is looked at: who sent it, when it came, by which rules it is read."""
+"""Request context: source, receipt instant and rules that all messages of a request share."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from services.ingest.domain.source import Source
 
 
 class NormalisationRules(msgspec.Struct, frozen=True):
-    """What a deployment sets for all its sources.
+    """Rules of a deployment, for all its sources.
 
-    `channels` are the lists that touchpoints are read by, `ip` says what is kept of addresses, and `link_keys` sign the links
-    that say for whom they were made (the first mints, each is believed).
+    `ip` is the rule for IP addresses. `link_keys` sign the link tokens: the first key signs new
+    ones, all keys verify.
     """
 
     channels: ChannelRules = NO_RULES
@@ -22,14 +22,17 @@ class NormalisationRules(msgspec.Struct, frozen=True):
 
 
 class BatchDefaults(msgspec.Struct, frozen=True):
-    """What a batch says for all its messages: when it was sent, and a context as JSON (empty: none), clean."""
+    """Send time and context (clean JSON, or empty) that a batch gives all its messages."""
 
     sent_at: str | None = None
     context: bytes = b""
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """A request, as all its messages share it. `new_id` makes up the id of a message that has none; `client` is an address."""
+    """A request without its messages.
+
+    `new_id` returns the id of a message that has none; `client` is the client's IP address.
+    """
 
     source: Source
     received_at: int
@@ -39,6 +42,6 @@ class RequestContext(msgspec.Struct, frozen=True):
     rules: NormalisationRules = NormalisationRules()
     client: str = ""
     adapter: str = ""
-    """Whose shape it came in, if not our own."""
+    """The adapter that converted the messages; empty for tracking calls."""
     trace: bytes | None = None
-    """The W3C traceparent that its touchpoints carry on."""
+    """The W3C traceparent for its touchpoints."""

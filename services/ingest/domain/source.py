@@ -1,4 +1,4 @@
-"""Where touchpoints come from."""
+"""Sources of touchpoints and their settings."""
 
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -14,13 +14,13 @@ MAX_RATE = 1_000_000
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A source and what its keys may do.
+    """A source and the permissions of its write keys.
 
-    `server` sources may say who took the initiative, and vouch for external ids and e-mail addresses. With a
-    `user_hash_secret` a user id counts only beside its HMAC-SHA256 (hexadecimal) under that secret. Pages of other origins
-    than `allowed_origins` are refused, where there are any; `per_second` bounds the messages taken, `defaults` are properties
-    that a message does not have itself. With an `adapter` it takes what another system sends, in that one's shape, signed under
-    the `signing_secret`.
+    A `server` source may name the initiative, and vouches for external ids and e-mail addresses.
+    With a `user_hash_secret` each user id needs its HMAC-SHA256 (hexadecimal) under that secret. If
+    there are `allowed_origins`, pages of other origins are refused. `per_second` bounds the
+    messages, `defaults` are properties of messages that lack them. With an `adapter` the source
+    accepts the webhooks of another system, signed with the `signing_secret`.
     """
 
     workspace: str
@@ -36,18 +36,21 @@ class Source(msgspec.Struct, frozen=True):
     adapter_settings: dict[str, Any] = {}
 
     def allows(self, origin: str | None) -> bool:
-        """Return whether a page of the origin may send; what names no origin is no browser."""
+        """Return whether a page of the origin may send; only browsers name one."""
         return origin is None or not self.allowed_origins or origin in self.allowed_origins
 
 
 def parse_origin(text: str) -> str:
-    """Return an origin as browsers write it: no default port, and names in other scripts as IDNA. Raises ConfigurationError."""
-    wrong = ConfigurationError(f"{text!r} is no origin: https://shop.example, say, without a path")
+    """Return an origin as browsers write it: without the default port, the host as IDNA.
+
+    Raises ConfigurationError.
+    """
+    error = ConfigurationError(f"{text!r} is no origin: https://shop.example, say, without a path")
     try:
         parts = urlsplit(text.strip().lower())
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except (ValueError, UnicodeError):
-        raise wrong from None
+        raise error from None
     if (
         parts.scheme not in _PORTS
         or not host
@@ -55,8 +58,8 @@ def parse_origin(text: str) -> str:
         or parts.query
         or parts.username
     ):
-        raise wrong
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}" + (
+        raise error
+    authority = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{authority}" + (
         f":{port}" if port and port != _PORTS[parts.scheme] else ""
     )

@@ -1,7 +1,8 @@
-"""When a touchpoint occurred, by the sender's clock put right.
+"""Instant of a touchpoint, corrected for the error of the client's clock.
 
-Segment's rule: `timestamp = receivedAt - (sentAt - originalTimestamp)`; without `sentAt` the sender's time stands;
-without any time it is the time of receipt. An instant in the future becomes the time of receipt, and says so.
+Segment's rule: `timestamp = receivedAt - (sentAt - originalTimestamp)`. Without `sentAt` the
+client's time is used, without any time the time of receipt. An instant in the future becomes the
+time of receipt, marked as corrected.
 """
 
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ _EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
 class EventTime(msgspec.Struct, frozen=True):
-    """`occurred_at` is the corrected instant; `corrected` says that it lay after the receipt."""
+    """`occurred_at` is the corrected instant; `corrected` is whether it was after the receipt."""
 
     occurred_at: int
     sent_at: int | None
@@ -25,12 +26,12 @@ class EventTime(msgspec.Struct, frozen=True):
     corrected: bool
 
 
-def resolve_event_time(timestamp: Any, sent: Any, received_at: int) -> EventTime:
-    """Apply the rule to what a message says of its time. Raises InvalidMessage `bad_time` for a time that cannot be read."""
+def resolve_event_time(timestamp: Any, sent_at_text: Any, received_at: int) -> EventTime:
+    """Apply the rule to the times of a message. Raises InvalidMessage `bad_time`."""
     original = parse_instant("timestamp", timestamp)
     if original is None:
         return EventTime(received_at, None, None, corrected=False)
-    sent_at = parse_sent_at(sent)
+    sent_at = parse_sent_at(sent_at_text)
     occurred_at = original if sent_at is None else received_at - (sent_at - original)
     if occurred_at > received_at:
         return EventTime(received_at, sent_at, original, corrected=True)
@@ -40,15 +41,15 @@ def resolve_event_time(timestamp: Any, sent: Any, received_at: int) -> EventTime
 
 
 def parse_sent_at(value: Any) -> int | None:
-    """Read when a message was sent; what cannot be read is not given: it only puts a clock right, often that of a whole batch."""
+    """Parse a send time; None if unreadable, since it only corrects a clock."""
     try:
-        return _instant_of_a_batch("sentAt", value) if isinstance(value, str) and value else None
+        return _cached_instant("sentAt", value) if isinstance(value, str) and value else None
     except InvalidMessage:
         return None
 
 
 def parse_instant(field: str, value: Any) -> int | None:
-    """Read an RFC 3339 time with any number of fraction digits; a time without an offset is UTC."""
+    """Parse an RFC 3339 time with any number of fraction digits; without an offset it is UTC."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -69,5 +70,5 @@ def _instant(field: str, value: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-_instant_of_a_batch = cache_by_text(1_024)(_instant)
-"""Read once for all its messages."""
+_cached_instant = cache_by_text(1_024)(_instant)
+"""Cached, since all messages of a batch have the same send time."""

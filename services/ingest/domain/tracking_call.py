@@ -1,7 +1,7 @@
-"""One call: its parts by name. What they may be is looked at where they are used.
+"""Tracking calls, decoded by the names of their fields; the fields' users check the values.
 
-Of a plain message only the parts are decoded that somebody asks for. Any other is decoded whole, what is asked for is cleaned and
-written again: then it is as good as a plain one.
+Of a plain message only these fields are decoded. Any other message is decoded as a whole, its
+fields are cleaned and encoded again, and the result is decoded like a plain message.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ NULL = msgspec.Raw(b"null")
 
 
 class TrackingCall(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A tracking call (Segment's specification). Its objects stay as they are written: many calls have the same context."""
+    """A tracking call (Segment's specification). Its objects stay encoded."""
 
     type: Any = None
     message_id: Any = None
@@ -37,9 +37,10 @@ class TrackingCall(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class PlainTrackingCall(TrackingCall, frozen=True, gc=False, rename="camel"):
-    """A call whose parts are plain values, but for the objects: nothing of it has to be cleaned.
+    """A call that needs no cleaning: its fields, except the objects, are plain values.
 
-    What is otherwise is a `Call`, whose parts may be anything, so that a wrong one is refused by its name.
+    In any other TrackingCall a field may have any value, so that a wrong one is refused by its
+    name.
     """
 
     type: json_body.PlainValue = None
@@ -61,13 +62,16 @@ _decode = msgspec.json.Decoder(TrackingCall).decode
 
 
 def parse_call(raw: bytes) -> TrackingCall:
-    """Read one call. Raises InvalidMessage when it is too large, no object, or a part is too deep or nothing can store it."""
+    """Parse one call.
+
+    Raises InvalidMessage for a call that is too large, too deep or no object, or cannot be stored.
+    """
     json_body.check_message_size(raw)
     try:
         return _decode_plain(strip_link_tokens(raw))
     except json_body.DECODE_ERRORS:
         message = json_body.decode_document(raw)
-    if isinstance(message, dict):  # what nobody asks for may be anything
+    if isinstance(message, dict):  # other fields may have any value
         message = {
             name: json_body.clean_value(message[name])
             for name in TrackingCall.__struct_encode_fields__
@@ -77,7 +81,7 @@ def parse_call(raw: bytes) -> TrackingCall:
 
 
 def call_from_object(message: Any) -> TrackingCall:
-    """Return the call of a message that is read and clean. Raises InvalidMessage when it is no object."""
+    """Return the call of a decoded, clean message. Raises InvalidMessage when it is no object."""
     if not isinstance(message, dict):
         raise InvalidMessage(
             "not_an_object", f"a message is a JSON object, not {type(message).__name__}"
@@ -85,9 +89,11 @@ def call_from_object(message: Any) -> TrackingCall:
     try:
         return _decode(strip_link_tokens(json_body.encode_json(message)))
     except json_body.DECODE_ERRORS as error:
-        raise InvalidMessage("bad_json", f"the message holds what no JSON has: {error}") from None
+        raise InvalidMessage(
+            "bad_json", f"the message has values that JSON lacks: {error}"
+        ) from None
 
 
 def parse_object(field: str, raw: bytes | msgspec.Raw) -> dict[str, Any]:
-    """Return an object of a call, clean; one that is not given is empty. Raises InvalidMessage, also for what is none."""
+    """Return an object of a call, clean; an absent one is empty. Raises InvalidMessage."""
     return {} if raw is NULL else parse_mapping(field, json_body.decode_clean(bytes(raw)))

@@ -50,8 +50,8 @@ class FastEncoder:
     def encode(self, raw: bytes) -> tuple[MessageId, AnyMessage] | None:
         """Return the deduplication key and the Kafka message of a message.
 
-        Returns None for a message that has to go through `normalise`. An invalid one does so too, and is
-        refused there with its reason.
+        Returns None for a message that has to go through `normalise`. An invalid one does so too,
+        and is refused there with its reason.
         """
         call = parse_plain_call(raw)
         if call is None:
@@ -101,7 +101,7 @@ class FastEncoder:
         return key_with_id(self._deduplication_prefix, message_id.encode()), message
 
     def _shared_json(self, call: PlainCall, call_type: CallType) -> bytes | None:
-        """Return the beginning of a touchpoint's JSON, up to its own fields; None without templates."""
+        """Return a touchpoint's JSON up to its own fields; None without templates."""
         received = self._received
         client_json, page_json = split_members(call.context or {})
         client = self._templates.client_template(

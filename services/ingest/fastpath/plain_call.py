@@ -1,7 +1,7 @@
 """Plain calls: page, screen and track calls whose fields all have the usual type.
 
-The type annotations say what is plain. Any other call fails to decode and is left to `normalise`, so
-that a wrong field is refused by its name.
+The type annotations say what is plain. Any other call fails to decode and is left to `normalise`,
+so that a wrong field is refused by its name.
 """
 
 from typing import Annotated
@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(PlainCall).decode
 
 
 def parse_plain_call(raw: bytes) -> PlainCall | None:
-    """Return a message as a plain call, without link tokens and clean; None for any other message."""
+    """Return a clean message as a plain call; None for any other message."""
     if len(raw) > MAX_BYTES:
         return None
     try:

@@ -1,8 +1,8 @@
 """Touchpoint templates: JSON that many events share, rendered once.
 
-The value of a touchpoint's message consists of three parts: the template of the client (source, type of
-the call, client part of the context), the template of the page, and the event's own fields. Each
-combination of client and page needs no template of its own.
+The value of a touchpoint's message consists of three parts: the template of the client (source,
+type of the call, client part of the context), the template of the page, and the event's own fields.
+Each combination of client and page needs no template of its own.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import TrackingCall
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Bytes of each of the two caches, keys and overhead included: about 15,000 clients, 10,000 pages."""
+"""Bytes of each of the two caches with keys and overhead: about 10,000 entries."""
 ENTRY_BYTES = 600
 """Overhead of an entry in memory, roughly."""
 T = TypeVar("T")
@@ -66,7 +66,7 @@ _DEFAULTS = {
 
 
 class ClientTemplate:
-    """`json` begins the touchpoint and, if `context_is_open`, its context; it ends without a comma."""
+    """`json` is the beginning of a touchpoint, up to the members of its context if it is open."""
 
     def __init__(self, json: bytes, client: ClientContext, *, context_is_open: bool) -> None:
         self.json = json
@@ -77,7 +77,7 @@ class ClientTemplate:
 
 
 class ByteBoundedLru(Generic[T]):
-    """Least recently used cache, bounded by bytes. Keys are tuples that end with the JSON they stand for."""
+    """LRU cache bounded by bytes, those of its keys included."""
 
     def __init__(self, max_bytes: int) -> None:
         self.bytes = 0
@@ -95,7 +95,7 @@ class ByteBoundedLru(Generic[T]):
     def put(self, key: tuple[Any, ...], value: T, size: int) -> None:
         """Add or replace an entry of so many bytes; the oldest ones make room."""
         _, size_before = self._entries.pop(key, (None, 0))
-        size += ENTRY_BYTES + len(key[-1])
+        size += ENTRY_BYTES + sum(len(part) for part in key if isinstance(part, bytes | str))
         self._entries[key] = value, size
         self.bytes += size - size_before
         while self.bytes > self._max_bytes:
@@ -153,7 +153,7 @@ class TemplateCache:
         *,
         context_is_open: bool,
     ) -> bytes:
-        """Return the template of a page, with commas on both sides; empty for one without a template."""
+        """Return the template of a page, with commas on both sides; empty if it has none."""
         batch_context = received.batch_defaults.context
         key = context_is_open, call_type == "track", client.channel, batch_context, page_json
         rendered = self._pages.get(key)
