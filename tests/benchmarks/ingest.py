@@ -159,32 +159,33 @@ async def compare(servers: Servers, folder: Path) -> None:
 
 
 def imported(instance: Instance, folder: Path) -> str:
-    """Import a file by the command and say how fast, and with how much memory at each quarter."""
+    """Import a file by the command; return its rate and its memory at each quarter as a sentence."""
     file = folder / "orders.csv"
     with file.open("w") as rows:
         rows.write("userId,event,timestamp,properties.total,properties.order_id\n")
         for number in range(ROWS):
-            rows.write(
-                f"user-{number % CONTACTS},Order Completed,2026-05-{number % 28 + 1:02d}T10:00:00Z,{number}.5,o-{number}\n"
-            )
-    started = time.perf_counter()
+            day = f"2026-05-{number % 28 + 1:02d}T10:00:00Z"
+            rows.write(f"user-{number % CONTACTS},Order Completed,{day},{number}.5,o-{number}\n")
     command = [sys.executable, "-m", "cli.main", "import", str(file), "--source", "bench"]
-    process = subprocess.Popen(
-        command, env={**os.environ, "PERIGEE_HOME": str(folder)}, stderr=subprocess.DEVNULL
-    )
-    seen = []
-    while process.poll() is None:
-        time.sleep(0.25)
-        try:
-            seen.append(
-                psutil.Process(process.pid).memory_info().rss / 1e6 or seen[-1]
-            )  # none is left of a zombie
-        except psutil.NoSuchProcess:
-            break
-    assert process.wait() == 0
-    quarters = " / ".join(f"{seen[len(seen) * n // 4 - 1]:.0f}" for n in (1, 2, 3, 4))
+    environment = {**os.environ, "PERIGEE_HOME": str(folder)}
+    started = time.perf_counter()
+    with (folder / "import.log").open("w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        megabytes: list[float] = []
+        while process.poll() is None:
+            time.sleep(0.25)
+            try:
+                resident = psutil.Process(process.pid).memory_info().rss / 1e6
+            except psutil.NoSuchProcess:
+                break
+            megabytes.append(resident or megabytes[-1])  # a zombie has none
+    assert process.wait() == 0, (folder / "import.log").read_text()
     rate = ROWS / (time.perf_counter() - started)
-    return f"`perigee import` of {ROWS:,} rows: {rate:,.0f} a second; memory at each quarter {quarters} MB."
+    quarters = " / ".join(f"{megabytes[len(megabytes) * n // 4 - 1]:.0f}" for n in (1, 2, 3, 4))
+    return (
+        f"`perigee import` of {ROWS:,} rows: {rate:,.0f} a second; "
+        f"memory at each quarter {quarters} MB."
+    )
 
 
 def page(rates: dict[Case, list[Measurement]], memory: float) -> str:

@@ -1,4 +1,4 @@
-"""What happens to a request: split, normalised, published; refused messages go to the dead letters with the reason."""
+"""Ingestion of a request: split, normalise, publish; refused messages become dead letters."""
 
 import asyncio
 import uuid
@@ -42,7 +42,7 @@ from services.ingest.handlers.outgoing_messages import broker_refusal_message, d
 
 
 class MessagePublisher(Protocol):
-    """What the door needs of Kafka."""
+    """Publisher of messages to Kafka."""
 
     async def publish(
         self, messages: Sequence[AnyMessage], seconds: float
@@ -50,14 +50,14 @@ class MessagePublisher(Protocol):
 
 
 class SourceLookup(Protocol):
-    """What the door needs to know about write keys."""
+    """Sources by write key."""
 
     @property
     def is_loaded(self) -> bool: ...
     def find(self, write_key: str) -> Source | None: ...
 
 
-_ABOUT: dict[str, Any] = {
+_SPAN_ATTRIBUTES: dict[str, Any] = {
     "messaging.system": "kafka",
     "messaging.destination.name": "touchpoints",
     "messaging.operation.type": "send",
@@ -69,7 +69,7 @@ class TrackingRequest(msgspec.Struct, frozen=True):
 
     body: bytes
     source: Source | None
-    """Whose key came with it; None where its body has to say it."""
+    """The source of the key in the headers; None if the body has the key."""
     call_type: str | None
     """None for a batch."""
     origin: str | None = None
@@ -78,7 +78,10 @@ class TrackingRequest(msgspec.Struct, frozen=True):
 
 
 class IngestService:
-    """Accepts requests: when `accept` returns, Kafka has every message, as a touchpoint or as a dead letter."""
+    """Ingests requests; each method returns when Kafka has every message.
+
+    A message becomes a touchpoint or a dead letter.
+    """
 
     def __init__(
         self,
@@ -102,45 +105,48 @@ class IngestService:
         self._fast_path = FastPath(TemplateCache(), wire_encoding=wire_encoding) if fast else None
 
     async def ingest_request(self, request: TrackingRequest) -> int:
-        """Publish a request's messages and return how many were accepted and not repeats of accepted ones.
+        """Publish a request's messages; return the number of touchpoints without repeated ones.
 
-        Raises InvalidMessage when the whole is unreadable or a part of it too large to be kept, UnknownWriteKey, WebhooksOnly,
-        OriginNotAllowed, RateLimitExceeded, and Unavailable when Kafka does not have everything in time (the sender tries again; repeats
-        are dropped by messageId).
+        Raises InvalidMessage when the whole is unreadable or a message is too large for a dead
+        letter, UnknownWriteKey, WebhooksOnly, OriginNotAllowed, RateLimitExceeded, and Unavailable
+        when Kafka does not acknowledge everything in time (the client retries; repeats are dropped
+        by messageId).
         """
         batch = parse_batch(request.body, is_batch=request.call_type is None)
         source = request.source or self.authenticate(batch.write_key)
-        if (
-            source.signing_secret is not None
-        ):  # its key stands in an address, for a sender that proves who it is
-            raise WebhooksOnly
-        said = BatchDefaults(batch.sent_at, batch.context)
-        with start_span("publish touchpoints", "PRODUCER", request.trace, _ABOUT) as trace:
+        if source.signing_secret is not None:
+            raise WebhooksOnly  # its key is part of a webhook's address, so it proves nothing
+        defaults = BatchDefaults(batch.sent_at, batch.context)
+        with start_span(
+            "publish touchpoints", "PRODUCER", request.trace, _SPAN_ATTRIBUTES
+        ) as trace:
             received = RequestContext(
                 source,
                 self._clock.now(),
                 _new_id,
                 request.call_type,
-                said,
+                defaults,
                 self._rules,
                 request.client,
                 trace=trace,
             )
-            return await self._take(
+            return await self._publish(
                 received, batch, tracking_reader(received, self._fast_path), request.origin
             )
 
     async def ingest_webhook(self, hook: WebhookRequest, source: Source | None) -> int:
-        """Publish what another system sends in its own shape; the source says whose shape it is.
+        """Publish the events of another system's webhook, converted by the source's adapter.
 
-        Raises InvalidMessage, UnknownWriteKey, RateLimitExceeded, Unavailable, NotFound for a source without an adapter, InvalidWebhookSignature.
+        Raises InvalidMessage, UnknownWriteKey, RateLimitExceeded, Unavailable,
+        InvalidWebhookSignature, and NotFound for a source without an adapter.
         """
         if source is None:
             raise UnknownWriteKey
         adapter = ADAPTERS.get(source.adapter or "")
         if adapter is None:
             raise NotFound(
-                f"source {source.name} has no adapter: 'perigee source set {source.name} --adapter …'"
+                f"source {source.name} has no adapter: "
+                f"'perigee source set {source.name} --adapter …'"
             )
         now = self._clock.now()
         document = json_body.decode_document(hook.body)
@@ -152,51 +158,50 @@ class IngestService:
             events = split_adapter_events(name, source, document)
         except json_body.BodyTooLarge:
             raise
-        except (
-            InvalidMessage
-        ) as error:  # signed, but not as the mapping says: kept until that is mended
+        except InvalidMessage as error:
+            # Signed, but the mapping does not fit: a dead letter until the mapping is corrected.
             json_body.check_dead_letter_sizes([hook.body])
-            self._admit(source, None, 1, now)
+            self._check_admission(source, None, 1, now)
             if any(
                 await self._publisher.publish(
                     [dead_letter_message(hook.body, error, received, document=True)], self._seconds
                 )
             ):
-                raise _unkept() from None
+                raise _dead_letter_lost() from None
             return 0
-        return await self._take(
+        return await self._publish(
             received, MessageBatch(events), adapter_reader(name, received), None
         )
 
-    async def _take(
+    async def _publish(
         self,
         received: RequestContext,
         batch: MessageBatch,
-        reading: MessageReader,
+        reader: MessageReader,
         origin: str | None,
     ) -> int:
-        """Publish what is read of a request's messages."""
+        """Read a request's messages and publish the results."""
         source, at, count = received.source, 0, len(batch.messages)
-        self._admit(source, origin, count, received.received_at)
+        self._check_admission(source, origin, count, received.received_at)
         while at < count:
-            at = reading.read_slice(batch.messages, at)
+            at = reader.read_slice(batch.messages, at)
             if at < count:
-                await asyncio.sleep(0)  # the others' turn
-        fresh = reading.touchpoints
-        for place in self._recent.find_known(fresh):
-            del fresh[place]
-        messages = [*fresh.values(), *reading.refused]
+                await asyncio.sleep(0)  # other requests get the event loop
+        touchpoints = reader.touchpoints
+        for message_id in self._recent.find_known(touchpoints):
+            del touchpoints[message_id]
+        messages = [*touchpoints.values(), *reader.refused]
         faults = await self._publisher.publish(messages, self._seconds)
         if any(faults):
-            await self._make_good(messages, faults)
-        self._recent.add(fresh, received.received_at)
-        taken, repeated = _counters(source.name)
-        taken.inc(len(fresh))
-        if len(fresh) < reading.count:
-            repeated.inc(reading.count - len(fresh))
-        return len(fresh)
+            await self._handle_faults(messages, faults)
+        self._recent.add(touchpoints, received.received_at)
+        ingested, repeated = _counters(source.name)
+        ingested.inc(len(touchpoints))
+        if len(touchpoints) < reader.count:
+            repeated.inc(reader.count - len(touchpoints))
+        return len(touchpoints)
 
-    def _admit(self, source: Source, origin: str | None, count: int, now: int) -> None:
+    def _check_admission(self, source: Source, origin: str | None, count: int, now: int) -> None:
         if not source.allows(origin):
             raise OriginNotAllowed
         if source.per_second is not None:
@@ -208,7 +213,7 @@ class IngestService:
                 raise RateLimitExceeded(seconds)
 
     def authenticate(self, write_key: str | None) -> Source:
-        """Return whose key this is. Raises UnknownWriteKey, and Unavailable as long as the keys could not be read."""
+        """Return a key's source. Raises UnknownWriteKey, and Unavailable until keys are loaded."""
         if not self._sources.is_loaded:
             raise Unavailable(
                 "the sources are not read yet: PostgreSQL has not answered since the start"
@@ -218,36 +223,39 @@ class IngestService:
             raise UnknownWriteKey
         return source
 
-    async def _make_good(
+    async def _handle_faults(
         self, messages: list[AnyMessage], faults: Sequence[Exception | None]
     ) -> None:
-        """Keep as dead letters what the broker never takes. Raises Unavailable for what may be sent again."""
-        waiting = [fault for fault in faults if isinstance(fault, Unavailable)]
-        if waiting:
-            raise waiting[0]
+        """Publish dead letters of the messages that the broker refused.
+
+        Raises Unavailable if the request should be retried.
+        """
+        retryable = [fault for fault in faults if isinstance(fault, Unavailable)]
+        if retryable:
+            raise retryable[0]
         if any(
             fault is not None and m.topic != "touchpoints"
             for m, fault in zip(messages, faults, strict=True)
         ):
-            raise _unkept()
+            raise _dead_letter_lost()
         refused = [
             broker_refusal_message(message, fault)
             for message, fault in zip(messages, faults, strict=True)
             if isinstance(fault, InvalidMessage)
         ]
         if refused and any(await self._publisher.publish(refused, self._seconds)):
-            raise _unkept()
+            raise _dead_letter_lost()
 
 
 @lru_cache(maxsize=1_000)
 def _counters(source: str) -> tuple[Counter, Counter]:
-    """Return a source's counters of touchpoints taken and of repeats; looking them up takes longer than counting."""
+    """Return a source's counters of touchpoints and of repeats; cached, as the lookup is slow."""
     return metrics.EVENTS_INGESTED.labels(source=source), metrics.EVENTS_REPEATED.labels(
         source=source
     )
 
 
-def _unkept() -> Unavailable:
+def _dead_letter_lost() -> Unavailable:
     return Unavailable("a refused message could not be kept as a dead letter")
 
 

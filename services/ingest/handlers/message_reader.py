@@ -1,4 +1,4 @@
-"""Messages of a request, read into Kafka messages: touchpoints by deduplication key, and dead letters."""
+"""Messages of a request, read into touchpoints by deduplication key and dead letters."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from services.ingest.handlers.outgoing_messages import dead_letter_message, touc
 SLICE_BYTES = 64 * 1024
 """Bytes of messages that are read before other requests get the event loop."""
 MIN_MESSAGE_BYTES = 256
-"""Cost of a message in bytes of a slice, however short it is, beside its batch's context."""
+"""Bytes of a slice that each message counts beside its own and those of its batch's context."""
 REPEATED_BYTES = 1_000_000
 """Bytes of the batch's context that the dead letters of one request may repeat."""
 
@@ -37,7 +37,7 @@ class MessageReader:
         self.touchpoints: dict[MessageId, AnyMessage] = {}
         """Of messages with the same id in one request, the first."""
         self.refused: list[Message] = []
-        """Dead letters: one for each message with a refused call; the message has no touchpoint then."""
+        """Dead letters, one for each message with a refused call; it has no touchpoint then."""
         self.count = 0
         """Number of touchpoints, with the repeated ones."""
         self._received = received
@@ -82,7 +82,7 @@ class MessageReader:
 
 
 class FastPath(msgspec.Struct, frozen=True):
-    """Settings of the fast path; without `wire_encoding` its messages are not encoded as records."""
+    """Settings of the fast path; `wire_encoding` encodes its messages as records at once."""
 
     templates: TemplateCache
     wire_encoding: bool = True

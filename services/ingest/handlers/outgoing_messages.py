@@ -1,4 +1,4 @@
-"""What the door says: touchpoints, and dead letters that hold all that is needed to try again."""
+"""Outgoing messages of ingest: touchpoints, and dead letters with everything a replay needs."""
 
 import re
 from typing import Any
@@ -14,16 +14,22 @@ from services.ingest.domain.dead_letter import BROKER_ERROR, HEADER_PREFIX
 from services.ingest.domain.privacy import strip_link_tokens
 from services.ingest.domain.request_context import BatchDefaults, RequestContext
 
-_NOT_KEPT = re.compile(
-    rb'"(writeKey|linkToken|ip|ipAddress|ip_address|clientIp|client_ip|remoteAddress)"\s*:\s*"(?:[^"\\]|\\.)*"',
+_REMOVED = re.compile(
+    rb'"(writeKey|linkToken|ip|ipAddress|ip_address|clientIp|client_ip|remoteAddress)"'
+    rb'\s*:\s*"(?:[^"\\]|\\.)*"',
     re.IGNORECASE,
 )
-"""Some libraries repeat the key in every event; neither it, nor tokens, nor addresses are for those who read dead letters."""
+"""Fields that dead letters do not keep: write keys, which some SDKs repeat in every event, link
+tokens and IP addresses.
+"""
 _encode = msgspec.json.Encoder().encode
 
 
 def touchpoint_message(touchpoint: Touchpoint, trace: bytes | None = None) -> Message:
-    """Return the touchpoint's message. Raises InvalidMessage when it is too large: numbers may grow as they are written."""
+    """Return a touchpoint's message.
+
+    Raises InvalidMessage when it is too large: numbers may grow when they are encoded.
+    """
     message = build_message(
         touchpoint,
         key=touchpoint.routing_key(),
@@ -48,12 +54,13 @@ def dead_letter_message(
     whole: bool = True,
     document: bool = False,
 ) -> Message:
-    """Return the dead letter of a call that is no touchpoint; its key is the id that a message without one gets.
+    """Return the dead letter of a refused message; its key is the id for a message without one.
 
-    With what the batch said for all if it is `whole`: many letters of a batch would say the same thousands of times; one that
-    lacks it says so. A `document` is all that came for an adapter, not yet split into events.
+    A `whole` dead letter has the batch's defaults; of a batch with many dead letters only the first
+    ones have them, the others are marked. A `document` is an adapter's whole body, not yet split
+    into events.
     """
-    said = {
+    details = {
         "where": f"{received.source.workspace}/{received.source.name}",
         "at": str(received.received_at),
         "type": received.call_type or "",
@@ -61,64 +68,65 @@ def dead_letter_message(
         "whole": "yes" if document else "",
         "lacks": "" if whole or not received.batch_defaults.context else "context",
     }
-    return _letter(
+    return _dead_letter(
         raw,
         received.new_id().encode(),
         error,
-        said,
-        _batch(received.batch_defaults) if whole else b"",
+        details,
+        _encode_defaults(received.batch_defaults) if whole else b"",
     )
 
 
-class _BatchKept(msgspec.Struct, frozen=True, rename="camel"):
+class _StoredDefaults(msgspec.Struct, frozen=True, rename="camel"):
     sent_at: Any = None
     context: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-def _batch(said: BatchDefaults) -> bytes:
-    """Return what a batch says for all its messages, as a dead letter keeps it."""
-    if said.sent_at is None and not said.context:
+def _encode_defaults(defaults: BatchDefaults) -> bytes:
+    """Encode a batch's defaults for a dead letter."""
+    if defaults.sent_at is None and not defaults.context:
         return b""
-    return _kept(_encode(_BatchKept(said.sent_at, msgspec.Raw(said.context or b"{}"))))
+    context = msgspec.Raw(defaults.context or b"{}")
+    return _remove_secrets(_encode(_StoredDefaults(defaults.sent_at, context)))
 
 
-def parse_batch_defaults(kept: str) -> BatchDefaults:
-    """Return what a dead letter keeps of its batch; empty: nothing. Raises InvalidMessage for what is none of ours."""
+def parse_batch_defaults(stored: str) -> BatchDefaults:
+    """Parse the batch's defaults of a dead letter; "" has none. Raises InvalidMessage."""
     try:
-        said = msgspec.json.decode(kept or "{}", type=_BatchKept)
+        defaults = msgspec.json.decode(stored or "{}", type=_StoredDefaults)
     except json_body.DECODE_ERRORS as error:
         raise InvalidMessage(
-            "bad_letter", f"what it says of its batch cannot be read: {error}"
+            "bad_letter", f"the batch's defaults are unreadable: {error}"
         ) from None
-    context = bytes(said.context)
+    context = bytes(defaults.context)
     return BatchDefaults(
-        said.sent_at if isinstance(said.sent_at, str) else None,
+        defaults.sent_at if isinstance(defaults.sent_at, str) else None,
         b"" if context == b"{}" else context,
     )
 
 
-def _kept(raw: bytes) -> bytes:
-    """Return what is kept of JSON that somebody sent."""
-    return _NOT_KEPT.sub(rb'"\1":null', strip_link_tokens(raw))
+def _remove_secrets(raw: bytes) -> bytes:
+    """Return JSON without the fields that dead letters do not keep."""
+    return _REMOVED.sub(rb'"\1":null', strip_link_tokens(raw))
 
 
 def broker_refusal_message(message: AnyMessage, error: InvalidMessage) -> Message:
-    """Return the dead letter of a touchpoint that the broker never takes."""
-    return _letter(message.value or b"", message.key, error, {"where": BROKER_ERROR})
+    """Return the dead letter of a touchpoint that the broker refused."""
+    return _dead_letter(message.value or b"", message.key, error, {"where": BROKER_ERROR})
 
 
-def _letter(
-    raw: bytes, key: bytes, error: InvalidMessage, said: dict[str, str], batch: bytes = b""
+def _dead_letter(
+    raw: bytes, key: bytes, error: InvalidMessage, details: dict[str, str], batch: bytes = b""
 ) -> Message:
     metrics.EVENTS_REFUSED.labels(reason=error.reason).inc()
-    about = {
+    values = {
         "reason": error.reason,
-        "error": _kept(error.detail[:500].encode("utf-8", "replace")).decode(),
-        **said,
+        "error": _remove_secrets(error.detail[:500].encode("utf-8", "replace")).decode(),
+        **details,
     }
     headers = [
-        (f"{HEADER_PREFIX}{name}", text.encode("utf-8", "replace")) for name, text in about.items()
+        (f"{HEADER_PREFIX}{name}", text.encode("utf-8", "replace")) for name, text in values.items()
     ]
     if batch:
         headers.append((f"{HEADER_PREFIX}batch", batch))
-    return Message("touchpoints-dlq", key, _kept(raw), headers)
+    return Message("touchpoints-dlq", key, _remove_secrets(raw), headers)

@@ -1,8 +1,9 @@
-"""Calls that come whole are answered without ASGI, which takes as long as all that the door does with an event.
+"""Buffered requests: small tracking calls answered by the protocol, without ASGI.
 
-ASGI starts an application when a request's headers are here, hands it the body and takes its answer by messages. A call is small:
-its body is here with its headers or a moment later. So it is gathered first, and answered by one task, whose answer is written at
-once. It is the same `TrackingApi` that answers; what is not small, whole and first in line goes uvicorn's way (ADR 23).
+ASGI starts the application at the end of a request's headers, and passes body and response in
+messages. A tracking call is small, so its body is buffered first, and one task writes the whole
+response at once. The same `TrackingApi` responds; larger, incomplete and pipelined requests go
+through ASGI (ADR 23, 28).
 """
 
 import types
@@ -20,7 +21,7 @@ from services.ingest.api.routes import BUFFERED_ROUTES
 from services.ingest.api.tracking import TrackingApi
 
 MAX_BUFFERED_BYTES = 65_536
-"""Bytes of a body that is gathered first: beyond, uvicorn reads on only when the application does."""
+"""Size of a buffered body; of larger bodies uvicorn reads as much as the application does."""
 _DIGITS = len(str(MAX_BUFFERED_BYTES))
 _FAULT: HttpResponse = (
     500,
@@ -30,99 +31,109 @@ _FAULT: HttpResponse = (
 
 
 class BufferedExchange:
-    """A request and its answer, with what uvicorn's protocol asks of one of its own."""
+    """A buffered request, with the attributes that uvicorn's protocol uses of a request cycle."""
 
-    __slots__ = ("asked", "begun", "chunks", "disconnected", "keep_alive", "response_complete")
+    __slots__ = (
+        "chunks",
+        "disconnected",
+        "keep_alive",
+        "request",
+        "response_complete",
+        "started",
+    )
     response_started = False
-    message_event = types.SimpleNamespace(set=lambda: None)  # nobody waits for it
+    message_event = types.SimpleNamespace(set=lambda: None)  # without waiters
 
-    def __init__(self, asked: HttpRequest, *, keep_alive: bool) -> None:
-        self.asked, self.keep_alive = asked, keep_alive
+    def __init__(self, request: HttpRequest, *, keep_alive: bool) -> None:
+        self.request, self.keep_alive = request, keep_alive
         self.chunks: list[bytes] = []
-        self.begun = self.disconnected = self.response_complete = False
+        self.started = self.disconnected = self.response_complete = False
 
     async def read(self, _: Reservation) -> bytes:
-        """Return the body, which is here and is held already."""
-        found = b"".join(self.chunks)
+        """Return the body, which is complete and reserved already."""
+        body = b"".join(self.chunks)
         self.chunks.clear()
-        return found
+        return body
 
 
 class BufferedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a shorter way for calls; subclassed beside what else a protocol is to do."""
+    """uvicorn's protocol with buffered requests; a mix-in of IngestProtocol."""
 
     def __init__(self, api: TrackingApi, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._api = api
 
     def on_message_begin(self) -> None:
-        """Take up a request; what ASGI would be told of it is put together if it goes that way."""
+        """Start a request; its ASGI scope is built only if it goes through ASGI."""
         self.url, self.headers = b"", []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header."""
+        """Store a header."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Begin a turn of ours, if that is what comes."""
-        turn: Any = self._turn()
-        if turn is None:
-            self._go_by_asgi()
+        """Decide between buffering and ASGI."""
+        exchange: Any = self._new_exchange()
+        if exchange is None:
+            self._start_asgi()
         else:
-            self.cycle = turn
+            self.cycle = exchange
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        turn: Any = self.cycle
-        if isinstance(turn, BufferedExchange):
-            turn.chunks.append(body)
+        """Receive a part of the body."""
+        exchange: Any = self.cycle
+        if isinstance(exchange, BufferedExchange):
+            exchange.chunks.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Answer, if it is a turn of ours."""
-        turn: Any = self.cycle
-        if not isinstance(turn, BufferedExchange):
+        """Start the response of a buffered request."""
+        exchange: Any = self.cycle
+        if not isinstance(exchange, BufferedExchange):
             super().on_message_complete()
             return
-        turn.begun = True
-        task = self.loop.create_task(self._answer(turn))
-        self.tasks.add(task)  # those that a stop waits for
+        exchange.started = True
+        task = self.loop.create_task(self._respond(exchange))
+        self.tasks.add(task)  # shutdown waits for these
         task.add_done_callback(self.tasks.discard)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what a call holds that will never be here as a whole."""
-        turn: Any = self.cycle
+        """Release the reservation of an incomplete request."""
+        exchange: Any = self.cycle
         if (
-            isinstance(turn, BufferedExchange)
-            and not turn.begun
-            and turn.asked.reservation is not None
+            isinstance(exchange, BufferedExchange)
+            and not exchange.started
+            and exchange.request.reservation is not None
         ):
-            turn.asked.reservation.release()
+            exchange.request.reservation.release()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Begin to stop: nobody is told anything of half a call."""
-        turn: Any = self.cycle
-        if isinstance(turn, BufferedExchange) and not turn.begun:
+        """Shut down; an incomplete buffered request gets no response."""
+        exchange: Any = self.cycle
+        if isinstance(exchange, BufferedExchange) and not exchange.started:
             self.transport.close()
         else:
             super().shutdown()
 
-    def _turn(self) -> BufferedExchange | None:
-        """Return the turn of a request that is small, first on its connection and whose key is known, if there is room for it."""
-        found = BUFFERED_ROUTES.get(self.url)
-        if found is None or not self._is_first():
+    def _new_exchange(self) -> BufferedExchange | None:
+        """Return the exchange of a request that can be buffered, else None.
+
+        Such a request is small, first on its connection, has a known key, and fits the byte budget.
+        """
+        route = BUFFERED_ROUTES.get(self.url)
+        if route is None or not self._is_first():
             return None
         headers = dict(self.headers)
         size, parser = headers.get(b"content-length", b""), self.parser
-        plain = (
+        is_plain_post = (
             parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and not parser.should_upgrade()
         )
         if (
-            not (plain and 0 < len(size) <= _DIGITS)
+            not (is_plain_post and 0 < len(size) <= _DIGITS)
             or int(size) > MAX_BUFFERED_BYTES
             or b"expect" in headers
         ):
@@ -131,12 +142,12 @@ class BufferedProtocol(HttpToolsProtocol):
         if admitted is None:
             return None
         client = self.client[0] if self.client else ""
-        asked = HttpRequest(
-            found, headers, "POST", self.url, b"", client, self.scheme or "http", *admitted
+        request = HttpRequest(
+            route, headers, "POST", self.url, b"", client, self.scheme or "http", *admitted
         )
-        return BufferedExchange(asked, keep_alive=parser.should_keep_alive())
+        return BufferedExchange(request, keep_alive=parser.should_keep_alive())
 
-    def _go_by_asgi(self) -> None:
+    def _start_asgi(self) -> None:
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -145,41 +156,45 @@ class BufferedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _is_first(self) -> bool:
-        """Return whether nothing is under way before it on this connection, and not too much on all: uvicorn refuses that."""
-        most = self.limit_concurrency
-        free = self.cycle is None or self.cycle.response_complete
-        return free and (most is None or (len(self.connections) < most and len(self.tasks) < most))
+        """Return whether no request is pending on the connection, within uvicorn's limit."""
+        limit = self.limit_concurrency
+        is_free = self.cycle is None or self.cycle.response_complete
+        return is_free and (
+            limit is None or (len(self.connections) < limit and len(self.tasks) < limit)
+        )
 
-    async def _answer(self, turn: BufferedExchange) -> None:
+    async def _respond(self, exchange: BufferedExchange) -> None:
         try:
-            answer = await self._api.respond(turn.asked, turn.read)
+            response = await self._api.respond(exchange.request, exchange.read)
             if self.flow.write_paused:
                 await self.flow.drain()
-        except BaseException:  # as uvicorn does: whoever asked gets an answer, at a stop too
+        except BaseException:  # as uvicorn does: also at a shutdown the client gets a response
             self.logger.exception("Exception in the tracking API")
-            answer, turn.keep_alive = _FAULT, False
-        turn.response_complete = True
+            response, exchange.keep_alive = _FAULT, False
+        exchange.response_complete = True
         if not self.transport.is_closing():
-            self.transport.write(self._written(answer, keep_alive=turn.keep_alive))
-            if not turn.keep_alive:
+            self.transport.write(self._encode(response, keep_alive=exchange.keep_alive))
+            if not exchange.keep_alive:
                 self.transport.close()
         self.on_response_complete()
 
-    def _written(self, answer: HttpResponse, *, keep_alive: bool) -> bytes:
-        always = tuple(self.server_state.default_headers)
-        if answer is responses.SUCCESS and keep_alive:
-            return _success(always)
+    def _encode(self, response: HttpResponse, *, keep_alive: bool) -> bytes:
+        default_headers = tuple(self.server_state.default_headers)
+        if response is responses.SUCCESS and keep_alive:
+            return _encode_success(default_headers)
         closing = [] if keep_alive else [(b"connection", b"close")]
-        return _http([*always, *responses.response_headers(answer), *closing], answer)
+        headers = [*default_headers, *responses.response_headers(response), *closing]
+        return _encode_response(headers, response)
 
 
 @lru_cache(maxsize=2)
-def _success(always: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Return the answer that most get, which is the same for a second: until its date is another one."""
-    return _http([*always, *responses.response_headers(responses.SUCCESS)], responses.SUCCESS)
+def _encode_success(default_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return the most frequent response; it is the same until the date header changes."""
+    headers = [*default_headers, *responses.response_headers(responses.SUCCESS)]
+    return _encode_response(headers, responses.SUCCESS)
 
 
-def _http(headers: HeaderList, answer: HttpResponse) -> bytes:
-    """Return an answer as HTTP/1.1 writes it."""
+def _encode_response(headers: HeaderList, response: HttpResponse) -> bytes:
+    """Encode a response in HTTP/1.1."""
     lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join((STATUS_LINE[answer[0]], *lines, b"\r\n", answer[1]))
+    return b"".join((STATUS_LINE[response[0]], *lines, b"\r\n", response[1]))

@@ -1,4 +1,4 @@
-"""How the door ends a connection: not before what it owes is sent, and never waiting for a client that does not take it."""
+"""End of connections: pending responses are sent first, within a time limit."""
 
 import asyncio
 from collections.abc import Sized
@@ -8,116 +8,130 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 WRITE_TIMEOUT_SECONDS = 30
-"""How long a client may take nothing at all of what is sent to it."""
+"""Longest time in which a client reads none of its pending response."""
 MAX_PIPELINED = 64
-"""Requests that may wait behind another one of the same connection: libraries and proxies send one after the other."""
+"""Pipelined requests that may wait on a connection; libraries and proxies pipeline none."""
 
-_NO_HTTP = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b"
+_NO_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n"
+    b"content-type: text/plain\r\ncontent-length: %d\r\n\r\n%b"
+)
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control, which reads on whenever a request is answered, and so holds as many behind it as somebody sends."""
+    """Flow control that stays paused while pipelined requests wait.
 
-    def __init__(self, transport: asyncio.Transport, behind: Sized) -> None:
+    uvicorn's own resumes after each response, so that a client could queue requests without limit.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
         super().__init__(transport)
-        self._behind = behind
+        self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        """Read on, unless requests that were read wait already."""
-        if not self._behind:
+        """Resume reading, unless pipelined requests wait."""
+        if not self._pipeline:
             super().resume_reading()
 
 
 class DrainProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end to what is owed to a client, and to what it may leave to be done."""
+    """uvicorn's protocol with limits for unread responses and for pipelined requests."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._headed = False
+        self._headers_complete = False
         """Whether the headers of the newest request are complete."""
-        self._over = False
-        """Whether what comes is taken and thrown away: to leave it where it is would cost the client the answer before it."""
+        self._discarding = False
+        """Whether received bytes are discarded: unread ones would reset the connection, and the
+        client would lose its pending response.
+        """
         self._unsent = 0
-        self._deaf: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, with a flow that waits for what was read."""
+        """Start with a flow control that waits for pipelined requests."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, as long as they may be a request."""
-        if not self._over:
+        """Receive bytes, unless they are discarded."""
+        if not self._discarding:
             super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """Take up a request."""
-        self._headed = False
+        """Start a request."""
+        self._headers_complete = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Go on with its body. Raises ConnectionAbortedError when too many wait already, which ends the parser's work."""
-        self._headed = True
+        """Continue with the body.
+
+        Raises ConnectionAbortedError, which ends parsing, when too many requests are pipelined.
+        """
+        self._headers_complete = True
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
             raise ConnectionAbortedError
 
     def on_response_complete(self) -> None:
-        """Go on; what was the last answer has to be taken."""
+        """Continue; after the last response, watch that the client reads it."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch()
 
     def close_with_response(self, answer: bytes = b"") -> None:
-        """Close the connection with an answer to the newest request; if an earlier one is still due, that is the last."""
+        """Close the connection with an answer to the newest request.
+
+        A pending response of an earlier request is the last one instead.
+        """
         if self.transport.is_closing():
             return
-        due = self.cycle is not None and not self.cycle.response_complete
-        if due and not self._headed:
+        is_pending = self.cycle is not None and not self.cycle.response_complete
+        if is_pending and not self._headers_complete:
             self.cycle.keep_alive = False
-            self._over = True
+            self._discarding = True
             return
-        if answer and not (self.pipeline or (due and self.cycle.response_started)):
+        if answer and not (self.pipeline or (is_pending and self.cycle.response_started)):
             self.transport.write(answer)
         self.transport.close()
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless another answer is due."""
+        """Answer bytes that are not HTTP, unless another response is pending."""
         self.close_with_response(_NO_HTTP % (len(msg), msg.encode()))
 
     def pause_writing(self) -> None:
-        """Watch whether the client takes what is sent."""
+        """Watch that the client reads."""
         super().pause_writing()
         self._watch()
 
     def resume_writing(self) -> None:
-        """It does."""
+        """Stop watching: the client reads."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_watching()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         self._stop_watching()
         super().connection_lost(exc)
 
     def _watch(self) -> None:
         self._stop_watching()
         self._unsent = self.transport.get_write_buffer_size()
-        self._deaf = self.loop.call_later(WRITE_TIMEOUT_SECONDS, self._look_whether_taken)
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT_SECONDS, self._check_progress)
 
-    def _look_whether_taken(self) -> None:
+    def _check_progress(self) -> None:
         if self.transport.get_write_buffer_size() < self._unsent:
             self._watch()
         else:
             self.transport.abort()
 
     def _stop_watching(self) -> None:
-        if self._deaf is not None:
-            self._deaf.cancel()
-            self._deaf = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: whoever asks for another protocol is answered by this one."""
+        """Log nothing: a request for another protocol is answered by HTTP."""

@@ -61,7 +61,7 @@ async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
 
 
 async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
-    monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(door.api, "_rest", Large())
     reader, writer = await door.open()
     writer.write(request(b"", "/large", method="GET"))
