@@ -21,8 +21,11 @@ from services.orchestrator.domain.play_program import PlayProgram
 TriggerEvent = Signal | StageChange | CompellingEvent
 
 
-class EntryCause(msgspec.Struct, frozen=True):
-    """A cause of entry at an instant (µs UTC), with its `event` data for templates."""
+class EntryCause(msgspec.Struct, frozen=True, rename={"event": "told"}):
+    """A cause of entry at an instant (µs UTC), with its `event` data for templates.
+
+    Sweeps store it as JSON, with `event` under the name `told`.
+    """
 
     id: str
     workspace: str

@@ -84,7 +84,7 @@ async def test_what_a_play_names_cannot_be_removed(orchestrator):
     with pytest.raises(Conflict, match="quote .version 1."):
         await orchestrator.desk.delete_definition("default", "segment", "fans")
     with pytest.raises(
-        ConfigurationError, match=r"fans.yaml:2: when: cycle engagement has no stage 'king'"
+        ConfigurationError, match=r"fans.yaml:2:8: when.stage: cycle engagement has no stage 'king'"
     ):
         await orchestrator.desk.define(
             "default", "segment", "segment: fans\nwhen: {stage: king}", "test", "fans.yaml"
