@@ -87,9 +87,9 @@ from services.orchestrator.repository.plays import CHANGES_CHANNEL, DefinitionKi
 from services.orchestrator.repository.sweeps import SWEEPS_CHANNEL
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.subscriptions import api
-from services.orchestrator.subscriptions import repository as subscribed
 from services.orchestrator.subscriptions.delivery import SubscriptionDelivery
 from services.orchestrator.subscriptions.delivery_tasks import SubscriptionTasks
+from services.orchestrator.subscriptions.repository import subscriptions
 from services.orchestrator.subscriptions.service import SubscriptionService
 from services.orchestrator.webhooks.http_client import WebhookClient
 
@@ -277,7 +277,7 @@ async def serve(stop: asyncio.Event) -> None:
         "segment": read_segments(settings.segments),
     }
     await retry_until_available(lambda: process.desk.install(shipped, named), stop)
-    looks = (outbox_gauges("orchestrator"), repository.collect_gauges, subscribed.collect_gauges)
+    looks = (outbox_gauges("orchestrator"), repository.collect_gauges, subscriptions.collect_gauges)
     watching = GaugeCollector(process.session("watching"), looks)
     await run_jobs_and_server(
         stop,

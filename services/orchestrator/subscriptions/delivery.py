@@ -22,8 +22,13 @@ from libs.common.instants import to_iso
 from libs.common.observability import metrics
 from libs.common.observability.tracing import start_span
 from libs.common.retry import RandomSource
-from services.orchestrator.subscriptions import repository
-from services.orchestrator.subscriptions.repository import AttemptRow
+from services.orchestrator.subscriptions.repository import (
+    delivery_log,
+    progress,
+    subscriptions,
+    waiting_messages,
+)
+from services.orchestrator.subscriptions.repository.delivery_log import AttemptRow
 from services.orchestrator.subscriptions.subscription import (
     CIRCUIT_OPEN_AFTER,
     DeliveryAttempt,
@@ -116,26 +121,28 @@ class SubscriptionDelivery:
     async def seconds_until_due(self, number: int) -> float | None:
         """Return the seconds until a waiting message of a subscription is due, or None."""
         async with self._sessions.acquire() as connection:
-            return await repository.get_seconds_until_due(connection, number, self._clock.now())
+            return await waiting_messages.get_seconds_until_due(
+                connection, number, self._clock.now()
+            )
 
     async def _read_round(self, connection: Connection, number: int) -> DeliveryRound | None:
         """Return the next round, or None if no message is due."""
-        subscription = await repository.get_by_number(connection, number)
+        subscription = await subscriptions.get_by_number(connection, number)
         now = self._clock.now()
         if subscription is None or subscription.status != "active":
             return None
         if subscription.health.pause_until > now:
             return None
         subscription_id, workspace = subscription.subscription_id, subscription.workspace
-        waiting = await repository.list_waiting(connection, subscription_id, READ_BATCH)
+        waiting = await waiting_messages.list_waiting(connection, subscription_id, READ_BATCH)
         rows: list[PublishedMessage] = []
         cursor = subscription.cursor
-        if await repository.count_waiting(connection, subscription_id) < MAX_WAITING:
+        if await waiting_messages.count_waiting(connection, subscription_id) < MAX_WAITING:
             rows, cursor = await published.list_after(
                 connection, workspace, subscription.cursor, self._shards, READ_BATCH
             )
         wanted = [r for r in rows if subscription.selection.matches(workspace, r.kind, r.value)]
-        blocked = await repository.list_blocked_keys(
+        blocked = await waiting_messages.list_blocked_keys(
             connection, subscription_id, [row.key for row in wanted]
         )
         if subscription.health.is_down:
@@ -243,7 +250,7 @@ class SubscriptionDelivery:
     ) -> bool:
         """Store the outcome of a round; return whether more may be due."""
         read = delivery_round.subscription
-        locked = await repository.get_by_number_for_update(connection, read.number)
+        locked = await subscriptions.get_by_number_for_update(connection, read.number)
         if locked is None or (locked.cursor, locked.url) != (read.cursor, read.url):
             return True  # another process or the operator has changed it: read it again
         chains = delivery_round.chains
@@ -253,8 +260,8 @@ class SubscriptionDelivery:
         }
         verdict = evaluate_attempts(locked, by_key, chains, self._clock.now(), self._chance)
         verdict.behind += delivery_round.behind
-        await repository.update_progress(connection, locked, delivery_round.cursor, verdict)
-        await repository.insert_attempts(connection, read.subscription_id, attempts)
+        await progress.update_progress(connection, locked, delivery_round.cursor, verdict)
+        await delivery_log.insert_attempts(connection, read.subscription_id, attempts)
         return not verdict.health.is_down and verdict.status == "active"
 
 

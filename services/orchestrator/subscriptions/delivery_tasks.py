@@ -14,8 +14,12 @@ from libs.common.durations import parse_duration
 from libs.common.errors import Unavailable
 from libs.common.observability import logs, metrics
 from libs.common.service_runner import FALLBACK_SECONDS, wait_for_any
-from services.orchestrator.subscriptions import repository
 from services.orchestrator.subscriptions.delivery import SubscriptionDelivery
+from services.orchestrator.subscriptions.repository import (
+    delivery_log,
+    subscriptions,
+    waiting_messages,
+)
 
 log = logs.get_logger(__name__)
 PACE_SECONDS = 1.0
@@ -28,10 +32,10 @@ LOG_RETENTION = parse_duration("30d")
 
 
 class SubscriptionTask:
-    """The task of one subscription: `news` wakes it, `leaving` ends it."""
+    """The task of one subscription: `wake` starts its next round, `stopping` ends it."""
 
     def __init__(self) -> None:
-        self.news, self.leaving = asyncio.Event(), asyncio.Event()
+        self.wake, self.stopping = asyncio.Event(), asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -42,15 +46,15 @@ class SubscriptionTasks:
         self,
         database_url: str,
         sessions: SessionPool,
-        delivering: SubscriptionDelivery,
+        delivery: SubscriptionDelivery,
         clock: Clock,
     ) -> None:
         self._database_url = database_url
         self._sessions = sessions
-        self._delivering = delivering
+        self._delivery = delivery
         self._clock = clock
         self._shares = AdvisoryLockPool("perigee.webhooks")
-        self._lanes: dict[int, SubscriptionTask] = {}
+        self._tasks: dict[int, SubscriptionTask] = {}
         self._changed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -65,68 +69,71 @@ class SubscriptionTasks:
     async def delete_old_attempts(self) -> bool:
         """Delete attempts and given-up messages older than `LOG_RETENTION`."""
         async with self._sessions.acquire() as connection:
-            await repository.delete_old(connection, self._clock.now() - LOG_RETENTION)
+            before = self._clock.now() - LOG_RETENTION
+            await delivery_log.delete_old(connection, before)
+            await waiting_messages.delete_given_up(connection, before)
         return False
 
     async def _share(self, connection: Connection, stop: asyncio.Event) -> None:
         await self._shares.register(connection, self._changed)
-        await connection.add_listener(published.LOG_CHANNEL, lambda *_: self._wake())
+        await connection.add_listener(published.LOG_CHANNEL, lambda *_: self._wake_all())
         await connection.add_listener(
-            repository.SUBSCRIPTIONS_CHANNEL, lambda *_: self._subscriptions_changed()
+            subscriptions.SUBSCRIPTIONS_CHANNEL, lambda *_: self._subscriptions_changed()
         )
         try:
             while not stop.is_set():
                 self._changed.clear()
                 await self._shares.rebalance(
-                    connection, await repository.list_active_numbers(connection)
+                    connection, await subscriptions.list_active_numbers(connection)
                 )
-                await self._keep(self._shares.held)
+                await self._run_exactly(self._shares.held)
                 await wait_for_any(
                     stop, self._changed, seconds=self._shares.seconds_until_rebalance()
                 )
         finally:
-            await self._keep(set())
+            await self._run_exactly(set())
 
-    def _wake(self) -> None:
-        for lane in self._lanes.values():
-            lane.news.set()
+    def _wake_all(self) -> None:
+        for subscription_task in self._tasks.values():
+            subscription_task.wake.set()
 
     def _subscriptions_changed(self) -> None:
         self._changed.set()
-        self._wake()
+        self._wake_all()
 
-    async def _keep(self, numbers: set[int]) -> None:
+    async def _run_exactly(self, numbers: set[int]) -> None:
         """Run a task for exactly these subscriptions; a stopped task stores its outcomes first."""
-        ended = {number for number, lane in self._lanes.items() if lane.task and lane.task.done()}
-        stopped = [self._lanes.pop(number) for number in self._lanes.keys() - numbers | ended]
-        for lane in stopped:
-            lane.leaving.set()
-            lane.news.set()
+        ended = {number for number, t in self._tasks.items() if t.task and t.task.done()}
+        stopped = [self._tasks.pop(number) for number in self._tasks.keys() - numbers | ended]
+        for subscription_task in stopped:
+            subscription_task.stopping.set()
+            subscription_task.wake.set()
         if stopped:
             _, pending = await asyncio.wait(
-                [lane.task for lane in stopped if lane.task], timeout=SHUTDOWN_SECONDS
+                [t.task for t in stopped if t.task], timeout=SHUTDOWN_SECONDS
             )
             for task in pending:
                 task.cancel()
-        for number in numbers - self._lanes.keys():
-            lane = self._lanes[number] = SubscriptionTask()
-            lane.task = asyncio.create_task(self._carry(number, lane))
+        for number in numbers - self._tasks.keys():
+            started = self._tasks[number] = SubscriptionTask()
+            started.task = asyncio.create_task(self._deliver(number, started))
 
-    async def _carry(self, number: int, lane: SubscriptionTask) -> None:
-        """Run delivery rounds until `leaving` is set."""
-        while not lane.leaving.is_set():
-            lane.news.clear()
+    async def _deliver(self, number: int, subscription_task: SubscriptionTask) -> None:
+        """Run delivery rounds until `stopping` is set."""
+        stopping, wake = subscription_task.stopping, subscription_task.wake
+        while not stopping.is_set():
+            wake.clear()
             try:
-                if await self._delivering.deliver_round(number, lane.leaving):
+                if await self._delivery.deliver_round(number, stopping):
                     continue
-                due_in = await self._delivering.seconds_until_due(number)
+                due_in = await self._delivery.seconds_until_due(number)
             except Unavailable as error:
                 log.warning("webhook_round_postponed", subscription=number, error=str(error))
                 due_in = PACE_SECONDS
             except Exception:  # an unforeseen error must not stop the other subscriptions
                 log.exception("webhook_round_failed", subscription=number)
                 metrics.WEBHOOKS.labels(outcome="error").inc()
-                await wait_for_any(lane.leaving, seconds=RETRY_SECONDS)
+                await wait_for_any(stopping, seconds=RETRY_SECONDS)
                 continue
             seconds = FALLBACK_SECONDS if due_in is None else min(FALLBACK_SECONDS, due_in)
-            await wait_for_any(lane.leaving, lane.news, seconds=max(PACE_SECONDS, seconds))
+            await wait_for_any(stopping, wake, seconds=max(PACE_SECONDS, seconds))

@@ -15,8 +15,13 @@ from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
 from libs.common.instants import SECOND
 from libs.common.messages.message_filter import MessageFilter
-from services.orchestrator.subscriptions import repository
-from services.orchestrator.subscriptions.repository import AttemptRow, SubscriptionBacklog
+from services.orchestrator.subscriptions.repository import (
+    delivery_log,
+    subscriptions,
+    waiting_messages,
+)
+from services.orchestrator.subscriptions.repository.delivery_log import AttemptRow
+from services.orchestrator.subscriptions.repository.waiting_messages import SubscriptionBacklog
 from services.orchestrator.subscriptions.subscription import ReceiverHealth, Subscription
 from services.orchestrator.webhooks.standard_webhooks import SigningSecret, encode_secret
 
@@ -87,7 +92,7 @@ class SubscriptionService:
                 0, ids.derive_id("subscription", workspace, name, secret), workspace, name, url,
                 selection, (SigningSecret(secret),), "active", "", cursor, ReceiverHealth(),
             )  # fmt: skip
-            if not await repository.insert_subscription(connection, subscription):
+            if not await subscriptions.insert_subscription(connection, subscription):
                 raise Conflict(
                     f"subscription {name} already exists: choose another name or delete it first"
                 )
@@ -103,16 +108,16 @@ class SubscriptionService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             return [
                 await self._build_view(connection, subscription)
-                for subscription in await repository.list_subscriptions(connection, workspace)
+                for subscription in await subscriptions.list_subscriptions(connection, workspace)
             ]
 
     async def get(self, workspace: str, name: str) -> SubscriptionView:
         """Return a subscription with its newest attempts. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            subscription = await repository.get_by_name(connection, workspace, name)
+            subscription = await subscriptions.get_by_name(connection, workspace, name)
             if subscription is None:
                 raise await _not_found(connection, workspace, name)
-            attempts = await repository.list_attempts(
+            attempts = await delivery_log.list_attempts(
                 connection, subscription.subscription_id, MAX_SHOWN_ATTEMPTS
             )
             return await self._build_view(connection, subscription, attempts=attempts)
@@ -127,7 +132,7 @@ class SubscriptionService:
         """Resume deliveries at the cursor, also of a disabled subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await _lock_subscription(connection, workspace, name)
-            await repository.update_waiting_due(connection, subscription.subscription_id)
+            await waiting_messages.update_waiting_due(connection, subscription.subscription_id)
             return await self._update(
                 connection, subscription, status="active", reason="", health=ReceiverHealth()
             )
@@ -170,7 +175,9 @@ class SubscriptionService:
             subscription = await _lock_subscription(connection, workspace, name)
             subscription_id = subscription.subscription_id
             if message is not None:
-                if not await repository.upsert_for_resend(connection, subscription_id, message):
+                if not await waiting_messages.upsert_for_resend(
+                    connection, subscription_id, message
+                ):
                     raise NotFound(
                         f"the delivery log of {name} (30 days) has no attempt for message {message}"
                     )
@@ -181,14 +188,14 @@ class SubscriptionService:
                     connection, workspace, subscription.cursor, instant
                 )
                 return await self._update(connection, subscription, cursor=cursor)
-            await repository.update_waiting_due(connection, subscription_id, given_up=True)
+            await waiting_messages.update_waiting_due(connection, subscription_id, given_up=True)
             return await self._build_view(connection, subscription)
 
     async def delete(self, workspace: str, name: str) -> None:
         """Delete a subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await _lock_subscription(connection, workspace, name)
-            await repository.delete_subscription(connection, subscription.subscription_id)
+            await subscriptions.delete_subscription(connection, subscription.subscription_id)
 
     async def _update(
         self,
@@ -198,7 +205,7 @@ class SubscriptionService:
         **changes: Any,
     ) -> SubscriptionView:
         changed = msgspec.structs.replace(subscription, **changes)
-        await repository.update_subscription(connection, changed)
+        await subscriptions.update_subscription(connection, changed)
         return await self._build_view(connection, changed, secret=secret)
 
     async def _build_view(
@@ -210,7 +217,7 @@ class SubscriptionService:
         secret: str | None = None,
     ) -> SubscriptionView:
         s = subscription
-        backlog = await repository.count_backlog(connection, s, self._shards)
+        backlog = await waiting_messages.count_backlog(connection, s, self._shards)
         return SubscriptionView(
             s.name, s.url, s.selection, s.status, s.reason, len(s.health.failing),
             s.health.failing_since, published.encode_cursor(s.cursor), backlog, [*attempts], secret,
@@ -224,13 +231,13 @@ class SubscriptionService:
 
 async def _lock_subscription(connection: Connection, workspace: str, name: str) -> Subscription:
     """Return a subscription with its row locked. Raises NotFound."""
-    subscription = await repository.get_by_name_for_update(connection, workspace, name)
+    subscription = await subscriptions.get_by_name_for_update(connection, workspace, name)
     if subscription is None:
         raise await _not_found(connection, workspace, name)
     return subscription
 
 
 async def _not_found(connection: Connection, workspace: str, name: str) -> NotFound:
-    existing = await repository.list_subscriptions(connection, workspace)
+    existing = await subscriptions.list_subscriptions(connection, workspace)
     names = ", ".join(subscription.name for subscription in existing) or "none"
     return NotFound(f"no subscription {name!r}; there are {names}")

@@ -93,14 +93,14 @@ class Bench:
             waits = await connection.fetch(
                 "SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5"
             )
-        lanes = [(lane.task, lane.leaving.is_set()) for lane in self.running._lanes.values()]
+        tasks = [(t.task, t.stopping.is_set()) for t in self.running._tasks.values()]
         return (
             self.clock.now(),
             shown.backlog,
             shown.attempts[:3],
             dict(row),
             [dict(r) for r in waits],
-            lanes,
+            tasks,
         )
 
     def webhooks(self):

@@ -66,7 +66,7 @@ async def test_two_processes_share_the_subscriptions_and_one_takes_over(bench, d
         asyncio.create_task(first.run(bench.stop)),
         asyncio.create_task(second.run(others.stop)),
     ]
-    await wait_until(lambda: {len(first._lanes), len(second._lanes)} == {2})
+    await wait_until(lambda: {len(first._tasks), len(second._tasks)} == {2})
     sent = await bench.publish("a", "b")
     bench.stop.set()
     await running[0]
