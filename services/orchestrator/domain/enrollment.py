@@ -72,8 +72,8 @@ class Enrollment(msgspec.Struct, frozen=True):
 class EnrollmentProgress(msgspec.Struct, frozen=True):
     """The advanced enrollment, and its new actions with the instants at which they are due."""
 
-    run: Enrollment
-    acts: Sequence[tuple[ActionSpec, int]] = ()
+    enrollment: Enrollment
+    due_actions: Sequence[tuple[ActionSpec, int]] = ()
 
 
 def action_priority(play: Play, enrollment: Enrollment, due: int) -> int:
@@ -96,12 +96,12 @@ def advance_enrollment(
     reason = exit_reason(program, enrollment, facts, now)
     if reason:
         return EnrollmentProgress(end_enrollment(enrollment, "exited", reason))
-    acts: list[tuple[ActionSpec, int]] = []
+    due_actions: list[tuple[ActionSpec, int]] = []
     place, since = enrollment.place, enrollment.since
     while place < len(program.code):
         step = program.code[place]
         if isinstance(step, ActionInstruction):
-            acts.append((step.action, since))
+            due_actions.append((step.action, since))
             place += 1
         elif isinstance(step, ExitInstruction):
             return EnrollmentProgress(
@@ -110,13 +110,14 @@ def advance_enrollment(
                     "completed",
                     step.reason,
                 ),
-                acts,
+                due_actions,
             )
         elif isinstance(step, EventWaitInstruction | WaitInstruction | LocalTimeInstruction):
             next_place, due = _evaluate_wait(step, place, since, facts, now)
             if next_place is None:
                 return EnrollmentProgress(
-                    msgspec.structs.replace(enrollment, place=place, since=since, due_at=due), acts
+                    msgspec.structs.replace(enrollment, place=place, since=since, due_at=due),
+                    due_actions,
                 )
             place, since = next_place, now if now - due > ACTION_GRACE else due
         else:
@@ -127,7 +128,7 @@ def advance_enrollment(
             "completed",
             "all steps done",
         ),
-        acts,
+        due_actions,
     )
 
 

@@ -219,10 +219,10 @@ class _Simulation:
             else EnrollmentProgress(enrollment)
         )
         enrollment_id = enrollment.enrollment_id
-        self._enrollments[enrollment_id] = progress.run
-        self._pending += [(due, enrollment_id, action) for action, due in progress.acts]
-        if enrollment.status == "active" and progress.run.status == "exited":
-            self._exit(progress.run, now)
+        self._enrollments[enrollment_id] = progress.enrollment
+        self._pending += [(due, enrollment_id, action) for action, due in progress.due_actions]
+        if enrollment.status == "active" and progress.enrollment.status == "exited":
+            self._exit(progress.enrollment, now)
 
     def _exit(self, enrollment: Enrollment, now: int) -> None:
         self._enrollments[enrollment.enrollment_id] = enrollment

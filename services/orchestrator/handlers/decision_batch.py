@@ -49,12 +49,12 @@ class DecisionBatch:
             if run.status == "active"
             else EnrollmentProgress(run)
         )
-        run, goal = progress.run, program.play.goal
+        run, goal = progress.enrollment, program.play.goal
         since = max(run.entered_at, self.now)  # what is heard late is watched as long
         self._entered.append((run, since + goal.within + WATCH_PERIOD if goal else 0))
         if run.status == "holdout":
             self._messages.append(holdout_message(run, self.now))
-        self._act(program, run, progress.acts)
+        self._act(program, run, progress.due_actions)
 
     def add_progress(
         self,
@@ -64,11 +64,11 @@ class DecisionBatch:
         contact_id: str,
     ) -> None:
         """A run has gone on; one that ends before its steps do takes what is pending with it."""
-        if progress.run != before:
-            self._moved[before.enrollment_id] = progress.run
-        self._act(program, progress.run, progress.acts)
-        if progress.run.status == "exited":
-            self._ended[before.enrollment_id] = (contact_id, progress.run.reason)
+        if progress.enrollment != before:
+            self._moved[before.enrollment_id] = progress.enrollment
+        self._act(program, progress.enrollment, progress.due_actions)
+        if progress.enrollment.status == "exited":
+            self._ended[before.enrollment_id] = (contact_id, progress.enrollment.reason)
 
     def add_audience_data(self, action: ActionRow, audience: str, what: Mapping[str, Any]) -> None:
         """An advertiser is about to be told of a contact."""

@@ -35,7 +35,7 @@ def run(**fields):
 
 
 def names(progress):
-    return [action.action for action, _ in progress.acts]
+    return [action.action for action, _ in progress.due_actions]
 
 
 def test_steps_act_at_once_until_one_waits_and_waits_do_not_drift():
@@ -54,7 +54,7 @@ def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance(
     found = program([{"wait": "1d"}, mail("a"), {"wait": "1d"}, mail("b")])
     late = START + DAY + ACTION_GRACE + 1
     progress = advance_enrollment(found, run(), contact(), late)
-    assert (names(progress), progress.run.due_at) == (["a"], late + DAY)
+    assert (names(progress), progress.enrollment.due_at) == (["a"], late + DAY)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_local_time_comes_on_the_day_and_not_before(now, zone, clock, days):
     progress = advance_enrollment(
         found, run(entered_at=now, since=now, due_at=now), contact(traits={"timezone": zone}), now
     )
-    due = progress.run.due_at if progress.run.status == "active" else now
+    due = progress.enrollment.due_at if progress.enrollment.status == "active" else now
     local = datetime.fromtimestamp(due / 1_000_000, ZoneInfo(zone))
     begun = datetime.fromtimestamp(now / 1_000_000, ZoneInfo(zone))
     assert due >= now
@@ -250,7 +250,7 @@ def test_a_step_may_end_it():
     progress = advance_enrollment(
         program([mail("a"), {"exit": "enough"}, mail("b")]), run(), contact(), START
     )
-    assert (names(progress), progress.run.status, progress.run.reason) == (
+    assert (names(progress), progress.enrollment.status, progress.enrollment.reason) == (
         ["a"],
         "completed",
         "enough",
