@@ -14,12 +14,11 @@ from typing import Any
 
 import msgspec
 
-from libs.common import ids
 from libs.common.instants import DAY
-from libs.common.messages import CompellingEvent, Signal, StageChange
+from libs.common.messages import CompellingEvent
 from services.orchestrator.domain.action import ActionSpec
-from services.orchestrator.domain.condition_evaluator import ConditionTest, condition_holds
-from services.orchestrator.domain.contact_facts import ContactFacts, CycleFacts, DecayingScore
+from services.orchestrator.domain.condition_evaluator import ConditionTest
+from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.domain.enrollment import (
@@ -41,13 +40,13 @@ from services.orchestrator.domain.entry_cause import (
     EntryCause,
     TriggerEvent,
     cause_from_event,
-    next_timed_cause,
 )
 from services.orchestrator.domain.gate import GateRules, check_gate
 from services.orchestrator.domain.gate_request import build_gate_request, offer_content
 from services.orchestrator.domain.play_program import PlayProgram
+from services.orchestrator.domain.simulated_facts import facts_after
+from services.orchestrator.domain.simulated_triggers import TimedTriggers
 
-_CONSENT = {"consent_granted": True, "consent_withdrawn": False}
 MAX_ROUNDS = 10_000
 """Limit of due instants per contact between two events, against plays that never end."""
 
@@ -121,7 +120,7 @@ class _Simulation:
         """(due, enrollment id, action)"""
         self._sent: list[int] = []
         self._steps: list[SimulatedStep] = []
-        self._triggers = _TimedTriggers(program, context)
+        self._triggers = TimedTriggers(program, context.workspace, context.segment)
 
     def run(self) -> list[SimulatedStep]:
         events = sorted(self._history.events, key=lambda event: (event.occurred_at, event.id))
@@ -181,7 +180,7 @@ class _Simulation:
         return [PastEnrollment(e.entered_at, e.status) for e in self._enrollments.values()]
 
     def _apply_event(self, event: TriggerEvent, earlier: list[PastEnrollment]) -> None:
-        self._facts = _facts_after(self._facts, event, self._context.vocabulary)
+        self._facts = facts_after(self._facts, event, self._context.vocabulary)
         now = event.occurred_at
         if isinstance(event, CompellingEvent) and event.status == "withdrawn":
             for enrollment in list(self._enrollments.values()):
@@ -260,100 +259,3 @@ class _Simulation:
 
     def _add_step(self, at: int, what: str, step: str = "", reason: str = "") -> None:
         self._steps.append(SimulatedStep(at, self._history.contact_id, what, step, reason))
-
-
-class _TimedTriggers:
-    """Timed triggers of a play; instants before the simulated period start nothing."""
-
-    def __init__(self, program: PlayProgram, context: SimulationContext) -> None:
-        self._program, self._context = program, context
-        self._fired: set[str] = set()
-        self._in_segment = False
-        self._now = 0
-        self.started = False
-
-    def start(self, facts: ContactFacts, now: int) -> None:
-        """Evaluate from now on; a contact that is in the segment already does not enter it."""
-        self.started, self._now = True, now
-        self._in_segment = self._context.segment is not None and condition_holds(
-            self._context.segment, facts, now
-        )
-
-    def due_instants(self, facts: ContactFacts) -> Iterator[int]:
-        """Yield the instants at which the next trigger may fire."""
-        if not self.started:
-            return
-        cause = next_timed_cause(self._program, self._context.workspace, facts)
-        if cause is not None and cause.at >= self._now and cause.id not in self._fired:
-            yield cause.at
-        if self._context.segment is not None:
-            yield abs(self._context.segment(facts, self._now))
-
-    def fire(self, facts: ContactFacts, now: int) -> Iterator[EntryCause]:
-        """Yield the causes that are due."""
-        if not self.started:
-            return
-        workspace = self._context.workspace
-        cause = next_timed_cause(self._program, workspace, facts)
-        if cause is not None and self._now <= cause.at <= now and cause.id not in self._fired:
-            self._fired.add(cause.id)
-            yield cause
-        segment = self._context.segment
-        if segment is not None:
-            before, self._in_segment = self._in_segment, condition_holds(segment, facts, now)
-            if self._in_segment and not before:
-                cause_id = ids.derive_id("segment", workspace, facts.contact_id, str(now))
-                yield EntryCause(cause_id, workspace, now, {"occurred_at": now})
-        self._now = now
-
-
-def _facts_after(
-    facts: ContactFacts, event: TriggerEvent, vocabulary: CycleVocabularies
-) -> ContactFacts:
-    """Return the facts after an event."""
-    if isinstance(event, Signal):
-        signals = {
-            **facts.signals,
-            event.signal: [*facts.signals.get(event.signal, ()), event.occurred_at],
-        }
-        consents = facts.consents
-        if event.signal in _CONSENT:
-            consents = {**consents, "marketing": _CONSENT[event.signal]}
-        return msgspec.structs.replace(
-            facts, signals=signals, consents=consents, last_act=event.occurred_at
-        )
-    if isinstance(event, CompellingEvent):
-        ended = {event.kind} if event.status in ("withdrawn", "expired") else set()
-        return msgspec.structs.replace(facts, events=(facts.events | {event.kind}) - ended)
-    standings = {
-        **facts.standings,
-        event.cycle: _cycle_facts_after(event, facts.standings.get(event.cycle), vocabulary),
-    }
-    last_act = event.occurred_at if event.cause.kind == "touchpoint" else facts.last_act
-    return msgspec.structs.replace(facts, standings=standings, last_act=last_act)
-
-
-def _cycle_facts_after(
-    event: StageChange, before: CycleFacts | None, vocabulary: CycleVocabularies
-) -> CycleFacts:
-    """Return the facts of a cycle after a stage change."""
-    names = vocabulary.cycles.get(event.cycle)
-    axes = {
-        **(before.axes if before else {}),
-        **{name: axis.to for name, axis in event.axes.items()},
-    }
-    if names is None:
-        return CycleFacts(event.stage.to, event.dormant, axes)
-    scores = {
-        name: DecayingScore(value, event.occurred_at, names.half_lives[name])
-        for name, value in event.values.items()
-        if name in names.half_lives
-    }
-    return CycleFacts(
-        event.stage.to,
-        event.dormant,
-        axes,
-        scores,
-        names.ladders,
-        names.rings.get(event.stage.to, 0),
-    )

@@ -41,13 +41,21 @@ def names(progress):
 def test_steps_act_at_once_until_one_waits_and_waits_do_not_drift():
     found = program([mail("a"), {"wait": "2d"}, mail("b"), {"wait": "1h"}, mail("c")])
     first = advance_enrollment(found, run(), contact(), START + 5)
-    assert (names(first), first.run.due_at, first.run.status) == (["a"], START + 2 * DAY, "active")
-    again = advance_enrollment(found, first.run, contact(), START + 2 * DAY - 1)
-    assert (names(again), again.run) == ([], first.run)
-    second = advance_enrollment(found, first.run, contact(), START + 2 * DAY + 7_000_000)
-    assert (names(second), second.run.due_at) == (["b"], START + 2 * DAY + HOUR)
-    last = advance_enrollment(found, second.run, contact(), START + 3 * DAY)
-    assert (names(last), last.run.status, last.run.due_at) == (["c"], "completed", None)
+    assert (names(first), first.enrollment.due_at, first.enrollment.status) == (
+        ["a"],
+        START + 2 * DAY,
+        "active",
+    )
+    again = advance_enrollment(found, first.enrollment, contact(), START + 2 * DAY - 1)
+    assert (names(again), again.enrollment) == ([], first.enrollment)
+    second = advance_enrollment(found, first.enrollment, contact(), START + 2 * DAY + 7_000_000)
+    assert (names(second), second.enrollment.due_at) == (["b"], START + 2 * DAY + HOUR)
+    last = advance_enrollment(found, second.enrollment, contact(), START + 3 * DAY)
+    assert (names(last), last.enrollment.status, last.enrollment.due_at) == (
+        ["c"],
+        "completed",
+        None,
+    )
 
 
 def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance():
@@ -88,7 +96,7 @@ def test_after_an_outage_waits_count_from_now_so_that_mails_keep_their_distance(
 def test_a_local_time_is_the_contacts_own(zone, wanted, expected):
     found = program([{"wait_until": wanted}, mail()])
     facts = contact(traits={"timezone": zone})
-    due = advance_enrollment(found, run(), facts, START).run.due_at
+    due = advance_enrollment(found, run(), facts, START).enrollment.due_at
     moment = int(datetime.fromisoformat(expected).timestamp() * 1_000_000)
     assert due == moment or (moment == START and due is None)
     assert names(advance_enrollment(found, run(), facts, moment)) == ["mail"]
@@ -142,13 +150,16 @@ def test_a_hope_is_met_or_late():
     ]
     found = program(steps)
     waits = advance_enrollment(found, run(), contact(), START)
-    assert waits.run.due_at == START + 3 * DAY
+    assert waits.enrollment.due_at == START + 3 * DAY
     met = advance_enrollment(
-        found, waits.run, contact(signals={"order_completed": [START + DAY]}), START + DAY + 1
+        found,
+        waits.enrollment,
+        contact(signals={"order_completed": [START + DAY]}),
+        START + DAY + 1,
     )
     assert names(met) == ["last"]
     late = advance_enrollment(
-        found, waits.run, contact(signals={"order_completed": [START - 1]}), START + 3 * DAY
+        found, waits.enrollment, contact(signals={"order_completed": [START - 1]}), START + 3 * DAY
     )
     assert names(late) == ["reminder", "last"]
 
@@ -157,9 +168,11 @@ def test_a_condition_is_waited_for_until_it_may_have_changed():
     steps = [{"wait_until": {"when": {"score": "intent", "below": 4}, "timeout": "30d"}}, mail()]
     found, facts = program(steps), contact(scores={"intent": 8.0}, at=START)
     waits = advance_enrollment(found, run(), facts, START)
-    assert waits.run.due_at is not None
-    assert abs(waits.run.due_at - (START + 7 * DAY)) <= 1
-    assert names(advance_enrollment(found, waits.run, facts, START + 7 * DAY + 1)) == ["mail"]
+    assert waits.enrollment.due_at is not None
+    assert abs(waits.enrollment.due_at - (START + 7 * DAY)) <= 1
+    assert names(advance_enrollment(found, waits.enrollment, facts, START + 7 * DAY + 1)) == [
+        "mail"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -213,11 +226,11 @@ def test_an_exit_is_seen_before_the_next_step_acts():
             {"when": {"axis": "buying", "below": "investigation"}},
         ],
     )
-    waits = advance_enrollment(found, run(), contact(), START).run
+    waits = advance_enrollment(found, run(), contact(), START).enrollment
     bought = advance_enrollment(
         found, waits, contact(signals={"order_completed": [START + 1]}), START + DAY
     )
-    assert (names(bought), bought.run.status, bought.run.reason) == (
+    assert (names(bought), bought.enrollment.status, bought.enrollment.reason) == (
         [],
         "exited",
         "exit: order_completed",
@@ -233,7 +246,7 @@ def test_an_exit_is_seen_before_the_next_step_acts():
     fell = advance_enrollment(
         found, waits, msgspec.structs.replace(facts, standings={"engagement": back}), START + DAY
     )
-    assert (names(fell), fell.run.status) == ([], "exited")
+    assert (names(fell), fell.enrollment.status) == ([], "exited")
 
 
 def test_a_goal_ends_the_run_and_counts_within_its_window_alone():
@@ -242,7 +255,10 @@ def test_a_goal_ends_the_run_and_counts_within_its_window_alone():
     in_time, late = (contact(signals={"order_completed": [START + days * DAY]}) for days in (4, 6))
     assert goal_reached_at(found, goal, run(), in_time, START + 9 * DAY) == START + 4 * DAY
     assert goal_reached_at(found, goal, run(), late, START + 9 * DAY) is None
-    assert advance_enrollment(found, run(), in_time, START + 5 * DAY).run.reason == "goal reached"
+    assert (
+        advance_enrollment(found, run(), in_time, START + 5 * DAY).enrollment.reason
+        == "goal reached"
+    )
     assert names(advance_enrollment(found, run(), late, START + 9 * DAY)) == ["mail"]
 
 
