@@ -107,9 +107,9 @@ class OrchestratorProcess:
         self.settings = settings
         self.sessions: list[Session] = []
         self.clock = SystemClock()
-        self.playbook = PlayRegistry(parse_max_age(settings.max_age))
+        self.registry = PlayRegistry(parse_max_age(settings.max_age))
         self.outbox = Outbox("orchestrator", settings.partitions)
-        self.means = DecisionContext(self.outbox, self.playbook, self.clock)
+        self.context = DecisionContext(self.outbox, self.registry, self.clock)
         self.wakeups = Wakeups(settings.database_url, "orchestrator-wakeups")
         self.publisher = Publisher(settings.kafka_bootstrap_servers)
         self.relay = OutboxRelay(
@@ -133,7 +133,7 @@ class OrchestratorProcess:
             settings.site,
             settings.link_signing_keys(),
         )
-        self.desk = PlayService(self.session("plays"), self.playbook, self.clock, settings.baseline)
+        self.desk = PlayService(self.session("plays"), self.registry, self.clock, settings.baseline)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
         self.consumers: list[Consumer] = []
@@ -153,7 +153,7 @@ class OrchestratorProcess:
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=list(TOPICS),
-            handler=EventHandler(self.events, self.means),
+            handler=EventHandler(self.events, self.context),
             session_timeout_ms=self.settings.session_timeout_ms,
         )
         self.consumers[:] = [made]
@@ -161,16 +161,16 @@ class OrchestratorProcess:
 
     def runner(self) -> EnrollmentRunner:
         """Return what takes enrollments on."""
-        return EnrollmentRunner(self.session("runs"), self.means)
+        return EnrollmentRunner(self.session("runs"), self.context)
 
     def sweeps(self) -> ContactSweeper:
         """Return what lets plays reach everybody whom an event concerns."""
-        return ContactSweeper(self.session("sweeps"), self.means)
+        return ContactSweeper(self.session("sweeps"), self.context)
 
     def lanes(self) -> DispatchLanes:
         """Return what sends actions."""
         judging = ActionDecider(
-            self.outbox, self.playbook, self.channels, self.rules, self.clock, self.links
+            self.outbox, self.registry, self.channels, self.rules, self.clock, self.links
         )
         pool = self.session_pool("sends", DISPATCH_CONNECTIONS)
         dispatcher = Dispatcher(
@@ -197,28 +197,28 @@ class OrchestratorProcess:
         desk = SubscriptionService(
             self.session("desk"), self.post.check_url, self.clock, self.settings.partitions
         )
-        stops = SuppressionService(self.session("door"), self.playbook)
+        stops = SuppressionService(self.session("door"), self.registry)
         recommended = ReferralService(self.session("referrals"), self.links, self.clock)
         preview = PreviewService(
-            self.session("preview"), self.playbook, self.channels, self.links, self.clock
+            self.session("preview"), self.registry, self.channels, self.links, self.clock
         )
-        contents = RecommendationService(self.session("catalogue"), self.playbook, self.clock)
+        contents = RecommendationService(self.session("catalogue"), self.registry, self.clock)
         routers = [
             recommendations.admin_router(contents),
-            dropoff_audiences.router(DropoffAudienceService(self.session("falls"), self.playbook)),
+            dropoff_audiences.router(DropoffAudienceService(self.session("falls"), self.registry)),
             api.router(desk),
             actions.router(ActionLedgerService(self.session("ledger"), self.outbox, self.clock)),
             suppressions.router(stops),
             referrals.router(recommended),
-            segments.router(SegmentService(self.session("segments"), self.playbook, self.clock)),
+            segments.router(SegmentService(self.session("segments"), self.registry, self.clock)),
             *self.operator_routers(),
             *plays.routers(
-                self.desk, preview, DecisionHistoryService(self.session("why"), self.playbook)
+                self.desk, preview, DecisionHistoryService(self.session("why"), self.registry)
             ),
         ]
         onsite_pool = self.session_pool("onsite", ONSITE_CONNECTIONS)
         onsite = OnsiteService(
-            onsite_pool, self.playbook, self.settings.link_signing_keys(), self.clock
+            onsite_pool, self.registry, self.settings.link_signing_keys(), self.clock
         )
         open_routes = [
             *health.routes(),

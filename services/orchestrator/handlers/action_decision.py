@@ -54,14 +54,14 @@ class ActionDecider:
     def __init__(
         self,
         outbox: Outbox,
-        playbook: PlayRegistry,
+        registry: PlayRegistry,
         channels: Mapping[str, Channel],
         rules: GateRules,
         clock: Clock,
         links: MessageLinks,
     ) -> None:
         self._outbox = outbox
-        self._playbook = playbook
+        self._registry = registry
         self._channels = channels
         self._rules = rules
         self._clock = clock
@@ -73,7 +73,7 @@ class ActionDecider:
     ) -> list[ReservedAttempt] | None:
         """Judge what is due for a few contacts; return what is reserved, None if nothing was due or others hold it."""
         now = self._clock.now()
-        book = await self._playbook.get_snapshot(connection)
+        snapshot = await self._registry.get_snapshot(connection)
         width = self._widths.get(lane, MIN_CONTACTS)
         contacts = await repository.list_due_contacts(
             connection, lane, now, max(CANDIDATE_FACTOR * MIN_CONTACTS, 2 * width)
@@ -95,7 +95,7 @@ class ActionDecider:
         if not mine:
             return None
         due = await repository.list_due_actions(connection, lane, mine, now)
-        turn = await self._turn(connection, lane, due, DecisionBatch(now), book)
+        turn = await self._turn(connection, lane, due, DecisionBatch(now), snapshot)
         reserved: list[ReservedAttempt] = []
         for action in due:
             if len(reserved) == MIN_CONTACTS:
@@ -118,10 +118,10 @@ class ActionDecider:
         lane: DispatchLane,
         due: Sequence[ActionRow],
         decided: DecisionBatch,
-        book: PlaySnapshot,
+        snapshot: PlaySnapshot,
     ) -> DecisionRound:
         known = await contact_reader.get_facts(
-            connection, {action.contact_id for action in due}, book.vocabulary
+            connection, {action.contact_id for action in due}, snapshot.vocabulary
         )
         ids = {action.enrollment_id for action in due}
         runs = await enrollments.get_by_ids(connection, ids)
@@ -133,7 +133,9 @@ class ActionDecider:
             else {}
         )
         used = await self._used(connection, known, lane[0], decided.now)
-        return DecisionRound(book, decided, runs, known, used, told, unfinished, Counter(), set())
+        return DecisionRound(
+            snapshot, decided, runs, known, used, told, unfinished, Counter(), set()
+        )
 
     async def _judged(
         self, connection: Connection, action: ActionRow, turn: DecisionRound
@@ -144,7 +146,7 @@ class ActionDecider:
             turn.runs[action.enrollment_id],
             turn.decided,
         )
-        program = await self._playbook.get_program(connection, run.workspace, run.play, run.number)
+        program = await self._registry.get_program(connection, run.workspace, run.play, run.number)
         step = program.actions.get(action.step) if program else None
         if program is None or step is None:
             why = ActionOutcome(
@@ -163,7 +165,9 @@ class ActionDecider:
             ]
             audience = step.audience.name if step.audience else ""
             known_by = turn.told.get((run_id, action.destination, audience))
-            case = ActionCase(action, step, program, run, facts, turn.book, used, known_by, others)
+            case = ActionCase(
+                action, step, program, run, facts, turn.snapshot, used, known_by, others
+            )
             return self._one(case, decided)
         except Exception as error:
             log.exception("decision_failed", play=action.play, step=action.step)
@@ -212,7 +216,7 @@ class ActionDecider:
             return None
         if (
             action.destination
-            and (action.workspace, action.destination) not in case.book.destinations
+            and (action.workspace, action.destination) not in case.snapshot.destinations
         ):
             missing = ActionOutcome(
                 "held",
@@ -240,7 +244,7 @@ class ActionDecider:
         self, case: ActionCase, content: ContentItem | None, decided: DecisionBatch
     ) -> ReservedAttempt | None:
         action, facts = case.action, case.facts
-        place = case.book.destinations.get((action.workspace, action.destination))
+        place = case.snapshot.destinations.get((action.workspace, action.destination))
         try:
             letter = render_action(
                 action.action_id,
@@ -314,8 +318,8 @@ def _ask(case: ActionCase, unfit: str, day: int) -> GateRequest:
     # What is tried again does not count against itself.
     today -= action.counted_day == day
     week -= action.counted_day > day - repository.DAYS_PER_WEEK
-    place = case.book.destinations.get((action.workspace, action.destination))
-    stopped = case.book.stop_reason(action.workspace, action.play, action.channel)
+    place = case.snapshot.destinations.get((action.workspace, action.destination))
+    stopped = case.snapshot.stop_reason(action.workspace, action.play, action.channel)
     address = place.url if place else "the topic"
     return build_gate_request(
         case.step, case.facts, address, (max(0, today), max(0, week)), stopped=stopped, unfit=unfit
@@ -330,7 +334,7 @@ def _content(case: ActionCase, now: int) -> tuple[ContentItem | None, str]:
         return None, unfit_for(audience, member, case.facts, now, added=case.told is not None)
     if wanted is None:
         return None, ""
-    items = case.book.contents.get(case.action.workspace, ())
+    items = case.snapshot.contents.get(case.action.workspace, ())
     if case.action.content:  # chosen at an earlier attempt
         chosen = next((item for item in items if item.content == case.action.content), None)
         if chosen is not None and (wanted.override_gate or not gate_reason(chosen, case.facts)):

@@ -39,7 +39,7 @@ NEVER = 1 << 60
 
 
 async def start_event_sweeps(
-    connection: Connection, book: PlaySnapshot, events: Sequence[CompellingEvent], now: int
+    connection: Connection, snapshot: PlaySnapshot, events: Sequence[CompellingEvent], now: int
 ) -> None:
     """Begin a sweep for each play that an event about many starts; end those of an event that is withdrawn."""
     begun: list[SweepRow] = []
@@ -48,7 +48,7 @@ async def start_event_sweeps(
         await repository.delete_event_sweeps(connection, event_id)
     for event in events:
         if event.contact_id is None and event.event_id not in gone:
-            for program in book.live.get(event.workspace, {}).get(trigger_key(event), ()):
+            for program in snapshot.live.get(event.workspace, {}).get(trigger_key(event), ()):
                 if event_starts_play(program, event, now):
                     name, occasion = program.play.play, cause_from_event(event)
                     sweep_id = ids.derive_id("sweep", event.workspace, name, event.id)
@@ -77,18 +77,18 @@ def _pace(program: PlayProgram | None) -> tuple[int, int]:
 class ContactSweeper:
     """Begins the sweeps that are due, and takes sweeps on."""
 
-    def __init__(self, session: Session, means: DecisionContext) -> None:
+    def __init__(self, session: Session, context: DecisionContext) -> None:
         self._session = session
-        self._outbox, self._playbook = means.outbox, means.playbook
-        self._clock = means.clock
+        self._outbox, self._registry = context.outbox, context.registry
+        self._clock = context.clock
 
     async def start_due_sweeps(self) -> bool:
         """Begin a sweep for each play whose moment has come, or that is to be looked at again."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            book, now = await self._playbook.get_snapshot(connection), self._clock.now()
-            for program in book.timed_programs(DEFAULT_WORKSPACE):
+            snapshot, now = await self._registry.get_snapshot(connection), self._clock.now()
+            for program in snapshot.timed_programs(DEFAULT_WORKSPACE):
                 await self._tick(connection, program, now)
-            for watched in book.watched.get(DEFAULT_WORKSPACE, ()):
+            for watched in snapshot.watched.get(DEFAULT_WORKSPACE, ()):
                 await self._watch(connection, watched, now)
         return False
 
@@ -100,9 +100,9 @@ class ContactSweeper:
     async def seconds_until_sweep(self) -> float | None:
         """Return the seconds until `advance_sweep` has work, or None."""
         async with self._session.acquire() as connection:
-            book = await self._playbook.get_snapshot(connection)
+            snapshot = await self._registry.get_snapshot(connection)
             return await repository.get_seconds_until_next(
-                connection, book.paused, self._clock.now()
+                connection, snapshot.paused, self._clock.now()
             )
 
     async def _watch(self, connection: Connection, watched: WatchedSegment, now: int) -> None:
@@ -147,21 +147,23 @@ class ContactSweeper:
     async def advance_sweep(self) -> bool:
         """Take one sweep on; return whether there may be more."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            book = await self._playbook.get_snapshot(connection)
-            sweep = await repository.lock_next(connection, book.paused, self._clock.now())
+            snapshot = await self._registry.get_snapshot(connection)
+            sweep = await repository.lock_next(connection, snapshot.paused, self._clock.now())
             if sweep is None:
                 return False
             if sweep.segment is None:
-                await self._take_on(connection, book, sweep)
+                await self._take_on(connection, snapshot, sweep)
             else:
-                await self._look(connection, book, sweep)
+                await self._look(connection, snapshot, sweep)
         return True
 
-    async def _look(self, connection: Connection, book: PlaySnapshot, sweep: SweepRow) -> None:
+    async def _look(self, connection: Connection, snapshot: PlaySnapshot, sweep: SweepRow) -> None:
         """Look at the next contacts for a segment."""
         # As it was written when the sweep began: written anew, it is looked at anew.
         marks = (segment_members.first_sweep_mark, str)
-        mine = [one for one in book.watched.get(sweep.workspace, ()) if one.name == sweep.segment]
+        mine = [
+            one for one in snapshot.watched.get(sweep.workspace, ()) if one.name == sweep.segment
+        ]
         watched = [one for one in mine if sweep.event_id in {mark(one.mark) for mark in marks}]
         contacts = (
             await repository.list_next_contacts(connection, sweep, BATCH_SIZE) if watched else []
@@ -171,7 +173,7 @@ class ContactSweeper:
             return
         await contact_reader.lock_contacts(connection, contacts)
         known = await contact_reader.get_facts(
-            connection, contacts, book.vocabulary, asked=any(one.costly for one in watched)
+            connection, contacts, snapshot.vocabulary, asked=any(one.costly for one in watched)
         )
         now = self._clock.now()
         place = (sweep.workspace, watched, now)
@@ -180,9 +182,11 @@ class ContactSweeper:
         )
         await repository.update_reached(connection, sweep, contacts[-1], 0, now)
 
-    async def _take_on(self, connection: Connection, book: PlaySnapshot, sweep: SweepRow) -> None:
+    async def _take_on(
+        self, connection: Connection, snapshot: PlaySnapshot, sweep: SweepRow
+    ) -> None:
         program = next(
-            (one for one in book.live_programs(sweep.workspace) if one.play.play == sweep.play),
+            (one for one in snapshot.live_programs(sweep.workspace) if one.play.play == sweep.play),
             None,
         )
         size, pause = (
@@ -195,7 +199,7 @@ class ContactSweeper:
             await repository.delete_sweep(connection, sweep)
             return
         await contact_reader.lock_contacts(connection, contacts)
-        known = await contact_reader.get_facts(connection, contacts, book.vocabulary)
+        known = await contact_reader.get_facts(connection, contacts, snapshot.vocabulary)
         occasions = {}
         for contact in contacts:
             found = sweep.occasion or cause_if_due(

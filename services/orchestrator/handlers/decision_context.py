@@ -11,5 +11,5 @@ class DecisionContext(msgspec.Struct, frozen=True):
     """The outbox, the plays of now, the clock."""
 
     outbox: Outbox
-    playbook: PlayRegistry
+    registry: PlayRegistry
     clock: Clock

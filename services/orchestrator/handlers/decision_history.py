@@ -48,9 +48,9 @@ class ContactDecisions(msgspec.Struct, frozen=True):
 class DecisionHistoryService:
     """Answers for one workspace's contacts."""
 
-    def __init__(self, session: Session, playbook: PlayRegistry) -> None:
+    def __init__(self, session: Session, registry: PlayRegistry) -> None:
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
 
     async def get_decisions(self, workspace: str, who: str, limit: int = 50) -> ContactDecisions:
         """Return what was decided about a contact, by its id, a user id or an e-mail address. Raises NotFound."""
@@ -59,8 +59,8 @@ class DecisionHistoryService:
             relatives = list(await contact_reader.get_aliases(connection, [contact]))
             found = await actions.list_of_contacts(connection, relatives, limit)
             runs = await enrollments.list_of_contacts(connection, relatives, limit)
-            book = await self._playbook.get_snapshot(connection)
-            facts = (await contact_reader.get_facts(connection, [contact], book.vocabulary))[
+            snapshot = await self._registry.get_snapshot(connection)
+            facts = (await contact_reader.get_facts(connection, [contact], snapshot.vocabulary))[
                 contact
             ]
         return ContactDecisions(

@@ -38,7 +38,7 @@ class ActionCase(msgspec.Struct, frozen=True):
     program: PlayProgram
     run: Enrollment
     facts: ContactFacts
-    book: PlaySnapshot
+    snapshot: PlaySnapshot
     used: tuple[int, int]
     """How much the contact was sent on the channel: today (UTC), this week."""
     told: Mapping[str, Any] | None = None
@@ -50,7 +50,7 @@ class ActionCase(msgspec.Struct, frozen=True):
 class DecisionRound(msgspec.Struct):
     """What is known in a turn, by contact; what it decides counts for what is decided after it."""
 
-    book: PlaySnapshot
+    snapshot: PlaySnapshot
     decided: DecisionBatch
     runs: dict[str, Enrollment]
     known: dict[str, ContactFacts]

@@ -46,9 +46,9 @@ async def store_dropoffs(
 class DropoffAudienceService:
     """Tells a workspace who fell from where."""
 
-    def __init__(self, session: Session, playbook: PlayRegistry) -> None:
+    def __init__(self, session: Session, registry: PlayRegistry) -> None:
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
 
     async def list_pairs(self, workspace: str, cycle: str) -> list[DropoffPair]:
         """Return how many fell from each stage without having reached each further one. Raises NotFound for no such cycle."""
@@ -79,9 +79,9 @@ class DropoffAudienceService:
                         connection, workspace, cycle, pair, after, BATCH_SIZE
                     )
                 )
-                book = await self._playbook.get_snapshot(connection)
+                snapshot = await self._registry.get_snapshot(connection)
                 known = (
-                    await contact_reader.get_facts(connection, list(found), book.vocabulary)
+                    await contact_reader.get_facts(connection, list(found), snapshot.vocabulary)
                     if found
                     else {}
                 )
@@ -96,7 +96,7 @@ class DropoffAudienceService:
             yield _lines(rows)
 
     async def _words(self, connection: Connection, cycle: str) -> CycleVocabulary:
-        words = (await self._playbook.get_snapshot(connection)).vocabulary.cycles.get(cycle)
+        words = (await self._registry.get_snapshot(connection)).vocabulary.cycles.get(cycle)
         if words is None:
             raise NotFound(f"no cycle {cycle!r} is live")
         return words

@@ -27,16 +27,16 @@ RETRY_AFTER = 10 * MINUTE
 class EnrollmentRunner:
     """Takes due enrollments on."""
 
-    def __init__(self, session: Session, means: DecisionContext) -> None:
+    def __init__(self, session: Session, context: DecisionContext) -> None:
         self._session = session
-        self._outbox, self._playbook = means.outbox, means.playbook
-        self._clock = means.clock
+        self._outbox, self._registry = context.outbox, context.registry
+        self._clock = context.clock
 
     async def advance_due(self) -> bool:
         """Take on what is due, so many contacts at once; return whether there may be more."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             now = self._clock.now()
-            book = await self._playbook.get_snapshot(connection)
+            snapshot = await self._registry.get_snapshot(connection)
             contacts = await enrollments.list_due_contacts(connection, now, BATCH_SIZE)
             if not contacts:
                 return False
@@ -50,12 +50,12 @@ class EnrollmentRunner:
                 for contact in contacts
                 if to[contact] in held and now_to[contact] == to[contact]
             ]
-            runs = await enrollments.list_due(connection, mine, now, book.paused)
-            known = await contact_reader.get_facts(connection, mine, book.vocabulary)
+            runs = await enrollments.list_due(connection, mine, now, snapshot.paused)
+            known = await contact_reader.get_facts(connection, mine, snapshot.vocabulary)
             decided = DecisionBatch(now)
             for run in runs:
                 await advance_guarded(
-                    connection, self._playbook, run, known[run.contact_id], decided
+                    connection, self._registry, run, known[run.contact_id], decided
                 )
             await decided.save(connection, self._outbox)
         return bool(mine)
@@ -68,14 +68,14 @@ class EnrollmentRunner:
 
 async def advance_guarded(
     connection: Connection,
-    playbook: PlayRegistry,
+    registry: PlayRegistry,
     run: Enrollment,
     facts: ContactFacts,
     decided: DecisionBatch,
 ) -> None:
     """Take a run on; what nobody foresaw about it is no reason to stop the others."""
     try:
-        await advance_run(connection, playbook, run, facts, decided)
+        await advance_run(connection, registry, run, facts, decided)
     except (ValueError, TypeError, LookupError, ArithmeticError):
         log.exception("run_failed", play=run.play, version=run.number)
         if run.due_at is not None and run.due_at <= decided.now:
@@ -84,13 +84,13 @@ async def advance_guarded(
 
 async def advance_run(
     connection: Connection,
-    playbook: PlayRegistry,
+    registry: PlayRegistry,
     run: Enrollment,
     facts: ContactFacts,
     decided: DecisionBatch,
 ) -> None:
     """Take a run on, and note whether its goal is reached; one that has ended may still reach it."""
-    program = await playbook.get_program(connection, run.workspace, run.play, run.number)
+    program = await registry.get_program(connection, run.workspace, run.play, run.number)
     now = decided.now
     if program is None:
         if run.due_at is not None and run.due_at <= now:

@@ -66,10 +66,10 @@ _ENDS_MAILS = {
 class EventHandler:
     """Takes signals and stage changes in."""
 
-    def __init__(self, session: Session, means: DecisionContext) -> None:
+    def __init__(self, session: Session, context: DecisionContext) -> None:
         self._session = session
-        self._outbox, self._playbook = means.outbox, means.playbook
-        self._clock = means.clock
+        self._outbox, self._registry = context.outbox, context.registry
+        self._clock = context.clock
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record."""
@@ -97,7 +97,7 @@ class EventHandler:
 
     async def _hear(self, connection: Connection, events: Sequence[TriggerEvent]) -> None:
         signals = [event for event in events if isinstance(event, Signal)]
-        book = await self._playbook.get_snapshot(connection)
+        snapshot = await self._registry.get_snapshot(connection)
         new = await contact_reader.insert_signals(
             connection, [(s.contact_id, s.signal, s.occurred_at, s.id) for s in signals]
         )
@@ -114,22 +114,22 @@ class EventHandler:
         )
         await store_referrals(
             connection,
-            book.vocabulary,
+            snapshot.vocabulary,
             [s for s in signals if s.workspace == DEFAULT_WORKSPACE],
             self._clock.now(),
         )
         await store_dropoffs(
             connection,
-            book.vocabulary,
+            snapshot.vocabulary,
             [event for event in events if isinstance(event, StageChange)],
         )
         # Plays are the default workspace's, and so is the key by which what they send comes back.
         mine = [event for event in events if event.workspace == DEFAULT_WORKSPACE]
         personal = [event for event in mine if event.contact_id is not None]
         if personal:
-            await self._follow(connection, book, personal)
+            await self._follow(connection, snapshot, personal)
         urgent = [event for event in mine if isinstance(event, CompellingEvent)]
-        await start_event_sweeps(connection, book, urgent, self._clock.now())
+        await start_event_sweeps(connection, snapshot, urgent, self._clock.now())
         await self._take_back(
             connection, [event.event_id for event in urgent if event.status == "withdrawn"]
         )
@@ -148,7 +148,7 @@ class EventHandler:
             await decided.save(connection, self._outbox)
 
     async def _follow(
-        self, connection: Connection, book: PlaySnapshot, events: Sequence[TriggerEvent]
+        self, connection: Connection, snapshot: PlaySnapshot, events: Sequence[TriggerEvent]
     ) -> None:
         """Let events start, wake and end runs of those contacts for whom that may be."""
         now = self._clock.now()
@@ -158,14 +158,14 @@ class EventHandler:
         of_contact: dict[str, list[TriggerEvent]] = {}
         for event in events:
             of_contact.setdefault(to[event.contact_id or ""], []).append(event)
-        starting = _starting(book, of_contact, now)
+        starting = _starting(snapshot, of_contact, now)
         relatives = await contact_reader.get_aliases(connection, list(of_contact))
         running = {
             relatives[run.contact_id]
             for run in await enrollments.list_watched(connection, list(relatives), now)
         }
         watched, moved, costly = await select_announced(
-            connection, DEFAULT_WORKSPACE, book.watched.get(DEFAULT_WORKSPACE, ()), relatives
+            connection, DEFAULT_WORKSPACE, snapshot.watched.get(DEFAULT_WORKSPACE, ()), relatives
         )
         concerned = running | starting.keys() | moved
         if not concerned:
@@ -173,9 +173,9 @@ class EventHandler:
         await contact_reader.lock_contacts(connection, concerned)
         if await contact_reader.get_survivors(connection, to.keys()) != to:
             raise Unavailable("contacts were merged meanwhile: the batch is taken again")
-        known = await contact_reader.get_facts(connection, concerned, book.vocabulary)
+        known = await contact_reader.get_facts(connection, concerned, snapshot.vocabulary)
         known |= (
-            await contact_reader.get_facts(connection, costly, book.vocabulary, asked=True)
+            await contact_reader.get_facts(connection, costly, snapshot.vocabulary, asked=True)
             if costly
             else {}
         )
@@ -185,7 +185,9 @@ class EventHandler:
         )
         for run in runs:
             contact = relatives[run.contact_id]
-            await self._touch(connection, book, run, of_contact[contact], known[contact], decided)
+            await self._touch(
+                connection, snapshot, run, of_contact[contact], known[contact], decided
+            )
         moves = await self._moves(connection, starting, relatives, of_contact)
         await self._enter(connection, starting, known, moves, decided)
         await decided.save(connection, self._outbox)
@@ -197,21 +199,21 @@ class EventHandler:
     async def _touch(
         self,
         connection: Connection,
-        book: PlaySnapshot,
+        snapshot: PlaySnapshot,
         run: Enrollment,
         events: Sequence[TriggerEvent],
         facts: ContactFacts,
         decided: DecisionBatch,
     ) -> None:
         """Let events end a run, or wake it; one of a paused play they may only end."""
-        program = await self._playbook.get_program(connection, run.workspace, run.play, run.number)
+        program = await self._registry.get_program(connection, run.workspace, run.play, run.number)
         if program is None or not concerns_enrollment(program, run, events):
             return
         reason = exit_reason_from_events(program, run, events)
         if reason and run.status in ("active", "completed"):
             decided.add_exit(end_enrollment(run, "exited", reason), facts.contact_id)
-        elif f"{run.workspace}:{run.play}" not in book.paused:
-            await advance_guarded(connection, self._playbook, run, facts, decided)
+        elif f"{run.workspace}:{run.play}" not in snapshot.paused:
+            await advance_guarded(connection, self._registry, run, facts, decided)
 
     async def _moves(
         self,
@@ -285,13 +287,13 @@ async def _end_mails(connection: Connection, signals: Sequence[Signal]) -> None:
 
 
 def _starting(
-    book: PlaySnapshot, of_contact: Mapping[str, Sequence[TriggerEvent]], now: int
+    snapshot: PlaySnapshot, of_contact: Mapping[str, Sequence[TriggerEvent]], now: int
 ) -> dict[str, list[tuple[PlayProgram, TriggerEvent]]]:
     """Return what events start, by contact."""
     found: dict[str, list[tuple[PlayProgram, TriggerEvent]]] = {}
     for contact, events in of_contact.items():
         for event in events:
-            for program in book.live.get(event.workspace, {}).get(trigger_key(event), ()):
+            for program in snapshot.live.get(event.workspace, {}).get(trigger_key(event), ()):
                 if event_starts_play(program, event, now):
                     found.setdefault(contact, []).append((program, event))
     return found

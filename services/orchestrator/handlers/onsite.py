@@ -48,11 +48,11 @@ class OnsiteService:
     """Answers pages."""
 
     def __init__(
-        self, sessions: SessionPool, playbook: PlayRegistry, keys: tuple[str, ...], clock: Clock
+        self, sessions: SessionPool, registry: PlayRegistry, keys: tuple[str, ...], clock: Clock
     ) -> None:
         """`keys` are those that sign links to persons."""
         self._sessions = sessions
-        self._playbook = playbook
+        self._registry = registry
         self._keys = keys
         self._clock = clock
 
@@ -76,20 +76,22 @@ class OnsiteService:
         who: VisitorIdentifier | None,
         wish: OnsiteRequest,
     ) -> OnsiteOffer:
-        book = await self._playbook.get_snapshot(connection)
+        snapshot = await self._registry.get_snapshot(connection)
         contact = (
             await contact_lookup.find_by_identifier(connection, site.workspace, who.kind, who.value)
             if who
             else None
         )
         facts = (
-            (await contact_reader.get_facts(connection, [contact], book.vocabulary))[contact]
+            (await contact_reader.get_facts(connection, [contact], snapshot.vocabulary))[contact]
             if contact
             else ContactFacts("")
         )
         proven = who is not None and who.verified and contact is not None
         items = [
-            item for item in book.contents.get(site.workspace, ()) if proven or not item.personal
+            item
+            for item in snapshot.contents.get(site.workspace, ())
+            if proven or not item.personal
         ]
         found = choose_content(items, facts, CHANNEL, wish.types, wish.fallback)
         if wish.show and contact and found.item is not None:

@@ -78,29 +78,29 @@ Programs = dict[tuple[str, str, int], PlayProgram | None]
 
 
 class PlayRegistry:
-    """Keeps the book of now, and the programs of every version that an enrollment still runs."""
+    """Keeps the snapshot of now, and the programs of every version that an enrollment still runs."""
 
     def __init__(self, max_age: int | None = None) -> None:
         """`max_age` (µs) overrides that of the plays."""
         self._max_age = max_age
-        self._book = EMPTY_SNAPSHOT
+        self._snapshot = EMPTY_SNAPSHOT
         self._programs: Programs = {}
         self._reading = asyncio.Lock()
 
     async def get_snapshot(self, connection: Connection) -> PlaySnapshot:
-        """Return the book as this transaction sees it."""
+        """Return the snapshot as this transaction sees it."""
         cycles = await contact_reader.get_cycles_mark(connection)
         mark = (await plays.get_change_counter(connection), cycles)
         async with self._reading:
-            if mark != self._book.mark:
-                self._book, self._programs = await self._read(connection, mark)
-            return self._book
+            if mark != self._snapshot.mark:
+                self._snapshot, self._programs = await self._read(connection, mark)
+            return self._snapshot
 
     async def get_program(
         self, connection: Connection, workspace: str, play: str, number: int
     ) -> PlayProgram | None:
         """Return a version of a play; None, with an error in the log, if this release cannot run it."""
-        key, programs, segments = (workspace, play, number), self._programs, self._book.segments
+        key, programs, segments = (workspace, play, number), self._programs, self._snapshot.segments
         if key not in programs:
             text = await plays.get_text(connection, *key)
             programs[key] = self._compiled(workspace, number, text, play, segments)
@@ -137,7 +137,7 @@ class PlayRegistry:
             asked = asked or any(
                 _asks_for_more(text, segments.get(workspace, {})) for text in texts
             )
-        book = PlaySnapshot(
+        snapshot = PlaySnapshot(
             mark,
             CycleVocabularies(words, told, asked),
             {workspace: index_by_trigger(found) for workspace, found in live.items()},
@@ -155,7 +155,7 @@ class PlayRegistry:
             named.destinations,
             frozenset(await plays.list_stopped_channels(connection)),
         )
-        return book, programs
+        return snapshot, programs
 
     def _compiled(
         self,

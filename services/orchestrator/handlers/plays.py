@@ -51,11 +51,11 @@ class PlayService:
     """Changes and shows the plays of a workspace."""
 
     def __init__(
-        self, session: Session, playbook: PlayRegistry, clock: Clock, baseline: float = BASELINE
+        self, session: Session, registry: PlayRegistry, clock: Clock, baseline: float = BASELINE
     ) -> None:
         """`baseline` is the rate that plays are compared with."""
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
         self._clock = clock
         self._baseline = baseline
 
@@ -63,7 +63,7 @@ class PlayService:
         """Return the play of a text. Raises ConfigurationError with a line for each fault."""
         async with self._session.acquire() as connection:
             return validate_play(
-                text, where, known_names(await self._playbook.get_snapshot(connection), workspace)
+                text, where, known_names(await self._registry.get_snapshot(connection), workspace)
             )
 
     async def publish(
@@ -76,7 +76,7 @@ class PlayService:
             )
         async with self._session.acquire() as connection, unit_of_work(connection):
             play = validate_play(
-                text, where, known_names(await self._playbook.get_snapshot(connection), workspace)
+                text, where, known_names(await self._registry.get_snapshot(connection), workspace)
             )
             row = await repository.get_for_update(connection, workspace, play.play)
             if row is not None and row.text == text:
@@ -176,7 +176,7 @@ class PlayService:
             validate_play(
                 text,
                 f"version {to}",
-                known_names(await self._playbook.get_snapshot(connection), workspace),
+                known_names(await self._registry.get_snapshot(connection), workspace),
             )
             await repository.update_live_version(connection, workspace, play, to)
         return to
@@ -207,12 +207,12 @@ class PlayService:
         name: str = getattr(found, kind)
         async with self._session.acquire() as connection, unit_of_work(connection):
             if isinstance(found, Segment):
-                book = await self._playbook.get_snapshot(connection)
-                others = {**book.segments.get(workspace, {}), name: found.when}
+                snapshot = await self._registry.get_snapshot(connection)
+                others = {**snapshot.segments.get(workspace, {}), name: found.when}
                 faults = [
                     format_fault(text, where, place, reason)
                     for place, reason in reference_faults(
-                        found.when, others, book.vocabulary, ("when",)
+                        found.when, others, snapshot.vocabulary, ("when",)
                     )
                 ]
                 if faults:
@@ -320,17 +320,17 @@ def _shown(kind: str, wanted: Any) -> str:
     return f"{kind.replace('_', ' ')} {', '.join(parts)}"
 
 
-def known_names(book: PlaySnapshot, workspace: str) -> KnownNames:
+def known_names(snapshot: PlaySnapshot, workspace: str) -> KnownNames:
     """Return what a workspace's plays may name."""
     return KnownNames(
-        book.vocabulary,
-        book.segments.get(workspace, {}),
+        snapshot.vocabulary,
+        snapshot.segments.get(workspace, {}),
         {
             name: found.channel
-            for (place, name), found in book.destinations.items()
+            for (place, name), found in snapshot.destinations.items()
             if place == workspace
         },
-        {item.content for item in book.contents.get(workspace, ())},
+        {item.content for item in snapshot.contents.get(workspace, ())},
     )
 
 

@@ -42,13 +42,13 @@ class PreviewService:
     def __init__(
         self,
         session: Session,
-        playbook: PlayRegistry,
+        registry: PlayRegistry,
         channels: Mapping[str, Channel],
         links: MessageLinks,
         clock: Clock,
     ) -> None:
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
         self._channels = channels
         self._links = msgspec.structs.replace(
             links, keys=()
@@ -63,15 +63,15 @@ class PreviewService:
         Raises ConfigurationError, NotFound, InvalidMessage `template` naming what is missing.
         """
         async with self._session.acquire() as connection:
-            book = await self._playbook.get_snapshot(connection)
+            snapshot = await self._registry.get_snapshot(connection)
             program = compile_play(
-                validate_play(text, where, known_names(book, workspace)),
+                validate_play(text, where, known_names(snapshot, workspace)),
                 0,
-                book.segments.get(workspace, {}),
+                snapshot.segments.get(workspace, {}),
             )
             contact = await contact_lookup.find_contact(connection, workspace, who)
             known = await contact_reader.get_facts(
-                connection, [contact] if contact else [], book.vocabulary
+                connection, [contact] if contact else [], snapshot.vocabulary
             )
         action = program.actions.get(name)
         if action is None:
@@ -79,7 +79,7 @@ class PreviewService:
         if contact is None:
             raise NotFound(f"no contact has the id, identifier or e-mail {who!r}")
         facts = known[contact]
-        choice = offer_content(action, book.contents.get(workspace, ()), facts)
+        choice = offer_content(action, snapshot.contents.get(workspace, ()), facts)
         now = self._clock.now()
         run = Enrollment(
             "preview", workspace, contact, program.play.play, 0, "preview", now, {"properties": {}}
@@ -87,7 +87,7 @@ class PreviewService:
         facts = msgspec.structs.replace(
             facts, contact_id="preview"
         )  # its unsubscribe link is nobody's
-        place = book.destinations.get((workspace, action.destination or ""))
+        place = snapshot.destinations.get((workspace, action.destination or ""))
         letter = render_action("preview", action, run, facts, choice.item, place, self._links)
         sent = await self._send(action.channel, letter, to, now) if to else None
         said = f"{sent.outcome}: {sent.detail}" if sent else ""

@@ -47,9 +47,9 @@ class ContentCoverage(msgspec.Struct, frozen=True):
 class RecommendationService:
     """Answers from a workspace's contents."""
 
-    def __init__(self, session: Session, playbook: PlayRegistry, clock: Clock) -> None:
+    def __init__(self, session: Session, registry: PlayRegistry, clock: Clock) -> None:
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
         self._clock = clock
 
     async def recommend(
@@ -65,12 +65,12 @@ class RecommendationService:
         """Return what to offer a contact now: same input, same answer. With `show` it counts as shown. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             contact = await contact_lookup.get_contact_id(connection, workspace, who)
-            book = await self._playbook.get_snapshot(connection)
-            facts = (await contact_reader.get_facts(connection, [contact], book.vocabulary))[
+            snapshot = await self._registry.get_snapshot(connection)
+            facts = (await contact_reader.get_facts(connection, [contact], snapshot.vocabulary))[
                 contact
             ]
             found = choose_content(
-                book.contents.get(workspace, ()), facts, channel, types, fallback
+                snapshot.contents.get(workspace, ()), facts, channel, types, fallback
             )
             item = found.item
             if show and item is not None:
@@ -86,12 +86,12 @@ class RecommendationService:
     async def coverage(self, workspace: str, cycle: str) -> ContentCoverage:
         """Return where contents are missing, the cells with most contacts first. Raises NotFound for no such cycle."""
         async with self._session.acquire() as connection:
-            book = await self._playbook.get_snapshot(connection)
-            words = book.vocabulary.cycles.get(cycle)
+            snapshot = await self._registry.get_snapshot(connection)
+            words = snapshot.vocabulary.cycles.get(cycle)
             if words is None:
                 raise NotFound(f"no cycle {cycle!r} is live")
             counts = await self._counts(connection, workspace, cycle)
-        items: list[ContentItem] = list(book.contents.get(workspace, ()))
+        items: list[ContentItem] = list(snapshot.contents.get(workspace, ()))
         cells = coverage_matrix(items, list(words.rings), CHANNELS, counts, cycle)
         asked = question_coverage(items, words.questions, counts, cycle)
         return ContentCoverage(
@@ -101,12 +101,12 @@ class RecommendationService:
     async def _counts(
         self, connection: Connection, workspace: str, cycle: str
     ) -> dict[tuple[str, str], int]:
-        book = await self._playbook.get_snapshot(connection)
+        snapshot = await self._registry.get_snapshot(connection)
         everybody = SweepRow("", workspace, "", None, "", None)
         counts: dict[tuple[str, str], int] = {}
         while found := await contacts_of.list_next_contacts(connection, everybody, BATCH_SIZE):
             everybody = msgspec.structs.replace(everybody, reached=found[-1])
-            known = await contact_reader.get_facts(connection, found, book.vocabulary)
+            known = await contact_reader.get_facts(connection, found, snapshot.vocabulary)
             for place, count in count_contacts(known.values(), cycle).items():
                 counts[place] = counts.get(place, 0) + count
         return counts

@@ -163,34 +163,36 @@ def _signal(
 class SegmentService:
     """Shows who is in which segment."""
 
-    def __init__(self, session: Session, playbook: PlayRegistry, clock: Clock) -> None:
+    def __init__(self, session: Session, registry: PlayRegistry, clock: Clock) -> None:
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
         self._clock = clock
 
     async def list_sizes(self, workspace: str) -> list[SegmentSize]:
         """Return the watched segments."""
         async with self._session.acquire() as connection:
-            watched = (await self._playbook.get_snapshot(connection)).watched.get(workspace, ())
+            watched = (await self._registry.get_snapshot(connection)).watched.get(workspace, ())
             counts = await segment_members.count_members(connection, workspace)
         return [SegmentSize(one.name, counts.get(one.name, 0), one.within) for one in watched]
 
     async def list_members(self, workspace: str, name: str, limit: int) -> list[SegmentMember]:
         """Return who is in a watched segment, who has waited longest first. Raises NotFound."""
         async with self._session.acquire() as connection:
-            book = await self._playbook.get_snapshot(connection)
-            one = next((one for one in book.watched.get(workspace, ()) if one.name == name), None)
+            snapshot = await self._registry.get_snapshot(connection)
+            one = next(
+                (one for one in snapshot.watched.get(workspace, ()) if one.name == name), None
+            )
             if one is None:
                 raise NotFound(
                     f"no segment {name!r} is watched: give it 'publish: true', or let a play start by it"
                 )
             found = await segment_members.list_members(connection, workspace, name, limit)
             known = await contact_reader.get_facts(
-                connection, [contact for contact, _ in found], book.vocabulary
+                connection, [contact for contact, _ in found], snapshot.vocabulary
             )
         now = self._clock.now()
         return [
-            _member(known[contact], since, one.within, book.vocabulary, now)
+            _member(known[contact], since, one.within, snapshot.vocabulary, now)
             for contact, since in found
         ]
 

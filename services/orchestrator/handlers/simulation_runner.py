@@ -48,20 +48,20 @@ async def run_simulation(
 
     Raises ConfigurationError with a line for each fault of the text.
     """
-    book = await PlayRegistry().get_snapshot(connection)
+    snapshot = await PlayRegistry().get_snapshot(connection)
     names = msgspec.structs.replace(
-        known_names(book, workspace), destinations=None
+        known_names(snapshot, workspace), destinations=None
     )  # nothing is sent
     play = validate_play(text, where, names)
-    program = compile_play(play, 0, book.segments.get(workspace, {}))
-    segment, segments = play.trigger.segment, book.segments.get(workspace, {})
+    program = compile_play(play, 0, snapshot.segments.get(workspace, {}))
+    segment, segments = play.trigger.segment, snapshot.segments.get(workspace, {})
     test = (
         compile_condition(SegmentCondition(segment=segment), segments)
         if segment is not None
         else None
     )
     world = SimulationContext(
-        book.vocabulary, rules, book.contents.get(workspace, ()), workspace, test
+        snapshot.vocabulary, rules, snapshot.contents.get(workspace, ()), workspace, test
     )
     found = SimulationResult(0, [])
     async for stories in _stories(connection, workspace):

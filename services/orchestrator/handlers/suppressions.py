@@ -11,9 +11,9 @@ from services.orchestrator.repository import consents, contact_lookup, contact_r
 class SuppressionService:
     """Knows one workspace's contacts, and on which channels nothing goes out to them."""
 
-    def __init__(self, session: Session, playbook: PlayRegistry) -> None:
+    def __init__(self, session: Session, registry: PlayRegistry) -> None:
         self._session = session
-        self._playbook = playbook
+        self._registry = registry
 
     async def suppress(self, contact_id: str, channel: str) -> None:
         """Send a contact nothing more on a channel: it has unsubscribed."""
@@ -29,7 +29,7 @@ class SuppressionService:
                 await contact_reader.get_facts(
                     connection,
                     [contact],
-                    (await self._playbook.get_snapshot(connection)).vocabulary,
+                    (await self._registry.get_snapshot(connection)).vocabulary,
                 )
             )[contact]
             if not await consents.delete_suppressions(
