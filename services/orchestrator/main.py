@@ -1,4 +1,4 @@
-"""Wires the orchestrator together and runs it: what starts plays, what sends, what tells subscribers, and its doors."""
+"""Composition root of the orchestrator: consumer, background jobs, dispatch lanes, HTTP APIs."""
 
 import asyncio
 import random
@@ -64,6 +64,7 @@ from services.orchestrator.handlers.action_ledger import ActionLedgerService
 from services.orchestrator.handlers.contact_sweeps import ContactSweeper
 from services.orchestrator.handlers.decision_context import DecisionContext
 from services.orchestrator.handlers.decision_history import DecisionHistoryService
+from services.orchestrator.handlers.definitions import DefinitionService
 from services.orchestrator.handlers.dispatch_lanes import DispatchLanes
 from services.orchestrator.handlers.dispatcher import Dispatcher
 from services.orchestrator.handlers.dropoff_audiences import DropoffAudienceService
@@ -71,19 +72,22 @@ from services.orchestrator.handlers.enrollment_runner import EnrollmentRunner
 from services.orchestrator.handlers.event_consumer import GROUP, TOPICS, EventHandler
 from services.orchestrator.handlers.onsite import OnsiteService
 from services.orchestrator.handlers.play_registry import PlayRegistry
+from services.orchestrator.handlers.play_reports import PlayReportService
 from services.orchestrator.handlers.play_simulations import PlaySimulationService
 from services.orchestrator.handlers.plays import PlayService
 from services.orchestrator.handlers.preview import PreviewService
 from services.orchestrator.handlers.recommendations import RecommendationService
 from services.orchestrator.handlers.referrals import ReferralService
-from services.orchestrator.handlers.segment_membership import SegmentService
+from services.orchestrator.handlers.segments import SegmentService
 from services.orchestrator.handlers.statistics import PlayStatisticsService
 from services.orchestrator.handlers.suppressions import SuppressionService
 from services.orchestrator.handlers.touchpoint_echo import TouchpointEcho
 from services.orchestrator.handlers.work_status import OrchestratorStatusService
-from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository import actions as action_repository
+from services.orchestrator.repository.changes import CHANGES_CHANNEL
+from services.orchestrator.repository.definitions import DefinitionKind
+from services.orchestrator.repository.echoes import ECHOES_CHANNEL
 from services.orchestrator.repository.enrollments import ENROLLMENTS_CHANNEL
-from services.orchestrator.repository.plays import CHANGES_CHANNEL, DefinitionKind
 from services.orchestrator.repository.sweeps import SWEEPS_CHANNEL
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.subscriptions import api
@@ -95,13 +99,13 @@ from services.orchestrator.webhooks.http_client import WebhookClient
 
 DELIVERY_CONNECTIONS = 4
 DISPATCH_CONNECTIONS = 4
-"""Connections that the webhooks' turns share; none is held while a receiver is waited for."""
+"""Connections that all lanes share; none is used while a receiver is waited for."""
 ONSITE_CONNECTIONS = 4
-"""Connections for pages that ask what to show."""
+"""Connections for requests of pages for content."""
 
 
 class OrchestratorProcess:
-    """The parts of one orchestrator process, wired together. Each user of the database has a connection of its own."""
+    """The parts of one orchestrator process. Each user of the database has its own connection."""
 
     def __init__(self, settings: OrchestratorSettings) -> None:
         self.settings = settings
@@ -133,13 +137,14 @@ class OrchestratorProcess:
             settings.site,
             settings.link_signing_keys(),
         )
-        self.desk = PlayService(self.session("plays"), self.registry, self.clock, settings.baseline)
+        self.play_session = self.session("plays")
+        self.plays = PlayService(self.play_session, self.registry)
         self.client = httpx2.AsyncClient(trust_env=False)
         self.events = self.session("events")
         self.consumers: list[Consumer] = []
 
     def session(self, name: str) -> Session:
-        """Return a connection of its own for one user."""
+        """Return a dedicated connection for one user."""
         self.sessions.append(Session(self.settings.database_url, f"orchestrator-{name}"))
         return self.sessions[-1]
 
@@ -148,73 +153,70 @@ class OrchestratorProcess:
         return SessionPool([self.session(f"{name}-{number}") for number in range(1, count + 1)])
 
     def consumer(self) -> Consumer:
-        """Return a consumer of signals and stage changes; the last one made is the one at work."""
-        made = Consumer(
+        """Return a new consumer of events, which replaces the previous one."""
+        consumer = Consumer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=GROUP,
             topics=list(TOPICS),
             handler=EventHandler(self.events, self.context),
             session_timeout_ms=self.settings.session_timeout_ms,
         )
-        self.consumers[:] = [made]
-        return made
+        self.consumers[:] = [consumer]
+        return consumer
 
     def runner(self) -> EnrollmentRunner:
-        """Return what takes enrollments on."""
+        """Return the enrollment runner."""
         return EnrollmentRunner(self.session("runs"), self.context)
 
     def sweeps(self) -> ContactSweeper:
-        """Return what lets plays reach everybody whom an event concerns."""
+        """Return the contact sweeper."""
         return ContactSweeper(self.session("sweeps"), self.context)
 
     def lanes(self) -> DispatchLanes:
-        """Return what sends actions."""
-        judging = ActionDecider(
+        """Return the dispatch lanes."""
+        decider = ActionDecider(
             self.outbox, self.registry, self.channels, self.rules, self.clock, self.links
         )
         pool = self.session_pool("sends", DISPATCH_CONNECTIONS)
         dispatcher = Dispatcher(
-            pool, self.outbox, judging, self.channels, self.clock, random.random
+            pool, self.outbox, decider, self.channels, self.clock, random.random
         )
-        return DispatchLanes(dispatcher, self.wakeups.subscribe(repository.ACTIONS_CHANNEL))
+        return DispatchLanes(dispatcher, self.wakeups.subscribe(action_repository.ACTIONS_CHANNEL))
 
     def webhooks(self) -> SubscriptionTasks:
-        """Return what tells subscribers."""
+        """Return the delivery tasks of webhook subscriptions."""
         pool = self.session_pool("webhooks", DELIVERY_CONNECTIONS)
-        carrying = SubscriptionDelivery(
+        delivery = SubscriptionDelivery(
             pool, self.post, self.clock, self.settings.partitions, random.random
         )
-        return SubscriptionTasks(self.settings.database_url, pool, carrying, self.clock)
+        return SubscriptionTasks(self.settings.database_url, pool, delivery, self.clock)
 
     def web(self) -> uvicorn.Server:
-        """Return the server of health and of the doors."""
+        """Return the server of health checks and APIs."""
         settings, health_session = self.settings, self.session("health")
         health = HealthChecks(
             {"database": health_session.check, "kafka": self.publisher.check},
             lambda: check_progress(self.consumers),
             {PUBLISHER_MODULES.name: PUBLISHER_MODULES.mode()},
         )
-        desk = SubscriptionService(
+        subscription_service = SubscriptionService(
             self.session("desk"), self.post.check_url, self.clock, self.settings.partitions
         )
-        stops = SuppressionService(self.session("door"), self.registry)
-        recommended = ReferralService(self.session("referrals"), self.links, self.clock)
-        preview = PreviewService(
-            self.session("preview"), self.registry, self.channels, self.links, self.clock
+        suppression_service = SuppressionService(self.session("door"), self.registry)
+        referral_service = ReferralService(self.session("referrals"), self.links, self.clock)
+        recommendation_service = RecommendationService(
+            self.session("catalogue"), self.registry, self.clock
         )
-        contents = RecommendationService(self.session("catalogue"), self.registry, self.clock)
         routers = [
-            recommendations.admin_router(contents),
+            recommendations.admin_router(recommendation_service),
             dropoff_audiences.router(DropoffAudienceService(self.session("falls"), self.registry)),
-            api.router(desk),
+            api.router(subscription_service),
             actions.router(ActionLedgerService(self.session("ledger"), self.outbox, self.clock)),
-            suppressions.router(stops),
-            referrals.router(recommended),
+            suppressions.router(suppression_service),
+            referrals.router(referral_service),
             segments.router(SegmentService(self.session("segments"), self.registry, self.clock)),
             *self.operator_routers(),
-            *plays.routers(
-                self.desk, preview, DecisionHistoryService(self.session("why"), self.registry)
-            ),
+            *self.play_routers(),
         ]
         onsite_pool = self.session_pool("onsite", ONSITE_CONNECTIONS)
         onsite = OnsiteService(
@@ -222,19 +224,32 @@ class OrchestratorProcess:
         )
         open_routes = [
             *health.routes(),
-            unsubscribe_route(self.settings.unsubscribe_secret, stops.suppress),
-            referrals.referral_route(recommended),
+            unsubscribe_route(self.settings.unsubscribe_secret, suppression_service.suppress),
+            referrals.referral_route(referral_service),
             onsite_route(onsite),
         ]
         admin_app = build_app(
             "Perigee orchestrator",
             open_routes=open_routes,
-            public_routers=[recommendations.reader_router(contents)],
+            public_routers=[recommendations.reader_router(recommendation_service)],
             admin_routers=routers,
         )
         keys = DatabaseKeyStore(self.session("keys"), settings.admin_key, settings.service_key)
         guarded_app = AuthenticationMiddleware(admin_app, ("/admin/", "/v1/next"), keys)
         return build_server(guarded_app, settings.host, settings.port)
+
+    def play_routers(self) -> list[APIRouter]:
+        """Return the routes of plays, definitions, switches, reports and decision histories."""
+        preview = PreviewService(
+            self.session("preview"), self.registry, self.channels, self.links, self.clock
+        )
+        return plays.routers(
+            self.plays,
+            DefinitionService(self.play_session, self.registry),
+            preview,
+            PlayReportService(self.play_session, self.clock, self.settings.baseline),
+            DecisionHistoryService(self.session("why"), self.registry),
+        )
 
     def operator_routers(self) -> list[APIRouter]:
         """Return the routes of status, outbox quarantine, figures, simulations and schemas."""
@@ -271,14 +286,20 @@ async def serve(stop: asyncio.Event) -> None:
     echo = TouchpointEcho(
         process.session("echoes"), process.client, settings.ingest_url, settings.write_key
     )
-    shipped = read_plays(settings.plays)
-    named: dict[DefinitionKind, dict[str, str]] = {
+    shipped_plays = read_plays(settings.plays)
+    shipped_definitions: dict[DefinitionKind, dict[str, str]] = {
         "content": read_contents(settings.contents),
         "segment": read_segments(settings.segments),
     }
-    await retry_until_available(lambda: process.desk.install(shipped, named), stop)
-    looks = (outbox_gauges("orchestrator"), repository.collect_gauges, subscriptions.collect_gauges)
-    watching = GaugeCollector(process.session("watching"), looks)
+    await retry_until_available(
+        lambda: process.plays.install(shipped_plays, shipped_definitions), stop
+    )
+    collectors = (
+        outbox_gauges("orchestrator"),
+        action_repository.collect_gauges,
+        subscriptions.collect_gauges,
+    )
+    gauges = GaugeCollector(process.session("watching"), collectors)
     await run_jobs_and_server(
         stop,
         process.web(),
@@ -306,17 +327,17 @@ async def serve(stop: asyncio.Event) -> None:
             sweeps.seconds_until_tick,
             pace=1,
         ),
-        run_when_due(stop, echo.send_waiting, subscribe(repository.ECHOES_CHANNEL), pace=0.3),
+        run_when_due(stop, echo.send_waiting, subscribe(ECHOES_CHANNEL), pace=0.3),
         process.wakeups.run(stop),
         webhooks.run(stop),
         run_periodically(stop, 3600, webhooks.delete_old_attempts),
-        run_periodically(stop, INTERVAL_SECONDS, watching.collect),
+        run_periodically(stop, INTERVAL_SECONDS, gauges.collect),
     )
     await process.close()
 
 
 def main() -> None:
-    """Entry of the process."""
+    """Run the orchestrator process."""
     logs.configure_logging("orchestrator")
     run_service(serve)
 

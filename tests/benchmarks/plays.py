@@ -158,7 +158,7 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
     await one.install(shipped=False)
     await fill(url, PEOPLE, waiting)
     place = yaml.safe_dump({"destination": "crm", "channel": "webhook", "url": hook})
-    await one.desk.define("default", "destination", place, "bench", "bench")
+    await one.definitions.define("default", "destination", place, "bench", "bench")
     for name, asked, steps in (
         ("mails", "quote_requested", [MAIL]),
         ("hooks", "trial_started", [HOOK]),

@@ -13,7 +13,7 @@ from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.service_runner import run_when_due
 from services.ingest.domain.source import Source
 from services.ingest.repository import sources
-from services.orchestrator.repository import actions, plays, sweeps
+from services.orchestrator.repository import changes, echoes, sweeps
 from services.orchestrator.repository.sweeps import SweepRow
 from services.scoring.repository import fold_states, identity_links, schedule
 from services.scoring.repository.fold_states import RefoldRequest
@@ -209,11 +209,11 @@ WRITES = {
         c, {"c": RefoldRequest("corrected", FIRST_KEY)}
     ),
     identity_links.DEFERRED_CHANNEL: lambda c: identity_links.insert_deferred(c, [LINK]),
-    actions.ECHOES_CHANNEL: lambda c: actions.insert_echoes(c, [b"{}", b"{}"]),
+    echoes.ECHOES_CHANNEL: lambda c: echoes.insert_echoes(c, [b"{}", b"{}"]),
     sweeps.SWEEPS_CHANNEL: lambda c: sweeps.insert_sweeps(
         c, [SweepRow("s", "default", "p", None, "", None)], 1
     ),
-    plays.CHANGES_CHANNEL: lambda c: plays.update_change_counter(c, "default"),
+    changes.CHANGES_CHANNEL: lambda c: changes.update_change_counter(c, "default"),
     sources.SOURCES_CHANNEL: lambda c: sources.upsert_source(c, Source("default", "shop")),
 }
 

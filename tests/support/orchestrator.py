@@ -25,12 +25,14 @@ from services.orchestrator.handlers.action_ledger import ActionLedgerService
 from services.orchestrator.handlers.contact_sweeps import ContactSweeper
 from services.orchestrator.handlers.decision_context import DecisionContext
 from services.orchestrator.handlers.decision_history import DecisionHistoryService
+from services.orchestrator.handlers.definitions import DefinitionService
 from services.orchestrator.handlers.dispatcher import Dispatcher
 from services.orchestrator.handlers.enrollment_runner import EnrollmentRunner
 from services.orchestrator.handlers.event_consumer import EventHandler
 from services.orchestrator.handlers.play_registry import PlayRegistry
+from services.orchestrator.handlers.play_reports import PlayReportService
 from services.orchestrator.handlers.plays import PlayService
-from services.orchestrator.repository.plays import DefinitionKind
+from services.orchestrator.repository.definitions import DefinitionKind
 from services.orchestrator.webhooks.http_client import WebhookClient
 from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.handlers.cycle_installation import install_cycles
@@ -101,7 +103,9 @@ class Orchestrator:
         self.sessions = [Session(database, f"test-{number}") for number in range(6)]
         self.outbox = Outbox("orchestrator", 3)
         self.playbook = PlayRegistry(max_age)
-        self.desk = PlayService(self.sessions[0], self.playbook, self.clock)
+        self.desk = PlayService(self.sessions[0], self.playbook)
+        self.definitions = DefinitionService(self.sessions[0], self.playbook)
+        self.reports = PlayReportService(self.sessions[0], self.clock)
         self.why = DecisionHistoryService(self.sessions[0], self.playbook)
         self.ledger_desk = ActionLedgerService(self.sessions[0], self.outbox, self.clock)
         means = DecisionContext(self.outbox, self.playbook, self.clock)

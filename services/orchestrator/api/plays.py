@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.api_keys import Caller
 from libs.common.http.authentication import require_scope
 from services.orchestrator.handlers.decision_history import DecisionHistoryService
+from services.orchestrator.handlers.definitions import DefinitionService
+from services.orchestrator.handlers.play_reports import PlayReportService
 from services.orchestrator.handlers.plays import PlayService
 from services.orchestrator.handlers.preview import PreviewService
 
@@ -54,17 +56,24 @@ class ChannelStop(BaseModel):
 
 
 def routers(
-    service: PlayService, preview: PreviewService, history: DecisionHistoryService
+    service: PlayService,
+    definitions: DefinitionService,
+    preview: PreviewService,
+    reports: PlayReportService,
+    history: DecisionHistoryService,
 ) -> list[APIRouter]:
     """Return the routers."""
     return [
-        _play_router(service, preview),
-        _definition_router(service),
-        _switch_router(service, history),
+        _play_router(service, preview, reports),
+        _definition_router(definitions),
+        _switch_router(service),
+        _report_router(reports, history),
     ]
 
 
-def _play_router(service: PlayService, preview: PreviewService) -> APIRouter:
+def _play_router(
+    service: PlayService, preview: PreviewService, reports: PlayReportService
+) -> APIRouter:
     router = APIRouter(tags=["plays"])
 
     @router.get("/plays")
@@ -125,13 +134,13 @@ def _play_router(service: PlayService, preview: PreviewService) -> APIRouter:
 
     @router.get("/plays/{name}/impact")
     async def impact(caller: PlayEditor, name: str) -> list[dict[str, Any]]:
-        rates = await service.measure_impact(caller.workspace, name)
+        rates = await reports.measure_impact(caller.workspace, name)
         return [msgspec.to_builtins(rate) for rate in rates]
 
     return router
 
 
-def _definition_router(service: PlayService) -> APIRouter:
+def _definition_router(service: DefinitionService) -> APIRouter:
     router = APIRouter(tags=["definitions"])
 
     @router.post("/definitions/{kind}", status_code=201)
@@ -149,12 +158,12 @@ def _definition_router(service: PlayService) -> APIRouter:
 
     @router.delete("/definitions/{kind}/{name}", status_code=204)
     async def delete_definition(caller: PlayEditor, kind: DefinitionKind, name: str) -> None:
-        await service.delete_definition(caller.workspace, kind, name)
+        await service.delete(caller.workspace, kind, name)
 
     return router
 
 
-def _switch_router(service: PlayService, history: DecisionHistoryService) -> APIRouter:
+def _switch_router(service: PlayService) -> APIRouter:
     router = APIRouter(tags=["switches"])
 
     @router.get("/switches")
@@ -169,9 +178,15 @@ def _switch_router(service: PlayService, history: DecisionHistoryService) -> API
     async def restart_channel(caller: PlayEditor, channel: str) -> None:
         await service.set_channel_stopped(caller.workspace, channel, "the API", on=False)
 
+    return router
+
+
+def _report_router(reports: PlayReportService, history: DecisionHistoryService) -> APIRouter:
+    router = APIRouter(tags=["switches"])
+
     @router.get("/maturity")
     async def assess_maturity(caller: PlayEditor) -> dict[str, Any]:
-        maturity = await service.assess_maturity(caller.workspace)
+        maturity = await reports.assess_maturity(caller.workspace)
         body: dict[str, Any] = msgspec.to_builtins(maturity)
         return body
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from libs.common.api_keys import Caller
 from libs.common.http.authentication import require_scope
-from services.orchestrator.handlers.segment_membership import SegmentService
+from services.orchestrator.handlers.segments import SegmentService
 
 PlayEditor = Annotated[Caller, require_scope("plays")]
 

@@ -1,1 +1,1 @@
-"""What the orchestrator does: listen, decide, send, tell."""
+"""Use cases of the orchestrator: consume events, decide and send actions, serve the APIs."""

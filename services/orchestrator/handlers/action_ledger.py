@@ -1,4 +1,4 @@
-"""What a person does about actions that failed or of which nobody knows: look, try once more, say what became of them."""
+"""Application service for the action ledger: list actions, retry them, resolve doubt."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ from services.orchestrator.repository import actions, contact_reader
 from services.orchestrator.repository.actions import ActionOutcome, ActionRow
 
 LedgerVerb = Literal["retry", "arrived", "lost"]
-_OPEN_TO: dict[LedgerVerb, tuple[str, ...]] = {
+_ALLOWED_STATUSES: dict[LedgerVerb, tuple[str, ...]] = {
     "retry": ("failed", "in_doubt"),
     "arrived": ("in_doubt",),
     "lost": ("in_doubt",),
@@ -24,7 +24,7 @@ _OPEN_TO: dict[LedgerVerb, tuple[str, ...]] = {
 
 
 class ActionView(msgspec.Struct, frozen=True):
-    """An action as an operator sees it."""
+    """An action as the admin API returns it; `decided_at` is RFC 3339."""
 
     action_id: str
     contact_id: str
@@ -39,7 +39,7 @@ class ActionView(msgspec.Struct, frozen=True):
 
 
 class ActionLedgerService:
-    """Shows a workspace's actions, and takes what a person says of them."""
+    """Use cases of operators with the actions of a workspace."""
 
     def __init__(self, session: Session, outbox: Outbox, clock: Clock) -> None:
         self._session = session
@@ -49,47 +49,58 @@ class ActionLedgerService:
     async def list_actions(
         self, workspace: str, status: ActionStatus, limit: int
     ) -> list[ActionView]:
-        """Return the actions of a status, those decided last first."""
+        """Return the actions of a status, the latest decision first."""
         async with self._session.acquire() as connection:
             rows = await actions.list_by_status(connection, workspace, status, limit)
         return [
             ActionView(
-                a.action_id, a.contact_id, a.play, a.step, a.channel, a.destination, a.status, a.reason, a.attempts, to_iso(at)
+                a.action_id,
+                a.contact_id,
+                a.play,
+                a.step,
+                a.channel,
+                a.destination,
+                a.status,
+                a.reason,
+                a.attempts,
+                to_iso(decided_at),
             )
-            for a, at in rows
-        ]  # fmt: skip
+            for a, decided_at in rows
+        ]
 
     async def resolve_action(
         self, workspace: str, action_id: str, verb: LedgerVerb, author: str
     ) -> None:
-        """Let an action be tried once more, or settle what became of one in doubt. Raises NotFound, Conflict."""
+        """Retry an action, or state the outcome of one in doubt. Raises NotFound, Conflict."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            action, contact = await self._held(connection, workspace, action_id)
-            if action.status not in _OPEN_TO[verb]:
+            action, contact = await self._lock_action(connection, workspace, action_id)
+            allowed = _ALLOWED_STATUSES[verb]
+            if action.status not in allowed:
                 raise Conflict(
-                    f"action {action_id} is {action.status}: {verb} is for {' and '.join(_OPEN_TO[verb])}"
+                    f"action {action_id} is {action.status}: {verb} is for {' and '.join(allowed)}"
                 )
-            decided = DecisionBatch(self._clock.now())
-            became = {
-                "retry": ActionOutcome("pending", f"retried by {author}", decided.now),
+            batch = DecisionBatch(self._clock.now())
+            outcome = {
+                "retry": ActionOutcome("pending", f"retried by {author}", batch.now),
                 "arrived": ActionOutcome("sent", f"arrived, says {author}"),
                 "lost": ActionOutcome("failed", f"never arrived, says {author}"),
             }[verb]
-            decided.add_outcome(action, contact, became)
-            await decided.save(connection, self._outbox)
+            batch.add_outcome(action, contact, outcome)
+            await batch.save(connection, self._outbox)
 
-    async def _held(
+    async def _lock_action(
         self, connection: Connection, workspace: str, action_id: str
     ) -> tuple[ActionRow, str]:
-        """Return an action and its contact, who is held: nobody else decides about them meanwhile."""
-        action = await self._found(connection, workspace, action_id)
-        contact = (await contact_reader.get_survivors(connection, [action.contact_id]))[
-            action.contact_id
-        ]
+        """Lock an action's contact; return the action as of then, and the canonical contact id."""
+        action = await self._get_action(connection, workspace, action_id)
+        survivors = await contact_reader.get_survivors(connection, [action.contact_id])
+        contact = survivors[action.contact_id]
         await contact_reader.lock_contacts(connection, [contact])
-        return await self._found(connection, workspace, action_id), contact
+        return await self._get_action(connection, workspace, action_id), contact
 
-    async def _found(self, connection: Connection, workspace: str, action_id: str) -> ActionRow:
+    async def _get_action(
+        self, connection: Connection, workspace: str, action_id: str
+    ) -> ActionRow:
         action = await actions.get_action(connection, workspace, action_id)
         if action is None:
             raise NotFound(f"workspace {workspace} has no action {action_id!r}")

@@ -1,4 +1,4 @@
-"""What others learn of an action: a message on `actions`, and for what was sent a touchpoint through the public door."""
+"""Messages and touchpoints about actions: the topic `actions`, and echoes for the ingest API."""
 
 import msgspec
 
@@ -14,14 +14,14 @@ _EVENTS = {"email": "Email Sent"}
 _encoder = msgspec.json.Encoder()
 
 
-def action_message(action: ActionRow, contact_id: str, became: ActionOutcome, now: int) -> Message:
-    """Return the message of one turn in an action's life."""
+def action_message(action: ActionRow, contact_id: str, outcome: ActionOutcome, now: int) -> Message:
+    """Return the message that publishes an action's new status."""
     parts = (
         action.action_id,
-        became.status,
-        str(became.attempt),
-        became.reason,
-        str(became.due or ""),
+        outcome.status,
+        str(outcome.attempt),
+        outcome.reason,
+        str(outcome.due or ""),
     )
     model = Action(
         id=ids.derive_id("action-message", *parts),
@@ -31,55 +31,62 @@ def action_message(action: ActionRow, contact_id: str, became: ActionOutcome, no
         play=action.play,
         step=action.step,
         channel=action.channel,
-        status=became.status,
-        reason=became.reason,
+        status=outcome.status,
+        reason=outcome.reason,
         occurred_at=now,
         cause=action.cause,
-        attempt=became.attempt,
-        outcome=became.outcome,
+        attempt=outcome.attempt,
+        outcome=outcome.outcome,
         destination=action.destination,
-        content=became.content or action.content,
-        data=dict(became.data),
-        until=became.until,
+        content=outcome.content or action.content,
+        data=dict(outcome.data),
+        until=outcome.until,
     )
-    return _composed(model)
+    return _to_message(model)
 
 
-def holdout_message(run: Enrollment, now: int) -> Message:
-    """Return the message of a contact that is held out of a play: nothing will go out, and that is a decision too."""
+def holdout_message(enrollment: Enrollment, now: int) -> Message:
+    """Return the message about a contact in a play's holdout, which gets no action."""
     model = Action(
-        id=ids.derive_id("action-message", run.enrollment_id, "holdout"),
-        workspace=run.workspace,
-        action_id=run.enrollment_id,
-        contact_id=run.contact_id,
-        play=run.play,
+        id=ids.derive_id("action-message", enrollment.enrollment_id, "holdout"),
+        workspace=enrollment.workspace,
+        action_id=enrollment.enrollment_id,
+        contact_id=enrollment.contact_id,
+        play=enrollment.play,
         step="",
         channel="",
         status="holdout",
         reason="holdout",
         occurred_at=now,
-        cause=run.cause,
+        cause=enrollment.cause,
     )
-    return _composed(model)
+    return _to_message(model)
 
 
-def _composed(model: Action) -> Message:
-    key, at, why = model.contact_id, model.occurred_at, model.status
+def _to_message(model: Action) -> Message:
     return build_message(
-        model, key=key, message_id=model.id, source="/orchestrator", time=at, reason=why
+        model,
+        key=model.contact_id,
+        message_id=model.id,
+        source="/orchestrator",
+        time=model.occurred_at,
+        reason=model.status,
     )
 
 
-def _identity(who: ContactFacts) -> dict[str, str]:
-    """Return an id of a contact that the door takes."""
-    if who.user_id:
-        return {"userId": who.user_id}
-    return {"anonymousId": who.anonymous_id} if who.anonymous_id else {}
+def _tracking_identity(contact: ContactFacts) -> dict[str, str]:
+    """Return an id of a contact for a tracking call; empty if ingest would accept none."""
+    if contact.user_id:
+        return {"userId": contact.user_id}
+    return {"anonymousId": contact.anonymous_id} if contact.anonymous_id else {}
 
 
 def referral_touchpoint(referrer: ContactFacts, cause: Signal, code: str) -> bytes | None:
-    """Return the tracking call that says that somebody's friend has bought; None if the door knows no id of theirs."""
-    identity = _identity(referrer)
+    """Return the tracking call that credits a referrer with a friend's purchase.
+
+    None if the referrer has no id that ingest accepts.
+    """
+    identity = _tracking_identity(referrer)
     if not identity:
         return None
     call = {
@@ -94,12 +101,13 @@ def referral_touchpoint(referrer: ContactFacts, cause: Signal, code: str) -> byt
     return _encoder.encode(call)
 
 
-def sent_touchpoint(action: ActionRow, who: ContactFacts, now: int) -> bytes | None:
-    """Return the tracking call that says what was sent, under an id the contact has already; None if it has none.
+def sent_touchpoint(action: ActionRow, contact: ContactFacts, now: int) -> bytes | None:
+    """Return the tracking call about a sent message, under an id of its contact.
 
-    What goes to colleagues (a webhook, Slack) touches nobody.
+    None if the contact has no such id, or the message went to colleagues (a webhook, Slack): that
+    is no touchpoint.
     """
-    identity = _identity(who)
+    identity = _tracking_identity(contact)
     if action.channel not in _EVENTS or not identity:
         return None
     properties = {"play": action.play, "step": action.step, "action_id": action.action_id}

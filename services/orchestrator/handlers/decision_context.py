@@ -1,4 +1,4 @@
-"""What everything that decides needs beside its own connection."""
+"""Collaborators that every decision process shares."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from services.orchestrator.handlers.play_registry import PlayRegistry
 
 
 class DecisionContext(msgspec.Struct, frozen=True):
-    """The outbox, the plays of now, the clock."""
+    """The outbox, the play registry and the clock."""
 
     outbox: Outbox
     registry: PlayRegistry

@@ -1,15 +1,20 @@
-"""Why a contact got something, or did not: its runs and every decision about it."""
+"""Decision history of a contact: its enrollments, and every decision with its reason."""
 
 import msgspec
 
 from libs.common.db.connection import Session
 from libs.common.instants import to_iso
+from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.repository import actions, contact_lookup, contact_reader, enrollments
+from services.orchestrator.repository.actions import ActionRow
+
+MAX_INSTANT = 1 << 55
+"""Later instants (µs UTC) are sentinels, such as the due instants of paused plays."""
 
 
 class DecisionView(msgspec.Struct, frozen=True):
-    """One action, and what became of it."""
+    """An action with its current status; instants are RFC 3339."""
 
     at: str
     play: str
@@ -23,7 +28,7 @@ class DecisionView(msgspec.Struct, frozen=True):
 
 
 class EnrollmentView(msgspec.Struct, frozen=True):
-    """One run of a play."""
+    """An enrollment; instants are RFC 3339."""
 
     play: str
     version: int
@@ -35,52 +40,69 @@ class EnrollmentView(msgspec.Struct, frozen=True):
 
 
 class ContactDecisions(msgspec.Struct, frozen=True):
-    """What was decided about a contact, the newest first."""
+    """Enrollments and decisions of a contact, the newest first."""
 
     contact_id: str
     consents: dict[str, bool]
     suppressed: dict[str, str]
-    """By channel, why nothing goes out on it."""
+    """Reasons by suppressed channel."""
     plays: list[EnrollmentView]
     decisions: list[DecisionView]
 
 
 class DecisionHistoryService:
-    """Answers for one workspace's contacts."""
+    """Reads the decision history of contacts."""
 
     def __init__(self, session: Session, registry: PlayRegistry) -> None:
         self._session = session
         self._registry = registry
 
-    async def get_decisions(self, workspace: str, who: str, limit: int = 50) -> ContactDecisions:
-        """Return what was decided about a contact, by its id, a user id or an e-mail address. Raises NotFound."""
+    async def get_decisions(
+        self, workspace: str, reference: str, limit: int = 50
+    ) -> ContactDecisions:
+        """Return at most `limit` enrollments and decisions of a contact. Raises NotFound."""
         async with self._session.acquire() as connection:
-            contact = await contact_lookup.get_contact_id(connection, workspace, who)
-            relatives = list(await contact_reader.get_aliases(connection, [contact]))
-            found = await actions.list_of_contacts(connection, relatives, limit)
-            runs = await enrollments.list_of_contacts(connection, relatives, limit)
+            contact = await contact_lookup.get_contact_id(connection, workspace, reference)
+            aliases = list(await contact_reader.get_aliases(connection, [contact]))
+            action_rows = await actions.list_of_contacts(connection, aliases, limit)
+            enrollment_rows = await enrollments.list_of_contacts(connection, aliases, limit)
             snapshot = await self._registry.get_snapshot(connection)
-            facts = (await contact_reader.get_facts(connection, [contact], snapshot.vocabulary))[
-                contact
-            ]
+            facts = await contact_reader.get_facts(connection, [contact], snapshot.vocabulary)
         return ContactDecisions(
             contact,
-            dict(facts.consents),
-            dict(facts.suppressed),
-            [
-                EnrollmentView(r.play, r.number, to_iso(r.entered_at), r.status, r.reason, _iso(r.due_at), _iso(r.goal_at))
-                for r in runs
-            ],
-            [
-                DecisionView(
-                    to_iso(at), a.play, a.step, a.channel, a.status, a.reason, _iso(a.due_at) if a.status == "held" else None,
-                    a.content, a.action_id,
-                )
-                for a, at in found
-            ],
-        )  # fmt: skip
+            dict(facts[contact].consents),
+            dict(facts[contact].suppressed),
+            [_enrollment_view(enrollment) for enrollment in enrollment_rows],
+            [_decision_view(action, decided_at) for action, decided_at in action_rows],
+        )
 
 
-def _iso(instant: int | None) -> str | None:
-    """Return an instant as people read it; None where there is none, or none that is known."""
-    return to_iso(instant) if instant is not None and 0 < instant < 1 << 55 else None
+def _enrollment_view(e: Enrollment) -> EnrollmentView:
+    return EnrollmentView(
+        e.play,
+        e.number,
+        to_iso(e.entered_at),
+        e.status,
+        e.reason,
+        _format_instant(e.due_at),
+        _format_instant(e.goal_at),
+    )
+
+
+def _decision_view(a: ActionRow, decided_at: int) -> DecisionView:
+    return DecisionView(
+        to_iso(decided_at),
+        a.play,
+        a.step,
+        a.channel,
+        a.status,
+        a.reason,
+        _format_instant(a.due_at) if a.status == "held" else None,
+        a.content,
+        a.action_id,
+    )
+
+
+def _format_instant(instant: int | None) -> str | None:
+    """Return an instant as RFC 3339; None for none, and for a sentinel."""
+    return to_iso(instant) if instant is not None and 0 < instant < MAX_INSTANT else None

@@ -1,4 +1,4 @@
-"""A task for each lane on which something is due: a channel or a destination that is slow or down slows no other."""
+"""Dispatch lanes: one task per lane with due actions, so that no lane slows another."""
 
 import asyncio
 
@@ -10,17 +10,17 @@ from services.orchestrator.handlers.dispatcher import Dispatcher
 
 log = logs.get_logger(__name__)
 RETRY_SECONDS = 0.3
-"""Delay of the next query after a lane's task has ended.
+"""Delay of the next query after the task of a lane has ended.
 
 An action that is still due then was locked by another process.
 """
 PACE_SECONDS = 0.02
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""How long a lane is left alone after a turn in which nobody was there, doubled each time."""
+"""Pauses of a lane after batches that its receiver did not answer, doubled each time."""
 
 
 class DispatchLanes:
-    """Drains the lanes side by side until told to stop."""
+    """Drains the lanes concurrently."""
 
     def __init__(self, dispatcher: Dispatcher, wake: asyncio.Event) -> None:
         """`wake` is set when actions change."""
@@ -30,7 +30,7 @@ class DispatchLanes:
         self._next_due: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Drain until `stop`; what is under way is waited for."""
+        """Drain until `stop` is set, then wait for the batches under way."""
 
         async def start_due_lanes() -> bool:
             await self._start_due(stop)
@@ -47,27 +47,27 @@ class DispatchLanes:
         for lane, seconds in delays.items():
             if seconds <= 0 and lane not in self._tasks:
                 self._tasks[lane] = asyncio.create_task(self._drain(lane, stop))
-                self._tasks[lane].add_done_callback(self._look_again)
+                self._tasks[lane].add_done_callback(self._query_again)
         later = [seconds for lane, seconds in delays.items() if lane not in self._tasks]
         self._next_due = min(later, default=None)
 
-    def _look_again(self, _: asyncio.Task[None]) -> None:
+    def _query_again(self, _: asyncio.Task[None]) -> None:
         asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake.set)
 
     async def _seconds_until_due(self) -> float | None:
         return self._next_due
 
     async def _drain(self, lane: DispatchLane, stop: asyncio.Event) -> None:
-        """Take turns while there is more; a lane on which nobody is there is left alone for longer and longer."""
+        """Dispatch batches until none is due, with growing pauses while the receiver is down."""
         pause, more = 0.0, True
         while more and not stop.is_set():
             try:
-                more, well = await self._dispatcher.dispatch_batch(lane)
-                pause = 0.0 if well else min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
+                more, is_healthy = await self._dispatcher.dispatch_batch(lane)
+                pause = 0.0 if is_healthy else min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
             except Unavailable as error:
                 log.warning("lane_waits", lane=lane, error=str(error))
                 return
-            except Exception:  # nobody foresaw it: that is no reason to stop all others
+            except Exception:  # an unforeseen error must not stop the other lanes
                 log.exception("lane_failed", lane=lane)
                 pause = LONGEST_PAUSE
             if pause:

@@ -1,4 +1,4 @@
-"""Keeping who fell from where, and telling it: counts for every pair of stages, and each audience as a file."""
+"""Drop-off audiences: counts for each pair of stages, and each audience as CSV."""
 
 import csv
 import io
@@ -27,86 +27,91 @@ BATCH_SIZE = 500
 async def store_dropoffs(
     connection: Connection, vocabulary: CycleVocabularies, changes: Sequence[StageChange]
 ) -> None:
-    """Note falls and returns, in the order in which they were told."""
+    """Store drop-offs and delete regained ones, in the order of the stage changes."""
     for change in changes:
-        words = vocabulary.cycles.get(change.cycle)
-        if words is None:
+        names = vocabulary.cycles.get(change.cycle)
+        if names is None:
             continue
-        back = regained_stages(change, words.rings)
-        if back:
+        regained = regained_stages(change, names.rings)
+        if regained:
             await dropoffs.delete_dropoffs(
-                connection, change.contact_id, change.cycle, back, change.occurred_at
+                connection, change.contact_id, change.cycle, regained, change.occurred_at
             )
         stage = dropped_stage(change)
         if stage is not None:
-            place = (change.contact_id, change.cycle, stage, change.workspace, change.occurred_at)
-            await dropoffs.upsert_dropoffs(connection, [place])
+            row = (change.contact_id, change.cycle, stage, change.workspace, change.occurred_at)
+            await dropoffs.upsert_dropoffs(connection, [row])
 
 
 class DropoffAudienceService:
-    """Tells a workspace who fell from where."""
+    """Reads the drop-off audiences of a workspace."""
 
     def __init__(self, session: Session, registry: PlayRegistry) -> None:
         self._session = session
         self._registry = registry
 
     async def list_pairs(self, workspace: str, cycle: str) -> list[DropoffPair]:
-        """Return how many fell from each stage without having reached each further one. Raises NotFound for no such cycle."""
+        """Return the counts of contacts that fell from a stage and did not reach a further one.
+
+        Raises NotFound for an unknown cycle.
+        """
         async with self._session.acquire() as connection:
-            words = await self._words(connection, cycle)
+            names = await self._get_vocabulary(connection, cycle)
             return count_pairs(
-                await dropoffs.count_groups(connection, workspace, cycle), words.rings
+                await dropoffs.count_groups(connection, workspace, cycle), names.rings
             )
 
     async def check_stages(self, cycle: str, pair: tuple[str, str]) -> None:
-        """Raise NotFound if a cycle, or one of two stages, does not exist."""
+        """Raise NotFound if a cycle, or a stage of a pair, does not exist."""
         async with self._session.acquire() as connection:
-            words = await self._words(connection, cycle)
+            names = await self._get_vocabulary(connection, cycle)
         for stage in pair:
-            if stage not in words.rings:
+            if stage not in names.rings:
                 raise NotFound(f"cycle {cycle} has no stage {stage!r}")
 
     async def export_csv(
         self, workspace: str, cycle: str, pair: tuple[str, str]
     ) -> AsyncIterator[str]:
-        """Yield an audience as CSV (RFC 4180), some contacts at a time: those who allow marketing and have not opted out."""
-        yield _lines([COLUMNS])
+        """Yield an audience as CSV (RFC 4180) in batches of contacts.
+
+        Contacts without marketing consent, and those that have opted out, are left out.
+        """
+        yield _to_csv([COLUMNS])
         after = ""
         while True:
             async with self._session.acquire() as connection:
-                found = dict(
+                fell_at = dict(
                     await dropoffs.list_audience(
                         connection, workspace, cycle, pair, after, BATCH_SIZE
                     )
                 )
+                if not fell_at:
+                    return
                 snapshot = await self._registry.get_snapshot(connection)
-                known = (
-                    await contact_reader.get_facts(connection, list(found), snapshot.vocabulary)
-                    if found
-                    else {}
+                facts = await contact_reader.get_facts(
+                    connection, list(fell_at), snapshot.vocabulary
                 )
-            if not found:
-                return
-            after = max(found)
+            after = max(fell_at)
             rows = [
-                export_row(facts, pair[0], to_iso(found[one]))
-                for one, facts in sorted(known.items())
-                if _may(facts)
+                export_row(of_contact, pair[0], to_iso(fell_at[contact]))
+                for contact, of_contact in sorted(facts.items())
+                if _may_be_exported(of_contact)
             ]
-            yield _lines(rows)
+            yield _to_csv(rows)
 
-    async def _words(self, connection: Connection, cycle: str) -> CycleVocabulary:
-        words = (await self._registry.get_snapshot(connection)).vocabulary.cycles.get(cycle)
-        if words is None:
+    async def _get_vocabulary(self, connection: Connection, cycle: str) -> CycleVocabulary:
+        snapshot = await self._registry.get_snapshot(connection)
+        names = snapshot.vocabulary.cycles.get(cycle)
+        if names is None:
             raise NotFound(f"no cycle {cycle!r} is live")
-        return words
+        return names
 
 
-def _may(facts: ContactFacts) -> bool:
+def _may_be_exported(facts: ContactFacts) -> bool:
     return facts.consents.get("marketing", False) and "*" not in facts.suppressed
 
 
-def _lines(rows: Sequence[Sequence[str]]) -> str:
+def _to_csv(rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""Running enrollments: those that are due go on, whichever process comes first."""
+"""Enrollment runner: advances the enrollments that are due, shared among all processes."""
 
 import msgspec
 
@@ -15,17 +15,18 @@ from services.orchestrator.domain.enrollment import (
 )
 from services.orchestrator.handlers.decision_batch import DecisionBatch
 from services.orchestrator.handlers.decision_context import DecisionContext
+from services.orchestrator.handlers.locked_contacts import lock_unmerged
 from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.repository import contact_reader, enrollments
 
 log = logs.get_logger(__name__)
 BATCH_SIZE = 500
 RETRY_AFTER = 10 * MINUTE
-"""When a run is looked at again whose version this release cannot run."""
+"""Delay of an enrollment that cannot be advanced: its version does not run here, or it failed."""
 
 
 class EnrollmentRunner:
-    """Takes due enrollments on."""
+    """Advances due enrollments."""
 
     def __init__(self, session: Session, context: DecisionContext) -> None:
         self._session = session
@@ -33,32 +34,23 @@ class EnrollmentRunner:
         self._clock = context.clock
 
     async def advance_due(self) -> bool:
-        """Take on what is due, so many contacts at once; return whether there may be more."""
+        """Advance the due enrollments of one batch of contacts; return whether to go on."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             now = self._clock.now()
             snapshot = await self._registry.get_snapshot(connection)
-            contacts = await enrollments.list_due_contacts(connection, now, BATCH_SIZE)
-            if not contacts:
+            candidates = await enrollments.list_due_contacts(connection, now, BATCH_SIZE)
+            if not candidates:
                 return False
-            to = await contact_reader.get_survivors(connection, contacts)
-            held = await contact_reader.lock_contacts(connection, set(to.values()), free=BATCH_SIZE)
-            now_to = await contact_reader.get_survivors(
-                connection, contacts
-            )  # a merge may have come between
-            mine = [
-                contact
-                for contact in contacts
-                if to[contact] in held and now_to[contact] == to[contact]
-            ]
-            runs = await enrollments.list_due(connection, mine, now, snapshot.paused)
-            known = await contact_reader.get_facts(connection, mine, snapshot.vocabulary)
-            decided = DecisionBatch(now)
-            for run in runs:
+            contacts = await lock_unmerged(connection, candidates, BATCH_SIZE)
+            due = await enrollments.list_due(connection, contacts, now, snapshot.paused)
+            facts = await contact_reader.get_facts(connection, contacts, snapshot.vocabulary)
+            batch = DecisionBatch(now)
+            for enrollment in due:
                 await advance_guarded(
-                    connection, self._registry, run, known[run.contact_id], decided
+                    connection, self._registry, enrollment, facts[enrollment.contact_id], batch
                 )
-            await decided.save(connection, self._outbox)
-        return bool(mine)
+            await batch.save(connection, self._outbox)
+        return bool(contacts)
 
     async def seconds_until_due(self) -> float | None:
         """Return the seconds until `advance_due` has work, or None."""
@@ -69,39 +61,44 @@ class EnrollmentRunner:
 async def advance_guarded(
     connection: Connection,
     registry: PlayRegistry,
-    run: Enrollment,
+    enrollment: Enrollment,
     facts: ContactFacts,
-    decided: DecisionBatch,
+    batch: DecisionBatch,
 ) -> None:
-    """Take a run on; what nobody foresaw about it is no reason to stop the others."""
+    """Advance an enrollment; an unforeseen error delays it and does not stop the others."""
     try:
-        await advance_run(connection, registry, run, facts, decided)
+        await _advance(connection, registry, enrollment, facts, batch)
     except (ValueError, TypeError, LookupError, ArithmeticError):
-        log.exception("run_failed", play=run.play, version=run.number)
-        if run.due_at is not None and run.due_at <= decided.now:
-            decided.add_recheck(msgspec.structs.replace(run, due_at=decided.now + RETRY_AFTER))
+        log.exception("run_failed", play=enrollment.play, version=enrollment.number)
+        _delay_if_due(enrollment, batch)
 
 
-async def advance_run(
+async def _advance(
     connection: Connection,
     registry: PlayRegistry,
-    run: Enrollment,
+    enrollment: Enrollment,
     facts: ContactFacts,
-    decided: DecisionBatch,
+    batch: DecisionBatch,
 ) -> None:
-    """Take a run on, and note whether its goal is reached; one that has ended may still reach it."""
-    program = await registry.get_program(connection, run.workspace, run.play, run.number)
-    now = decided.now
+    """Advance an enrollment and check its goal; an ended enrollment may still reach its goal."""
+    program = await registry.get_program(
+        connection, enrollment.workspace, enrollment.play, enrollment.number
+    )
     if program is None:
-        if run.due_at is not None and run.due_at <= now:
-            decided.add_recheck(msgspec.structs.replace(run, due_at=now + RETRY_AFTER))
+        _delay_if_due(enrollment, batch)
         return
     goal = program.play.goal
-    at = goal_reached_at(program, goal, run, facts, now) if goal else None
-    found = msgspec.structs.replace(run, goal_at=at)
+    goal_at = goal_reached_at(program, goal, enrollment, facts, batch.now) if goal else None
+    checked = msgspec.structs.replace(enrollment, goal_at=goal_at)
     progress = (
-        advance_enrollment(program, found, facts, now)
-        if run.status == "active"
-        else EnrollmentProgress(found)
+        advance_enrollment(program, checked, facts, batch.now)
+        if enrollment.status == "active"
+        else EnrollmentProgress(checked)
     )
-    decided.add_progress(program, run, progress, facts.contact_id)
+    batch.add_progress(program, enrollment, progress, facts.contact_id)
+
+
+def _delay_if_due(enrollment: Enrollment, batch: DecisionBatch) -> None:
+    if enrollment.due_at is not None and enrollment.due_at <= batch.now:
+        due_at = batch.now + RETRY_AFTER
+        batch.add_recheck(msgspec.structs.replace(enrollment, due_at=due_at))

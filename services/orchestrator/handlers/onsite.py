@@ -1,4 +1,4 @@
-"""What to show somebody who looks at the site now: the page asks with its write key, for a visitor who may be anybody."""
+"""On-site content: the offer for a visitor of a site, asked for with the site's write key."""
 
 from collections.abc import Sequence
 
@@ -17,13 +17,18 @@ from services.orchestrator.domain.visitor import (
     identify_visitor,
 )
 from services.orchestrator.handlers.play_registry import PlayRegistry
-from services.orchestrator.repository import actions, contact_lookup, contact_reader, site_sources
+from services.orchestrator.repository import (
+    contact_lookup,
+    contact_reader,
+    exposures,
+    site_sources,
+)
 
 CHANNEL = "onsite"
 
 
 class OnsiteRequest(msgspec.Struct, frozen=True):
-    """What a page asks for. With `show` what is answered counts as shown."""
+    """A page's request for content; with `show` the offer counts as an exposure."""
 
     visitor: Visitor
     types: tuple[str, ...] = ()
@@ -32,7 +37,7 @@ class OnsiteRequest(msgspec.Struct, frozen=True):
 
 
 class OnsiteOffer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What to show, None if nothing fits. Why, and for whom, is told only to a visitor who has proven who they are."""
+    """The content to show, or None. Contact and reasons are for proven visitors only."""
 
     content: str | None
     type: str | None = None
@@ -45,41 +50,46 @@ class OnsiteOffer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class OnsiteService:
-    """Answers pages."""
+    """Chooses content for pages."""
 
     def __init__(
         self, sessions: SessionPool, registry: PlayRegistry, keys: tuple[str, ...], clock: Clock
     ) -> None:
-        """`keys` are those that sign links to persons."""
+        """`keys` sign the personal links in messages."""
         self._sessions = sessions
         self._registry = registry
         self._keys = keys
         self._clock = clock
 
     async def get_offer(
-        self, write_key: str | None, origin: str | None, wish: OnsiteRequest
+        self, write_key: str | None, origin: str | None, request: OnsiteRequest
     ) -> OnsiteOffer:
-        """Return what to show now: same input, same answer. Raises UnknownWriteKey, OriginNotAllowed."""
+        """Return the offer of now; equal inputs give equal offers.
+
+        Raises UnknownWriteKey, OriginNotAllowed.
+        """
         async with self._sessions.acquire() as connection, unit_of_work(connection):
             site = await site_sources.get_by_write_key(connection, write_key) if write_key else None
             if site is None:
                 raise UnknownWriteKey
             if not site.allows(origin):
                 raise OriginNotAllowed(f"{site.source} takes nothing from {origin!r:.200}")
-            who = identify_visitor(wish.visitor, site, self._keys, self._clock.now())
-            return await self._chosen(connection, site, who, wish)
+            identifier = identify_visitor(request.visitor, site, self._keys, self._clock.now())
+            return await self._choose(connection, site, identifier, request)
 
-    async def _chosen(
+    async def _choose(
         self,
         connection: Connection,
         site: SiteSource,
-        who: VisitorIdentifier | None,
-        wish: OnsiteRequest,
+        identifier: VisitorIdentifier | None,
+        request: OnsiteRequest,
     ) -> OnsiteOffer:
         snapshot = await self._registry.get_snapshot(connection)
         contact = (
-            await contact_lookup.find_by_identifier(connection, site.workspace, who.kind, who.value)
-            if who
+            await contact_lookup.find_by_identifier(
+                connection, site.workspace, identifier.kind, identifier.value
+            )
+            if identifier
             else None
         )
         facts = (
@@ -87,31 +97,34 @@ class OnsiteService:
             if contact
             else ContactFacts("")
         )
-        proven = who is not None and who.verified and contact is not None
+        is_proven = identifier is not None and identifier.verified and contact is not None
         items = [
             item
             for item in snapshot.contents.get(site.workspace, ())
-            if proven or not item.personal
+            if is_proven or not item.personal
         ]
-        found = choose_content(items, facts, CHANNEL, wish.types, wish.fallback)
-        if wish.show and contact and found.item is not None:
-            await actions.upsert_exposures(
-                connection, [(contact, found.item.content, self._clock.now())]
+        choice = choose_content(items, facts, CHANNEL, request.types, request.fallback)
+        if request.show and contact and choice.item is not None:
+            await exposures.upsert_exposures(
+                connection, [(contact, choice.item.content, self._clock.now())]
             )
-        return _told(found.item, contact if proven else None, found.reasons if proven else ())
+        if is_proven:
+            return _to_offer(choice.item, contact, choice.reasons)
+        return _to_offer(choice.item, None, ())
 
 
-def _told(item: ContentItem | None, contact: str | None, reasons: Sequence[str]) -> OnsiteOffer:
-    proven = contact is not None
+def _to_offer(item: ContentItem | None, contact: str | None, reasons: Sequence[str]) -> OnsiteOffer:
+    """Return an offer; `contact` is None for a visitor who is not proven."""
+    is_proven = contact is not None
     if item is None:
-        return OnsiteOffer(None, proven=proven, contact_id=contact, reasons=reasons)
+        return OnsiteOffer(None, proven=is_proven, contact_id=contact, reasons=reasons)
     return OnsiteOffer(
         item.content,
         item.type,
         item.title,
         item.url,
         item.summary or None,
-        proven,
+        is_proven,
         contact,
         reasons,
     )

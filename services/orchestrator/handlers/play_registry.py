@@ -1,9 +1,8 @@
-"""The plays of now, compiled, with what they name; read again only when something has changed."""
+"""Registry of compiled plays; read again only after a change of plays, definitions or cycles."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
 import yaml
 
 from libs.common.conditions import Condition
@@ -26,59 +25,25 @@ from services.orchestrator.domain.segment import (
     is_costly,
     watch_segment,
 )
-from services.orchestrator.repository import contact_reader, plays
+from services.orchestrator.handlers.play_snapshot import EMPTY_SNAPSHOT, ChangeMark, PlaySnapshot
+from services.orchestrator.repository import (
+    changes,
+    channel_switches,
+    plays,
+    scoring_views,
+)
+from services.orchestrator.repository import definitions as repository
+from services.orchestrator.repository.definitions import DefinitionKind
 
 log = logs.get_logger(__name__)
-
-
-class PlaySnapshot(msgspec.Struct, frozen=True):
-    """What holds at a moment, by workspace where it belongs to one."""
-
-    mark: tuple[int, str]
-    vocabulary: CycleVocabularies
-    live: Mapping[str, Mapping[str, Sequence[PlayProgram]]]
-    """{workspace: {what starts them: plays}}; paused ones start nothing."""
-    timed: Mapping[str, Sequence[PlayProgram]]
-    """Those that moments start."""
-    paused: frozenset[str]
-    """`workspace:play`"""
-    segments: Mapping[str, Mapping[str, Condition]]
-    watched: Mapping[str, Sequence[WatchedSegment]]
-    """The segments whose coming and going is told."""
-    contents: Mapping[str, Sequence[ContentItem]]
-    destinations: Mapping[tuple[str, str], Destination]
-    stopped: frozenset[tuple[str, str]]
-
-    def live_programs(self, workspace: str) -> Iterable[PlayProgram]:
-        """Return the plays that are live."""
-        published = (
-            program for found in self.live.get(workspace, {}).values() for program in found
-        )
-        return (*published, *self.timed_programs(workspace))
-
-    def timed_programs(self, workspace: str) -> Iterable[PlayProgram]:
-        """Return the plays that moments start."""
-        return self.timed.get(workspace, ())
-
-    def stop_reason(self, workspace: str, play: str, channel: str) -> str:
-        """Return why nothing of a play goes out on a channel now, or nothing."""
-        if f"{workspace}:{play}" in self.paused:
-            return "play_paused"
-        if (workspace, "*") in self.stopped or (workspace, channel) in self.stopped:
-            return "kill_switch"
-        return ""
-
-
-EMPTY_SNAPSHOT = PlaySnapshot(
-    (-1, ""), CycleVocabularies({}), {}, {}, frozenset(), {}, {}, {}, {}, frozenset()
-)
-
-
 Programs = dict[tuple[str, str, int], PlayProgram | None]
+"""{(workspace, play, version): program}; None for a version that this release cannot run."""
+Conditions = Mapping[str, Mapping[str, Condition]]
+"""{workspace: {segment: condition}}"""
 
 
 class PlayRegistry:
-    """Keeps the snapshot of now, and the programs of every version that an enrollment still runs."""
+    """Caches the current snapshot, and the programs of all versions that enrollments run."""
 
     def __init__(self, max_age: int | None = None) -> None:
         """`max_age` (µs) overrides that of the plays."""
@@ -88,9 +53,9 @@ class PlayRegistry:
         self._reading = asyncio.Lock()
 
     async def get_snapshot(self, connection: Connection) -> PlaySnapshot:
-        """Return the snapshot as this transaction sees it."""
-        cycles = await contact_reader.get_cycles_mark(connection)
-        mark = (await plays.get_change_counter(connection), cycles)
+        """Return the snapshot that the connection's transaction sees."""
+        cycles_mark = await scoring_views.get_cycles_mark(connection)
+        mark = (await changes.get_change_counter(connection), cycles_mark)
         async with self._reading:
             if mark != self._snapshot.mark:
                 self._snapshot, self._programs = await self._read(connection, mark)
@@ -99,71 +64,57 @@ class PlayRegistry:
     async def get_program(
         self, connection: Connection, workspace: str, play: str, number: int
     ) -> PlayProgram | None:
-        """Return a version of a play; None, with an error in the log, if this release cannot run it."""
+        """Return a version of a play, or None (and log an error) if this release cannot run it."""
         key, programs, segments = (workspace, play, number), self._programs, self._snapshot.segments
         if key not in programs:
             text = await plays.get_text(connection, *key)
-            programs[key] = self._compiled(workspace, number, text, play, segments)
+            programs[key] = self._compile(workspace, number, text, play, segments)
         return programs[key]
 
     async def _read(
-        self, connection: Connection, mark: tuple[int, str]
+        self, connection: Connection, mark: ChangeMark
     ) -> tuple[PlaySnapshot, Programs]:
-        programs: Programs = {}
-        words = {
+        vocabularies = {
             name: vocabulary_from_spec(yaml.safe_load(text))
-            for name, _, text in await contact_reader.list_live_cycles(connection)
+            for name, _, text in await scoring_views.list_live_cycles(connection)
         }
-        named = _Named()
-        for workspace, kind, name, text in await plays.list_definitions(connection):
-            named.take(workspace, kind, name, text)
-        segments = named.conditions()
+        definitions = _Definitions()
+        for workspace, kind, name, text in await repository.list_definitions(connection):
+            definitions.add(workspace, kind, name, text)
+        segments = definitions.conditions()
         rows = await plays.list_live_versions(connection)
+        programs: Programs = {}
         live: dict[str, list[PlayProgram]] = {}
         for row in rows:
-            program = self._compiled(row.workspace, row.number, row.text, row.play, segments)
+            program = self._compile(row.workspace, row.number, row.text, row.play, segments)
             programs[row.workspace, row.play, row.number] = program
             if program is not None and row.status == "live":
                 live.setdefault(row.workspace, []).append(program)
-        told = frozenset(
-            signal(name)
-            for found in segments.values()
-            for name in found
-            for signal in (entry_signal, exit_signal)
+        needs_costly_facts = await _need_costly_facts(
+            connection, {row.workspace for row in rows}, segments
         )
-        asked = False
-        for workspace in {row.workspace for row in rows}:
-            texts = [text for _, _, text in await plays.list_versions_in_use(connection, workspace)]
-            asked = asked or any(
-                _asks_for_more(text, segments.get(workspace, {})) for text in texts
-            )
         snapshot = PlaySnapshot(
             mark,
-            CycleVocabularies(words, told, asked),
-            {workspace: index_by_trigger(found) for workspace, found in live.items()},
+            CycleVocabularies(vocabularies, _segment_signals(segments), needs_costly_facts),
+            {workspace: index_by_trigger(started) for workspace, started in live.items()},
             {
-                workspace: [one for one in found if is_timed(one)]
-                for workspace, found in live.items()
+                workspace: [program for program in started if is_timed(program)]
+                for workspace, started in live.items()
             },
             frozenset(f"{row.workspace}:{row.play}" for row in rows if row.status == "paused"),
             segments,
             {
-                workspace: [*named.watched(workspace, live.get(workspace, ()))]
-                for workspace in named.segments
+                workspace: [*definitions.watched(workspace, live.get(workspace, ()))]
+                for workspace in definitions.segments
             },
-            named.contents,
-            named.destinations,
-            frozenset(await plays.list_stopped_channels(connection)),
+            definitions.contents,
+            definitions.destinations,
+            frozenset(await channel_switches.list_stopped_channels(connection)),
         )
         return snapshot, programs
 
-    def _compiled(
-        self,
-        workspace: str,
-        number: int,
-        text: str | None,
-        name: str,
-        segments: Mapping[str, Mapping[str, Condition]],
+    def _compile(
+        self, workspace: str, number: int, text: str | None, name: str, segments: Conditions
     ) -> PlayProgram | None:
         if text is None:
             return None
@@ -179,16 +130,16 @@ class PlayRegistry:
             return None
 
 
-class _Named:
-    """What plays name, as it is defined, by workspace."""
+class _Definitions:
+    """The definitions by workspace."""
 
     def __init__(self) -> None:
         self.segments: dict[str, list[Segment]] = {}
         self.contents: dict[str, list[ContentItem]] = {}
         self.destinations: dict[tuple[str, str], Destination] = {}
 
-    def take(self, workspace: str, kind: plays.DefinitionKind, name: str, text: str) -> None:
-        """Read a definition."""
+    def add(self, workspace: str, kind: DefinitionKind, name: str, text: str) -> None:
+        """Parse a definition."""
         if kind == "segment":
             self.segments.setdefault(workspace, []).append(parse_document(Segment, text, name))
         elif kind == "content":
@@ -197,25 +148,44 @@ class _Named:
             self.destinations[workspace, name] = parse_document(Destination, text, name)
 
     def conditions(self) -> dict[str, dict[str, Condition]]:
-        """Return the segments' conditions by name."""
+        """Return the segments' conditions by workspace and name."""
         return {
-            workspace: {one.segment: one.when for one in found}
-            for workspace, found in self.segments.items()
+            workspace: {segment.segment: segment.when for segment in segments}
+            for workspace, segments in self.segments.items()
         }
 
     def watched(self, workspace: str, live: Sequence[PlayProgram]) -> Iterable[WatchedSegment]:
-        """Yield the segments that are told of, or for whose coming and going a live play waits."""
-        starting = (
+        """Yield the segments that are published, or whose entries or exits a live play awaits."""
+        awaited = (
             set().union(*(awaited_segments(program.play) for program in live)) if live else set()
         )
-        others = self.conditions()[workspace]
-        for one in self.segments[workspace]:
-            if one.publish or one.segment in starting:
-                yield watch_segment(one, others)
+        conditions = self.conditions()[workspace]
+        for segment in self.segments[workspace]:
+            if segment.publish or segment.segment in awaited:
+                yield watch_segment(segment, conditions)
 
 
-def _asks_for_more(text: str, segments: Mapping[str, Condition]) -> bool:
-    """Return whether a play's conditions ask for what is gathered only then."""
+def _segment_signals(segments: Conditions) -> frozenset[str]:
+    return frozenset(
+        signal(name)
+        for conditions in segments.values()
+        for name in conditions
+        for signal in (entry_signal, exit_signal)
+    )
+
+
+async def _need_costly_facts(
+    connection: Connection, workspaces: Iterable[str], segments: Conditions
+) -> bool:
+    """Return whether a version in use has a condition of a costly kind."""
+    for workspace in workspaces:
+        for _, _, text in await plays.list_versions_in_use(connection, workspace):
+            if _has_costly_conditions(text, segments.get(workspace, {})):
+                return True
+    return False
+
+
+def _has_costly_conditions(text: str, segments: Mapping[str, Condition]) -> bool:
     try:
         return is_costly(
             [condition for _, condition in iter_conditions(parse_document(Play, text, "play"))],

@@ -78,9 +78,9 @@ class PlaySimulationService:
     ) -> tuple[int, list[SimulatedStep]]:
         connection = await connect(self._database_url, application="orchestrator-simulation")
         try:
-            found = await run_simulation(
+            result = await run_simulation(
                 connection, workspace, text, where, self._rules, between, lambda _: None
             )
         finally:
             await connection.close(timeout=5)
-        return found.contacts, found.happened
+        return result.contacts, result.happened

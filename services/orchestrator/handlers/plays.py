@@ -1,4 +1,4 @@
-"""What a marketer does with plays: publish, pause, go back, and ask what they came to."""
+"""Application service for plays: validate, publish, roll back, pause; and the kill switches."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,36 +7,29 @@ import msgspec
 import yaml
 
 from libs.common.api_keys import DEFAULT_WORKSPACE
-from libs.common.clock import Clock
-from libs.common.conditions import referenced_segments
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
-from libs.common.documents import format_fault, parse_document
-from libs.common.errors import ConfigurationError, Conflict, NotFound
-from libs.common.instants import DAY
-from services.orchestrator.domain.condition_references import reference_faults
-from services.orchestrator.domain.content import ContentItem
-from services.orchestrator.domain.conversion_rate import ConversionRate, wilson_rate
-from services.orchestrator.domain.destination import Destination
-from services.orchestrator.domain.maturity import BASELINE, Maturity, PlayUsage, assess_maturity
+from libs.common.errors import ConfigurationError, NotFound
 from services.orchestrator.domain.play import Play
-from services.orchestrator.domain.play_program import iter_actions, iter_conditions
-from services.orchestrator.domain.play_validation import KnownNames, validate_play
-from services.orchestrator.domain.segment import Segment, awaited_segments
-from services.orchestrator.handlers.play_registry import PlayRegistry, PlaySnapshot
-from services.orchestrator.repository import actions, consents, enrollments, segment_members
+from services.orchestrator.domain.play_validation import validate_play
+from services.orchestrator.handlers.play_registry import PlayRegistry
+from services.orchestrator.repository import (
+    actions,
+    changes,
+    channel_switches,
+    definitions,
+    enrollments,
+)
 from services.orchestrator.repository import plays as repository
-from services.orchestrator.repository.plays import DefinitionKind, PlayRow
+from services.orchestrator.repository.definitions import DefinitionKind
+from services.orchestrator.repository.plays import PlayRow
 
-_MODELS: Mapping[DefinitionKind, type[ContentItem] | type[Segment] | type[Destination]] = {
-    "content": ContentItem,
-    "segment": Segment,
-    "destination": Destination,
-}
+_SHIPPED = "what ships"
+"""Author of shipped plays and definitions."""
 
 
 class PlayView(msgspec.Struct, frozen=True):
-    """A play as an operator sees it."""
+    """A play as the admin API returns it; `published_at` is RFC 3339."""
 
     play: str
     number: int
@@ -48,143 +41,111 @@ class PlayView(msgspec.Struct, frozen=True):
 
 
 class PlayService:
-    """Changes and shows the plays of a workspace."""
+    """Use cases of marketers with the plays of a workspace."""
 
-    def __init__(
-        self, session: Session, registry: PlayRegistry, clock: Clock, baseline: float = BASELINE
-    ) -> None:
-        """`baseline` is the rate that plays are compared with."""
+    def __init__(self, session: Session, registry: PlayRegistry) -> None:
         self._session = session
         self._registry = registry
-        self._clock = clock
-        self._baseline = baseline
 
     async def validate(self, workspace: str, text: str, where: str = "play") -> Play:
         """Return the play of a text. Raises ConfigurationError with a line for each fault."""
         async with self._session.acquire() as connection:
-            return validate_play(
-                text, where, known_names(await self._registry.get_snapshot(connection), workspace)
-            )
+            return await self._validate(connection, workspace, text, where)
 
     async def publish(
         self, workspace: str, text: str, author: str, where: str = "play"
     ) -> tuple[Play, int]:
-        """Make a play's text its live version; return the play and the version's number. Raises ConfigurationError."""
+        """Make a text the play's live version; return the play with the version's number.
+
+        A text equal to the live version's adds none. Raises ConfigurationError.
+        """
         if workspace != DEFAULT_WORKSPACE:
             raise ConfigurationError(
                 f"plays run in the workspace {DEFAULT_WORKSPACE} alone, for now"
             )
         async with self._session.acquire() as connection, unit_of_work(connection):
-            play = validate_play(
-                text, where, known_names(await self._registry.get_snapshot(connection), workspace)
-            )
+            play = await self._validate(connection, workspace, text, where)
             row = await repository.get_for_update(connection, workspace, play.play)
             if row is not None and row.text == text:
                 return play, row.number
-            return play, await repository.insert_version(
-                connection, workspace, play.play, text, author
-            )
+            number = await repository.insert_version(connection, workspace, play.play, text, author)
+            return play, number
 
     async def install(
-        self, plays: Mapping[str, str], definitions: Mapping[DefinitionKind, Mapping[str, str]]
+        self,
+        shipped_plays: Mapping[str, str],
+        shipped_definitions: Mapping[DefinitionKind, Mapping[str, str]],
     ) -> list[str]:
-        """Publish what ships where nothing of the name is known; return the names of the plays. Raises ConfigurationError."""
+        """Insert the shipped plays and definitions that do not exist; return the new plays.
+
+        Raises ConfigurationError.
+        """
         async with self._session.acquire() as connection, unit_of_work(connection):
-            await repository.update_change_counter(
-                connection, DEFAULT_WORKSPACE
-            )  # one process at a time
-            known = {
-                (k, name)
-                for w, k, name, _ in await repository.list_definitions(connection)
-                if w == DEFAULT_WORKSPACE
+            # The counter's row lock lets one process at a time install.
+            await changes.update_change_counter(connection, DEFAULT_WORKSPACE)
+            existing_definitions = {
+                (kind, name)
+                for workspace, kind, name, _ in await definitions.list_definitions(connection)
+                if workspace == DEFAULT_WORKSPACE
             }
-            for kind, texts in definitions.items():
+            for kind, texts in shipped_definitions.items():
                 for name, text in texts.items():
-                    if (kind, name) not in known:
-                        await repository.upsert_definition(
-                            connection, DEFAULT_WORKSPACE, kind, name, text, "what ships"
+                    if (kind, name) not in existing_definitions:
+                        await definitions.upsert_definition(
+                            connection, DEFAULT_WORKSPACE, kind, name, text, _SHIPPED
                         )
-            there = {
-                row.play
-                for row in await repository.list_live_versions(connection)
-                if row.workspace == DEFAULT_WORKSPACE
-            }
-            new = [name for name in plays if name not in there]
-            for name in new:
+            existing_plays = {row.play for row in await _list_live(connection, DEFAULT_WORKSPACE)}
+            new_plays = [name for name in shipped_plays if name not in existing_plays]
+            for name in new_plays:
                 await repository.insert_version(
-                    connection, DEFAULT_WORKSPACE, name, plays[name], "what ships"
+                    connection, DEFAULT_WORKSPACE, name, shipped_plays[name], _SHIPPED
                 )
-        return new
+        return new_plays
 
     async def list_plays(self, workspace: str) -> list[PlayView]:
         """Return a workspace's plays."""
         async with self._session.acquire() as connection:
-            rows = [
-                row
-                for row in await repository.list_live_versions(connection)
-                if row.workspace == workspace
-            ]
-        found = []
-        for row in rows:
-            raw = yaml.safe_load(row.text)
-            trigger = _shown(*next(iter(raw["trigger"].items())))
-            kind = raw.get("kind", "automated")
-            found.append(
-                PlayView(
-                    row.play,
-                    row.number,
-                    row.status,
-                    kind,
-                    trigger,
-                    row.author,
-                    row.published_at.isoformat(),
-                )
-            )
-        return found
+            return [_to_view(row) for row in await _list_live(connection, workspace)]
 
     async def get_text(self, workspace: str, play: str, number: int | None = None) -> str:
-        """Return a version's text, the live one's by default. Raises NotFound."""
+        """Return a version's text, by default the live version's. Raises NotFound."""
         async with self._session.acquire() as connection:
-            row = await _known(connection, workspace, play)
-            found = (
+            row = await _lock_play(connection, workspace, play)
+            text = (
                 row.text
                 if number is None
                 else await repository.get_text(connection, workspace, play, number)
             )
-        if found is None:
+        if text is None:
             raise NotFound(f"play {play} has no version {number}")
-        return found
+        return text
 
     async def list_versions(self, workspace: str, play: str) -> list[tuple[int, str, str]]:
-        """Return (number, author, published at) of each version, the newest first. Raises NotFound."""
+        """Return (number, author, published at) of each version, newest first. Raises NotFound."""
         async with self._session.acquire() as connection:
-            await _known(connection, workspace, play)
+            await _lock_play(connection, workspace, play)
             rows = await repository.list_versions(connection, workspace, play)
-        return [(number, author, moment.isoformat()) for number, author, moment in rows]
+        return [(number, author, published_at.isoformat()) for number, author, published_at in rows]
 
     async def roll_back(self, workspace: str, play: str, number: int | None = None) -> int:
-        """Make an earlier version live again, the one before by default; return its number.
+        """Make an earlier version live, by default the previous one; return its number.
 
-        Raises NotFound, ConfigurationError if it names what is no longer there.
+        Raises NotFound, ConfigurationError if the version refers to definitions that are deleted.
         """
         async with self._session.acquire() as connection, unit_of_work(connection):
-            row = await _known(connection, workspace, play)
-            to = row.number - 1 if number is None else number
-            text = await repository.get_text(connection, workspace, play, to)
+            row = await _lock_play(connection, workspace, play)
+            target = row.number - 1 if number is None else number
+            text = await repository.get_text(connection, workspace, play, target)
             if text is None:
-                raise NotFound(f"play {play} has no version {to}")
-            validate_play(
-                text,
-                f"version {to}",
-                known_names(await self._registry.get_snapshot(connection), workspace),
-            )
-            await repository.update_live_version(connection, workspace, play, to)
-        return to
+                raise NotFound(f"play {play} has no version {target}")
+            await self._validate(connection, workspace, text, f"version {target}")
+            await repository.update_live_version(connection, workspace, play, target)
+        return target
 
     async def set_paused(self, workspace: str, play: str, *, on: bool) -> None:
-        """Let a play stand still, with everybody in it, or go on. Raises NotFound."""
+        """Pause a play with all its enrollments, or resume it. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            await _known(connection, workspace, play)
+            await _lock_play(connection, workspace, play)
             await repository.update_status(connection, workspace, play, "paused" if on else "live")
             await enrollments.update_paused(connection, workspace, play, on=on)
             if not on:
@@ -193,175 +154,57 @@ class PlayService:
     async def set_channel_stopped(
         self, workspace: str, channel: str, author: str, *, on: bool
     ) -> None:
-        """Stop a channel (`*`: all), or let it go on: what was held goes out then."""
+        """Stop a channel (`*` for all), or start it again: its held actions become due then."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            await repository.update_channel_switch(connection, workspace, channel, author, stop=on)
+            await channel_switches.update_channel_switch(
+                connection, workspace, channel, author, stop=on
+            )
             if not on:
                 await actions.update_waiting_due(connection, workspace, ["kill_switch"])
 
-    async def define(
-        self, workspace: str, kind: DefinitionKind, text: str, author: str, where: str
-    ) -> str:
-        """Store a content, a segment or a destination; return its name. Raises ConfigurationError."""
-        found = parse_document(_MODELS[kind], text, where)
-        name: str = getattr(found, kind)
-        async with self._session.acquire() as connection, unit_of_work(connection):
-            if isinstance(found, Segment):
-                snapshot = await self._registry.get_snapshot(connection)
-                others = {**snapshot.segments.get(workspace, {}), name: found.when}
-                faults = [
-                    format_fault(text, where, place, reason)
-                    for place, reason in reference_faults(
-                        found.when, others, snapshot.vocabulary, ("when",)
-                    )
-                ]
-                if faults:
-                    raise ConfigurationError("\n".join(faults))
-            await repository.upsert_definition(connection, workspace, kind, name, text, author)
-            if kind == "destination":
-                await actions.update_waiting_due(
-                    connection, workspace, [f"no destination {name!r} is defined"]
-                )
-        return name
-
-    async def delete_definition(self, workspace: str, kind: DefinitionKind, name: str) -> None:
-        """Remove a definition that no live play names. Raises NotFound, Conflict."""
-        async with self._session.acquire() as connection, unit_of_work(connection):
-            users = await self._users(connection, workspace, kind, name)
-            if users:
-                raise Conflict(f"{kind} {name} is named by {', '.join(users)}")
-            if not await repository.delete_definition(connection, workspace, kind, name):
-                raise NotFound(f"workspace {workspace} has no {kind} {name!r}")
-            if kind == "segment":
-                await segment_members.delete_segment(connection, workspace, name)
-
-    async def _users(
-        self, connection: Connection, workspace: str, kind: DefinitionKind, name: str
-    ) -> list[str]:
-        """Return who names a definition: plays that are live or paused, versions that somebody is in, other segments."""
-        users = set()
-        for play, number, text in await repository.list_versions_in_use(connection, workspace):
-            try:
-                found = referenced_definitions(parse_document(Play, text, play))
-            except ConfigurationError:
-                continue  # this release cannot run it anyway
-            if name in found[kind]:
-                users.add(f"{play} (version {number})")
-        for place, other, called, text in await repository.list_definitions(connection):
-            if (place, other, kind) == (workspace, "segment", "segment"):
-                segment = parse_document(Segment, text, called)
-                if name in referenced_segments(segment.when):
-                    users.add(f"segment {called}")
-        return sorted(users)
-
-    async def list_definitions(self, workspace: str) -> list[dict[str, str]]:
-        """Return what is defined; a destination's secret is not told."""
-        async with self._session.acquire() as connection:
-            rows = await repository.list_definitions(connection)
-        return [
-            {
-                "kind": kind,
-                "name": name,
-                "text": _without_secret(text) if kind == "destination" else text,
-            }
-            for place, kind, name, text in rows
-            if place == workspace
-        ]
-
     async def list_stopped_channels(self, workspace: str) -> list[str]:
-        """Return the channels that stand still."""
+        """Return the stopped channels in order of name."""
         async with self._session.acquire() as connection:
-            found = await repository.list_stopped_channels(connection)
-        return sorted(channel for place, channel in found if place == workspace)
+            stopped = await channel_switches.list_stopped_channels(connection)
+        return sorted(channel for owner, channel in stopped if owner == workspace)
 
-    async def assess_maturity(self, workspace: str) -> Maturity:
-        """Return how far a workspace has come, by what ran in the last 30 days."""
-        since = self._clock.now() - 30 * DAY
-        async with self._session.acquire() as connection:
-            rows = [
-                row
-                for row in await repository.list_live_versions(connection)
-                if row.workspace == workspace
-            ]
-            counts = await enrollments.count_recent(connection, workspace, since)
-            granted = await consents.count_consents(connection, workspace)
-        ran = []
-        for row in rows:
-            try:
-                play = parse_document(Play, row.text, row.play)
-            except ConfigurationError:
-                continue  # this release cannot run it
-            ran.append(PlayUsage(play, *counts.get(row.play, (0, 0, 0))))
-        return assess_maturity(ran, granted, self._baseline)
-
-    async def measure_impact(self, workspace: str, play: str) -> list[ConversionRate]:
-        """Return how many reached the goal of those who were in a play, and of those held out. Raises NotFound."""
-        async with self._session.acquire() as connection:
-            await _known(connection, workspace, play)
-            rows = await enrollments.count_by_status(connection, workspace, play)
-        groups: dict[str, tuple[int, int]] = {}
-        for number, status, entered, reached, _ in rows:
-            group = "held out" if status == "holdout" else f"version {number}"
-            before = groups.get(group, (0, 0))
-            groups[group] = (before[0] + entered, before[1] + reached)
-        return [
-            wilson_rate(group, entered, reached)
-            for group, (entered, reached) in sorted(groups.items())
-        ]
+    async def _validate(
+        self, connection: Connection, workspace: str, text: str, where: str
+    ) -> Play:
+        snapshot = await self._registry.get_snapshot(connection)
+        return validate_play(text, where, snapshot.known_names(workspace))
 
 
-def _shown(kind: str, wanted: Any) -> str:
+def _to_view(row: PlayRow) -> PlayView:
+    fields = yaml.safe_load(row.text)
+    return PlayView(
+        row.play,
+        row.number,
+        row.status,
+        fields.get("kind", "automated"),
+        _trigger_summary(*next(iter(fields["trigger"].items()))),
+        row.author,
+        row.published_at.isoformat(),
+    )
+
+
+def _trigger_summary(kind: str, spec: Any) -> str:
     """Return a trigger in a few words: `signal quote_requested`, `stage change to prospect`."""
     parts = (
-        [f"{name} {value}" for name, value in wanted.items()]
-        if isinstance(wanted, dict)
-        else [str(wanted)]
+        [f"{name} {value}" for name, value in spec.items()]
+        if isinstance(spec, dict)
+        else [str(spec)]
     )
     return f"{kind.replace('_', ' ')} {', '.join(parts)}"
 
 
-def known_names(snapshot: PlaySnapshot, workspace: str) -> KnownNames:
-    """Return what a workspace's plays may name."""
-    return KnownNames(
-        snapshot.vocabulary,
-        snapshot.segments.get(workspace, {}),
-        {
-            name: found.channel
-            for (place, name), found in snapshot.destinations.items()
-            if place == workspace
-        },
-        {item.content for item in snapshot.contents.get(workspace, ())},
-    )
+async def _list_live(connection: Connection, workspace: str) -> list[PlayRow]:
+    rows = await repository.list_live_versions(connection)
+    return [row for row in rows if row.workspace == workspace]
 
 
-def referenced_definitions(play: Play) -> Mapping[DefinitionKind, set[str]]:
-    """Return what a play names, by kind."""
-    found: dict[DefinitionKind, set[str]] = {
-        "content": set(),
-        "segment": set(),
-        "destination": set(),
-    }
-    for action in iter_actions(play.steps):
-        if action.destination:
-            found["destination"].add(action.destination)
-        if action.content and action.content.fallback:
-            found["content"].add(action.content.fallback)
-    found["segment"] |= awaited_segments(play)
-    for _, condition in iter_conditions(play):
-        found["segment"] |= referenced_segments(condition)
-    return found
-
-
-def _without_secret(text: str) -> str:
-    raw = yaml.safe_load(text)
-    return str(
-        yaml.safe_dump(
-            {name: value for name, value in raw.items() if name != "secret"}, sort_keys=False
-        )
-    )
-
-
-async def _known(connection: Connection, workspace: str, play: str) -> PlayRow:
+async def _lock_play(connection: Connection, workspace: str, play: str) -> PlayRow:
+    """Lock and return a play. Raises NotFound."""
     row = await repository.get_for_update(connection, workspace, play)
     if row is None:
         raise NotFound(f"workspace {workspace} has no play {play!r}")

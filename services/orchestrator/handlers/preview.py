@@ -1,4 +1,4 @@
-"""What an action would say to a real contact, before anybody gets it; and a test-send past the ledger."""
+"""Preview of an action for a real contact, and test messages past the ledger."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +20,11 @@ from services.orchestrator.domain.rendered_message import (
     render_action,
 )
 from services.orchestrator.handlers.play_registry import PlayRegistry
-from services.orchestrator.handlers.plays import known_names
 from services.orchestrator.repository import contact_lookup, contact_reader
 
 
 class PreviewView(msgspec.Struct, frozen=True):
-    """A letter as it would be, how its content was chosen, and what came of a test-send."""
+    """A rendered message, the reasons of its content choice, and the result of a test message."""
 
     to: str
     subject: str
@@ -37,7 +36,7 @@ class PreviewView(msgspec.Struct, frozen=True):
 
 
 class PreviewService:
-    """Writes letters that count for nothing."""
+    """Renders messages that are neither stored nor counted."""
 
     def __init__(
         self,
@@ -50,66 +49,64 @@ class PreviewService:
         self._session = session
         self._registry = registry
         self._channels = channels
-        self._links = msgspec.structs.replace(
-            links, keys=()
-        )  # whoever tries a letter is not taken for its reader
+        # Without keys, links identify no contact: the reader of a test message is another person.
+        self._links = msgspec.structs.replace(links, keys=())
         self._clock = clock
 
     async def render_preview(
-        self, workspace: str, text: str, where: str, name: str, who: str, to: str | None
+        self, workspace: str, text: str, where: str, name: str, reference: str, to: str | None
     ) -> PreviewView:
-        """Return an action of a play's text as a contact would get it; with `to` an e-mail is sent there.
+        """Return an action of a play's text for a contact; with `to` an e-mail is sent there.
 
-        Raises ConfigurationError, NotFound, InvalidMessage `template` naming what is missing.
+        Raises ConfigurationError, NotFound, InvalidMessage `template` naming the missing value.
         """
         async with self._session.acquire() as connection:
             snapshot = await self._registry.get_snapshot(connection)
             program = compile_play(
-                validate_play(text, where, known_names(snapshot, workspace)),
+                validate_play(text, where, snapshot.known_names(workspace)),
                 0,
                 snapshot.segments.get(workspace, {}),
             )
-            contact = await contact_lookup.find_contact(connection, workspace, who)
-            known = await contact_reader.get_facts(
+            contact = await contact_lookup.find_contact(connection, workspace, reference)
+            facts_by_contact = await contact_reader.get_facts(
                 connection, [contact] if contact else [], snapshot.vocabulary
             )
         action = program.actions.get(name)
         if action is None:
             raise NotFound(f"{where}: no action {name!r}; there are {', '.join(program.actions)}")
         if contact is None:
-            raise NotFound(f"no contact has the id, identifier or e-mail {who!r}")
-        facts = known[contact]
+            raise NotFound(f"no contact has the id, identifier or e-mail {reference!r}")
+        facts = facts_by_contact[contact]
         choice = offer_content(action, snapshot.contents.get(workspace, ()), facts)
         now = self._clock.now()
-        run = Enrollment(
+        enrollment = Enrollment(
             "preview", workspace, contact, program.play.play, 0, "preview", now, {"properties": {}}
         )
-        facts = msgspec.structs.replace(
-            facts, contact_id="preview"
-        )  # its unsubscribe link is nobody's
-        place = snapshot.destinations.get((workspace, action.destination or ""))
-        letter = render_action("preview", action, run, facts, choice.item, place, self._links)
-        sent = await self._send(action.channel, letter, to, now) if to else None
-        said = f"{sent.outcome}: {sent.detail}" if sent else ""
-        fields = dict(letter.data.get("fields", {}))
+        # The unsubscribe link of a preview must not unsubscribe the contact.
+        facts = msgspec.structs.replace(facts, contact_id="preview")
+        destination = snapshot.destinations.get((workspace, action.destination or ""))
+        message = render_action(
+            "preview", action, enrollment, facts, choice.item, destination, self._links
+        )
+        result = await self._send_test(action.channel, message, to, now) if to else None
         return PreviewView(
-            letter.address,
-            letter.subject,
-            letter.text,
-            letter.html,
-            fields,
+            message.address,
+            message.subject,
+            message.text,
+            message.html,
+            dict(message.data.get("fields", {})),
             list(choice.reasons),
-            said,
+            f"{result.outcome}: {result.detail}" if result else "",
         )
 
-    async def _send(
-        self, channel: str, letter: RenderedMessage, to: str, now: int
+    async def _send_test(
+        self, channel: str, message: RenderedMessage, to: str, now: int
     ) -> DeliveryResult:
         if channel != "email":
             raise ConfigurationError(
                 "only an e-mail can be sent as a test: a destination would take it for real"
             )
         marked = msgspec.structs.replace(
-            letter, action_id=f"test-{now}", address=to, subject=f"[test] {letter.subject}"
+            message, action_id=f"test-{now}", address=to, subject=f"[test] {message.subject}"
         )
         return await self._channels[channel].send(marked)

@@ -1,4 +1,4 @@
-"""What to offer a contact next, and where the catalogue has gaps."""
+"""Application service for recommendations: the content to offer next, and gaps in the contents."""
 
 import msgspec
 
@@ -14,9 +14,9 @@ from services.orchestrator.domain.coverage import (
     coverage_matrix,
     question_coverage,
 )
+from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.handlers.play_registry import PlayRegistry
-from services.orchestrator.repository import actions, contact_lookup, contact_reader
-from services.orchestrator.repository import sweeps as contacts_of
+from services.orchestrator.repository import contact_lookup, contact_reader, exposures, sweeps
 from services.orchestrator.repository.sweeps import SweepRow
 
 BATCH_SIZE = 500
@@ -24,7 +24,7 @@ CHANNELS = ("email", "onsite")
 
 
 class Recommendation(msgspec.Struct, frozen=True):
-    """What to offer a contact on a channel, None if nothing fits; and why, item by item."""
+    """The content to offer a contact on a channel, or None; `reasons` are item by item."""
 
     contact_id: str
     channel: str
@@ -36,7 +36,7 @@ class Recommendation(msgspec.Struct, frozen=True):
 
 
 class ContentCoverage(msgspec.Struct, frozen=True):
-    """The matrix and the questions of a cycle; `empty` are the cells in which somebody stands and nothing fits."""
+    """Matrix and stage questions of a cycle; `empty` counts cells with contacts but no content."""
 
     cycle: str
     empty: int
@@ -45,7 +45,7 @@ class ContentCoverage(msgspec.Struct, frozen=True):
 
 
 class RecommendationService:
-    """Answers from a workspace's contents."""
+    """Chooses from the contents of a workspace."""
 
     def __init__(self, session: Session, registry: PlayRegistry, clock: Clock) -> None:
         self._session = session
@@ -55,58 +55,59 @@ class RecommendationService:
     async def recommend(
         self,
         workspace: str,
-        who: str,
+        reference: str,
         channel: str,
         types: tuple[str, ...],
         fallback: str | None,
         *,
         show: bool,
     ) -> Recommendation:
-        """Return what to offer a contact now: same input, same answer. With `show` it counts as shown. Raises NotFound."""
+        """Return the recommendation of now; equal inputs give equal ones. Raises NotFound.
+
+        With `show` it counts as an exposure.
+        """
         async with self._session.acquire() as connection, unit_of_work(connection):
-            contact = await contact_lookup.get_contact_id(connection, workspace, who)
+            contact = await contact_lookup.get_contact_id(connection, workspace, reference)
             snapshot = await self._registry.get_snapshot(connection)
-            facts = (await contact_reader.get_facts(connection, [contact], snapshot.vocabulary))[
-                contact
-            ]
-            found = choose_content(
-                snapshot.contents.get(workspace, ()), facts, channel, types, fallback
-            )
-            item = found.item
+            facts = await contact_reader.get_facts(connection, [contact], snapshot.vocabulary)
+            items = snapshot.contents.get(workspace, ())
+            choice = choose_content(items, facts[contact], channel, types, fallback)
+            item = choice.item
             if show and item is not None:
-                await actions.upsert_exposures(
+                await exposures.upsert_exposures(
                     connection, [(contact, item.content, self._clock.now())]
                 )
+        reasons = list(choice.reasons)
         if item is None:
-            return Recommendation(contact, channel, None, None, None, None, list(found.reasons))
+            return Recommendation(contact, channel, None, None, None, None, reasons)
         return Recommendation(
-            contact, channel, item.content, item.type, item.title, item.url, list(found.reasons)
+            contact, channel, item.content, item.type, item.title, item.url, reasons
         )
 
     async def coverage(self, workspace: str, cycle: str) -> ContentCoverage:
-        """Return where contents are missing, the cells with most contacts first. Raises NotFound for no such cycle."""
+        """Return the coverage of a cycle, cells with most contacts first. Raises NotFound."""
         async with self._session.acquire() as connection:
             snapshot = await self._registry.get_snapshot(connection)
-            words = snapshot.vocabulary.cycles.get(cycle)
-            if words is None:
+            names = snapshot.vocabulary.cycles.get(cycle)
+            if names is None:
                 raise NotFound(f"no cycle {cycle!r} is live")
-            counts = await self._counts(connection, workspace, cycle)
+            counts = await _count_contacts(connection, workspace, cycle, snapshot.vocabulary)
         items: list[ContentItem] = list(snapshot.contents.get(workspace, ()))
-        cells = coverage_matrix(items, list(words.rings), CHANNELS, counts, cycle)
-        asked = question_coverage(items, words.questions, counts, cycle)
-        return ContentCoverage(
-            cycle, sum(not cell.contents and cell.contacts > 0 for cell in cells), cells, asked
-        )
+        cells = coverage_matrix(items, list(names.rings), CHANNELS, counts, cycle)
+        questions = question_coverage(items, names.questions, counts, cycle)
+        empty = sum(not cell.contents and cell.contacts > 0 for cell in cells)
+        return ContentCoverage(cycle, empty, cells, questions)
 
-    async def _counts(
-        self, connection: Connection, workspace: str, cycle: str
-    ) -> dict[tuple[str, str], int]:
-        snapshot = await self._registry.get_snapshot(connection)
-        everybody = SweepRow("", workspace, "", None, "", None)
-        counts: dict[tuple[str, str], int] = {}
-        while found := await contacts_of.list_next_contacts(connection, everybody, BATCH_SIZE):
-            everybody = msgspec.structs.replace(everybody, reached=found[-1])
-            known = await contact_reader.get_facts(connection, found, snapshot.vocabulary)
-            for place, count in count_contacts(known.values(), cycle).items():
-                counts[place] = counts.get(place, 0) + count
-        return counts
+
+async def _count_contacts(
+    connection: Connection, workspace: str, cycle: str, vocabulary: CycleVocabularies
+) -> dict[tuple[str, str], int]:
+    """Return the numbers of contacts by cell of the coverage matrix."""
+    scan = SweepRow("", workspace, "", None, "", None)
+    counts: dict[tuple[str, str], int] = {}
+    while contacts := await sweeps.list_next_contacts(connection, scan, BATCH_SIZE):
+        scan = msgspec.structs.replace(scan, reached=contacts[-1])
+        facts = await contact_reader.get_facts(connection, contacts, vocabulary)
+        for cell, count in count_contacts(facts.values(), cycle).items():
+            counts[cell] = counts.get(cell, 0) + count
+    return counts

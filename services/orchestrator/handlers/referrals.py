@@ -1,10 +1,10 @@
-"""Recommendations: who came by whose code, and telling of the one who recommended when the friend has bought.
+"""Referrals: arrivals by a friend's code, and the credit of referrers after the first purchase.
 
-The referrer moves by a touchpoint of their own. Its `messageId` hashes what the friend did, so it is told once; a correction of
-that takes it away with it (`services.scoring.handlers.corrections`).
+The referrer moves by its own touchpoint. The `messageId` is derived from the friend's purchase, so
+it counts once. A correction of the purchase withdraws it (`services.scoring.handlers.corrections`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -24,9 +24,9 @@ from services.orchestrator.domain.referral import (
 )
 from services.orchestrator.handlers.action_messages import referral_touchpoint
 from services.orchestrator.repository import (
-    actions,
     contact_lookup,
     contact_reader,
+    echoes,
     published_history,
     referrals,
 )
@@ -34,7 +34,7 @@ from services.orchestrator.repository.referrals import Referral
 
 
 class ReferralView(msgspec.Struct, frozen=True):
-    """A referral as it is listed."""
+    """A referral as the admin API returns it; `came_at` is RFC 3339."""
 
     referrer: str | None
     friend: str
@@ -45,7 +45,7 @@ class ReferralView(msgspec.Struct, frozen=True):
 
 
 class ReferralCode(msgspec.Struct, frozen=True):
-    """What a contact gives to friends."""
+    """A contact's code, and the link with it for friends."""
 
     contact_id: str
     code: str
@@ -55,153 +55,174 @@ class ReferralCode(msgspec.Struct, frozen=True):
 async def store_referrals(
     connection: Connection, vocabulary: CycleVocabularies, signals: Sequence[Signal], now: int
 ) -> None:
-    """Note who came by a friend's code, and settle the referrals of those who bought.
+    """Store arrivals by a code, and conclude the referrals of contacts that have purchased.
 
-    History is nobody's merit, nor is what anybody may say of themselves: a server has to tell of the purchase.
+    Historical signals count for neither. A purchase has to come from a trusted server.
     """
     fresh = [signal for signal in signals if not signal.historical]
-    came = [
-        (
-            s.contact_id,
-            s.workspace,
-            code,
-            max(s.occurred_at, s.received_at - DAY),
-        )  # whoever comes may say any instant
+    arrivals = [
+        # A visitor may claim any instant: the arrival is at most a day before its receipt.
+        (s.contact_id, s.workspace, code, max(s.occurred_at, s.received_at - DAY))
         for s in fresh
         if s.signal == REFERRED_SIGNAL
         and (code := parse_code(s.properties.get(CODE_PROPERTY))) is not None
     ]
-    new = await referrals.insert_referrals(connection, came)
-    successes = {words.success for words in vocabulary.cycles.values() if words.success}
-    since = min((at for contact, _, _, at in came if contact in new), default=now)
-    earlier = await _heard_before(connection, new, since) if new else []
-    bought = [
+    new = await referrals.insert_referrals(connection, arrivals)
+    successes = {names.success for names in vocabulary.cycles.values() if names.success}
+    since = min((at for contact, _, _, at in arrivals if contact in new), default=now)
+    earlier = await _list_earlier_signals(connection, new, since) if new else []
+    purchases = [
         s
         for s in (*fresh, *earlier)
         if s.signal in successes and s.trust == "server" and not s.historical
     ]
-    if bought:
-        await _settle(connection, vocabulary, bought, now)
+    if purchases:
+        await _conclude(connection, vocabulary, purchases, now)
 
 
-async def _heard_before(
+async def _list_earlier_signals(
     connection: Connection, contacts: Collection[str], since: int
 ) -> list[Signal]:
-    """Return the signals of contacts since an instant: a purchase may have been heard before the visit that led to it."""
-    relatives = await contact_reader.get_aliases(
-        connection, set((await contact_reader.get_survivors(connection, contacts)).values())
-    )
-    rows = await published_history.list_recent(connection, list(relatives), since)
+    """Return the signals since an instant: a purchase may be consumed before its visit."""
+    survivors = await contact_reader.get_survivors(connection, contacts)
+    aliases = await contact_reader.get_aliases(connection, set(survivors.values()))
+    rows = await published_history.list_recent(connection, list(aliases), since)
     return [decode_value(Signal, value) for _, kind, value in rows if kind == Signal.KIND]
 
 
-async def _settle(
-    connection: Connection, vocabulary: CycleVocabularies, bought: Sequence[Signal], now: int
+async def _conclude(
+    connection: Connection, vocabulary: CycleVocabularies, purchases: Sequence[Signal], now: int
 ) -> None:
-    to = await contact_reader.get_survivors(connection, {signal.contact_id for signal in bought})
-    relatives = await contact_reader.get_aliases(connection, set(to.values()))
-    of_friend: dict[str, list[Referral]] = {}
-    for one in await referrals.list_for_update(connection, relatives):
-        of_friend.setdefault(relatives[one.contact_id], []).append(one)
-    of_friend = {
-        friend: found
-        for friend, found in of_friend.items()
-        if any(one.status == "open" for one in found)
-    }
-    if not of_friend:
-        return
-    mine = [s for s in bought if to[s.contact_id] in of_friend]
-    places = [(s.id, s.workspace, s.occurred_at, s.source, s.message_id) for s in mine]
-    gone = await referrals.list_corrected(connection, places)
-    givers = await _givers(connection, [one for found in of_friend.values() for one in found])
-    known = await contact_reader.get_facts(connection, {*of_friend, *givers.values()}, vocabulary)
-    devices = await contact_lookup.get_devices(
-        connection, [facts.contact_id for facts in known.values()]
+    """Convert or refuse the open referrals of friends that have purchased."""
+    survivors = await contact_reader.get_survivors(
+        connection, {signal.contact_id for signal in purchases}
     )
-    settled, told = list[tuple[str, str, str]](), list[bytes]()
-    for friend, found in of_friend.items():
-        still = (s for s in mine if to[s.contact_id] == friend and s.id not in gone)
-        causes = sorted(still, key=lambda s: s.occurred_at)
-        taken = any(one.status == "converted" for one in found)
-        for one in found:
-            cause = next((s for s in causes if s.occurred_at >= one.came_at), None)
-            if one.status != "open" or cause is None:
-                continue
-            referrer = (
-                known[givers[one.workspace, one.code]]
-                if (one.workspace, one.code) in givers
-                else None
-            )
-            status, reason, body = _judged(
-                one, cause, referrer, known[friend], devices, taken=taken
-            )
-            taken = taken or status == "converted"
-            settled.append((one.contact_id, status, reason))
-            told += [body] if body is not None else []
-    await referrals.update_outcomes(connection, settled, now)
-    await actions.insert_echoes(connection, told)
-
-
-async def _givers(connection: Connection, found: Sequence[Referral]) -> dict[tuple[str, str], str]:
-    """Return by (workspace, code) whose code it is."""
-    givers: dict[tuple[str, str], str] = {}
-    for workspace in {one.workspace for one in found}:
-        owners = await referrals.get_code_owners(
-            connection, workspace, {one.code for one in found if one.workspace == workspace}
+    by_friend = await _lock_open_referrals(connection, set(survivors.values()))
+    if not by_friend:
+        return
+    purchases = [s for s in purchases if survivors[s.contact_id] in by_friend]
+    keys = [(s.id, s.workspace, s.occurred_at, s.source, s.message_id) for s in purchases]
+    corrected = await referrals.list_corrected(connection, keys)
+    owners = await _get_code_owners(
+        connection, [referral for rows in by_friend.values() for referral in rows]
+    )
+    facts = await contact_reader.get_facts(connection, {*by_friend, *owners.values()}, vocabulary)
+    devices = await contact_lookup.get_devices(
+        connection, [of_contact.contact_id for of_contact in facts.values()]
+    )
+    outcomes, touchpoints = list[tuple[str, str, str]](), list[bytes]()
+    for friend, rows in by_friend.items():
+        causes = sorted(
+            (s for s in purchases if survivors[s.contact_id] == friend and s.id not in corrected),
+            key=lambda s: s.occurred_at,
         )
-        givers |= {(workspace, code): contact for code, contact in owners.items()}
-    return givers
+        is_converted = any(referral.status == "converted" for referral in rows)
+        for referral in rows:
+            cause = next((s for s in causes if s.occurred_at >= referral.came_at), None)
+            if referral.status != "open" or cause is None:
+                continue
+            owner = owners.get((referral.workspace, referral.code))
+            status, reason, touchpoint = _evaluate(
+                referral,
+                cause,
+                facts[owner] if owner is not None else None,
+                facts[friend],
+                devices,
+                is_converted=is_converted,
+            )
+            is_converted = is_converted or status == "converted"
+            outcomes.append((referral.contact_id, status, reason))
+            touchpoints += [touchpoint] if touchpoint is not None else []
+    await referrals.update_outcomes(connection, outcomes, now)
+    await echoes.insert_echoes(connection, touchpoints)
 
 
-def _judged(
-    one: Referral,
+async def _lock_open_referrals(
+    connection: Connection, friends: Collection[str]
+) -> dict[str, list[Referral]]:
+    """Lock and return the referrals of the friends that have an open one."""
+    aliases = await contact_reader.get_aliases(connection, friends)
+    by_friend: dict[str, list[Referral]] = {}
+    for referral in await referrals.list_for_update(connection, aliases):
+        by_friend.setdefault(aliases[referral.contact_id], []).append(referral)
+    return {
+        friend: rows
+        for friend, rows in by_friend.items()
+        if any(referral.status == "open" for referral in rows)
+    }
+
+
+async def _get_code_owners(
+    connection: Connection, rows: Iterable[Referral]
+) -> dict[tuple[str, str], str]:
+    """Return the contacts by (workspace, code)."""
+    codes: dict[str, set[str]] = {}
+    for referral in rows:
+        codes.setdefault(referral.workspace, set()).add(referral.code)
+    owners: dict[tuple[str, str], str] = {}
+    for workspace, of_workspace in codes.items():
+        by_code = await referrals.get_code_owners(connection, workspace, of_workspace)
+        owners |= {(workspace, code): contact for code, contact in by_code.items()}
+    return owners
+
+
+def _evaluate(
+    referral: Referral,
     cause: Signal,
     referrer: ContactFacts | None,
     friend: ContactFacts,
     devices: Mapping[str, set[str]],
     *,
-    taken: bool,
+    is_converted: bool,
 ) -> tuple[str, str, bytes | None]:
-    """Return (status, reason, touchpoint of the referrer) of a referral whose friend has bought."""
-    if taken or referrer is None:
-        return "refused", "another friend came first" if taken else "unknown code", None
+    """Return (status, reason, touchpoint of the referrer) after the friend's purchase.
+
+    `is_converted` is whether another referral of the friend has converted.
+    """
+    if is_converted or referrer is None:
+        return "refused", "another friend came first" if is_converted else "unknown code", None
     shared = devices.get(referrer.contact_id, set()) & devices.get(friend.contact_id, set())
-    reason = referral_fault(referrer, friend, cause.signal, one.came_at, same_device=bool(shared))
+    reason = referral_fault(
+        referrer, friend, cause.signal, referral.came_at, same_device=bool(shared)
+    )
     if not reason and not friend.user_id and not friend.verified_emails:
         return "open", "nobody knows the friend yet", None
-    body = None if reason else referral_touchpoint(referrer, cause, one.code)
-    if body is None:
+    touchpoint = None if reason else referral_touchpoint(referrer, cause, referral.code)
+    if touchpoint is None:
         return "refused", reason or "the referrer has no id that the door takes", None
-    return "converted", cause.signal, body
+    return "converted", cause.signal, touchpoint
 
 
 class ReferralService:
-    """Gives out codes and lists what came of them."""
+    """Issues codes and lists referrals."""
 
     def __init__(self, session: Session, links: MessageLinks, clock: Clock) -> None:
         self._session = session
         self._links = links
         self._clock = clock
 
-    async def issue_code(self, workspace: str, who: str) -> ReferralCode:
-        """Return a contact's code and link. Raises NotFound."""
+    async def issue_code(self, workspace: str, reference: str) -> ReferralCode:
+        """Return a contact's code with its link. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            contact = await contact_lookup.get_contact_id(connection, workspace, who)
+            contact = await contact_lookup.get_contact_id(connection, workspace, reference)
             code = self._links.referral_code(workspace, contact)
             await referrals.insert_codes(connection, [(workspace, code, contact)])
         return ReferralCode(contact, code, self._links.referral_url(code))
 
     async def list_referrals(self, workspace: str, limit: int) -> list[ReferralView]:
-        """Return a workspace's referrals, those who came last first."""
+        """Return a workspace's referrals, the latest arrival first."""
         async with self._session.acquire() as connection:
-            found = await referrals.list_referrals(connection, workspace, limit)
+            rows = await referrals.list_referrals(connection, workspace, limit)
         return [
-            ReferralView(giver, r.contact_id, r.code, to_iso(r.came_at), r.status, r.reason)
-            for r, giver in found
+            ReferralView(owner, r.contact_id, r.code, to_iso(r.came_at), r.status, r.reason)
+            for r, owner in rows
         ]
 
     async def landing_url(self, code: str, path: str) -> str | None:
-        """Return where a friend's link leads: a path of the site, with the code if it is one; None without a site."""
+        """Return the target of a friend's link: a path of the site, with the code if it exists.
+
+        None without a configured site.
+        """
         async with self._session.acquire() as connection:
-            known = await referrals.code_exists(connection, code)
-        return self._links.landing_url(code if known else None, path)
+            exists = await referrals.code_exists(connection, code)
+        return self._links.landing_url(code if exists else None, path)

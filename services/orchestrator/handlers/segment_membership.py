@@ -1,147 +1,132 @@
-"""Who comes into the watched segments and who leaves them: told as signals, on what people do and as time passes.
+"""Membership of watched segments; entries and exits are published as signals.
 
-An event is looked at when it is heard; everybody is looked at every quarter of an hour, since time alone lets conditions come
-true too. The first look at a segment, and the first after its condition has changed, tells nobody: who is in it then has not come
-into it.
+Events are evaluated as they are consumed. A sweep evaluates all contacts every quarter of an hour,
+since the passing of time alone can make conditions true. The first sweep of a segment, or after a
+change of its condition, announces nothing: contacts that match by then have not entered it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-
 from libs.common import ids
-from libs.common.clock import Clock
-from libs.common.db.connection import Connection, Session
+from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
-from libs.common.errors import NotFound
 from libs.common.instants import to_iso
 from libs.common.messages import Message, Signal, build_message
 from services.orchestrator.domain.condition_evaluator import condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
-from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.domain.segment import WatchedSegment, entry_signal, exit_signal
-from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.repository import contact_reader, segment_members
 
 SIGNAL_SOURCE = "orchestrator"
-
-
-class SegmentMember(msgspec.Struct, frozen=True):
-    """Somebody in a segment, whose it is, and until when somebody is to have taken care."""
-
-    contact_id: str
-    email: str | None
-    stage: str | None
-    owner: str
-    since: str
-    deadline: str | None
-    overdue: bool
-
-
-class SegmentSize(msgspec.Struct, frozen=True):
-    """A watched segment."""
-
-    segment: str
-    contacts: int
-    within: int | None
-    """µs"""
+MemberKey = tuple[str, str]
+"""(segment, canonical contact id)"""
 
 
 async def select_announced(
     connection: Connection,
     workspace: str,
     watched: Sequence[WatchedSegment],
-    relatives: Mapping[str, str],
+    aliases: Mapping[str, str],
 ) -> tuple[list[WatchedSegment], set[str], set[str]]:
-    """Return the segments that everybody was looked at for once, and the contacts that what they do may move.
+    """Return (segments whose first sweep is complete, contacts to evaluate, costly contacts).
 
-    Into one that is costly nobody comes by doing something: only its members are looked at, and returned apart as well.
-    `relatives` are all ids of the contacts, each with its survivor.
+    Events let no contact enter a costly segment: only its members are evaluated, and returned as
+    costly contacts as well. `aliases` are all ids of the contacts with their canonical ids.
     """
     if not watched:
         return [], set(), set()
-    known = await segment_members.list_swept(
-        connection, workspace, [(one.name, one.mark) for one in watched]
+    swept = await segment_members.list_swept(
+        connection, workspace, [(segment.name, segment.mark) for segment in watched]
     )
-    live = [one for one in watched if one.name in known]
-    names = [one.name for one in live if one.costly]
+    announced = [segment for segment in watched if segment.name in swept]
+    costly_names = [segment.name for segment in announced if segment.costly]
     rows = (
-        await segment_members.list_of_contacts(connection, workspace, names, relatives)
-        if names
+        await segment_members.list_of_contacts(connection, workspace, costly_names, aliases)
+        if costly_names
         else []
     )
-    members = {relatives[contact] for _, contact, _ in rows}
-    return live, members if all(one.costly for one in live) else set(relatives.values()), members
+    costly_contacts = {aliases[contact] for _, contact, _ in rows}
+    if all(segment.costly for segment in announced):
+        return announced, costly_contacts, costly_contacts
+    return announced, set(aliases.values()), costly_contacts
 
 
 async def update_memberships(
     connection: Connection,
     outbox: Outbox,
-    place: tuple[str, Sequence[WatchedSegment], int],
-    known: Mapping[str, ContactFacts],
+    scope: tuple[str, Sequence[WatchedSegment], int],
+    facts: Mapping[str, ContactFacts],
     *,
-    tell: bool = True,
+    announce: bool = True,
     live: bool = False,
 ) -> None:
-    """Note who of these contacts came into the segments of a (workspace, segments, now) and who left; tell it as signals.
+    """Update the memberships of contacts, and publish entries and exits if `announce` is set.
 
-    `live` says that only members are looked at for segments that are costly: nobody comes into those.
+    `scope` is (workspace, segments, now in µs UTC); `facts` are those of the contacts by canonical
+    id. With `live`, no contact enters a costly segment.
     """
-    workspace, watched, now = place
-    relatives = await contact_reader.get_aliases(connection, known)
+    workspace, watched, now = scope
+    aliases = await contact_reader.get_aliases(connection, facts)
     rows = await segment_members.list_of_contacts(
-        connection, workspace, [one.name for one in watched], relatives
+        connection, workspace, [segment.name for segment in watched], aliases
     )
-    inside: dict[tuple[str, str], int] = {}
-    for segment, contact, since in rows:
-        place_of = (segment, relatives[contact])
-        inside[place_of] = min(since, inside.get(place_of, since))
-    merged = {
-        (segment, relatives[contact])
-        for segment, contact, _ in rows
-        if relatives[contact] != contact
+    since_by_member: dict[MemberKey, int] = {}
+    for segment, alias, since in rows:
+        key = (segment, aliases[alias])
+        since_by_member[key] = min(since, since_by_member.get(key, since))
+    stored_under_alias = {
+        (segment, aliases[alias]) for segment, alias, _ in rows if aliases[alias] != alias
     }
-    joined, gone = list[tuple[str, str]](), list[tuple[str, str]]()
-    for one in watched:
-        for contact, facts in known.items():
-            member, belongs = (one.name, contact) in inside, condition_holds(one.test, facts, now)
-            if belongs and not member and not (live and one.costly):
-                joined.append((one.name, contact))
-            elif member and not belongs:
-                gone.append((one.name, contact))
-    staying = merged - set(
-        gone
-    )  # what was noted under an id that was merged becomes the survivor's
+    entered, exited = list[MemberKey](), list[MemberKey]()
+    for watched_segment in watched:
+        for contact, of_contact in facts.items():
+            key = (watched_segment.name, contact)
+            matches = condition_holds(watched_segment.test, of_contact, now)
+            may_enter = not (live and watched_segment.costly)
+            if matches and key not in since_by_member and may_enter:
+                entered.append(key)
+            elif key in since_by_member and not matches:
+                exited.append(key)
+    # After a merge the rows of the alias become the survivor's.
+    moved = stored_under_alias - set(exited)
     await segment_members.delete_members(
         connection,
         workspace,
-        [(s, r) for s, c in {*gone, *merged} for r, to in relatives.items() if to == c],
+        [
+            (segment, alias)
+            for segment, contact in {*exited, *stored_under_alias}
+            for alias, canonical in aliases.items()
+            if canonical == contact
+        ],
     )
-    came = [(segment, contact, now) for segment, contact in joined]
     await segment_members.upsert_members(
-        connection, workspace, [*came, *((*one, inside[one]) for one in sorted(staying))]
+        connection,
+        workspace,
+        [
+            *((segment, contact, now) for segment, contact in entered),
+            *((*key, since_by_member[key]) for key in sorted(moved)),
+        ],
     )
-    if tell:
-        await outbox.insert_messages(connection, [*_signals(workspace, joined, gone, inside, now)])
+    if announce:
+        signals = _build_signals(workspace, entered, exited, since_by_member, now)
+        await outbox.insert_messages(connection, [*signals])
 
 
-def _signals(
+def _build_signals(
     workspace: str,
-    joined: Sequence[tuple[str, str]],
-    gone: Sequence[tuple[str, str]],
-    inside: Mapping[tuple[str, str], int],
+    entered: Sequence[MemberKey],
+    exited: Sequence[MemberKey],
+    since_by_member: Mapping[MemberKey, int],
     now: int,
 ) -> Iterator[Message]:
-    yield from (
-        _signal(workspace, entry_signal(name), name, contact, now, now) for name, contact in joined
-    )
-    for name, contact in gone:
-        yield _signal(workspace, exit_signal(name), name, contact, inside[name, contact], now)
+    for key in entered:
+        yield _build_signal(workspace, entry_signal(key[0]), key, now, now)
+    for key in exited:
+        yield _build_signal(workspace, exit_signal(key[0]), key, since_by_member[key], now)
 
 
-def _signal(
-    workspace: str, signal: str, segment: str, contact: str, since: int, now: int
-) -> Message:
+def _build_signal(workspace: str, signal: str, key: MemberKey, since: int, now: int) -> Message:
+    segment, contact = key
     message_id = ids.derive_id("segment", workspace, signal, contact, str(since))
     model = Signal(
         id=message_id,
@@ -157,60 +142,4 @@ def _signal(
     )
     return build_message(
         model, key=contact, message_id=message_id, source="/orchestrator", time=now
-    )
-
-
-class SegmentService:
-    """Shows who is in which segment."""
-
-    def __init__(self, session: Session, registry: PlayRegistry, clock: Clock) -> None:
-        self._session = session
-        self._registry = registry
-        self._clock = clock
-
-    async def list_sizes(self, workspace: str) -> list[SegmentSize]:
-        """Return the watched segments."""
-        async with self._session.acquire() as connection:
-            watched = (await self._registry.get_snapshot(connection)).watched.get(workspace, ())
-            counts = await segment_members.count_members(connection, workspace)
-        return [SegmentSize(one.name, counts.get(one.name, 0), one.within) for one in watched]
-
-    async def list_members(self, workspace: str, name: str, limit: int) -> list[SegmentMember]:
-        """Return who is in a watched segment, who has waited longest first. Raises NotFound."""
-        async with self._session.acquire() as connection:
-            snapshot = await self._registry.get_snapshot(connection)
-            one = next(
-                (one for one in snapshot.watched.get(workspace, ()) if one.name == name), None
-            )
-            if one is None:
-                raise NotFound(
-                    f"no segment {name!r} is watched: give it 'publish: true', or let a play start by it"
-                )
-            found = await segment_members.list_members(connection, workspace, name, limit)
-            known = await contact_reader.get_facts(
-                connection, [contact for contact, _ in found], snapshot.vocabulary
-            )
-        now = self._clock.now()
-        return [
-            _member(known[contact], since, one.within, snapshot.vocabulary, now)
-            for contact, since in found
-        ]
-
-
-def _member(
-    facts: ContactFacts, since: int, within: int | None, vocabulary: CycleVocabularies, now: int
-) -> SegmentMember:
-    cycle, standing = next(iter(sorted(facts.standings.items(), reverse=True)), (None, None))
-    words = vocabulary.cycles.get(cycle or "")
-    of_stage = words.owners.get(standing.stage, "") if words and standing else ""
-    owner = facts.traits.get("owner")
-    deadline = since + within if within is not None else None
-    return SegmentMember(
-        facts.contact_id,
-        facts.email,
-        standing.stage if standing else None,
-        owner if isinstance(owner, str) and owner else of_stage,
-        to_iso(since),
-        to_iso(deadline) if deadline is not None else None,
-        deadline is not None and now > deadline,
     )

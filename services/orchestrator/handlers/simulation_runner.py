@@ -1,4 +1,4 @@
-"""Running a play over what was published: touches nothing, sends nothing."""
+"""Simulation of a play over the published history; nothing is written or sent."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -19,7 +19,6 @@ from services.orchestrator.domain.play_simulation import (
 )
 from services.orchestrator.domain.play_validation import validate_play
 from services.orchestrator.handlers.play_registry import PlayRegistry
-from services.orchestrator.handlers.plays import known_names
 from services.orchestrator.repository import contact_reader, published_history
 
 BATCH_SIZE = 500
@@ -29,7 +28,7 @@ _MODELS: dict[str, type[TriggerEvent]] = {
 
 
 class SimulationResult(msgspec.Struct):
-    """What a play would have done, and with how many contacts it was tried."""
+    """Number of simulated contacts, and the steps that the play would have taken."""
 
     contacts: int
     happened: list[SimulatedStep]
@@ -44,36 +43,39 @@ async def run_simulation(
     between: tuple[int, int],
     progress: Callable[[int], None],
 ) -> SimulationResult:
-    """Run a play's text over a workspace's published history between two instants (µs UTC); `progress` is told of contacts.
+    """Run a play's text over a workspace's published history between two instants (µs UTC).
 
-    Raises ConfigurationError with a line for each fault of the text.
+    `progress` is called with the number of contacts done. Raises ConfigurationError with a line
+    for each fault of the text.
     """
     snapshot = await PlayRegistry().get_snapshot(connection)
-    names = msgspec.structs.replace(
-        known_names(snapshot, workspace), destinations=None
-    )  # nothing is sent
+    # Nothing is sent, so a simulated play may name any destination.
+    names = msgspec.structs.replace(snapshot.known_names(workspace), destinations=None)
     play = validate_play(text, where, names)
-    program = compile_play(play, 0, snapshot.segments.get(workspace, {}))
-    segment, segments = play.trigger.segment, snapshot.segments.get(workspace, {})
-    test = (
+    segments = snapshot.segments.get(workspace, {})
+    program = compile_play(play, 0, segments)
+    segment = play.trigger.segment
+    segment_test = (
         compile_condition(SegmentCondition(segment=segment), segments)
         if segment is not None
         else None
     )
-    world = SimulationContext(
-        snapshot.vocabulary, rules, snapshot.contents.get(workspace, ()), workspace, test
+    context = SimulationContext(
+        snapshot.vocabulary, rules, snapshot.contents.get(workspace, ()), workspace, segment_test
     )
-    found = SimulationResult(0, [])
-    async for stories in _stories(connection, workspace):
-        for story in stories:
-            found.happened += simulate_play(program, story, world, *between)
-        found.contacts += len(stories)
-        progress(found.contacts)
-    return found
+    result = SimulationResult(0, [])
+    async for histories in _iter_histories(connection, workspace):
+        for history in histories:
+            result.happened += simulate_play(program, history, context, *between)
+        result.contacts += len(histories)
+        progress(result.contacts)
+    return result
 
 
-async def _stories(connection: Connection, workspace: str) -> AsyncIterator[list[PublishedHistory]]:
-    """Yield everybody of whom something was published, some at a time."""
+async def _iter_histories(
+    connection: Connection, workspace: str
+) -> AsyncIterator[list[PublishedHistory]]:
+    """Yield the histories of all contacts with published events, in batches."""
     after = ""
     while contacts := await published_history.list_contacts(
         connection, workspace, after, BATCH_SIZE
@@ -85,9 +87,9 @@ async def _stories(connection: Connection, workspace: str) -> AsyncIterator[list
         ):
             if kind in _MODELS:
                 events.setdefault(contact, []).append(decode_value(_MODELS[kind], value))
-        known = await contact_reader.get_profiles(connection, contacts)
+        profiles = await contact_reader.get_profiles(connection, contacts)
         yield [
-            PublishedHistory(contact, *known[contact], events[contact])
+            PublishedHistory(contact, *profiles[contact], events[contact])
             for contact in contacts
-            if contact in known and contact in events
+            if contact in profiles and contact in events
         ]

@@ -1,6 +1,7 @@
-"""What we sent returns as a touchpoint, through the public door, with our own key, from our own outbox.
+"""Touchpoint echo: posts touchpoints about sent messages to the ingest API.
 
-At least once: the `messageId` is the action's, so scoring drops repeats.
+They are posted with the orchestrator's own write key, at least once. The `messageId` is derived
+from the action, so scoring drops repeats.
 """
 
 from urllib.parse import urljoin
@@ -9,13 +10,13 @@ import httpx2
 
 from libs.common.db.connection import Session
 from libs.common.errors import Unavailable
-from services.orchestrator.repository import actions as repository
+from services.orchestrator.repository import echoes
 
 BATCH_SIZE = 200
 
 
 class TouchpointEcho:
-    """Posts waiting touchpoints to ingest."""
+    """Posts the waiting touchpoints in batches."""
 
     def __init__(
         self, session: Session, client: httpx2.AsyncClient, ingest_url: str, write_key: str
@@ -26,13 +27,13 @@ class TouchpointEcho:
         self._write_key = write_key
 
     async def send_waiting(self) -> bool:
-        """Post what waits; return whether there may be more. Raises Unavailable when the door does not take it."""
+        """Post a batch; return whether to go on. Raises Unavailable if ingest rejects it."""
         async with self._session.acquire() as connection:
-            waiting = await repository.list_echoes(connection, BATCH_SIZE)
+            waiting = await echoes.list_echoes(connection, BATCH_SIZE)
             if not waiting:
                 return False
             await self._post(b'{"batch":[' + b",".join(body for _, body in waiting) + b"]}")
-            await repository.delete_echoes(connection, [number for number, _ in waiting])
+            await echoes.delete_echoes(connection, [number for number, _ in waiting])
         return len(waiting) == BATCH_SIZE
 
     async def _post(self, body: bytes) -> None:

@@ -1,6 +1,6 @@
-"""Unfinished work of the orchestrator: consumer lag, queues, enrollments and actions due.
+"""Unfinished work of the orchestrator: consumer lag, queues, due enrollments and actions.
 
-And what waits for the operator.
+Problems that wait for the operator are counted as well.
 """
 
 from libs.common.db.connection import Session

@@ -1,4 +1,4 @@
-"""Contact look-up by references, identifiers and addresses, through scoring's function and views."""
+"""Contact look-up by references, identifiers, addresses and devices, in scoring's views."""
 
 from collections.abc import Collection
 
@@ -27,9 +27,10 @@ async def find_contact(connection: Connection, workspace: str, reference: str) -
 async def find_by_identifier(
     connection: Connection, workspace: str, kind: str, value: str
 ) -> str | None:
-    """Return the contact with an identifier of a kind (`email`: a verified address), the survivor after a merge.
+    """Return the canonical id of the contact with an identifier (`email`: a verified address).
 
-    Proven identifiers alone count here, unlike in `find_contact`: an address in traits proves nothing.
+    Proven identifiers alone count here, unlike in `find_contact`: an address in traits proves
+    nothing.
     """
     contact: str | None = await connection.fetchval(
         "SELECT coalesce(p.merged_into, p.contact_id) FROM scoring.contact_identifiers i "
@@ -43,7 +44,7 @@ async def find_by_identifier(
 
 
 async def get_contact_id(connection: Connection, workspace: str, reference: str) -> str:
-    """Return what `find_contact` does. Raises NotFound where there is no such contact."""
+    """Return the canonical id of the contact that a reference names. Raises NotFound."""
     contact = await find_contact(connection, workspace, reference)
     if contact is None:
         raise NotFound(f"no contact has the id, identifier or e-mail {reference!r}")
@@ -51,24 +52,29 @@ async def get_contact_id(connection: Connection, workspace: str, reference: str)
 
 
 async def get_devices(connection: Connection, ids: Collection[str]) -> dict[str, set[str]]:
-    """Return the devices of contacts: anonymous ids that any identifier of theirs was seen on."""
+    """Return the devices (anonymous ids) by contact."""
     rows = await connection.fetch(
-        "SELECT contact_id, value FROM scoring.contact_identifiers WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
+        "SELECT contact_id, value FROM scoring.contact_identifiers "
+        "WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
         list(ids),
     )
-    found: dict[str, set[str]] = {}
+    devices: dict[str, set[str]] = {}
     for contact, value in rows:
-        found.setdefault(contact, set()).add(value)
-    return found
+        devices.setdefault(contact, set()).add(value)
+    return devices
 
 
 async def list_claiming_address(
     connection: Connection, contact: str, email_sha256: str
 ) -> list[str]:
-    """Return the contacts who say that an address is theirs which a server vouches for as this contact's, by its hash."""
+    """Return the contacts that claim an address which is a verified identifier of this contact.
+
+    The address is given by its SHA-256, in hexadecimal.
+    """
     rows = await connection.fetch(
         "SELECT e.contact_id FROM scoring.contact_identifiers i JOIN scoring.contact_emails e "
-        "ON (e.workspace, e.email) = (i.workspace, i.value) WHERE i.contact_id = $1 AND i.type = 'email' "
+        "ON (e.workspace, e.email) = (i.workspace, i.value) WHERE i.contact_id = $1 "
+        "AND i.type = 'email' "
         "AND encode(sha256(convert_to(i.value, 'UTF8')), 'hex') = $2",
         contact,
         email_sha256,

@@ -1,19 +1,23 @@
-"""Who fell back from which stage and has not returned."""
+"""Drop-offs: stages that contacts fell back from and have not regained."""
 
 from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
 
-_SOMEBODY = "NOT EXISTS (SELECT FROM scoring.contact_profiles p WHERE p.contact_id = {}.contact_id AND p.merged_into IS NOT NULL)"
-"""Not one that was merged into another: the survivor has falls of its own."""
+_IS_CANONICAL = (
+    "NOT EXISTS (SELECT FROM scoring.contact_profiles p "
+    "WHERE p.contact_id = {}.contact_id AND p.merged_into IS NOT NULL)"
+)
+"""Leaves out merged contacts: the survivor has its own drop-offs."""
 
 
 async def upsert_dropoffs(
     connection: Connection, rows: Sequence[tuple[str, str, str, str, int]]
 ) -> None:
-    """Note (contact, cycle, stage, workspace, at) of falls; of one stage the last counts."""
+    """Insert (contact, cycle, stage, workspace, instant in µs UTC); of a stage the last counts."""
     await connection.executemany(
-        "INSERT INTO orchestrator.falls VALUES ($1, $2, $3, $4, $5) ON CONFLICT (contact_id, cycle, stage) "
+        "INSERT INTO orchestrator.falls VALUES ($1, $2, $3, $4, $5) "
+        "ON CONFLICT (contact_id, cycle, stage) "
         "DO UPDATE SET fell_at = greatest(falls.fell_at, excluded.fell_at)",
         rows,
     )
@@ -22,9 +26,10 @@ async def upsert_dropoffs(
 async def delete_dropoffs(
     connection: Connection, contact: str, cycle: str, stages: Sequence[str], at: int
 ) -> None:
-    """Forget falls from stages that a contact is back at since an instant (µs UTC)."""
+    """Delete drop-offs from stages that a contact has regained at an instant (µs UTC)."""
     await connection.execute(
-        "DELETE FROM orchestrator.falls WHERE (contact_id, cycle) = ($1, $2) AND stage = ANY($3::text[]) AND fell_at <= $4",
+        "DELETE FROM orchestrator.falls WHERE (contact_id, cycle) = ($1, $2) "
+        "AND stage = ANY($3::text[]) AND fell_at <= $4",
         contact,
         cycle,
         list(stages),
@@ -35,10 +40,12 @@ async def delete_dropoffs(
 async def count_groups(
     connection: Connection, workspace: str, cycle: str
 ) -> list[tuple[list[str], int]]:
-    """Return (stages that they fell from, how many contacts)."""
+    """Return (stages, number of contacts that fell from exactly these)."""
     rows = await connection.fetch(
-        "SELECT stages, count(*) FROM (SELECT array_agg(stage ORDER BY stage) AS stages FROM orchestrator.falls f "
-        f"WHERE (workspace, cycle) = ($1, $2) AND {_SOMEBODY.format('f')} GROUP BY contact_id) g GROUP BY 1",
+        "SELECT stages, count(*) FROM (SELECT array_agg(stage ORDER BY stage) AS stages "
+        "FROM orchestrator.falls f "
+        f"WHERE (workspace, cycle) = ($1, $2) AND {_IS_CANONICAL.format('f')} "
+        "GROUP BY contact_id) g GROUP BY 1",
         workspace,
         cycle,
     )
@@ -53,11 +60,14 @@ async def list_audience(
     after: str,
     limit: int,
 ) -> list[tuple[str, int]]:
-    """Return the next (contact, fell at) who fell from the first stage of a pair and never from the second, by id."""
+    """Return the next (contact, instant) that fell from the first stage only, by contact id."""
     rows = await connection.fetch(
-        "SELECT contact_id, fell_at FROM orchestrator.falls a WHERE (workspace, cycle, stage) = ($1, $2, $3) "
-        f"AND contact_id > $5 AND {_SOMEBODY.format('a')} AND NOT EXISTS (SELECT FROM orchestrator.falls b "
-        "WHERE (b.contact_id, b.cycle, b.stage) = (a.contact_id, a.cycle, $4)) ORDER BY contact_id LIMIT $6",
+        "SELECT contact_id, fell_at FROM orchestrator.falls a "
+        "WHERE (workspace, cycle, stage) = ($1, $2, $3) "
+        f"AND contact_id > $5 AND {_IS_CANONICAL.format('a')} AND NOT EXISTS (SELECT "
+        "FROM orchestrator.falls b "
+        "WHERE (b.contact_id, b.cycle, b.stage) = (a.contact_id, a.cycle, $4)) "
+        "ORDER BY contact_id LIMIT $6",
         workspace,
         cycle,
         *pair,

@@ -1,4 +1,4 @@
-"""Enrollments: who is in which play, where, and when to look again."""
+"""Enrollments of contacts in plays."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,39 +12,43 @@ from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.enrollment_entry import PastEnrollment
 
 _COLUMNS = (
-    "enrollment_id", "workspace", "contact_id", "play", "number", "cause", "entered_at", "event", "status", "reason", "place",
-    "since", "due_at", "goal_at",
+    "enrollment_id", "workspace", "contact_id", "play", "number", "cause", "entered_at", "event",
+    "status", "reason", "place", "since", "due_at", "goal_at",
 )  # fmt: skip
 ENROLLMENTS_CHANNEL = "orchestrator_enrollments"
 """Notified when enrollments are inserted or updated: they may be due first."""
 PAUSED = 1 << 60
-"""What is added to the instant at which a run is due while its play is paused (µs)."""
-_TYPES = "text[], text[], text[], text[], int[], text[], bigint[], text[], text[], text[], int[], bigint[], bigint[], bigint[]"
+"""Offset of the due instants of enrollments while their play is paused (µs)."""
+_TYPES = (
+    "text[]", "text[]", "text[]", "text[]", "int[]", "text[]", "bigint[]", "text[]",
+    "text[]", "text[]", "int[]", "bigint[]", "bigint[]", "bigint[]",
+)  # fmt: skip
 
 
 async def insert_enrollments(
-    connection: Connection, runs: Sequence[tuple[Enrollment, int]]
+    connection: Connection, enrollments: Sequence[tuple[Enrollment, int]]
 ) -> set[str]:
-    """Add (run, watched until) that nobody added before; return the ids of those that were added."""
-    if not runs:
+    """Insert (enrollment, watched until in µs UTC); return the ids that were not stored yet."""
+    if not enrollments:
         return set()
-    columns = list(zip(*(_row(run) for run, _ in runs), strict=True))
-    types = [f"${number}::{kind}" for number, kind in enumerate(_TYPES.split(", "), 1)]
+    columns = list(zip(*(_to_row(enrollment) for enrollment, _ in enrollments), strict=True))
+    types = [f"${number}::{kind}" for number, kind in enumerate(_TYPES, 1)]
     rows = await connection.fetch(
         f"INSERT INTO orchestrator.enrollments ({', '.join(_COLUMNS)}, watched_until, event_id) "
-        f"SELECT * FROM unnest({', '.join(types)}, $15::bigint[], $16::text[]) ON CONFLICT DO NOTHING RETURNING enrollment_id",
+        f"SELECT * FROM unnest({', '.join(types)}, $15::bigint[], $16::text[]) "
+        "ON CONFLICT DO NOTHING RETURNING enrollment_id",
         *map(list, columns),
-        [until for _, until in runs],
-        [str(run.event.get("event_id", "")) for run, _ in runs],
+        [watched_until for _, watched_until in enrollments],
+        [str(enrollment.event.get("event_id", "")) for enrollment, _ in enrollments],
     )
-    if any(run.due_at is not None for run, _ in runs):
+    if any(enrollment.due_at is not None for enrollment, _ in enrollments):
         await notify(connection, ENROLLMENTS_CHANNEL)
     return {r[0] for r in rows}
 
 
-async def update_enrollments(connection: Connection, runs: Sequence[Enrollment]) -> None:
-    """Write where runs stand now."""
-    if runs:
+async def update_enrollments(connection: Connection, enrollments: Sequence[Enrollment]) -> None:
+    """Store the progress of enrollments."""
+    if enrollments:
         statement = (
             "UPDATE orchestrator.enrollments e SET status = n.status, reason = n.reason, "
             "place = n.place, since = n.since, due_at = n.due_at, goal_at = n.goal_at "
@@ -59,7 +63,7 @@ async def update_enrollments(connection: Connection, runs: Sequence[Enrollment])
                 zip(
                     *(
                         (r.enrollment_id, r.status, r.reason, r.place, r.since, r.due_at, r.goal_at)
-                        for r in runs
+                        for r in enrollments
                     ),
                     strict=True,
                 ),
@@ -76,9 +80,10 @@ async def get_seconds_until_due(connection: Connection, now: int) -> float | Non
 
 
 async def list_due_contacts(connection: Connection, now: int, limit: int) -> list[str]:
-    """Return the contacts of runs that are due, the oldest first; nothing is locked yet."""
+    """Return the contacts of due enrollments, the longest due first; nothing is locked."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 ORDER BY due_at LIMIT $2",
+        "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' "
+        "AND due_at <= $1 ORDER BY due_at LIMIT $2",
         now,
         limit,
     )
@@ -86,7 +91,7 @@ async def list_due_contacts(connection: Connection, now: int, limit: int) -> lis
 
 
 async def update_paused(connection: Connection, workspace: str, play: str, *, on: bool) -> None:
-    """Let the runs of a play wait beyond all time, each as long as it has to, or let them go on."""
+    """Shift the due instants of a play's enrollments beyond all time, or back."""
     shift, where = (PAUSED, "<") if on else (-PAUSED, ">=")
     statement = (
         "UPDATE orchestrator.enrollments SET due_at = due_at + $3 "
@@ -100,88 +105,99 @@ async def update_paused(connection: Connection, workspace: str, play: str, *, on
 async def list_due(
     connection: Connection, contacts: Collection[str], now: int, paused: Collection[str]
 ) -> list[Enrollment]:
-    """Return the runs of these contacts that are due."""
+    """Return the due enrollments of contacts, without those of paused plays."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE status = 'active' AND due_at <= $1 "
-        "AND contact_id = ANY($2::text[]) AND NOT (workspace || ':' || play = ANY($3::text[])) ORDER BY due_at, enrollment_id",
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE status = 'active' "
+        "AND due_at <= $1 "
+        "AND contact_id = ANY($2::text[]) AND NOT (workspace || ':' || play = ANY($3::text[])) "
+        "ORDER BY due_at, enrollment_id",
         now,
         list(contacts),
         list(paused),
     )
-    return [_run(r) for r in rows]
+    return [_from_row(r) for r in rows]
 
 
 async def list_watched(
     connection: Connection, contacts: Collection[str], now: int
 ) -> list[Enrollment]:
-    """Return the runs of contacts that events may end, wake or bring to their goal."""
+    """Return the enrollments of contacts that events may end, advance or bring to their goal."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE contact_id = ANY($1::text[]) "
-        "AND (status = 'active' OR watched_until >= $2 OR EXISTS (SELECT FROM orchestrator.actions a "
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e "
+        "WHERE contact_id = ANY($1::text[]) "
+        "AND (status = 'active' OR watched_until >= $2 OR EXISTS (SELECT "
+        "FROM orchestrator.actions a "
         "WHERE a.enrollment_id = e.enrollment_id AND a.status IN ('pending', 'held')))",
         list(contacts),
         now,
     )
-    return [_run(r) for r in rows]
+    return [_from_row(r) for r in rows]
 
 
 async def get_by_ids(connection: Connection, ids: Collection[str]) -> dict[str, Enrollment]:
-    """Return runs by id."""
+    """Return enrollments by id."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE enrollment_id = ANY($1::text[])",
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments "
+        "WHERE enrollment_id = ANY($1::text[])",
         list(ids),
     )
-    return {r["enrollment_id"]: _run(r) for r in rows}
+    return {r["enrollment_id"]: _from_row(r) for r in rows}
 
 
 async def list_of_events(connection: Connection, ids: Collection[str]) -> list[Enrollment]:
-    """Return the runs that compelling events of these ids started, if they go on or something of theirs may still go out."""
+    """Return the enrollments that compelling events started and that may still act."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE event_id <> '' AND event_id = ANY($1::text[]) "
-        "AND (status = 'active' OR EXISTS (SELECT FROM orchestrator.actions a WHERE a.enrollment_id = e.enrollment_id "
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments e WHERE event_id <> '' "
+        "AND event_id = ANY($1::text[]) "
+        "AND (status = 'active' OR EXISTS (SELECT FROM orchestrator.actions a "
+        "WHERE a.enrollment_id = e.enrollment_id "
         "AND a.status IN ('pending', 'held'))) ORDER BY enrollment_id",
         list(ids),
     )
-    return [_run(r) for r in rows]
+    return [_from_row(r) for r in rows]
 
 
 async def list_of_contacts(
     connection: Connection, contacts: Collection[str], limit: int
 ) -> list[Enrollment]:
-    """Return the runs of contacts, the newest first."""
+    """Return the enrollments of contacts, the newest first."""
     rows = await connection.fetch(
-        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments WHERE contact_id = ANY($1::text[]) "
+        f"SELECT {', '.join(_COLUMNS)} FROM orchestrator.enrollments "
+        "WHERE contact_id = ANY($1::text[]) "
         "ORDER BY entered_at DESC LIMIT $2",
         list(contacts),
         limit,
     )
-    return [_run(r) for r in rows]
+    return [_from_row(r) for r in rows]
 
 
 async def list_past(
     connection: Connection, contacts: Collection[str], plays: Collection[str]
 ) -> dict[tuple[str, str], list[PastEnrollment]]:
-    """Return the runs of contacts in plays, by (contact, play); those of ids that were merged into one are its own."""
+    """Return the enrollments of contacts in plays by (canonical contact id, play)."""
     rows = await connection.fetch(
-        "SELECT coalesce(c.merged_into, e.contact_id), e.play, e.entered_at, e.status FROM orchestrator.enrollments e "
-        "LEFT JOIN scoring.contact_profiles c ON c.contact_id = e.contact_id WHERE e.play = ANY($2::text[]) "
+        "SELECT coalesce(c.merged_into, e.contact_id), e.play, e.entered_at, e.status "
+        "FROM orchestrator.enrollments e "
+        "LEFT JOIN scoring.contact_profiles c ON c.contact_id = e.contact_id "
+        "WHERE e.play = ANY($2::text[]) "
         "AND e.contact_id IN (SELECT unnest($1::text[]) UNION "
         "SELECT contact_id FROM scoring.contact_profiles WHERE merged_into = ANY($1::text[]))",
         list(contacts),
         list(plays),
     )
-    found: dict[tuple[str, str], list[PastEnrollment]] = {}
+    past: dict[tuple[str, str], list[PastEnrollment]] = {}
     for contact, play, entered_at, status in rows:
-        found.setdefault((contact, play), []).append(PastEnrollment(entered_at, status))
-    return found
+        past.setdefault((contact, play), []).append(PastEnrollment(entered_at, status))
+    return past
 
 
 async def count_recent(
     connection: Connection, workspace: str, since: int
 ) -> dict[str, tuple[int, int, int]]:
-    """Return by play how many entered since an instant (µs UTC), how many of them reached the goal, how many were held out."""
+    """Return {play: (entries, reached goals, held out)} since an instant (µs UTC)."""
     rows = await connection.fetch(
-        "SELECT play, count(*) FILTER (WHERE status <> 'holdout'), count(goal_at) FILTER (WHERE status <> 'holdout'), "
+        "SELECT play, count(*) FILTER (WHERE status <> 'holdout'), count(goal_at) FILTER (WHERE "
+        "status <> 'holdout'), "
         "count(*) FILTER (WHERE status = 'holdout') FROM orchestrator.enrollments "
         "WHERE workspace = $1 AND entered_at >= $2 GROUP BY play",
         workspace,
@@ -193,9 +209,10 @@ async def count_recent(
 async def count_by_status(
     connection: Connection, workspace: str, play: str
 ) -> list[tuple[int, str, int, int, int]]:
-    """Return (version, status, runs, goals, not older than the goal's window) of a play."""
+    """Return (version, status, enrollments, reached goals, first entry in µs UTC) of a play."""
     rows = await connection.fetch(
-        "SELECT number, status, count(*), count(goal_at), min(entered_at) FROM orchestrator.enrollments "
+        "SELECT number, status, count(*), count(goal_at), min(entered_at) "
+        "FROM orchestrator.enrollments "
         "WHERE (workspace, play) = ($1, $2) GROUP BY 1, 2 ORDER BY 1, 2",
         workspace,
         play,
@@ -203,13 +220,13 @@ async def count_by_status(
     return [(r[0], r[1], r[2], r[3], r[4]) for r in rows]
 
 
-def _row(run: Enrollment) -> tuple[Any, ...]:
-    found = msgspec.structs.asdict(run)
-    found["event"] = msgspec.json.encode(run.event).decode()
-    return tuple(found[name] for name in _COLUMNS)
+def _to_row(enrollment: Enrollment) -> tuple[Any, ...]:
+    fields = msgspec.structs.asdict(enrollment)
+    fields["event"] = msgspec.json.encode(enrollment.event).decode()
+    return tuple(fields[name] for name in _COLUMNS)
 
 
-def _run(row: Any) -> Enrollment:
-    found = dict(row)
-    found["event"] = msgspec.json.decode(found["event"])
-    return Enrollment(**found)
+def _from_row(row: Any) -> Enrollment:
+    fields = dict(row)
+    fields["event"] = msgspec.json.decode(fields["event"])
+    return Enrollment(**fields)

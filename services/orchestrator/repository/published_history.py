@@ -1,4 +1,4 @@
-"""What scoring has published, contact by contact."""
+"""Messages that scoring has published, by contact."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,10 @@ from libs.common.instants import DAY, to_datetime
 async def list_contacts(
     connection: Connection, workspace: str, after: str, limit: int
 ) -> list[str]:
-    """Return the next contacts of whom something was published, by id; merged ones are part of their survivor."""
+    """Return the next canonical contact ids of a workspace."""
     rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contact_profiles WHERE workspace = $1 AND contact_id > $2 AND merged_into IS NULL "
+        "SELECT contact_id FROM scoring.contact_profiles WHERE workspace = $1 "
+        "AND contact_id > $2 AND merged_into IS NULL "
         "ORDER BY contact_id LIMIT $3",
         workspace,
         after,
@@ -24,9 +25,10 @@ async def list_contacts(
 async def list_published(
     connection: Connection, workspace: str, ids: Sequence[str]
 ) -> list[tuple[str, str, bytes]]:
-    """Return (contact, kind, value) of all that was published about contacts, also under ids merged into them."""
+    """Return (canonical id, kind, value) of all messages about contacts and their aliases."""
     rows = await connection.fetch(
-        "SELECT coalesce(c.merged_into, c.contact_id) AS contact, m.headers, m.value FROM scoring.contact_profiles c "
+        "SELECT coalesce(c.merged_into, c.contact_id) AS contact, m.headers, m.value "
+        "FROM scoring.contact_profiles c "
         "JOIN scoring.published_messages m ON m.workspace = $1 AND m.key = c.contact_id "
         "WHERE c.contact_id = ANY($2::text[]) OR c.merged_into = ANY($2::text[])",
         workspace,
@@ -38,9 +40,10 @@ async def list_published(
 async def list_recent(
     connection: Connection, ids: Sequence[str], since: int
 ) -> list[tuple[str, str, bytes]]:
-    """Return (contact, kind, value) of what was published about contacts, not long before an instant (µs UTC)."""
+    """Return (contact, kind, value) of messages from a day before an instant (µs UTC) on."""
     rows = await connection.fetch(
-        "SELECT key, headers, value FROM scoring.published_messages WHERE key = ANY($1::text[]) AND published_at >= $2",
+        "SELECT key, headers, value FROM scoring.published_messages WHERE key = ANY($1::text[]) "
+        "AND published_at >= $2",
         list(ids),
         to_datetime(since - DAY),
     )

@@ -1,4 +1,4 @@
-"""Codes that contacts give to friends, and who came by them."""
+"""Referral codes, and the contacts that came by them."""
 
 from collections.abc import Collection, Sequence
 
@@ -8,7 +8,7 @@ from libs.common.db.connection import Connection
 
 
 class Referral(msgspec.Struct, frozen=True):
-    """Somebody who came by a code; instants in µs UTC."""
+    """A contact that came by a code; instants in µs UTC."""
 
     contact_id: str
     workspace: str
@@ -19,7 +19,7 @@ class Referral(msgspec.Struct, frozen=True):
 
 
 async def insert_codes(connection: Connection, codes: Collection[tuple[str, str, str]]) -> None:
-    """Note (workspace, code, contact) of codes that somebody was told."""
+    """Insert codes that contacts have received: (workspace, code, contact)."""
     await connection.executemany(
         "INSERT INTO orchestrator.referral_codes VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         sorted(codes),
@@ -27,7 +27,7 @@ async def insert_codes(connection: Connection, codes: Collection[tuple[str, str,
 
 
 async def code_exists(connection: Connection, code: str) -> bool:
-    """Return whether a code was given to somebody."""
+    """Return whether a contact has the code."""
     return bool(
         await connection.fetchval(
             "SELECT true FROM orchestrator.referral_codes WHERE code = $1 LIMIT 1", code
@@ -38,9 +38,10 @@ async def code_exists(connection: Connection, code: str) -> bool:
 async def get_code_owners(
     connection: Connection, workspace: str, codes: Collection[str]
 ) -> dict[str, str]:
-    """Return whose codes these are."""
+    """Return the contacts by their codes."""
     rows = await connection.fetch(
-        "SELECT code, contact_id FROM orchestrator.referral_codes WHERE workspace = $1 AND code = ANY($2::text[])",
+        "SELECT code, contact_id FROM orchestrator.referral_codes WHERE workspace = $1 "
+        "AND code = ANY($2::text[])",
         workspace,
         list(codes),
     )
@@ -48,27 +49,29 @@ async def get_code_owners(
 
 
 async def insert_referrals(
-    connection: Connection, came: Sequence[tuple[str, str, str, int]]
+    connection: Connection, arrivals: Sequence[tuple[str, str, str, int]]
 ) -> set[str]:
-    """Note (contact, workspace, code, instant) of who came by a code that somebody has; return those that are new.
+    """Insert (contact, workspace, code, instant) of arrivals by an existing code.
 
-    The first friend counts.
+    Return the contacts that had no referral yet; the first arrival of a contact counts.
     """
-    if not came:
+    if not arrivals:
         return set()
     rows = await connection.fetch(
         "INSERT INTO orchestrator.referrals (contact_id, workspace, code, came_at) "
         "SELECT DISTINCT ON (w.contact) w.contact, w.workspace, w.code, w.at "
-        "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS w (contact, workspace, code, at) "
-        "JOIN orchestrator.referral_codes c ON (c.workspace, c.code) = (w.workspace, w.code) ORDER BY w.contact, w.at "
+        "FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS w (contact, workspace, "
+        "code, at) "
+        "JOIN orchestrator.referral_codes c ON (c.workspace, c.code) = (w.workspace, w.code) ORDER "
+        "BY w.contact, w.at "
         "ON CONFLICT DO NOTHING RETURNING contact_id",
-        *map(list, zip(*came, strict=True)),
+        *map(list, zip(*arrivals, strict=True)),
     )
     return {r[0] for r in rows}
 
 
 async def list_for_update(connection: Connection, contacts: Collection[str]) -> list[Referral]:
-    """Return the referrals of contacts, the first first; they are held."""
+    """Lock and return the referrals of contacts, in order of arrival."""
     rows = await connection.fetch(
         "SELECT contact_id, workspace, code, came_at, status, reason FROM orchestrator.referrals "
         "WHERE contact_id = ANY($1::text[]) ORDER BY came_at, contact_id FOR UPDATE",
@@ -80,11 +83,17 @@ async def list_for_update(connection: Connection, contacts: Collection[str]) -> 
 async def list_corrected(
     connection: Connection, causes: Sequence[tuple[str, str, int, str, str]]
 ) -> set[str]:
-    """Return those of (id, workspace, occurred_at, source, message id) that a correction has taken away."""
+    """Return the ids of the touchpoints that a correction has withdrawn.
+
+    `causes` are (id, workspace, occurred_at, source, message id).
+    """
     rows = await connection.fetch(
-        "SELECT DISTINCT ON (w.id, c.kind IN ('bot', 'human')) w.id, c.kind FROM scoring.touchpoint_corrections c "
-        "JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[]) AS w (id, workspace, at, source, message) "
-        "ON (c.workspace, c.occurred_at, c.source, c.message_id) = (w.workspace, w.at, w.source, w.message) "
+        "SELECT DISTINCT ON (w.id, c.kind IN ('bot', 'human')) w.id, c.kind "
+        "FROM scoring.touchpoint_corrections c "
+        "JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[]) AS w (id, "
+        "workspace, at, source, message) "
+        "ON (c.workspace, c.occurred_at, c.source, c.message_id) = (w.workspace, w.at, w.source, "
+        "w.message) "
         "ORDER BY w.id, c.kind IN ('bot', 'human'), c.id DESC",
         *map(list, zip(*causes, strict=True)),
     )
@@ -92,21 +101,23 @@ async def list_corrected(
 
 
 async def update_outcomes(
-    connection: Connection, found: Sequence[tuple[str, str, str]], now: int
+    connection: Connection, outcomes: Sequence[tuple[str, str, str]], now: int
 ) -> None:
-    """Write down what came of referrals: (contact, status, reason)."""
+    """Store the outcomes of referrals: (contact, status, reason)."""
     await connection.executemany(
-        "UPDATE orchestrator.referrals SET status = $2, reason = $3, settled_at = $4 WHERE contact_id = $1",
-        [(*one, now) for one in found],
+        "UPDATE orchestrator.referrals SET status = $2, reason = $3, settled_at = $4 "
+        "WHERE contact_id = $1",
+        [(*outcome, now) for outcome in outcomes],
     )
 
 
 async def list_referrals(
     connection: Connection, workspace: str, limit: int
 ) -> list[tuple[Referral, str | None]]:
-    """Return (referral, who gave the code) of a workspace, those who came last first."""
+    """Return (referral, referrer) of a workspace, the latest arrival first."""
     rows = await connection.fetch(
-        "SELECT r.contact_id, r.workspace, r.code, r.came_at, r.status, r.reason, c.contact_id FROM orchestrator.referrals r "
+        "SELECT r.contact_id, r.workspace, r.code, r.came_at, r.status, r.reason, c.contact_id "
+        "FROM orchestrator.referrals r "
         "LEFT JOIN orchestrator.referral_codes c USING (workspace, code) WHERE workspace = $1 "
         "ORDER BY r.came_at DESC, 1 LIMIT $2",
         workspace,

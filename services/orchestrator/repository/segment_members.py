@@ -1,4 +1,4 @@
-"""Who is in which watched segment, since when."""
+"""Members of watched segments, with the instant of their entry."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,14 +7,17 @@ from services.orchestrator.repository.sweeps import SEGMENT_PREFIX
 
 
 def first_sweep_mark(mark: str) -> str:
-    """Return what marks the first sweep of a segment as it is written: who is in it by then has not come into it."""
+    """Return the mark of the first sweep after a segment's condition was written.
+
+    Contacts that are members by then are stored, but their entry is not announced.
+    """
     return f"first:{mark}"
 
 
 async def list_of_contacts(
     connection: Connection, workspace: str, segments: Collection[str], contacts: Collection[str]
 ) -> list[tuple[str, str, int]]:
-    """Return (segment, contact, since) of contacts."""
+    """Return (segment, contact, since in µs UTC) of contacts."""
     rows = await connection.fetch(
         "SELECT segment, contact_id, since FROM orchestrator.segment_members "
         "WHERE workspace = $1 AND segment = ANY($2::text[]) AND contact_id = ANY($3::text[])",
@@ -28,9 +31,10 @@ async def list_of_contacts(
 async def upsert_members(
     connection: Connection, workspace: str, rows: Sequence[tuple[str, str, int]]
 ) -> None:
-    """Note (segment, contact, since) of who comes; of one who is there already the earlier instant stays."""
+    """Insert (segment, contact, since); of a stored member the earlier instant stays."""
     await connection.executemany(
-        "INSERT INTO orchestrator.segment_members AS m VALUES ($1, $2, $3, $4) ON CONFLICT (workspace, segment, contact_id) "
+        "INSERT INTO orchestrator.segment_members AS m VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (workspace, segment, contact_id) "
         "DO UPDATE SET since = least(m.since, excluded.since)",
         [(workspace, *row) for row in rows],
     )
@@ -39,15 +43,16 @@ async def upsert_members(
 async def delete_members(
     connection: Connection, workspace: str, rows: Sequence[tuple[str, str]]
 ) -> None:
-    """Forget (segment, contact) of who leaves."""
+    """Delete (segment, contact)."""
     await connection.executemany(
-        "DELETE FROM orchestrator.segment_members WHERE (workspace, segment, contact_id) = ($1, $2, $3)",
+        "DELETE FROM orchestrator.segment_members WHERE (workspace, segment, contact_id) = ($1, "
+        "$2, $3)",
         [(workspace, segment, contact) for segment, contact in rows],
     )
 
 
 async def delete_segment(connection: Connection, workspace: str, segment: str) -> None:
-    """Forget everybody in a segment that is no more, and that it was ever looked at."""
+    """Delete the members and the sweep marks of a segment."""
     await connection.execute(
         "DELETE FROM orchestrator.segment_members WHERE (workspace, segment) = ($1, $2)",
         workspace,
@@ -57,32 +62,36 @@ async def delete_segment(connection: Connection, workspace: str, segment: str) -
 
 
 async def delete_sweep_marks(
-    connection: Connection, workspace: str, segment: str, but: str = ""
+    connection: Connection, workspace: str, segment: str, except_mark: str = ""
 ) -> None:
-    """Forget that a segment was looked at as it was written once; `but` not as it is now."""
+    """Delete the marks of a segment's sweeps, except the mark of its current condition."""
     name = f"{SEGMENT_PREFIX}{segment}"
     await connection.execute(
         "DELETE FROM orchestrator.ticks WHERE (workspace, play) = ($1, $2) AND slot <> $3",
         workspace,
         name,
-        but,
+        except_mark,
     )
     await connection.execute(
-        "DELETE FROM orchestrator.sweeps WHERE (workspace, play) = ($1, $2) AND event_id <> ALL($3::text[])",
+        "DELETE FROM orchestrator.sweeps WHERE (workspace, play) = ($1, $2) "
+        "AND event_id <> ALL($3::text[])",
         workspace,
         name,
-        [but, first_sweep_mark(but)],
+        [except_mark, first_sweep_mark(except_mark)],
     )
 
 
 async def list_swept(
     connection: Connection, workspace: str, marks: Collection[tuple[str, str]]
 ) -> set[str]:
-    """Return those segments of (segment, mark) that everybody was looked at for once, as they are written."""
+    """Return the segments of (segment, mark) whose first sweep with that mark is complete."""
     rows = await connection.fetch(
-        "SELECT w.segment FROM unnest($2::text[], $3::text[]) AS w (segment, mark) JOIN orchestrator.ticks t "
-        "ON (t.workspace, t.play, t.slot) = ($1, $4 || w.segment, w.mark) WHERE t.count > 0 AND NOT EXISTS ("
-        "SELECT FROM orchestrator.sweeps s WHERE (s.workspace, s.play, s.event_id) = ($1, t.play, 'first:' || w.mark))",
+        "SELECT w.segment FROM unnest($2::text[], $3::text[]) AS w (segment, mark) "
+        "JOIN orchestrator.ticks t "
+        "ON (t.workspace, t.play, t.slot) = ($1, $4 || w.segment, w.mark) WHERE t.count > 0 "
+        "AND NOT EXISTS ("
+        "SELECT FROM orchestrator.sweeps s WHERE (s.workspace, s.play, s.event_id) = ($1, t.play, "
+        "'first:' || w.mark))",
         workspace,
         [segment for segment, _ in marks],
         [mark for _, mark in marks],
@@ -94,10 +103,12 @@ async def list_swept(
 async def list_members(
     connection: Connection, workspace: str, segment: str, limit: int
 ) -> list[tuple[str, int]]:
-    """Return (contact, since) of a segment, who came first first; merged contacts are part of their survivor."""
+    """Return (contact, since) of a segment, the longest member first, by canonical ids."""
     rows = await connection.fetch(
-        "SELECT coalesce(p.merged_into, m.contact_id), min(since) FROM orchestrator.segment_members m "
-        "LEFT JOIN scoring.contact_profiles p USING (contact_id) WHERE (m.workspace, segment) = ($1, $2) "
+        "SELECT coalesce(p.merged_into, m.contact_id), min(since) "
+        "FROM orchestrator.segment_members m "
+        "LEFT JOIN scoring.contact_profiles p USING (contact_id) "
+        "WHERE (m.workspace, segment) = ($1, $2) "
         "GROUP BY 1 ORDER BY 2, 1 LIMIT $3",
         workspace,
         segment,
@@ -107,9 +118,10 @@ async def list_members(
 
 
 async def count_members(connection: Connection, workspace: str) -> dict[str, int]:
-    """Return how many are in each segment."""
+    """Return the number of members by segment."""
     rows = await connection.fetch(
-        "SELECT segment, count(DISTINCT coalesce(p.merged_into, m.contact_id)) FROM orchestrator.segment_members m "
+        "SELECT segment, count(DISTINCT coalesce(p.merged_into, m.contact_id)) "
+        "FROM orchestrator.segment_members m "
         "LEFT JOIN scoring.contact_profiles p USING (contact_id) WHERE m.workspace = $1 GROUP BY 1",
         workspace,
     )

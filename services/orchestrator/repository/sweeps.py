@@ -1,4 +1,4 @@
-"""Sweeps: how far through everybody a play, or the watch of a segment, has come; when the next begins."""
+"""Sweeps over contacts for plays and segments, and the ticks that start them."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,10 +17,11 @@ _decode = msgspec.json.Decoder(EntryCause | None).decode
 
 
 class SweepRow(msgspec.Struct, frozen=True):
-    """A play on its way to everybody whom it may concern: the members of an account, or all.
+    """A pass over the members of an account, or over all contacts, for a play or a segment.
 
-    Without an occasion each contact is looked at for one of its own. `event_id` is that of the compelling event. The `play` of a
-    segment's sweep is `segment:` and its name, its `event_id` what the segment was like when it began.
+    Without a `cause` each contact has its own entry cause. `event_id` is the id of the
+    compelling event. In the sweep of a segment, `play` is `segment:` and its name, and `event_id`
+    is the mark of its condition when the sweep began. `reached` is the last contact id done.
     """
 
     sweep_id: str
@@ -28,23 +29,24 @@ class SweepRow(msgspec.Struct, frozen=True):
     play: str
     account_id: str | None
     event_id: str
-    occasion: EntryCause | None
+    cause: EntryCause | None
     reached: str = ""
 
     @property
     def segment(self) -> str | None:
-        """Return the segment that everybody is looked at for."""
+        """Return the name of the segment, or None for a play's sweep."""
         return (
             self.play.removeprefix(SEGMENT_PREFIX) if self.play.startswith(SEGMENT_PREFIX) else None
         )
 
 
 async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now: int) -> None:
-    """Begin sweeps; one that is known goes on as it does."""
+    """Insert sweeps; stored ones continue."""
     if not sweeps:
         return
     await connection.executemany(
-        "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, occasion, begun_at, touched_at) "
+        "INSERT INTO orchestrator.sweeps (sweep_id, workspace, play, account_id, event_id, "
+        "occasion, begun_at, touched_at) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING",
         [
             (
@@ -53,7 +55,7 @@ async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now:
                 s.play,
                 s.account_id,
                 s.event_id,
-                _encode(s.occasion).decode(),
+                _encode(s.cause).decode(),
                 now,
             )
             for s in sweeps
@@ -63,12 +65,13 @@ async def insert_sweeps(connection: Connection, sweeps: Sequence[SweepRow], now:
 
 
 async def lock_next(connection: Connection, paused: Collection[str], now: int) -> SweepRow | None:
-    """Return a sweep that nobody else is at, held until the transaction ends; those of paused plays wait, and throttled ones.
+    """Lock and return the next sweep, without those of paused plays and those that are throttled.
 
-    Members of accounts are few and go first; those about everybody take turns.
+    Sweeps over accounts are short and go first; among the others, the one touched longest ago.
     """
     row = await connection.fetchrow(
-        "SELECT sweep_id, workspace, play, account_id, event_id, occasion, reached FROM orchestrator.sweeps "
+        "SELECT sweep_id, workspace, play, account_id, event_id, occasion, reached "
+        "FROM orchestrator.sweeps "
         "WHERE NOT (workspace || ':' || play = ANY($1::text[])) AND next_at <= $2 "
         "ORDER BY account_id IS NULL, touched_at LIMIT 1 FOR UPDATE SKIP LOCKED",
         list(paused),
@@ -103,14 +106,15 @@ async def get_seconds_until_tick(connection: Connection, now: int) -> float | No
 
 
 async def list_next_contacts(connection: Connection, sweep: SweepRow, limit: int) -> list[str]:
-    """Return the next contacts whom it may concern, by id."""
-    everybody = "scoring.contact_profiles c WHERE c.workspace = $1"
+    """Return the next contacts of a sweep, in order of their ids."""
+    all_contacts = "scoring.contact_profiles c WHERE c.workspace = $1"
     members = (
         "scoring.account_members m JOIN scoring.contact_profiles c USING (contact_id) "
         "WHERE c.workspace = $1 AND m.account_id = $4"
     )
     rows = await connection.fetch(
-        f"SELECT c.contact_id FROM {members if sweep.account_id else everybody} AND c.contact_id > $2 "
+        f"SELECT c.contact_id FROM {members if sweep.account_id else all_contacts} "
+        "AND c.contact_id > $2 "
         "AND c.merged_into IS NULL ORDER BY c.contact_id LIMIT $3",
         *(sweep.workspace, sweep.reached, limit),
         *([sweep.account_id] if sweep.account_id else []),
@@ -119,14 +123,15 @@ async def list_next_contacts(connection: Connection, sweep: SweepRow, limit: int
 
 
 async def update_reached(
-    connection: Connection, sweep: SweepRow, to: str, entered: int, now: int, next_at: int = 0
+    connection: Connection, sweep: SweepRow, reached: str, entered: int, now: int, next_at: int = 0
 ) -> None:
-    """Note how far a sweep has come; it goes on at `next_at` (µs UTC)."""
+    """Store the progress of a sweep; it continues at `next_at` (µs UTC)."""
     await connection.execute(
-        "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3, touched_at = $4, next_at = $5 "
+        "UPDATE orchestrator.sweeps SET reached = $2, entered = entered + $3, touched_at = $4, "
+        "next_at = $5 "
         "WHERE sweep_id = $1",
         sweep.sweep_id,
-        to,
+        reached,
         entered,
         now,
         next_at,
@@ -134,33 +139,37 @@ async def update_reached(
 
 
 async def delete_sweep(connection: Connection, sweep: SweepRow) -> None:
-    """Forget a sweep that is through."""
+    """Delete a completed sweep."""
     await connection.execute("DELETE FROM orchestrator.sweeps WHERE sweep_id = $1", sweep.sweep_id)
     await notify(connection, SWEEPS_CHANNEL)
 
 
 async def delete_event_sweeps(connection: Connection, event_id: str) -> None:
-    """End the sweeps of a compelling event."""
+    """Delete the sweeps of a compelling event."""
     await connection.execute("DELETE FROM orchestrator.sweeps WHERE event_id = $1", event_id)
 
 
 async def update_tick(
-    connection: Connection, place: tuple[str, str, str], first_at: int, now: int, next_at: int
+    connection: Connection, key: tuple[str, str, str], first_at: int, now: int, next_at: int
 ) -> int | None:
-    """Return how often a (workspace, play, slot) was looked at before, if it is time and none of its sweeps is under way.
+    """Count the tick of a (workspace, play, slot) if it is due and the play has no sweep.
 
-    It is next due at `next_at` then; one that is new is due at `first_at`.
+    Return the number of earlier ticks, or None if it is not counted. The next tick is due at
+    `next_at`; a new slot is due at `first_at` (µs UTC).
     """
     await connection.execute(
-        "INSERT INTO orchestrator.ticks (workspace, play, slot, next_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        *place,
+        "INSERT INTO orchestrator.ticks (workspace, play, slot, next_at) "
+        "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        *key,
         first_at,
     )
     count: int | None = await connection.fetchval(
-        "UPDATE orchestrator.ticks t SET next_at = $5, count = count + 1 WHERE (workspace, play, slot) = ($1, $2, $3) "
-        "AND next_at <= $4 AND NOT EXISTS (SELECT FROM orchestrator.sweeps s WHERE (s.workspace, s.play) = ($1, $2)) "
+        "UPDATE orchestrator.ticks t SET next_at = $5, count = count + 1 "
+        "WHERE (workspace, play, slot) = ($1, $2, $3) "
+        "AND next_at <= $4 AND NOT EXISTS (SELECT FROM orchestrator.sweeps s "
+        "WHERE (s.workspace, s.play) = ($1, $2)) "
         "RETURNING count - 1",
-        *place,
+        *key,
         now,
         next_at,
     )

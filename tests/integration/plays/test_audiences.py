@@ -69,7 +69,7 @@ async def define(orchestrator, advertiser):
         "url": await advertiser.start(),
         "secret": SECRET,
     }
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default", "destination", yaml.safe_dump(place), "test", "ads.yaml"
     )
 

@@ -48,7 +48,9 @@ async def test_trials_wait_for_validation_and_proofs_for_qualified(
     await make(database, *calls)
     for kind, offered in (("trial", trial), ("case_study", case_study)):
         item = {"content": f"my-{kind}".replace("_", "-"), "type": kind, "title": "T", "url": "/t"}
-        await orchestrator.desk.define("default", "content", yaml.safe_dump(item), "test", "t.yaml")
+        await orchestrator.definitions.define(
+            "default", "content", yaml.safe_dump(item), "test", "t.yaml"
+        )
         found = await catalogue.recommend("default", who, "phone", (kind,), None, show=False)
         assert (found.content == item["content"]) is offered, found.reasons
         if not offered:
@@ -89,9 +91,9 @@ async def test_gaps_are_told_where_people_are_stuck(orchestrator, catalogue, dat
     assert people["customer", "most_aware"] == 1
     assert sum(people.values()) == 1
     assert found.empty == 0
-    await orchestrator.desk.delete_definition("default", "content", "care")
+    await orchestrator.definitions.delete("default", "content", "care")
     for name in ("repair-story", "what-buyers-say"):
-        await orchestrator.desk.delete_definition("default", "content", name)
+        await orchestrator.definitions.delete("default", "content", name)
     found = await catalogue.coverage("default", "engagement")
     assert found.empty == 2
     worst = [(cell.stage, cell.level, cell.contents, cell.contacts) for cell in found.cells[:2]]

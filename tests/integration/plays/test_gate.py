@@ -132,7 +132,7 @@ async def test_what_comes_too_early_is_held_back_and_what_was_seen_is_not_shown_
 ):
     ids = await make_contacts(orchestrator, ["ada"])
     for one in CONTENTS:
-        await orchestrator.desk.define(
+        await orchestrator.definitions.define(
             "default", "content", yaml.safe_dump(one), "test", "content.yaml"
         )
     wanted = {"types": ["trial", "case_study", "own_guide", "article"]}
@@ -162,7 +162,7 @@ async def tell(orchestrator, receiver, channel="webhook", **more):
     """A play that posts to a destination, and somebody in it."""
     orchestrator.clock.instant = SystemClock().now()
     place = {"destination": "crm", "channel": channel, "url": await receiver.start(), **more}
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default", "destination", yaml.safe_dump(place), "test", "crm.yaml"
     )
     ids = await make_contacts(orchestrator, ["ada"], traits={"name": "Ada"})
@@ -288,7 +288,7 @@ async def test_a_task_in_a_crm_is_about_the_contact_that_it_knows(orchestrator, 
         "url": url,
         "secret": "token",
     }
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default", "destination", yaml.safe_dump(place), "test", "tasks.yaml"
     )
     step = {

@@ -53,7 +53,7 @@ CONTENTS = [
 @pytest.fixture
 async def ask(orchestrator):
     for one in CONTENTS:
-        await orchestrator.desk.define(
+        await orchestrator.definitions.define(
             "default", "content", yaml.safe_dump(one), "test", "content.yaml"
         )
     connection = await connect(orchestrator.database, application="test")

@@ -77,23 +77,23 @@ async def test_the_kill_switch_holds_everything_and_nothing_is_lost(
 
 
 async def test_what_a_play_names_cannot_be_removed(orchestrator):
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default", "segment", "segment: fans\nwhen: {stage: customer}", "test", "fans.yaml"
     )
     await orchestrator.publish(play([mail()], entry={"segment": "fans"}))
     with pytest.raises(Conflict, match="quote .version 1."):
-        await orchestrator.desk.delete_definition("default", "segment", "fans")
+        await orchestrator.definitions.delete("default", "segment", "fans")
     with pytest.raises(
         ConfigurationError, match=r"fans.yaml:2:8: when.stage: cycle engagement has no stage 'king'"
     ):
-        await orchestrator.desk.define(
+        await orchestrator.definitions.define(
             "default", "segment", "segment: fans\nwhen: {stage: king}", "test", "fans.yaml"
         )
     with pytest.raises(ConfigurationError, match="no segment 'kings'"):
         await orchestrator.publish(play([mail()], entry={"segment": "kings"}))
     secret = "destination: crm\nchannel: webhook\nurl: https://crm.example/x\nsecret: whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
-    await orchestrator.desk.define("default", "destination", secret, "test", "crm.yaml")
-    shown = await orchestrator.desk.list_definitions("default")
+    await orchestrator.definitions.define("default", "destination", secret, "test", "crm.yaml")
+    shown = await orchestrator.definitions.list_definitions("default")
     assert not [one for one in shown if "whsec" in one["text"]]
 
 
@@ -146,7 +146,9 @@ async def test_a_goal_is_counted_also_for_those_held_out(orchestrator, database,
     await orchestrator.consume(
         [signal_message(ids[name], "order_completed", NOW + 6 * DAY, 2) for name in names[30:]]
     )
-    impact = {one.group: one for one in await orchestrator.desk.measure_impact("default", "quote")}
+    impact = {
+        one.group: one for one in await orchestrator.reports.measure_impact("default", "quote")
+    }
     assert impact["held out"].entered == len(held)
     assert impact["held out"].reached + impact["version 1"].reached == 30
     assert impact["version 1"].low < impact["version 1"].rate < impact["version 1"].high

@@ -6,7 +6,7 @@ from cli.home import PROJECT
 from libs.common.clock import FixedClock
 from libs.common.errors import Conflict, NotFound
 from libs.common.instants import to_iso
-from services.orchestrator.handlers.segment_membership import SegmentService
+from services.orchestrator.handlers.segments import SegmentService
 from services.scoring.handlers.compelling_events import CompellingEventService, NewCompellingEvent
 from tests.integration.plays.contacts import make_contacts, read_published, signal_message
 from tests.integration.plays.play_texts import NOW, mail, play, runs
@@ -31,7 +31,7 @@ async def told(orchestrator):
 
 async def test_coming_and_leaving_are_told_once_each(orchestrator):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW)])
     assert await told(orchestrator) == [], "nobody was looked at yet"
     assert await look(orchestrator, NOW) == [], (
@@ -51,11 +51,11 @@ async def test_coming_and_leaving_are_told_once_each(orchestrator):
 
 async def test_another_condition_moves_people_without_a_word(orchestrator, desk):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW)])
     await look(orchestrator, NOW)
     changed = "segment: fresh\npublish: true\nwhen: {not: {seen: order_completed}}"
-    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", changed, "test", "fresh.yaml")
     await orchestrator.consume([signal_message(ids["ada"], "quote_requested", NOW + 1)])
     assert await told(orchestrator) == []
     assert await look(orchestrator, NOW + HOUR) == []
@@ -68,7 +68,7 @@ async def test_another_condition_moves_people_without_a_word(orchestrator, desk)
 
 async def test_leaving_ends_a_play_that_says_so(orchestrator, mailbox):
     ids = await make_contacts(orchestrator, ["ada"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     text = play(
         [{"wait": "5d"}, mail()],
         "fresh",
@@ -89,13 +89,13 @@ async def test_leaving_ends_a_play_that_says_so(orchestrator, mailbox):
 
 async def test_a_segment_that_is_no_more_is_forgotten(orchestrator, desk):
     ids = await make_contacts(orchestrator, ["ada"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW)])
     await look(orchestrator, NOW)
     assert {one.segment: one.contacts for one in await desk.list_sizes("default")} == {
         "fresh": 1, "orphans": 0, "prospects_without_reason": 0,
     }  # fmt: skip
-    await orchestrator.desk.delete_definition("default", "segment", "fresh")
+    await orchestrator.definitions.delete("default", "segment", "fresh")
     with pytest.raises(NotFound, match="watched"):
         await desk.list_members("default", "fresh", 10)
     assert await orchestrator.fetch("SELECT * FROM orchestrator.segment_members") == []
@@ -162,7 +162,7 @@ async def test_a_play_may_ask_whether_somebody_is_neglected(orchestrator, scorin
 
 async def test_who_was_merged_comes_and_leaves_once(orchestrator, scoring):
     ids = await make_contacts(orchestrator, ["ada"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     await scoring.ingest([touchpoint(0, "Order Completed", number="o", anonymous_id="phone")])
     await orchestrator.consume(await read_published(scoring))
     ((device,),) = await scoring.fetch(
@@ -180,7 +180,7 @@ async def test_who_was_merged_comes_and_leaves_once(orchestrator, scoring):
 
 async def test_a_merged_member_is_listed_once_under_the_survivor(orchestrator, desk, scoring):
     ids = await make_contacts(orchestrator, ["ada"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     await scoring.ingest([touchpoint(0, "Order Completed", number="o", anonymous_id="phone")])
     await orchestrator.consume(await read_published(scoring))
     await look(orchestrator, START)
@@ -201,26 +201,26 @@ async def test_a_condition_that_changes_while_everybody_is_looked_at_tells_nobod
     orchestrator, desk
 ):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     await look(orchestrator, NOW)
     orchestrator.clock.instant = NOW + HOUR
     await orchestrator.sweeps.start_due_sweeps()
     changed = "segment: fresh\npublish: true\nwhen: {not: {seen: order_completed}}"
-    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", changed, "test", "fresh.yaml")
     await orchestrator.run_due()
     assert await told(orchestrator) == []
     assert await look(orchestrator, NOW + HOUR + 1) == []
     assert {one.contact_id for one in await desk.list_members("default", "fresh", 10)} == set(
         ids.values()
     )
-    await orchestrator.desk.define("default", "segment", FRESH, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", FRESH, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 2 * HOUR) == []
-    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", changed, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 3 * HOUR) == [], (
         "as it was once is another one all the same"
     )
-    await orchestrator.desk.delete_definition("default", "segment", "fresh")
-    await orchestrator.desk.define("default", "segment", changed, "test", "fresh.yaml")
+    await orchestrator.definitions.delete("default", "segment", "fresh")
+    await orchestrator.definitions.define("default", "segment", changed, "test", "fresh.yaml")
     assert await look(orchestrator, NOW + 4 * HOUR) == []
 
 
@@ -228,7 +228,7 @@ async def test_an_alert_that_waits_does_not_end_what_it_warns_of(orchestrator, d
     """No destination is defined, so that sales hear of the orphan later: it stays one."""
     ids = await make_contacts(orchestrator, ["ada"])
     text = (PROJECT / "plays" / "orphan_to_owner.yaml").read_text()
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default",
         "destination",
         "destination: sales\nchannel: webhook\nurl: https://x.invalid/",
@@ -258,19 +258,19 @@ async def test_an_alert_that_waits_does_not_end_what_it_warns_of(orchestrator, d
 async def test_a_segment_whose_coming_or_going_a_play_waits_for_is_watched_and_stays(
     orchestrator, desk, more
 ):
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default", "segment", "segment: quiet\nwhen: {seen: complaint}", "test", "quiet.yaml"
     )
     assert "quiet" not in {one.segment for one in await desk.list_sizes("default")}
     await orchestrator.publish(play(more.pop("steps", [mail()]), "waits", **more))
     assert "quiet" in {one.segment for one in await desk.list_sizes("default")}
     with pytest.raises(Conflict, match="waits"):
-        await orchestrator.desk.delete_definition("default", "segment", "quiet")
+        await orchestrator.definitions.delete("default", "segment", "quiet")
 
 
 async def test_a_segment_of_those_who_are_in_touch_knows_of_our_own_calls(orchestrator, scoring):
     ids = await make_contacts(orchestrator, ["ada"])
-    await orchestrator.desk.define(
+    await orchestrator.definitions.define(
         "default",
         "segment",
         "segment: warm\npublish: true\nwhen: {not: {idle: 7d}}",

@@ -156,7 +156,7 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
     orchestrator, scoring = Orchestrator(database, mailbox, MILD, None), Scoring(database)
     await orchestrator.install(shipped=False)
     segment = "segment: fresh\nwhen: {seen: order_completed, within: 75h}"
-    await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", segment, "test", "fresh.yaml")
     text = play(
         [mail(), {"wait": "36h"}, mail("second")], "moment", trigger=MOMENTS[kind], max_age="2d"
     )

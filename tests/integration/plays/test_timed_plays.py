@@ -50,7 +50,7 @@ async def test_who_comes_into_a_segment_enters_and_who_was_in_it_does_not(orches
     ids = await make_contacts(orchestrator, ["ada", "bob", "eve"])
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW)])
     segment = "segment: fresh\nwhen: {seen: order_completed, within: 3d}"
-    await orchestrator.desk.define("default", "segment", segment, "test", "fresh.yaml")
+    await orchestrator.definitions.define("default", "segment", segment, "test", "fresh.yaml")
     await orchestrator.publish(play([mail()], "fresh", trigger={"segment": "fresh"}))
     await orchestrator.sweep_at(NOW + HOUR)
     assert mailbox.mails == []
