@@ -5,10 +5,11 @@ BIN := .venv/bin
 # A folder of caches for machines whose home cannot be written.
 CACHES := $(if $(wildcard $(HOME)/.),$(if $(shell test -w $(HOME) && echo yes),,UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache),UV_CACHE_DIR=$(CURDIR)/.perigee/uv-cache)
 
-# Each process has servers of its own; a file's tests stay together, and the long ones (e2e, faults) come before the many short ones.
+# All processes share one Kafka and one PostgreSQL; the long tests come first (tests/conftest.py).
 TEST_PROCESSES ?= 3
+FAST_PROCESSES ?= 2
 
-.PHONY: help setup lock demo env test test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-plays bench-ingest bench-peers clean
+.PHONY: help setup lock demo env test test-fast test-mutation test-long test-faults test-compose test-sdks check format bench bench-growth bench-live bench-plays bench-ingest bench-peers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,7 +53,13 @@ demo: setup ## Start everything, send the storefront's touchpoints, show what ha
 	@$(BIN)/perigee demo $(DEMO_ARGS)
 
 test: setup tests/sdks/node/node_modules/.done ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
+
+test-fast: setup ## Tests without servers, for the loop while one works (under 40 s on 2 cores)
+	@exec $(BIN)/python -m pytest -n $(FAST_PROCESSES) --dist loadgroup --no-loadscope-reorder tests/unit tests/property tests/contract $(TEST_ARGS)
+
+test-mutation: setup .perigee/mutation/.done ## Mutants of the domains that the fast tests kill (hours; MUTATION_ARGS names modules)
+	@nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTATION_ARGS)
 
 test-long: setup ## The model test over 10,000 seeds (PERIGEE_SEEDS, PERIGEE_FIRST_SEED)
 	@PERIGEE_SEEDS=$${PERIGEE_SEEDS:-10000} $(BIN)/python -m pytest -s tests/model $(TEST_ARGS)
@@ -75,7 +82,7 @@ env: ## Write .env with fresh secrets for docker compose
 	@deploy/env
 
 test-faults: setup .perigee/toxiproxy/server tests/sdks/node/node_modules/.done ## The long form of the fault tests (needs Go, for toxiproxy, and Node.js)
-	@PERIGEE_FAULTS=long $(BIN)/python -m pytest -s tests/faults tests/integration/test_openapi.py tests/integration/webhooks $(TEST_ARGS)
+	@PERIGEE_FAULTS=long $(BIN)/python -m pytest -s tests/faults tests/e2e/test_replay.py tests/integration/test_openapi.py tests/integration/webhooks $(TEST_ARGS)
 
 .perigee/toxiproxy/server:
 	@command -v go >/dev/null || { echo "test-faults needs Go 1.22 or newer to build toxiproxy: install it and try again"; exit 1; }

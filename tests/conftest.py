@@ -26,6 +26,38 @@ for part in (FOLD_MODULES, PUBLISHER_MODULES):
 _HOST = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
+_LONGEST_FIRST = (
+    "tests/e2e/test_cli.py",
+    "tests/faults/test_outages.py",
+    "tests/e2e/",
+    "tests/faults/",
+    "tests/integration/plays/test_simulation.py",
+    "tests/integration/test_consumer.py",
+    "tests/integration/test_openapi.py",
+    "tests/property/",
+    "tests/model/",
+    "tests/unit/test_uncompiled.py",
+    "tests/integration/",
+)
+"""Paths in the order in which they start: no process ends with a long test while others idle."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start long tests first; keep the tests together that share a module's fixture."""
+
+    def rank(item: pytest.Item) -> int:
+        matches = (n for n, path in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(path))
+        return next(matches, len(_LONGEST_FIRST))
+
+    items.sort(key=rank)
+    for item in items:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
+        shared = {d.baseid for ds in definitions for d in ds if d.scope in ("package", "module")}
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(max(shared, key=len)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the host of the servers in the controlling process, and let SIGTERM act as Ctrl-C."""
     if not hasattr(config, "workerinput"):

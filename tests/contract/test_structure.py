@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def name(path: Path) -> str:
     return str(path.relative_to(PROJECT))
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -114,3 +116,34 @@ def test_every_topic_name_in_the_code_is_declared():
     from libs.common.topics import TOPICS, TopicName
 
     assert {t.name for t in TOPICS} == set(get_args(TopicName))
+
+
+FIXED_SLEEPS = {
+    "tests/compose/test_compose.py": 5,
+    "tests/e2e/test_cli.py": 2,
+    "tests/sdks/test_browsers.py": 2,
+    "tests/unit/test_accumulator.py": 1,
+}
+"""Sleeps outside `tests/support/waiting.py`, by file: numbers that only shrink."""
+
+
+def test_no_test_waits_by_a_fixed_sleep():
+    """`wait_until` waits for a condition; `last` gives a fault or a pause its duration."""
+    counts = {
+        name(path): sum(is_sleep(node) for node in ast.walk(tree(path)))
+        for path in sorted((PROJECT / "tests").rglob("*.py"))
+        if not name(path).startswith(("tests/benchmarks", "tests/support/waiting.py"))
+        and "node_modules" not in path.parts
+    }
+
+    assert {path: count for path, count in counts.items() if count} == FIXED_SLEEPS
+
+
+def is_sleep(node: ast.AST) -> bool:
+    """Return whether a node calls `sleep`; `sleep(0)` gives way and does not wait."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "sleep"
+        and not (isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+    )

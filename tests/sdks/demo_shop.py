@@ -1,8 +1,6 @@
 """A shop's site with our tracker on each page, and a real headless Chromium that visits it."""
 
-import asyncio
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +12,7 @@ from services.ingest.tracker.script import content_security_policy, html_snippet
 from tests.sdks.expected import sent_by
 from tests.sdks.pages import site
 from tests.support.instance import Instance
+from tests.support.waiting import wait_until
 
 MINE = "'unsafe-inline' 'unsafe-eval'"  # the test's own scripts
 
@@ -64,9 +63,12 @@ class Shop:
 
     async def sent(self, least: int = 1, seconds: float = 20.0) -> list[Touchpoint]:
         """Return what came, oldest first, as soon as there are `least`."""
-        end = time.monotonic() + seconds
-        while len(found := await sent_by("shop", self.servers)) < least and time.monotonic() < end:
-            await asyncio.sleep(0.2)
+
+        async def enough() -> tuple[list[Touchpoint]] | None:
+            found = await sent_by("shop", self.servers)
+            return (found,) if len(found) >= least else None
+
+        (found,) = await wait_until(enough, seconds, f"{least} touchpoints", every=0.2)
         ids = [t.message_id for t in found]
         assert len(set(ids)) == len(ids)
         return sorted(found, key=lambda t: t.original_timestamp or t.occurred_at)

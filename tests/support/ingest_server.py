@@ -15,6 +15,7 @@ from services.ingest.handlers.ingestion import IngestService
 from services.ingest.protocol.server import IngestProtocol
 from services.ingest.protocol.timeouts import TimeoutProtocol
 from services.ingest.tracker.script import TrackerScripts
+from tests.support.waiting import last, wait_until
 
 IDS = itertools.count()
 NOW = 1_780_000_000_000_000
@@ -38,12 +39,17 @@ class RecordingPublisher:
 
     def __init__(self):
         self.kept, self.fault, self.gate = [], None, asyncio.Event()
+        self.waiting = 0
         self.gate.set()
 
     async def publish(self, messages, seconds):
         if any(b"broken" in m.value for m in messages):
             raise ZeroDivisionError
-        await self.gate.wait()
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
         if self.fault is not None:
             raise self.fault
         self.kept += messages
@@ -65,8 +71,7 @@ class IngestServer:
 
     async def __aenter__(self):
         self.task = asyncio.create_task(self.web.serve())
-        while not self.web.started:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: self.web.started, what="the server")
         self.port = self.web.servers[0].sockets[0].getsockname()[1]
         return self
 
@@ -84,7 +89,7 @@ class IngestServer:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.02)
+            await last(0.02)
         found = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         return found

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.support.waiting import block_until
+
 if TYPE_CHECKING:
     from tests.support.servers import Servers
 
@@ -136,12 +138,17 @@ def processes_of_run(folder: str) -> list[psutil.Process]:
 def end_run(folder: str) -> None:
     """Kill every process of the run; PostgreSQL frees its shared memory at SIGQUIT."""
     begin = time.monotonic()
-    while (processes := processes_of_run(folder)) and time.monotonic() < begin + 20:
+
+    def none_left() -> bool:
+        processes = processes_of_run(folder)
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 patient = process.name() == "postgres" and time.monotonic() < begin + 10
                 process.send_signal(signal.SIGQUIT if patient else signal.SIGKILL)
-        time.sleep(0.1)
+        return not processes
+
+    with contextlib.suppress(AssertionError):
+        block_until(none_left, 20, every=0.1)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,6 +15,7 @@ from cli.commands.replay import format_outcome
 from cli.home import PROJECT, Home, is_port_free
 from cli.servers.managed_process import ManagedProcess, StartError
 from libs.common.errors import ConfigurationError
+from tests.support.waiting import block_until
 
 
 @pytest.fixture
@@ -97,8 +98,7 @@ def test_a_process_is_recognised_by_pid_and_start(home, tmp_path):
 def test_a_killed_process_is_dead_at_once_and_can_be_started_again(home, tmp_path):
     process = ManagedProcess(home, "sleeper")
     os.kill(process.start(SLEEP, dict(os.environ), tmp_path), signal.SIGKILL)
-    time.sleep(0.1)
-    assert process.pid is None
+    block_until(lambda: process.pid is None, 10)
     begun = time.monotonic()
     process.start(SLEEP, dict(os.environ), tmp_path)
     assert time.monotonic() - begun < 3

@@ -18,6 +18,7 @@ from tests.support.ingest_server import (
     request,
     split_bytes,
 )
+from tests.support.waiting import wait_until
 
 CASES = {
     "a call": request(call()),
@@ -111,7 +112,7 @@ async def test_what_comes_behind_another_is_answered_behind_it(door, first, seco
     door.publisher.gate.clear()
     before = CASES[first].replace(b"connection: close\r\n", b"")
     asked = asyncio.create_task(door.exchange(before + CASES[second]))
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: door.publisher.waiting)
     door.publisher.gate.set()
     answer = await asked
     assert answer.count(b"HTTP/1.1 ") == 2
@@ -134,11 +135,11 @@ async def test_a_client_that_goes_away_costs_nothing(door):
     door.publisher.gate.clear()
     _, writer = await door.open()
     writer.write(request(call()))
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: door.publisher.waiting)
     writer.transport.abort()
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: not door.web.server_state.connections)
     door.publisher.gate.set()
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: door.publisher.kept and not door.web.server_state.tasks)
     assert (
         len(door.publisher.kept),
         door.web.server_state.tasks,
@@ -154,9 +155,9 @@ async def test_a_stop_waits_for_answers():
     async with IngestServer() as door:
         door.publisher.gate.clear()
         asked = asyncio.create_task(door.exchange(request(call(), close=False)))
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: door.publisher.waiting)
         door.web.should_exit = True
-        await asyncio.sleep(0.3)
+        await wait_until(lambda: not door.web.servers[0].is_serving())
         door.publisher.gate.set()
         assert parse_response(await asked)[0] == b"HTTP/1.1 200 OK"
 
@@ -192,10 +193,10 @@ async def test_a_body_has_room_before_it_is_here(door, monkeypatch):
     whole = request(call(properties={"x": "y" * 700}))
     _, writer = await door.open()
     writer.write(whole[:-1])
-    await asyncio.sleep(0.05)
+    await wait_until(lambda: room._left < 1_000)
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 503 Service Unavailable"
     writer.transport.abort()
-    await asyncio.sleep(0.05)
+    await wait_until(lambda: room._left == 1_000)
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 200 OK"
 
 
@@ -209,6 +210,6 @@ async def test_an_unknown_key_is_told_before_its_body_is_here(door):
 async def test_a_stop_does_not_wait_for_half_a_call():
     async with IngestServer() as door:
         asked = asyncio.create_task(door.exchange(request(call())[:-1]))
-        await asyncio.sleep(0.2)
+        await wait_until(lambda: any(c._headed for c in door.web.server_state.connections))
         door.web.should_exit = True
-        assert await asyncio.wait_for(asked, 2) == b""
+        assert await asyncio.wait_for(asked, 8) == b""

@@ -7,6 +7,7 @@ import pytest
 
 from services.ingest.protocol import drain, timeouts
 from tests.support.ingest_server import call, parse_response, request
+from tests.support.waiting import last, wait_until
 
 
 async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
@@ -23,8 +24,8 @@ async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
     assert connection.flow.write_paused
     assert connection.transport.get_write_buffer_size() < 200_000
     assert len(connection.pipeline) < 2_000
-    await asyncio.sleep(1.2)
-    assert (door.web.server_state.connections, door.web.server_state.tasks) == (set(), set())
+    state = door.web.server_state
+    await wait_until(lambda: (state.connections, state.tasks) == (set(), set()))
     assert not reader.at_eof()
     writer.transport.abort()
 
@@ -56,8 +57,7 @@ async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
     monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     connection = await unread(door, 60_000)
-    await asyncio.sleep(1.2)
-    assert connection not in door.web.server_state.connections
+    await wait_until(lambda: connection not in door.web.server_state.connections)
 
 
 async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
@@ -68,7 +68,7 @@ async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
     taken = 0
     while part := await reader.read(100_000):
         taken += len(part)
-        await asyncio.sleep(0.01)
+        await last(0.01)
     assert taken > Large.BYTES
     writer.close()
 
@@ -94,7 +94,7 @@ async def unread(door, size):
     _, writer = await door.open()
     writer.transport.pause_reading()
     writer.write(request(call(), close=False))
-    await asyncio.sleep(0.05)
+    await wait_until(lambda: door.publisher.kept)
     (connection,) = door.web.server_state.connections
     while not connection.transport.get_write_buffer_size():
         connection.transport.write(b"x" * size)
@@ -116,7 +116,7 @@ async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypat
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.2)
     door.publisher.gate.clear()
     asked = asyncio.create_task(door.exchange(request(call(), close=False), behind, behind))
-    await asyncio.sleep(0.6)
+    await last(0.6)
     door.publisher.gate.set()
     answer = await asked
     assert parse_response(answer)[0] == b"HTTP/1.1 200 OK"
@@ -125,13 +125,13 @@ async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypat
 
 
 async def test_who_was_held_back_has_its_time(door, monkeypatch):
-    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 1.0)
     door.publisher.gate.clear()
     reader, writer = await door.open()
     second = request(call())
     writer.write(request(call(), close=False) + second[:-5])
-    await asyncio.sleep(0.9)
+    await last(1.3)
     door.publisher.gate.set()
-    await asyncio.sleep(0.3)
+    await wait_until(lambda: door.publisher.kept)
     writer.write(second[-5:])
     assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 2
