@@ -45,7 +45,7 @@ lock: ## Resolve the dependencies anew into requirements/ (hashes, no registry n
 	  pyproject.toml --extra otel -o requirements/otel.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --group compile -o requirements/compile.txt
-	for apart in bench-quix bench-faust browser; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	for apart in bench-quix bench-faust browser mutation; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url requirements/$$apart.in -o requirements/$$apart.txt; done
 	echo "uv==0.13.9" | $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url - -o requirements/uv.txt
 
@@ -55,7 +55,7 @@ demo: setup ## Start everything, send the storefront's touchpoints, show what ha
 test: setup tests/sdks/node/node_modules/.done ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
 
-test-fast: setup ## Tests without servers, for the loop while one works (under 40 s on 2 cores)
+test-fast: setup tests/sdks/node/node_modules/.done ## Tests without servers, for the loop while one works (under 40 s on 2 cores)
 	@exec $(BIN)/python -m pytest -n $(FAST_PROCESSES) --dist loadgroup --no-loadscope-reorder tests/unit tests/property tests/contract $(TEST_ARGS)
 
 test-mutation: setup .perigee/mutation/.done ## Mutants of the domains that the fast tests kill (hours; MUTATION_ARGS names modules)
@@ -117,6 +117,12 @@ bench-ingest: setup ## Measure ingest against bare uvicorn, decoding and a send 
 
 bench-peers: setup .perigee/bench-quix/.done .perigee/bench-faust/.done ## Run the same fold inside Quix Streams and Faust
 	@BENCH_QUIX=.perigee/bench-quix/bin/python BENCH_FAUST=.perigee/bench-faust/bin/python $(BIN)/python -m tests.benchmarks.peers.run
+
+.perigee/mutation/.done: requirements/mutation.txt
+	@$(PYTHON) -m venv .perigee/mutation
+	@$(CACHES) $(BIN)/uv pip install --quiet --python .perigee/mutation/bin/python --require-hashes -r $<
+	@echo $(CURDIR)/.venv/lib/python*/site-packages > $$(echo .perigee/mutation/lib/python*/site-packages)/project.pth
+	@touch $@
 
 .perigee/bench-%/.done: requirements/bench-%.txt
 	@$(PYTHON) -m venv .perigee/bench-$*
