@@ -11,6 +11,7 @@ from libs.common.errors import ConfigurationError
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.segment import Segment
+from services.orchestrator.repository.definitions import DefinitionKind
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -31,6 +32,19 @@ def read_contents(folder: Path) -> dict[str, str]:
 def read_segments(folder: Path) -> dict[str, str]:
     """Return {name: text} of the segments in a folder's `*.yaml`. Raises ConfigurationError."""
     return _read(folder, Segment, "segment")
+
+
+def read_shipped(
+    plays: Path, contents: Path, segments: Path
+) -> tuple[dict[str, str], dict[DefinitionKind, dict[str, str]]]:
+    """Return the texts of the shipped plays, and of contents and segments by kind.
+
+    Raises ConfigurationError.
+    """
+    return read_plays(plays), {
+        "content": read_contents(contents),
+        "segment": read_segments(segments),
+    }
 
 
 def _read(folder: Path, model: type[M], kind: str) -> dict[str, str]:

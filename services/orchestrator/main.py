@@ -47,18 +47,8 @@ from services.orchestrator.api import (
 )
 from services.orchestrator.api.onsite import onsite_route
 from services.orchestrator.api.unsubscribe import unsubscribe_route
-from services.orchestrator.channels import Channel
-from services.orchestrator.channels.crm_task import CrmTaskChannel
-from services.orchestrator.channels.email import EmailChannel
-from services.orchestrator.channels.http_channels import SlackChannel, TopicChannel, WebhookChannel
-from services.orchestrator.definition_files import (
-    parse_max_age,
-    read_contents,
-    read_plays,
-    read_segments,
-)
-from services.orchestrator.domain.gate import GateRules
-from services.orchestrator.domain.message_links import MessageLinks
+from services.orchestrator.channels.registry import build_channels
+from services.orchestrator.definition_files import parse_max_age, read_shipped
 from services.orchestrator.handlers.action_decision import ActionDecider
 from services.orchestrator.handlers.action_ledger import ActionLedgerService
 from services.orchestrator.handlers.contact_sweeps import ContactSweeper
@@ -85,7 +75,6 @@ from services.orchestrator.handlers.touchpoint_echo import TouchpointEcho
 from services.orchestrator.handlers.work_status import OrchestratorStatusService
 from services.orchestrator.repository import actions as action_repository
 from services.orchestrator.repository.changes import CHANGES_CHANNEL
-from services.orchestrator.repository.definitions import DefinitionKind
 from services.orchestrator.repository.echoes import ECHOES_CHANNEL
 from services.orchestrator.repository.enrollments import ENROLLMENTS_CHANNEL
 from services.orchestrator.repository.sweeps import SWEEPS_CHANNEL
@@ -119,24 +108,10 @@ class OrchestratorProcess:
         self.relay = OutboxRelay(
             settings.database_url, "orchestrator", settings.partitions, self.publisher
         )
-        self.rules = GateRules(
-            settings.cap_per_day, settings.cap_per_week, settings.quiet_from, settings.quiet_to
-        )
+        self.rules = settings.gate_rules()
         self.post = WebhookClient(self.clock, private=settings.private_webhooks)
-        self.channels: dict[str, Channel] = {
-            "email": EmailChannel(settings.smtp_url, settings.sender),
-            "webhook": WebhookChannel(self.post, self.clock),
-            "slack": SlackChannel(self.post),
-            "crm_task": CrmTaskChannel(self.post, self.clock),
-            "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
-            "kafka": TopicChannel(),
-        }
-        self.links = MessageLinks(
-            settings.public_url,
-            settings.unsubscribe_secret,
-            settings.site,
-            settings.link_signing_keys(),
-        )
+        self.channels = build_channels(settings.smtp_url, settings.sender, self.post, self.clock)
+        self.links = settings.message_links()
         self.play_session = self.session("plays")
         self.plays = PlayService(self.play_session, self.registry)
         self.client = httpx2.AsyncClient(trust_env=False)
@@ -282,52 +257,31 @@ async def serve(stop: asyncio.Event) -> None:
     process = OrchestratorProcess(settings)
     webhooks = process.webhooks()
     runner, sweeps, lanes = process.runner(), process.sweeps(), process.lanes()
-    subscribe = process.wakeups.subscribe
+    sweep_channels = [SWEEPS_CHANNEL, CHANGES_CHANNEL]
     echo = TouchpointEcho(
         process.session("echoes"), process.client, settings.ingest_url, settings.write_key
     )
-    shipped_plays = read_plays(settings.plays)
-    shipped_definitions: dict[DefinitionKind, dict[str, str]] = {
-        "content": read_contents(settings.contents),
-        "segment": read_segments(settings.segments),
-    }
-    await retry_until_available(
-        lambda: process.plays.install(shipped_plays, shipped_definitions), stop
+    shipped = read_shipped(settings.plays, settings.contents, settings.segments)
+    await retry_until_available(lambda: process.plays.install(*shipped), stop)
+    collectors = [action_repository.collect_gauges, subscriptions.collect_gauges]
+    gauges = GaugeCollector(
+        process.session("watching"), [outbox_gauges("orchestrator"), *collectors]
     )
-    collectors = (
-        outbox_gauges("orchestrator"),
-        action_repository.collect_gauges,
-        subscriptions.collect_gauges,
-    )
-    gauges = GaugeCollector(process.session("watching"), collectors)
     await run_jobs_and_server(
         stop,
         process.web(),
         supervise_consumer(process.consumer, stop),
         process.relay.run(stop),
-        run_when_due(
-            stop,
-            runner.advance_due,
-            subscribe(ENROLLMENTS_CHANNEL),
-            runner.seconds_until_due,
-            pace=0.3,
-        ),
         lanes.run(stop),
-        run_when_due(
-            stop,
-            sweeps.advance_sweep,
-            subscribe(SWEEPS_CHANNEL, CHANGES_CHANNEL),
-            sweeps.seconds_until_sweep,
-            pace=1,
+        *(
+            run_when_due(stop, job, process.wakeups.subscribe(*channels), next_due, pace=pace)
+            for job, channels, next_due, pace in (
+                (runner.advance_due, [ENROLLMENTS_CHANNEL], runner.seconds_until_due, 0.3),
+                (sweeps.advance_sweep, sweep_channels, sweeps.seconds_until_sweep, 1),
+                (sweeps.start_due_sweeps, sweep_channels, sweeps.seconds_until_tick, 1),
+            )
         ),
-        run_when_due(
-            stop,
-            sweeps.start_due_sweeps,
-            subscribe(SWEEPS_CHANNEL, CHANGES_CHANNEL),
-            sweeps.seconds_until_tick,
-            pace=1,
-        ),
-        run_when_due(stop, echo.send_waiting, subscribe(ECHOES_CHANNEL), pace=0.3),
+        run_when_due(stop, echo.send_waiting, process.wakeups.subscribe(ECHOES_CHANNEL), pace=0.3),
         process.wakeups.run(stop),
         webhooks.run(stop),
         run_periodically(stop, 3600, webhooks.delete_old_attempts),

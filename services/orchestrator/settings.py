@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.common.settings import LinkSettings
+from services.orchestrator.domain.gate import GateRules
+from services.orchestrator.domain.message_links import MessageLinks
 
 
 class OrchestratorSettings(LinkSettings):
@@ -81,3 +83,13 @@ class OrchestratorSettings(LinkSettings):
         validation_alias="PERIGEE_QUIET_TO",
         description="end of quiet hours in local time, e.g. 08:00",
     )
+
+    def gate_rules(self) -> GateRules:
+        """Return the caps and quiet hours of the gate."""
+        return GateRules(self.cap_per_day, self.cap_per_week, self.quiet_from, self.quiet_to)
+
+    def message_links(self) -> MessageLinks:
+        """Return the base URLs and secrets of links in messages."""
+        return MessageLinks(
+            self.public_url, self.unsubscribe_secret, self.site, self.link_signing_keys()
+        )
