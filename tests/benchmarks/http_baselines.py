@@ -1,12 +1,16 @@
-"""The doors that ingest is compared with, each a process: `python -m tests.benchmarks.http_baselines KIND PORT`.
+"""Servers that ingest is compared with, a process each.
 
-bare     uvicorn with the same settings, an application that reads the body and answers
-decode   the same, and the body is decoded
-publish  nothing is read: the body is published in as many pieces as it has events, with the headers that touchpoints have
-least    what any door of these parts does: calls decoded by the names of their parts, written as touchpoints, published; nothing
-         is looked at, cleaned, corrected, classified or known again
-send     ingest, with aiokafka's `send` and a future for each touchpoint instead of the accumulator, and compressed as well;
-         it pays 1.5 of its 50 µs an event for reading keys, values and headers out of what the fast way wrote
+    python -m tests.benchmarks.http_baselines KIND PORT
+
+bare              uvicorn with the same settings; reads the body and answers
+decode            the same, and decodes the body
+publish           publishes the body in pieces, one for each event, with a touchpoint's headers
+least             decodes calls, encodes them as touchpoints and publishes them, without any check
+send              ingest with aiokafka's `send` and a future per touchpoint, no accumulator
+all on            ingest with a fixed source instead of PostgreSQL
+general path      the same without the fast path
+aiokafka batches  the same without the wire encoding
+ASGI              the same without the buffered protocol
 """
 
 import asyncio
@@ -57,7 +61,7 @@ _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"16")]
 
 
 def answering(*, decode: bool) -> ASGIApp:
-    """Return an application that answers what ingest answers, and does nothing, or next to it."""
+    """Return an application that responds like ingest and does nothing else, or only decodes."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
@@ -75,7 +79,7 @@ def answering(*, decode: bool) -> ASGIApp:
 
 
 class Publish:
-    """Publishes what comes without reading it."""
+    """Publishes bodies without decoding them."""
 
     def __init__(self) -> None:
         self._publisher = Publisher(os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=2)
@@ -92,7 +96,7 @@ class Publish:
         await send({"type": "http.response.body", "body": b'{"success":true}'})
 
     def _messages(self, content: bytes) -> list[Message]:
-        """Return pieces of the body, for as many people as the sender has."""
+        """Return pieces of the body, keyed by as many contacts as the sender has."""
         events = content.count(b'"messageId"')
         self._count, size = self._count + events, len(content) // events
         return [
@@ -107,7 +111,7 @@ class Publish:
 
 
 class Least(Publish):
-    """Publishes calls as touchpoints without looking at them."""
+    """Publishes calls as touchpoints without checks."""
 
     def _messages(self, content: bytes) -> list[Message]:
         return [touchpoint_message(self._touchpoint(call)) for call in self._calls(content)]
@@ -124,13 +128,14 @@ class Least(Publish):
         properties: Any = call.properties  # as they came
         context: Any = call.context
         return Touchpoint(
-            "default", "bench", call.message_id, "track", at, at, call.event, call.user_id, call.anonymous_id,
+            "default", "bench", call.message_id, "track", at, at,
+            call.event, call.user_id, call.anonymous_id,
             properties=properties, context=context,
         )  # fmt: skip
 
 
-class OneSource:
-    """A source for any key."""
+class FixedSource:
+    """The same source for any write key."""
 
     is_loaded = True
 
@@ -138,8 +143,8 @@ class OneSource:
         return Source("default", "bench")
 
 
-class Sending:
-    """Publishes as aiokafka's own interface suggests."""
+class SendPublisher:
+    """Publishes by aiokafka's `send`."""
 
     def __init__(self) -> None:
         self._producer: Any = None
@@ -170,7 +175,7 @@ def application(kind: str) -> ASGIApp:
     rules = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
     wire_encoding = kind not in ("send", "aiokafka batches")
     publisher: Any = (
-        Sending()
+        SendPublisher()
         if kind == "send"
         else Publisher(
             os.environ["KAFKA_BOOTSTRAP_SERVERS"],
@@ -179,7 +184,7 @@ def application(kind: str) -> ASGIApp:
         )
     )
     service = IngestService(
-        OneSource(),
+        FixedSource(),
         publisher,
         SystemClock(),
         10,
@@ -191,7 +196,7 @@ def application(kind: str) -> ASGIApp:
 
 
 async def serve(stop: asyncio.Event) -> None:
-    """Serve until told to stop."""
+    """Serve until `stop` is set."""
     app = application(sys.argv[1])
     protocol: Callable[..., asyncio.Protocol] | None = None
     if isinstance(app, TrackingApi):

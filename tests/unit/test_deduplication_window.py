@@ -17,7 +17,7 @@ def kept(recent, names):
     return "".join(name for name in names if recent.find_known([place(name)]))
 
 
-def test_ids_fall_out_by_time_and_by_number():
+def test_ids_expire_by_time_and_by_number():
     recent = DeduplicationWindow(seconds=10, ids=3)
     recent.add([place("a")], 0)
     recent.add([place("b")], 9 * SECOND)
@@ -28,7 +28,7 @@ def test_ids_fall_out_by_time_and_by_number():
     assert kept(recent, "abcdef") == "def"
 
 
-def test_the_same_id_of_another_source_is_another_message():
+def test_ids_are_per_source():
     recent = DeduplicationWindow()
     recent.add([place("a")], 0)
     assert not recent.find_known(
@@ -40,7 +40,7 @@ def test_the_same_id_of_another_source_is_another_message():
     )
 
 
-def test_an_id_that_comes_again_leaves_when_it_first_came():
+def test_repeated_id_keeps_its_first_instant():
     recent = DeduplicationWindow(seconds=10)
     recent.add([place("a")], 0)
     recent.add([place("a"), place("b")], 5 * SECOND)
@@ -50,7 +50,7 @@ def test_an_id_that_comes_again_leaves_when_it_first_came():
     assert kept(recent, "ab") == ""
 
 
-def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
+def test_clock_set_back_makes_no_large_slot():
     recent = DeduplicationWindow(seconds=10)
     recent.add([place("a")], 50 * SECOND)
     for number in range(30_000):
@@ -65,7 +65,7 @@ def test_a_clock_that_goes_back_makes_no_heap_that_leaves_at_once():
     st.integers(1, 8),
     st.integers(1, 10),
 )
-def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
+def test_window_is_bounded_and_has_the_newest_ids(adds, seconds, ids):
     recent, now = DeduplicationWindow(seconds, ids), 0
     for number, wait in adds:
         now += wait * SECOND
@@ -78,7 +78,7 @@ def test_it_is_bounded_and_never_wrong_about_the_newest(adds, seconds, ids):
 
 
 @pytest.mark.parametrize("name", ["m" * 65, "\N{GRINNING FACE}" * 17])
-def test_a_long_id_is_kept_by_its_digest(name):
+def test_long_id_is_stored_as_digest(name):
     assert deduplication_key("w", "s", name) == deduplication_key("w", "s", name)
     assert deduplication_key("w", "s", name) != deduplication_key("w", "s", name + "x")
     assert len(deduplication_key("w", "s", name)) == 21

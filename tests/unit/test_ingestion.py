@@ -100,12 +100,12 @@ async def test_paths_are_tolerant(client, path):
         ("alias", {"userId": "u", "previousId": "p"}),
     ],
 )
-async def test_each_call_has_its_path(client, publisher, path, message):
+async def test_call_type_comes_from_the_path(client, publisher, path, message):
     assert (await client.post(f"/v1/{path}", json=message)).status_code == 200
     assert msgspec.json.decode(publisher.kept[0].value, type=Touchpoint).type == path
 
 
-async def test_one_bad_message_costs_no_other(client, publisher):
+async def test_bad_message_becomes_a_dead_letter(client, publisher):
     batch = {
         "batch": [
             {"type": "track", **TRACK},
@@ -121,7 +121,7 @@ async def test_one_bad_message_costs_no_other(client, publisher):
     assert json.loads(dead[0].value) == {"type": "track"}
 
 
-async def test_the_write_key_may_stand_in_the_body_or_the_query(client):
+async def test_write_key_in_body_or_query(client):
     client.auth = None
     assert (await client.post("/v1/track", json={**TRACK, "writeKey": "good"})).status_code == 200
     assert (await client.post("/v1/batch?writeKey=good", json={"batch": []})).status_code == 200
@@ -145,12 +145,12 @@ async def test_an_unknown_key_is_401(client, publisher, auth):
     ("content", "status", "code"),
     [(b"{", 400, "bad_json"), (b"[]", 400, "bad_shape"), (b" " * 4_194_305, 413, "too_large")],
 )
-async def test_an_unreadable_body(client, content, status, code):
+async def test_unreadable_body_is_refused(client, content, status, code):
     answer = await client.post("/v1/batch", content=content)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_other_methods_and_paths(client):
+async def test_other_methods_and_paths_are_refused(client):
     assert (await client.get("/v1/track")).status_code == 405
     assert (await client.post("/v1/dance", json=TRACK)).status_code == 404
 
@@ -161,12 +161,12 @@ async def test_kafka_away_is_503_with_retry_after(client, publisher):
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-async def test_sources_never_read_is_503(client, sources):
+async def test_sources_not_loaded_is_503(client, sources):
     sources.is_loaded = False
     assert (await client.post("/v1/track", json=TRACK)).status_code == 503
 
 
-async def test_a_record_that_the_broker_refuses_becomes_a_dead_letter(client, publisher):
+async def test_record_refused_by_broker_becomes_a_dead_letter(client, publisher):
     publisher.fault = InvalidMessage("refused_by_broker", "too large")
     assert (await client.post("/v1/track", json=TRACK)).status_code == 200
     (dead,) = publisher.kept
@@ -192,14 +192,14 @@ async def test_a_failing_check_is_not_ready_and_named():
         assert (await client.get("/livez")).status_code == 503
 
 
-async def test_many_refused_of_one_batch_do_not_repeat_its_context_without_end(client, publisher):
+async def test_dead_letters_repeat_bounded_batch_context(client, publisher):
     batch = {"batch": [1] * 5_000, "context": {"a": "x" * 3_000}}
     assert (await client.post("/v1/batch", json=batch)).status_code == 200
     assert len(publisher.kept) == 5_000
     assert sum(len(value) for m in publisher.kept for _, value in m.headers) < 4_000_000
 
 
-async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sources):
+async def test_unknown_key_is_refused_before_reading_the_body(publisher, sources):
     app = TrackingApi(
         IngestService(sources, publisher, FixedClock(NOW), 1, NormalisationRules()),
         TrackerScripts(),
@@ -225,7 +225,7 @@ async def test_an_unknown_key_is_refused_before_the_body_is_read(publisher, sour
     assert said[0]["status"] == 401
 
 
-async def test_requests_hold_so_much_and_no_more(client, publisher, monkeypatch):
+async def test_byte_budget_bounds_requests(client, publisher, monkeypatch):
     api = client._transport.app
     api._room, api._unknown_room = ByteBudget(1_000), ByteBudget(500)
     big = {**TRACK, "properties": {"x": "y" * 700}}
@@ -238,12 +238,12 @@ async def test_requests_hold_so_much_and_no_more(client, publisher, monkeypatch)
     ).status_code == 200, "all is given back"
 
 
-async def test_a_body_that_says_it_is_too_large_is_not_read(client):
+async def test_too_large_content_length_is_not_read(client):
     answer = await client.post("/v1/track", content=b"{}", headers={"content-length": "5000000"})
     assert answer.status_code == 413
 
 
-async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publisher):
+async def test_too_large_message_is_413(client, publisher):
     large = {**TRACK, "properties": {"x": "y" * json_body.MAX_EVENT}}
     assert (await client.post("/v1/track", json=large)).status_code == 413
     batch = {"batch": [{"type": "track", **large}, {"type": "track", **TRACK}]}
@@ -261,7 +261,7 @@ async def test_a_message_that_is_too_large_is_told_so_and_never_cut(client, publ
     ("count", "size", "said"),
     [(5 * SLICE_BYTES // MIN_MESSAGE_BYTES, 0, 0), (8, SLICE_BYTES, 0), (40, 0, 16_000)],
 )
-async def test_a_large_batch_lets_others_have_their_turn(client, count, size, said):
+async def test_large_batch_yields_to_other_requests(client, count, size, said):
     turns = []
 
     async def other():
@@ -276,7 +276,7 @@ async def test_a_large_batch_lets_others_have_their_turn(client, count, size, sa
     assert len(turns) >= 4
 
 
-async def test_requests_that_are_refused_whole_are_counted(client):
+async def test_refused_requests_are_counted(client):
     def count(code):
         return metrics.REQUESTS_REFUSED.labels(code=code)._value.get()
 
@@ -286,7 +286,7 @@ async def test_requests_that_are_refused_whole_are_counted(client):
     assert (count("unknown_write_key"), count("bad_json")) == (before[0] + 1, before[1] + 1)
 
 
-async def test_a_message_that_grows_as_it_is_written_costs_no_other(client, publisher):
+async def test_message_that_grows_does_not_affect_others(client, publisher):
     numbers = "1e15," * (json_body.MAX_EVENT // 5 - 40)
     grown = f'{{"type":"track","event":"x","userId":"u","properties":{{"n":[{numbers}1]}}}}'
     content = f'{{"batch":[{grown},{{"type":"track","event":"x","userId":"u"}}]}}'
@@ -298,7 +298,7 @@ async def test_a_message_that_grows_as_it_is_written_costs_no_other(client, publ
 @given(
     st.text('"\\\\ipu{}:,x'), st.sampled_from(["ip", "IP", "ipAddress", "linkToken", "writeKey"])
 )
-def test_what_is_left_out_of_a_letter_leaves_json(value, name):
+def test_removed_fields_leave_valid_json(value, name):
     said = {"a": value, name: value, "b": {name: "203.0.113.77"}, "c": [{"d": value}]}
     raw = json.dumps(said).encode()
     received = RequestContext(
@@ -312,7 +312,7 @@ def test_what_is_left_out_of_a_letter_leaves_json(value, name):
         assert (kept["a"], kept[name], kept["b"]) == (value, None, {name: None})
 
 
-async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher, monkeypatch):
+async def test_dead_letter_without_defaults_is_marked(client, publisher, monkeypatch):
     monkeypatch.setattr("services.ingest.handlers.message_reader.REPEATED_BYTES", 50)
     await client.post(
         "/v1/batch",
@@ -327,7 +327,7 @@ async def test_a_letter_that_lacks_what_its_batch_said_says_so(client, publisher
 
 
 @pytest.mark.parametrize("levels", [1, json_body.MAX_DEPTH])
-def test_what_a_letter_keeps_of_its_batch_is_read_again(levels):
+def test_stored_batch_defaults_round_trip(levels):
     said = BatchDefaults("2026-05-28T20:26:41Z", b'{"a":' * levels + b"1" + b"}" * levels)
     received = RequestContext(Source("default", "web"), NOW, lambda: "id", batch_defaults=said)
     letter = dead_letter_message(b"{}", InvalidMessage("no_ids", ""), received)

@@ -17,12 +17,12 @@ def reason(call, *arguments, **fields):
     return error.value.reason
 
 
-def test_gzip_is_undone():
+def test_gzip_is_decompressed():
     assert json_body.decompress(gzip.compress(b'{"a":1}'), "gzip") == b'{"a":1}'
     assert json_body.decompress(b"plain", "") == b"plain"
 
 
-def test_a_gzip_bomb_is_refused_at_the_limit():
+def test_gzip_bomb_is_refused_at_the_limit():
     assert (
         reason(json_body.decompress, gzip.compress(b"0" * (json_body.MAX_BODY + 1)), "gzip")
         == "too_large"
@@ -38,11 +38,11 @@ def test_a_gzip_bomb_is_refused_at_the_limit():
     [b"no gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"more"],
     ids=["none", "cut off", "something behind"],
 )
-def test_bad_gzip(raw):
+def test_bad_gzip_is_refused(raw):
     assert reason(json_body.decompress, raw, "gzip") == "bad_encoding"
 
 
-def test_an_unknown_encoding():
+def test_unknown_encoding_is_refused():
     assert reason(json_body.decompress, b"", "br") == "bad_encoding"
 
 
@@ -68,7 +68,7 @@ def test_invalid_utf8_is_replaced():
         (b'{"a":"' + b"x" * json_body.MAX_EVENT + b'"}', "too_large"),
     ],
 )
-def test_hostile_messages(raw, expected):
+def test_hostile_messages_are_refused(raw, expected):
     assert reason(json_body.decode_clean, raw) == expected
 
 
@@ -104,7 +104,7 @@ def outcome(make, *arguments):
 
 
 @given(VALUES, st.integers(0, json_body.MAX_DEPTH + 2), st.booleans())
-def test_what_is_read_at_once_is_what_would_be_cleaned(value, levels, as_list):
+def test_strict_and_lenient_decoding_agree(value, levels, as_list):
     for _ in range(levels):
         value = [value] if as_list else {"a": value}
     raw = json.dumps(value).encode()
@@ -114,7 +114,7 @@ def test_what_is_read_at_once_is_what_would_be_cleaned(value, levels, as_list):
 
 
 @given(st.text() | st.text('\0&"\\u0026/aA\x1f'), st.booleans())
-def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
+def test_normalised_escapes_keep_the_value(text, upper):
     escaped = "".join(f"\\u{ord(c):04{'X' if upper else 'x'}}" for c in text if ord(c) < 0x10000)
     raw = (
         json.dumps({"plain": text, text: 1}).replace("&", "\\u0026").encode()
@@ -132,7 +132,7 @@ def test_what_is_unescaped_says_the_same_and_hides_nothing(text, upper):
     )
 
 
-def test_no_escape_makes_an_end_of_a_text_or_another_escape():
+def test_normalised_escapes_keep_quotes_and_backslashes():
     raw = rb'{"a":"\u0022,\u005c\u005Cu0026\\u0026\\\u0026\n\u001f"}'
     found = json_body.normalise_escapes(raw)
     assert found == rb'{"a":"\",\\\\u0026\\u0026\\&\n\u001f"}'
@@ -142,12 +142,12 @@ def test_no_escape_makes_an_end_of_a_text_or_another_escape():
 @pytest.mark.parametrize(
     "raw", [rb'"u\u00\u00300"', rb'"\u00\u00326pgt=T"', rb'"\u002\u0036"', rb'"\u0026\u00']
 )
-def test_half_an_escape_stays_no_json(raw):
+def test_half_an_escape_stays_invalid(raw):
     assert json_body.normalise_escapes(raw) == raw
     assert reason(json_body.decode_clean, raw) == "bad_json"
 
 
-def test_cleaning_is_for_what_the_strict_decoder_refuses(monkeypatch):
+def test_only_refused_json_is_cleaned(monkeypatch):
     monkeypatch.setattr(json_body, "clean_value", lambda value: "cleaned")
     nested = (
         b'{"a":' * json_body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * json_body.SHALLOW

@@ -94,7 +94,7 @@ def check_same(raw):
 
 
 @given(st.lists(MESSAGES, max_size=4), st.booleans())
-def test_whatever_a_batch_has_both_ways_say_the_same(messages, ascii_only):
+def test_both_paths_agree_on_any_batch(messages, ascii_only):
     try:
         raw = json.dumps(
             {"batch": messages, "context": {"locale": "en"}}, ensure_ascii=ascii_only
@@ -127,7 +127,7 @@ def check_stored(value):
     ),
     st.booleans(),
 )
-def test_whatever_stands_in_its_bytes_both_ways_say_the_same_and_what_goes_on_can_be_stored(
+def test_both_paths_agree_on_any_bytes(
     edits, ascii_only
 ):
     raw = json.dumps(WELL, ensure_ascii=ascii_only).encode()
@@ -141,7 +141,7 @@ def test_whatever_stands_in_its_bytes_both_ways_say_the_same_and_what_goes_on_ca
 
 
 @given(MESSAGES)
-def test_a_call_alone_is_as_in_a_batch(message):
+def test_single_call_equals_call_in_a_batch(message):
     raw = json.dumps(message).encode()
     try:
         found = message_batch.parse_batch(raw, is_batch=False)
@@ -154,7 +154,7 @@ def test_a_call_alone_is_as_in_a_batch(message):
     )
 
 
-def test_a_batch_is_split_with_what_it_says_for_all():
+def test_batch_is_split_with_its_defaults():
     found = message_batch.parse_batch(
         b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True
     )
@@ -162,7 +162,7 @@ def test_a_batch_is_split_with_what_it_says_for_all():
     assert (found.write_key, found.sent_at, found.context) == ("k", "t", b'{"x":1}')
 
 
-def test_a_bad_neighbour_costs_only_itself():
+def test_bad_message_does_not_affect_others():
     found = message_batch.parse_batch(
         b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True
     )
@@ -170,7 +170,7 @@ def test_a_bad_neighbour_costs_only_itself():
     assert json_body.decode_clean(found.messages[1]) == {"userId": "v"}
 
 
-def test_a_batch_has_a_largest_number_of_messages():
+def test_number_of_messages_is_bounded():
     assert (
         len(
             message_batch.parse_batch(
@@ -187,7 +187,7 @@ def test_a_batch_has_a_largest_number_of_messages():
     )
 
 
-def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
+def test_batch_context_is_bounded_and_cleaned():
     big = b'{"batch":[],"context":{"a":"' + b"x" * MAX_CONTEXT + b'"}}'
     assert reason(message_batch.parse_batch, big, is_batch=True) == "too_large"
     deep = b'{"batch":[],"context":' + b'{"a":' * 30 + b"1" + b"}" * 31
@@ -200,13 +200,13 @@ def test_the_batch_context_is_bounded_and_cleaned_as_messages_are():
 
 
 @pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}", "[" * 15 + "]" * 15])
-def test_what_a_batch_says_for_all_is_small_and_clean(sent_at):
+def test_send_time_is_bounded_and_cleaned(sent_at):
     raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
     found = message_batch.parse_batch(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
     assert found.sent_at is None or len(found.sent_at.encode()) <= 3 * MAX_TIME
 
 
-def test_a_context_is_measured_as_it_goes_on_however_it_is_written():
+def test_batch_context_counts_as_clean_json():
     for text in ("&" * 2_800, "\u0416" * 6_000):
         for neighbour in ("{}", '"\\ud800"', '{"x":"' + "y" * json_body.MAX_EVENT + '"}'):
             raw = f'{{"batch":[{{}},{neighbour}],"context":{json.dumps({"a": text})}}}'.replace(
@@ -228,19 +228,19 @@ def test_a_context_is_measured_as_it_goes_on_however_it_is_written():
     assert reason(message_batch.parse_batch, grows, is_batch=True) == "too_large"
 
 
-def test_what_a_batch_says_for_all_is_not_multiplied_without_end():
+def test_repeated_batch_context_is_bounded():
     raw = b'{"batch":[%b{}],"context":{"a":"' + b"x" * (MAX_CONTEXT - 100) + b'"}}'
     assert message_batch.parse_batch(raw % (b"{}," * 1_000), is_batch=True).context
     assert reason(message_batch.parse_batch, raw % (b"{}," * 1_100), is_batch=True) == "too_large"
 
 
-def test_half_a_surrogate_pair_in_one_message_makes_no_other_longer():
+def test_lone_surrogate_does_not_grow_other_messages():
     text = json.dumps({"a": "\u0416" * 60_000}, ensure_ascii=False)
     found = message_batch.parse_batch(f'{{"batch":[{text},"\\ud800"]}}'.encode(), is_batch=True)
     assert len(found.messages[0]) < 2 * 60_000 + 100
 
 
-def test_no_token_is_kept_in_what_a_batch_says_for_all():
+def test_batch_context_has_no_link_token():
     raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
     assert (
         message_batch.parse_batch(raw, is_batch=True).context
@@ -259,5 +259,5 @@ def test_no_token_is_kept_in_what_a_batch_says_for_all():
         (b'{"nothing":1}', "bad_shape"),
     ],
 )
-def test_unreadable_batches(raw, expected):
+def test_unreadable_batches_are_refused(raw, expected):
     assert reason(message_batch.parse_batch, raw, is_batch=True) == expected

@@ -33,7 +33,7 @@ def refused(message, **fields):
     return error.value.reason
 
 
-def test_a_whole_track_call():
+def test_track_call_with_all_fields():
     touchpoint = got(
         {
             "type": "track",
@@ -64,7 +64,7 @@ def test_a_whole_track_call():
     assert touchpoint.routing_key() == "default:u1"
 
 
-def test_a_server_may_say_who_acted():
+def test_server_may_name_the_initiative():
     assert (
         got(
             {"event": "x", "userId": "u", "context": {"initiative": "brand"}},
@@ -84,7 +84,7 @@ def test_a_server_may_say_who_acted():
 
 
 @pytest.mark.parametrize("value", [None, "", "absent"])
-def test_empty_ids_are_not_given(value):
+def test_empty_ids_are_absent(value):
     message = {"type": "page", "anonymousId": "a"}
     if value != "absent":
         message["userId"] = value
@@ -95,16 +95,16 @@ def test_numeric_ids_become_text():
     assert got({"type": "page", "userId": 42}).user_id == "42"
 
 
-def test_a_missing_message_id_is_made():
+def test_missing_message_id_is_generated():
     assert got({"type": "page", "userId": "u"}).message_id == "made-up"
 
 
-def test_identify_traits_may_stand_in_the_context():
+def test_identify_takes_traits_of_the_context():
     message = {"type": "identify", "userId": "u", "context": {"traits": {"email": "e@x.test"}}}
     assert got(message).traits == {"email": "e@x.test"}
 
 
-def test_the_batch_context_applies_and_the_message_wins():
+def test_message_context_overrides_batch_context():
     message = {"type": "page", "userId": "u", "context": {"locale": "de"}}
     assert got(
         message, batch_defaults=BatchDefaults(context=b'{"locale":"en","library":"go"}')
@@ -114,7 +114,7 @@ def test_the_batch_context_applies_and_the_message_wins():
     }
 
 
-def test_the_sources_mode_wins():
+def test_source_mode_overrides_context():
     assert (
         got({"type": "page", "userId": "u"}, Source("default", "old", mode="historical")).mode
         == "historical"
@@ -144,7 +144,7 @@ def test_the_sources_mode_wins():
         ({"type": "page", "userId": "u", "timestamp": "1969-12-31T00:00:00Z"}, "bad_time"),
     ],
 )
-def test_what_is_refused(message, reason):
+def test_invalid_calls_are_refused_with_a_reason(message, reason):
     assert refused(message) == reason
 
 
@@ -165,18 +165,18 @@ def test_what_is_refused(message, reason):
         ({"timestamp": "2027-01-01T00:00:00Z"}, NOW, True),
     ],
 )
-def test_the_time_rule(fields, occurred, corrected):
+def test_event_time_rule(fields, occurred, corrected):
     touchpoint = got({"type": "page", "userId": "u", **fields})
     assert (touchpoint.occurred_at, touchpoint.clock_corrected) == (occurred, corrected)
 
 
-def test_a_corrected_time_keeps_the_original():
+def test_corrected_time_keeps_the_original():
     touchpoint = got({"type": "page", "userId": "u", "timestamp": "2027-01-01T00:00:00Z"})
     assert touchpoint.original_timestamp is not None
     assert touchpoint.original_timestamp > NOW
 
 
-def test_the_batch_sent_at_counts_when_the_message_has_none():
+def test_batch_sent_at_is_the_default():
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T21:26:30Z"}
     assert (
         got(message, batch_defaults=BatchDefaults("2026-05-28T21:26:40Z")).occurred_at
@@ -223,7 +223,7 @@ def test_only_a_server_vouches_for_external_ids_and_addresses():
         ({"url": "https://shop.example/?pgr=abc"}, {"referral_code": "typed"}, "typed"),
     ],
 )
-def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, properties, code):
+def test_referral_code_of_the_address_becomes_a_property(page, properties, code):
     found = got(
         {"type": "page", "userId": "u", "properties": properties, "context": {"page": page}}
     )
@@ -245,7 +245,7 @@ def test_a_friends_code_in_the_address_is_kept_with_the_touchpoint(page, propert
         (7, 7),
     ],
 )
-def test_no_token_of_a_link_is_kept_in_an_address(given, kept):
+def test_link_tokens_are_stripped_from_addresses(given, kept):
     properties = {"url": given, "link_url": given}
     found = got(
         {
@@ -262,13 +262,13 @@ def test_no_token_of_a_link_is_kept_in_an_address(given, kept):
     ) == (kept,) * 3
 
 
-def test_an_account_is_named_by_the_call_or_by_its_context():
+def test_group_id_of_call_or_context():
     assert got({"type": "group", "userId": "u", "groupId": "acme"}).group_id == "acme"
     assert got({"type": "page", "userId": "u", "context": {"groupId": "acme"}}).group_id == "acme"
     assert refused({"type": "group", "userId": "u"}) == "no_ids"
 
 
-def test_a_source_can_demand_proof_of_the_user_id():
+def test_source_can_require_a_user_hash():
     proof = hmac.new(b"secret", b"u", sha256).hexdigest()
     wary = Source("default", "web", user_hash_secret="secret")
     call = {"type": "page", "userId": "u"}
@@ -281,13 +281,13 @@ def test_a_source_can_demand_proof_of_the_user_id():
         assert error.value.reason == "bad_user_hash"
 
 
-def test_an_empty_array_is_an_empty_object():
+def test_empty_array_is_an_empty_object():
     found = got({"type": "page", "userId": "u", "properties": [], "traits": [], "context": []})
     assert (found.properties, found.traits, found.context) == ({}, {}, {})
 
 
 @pytest.mark.parametrize("sent_at", ["garbled", 1780000000000, [], True])
-def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
+def test_unreadable_sent_at_is_ignored(sent_at):
     message = {"type": "page", "userId": "u", "timestamp": "2026-05-28T20:26:30Z"}
     assert got({**message, "sentAt": sent_at}).sent_at is None
     batch = parse_batch(json.dumps({"batch": [message], "sentAt": sent_at}).encode(), is_batch=True)
@@ -298,7 +298,7 @@ def test_a_time_of_sending_that_cannot_be_read_costs_no_message(sent_at):
     assert got(message, batch_defaults=BatchDefaults("garbled")).occurred_at == NOW - 10_000_000
 
 
-def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
+def test_batch_context_is_parsed_once(monkeypatch):
     looked_at = []
     monkeypatch.setattr(
         context,
@@ -317,7 +317,7 @@ def test_what_a_batch_says_for_all_is_read_once(monkeypatch):
     assert looked_at.count(common) == 1
 
 
-def test_what_counts_only_where_a_call_says_nothing_costs_no_other_call():
+def test_unused_context_fields_are_not_checked():
     said = {"traits": "odd", "groupId": 1.5, "externalIds": [{"type": 7, "id": {}}]}
     call = {
         "type": "group",
@@ -342,18 +342,18 @@ def test_what_counts_only_where_a_call_says_nothing_costs_no_other_call():
         ({"content_id": "p"}, {}, ("p", "")),
     ],
 )
-def test_which_content_a_call_is_about(properties, context, found):
+def test_content_of_properties_overrides_context(properties, context, found):
     made = got({"type": "page", "userId": "u", "properties": properties, "context": context})
     assert (made.content_id, made.content_type) == found
 
 
-def test_no_nul_comes_out_of_an_address():
+def test_nul_in_an_address_is_replaced():
     page = {"url": "https://x.test/?utm_source=a%00b&pgr=c%00d"}
     found = got({"type": "page", "userId": "u", "context": {"page": page}})
     assert (found.campaign["source"], found.properties["referral_code"]) == ("a\ufffdb", "c\ufffdd")
 
 
-def test_a_call_is_too_large_by_what_nobody_asks_for_too():
+def test_unknown_fields_count_for_the_size():
     with pytest.raises(InvalidMessage) as error:
         parse_call(b'{"type":"page","userId":"u","x":"' + b"y" * MAX_EVENT + b'"}')
     assert error.value.reason == "too_large"

@@ -5,7 +5,7 @@ from services.ingest.domain.rate_limiter import DEBT_SECONDS, RateLimiter
 SECOND = 1_000_000
 
 
-def test_a_debt_has_an_end():
+def test_debt_is_bounded():
     rates = RateLimiter()
     assert rates.acquire(("w", "s"), 1, 5_000, 0) == 0, "a batch is taken whole"
     assert rates.acquire(("w", "s"), 1, 1, 0) == DEBT_SECONDS, (

@@ -67,7 +67,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_both_ways_answer_the_same(ways, name):
+async def test_both_paths_respond_alike(ways, name):
     found, expected = [parse_response(await one.exchange(CASES[name])) for one in ways]
     assert found == expected
     assert found[0].startswith(b"HTTP/1.1 ")
@@ -79,7 +79,7 @@ async def test_both_ways_answer_the_same(ways, name):
 
 
 @pytest.mark.parametrize("asked", [request(call()), request(batch(), "/v1/batch", key="slow")])
-async def test_both_ways_refuse_the_same(ways, asked):
+async def test_both_paths_refuse_alike(ways, asked):
     for one in ways:
         one.publisher.fault = Unavailable("Kafka is away")
     found, expected = [parse_response(await one.exchange(asked)) for one in ways]
@@ -87,7 +87,7 @@ async def test_both_ways_refuse_the_same(ways, asked):
     assert found[0] in (b"HTTP/1.1 503 Service Unavailable", b"HTTP/1.1 429 Too Many Requests")
 
 
-async def test_the_short_way_is_taken(door, monkeypatch):
+async def test_plain_post_is_buffered(door, monkeypatch):
     taken = []
     monkeypatch.setattr(
         buffered.BufferedExchange, "__init__", lambda *a, **k: taken.append(1) or BEGIN(*a, **k)
@@ -99,7 +99,7 @@ async def test_the_short_way_is_taken(door, monkeypatch):
 BEGIN = buffered.BufferedExchange.__init__
 
 
-async def test_a_call_may_come_byte_by_byte(door):
+async def test_request_may_arrive_in_pieces(door):
     whole = request(call())
     answer = await door.exchange(whole[:7], whole[7:90], whole[90:-20], whole[-20:-1], whole[-1:])
     assert parse_response(answer)[0] == b"HTTP/1.1 200 OK"
@@ -108,7 +108,7 @@ async def test_a_call_may_come_byte_by_byte(door):
 
 @pytest.mark.parametrize("first", ["a call", "a query", "pieces without a length"])
 @pytest.mark.parametrize("second", ["a call", "no JSON", "a query", "the tracker"])
-async def test_what_comes_behind_another_is_answered_behind_it(door, first, second):
+async def test_pipelined_requests_are_answered_in_order(door, first, second):
     door.publisher.gate.clear()
     before = CASES[first].replace(b"connection: close\r\n", b"")
     asked = asyncio.create_task(door.exchange(before + CASES[second]))
@@ -131,7 +131,7 @@ async def test_many_calls_on_one_connection(door):
     assert door.web.server_state.total_requests == before + 200
 
 
-async def test_a_client_that_goes_away_costs_nothing(door):
+async def test_disconnected_client_leaves_nothing_behind(door):
     door.publisher.gate.clear()
     _, writer = await door.open()
     writer.write(request(call()))
@@ -151,7 +151,7 @@ async def test_a_client_that_goes_away_costs_nothing(door):
     )
 
 
-async def test_a_stop_waits_for_answers():
+async def test_shutdown_waits_for_responses():
     async with IngestServer() as door:
         door.publisher.gate.clear()
         asked = asyncio.create_task(door.exchange(request(call(), close=False)))
@@ -162,7 +162,7 @@ async def test_a_stop_waits_for_answers():
         assert parse_response(await asked)[0] == b"HTTP/1.1 200 OK"
 
 
-async def test_a_bug_of_ours_is_500_and_no_secret(door, caplog):
+async def test_unexpected_error_is_500_without_details(door, caplog):
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
         answer = await door.exchange(request(call(event="broken"), close=False))
     assert parse_response(answer)[0] == b"HTTP/1.1 500 Internal Server Error"
@@ -171,7 +171,7 @@ async def test_a_bug_of_ours_is_500_and_no_secret(door, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_more_at_once_than_there_may_be(door, monkeypatch):
+async def test_concurrency_limit_is_503(door, monkeypatch):
     monkeypatch.setattr(door.web.config, "limit_concurrency", 1)
     assert (
         parse_response(await door.exchange(request(call())))[0]
@@ -179,7 +179,7 @@ async def test_more_at_once_than_there_may_be(door, monkeypatch):
     )
 
 
-async def test_no_room_is_503_and_is_given_back(door, monkeypatch):
+async def test_spent_byte_budget_is_503_and_is_released(door, monkeypatch):
     monkeypatch.setattr(door.api, "_room", ByteBudget(100))
     long = request(call(properties={"x": "y" * 100}))
     assert parse_response(await door.exchange(long))[0] == b"HTTP/1.1 503 Service Unavailable"
@@ -187,7 +187,7 @@ async def test_no_room_is_503_and_is_given_back(door, monkeypatch):
         assert parse_response(await door.exchange(request(call())))[0] == b"HTTP/1.1 200 OK"
 
 
-async def test_a_body_has_room_before_it_is_here(door, monkeypatch):
+async def test_body_is_reserved_before_it_arrives(door, monkeypatch):
     room = ByteBudget(1_000)
     monkeypatch.setattr(door.api, "_room", room)
     whole = request(call(properties={"x": "y" * 700}))
@@ -200,14 +200,14 @@ async def test_a_body_has_room_before_it_is_here(door, monkeypatch):
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 200 OK"
 
 
-async def test_an_unknown_key_is_told_before_its_body_is_here(door):
+async def test_unknown_key_is_refused_before_its_body(door):
     assert (
         parse_response(await door.exchange(request(call(), key="other")[:-1]))[0]
         == b"HTTP/1.1 401 Unauthorized"
     )
 
 
-async def test_a_stop_does_not_wait_for_half_a_call():
+async def test_shutdown_does_not_wait_for_incomplete_requests():
     async with IngestServer() as door:
         asked = asyncio.create_task(door.exchange(request(call())[:-1]))
         await wait_until(lambda: any(c._headed for c in door.web.server_state.connections))

@@ -10,7 +10,7 @@ from tests.support.ingest_server import call, parse_response, request
 from tests.support.waiting import last, wait_until
 
 
-async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
+async def test_client_that_never_reads_is_disconnected(door, monkeypatch):
     monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 1.5)
     monkeypatch.setattr(drain, "MAX_PIPELINED", 10_000)
     reader, writer = await door.open()
@@ -31,7 +31,7 @@ async def test_who_sends_on_and_never_reads_is_let_go(door, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/track?by=asgi"])
-async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(
+async def test_idle_connection_is_closed_without_response(
     door, monkeypatch, path
 ):
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
@@ -42,25 +42,25 @@ async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(
 
 
 @pytest.mark.parametrize("part", [b"POST /v1/tr", request(call())[:60], request(call())[:-3]])
-async def test_a_call_that_never_ends_is_408(door, monkeypatch, part):
+async def test_incomplete_request_is_408(door, monkeypatch, part):
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.3)
     assert (await door.exchange(part)).startswith(b"HTTP/1.1 408 ")
     assert door.publisher.kept == []
 
 
-async def test_headers_without_an_end_are_431(door):
+async def test_too_large_headers_are_431(door):
     answer = await door.exchange(b"POST /v1/track HTTP/1.1\r\n", b"x-long: " + b"y" * 70_000)
     assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
 
 
-async def test_who_takes_a_little_and_then_nothing_is_let_go(door, monkeypatch):
+async def test_client_that_stops_reading_is_disconnected(door, monkeypatch):
     monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     connection = await unread(door, 60_000)
     await wait_until(lambda: connection not in door.web.server_state.connections)
 
 
-async def test_who_takes_slowly_is_not_let_go(door, monkeypatch):
+async def test_slow_reader_stays_connected(door, monkeypatch):
     monkeypatch.setattr(drain, "WRITE_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(door.api, "_rest", Large())
     reader, writer = await door.open()
@@ -101,7 +101,7 @@ async def unread(door, size):
     return connection
 
 
-async def test_more_behind_than_anybody_sends_ends_the_connection(door):
+async def test_too_many_pipelined_requests_end_the_connection(door):
     door.publisher.gate.clear()
     answer = await door.exchange(request(call(), close=False) * (drain.MAX_PIPELINED + 10))
     door.publisher.gate.set()
@@ -112,7 +112,7 @@ async def test_more_behind_than_anybody_sends_ends_the_connection(door):
 @pytest.mark.parametrize(
     "behind", [b"\x16\x03 junk\r\n\r\n", b"POST /v1/track HTTP/1.1\r\nx: ", b"x" * 80_000]
 )
-async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypatch, behind):
+async def test_pending_response_precedes_a_later_error(door, monkeypatch, behind):
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.2)
     door.publisher.gate.clear()
     asked = asyncio.create_task(door.exchange(request(call(), close=False), behind, behind))
@@ -124,7 +124,7 @@ async def test_what_is_owed_comes_before_what_is_wrong_behind_it(door, monkeypat
     assert len(door.publisher.kept) == 1
 
 
-async def test_who_was_held_back_has_its_time(door, monkeypatch):
+async def test_paused_request_gets_its_full_timeout(door, monkeypatch):
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 1.0)
     door.publisher.gate.clear()
     reader, writer = await door.open()
