@@ -1,12 +1,18 @@
-"""Any JSON, by a mapping that the source brings along. Without a `messageId` equal events are one event.
+"""Webhooks of any JSON, translated by the mapping in the source's settings.
 
-Every rule whose `when` fits an event makes a call of it; a list in `when` means one of its values. The whole document is one
-event without `each`; `otherwise: ignore` lets go what no rule is for, which is refused and kept else. An example:
+Every rule whose `when` matches an event makes a call of it; a list in `when` matches each of its
+values. Without `each` the document is one event. An event that no rule matches is refused and kept
+as a dead letter; with `otherwise: ignore` it is dropped. Without a `messageId`, events of equal
+content count as one event. An example:
 
     each: events
     calls:
       - when: {type: invoice.paid, data.live: true}
-        call: {type: track, event: Order Completed, messageId: {path: id}, userId: {path: data.customer}}
+        call:
+          type: track
+          event: Order Completed
+          messageId: {path: id}
+          userId: {path: data.customer}
     otherwise: refuse
 """
 
@@ -23,7 +29,7 @@ _KEYS = frozenset(("each", "calls", "otherwise"))
 
 
 def validate_settings(settings: Settings) -> None:
-    """Raise ConfigurationError naming what is wrong in the mapping."""
+    """Raise ConfigurationError that names the fault of the mapping."""
     unknown = sorted(set(settings) - _KEYS)
     if unknown:
         raise ConfigurationError(
@@ -45,44 +51,47 @@ def validate_settings(settings: Settings) -> None:
             raise ConfigurationError(
                 f"{where}: an object with call, and when if it is not for all events"
             )
-        for place in rule.get("when", {}):
-            parse_path(place, f"{where}.when")
+        for path in rule.get("when", {}):
+            parse_path(path, f"{where}.when")
         CallMapping(rule.get("call"), f"{where}.call")
 
 
 def split_events(document: Any, settings: Settings) -> list[Any]:
-    """Return the events of a document. Raises InvalidMessage when they are not where the mapping says."""
-    found = get_at(parse_path(settings.get("each", "")), document)
-    if "each" in settings and not isinstance(found, list):
+    """Return the events of a document. Raises InvalidMessage without a list at `each`."""
+    events = get_at(parse_path(settings.get("each", "")), document)
+    if "each" in settings and not isinstance(events, list):
         raise InvalidMessage("bad_shape", f"there is no list at {settings['each']!r}")
-    return found if isinstance(found, list) else [found]
+    return events if isinstance(events, list) else [events]
 
 
 def to_calls(event: Any, settings: Settings) -> list[Call]:
-    """Return the calls of all rules that are for the event."""
-    found = [
-        _named(CallMapping(rule["call"]).to_call(event), event, number)
+    """Return the calls of all rules that match the event."""
+    calls = [
+        _with_message_id(CallMapping(rule["call"]).to_call(event), event, number)
         for number, rule in enumerate(settings["calls"])
         if all(
-            _fits(get_at(parse_path(place), event), wanted)
-            for place, wanted in rule.get("when", {}).items()
+            _matches(get_at(parse_path(path), event), expected)
+            for path, expected in rule.get("when", {}).items()
         )
     ]
-    if not found and settings.get("otherwise", "refuse") == "refuse":
-        raise InvalidMessage("no_rule", "no call of the mapping is for this event")
-    return found
+    if not calls and settings.get("otherwise", "refuse") == "refuse":
+        raise InvalidMessage("no_rule", "no rule of the mapping matches this event")
+    return calls
 
 
-def _named(call: Call, event: Any, number: int) -> Call:
-    """Return the call with an id of its own: the mapping's, or one of the event's content, so that a retry is known."""
-    named = call.get("messageId") or ids.derive_id(
+def _with_message_id(call: Call, event: Any, number: int) -> Call:
+    """Return the call with a message id: the mapping's, else derived from the event's content.
+
+    A retry of the sender then has the same id. `number` is the rule's, so that rules do not clash.
+    """
+    message_id = call.get("messageId") or ids.derive_id(
         "webhook", json.dumps(event, sort_keys=True, default=str)
     )
-    return {**call, "messageId": f"{named}:{number}" if number else named}
+    return {**call, "messageId": f"{message_id}:{number}" if number else message_id}
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    return value in wanted if isinstance(wanted, list) else bool(value == wanted)
+def _matches(value: Any, expected: Any) -> bool:
+    return value in expected if isinstance(expected, list) else bool(value == expected)
 
 
 ADAPTER = Adapter(to_calls, split_events, validate_settings=validate_settings)

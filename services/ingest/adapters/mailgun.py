@@ -1,4 +1,7 @@
-"""Mailgun's webhooks. Source: Mailgun documentation, "Webhooks" and "Events": `{signature, event-data}`."""
+"""Mailgun's webhooks: `{signature, event-data}`.
+
+Source: Mailgun documentation, "Webhooks" and "Events".
+"""
 
 from typing import Any
 
@@ -28,7 +31,7 @@ _EVENTS = {
 
 
 def verify_signature(_hook: WebhookRequest, document: Any, secret: str, now: int) -> None:
-    """Raise InvalidWebhookSignature unless Mailgun signed it; the signature is part of the document."""
+    """Raise InvalidWebhookSignature unless Mailgun signed the document, which has the signature."""
     signatures.verify_mailgun(
         {name: optional_text(document, "signature", name) for name in signatures.MAILGUN_FIELDS},
         secret,
@@ -45,19 +48,27 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     """Return the event's call."""
     kind = require_text(event, "event")
     if kind == "accepted" or (kind == "failed" and optional_text(event, "severity") == "temporary"):
-        return []  # on its way; the provider tells what becomes of it
+        return []  # not final: another event follows with the outcome
     if kind not in _EVENTS:
         raise unknown_event(kind, _EVENTS)
     at = require(event, "timestamp")
     if not isinstance(at, int | float):
-        raise InvalidMessage("bad_event", "timestamp is no number")
-    found = email_events.email_event_call(
-        _EVENTS[kind], "mailgun", require_text(event, "id"), require_text(event, "recipient"), format_seconds(at),
-        agent=optional_text(event, "client-info", "user-agent"), machine=bool(optional_text(event, "client-info", "bot")),
-        email_id=optional_text(event, "message", "headers", "message-id"), email_subject=optional_text(event, "message", "headers", "subject"),
-        link_url=optional_text(event, "url"), reason=optional_text(event, "reason"), tags=event.get("tags"),
-    )  # fmt: skip
-    return [found]
+        raise InvalidMessage("bad_event", "timestamp is not a number")
+    call = email_events.email_event_call(
+        _EVENTS[kind],
+        "mailgun",
+        require_text(event, "id"),
+        require_text(event, "recipient"),
+        format_seconds(at),
+        agent=optional_text(event, "client-info", "user-agent"),
+        machine=bool(optional_text(event, "client-info", "bot")),
+        email_id=optional_text(event, "message", "headers", "message-id"),
+        email_subject=optional_text(event, "message", "headers", "subject"),
+        link_url=optional_text(event, "url"),
+        reason=optional_text(event, "reason"),
+        tags=event.get("tags"),
+    )
+    return [call]
 
 
 ADAPTER = Adapter(to_calls, split_events, verify_signature)

@@ -1,6 +1,9 @@
-"""What happens outside: reputation, influencers, a rival's price, a law. It concerns a market, or an account, and no one person.
+"""Market events: reputation, influencers, a competitor's price, a law.
 
-{"id": "n-1", "kind": "reputation", "name": "Award Won", "at": "2026-05-28", "account": "acme", "url": "…", "details": {…}}
+They concern a market or an account, never a single contact.
+
+{"id": "n-1", "kind": "reputation", "name": "Award Won", "at": "2026-05-28", "account": "acme",
+"url": "…", "details": {…}}
 """
 
 from typing import Any
@@ -9,7 +12,7 @@ from services.ingest.adapters import Adapter, Call, Settings, optional_text, req
 
 
 def to_calls(event: Any, _settings: Settings) -> list[Call]:
-    """Return the event's call, which has no person."""
+    """Return the event's call, which has no contact."""
     details = event.get("details") if isinstance(event, dict) else None
     context = {"initiative": "market", "channel": optional_text(event, "channel")}
     if optional_text(event, "account"):

@@ -1,4 +1,7 @@
-"""Postmark's webhooks. Source: Postmark developer documentation, "Webhooks". They are not signed: the write key proves them."""
+"""Postmark's webhooks. Source: Postmark developer documentation, "Webhooks".
+
+They are not signed: the write key authenticates them.
+"""
 
 from hashlib import sha256
 from typing import Any
@@ -21,10 +24,10 @@ _EVENTS = {
     "SpamComplaint": (email_events.COMPLAINED, "BouncedAt"),
     "SubscriptionChange": (email_events.UNSUBSCRIBED, "ChangedAt"),
 }
-_SUPPRESSED = {"HardBounce": email_events.BOUNCED, "SpamComplaint": email_events.COMPLAINED}
-"""Why Postmark ended a subscription by itself; with any other reason the person did."""
-_FOR_GOOD = frozenset(("HardBounce", "BadEmailAddress", "ManuallyDeactivated"))
-"""The bounces after which no letter to this address arrives; the others are about the moment, or the letter."""
+_SUPPRESSION_EVENTS = {"HardBounce": email_events.BOUNCED, "SpamComplaint": email_events.COMPLAINED}
+"""Event by the reason for which Postmark ended a subscription; else the contact unsubscribed."""
+_PERMANENT_BOUNCES = frozenset(("HardBounce", "BadEmailAddress", "ManuallyDeactivated"))
+"""Bounces after which no e-mail reaches the address; others concern the moment or one e-mail."""
 
 
 def to_calls(event: Any, _settings: Settings) -> list[Call]:
@@ -32,27 +35,34 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     kind = require_text(event, "RecordType")
     if kind not in _EVENTS:
         raise unknown_event(kind, _EVENTS)
-    if (kind == "Bounce" and optional_text(event, "Type") not in _FOR_GOOD) or event.get(
+    if (kind == "Bounce" and optional_text(event, "Type") not in _PERMANENT_BOUNCES) or event.get(
         "SuppressSending"
     ) is False:
         return []
-    name, moment = _EVENTS[kind]
-    name = _SUPPRESSED.get(optional_text(event, "SuppressionReason"), name)
-    at, recipient = (
-        require_text(event, moment),
-        optional_text(event, "Recipient") or require_text(event, "Email"),
+    name, time_field = _EVENTS[kind]
+    name = _SUPPRESSION_EVENTS.get(optional_text(event, "SuppressionReason"), name)
+    at = require_text(event, time_field)
+    recipient = optional_text(event, "Recipient") or require_text(event, "Email")
+    # A digest, because ids must not contain addresses.
+    digest = sha256(recipient.strip().lower().encode()).hexdigest()[:12]
+    # Most events have no id: kind, e-mail, instant and recipient identify them.
+    event_id = (
+        optional_text(event, "ID") or f"{kind}:{require_text(event, 'MessageID')}:{at}:{digest}"
     )
-    whom = sha256(recipient.strip().lower().encode()).hexdigest()[
-        :12
-    ]  # ids are no place for addresses
-    # Most events have no number of their own: the letter's, the kind, the instant and the recipient are one.
-    number = optional_text(event, "ID") or f"{kind}:{require_text(event, 'MessageID')}:{at}:{whom}"
-    found = email_events.email_event_call(
-        name, "postmark", number, recipient, at, agent=optional_text(event, "UserAgent"),
-        email_id=optional_text(event, "MessageID"), email_subject=optional_text(event, "Subject"), link_url=optional_text(event, "OriginalLink"),
-        reason=optional_text(event, "Description") or optional_text(event, "SuppressionReason"), campaign_name=optional_text(event, "Tag"),
-    )  # fmt: skip
-    return [found]
+    call = email_events.email_event_call(
+        name,
+        "postmark",
+        event_id,
+        recipient,
+        at,
+        agent=optional_text(event, "UserAgent"),
+        email_id=optional_text(event, "MessageID"),
+        email_subject=optional_text(event, "Subject"),
+        link_url=optional_text(event, "OriginalLink"),
+        reason=optional_text(event, "Description") or optional_text(event, "SuppressionReason"),
+        campaign_name=optional_text(event, "Tag"),
+    )
+    return [call]
 
 
 ADAPTER = Adapter(to_calls)

@@ -1,4 +1,4 @@
-"""The adapters that a source can have."""
+"""Registry of the adapters that a source can have, by name."""
 
 from services.ingest.adapters import (
     generic_webhook,

@@ -1,4 +1,4 @@
-"""Files of rows: CSV and NDJSON, gzipped or not, read with flat memory."""
+"""Files of rows: CSV and NDJSON, plain or gzip, read in constant memory."""
 
 import csv
 import gzip
@@ -13,16 +13,16 @@ from typing import IO, Any
 
 from libs.common.errors import ConfigurationError, InvalidMessage
 
-_LONGEST_LINE = 1_000_000
+_MAX_LINE_CHARACTERS = 1_000_000
 _NOT_UTF8 = InvalidMessage(
     "bad_encoding", "the line is not UTF-8: save the file as UTF-8 and import it again"
 )
 ProgressCallback = Callable[[int], None]
-"""What is told how many bytes of a file are read."""
+"""Gets the number of bytes of a file that are read so far."""
 
 
 def rejects_path(path: Path) -> Path:
-    """Return where a file's rejects are written."""
+    """Return the path of a file's rejected rows."""
     return path.with_name(f"{path.name}.rejects.ndjson")
 
 
@@ -35,10 +35,10 @@ def file_digest(path: Path) -> bytes:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def read_rows(path: Path, said: ProgressCallback) -> Iterator[tuple[int, Any]]:
-    """Yield (line, row) of a CSV or NDJSON file, gzipped or not; a row that cannot be read comes as its InvalidMessage.
+def read_rows(path: Path, report_progress: ProgressCallback) -> Iterator[tuple[int, Any]]:
+    """Yield (line, row) of a CSV or NDJSON file; an unreadable row comes as its InvalidMessage.
 
-    `said` is told how many bytes of the file are read. Raises ConfigurationError for another kind of file.
+    Raises ConfigurationError for another kind of file, or one that cannot be read.
     """
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
     if kind not in ("csv", "ndjson", "jsonl"):
@@ -49,15 +49,15 @@ def read_rows(path: Path, said: ProgressCallback) -> Iterator[tuple[int, Any]]:
             text = io.TextIOWrapper(
                 plain_file, encoding="utf-8-sig", errors="surrogateescape", newline=""
             )
-            for line, row in _csv(text) if kind == "csv" else _ndjson(text):
-                said(raw.tell())
+            for line, row in _csv_rows(text) if kind == "csv" else _ndjson_rows(text):
+                report_progress(raw.tell())
                 yield line, row
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from None
 
 
-def _names(reader: Iterator[list[str]]) -> list[str]:
-    """Return the columns' names. Raises ConfigurationError."""
+def _column_names(reader: Iterator[list[str]]) -> list[str]:
+    """Return the names of the columns. Raises ConfigurationError."""
     try:
         names = next(reader, [])
     except csv.Error as error:
@@ -65,38 +65,39 @@ def _names(reader: Iterator[list[str]]) -> list[str]:
     if not _is_utf8("".join(names)):
         raise ConfigurationError(f"the names of the columns: {_NOT_UTF8.detail}")
     if len(set(names)) < len(names):
-        raise ConfigurationError(
-            f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
-        )
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise ConfigurationError(f"several columns have the same name: {', '.join(repeated)}")
     return names
 
 
-def _bounded(text: IO[str]) -> Iterator[str]:
-    """Yield lines. Raises ConfigurationError for one that is too long: what follows might be read from the middle of a cell."""
+def _bounded_lines(text: IO[str]) -> Iterator[str]:
+    """Yield lines. Raises ConfigurationError for a line that is too long.
+
+    The next line could begin in the middle of a cell, so reading cannot go on.
+    """
     for number, content in enumerate(_lines(text), 2):
         if isinstance(content, InvalidMessage):
             raise ConfigurationError(f"line {number} cannot be read: {content.detail}")
         yield content
 
 
-def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(_LONGEST_LINE)
-    sample, before = text.readline(_LONGEST_LINE), 0
+def _csv_rows(text: IO[str]) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(_MAX_LINE_CHARACTERS)
+    sample, skipped_lines = text.readline(_MAX_LINE_CHARACTERS), 0
     delimiter = max(",;\t|", key=sample.count)
-    if (
-        sample.startswith("sep=") and len(sample.rstrip("\r\n")) == 5
-    ):  # what Excel writes above the names
-        delimiter, sample, before = sample[4], text.readline(_LONGEST_LINE), 1
-    reader = csv.reader(itertools.chain([sample], _bounded(text)), delimiter=delimiter)
-    names = _names(reader)
+    # Excel writes a line with the delimiter above the names.
+    if sample.startswith("sep=") and len(sample.rstrip("\r\n")) == 5:
+        delimiter, sample, skipped_lines = sample[4], text.readline(_MAX_LINE_CHARACTERS), 1
+    reader = csv.reader(itertools.chain([sample], _bounded_lines(text)), delimiter=delimiter)
+    names = _column_names(reader)
     while True:
-        line = reader.line_num + 1 + before
+        line = reader.line_num + 1 + skipped_lines
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            # What follows would be read from the middle of a cell.
+            # The next line could begin in the middle of a cell.
             raise ConfigurationError(f"line {line} cannot be read: {error}") from None
         if not cells:
             continue
@@ -109,7 +110,7 @@ def _csv(text: IO[str]) -> Iterator[tuple[int, Any]]:
 
 
 def _is_utf8(content: str) -> bool:
-    """Return whether a text was read whole; what is not UTF-8 stands in it as halves of surrogate pairs."""
+    """Return whether a text was valid UTF-8: invalid bytes are read as lone surrogates."""
     try:
         content.encode()
     except UnicodeEncodeError:
@@ -118,17 +119,19 @@ def _is_utf8(content: str) -> bool:
 
 
 def _lines(text: IO[str]) -> Iterator[str | InvalidMessage]:
-    """Yield lines; one that is too long is skipped and comes as its InvalidMessage, without being held."""
-    while content := text.readline(_LONGEST_LINE):
-        if len(content) < _LONGEST_LINE or content.endswith("\n"):
+    """Yield lines; a line that is too long is skipped unread and comes as its InvalidMessage."""
+    while content := text.readline(_MAX_LINE_CHARACTERS):
+        if len(content) < _MAX_LINE_CHARACTERS or content.endswith("\n"):
             yield content
             continue
-        while (rest := text.readline(_LONGEST_LINE)) and not rest.endswith("\n"):
+        while (rest := text.readline(_MAX_LINE_CHARACTERS)) and not rest.endswith("\n"):
             pass
-        yield InvalidMessage("too_large", f"the line has more than {_LONGEST_LINE:,} characters")
+        yield InvalidMessage(
+            "too_large", f"the line has more than {_MAX_LINE_CHARACTERS:,} characters"
+        )
 
 
-def _ndjson(text: IO[str]) -> Iterator[tuple[int, Any]]:
+def _ndjson_rows(text: IO[str]) -> Iterator[tuple[int, Any]]:
     for line, content in enumerate(_lines(text), 1):
         if isinstance(content, InvalidMessage):
             yield line, content

@@ -1,8 +1,9 @@
-"""Salesforce: change events as Change Data Capture shapes them. Not yet run against the vendor.
+"""Salesforce: change events of Change Data Capture. Not yet run against the vendor.
 
-Source: Salesforce documentation, "Change Data Capture Developer Guide": `{payload: {ChangeEventHeader, fields …}, event}`.
-Salesforce does not call webhooks with them by itself: a relay subscribes and posts each event, or a list, here. There is no
-signature; the write key of a server source is what proves them.
+Source: Salesforce documentation, "Change Data Capture Developer Guide":
+`{payload: {ChangeEventHeader, fields …}, event}`. Salesforce does not post them to webhooks: a
+relay subscribes and posts each event, or a list, here. There is no signature; the write key of a
+server source authenticates them.
 """
 
 from typing import Any
@@ -29,86 +30,101 @@ _TRAITS = {
     "FirstName": "firstName",
     "LastName": "lastName",
 }
-_PEOPLE = ("Contact", "Lead")
+_CONTACT_ENTITIES = ("Contact", "Lead")
 _ACTIVITIES = {"Task": "Call Logged", "Event": "Meeting Held"}
-_KNOWN = dict.fromkeys((*_PEOPLE, "Opportunity", *_ACTIVITIES))
+_ENTITIES = dict.fromkeys((*_CONTACT_ENTITIES, "Opportunity", *_ACTIVITIES))
 
 
 def to_calls(event: Any, settings: Settings) -> list[Call]:
-    """Return the calls of a change: one for each record that it changed."""
-    said, header = require(event, "payload"), require(event, "payload", "ChangeEventHeader")
+    """Return the calls of a change: one for each changed record."""
+    fields, header = require(event, "payload"), require(event, "payload", "ChangeEventHeader")
     kind = require_text(header, "entityName")
-    if kind not in _KNOWN:
-        raise unknown_event(kind, _KNOWN)
+    if kind not in _ENTITIES:
+        raise unknown_event(kind, _ENTITIES)
     if optional_text(header, "changeType") in ("DELETE", "GAP_DELETE"):
         raise InvalidMessage(
-            "unknown_event", f"a {kind} was deleted: erase the person, or leave it"
+            "unknown_event", f"a {kind} was deleted: erase the contact, or drop this event"
         )
-    records, moment = require(header, "recordIds"), require(header, "commitTimestamp")
+    record_ids, committed_at = require(header, "recordIds"), require(header, "commitTimestamp")
     if (
-        not isinstance(records, list)
-        or isinstance(moment, bool)
-        or not isinstance(moment, int | float)
+        not isinstance(record_ids, list)
+        or isinstance(committed_at, bool)
+        or not isinstance(committed_at, int | float)
     ):
-        raise InvalidMessage("bad_event", "recordIds is no list, or commitTimestamp no number")
-    at = format_seconds(moment / 1_000)
-    changed = header.get("changedFields")
-    fields = (
-        [name.removesuffix("__c") for name in changed if isinstance(name, str)]
-        if isinstance(changed, list)
-        else []
-    )
-    # What says when a record was changed, and by whom, comes along with every change.
-    fields = [name for name in fields if name not in ("LastModifiedDate", "LastModifiedById")]
-    echo = crm.is_echo(
-        settings, optional_text(header, "commitUser"), fields, optional_text(said, "Description")
-    )
-    number = f"{optional_text(header, 'transactionKey') or moment}:{optional_text(header, 'sequenceNumber')}"
-    found: list[Call] = []
-    for record in (one for one in records if isinstance(one, str)):
-        own = (
-            number if kind in _PEOPLE else f"{number}:{record}"
-        )  # a person's call says whose it is anyway
-        found += _of(
-            kind,
-            said,
-            record,
-            crm.CrmChange("salesforce", own, at, optional_text(said, "AccountId"), echo),
+        raise InvalidMessage(
+            "bad_event", "recordIds is not a list, or commitTimestamp is not a number"
         )
-    return found
+    at = format_seconds(committed_at / 1_000)
+    is_echo = crm.is_echo(
+        settings,
+        optional_text(header, "commitUser"),
+        _changed_fields(header),
+        optional_text(fields, "Description"),
+    )
+    transaction = optional_text(header, "transactionKey") or committed_at
+    change_id = f"{transaction}:{optional_text(header, 'sequenceNumber')}"
+    calls: list[Call] = []
+    for record_id in record_ids:
+        if not isinstance(record_id, str):
+            continue
+        # A contact's call has the record's id in its message id anyway.
+        record_change_id = change_id if kind in _CONTACT_ENTITIES else f"{change_id}:{record_id}"
+        change = crm.CrmChange(
+            "salesforce", record_change_id, at, optional_text(fields, "AccountId"), is_echo
+        )
+        calls += _record_calls(kind, fields, record_id, change)
+    return calls
 
 
-def _of(kind: str, said: dict[str, Any], record: str, change: crm.CrmChange) -> list[Call]:
-    if kind in _PEOPLE:
-        fields = {**said, **(said["Name"] if isinstance(said.get("Name"), dict) else {})}
-        traits = {_TRAITS.get(k, k): v for k, v in fields.items() if not isinstance(v, dict | list)}
-        return [crm.contact_call(change, record, traits)]
+def _changed_fields(header: Any) -> list[str]:
+    """Return the names of the changed fields, without those that every change has."""
+    changed = header.get("changedFields")
+    if not isinstance(changed, list):
+        return []
+    names = [name.removesuffix("__c") for name in changed if isinstance(name, str)]
+    return [name for name in names if name not in ("LastModifiedDate", "LastModifiedById")]
+
+
+def _record_calls(
+    kind: str, fields: dict[str, Any], record_id: str, change: crm.CrmChange
+) -> list[Call]:
+    if kind in _CONTACT_ENTITIES:
+        # The parts of a compound name become traits of their own names.
+        flat = {**fields, **(fields["Name"] if isinstance(fields.get("Name"), dict) else {})}
+        traits = {_TRAITS.get(k, k): v for k, v in flat.items() if not isinstance(v, dict | list)}
+        return [crm.contact_call(change, record_id, traits)]
     if kind == "Opportunity":
         properties = {
-            "opportunity_id": record, "name": said.get("Name"), "value": said.get("Amount"),
-            "currency": said.get("CurrencyIsoCode"), "close_date": said.get("CloseDate"), "sales_stage": said.get("StageName"),
-        }  # fmt: skip
-        people = [optional_text(said, "ContactId")] if optional_text(said, "ContactId") else []
-        if not people and not change.account_id:
+            "opportunity_id": record_id,
+            "name": fields.get("Name"),
+            "value": fields.get("Amount"),
+            "currency": fields.get("CurrencyIsoCode"),
+            "close_date": fields.get("CloseDate"),
+            "sales_stage": fields.get("StageName"),
+        }
+        contact_id = optional_text(fields, "ContactId")
+        if not contact_id and not change.account_id:
             raise InvalidMessage(
-                "bad_event", f"opportunity {record} names neither ContactId nor AccountId"
+                "bad_event", f"opportunity {record_id} names neither ContactId nor AccountId"
             )
-        return crm.activity_calls(change, "Opportunity Changed", people, properties)
-    if kind == "Task" and optional_text(said, "TaskSubtype") not in ("", "Call"):
+        contact_ids = [contact_id] if contact_id else []
+        return crm.activity_calls(change, "Opportunity Changed", contact_ids, properties)
+    if kind == "Task" and optional_text(fields, "TaskSubtype") not in ("", "Call"):
         raise InvalidMessage(
             "unknown_event",
-            f"a task of the kind {optional_text(said, 'TaskSubtype')!r:.40} is no call",
+            f"a task of the kind {optional_text(fields, 'TaskSubtype')!r:.40} is not a call",
         )
     properties = {
-        "subject": said.get("Subject"),
-        "outcome": said.get("CallDisposition") or said.get("Status"),
+        "subject": fields.get("Subject"),
+        "outcome": fields.get("CallDisposition") or fields.get("Status"),
     }
-    initiative = "contact" if optional_text(said, "CallType") == "Inbound" else "brand"
-    when = msgspec.structs.replace(
-        change, occurred_at=optional_text(said, "ActivityDateTime") or change.occurred_at
+    initiative = "contact" if optional_text(fields, "CallType") == "Inbound" else "brand"
+    activity = msgspec.structs.replace(
+        change, occurred_at=optional_text(fields, "ActivityDateTime") or change.occurred_at
     )
+    contact_ids = [require_text(fields, "WhoId")]
     return crm.activity_calls(
-        when, _ACTIVITIES[kind], [require_text(said, "WhoId")], properties, initiative=initiative
+        activity, _ACTIVITIES[kind], contact_ids, properties, initiative=initiative
     )
 
 

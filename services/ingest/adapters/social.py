@@ -1,7 +1,8 @@
-"""Social interactions, in a shape of our own for whatever tool listens.
+"""Social interactions, in Perigee's own format for any listening tool.
 
 {"network": "linkedin", "interaction": "comment", "id": "c-77", "at": "2026-05-28T09:00:00Z",
-"actor": {"id": "p-1", "handle": "ada"}, "object": {"id": "post-9", "url": "…"}, "text": "…", "sentiment": 0.4}
+"actor": {"id": "p-1", "handle": "ada"}, "object": {"id": "post-9", "url": "…"}, "text": "…",
+"sentiment": 0.4}
 """
 
 from typing import Any
@@ -25,7 +26,7 @@ _EVENTS = {
 
 
 def to_calls(event: Any, _settings: Settings) -> list[Call]:
-    """Return the interaction's call; its person is known by the network's own id."""
+    """Return the interaction's call; the contact is identified by the network's own id."""
     kind, network = require_text(event, "interaction"), require_text(event, "network")
     if kind not in _EVENTS:
         raise unknown_event(kind, _EVENTS)
@@ -37,7 +38,7 @@ def to_calls(event: Any, _settings: Settings) -> list[Call]:
     if "sentiment" in event:
         properties["sentiment"] = event["sentiment"]
     traits = {
-        name: found for name in ("handle", "name") if (found := optional_text(event, "actor", name))
+        name: text for name in ("handle", "name") if (text := optional_text(event, "actor", name))
     }
     return [
         {
