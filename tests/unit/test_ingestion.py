@@ -227,7 +227,7 @@ async def test_unknown_key_is_refused_before_reading_the_body(publisher, sources
 
 async def test_byte_budget_bounds_requests(client, publisher, monkeypatch):
     api = client._transport.app
-    api._room, api._unknown_room = ByteBudget(1_000), ByteBudget(500)
+    api._budget, api._unsized_budget = ByteBudget(1_000), ByteBudget(500)
     big = {**TRACK, "properties": {"x": "y" * 700}}
     assert (await client.post("/v1/track", json=big)).status_code == 200
     client.auth = None

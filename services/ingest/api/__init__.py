@@ -1,1 +1,1 @@
-"""Ingest's HTTP doors."""
+"""HTTP APIs of ingest: the tracking API and the admin API."""

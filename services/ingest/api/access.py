@@ -55,30 +55,28 @@ def router(access: AccessService) -> APIRouter:
         return await access.list_workspaces()
 
     @routes.post("/workspaces", status_code=201)
-    async def create_workspace(_: AccessManager, given: WorkspaceCreate) -> dict[str, str]:
+    async def create_workspace(_: AccessManager, workspace: WorkspaceCreate) -> dict[str, str]:
         """Create a workspace; 409 when the name is taken."""
-        await access.create_workspace(given.name)
-        return {"workspace": given.name}
+        await access.create_workspace(workspace.name)
+        return {"workspace": workspace.name}
 
     @routes.get("/keys")
     async def keys(caller: AccessManager) -> list[dict[str, Any]]:
         """Return the valid keys of the caller's workspace, newest first.
 
-        Of each its first characters alone.
+        A key is shown by its first characters only.
         """
         return [msgspec.to_builtins(key) for key in await access.list_keys(caller.workspace)]
 
     @routes.post("/keys", status_code=201)
-    async def create_key(caller: AccessManager, given: KeyCreate) -> dict[str, str]:
+    async def create_key(caller: AccessManager, key: KeyCreate) -> dict[str, str]:
         """Create a key. `key` is in this answer and nowhere else."""
-        return {
-            "key": await access.create_key(caller.workspace, given.name, given.kind, given.scopes)
-        }
+        return {"key": await access.create_key(caller.workspace, key.name, key.kind, key.scopes)}
 
     @routes.post("/keys/{name:path}/rotate", status_code=201)
-    async def rotate(caller: AccessManager, name: Name, given: ApiKeyRotation) -> dict[str, str]:
+    async def rotate(caller: AccessManager, name: Name, rotation: ApiKeyRotation) -> dict[str, str]:
         """Create a new key like the name's newest; the old ones stay valid for `overlap`."""
-        overlap = given.overlap / 1_000_000
+        overlap = rotation.overlap / 1_000_000
         return {"key": await access.rotate_key(caller.workspace, name, overlap)}
 
     @routes.delete("/keys/{name:path}")

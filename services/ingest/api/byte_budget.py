@@ -1,55 +1,55 @@
-"""What all requests may hold together: beyond, the door says so at once."""
+"""Global budget of request bytes in flight; requests beyond it get 503."""
 
 from typing import Self
 
 from libs.common.errors import Unavailable
 
 BUDGET_BYTES = 64 * 1024 * 1024
-"""Of bodies that are read, unpacked or wait for Kafka, in all requests together."""
+"""Bytes of all bodies that are being read, decompressed or wait for Kafka."""
 UNSIZED_BODY_BYTES = 16 * 1024 * 1024
-"""The same, of requests whose key stands in their body: until that is read anybody may have sent them."""
+"""The same for requests with the write key in their body, unauthenticated until it is read."""
 
 
 class Reservation:
-    """What one request holds of the room."""
+    """The bytes that one request has reserved; released when it is answered."""
 
-    __slots__ = ("_room", "bytes")
+    __slots__ = ("_budget", "bytes")
 
-    def __init__(self, room: "ByteBudget") -> None:
-        self._room = room
+    def __init__(self, budget: "ByteBudget") -> None:
+        self._budget = budget
         self.bytes = 0
 
     def __enter__(self) -> Self:
-        """Begin with nothing."""
+        """Return the empty reservation."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give all back: the request is answered."""
+        """Release all: the request is answered."""
         self.release()
 
     def release(self) -> None:
-        """Hold nothing any more."""
-        self._room.release(self.bytes)
+        """Return all reserved bytes to the budget."""
+        self._budget.release(self.bytes)
         self.bytes = 0
 
     def reserve(self, size: int) -> None:
-        """Hold more. Raises Unavailable when there is no room."""
-        self._room.reserve(size)
+        """Reserve more bytes. Raises Unavailable when the budget is spent."""
+        self._budget.reserve(size)
         self.bytes += size
 
 
 class ByteBudget:
-    """The bytes that all requests may hold together, so that a slow Kafka fills no memory."""
+    """Limit of the bytes in flight, so that a slow Kafka does not exhaust memory."""
 
     def __init__(self, limit: int = BUDGET_BYTES) -> None:
-        self._left = limit
+        self._available = limit
 
     def release(self, size: int) -> None:
-        """Take back what an answered request held."""
-        self._left += size
+        """Return the bytes of an answered request."""
+        self._available += size
 
     def reserve(self, size: int) -> None:
-        """Take from the room. Raises Unavailable."""
-        if size > self._left:
+        """Take bytes. Raises Unavailable when fewer are available."""
+        if size > self._available:
             raise Unavailable("too many requests at once")
-        self._left -= size
+        self._available -= size

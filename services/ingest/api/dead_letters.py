@@ -1,4 +1,4 @@
-"""`/admin/v1/dlq` and `/admin/v1/live`: what was refused, and what comes in."""
+"""`/admin/v1/dlq` and `/admin/v1/live`: dead letters, and the stream of incoming messages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class DeadLetterSelection(BaseModel):
-    """Letters, and who does something to them, and why."""
+    """Dead letters by number; `author` and `note` are recorded with their mark."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,29 +29,32 @@ class DeadLetterSelection(BaseModel):
 
 
 class DeadLetterReplay(DeadLetterSelection):
-    """Letters to try again, and what to put into their calls before: {place: value}."""
+    """Dead letters to try again; `set` repairs their calls first: {path: value}."""
 
     set: dict[str, Any] = Field(default_factory=dict, max_length=50)
 
 
-async def _events(found: AsyncIterator[LiveEvent]) -> AsyncIterator[bytes]:
-    """Yield server-sent events, and comments where nothing comes: a proxy cuts off what is silent, and who left is noticed."""
-    waiting: asyncio.Future[LiveEvent] | None = None
+async def _server_sent_events(events: AsyncIterator[LiveEvent]) -> AsyncIterator[bytes]:
+    """Yield server-sent events, and a comment after each HEARTBEAT_SECONDS without an event.
+
+    Proxies cut silent connections; a write also detects that the client has left.
+    """
+    next_event: asyncio.Future[LiveEvent] | None = None
     try:
         while True:
-            waiting = waiting or asyncio.ensure_future(anext(found))
-            done, _ = await asyncio.wait([waiting], timeout=HEARTBEAT_SECONDS)
+            next_event = next_event or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait([next_event], timeout=HEARTBEAT_SECONDS)
             if not done:
                 yield b":\n\n"
                 continue
-            yield b"data: " + _encode(waiting.result()) + b"\n\n"
-            waiting = None
+            yield b"data: " + _encode(next_event.result()) + b"\n\n"
+            next_event = None
     finally:
-        if waiting is not None:
-            waiting.cancel()
+        if next_event is not None:
+            next_event.cancel()
 
 
-def router(letters: DeadLetterService, bootstrap_servers: str) -> APIRouter:
+def router(dead_letters: DeadLetterService, bootstrap_servers: str) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["repair"])
 
@@ -66,45 +69,52 @@ def router(letters: DeadLetterService, bootstrap_servers: str) -> APIRouter:
         limit: Annotated[int, Field(ge=1, le=10_000)] = 100,
         after: Annotated[
             str,
-            Field(max_length=120, description="`refused_at:number` of the last letter of a page"),
+            Field(
+                max_length=120, description="`refused_at:number` of the last dead letter of a page"
+            ),
         ] = "",
     ) -> dict[str, Any]:
-        """Return a service's dead letters that fit, oldest first, what they hold cut off; `all` is how many there are."""
-        found = await letters.list_page(
+        """Return a service's dead letters that match, oldest first; their content is truncated.
+
+        `all` is the number of matches.
+        """
+        page = await dead_letters.list_page(
             service,
-            lambda one: one.matches(reason=reason, where=where, since=since, text=text),
+            lambda letter: letter.matches(reason=reason, where=where, since=since, text=text),
             marked=marked,
             limit=limit,
             after=after,
         )
-        told: dict[str, Any] = msgspec.to_builtins(found)
-        return told
+        document: dict[str, Any] = msgspec.to_builtins(page)
+        return document
 
     @routes.get("/dlq/{topic}/{partition}/{offset}", dependencies=[require_scope("dlq")])
     async def show(topic: str, partition: str, offset: str) -> dict[str, Any]:
         """Return one dead letter."""
-        found: dict[str, Any] = msgspec.to_builtins(
-            await letters.get(f"{topic}/{partition}/{offset}")
-        )
-        return found
+        letter = await dead_letters.get(f"{topic}/{partition}/{offset}")
+        document: dict[str, Any] = msgspec.to_builtins(letter)
+        return document
 
     @routes.post("/dlq/replay", dependencies=[require_scope("dlq")])
-    async def replay(chosen: DeadLetterReplay) -> dict[str, Any]:
-        """Try letters again, repaired if need be; twice is once."""
-        done = await letters.replay(chosen.numbers, chosen.author, chosen.note, chosen.set)
-        found: dict[str, Any] = msgspec.to_builtins(done)
-        return found
+    async def replay(selection: DeadLetterReplay) -> dict[str, Any]:
+        """Try dead letters again, with repairs if any; a repeated replay adds nothing."""
+        result = await dead_letters.replay(
+            selection.numbers, selection.author, selection.note, selection.set
+        )
+        document: dict[str, Any] = msgspec.to_builtins(result)
+        return document
 
     @routes.post("/dlq/drop", dependencies=[require_scope("dlq")])
-    async def drop(chosen: DeadLetterSelection) -> dict[str, Any]:
-        """Say that letters are to be left."""
-        return {"dropped": await letters.drop(chosen.numbers, chosen.author, chosen.note)}
+    async def drop(selection: DeadLetterSelection) -> dict[str, Any]:
+        """Mark dead letters as dropped; they are not listed any more."""
+        count = await dead_letters.drop(selection.numbers, selection.author, selection.note)
+        return {"dropped": count}
 
     @routes.get("/live", dependencies=[require_scope("live")])
     async def stream() -> StreamingResponse:
-        """Stream what comes in from now on, as server-sent events."""
+        """Stream incoming messages from now on, as server-sent events."""
         return StreamingResponse(
-            _events(stream_live_events(bootstrap_servers)),
+            _server_sent_events(stream_live_events(bootstrap_servers)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )

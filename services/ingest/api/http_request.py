@@ -1,4 +1,4 @@
-"""A request to the tracking API, without its body: what HTTP says about it, however it was read."""
+"""A request to the tracking API, without its body; independent of the protocol class."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,10 @@ Headers = Mapping[bytes, bytes]
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """Names of headers are in lower case, `path` is as it came, `client` the address of whoever is at the connection's end."""
+    """Request line and headers.
+
+    Header names are in lower case, `path` is as received, `client` the address of the peer.
+    """
 
     route: Route
     headers: Headers
@@ -26,17 +29,17 @@ class HttpRequest(msgspec.Struct, frozen=True):
     scheme: str
     source: Source | None = None
     reservation: Reservation | None = None
-    """Whose key is in the headers, and what room its body has, where that was looked up already."""
+    """Source of the key in the headers, and reservation of the body, if looked up already."""
 
     def own_address(self) -> tuple[str, str]:
-        """Return our own (host, protocol) as the client sees them, through a proxy too."""
+        """Return the (host, protocol) that the client called, also through a proxy."""
         headers = self.headers
         host = headers.get(b"x-forwarded-host") or headers.get(b"host", b"localhost")
         protocol = headers.get(b"x-forwarded-proto") or self.scheme.encode()
         return host.decode("latin-1"), "https" if protocol == b"https" else "http"
 
     def to_webhook_request(self, plain: bytes) -> WebhookRequest:
-        """Return it as an adapter's signature is checked over it."""
+        """Return the request as an adapter verifies its signature; `plain` is the body."""
         host, protocol = self.own_address()
         query = self.query.decode("latin-1")
         url = f"{protocol}://{host}{self.path.decode('latin-1')}{'?' if query else ''}{query}"
@@ -50,27 +53,27 @@ class HttpRequest(msgspec.Struct, frozen=True):
         )
 
     def client_address(self) -> str:
-        """Return the client's address, as a proxy in front of us says it, else the connection's."""
+        """Return the client's address: the proxy's X-Forwarded-For, else the connection's."""
         forwarded = self.headers.get(b"x-forwarded-for")
-        named = forwarded.decode("latin-1").partition(",")[0].strip() if forwarded else ""
-        return named or self.client
+        address = forwarded.decode("latin-1").partition(",")[0].strip() if forwarded else ""
+        return address or self.client
 
     def origin(self) -> str | None:
-        """Return which site's page sent it, if one did."""
+        """Return the origin of the page that sent the request, in lower case, or None."""
         origin = self.headers.get(b"origin")
         return None if origin is None else origin.decode("latin-1").lower()
 
     def traceparent(self) -> bytes | None:
-        """Return the W3C traceparent, if it is one."""
+        """Return the W3C traceparent, if it is valid."""
         return validate_traceparent(self.headers.get(b"traceparent"))
 
 
-def request_from_scope(found: Route, scope: Scope) -> HttpRequest:
-    """Return what ASGI says of a request."""
+def request_from_scope(route: Route, scope: Scope) -> HttpRequest:
+    """Return the request of an ASGI scope."""
     client = (scope.get("client") or ("",))[0]
     path = scope.get("raw_path") or scope["path"].encode()
     return HttpRequest(
-        found,
+        route,
         dict(scope["headers"]),
         scope["method"],
         path,

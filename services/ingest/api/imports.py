@@ -19,7 +19,7 @@ Content = Annotated[
 ]
 SourceName = Annotated[str, Field(min_length=1, max_length=60)]
 Importer = Annotated[Caller, require_scope("imports")]
-_CHECKED: dict[int | str, dict[str, Any]] = {200: {"description": "what a dry run found"}}
+_DRY_RUN_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"description": "result of a dry run"}}
 _FILE = {
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     "required": True,
@@ -31,31 +31,34 @@ def router(uploads: UploadQueue) -> APIRouter:
     routes = APIRouter(tags=["imports"])
 
     @routes.post(
-        "/imports", status_code=202, responses=_CHECKED, openapi_extra={"requestBody": _FILE}
+        "/imports",
+        status_code=202,
+        responses=_DRY_RUN_RESPONSE,
+        openapi_extra={"requestBody": _FILE},
     )
-    async def take(
+    async def create_import(
         caller: Importer,
         request: Request,
         source: SourceName,
         name: Annotated[
-            str, Field(max_length=120, description="the file's name: its ending says what it is")
+            str, Field(max_length=120, description="the file's name; its ending gives the format")
         ],
         mapping: Annotated[
             str,
             Field(max_length=16_000, description="a call in YAML, as `perigee import --mapping`"),
         ] = "",
         live: Annotated[
-            bool, Field(description="its touchpoints are news, and start plays; history otherwise")
+            bool, Field(description="its touchpoints start plays; history otherwise")
         ] = False,
         dry_run: Annotated[
             bool, Field(description="read and check everything, send nothing; answers 200")
         ] = False,
     ) -> JSONResponse:
-        """Take a file (the body) and import it in the background.
+        """Import a file (the body) in the background.
 
-        The same file again goes on, or adds nothing.
+        The same file again resumes its import, or adds nothing.
         """
-        tree = _read(mapping)
+        tree = _parse_mapping(mapping)
         path = await uploads.receive(name, request.stream())
         if dry_run:
             return JSONResponse(await uploads.dry_run(path, (caller.workspace, source), tree))
@@ -65,13 +68,13 @@ def router(uploads: UploadQueue) -> APIRouter:
         return JSONResponse(msgspec.to_builtins(accepted), 202)
 
     @routes.get("/imports")
-    async def every(caller: Importer) -> list[dict[str, Any]]:
-        """Return the imports and how far each has come, the newest first."""
+    async def list_imports(caller: Importer) -> list[dict[str, Any]]:
+        """Return the imports with their progress, the newest first."""
         return await uploads.list_imports(caller.workspace)
 
     @routes.get("/imports/{content}")
     async def progress(caller: Importer, content: Content, source: SourceName) -> dict[str, Any]:
-        """Return how far the import of a file into a source has come.
+        """Return the progress of the import of a file into a source.
 
         `finished_at` is set at its end; a `fault` is final unless `queued` is true: then it is
         tried again. `fingerprint` is that of the upload's answer as soon as its rows are read.
@@ -82,9 +85,9 @@ def router(uploads: UploadQueue) -> APIRouter:
     async def rejects(
         caller: Importer, content: Content, source: SourceName | None = None
     ) -> FileResponse:
-        """Return the rows that were rejected, as NDJSON with line and reason.
+        """Return the rejected rows, as NDJSON with line and reason.
 
-        Of any source by default.
+        Without `source` they are those of any source.
         """
         return FileResponse(
             await uploads.rejects_path(caller.workspace, content, source),
@@ -94,12 +97,12 @@ def router(uploads: UploadQueue) -> APIRouter:
     return routes
 
 
-def _read(mapping: str) -> Any:
-    """Return the mapping's tree, known to be one. Raises ConfigurationError."""
+def _parse_mapping(mapping: str) -> Any:
+    """Return the tree of a valid mapping, None for an empty text. Raises ConfigurationError."""
     try:
         tree = yaml.safe_load(mapping) if mapping else None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"mapping is no YAML: {error}") from None
+        raise ConfigurationError(f"mapping is not YAML: {error}") from None
     if mapping:
         CallMapping(tree)
     return tree

@@ -1,6 +1,7 @@
-"""The tracking API as an OpenAPI document, at `/v1/openapi.json`: it is no FastAPI application that could say so itself.
+"""OpenAPI document of the tracking API, at `/v1/openapi.json`.
 
-Bodies are described as they are meant; the door takes more (docs/sdks.md), and refuses what it cannot read with a code.
+It is written by hand, since the tracking API is no FastAPI application. Bodies are described in
+their recommended form; the API accepts more forms (docs/sdks.md) and refuses the rest with a code.
 """
 
 from typing import Any
@@ -11,16 +12,16 @@ from services.ingest.domain.message_batch import MAX_MESSAGES
 from services.ingest.domain.normalise import CALL_TYPES
 
 Json = dict[str, Any]
-_SAID = {
-    400: "the request cannot be read as a whole",
-    401: "no source has this write key, or a signature is wrong",
-    403: "the source takes nothing from pages of this origin, or signed hooks alone",
+_STATUS_DESCRIPTIONS = {
+    400: "the request is unreadable",
+    401: "no source has this write key, or the signature is invalid",
+    403: "the origin of the page is not allowed, or the source takes signed webhooks only",
     404: "the source has no adapter",
     413: f"more than {MAX_BODY} bytes or {MAX_MESSAGES} messages, or a message that is too large",
-    429: "the source sends faster than it may: Retry-After says when to come again",
-    503: "not stored, please send again: Retry-After says when",
+    429: "the source exceeds its rate; retry after Retry-After seconds",
+    503: "not stored; retry after Retry-After seconds",
 }
-_NEEDED = {"track": ["event"], "alias": ["userId", "previousId"], "group": ["groupId"]}
+_REQUIRED_FIELDS = {"track": ["event"], "alias": ["userId", "previousId"], "group": ["groupId"]}
 _ID: Json = {"type": ["string", "null"], "maxLength": MAX_ID}
 _TIME: Json = {"type": "string", "format": "date-time"}
 _OBJECT: Json = {"type": "object"}
@@ -67,7 +68,7 @@ def build_openapi_document() -> Json:
     }
     batches = {
         path: _post(
-            "Many calls; one that is no touchpoint costs no other",
+            "Many calls; an invalid call does not affect the others",
             _ref("Batch"),
             400,
             401,
@@ -79,7 +80,7 @@ def build_openapi_document() -> Json:
         for path in ("/v1/batch", "/v1/import", "/beacon/v1/batch")
     }
     hook = _post(
-        "What another system sends, in the shape of the source's adapter",
+        "A webhook of another system, in the format of the source's adapter",
         {},
         400,
         401,
@@ -107,20 +108,20 @@ def build_openapi_document() -> Json:
 
 
 def _call(kind: str) -> Json:
-    return {"allOf": [_ref("Call"), {"required": _NEEDED.get(kind, [])}]}
+    return {"allOf": [_ref("Call"), {"required": _REQUIRED_FIELDS.get(kind, [])}]}
 
 
 def _post(summary: str, schema: Json, *refusals: int) -> Json:
     answers = {
-        "200": _answer("Kafka has it, or the dead letter that says why it is none", "Success")
+        "200": _answer("Kafka has the touchpoint, or a dead letter with the reason", "Success")
     }
-    answers |= {str(code): _answer(_SAID[code], "Refusal") for code in refusals}
+    answers |= {str(code): _answer(_STATUS_DESCRIPTIONS[code], "Refusal") for code in refusals}
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
     return {"post": {"summary": summary, "requestBody": body, "responses": answers}}
 
 
-def _answer(said: str, schema: str) -> Json:
-    return {"description": said, "content": {"application/json": {"schema": _ref(schema)}}}
+def _answer(description: str, schema: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
 
 
 def _ref(name: str) -> Json:

@@ -1,9 +1,9 @@
-"""One call in the address of a picture, for pages without scripts and for mails.
+"""Tracking pixel: one call in the URL of an image, for pages without scripts and for e-mails.
 
     /v1/pixel.gif?writeKey=KEY[&event=NAME][&anonymousId=ID][&userId=ID][&url=PAGE][&title=…]
 
-With `event` it is a track call, else a page view. Without an id each picture is a person of its own: nothing else about a
-browser is fit to know it again by. Global Privacy Control and Do Not Track are honoured.
+With `event` it is a track call, else a page view. Without an id each request is a new contact:
+nothing else about a browser identifies it. Global Privacy Control and Do Not Track are honoured.
 """
 
 import base64
@@ -18,31 +18,34 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.ingestion import TrackingRequest
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_KNOWN = frozenset(
+_CALL_PARAMETERS = frozenset(
     ("writeKey", "event", "anonymousId", "userId", "messageId", "url", "title", "name")
 )
-_MOST = 50
+_MAX_PARAMETERS = 50
 _encode = msgspec.json.Encoder().encode
 
 
 def pixel_request(
     headers: Mapping[bytes, bytes], query: bytes, client: str, source: Source | None
 ) -> TrackingRequest | None:
-    """Return the request that a picture stands for; None when the browser says that it wants not to be followed."""
+    """Return the tracking request of a pixel; None when the browser asks not to be tracked."""
     if b"1" in (headers.get(b"sec-gpc"), headers.get(b"dnt")):
         return None
-    said = _parameters(query)
-    page = said.get("url") or _text(headers, b"referer")
-    kind = "track" if "event" in said else "page"
+    parameters = _parameters(query)
+    page = parameters.get("url") or _text(headers, b"referer")
+    kind = "track" if "event" in parameters else "page"
     call = {
-        "messageId": said.get("messageId"),
-        "anonymousId": said.get("anonymousId") or (None if "userId" in said else str(uuid.uuid4())),
-        "userId": said.get("userId"),
-        "event": said.get("event"),
-        "name": said.get("name"),
-        "properties": {name: value for name, value in said.items() if name not in _KNOWN},
+        "messageId": parameters.get("messageId"),
+        "anonymousId": parameters.get("anonymousId")
+        or (None if "userId" in parameters else str(uuid.uuid4())),
+        "userId": parameters.get("userId"),
+        "event": parameters.get("event"),
+        "name": parameters.get("name"),
+        "properties": {
+            name: value for name, value in parameters.items() if name not in _CALL_PARAMETERS
+        },
         "context": {
-            "page": {"url": page, "title": said.get("title", "")},
+            "page": {"url": page, "title": parameters.get("title", "")},
             "userAgent": _text(headers, b"user-agent"),
             "library": {"name": "pixel.gif", "version": "1"},
         },
@@ -52,9 +55,11 @@ def pixel_request(
 
 def _parameters(query: bytes) -> dict[str, str]:
     try:
-        return dict(parse_qsl(query.decode("latin-1"), max_num_fields=_MOST))
+        return dict(parse_qsl(query.decode("latin-1"), max_num_fields=_MAX_PARAMETERS))
     except ValueError:
-        raise InvalidMessage("bad_query", f"the address has more than {_MOST} parameters") from None
+        raise InvalidMessage(
+            "bad_query", f"the URL has more than {_MAX_PARAMETERS} parameters"
+        ) from None
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:

@@ -1,4 +1,7 @@
-"""The tracking API's answers. SDKs need `code` and `message` in each refusal, and back-pressure that is no 4xx."""
+"""Responses of the tracking API.
+
+SDKs need `code` and `message` in each refusal, and back-pressure that is no 4xx.
+"""
 
 from typing import Any
 
@@ -32,34 +35,37 @@ _REFUSALS = (
     RateLimitExceeded,
     Unavailable,
 )
-"""Errors that the API answers, beside InvalidMessage; any other is a fault of this process."""
+"""Errors that get a response, beside InvalidMessage; any other is a fault of this process."""
 _encode = msgspec.json.Encoder().encode
 
 
-def settings_document(found: Any) -> HttpResponse:
-    """Return a settings document."""
-    return 200, _encode(found), [(b"cache-control", b"private, max-age=300")]
+def settings_document(document: Any) -> HttpResponse:
+    """Return the response with a settings document, cacheable for 5 minutes."""
+    return 200, _encode(document), [(b"cache-control", b"private, max-age=300")]
 
 
 def error_response(
     status: int, code: str, message: str, extra: HeaderList | None = None
 ) -> HttpResponse:
-    """Return a refusal, and count it: nothing else tells that a source sends with a wrong key, or from a wrong page."""
+    """Return a refusal and count it.
+
+    The counter is the only trace of a source with a wrong key or on a page of a wrong origin.
+    """
     metrics.REQUESTS_REFUSED.labels(code=code).inc()
     return status, _encode({"code": code, "message": message}), extra or []
 
 
 def response_headers(answer: HttpResponse) -> HeaderList:
-    """Return all headers of an answer."""
-    status, content, about = answer
-    sized = [] if status == 204 else [(b"content-length", b"%d" % len(content))]
-    if content and not any(name == b"content-type" for name, _ in about):
-        sized.append((b"content-type", b"application/json"))
-    return [*sized, *about]
+    """Return all headers of a response, with content length and default content type."""
+    status, content, headers = answer
+    content_headers = [] if status == 204 else [(b"content-length", b"%d" % len(content))]
+    if content and not any(name == b"content-type" for name, _ in headers):
+        content_headers.append((b"content-type", b"application/json"))
+    return [*content_headers, *headers]
 
 
 def response_for_error(error: BaseException) -> HttpResponse:
-    """Return the refusal for an error; raise an error that the API does not answer."""
+    """Return the refusal for an error; raise any error that is a fault of this process."""
     if isinstance(error, InvalidMessage):
         status = 413 if isinstance(error, BodyTooLarge) else 400
         return error_response(status, error.reason, error.detail)

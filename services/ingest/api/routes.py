@@ -1,4 +1,7 @@
-"""Which path means what. SDKs are given a host and append paths of their own, long, short and with stray slashes."""
+"""Routes of the tracking API.
+
+SDKs are given a host and append paths of their own: long, short and with extra slashes.
+"""
 
 import re
 from typing import Literal
@@ -22,7 +25,7 @@ _BATCH = frozenset(("batch", "import", "b"))
 _SHORT = {name[0]: name for name in CALL_TYPES}
 _TRACKER = re.compile(r"perigee(-[0-9]+)?\.js")
 POST_ONLY = ("POST",)
-"""How what is sent comes; all else only asks."""
+"""Methods of the routes that send data; all others only read."""
 METHODS: dict[RouteKind, tuple[str, ...]] = {
     "batch": POST_ONLY,
     "call": POST_ONLY,
@@ -37,7 +40,10 @@ METHODS: dict[RouteKind, tuple[str, ...]] = {
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What a path asks for; `call_type` of a single call, `key` where the path names a write key, `file` of the tracker."""
+    """Meaning of a path.
+
+    `call_type` is that of a single call, `key` a write key in the path, `file` one of the tracker.
+    """
 
     kind: RouteKind
     call_type: str | None = None
@@ -59,34 +65,34 @@ _EXACT = {
     "/sourceConfig": Route("source_config"),
 }
 BUFFERED_ROUTES = {
-    path.encode(): found for path, found in _EXACT.items() if METHODS[found.kind] is POST_ONLY
+    path.encode(): route for path, route in _EXACT.items() if METHODS[route.kind] is POST_ONLY
 }
-"""Those that take what comes, as a request's first line has them."""
+"""Routes that send data, by the path of the request line."""
 
 
 def match_route(path: str) -> Route | None:
-    """Return what a path of the tracking API asks for, or None for any other path.
+    """Return the route of a path of the tracking API, or None for any other path.
 
     /v1/batch|import|b          Segment's libraries, analytics-next in batches
     /v1/track … and /v1/t …     one call; the browser library knows the short names only
-    /v1/m                       analytics-next's measurements of itself
+    /v1/m                       analytics-next's metrics about itself
     /v1/projects/KEY/settings   analytics-next before its first event
     /sourceConfig               RudderStack's browser library before its first event
-    /beacon/v1/batch            the same when a page is left
+    /beacon/v1/batch            the same library when a page is left
     /api/s/track …, /api/s/s2s/track …      Jitsu
-    /perigee.js, /perigee-1.js  our own tracker: the newest, and a version that stays as it is
-    /v1/pixel.gif               one call in a picture's address, where no script runs
-    /v1/openapi.json            this list for programs
-    /v1/hook, /v1/hook/KEY      what other systems send, in the shape of the source's adapter
+    /perigee.js, /perigee-1.js  Perigee's tracker: the newest, and a version that never changes
+    /v1/pixel.gif               one call in the URL of an image, where no script runs
+    /v1/openapi.json            the OpenAPI document of these paths
+    /v1/hook, /v1/hook/KEY      webhooks in the format of the source's adapter
     """
-    found = _EXACT.get(path)
-    if found is None:
+    route = _EXACT.get(path)
+    if route is None:
         parts = tuple(part for part in path.split("/") if part)
-        found = _EXACT.get("/" + "/".join(parts)) or _named(parts)
-    return found
+        route = _EXACT.get("/" + "/".join(parts)) or _route_with_parameter(parts)
+    return route
 
 
-def _named(parts: tuple[str, ...]) -> Route | None:
+def _route_with_parameter(parts: tuple[str, ...]) -> Route | None:
     match parts:
         case ("v1", "projects", key, "settings"):
             return Route("project_settings", key=key)

@@ -1,4 +1,4 @@
-"""The settings documents without which browser libraries send nothing."""
+"""Settings documents that browser libraries need before they send anything."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from services.ingest.domain.source import Source
 
 
 def project_settings(write_key: str, host: str, protocol: str) -> dict[str, Any]:
-    """Return what analytics-next reads. It sends the key it finds here, to the host it finds here.
+    """Return the settings of analytics-next: it sends this key to this host.
 
-    A second entry under `integrations` would make it load bundles that nobody serves.
+    A second entry under `integrations` would make it load bundles that no server has.
     """
     segment = {"apiKey": write_key, "apiHost": f"{host}/v1", "protocol": protocol}
     return {
@@ -24,8 +24,11 @@ def project_settings(write_key: str, host: str, protocol: str) -> dict[str, Any]
 
 
 def source_config(write_key: str, source: Source) -> dict[str, Any]:
-    """Return what RudderStack's browser library reads; it checks that id, config and destinations are there."""
-    quiet = {"errors": {"enabled": False}, "metrics": {"enabled": False}}
+    """Return the settings of RudderStack's browser library.
+
+    The library requires id, config and destinations.
+    """
+    disabled = {"errors": {"enabled": False}, "metrics": {"enabled": False}}
     return {
         "source": {
             "id": source.name,
@@ -33,7 +36,7 @@ def source_config(write_key: str, source: Source) -> dict[str, Any]:
             "writeKey": write_key,
             "enabled": True,
             "workspaceId": source.workspace,
-            "config": {"statsCollection": quiet},
+            "config": {"statsCollection": disabled},
             "destinations": [],
         },
         "updatedAt": "2026-01-01T00:00:00.000Z",

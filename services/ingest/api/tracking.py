@@ -1,7 +1,8 @@
 """The tracking API: a small ASGI application, since one request per event is the hot path.
 
-Answers are what the SDKs need: 200 with `{"success":true}`, never a redirect; errors are JSON with `code` and
-`message`; back-pressure is 503 with Retry-After, never a 4xx, which would make an SDK throw the batch away.
+Responses are those that SDKs need: 200 with `{"success":true}`, never a redirect; errors are JSON
+with `code` and `message`; back-pressure is 503 with Retry-After, never a 4xx, on which an SDK would
+drop the batch.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,155 +23,170 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.ingestion import IngestService, TrackingRequest
 from services.ingest.tracker.script import TrackerScripts
 
-_DIGITS = 12
+_MAX_LENGTH_DIGITS = 12
 BodyReader = Callable[[Reservation], Awaitable[bytes]]
-"""Brings a request's whole body as it came, as long as there is room for it."""
+"""Reads a request's body as received, within its reservation."""
 
 
 class TrackingApi:
     """Serves the SDKs' paths; everything else goes to `rest`."""
 
-    def __init__(self, door: IngestService, tracker: TrackerScripts, rest: ASGIApp) -> None:
-        self._door = door
+    def __init__(self, ingestion: IngestService, tracker: TrackerScripts, rest: ASGIApp) -> None:
+        self._ingestion = ingestion
         self._tracker = tracker
         self._rest = rest
-        self._room, self._unknown_room = ByteBudget(), ByteBudget(UNSIZED_BODY_BYTES)
+        self._budget, self._unsized_budget = ByteBudget(), ByteBudget(UNSIZED_BODY_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        found = match_route(scope["path"]) if scope["type"] == "http" else None
-        if found is None:
+        route = match_route(scope["path"]) if scope["type"] == "http" else None
+        if route is None:
             await self._rest(scope, receive, send)
             return
-        asked = request_from_scope(found, scope)
-        answer = await self.respond(asked, partial(_gathered, receive, asked.headers))
-        await _send(send, answer, head=asked.method == "HEAD")
+        request = request_from_scope(route, scope)
+        response = await self.respond(request, partial(_read_body, receive, request.headers))
+        await _send(send, response, head=request.method == "HEAD")
 
-    async def respond(self, asked: HttpRequest, read: BodyReader) -> HttpResponse:
-        """Return the answer to a request, with all headers but that of its length, and of its type where it is JSON."""
-        if asked.method == "OPTIONS":
-            return 204, b"", cors.preflight_headers(asked.headers)
+    async def respond(self, request: HttpRequest, read: BodyReader) -> HttpResponse:
+        """Return the response to a request.
+
+        Its headers lack the content length, and the content type where it is JSON.
+        """
+        if request.method == "OPTIONS":
+            return 204, b"", cors.preflight_headers(request.headers)
         try:
-            answer = await self._answer(asked, read)
-        except responses.EXPECTED_ERRORS as why:
-            answer = responses.response_for_error(why)
-        extra = cors.cors_headers(asked.headers)
-        if not extra or asked.route.kind == "tracker":
-            return answer
-        status, content, about = answer
-        return status, content, [*about, *extra]
+            response = await self._respond(request, read)
+        except responses.EXPECTED_ERRORS as error:
+            response = responses.response_for_error(error)
+        cors_headers = cors.cors_headers(request.headers)
+        if not cors_headers or request.route.kind == "tracker":
+            return response
+        status, content, headers = response
+        return status, content, [*headers, *cors_headers]
 
     def admit(self, headers: Headers, size: int) -> tuple[Source, Reservation] | None:
-        """Return whose key is in the headers, and what a body of so many bytes holds; None where anything speaks against it."""
+        """Return the source of the key in the headers, and a reservation of `size` bytes.
+
+        None when the key is unknown or the budget is spent.
+        """
         key = extract_write_key(headers, b"")
-        held = Reservation(self._room)
+        reservation = Reservation(self._budget)
         try:
-            source = self._door.authenticate(key)
-            held.reserve(size)
+            source = self._ingestion.authenticate(key)
+            reservation.reserve(size)
         except responses.EXPECTED_ERRORS:
             return None
-        return source, held
+        return source, reservation
 
-    async def _answer(self, asked: HttpRequest, read: BodyReader) -> HttpResponse:
-        found = asked.route
-        methods = METHODS[found.kind]
-        if asked.method not in methods:
+    async def _respond(self, request: HttpRequest, read: BodyReader) -> HttpResponse:
+        route = request.route
+        methods = METHODS[route.kind]
+        if request.method not in methods:
             allow = ", ".join(methods)
             return responses.error_response(
                 405, "method_not_allowed", f"{allow} only", [(b"allow", allow.encode())]
             )
-        source = asked.source
+        source = request.source
         if source is None:
-            key = found.key or extract_write_key(asked.headers, asked.query)
-            source = (
-                None if key is None else self._door.authenticate(key)
-            )  # before anything is read for it
+            key = route.key or extract_write_key(request.headers, request.query)
+            # Authenticated before the body is read.
+            source = None if key is None else self._ingestion.authenticate(key)
             if methods is not POST_ONLY:
-                return await self._shown(asked, key, source)
-        with asked.reservation or Reservation(self._room if source else self._unknown_room) as held:
-            plain = _unpacked(await read(held), asked.headers, held)
-            if found.kind == "hook":
-                await self._door.ingest_webhook(asked.to_webhook_request(plain), source)
-            elif found.kind != "ignored":
-                request = TrackingRequest(
+                return await self._respond_to_get(request, key, source)
+        budget = self._budget if source else self._unsized_budget
+        with request.reservation or Reservation(budget) as reservation:
+            plain = _decompress(await read(reservation), request.headers, reservation)
+            if route.kind == "hook":
+                await self._ingestion.ingest_webhook(request.to_webhook_request(plain), source)
+            elif route.kind != "ignored":
+                tracking_request = TrackingRequest(
                     plain,
                     source,
-                    found.call_type,
-                    asked.origin(),
-                    asked.client_address(),
-                    asked.traceparent(),
+                    route.call_type,
+                    request.origin(),
+                    request.client_address(),
+                    request.traceparent(),
                 )
-                await self._door.ingest_request(request)
+                await self._ingestion.ingest_request(tracking_request)
         return responses.SUCCESS
 
-    async def _shown(
-        self, asked: HttpRequest, key: str | None, source: Source | None
+    async def _respond_to_get(
+        self, request: HttpRequest, key: str | None, source: Source | None
     ) -> HttpResponse:
-        match asked.route.kind:
+        match request.route.kind:
             case "project_settings":
                 return responses.settings_document(
-                    sdk_settings.project_settings(key or "", *asked.own_address())
+                    sdk_settings.project_settings(key or "", *request.own_address())
                 )
             case "openapi":
                 return responses.settings_document(openapi.build_openapi_document())
             case "source_config":
                 return responses.settings_document(
-                    sdk_settings.source_config(key or "", source or self._door.authenticate(key))
+                    sdk_settings.source_config(
+                        key or "", source or self._ingestion.authenticate(key)
+                    )
                 )
             case "tracker":
-                return self._script(asked.route.file, asked.headers)
+                return self._respond_with_script(request.route.file, request.headers)
             case _:
-                return await self._pixel(asked, source)
+                return await self._respond_with_pixel(request, source)
 
-    def _script(self, file: str, headers: Headers) -> HttpResponse:
+    def _respond_with_script(self, file: str, headers: Headers) -> HttpResponse:
         script = self._tracker.get(file)
-        zipped = b"gzip" in headers.get(b"accept-encoding", b"")
-        encoding = [(b"content-encoding", b"gzip")] if zipped else []
-        # For pages of any origin, and the same for all: caches keep it for a year.
-        about = [
-            (b"content-type", b"text/javascript; charset=utf-8"),
-            (b"vary", b"Accept-Encoding"),
-            *encoding,
-        ]
-        about.append((b"access-control-allow-origin", b"*"))
-        caching = (b"cache-control", b"public, max-age=%d" % script.max_age_seconds)
+        accepts_gzip = b"gzip" in headers.get(b"accept-encoding", b"")
+        encoding = [(b"content-encoding", b"gzip")] if accepts_gzip else []
         return (
             200,
-            script.compressed if zipped else script.content,
-            [*about, caching, (b"x-content-type-options", b"nosniff")],
+            script.compressed if accepts_gzip else script.content,
+            [
+                (b"content-type", b"text/javascript; charset=utf-8"),
+                (b"vary", b"Accept-Encoding"),
+                *encoding,
+                # The same for pages of every origin, so that shared caches can keep it.
+                (b"access-control-allow-origin", b"*"),
+                (b"cache-control", b"public, max-age=%d" % script.max_age_seconds),
+                (b"x-content-type-options", b"nosniff"),
+            ],
         )
 
-    async def _pixel(self, asked: HttpRequest, source: Source | None) -> HttpResponse:
-        found = pixel.pixel_request(asked.headers, asked.query, asked.client_address(), source)
-        if found is not None:
-            await self._door.ingest_request(found)
+    async def _respond_with_pixel(
+        self, request: HttpRequest, source: Source | None
+    ) -> HttpResponse:
+        tracking_request = pixel.pixel_request(
+            request.headers, request.query, request.client_address(), source
+        )
+        if tracking_request is not None:
+            await self._ingestion.ingest_request(tracking_request)
         return 200, pixel.GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")]
 
 
-async def _gathered(receive: Receive, headers: Headers, held: Reservation) -> bytes:
-    """Return the whole body. Raises BodyTooLarge, Unavailable, InvalidMessage when the client goes."""
+async def _read_body(receive: Receive, headers: Headers, reservation: Reservation) -> bytes:
+    """Return the complete body, reserved chunk by chunk.
+
+    Raises BodyTooLarge, Unavailable, and InvalidMessage when the client disconnects.
+    """
     size = headers.get(b"content-length", b"")
-    if size.isdigit() and (len(size) > _DIGITS or int(size) > json_body.MAX_BODY):
+    if size.isdigit() and (len(size) > _MAX_LENGTH_DIGITS or int(size) > json_body.MAX_BODY):
         raise _too_large()
     chunks = []
     more = True
-    while more:  # as long as the protocol waits
+    while more:  # the protocol class limits the time
         event = await receive()
         chunks.append(_chunk(event))
-        held.reserve(len(chunks[-1]))
-        if held.bytes > json_body.MAX_BODY:
+        reservation.reserve(len(chunks[-1]))
+        if reservation.bytes > json_body.MAX_BODY:
             raise _too_large()
         more = event.get("more_body", False)
     return b"".join(chunks)
 
 
-def _unpacked(raw: bytes, headers: Headers, held: Reservation) -> bytes:
+def _decompress(raw: bytes, headers: Headers, reservation: Reservation) -> bytes:
     encoding = headers.get(b"content-encoding")
     if encoding is None:
         return raw
     plain = json_body.decompress(raw, encoding.decode("latin-1").strip().lower())
     if plain is not raw:
-        held.reserve(len(plain))
+        reservation.reserve(len(plain))
     return plain
 
 
@@ -180,18 +196,18 @@ def _too_large() -> json_body.BodyTooLarge:
 
 def _chunk(event: Message) -> bytes:
     if event["type"] == "http.disconnect":
-        raise InvalidMessage("cut_off", "the client went away")
-    found: bytes = event.get("body", b"")
-    return found
+        raise InvalidMessage("cut_off", "the client disconnected")
+    chunk: bytes = event.get("body", b"")
+    return chunk
 
 
-async def _send(send: Send, answer: HttpResponse, *, head: bool = False) -> None:
-    status, content, _ = answer
+async def _send(send: Send, response: HttpResponse, *, head: bool = False) -> None:
+    status, content, _ = response
     await send(
         {
             "type": "http.response.start",
             "status": status,
-            "headers": responses.response_headers(answer),
+            "headers": responses.response_headers(response),
         }
     )
     await send({"type": "http.response.body", "body": b"" if head else content})

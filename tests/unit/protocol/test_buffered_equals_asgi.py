@@ -180,7 +180,7 @@ async def test_concurrency_limit_is_503(door, monkeypatch):
 
 
 async def test_spent_byte_budget_is_503_and_is_released(door, monkeypatch):
-    monkeypatch.setattr(door.api, "_room", ByteBudget(100))
+    monkeypatch.setattr(door.api, "_budget", ByteBudget(100))
     long = request(call(properties={"x": "y" * 100}))
     assert parse_response(await door.exchange(long))[0] == b"HTTP/1.1 503 Service Unavailable"
     for _ in range(5):
@@ -189,7 +189,7 @@ async def test_spent_byte_budget_is_503_and_is_released(door, monkeypatch):
 
 async def test_body_is_reserved_before_it_arrives(door, monkeypatch):
     room = ByteBudget(1_000)
-    monkeypatch.setattr(door.api, "_room", room)
+    monkeypatch.setattr(door.api, "_budget", room)
     whole = request(call(properties={"x": "y" * 700}))
     _, writer = await door.open()
     writer.write(whole[:-1])
