@@ -262,7 +262,7 @@ def test_an_address_given_in_an_interview_joins_nobody_to_the_one_who_is_known()
 def test_what_one_of_several_mailboxes_did_is_nobodys():
     event = golden("resend-clicked")["request"]
     event["data"]["to"] = ["a@x.test", "b@x.test"]
-    with pytest.raises(InvalidMessage, match="whose doing"):
+    with pytest.raises(InvalidMessage, match="does not name the recipient"):
         ADAPTERS["resend"].to_calls(event, {})
 
 

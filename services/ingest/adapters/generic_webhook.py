@@ -75,7 +75,7 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
         )
     ]
     if not calls and settings.get("otherwise", "refuse") == "refuse":
-        raise InvalidMessage("no_rule", "no rule of the mapping matches this event")
+        raise InvalidMessage("no_rule", "no call of the mapping matches this event")
     return calls
 
 
