@@ -30,20 +30,20 @@ class FirstSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trust: Literal["public", "server"] = "public"
 
 
-async def put_sources(database_url: str, wanted: list[FirstSource]) -> None:
+async def put_sources(database_url: str, first_sources: list[FirstSource]) -> None:
     """Create each source that is missing; its key replaces all others of the source.
 
     Raises Conflict for a key that was revoked or belongs to another source, Unavailable.
     """
     session = Session(database_url, "ingest-prepare")
     try:
-        for first in wanted:
+        for first in first_sources:
             async with session.acquire() as connection, unit_of_work(connection):
-                place = (DEFAULT_WORKSPACE, first.source)
-                if await sources.get_source_for_update(connection, place) is None:
-                    await sources.upsert_source(connection, Source(*place, trust=first.trust))
-                if await sources.insert_key(connection, place, first.write_key):
-                    await sources.update_key_ends(connection, place, 0, but=first.write_key)
+                source_key = (DEFAULT_WORKSPACE, first.source)
+                if await sources.get_source_for_update(connection, source_key) is None:
+                    await sources.upsert_source(connection, Source(*source_key, trust=first.trust))
+                if await sources.insert_key(connection, source_key, first.write_key):
+                    await sources.update_key_ends(connection, source_key, 0, keep=first.write_key)
     finally:
         await session.close()
 
@@ -51,9 +51,9 @@ async def put_sources(database_url: str, wanted: list[FirstSource]) -> None:
 def main() -> None:
     """Entry of the process."""
     try:
-        wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=list[FirstSource])
+        first_sources = msgspec.json.decode(sys.stdin.buffer.read(), type=list[FirstSource])
         settings: PreparationSettings = load_settings(PreparationSettings)
-        asyncio.run(put_sources(settings.database_url, wanted))
+        asyncio.run(put_sources(settings.database_url, first_sources))
     except (PerigeeError, msgspec.MsgspecError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)

@@ -209,5 +209,5 @@ async def test_a_key_is_one_sources_and_once_taken_back_stays_so(desk, connectio
     with pytest.raises(Conflict, match="another source's"):
         await sources.insert_key(connection, ("default", "app"), key)
     await desk.revoke("default", "shop", "")
-    with pytest.raises(Conflict, match="was taken back"):
+    with pytest.raises(Conflict, match="was revoked"):
         await sources.insert_key(connection, ("default", "shop"), key)

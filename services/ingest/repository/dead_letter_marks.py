@@ -1,4 +1,4 @@
-"""Marks on dead letters."""
+"""Marks of dead letters: replayed or dropped."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,25 +11,27 @@ RecordPosition = tuple[str, int, int]
 
 
 async def get_marks(connection: Connection, topic: str) -> dict[RecordPosition, DeadLetterMark]:
-    """Return the marks on a topic's letters."""
+    """Return the marks of a topic's dead letters."""
     rows = await connection.fetch(
-        "SELECT topic, partition, kafka_offset, mark FROM ingest.dead_letter_marks WHERE topic = $1",
+        "SELECT topic, partition, kafka_offset, mark "
+        "FROM ingest.dead_letter_marks WHERE topic = $1",
         topic,
     )
-    return {(r[0], r[1], r[2]): r[3] for r in rows}
+    return {(topic, partition, offset): mark for topic, partition, offset, mark in rows}
 
 
 async def upsert_marks(
     connection: Connection,
-    places: Sequence[RecordPosition],
+    positions: Sequence[RecordPosition],
     mark: DeadLetterMark,
     author: str,
     note: str,
 ) -> None:
-    """Mark letters; a later mark replaces an earlier one."""
+    """Mark dead letters; a later mark replaces an earlier one."""
     await connection.executemany(
         "INSERT INTO ingest.dead_letter_marks (topic, partition, kafka_offset, mark, author, note) "
-        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (topic, partition, kafka_offset) DO UPDATE SET "
+        "VALUES ($1, $2, $3, $4, $5, $6) "
+        "ON CONFLICT (topic, partition, kafka_offset) DO UPDATE SET "
         "mark = excluded.mark, author = excluded.author, note = excluded.note, at = now()",
-        [(*place, mark, author, note) for place in places],
+        [(*position, mark, author, note) for position in positions],
     )

@@ -1,4 +1,4 @@
-"""How far imports have come."""
+"""Progress of imports."""
 
 from datetime import datetime
 
@@ -8,7 +8,10 @@ from libs.common.db.connection import Connection
 
 
 class ImportProgress(msgspec.Struct, frozen=True):
-    """An import: rows before `next_line` are done. `finished_before`: an earlier run finished it, this one did nothing."""
+    """Progress of an import: rows before `next_line` are done.
+
+    `finished_before`: an earlier run finished it and this run did nothing.
+    """
 
     next_line: int = 0
     accepted: int = 0
@@ -18,7 +21,7 @@ class ImportProgress(msgspec.Struct, frozen=True):
 
 
 class ImportRow(msgspec.Struct, frozen=True):
-    """An import, as an operator sees it; instants are RFC 3339."""
+    """An import, as an operator sees it."""
 
     content: str
     source: str
@@ -29,21 +32,23 @@ class ImportRow(msgspec.Struct, frozen=True):
     begun_at: datetime | None
     finished_at: datetime | None
     fingerprint: str
-    """Mapping and mode, as a digest in hexadecimal: with others the file is imported again."""
+    """Digest of mapping and mode in hexadecimal; with another the file is imported again."""
 
 
 _ROW = (
-    "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, begun_at, finished_at, "
-    "encode(how, 'hex') FROM ingest.imports"
+    "SELECT encode(content, 'hex'), source, name, next_line, accepted, rejected, "
+    "begun_at, finished_at, encode(how, 'hex') FROM ingest.imports"
 )
 
 
 async def get_import(
-    connection: Connection, place: tuple[str, str], content: str
+    connection: Connection, source_key: tuple[str, str], content: str
 ) -> ImportRow | None:
-    """Return the import of a file, by its SHA-256 in hexadecimal, into the source at (workspace, name)."""
+    """Return the import of a file (SHA-256 in hexadecimal) into a source (workspace, name)."""
     row = await connection.fetchrow(
-        f"{_ROW} WHERE (workspace, source, content) = ($1, $2, decode($3, 'hex'))", *place, content
+        f"{_ROW} WHERE (workspace, source, content) = ($1, $2, decode($3, 'hex'))",
+        *source_key,
+        content,
     )
     return None if row is None else ImportRow(*row)
 
@@ -70,33 +75,48 @@ async def list_imports_of_file(
 
 
 async def upsert_import(
-    connection: Connection, place: tuple[str, str], content: bytes, how: bytes, name: str
+    connection: Connection,
+    source_key: tuple[str, str],
+    content: bytes,
+    fingerprint: bytes,
+    name: str,
 ) -> ImportProgress:
-    """Return how far the import of this content into a source has come; it begins when it is new, or read in another way."""
+    """Return the progress of the import of a file into a source (workspace, name).
+
+    An import that is new, or has another fingerprint, starts at the first line.
+    """
     row = await connection.fetchrow(
-        "INSERT INTO ingest.imports (workspace, source, content, how, name) VALUES ($1, $2, $3, $4, $5) "
+        "INSERT INTO ingest.imports (workspace, source, content, how, name) "
+        "VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (workspace, source, content) DO UPDATE SET name = excluded.name "
         "RETURNING next_line, accepted, rejected, finished_at IS NOT NULL, how = $4",
-        *place, content, how, name,
+        *source_key, content, fingerprint, name,
     )  # fmt: skip
     assert row is not None
-    *progress, same = row
-    if same:
+    *progress, is_same = row
+    if is_same:
         return ImportProgress(*progress)
     await connection.execute(
-        "UPDATE ingest.imports SET how = $4, next_line = 0, accepted = 0, rejected = 0, begun_at = now(), finished_at = NULL "
+        "UPDATE ingest.imports SET how = $4, next_line = 0, accepted = 0, rejected = 0, "
+        "begun_at = now(), finished_at = NULL "
         "WHERE (workspace, source, content) = ($1, $2, $3)",
-        *place, content, how,
+        *source_key, content, fingerprint,
     )  # fmt: skip
     return ImportProgress()
 
 
 async def update_progress(
-    connection: Connection, place: tuple[str, str], content: bytes, now: ImportProgress
+    connection: Connection, source_key: tuple[str, str], content: bytes, progress: ImportProgress
 ) -> None:
-    """Note how far it has come."""
+    """Store the progress of an import."""
     await connection.execute(
         "UPDATE ingest.imports SET next_line = $4, accepted = $5, rejected = $6, "
-        "finished_at = CASE WHEN $7 THEN now() END WHERE (workspace, source, content) = ($1, $2, $3)",
-        *place, content, now.next_line, now.accepted, now.rejected, now.finished,
-    )  # fmt: skip
+        "finished_at = CASE WHEN $7 THEN now() END "
+        "WHERE (workspace, source, content) = ($1, $2, $3)",
+        *source_key,
+        content,
+        progress.next_line,
+        progress.accepted,
+        progress.rejected,
+        progress.finished,
+    )

@@ -1,1 +1,1 @@
-"""Perigee's own tracker: the script that pages load, and what they write to load it."""
+"""Perigee's browser tracker: the script, and the HTML snippet that loads it."""

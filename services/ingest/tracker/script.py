@@ -1,7 +1,7 @@
-"""The tracker as it is served, and the lines that a page needs for it.
+"""Versions of the tracker script, and the HTML snippet for pages.
 
-`perigee-N.js` never changes once it is released, since pages name its hash (W3C Subresource Integrity); `perigee.js` is the
-newest, for pages that name none.
+`perigee-N.js` never changes once it is released, since pages name its hash (W3C Subresource
+Integrity); `perigee.js` is the newest version, for pages without a hash.
 """
 
 import base64
@@ -21,7 +21,7 @@ _YEAR = 31_536_000
 
 
 class TrackerScript(msgspec.Struct, frozen=True):
-    """A version of the tracker; `seconds` is how long it may be cached."""
+    """A version of the tracker, also as gzip."""
 
     content: bytes
     compressed: bytes
@@ -29,7 +29,7 @@ class TrackerScript(msgspec.Struct, frozen=True):
 
 
 class TrackerScripts:
-    """The versions that are there."""
+    """The released versions, by file name."""
 
     def __init__(self) -> None:
         self._scripts = {file.name: _read(file, _YEAR) for file in _released()}
@@ -37,10 +37,10 @@ class TrackerScripts:
 
     def get(self, file: str) -> TrackerScript:
         """Return a version. Raises NotFound."""
-        found = self._scripts.get(file)
-        if found is None:
+        script = self._scripts.get(file)
+        if script is None:
             raise NotFound(f"no tracker {file}: there are {', '.join(sorted(self._scripts))}")
-        return found
+        return script
 
 
 def latest_file() -> Path:
@@ -48,20 +48,21 @@ def latest_file() -> Path:
     return max(_released(), key=lambda file: int(_NUMBER.findall(file.name)[0]))
 
 
-def html_snippet(door: str, write_key: str) -> str:
-    """Return the lines for a page's head, and the picture for where no script runs."""
+def html_snippet(base_url: str, write_key: str) -> str:
+    """Return the lines for a page's head, with the pixel for browsers without scripts."""
     file = latest_file()
     digest = base64.b64encode(hashlib.sha384(file.read_bytes()).digest()).decode()
     return (
-        f'<script async src="{door}/{file.name}" data-key="{write_key}"\n'
+        f'<script async src="{base_url}/{file.name}" data-key="{write_key}"\n'
         f'        integrity="sha384-{digest}" crossorigin="anonymous"></script>\n'
-        f'<noscript><img src="{door}/v1/pixel.gif?writeKey={write_key}" alt="" width="1" height="1"></noscript>'
+        f'<noscript><img src="{base_url}/v1/pixel.gif?writeKey={write_key}" '
+        'alt="" width="1" height="1"></noscript>'
     )
 
 
-def content_security_policy(door: str) -> str:
-    """Return what a Content-Security-Policy has to allow for it."""
-    return f"script-src {door}; connect-src {door}; img-src {door}"
+def content_security_policy(base_url: str) -> str:
+    """Return the Content-Security-Policy that the tracker needs."""
+    return f"script-src {base_url}; connect-src {base_url}; img-src {base_url}"
 
 
 def _released() -> list[Path]:
@@ -69,5 +70,5 @@ def _released() -> list[Path]:
 
 
 def _read(file: Path, seconds: int) -> TrackerScript:
-    text = file.read_bytes()
-    return TrackerScript(text, gzip.compress(text, 9, mtime=0), seconds)
+    content = file.read_bytes()
+    return TrackerScript(content, gzip.compress(content, 9, mtime=0), seconds)
