@@ -1,1 +1,1 @@
-"""The door: touchpoints in over HTTP, out to Kafka, acknowledged only when Kafka has them."""
+"""Ingest: receives touchpoints over HTTP, acknowledges them when Kafka has stored them."""

@@ -1,4 +1,4 @@
-"""Wires ingest together and runs it."""
+"""Composition root of ingest, and entry of its process."""
 
 import asyncio
 from functools import partial
@@ -31,7 +31,7 @@ from services.ingest.tracker.script import TrackerScripts
 
 
 async def serve(stop: asyncio.Event) -> None:
-    """Run until `stop` is set."""
+    """Run ingest until `stop` is set."""
     settings: IngestSettings = load_settings(IngestSettings)
     tracing.configure_tracing("ingest", settings.otlp_endpoint)
     session = Session(settings.database_url, "ingest")
@@ -49,16 +49,15 @@ async def serve(stop: asyncio.Event) -> None:
         wire_encoding=publisher.wire_encoding,
     )
 
-    async def sources_read() -> str | None:
+    async def check_sources() -> str | None:
         return None if source_cache.is_loaded else "PostgreSQL has not answered since the start"
 
     modules = {PUBLISHER_MODULES.name: PUBLISHER_MODULES.mode()}
-    health = HealthChecks({"sources": sources_read, "kafka": publisher.check}, modules=modules)
-    # What an operator sends waits longer than a client does, so it does not wait together with what clients send.
-    admin_session, admin_publisher = (
-        Session(settings.database_url, "ingest-admin"),
-        Publisher(settings.kafka_bootstrap_servers),
-    )
+    health = HealthChecks({"sources": check_sources, "kafka": publisher.check}, modules=modules)
+    # Admin requests and imports wait longer than tracking calls, so they get their own connection
+    # and publisher, and never delay tracking calls.
+    admin_session = Session(settings.database_url, "ingest-admin")
+    admin_publisher = Publisher(settings.kafka_bootstrap_servers)
     keys_session = Session(settings.database_url, "ingest-keys")
     dead_letter_service = DeadLetterService(
         settings.kafka_bootstrap_servers, admin_session, admin_publisher, SystemClock(), rules
@@ -91,10 +90,10 @@ async def serve(stop: asyncio.Event) -> None:
         upload_queue.process_queue(stop),
         run_periodically(stop, 10, upload_queue.collect_disk_gauges),
     )
-    for closing in (publisher, admin_publisher):
-        await closing.close()
-    for opened in (session, admin_session, keys_session):
-        await opened.close()
+    for open_publisher in (publisher, admin_publisher):
+        await open_publisher.close()
+    for open_session in (session, admin_session, keys_session):
+        await open_session.close()
 
 
 def main() -> None:

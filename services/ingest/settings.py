@@ -15,7 +15,7 @@ CHANNELS = Path(__file__).parent / "channels.yaml"
 
 
 class PreparationSettings(BaseSettings):
-    """What `services.ingest.prepare` needs."""
+    """Settings of `services.ingest.prepare`."""
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True)
 
@@ -23,7 +23,7 @@ class PreparationSettings(BaseSettings):
 
 
 class IngestSettings(LinkSettings):
-    """What ingest needs beside the common settings."""
+    """Settings of ingest beside the common ones."""
 
     port: int = Field(8080, validation_alias="PERIGEE_PORT")
     publish_seconds: float = Field(
@@ -38,15 +38,18 @@ class IngestSettings(LinkSettings):
     channels: Path = Field(
         CHANNELS,
         validation_alias="PERIGEE_CHANNELS",
-        description="how touchpoints get their channel",
+        description="rules by which touchpoints get their channel",
     )
     import_folder: Path = Field(
         Path(tempfile.gettempdir()) / "perigee-imports",
         validation_alias="PERIGEE_IMPORT_FOLDER",
-        description="where uploaded files wait to be imported, and their rejects stay",
+        description="folder of uploaded files, until they are imported, and of rejected rows",
     )
     import_bytes: int = Field(
-        2 << 30, gt=0, validation_alias="PERIGEE_IMPORT_BYTES", description="most of one upload"
+        2 << 30,
+        gt=0,
+        validation_alias="PERIGEE_IMPORT_BYTES",
+        description="largest upload, in bytes",
     )
     sources_refresh_seconds: float = Field(
         15.0,
@@ -56,6 +59,6 @@ class IngestSettings(LinkSettings):
     )
 
     def normalisation_rules(self) -> NormalisationRules:
-        """Return what is set for all sources. Raises ConfigurationError for lists that cannot be read."""
+        """Return the rules for all sources. Raises ConfigurationError for invalid channel rules."""
         channels = parse_channel_rules(self.channels.read_text(), str(self.channels))
         return NormalisationRules(channels, self.ip_rule, self.link_signing_keys())

@@ -204,7 +204,7 @@ async def test_the_same_file_into_two_sources(door, tmp_path):
     ],
 )
 async def test_no_file_ends_the_work(door, tmp_path, name, body, mapping):
-    door.uploads._most = 10_000_000
+    door.uploads._max_bytes = 10_000_000
     answer = await door.client.post(
         "/imports", params={"source": "till", "name": name, "mapping": mapping}, content=body
     )

@@ -1,1 +1,1 @@
-"""What ingest does."""
+"""Use cases of ingest."""

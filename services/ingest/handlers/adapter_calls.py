@@ -1,4 +1,4 @@
-"""What another system sends, in its own shape: the events of a document, and the calls that its adapter makes of each."""
+"""Webhooks of other systems: the events of a document, and the adapter's calls of each event."""
 
 import traceback
 from typing import Any
@@ -16,18 +16,21 @@ log = logs.get_logger(__name__)
 
 
 def split_adapter_events(name: str, source: Source, document: Any) -> list[bytes]:
-    """Return the events of a document that came for an adapter of a source, as JSON. Raises InvalidMessage, BodyTooLarge."""
-    found = _adapter(name).split_events(document, source.adapter_settings)
-    if len(found) > MAX_MESSAGES:
+    """Return the events of a document for a source's adapter, as JSON.
+
+    Raises InvalidMessage, BodyTooLarge.
+    """
+    events = _get_adapter(name).split_events(document, source.adapter_settings)
+    if len(events) > MAX_MESSAGES:
         raise json_body.BodyTooLarge(
-            "too_many", f"{len(found):,} events at once: at most {MAX_MESSAGES:,}"
+            "too_many", f"{len(events):,} events at once: at most {MAX_MESSAGES:,}"
         )
-    events = [json_body.encode_json(event) for event in found]
-    json_body.check_dead_letter_sizes(events)
-    return events
+    encoded_events = [json_body.encode_json(event) for event in events]
+    json_body.check_dead_letter_sizes(encoded_events)
+    return encoded_events
 
 
-def _adapter(name: str) -> Adapter:
+def _get_adapter(name: str) -> Adapter:
     adapter = ADAPTERS.get(name)
     if adapter is None:
         raise InvalidMessage("no_adapter", f"there is no adapter {name} any more")
@@ -35,21 +38,22 @@ def _adapter(name: str) -> Adapter:
 
 
 def convert_adapter_event(name: str, source: Source, event: bytes) -> list[TrackingCall]:
-    """Return the calls that an adapter makes of an event of a source, cleaned as the door cleans. Raises InvalidMessage."""
-    adapter = _adapter(name)
-    found = json_body.decode_clean(event)
+    """Return an adapter's calls of an event, cleaned like tracking calls. Raises InvalidMessage."""
+    adapter = _get_adapter(name)
+    document = json_body.decode_clean(event)
     try:
-        return [call_from_object(call) for call in adapter.to_calls(found, source.adapter_settings)]
+        calls = adapter.to_calls(document, source.adapter_settings)
+        return [call_from_object(call) for call in calls]
     except InvalidMessage:
         raise
     except Exception as error:  # noqa: BLE001
-        log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_place(error))  # noqa: TRY400
+        log.error("adapter_failed", adapter=name, error=type(error).__name__, at=_raised_at(error))  # noqa: TRY400
         raise InvalidMessage(
             "adapter_failed", f"{name}: {type(error).__name__}: kept for a repaired adapter"
         ) from None
 
 
-def _place(error: BaseException) -> str:
-    """Return where it was raised; its message may hold data, and stays out of the logs."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+def _raised_at(error: BaseException) -> str:
+    """Return file and line of an error; its message may contain personal data, not for logs."""
+    entry = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{entry.filename.rpartition('/')[2]}:{entry.lineno}"

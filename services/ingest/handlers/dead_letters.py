@@ -1,7 +1,7 @@
-"""Repairing what was refused: look at it, try it again after a fix, or say that it is to be left.
+"""Repair of dead letters: list them, replay them after a fix, or drop them.
 
-A replay gives each letter the same id as the first time, so that twice is once: a touchpoint's is its `messageId`, or the one
-that the door made up when it was refused, which is the letter's key.
+A replay is idempotent, because each dead letter keeps its message id: the `messageId` of its
+touchpoint, or the id that ingest derived at the refusal, which is the key of the record.
 """
 
 import itertools
@@ -39,20 +39,21 @@ from services.ingest.handlers.adapter_calls import convert_adapter_event, split_
 from services.ingest.handlers.ingestion import MessagePublisher
 from services.ingest.handlers.outgoing_messages import parse_batch_defaults, touchpoint_message
 from services.ingest.repository import dead_letter_marks, sources
+from services.ingest.repository.dead_letter_marks import RecordPosition
 
 PUBLISH_SECONDS = 30
 Changes = Sequence[tuple[JsonPath, Any]]
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
-    """What a replay came to: {number: why} of those that are refused again."""
+    """Result of a replay; `refused` is {number: reason} of the letters refused again."""
 
     replayed: list[str]
     refused: dict[str, str]
 
 
 class DeadLetterPage(msgspec.Struct, frozen=True):
-    """Letters, what they hold cut off, and how many there are from here on."""
+    """Dead letters with truncated content; `all` counts the matches from this page on."""
 
     letters: list[DeadLetter]
     all: int
@@ -78,40 +79,41 @@ class DeadLetterService:
     async def list_page(
         self,
         service: str,
-        fits: Callable[[DeadLetter], bool],
+        matches: Callable[[DeadLetter], bool],
         *,
         marked: bool = False,
         limit: int = 100,
         after: str = "",
     ) -> DeadLetterPage:
-        """Return the first letters of a service that fit, oldest first; those that were replayed or dropped only when asked.
+        """Return a service's first dead letters that match, oldest first.
 
-        `after` is where an earlier page ended. Raises NotFound for an unknown service, ConfigurationError, Unavailable.
+        Replayed and dropped letters are included with `marked` only. `after` is the cursor at the
+        end of the previous page. Raises NotFound for an unknown service, ConfigurationError,
+        Unavailable.
         """
-        begin = parse_page_cursor(after) if after else (0, "")
+        cursor = parse_page_cursor(after) if after else (0, "")
         topic = TOPICS.get(service)
         if topic is None:
             raise NotFound(f"no service {service!r}: {', '.join(TOPICS)}")
         async with self._session.acquire() as connection:
-            known = await dead_letter_marks.get_marks(connection, topic)
+            marks = await dead_letter_marks.get_marks(connection, topic)
         letters: list[DeadLetter] = []
         count = 0
         async for record in topic_reader.read_to_end(self._bootstrap_servers, topic):
-            place = (record.topic, record.partition, record.offset)
-            one = _letter(record, known.get(place, ""))
-            if (marked or not one.mark) and one.sort_key > begin and fits(one):
+            letter = _letter_from_record(record, marks.get(_position(record), ""))
+            if (marked or not letter.mark) and letter.sort_key > cursor and matches(letter):
                 count += 1
-                letters.append(one.truncated())
+                letters.append(letter.truncated())
                 if len(letters) > 2 * limit:
                     letters = _oldest(letters, limit)
         return DeadLetterPage(_oldest(letters, limit), count)
 
     async def get(self, number: str) -> DeadLetter:
-        """Return one letter. Raises ConfigurationError, NotFound, Unavailable."""
-        record = (await self._records([number]))[number]
+        """Return one dead letter. Raises ConfigurationError, NotFound, Unavailable."""
+        record = (await self._get_records([number]))[number]
         async with self._session.acquire() as connection:
-            known = await dead_letter_marks.get_marks(connection, record.topic)
-        return _letter(record, known.get((record.topic, record.partition, record.offset), ""))
+            marks = await dead_letter_marks.get_marks(connection, record.topic)
+        return _letter_from_record(record, marks.get(_position(record), ""))
 
     async def replay(
         self,
@@ -120,37 +122,46 @@ class DeadLetterService:
         note: str,
         repairs: Mapping[str, Any] | None = None,
     ) -> ReplayResult:
-        """Try letters again: a refused call passes the door as it is now, a record goes back to its topic as it was.
+        """Try dead letters again.
 
-        `repairs` puts values into refused calls first: {place in the call: value}. What is refused again stays a letter.
-        Raises ConfigurationError, NotFound, Unavailable.
+        A refused call is normalised by the present rules; a refused record is published to its
+        topic unchanged. `repairs` sets values in refused calls first: {path in the call: value}.
+        Messages that are refused again stay dead letters. Raises ConfigurationError, NotFound,
+        Unavailable.
         """
-        changes = _changes(repairs or {})
+        changes = _parse_repairs(repairs or {})
         note = f"{note} [set {json.dumps(repairs)}]".strip() if repairs else note
-        records = await self._records(numbers)
+        records = await self._get_records(numbers)
         async with self._session.acquire() as connection:
-            known = {(s.workspace, s.name): s for s in await sources.list_sources(connection)}
-        again: dict[str, list[Message]] = {}
+            sources_by_key = {
+                (source.workspace, source.name): source
+                for source in await sources.list_sources(connection)
+            }
+        replays: dict[str, list[Message]] = {}
         refused: dict[str, str] = {}
         for number, record in records.items():
             try:
-                again[number] = self._again(record, known, changes)
+                replays[number] = self._replay_messages(record, sources_by_key, changes)
             except InvalidMessage as error:
                 refused[number] = f"{error.reason}: {error.detail}"
-        sent = [(number, message) for number, messages in again.items() for message in messages]
-        faults = await self._publisher.publish([message for _, message in sent], PUBLISH_SECONDS)
+        outgoing = [
+            (number, message) for number, messages in replays.items() for message in messages
+        ]
+        faults = await self._publisher.publish(
+            [message for _, message in outgoing], PUBLISH_SECONDS
+        )
         failed = {
             number: str(fault)
-            for (number, _), fault in zip(sent, faults, strict=True)
+            for (number, _), fault in zip(outgoing, faults, strict=True)
             if fault is not None
         }
-        done = [number for number in again if number not in failed]
-        await self._mark(done, "replayed", author, note)
-        return ReplayResult(done, refused | failed)
+        replayed = [number for number in replays if number not in failed]
+        await self._mark(replayed, "replayed", author, note)
+        return ReplayResult(replayed, refused | failed)
 
     async def drop(self, numbers: Sequence[str], author: str, note: str) -> int:
-        """Say that letters are to be left; they stay on the topic. Return how many."""
-        await self._records(numbers)
+        """Mark dead letters as dropped; they stay on the topic. Return their number."""
+        await self._get_records(numbers)
         await self._mark(numbers, "dropped", author, note)
         return len(numbers)
 
@@ -162,67 +173,76 @@ class DeadLetterService:
                 connection, [parse_number(number) for number in numbers], mark, author, note
             )
 
-    async def _records(self, numbers: Sequence[str]) -> dict[str, Record]:
-        """Return the letters of these numbers, in their order. Raises ConfigurationError, NotFound, Unavailable."""
-        places = {number: parse_number(number) for number in numbers}
-        found: dict[tuple[str, int, int], Record] = {}
-        for topic in {place[0] for place in places.values()}:
-            wanted = [place[1:] for place in places.values() if place[0] == topic]
-            records = await topic_reader.read_at_offsets(self._bootstrap_servers, topic, wanted)
-            found |= {(topic, *place): record for place, record in records.items()}
-        missing = [number for number, place in places.items() if place not in found]
+    async def _get_records(self, numbers: Sequence[str]) -> dict[str, Record]:
+        """Return the records of dead letters, in the order of `numbers`.
+
+        Raises ConfigurationError, NotFound, Unavailable.
+        """
+        positions = {number: parse_number(number) for number in numbers}
+        records: dict[RecordPosition, Record] = {}
+        for topic in {topic for topic, _, _ in positions.values()}:
+            offsets = [position[1:] for position in positions.values() if position[0] == topic]
+            topic_records = await topic_reader.read_at_offsets(
+                self._bootstrap_servers, topic, offsets
+            )
+            records |= {(topic, *offset): record for offset, record in topic_records.items()}
+        missing = [number for number, position in positions.items() if position not in records]
         if missing:
             raise NotFound(
-                f"no dead letter {', '.join(missing[:5])}: the topic does not hold it, or not any more"
+                f"no dead letter {', '.join(missing[:5])}: "
+                "the topic has no such record, or has deleted it"
             )
-        return {number: found[place] for number, place in places.items()}
+        return {number: records[position] for number, position in positions.items()}
 
-    def _again(
-        self, record: Record, known: Mapping[tuple[str, str], Source], changes: Changes
+    def _replay_messages(
+        self, record: Record, sources_by_key: Mapping[tuple[str, str], Source], changes: Changes
     ) -> list[Message]:
-        said = parse_error_headers(record.headers)
-        if changes and (record.topic != TOPICS["ingest"] or said.get("where") == BROKER_ERROR):
-            raise InvalidMessage("no_call", "only calls that the door refused can be repaired")
+        """Return the messages of a dead letter's replay. Raises InvalidMessage."""
+        error_headers = parse_error_headers(record.headers)
+        if changes and (
+            record.topic != TOPICS["ingest"] or error_headers.get("where") == BROKER_ERROR
+        ):
+            raise InvalidMessage("no_call", "only calls that ingest refused can be repaired")
         if record.topic != TOPICS["ingest"]:
             headers = [
                 (name, value or b"")
                 for name, value in record.headers
                 if not name.startswith(HEADER_PREFIX)
             ]
-            return [Message(said.get("topic", ""), record.key, record.value, headers)]
-        if said.get("where") == BROKER_ERROR:
+            return [Message(error_headers.get("topic", ""), record.key, record.value, headers)]
+        if error_headers.get("where") == BROKER_ERROR:
             return [touchpoint_message(decode_value(Touchpoint, record.value))]
-        return self._call_again(record, said, known, changes)
+        return self._replay_calls(record, error_headers, sources_by_key, changes)
 
-    def _call_again(
+    def _replay_calls(
         self,
         record: Record,
-        said: dict[str, str],
-        known: Mapping[tuple[str, str], Source],
+        error_headers: dict[str, str],
+        sources_by_key: Mapping[tuple[str, str], Source],
         changes: Changes,
     ) -> list[Message]:
-        workspace, _, name = said.get("where", "").partition("/")
-        source = known.get((workspace, name))
+        workspace, _, name = error_headers.get("where", "").partition("/")
+        source = sources_by_key.get((workspace, name))
         if source is None:
             raise InvalidMessage(
-                "no_source", f"its source {said.get('where')!r} is not there any more"
+                "no_source", f"its source {error_headers.get('where')!r} does not exist any more"
             )
-        received = RequestContext(
+        context = RequestContext(
             source,
-            refused_at(said, self._clock.now()),
-            _ids(record.key.decode("utf-8", "replace")).__next__,
-            said.get("type") or None,
-            parse_batch_defaults(said.get("batch", "")),
+            refused_at(error_headers, self._clock.now()),
+            _message_ids(record.key.decode("utf-8", "replace")).__next__,
+            error_headers.get("type") or None,
+            parse_batch_defaults(error_headers.get("batch", "")),
             self._rules,
         )
-        if said.get("lacks") and not any(path[0] == "context" for path, _ in changes):
+        if error_headers.get("lacks") and not any(path[0] == "context" for path, _ in changes):
             raise InvalidMessage(
                 "lacks_context",
-                "its batch said more than could be kept with each letter: set its context",
+                "the context of its batch was too large for its dead letters: set its context",
             )
-        raw = _repaired(record.value or b"", changes)
-        adapter = said.get("adapter")
-        if adapter and said.get("whole"):
+        raw = _apply_changes(record.value or b"", changes)
+        adapter = error_headers.get("adapter")
+        if adapter and error_headers.get("whole"):
             calls = [
                 call
                 for event in split_adapter_events(adapter, source, json_body.decode_document(raw))
@@ -230,21 +250,26 @@ class DeadLetterService:
             ]
         else:
             calls = convert_adapter_event(adapter, source, raw) if adapter else [parse_call(raw)]
-        return [touchpoint_message(normalise(call, received)) for call in calls]
+        return [touchpoint_message(normalise(call, context)) for call in calls]
 
 
-def _changes(repairs: Mapping[str, Any]) -> Changes:
-    """Read what is to be put where. Raises ConfigurationError: a whole call is sent anew, and an id is what makes twice once."""
-    found = [(parse_path(place, "set"), value) for place, value in repairs.items()]
-    if any(path in ((), ("messageId",)) for path, _ in found):
+def _parse_repairs(repairs: Mapping[str, Any]) -> Changes:
+    """Return the changes of {path: value}.
+
+    Raises ConfigurationError for a complete call, which is to be sent again instead, and for a
+    message id, on which the idempotence of replays depends.
+    """
+    changes = [(parse_path(path, "set"), value) for path, value in repairs.items()]
+    if any(path in ((), ("messageId",)) for path, _ in changes):
         raise ConfigurationError(
-            "set: a part of the call, and not its messageId: letters with one id would count as one"
+            "set: give a part of the call, and not its messageId: "
+            "dead letters with equal ids would count as one message"
         )
-    return found
+    return changes
 
 
-def _repaired(raw: bytes, changes: Changes) -> bytes:
-    """Return a call with the changes. Raises InvalidMessage for a place that cannot be in it."""
+def _apply_changes(raw: bytes, changes: Changes) -> bytes:
+    """Return a call with the changes. Raises InvalidMessage for a path that it cannot have."""
     document = json_body.decode_document(raw) if changes else None
     for path, value in changes:
         document = set_at(path, document, value)
@@ -252,18 +277,21 @@ def _repaired(raw: bytes, changes: Changes) -> bytes:
 
 
 def _oldest(letters: list[DeadLetter], limit: int) -> list[DeadLetter]:
-    return sorted(letters, key=lambda one: one.sort_key)[:limit]
+    return sorted(letters, key=lambda letter: letter.sort_key)[:limit]
 
 
-def _letter(record: Record, mark: str) -> DeadLetter:
-    place = (record.topic, record.partition, record.offset)
+def _position(record: Record) -> RecordPosition:
+    return record.topic, record.partition, record.offset
+
+
+def _letter_from_record(record: Record, mark: str) -> DeadLetter:
     return parse_dead_letter(
-        place, record.key, record.value, record.headers, record.timestamp, mark
+        _position(record), record.key, record.value, record.headers, record.timestamp, mark
     )
 
 
-def _ids(first: str) -> Iterator[str]:
-    """Yield the same ids at each replay: the letter's own, and others for further calls that have none."""
+def _message_ids(first: str) -> Iterator[str]:
+    """Yield message ids, the same at each replay: the dead letter's, then derived ones."""
     yield first
     for number in itertools.count(2):
         yield f"{first}:{number}"

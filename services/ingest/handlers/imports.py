@@ -1,8 +1,9 @@
-"""Files: rows become calls, calls pass the door's own rules, what is refused goes to a file beside with line and reason.
+"""Import of files: rows become calls and are normalised like calls of the tracking API.
 
-A row's message id is that of its content and line unless the row names one, so that the same file twice adds nothing. How
-far an import has come is noted after each batch that Kafka has: it goes on there after a crash, and the batch that was under
-way is sent again under the same ids.
+Rejected rows go to a file beside, with line and reason. A row without a message id gets one derived
+from its line and content, so that importing the same file twice adds nothing. Progress is stored
+after each batch that Kafka has: an import resumes there after a crash, and sends the batch that was
+in flight again under the same ids.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ MAX_SHOWN_REJECTS = 10
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
-    """A row that is no touchpoint; lines count from 1, and a CSV's first row is line 2."""
+    """A row that is no valid touchpoint; lines count from 1, so a CSV's first row is line 2."""
 
     line: int
     reason: str
@@ -65,19 +66,19 @@ class FileImporter:
     async def dry_run(
         self,
         path: Path,
-        place: tuple[str, str],
+        source_key: tuple[str, str],
         template: CallMapping | None,
-        said: ProgressCallback,
+        report_progress: ProgressCallback,
     ) -> tuple[int, int, list[RejectedRow]]:
-        """Read the file and send nothing; return how many rows are good and bad, and the first bad ones.
+        """Read a file and send nothing; return the counts of good and bad rows, and the first bad.
 
         Raises NotFound for an unknown source, ConfigurationError for a file that cannot be read.
         """
-        source = await self.get_source(place)
+        source = await self.get_source(source_key)
         good, bad = 0, 0
         first: list[RejectedRow] = []
-        for line, row in read_rows(path, said):
-            await _give_way(line)
+        for line, row in read_rows(path, report_progress):
+            await _yield_to_loop(line)
             try:
                 self._touchpoint(source, line, row, template, historical=True)
                 good += 1
@@ -90,95 +91,101 @@ class FileImporter:
     async def run(
         self,
         path: Path,
-        place: tuple[str, str],
+        source_key: tuple[str, str],
         template: CallMapping | None,
-        said: ProgressCallback,
+        report_progress: ProgressCallback,
         *,
         historical: bool = True,
     ) -> ImportProgress:
-        """Import a file, or what is left of it; return how far it has come in all.
+        """Import a file from its stored progress on; return the progress in all.
 
-        Raises NotFound, ConfigurationError, and Unavailable when Kafka or PostgreSQL does not answer: run it again then.
+        Raises NotFound, ConfigurationError, and Unavailable when Kafka or PostgreSQL does not
+        answer; a later run resumes then.
         """
-        source = await self.get_source(place)
+        source = await self.get_source(source_key)
         content = await asyncio.to_thread(file_digest, path)
         tree = None if template is None else template.tree
         async with self._session.acquire() as connection, unit_of_work(connection):
-            now = await imports.upsert_import(
+            progress = await imports.upsert_import(
                 connection,
-                place,
+                source_key,
                 content,
                 import_fingerprint(tree, historical=historical),
                 path.name,
             )
-        if now.finished:
-            return msgspec.structs.replace(now, finished_before=True)
-        with _beside(path, begin=not now.next_line) as beside:
-            async for batch in _batches(read_rows(path, said), now.next_line):
-                now = await self._take(source, batch, template, beside, now, historical=historical)
+        if progress.finished:
+            return msgspec.structs.replace(progress, finished_before=True)
+        with _open_rejects(path, truncate=not progress.next_line) as rejects_file:
+            rows = read_rows(path, report_progress)
+            async for batch in _batches(rows, progress.next_line):
+                progress = await self._import_batch(
+                    source, batch, template, rejects_file, progress, historical=historical
+                )
                 async with self._session.acquire() as connection, unit_of_work(connection):
-                    await imports.update_progress(connection, place, content, now)
-            now = msgspec.structs.replace(now, finished=True)
+                    await imports.update_progress(connection, source_key, content, progress)
+            progress = msgspec.structs.replace(progress, finished=True)
             async with self._session.acquire() as connection, unit_of_work(connection):
-                await imports.update_progress(connection, place, content, now)
-        if not now.rejected:
+                await imports.update_progress(connection, source_key, content, progress)
+        if not progress.rejected:
             rejects_path(path).unlink(missing_ok=True)
-        return now
+        return progress
 
-    async def get_source(self, place: tuple[str, str]) -> Source:
-        """Return the source at (workspace, name). Raises NotFound."""
+    async def get_source(self, source_key: tuple[str, str]) -> Source:
+        """Return the source (workspace, name). Raises NotFound."""
         async with self._session.acquire() as connection:
-            found = await sources.get_source_for_update(connection, place)
-        if found is None:
+            source = await sources.get_source_for_update(connection, source_key)
+        if source is None:
+            name = source_key[1]
             raise NotFound(
-                f"no source {place[1]!r}: 'perigee source create {place[1]} --mode historical' makes one"
+                f"no source {name!r}: 'perigee source create {name} --mode historical' creates it"
             )
-        return found
+        return source
 
-    async def _take(
+    async def _import_batch(
         self,
         source: Source,
         batch: list[tuple[int, Any]],
         template: CallMapping | None,
-        beside: IO[str],
-        now: ImportProgress,
+        rejects_file: IO[str],
+        progress: ImportProgress,
         *,
         historical: bool,
     ) -> ImportProgress:
-        good: list[tuple[int, Any, Message]] = []
-        refused: list[RejectedRow] = []
+        """Publish a batch and write its rejects; return the progress. Raises Unavailable."""
+        valid_rows: list[tuple[int, Any, Message]] = []
+        rejected_rows: list[RejectedRow] = []
         for line, row in batch:
-            await _give_way(line)
+            await _yield_to_loop(line)
             try:
-                good.append(
-                    (
-                        line,
-                        row,
-                        self._touchpoint(source, line, row, template, historical=historical),
-                    )
-                )
+                message = self._touchpoint(source, line, row, template, historical=historical)
+                valid_rows.append((line, row, message))
             except InvalidMessage as error:
-                refused.append(_reject(line, error, row))
+                rejected_rows.append(_reject(line, error, row))
         outcomes = await self._publisher.publish(
-            [message for _, _, message in good], PUBLISH_SECONDS
+            [message for _, _, message in valid_rows], PUBLISH_SECONDS
         )
         faults = [
             fault
             for fault in outcomes
             if fault is not None and not isinstance(fault, InvalidMessage)
         ]
-        for (line, row, _), fault in zip(good, outcomes, strict=True):
+        for (line, row, _), fault in zip(valid_rows, outcomes, strict=True):
             if isinstance(fault, InvalidMessage):
-                refused.append(_reject(line, fault, row))
+                rejected_rows.append(_reject(line, fault, row))
         if faults:
             raise Unavailable(
-                f"Kafka did not take a batch: {faults[0]}; run the import again, it goes on at line {now.next_line}"
+                f"Kafka did not accept a batch: {faults[0]}; "
+                f"run the import again, it goes on at line {progress.next_line}"
             )
-        for reject in refused:
-            beside.write(json.dumps(msgspec.to_builtins(reject), default=str) + "\n")
-        beside.flush()
-        accepted, rejected = now.accepted + len(batch) - len(refused), now.rejected + len(refused)
-        return ImportProgress(batch[-1][0] + 1, accepted, rejected)
+        for rejected_row in rejected_rows:
+            document = msgspec.to_builtins(rejected_row)
+            rejects_file.write(json.dumps(document, default=str) + "\n")
+        rejects_file.flush()
+        return ImportProgress(
+            batch[-1][0] + 1,
+            progress.accepted + len(batch) - len(rejected_rows),
+            progress.rejected + len(rejected_rows),
+        )
 
     def _touchpoint(
         self, source: Source, line: int, row: Any, template: CallMapping | None, *, historical: bool
@@ -192,19 +199,21 @@ class FileImporter:
                 **(context if isinstance(context, dict) else {}),
                 "mode": "historical",
             }
-        made_up = ids.derive_id("import", str(line), json.dumps(row, sort_keys=True, default=str))
-        received = RequestContext(
-            source, self._clock.now(), lambda: made_up, "track", rules=self._rules
+        derived_id = ids.derive_id(
+            "import", str(line), json.dumps(row, sort_keys=True, default=str)
+        )
+        request_context = RequestContext(
+            source, self._clock.now(), lambda: derived_id, "track", rules=self._rules
         )
         return touchpoint_message(
-            normalise(parse_call(json.dumps(call, default=str).encode()), received)
+            normalise(parse_call(json.dumps(call, default=str).encode()), request_context)
         )
 
 
-def _beside(path: Path, *, begin: bool) -> IO[str]:
-    """Open the file of rejects, anew at the `begin`. Raises Unavailable when it cannot be written."""
+def _open_rejects(path: Path, *, truncate: bool) -> IO[str]:
+    """Open the file of rejected rows. Raises Unavailable when it cannot be written."""
     try:
-        return rejects_path(path).open("w" if begin else "a", encoding="utf-8")
+        return rejects_path(path).open("w" if truncate else "a", encoding="utf-8")
     except OSError as error:
         raise Unavailable(
             f"{rejects_path(path)} cannot be written: {error.strerror}; nothing was sent"
@@ -212,12 +221,12 @@ def _beside(path: Path, *, begin: bool) -> IO[str]:
 
 
 def import_fingerprint(tree: Any, *, historical: bool) -> bytes:
-    """Return what an import's outcome depends on beside its file, as a digest: once that is another, the file is read again."""
+    """Return the digest of an import's mapping and mode; a changed one restarts the import."""
     return sha256(json.dumps([tree, historical], sort_keys=True, default=str).encode()).digest()
 
 
-async def _give_way(line: int) -> None:
-    """Let the door answer others now and then: an import through it runs in its process."""
+async def _yield_to_loop(line: int) -> None:
+    """Yield to the event loop now and then: imports share the process with the tracking API."""
     if line % ROWS_PER_YIELD == 0:
         await asyncio.sleep(0)
 
@@ -229,12 +238,12 @@ def _reject(line: int, error: InvalidMessage, row: Any) -> RejectedRow:
 
 
 async def _batches(
-    found: Iterator[tuple[int, Any]], begin: int
+    rows: Iterator[tuple[int, Any]], first_line: int
 ) -> AsyncIterator[list[tuple[int, Any]]]:
     batch: list[tuple[int, Any]] = []
-    for line, row in found:
-        if line < begin:
-            await _give_way(line)
+    for line, row in rows:
+        if line < first_line:
+            await _yield_to_loop(line)
             continue
         batch.append((line, row))
         if len(batch) == BATCH_ROWS:

@@ -1,4 +1,4 @@
-"""What the door takes and refuses, as it happens."""
+"""Stream of accepted and refused messages."""
 
 from collections.abc import AsyncIterator
 
@@ -12,7 +12,11 @@ from services.ingest.domain.dead_letter import TOPICS, parse_dead_letter
 
 
 class LiveEvent(msgspec.Struct, frozen=True):
-    """One message as it came. `outcome` is accepted, bot, test, historical or refused; `reason` says why refused."""
+    """One incoming message; `at` is in microseconds UTC, `who` an id of the contact.
+
+    `outcome` is accepted, bot, test, historical or refused; `reason` and `number` are those of the
+    dead letter of a refused message.
+    """
 
     at: int
     source: str
@@ -26,35 +30,44 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 async def stream_live_events(bootstrap_servers: str) -> AsyncIterator[LiveEvent]:
-    """Yield what comes from now on, for ever. Raises Unavailable when Kafka does not answer."""
+    """Yield messages from now on, for ever. Raises Unavailable when Kafka does not answer."""
     async for record in topic_reader.follow_topics(
         bootstrap_servers, [Touchpoint.TOPIC, TOPICS["ingest"]]
     ):
-        yield _refused(record) if record.topic == TOPICS["ingest"] else _taken(record)
+        is_dead_letter = record.topic == TOPICS["ingest"]
+        yield _refused_event(record) if is_dead_letter else _accepted_event(record)
 
 
-def _taken(record: Record) -> LiveEvent:
+def _accepted_event(record: Record) -> LiveEvent:
     try:
-        t = decode_value(Touchpoint, record.value)
+        touchpoint = decode_value(Touchpoint, record.value)
     except InvalidMessage as error:
         return LiveEvent(
-            record.timestamp, "?", "refused", reason=f"not by the door: {error.detail}"
+            record.timestamp, "?", "refused", reason=f"not written by ingest: {error.detail}"
         )
     outcome = (
         "test"
-        if t.mode == "test"
+        if touchpoint.mode == "test"
         else "bot"
-        if t.is_bot
+        if touchpoint.is_bot
         else "historical"
-        if t.mode == "historical"
+        if touchpoint.mode == "historical"
         else "accepted"
     )
-    who = t.user_id or t.anonymous_id or next(iter(t.external_ids.values()), "")
-    return LiveEvent(t.received_at, t.source, outcome, t.type, t.name, who, t.channel)
+    external_id = next(iter(touchpoint.external_ids.values()), "")
+    return LiveEvent(
+        touchpoint.received_at,
+        touchpoint.source,
+        outcome,
+        touchpoint.type,
+        touchpoint.name,
+        touchpoint.user_id or touchpoint.anonymous_id or external_id,
+        touchpoint.channel,
+    )
 
 
-def _refused(record: Record) -> LiveEvent:
-    found = parse_dead_letter(
+def _refused_event(record: Record) -> LiveEvent:
+    letter = parse_dead_letter(
         (record.topic, record.partition, record.offset),
         record.key,
         record.value,
@@ -62,7 +75,6 @@ def _refused(record: Record) -> LiveEvent:
         record.timestamp,
         "",
     )
-    why = f"{found.reason}: {found.error}" if found.error else found.reason
-    return LiveEvent(
-        found.refused_at, found.where.rpartition("/")[2], "refused", reason=why, number=found.number
-    )
+    reason = f"{letter.reason}: {letter.error}" if letter.error else letter.reason
+    source = letter.where.rpartition("/")[2]
+    return LiveEvent(letter.refused_at, source, "refused", reason=reason, number=letter.number)

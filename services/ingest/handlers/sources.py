@@ -1,4 +1,4 @@
-"""What an operator does with sources: make, change, give another key, take keys back."""
+"""Use cases of sources: create, update, rotate and revoke write keys."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ from services.ingest.domain.source import MAX_RATE, Source, parse_origin
 from services.ingest.repository import sources as repository
 from services.ingest.repository.sources import WriteKey
 
-_NAME = 60
+_MAX_NAME_CHARACTERS = 60
 
 
 class SourceChanges(msgspec.Struct, frozen=True):
-    """What is to change; None leaves it. `user_hash` of True demands the hash under a new secret, False demands none.
+    """Changes of a source; None leaves a field.
 
-    No origins allow all, a `per_second` of 0 is no limit, an `adapter` or `signing_secret` of "" is none.
+    `user_hash` True requires the hash under a new secret, False requires none. Empty `origins`
+    allow all, a `per_second` of 0 is no limit, an empty `adapter` or `signing_secret` removes it.
     """
 
     trust: Any = None
@@ -35,7 +36,7 @@ class SourceChanges(msgspec.Struct, frozen=True):
 
 
 class SourceView(msgspec.Struct, frozen=True):
-    """A source, its keys that hold, and what is said once: a new write key, a new userHash secret."""
+    """A source and its valid keys; a new write key or userHash secret is shown once."""
 
     source: Source
     keys: list[WriteKey]
@@ -43,15 +44,16 @@ class SourceView(msgspec.Struct, frozen=True):
     user_hash_secret: str | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """Return what may be shown: the userHash secret only when it is new, the signing secret never."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        found["source"]["user_hash"] = found["source"].pop("user_hash_secret") is not None
-        found["source"]["signed"] = found["source"].pop("signing_secret") is not None
-        return found
+        """Return the view without secrets, but for a new write key or userHash secret."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        source = document["source"]
+        source["user_hash"] = source.pop("user_hash_secret") is not None
+        source["signed"] = source.pop("signing_secret") is not None
+        return document
 
 
 class SourceService:
-    """Keeps the sources. Doors take changes over when they next look, within seconds."""
+    """Changes sources; ingest processes apply a change at their next refresh, within seconds."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -59,77 +61,71 @@ class SourceService:
     async def list_sources(self, workspace: str) -> list[SourceView]:
         """Return a workspace's sources."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            found = await repository.list_sources(connection, workspace)
-            return [
-                SourceView(s, await repository.list_keys(connection, (s.workspace, s.name)))
-                for s in found
-            ]
+            sources = await repository.list_sources(connection, workspace)
+            return [await _view(connection, source) for source in sources]
 
-    async def create(self, workspace: str, name: str, given: SourceChanges) -> SourceView:
-        """Make a source with its first key. Raises Conflict when there is one of the name, ConfigurationError."""
-        if not name or len(name) > _NAME or not name.isprintable() or "/" in name:
+    async def create(self, workspace: str, name: str, changes: SourceChanges) -> SourceView:
+        """Create a source with its first key.
+
+        Raises Conflict when the name is taken, ConfigurationError.
+        """
+        if not name or len(name) > _MAX_NAME_CHARACTERS or not name.isprintable() or "/" in name:
             raise ConfigurationError(
-                f"{name!r:.80}: a source's name has 1 to {_NAME} characters, and no /"
+                f"{name!r:.80}: a source's name has 1 to {_MAX_NAME_CHARACTERS} characters, no /"
             )
         async with self._session.acquire() as connection, unit_of_work(connection):
             if await repository.get_source_for_update(connection, (workspace, name)):
                 raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")
-            changed, secret = _changed(Source(workspace, name), given)
-            await repository.upsert_source(connection, changed)
-            return await _told(
-                connection, changed, write_key=await _new_key(connection, changed), secret=secret
-            )
+            source, secret = _apply_changes(Source(workspace, name), changes)
+            await repository.upsert_source(connection, source)
+            key = await _insert_new_key(connection, source)
+            return await _view(connection, source, write_key=key, secret=secret)
 
-    async def update(self, workspace: str, name: str, given: SourceChanges) -> SourceView:
+    async def update(self, workspace: str, name: str, changes: SourceChanges) -> SourceView:
         """Change a source. Raises NotFound, ConfigurationError."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            changed, secret = _changed(await _one(connection, workspace, name), given)
+            source = await _get_source(connection, workspace, name)
+            changed, secret = _apply_changes(source, changes)
             await repository.upsert_source(connection, changed)
-            return await _told(connection, changed, secret=secret)
+            return await _view(connection, changed, secret=secret)
 
     async def rotate(self, workspace: str, name: str, overlap: float) -> SourceView:
-        """Give a source a new key; the others hold for `overlap` more seconds. Raises NotFound."""
+        """Add a key; the old keys stay valid for `overlap` seconds. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            source = await _one(connection, workspace, name)
-            key = await _new_key(connection, source)
+            source = await _get_source(connection, workspace, name)
+            key = await _insert_new_key(connection, source)
             await repository.update_key_ends(
-                connection, (source.workspace, source.name), overlap, but=key
+                connection, (source.workspace, source.name), overlap, keep=key
             )
-            return await _told(connection, source, write_key=key)
+            return await _view(connection, source, write_key=key)
 
     async def revoke(self, workspace: str, name: str, hint: str) -> SourceView:
-        """Take back the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
+        """Revoke the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
-            source = await _one(connection, workspace, name)
+            source = await _get_source(connection, workspace, name)
             if not await repository.update_key_ends(
                 connection, (source.workspace, source.name), 0, hint=hint
             ):
-                raise NotFound(
-                    f"source {name} has no key that begins with {hint!r} and still holds"
-                )
-            return await _told(connection, source)
+                raise NotFound(f"source {name} has no valid key that begins with {hint!r}")
+            return await _view(connection, source)
 
 
-async def _one(connection: Connection, workspace: str, name: str) -> Source:
-    found = await repository.get_source_for_update(connection, (workspace, name))
-    if found is None:
-        there = (
-            ", ".join(
-                source.name for source in await repository.list_sources(connection, workspace)
-            )
-            or "none"
-        )
-        raise NotFound(f"no source {name!r}; there are {there}")
-    return found
+async def _get_source(connection: Connection, workspace: str, name: str) -> Source:
+    source = await repository.get_source_for_update(connection, (workspace, name))
+    if source is None:
+        sources = await repository.list_sources(connection, workspace)
+        names = ", ".join(source.name for source in sources) or "none"
+        raise NotFound(f"no source {name!r}; there are {names}")
+    return source
 
 
-async def _new_key(connection: Connection, source: Source) -> str:
+async def _insert_new_key(connection: Connection, source: Source) -> str:
     key = secrets.token_urlsafe(24)
     await repository.insert_key(connection, (source.workspace, source.name), key)
     return key
 
 
-async def _told(
+async def _view(
     connection: Connection,
     source: Source,
     *,
@@ -144,30 +140,35 @@ async def _told(
     )
 
 
-def _changed(source: Source, given: SourceChanges) -> tuple[Source, str | None]:
-    """Return the source as it becomes, and the userHash secret if it is a new one."""
-    wanted: dict[str, Any] = {"trust": given.trust, "mode": given.mode, "defaults": given.defaults}
-    changes = {field: value for field, value in wanted.items() if value is not None}
-    secret = secrets.token_urlsafe(24) if given.user_hash else None
-    if given.user_hash is not None:
-        changes["user_hash_secret"] = secret
-    if given.origins is not None:
-        changes["allowed_origins"] = tuple(parse_origin(one) for one in given.origins)
-    if given.per_second is not None:
-        if not 0 <= given.per_second <= MAX_RATE:
+def _apply_changes(source: Source, changes: SourceChanges) -> tuple[Source, str | None]:
+    """Return the changed source, and the userHash secret if it is new.
+
+    Raises ConfigurationError.
+    """
+    plain_fields: dict[str, Any] = {
+        "trust": changes.trust,
+        "mode": changes.mode,
+        "defaults": changes.defaults,
+        "adapter_settings": changes.adapter_settings,
+    }
+    fields = {field: value for field, value in plain_fields.items() if value is not None}
+    secret = secrets.token_urlsafe(24) if changes.user_hash else None
+    if changes.user_hash is not None:
+        fields["user_hash_secret"] = secret
+    if changes.origins is not None:
+        fields["allowed_origins"] = tuple(parse_origin(origin) for origin in changes.origins)
+    if changes.per_second is not None:
+        if not 0 <= changes.per_second <= MAX_RATE:
             raise ConfigurationError(
-                f"{given.per_second} messages a second: 0 (no limit) to {MAX_RATE}"
+                f"{changes.per_second} messages a second: 0 (no limit) to {MAX_RATE}"
             )
-        changes["per_second"] = given.per_second or None
-    changes |= {"adapter": given.adapter or None} if given.adapter is not None else {}
-    changes |= (
-        {"signing_secret": given.signing_secret or None} if given.signing_secret is not None else {}
-    )
-    changes |= (
-        {"adapter_settings": given.adapter_settings} if given.adapter_settings is not None else {}
-    )
+        fields["per_second"] = changes.per_second or None
+    if changes.adapter is not None:
+        fields["adapter"] = changes.adapter or None
+    if changes.signing_secret is not None:
+        fields["signing_secret"] = changes.signing_secret or None
     try:
-        changed = msgspec.convert({**msgspec.structs.asdict(source), **changes}, Source)
+        changed = msgspec.convert({**msgspec.structs.asdict(source), **fields}, Source)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"source {source.name}: {error}") from None
     _check_adapter(changed)
@@ -175,7 +176,7 @@ def _changed(source: Source, given: SourceChanges) -> tuple[Source, str | None]:
 
 
 def _check_adapter(source: Source) -> None:
-    """Raise ConfigurationError for an adapter that does not exist, or that lacks what it needs."""
+    """Raise ConfigurationError for an unknown adapter, or one with missing or invalid settings."""
     if source.adapter is None:
         return
     adapter = ADAPTERS.get(source.adapter)
@@ -183,11 +184,11 @@ def _check_adapter(source: Source) -> None:
         raise ConfigurationError(f"no adapter {source.adapter!r}: there are {', '.join(ADAPTERS)}")
     if source.trust != "server":
         raise ConfigurationError(
-            f"an adapter speaks for people: source {source.name} needs trust server"
+            f"an adapter identifies contacts: source {source.name} needs trust server"
         )
     if adapter.verify_signature is not None and source.signing_secret is None:
         raise ConfigurationError(
-            f"{source.adapter} signs what it sends: source {source.name} needs its signing secret"
+            f"{source.adapter} signs its webhooks: source {source.name} needs its signing secret"
         )
     if adapter.validate_settings is not None:
         adapter.validate_settings(source.adapter_settings)

@@ -1,6 +1,7 @@
-"""Files that come through the admin door: kept until they are imported, one after another, while the door stays open.
+"""Files uploaded by the admin API: stored until they are imported, one after another.
 
-An upload is named by its content. The same file again goes on where its import stopped, and adds nothing once it is finished.
+An upload is named by its content. The same file again resumes its import, and adds nothing once the
+import is finished.
 """
 
 import asyncio
@@ -25,14 +26,14 @@ from services.ingest.repository import imports
 from services.ingest.repository.imports import ImportRow
 
 log = logs.get_logger(__name__)
-_NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
+_FILE_NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
 RETRY_SECONDS = 5
 FINGERPRINT_CHARACTERS = 8
 """Characters of the fingerprint in a kept file's name."""
 
 
 class QueuedUpload(msgspec.Struct, frozen=True):
-    """A file that is here, and how its rows are read; kept beside it, so that it outlives the process.
+    """A stored file and its mapping and mode, written beside it to survive a restart.
 
     `content` is the SHA-256 of the file in hexadecimal, `mapping` the template's tree.
     """
@@ -62,166 +63,189 @@ class AcceptedUpload(msgspec.Struct, frozen=True):
 
 
 class UploadQueue:
-    """Takes files, imports them in the background, and says how far each has come."""
+    """Stores files, imports them in the background and reports their progress."""
 
     def __init__(
-        self, imports_: FileImporter, session: Session, folder: Path, most_bytes: int
+        self, importer: FileImporter, session: Session, folder: Path, max_bytes: int
     ) -> None:
-        self._imports = imports_
+        self._importer = importer
         self._session = session
         self._folder = folder
-        self._most = most_bytes
+        self._max_bytes = max_bytes
         self._waiting: asyncio.Queue[QueuedUpload] = asyncio.Queue()
         self._faults: dict[tuple[str, str, str], str] = {}
-        """{(workspace, source, content): why it does not go on}"""
+        """{(workspace, source, content): reason for which the import stopped}"""
         self._queued: set[tuple[str, str, str]] = set()
-        """Imports of this process that are not at their end: waiting, running, or to be tried again."""
+        """Unfinished imports of this process: waiting, running, or to be retried."""
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> Path:
-        """Keep a file as it comes. Raises ConfigurationError for another kind or size of file, Unavailable."""
-        if not _NAME.fullmatch(name):
+        """Store a file chunk by chunk; return its path.
+
+        Raises ConfigurationError for another kind of file or one that is too large, Unavailable.
+        """
+        if not _FILE_NAME.fullmatch(name):
             raise ConfigurationError(
-                f"{name!r:.120} is no file's name: orders.csv, .ndjson or .jsonl, and .gz of these"
+                f"{name!r:.120}: the name of a .csv, .ndjson or .jsonl file, or a .gz of these, "
+                "is needed: letters, digits, spaces, '.', '-' and '_'"
             )
         size = 0
         path = self._folder / f"{uuid.uuid4().hex}-{name}"
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # these are people's data
+            # Readable by the owner only: the files contain personal data.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with path.open("wb") as file:
                 async for chunk in chunks:
                     size += len(chunk)
-                    if size > self._most:
+                    if size > self._max_bytes:
                         raise ConfigurationError(
-                            f"more than {self._most:,} bytes: split the file, or PERIGEE_IMPORT_BYTES"
+                            f"more than {self._max_bytes:,} bytes: "
+                            "split the file, or raise PERIGEE_IMPORT_BYTES"
                         )
                     await asyncio.to_thread(file.write, chunk)
         except OSError as error:
-            _forget(path)
+            _delete_file(path)
             raise Unavailable(
-                f"the file cannot be kept in {self._folder}: {error.strerror}"
+                f"the file cannot be stored in {self._folder}: {error.strerror}"
             ) from None
         except BaseException:
-            _forget(path)
+            _delete_file(path)
             raise
         return path
 
-    async def dry_run(self, path: Path, place: tuple[str, str], mapping: Any) -> dict[str, Any]:
-        """Read a file, send nothing, and forget it; return how many rows are good and bad, and the first bad ones."""
+    async def dry_run(
+        self, path: Path, source_key: tuple[str, str], mapping: Any
+    ) -> dict[str, Any]:
+        """Read a file, send nothing and delete it.
+
+        Return the counts of good and bad rows, and the first bad rows.
+        """
         try:
-            good, bad, first = await self._imports.dry_run(
-                path, place, _template(mapping), lambda _: None
+            good, bad, first = await self._importer.dry_run(
+                path, source_key, _template(mapping), lambda _: None
             )
             return {"good": good, "bad": bad, "first": msgspec.to_builtins(first)}
         finally:
-            _forget(path)
+            _delete_file(path)
 
     async def enqueue(
-        self, path: Path, place: tuple[str, str], mapping: Any, *, historical: bool
+        self, path: Path, source_key: tuple[str, str], mapping: Any, *, historical: bool
     ) -> AcceptedUpload:
-        """Put a file in the queue, unless it was imported before. Raises NotFound for an unknown source."""
+        """Add a file to the queue, unless it was imported before in the same way.
+
+        Raises NotFound for an unknown source.
+        """
         try:
-            await self._imports.get_source(place)
+            await self._importer.get_source(source_key)
             content = (await asyncio.to_thread(file_digest, path)).hex()
             async with self._session.acquire() as connection:
-                row = await imports.get_import(connection, place, content)
+                row = await imports.get_import(connection, source_key, content)
         except PerigeeError:
-            _forget(path)
+            _delete_file(path)
             raise
         fingerprint = import_fingerprint(mapping, historical=historical).hex()
         finished = row is not None and row.finished_at is not None
         if finished and row is not None and row.fingerprint == fingerprint:
-            _forget(path)
+            _delete_file(path)
             return AcceptedUpload(content, fingerprint, finished_before=True)
         upload = QueuedUpload(
             content,
-            _kept_name(path, content, place, fingerprint),
-            place[1],
+            _stored_name(path, content, source_key, fingerprint),
+            source_key[1],
             mapping,
             historical,
-            place[0],
+            source_key[0],
         )
-        self._keep(path, upload)
+        self._store(path, upload)
         self._faults.pop(upload.import_key, None)
         self._queued.add(upload.import_key)
         self._waiting.put_nowait(upload)
         return AcceptedUpload(content, fingerprint, finished_before=False)
 
     async def list_imports(self, workspace: str) -> list[dict[str, Any]]:
-        """Return a workspace's imports and how far it has come, the newest first."""
+        """Return a workspace's imports with their progress, the newest first."""
         async with self._session.acquire() as connection:
-            found = await imports.list_imports(connection, workspace)
-        return [self._told(workspace, one) for one in found]
+            rows = await imports.list_imports(connection, workspace)
+        return [self._to_document(workspace, row) for row in rows]
 
-    async def get_import(self, place: tuple[str, str], content: str) -> dict[str, Any]:
-        """Return how far the import of a file into the source at (workspace, name) has come. Raises NotFound."""
+    async def get_import(self, source_key: tuple[str, str], content: str) -> dict[str, Any]:
+        """Return the progress of the import of a file into a source (workspace, name).
+
+        Raises NotFound.
+        """
+        workspace, source = source_key
         async with self._session.acquire() as connection:
-            row = await imports.get_import(connection, place, content)
-        key = (*place, content)
+            row = await imports.get_import(connection, source_key, content)
+        key = (workspace, source, content)
         if row is None and key not in self._queued and key not in self._faults:
-            raise NotFound(f"no import of {content!r:.80} into source {place[1]!r:.80}")
-        row = row or ImportRow(content, place[1], "", 0, 0, 0, None, None, "")
-        return self._told(place[0], row)
+            raise NotFound(f"no import of {content!r:.80} into source {source!r:.80}")
+        row = row or ImportRow(content, source, "", 0, 0, 0, None, None, "")
+        return self._to_document(workspace, row)
 
     async def rejects_path(self, workspace: str, content: str, source: str | None = None) -> Path:
-        """Return the file of an import's rejects, of any source by default. Raises NotFound."""
+        """Return the file of an import's rejected rows; of any source by default.
+
+        Raises NotFound.
+        """
         async with self._session.acquire() as connection:
             rows = [
                 row
                 for row in await imports.list_imports_of_file(connection, workspace, content)
                 if source in (None, row.source)
             ]
-        begin = tuple(
+        prefixes = tuple(
             f"{_stem(content, (workspace, row.source))}-{row.fingerprint[:FINGERPRINT_CHARACTERS]}"
             for row in rows
         )
-        found = next(
-            (file for file in self._folder.glob("*.rejects.ndjson") if file.name.startswith(begin)),
-            None,
-        )
-        if found is None:
+        files = self._folder.glob("*.rejects.ndjson")
+        rejects = next((file for file in files if file.name.startswith(prefixes)), None)
+        if rejects is None:
             raise NotFound(
-                f"no rejects of an import {content!r:.80} are here: it had none, or another instance has them"
+                f"no rejected rows of an import {content!r:.80} are here: "
+                "it had none, or another instance has them"
             )
-        return found
+        return rejects
 
     async def collect_disk_gauges(self) -> bool:
-        """Look at the disk that files wait on."""
+        """Set the gauges of the disk that stores the files."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = shutil.disk_usage(self._folder)
-            metrics.DISK_BYTES.labels(folder="imports").set(found.total)
-            metrics.DISK_FREE.labels(folder="imports").set(found.free)
+            usage = shutil.disk_usage(self._folder)
+            metrics.DISK_BYTES.labels(folder="imports").set(usage.total)
+            metrics.DISK_FREE.labels(folder="imports").set(usage.free)
         return False
 
     async def process_queue(self, stop: asyncio.Event) -> None:
-        """Import what waits, what an earlier process left behind first, until told to stop; what is away is waited for."""
-        for note in sorted(self._folder.glob("*.upload.json")):
+        """Import queued files until `stop`, those of an earlier process first.
+
+        An import is retried while Kafka or PostgreSQL is unavailable.
+        """
+        for record in sorted(self._folder.glob("*.upload.json")):
             with contextlib.suppress(msgspec.DecodeError):
-                upload = msgspec.json.decode(note.read_bytes(), type=QueuedUpload)
+                upload = msgspec.json.decode(record.read_bytes(), type=QueuedUpload)
                 self._queued.add(upload.import_key)
                 self._waiting.put_nowait(upload)
         stopped = asyncio.create_task(stop.wait())
         while not stop.is_set():
-            job = asyncio.create_task(self._next())
+            job = asyncio.create_task(self._import_next())
             await asyncio.wait([job, stopped], return_when=asyncio.FIRST_COMPLETED)
-            job.cancel()  # what is under way goes on, under the same ids, when the process is there again
+            job.cancel()  # an unfinished import resumes under the same ids after a restart
             with contextlib.suppress(asyncio.CancelledError):
                 await job
 
-    async def _next(self) -> None:
+    async def _import_next(self) -> None:
         upload = await self._waiting.get()
         path = self._folder / upload.file
-        if not path.exists():  # it came twice, and the first time is finished
+        if not path.exists():  # uploaded twice, and the first upload is finished
             self._queued.discard(upload.import_key)
             return
         try:
             template = _template(upload.mapping)
-            place = (upload.workspace, upload.source)
-            await self._imports.run(
-                path, place, template, lambda _: None, historical=upload.historical
+            source_key = (upload.workspace, upload.source)
+            await self._importer.run(
+                path, source_key, template, lambda _: None, historical=upload.historical
             )
         except Unavailable as error:
-            self._faults[upload.import_key] = f"it goes on soon: {error}"
+            self._faults[upload.import_key] = f"it is retried soon: {error}"
             await asyncio.sleep(RETRY_SECONDS)
             self._waiting.put_nowait(upload)
             return
@@ -230,43 +254,44 @@ class UploadQueue:
         except Exception as error:  # noqa: BLE001
             log.error("import_failed", content=upload.content, error=type(error).__name__)  # noqa: TRY400
             self._faults[upload.import_key] = (
-                f"{type(error).__name__}: a bug of ours; the file is not kept, send it again"
+                f"{type(error).__name__}: a bug in Perigee; the file was deleted, upload it again"
             )
         else:
             self._faults.pop(upload.import_key, None)
         self._queued.discard(upload.import_key)
-        _forget(path)
-        _forget(self._note(upload))
+        _delete_file(path)
+        _delete_file(self._record_path(upload))
 
-    def _keep(self, path: Path, upload: QueuedUpload) -> None:
+    def _store(self, path: Path, upload: QueuedUpload) -> None:
         path.replace(self._folder / upload.file)
-        self._note(upload).write_bytes(msgspec.json.encode(upload))
+        self._record_path(upload).write_bytes(msgspec.json.encode(upload))
 
-    def _note(self, upload: QueuedUpload) -> Path:
+    def _record_path(self, upload: QueuedUpload) -> Path:
         return self._folder / f"{upload.file}.upload.json"
 
-    def _told(self, workspace: str, one: ImportRow) -> dict[str, Any]:
-        found: dict[str, Any] = msgspec.to_builtins(one)
+    def _to_document(self, workspace: str, row: ImportRow) -> dict[str, Any]:
+        document: dict[str, Any] = msgspec.to_builtins(row)
+        key = (workspace, row.source, row.content)
         return {
-            **found,
-            "fault": self._faults.get((workspace, one.source, one.content)),
-            "queued": (workspace, one.source, one.content) in self._queued,
-            "rejects": one.rejected > 0,
+            **document,
+            "fault": self._faults.get(key),
+            "queued": key in self._queued,
+            "rejects": row.rejected > 0,
         }
 
 
-def _forget(path: Path) -> None:
+def _delete_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _stem(content: str, place: tuple[str, str]) -> str:
-    return f"{content}-{ids.derive_id('upload', *place)[:8]}"
+def _stem(content: str, source_key: tuple[str, str]) -> str:
+    return f"{content}-{ids.derive_id('upload', *source_key)[:8]}"
 
 
-def _kept_name(path: Path, content: str, place: tuple[str, str], fingerprint: str) -> str:
-    """Return the name of a file by its content, its source and its fingerprint; its ending is that of its kind."""
+def _stored_name(path: Path, content: str, source_key: tuple[str, str], fingerprint: str) -> str:
+    """Return the name of a stored file: digest, source, fingerprint, ending of its format."""
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return f"{_stem(content, place)}-{fingerprint[:FINGERPRINT_CHARACTERS]}{ending}"
+    return f"{_stem(content, source_key)}-{fingerprint[:FINGERPRINT_CHARACTERS]}{ending}"
 
 
 def _template(mapping: Any) -> CallMapping | None:
