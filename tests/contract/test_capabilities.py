@@ -1,4 +1,4 @@
-"""docs/capabilities.md is that of the marked tests, and marks name rows that exist."""
+"""docs/capabilities.md is generated from the marked tests, and each mark names an existing row."""
 
 from tests import capabilities
 

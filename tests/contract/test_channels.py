@@ -1,6 +1,7 @@
-"""One contract for all channels, on real local servers: what each says of an attempt.
+"""Contract of all channels, against local servers: the delivery result of each receiver behaviour.
 
-A receiver takes it, is busy, refuses it for good, is away, or goes away in the middle.
+A receiver accepts the message, is busy, refuses it for good, is unreachable, or disconnects
+in the middle of the request.
 """
 
 import asyncio
@@ -23,181 +24,199 @@ from tests.support.servers import _free_port
 from tests.support.waiting import last
 from tests.support.webhook_receiver import WebhookReceiver
 
-Behaviour = Literal["takes", "busy", "refuses", "away", "vanishes"]
+Behaviour = Literal["accepts", "busy", "refuses", "unreachable", "disconnects"]
 OUTCOMES = ("delivered", "again", "refused", "unknown")
 SECRET = encode_secret(bytes(range(32)))
-LETTER = RenderedMessage(
+MESSAGE = RenderedMessage(
     "act-1", "a@x.test", "Hello", "hello", "<p>hello</p>", "https://x.test/u/token",
     {"text": "hello", "fields": {}, "external_ids": {"hubspot": "7"}, "crm": "hubspot"},
 )  # fmt: skip
 
 
-class Taken:
-    """What a receiver took, by the letter's id where the protocol has one."""
+class ReceivedBodies:
+    """Bodies that a receiver accepted."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
 
 
-class Mails:
-    """An SMTP server that behaves."""
+class SmtpReceiver:
+    """SMTP server with the given behaviour."""
 
-    def __init__(self, behaviour: Behaviour, taken: Taken) -> None:
-        self.behaviour, self.taken = behaviour, taken
+    def __init__(self, behaviour: Behaviour, received: ReceivedBodies) -> None:
+        self.behaviour, self.received = behaviour, received
 
     async def handle_DATA(self, server, session, envelope):
-        if self.behaviour == "vanishes":
-            self.taken.bodies.append(envelope.content)
+        if self.behaviour == "disconnects":
+            self.received.bodies.append(envelope.content)
             server.transport.close()
             await last(0.05)
         if self.behaviour in ("busy", "refuses"):
             return "451 not now" if self.behaviour == "busy" else "554 never"
-        self.taken.bodies.append(envelope.content)
+        self.received.bodies.append(envelope.content)
         return "250 ok"
 
 
-class Keeping(WebhookReceiver):
-    """An HTTP server that keeps what it takes."""
+class RecordingReceiver(WebhookReceiver):
+    """HTTP server that records accepted bodies."""
 
-    def __init__(self, taken: Taken, status: int) -> None:
+    def __init__(self, received: ReceivedBodies, status: int) -> None:
         super().__init__(lambda _: (status, {}))
-        self.taken, self.status = taken, status
+        self.received, self.status = received, status
 
     def keep(self, headers: dict[str, str], body: bytes) -> None:
         if self.status == 200:
-            self.taken.bodies.append(body)
+            self.received.bodies.append(body)
 
 
-async def posts(behaviour: Behaviour, taken: Taken) -> tuple[str, Callable[[], Awaitable[None]]]:
-    """An HTTP server that behaves: (its URL, how to end it)."""
-    if behaviour == "away":
-        return f"http://127.0.0.1:{_free_port()}/hook", _nothing
-    if behaviour == "vanishes":
+async def start_http_receiver(
+    behaviour: Behaviour, received: ReceivedBodies
+) -> tuple[str, Callable[[], Awaitable[None]]]:
+    """Start an HTTP server with the given behaviour; return its URL and its stop function."""
+    if behaviour == "unreachable":
+        return f"http://127.0.0.1:{_free_port()}/hook", _do_nothing
+    if behaviour == "disconnects":
 
-        async def vanish(reader, writer):
+        async def disconnect(reader, writer):
             head = await reader.readuntil(b"\r\n\r\n")
-            taken.bodies.append(head)
+            received.bodies.append(head)
             writer.close()
 
-        server = await asyncio.start_server(vanish, "127.0.0.1", 0)
+        server = await asyncio.start_server(disconnect, "127.0.0.1", 0)
 
-        async def end():
+        async def stop():
             server.close()
 
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", end
-    status = {"takes": 200, "busy": 503, "refuses": 400}[behaviour]
-    receiver = Keeping(taken, status)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", stop
+    status = {"accepts": 200, "busy": 503, "refuses": 400}[behaviour]
+    receiver = RecordingReceiver(received, status)
     return await receiver.start(), receiver.stop
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     pass
 
 
 @pytest.fixture
-async def made():
-    """How to make a channel whose receiver behaves: (channel, a letter for it, what was taken)."""
-    ends: list[Callable[[], Awaitable[None]]] = []
-    post = WebhookClient(SystemClock(), private=True)
+async def make_channel():
+    """Return a factory of (channel, message to send, bodies that its receiver accepted)."""
+    cleanups: list[Callable[[], Awaitable[None]]] = []
+    http_client = WebhookClient(SystemClock(), private=True)
 
-    async def make(name: str, behaviour: Behaviour) -> tuple[Channel, RenderedMessage, Taken]:
-        taken = Taken()
+    async def make(
+        name: str, behaviour: Behaviour
+    ) -> tuple[Channel, RenderedMessage, ReceivedBodies]:
+        received = ReceivedBodies()
         if name == "kafka":
-            return TopicChannel(), LETTER, taken
+            return TopicChannel(), MESSAGE, received
         if name == "email":
             controller = Controller(
-                Mails(behaviour, taken), hostname="127.0.0.1", port=_free_port()
+                SmtpReceiver(behaviour, received), hostname="127.0.0.1", port=_free_port()
             )
-            if behaviour != "away":
+            if behaviour != "unreachable":
                 controller.start()
-                ends.append(lambda: asyncio.to_thread(controller.stop))
+                cleanups.append(lambda: asyncio.to_thread(controller.stop))
             channel = EmailChannel(f"smtp://127.0.0.1:{controller.port}", "Perigee <hello@x.test>")
-            ends.append(channel.close)
-            return channel, LETTER, taken
-        url, end = await posts(behaviour, taken)
-        ends.append(end)
+            cleanups.append(channel.close)
+            return channel, MESSAGE, received
+        url, stop = await start_http_receiver(behaviour, received)
+        cleanups.append(stop)
         secret = "token" if name == "crm_task" else SECRET
         clock = SystemClock()
         channels: dict[str, Channel] = {
-            "webhook": WebhookChannel(post, clock),
-            "audience": WebhookChannel(post, clock, "perigee.audience.v1"),
-            "slack": SlackChannel(post),
-            "crm_task": CrmTaskChannel(post, clock),
+            "webhook": WebhookChannel(http_client, clock),
+            "audience": WebhookChannel(http_client, clock, "perigee.audience.v1"),
+            "slack": SlackChannel(http_client),
+            "crm_task": CrmTaskChannel(http_client, clock),
         }
-        return channels[name], msgspec.structs.replace(LETTER, address=url, secret=secret), taken
+        return (
+            channels[name],
+            msgspec.structs.replace(MESSAGE, address=url, secret=secret),
+            received,
+        )
 
     yield make
-    await post.close()
-    for end in reversed(ends):
-        await end()
+    await http_client.close()
+    for stop in reversed(cleanups):
+        await stop()
 
 
 CHANNELS = ("email", "webhook", "audience", "slack", "crm_task", "kafka")
-REMOTE = CHANNELS[:-1]
+REMOTE_CHANNELS = CHANNELS[:-1]
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-async def test_what_is_taken_is_delivered_once_and_says_by_whom(made, name):
-    channel, letter, taken = await made(name, "takes")
-    result = await channel.send(letter)
+async def test_accepted_message_is_delivered_once(make_channel, name):
+    channel, message, received = await make_channel(name, "accepts")
+
+    result = await channel.send(message)
+
     assert (result.outcome, result.gone) == ("delivered", False)
     assert result.detail
-    assert len(taken.bodies) == (0 if name == "kafka" else 1)
+    assert len(received.bodies) == (0 if name == "kafka" else 1)
 
 
-@pytest.mark.parametrize("name", REMOTE)
+@pytest.mark.parametrize("name", REMOTE_CHANNELS)
 @pytest.mark.parametrize(
-    ("behaviour", "outcome"), [("busy", "again"), ("refuses", "refused"), ("away", "again")]
+    ("behaviour", "outcome"), [("busy", "again"), ("refuses", "refused"), ("unreachable", "again")]
 )
-async def test_what_was_not_taken_may_go_again_unless_it_was_refused_for_good(
-    made, name, behaviour, outcome
-):
-    channel, letter, taken = await made(name, behaviour)
-    result = await channel.send(letter)
+async def test_unaccepted_message_is_retried_unless_refused(make_channel, name, behaviour, outcome):
+    channel, message, received = await make_channel(name, behaviour)
+
+    result = await channel.send(message)
+
     assert result.outcome == outcome, result
-    assert taken.bodies == [], "nothing was taken"
+    assert received.bodies == [], "the receiver accepted nothing"
 
 
-@pytest.mark.parametrize("name", REMOTE)
-async def test_what_may_have_been_taken_is_unknown_or_goes_again_under_its_id(made, name):
-    channel, letter, taken = await made(name, "vanishes")
-    result = await channel.send(letter)
+@pytest.mark.parametrize("name", REMOTE_CHANNELS)
+async def test_disconnect_is_unknown_unless_channel_is_idempotent(make_channel, name):
+    channel, message, received = await make_channel(name, "disconnects")
+
+    result = await channel.send(message)
+
     assert result.outcome == ("again" if channel.idempotent else "unknown"), result
-    assert len(taken.bodies) == 1
+    assert len(received.bodies) == 1
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-async def test_a_channel_never_raises_whatever_the_letter_holds(made, name):
-    channel, letter, _ = await made(name, "takes")
-    strange = ["", "\x00", "\ud800", "a" * 100_000, "\r\nBcc: b@x.test", "💥"]
-    for text in strange:
-        data = {**letter.data, "text": text, "fields": {"subject": text}}
-        for changed in (
+async def test_channel_never_raises_on_strange_content(make_channel, name):
+    channel, message, _ = await make_channel(name, "accepts")
+
+    strange_texts = ["", "\x00", "\ud800", "a" * 100_000, "\r\nBcc: b@x.test", "💥"]
+
+    for text in strange_texts:
+        data = {**message.data, "text": text, "fields": {"subject": text}}
+        for fields in (
             {"text": text, "data": data},
             {"subject": text},
             {"html": text},
             {"unsubscribe_url": text},
         ):
-            result = await channel.send(msgspec.structs.replace(letter, **changed))
+            result = await channel.send(msgspec.structs.replace(message, **fields))
             assert isinstance(result, DeliveryResult)
             assert result.outcome in OUTCOMES
-    result = await channel.send(msgspec.structs.replace(letter, address="no address\r\nat all"))
+
+    result = await channel.send(msgspec.structs.replace(message, address="no address\r\nat all"))
+
     assert result.outcome == (
         "delivered" if name == "kafka" else "refused" if name == "email" else "again"
     ), result
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-async def test_one_that_was_closed_sends_nothing_and_may_be_closed_again(made, name):
-    channel, _, _ = await made(name, "takes")
+async def test_channel_can_be_closed_twice(make_channel, name):
+    channel, _, _ = await make_channel(name, "accepts")
     await channel.close()
     await channel.close()
 
 
-@pytest.mark.parametrize("name", REMOTE)
-async def test_many_at_once_are_all_answered(made, name):
-    channel, letter, taken = await made(name, "takes")
-    letters = [msgspec.structs.replace(letter, action_id=f"act-{number}") for number in range(20)]
-    results = await asyncio.gather(*(channel.send(one) for one in letters))
+@pytest.mark.parametrize("name", REMOTE_CHANNELS)
+async def test_concurrent_messages_are_all_delivered(make_channel, name):
+    channel, message, received = await make_channel(name, "accepts")
+    messages = [msgspec.structs.replace(message, action_id=f"act-{number}") for number in range(20)]
+
+    results = await asyncio.gather(*(channel.send(message) for message in messages))
+
     assert [result.outcome for result in results] == ["delivered"] * 20
-    assert len(taken.bodies) == 20
+    assert len(received.bodies) == 20

@@ -1,4 +1,4 @@
-"""What a service's image holds is what the service imports: its locked requirements name every library that it needs."""
+"""Service images: locked requirements include every library that the service imports."""
 
 import ast
 import re
@@ -9,21 +9,21 @@ import pytest
 
 from cli.home import PROJECT
 
-OURS = ("services", "libs", "cli", "tests")
+PROJECT_PACKAGES = ("services", "libs", "cli", "tests")
 OPTIONAL = {"opentelemetry"}
-"""What the extra `otel` adds."""
+"""Libraries of the extra `otel`."""
 
 
-def file_of(module):
-    """The file of a module of ours, None for what is an attribute of one."""
+def module_file(module):
+    """Return the file of a project module, or None for an attribute of a module."""
     place = PROJECT.joinpath(*module.split("."))
     return next(
         (path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None
     )
 
 
-def imported(path):
-    """Every module that a file names in an import, also inside functions."""
+def imported_modules(path):
+    """Yield the modules imported by a file, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -32,33 +32,42 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def libraries(main):
-    """The libraries that a module of ours needs, with all that it leads to."""
-    found, waiting, seen = set(), [main], set()
+def canonical_name(package):
+    """Return a package name in the canonical form of PEP 503."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def libraries_of(main):
+    """Return the libraries that a project module imports, directly or through others."""
+    libraries_of, waiting, seen = set(), [main], set()
     while waiting:
         module = waiting.pop()
         if module in seen:
             continue
         seen.add(module)
         top = module.partition(".")[0]
-        if top in OURS:
-            path = file_of(module)
-            waiting += imported(path) if path else []
+        if top in PROJECT_PACKAGES:
+            path = module_file(module)
+            waiting += imported_modules(path) if path else []
         elif top not in sys.stdlib_module_names:
-            found.add(top)
-    return found
+            libraries_of.add(top)
+    return libraries_of
 
 
 @pytest.mark.parametrize("service", ["ingest", "scoring", "orchestrator"])
-def test_an_image_has_every_library_that_its_service_imports(service):
-    locked = re.findall(
+def test_image_has_every_library_its_service_imports(service):
+    locked_names = re.findall(
         r"^([A-Za-z0-9._-]+)==",
         (PROJECT / "requirements" / f"{service}.txt").read_text(),
         re.MULTILINE,
     )
-    there = {re.sub(r"[-_.]+", "-", name).lower() for name in locked}
+    locked = {canonical_name(name) for name in locked_names}
     distributions = packages_distributions()
-    needed = {name: {re.sub(r"[-_.]+", "-", one).lower() for one in distributions.get(name, [name])}
-              for name in libraries(f"services.{service}.main") - OPTIONAL}  # fmt: skip
-    assert len(needed) > 8
-    assert {name for name, possible in needed.items() if not possible & there} == set()
+
+    candidates = {
+        name: {canonical_name(package) for package in distributions.get(name, [name])}
+        for name in libraries_of(f"services.{service}.main") - OPTIONAL
+    }
+
+    assert len(candidates) > 8
+    assert {name for name, packages in candidates.items() if not packages & locked} == set()

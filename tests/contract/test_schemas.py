@@ -1,4 +1,4 @@
-"""The published schemas are the models' own; every file that ships fits them, and what is no play does not."""
+"""Published schemas equal those of the models; shipped definition files match them."""
 
 import json
 
@@ -26,23 +26,25 @@ def validator(kind):
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
-def test_published_schema_is_the_models_own(kind):
+def test_published_schema_is_up_to_date(kind):
     assert (FOLDER / f"{kind}.json").read_text() == render_schema(SCHEMAS[kind]), (
         "run: python -m services.orchestrator.definition_schemas; "
         "python -m services.scoring.cycle_schema"
     )
 
 
-@pytest.mark.parametrize(("kind", "path"), FILES, ids=lambda one: getattr(one, "stem", one))
-def test_what_ships_fits_its_schema(kind, path):
+@pytest.mark.parametrize(("kind", "path"), FILES, ids=lambda value: getattr(value, "stem", value))
+def test_shipped_definition_matches_schema(kind, path):
     faults = [
         error.message for error in validator(kind).iter_errors(yaml.safe_load(path.read_text()))
     ]
+
     assert faults == []
 
 
-def test_the_play_of_the_docs_fits_too():
+def test_documented_play_matches_schema():
     text = (PROJECT / "docs" / "plays.md").read_text().split("```yaml\n")[1].split("```")[0]
+
     assert validator("play").is_valid(yaml.safe_load(text))
 
 
@@ -60,7 +62,8 @@ def test_the_play_of_the_docs_fits_too():
         {"play": "No Name"},
     ],
 )
-def test_what_is_no_play_does_not_fit(change):
+def test_invalid_play_fails_schema(change):
     play = {"play": "p", "trigger": {"signal": "order_completed"}, "steps": [{"wait": "3d"}]}
+
     assert validator("play").is_valid(play)
     assert not validator("play").is_valid({**play, **change})

@@ -1,4 +1,4 @@
-"""The rules of the house, as checks: where things live, how long a file is, what is documented."""
+"""Structural rules of the source: file and function length, documentation, and layering."""
 
 import ast
 import subprocess
@@ -38,35 +38,40 @@ def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     ]
 
 
-def test_no_file_is_longer_than_300_lines():
+def test_files_have_at_most_300_lines():
     assert {name(p): n for p in SOURCE if (n := len(p.read_text().splitlines())) > 300} == {}
 
 
-def test_almost_no_function_is_longer_than_40_lines():
+def test_functions_have_at_most_40_lines_at_p95():
     lengths = sorted(f.end_lineno - f.lineno + 1 for p in SOURCE for f in functions(p))
+
     assert lengths[int(len(lengths) * 0.95)] <= 40
 
 
-def test_every_function_is_annotated():
-    bare = [f"{name(p)}:{f.lineno}" for p in SOURCE for f in functions(p) if f.returns is None]
-    assert bare == []
+def test_every_function_has_a_return_annotation():
+    unannotated = [
+        f"{name(p)}:{f.lineno}" for p in SOURCE for f in functions(p) if f.returns is None
+    ]
+
+    assert unannotated == []
 
 
-def test_every_module_says_what_it_is():
+def test_every_module_has_a_docstring():
     assert [
         name(p) for p in SOURCE if p.read_text().strip() and not ast.get_docstring(tree(p))
     ] == []
 
 
-def test_public_functions_of_libs_are_documented():
-    bare = [
+def test_public_functions_of_libs_have_docstrings():
+    undocumented = [
         f"{name(p)}:{f.lineno} {f.name}"
         for p in SOURCE
         if name(p).startswith("libs/") and "migrations" not in name(p)
         for f in functions(p)
         if not f.name.startswith("_") and not ast.get_docstring(f)
     ]
-    assert bare == []
+
+    assert undocumented == []
 
 
 def calls(path: Path, attribute: str) -> list[str]:
@@ -79,38 +84,42 @@ def calls(path: Path, attribute: str) -> list[str]:
     ]
 
 
-def test_a_transaction_is_committed_by_the_unit_of_work_alone():
+def test_only_unit_of_work_commits_transactions():
     allowed = (
         "libs/common/db/unit_of_work.py",
         "libs/common/kafka/consumer.py",
         "services/scoring/handlers/touchpoint_storage.py",
     )
+
     assert [c for p in SOURCE if name(p) not in allowed for c in calls(p, "commit")] == []
 
 
-def test_the_environment_is_read_in_settings_alone():
-    found = [
+def test_only_settings_read_the_environment():
+    readers = [
         name(p) for p in SOURCE if "os.environ" in p.read_text() and not name(p).startswith("cli/")
     ]
-    assert found == ["libs/common/settings.py"]
+
+    assert readers == ["libs/common/settings.py"]
 
 
 @pytest.mark.parametrize("word", ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM"])
-def test_sql_lives_in_repositories(word):
-    homes = ("repository", "libs/common/db/", "cli/")
-    found = [
+def test_sql_statements_are_in_repositories(word):
+    allowed = ("repository", "libs/common/db/", "cli/")
+
+    statements = [
         f"{name(p)}:{node.lineno}"
         for p in SOURCE
-        if not any(home in name(p) for home in homes)
+        if not any(home in name(p) for home in allowed)
         for node in ast.walk(tree(p))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and node.value.lstrip().startswith(word)
     ]
-    assert [f for f in found if "main.py" not in f] == []
+
+    assert [f for f in statements if "main.py" not in f] == []
 
 
-def test_every_topic_name_in_the_code_is_declared():
+def test_topic_names_equal_declared_topics():
     from typing import get_args
 
     from libs.common.topics import TOPICS, TopicName

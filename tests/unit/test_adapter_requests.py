@@ -27,7 +27,7 @@ from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.domain.source import Source
 from services.ingest.handlers.ingestion import IngestService
 from services.ingest.tracker.script import TrackerScripts
-from tests.contract.test_adapters import golden
+from tests.contract.adapter_cases import load_case
 from tests.unit.test_ingestion import NOW, FakePublisher
 
 SECONDS = NOW // 1_000_000
@@ -115,7 +115,7 @@ SIGNED = {
 
 
 def request(name, seconds=SECONDS):
-    case = golden(name)
+    case = load_case(name)
     body, headers = SIGNED[name](json.dumps(case["request"]).encode(), seconds)
     return case, body, headers
 
@@ -149,9 +149,9 @@ async def test_a_request_that_was_changed_or_is_old_or_unsigned_is_refused(clien
             "code"
         ] == "bad_signature"
     unsigned = json.dumps(
-        {**golden(name)["request"], "signature": {}}
+        {**load_case(name)["request"], "signature": {}}
         if name == "mailgun-clicked"
-        else golden(name)["request"]
+        else load_case(name)["request"]
     )
     assert (await client.post(url, content=unsigned)).status_code == 401
     assert publisher.kept == []
@@ -163,7 +163,7 @@ async def test_a_source_without_an_adapter_takes_no_hooks(client):
 
 
 async def test_what_cannot_be_read_is_a_dead_letter_and_costs_no_other(client, publisher):
-    good = golden("social")["request"][0]
+    good = load_case("social")["request"][0]
     answer = await client.post("/v1/hook/social", json=[good, {"network": "x"}, 7])
     assert answer.status_code == 200
     assert [m.topic for m in publisher.kept] == [
@@ -184,7 +184,7 @@ async def test_what_is_no_json_is_refused(client, body):
 @pytest.mark.parametrize("key", [{"headers": BASIC}, {"params": {"writeKey": "social"}}])
 async def test_the_key_may_stand_elsewhere(client, publisher, key):
     assert (
-        await client.post("/v1/hook", json=golden("social")["request"], **key)
+        await client.post("/v1/hook", json=load_case("social")["request"], **key)
     ).status_code == 200
     assert len(publisher.kept) == 5
 
