@@ -1,4 +1,4 @@
-"""The fold's evaluator and the orchestrator's agree on every condition of a cycle."""
+"""Conditions of a cycle evaluate equally in the fold and in the orchestrator."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,13 +37,13 @@ def conditions_of(compiled: CompiledCycle) -> Iterator[tuple[Condition, Conditio
 
 
 def known_traits(compiled: CompiledCycle, event: FoldEvent) -> FoldEvent:
-    """The event with the traits that the cycle asks for, as the classifier leaves it."""
+    """Return the event with only the traits that the cycle uses, as the classifier does."""
     traits = {name: value for name, value in event.traits.items() if name in compiled.trait_names}
     return msgspec.structs.replace(event, traits=traits)
 
 
 def facts_of(compiled: CompiledCycle, state: FoldState, events: list[FoldEvent]) -> ContactFacts:
-    """The facts that a play would know of a contact with this history."""
+    """Return the facts that plays see of a contact with this history."""
     names = [signal.name for signal in compiled.signals]
     signals: dict[str, list[int]] = {}
     for event in events:
@@ -73,30 +73,31 @@ def facts_of(compiled: CompiledCycle, state: FoldState, events: list[FoldEvent])
 
 
 @given(specs(), histories(), st.lists(st.integers(0, 2 * SPAN), min_size=1, max_size=8))
-def test_fold_and_facts_give_one_truth(raw, events, delays):
+def test_condition_is_equal_in_fold_and_facts(raw, events, delays):
     compiled = compile_cycle(parse_cycle_spec(yaml.safe_dump(raw), "random"))
     state = compiled.initial_state()
     events = [known_traits(compiled, event) for event in events]
     fold(compiled, state, events)
     if state.is_empty:
         return
+
     facts = facts_of(compiled, state, events)
 
     for condition, node in conditions_of(compiled):
-        test = compile_condition(condition)
+        evaluate = compile_condition(condition)
         for delay in delays:
             instant = state.key[0] + delay
-            expected, got = node.horizon(state, instant), test(facts, instant)
+            expected, actual = node.horizon(state, instant), evaluate(facts, instant)
 
-            assert (got > 0) is (expected > 0), (condition.written, instant)
-            for horizon in (abs(expected), abs(got)):
+            assert (actual > 0) is (expected > 0), (condition.written, instant)
+            for horizon in (abs(expected), abs(actual)):
                 if instant < horizon < FOREVER:
                     assert (node.horizon(state, horizon - 1) > 0) is (expected > 0)
-                    assert (test(facts, horizon - 1) > 0) is (expected > 0)
+                    assert (evaluate(facts, horizon - 1) > 0) is (expected > 0)
 
 
 @given(specs())
-def test_conditions_serialize_as_they_were_written(raw):
+def test_conditions_serialize_as_written(raw):
     spec = parse_cycle_spec(yaml.safe_dump(raw), "random")
 
     assert spec.dormant.written == raw["dormant"]

@@ -1,4 +1,4 @@
-"""The fold is what a brute force that looks at every microsecond finds, and no order, batch or advance leaves a trace."""
+"""The fold equals a brute-force reference, for any batching, reload or advance."""
 
 import json
 
@@ -17,104 +17,115 @@ from tests.support.reference_fold import ReferenceFold
 slow = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def engine_of(raw):
+def compile_random_cycle(raw):
     return compile_cycle(parse_cycle_spec(json.dumps(raw), "random"))
 
 
-def known(engine, history):
-    """Return the history as the classifier would hand it over: only the traits that the cycle looks at."""
+def with_known_traits(compiled, history):
+    """Return the history with only the traits that the cycle uses, as the classifier does."""
     return [
         msgspec.structs.replace(
-            o, traits={k: v for k, v in o.traits.items() if k in engine.trait_names}
+            event, traits={k: v for k, v in event.traits.items() if k in compiled.trait_names}
         )
-        for o in history
+        for event in history
     ]
 
 
-def seen(moves):
+def observable(moves):
+    """Return the fields of moves that the reference computes."""
     return [
         (
-            m.at,
-            m.timed,
-            m.message_id,
-            m.after.stage,
-            tuple(m.after.places),
-            m.after.dormant,
-            m.after.instance,
+            move.at,
+            move.timed,
+            move.message_id,
+            move.after.stage,
+            tuple(move.after.places),
+            move.after.dormant,
+            move.after.instance,
         )
-        for m in moves
+        for move in moves
     ]
 
 
 @given(specs(), histories())
 @slow
 def test_fold_and_advance_equal_brute_force(raw, history):
-    engine = engine_of(raw)
-    history = known(engine, history)
-    state, moves = engine.initial_state(), []
-    moves += fold(engine, state, history)
-    advance(engine, state, SPAN * 2, moves)
-    assert seen(moves) == ReferenceFold(engine.spec).run(history, SPAN * 2)
+    compiled = compile_random_cycle(raw)
+    history = with_known_traits(compiled, history)
+    state, moves = compiled.initial_state(), []
+
+    moves += fold(compiled, state, history)
+    advance(compiled, state, SPAN * 2, moves)
+
+    assert observable(moves) == ReferenceFold(compiled.spec).run(history, SPAN * 2)
 
 
 @given(specs(), histories(max_size=10, instants=6))
 @slow
-def test_touchpoints_at_one_instant_equal_brute_force(raw, history):
-    engine = engine_of(raw)
-    history = known(engine, history)
-    state, moves = engine.initial_state(), []
-    moves += fold(engine, state, history)
-    advance(engine, state, SPAN, moves)
-    assert seen(moves) == ReferenceFold(engine.spec).run(history, SPAN)
+def test_simultaneous_touchpoints_equal_brute_force(raw, history):
+    compiled = compile_random_cycle(raw)
+    history = with_known_traits(compiled, history)
+    state, moves = compiled.initial_state(), []
+
+    moves += fold(compiled, state, history)
+    advance(compiled, state, SPAN, moves)
+
+    assert observable(moves) == ReferenceFold(compiled.spec).run(history, SPAN)
 
 
 @given(specs(), histories(), st.data())
 @slow
-def test_batches_cold_loads_and_advances_leave_no_trace(raw, history, data):
-    engine = engine_of(raw)
-    history = known(engine, history)
-    whole = engine.initial_state()
-    moves = fold(engine, whole, history)
-    state, parts = engine.initial_state(), []
-    rest = list(history)
-    while rest:
-        size = data.draw(st.integers(1, len(rest)))
-        parts += fold(engine, state, rest[:size])
-        rest = rest[size:]
-        state = states.decode_state(state.encode(), engine.atoms)
+def test_batches_reloads_and_advances_leave_state_unchanged(raw, history, data):
+    compiled = compile_random_cycle(raw)
+    history = with_known_traits(compiled, history)
+    expected_state = compiled.initial_state()
+    expected_moves = fold(compiled, expected_state, history)
+    state, batch_moves = compiled.initial_state(), []
+    remaining = list(history)
+
+    while remaining:
+        size = data.draw(st.integers(1, len(remaining)))
+        batch_moves += fold(compiled, state, remaining[:size])
+        remaining = remaining[size:]
+        state = states.decode_state(state.encode(), compiled.atoms)
         view = state.copy()
-        advance(engine, view, data.draw(st.integers(0, SPAN)), [])
-    assert state.encode() == whole.encode()
-    assert [m.encode() for m in parts] == [m.encode() for m in moves]
+        advance(compiled, view, data.draw(st.integers(0, SPAN)), [])
+
+    assert state.encode() == expected_state.encode()
+    assert [move.encode() for move in batch_moves] == [move.encode() for move in expected_moves]
 
 
 @given(specs(), histories(), st.integers(0, SPAN * 2), st.integers(0, SPAN * 2))
 @slow
 def test_advance_composes_and_changes_no_value(raw, history, first, second):
-    engine = engine_of(raw)
-    history = known(engine, history)
-    state = engine.initial_state()
-    fold(engine, state, history)
+    compiled = compile_random_cycle(raw)
+    history = with_known_traits(compiled, history)
+    state = compiled.initial_state()
+    fold(compiled, state, history)
     early, late = sorted((first, second))
-    at_once, step = state.copy(), state.copy()
-    one, two = [], []
-    advance(engine, at_once, late, one)
-    advance(engine, step, early, two)
-    advance(engine, step, late, two)
-    assert [m.encode() for m in one] == [m.encode() for m in two]
-    assert at_once.encode() == step.encode()
-    assert (at_once.values, at_once.as_of) == (state.values, state.as_of)
+    direct, stepwise = state.copy(), state.copy()
+    direct_moves, stepwise_moves = [], []
+
+    advance(compiled, direct, late, direct_moves)
+    advance(compiled, stepwise, early, stepwise_moves)
+    advance(compiled, stepwise, late, stepwise_moves)
+
+    assert [move.encode() for move in direct_moves] == [move.encode() for move in stepwise_moves]
+    assert direct.encode() == stepwise.encode()
+    assert (direct.values, direct.as_of) == (state.values, state.as_of)
 
 
 @given(specs(), histories())
 @slow
-def test_a_move_survives_its_bytes_and_starts_where_the_last_one_ended(raw, history):
-    engine = engine_of(raw)
-    history = known(engine, history)
-    state = engine.initial_state()
-    moves = fold(engine, state, history)
-    advance(engine, state, SPAN * 2, moves)
-    for before, move in zip([None, *moves], moves, strict=False):
+def test_moves_decode_and_form_a_chain(raw, history):
+    compiled = compile_random_cycle(raw)
+    history = with_known_traits(compiled, history)
+    state = compiled.initial_state()
+
+    moves = fold(compiled, state, history)
+    advance(compiled, state, SPAN * 2, moves)
+
+    for previous, move in zip([None, *moves], moves, strict=False):
         assert decode_move(move.encode()) == move
-        assert move.before == (before.after if before else None)
-        assert before is None or (move.key > before.key and move.seq == before.seq + 1)
+        assert move.before == (previous.after if previous else None)
+        assert previous is None or (move.key > previous.key and move.seq == previous.seq + 1)

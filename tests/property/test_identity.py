@@ -1,4 +1,4 @@
-"""Whose a touchpoint is depends on the set of touchpoints, not on the order in which they came."""
+"""Identity resolution depends on the set of touchpoints, not on their order of arrival."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,83 +23,95 @@ DEVICES = ("a", "b")
 
 
 @st.composite
-def batches(draw):
-    found = []
+def touchpoint_batches(draw):
+    batch = []
     for number in range(draw(st.integers(1, 12))):
         user = draw(st.sampled_from([None, None, *USERS]))
         device = draw(st.sampled_from(DEVICES if user is None else (None, *DEVICES)))
         at = draw(st.integers(0, 20))
-        found.append(touchpoint(at, number=number, user_id=user, anonymous_id=device))
-    return found
+        batch.append(touchpoint(at, number=number, user_id=user, anonymous_id=device))
+    return batch
 
 
-class Store:
-    """What the database would hold: identifiers, runs, touchpoints with their contacts."""
+class InMemoryStore:
+    """Database rows in memory: identifiers, ownership periods, touchpoints with their contacts."""
 
     def __init__(self):
         self.contacts = {}
-        self.runs = {}
+        self.ownership = {}
         self.rows = []
         self.merged = {}
 
-    def take(self, batch):
-        whos = [extract_identity(t) for t in batch]
+    def store(self, batch):
+        identities = [extract_identity(t) for t in batch]
         known = KnownIdentifiers(
-            dict(self.contacts), {place: list(runs) for place, runs in self.runs.items()}
+            dict(self.contacts),
+            {device: list(periods) for device, periods in self.ownership.items()},
         )
-        found = assign_contacts(
-            whos, known, {place: self.claims(place) for place in contested_devices(whos, known)}
-        )
-        self.contacts |= found.new
-        self.runs |= found.changed
-        self.merged |= found.merged
-        self.rows += [[who, contact] for who, contact in zip(whos, found.contacts, strict=True)]
-        for place, runs in found.changed.items():
-            for row in self.rows:
-                if not row[0].names and (row[0].workspace, row[0].device) == place:
-                    row[1] = self.contacts[place[0], owner_at(runs, row[0].key)]
-
-    def claims(self, place):
-        made = [
-            (w.key, name)
-            for w, _ in self.rows
-            for device, name in w.claims
-            if (w.workspace, device) == place
+        claims = {device: self.claims(device) for device in contested_devices(identities, known)}
+        assignment = assign_contacts(identities, known, claims)
+        self.contacts |= assignment.new
+        self.ownership |= assignment.changed
+        self.merged |= assignment.merged
+        self.rows += [
+            [identity, contact]
+            for identity, contact in zip(identities, assignment.contacts, strict=True)
         ]
-        return DeviceClaims(sorted(made), set())
+        for device, periods in assignment.changed.items():
+            self.reassign(device, periods)
+
+    def reassign(self, device, periods):
+        """Move the anonymous touchpoints of a device to its owner at their time."""
+        for row in self.rows:
+            identity = row[0]
+            if not identity.names and (identity.workspace, identity.device) == device:
+                row[1] = self.contacts[device[0], owner_at(periods, identity.key)]
+
+    def claims(self, device):
+        claims = [
+            (identity.key, name)
+            for identity, _ in self.rows
+            for claimed_device, name in identity.claims
+            if (identity.workspace, claimed_device) == device
+        ]
+        return DeviceClaims(sorted(claims), set())
 
 
-@given(batches(), st.data())
+@given(touchpoint_batches(), st.data())
 @settings(max_examples=400, deadline=None)
-def test_any_arrival_gives_the_same_people(batch, data):
+def test_any_arrival_order_resolves_same_contacts(batch, data):
     order = data.draw(st.permutations(batch))
-    store = Store()
+    store = InMemoryStore()
     while order:
         size = data.draw(st.integers(1, len(order)))
-        store.take(order[:size])
+        store.store(order[:size])
         order = order[size:]
-    people = IdentityResolver([])
+    resolver = IdentityResolver([])
     for t in batch:
-        people.add_touchpoint(t)
-    people.resolve()
-    subjects = {}
-    for who, contact in store.rows:
-        name = subject_identifier(who, people.ownership.get((who.workspace, who.device or ""), []))
-        assert subjects.setdefault(name, contact) == contact, "one person, two contacts"
-    assert len(set(subjects.values())) == len(subjects), "two people share a contact"
-    assert not set(store.merged) & set(subjects.values()), "a merged contact still has touchpoints"
+        resolver.add_touchpoint(t)
+
+    resolver.resolve()
+
+    contacts = {}
+    for identity, contact in store.rows:
+        periods = resolver.ownership.get((identity.workspace, identity.device or ""), [])
+        subject = subject_identifier(identity, periods)
+        assert contacts.setdefault(subject, contact) == contact, "one person, two contacts"
+    assert len(set(contacts.values())) == len(contacts), "two persons share a contact"
+    assert not set(store.merged) & set(contacts.values()), "a merged contact still has touchpoints"
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.sampled_from(USERS)), min_size=1, max_size=8),
     st.integers(0, 9),
 )
-def test_runs_answer_as_all_claims_do(claims, at):
-    keyed = [
+def test_ownership_periods_equal_all_claims(claims, at):
+    keyed_claims = [
         ((instant, "web", str(number)), ("user_id", user))
         for number, (instant, user) in enumerate(claims)
     ]
     key = (at, "web", "zz")
-    before = [user for k, user in sorted(keyed) if k <= key]
-    expected = before[-1] if before else min(keyed)[1]
-    assert owner_at(ownership_periods(keyed), key) == expected
+    earlier = [user for claim_key, user in sorted(keyed_claims) if claim_key <= key]
+    expected = earlier[-1] if earlier else min(keyed_claims)[1]
+
+    assert owner_at(ownership_periods(keyed_claims), key) == expected
