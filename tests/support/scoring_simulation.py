@@ -234,7 +234,7 @@ class ConnectionLoss:
 
     def __enter__(self) -> None:
         self.patches = [
-            mock.patch.object(module, "reach", self._reach)
+            mock.patch.object(module, "hit", self._reach)
             for module in (touchpoint_batch, unit_of_work)
         ]
         for patch in self.patches:
