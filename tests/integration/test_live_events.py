@@ -8,7 +8,6 @@ import psutil
 import pytest
 
 from services.ingest.api import dead_letters
-from services.ingest.api.dead_letters import _server_sent_events
 from services.ingest.handlers.live_events import LiveEvent
 from tests.support.instance import run_ingest_only
 from tests.support.waiting import last, wait_until

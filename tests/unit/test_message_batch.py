@@ -127,9 +127,7 @@ def check_stored(value):
     ),
     st.booleans(),
 )
-def test_both_paths_agree_on_any_bytes(
-    edits, ascii_only
-):
+def test_both_paths_agree_on_any_bytes(edits, ascii_only):
     raw = json.dumps(WELL, ensure_ascii=ascii_only).encode()
     for at, length, piece in edits:
         raw = raw[:at] + piece + raw[at + length :]

@@ -1,4 +1,4 @@
-"""Conditions over what is known of a contact: what holds, and until when it cannot change."""
+"""Conditions over contact facts: their value, and the horizon before which it cannot change."""
 
 import pytest
 from hypothesis import given
@@ -8,9 +8,16 @@ from libs.common.conditions import parse_condition, referenced_segments
 from libs.common.decay import FOREVER
 from services.orchestrator.domain.condition_evaluator import compile_condition, condition_holds
 from services.orchestrator.domain.condition_references import check_references
-from tests.unit.orchestrator.vocabulary import DAY, HALF_LIFE, NAMES, WORDS, contact, standing
+from tests.unit.orchestrator.builders import (
+    DAY,
+    HALF_LIFE,
+    NAMES,
+    VOCABULARIES,
+    contact_facts,
+    cycle_facts,
+)
 
-ADA = contact(
+ADA = contact_facts(
     scores={"intent": 8.0},
     traits={"country": "FR", "employees": 40, "plan": None},
     signals={"order_completed": [DAY, 2 * DAY], "quote_requested": [3 * DAY]},
@@ -57,10 +64,10 @@ ADA = contact(
         ({"any": [{"stage": "reader"}, {"trait": "country", "equals": "FR"}]}, 0, True),
     ],
 )  # fmt: skip
-def test_condition_holds_over_facts(condition, at, expected):
+def test_condition_is_evaluated_over_facts(condition, at, expected):
     parsed = parse_condition(condition)
 
-    check_references(parsed, NAMES.segments, WORDS)
+    check_references(parsed, NAMES.segments, VOCABULARIES)
 
     assert condition_holds(compile_condition(parsed, NAMES.segments), ADA, at) is expected
 
@@ -88,7 +95,7 @@ def test_condition_holds_over_facts(condition, at, expected):
 )
 def test_meaningless_condition_is_refused(condition, reason):
     with pytest.raises(ValueError, match=reason):
-        check_references(parse_condition(condition), NAMES.segments, WORDS)
+        check_references(parse_condition(condition), NAMES.segments, VOCABULARIES)
 
 
 def test_segment_defined_by_itself_is_refused():
@@ -101,7 +108,7 @@ def test_segment_defined_by_itself_is_refused():
         compile_condition(parse_condition({"segment": "a"}), segments)
 
 
-def test_referenced_segments_are_found_at_any_depth():
+def test_referenced_segments_include_nested_conditions():
     condition = {"all": [{"segment": "a"}, {"not": {"segment": "b"}}, {"stage": "x"}]}
 
     assert referenced_segments(parse_condition(condition)) == {"a", "b"}
@@ -116,22 +123,29 @@ def test_referenced_segments_are_found_at_any_depth():
     ],
 )
 def test_condition_is_false_without_facts(condition):
-    unknown = contact(standings={})
+    unknown = contact_facts(standings={})
 
     assert not condition_holds(compile_condition(parse_condition(condition)), unknown, 0)
 
 
 def test_axis_stage_of_another_version_is_not_reached():
-    other_version = contact(standings={"engagement": standing(buying="gone")})
+    other_version = contact_facts(standings={"engagement": cycle_facts(buying="gone")})
+
     condition = parse_condition({"axis": "buying", "at_least": "validation"})
 
     assert not condition_holds(compile_condition(condition), other_version, 0)
 
 
-ATOMS = st.sampled_from([
-    {"score": "intent", "at_least": 3}, {"score": "intent", "below": 6.5}, {"seen": "quote_requested", "within": "5d"},
-    {"count": "order_completed", "at_least": 2, "within": "9d"}, {"silent": "any", "for": "12d"}, {"stage": "lead"},
-])  # fmt: skip
+ATOMS = st.sampled_from(
+    [
+        {"score": "intent", "at_least": 3},
+        {"score": "intent", "below": 6.5},
+        {"seen": "quote_requested", "within": "5d"},
+        {"count": "order_completed", "at_least": 2, "within": "9d"},
+        {"silent": "any", "for": "12d"},
+        {"stage": "lead"},
+    ]
+)
 CONDITIONS = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
@@ -144,19 +158,24 @@ CONDITIONS = st.recursive(
 
 
 @given(CONDITIONS, st.integers(3 * DAY, 30 * DAY), st.floats(0, 1))
-def test_condition_is_constant_before_its_horizon(condition, now, part):
-    test = compile_condition(parse_condition(condition))
-    horizon = test(ADA, now)
+def test_condition_is_constant_before_its_horizon(condition, now, fraction):
+    evaluate = compile_condition(parse_condition(condition))
+    horizon = evaluate(ADA, now)
+
     end = min(abs(horizon), now + 60 * DAY)
+
     assert end > now or abs(horizon) == FOREVER
-    later = now + int((end - 1 - now) * part)
-    assert condition_holds(test, ADA, later) is (horizon > 0)
+
+    later = now + int((end - 1 - now) * fraction)
+
+    assert condition_holds(evaluate, ADA, later) is (horizon > 0)
 
 
-def test_idle_is_no_touch_on_either_side_and_nothing_planned():
-    test = compile_condition(parse_condition({"idle": "14d"}))
-    touched = contact(last_act=0, last_touch=3 * DAY)
-    assert test(touched, 17 * DAY - 1) == -17 * DAY
-    assert test(touched, 17 * DAY) > 0
-    assert test(contact(last_act=0, last_touch=3 * DAY, planned=True), 99 * DAY) < 0
-    assert test(contact(), 0) > 0, "nobody was ever in touch"
+def test_idle_requires_no_touch_and_nothing_planned():
+    evaluate = compile_condition(parse_condition({"idle": "14d"}))
+    touched = contact_facts(last_act=0, last_touch=3 * DAY)
+
+    assert evaluate(touched, 17 * DAY - 1) == -17 * DAY
+    assert evaluate(touched, 17 * DAY) > 0
+    assert evaluate(contact_facts(last_act=0, last_touch=3 * DAY, planned=True), 99 * DAY) < 0
+    assert evaluate(contact_facts(), 0) > 0, "no contact ever took place"

@@ -1,4 +1,4 @@
-"""Who fell from where, and what an export may hold."""
+"""Drop-off audiences: dropped stages, counts for stage pairs, and safe export rows."""
 
 import csv
 import io
@@ -16,13 +16,13 @@ from services.orchestrator.domain.dropoff_audience import (
     export_row,
     regained_stages,
 )
-from tests.unit.orchestrator.vocabulary import WORDS, change, contact
+from tests.unit.orchestrator.builders import VOCABULARIES, contact_facts, stage_change
 
-RINGS = WORDS.cycles["engagement"].rings
+RINGS = VOCABULARIES.cycles["engagement"].rings
 
 
 @pytest.mark.parametrize(
-    ("fields", "fell", "back"),
+    ("fields", "dropped", "regained"),
     [
         ({"stage": StageMove("prospect", "reader")}, "prospect", ["visitor", "reader"]),
         (
@@ -43,37 +43,42 @@ RINGS = WORDS.cycles["engagement"].rings
         ({"stage": StageMove("lead", "gone")}, "lead", []),
     ],
 )
-def test_what_is_a_fall_and_what_a_return(fields, fell, back):
-    found = change(**fields)
-    assert dropped_stage(found) == fell
-    assert sorted(regained_stages(found, RINGS), key=RINGS.get) == back
+def test_stage_change_drops_and_regains_stages(fields, dropped, regained):
+    event = stage_change(**fields)
+
+    assert dropped_stage(event) == dropped
+    assert sorted(regained_stages(event, RINGS), key=RINGS.get) == regained
 
 
-def test_every_pair_is_counted():
-    found = {
-        (p.fell_from, p.never_reached): p.contacts
-        for p in count_pairs([(["lead"], 3), (["lead", "customer"], 2)], RINGS)
+def test_every_stage_pair_is_counted():
+    counts = {
+        (pair.fell_from, pair.never_reached): pair.contacts
+        for pair in count_pairs([(["lead"], 3), (["lead", "customer"], 2)], RINGS)
     }
-    assert len(found) == 21
-    assert found["lead", "customer"] == 3
-    assert found["lead", "member"] == 5
-    assert found["customer", "member"] == 2
-    assert found["reader", "lead"] == 0
-    assert ("customer", "lead") not in found
+
+    assert len(counts) == 21
+    assert counts["lead", "customer"] == 3
+    assert counts["lead", "member"] == 5
+    assert counts["customer", "member"] == 2
+    assert counts["reader", "lead"] == 0
+    assert ("customer", "lead") not in counts
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
-def test_no_cell_is_a_formula_and_every_cell_comes_back(cells):
+def test_escaped_cells_are_no_formulas_and_reversible(cells):
     text = io.StringIO()
     csv.writer(text).writerow([escape_formula(cell) for cell in cells])
-    (found,) = csv.reader(io.StringIO(text.getvalue(), newline=""))
-    for cell, given_cell in zip(found, cells, strict=True):
+
+    (exported,) = csv.reader(io.StringIO(text.getvalue(), newline=""))
+
+    for cell, original in zip(exported, cells, strict=True):
         assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
-        assert cell.removeprefix("'") == given_cell.removeprefix("'") or cell == given_cell
+        assert cell.removeprefix("'") == original.removeprefix("'") or cell == original
 
 
-def test_an_address_is_hashed_as_advertisers_want_it():
-    found = export_row(
-        contact(traits={"email": " Ada@X.test "}, user_id="=cmd()"), "lead", "2026-01-01"
+def test_exported_address_is_hashed_in_lower_case():
+    row = export_row(
+        contact_facts(traits={"email": " Ada@X.test "}, user_id="=cmd()"), "lead", "2026-01-01"
     )
-    assert found == ["c", "'=cmd()", sha256(b"ada@x.test").hexdigest(), "lead", "2026-01-01"]
+
+    assert row == ["c", "'=cmd()", sha256(b"ada@x.test").hexdigest(), "lead", "2026-01-01"]

@@ -1,4 +1,4 @@
-"""The gate, the ledger's ids, what follows an attempt."""
+"""Gate verdicts, quiet hours, ledger ids, and the state of an action after an attempt."""
 
 from datetime import UTC, datetime, time
 
@@ -15,15 +15,15 @@ def instant(text):
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def ask(**fields):
-    given = {
+def gate_request(**fields):
+    defaults = {
         "purpose": "marketing",
         "address": "a@x.test",
         "consent": True,
         "suppressed": None,
         "used_today": 0,
     }
-    return GateRequest(**{**given, **fields})
+    return GateRequest(**{**defaults, **fields})
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,9 @@ def ask(**fields):
         ({"unfit": "no_content"}, "skipped", "no_content"),
     ],
 )
-def test_the_gate(fields, status, reason):
-    verdict = check_gate(ask(**fields), GateRules(), 0)
+def test_gate_verdict(fields, status, reason):
+    verdict = check_gate(gate_request(**fields), GateRules(), 0)
+
     assert (verdict.status, verdict.reason) == (status, reason)
 
 
@@ -71,30 +72,36 @@ NIGHT = GateRules(quiet_from=time(21), quiet_to=time(8))
         ("2026-06-01T17:00:00", "Etc/GMT-14", "2026-06-01T18:00:00"),
     ],
 )
-def test_quiet_hours_in_the_contacts_time_zone(now, zone, allowed):
+def test_quiet_hours_follow_contact_time_zone(now, zone, allowed):
     assert next_allowed_at(instant(now), NIGHT, zone) == instant(allowed)
 
 
-def test_quiet_hours_hold_and_are_off_by_default():
-    verdict = check_gate(ask(), NIGHT, instant("2026-06-01T23:00:00"))
+def test_quiet_hours_defer_marketing_and_default_off():
+    verdict = check_gate(gate_request(), NIGHT, instant("2026-06-01T23:00:00"))
+
     assert (verdict.status, verdict.until) == ("held", instant("2026-06-02T08:00:00"))
-    assert check_gate(ask(), GateRules(), instant("2026-06-01T23:00:00")).status == "send"
+    assert check_gate(gate_request(), GateRules(), instant("2026-06-01T23:00:00")).status == "send"
     assert (
-        check_gate(ask(purpose="transactional"), NIGHT, instant("2026-06-01T23:00:00")).status
+        check_gate(
+            gate_request(purpose="transactional"), NIGHT, instant("2026-06-01T23:00:00")
+        ).status
         == "send"
     )
 
 
-def test_daytime_quiet_hours():
+def test_quiet_hours_may_be_in_daytime():
     siesta = GateRules(quiet_from=time(13), quiet_to=time(15))
+
     assert next_allowed_at(instant("2026-06-01T14:00:00"), siesta, "UTC") == instant(
         "2026-06-01T15:00:00"
     )
 
 
-def test_a_cause_enrols_once():
+def test_enrollment_id_depends_on_re_entry_rule():
     never = [enrollment_id("default", "welcome", "c", cause, "never") for cause in ("s1", "s2")]
+
     always = [enrollment_id("default", "welcome", "c", cause, "always") for cause in ("s1", "s2")]
+
     assert never[0] == never[1]
     assert always[0] != always[1]
     assert (
@@ -102,9 +109,10 @@ def test_a_cause_enrols_once():
     )
 
 
-def test_the_holdout_is_stable_and_about_as_large_as_asked():
-    held = [in_holdout("welcome", str(n), 0.1) for n in range(5_000)]
-    assert 400 < sum(held) < 600
+def test_holdout_size_is_near_its_share():
+    held_out = [in_holdout("welcome", str(n), 0.1) for n in range(5_000)]
+
+    assert 400 < sum(held_out) < 600
     assert not any(in_holdout("welcome", str(n), 0.0) for n in range(100))
 
 
@@ -120,15 +128,16 @@ def test_the_holdout_is_stable_and_about_as_large_as_asked():
         (MAX_ATTEMPTS, "unknown", True, "failed", "failed"),
     ],
 )
-def test_what_follows_an_attempt(attempt, outcome, idempotent, status, delivery):
-    found = next_action_state(
+def test_attempt_outcome_decides_next_state(attempt, outcome, idempotent, status, delivery):
+    next_state = next_action_state(
         attempt, DeliveryResult(outcome, "x"), 1_000, 0.5, idempotent=idempotent
     )
-    assert found[:2] == (status, delivery)
-    assert (found[2] > 1_000) == (status == "pending")
+
+    assert next_state[:2] == (status, delivery)
+    assert (next_state[2] > 1_000) == (status == "pending")
 
 
-def test_a_receiver_that_asks_for_a_pause_gets_it():
+def test_retry_respects_pause_requested_by_receiver():
     assert (
         next_action_state(1, DeliveryResult("again", "x", DAY), 0, 0.0, idempotent=False)[2] == DAY
     )

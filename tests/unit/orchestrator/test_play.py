@@ -1,4 +1,4 @@
-"""Plays as marketers write them: every fault with its line."""
+"""Validation of play files: each fault with its line and column; shipped plays are valid."""
 
 import re
 
@@ -22,7 +22,7 @@ from services.orchestrator.domain.play_program import (
 )
 from services.orchestrator.domain.play_validation import KnownNames, validate_play
 from services.orchestrator.domain.segment import entry_signal, exit_signal
-from tests.unit.orchestrator.vocabulary import DAY, NAMES, WORDS, mail, program
+from tests.unit.orchestrator.builders import DAY, NAMES, VOCABULARIES, compiled_play, email_action
 
 TEXT = """play: quote
 trigger: {signal: quote_requested}
@@ -107,16 +107,17 @@ def test_fault_names_its_column():
         validate_play(text, "quote.yaml", NAMES)
 
 
-def test_every_fault_is_told_at_once():
+def test_all_faults_are_reported_at_once():
     with pytest.raises(ConfigurationError) as error:
         validate_play(
             TEXT.replace("lead", "king").replace("order_completed", "ordered"), "q", NAMES
         )
+
     assert len(str(error.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "fault"),
     [
         (
             {"action": "a", "channel": "slack", "destination": "nowhere", "text": "hi"},
@@ -126,86 +127,113 @@ def test_every_fault_is_told_at_once():
             {"action": "a", "channel": "slack", "destination": "crm", "text": "hi"},
             "'crm' belongs to channel webhook, not to slack",
         ),
-        (mail(content={"types": ["guide"], "fallback": "nothing"}), "no content 'nothing'"),
+        (email_action(content={"types": ["guide"], "fallback": "nothing"}), "no content 'nothing'"),
         ({"split": {"a": {"share": 0.7}, "b": {"share": 0.7}}}, "more than 1"),
     ],
 )
-def test_what_actions_name_has_to_be_there(step, said):
-    with pytest.raises(ConfigurationError, match=said):
-        program([step])
+def test_action_with_unknown_reference_is_refused(step, fault):
+    with pytest.raises(ConfigurationError, match=fault):
+        compiled_play([step])
 
 
-def test_two_actions_have_two_names():
+def test_duplicate_action_name_is_refused():
     with pytest.raises(ConfigurationError, match="two actions are called 'mail'"):
-        program([mail(), {"branch": [{"when": {"stage": "lead"}, "steps": [mail()]}]}])
+        compiled_play(
+            [email_action(), {"branch": [{"when": {"stage": "lead"}, "steps": [email_action()]}]}]
+        )
 
 
-def test_a_program_only_goes_forward():
-    found = program([
-        {"branch": [{"when": {"stage": "lead"}, "steps": [mail("a")]}], "otherwise": [mail("b")]},
-        {"split": {"x": {"share": 0.5, "steps": [mail("c")]}}},
-        {"wait_until": {"signal": "complaint", "timeout": "1d"}, "timed_out": [mail("d"), {"exit": "late"}]},
-    ])  # fmt: skip
-    for place, step in enumerate(found.code):
+def test_compiled_play_only_jumps_forward():
+    compiled = compiled_play(
+        [
+            {
+                "branch": [{"when": {"stage": "lead"}, "steps": [email_action("a")]}],
+                "otherwise": [email_action("b")],
+            },
+            {"split": {"x": {"share": 0.5, "steps": [email_action("c")]}}},
+            {
+                "wait_until": {"signal": "complaint", "timeout": "1d"},
+                "timed_out": [email_action("d"), {"exit": "late"}],
+            },
+        ]
+    )
+
+    for index, step in enumerate(compiled.code):
         targets = [
             getattr(step, name)
             for name in ("to", "otherwise", "met", "late")
             if hasattr(step, name)
         ]
-        assert all(target > place for target in targets), (place, step)
-    assert not [step for step in found.code if isinstance(step, JumpInstruction) and step.to == 0]
-    assert [type(step) for step in found.code].count(EventWaitInstruction) == 1
-    again = compile_play(found.play, 1, NAMES.segments)
-    assert [type(step) for step in again.code] == [type(step) for step in found.code]
-    assert again.actions == found.actions
+        assert all(target > index for target in targets), (index, step)
+    assert not [
+        step for step in compiled.code if isinstance(step, JumpInstruction) and step.to == 0
+    ]
+    assert [type(step) for step in compiled.code].count(EventWaitInstruction) == 1
+
+    recompiled = compile_play(compiled.play, 1, NAMES.segments)
+
+    assert [type(step) for step in recompiled.code] == [type(step) for step in compiled.code]
+    assert recompiled.actions == compiled.actions
 
 
-def test_shipped_plays_mean_something():
-    """Every one, with the words, contents and segments that ship; where its messages go is for who installs it to say."""
+def test_shipped_plays_are_valid():
+    """Destinations are set by the operator; all other names of the plays are shipped."""
     segments = {
         name: parse_condition(yaml.safe_load(text)["when"])
         for name, text in read_segments(PROJECT / "segments").items()
     }
-    places = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
-    coming = frozenset(signal(name) for name in segments for signal in (entry_signal, exit_signal))
+    destinations = {**dict.fromkeys(("sales", "service", "shop"), "webhook"), "ads": "audience"}
+    segment_signals = frozenset(
+        signal(name) for name in segments for signal in (entry_signal, exit_signal)
+    )
     names = KnownNames(
-        msgspec.structs.replace(WORDS, segment_signals=coming),
+        msgspec.structs.replace(VOCABULARIES, segment_signals=segment_signals),
         segments,
-        places,
+        destinations,
         set(read_contents(PROJECT / "content")),
     )
+
     for name, text in read_plays(PROJECT / "plays").items():
         assert validate_play(text, f"plays/{name}.yaml", names).play == name
     assert len(read_plays(PROJECT / "plays")) >= 10
 
 
-def test_plays_of_a_folder(tmp_path):
+def test_duplicate_play_in_folder_is_refused(tmp_path):
     assert read_plays(tmp_path) == {}
+
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(TEXT)
+
     with pytest.raises(ConfigurationError, match="another file"):
         read_plays(tmp_path)
+
+
+def test_max_age_is_a_duration_or_empty():
     assert parse_max_age("31d") == 31 * DAY
     assert parse_max_age("") is None
+
     with pytest.raises(ConfigurationError, match="PERIGEE_MAX_AGE"):
         parse_max_age("old")
 
 
-def test_the_play_of_the_docs_means_something():
+def test_documented_play_is_valid():
     text = (PROJECT / "docs" / "plays.md").read_text().split("```yaml\n")[1].split("```")[0]
     names = KnownNames(
-        WORDS, {"buyers": parse_condition({"stage": "customer"})}, {"sales": "slack"}
+        VOCABULARIES, {"buyers": parse_condition({"stage": "customer"})}, {"sales": "slack"}
     )
+
     assert validate_play(text, "docs/plays.md", names).play == "quote_without_answer"
 
 
 @pytest.mark.parametrize(
     "trigger", [{"silence": {"for": "9d"}}, {"date": {"trait": "renewal"}}, {"signal": "complaint"}]
 )
-def test_what_reaches_people_one_by_one_is_not_throttled(trigger):
+def test_per_hour_needs_a_trigger_for_all_contacts(trigger):
     with pytest.raises(ConfigurationError, match="per_hour is for what reaches everybody"):
         validate_play(
-            yaml.safe_dump({"play": "p", "trigger": trigger, "per_hour": 9, "steps": [mail()]}),
+            yaml.safe_dump(
+                {"play": "p", "trigger": trigger, "per_hour": 9, "steps": [email_action()]}
+            ),
             "p",
             NAMES,
         )

@@ -31,9 +31,7 @@ async def test_client_that_never_reads_is_disconnected(door, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/track?by=asgi"])
-async def test_idle_connection_is_closed_without_response(
-    door, monkeypatch, path
-):
+async def test_idle_connection_is_closed_without_response(door, monkeypatch, path):
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
     answer = await door.exchange(request(call(), path, close=False))
     assert answer.count(b"HTTP/1.1 ") == 1
