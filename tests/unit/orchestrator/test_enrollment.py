@@ -36,7 +36,7 @@ def test_waits_count_from_planned_times():
 
     early = advance_enrollment(play, first.enrollment, contact_facts(), START + 2 * DAY - 1)
 
-    assert (action_names(early), early.run) == ([], first.enrollment)
+    assert (action_names(early), early.enrollment) == ([], first.enrollment)
 
     second = advance_enrollment(play, first.enrollment, contact_facts(), START + 2 * DAY + 7_000_000)
 
@@ -163,13 +163,13 @@ def test_exit_is_checked_before_the_next_action():
             {"when": {"axis": "buying", "below": "investigation"}},
         ],
     )
-    waiting = advance_enrollment(play, enrollment(), contact_facts(), START).run
+    waiting = advance_enrollment(play, enrollment(), contact_facts(), START).enrollment
 
     bought = advance_enrollment(
         play, waiting, contact_facts(signals={"order_completed": [START + 1]}), START + DAY
     )
 
-    assert (action_names(bought), bought.run.status, bought.run.reason) == (
+    assert (action_names(bought), bought.enrollment.status, bought.enrollment.reason) == (
         [],
         "exited",
         "exit: order_completed",
@@ -192,7 +192,7 @@ def test_exit_is_checked_before_the_next_action():
         START + DAY,
     )
 
-    assert (action_names(regressed), regressed.run.status) == ([], "exited")
+    assert (action_names(regressed), regressed.enrollment.status) == ([], "exited")
 
 
 def test_goal_ends_enrollment_within_its_window():
@@ -207,7 +207,7 @@ def test_goal_ends_enrollment_within_its_window():
     assert goal_reached_at(play, goal, enrollment(), in_time, START + 9 * DAY) == START + 4 * DAY
     assert goal_reached_at(play, goal, enrollment(), late, START + 9 * DAY) is None
     assert (
-        advance_enrollment(play, enrollment(), in_time, START + 5 * DAY).run.reason
+        advance_enrollment(play, enrollment(), in_time, START + 5 * DAY).enrollment.reason
         == "goal reached"
     )
     assert action_names(advance_enrollment(play, enrollment(), late, START + 9 * DAY)) == ["mail"]
