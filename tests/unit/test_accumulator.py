@@ -1,6 +1,7 @@
-"""How records gather by partition, on a producer that answers when it is told to."""
+"""The accumulator gathers records by partition; a fake producer acknowledges batches by hand."""
 
 import asyncio
+from typing import NamedTuple
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
@@ -12,8 +13,14 @@ from libs.common.messages import Message
 from libs.common.partitioner import partition_for_key
 
 
-class Producer:
-    """Takes batches, and acknowledges them by hand."""
+class SentBatch(NamedTuple):
+    partition: int
+    records: int
+    acknowledgement: asyncio.Future
+
+
+class FakeProducer:
+    """Records batches; tests complete their acknowledgements."""
 
     def __init__(self):
         self.batches = []
@@ -25,18 +32,18 @@ class Producer:
     async def send_batch(self, builder, topic, *, partition):
         if self.fault is not None:
             raise self.fault
-        answer = asyncio.get_running_loop().create_future()
-        self.batches.append((topic, partition, builder.record_count(), answer))
-        return answer
+        acknowledgement = asyncio.get_running_loop().create_future()
+        self.batches.append(SentBatch(partition, builder.record_count(), acknowledgement))
+        return acknowledgement
 
 
 @pytest.fixture
 def producer():
-    return Producer()
+    return FakeProducer()
 
 
 @pytest.fixture(params=[True, False], ids=["wire encoding", "aiokafka batches"])
-async def found(request, producer, monkeypatch):
+async def accumulator(request, producer, monkeypatch):
     monkeypatch.setattr(module, "MAX_BATCH_BYTES", 1_000)
     accumulator = Accumulator(producer, 0, wire_encoding=request.param)
     await accumulator.load_topic("t")
@@ -47,142 +54,187 @@ async def found(request, producer, monkeypatch):
 KEYS = [next(b"%d" % n for n in range(99) if partition_for_key(b"%d" % n, 2) == p) for p in (0, 1)]
 
 
-def put(accumulator, partition=0, size=10, seconds=60.0):
+def append_message(accumulator, partition=0, size=10, seconds=60.0):
     message = Message("t", KEYS[partition], b"x" * size, [])
     return accumulator.append([message], asyncio.get_running_loop().time() + seconds)[0]
 
 
-async def turn():
+async def run_loop():
     for _ in range(5):
         await asyncio.sleep(0)
     await asyncio.sleep(0.002)
 
 
-async def test_what_comes_while_a_batch_is_under_way_is_one_batch(producer, found):
-    first = put(found)
-    await turn()
-    later = [put(found) for _ in range(5)]
-    await turn()
-    assert [batch[2] for batch in producer.batches] == [1]
-    producer.batches[0][3].set_result(None)
-    await turn()
+async def test_records_during_delivery_form_one_batch(producer, accumulator):
+    first = append_message(accumulator)
+    await run_loop()
+    later = [append_message(accumulator) for _ in range(5)]
+
+    await run_loop()
+
+    assert [batch.records for batch in producer.batches] == [1]
+
+    producer.batches[0].acknowledgement.set_result(None)
+    await run_loop()
+
     assert first.completed
     assert not later[0].completed
-    assert [batch[2] for batch in producer.batches] == [1, 5]
-    assert len({id(group) for group in later}) == 1
-    producer.batches[1][3].set_result(None)
-    await turn()
+    assert [batch.records for batch in producer.batches] == [1, 5]
+    assert len({id(batch) for batch in later}) == 1
+
+    producer.batches[1].acknowledgement.set_result(None)
+    await run_loop()
+
     assert later[0].completed
-    assert found._bytes == 0
+    assert accumulator._bytes == 0
 
 
-async def test_partitions_do_not_wait_for_each_other(producer, found):
-    put(found, 0)
-    put(found, 1)
-    await turn()
-    assert sorted(batch[1] for batch in producer.batches) == [0, 1]
-    producer.batches[1][3].set_result(None)
-    other = producer.batches[1][1]
-    put(found, other)
-    await turn()
-    assert [batch[1] for batch in producer.batches].count(other) == 2
+async def test_partitions_do_not_wait_for_each_other(producer, accumulator):
+    append_message(accumulator, 0)
+    append_message(accumulator, 1)
+
+    await run_loop()
+
+    assert sorted(batch.partition for batch in producer.batches) == [0, 1]
+
+    producer.batches[1].acknowledgement.set_result(None)
+    acknowledged_partition = producer.batches[1].partition
+    append_message(accumulator, acknowledged_partition)
+    await run_loop()
+
+    assert [batch.partition for batch in producer.batches].count(acknowledged_partition) == 2
 
 
-async def test_a_full_group_is_followed_by_another_in_order(producer, found):
-    groups = [put(found, size=300) for _ in range(7)]
-    await turn()
-    while not groups[-1].completed:
-        producer.batches[-1][3].set_result(None)
-        await turn()
-    assert [batch[2] for batch in producer.batches] == [3, 3, 1]
+async def test_full_batch_is_followed_by_next_in_order(producer, accumulator):
+    pending = [append_message(accumulator, size=300) for _ in range(7)]
+    await run_loop()
+
+    while not pending[-1].completed:
+        producer.batches[-1].acknowledgement.set_result(None)
+        await run_loop()
+
+    assert [batch.records for batch in producer.batches] == [3, 3, 1]
 
 
-async def test_a_fault_is_told_to_all_of_the_group_and_the_next_go_on(producer, found):
-    first = put(found)
-    await turn()
-    second = put(found)
-    producer.batches[0][3].set_exception(MessageSizeTooLargeError())
-    await turn()
+async def test_error_fails_its_batch_but_not_the_next(producer, accumulator):
+    first = append_message(accumulator)
+    await run_loop()
+    second = append_message(accumulator)
+    producer.batches[0].acknowledgement.set_exception(MessageSizeTooLargeError())
+
+    await run_loop()
+
     assert isinstance(first.error, MessageSizeTooLargeError)
-    producer.batches[1][3].set_result(None)
-    await turn()
+
+    producer.batches[1].acknowledgement.set_result(None)
+    await run_loop()
+
     assert second.error is None
 
 
-async def test_a_fault_that_nobody_knows_blocks_nothing(producer, found):
-    first = put(found)
+async def test_unexpected_error_does_not_block_the_partition(producer, accumulator):
+    first = append_message(accumulator)
     producer.fault = ZeroDivisionError("a bug in a library")
-    await turn()
+    await run_loop()
     producer.fault = None
+
     assert isinstance(first.error, ZeroDivisionError)
-    put(found)
-    await turn()
+
+    append_message(accumulator)
+    await run_loop()
+
     assert len(producer.batches) == 1
 
 
-async def test_what_nobody_waits_for_any_more_is_told_so_and_not_sent(producer, found):
-    put(found)
-    await turn()
-    late = put(found, seconds=0.01)
-    await asyncio.wait_for(late.acknowledgement(), 5)
-    assert isinstance(late.error, Unavailable)
-    after = put(found)
-    assert after is not late
-    producer.batches[0][3].set_result(None)
-    await turn()
-    assert [batch[2] for batch in producer.batches] == [1, 1]
-    producer.batches[1][3].set_result(None)
-    await turn()
-    assert (after.error, after.completed, found._bytes) == (None, True, 0)
+async def test_expired_batch_fails_without_being_sent(producer, accumulator):
+    append_message(accumulator)
+    await run_loop()
+    expiring = append_message(accumulator, seconds=0.01)
+
+    await asyncio.wait_for(expiring.acknowledgement(), 5)
+
+    assert isinstance(expiring.error, Unavailable)
+
+    next_batch = append_message(accumulator)
+
+    assert next_batch is not expiring
+
+    producer.batches[0].acknowledgement.set_result(None)
+    await run_loop()
+
+    assert [batch.records for batch in producer.batches] == [1, 1]
+
+    producer.batches[1].acknowledgement.set_result(None)
+    await run_loop()
+
+    assert (next_batch.error, next_batch.completed, accumulator._bytes) == (None, True, 0)
 
 
-async def test_what_is_under_way_at_its_deadline_is_told_once(producer, found):
-    group = put(found, seconds=0.01)
-    await turn()
-    await asyncio.wait_for(group.acknowledgement(), 5)
-    assert isinstance(group.error, Unavailable)
-    assert found._bytes > 10, "it is still under way, headers and all"
-    producer.batches[0][3].set_result(None)
-    await turn()
-    assert (isinstance(group.error, Unavailable), found._bytes) == (True, 0)
+async def test_in_flight_batch_fails_once_at_its_deadline(producer, accumulator):
+    pending = append_message(accumulator, seconds=0.01)
+    await run_loop()
+
+    await asyncio.wait_for(pending.acknowledgement(), 5)
+
+    assert isinstance(pending.error, Unavailable)
+    assert accumulator._bytes > 10, "record and headers are still in flight"
+
+    producer.batches[0].acknowledgement.set_result(None)
+    await run_loop()
+
+    assert (isinstance(pending.error, Unavailable), accumulator._bytes) == (True, 0)
 
 
-async def test_there_is_an_end_to_what_may_wait(producer, found, monkeypatch):
+async def test_append_beyond_byte_limit_is_refused(producer, accumulator, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 25)
-    put(found)
-    put(found)
-    refused = put(found)
+    append_message(accumulator)
+    append_message(accumulator)
+
+    refused = append_message(accumulator)
+
     assert isinstance(refused, Unavailable)
     assert "bytes wait" in str(refused)
-    await turn()
-    producer.batches[0][3].set_result(None)
-    await turn()
-    assert isinstance(put(found), module.PendingBatch)
+
+    await run_loop()
+    producer.batches[0].acknowledgement.set_result(None)
+    await run_loop()
+
+    assert isinstance(append_message(accumulator), module.PendingBatch)
 
 
-async def test_what_waits_when_the_producer_is_replaced_is_told_so(producer, found):
-    sent, waiting = put(found), None
-    await turn()
-    waiting = put(found)
-    await found.close()
+async def test_close_fails_sent_and_waiting_batches(producer, accumulator):
+    sent = append_message(accumulator)
+    await run_loop()
+    waiting = append_message(accumulator)
+
+    await accumulator.close()
+
     assert isinstance(sent.error, Unavailable)
     assert isinstance(waiting.error, Unavailable)
 
 
-async def test_draining_waits_for_all_that_is_under_way(producer, found):
-    group = put(found)
-    await turn()
-    asyncio.get_running_loop().call_later(0.05, producer.batches[0][3].set_result, None)
-    await found.drain(5)
-    assert group.completed
+async def test_drain_waits_for_in_flight_batches(producer, accumulator):
+    pending = append_message(accumulator)
+    await run_loop()
+    asyncio.get_running_loop().call_later(
+        0.05, producer.batches[0].acknowledgement.set_result, None
+    )
+
+    await accumulator.drain(5)
+
+    assert pending.completed
 
 
-async def test_a_delivery_that_is_cancelled_blocks_nothing(producer, found):
-    first = put(found)
-    await turn()
-    producer.batches[0][3].cancel()
-    await turn()
+async def test_cancelled_delivery_does_not_block_the_partition(producer, accumulator):
+    first = append_message(accumulator)
+    await run_loop()
+    producer.batches[0].acknowledgement.cancel()
+
+    await run_loop()
+
     assert isinstance(first.error, Unavailable)
-    put(found)
-    await turn()
+
+    append_message(accumulator)
+    await run_loop()
+
     assert len(producer.batches) == 2

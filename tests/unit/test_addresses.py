@@ -1,4 +1,4 @@
-"""No webhook goes where only this machine, or its network, can be reached: by what is written or what it resolves to."""
+"""Webhook addresses: internal networks are refused, as literals and after DNS resolution."""
 
 import asyncio
 
@@ -13,17 +13,18 @@ from services.orchestrator.webhooks.http_client import (
     WebhookClient,
 )
 
-INWARD = """
-0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.254 127.0.0.1 127.0.0.53
-127.255.255.254 168.63.129.16 169.254.0.1 169.254.169.254 169.254.170.2 172.16.0.1 172.31.255.255 192.0.0.1
-192.0.0.192 192.0.2.1 192.88.99.1 192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9
-224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 :: ::1 ::127.0.0.1 ::10.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1
-::ffff:169.254.169.254 ::ffff:0:127.0.0.1 64:ff9b::127.0.0.1 64:ff9b::10.0.0.1 64:ff9b::a9fe:a9fe 64:ff9b:1::1
-64:ff9b:1::127.0.0.1 100::1 2001::1 2001:0:7f00:1:: 2001:2::1 2001:10::1 2001:db8::1 2002:7f00:1:: 2002:a00:1::1
-3fff::1 5f00::1 fc00::1 fd00:ec2::254 fd12:3456::1 fe80::1 fe80::1%eth0 fec0::1 ff02::1 ff0e::1 ::ffff:192.168.1.1
-not-an-address 1.2.3
+INTERNAL_ADDRESSES = """
+0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.254 127.0.0.1
+127.0.0.53 127.255.255.254 168.63.129.16 169.254.0.1 169.254.169.254 169.254.170.2 172.16.0.1
+172.31.255.255 192.0.0.1 192.0.0.192 192.0.2.1 192.88.99.1 192.168.0.1 192.168.255.255 198.18.0.1
+198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 :: ::1
+::127.0.0.1 ::10.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::ffff:0:127.0.0.1
+64:ff9b::127.0.0.1 64:ff9b::10.0.0.1 64:ff9b::a9fe:a9fe 64:ff9b:1::1 64:ff9b:1::127.0.0.1 100::1
+2001::1 2001:0:7f00:1:: 2001:2::1 2001:10::1 2001:db8::1 2002:7f00:1:: 2002:a00:1::1 3fff::1
+5f00::1 fc00::1 fd00:ec2::254 fd12:3456::1 fe80::1 fe80::1%eth0 fec0::1 ff02::1 ff0e::1
+::ffff:192.168.1.1 not-an-address 1.2.3
 """.split()  # noqa: SIM905
-OUTWARD = [
+PUBLIC_ADDRESSES = [
     "1.1.1.1",
     "8.8.8.8",
     "100.63.255.255",
@@ -32,17 +33,38 @@ OUTWARD = [
     "192.0.1.1",
     "2606:4700::1111",
 ]
-OUTWARD += ["2a00:1450:4001::5", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+PUBLIC_ADDRESSES += ["2a00:1450:4001::5", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
-WRITTEN = [
-    "http://crm.example/hook", "ftp://crm.example/hook", "file:///etc/passwd", "gopher://crm.example/", "//crm.example/hook",
-    "https://", "https:///hook", "https://user@crm.example/", "https://user:pass@crm.example/", "https://crm.example:80/",
-    "https://crm.example:22/", "https://crm.example:6379/", "https://crm.example:0/", "https://crm.example:99999/",
-    "https://crm.example:443x/", "https://[fe80::1%25eth0]/", "https://[::1", "https://crm.example/\r\nHost: other",
-    "https://crm.example/ hook", "https://crm.example\\@127.0.0.1/", "https://crm.example\t/", "https://bücher.example/",
-    "https://１２７.０.０.１/", "https://127。0。0。1/", "HTTP://127.0.0.1/", "javascript:alert(1)", "",
-]  # fmt: skip
-NUMBERS = [
+INVALID_URLS = [
+    "http://crm.example/hook",
+    "ftp://crm.example/hook",
+    "file:///etc/passwd",
+    "gopher://crm.example/",
+    "//crm.example/hook",
+    "https://",
+    "https:///hook",
+    "https://user@crm.example/",
+    "https://user:pass@crm.example/",
+    "https://crm.example:80/",
+    "https://crm.example:22/",
+    "https://crm.example:6379/",
+    "https://crm.example:0/",
+    "https://crm.example:99999/",
+    "https://crm.example:443x/",
+    "https://[fe80::1%25eth0]/",
+    "https://[::1",
+    "https://crm.example/\r\nHost: other",
+    "https://crm.example/ hook",
+    "https://crm.example\\@127.0.0.1/",
+    "https://crm.example\t/",
+    "https://bücher.example/",
+    "https://１２７.０.０.１/",
+    "https://127。0。0。1/",
+    "HTTP://127.0.0.1/",
+    "javascript:alert(1)",
+    "",
+]
+NUMERIC_HOSTS = [
     "2130706433",
     "0x7f000001",
     "0x7f.0.0.1",
@@ -55,62 +77,66 @@ NUMBERS = [
 ]
 
 
-def test_there_are_enough_tricks():
-    assert len(set(INWARD)) + len(set(WRITTEN)) + len(NUMBERS) >= 60
+def test_suite_has_sixty_hostile_addresses():
+    assert len(set(INTERNAL_ADDRESSES)) + len(set(INVALID_URLS)) + len(NUMERIC_HOSTS) >= 60
 
 
-@pytest.mark.parametrize("address", INWARD)
-def test_an_inward_address_is_refused(address):
+@pytest.mark.parametrize("address", INTERNAL_ADDRESSES)
+def test_internal_address_is_refused(address):
     assert address_fault(address)
 
 
-@pytest.mark.parametrize("address", OUTWARD)
-def test_a_public_address_is_not(address):
+@pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
+def test_public_address_is_allowed(address):
     assert address_fault(address) is None
 
 
-@pytest.mark.parametrize("url", WRITTEN)
-async def test_a_url_that_is_no_webhooks_is_refused_before_it_is_looked_up(url):
-    looked_up = []
+@pytest.mark.parametrize("url", INVALID_URLS)
+async def test_invalid_url_is_refused_before_resolution(url):
+    resolved_hosts = []
 
-    async def never(host, port):
-        looked_up.append(host)
+    async def resolve(host, port):
+        resolved_hosts.append(host)
         return ["1.1.1.1"]
 
     assert url_fault(url, private=False)
-    answer = await WebhookClient(SystemClock(), private=False, resolve=never).post(url, [], b"{}")
-    assert (answer.status, looked_up) == (None, [])
+
+    answer = await WebhookClient(SystemClock(), private=False, resolve=resolve).post(url, [], b"{}")
+
+    assert (answer.status, resolved_hosts) == (None, [])
 
 
 @pytest.mark.parametrize(
     "url", ["https://crm.example/hook?x=1", "https://crm.example:8443/", "https://CRM.example"]
 )
-def test_a_good_one_is_not(url):
+def test_https_url_of_public_host_is_allowed(url):
     assert url_fault(url, private=False) is None
 
 
-@pytest.mark.parametrize("host", NUMBERS)
-async def test_a_number_that_the_system_reads_as_an_address_is_judged_as_that(host):
+@pytest.mark.parametrize("host", NUMERIC_HOSTS)
+async def test_numeric_host_is_checked_as_address(host):
     assert "not on the public internet" in str(
         await WebhookClient(SystemClock(), private=False).check_url(f"https://{host}/")
     )
+
     with pytest.raises(AddressNotAllowed):
         await GuardedNetworkBackend(DnsResolver(), private=False).connect_tcp(host, 443)
 
 
-@pytest.mark.parametrize("address", INWARD[:-2])
-async def test_a_name_that_leads_inward_is_refused_when_it_is_connected_to(address):
-    async def inward(host, port):
-        return ["1.1.1.1", address]  # one bad one is enough
+@pytest.mark.parametrize("address", INTERNAL_ADDRESSES[:-2])
+async def test_name_resolving_to_internal_address_is_refused(address):
+    async def resolve(host, port):
+        return ["1.1.1.1", address]  # one internal address is enough
 
-    answer = await WebhookClient(SystemClock(), private=False, resolve=inward).post(
+    answer = await WebhookClient(SystemClock(), private=False, resolve=resolve).post(
         "https://crm.example/", [], b"{}"
     )
+
     assert (answer.status, "not on the public internet" in answer.detail) == (None, True)
 
 
-async def test_a_name_that_changes_its_mind_is_judged_each_time(tmp_path):
-    """Public when the subscription is made, 127.0.0.1 when it is sent to: nothing connects there."""
+async def test_rebound_name_is_checked_at_every_connection(tmp_path):
+    """The name is public at creation and 127.0.0.1 at delivery: no connection is made."""
     connected = asyncio.Event()
 
     async def connection(reader, writer):
@@ -120,61 +146,72 @@ async def test_a_name_that_changes_its_mind_is_judged_each_time(tmp_path):
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     answers = [["93.184.216.34"], ["127.0.0.1"]]
 
-    async def rebinding(host, port):
+    async def resolve(host, port):
         return answers.pop(0)
 
-    post = WebhookClient(SystemClock(), private=False, resolve=rebinding)
-    assert await post.check_url("https://crm.example/") is None
-    answer = await post.post("https://crm.example/", [], b"{}")
+    http_client = WebhookClient(SystemClock(), private=False, resolve=resolve)
+
+    assert await http_client.check_url("https://crm.example/") is None
+
+    answer = await http_client.post("https://crm.example/", [], b"{}")
+
     assert "not on the public internet" in answer.detail
     assert "127.0.0.1" not in answer.detail
     assert not connected.is_set()
+
     server.close()
 
 
-async def test_it_connects_to_the_address_that_was_judged_and_asks_nobody_again():
-    asked, seen = [], asyncio.Event()
+async def test_connection_uses_the_checked_address():
+    resolved_hosts, connected = [], asyncio.Event()
 
     async def connection(reader, writer):
-        seen.set()
+        connected.set()
         writer.close()
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
 
-    async def once(host, port):
-        asked.append(host)
+    async def resolve(host, port):
+        resolved_hosts.append(host)
         return ["127.0.0.1"]
 
-    network = GuardedNetworkBackend(once, private=True)
+    network = GuardedNetworkBackend(resolve, private=True)
     stream = await network.connect_tcp("crm.example", port)
-    await asyncio.wait_for(seen.wait(), 5)
-    assert asked == ["crm.example"]
+
+    await asyncio.wait_for(connected.wait(), 5)
+
+    assert resolved_hosts == ["crm.example"]
+
     await stream.aclose()
     server.close()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_a_failure_and_is_not_followed(status):
-    asked = []
+async def test_redirect_is_not_followed(status):
+    requests = []
 
     async def connection(reader, writer):
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(
-            f"HTTP/1.1 {status} Found\r\nLocation: http://169.254.169.254/latest/\r\nContent-Length: 0\r\n\r\n".encode()
+            f"HTTP/1.1 {status} Found\r\n"
+            "Location: http://169.254.169.254/latest/\r\nContent-Length: 0\r\n\r\n".encode()
         )
         await writer.drain()
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    post = WebhookClient(SystemClock(), private=True)
-    answer = await post.post(f"http://127.0.0.1:{port}/hook", [], b"{}")
-    assert (answer.status, answer.meaning, len(asked)) == (status, "again", 1)
-    await post.close()
+    http_client = WebhookClient(SystemClock(), private=True)
+
+    answer = await http_client.post(f"http://127.0.0.1:{port}/hook", [], b"{}")
+
+    assert (answer.status, answer.meaning, len(requests)) == (status, "again", 1)
+
+    await http_client.close()
     server.close()
 
 
-async def test_an_answer_without_end_is_cut_off():
+async def test_endless_response_is_cut_off():
     async def connection(reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
@@ -186,8 +223,11 @@ async def test_an_answer_without_end_is_cut_off():
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    post = WebhookClient(SystemClock(), private=True)
-    answer = await asyncio.wait_for(post.post(f"http://127.0.0.1:{port}/", [], b"{}"), 10)
+    http_client = WebhookClient(SystemClock(), private=True)
+
+    answer = await asyncio.wait_for(http_client.post(f"http://127.0.0.1:{port}/", [], b"{}"), 10)
+
     assert (answer.status, len(answer.detail)) == (200, 200)
-    await post.close()
+
+    await http_client.close()
     server.close()

@@ -1,7 +1,8 @@
-"""The orchestrator's doors: unsubscribe links, and our own touchpoints on their way back."""
+"""Unsubscribe endpoint, echo of sent touchpoints to the ingest API, and periodic jobs."""
 
 import asyncio
 import contextlib
+import json
 
 import httpx2
 import pytest
@@ -31,20 +32,22 @@ async def client(suppressed):
 
     app = Starlette(routes=[unsubscribe_route(SECRET, suppress)])
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app), base_url="http://door"
-    ) as found:
-        yield found
+        transport=httpx2.ASGITransport(app), base_url="http://orchestrator"
+    ) as test_client:
+        yield test_client
 
 
-async def test_get_shows_a_page_and_changes_nothing(client, suppressed):
+async def test_get_shows_form_and_changes_nothing(client, suppressed):
     answer = await client.get(f"/u/{sign_token(SECRET, 'c1', 'email')}")
+
     assert answer.status_code == 200
     assert "<form" in answer.text
     assert suppressed == []
 
 
-async def test_one_click_post_unsubscribes_and_may_be_repeated(client, suppressed):
+async def test_one_click_post_unsubscribes_idempotently(client, suppressed):
     path = f"/u/{sign_token(SECRET, 'c1', 'email')}"
+
     for _ in range(2):
         answer = await client.post(path, data={"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
@@ -52,11 +55,12 @@ async def test_one_click_post_unsubscribes_and_may_be_repeated(client, suppresse
 
 
 @pytest.mark.parametrize("token", ["", "x", "a" * 300, "..", "%00"])
-async def test_a_bent_link_is_404_and_changes_nothing(client, suppressed, token):
-    genuine = sign_token(SECRET, "c1", "email")
+async def test_altered_link_is_404_and_changes_nothing(client, suppressed, token):
+    valid_token = sign_token(SECRET, "c1", "email")
+
     for path in (
         f"/u/{token}",
-        f"/u/{genuine[:-4]}AAAA",
+        f"/u/{valid_token[:-4]}AAAA",
         f"/u/{sign_token('another-secret-16', 'c1', 'email')}",
     ):
         assert (await client.post(path)).status_code in (404, 405)
@@ -64,7 +68,7 @@ async def test_a_bent_link_is_404_and_changes_nothing(client, suppressed, token)
 
 
 class FakeRows:
-    """Stands in for the echoes table."""
+    """In-memory table of echoes; also its session and connection."""
 
     def __init__(self, bodies):
         self.waiting = dict(enumerate(bodies))
@@ -81,7 +85,7 @@ class FakeRows:
             del self.waiting[number]
 
 
-def echo(rows, answer):
+def touchpoint_echo(rows, answer):
     def handler(request):
         return answer(request)
 
@@ -89,33 +93,34 @@ def echo(rows, answer):
     return TouchpointEcho(rows, client, "http://ingest:1", "key")
 
 
-async def test_touchpoints_are_forgotten_only_when_the_door_has_them():
+async def test_echoes_are_deleted_after_ingest_accepts_them():
     rows = FakeRows([b'{"a":1}', b'{"b":2}'])
-    seen = []
+    requests = []
 
     def refuse(request):
         return httpx2.Response(503, text="later")
 
     def accept(request):
-        seen.append((request.url.path, request.content, request.headers["authorization"]))
+        requests.append((request.url.path, request.content, request.headers["authorization"]))
         return httpx2.Response(200, json={"success": True})
 
     with pytest.raises(Unavailable, match="503"):
-        await echo(rows, refuse).send_waiting()
+        await touchpoint_echo(rows, refuse).send_waiting()
+
     assert len(rows.waiting) == 2
-    assert not await echo(rows, accept).send_waiting()
+    assert not await touchpoint_echo(rows, accept).send_waiting()
     assert rows.waiting == {}
-    assert seen[0][:2] == ("/v1/batch", b'{"batch":[{"a":1},{"b":2}]}')
-    assert seen[0][2].startswith("Basic ")
-    assert not await echo(rows, accept).send_waiting()
+    assert requests[0][:2] == ("/v1/batch", b'{"batch":[{"a":1},{"b":2}]}')
+    assert requests[0][2].startswith("Basic ")
+    assert not await touchpoint_echo(rows, accept).send_waiting()
 
 
-async def test_a_door_that_is_away_is_unavailable():
-    def broken(request):
+async def test_unreachable_ingest_is_unavailable():
+    def fail(request):
         raise httpx2.ConnectError("refused")
 
     with pytest.raises(Unavailable, match="does not answer"):
-        await echo(FakeRows([b"{}"]), broken).send_waiting()
+        await touchpoint_echo(FakeRows([b"{}"]), fail).send_waiting()
 
 
 ACTION = ActionRow(
@@ -124,58 +129,64 @@ ACTION = ActionRow(
 
 
 @pytest.mark.parametrize(
-    ("user", "device", "expected"),
+    ("user_id", "anonymous_id", "expected"),
     [("u", "a", {"userId": "u"}), (None, "a", {"anonymousId": "a"}), (None, None, None)],
 )
-def test_what_was_sent_returns_under_an_id_the_contact_has(user, device, expected):
+def test_sent_touchpoint_has_one_contact_id(user_id, anonymous_id, expected):
     body = sent_touchpoint(
-        ACTION, ContactFacts("c1", user_id=user, anonymous_id=device), 1_780_000_000_000_000
+        ACTION,
+        ContactFacts("c1", user_id=user_id, anonymous_id=anonymous_id),
+        1_780_000_000_000_000,
     )
+
     if expected is None:
         assert body is None
         return
-    import json
 
     call = json.loads(body)
-    assert {k: call[k] for k in expected} == expected
+
+    assert {name: call[name] for name in expected} == expected
     assert len({"userId", "anonymousId"} & call.keys()) == 1
     assert call["messageId"] == "action-act"
 
 
-def test_an_actions_messages_have_ids_of_their_own():
+def test_action_message_id_depends_on_attempt():
     first = action_message(
         ACTION, "c1", ActionOutcome("pending", "later", attempt=1, outcome="retried"), 1
     )
-    second, again = (
+    second, repeated = (
         action_message(
             ACTION, "c1", ActionOutcome("sent", "ok", attempt=2, outcome="delivered"), now
         )
         for now in (2, 9)
     )
-    ids = [dict(m.headers)["ce_id"] for m in (first, second, again)]
+
+    ids = [dict(m.headers)["ce_id"] for m in (first, second, repeated)]
+
     assert ids[0] != ids[1] == ids[2]
 
 
-async def test_a_job_runs_again_at_once_while_there_is_more_and_outlives_a_passing_fault():
+async def test_job_repeats_while_busy_and_survives_unavailability():
     stop = asyncio.Event()
-    script = [True, True, Unavailable("away"), True, False]
+    outcomes = [True, True, Unavailable("away"), True, False]
     runs = []
 
     async def job():
         runs.append(1)
-        if not script:
+        if not outcomes:
             stop.set()
             return False
-        step = script.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        return step
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     await asyncio.wait_for(run_periodically(stop, 0.01, job), 5)
+
     assert len(runs) == 6
 
 
-async def test_a_job_that_is_broken_ends_the_process():
+async def test_unexpected_job_error_is_raised():
     async def job():
         raise ZeroDivisionError
 

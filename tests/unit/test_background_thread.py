@@ -1,4 +1,4 @@
-"""Work in a thread with an event loop of its own: its result, its errors, its end."""
+"""Coroutines run in a thread with a separate event loop: result, errors, cancellation."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ import pytest
 from libs.common.background_thread import run_in_thread
 
 
-async def test_the_result_comes_from_another_thread():
+async def test_coroutine_runs_in_another_thread():
     async def work():
         await asyncio.sleep(0)
         return threading.get_ident()
@@ -16,7 +16,7 @@ async def test_the_result_comes_from_another_thread():
     assert await run_in_thread(work) != threading.get_ident()
 
 
-async def test_an_error_is_raised_here():
+async def test_error_is_raised_in_the_caller():
     async def work():
         raise ValueError("wrong")
 
@@ -24,21 +24,22 @@ async def test_an_error_is_raised_here():
         await run_in_thread(work)
 
 
-async def test_cancelling_ends_the_work():
-    begun, ended = threading.Event(), threading.Event()
+async def test_cancellation_ends_the_coroutine():
+    started, ended = threading.Event(), threading.Event()
 
     async def work():
-        begun.set()
+        started.set()
         try:
             await asyncio.sleep(60)
         finally:
             ended.set()
 
     task = asyncio.create_task(run_in_thread(work))
-    await asyncio.to_thread(begun.wait, 5)
+    await asyncio.to_thread(started.wait, 5)
 
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
     assert await asyncio.to_thread(ended.wait, 5)

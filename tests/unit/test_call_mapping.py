@@ -1,4 +1,4 @@
-"""From rows to calls: cells read as what they are, empty ones not given, a wrong template refused with the place."""
+"""Mapping of table rows to calls: typed cells, omitted empty cells, validated templates."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from libs.common.errors import ConfigurationError, InvalidMessage
 from services.ingest.domain.call_mapping import CallMapping, call_from_columns
 
-TREE = {
+TEMPLATE = {
     "type": "track",
     "event": "Order Completed",
     "userId": {"column": "customer"},
@@ -36,8 +36,8 @@ ROW = {
 }
 
 
-def test_a_template_fills_a_call():
-    assert CallMapping(TREE).to_call(ROW) == {
+def test_template_maps_row_to_call():
+    assert CallMapping(TEMPLATE).to_call(ROW) == {
         "type": "track",
         "event": "Order Completed",
         "userId": "7",
@@ -56,19 +56,20 @@ def test_a_template_fills_a_call():
         ({"date": "2026-05-28"}, "bad_cell"),
     ],
 )
-def test_a_cell_that_cannot_be_read_is_named(change, reason):
+def test_unreadable_cell_error_names_column(change, reason):
     with pytest.raises(InvalidMessage) as error:
-        CallMapping(TREE).to_call({**ROW, **change})
+        CallMapping(TEMPLATE).to_call({**ROW, **change})
+
     assert (error.value.reason, next(iter(change)) in error.value.detail) == (reason, True)
 
 
-def test_a_row_without_the_column():
+def test_missing_column_is_an_error():
     with pytest.raises(InvalidMessage, match="no column 'customer'"):
-        CallMapping(TREE).to_call({k: v for k, v in ROW.items() if k != "customer"})
+        CallMapping(TEMPLATE).to_call({k: v for k, v in ROW.items() if k != "customer"})
 
 
 @pytest.mark.parametrize(
-    ("tree", "error"),
+    ("template", "error"),
     [
         ([], "is an object"),
         ({"userId": {"column": "a", "sort": 1}}, "mapping.userId: sort is not known"),
@@ -79,12 +80,12 @@ def test_a_row_without_the_column():
         ),
     ],
 )
-def test_a_wrong_template_is_refused_with_the_place(tree, error):
+def test_invalid_template_error_names_path(template, error):
     with pytest.raises(ConfigurationError, match=error):
-        CallMapping(tree, "mapping")
+        CallMapping(template, "mapping")
 
 
-def test_columns_named_like_fields():
+def test_dotted_columns_map_to_nested_fields():
     row = {
         "userId": "u",
         "event": "x",
@@ -92,17 +93,19 @@ def test_columns_named_like_fields():
         "properties.item.sku": "s",
         "empty": "",
     }
+
     assert call_from_columns(row) == {
         "userId": "u",
         "event": "x",
         "properties": {"total": "5", "item": {"sku": "s"}},
     }
+
     with pytest.raises(InvalidMessage, match="is a value already"):
         call_from_columns({"properties": "x", "properties.total": "5"})
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ROW)), st.text() | st.none() | st.integers()))
-def test_no_row_breaks_it(row):
-    for fill in (CallMapping(TREE).to_call, call_from_columns):
+def test_any_row_maps_or_is_invalid(row):
+    for map_row in (CallMapping(TEMPLATE).to_call, call_from_columns):
         with contextlib.suppress(InvalidMessage):
-            fill(row)
+            map_row(row)

@@ -1,4 +1,4 @@
-"""What a message alone tells: the channel by the usual grouping, the machine, the value. The lists are those that ship."""
+"""Enrichment from the message alone: channel, bot and device, value; with the shipped rules."""
 
 import msgspec
 import pytest
@@ -17,12 +17,15 @@ from tests.support.encoding_paths import touchpoint_of_call
 TEXT = (PROJECT / "services" / "ingest" / "channels.yaml").read_text()
 SHIPPED = parse_channel_rules(TEXT, "channels.yaml")
 SITE = "https://shop.example/lamp"
-CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/140.0 Safari/537.36"
+)
 
 
-def told(properties=None, *, server=False, call="page", **context):
+def enriched_touchpoint(properties=None, *, server=False, call="page", **context):
     """Return the touchpoint of a call with these properties and this context."""
-    said = {
+    body = {
         "type": call,
         "event": "x",
         "userId": "u",
@@ -31,8 +34,8 @@ def told(properties=None, *, server=False, call="page", **context):
     }
     source = Source("default", "web", trust="server" if server else "public")
     return touchpoint_of_call(
-        call_from_object(said),
-        RequestContext(source, 1, lambda: "made-up", rules=NormalisationRules(SHIPPED)),
+        call_from_object(body),
+        RequestContext(source, 1, lambda: "generated", rules=NormalisationRules(SHIPPED)),
     )
 
 
@@ -76,27 +79,30 @@ def page(referrer="", search="", url=SITE):
         (page("https://" + "a." * 900 + "google.com/"), {}, "referral"),
     ],
 )
-def test_the_channel(given_page, campaign, channel):
-    found = told(page=given_page, campaign=campaign).channel
-    assert found == (channel if "[broken" not in str(given_page) else "")
+def test_page_and_campaign_decide_channel(given_page, campaign, channel):
+    actual = enriched_touchpoint(page=given_page, campaign=campaign).channel
+
+    assert actual == (channel if "[broken" not in str(given_page) else "")
 
 
-def test_only_a_server_names_a_channel_and_only_one_that_there_is():
-    assert told(server=True, channel="sales", page=page()).channel == "sales"
-    assert told(server=False, channel="sales", page=page()).channel == "direct"
-    assert told(server=True, channel="server", page=page()).channel == "direct"
+def test_only_servers_set_a_known_channel():
+    assert enriched_touchpoint(server=True, channel="sales", page=page()).channel == "sales"
+    assert enriched_touchpoint(server=False, channel="sales", page=page()).channel == "direct"
+    assert enriched_touchpoint(server=True, channel="server", page=page()).channel == "direct"
 
 
-def test_only_a_visit_is_direct():
-    assert told(call="track", page=page()).channel == ""
-    assert told(call="track", page=page("https://bing.com")).channel == "search"
+def test_only_page_calls_are_direct():
+    assert enriched_touchpoint(call="track", page=page()).channel == ""
+    assert enriched_touchpoint(call="track", page=page("https://bing.com")).channel == "search"
 
 
 @pytest.mark.capability(36)
-def test_the_five_utm_fields():
+def test_campaign_has_five_utm_fields():
     search = "?utm_source=a&utm_medium=email&utm_campaign=spring&utm_term=t&utm_content=c&utm_id=7"
-    found = told(page=page("", search)).campaign
-    assert found == {
+
+    campaign = enriched_touchpoint(page=page("", search)).campaign
+
+    assert campaign == {
         "source": "a",
         "medium": "email",
         "name": "spring",
@@ -124,9 +130,10 @@ def test_the_five_utm_fields():
         (None, False, ""),
     ],
 )
-def test_machines_and_devices(agent, bot, device):
-    found = told(userAgent=agent)
-    assert (found.is_bot, found.device_class) == (bot, device)
+def test_user_agent_decides_bot_and_device_class(agent, bot, device):
+    touchpoint = enriched_touchpoint(userAgent=agent)
+
+    assert (touchpoint.is_bot, touchpoint.device_class) == (bot, device)
 
 
 @pytest.mark.parametrize(
@@ -141,30 +148,41 @@ def test_machines_and_devices(agent, bot, device):
         ({}, None, ""),
     ],
 )
-def test_values(properties, value, currency):
-    found = told(properties)
-    assert (found.value, found.currency) == (value, currency)
+def test_properties_give_value_and_currency(properties, value, currency):
+    touchpoint = enriched_touchpoint(properties)
+
+    assert (touchpoint.value, touchpoint.currency) == (value, currency)
 
 
-def test_what_is_not_said_is_neutral_and_no_zero():
-    assert (told().sentiment, told().effort) == (None, None)
-    said = told({"sentiment": -0.5, "effort": 0})
-    assert (said.sentiment, said.effort) == (-0.5, 0.0)
-    assert (told({"sentiment": -3, "effort": "hard"}).sentiment, told({"effort": 11}).effort) == (
+def test_missing_sentiment_and_effort_are_none():
+    assert (enriched_touchpoint().sentiment, enriched_touchpoint().effort) == (None, None)
+
+    rated = enriched_touchpoint({"sentiment": -0.5, "effort": 0})
+
+    assert (rated.sentiment, rated.effort) == (-0.5, 0.0)
+    assert (
+        enriched_touchpoint({"sentiment": -3, "effort": "hard"}).sentiment,
+        enriched_touchpoint({"effort": 11}).effort,
+    ) == (
         None,
         None,
     )
 
 
-def test_content_and_place():
-    found = told(
+def test_content_page_locale_and_timezone_are_extracted():
+    touchpoint = enriched_touchpoint(
         {"content": {"id": "c-1", "type": "case_study"}},
         page=page(),
         locale="fr-FR",
         timezone="Europe/Paris",
     )
-    assert (found.content_id, found.content_type) == ("c-1", "case_study")
-    assert (found.page_path, found.locale, found.timezone) == ("/lamp", "fr-FR", "Europe/Paris")
+
+    assert (touchpoint.content_id, touchpoint.content_type) == ("c-1", "case_study")
+    assert (touchpoint.page_path, touchpoint.locale, touchpoint.timezone) == (
+        "/lamp",
+        "fr-FR",
+        "Europe/Paris",
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +194,7 @@ def test_content_and_place():
         (("mediums:", "- mediums:"), "channels.yaml"),
     ],
 )
-def test_lists_that_are_wrong_are_refused_with_the_place(change, error):
+def test_invalid_channel_rules_error_names_key(change, error):
     with pytest.raises(ConfigurationError, match=error):
         parse_channel_rules(TEXT.replace(*change), "channels.yaml")
 
@@ -193,7 +211,7 @@ _FIELDS = st.sampled_from(
 @given(
     st.dictionaries(st.sampled_from(["value", "currency", "sentiment", "content", "effort"]), _JSON)
 )
-def test_no_properties_break_it(properties):
+def test_valuation_accepts_any_properties(properties):
     extract_valuation(properties)
 
 
@@ -204,27 +222,31 @@ def test_no_properties_break_it(properties):
         | st.fixed_dictionaries({"url": st.text(), "referrer": st.text(), "search": st.text()}),
     )
 )
-def test_no_context_breaks_it(context):
+def test_enrichment_accepts_any_context(context):
     enrich_client(SHIPPED, context, server=True)
     enrich_page(SHIPPED, context)
 
 
-def test_a_telephone_that_sounds_like_a_machine_is_none():
+def test_phone_model_with_bot_in_name_is_human():
     android = (
         "Mozilla/5.0 (Linux; Android 11; {}) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
     )
-    assert not told(userAgent=android.format("CUBOT NOTE 20")).is_bot
-    assert told(userAgent=android.format("CUBOT NOTE 20") + " (compatible; SomeBot/1.0)").is_bot
+
+    assert not enriched_touchpoint(userAgent=android.format("CUBOT NOTE 20")).is_bot
+    assert enriched_touchpoint(
+        userAgent=android.format("CUBOT NOTE 20") + " (compatible; SomeBot/1.0)"
+    ).is_bot
 
 
-def test_a_host_is_looked_up_by_its_last_labels_only():
-    looked = []
+def test_host_lookup_tries_last_labels_only():
+    looked_up = []
 
     class Hosts(dict):
         def get(self, name, default=None):
-            looked.append(name)
+            looked_up.append(name)
             return super().get(name, default)
 
     channels = msgspec.structs.replace(SHIPPED, hosts=Hosts(SHIPPED.hosts))
+
     assert channels.channel_for_host("x." * 100 + "bing.com") == "search"
-    assert len(looked) < 20, "what a stranger writes into an address costs no more than what is one"
+    assert len(looked_up) < 20, "a long host name costs no more lookups than a usual one"

@@ -1,4 +1,4 @@
-"""Ids, time, retries, topics, failpoints, settings."""
+"""Common library: ids, instants, retries, partitions, topics, failpoints, settings."""
 
 import asyncio
 import gc
@@ -25,103 +25,120 @@ from libs.common.topics import TOPICS
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
-def test_ids_differ_when_the_parts_do(one, other):
-    assert (ids.derive_id(*one) == ids.derive_id(*other)) == (one == other)
+def test_derived_ids_differ_with_their_parts(parts, other_parts):
+    assert (ids.derive_id(*parts) == ids.derive_id(*other_parts)) == (parts == other_parts)
 
 
-def test_an_id_is_always_the_same():
+def test_derived_id_is_stable():
     assert ids.derive_id("a", "b") == ids.derive_id("a", "b") != ids.derive_id("ab")
     assert len(ids.derive_id("a")) == 32
 
 
 @given(st.integers(0, 4_000_000_000_000_000))
-def test_instants_survive_datetimes(instant):
+def test_instant_converts_to_datetime_and_back(instant):
     assert from_datetime(to_datetime(instant)) == instant
 
 
-def test_iso_and_clocks():
+def test_iso_format_and_clocks():
     assert to_iso(1_780_000_000_000_001) == "2026-05-28T20:26:40.000001Z"
     assert FixedClock(5).now() == 5
     assert SystemClock().now() > 1_780_000_000_000_000
 
 
 @given(st.integers(1, 100), st.floats(0, 1, exclude_max=True))
-def test_backoff_lies_between_half_and_whole_and_is_capped(attempt, chance):
-    wait = backoff(attempt, base=1_000, cap=60_000, chance=chance)
-    whole = min(60_000, 1_000 * 2 ** min(attempt - 1, 40))
-    assert whole // 2 <= wait <= whole
+def test_backoff_is_capped_with_half_jitter(attempt, chance):
+    delay = backoff(attempt, base=1_000, cap=60_000, chance=chance)
+
+    full_delay = min(60_000, 1_000 * 2 ** min(attempt - 1, 40))
+
+    assert full_delay // 2 <= delay <= full_delay
 
 
 @given(st.binary(max_size=80), st.integers(1, 64))
-def test_a_key_has_the_partition_that_other_clients_give_it(key, partitions):
-    places = list(range(partitions))
-    assert partition_for_key(key, partitions) == DefaultPartitioner()(key, places, places)
+def test_partition_of_key_equals_other_clients(key, partitions):
+    all_partitions = list(range(partitions))
+
+    assert partition_for_key(key, partitions) == DefaultPartitioner()(
+        key, all_partitions, all_partitions
+    )
 
 
-def test_topics_are_declared_as_designed():
-    names = [t.name for t in TOPICS]
+def test_topics_have_unique_valid_names_and_settings():
+    names = [topic.name for topic in TOPICS]
+
     assert len(set(names)) == len(names)
     assert all("_" not in name and "." not in name for name in names)
-    by_name = {t.name: t for t in TOPICS}
+
+    by_name = {topic.name: topic for topic in TOPICS}
+
     assert by_name["touchpoints"].settings["message.timestamp.type"] == "LogAppendTime"
     assert by_name["contacts"].settings["cleanup.policy"] == "compact"
 
 
-def test_a_failpoint_has_a_known_name():
+def test_unknown_failpoint_is_refused():
     with pytest.raises(ValueError, match="unknown failpoint"):
         failpoints.arm("nowhere:1")
+
     failpoints.arm("")
     for name in failpoints.POINTS:
         failpoints.hit(name)
 
 
-def test_missing_settings_are_all_named(monkeypatch):
+def test_error_names_all_missing_settings(monkeypatch):
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
+
     with pytest.raises(ConfigurationError) as error:
         load_settings(CommonSettings)
+
     assert "KAFKA_BOOTSTRAP_SERVERS" in str(error.value)
     assert "DATABASE_URL" in str(error.value)
 
 
-async def test_failures_without_end_leave_nothing_in_memory():
-    """Tracebacks hold themselves, and a service's collector looks rarely."""
-    made = weakref.WeakSet()
+async def test_repeated_job_failures_leak_no_memory():
+    """Tracebacks are reference cycles, and the garbage collector of a service runs rarely."""
+    live_objects = weakref.WeakSet()
     stop = asyncio.Event()
 
-    class Held:
+    class Resource:
         pass
 
     async def job():
-        held = Held()
-        made.add(held)
+        resource = Resource()
+        live_objects.add(resource)
         try:
             raise OSError("away")
         except OSError as error:
-            kept = error  # as the drivers do: the frame holds the error, whose traceback holds the frame
-            if len(made) > 20 or next(turns) == 200:
+            # As in the drivers: the stack refers to the error, and its traceback to the stack.
+            reference = error
+            if len(live_objects) > 20 or next(runs) == 200:
                 stop.set()
-            raise Unavailable(str(kept)) from error
+            raise Unavailable(str(reference)) from error
 
-    turns = itertools.count()
+    runs = itertools.count()
     gc.disable()
+
     try:
         await run_periodically(stop, 0.0001, job)
     finally:
         gc.enable()
-    assert len(made) < 5
+
+    assert len(live_objects) < 5
 
 
-def test_a_name_that_is_no_setting_stops_it_and_says_which_was_meant(monkeypatch):
+def test_unknown_setting_is_refused_with_suggestion(monkeypatch):
     monkeypatch.setenv("PERIGEE_REACTION_WINDOWS", "1h")
     monkeypatch.setenv("PERIGEE_NONSENSE", "1")
-    with pytest.raises(ConfigurationError, match="PERIGEE_REACTION_WINDOW is") as caught:
+
+    with pytest.raises(ConfigurationError, match="PERIGEE_REACTION_WINDOW is") as error:
         load_settings(CommonSettings, kafka_bootstrap_servers="k", database_url="d")
-    assert "PERIGEE_NONSENSE is no setting" in str(caught.value)
+
+    assert "PERIGEE_NONSENSE is no setting" in str(error.value)
 
 
-def test_every_setting_is_known_and_in_the_reference():
+def test_settings_reference_is_up_to_date():
     declared = {name for name in settings_reference.list_settings() if name.startswith("PERIGEE_")}
+
     assert declared == NAMES
     assert settings_reference.PAGE.read_text() == settings_reference.render_page(), (
         "run: python -m cli.settings_reference"
@@ -132,18 +149,21 @@ def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "k:1")
     monkeypatch.setenv("DATABASE_URL", "postgresql://d")
     monkeypatch.setenv("PERIGEE_PARTITIONS", "3")
+
     settings = load_settings(CommonSettings)
+
     assert (settings.kafka_bootstrap_servers, settings.partitions) == ("k:1", 3)
 
 
-def test_an_invalid_message_carries_its_reason():
+def test_invalid_message_has_reason():
     error = InvalidMessage("no_ids", "needs one")
+
     assert (error.reason, str(error)) == ("no_ids", "no_ids: needs one")
 
 
 @pytest.mark.parametrize(
-    "passing", [asyncpg.InternalClientError, asyncpg.DeadlockDetectedError, TimeoutError, OSError]
+    "error", [asyncpg.InternalClientError, asyncpg.DeadlockDetectedError, TimeoutError, OSError]
 )
-def test_what_says_nothing_about_the_data_is_tried_again_and_buries_nothing(passing):
+def test_passing_driver_errors_become_unavailable(error):
     with pytest.raises(Unavailable), translate_driver_errors():
-        raise passing("x")
+        raise error("x")

@@ -1,4 +1,4 @@
-"""A consumer that cannot be stopped holds nobody up."""
+"""Shutdown of a consumer is bounded in time, also when its stop blocks or fails."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from libs.common.kafka import shutdown
 from tests.support.waiting import wait_until
 
 
-class Stubborn:
+class BlockingConsumer:
     def __init__(self):
         self.release, self.ended = asyncio.Event(), False
 
@@ -18,19 +18,22 @@ class Stubborn:
         self.ended = True
 
 
-class Broken:
+class FailingConsumer:
     async def stop(self):
         raise ConnectionError("gone")
 
 
-async def test_a_stop_that_swallows_being_cancelled_is_left_behind(monkeypatch):
+async def test_stop_ignoring_cancellation_is_abandoned(monkeypatch):
     monkeypatch.setattr(shutdown, "STOP_SECONDS", 0.05)
-    stubborn = Stubborn()
-    await shutdown.stop_consumer(stubborn)
-    assert not stubborn.ended
-    stubborn.release.set()
-    await wait_until(lambda: stubborn.ended)
+    consumer = BlockingConsumer()
+
+    await shutdown.stop_consumer(consumer)
+
+    assert not consumer.ended
+
+    consumer.release.set()
+    await wait_until(lambda: consumer.ended)
 
 
-async def test_a_stop_that_fails_is_said_and_no_more():
-    await shutdown.stop_consumer(Broken())
+async def test_failing_stop_raises_nothing():
+    await shutdown.stop_consumer(FailingConsumer())

@@ -1,4 +1,4 @@
-"""References to contacts, parsed: every reading, the most specific first."""
+"""Contact references parse into every possible reading, the most specific first."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ from libs.common.contact_reference import parse_contact_reference
         ("email:a@x.test", [("email", "a@x.test"), (None, "email:a@x.test")], ("a@x.test",)),
     ],
 )
-def test_a_reference_has_these_readings(text, identifiers, addresses):
+def test_reference_has_all_readings(text, identifiers, addresses):
     parsed = parse_contact_reference(text)
 
     assert list(parsed.identifiers) == identifiers
@@ -30,7 +30,7 @@ def test_a_reference_has_these_readings(text, identifiers, addresses):
 
 
 @given(st.text())
-def test_the_value_alone_is_always_a_reading(text):
+def test_untyped_value_is_always_a_reading(text):
     parsed = parse_contact_reference(text)
 
     assert (None, text) in parsed.identifiers

@@ -1,4 +1,4 @@
-"""Decay against decimal arithmetic, crossings against the definition."""
+"""Exponential decay against decimal arithmetic, and threshold crossings against brute force."""
 
 from decimal import Context, Decimal
 
@@ -12,18 +12,20 @@ _exact = Context(prec=60)
 
 @given(st.integers(0, 50 * MAX_HALF_LIFE), st.integers(1, MAX_HALF_LIFE))
 @settings(max_examples=500)
-def test_decay_is_within_two_ulp_of_the_truth(elapsed, half_life):
+def test_decay_is_within_two_ulp(elapsed, half_life):
     if elapsed // half_life > 900:
         return
     power = _exact.divide(Decimal(-elapsed), Decimal(half_life))
-    truth = _exact.power(Decimal(2), power)
-    found = Decimal(decay(elapsed, half_life))
-    assert abs(found - truth) <= truth * Decimal(2) ** -51
+    exact = _exact.power(Decimal(2), power)
+
+    computed = Decimal(decay(elapsed, half_life))
+
+    assert abs(computed - exact) <= exact * Decimal(2) ** -51
 
 
 @given(st.integers(0, MAX_HALF_LIFE * 3), st.integers(1_000, MAX_HALF_LIFE))
 @settings(max_examples=500)
-def test_decay_falls_with_every_microsecond(elapsed, half_life):
+def test_decay_falls_every_microsecond(elapsed, half_life):
     if elapsed // half_life < 900:
         assert decay(elapsed + 1, half_life) < decay(elapsed, half_life)
 
@@ -39,27 +41,31 @@ def test_decay_halves_exactly():
     st.integers(1, MAX_HALF_LIFE),
 )
 @settings(max_examples=1000)
-def test_a_crossing_is_the_first_microsecond_that_differs(value, threshold, half_life):
-    k = find_crossing(value, threshold, half_life)
-    now = value >= threshold
-    if k >= FOREVER:
-        assert (threshold <= 0.0) == now
+def test_crossing_is_first_microsecond_on_other_side(value, threshold, half_life):
+    crossing = find_crossing(value, threshold, half_life)
+    reached = value >= threshold
+
+    if crossing >= FOREVER:
+        assert (threshold <= 0.0) == reached
         return
-    assert (value * decay(k, half_life) >= threshold) != now
-    assert k == 1 or (value * decay(k - 1, half_life) >= threshold) == now
+    assert (value * decay(crossing, half_life) >= threshold) != reached
+    assert crossing == 1 or (value * decay(crossing - 1, half_life) >= threshold) == reached
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
 def test_small_crossings_equal_brute_force(half_life, value, threshold):
-    steps = (
-        k
-        for k in range(1, 2000)
-        if (value * decay(k, half_life) >= threshold) != (value >= threshold)
+    crossings = (
+        elapsed
+        for elapsed in range(1, 2000)
+        if (value * decay(elapsed, half_life) >= threshold) != (value >= threshold)
     )
-    assert find_crossing(float(value), float(threshold), half_life) == next(steps, FOREVER)
+
+    assert find_crossing(float(value), float(threshold), half_life) == next(crossings, FOREVER)
 
 
-def test_a_score_at_its_threshold_falls_below_at_once():
+def test_score_at_threshold_crosses_at_once():
     assert find_crossing(5.0, 5.0, MAX_HALF_LIFE) >= 1
-    k = find_crossing(5.0, 5.0, MAX_HALF_LIFE)
-    assert 5.0 * decay(k, MAX_HALF_LIFE) < 5.0
+
+    crossing = find_crossing(5.0, 5.0, MAX_HALF_LIFE)
+
+    assert 5.0 * decay(crossing, MAX_HALF_LIFE) < 5.0

@@ -1,4 +1,4 @@
-"""The door's window of accepted message ids."""
+"""Window of accepted message ids for deduplication, bounded by age and number."""
 
 import pytest
 from hypothesis import given
@@ -9,29 +9,37 @@ from services.ingest.domain.deduplication_window import DeduplicationWindow, ded
 SECOND = 1_000_000
 
 
-def place(name):
+def key_of(name):
     return deduplication_key("w", "s", name)
 
 
-def kept(recent, names):
-    return "".join(name for name in names if recent.find_known([place(name)]))
+def known_ids(window, names):
+    return "".join(name for name in names if window.find_known([key_of(name)]))
 
 
-def test_ids_expire_by_time_and_by_number():
-    recent = DeduplicationWindow(seconds=10, ids=3)
-    recent.add([place("a")], 0)
-    recent.add([place("b")], 9 * SECOND)
-    assert kept(recent, "ab") == "ab"
-    recent.add([], 10 * SECOND)
-    assert kept(recent, "ab") == "b"
-    recent.add([place(c) for c in "cdef"], 10 * SECOND)
-    assert kept(recent, "abcdef") == "def"
+def test_ids_expire_by_age_and_number():
+    window = DeduplicationWindow(seconds=10, ids=3)
+    window.add([key_of("a")], 0)
+
+    window.add([key_of("b")], 9 * SECOND)
+
+    assert known_ids(window, "ab") == "ab"
+
+    window.add([], 10 * SECOND)
+
+    assert known_ids(window, "ab") == "b"
+
+    window.add([key_of(name) for name in "cdef"], 10 * SECOND)
+
+    assert known_ids(window, "abcdef") == "def"
 
 
-def test_ids_are_per_source():
-    recent = DeduplicationWindow()
-    recent.add([place("a")], 0)
-    assert not recent.find_known(
+def test_ids_of_different_sources_differ():
+    window = DeduplicationWindow()
+
+    window.add([key_of("a")], 0)
+
+    assert not window.find_known(
         [
             deduplication_key("w", "t", "a"),
             deduplication_key("v", "s", "a"),
@@ -40,24 +48,32 @@ def test_ids_are_per_source():
     )
 
 
-def test_repeated_id_keeps_its_first_instant():
-    recent = DeduplicationWindow(seconds=10)
-    recent.add([place("a")], 0)
-    recent.add([place("a"), place("b")], 5 * SECOND)
-    recent.add([], 10 * SECOND)
-    assert kept(recent, "ab") == "b"
-    recent.add([], 15 * SECOND)
-    assert kept(recent, "ab") == ""
+def test_repeated_id_expires_after_first_arrival():
+    window = DeduplicationWindow(seconds=10)
+    window.add([key_of("a")], 0)
+    window.add([key_of("a"), key_of("b")], 5 * SECOND)
+
+    window.add([], 10 * SECOND)
+
+    assert known_ids(window, "ab") == "b"
+
+    window.add([], 15 * SECOND)
+
+    assert known_ids(window, "ab") == ""
 
 
-def test_clock_set_back_makes_no_large_slot():
-    recent = DeduplicationWindow(seconds=10)
-    recent.add([place("a")], 50 * SECOND)
+def test_clock_going_back_keeps_buckets_bounded():
+    window = DeduplicationWindow(seconds=10)
+    window.add([key_of("a")], 50 * SECOND)
+
     for number in range(30_000):
-        recent.add([place(str(number))], 0)
-    assert max(len(ids) for _, ids in recent._slots) <= 10_000
-    recent.add([], 60 * SECOND)
-    assert kept(recent, ["a", "0", "29999"]) == ""
+        window.add([key_of(str(number))], 0)
+
+    assert max(len(ids) for _, ids in window._slots) <= 10_000
+
+    window.add([], 60 * SECOND)
+
+    assert known_ids(window, ["a", "0", "29999"]) == ""
 
 
 @given(
@@ -65,20 +81,25 @@ def test_clock_set_back_makes_no_large_slot():
     st.integers(1, 8),
     st.integers(1, 10),
 )
-def test_window_is_bounded_and_has_the_newest_ids(adds, seconds, ids):
-    recent, now = DeduplicationWindow(seconds, ids), 0
-    for number, wait in adds:
-        now += wait * SECOND
-        recent.add([place(str(number))], now)
-        left = [
-            one for at, together in recent._slots for one in together if at > now - seconds * SECOND
+def test_window_is_bounded_with_newest_ids(adds, seconds, ids):
+    window, now = DeduplicationWindow(seconds, ids), 0
+
+    for number, pause in adds:
+        now += pause * SECOND
+        window.add([key_of(str(number))], now)
+        remembered = [
+            key
+            for added_at, keys in window._slots
+            for key in keys
+            if added_at > now - seconds * SECOND
         ]
-        assert sorted(left) == sorted(recent._seen)
-        assert len(left) <= ids
+
+        assert sorted(remembered) == sorted(window._seen)
+        assert len(remembered) <= ids
 
 
 @pytest.mark.parametrize("name", ["m" * 65, "\N{GRINNING FACE}" * 17])
-def test_long_id_is_stored_as_digest(name):
+def test_long_id_is_replaced_by_digest(name):
     assert deduplication_key("w", "s", name) == deduplication_key("w", "s", name)
     assert deduplication_key("w", "s", name) != deduplication_key("w", "s", name + "x")
     assert len(deduplication_key("w", "s", name)) == 21

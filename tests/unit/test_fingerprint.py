@@ -1,4 +1,4 @@
-"""The fold of the storefront has one fingerprint, compiled or not: an optimisation that changes a byte is found here."""
+"""Fingerprint of the storefront's fold, equal for compiled and uncompiled modules."""
 
 import os
 import subprocess
@@ -17,44 +17,66 @@ from tests.support.source_copy import copy_sources
 FINGERPRINT = "114d2e746a10c1c8"
 
 
-def test_the_fold_of_the_storefront():
+def test_storefront_fold_has_known_fingerprint():
     assert fingerprint() == FINGERPRINT
 
 
-def test_the_uncompiled_twin_has_the_same_fingerprint(tmp_path):
-    """Run the sources alone, as a machine without a compiler would."""
+def test_uncompiled_fold_has_same_fingerprint(tmp_path):
+    """The copied sources run as on a machine without a compiler."""
     copy_sources(tmp_path)
     outcome = subprocess.run(
         [sys.executable, "-m", "tests.support.fingerprint"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    path, found = outcome.stdout.split()
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    path, uncompiled_fingerprint = outcome.stdout.split()
+
     assert path.endswith("fold.py")
-    assert found == FINGERPRINT
+    assert uncompiled_fingerprint == FINGERPRINT
 
 
-@pytest.mark.parametrize("part", [FOLD_MODULES, PUBLISHER_MODULES], ids=lambda part: part.name)
-def test_what_is_compiled_is_of_its_source(part):
-    assert part.mode() in ("compiled", "uncompiled")
-    assert all((PROJECT / source).exists() for source in part.sources)
+@pytest.mark.parametrize(
+    "modules",
+    [FOLD_MODULES, PUBLISHER_MODULES],
+    ids=lambda modules: modules.name,
+)
+def test_compiled_modules_match_their_sources(modules):
+    assert modules.mode() in ("compiled", "uncompiled")
+    assert all((PROJECT / source).exists() for source in modules.sources)
 
 
-def test_what_is_compiled_of_another_source_is_refused(tmp_path):
-    part = CompiledModules("fold", ("fold", "state"), tmp_path)
-    for source in part.sources:
-        (tmp_path / source).write_text("as it was")
-    assert part.mode() == "uncompiled"
+def test_stale_or_incomplete_compilation_is_refused(tmp_path):
+    modules = CompiledModules("fold", ("fold", "state"), tmp_path)
+
+    for source in modules.sources:
+        (tmp_path / source).write_text("original")
+
+    assert modules.mode() == "uncompiled"
+
     (tmp_path / "fold.cpython-31.so").touch()
-    assert part.mode() == "uncompiled"  # another interpreter's
-    for source in part.sources:
+
+    assert modules.mode() == "uncompiled"  # a module of another interpreter
+
+    for source in modules.sources:
         (tmp_path / source).with_suffix(EXTENSION_SUFFIXES[0]).touch()
+
     with pytest.raises(ConfigurationError, match="make setup"):
-        part.mode()
-    part.record.write_text(part.source_hash())
-    assert part.mode() == "compiled"
+        modules.mode()
+
+    modules.record.write_text(modules.source_hash())
+
+    assert modules.mode() == "compiled"
+
     (tmp_path / "state.py").with_suffix(EXTENSION_SUFFIXES[0]).unlink()
+
     with pytest.raises(ConfigurationError, match="make setup"):
-        part.mode()
+        modules.mode()
+
     (tmp_path / "state.py").write_text("edited")
+
     with pytest.raises(ConfigurationError, match="make setup"):
-        part.mode()
+        modules.mode()

@@ -61,7 +61,7 @@ def enrollment(**fields):
 
 def action_names(progress):
     """Return the names of the actions that a step through a play emitted."""
-    return [action.action for action, _ in progress.acts]
+    return [action.action for action, _ in progress.due_actions]
 
 
 def signal(**fields):

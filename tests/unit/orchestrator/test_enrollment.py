@@ -38,13 +38,19 @@ def test_waits_count_from_planned_times():
 
     assert (action_names(early), early.enrollment) == ([], first.enrollment)
 
-    second = advance_enrollment(play, first.enrollment, contact_facts(), START + 2 * DAY + 7_000_000)
+    second = advance_enrollment(
+        play, first.enrollment, contact_facts(), START + 2 * DAY + 7_000_000
+    )
 
     assert (action_names(second), second.enrollment.due_at) == (["b"], START + 2 * DAY + HOUR)
 
     last = advance_enrollment(play, second.enrollment, contact_facts(), START + 3 * DAY)
 
-    assert (action_names(last), last.enrollment.status, last.enrollment.due_at) == (["c"], "completed", None)
+    assert (action_names(last), last.enrollment.status, last.enrollment.due_at) == (
+        ["c"],
+        "completed",
+        None,
+    )
 
 
 def test_waits_count_from_now_after_outage():
@@ -80,7 +86,10 @@ def test_signal_wait_is_met_or_times_out():
     assert action_names(met) == ["last"]
 
     late = advance_enrollment(
-        play, waiting.enrollment, contact_facts(signals={"order_completed": [START - 1]}), START + 3 * DAY
+        play,
+        waiting.enrollment,
+        contact_facts(signals={"order_completed": [START - 1]}),
+        START + 3 * DAY,
     )
 
     assert action_names(late) == ["reminder", "last"]
@@ -97,9 +106,9 @@ def test_condition_wait_is_due_at_its_horizon():
 
     assert waiting.enrollment.due_at is not None
     assert abs(waiting.enrollment.due_at - (START + 7 * DAY)) <= 1
-    assert action_names(advance_enrollment(play, waiting.enrollment, facts, START + 7 * DAY + 1)) == [
-        "mail"
-    ]
+    assert action_names(
+        advance_enrollment(play, waiting.enrollment, facts, START + 7 * DAY + 1)
+    ) == ["mail"]
 
 
 @pytest.mark.parametrize(
