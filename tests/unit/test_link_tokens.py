@@ -1,4 +1,4 @@
-"""The tokens of links say who somebody is: none gets past the door, wherever and however written."""
+"""Link tokens, which identify a contact, are removed from touchpoints and dead letters."""
 
 import json
 
@@ -14,26 +14,33 @@ from services.ingest.domain.tracking_call import call_from_object, parse_call
 from services.ingest.handlers.outgoing_messages import dead_letter_message
 from tests.support.encoding_paths import touchpoint_of_call, touchpoint_of_message
 
-RECEIVED = RequestContext(Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up")
+CONTEXT = RequestContext(Source("default", "web"), 1_780_000_000_000_000, lambda: "generated")
 
 
-def test_no_token_is_kept_however_deep_it_lies():
+def test_nested_tokens_are_removed():
     address = "https://x.test/?a=1&pgt=TOKEN"
     message = {
-        "type": "page", "userId": "u", "properties": {"seen": [{"url": address}]},
+        "type": "page",
+        "userId": "u",
+        "properties": {"seen": [{"url": address}]},
         "context": {"referrer": {"url": address}, "page": {"url": address, "referrer": address}},
-    }  # fmt: skip
-    assert "TOKEN" not in repr(touchpoint_of_call(call_from_object(message), RECEIVED))
+    }
+
+    assert "TOKEN" not in repr(touchpoint_of_call(call_from_object(message), CONTEXT))
+
     raw = json.dumps(message).replace("&", "\\u0026").encode()
-    found = touchpoint_of_message(raw, RECEIVED)
-    assert "TOKEN" not in repr(found)
-    assert found.properties == {"seen": [{"url": "https://x.test/?a=1"}]}
+    touchpoint = touchpoint_of_message(raw, CONTEXT)
+
+    assert "TOKEN" not in repr(touchpoint)
+    assert touchpoint.properties == {"seen": [{"url": "https://x.test/?a=1"}]}
 
 
-def test_text_that_only_looks_like_a_token_breaks_nothing():
+def test_escaped_backslashes_stay_valid():
     raw = rb'{"type":"page","userId":"u","properties":{"url":"a\\u0026pgt=x","b":"\\\\"}}'
-    found = touchpoint_of_message(raw, RECEIVED)
-    assert found.properties == {"url": "a\\u0026", "b": "\\\\"}
+
+    touchpoint = touchpoint_of_message(raw, CONTEXT)
+
+    assert touchpoint.properties == {"url": "a\\u0026", "b": "\\\\"}
 
 
 @given(
@@ -43,67 +50,87 @@ def test_text_that_only_looks_like_a_token_breaks_nothing():
         max_leaves=8,
     )
 )
-def test_json_without_tokens_is_json(value):
+def test_stripped_json_stays_valid(value):
     json.loads(strip_link_tokens(json.dumps(value).encode()))
 
 
-@pytest.mark.parametrize("beside", ["1", "[" + "[]," * 25 + "1]"], ids=["flat", "many parts"])
+@pytest.mark.parametrize("other_value", ["1", "[" + "[]," * 25 + "1]"], ids=["flat", "many parts"])
 @pytest.mark.parametrize(
     "link", [r"https://x/?p\u0067t=TOK", r"https://x/?pgt\u003dTOK", r"https://x/?a=1\u0026pgt=TOK"]
 )
-def test_no_token_hides_behind_escapes(link, beside):
-    raw = f'{{"type":"track","event":"E","userId":"u","x":{beside},"properties":{{"url":"{link}"}}}}'.encode()
-    assert "TOK" not in touchpoint_of_message(raw, RECEIVED).properties["url"]
+def test_escaped_token_is_removed(link, other_value):
+    raw = (
+        f'{{"type":"track","event":"E","userId":"u","x":{other_value},'
+        f'"properties":{{"url":"{link}"}}}}'
+    ).encode()
+
+    assert "TOK" not in touchpoint_of_message(raw, CONTEXT).properties["url"]
 
 
 @pytest.mark.parametrize(
     "link",
     [
-        "https://x/?pgt=TOK", "https://x/?a=1&pgt=TOK&b=2", "https://x/#pgt=TOK", "https://x/?pgt=T%2EOK", "pgt=TOK",
-        "https://x/?pgt=TOK&pgt=TOK&pgt=TOK", "https://x/?pgt=pgt=TOK", "https://x/?pgt=%54OK%5FTOK",
-        "https://r/?to=https%3A%2F%2Fx%3Fpgt%3DTOK%26b", "https://r/?to=https%3A%2F%2Fx%23pgt%3DTOK",
-        "https://r/?to=https%253A%252F%252Fx%253Fpgt%253DTOK%252EOK%2526b", "https://r/?json=%7B%22search%22%3A%22pgt%3DTOK%22%7D",
+        "https://x/?pgt=TOK",
+        "https://x/?a=1&pgt=TOK&b=2",
+        "https://x/#pgt=TOK",
+        "https://x/?pgt=T%2EOK",
+        "pgt=TOK",
+        "https://x/?pgt=TOK&pgt=TOK&pgt=TOK",
+        "https://x/?pgt=pgt=TOK",
+        "https://x/?pgt=%54OK%5FTOK",
+        "https://r/?to=https%3A%2F%2Fx%3Fpgt%3DTOK%26b",
+        "https://r/?to=https%3A%2F%2Fx%23pgt%3DTOK",
+        "https://r/?to=https%253A%252F%252Fx%253Fpgt%253DTOK%252EOK%2526b",
+        "https://r/?json=%7B%22search%22%3A%22pgt%3DTOK%22%7D",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("levels", range(3))
-def test_neither_a_touchpoint_nor_a_letter_keeps_a_token_be_it_in_json_in_json(link, levels):
+def test_touchpoint_and_dead_letter_have_no_token(link, levels):
     text = link
     for _ in range(levels):
         text = json.dumps({"url": text}).replace("&", "\\u0026").replace("=", "\\u003d")
+
     raw = json.dumps(
         {"type": "track", "event": "E", "userId": "u", "properties": {"x": text}}
     ).encode()
-    for written in (raw, raw.replace(rb"\\", rb"\u005c").replace(rb"\"", rb"\u0022")):
-        letter = dead_letter_message(
-            written, InvalidMessage("no_ids", f"what of ?{link}"), RECEIVED
+
+    for message in (raw, raw.replace(rb"\\", rb"\u005c").replace(rb"\"", rb"\u0022")):
+        dead_letter = dead_letter_message(
+            message, InvalidMessage("no_ids", f"no ids in ?{link}"), CONTEXT
         )
-        about = dict(letter.headers)["x-dlq-error"].decode()
-        for kept in (
-            touchpoint_of_call(parse_call(written), RECEIVED).properties["x"],
-            letter.value.decode(),
-            about,
+        error_header = dict(dead_letter.headers)["x-dlq-error"].decode()
+        for stored_text in (
+            touchpoint_of_call(parse_call(message), CONTEXT).properties["x"],
+            dead_letter.value.decode(),
+            error_header,
         ):
-            assert "OK" not in kept
+            assert "OK" not in stored_text
 
 
 @pytest.mark.parametrize(
-    ("mark", "equals"), [("%3F", "%3D"), ("%3Fa%3D1%26", "%3D"), ("%253F", "%253D")]
+    ("question_mark", "equals"), [("%3F", "%3D"), ("%3Fa%3D1%26", "%3D"), ("%253F", "%253D")]
 )
-def test_what_is_behind_a_token_in_an_address_within_another_stays_with_the_outer_one(mark, equals):
-    page = {"url": f"https://r.test/?to=https%3A%2F%2Fx{mark}pgt{equals}TOK&utm_source=newsletter"}
-    made = touchpoint_of_call(
-        call_from_object({"type": "page", "userId": "u", "context": {"page": page}}), RECEIVED
+def test_parameters_after_nested_token_are_kept(question_mark, equals):
+    target = f"https%3A%2F%2Fx{question_mark}pgt{equals}TOK"
+    page = {"url": f"https://r.test/?to={target}&utm_source=newsletter"}
+
+    touchpoint = touchpoint_of_call(
+        call_from_object({"type": "page", "userId": "u", "context": {"page": page}}), CONTEXT
     )
-    assert made.campaign["source"] == "newsletter"
-    assert "TOK" not in made.context["page"]["url"]
+
+    assert touchpoint.campaign["source"] == "newsletter"
+    assert "TOK" not in touchpoint.context["page"]["url"]
 
 
-def test_what_is_no_token_stays():
-    said = {"url": "https://x/?PGT=1&pgtx=2&apgt=3", "text": "the pgt=3 of it", "p": "pgt"}
+def test_similar_parameters_are_kept():
+    properties = {"url": "https://x/?PGT=1&pgtx=2&apgt=3", "text": "the pgt=3 of it", "p": "pgt"}
+
     assert (
         touchpoint_of_call(
-            call_from_object({"type": "track", "event": "pgt", "userId": "u", "properties": said}),
-            RECEIVED,
+            call_from_object(
+                {"type": "track", "event": "pgt", "userId": "u", "properties": properties}
+            ),
+            CONTEXT,
         ).properties
-        == said
+        == properties
     )

@@ -1,4 +1,4 @@
-"""Addresses of machines are shortened or left out, those of people written one way; the schema marks what names a person."""
+"""Personal data: truncated IP addresses, normalised traits, and marks in the schema."""
 
 import json
 
@@ -17,7 +17,7 @@ NOW = 1_780_000_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("address", "short"),
+    ("address", "truncated"),
     [
         ("192.0.2.77", "192.0.2.0"),
         (" 10.1.2.3 ", "10.1.2.0"),
@@ -28,18 +28,19 @@ NOW = 1_780_000_000_000_000
         ("nowhere", None),
     ],
 )
-def test_an_address_is_shortened(address, short):
-    assert truncate_ip(address) == short
+def test_ip_address_is_truncated(address, truncated):
+    assert truncate_ip(address) == truncated
 
 
 @given(st.ip_addresses())
-def test_a_shortened_address_stays_and_says_less(address):
-    short = truncate_ip(str(address))
-    assert truncate_ip(short) == short
+def test_truncated_ip_address_is_stable(address):
+    truncated = truncate_ip(str(address))
+
+    assert truncate_ip(truncated) == truncated
 
 
 @pytest.mark.parametrize(
-    ("phone", "written"),
+    ("phone", "normalised"),
     [
         ("+33 6 12-34.56(78)", "+33612345678"),
         ("0033 612345678", "+33612345678"),
@@ -52,10 +53,10 @@ def test_a_shortened_address_stays_and_says_less(address):
         (612345678, 612345678),
     ],
 )
-def test_mail_and_phone_are_written_one_way(phone, written):
+def test_email_and_phone_are_normalised(phone, normalised):
     assert normalise_traits({"email": " Ada@X.Test ", "phone": phone}) == {
         "email": "ada@x.test",
-        "phone": written,
+        "phone": normalised,
     }
 
 
@@ -64,46 +65,57 @@ def test_mail_and_phone_are_written_one_way(phone, written):
         st.sampled_from(["email", "phone", "plan"]), st.text() | st.integers() | st.none()
     )
 )
-def test_writing_it_twice_changes_nothing(traits):
+def test_normalising_traits_is_idempotent(traits):
     assert normalise_traits(normalise_traits(traits)) == normalise_traits(traits)
 
 
-def got(rule, source, client="192.0.2.77", **context):
-    received = RequestContext(
+def stored_ip(rule, source, client="192.0.2.77", **context):
+    request_context = RequestContext(
         source, NOW, lambda: "id", rules=NormalisationRules(ip=rule), client=client
     )
     return touchpoint_of_call(
-        call_from_object({"type": "page", "userId": "u", "context": context}), received
+        call_from_object({"type": "page", "userId": "u", "context": context}), request_context
     ).context.get("ip")
 
 
-def test_addresses_are_dropped_unless_they_are_asked_for():
+def test_ip_rule_drops_or_truncates_addresses():
     web, crm = Source("w", "web"), Source("w", "crm", trust="server")
-    assert got("drop", web, ip="198.51.100.9") is None
-    assert got("truncate", web) == "192.0.2.0"
-    assert got("truncate", web, ip="198.51.100.9") == "198.51.100.0"
-    assert got("truncate", crm) is None, "a server's own address is nobody's"
-    assert got("truncate", crm, ip="198.51.100.9") == "198.51.100.0"
-    assert got("truncate", web, ip="rubbish") is None
+
+    assert stored_ip("drop", web, ip="198.51.100.9") is None
+    assert stored_ip("truncate", web) == "192.0.2.0"
+    assert stored_ip("truncate", web, ip="198.51.100.9") == "198.51.100.0"
+    assert stored_ip("truncate", crm) is None, "the address of a server identifies no contact"
+    assert stored_ip("truncate", crm, ip="198.51.100.9") == "198.51.100.0"
+    assert stored_ip("truncate", web, ip="rubbish") is None
 
 
-def test_the_schema_marks_what_names_a_person():
+def test_schema_marks_personal_data():
     schema = json.loads(
         (PROJECT / "libs/common/messages/schemas/perigee.touchpoint.v1.json").read_text()
     )
     fields = schema["$defs"]["Touchpoint"]["properties"]
+
     marked = {name for name, field in fields.items() if field.get("x-personal-data")}
+
     assert marked == {
-        "user_id", "anonymous_id", "previous_id", "verified_email", "external_ids", "traits", "context",
-    }  # fmt: skip
+        "user_id",
+        "anonymous_id",
+        "previous_id",
+        "verified_email",
+        "external_ids",
+        "traits",
+        "context",
+    }
 
 
 @pytest.mark.parametrize(
     "scope", ["eth0", '"', '","x":"y', '"},"workspace":"other","context":{"a":"', "\\u0000", "\\"]
 )
-def test_nothing_is_kept_of_a_scope(scope):
+def test_ipv6_scope_is_dropped(scope):
     assert truncate_ip(f"2001:db8::%{scope}") in ("2001:db8::", None)
     assert truncate_ip(f"2001:db8:1:2::3%{scope}") in ("2001:db8:1::", None)
+
     web = Source("w", "web")
-    assert got("truncate", web, ip=f"2001:db8::%{scope}") in ("2001:db8::", None)
-    assert got("truncate", web, client=f"2001:db8::%{scope}") in ("2001:db8::", None)
+
+    assert stored_ip("truncate", web, ip=f"2001:db8::%{scope}") in ("2001:db8::", None)
+    assert stored_ip("truncate", web, client=f"2001:db8::%{scope}") in ("2001:db8::", None)

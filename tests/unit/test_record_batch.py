@@ -1,4 +1,4 @@
-"""Records and batches as aiokafka writes and reads them."""
+"""Encoded records and batches equal those of aiokafka."""
 
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -13,57 +13,63 @@ from libs.common.messages import Message
 HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=70)), max_size=4)
 MESSAGES = st.builds(
     Message, st.just("t"), st.binary(max_size=70), st.none() | st.binary(max_size=9_000), HEADERS
-)  # fmt: skip
+)
 
 
-def batch_of(messages, *, compressed=False, most=1 << 20):
-    batch = RecordBatch(most, compressed=compressed)
+def batch_of(messages, *, compressed=False, max_bytes=1 << 20):
+    batch = RecordBatch(max_bytes, compressed=compressed)
     sizes = [batch.add(encode_record(message).record) for message in messages]
     return batch, sizes
 
 
-def read(built):
-    """Return a batch as aiokafka reads it: its number of records, producer and sequence, and its records."""
-    records = MemoryRecords(bytes(built))
+def read_with_aiokafka(encoded):
+    """Return a batch as aiokafka reads it: (producer id, epoch, sequence, next offset), records."""
+    records = MemoryRecords(bytes(encoded))
     batch = records.next_batch()
     assert batch.validate_crc()
     assert not records.has_next()
     state = batch.producer_id, batch.producer_epoch, batch.base_sequence, batch.next_offset
-    return state, [(one.offset, one.key, one.value, list(one.headers)) for one in batch]
+    return state, [(r.offset, r.key, r.value, list(r.headers)) for r in batch]
 
 
 @given(MESSAGES)
-def test_a_message_is_read_as_it_was_before_it_was_write(message):
-    found = encode_record(message)
-    assert Message(found.topic, found.key, found.value, found.headers) == message
+def test_encoded_record_decodes_to_its_message(message):
+    record = encode_record(message)
+
+    assert Message(record.topic, record.key, record.value, record.headers) == message
 
 
 @given(st.lists(MESSAGES, min_size=1, max_size=5), st.booleans())
-def test_a_batch_is_what_aiokafka_builds_of_the_same(messages, compressed):
+def test_batch_equals_that_of_aiokafka(messages, compressed):
     batch, sizes = batch_of(messages, compressed=compressed)
-    theirs = BatchBuilder(1 << 20, 0)
-    at = [
-        theirs.append(timestamp=None, key=one.key, value=one.value, headers=one.headers).size
-        for one in messages
+    reference = BatchBuilder(1 << 20, 0)
+    reference_sizes = [
+        reference.append(timestamp=None, key=m.key, value=m.value, headers=m.headers).size
+        for m in messages
     ]
-    assert sizes == at
-    for builder in (batch, theirs):
+
+    assert sizes == reference_sizes
+
+    for builder in (batch, reference):
         builder._set_producer_state(7, 3, 99)
+
     assert batch.record_count() == len(messages)
-    assert read(batch._build()) == read(theirs._build())
-    assert batch._build() is batch._build(), "what is sent again is the same"
+    assert read_with_aiokafka(batch._build()) == read_with_aiokafka(reference._build())
+    assert batch._build() is batch._build(), "a retry sends the same bytes"
 
 
-def test_a_batch_of_many_records_is_read_in_order():
+def test_large_batch_keeps_record_order():
     messages = [Message("t", b"k", b"%d" % number, []) for number in range(20_000)]
     batch, _ = batch_of(messages)
-    _, records = read(batch._build())
+
+    _, records = read_with_aiokafka(batch._build())
+
     assert [(offset, value) for offset, _, value, _ in records] == [
         (n, b"%d" % n) for n in range(20_000)
     ]
 
 
-def test_large_batches_are_compressed_small_ones_are_not():
+def test_only_large_batches_are_compressed():
     for count, compressed in ((1, False), (10, True)):
         messages = [Message("t", b"k", b"x" * (MIN_COMPRESSED_BYTES // 8), [])] * count
         size = len(batch_of(messages, compressed=True)[0]._build())
@@ -71,24 +77,32 @@ def test_large_batches_are_compressed_small_ones_are_not():
         assert len(batch_of(messages)[0]._build()) > count * MIN_COMPRESSED_BYTES // 8
 
 
-def test_a_full_batch_takes_no_more_and_a_first_record_always_has_room():
+def test_full_batch_refuses_records_but_first_always_fits():
     large, small = Message("t", b"k", b"x" * 300, []), Message("t", b"k", b"x", [])
-    batch, sizes = batch_of([large, large, small, large, small], most=640)
+
+    batch, sizes = batch_of([large, large, small, large, small], max_bytes=640)
+
     assert [size > 0 for size in sizes] == [True, True, True, False, False], (
-        "order: nothing goes in behind what did not"
+        "a full batch refuses smaller records too, for their order"
     )
     assert batch.closed()
     assert len(batch._build()) == 61 + sum(sizes)
-    assert batch_of([large], most=1)[1][0] > 300
+    assert batch_of([large], max_bytes=1)[1][0] > 300
 
 
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 8_191, 8_192, 1_048_575, 1_048_576])
-def test_lengths_on_both_sides_of_another_byte(length):
+def test_varint_length_boundaries(length):
     message = Message("t", b"k" * length, b"v" * length, [("h", b"x" * length)])
-    found = encode_record(message)
-    assert Message(found.topic, found.key, found.value, found.headers) == message
+
+    record = encode_record(message)
+
+    assert Message(record.topic, record.key, record.value, record.headers) == message
+
     batch, (size,) = batch_of([message])
-    assert read(batch._build())[1] == [(0, message.key, message.value, message.headers)]
+
+    assert read_with_aiokafka(batch._build())[1] == [
+        (0, message.key, message.value, message.headers)
+    ]
     assert (
         size
         == BatchBuilder(1 << 24, 0)

@@ -1,4 +1,4 @@
-"""The storefront's mapping: the counts that the demo promises, and the shape of its calls."""
+"""Mapping of the storefront data: the counts that the demo documents, and the form of its calls."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -16,39 +16,45 @@ ANCHOR = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def found():
+def storefront_calls():
     return list(calls(ANCHOR))
 
 
-def test_the_counts(found):
-    kinds = Counter(call["type"] for call in found)
-    subscribed = [call for call in found if call.get("event") == "Newsletter Subscribed"]
-    assert len(found) == 31_106 + 518 + 230
+def test_dataset_has_documented_counts(storefront_calls):
+    kinds = Counter(call["type"] for call in storefront_calls)
+
+    subscribed = [call for call in storefront_calls if call.get("event") == "Newsletter Subscribed"]
+
+    assert len(storefront_calls) == 31_106 + 518 + 230
     assert kinds["identify"] == 518
     assert len(subscribed) == 230
     assert sum("mode" not in call["context"] for call in subscribed) == 61
-    assert len({call["messageId"] for call in found}) == len(found)
+    assert len({call["messageId"] for call in storefront_calls}) == len(storefront_calls)
 
 
-def test_people_and_devices(found):
-    devices = {call["anonymousId"] for call in found}
-    identified = {call["anonymousId"] for call in found if call.get("userId")}
-    users = {call["userId"] for call in found if call.get("userId")}
+def test_dataset_has_documented_users_and_devices(storefront_calls):
+    devices = {call["anonymousId"] for call in storefront_calls}
+    identified = {call["anonymousId"] for call in storefront_calls if call.get("userId")}
+
+    users = {call["userId"] for call in storefront_calls if call.get("userId")}
+
     assert (len(devices), len(users), len(devices - identified)) == (796, 475, 278)
 
 
-def test_times_go_up_to_the_anchor_and_only_the_last_month_is_live(found):
-    times = [datetime.fromisoformat(call["timestamp"]) for call in found]
+def test_times_end_at_anchor_with_live_last_month(storefront_calls):
+    times = [datetime.fromisoformat(call["timestamp"]) for call in storefront_calls]
+
     assert times == sorted(times)
     assert times[-1] == ANCHOR
-    for call, at in zip(found, times, strict=True):
+    for call, at in zip(storefront_calls, times, strict=True):
         assert ("mode" in call["context"]) == (at < ANCHOR - timedelta(days=30))
-    assert not any("sentAt" in call for call in found)
+    assert not any("sentAt" in call for call in storefront_calls)
 
 
-def test_an_identify_goes_before_its_row_and_both_ids_from_then_on(found):
+def test_identify_precedes_row_and_user_id_follows(storefront_calls):
     known = set()
-    for call in found:
+
+    for call in storefront_calls:
         if call["type"] == "identify":
             assert call["messageId"].endswith("-identify")
             assert call["traits"]["email"] == f"{call['userId']}@example.test"
@@ -57,22 +63,26 @@ def test_an_identify_goes_before_its_row_and_both_ids_from_then_on(found):
         assert ("userId" in call) == (call["anonymousId"] in known)
 
 
-def test_every_kind_of_row_is_mapped_and_accepted(found):
+def test_every_row_kind_maps_to_a_touchpoint(storefront_calls):
     assert len(PAGES) + len(EVENTS) == 19
+
     source = Source("default", "storefront")
-    seen = set()
-    for call in found[::37]:
+    types = set()
+
+    for call in storefront_calls[::37]:
         touchpoint = touchpoint_of_call(
-            call_from_object(call), RequestContext(source, 1_795_000_000_000_000, lambda: "made-up")
+            call_from_object(call),
+            RequestContext(source, 1_795_000_000_000_000, lambda: "generated"),
         )
         assert isinstance(touchpoint, Touchpoint)
         assert touchpoint.message_id == call["messageId"]
-        seen.add(touchpoint.type)
-    assert seen == {"track", "page", "identify"}
+        types.add(touchpoint.type)
+    assert types == {"track", "page", "identify"}
 
 
-def test_orders_have_a_value(found):
-    orders = [call for call in found if call.get("event") == "Order Completed"]
+def test_orders_have_total_and_currency(storefront_calls):
+    orders = [call for call in storefront_calls if call.get("event") == "Order Completed"]
+
     assert len(orders) == 470
     assert all(
         order["properties"]["total"] > 0 and order["properties"]["currency"] == "EUR"
@@ -80,7 +90,8 @@ def test_orders_have_a_value(found):
     )
 
 
-def test_the_data_is_there_with_its_credit():
+def test_readme_names_source_and_licence():
     readme = FILE.with_name("README.md").read_text()
+
     assert "retentioneering" in readme
     assert "Apache-2.0" in readme

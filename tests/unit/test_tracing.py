@@ -1,4 +1,4 @@
-"""Trace context: carried always, spans only where somebody wants them."""
+"""Trace context is always propagated; spans exist only with a configured exporter."""
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -14,37 +14,48 @@ OTHER = b"00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01"
 @pytest.fixture
 def exporter(monkeypatch):
     monkeypatch.setattr(tracing._Tracer, "made", None)
-    found = InMemorySpanExporter()
-    tracing.configure_tracing("test", "", found)
-    yield found
+    span_exporter = InMemorySpanExporter()
+    tracing.configure_tracing("test", "", span_exporter)
+    yield span_exporter
 
 
 @pytest.mark.parametrize(
-    "given",
-    [None, b"", b"junk", PARENT + b"0", PARENT.upper(), b"01" + PARENT[2:], b"00-" + b"0" * 32 + PARENT[35:],
-     PARENT[:36] + b"0" * 16 + b"-01", PARENT.replace(b"-", b"_")],
-)  # fmt: skip
-def test_what_is_no_traceparent_is_left_out(given):
-    assert validate_traceparent(given) is None
+    "header",
+    [
+        None,
+        b"",
+        b"junk",
+        PARENT + b"0",
+        PARENT.upper(),
+        b"01" + PARENT[2:],
+        b"00-" + b"0" * 32 + PARENT[35:],
+        PARENT[:36] + b"0" * 16 + b"-01",
+        PARENT.replace(b"-", b"_"),
+    ],
+)
+def test_invalid_traceparent_is_ignored(header):
+    assert validate_traceparent(header) is None
 
 
-def test_without_spans_the_callers_context_is_passed_on():
+def test_context_is_propagated_without_spans():
     assert tracing._Tracer.made is None
     assert validate_traceparent(PARENT) == PARENT
-    with start_span("x", "PRODUCER", PARENT) as passed_on:
-        assert passed_on == PARENT
-    with start_span("x", "PRODUCER", None) as passed_on:
-        assert passed_on is None
+    with start_span("x", "PRODUCER", PARENT) as propagated:
+        assert propagated == PARENT
+    with start_span("x", "PRODUCER", None) as propagated:
+        assert propagated is None
 
 
-def test_with_spans_each_is_a_child_of_what_came_and_the_parent_of_what_goes(exporter):
-    with start_span("publish", "PRODUCER", PARENT, {"messaging.system": "kafka"}) as passed_on:
+def test_spans_continue_and_propagate_the_trace(exporter):
+    with start_span("publish", "PRODUCER", PARENT, {"messaging.system": "kafka"}) as propagated:
         pass
-    with start_span("process", "CONSUMER", None, links=[passed_on, OTHER, b"junk"]):
+    with start_span("process", "CONSUMER", None, links=[propagated, OTHER, b"junk"]):
         pass
-    with start_span("deliver", "CLIENT", passed_on) as last:
+    with start_span("deliver", "CLIENT", propagated) as delivered:
         pass
+
     publish, process, deliver = exporter.get_finished_spans()
+
     assert (
         f"{publish.context.trace_id:032x}"
         == f"{deliver.context.trace_id:032x}"
@@ -58,10 +69,11 @@ def test_with_spans_each_is_a_child_of_what_came_and_the_parent_of_what_goes(exp
     ]
     assert process.parent is None
     assert publish.attributes["messaging.system"] == "kafka"
-    assert validate_traceparent(last) == last
+    assert validate_traceparent(delivered) == delivered
 
 
-def test_an_endpoint_without_the_extra_is_said_with_its_cure(monkeypatch):
+def test_endpoint_without_otel_extra_is_an_error(monkeypatch):
     monkeypatch.setattr(tracing._Tracer, "made", None)
+
     with pytest.raises(ConfigurationError, match=r"perigee\[otel\]"):
         tracing.configure_tracing("test", "http://127.0.0.1:4318")
