@@ -98,7 +98,7 @@ async def wait_until_listening(port: int) -> None:
 
 
 async def measure(pid: int, port: int, prepared: list[bytes], events: int) -> Measurement:
-    """Return what a server did per second."""
+    """Send the requests to a server and return its rates."""
     process, count = psutil.Process(pid), len(prepared) * events
     cpu_before, started = sum(process.cpu_times()[:2]), time.perf_counter()
     await send_requests(port, prepared)

@@ -1,4 +1,4 @@
-"""Touchpoints of messages as a reader of the topic decodes them, by the fast and the general path."""
+"""Touchpoints of messages, by the fast and the general path."""
 
 import msgspec
 
@@ -31,7 +31,7 @@ def touchpoint_of_call(call: TrackingCall, received: RequestContext) -> Touchpoi
 def read_message(
     raw: bytes, received: RequestContext, templates: TemplateCache | None
 ) -> tuple[MessageId, bytes, Headers, dict[str, bytes]] | None:
-    """Return a message's deduplication key, Kafka key, headers and encoded fields; None if refused."""
+    """Return deduplication key, Kafka key, headers and encoded fields; None if refused."""
     reader = tracking_reader(received, FastPath(templates) if templates else None)
     assert reader.read_slice([raw], 0) == 1
     if reader.refused:
@@ -46,7 +46,7 @@ def read_message(
 def touchpoint_of_message(
     raw: bytes, received: RequestContext, templates: TemplateCache | None = None
 ) -> Touchpoint | None:
-    """Return the touchpoint of a message, None if refused; both paths encode it to the same bytes."""
+    """Return the touchpoint of a message, None if refused; both paths give the same bytes."""
     general = read_message(raw, received, None)
     assert read_message(raw, received, templates or WarmTemplateCache()) == general
     if general is None:

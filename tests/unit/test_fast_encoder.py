@@ -1,4 +1,4 @@
-"""The fast path encodes plain calls to the same bytes as the general path, and takes nearly every call."""
+"""Fast path: the same bytes as the general path, for nearly every call."""
 
 import json
 
@@ -204,10 +204,12 @@ def test_both_paths_encode_the_same(changes, properties, ascii_only, server):
 
 
 PIECES = (
-    rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", rb"\ud83d\ude00", b"1e400", b"1e2", b"-0", b"-", b"01", b"1.", b".5", b"NaN",
+    rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", rb"\ud83d\ude00",
+    b"1e400", b"1e2", b"-0", b"-", b"01", b"1.", b".5", b"NaN",
     b"Infinity", b"nulL", b"tru", b"18446744073709551616",
     b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b'{"a":' * 8,
-    b"\\", b"\\q", rb"\u00", rb"p\u0067t=T", b"pgt=T", b"\n", b"\t", b" ", b"\x0b", b'"userId":"other",', b'"na\\u006de":"x",',
+    b"\\", b"\\q", rb"\u00", rb"p\u0067t=T", b"pgt=T", b"\n", b"\t", b" ", b"\x0b",
+    b'"userId":"other",', b'"na\\u006de":"x",',
     b'"properties":{"value":3},', b'"traits":{"a":1},',
 )  # fmt: skip
 
@@ -231,8 +233,9 @@ SHARED = TemplateCache()
 """One cache for all examples, so that templates of earlier ones are used for later ones."""
 URLS = st.sampled_from(
     (
-        "https://shop.test/p/1", "https://shop.test/p/2?utm_source=mail&utm_medium=email", "https://shop.test/p?gclid=x",
-        "https://shop.test/?pgr=code", "https://shop.test/?pgt=TOKEN&a=1", "", "no url", "https://x.test/\u00e9?a=\0",
+        "https://shop.test/p/1", "https://shop.test/p/2?utm_source=mail&utm_medium=email",
+        "https://shop.test/p?gclid=x", "https://shop.test/?pgr=code",
+        "https://shop.test/?pgt=TOKEN&a=1", "", "no url", "https://x.test/\u00e9?a=\0",
     )
 )  # fmt: skip
 PAGES = st.none() | st.fixed_dictionaries(

@@ -1,4 +1,4 @@
-"""The door's answers, without Kafka: what an SDK sees."""
+"""Responses of ingest as SDKs see them, without Kafka."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""A request's body as messages, and what it says for all of them."""
+"""Bodies split into messages, with the defaults of a batch."""
 
 import json
 import math
@@ -71,10 +71,11 @@ WELL = {
     "context": {"locale": "en"},
 }
 PIECES = (
-    rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", b"1e400", b"-0", b"18446744073709551616", b"9223372036854775808",
-    b"-9223372036854775808",
+    rb"\u0000", b"\0", b"\xff", b"\xc3", rb"\ud800", b"1e400", b"-0",
+    b"18446744073709551616", b"9223372036854775808", b"-9223372036854775808",
     rb"?p\u0067t=T", b"NaN", rb"\u00", rb"\u00\u00300", rb"\u00\u00326",
-    b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b'{"a":' * 30, b"\\", b"pgt=T", b"0" * 20, b" ",
+    b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b'{"a":' * 30, b"\\", b"pgt=T",
+    b"0" * 20, b" ",
 )  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def reason(call, *arguments, **fields):
 
 
 def check_same(raw):
-    """Return what a body says, which is the same in both ways. Raises InvalidMessage as reading does."""
+    """Return the touchpoints of a body, equal on both paths. Raises InvalidMessage."""
     found = message_batch.parse_batch(raw, is_batch=True)
     received = msgspec.structs.replace(
         RECEIVED, batch_defaults=BatchDefaults(found.sent_at, found.context)
@@ -105,7 +106,7 @@ def test_both_paths_agree_on_any_batch(messages, ascii_only):
 
 
 def check_stored(value):
-    """Every store takes it: PostgreSQL has no NUL, no half of a surrogate pair, no integer beyond 64 bits, no infinity."""
+    """Assert that PostgreSQL can store it: no NUL, lone surrogate, long integer or infinity."""
     if isinstance(value, str):
         assert "\0" not in value.encode().decode()
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a tracking call means, and what is refused with which reason."""
+"""Normalisation of tracking calls, and the reasons of refusals."""
 
 import hmac
 import json

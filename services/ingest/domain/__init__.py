@@ -1,1 +1,1 @@
-"""What a tracking call means, as pure functions."""
+"""Pure logic of ingest: tracking calls, sources, normalisation. No IO, no clock."""

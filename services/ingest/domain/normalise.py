@@ -125,7 +125,7 @@ def _check_user_hash(given: Any, user_id: str, secret: str) -> None:
 
 
 def _recipient(token: Any, received: RequestContext) -> link_tokens.LinkRecipient:
-    """Return the contact for whom a link was made; an invalid or expired token names no contact."""
+    """Return the contact of a link token; an invalid or expired token names no contact."""
     recipient = (
         link_tokens.verify_link_token(received.rules.link_keys, token, received.received_at)
         if isinstance(token, str)

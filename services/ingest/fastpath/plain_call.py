@@ -1,6 +1,6 @@
 """Plain calls: page, screen and track calls whose fields all have the usual type.
 
-The type annotations say what is plain. Any other call fails to decode and is left to `normalise`,
+The type annotations define a plain call. Any other call fails to decode and is left to `normalise`,
 so that a wrong field is refused by its name.
 """
 

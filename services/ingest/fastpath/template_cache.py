@@ -93,7 +93,7 @@ class ByteBoundedLru(Generic[T]):
         return self._entries[key][0]
 
     def put(self, key: tuple[Any, ...], value: T, size: int) -> None:
-        """Add or replace an entry of so many bytes; the oldest ones make room."""
+        """Add or replace an entry of so many bytes; the least recently used ones are evicted."""
         _, size_before = self._entries.pop(key, (None, 0))
         size += ENTRY_BYTES + sum(len(part) for part in key if isinstance(part, bytes | str))
         self._entries[key] = value, size

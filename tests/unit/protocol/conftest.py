@@ -1,4 +1,4 @@
-"""Doors that listen, for all tests of their HTTP."""
+"""Listening ingest servers for the tests of HTTP."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.support.ingest_server import IngestServer
 
 @pytest.fixture(scope="package")
 async def both():
-    """Two doors that stay open: one with the short way, one without."""
+    """Two servers for all tests: with the buffered protocol, and without."""
     async with IngestServer() as short, IngestServer(asgi=True) as long:
         yield short, long
 

@@ -1,4 +1,4 @@
-"""Calls that come whole are answered as those that go by ASGI."""
+"""Buffered requests get the same responses as those through ASGI."""
 
 import asyncio
 import gzip

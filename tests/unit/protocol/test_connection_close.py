@@ -1,4 +1,4 @@
-"""Nobody makes the door wait for ever, or hold much; and nobody loses an answer that is due."""
+"""Timeouts and limits of connections, and responses that are pending at their end."""
 
 import asyncio
 import contextlib
