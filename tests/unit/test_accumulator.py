@@ -171,7 +171,7 @@ async def test_expired_batch_fails_without_being_sent(producer, accumulator):
 
 
 async def test_in_flight_batch_fails_once_at_its_deadline(producer, accumulator):
-    pending = append_message(accumulator, seconds=0.01)
+    pending = append_message(accumulator, seconds=0.3)
     await run_loop()
 
     await asyncio.wait_for(pending.acknowledgement(), 5)
