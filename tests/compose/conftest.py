@@ -1,4 +1,4 @@
-"""These tests need a Docker engine: they are collected by `make test-compose` alone."""
+"""Collects the compose tests for `make test-compose` alone: they need a Docker engine."""
 
 import os
 

@@ -1,6 +1,7 @@
-"""The orchestrator killed at random and at its failpoints, while people are in plays and receivers are mean.
+"""The orchestrator killed at random and at failpoints, with contacts in plays and faulty receivers.
 
-The short form kills a few times, the long one (`make test-faults`) 200 times with 20,000 enrollments. Seeds are printed.
+The short form kills a few times; the long one (`make test-faults`) kills 200 times with 20,000
+contacts in two plays. Seeds are printed.
 """
 
 import asyncio
@@ -27,8 +28,8 @@ from tests.support.progress import LONG, choose_seed, report_progress
 from tests.support.servers import _free_port
 from tests.support.waiting import last, wait_until
 
-PEOPLE, KILLS = (20_000, 200) if LONG else (400, 5)
-CAP = 2
+CONTACTS, KILLS = (20_000, 200) if LONG else (400, 5)
+MAILS_PER_DAY = 2
 POINTS = ("after_reserve", "after_send", "before_publish", "after_publish")
 pytestmark = pytest.mark.timeout(3_000 if LONG else 300)
 
@@ -48,23 +49,24 @@ PLAYS = {
 }
 
 
-async def people(database, hook):
-    """Contacts as scoring would have made them, one in ten without consent; where webhooks go; the plays."""
+async def insert_contacts_and_plays(database, hook):
+    """Insert contacts (one in ten without consent), the webhook destination and the plays."""
     connection = await connect(database, application="test")
     await connection.execute(
         "INSERT INTO scoring.contacts (contact_id, workspace, profile) SELECT 'c' || n, 'default', "
         '\'{"email":["c\' || n || \'@x.test",0,"s","m"]}\' FROM generate_series(1, $1::int) n',
-        PEOPLE,
+        CONTACTS,
     )
     await connection.execute(
-        "INSERT INTO orchestrator.consents SELECT 'default', 'c' || n, 'marketing', n % 10 > 0, 0, 's' "
+        "INSERT INTO orchestrator.consents "
+        "SELECT 'default', 'c' || n, 'marketing', n % 10 > 0, 0, 's' "
         "FROM generate_series(1, $1::int) n",
-        PEOPLE,
+        CONTACTS,
     )
-    place = yaml.safe_dump({"destination": "crm", "channel": "webhook", "url": hook})
+    destination = yaml.safe_dump({"destination": "crm", "channel": "webhook", "url": hook})
     await connection.execute(
         "INSERT INTO orchestrator.definitions VALUES ('default', 'destination', 'crm', $1, 'test')",
-        place,
+        destination,
     )
     for priority, (name, steps) in enumerate(PLAYS.items()):
         play = {
@@ -84,30 +86,31 @@ async def people(database, hook):
     await connection.close()
 
 
-async def ask_for_quotes(kafka):
-    """Everybody asks for a quote, some of them twice, and nothing tells the second from the first."""
+async def publish_quote_requests(kafka):
+    """Publish a quote request of each contact, one in seven twice with the same id."""
     publisher = Publisher(kafka)
     now = int(time.time() * 1_000_000)
-    piece = PEOPLE // (2 * KILLS)
-    for begin in range(1, PEOPLE + 1, piece):
-        found = []
-        for number in range(begin, min(begin + piece, PEOPLE + 1)):
+    batch_size = CONTACTS // (2 * KILLS)
+    for first_number in range(1, CONTACTS + 1, batch_size):
+        messages = []
+        for number in range(first_number, min(first_number + batch_size, CONTACTS + 1)):
             contact = f"c{number}"
-            asked = Signal(
-                id=f"s{number}", workspace="default", contact_id=contact, cycle="engagement", signal="quote_requested",
-                occurred_at=now, received_at=now, source="web", message_id=f"m{number}",
+            quote_request = Signal(
+                id=f"s{number}", workspace="default", contact_id=contact, cycle="engagement",
+                signal="quote_requested", occurred_at=now, received_at=now, source="web",
+                message_id=f"m{number}",
             )  # fmt: skip
             message = build_message(
-                asked, key=contact, message_id=asked.id, source="/scoring", time=now
+                quote_request, key=contact, message_id=quote_request.id, source="/scoring", time=now
             )
-            found += [message] * (1 + (number % 7 == 0))
-        assert not any(await publisher.publish(found, 30))
+            messages += [message] * (1 + (number % 7 == 0))
+        assert not any(await publisher.publish(messages, 30))
         await last(1)
     await publisher.close()
 
 
-class Storm:
-    """Kills the orchestrator, at random or at a point, and starts it again."""
+class OrchestratorKiller:
+    """Kills the orchestrator, at random or at a failpoint, and starts it again."""
 
     def __init__(self, instance, chance):
         self.instance, self.chance, self.kills = instance, chance, 0
@@ -118,14 +121,14 @@ class Storm:
         )
         self.process.start()
 
-    async def rage(self):
+    async def run(self):
         while self.kills < KILLS:
             report_progress(f"sends: {self.kills} of {KILLS} kills")
             managed = ManagedProcess(self.instance.stack.home, "orchestrator")
             if self.kills % 2:
                 await last(0.8 + self.chance.random() * 1.5)
             else:
-                with contextlib.suppress(AssertionError):  # where nothing is to do there
+                with contextlib.suppress(AssertionError):  # the point may not be reached
                     await wait_until(lambda managed=managed: managed.pid is None, 4)
             await asyncio.to_thread(managed.stop, signal.SIGKILL)
             self.kills += 1
@@ -138,24 +141,26 @@ class Storm:
             await asyncio.to_thread(self.start, PERIGEE_FAILPOINT=armed)
 
 
-async def settled(instance):
-    """Wait until nothing is left to do; reservations of the dead run out at once."""
+async def wait_until_idle(instance):
+    """Wait until no work is left; reservations of dead processes expire at once."""
 
     async def idle():
         rows = await instance.fetch(
-            "SELECT (SELECT count(*) FROM orchestrator.actions WHERE status IN ('pending', 'sending')), "
+            "SELECT (SELECT count(*) FROM orchestrator.actions "
+            "WHERE status IN ('pending', 'sending')), "
             "(SELECT count(*) FROM orchestrator.enrollments), "
             "(SELECT count(*) FROM orchestrator.enrollments WHERE status = 'active'), "
             "(SELECT count(*) FROM orchestrator.outbox)"
         )
-        if tuple(rows[0]) == (0, 2 * PEOPLE, 0, 0):
+        if tuple(rows[0]) == (0, 2 * CONTACTS, 0, 0):
             return True
-        left, entered, active, outbox = rows[0]
+        pending, total, active, outbox = rows[0]
         report_progress(
-            f"{left} actions, {active} of {entered} enrollments, {outbox} messages left"
+            f"{pending} actions, {active} of {total} enrollments, {outbox} messages left"
         )
         await instance.fetch(
-            "UPDATE orchestrator.actions SET due_at = 0 WHERE status = 'sending' AND due_at < $1::bigint + 275000000 RETURNING 1",
+            "UPDATE orchestrator.actions SET due_at = 0 "
+            "WHERE status = 'sending' AND due_at < $1::bigint + 275000000 RETURNING 1",
             int(time.time() * 1_000_000),
         )
         return False
@@ -163,9 +168,7 @@ async def settled(instance):
     await wait_until(idle, 1_500 if LONG else 200, "an idle orchestrator", every=0.3)
 
 
-async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(
-    tmp_path, perigee_topics, database
-):
+async def test_action_is_sent_once_or_in_doubt(tmp_path, perigee_topics, database):
     seed = choose_seed()
     chance = random.Random(seed)
     smtp, hook = FaultyMailServer(chance), FaultyWebhookReceiver(random.Random(seed + 1))
@@ -173,19 +176,20 @@ async def test_each_action_goes_out_once_or_is_in_doubt_and_nothing_is_silent(
     controller.start()
     url = await hook.start()
     instance = Instance(
-        tmp_path, perigee_topics, database, SMTP_URL=f"smtp://127.0.0.1:{controller.port}", PERIGEE_CAP_PER_DAY=str(CAP),
-        INGEST_URL="http://127.0.0.1:9", PERIGEE_PLAYS=str(tmp_path), PERIGEE_CONTENT=str(tmp_path),
-        PERIGEE_SEGMENTS=str(tmp_path),
+        tmp_path, perigee_topics, database, SMTP_URL=f"smtp://127.0.0.1:{controller.port}",
+        PERIGEE_CAP_PER_DAY=str(MAILS_PER_DAY), INGEST_URL="http://127.0.0.1:9",
+        PERIGEE_PLAYS=str(tmp_path), PERIGEE_CONTENT=str(tmp_path), PERIGEE_SEGMENTS=str(tmp_path),
     )  # fmt: skip
     await apply_topics(perigee_topics.kafka, PARTITIONS)
-    await people(database, url)
-    storm = Storm(instance, chance)
+    await insert_contacts_and_plays(database, url)
+    killer = OrchestratorKiller(instance, chance)
     instance.stack.services()
-    await asyncio.to_thread(storm.start)
-    await asyncio.gather(ask_for_quotes(perigee_topics.kafka), storm.rage())
-    await settled(instance)
+    await asyncio.to_thread(killer.start)
+    await asyncio.gather(publish_quote_requests(perigee_topics.kafka), killer.run())
+    await wait_until_idle(instance)
     print(
-        f"{storm.kills} kills, {sum(smtp.taken.values())} mails, {len(hook.first)} webhooks, {hook.repeats} repeats"
+        f"{killer.kills} kills, {sum(smtp.taken.values())} mails, "
+        f"{len(hook.first)} webhooks, {hook.repeats} repeats"
     )
     await check(instance, smtp, hook)
     instance.down()
@@ -200,24 +204,24 @@ async def check(instance, smtp, hook):
     by_status: dict[str, set[str]] = {}
     for action, _, channel, status, _ in rows:
         by_status.setdefault(f"{channel} {status}", set()).add(action)
-    print({name: len(found) for name, found in by_status.items()})
-    assert len(rows) == 5 * PEOPLE, "every step of every run was decided"
-    sent, doubt = by_status.get("email sent", set()), by_status.get("email in_doubt", set())
+    print({name: len(actions) for name, actions in by_status.items()})
+    assert len(rows) == 5 * CONTACTS, "a step of an enrollment has no action"
+    sent, in_doubt = by_status.get("email sent", set()), by_status.get("email in_doubt", set())
     repeated = [name for name, count in smtp.taken.items() if count > 1]
     assert repeated == [], "a mail went out twice"
-    assert smtp.taken.keys() <= sent | doubt
+    assert smtp.taken.keys() <= sent | in_doubt
     assert sent <= smtp.taken.keys() | smtp.lied
-    assert smtp.dropped <= doubt
-    assert max(smtp.of_address.values()) <= CAP, "a cap was breached"
+    assert smtp.dropped <= in_doubt
+    assert max(smtp.of_address.values()) <= MAILS_PER_DAY, "a cap was breached"
     assert not [
         address for address in smtp.of_address if int(address[1:].split("@")[0]) % 10 == 0
-    ], "no consent, and a mail"
+    ], "a mail went out without consent"
     assert by_status["webhook sent"] <= hook.first.keys()
     assert hook.first.keys() <= by_status["webhook sent"] | by_status.get("webhook failed", set())
     assert not [name for name in by_status if name.split()[1] in ("pending", "sending")]
-    told = {}
+    published_statuses = {}
     for record in await messages(instance.servers.kafka, "actions"):
         message = decode_value(Action, record.value)
-        told.setdefault(message.action_id, set()).add(message.status)
-    silent = [row[0] for row in rows if row[3] not in told.get(row[0], ())]
-    assert silent == [], "what became of an action is told"
+        published_statuses.setdefault(message.action_id, set()).add(message.status)
+    unpublished = [row[0] for row in rows if row[3] not in published_statuses.get(row[0], ())]
+    assert unpublished == [], "the last status of an action is not on its topic"

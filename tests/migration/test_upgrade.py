@@ -1,4 +1,4 @@
-"""An instance of the first schema is brought to the newest: nothing stored is lost, and everything is folded again."""
+"""Upgrade from the first schema to the newest keeps all stored data and refolds every contact."""
 
 import asyncpg
 import msgspec
@@ -18,8 +18,8 @@ CONTACT = derive_id("contact", "default", "anonymous_id", "a")
 
 
 @pytest.fixture
-async def first(servers):
-    """A database of the first revision, with a person who logged in on a device."""
+async def first_schema(servers):
+    """Database of the first revision, with a contact that logged in on a device."""
     name = "migrated_from_the_first"
     admin = await asyncpg.connect(servers.database)
     await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -28,14 +28,14 @@ async def first(servers):
     await upgrade(url, "0001")
     connection = await asyncpg.connect(url)
     await ensure_partitions(connection, START)
-    await _fill(connection)
+    await _insert_first_data(connection)
     await connection.close()
     yield url
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
 
 
-async def _fill(connection):
+async def _insert_first_data(connection):
     await connection.execute(
         "INSERT INTO scoring.contacts (contact_id, workspace, version) VALUES ($1, 'default', 7)",
         CONTACT,
@@ -89,23 +89,27 @@ async def _fill(connection):
     await connection.execute("INSERT INTO scoring.cycles VALUES ('engagement', '1', $1)", b"f")
 
 
-async def test_the_first_schema_becomes_the_newest(first):
-    await upgrade(first)
-    scoring = Scoring(first, None, DatabaseCycleRegistry())
+async def test_first_schema_upgrades_without_loss(first_schema):
+    await upgrade(first_schema)
+    scoring = Scoring(first_schema, None, DatabaseCycleRegistry())
     try:
         assert await install_cycles(scoring.sessions[1], read_specs(PROJECT / "cycles")) == [
             "engagement"
         ]
+
         await scoring.run_jobs()
         outcome = await scoring.replay_check()
         assert outcome["equal"], outcome
         assert (outcome["touchpoints"], outcome["contacts"]) == (3, 1)
+
         changes = await scoring.outbox("stage-changes")
-        assert changes[0]["sequence"] == 5, "what was told goes on where it stood"
+        assert changes[0]["sequence"] == 5, "the sequence does not continue the published one"
         assert changes[0]["stage"]["from"] == "visitor"
+
         await scoring.ingest([touchpoint(2 * DAY, number=3), touchpoint(3 * DAY, number=4)])
+
         assert (await scoring.replay_check())["touchpoints"] == 4, (
-            "a repeat is known across the upgrade"
+            "a repeat was stored again after the upgrade"
         )
         assert (await scoring.replay_check())["equal"]
     finally:
