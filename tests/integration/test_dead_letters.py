@@ -137,7 +137,7 @@ async def test_filters_and_dropping(ingest):
     assert await ingest.letters.drop([dance.number], "ada", "a joke") == 1
     assert await ingest.every(text="dance") == []
     assert (await ingest.letters.get(dance.number)).mark == "dropped"
-    with pytest.raises(NotFound, match="does not hold it"):
+    with pytest.raises(NotFound, match="has no such record"):
         await ingest.letters.get("touchpoints-dlq/0/999")
     with pytest.raises(ConfigurationError, match="no dead letter's number"):
         await ingest.letters.replay(["nonsense"], "ada", "")

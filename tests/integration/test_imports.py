@@ -180,7 +180,7 @@ async def test_a_row_that_the_door_would_refuse_or_clean_stops_nothing(desk, tmp
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ("a,a\n1,2\n", "two columns have one name: a"),
+        ("a,a\n1,2\n", "several columns have the same name: a"),
         (f'a,b\n1,"{"x" * 1_000_001}\n2,3"\n4,5\n', "line 2 cannot be read"),
     ],
 )
