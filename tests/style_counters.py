@@ -110,9 +110,18 @@ def vague_locals() -> Counter[str]:
     """Return how often functions bind a local or parameter to a vague name."""
     counts: Counter[str] = Counter()
     for path in python_files(*SOURCE_FOLDERS):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        fields = {node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
+        fields -= {
+            node.target
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+            for node in ast.walk(function)
+            if isinstance(node, ast.AnnAssign)
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                counts[node.id] += node.id in VAGUE_LOCALS
+                counts[node.id] += node.id in VAGUE_LOCALS and node not in fields
             elif isinstance(node, ast.arg):
                 counts[node.arg] += node.arg in VAGUE_LOCALS
     return +counts

@@ -68,25 +68,25 @@ def show(who: ContactArgument, as_json: Json = False) -> None:
 
 @identity.command("merge")
 def merge(
-    one: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
+    contact: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
 ) -> None:
     """Merge two contacts; old ids lead to the survivor."""
-    _pair("merge", one, other, note, as_json=as_json)
+    _pair("merge", contact, other, note, as_json=as_json)
 
 
 @identity.command("unmerge")
 def unmerge(
-    one: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
+    contact: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
 ) -> None:
     """Take two identifiers apart; each contact gets its id and history back."""
-    _pair("unmerge", one, other, note, as_json=as_json)
+    _pair("unmerge", contact, other, note, as_json=as_json)
 
 
 def _pair(
-    verb: Literal["merge", "unmerge"], one: str, other: str, note: str, *, as_json: bool
+    verb: Literal["merge", "unmerge"], contact: str, other: str, note: str, *, as_json: bool
 ) -> None:
     with one_line_errors():
-        body = {"one": one, "other": other, "author": current_author(), "note": note}
+        body = {"one": contact, "other": other, "author": current_author(), "note": note}
         change = call_api(current_environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
     if as_json:
         typer.echo(json.dumps(change))

@@ -24,7 +24,8 @@ NOW = 1_790_000_000_000_000
 
 def load_case(name: str) -> dict[str, Any]:
     """Return a golden case: adapter, settings, request and expected calls."""
-    return json.loads((HOOKS / f"{name}.json").read_text())
+    case: dict[str, Any] = json.loads((HOOKS / f"{name}.json").read_text())
+    return case
 
 
 def calls_of_case(case: dict[str, Any]) -> list[dict[str, Any]]:

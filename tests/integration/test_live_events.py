@@ -67,7 +67,7 @@ async def test_silence_is_told(monkeypatch):
         finally:
             ended.append(True)
 
-    stream = _events(seen())
+    stream = dead_letters._server_sent_events(seen())
     found = [await anext(stream) for _ in range(3)]
     assert set(found) == {b":\n\n"}
     silent.set()

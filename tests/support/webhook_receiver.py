@@ -1,7 +1,7 @@
-"""A webhook's receiver: an HTTP server that keeps what it is sent, and answers as it is told.
+"""A webhook receiver: an HTTP server that keeps its requests and gives the configured answer.
 
-As a program (`python -m tests.support.webhook_receiver PORT FILE [HOST]`) it writes each delivery down before it says 200, so that
-it can be killed at any moment.
+As a program (`python -m tests.support.webhook_receiver PORT FILE [HOST]`) it writes each delivery
+down before it answers 200, so that it can be killed at any moment.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from libs.common.partitioner import partition_for_key
 class SentBatch(NamedTuple):
     partition: int
     records: int
-    acknowledgement: asyncio.Future
+    acknowledgement: asyncio.Future[None]
 
 
 class FakeProducer:

@@ -1,5 +1,6 @@
 """The condition language of cycles, plays, segments and ad audiences: models, traversal."""
 
+from libs.common.conditions.base import ConditionModel
 from libs.common.conditions.models import (
     KINDS,
     AllCondition,
@@ -7,7 +8,6 @@ from libs.common.conditions.models import (
     AxisCondition,
     CompellingCondition,
     Condition,
-    ConditionModel,
     ConsentCondition,
     CountCondition,
     DormantCondition,

@@ -4,99 +4,36 @@ A condition is an object with exactly one kind as its key (`{score: intent, at_l
 same models serve cycles, plays, segments and ad audiences; `x-available-in` in the JSON Schema
 says which of them may use a kind, so that a form offers only those. Durations are written as text
 (`14d`) and read as microseconds.
-
-A model keeps the object it was read from (`written`) and serializes to it: fingerprints of cycle
-versions and marks of segments depend on the written form, not on how models order their fields.
 """
 
-from collections.abc import Callable, Mapping
-from datetime import date
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    JsonValue,
-    PrivateAttr,
     Tag,
     TypeAdapter,
-    model_serializer,
     model_validator,
 )
 
+from libs.common.conditions.base import (
+    EVERYWHERE,
+    OUTSIDE_CYCLES,
+    ConditionModel,
+    Number,
+    Scalar,
+    condition_config,
+)
 from libs.common.durations import Duration
 
 DEFAULT_CYCLE = "engagement"
-EVERYWHERE = ("cycle", "play", "segment")
-OUTSIDE_CYCLES = ("play", "segment")
-
-
-def _date_as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, date) else value
-
-
-Scalar = Annotated[str | bool | int | float, BeforeValidator(_date_as_text)]
-"""A trait's value; a YAML date is its text."""
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"a number is needed, not {value!r}")  # noqa: TRY004
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float)]
-
-
-class ConditionModel(BaseModel):
-    """Base of every kind of condition."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    _written: dict[str, JsonValue] | None = PrivateAttr(default=None)
-
-    @property
-    def written(self) -> dict[str, JsonValue]:
-        """The object that the condition was read from."""
-        if self._written is not None:
-            return self._written
-        fields = {
-            field.alias or name: getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            if name in self.model_fields_set
-        }
-        return {name: _as_written(value) for name, value in fields.items()}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep_written(cls, raw: Any, validate: Callable[[Any], Self]) -> Self:
-        model = validate(raw)
-        if isinstance(raw, Mapping):
-            model._written = dict(raw)  # noqa: SLF001
-        return model
-
-    @model_serializer(mode="plain")
-    def _serialize(self) -> dict[str, Any]:
-        return self.written
-
-
-def _as_written(value: Any) -> Any:
-    if isinstance(value, ConditionModel):
-        return value.written
-    return [_as_written(part) for part in value] if isinstance(value, list) else value
-
-
-def _config(*available_in: str) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"x-available-in": list(available_in)})
 
 
 class AllCondition(ConditionModel):
     """Every part holds."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     all: list["Condition"]
 
@@ -104,7 +41,7 @@ class AllCondition(ConditionModel):
 class AnyCondition(ConditionModel):
     """At least one part holds."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     any: list["Condition"]
 
@@ -112,7 +49,7 @@ class AnyCondition(ConditionModel):
 class NotCondition(ConditionModel):
     """The inner condition does not hold."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     not_: "Condition" = Field(alias="not")
 
@@ -120,7 +57,7 @@ class NotCondition(ConditionModel):
 class ScoreCondition(ConditionModel):
     """A score's decayed value is at least a number, or below it. 0 is never reached by decay."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     score: str
     at_least: float | None = None
@@ -148,7 +85,7 @@ class ScoreCondition(ConditionModel):
 class CountCondition(ConditionModel):
     """A signal was seen at least so many times within a window; without one, ever."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     count: str
     at_least: int = Field(ge=1)
@@ -158,7 +95,7 @@ class CountCondition(ConditionModel):
 class SeenCondition(ConditionModel):
     """A signal was seen within a window; without one, ever. `any` is any act of the contact."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     seen: str
     within: Duration | None = None
@@ -167,7 +104,7 @@ class SeenCondition(ConditionModel):
 class SilentCondition(ConditionModel):
     """No such signal, or no act of the contact at all (`any`), for so long."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     silent: str
     for_: Duration = Field(alias="for")
@@ -176,7 +113,7 @@ class SilentCondition(ConditionModel):
 class TraitCondition(ConditionModel):
     """A trait compared in exactly one way. Cycles compare by `equals` alone."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     trait: str
     equals: Scalar | None = None
@@ -201,7 +138,7 @@ class TraitCondition(ConditionModel):
 class AxisCondition(ConditionModel):
     """An axis stands at a stage or beyond it (`at_least`), or before it (`below`)."""
 
-    model_config = _config(*EVERYWHERE)
+    model_config = condition_config(*EVERYWHERE)
 
     axis: str
     at_least: str | None = None
@@ -225,7 +162,7 @@ class AxisCondition(ConditionModel):
 class StageCondition(ConditionModel):
     """The contact's engagement stage in a cycle is this one, or one of these."""
 
-    model_config = _config(*OUTSIDE_CYCLES)
+    model_config = condition_config(*OUTSIDE_CYCLES)
 
     stage: str | list[str]
     cycle: str = DEFAULT_CYCLE
@@ -239,7 +176,7 @@ class StageCondition(ConditionModel):
 class DormantCondition(ConditionModel):
     """The contact is dormant in a cycle, or is not."""
 
-    model_config = _config(*OUTSIDE_CYCLES)
+    model_config = condition_config(*OUTSIDE_CYCLES)
 
     dormant: bool
     cycle: str = DEFAULT_CYCLE
@@ -248,7 +185,7 @@ class DormantCondition(ConditionModel):
 class ConsentCondition(ConditionModel):
     """Consent for a purpose is given, or is not."""
 
-    model_config = _config(*OUTSIDE_CYCLES)
+    model_config = condition_config(*OUTSIDE_CYCLES)
 
     consent: str
     given: bool = True
@@ -257,7 +194,7 @@ class ConsentCondition(ConditionModel):
 class SegmentCondition(ConditionModel):
     """The contact belongs to a segment."""
 
-    model_config = _config(*OUTSIDE_CYCLES)
+    model_config = condition_config(*OUTSIDE_CYCLES)
 
     segment: str
 
@@ -265,7 +202,7 @@ class SegmentCondition(ConditionModel):
 class IdleCondition(ConditionModel):
     """No touch by either side for so long, and no play has a next step for the contact."""
 
-    model_config = _config(*OUTSIDE_CYCLES)
+    model_config = condition_config(*OUTSIDE_CYCLES)
 
     idle: Duration
 
@@ -273,7 +210,7 @@ class IdleCondition(ConditionModel):
 class CompellingCondition(ConditionModel):
     """A compelling event of a kind, or of any kind (`any`), is open about the contact."""
 
-    model_config = _config(*OUTSIDE_CYCLES)
+    model_config = condition_config(*OUTSIDE_CYCLES)
 
     compelling: str
 

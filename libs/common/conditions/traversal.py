@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
+from libs.common.conditions.base import ConditionModel
 from libs.common.conditions.models import (
     AllCondition,
     AnyCondition,
     Condition,
-    ConditionModel,
     CountCondition,
     NotCondition,
     SeenCondition,

@@ -57,8 +57,8 @@ def operations_router(
 
         Reads Kafka's end offsets and one snapshot.
         """
-        found: dict[str, Any] = msgspec.to_builtins(await work.get_status())
-        return found
+        document: dict[str, Any] = msgspec.to_builtins(await work.get_status())
+        return document
 
     @routes.get("/outbox")
     async def quarantined() -> list[dict[str, Any]]:

@@ -36,11 +36,11 @@ def router(simulations: PlaySimulationService) -> APIRouter:
 
         The answer takes minutes for many contacts; 409 while another simulation runs.
         """
-        found: dict[str, Any] = msgspec.to_builtins(
+        document: dict[str, Any] = msgspec.to_builtins(
             await simulations.simulate(
                 caller.workspace, given.text, given.where, (given.since, given.until), given.limit
             )
         )
-        return found
+        return document
 
     return routes

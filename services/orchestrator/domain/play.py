@@ -192,11 +192,11 @@ class SplitStep(StrictModel):
 
     @field_validator("split")
     @classmethod
-    def _at_most_all(cls, found: dict[str, SplitArm]) -> dict[str, SplitArm]:
-        total = sum(part.share for part in found.values())
+    def _at_most_all(cls, arms: dict[str, SplitArm]) -> dict[str, SplitArm]:
+        total = sum(part.share for part in arms.values())
         if total > 1.000001:
             raise ValueError(f"the shares come to {total:g}, which is more than 1")
-        return found
+        return arms
 
 
 class ExitStep(StrictModel):

@@ -113,23 +113,24 @@ def compile_play(play: Play, number: int, segments: Mapping[str, Condition]) -> 
     code: list[Instruction] = []
     _block(play.steps, code, segments)
     actions: dict[str, ActionSpec] = {}
-    for one in code:
-        if isinstance(one, ActionInstruction):
-            if one.action.action in actions:
-                raise ValueError(f"two actions are called {one.action.action!r}")
-            actions[one.action.action] = one.action
+    for instruction in code:
+        if isinstance(instruction, ActionInstruction):
+            action = instruction.action
+            if action.action in actions:
+                raise ValueError(f"two actions are called {action.action!r}")
+            actions[action.action] = action
     return PlayProgram(
         play,
         number,
         tuple(code),
         compile_condition(play.entry, segments) if play.entry else None,
-        tuple(compile_condition(one.when, segments) if one.when else None for one in play.exits),
+        tuple(compile_condition(rule.when, segments) if rule.when else None for rule in play.exits),
         compile_condition(play.goal.when, segments) if play.goal and play.goal.when else None,
         actions,
         {
             name: compile_condition(member, segments)
-            for name, one in actions.items()
-            if (member := _member(one))
+            for name, action in actions.items()
+            if (member := _member(action))
         },
     )
 
@@ -142,9 +143,9 @@ def iter_conditions(play: Play) -> Iterator[tuple[Place, Condition]]:
     """Yield every condition of a play with its place."""
     if play.entry:
         yield ("entry",), play.entry
-    for number, one in enumerate(play.exits):
-        if one.when:
-            yield ("exits", number, "when"), one.when
+    for number, rule in enumerate(play.exits):
+        if rule.when:
+            yield ("exits", number, "when"), rule.when
     if play.goal and play.goal.when:
         yield ("goal", "when"), play.goal.when
     yield from _conditions(play.steps, ("steps",))
@@ -161,18 +162,18 @@ def iter_actions(steps: Sequence[Step]) -> Iterator[ActionSpec]:
 
 def signals_of_play(play: Play) -> set[str]:
     """Return every signal that a play names."""
-    found = {
+    signals = {
         play.trigger.signal,
         play.goal.signal if play.goal else None,
-        *(one.signal for one in play.exits),
+        *(rule.signal for rule in play.exits),
     }
     if play.trigger.silence:
-        found.add(play.trigger.silence.of)
+        signals.add(play.trigger.silence.of)
     for step in _waits(play.steps):
-        found.add(step.signal)
+        signals.add(step.signal)
     for _, condition in iter_conditions(play):
-        found |= referenced_signals(condition)
-    return {signal for signal in found if signal is not None}
+        signals |= referenced_signals(condition)
+    return {signal for signal in signals if signal is not None}
 
 
 def _waits(steps: Sequence[Step]) -> Iterator[EventWait]:
@@ -232,15 +233,15 @@ def _block(
 
 
 def _wait(step: WaitUntilStep, code: list[Instruction], segments: Mapping[str, Condition]) -> None:
-    found = step.wait_until
-    if isinstance(found, LocalTimeWait):
-        code.append(LocalTimeInstruction(found, frozenset(found.weekdays or WEEKDAYS)))
+    wait = step.wait_until
+    if isinstance(wait, LocalTimeWait):
+        code.append(LocalTimeInstruction(wait, frozenset(wait.weekdays or WEEKDAYS)))
         return
     place = len(code)
     code.append(JumpInstruction(0))
     _block(step.timed_out, code, segments)
-    test = compile_condition(found.when, segments) if found.when else None
-    code[place] = EventWaitInstruction(found.signal, test, found.timeout, len(code), place + 1)
+    test = compile_condition(wait.when, segments) if wait.when else None
+    code[place] = EventWaitInstruction(wait.signal, test, wait.timeout, len(code), place + 1)
 
 
 def _branch(step: BranchStep, code: list[Instruction], segments: Mapping[str, Condition]) -> None:

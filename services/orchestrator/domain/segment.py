@@ -63,12 +63,12 @@ def exit_signal(name: str) -> str:
 
 def awaited_segments(play: Play) -> set[str]:
     """Return the segments whose coming or going a play waits for."""
-    found = {play.trigger.segment} if play.trigger.segment else set()
+    segments = {play.trigger.segment} if play.trigger.segment else set()
     for signal in signals_of_play(play):
         kind, colon, name = signal.partition(":")
         if colon and f"{kind}:" in (entry_signal(""), exit_signal("")):
-            found.add(name)
-    return found
+            segments.add(name)
+    return segments
 
 
 def watch_segment(segment: Segment, others: Mapping[str, Condition]) -> WatchedSegment:

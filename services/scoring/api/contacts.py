@@ -42,10 +42,10 @@ def router(contacts: ContactService, timelines: ContactTimelineService) -> APIRo
         `limit` bounds the touchpoints and the changes of each cycle: the newest, in time order.
         Instants are microseconds UTC. Touchpoints of its market and its accounts are included.
         """
-        found: dict[str, Any] = msgspec.to_builtins(
+        document: dict[str, Any] = msgspec.to_builtins(
             await timelines.get_timeline(caller.workspace, who, limit)
         )
-        return found
+        return document
 
     @routes.get("/contacts/{who:path}")
     async def contact(caller: Reader, who: str) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def router(versions: CycleVersionService) -> APIRouter:
 
         Return its size and advice on doubtful places. 422 names each fault's place.
         """
-        found: dict[str, Any] = msgspec.to_builtins(validate_spec(given.text, given.where))
-        return found
+        document: dict[str, Any] = msgspec.to_builtins(validate_spec(given.text, given.where))
+        return document
 
     @routes.post("/diff")
     async def diff(given: CycleComparison) -> dict[str, list[str]]:

@@ -42,7 +42,9 @@ def router(replays: ReplayService) -> APIRouter:
 
         The answer takes minutes for millions of touchpoints; 409 while another replay runs.
         """
-        found: dict[str, Any] = msgspec.to_builtins(await replays.backtest(given.text, given.where))
-        return found
+        document: dict[str, Any] = msgspec.to_builtins(
+            await replays.backtest(given.text, given.where)
+        )
+        return document
 
     return routes

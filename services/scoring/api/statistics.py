@@ -22,9 +22,9 @@ def router(statistics: ContactStatisticsService) -> APIRouter:
 
         Reads every touchpoint of the workspace: seconds for each million.
         """
-        found: dict[str, Any] = msgspec.to_builtins(
+        document: dict[str, Any] = msgspec.to_builtins(
             await statistics.get_statistics(caller.workspace)
         )
-        return found
+        return document
 
     return routes

@@ -143,8 +143,8 @@ class CycleSpec(_Model):
 
 def spec_fingerprint(spec: CycleSpec) -> bytes:
     """Return a digest of what the fold depends on: a label, an owner, the reaction window, what it raises change no state."""
-    told = {"label", "owner", "guiding_question", "metric", "target"}
-    stages = dict.fromkeys(range(len(spec.stages)), told)
+    labels = {"label", "owner", "guiding_question", "metric", "target"}
+    stages = dict.fromkeys(range(len(spec.stages)), labels)
     places = {number: {"stages": {"__all__": {"raises"}}} for number in range(len(spec.axes))}
     signals = {name: {"raises"} for name in spec.signals}
     raw = spec.model_dump_json(

@@ -210,6 +210,8 @@ async def test_unknown_key_is_refused_before_its_body(door):
 async def test_shutdown_does_not_wait_for_incomplete_requests():
     async with IngestServer() as door:
         asked = asyncio.create_task(door.exchange(request(call())[:-1]))
-        await wait_until(lambda: any(c._headers_complete for c in door.web.server_state.connections))
+        await wait_until(
+            lambda: any(c._headers_complete for c in door.web.server_state.connections)
+        )
         door.web.should_exit = True
         assert await asyncio.wait_for(asked, 8) == b""
