@@ -16,9 +16,14 @@ OPTIONAL = {"opentelemetry"}
 
 def module_file(module):
     """Return the file of a project module, or None for an attribute of a module."""
-    place = PROJECT.joinpath(*module.split("."))
+    path_of_module = PROJECT.joinpath(*module.split("."))
     return next(
-        (path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None
+        (
+            path
+            for path in (path_of_module.with_suffix(".py"), path_of_module / "__init__.py")
+            if path.is_file()
+        ),
+        None,
     )
 
 

@@ -44,12 +44,15 @@ class InMemoryStore:
 
     def store(self, batch):
         identities = [extract_identity(t) for t in batch]
-        known = KnownIdentifiers(
+        known_identifiers = KnownIdentifiers(
             dict(self.contacts),
             {device: list(periods) for device, periods in self.ownership.items()},
         )
-        claims = {device: self.claims(device) for device in contested_devices(identities, known)}
-        assignment = assign_contacts(identities, known, claims)
+        claims = {
+            device: self.claims(device)
+            for device in contested_devices(identities, known_identifiers)
+        }
+        assignment = assign_contacts(identities, known_identifiers, claims)
         self.contacts |= assignment.new
         self.ownership |= assignment.changed
         self.merged |= assignment.merged

@@ -218,7 +218,7 @@ def test_external_servers_are_remembered_and_not_started(home, monkeypatch):
 
 
 class CrashingPart:
-    """Part of the stack whose process ends before it is ready, then survives `restarts` starts."""
+    """Part of the stack that ends before it is ready; the first `restarts` restarts succeed."""
 
     name = "kafka"
 

@@ -52,15 +52,15 @@ def test_times_end_at_anchor_with_live_last_month(storefront_calls):
 
 
 def test_identify_precedes_row_and_user_id_follows(storefront_calls):
-    known = set()
+    identified = set()
 
     for call in storefront_calls:
         if call["type"] == "identify":
             assert call["messageId"].endswith("-identify")
             assert call["traits"]["email"] == f"{call['userId']}@example.test"
             assert call["context"]["consent"] == {"categoryPreferences": {"marketing": True}}
-            known.add(call["anonymousId"])
-        assert ("userId" in call) == (call["anonymousId"] in known)
+            identified.add(call["anonymousId"])
+        assert ("userId" in call) == (call["anonymousId"] in identified)
 
 
 def test_every_row_kind_maps_to_a_touchpoint(storefront_calls):

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from libs.common.conditions import parse_condition, referenced_segments
 from libs.common.decay import FOREVER
+from libs.common.instants import DAY
 from services.orchestrator.domain.condition_evaluator import compile_condition, condition_holds
 from services.orchestrator.domain.condition_references import check_references
 from tests.unit.orchestrator.builders import (
-    DAY,
     HALF_LIFE,
     NAMES,
     VOCABULARIES,

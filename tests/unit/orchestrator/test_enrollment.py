@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from libs.common.instants import HOUR
+from libs.common.instants import DAY, HOUR
 from services.orchestrator.domain.enrollment import (
     ACTION_GRACE,
     action_priority,
@@ -11,7 +11,6 @@ from services.orchestrator.domain.enrollment import (
     goal_reached_at,
 )
 from tests.unit.orchestrator.builders import (
-    DAY,
     START,
     action_names,
     compiled_play,

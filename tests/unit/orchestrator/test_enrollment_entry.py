@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 import pytest
 
+from libs.common.instants import DAY
 from services.orchestrator.domain.enrollment_entry import (
     PastEnrollment,
     concerns_enrollment,
@@ -14,7 +15,6 @@ from services.orchestrator.domain.enrollment_entry import (
 )
 from services.orchestrator.domain.entry_cause import cause_from_event, cause_if_due
 from tests.unit.orchestrator.builders import (
-    DAY,
     START,
     compiled_play,
     contact_facts,

@@ -5,9 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from libs.common.instants import DAY
 from libs.common.link_tokens import LinkRecipient, verify_link_token
 from services.orchestrator.domain.message_links import TOKEN_LIFETIME, MessageLinks
-from tests.unit.orchestrator.builders import DAY
 
 KEYS = ("new-key", "old-key")
 LINKS = MessageLinks(

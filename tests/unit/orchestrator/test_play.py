@@ -9,6 +9,7 @@ import yaml
 from cli.home import PROJECT
 from libs.common.conditions import parse_condition
 from libs.common.errors import ConfigurationError
+from libs.common.instants import DAY
 from services.orchestrator.definition_files import (
     parse_max_age,
     read_contents,
@@ -22,7 +23,7 @@ from services.orchestrator.domain.play_program import (
 )
 from services.orchestrator.domain.play_validation import KnownNames, validate_play
 from services.orchestrator.domain.segment import entry_signal, exit_signal
-from tests.unit.orchestrator.builders import DAY, NAMES, VOCABULARIES, compiled_play, email_action
+from tests.unit.orchestrator.builders import NAMES, VOCABULARIES, compiled_play, email_action
 
 TEXT = """play: quote
 trigger: {signal: quote_requested}
