@@ -1,4 +1,4 @@
-"""Documents that people write, as YAML or JSON: read into models, every fault with its place.
+"""Parsing of YAML and JSON documents into pydantic models; every fault has its place.
 
 A fault reads `file:line:column: place: reason`. Lines and columns count from 1. An item of a list
 is shown by its `name` where it has one, else by its index.
@@ -34,7 +34,7 @@ _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class DocumentFault(ConfigurationError):  # noqa: N818
-    """A fault of a document that was read already: the place in it, and the reason."""
+    """A fault of a parsed document, with its place and reason."""
 
     def __init__(self, subject: str, place: Sequence[str | int], reason: str) -> None:
         super().__init__(f"{subject}: {'.'.join(map(str, place))}: {reason}")
@@ -73,7 +73,7 @@ def _reason_of(fault: Any) -> str:
 
 
 def format_fault(text: str, where: str, place: Sequence[str | int], reason: str) -> str:
-    """Return a fault as people read it, with the line and column of its place."""
+    """Return a fault as text, with the line and column of its place."""
     line, column, shown = _locate(text, place)
     return f"{where}:{line}:{column}: {'.'.join(shown) or 'file'}: {reason}"
 

@@ -2,7 +2,7 @@
 
 A condition is an object with exactly one kind as its key (`{score: intent, at_least: 10}`). The
 same models serve cycles, plays, segments and ad audiences; `x-available-in` in the JSON Schema
-says which of them may use a kind, so that a form offers only those. Durations are written as text
+lists those that may use a kind, so that a form offers only these. Durations are written as text
 (`14d`) and read as microseconds.
 """
 
@@ -83,7 +83,7 @@ class ScoreCondition(ConditionModel):
 
 
 class CountCondition(ConditionModel):
-    """A signal was seen at least so many times within a window; without one, ever."""
+    """A signal was seen at least a number of times within a window; without a window, ever."""
 
     model_config = condition_config(*EVERYWHERE)
 
@@ -93,7 +93,7 @@ class CountCondition(ConditionModel):
 
 
 class SeenCondition(ConditionModel):
-    """A signal was seen within a window; without one, ever. `any` is any act of the contact."""
+    """A signal was seen within a window; without a window, ever. `any`: any act of the contact."""
 
     model_config = condition_config(*EVERYWHERE)
 
@@ -102,7 +102,7 @@ class SeenCondition(ConditionModel):
 
 
 class SilentCondition(ConditionModel):
-    """No such signal, or no act of the contact at all (`any`), for so long."""
+    """No such signal, or no act of the contact at all (`any`), for a duration."""
 
     model_config = condition_config(*EVERYWHERE)
 
@@ -111,7 +111,7 @@ class SilentCondition(ConditionModel):
 
 
 class TraitCondition(ConditionModel):
-    """A trait compared in exactly one way. Cycles compare by `equals` alone."""
+    """A trait compared in exactly one way. Cycles compare by `equals` only."""
 
     model_config = condition_config(*EVERYWHERE)
 
@@ -130,7 +130,7 @@ class TraitCondition(ConditionModel):
 
     @property
     def comparison(self) -> str:
-        """The name of the one comparison that is set."""
+        """The name of the comparison that is set."""
         (name,) = self.model_fields_set - {"trait"}
         return name
 
@@ -160,7 +160,7 @@ class AxisCondition(ConditionModel):
 
 
 class StageCondition(ConditionModel):
-    """The contact's engagement stage in a cycle is this one, or one of these."""
+    """The contact's engagement stage in a cycle is the given stage, or is in the given list."""
 
     model_config = condition_config(*OUTSIDE_CYCLES)
 
@@ -169,7 +169,7 @@ class StageCondition(ConditionModel):
 
     @property
     def stages(self) -> frozenset[str]:
-        """The stages that fit."""
+        """The stages that satisfy the condition."""
         return frozenset([self.stage] if isinstance(self.stage, str) else self.stage)
 
 
@@ -200,7 +200,7 @@ class SegmentCondition(ConditionModel):
 
 
 class IdleCondition(ConditionModel):
-    """No touch by either side for so long, and no play has a next step for the contact."""
+    """No touch by either side for a duration, and no play has a next step for the contact."""
 
     model_config = condition_config(*OUTSIDE_CYCLES)
 
@@ -233,12 +233,12 @@ MODELS: dict[str, type[ConditionModel]] = {
     "compelling": CompellingCondition,
 }
 KINDS = tuple(MODELS)
-"""The keys of which a condition has exactly one."""
+"""The kinds of conditions; a condition has exactly one of them as its key."""
 _KIND_OF_MODEL = {model: kind for kind, model in MODELS.items()}
 
 
 def kind_of(raw: Any) -> str | None:
-    """Return the kind of a condition or of an object that may be one; None where none is clear."""
+    """Return the kind of a condition or an object; None unless it has exactly one kind as key."""
     if isinstance(raw, ConditionModel):
         return _KIND_OF_MODEL[type(raw)]
     kinds = [kind for kind in KINDS if kind in raw] if isinstance(raw, Mapping) else []
@@ -273,5 +273,5 @@ CONDITION_ADAPTER: TypeAdapter[Condition] = TypeAdapter(Condition)
 
 
 def parse_condition(raw: Any) -> Condition:
-    """Return the condition that an object means. Raises pydantic.ValidationError (a ValueError)."""
+    """Return the condition of an object. Raises pydantic.ValidationError (a ValueError)."""
     return CONDITION_ADAPTER.validate_python(raw)

@@ -1,4 +1,4 @@
-"""Walks over conditions: every node with its place, the names that a condition refers to."""
+"""Traversal of conditions: every node with its place, and the names that conditions refer to."""
 
 from collections.abc import Iterable, Iterator
 
@@ -20,7 +20,7 @@ Place = tuple[str | int, ...]
 
 
 def iter_nodes(condition: Condition, place: Place = ()) -> Iterator[tuple[Place, ConditionModel]]:
-    """Yield a condition and every condition inside it, outer ones first, each with its place."""
+    """Yield a condition and every condition inside it, outer before inner, each with its place."""
     yield place, condition
     if isinstance(condition, AllCondition):
         for number, part in enumerate(condition.all):
@@ -33,7 +33,7 @@ def iter_nodes(condition: Condition, place: Place = ()) -> Iterator[tuple[Place,
 
 
 def iter_atoms(condition: Condition) -> Iterator[ConditionModel]:
-    """Yield the conditions that hold no others."""
+    """Yield the conditions without inner conditions."""
     for _, node in iter_nodes(condition):
         if not isinstance(node, AllCondition | AnyCondition | NotCondition):
             yield node
@@ -55,7 +55,7 @@ def referenced_segments(condition: Condition) -> set[str]:
 
 
 def referenced_signals(condition: Condition) -> set[str]:
-    """Return the signals that a condition names; `any` is among them where it is written."""
+    """Return the signals that a condition names; `any` is included if the condition has it."""
     signals = set()
     for node in iter_atoms(condition):
         if isinstance(node, CountCondition):
