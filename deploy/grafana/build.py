@@ -1,4 +1,7 @@
-"""The dashboard as code: `python deploy/grafana/build.py` writes `dashboards/perigee.json`; a test compares."""
+"""The Grafana dashboard as code: `python deploy/grafana/build.py` writes `dashboards/perigee.json`.
+
+A test compares the file with this code.
+"""
 
 import json
 from pathlib import Path
@@ -7,36 +10,42 @@ from typing import Any
 FILE = Path(__file__).parent / "dashboards" / "perigee.json"
 _SOURCE = {"type": "prometheus", "uid": "perigee-prometheus"}
 _ROWS: list[tuple[str, list[tuple[str, str, list[tuple[str, str]]]]]] = [
-    ("Is it well?", [
-        ("Lag, records", "short", [("sum by (topic) (perigee_kafka_consumer_lag)", "{{topic}}")]),
-        ("Behind the clock: the frontier", "s", [("time() - max(perigee_frontier_timestamp_seconds)", "frontier")]),
-        ("Needs a person", "short", [
+    ("Health", [
+        ("Consumer lag, records", "short", [
+            ("sum by (topic) (perigee_kafka_consumer_lag)", "{{topic}}"),
+        ]),
+        ("Frontier behind the clock", "s", [
+            ("time() - max(perigee_frontier_timestamp_seconds)", "frontier"),
+        ]),
+        ("Waits for an operator", "short", [
             ("max(perigee_actions_in_doubt)", "actions in doubt"),
             ("max by (service) (perigee_outbox_refused)", "refused by Kafka, {{service}}"),
             ("max(perigee_fold_errors_open)", "fold errors"),
             ('max(perigee_webhook_subscriptions{status="disabled"})', "disabled subscriptions"),
         ]),
     ]),
-    ("What comes in", [
+    ("Ingest", [
         ("Touchpoints a second", "short", [
             ("sum by (source) (rate(perigee_events_ingested_total[1m]))", "{{source}}"),
             ("sum(rate(perigee_touchpoints_stored_total[1m]))", "stored"),
         ]),
         ("Refused a second", "short", [
             ("sum by (reason) (rate(perigee_events_refused_total[1m]))", "{{reason}}"),
-            ("sum by (service, reason) (rate(perigee_dead_letters_total[1m]))", "dead letter, {{service}}: {{reason}}"),
+            ("sum by (service, reason) (rate(perigee_dead_letters_total[1m]))",
+             "dead letter, {{service}}: {{reason}}"),
         ]),
-        ("Repeats a second", "short", [
-            ("sum(rate(perigee_events_repeated_total[1m]))", "at the door"),
+        ("Duplicates a second", "short", [
+            ("sum(rate(perigee_events_repeated_total[1m]))", "in ingest"),
             ("sum(rate(perigee_touchpoints_repeated_total[1m]))", "in scoring"),
         ]),
     ]),
-    ("What it comes to", [
+    ("Scoring", [
         ("Stage changes a minute", "short", [
             ("60 * sum by (direction) (rate(perigee_stage_changes_total[5m]))", "{{direction}}"),
         ]),
-        ("A batch takes, p50 and p99", "s", [
-            (f"histogram_quantile({q}, sum by (le) (rate(perigee_batch_seconds_bucket[5m])))", f"p{q[2:]}")
+        ("Batch duration, p50 and p99", "s", [
+            (f"histogram_quantile({q}, sum by (le) (rate(perigee_batch_seconds_bucket[5m])))",
+             f"p{q[2:]}")
             for q in ("0.50", "0.99")
         ]),
         ("Timers and re-folds a second", "short", [
@@ -45,9 +54,10 @@ _ROWS: list[tuple[str, list[tuple[str, str, list[tuple[str, str]]]]]] = [
             ("max(perigee_refolds_waiting)", "waiting"),
         ]),
     ]),
-    ("What goes out", [
+    ("Orchestration", [
         ("Actions a minute", "short", [
-            ("60 * sum by (channel, status) (rate(perigee_actions_total[5m]))", "{{channel}}: {{status}}"),
+            ("60 * sum by (channel, status) (rate(perigee_actions_total[5m]))",
+             "{{channel}}: {{status}}"),
         ]),
         ("Webhooks a second", "short", [
             ("sum by (outcome) (rate(perigee_webhook_attempts_total[1m]))", "{{outcome}}"),
@@ -58,7 +68,7 @@ _ROWS: list[tuple[str, list[tuple[str, str, list[tuple[str, str]]]]]] = [
             ("sum by (service) (rate(perigee_outbox_relayed_total[1m]))", "a second, {{service}}"),
         ]),
     ]),
-    ("What it stands on", [
+    ("Infrastructure", [
         ("Database", "bytes", [("max(perigee_database_bytes)", "size")]),
         ("Disk free", "percentunit", [
             ("min by (folder) (perigee_disk_free_bytes / perigee_disk_bytes)", "{{folder}}"),
@@ -71,25 +81,30 @@ _ROWS: list[tuple[str, list[tuple[str, str, list[tuple[str, str]]]]]] = [
 
 
 def dashboard() -> dict[str, Any]:
-    """Return Grafana's model of the dashboard: three panels a row."""
+    """Return the dashboard as Grafana's JSON model: three panels a row."""
     panels: list[dict[str, Any]] = []
-    for line, (title, row) in enumerate(_ROWS):
-        top = line * 9
-        panels.append({"id": len(panels) + 1, "type": "row", "title": title, "collapsed": False, "panels": [],
-                       "gridPos": {"x": 0, "y": top, "w": 24, "h": 1}})  # fmt: skip
+    for row_number, (title, row) in enumerate(_ROWS):
+        top = row_number * 9
+        panels.append({
+            "id": len(panels) + 1, "type": "row", "title": title, "collapsed": False, "panels": [],
+            "gridPos": {"x": 0, "y": top, "w": 24, "h": 1},
+        })  # fmt: skip
         for column, (name, unit, queries) in enumerate(row):
             panels.append({
-                "id": len(panels) + 1, "type": "timeseries", "title": name, "datasource": _SOURCE,
+                "id": len(panels) + 1, "type": "timeseries", "title": name,
+                "datasource": _SOURCE,
                 "gridPos": {"x": column * 8, "y": top + 1, "w": 8, "h": 8},
                 "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
                 "targets": [
-                    {"refId": chr(65 + number), "expr": expression, "legendFormat": legend, "datasource": _SOURCE}
+                    {"refId": chr(65 + number), "expr": expression, "legendFormat": legend,
+                     "datasource": _SOURCE}
                     for number, (expression, legend) in enumerate(queries)
                 ],
             })  # fmt: skip
     return {
-        "uid": "perigee", "title": "Perigee", "tags": ["perigee"], "schemaVersion": 41, "version": 1, "editable": True,
-        "timezone": "browser", "refresh": "10s", "time": {"from": "now-1h", "to": "now"}, "panels": panels,
+        "uid": "perigee", "title": "Perigee", "tags": ["perigee"], "schemaVersion": 41,
+        "version": 1, "editable": True, "timezone": "browser", "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"}, "panels": panels,
     }  # fmt: skip
 
 
