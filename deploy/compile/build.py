@@ -27,30 +27,30 @@ from mypyc.build import mypycify
 from setuptools import setup
 
 extensions = mypycify(
-    ["--config-file=", "--namespace-packages", "--explicit-package-bases", "--ignore-missing-imports",
-     "--follow-imports=silent", *{modules!r}],
+    ["--config-file=", "--namespace-packages", "--explicit-package-bases",
+     "--ignore-missing-imports", "--follow-imports=silent", *{modules!r}],
     group_name="perigee",
     opt_level="3",
 )
 for extension in extensions:
     # Appended, not set by CFLAGS, which would replace -fwrapv.
-    extension.extra_compile_args = [*(extension.extra_compile_args or []), "-ffp-contract=off", "-fno-semantic-interposition"]
+    extension.extra_compile_args = [
+        *(extension.extra_compile_args or []), "-ffp-contract=off", "-fno-semantic-interposition"
+    ]
 setup(name="perigee", ext_modules=extensions, script_args=["-q", "build_ext", "--inplace"])
 """
 
 
 def main() -> None:
-    """Compile in place, or print the reason for not compiling."""
-    wanted = [PARTS[name] for name in sys.argv[1:]] or list(PARTS.values())
+    """Compile the given parts in place, or print the reason for not compiling."""
+    parts = [PARTS[name] for name in sys.argv[1:]] or list(PARTS.values())
     clean()
     if shutil.which("cc") is None and shutil.which("gcc") is None:
-        print(
-            "setup: no C compiler, so everything runs uncompiled (and says the same, more slowly)"
-        )
+        print("setup: no C compiler: everything runs uncompiled, with equal results, but slower")
         return
-    print(f"setup: compiling the {', the '.join(part.name for part in wanted)}")
+    print(f"setup: compiling the {', the '.join(part.name for part in parts)}")
     with tempfile.TemporaryDirectory() as folder:
-        build(wanted, Path(folder))
+        build(parts, Path(folder))
 
 
 def build(parts: list[CompiledModules], work: Path) -> None:
@@ -65,12 +65,14 @@ def build(parts: list[CompiledModules], work: Path) -> None:
         [sys.executable, "build_parts.py"], cwd=work, capture_output=True, text=True, check=False
     )
     if outcome.returncode:
-        last = (outcome.stderr.strip() or outcome.stdout.strip() or "no message").splitlines()[-1]
-        print(f"setup: it could not be compiled and runs uncompiled: {last}")
+        output = outcome.stderr.strip() or outcome.stdout.strip() or "no message"
+        print(
+            f"setup: the compilation failed, everything runs uncompiled: {output.splitlines()[-1]}"
+        )
         return
     for folder in {Path(), *(source.parent for source in sources)}:
-        for built in (work / folder).glob("*.so"):
-            shutil.copy(built, PROJECT / folder)
+        for extension in (work / folder).glob("*.so"):
+            shutil.copy(extension, PROJECT / folder)
     for part in parts:
         part.record.write_text(part.source_hash())
 
@@ -81,14 +83,13 @@ def clean() -> None:
     They would silently run instead of a source.
     """
     suffix = EXTENSION_SUFFIXES[0]  # extensions of other interpreters stay
-    extensions = [(PROJECT / name).rglob(f"*{suffix}") for name in ("libs", "services")]
-    left = [
+    stale_files = chain(
         PROJECT.glob(f"perigee_*{suffix}"),
         PROJECT.glob("perigee_*_compiled_from.txt"),
-        *extensions,
-    ]
-    for built in chain.from_iterable(left):
-        built.unlink()
+        *((PROJECT / name).rglob(f"*{suffix}") for name in ("libs", "services")),
+    )
+    for path in stale_files:
+        path.unlink()
 
 
 if __name__ == "__main__":
