@@ -1,1 +1,1 @@
-"""The `perigee` command: it starts the parts, shows them, and proves that they are right."""
+"""The `perigee` command: runs an instance, and operates it through the admin APIs."""

@@ -9,10 +9,10 @@ from cli.api_client import call_api
 from cli.terminal import build_table
 
 
-def fetch_decisions(environment: dict[str, str], who: str) -> Any:
+def fetch_decisions(environment: dict[str, str], contact: str) -> Any:
     """Return the orchestrator's decisions about a contact. Raises PerigeeError."""
     return call_api(
-        environment, "GET", f"/admin/v1/why/{quote(who, safe='')}", service="ORCHESTRATOR_URL"
+        environment, "GET", f"/admin/v1/why/{quote(contact, safe='')}", service="ORCHESTRATOR_URL"
     )
 
 
@@ -52,4 +52,4 @@ def print_decisions(decisions: Any, console: Console) -> None:
         )
         for action in decisions["decisions"]
     )
-    console.print(build_table("when", "what", "channel", "status", "why", rows=actions))
+    console.print(build_table("when", "action", "channel", "status", "why", rows=actions))

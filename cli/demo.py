@@ -35,7 +35,7 @@ def run_demo(
     anchor: str | None,
     report: ProgressReporter,
 ) -> None:
-    """Start, send, wait, show.
+    """Start the instance, send the touchpoints, wait until it is idle, print the figures.
 
     Raises PerigeeError when a part cannot start or the instance does not become idle.
     """

@@ -30,7 +30,7 @@ _EXAMPLE = '{"event":"Quote Requested","userId":"me"}'
 
 
 class Report(msgspec.Struct):
-    """The figures, and the contact whose timeline is shown."""
+    """The figures, and the contact of the timeline."""
 
     events_accepted: int
     touchpoints_stored: int
@@ -42,7 +42,7 @@ class Report(msgspec.Struct):
     cells: dict[tuple[str, str], int]
     """Contacts at each (sales, buying) of the shipped cycle."""
     hero: str
-    """Contact whose stage changes have the most directions."""
+    """Contact with the most directions of stage changes."""
 
     def to_document(self) -> dict[str, Any]:
         """Return the figures as one JSON document."""
@@ -115,20 +115,20 @@ def _hero(changes: list[dict[str, Any]]) -> str:
 
 def print_report(report: Report, environment: dict[str, str], console: Console) -> None:
     """Print the figures, one timeline, and the next commands to try."""
-    console.rule("what happened")
+    console.rule("results")
     console.print(
         f"{report.events_accepted} events accepted, "
         f"{report.touchpoints_stored} touchpoints stored, {report.contacts} contacts"
     )
     console.print(_matrix(report.cells))
     console.print(_line("stage changes", report.stage_changes))
-    console.print(_line("people in plays", report.plays))
+    console.print(_line("contacts in plays", report.plays))
     console.print(_line("actions", report.actions))
     console.print(_line("deliveries", report.deliveries))
     if report.hero:
-        console.rule("one contact's whole story")
+        console.rule("timeline of one contact")
         print_timeline(fetch_timeline(environment, report.hero, DEFAULT_WORKSPACE), console)
-    console.rule("where to look next")
+    console.rule("next commands")
     kafka = environment["KAFKA_BOOTSTRAP_SERVERS"]
     commands = [
         f"send your own:  curl -u {environment['WRITE_KEY']}: "
@@ -146,7 +146,7 @@ def print_report(report: Report, environment: dict[str, str], console: Console) 
 def _matrix(cells: dict[tuple[str, str], int]) -> Table:
     """Return the buying × sales table, in the order of the shipped cycle."""
     sales = ("unknown", "identified", "qualified", "won")
-    table = Table("buying \\ sales", *sales, title="where they stand now")
+    table = Table("buying \\ sales", *sales, title="contacts by position")
     for buying in ("awareness", "investigation", "validation", "purchase", "loyalty", "advocacy"):
         table.add_row(buying, *(str(cells.get((stage, buying), "")) for stage in sales))
     return table

@@ -38,14 +38,19 @@ _COMPILE = "make setup with a C compiler: several times as fast"
 class Finding(msgspec.Struct, frozen=True):
     """The result of one check; a `fault` has its cure."""
 
-    what: str
-    said: str
+    subject: str
+    result: str
     fault: bool = False
     cure: str = ""
 
     def to_document(self) -> dict[str, Any]:
         """Return the finding as JSON shows it."""
-        return {"what": self.what, "said": self.said, "fault": self.fault, "cure": self.cure}
+        return {
+            "what": self.subject,
+            "said": self.result,
+            "fault": self.fault,
+            "cure": self.cure,
+        }
 
 
 DoctorCheck = Callable[[dict[str, str]], Awaitable[list[Finding]]]
@@ -53,21 +58,22 @@ DoctorCheck = Callable[[dict[str, str]], Awaitable[list[Finding]]]
 
 def print_findings(findings: list[Finding]) -> None:
     """Print findings as a table."""
-    table = Table("", "what", "", "cure")
+    table = Table("", "check", "result", "cure")
     for finding in findings:
         mark = "[red]✗[/]" if finding.fault else "[green]✓[/]"
-        table.add_row(mark, finding.what, finding.said, finding.cure)
+        table.add_row(mark, finding.subject, finding.result, finding.cure)
     Console().print(table)
 
 
 async def run_checks(environment: dict[str, str]) -> list[Finding]:
     """Return the findings of every check, machine and servers before services."""
     findings: list[Finding] = []
-    for what, check in _CHECKS.items():
+    for subject, check in _CHECKS.items():
         try:
             findings += await asyncio.wait_for(check(environment), CHECK_SECONDS)
         except (PerigeeError, OSError, TimeoutError) as error:
-            findings.append(Finding(what, str(error) or type(error).__name__, True, _CURES[what]))
+            result = str(error) or type(error).__name__
+            findings.append(Finding(subject, result, True, _CURES[subject]))
     return findings
 
 
@@ -146,19 +152,19 @@ async def _check_services(environment: dict[str, str]) -> list[Finding]:
 
 
 async def _check_service(client: httpx2.AsyncClient, name: str, url: str) -> list[Finding]:
-    what = name.removesuffix("_URL").lower()
+    service = name.removesuffix("_URL").lower()
     if not url:
-        return [Finding(what, f"{name} is not set", True, 'eval "$(perigee env)", or set it')]
+        return [Finding(service, f"{name} is not set", True, 'eval "$(perigee env)", or set it')]
     try:
         ready, alive = [(await client.get(f"{url}/{path}")).json() for path in ("readyz", "livez")]
     except (httpx2.HTTPError, ValueError) as error:
         fault = f"{url}: {type(error).__name__}"
-        return [Finding(what, fault, True, f"start it: {_START_SERVICES}")]
+        return [Finding(service, fault, True, f"start it: {_START_SERVICES}")]
     faults = [f"{check}: {fault}" for check, fault in ready["checks"].items() if fault]
     faults += [alive["fault"]] if alive["fault"] else []
     cure = "remove the fault; the service goes on by itself" if faults else ""
     return [
-        Finding(what, "; ".join(faults) or f"ready at {url}", bool(faults), cure),
+        Finding(service, "; ".join(faults) or f"ready at {url}", bool(faults), cure),
         *(
             Finding(f"the {part}", f"runs {mode}", cure="" if mode == "compiled" else _COMPILE)
             for part, mode in alive.get("modules", {}).items()
@@ -176,7 +182,7 @@ _PROBLEM_CURES = {
 
 
 async def _check_problems(client: httpx2.AsyncClient, environment: dict[str, str]) -> list[Finding]:
-    """Return what waits for the operator, of the services that answer with the admin key."""
+    """Return the problems that wait for the operator, of the services that answer."""
     headers = {"Authorization": f"Bearer {environment.get('PERIGEE_ADMIN_KEY', '')}"}
     problems: Counter[str] = Counter()
     for name in _SERVICES_WITH_STATUS:
@@ -190,8 +196,8 @@ async def _check_problems(client: httpx2.AsyncClient, environment: dict[str, str
         except (httpx2.HTTPError, ValueError):
             continue  # the service's own finding names the fault
     return [
-        Finding(what, f"{count}", count > 0, _PROBLEM_CURES.get(what, "") if count else "")
-        for what, count in problems.items()
+        Finding(problem, f"{count}", count > 0, _PROBLEM_CURES.get(problem, "") if count else "")
+        for problem, count in problems.items()
     ]
 
 

@@ -14,13 +14,13 @@ MAX_MOVES = 12
 
 
 def fetch_explanation(
-    environment: dict[str, str], who: str, cycle: str | None, at: str | None
+    environment: dict[str, str], contact: str, cycle: str | None, at: str | None
 ) -> Any:
     """Return scoring's explanation of a contact. Raises PerigeeError."""
     options = {"cycle": cycle, "at": parse_instant(at)}
     params = {name: value for name, value in options.items() if value is not None}
     return call_api(
-        environment, "GET", f"/v1/contacts/{quote(who, safe='')}/explain", params=params
+        environment, "GET", f"/v1/contacts/{quote(contact, safe='')}/explain", params=params
     )
 
 
@@ -44,7 +44,7 @@ def print_explanation(explanation: Any, console: Console) -> None:
 
 
 def _print_axes(axes: Any, console: Console) -> None:
-    table = Table("axis", "stage", "since", "held by", "margin", "because", "next stage lacks")
+    table = Table("axis", "stage", "since", "kept by", "margin", "because", "next stage lacks")
     for name, axis in axes.items():
         lacks = "; ".join(map(_atom, axis["missing"]))
         table.add_row(

@@ -14,10 +14,9 @@ REQUEST_SECONDS = 5.0
 
 
 class IdleDetector:
-    """Looks at both services in turn. Idle needs two looks without new messages between them.
+    """Polls the services; idle takes two polls without new messages between them.
 
-    One look is not enough: work could pass from the service that is asked second to the one asked
-    first.
+    A single poll is not enough: meanwhile the service polled second could send work to the first.
     """
 
     def __init__(self, environment: dict[str, str], timeout: float = REQUEST_SECONDS) -> None:
@@ -25,7 +24,7 @@ class IdleDetector:
         self._environment = environment
         self._timeout = timeout
         self._idle_offsets: dict[str, int] | None = None
-        """End offsets at the last look, if it showed no work."""
+        """End offsets at the last poll, if it showed no work."""
 
     def look(self, ignore: tuple[str, ...] = ()) -> list[str]:
         """Return what is still to do, a line each; empty when the instance is idle.

@@ -54,9 +54,9 @@ async def put_source(
     await _put_sources(environment, [{"source": source, "write_key": write_key, "trust": trust}])
 
 
-async def _put_sources(environment: dict[str, str], wanted: list[dict[str, str]]) -> None:
+async def _put_sources(environment: dict[str, str], sources: list[dict[str, str]]) -> None:
     """Write sources in a process of ingest: no running service is needed."""
-    if not wanted:
+    if not sources:
         return
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("PERIGEE_")
@@ -70,7 +70,7 @@ async def _put_sources(environment: dict[str, str], wanted: list[dict[str, str]]
         stdin=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, errors = await process.communicate(json.dumps(wanted).encode())
+    _, errors = await process.communicate(json.dumps(sources).encode())
     if process.returncode:
         raise PerigeeError(f"the sources cannot be written: {errors.decode().strip()[-800:]}")
 

@@ -1,4 +1,4 @@
-"""Parts that every command shares: errors, progress, tables, the environment."""
+"""Helpers of all commands: errors, progress, tables, the environment."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ _ADDRESSES = ("DATABASE_URL", "INGEST_URL", "SCORING_URL", "ORCHESTRATOR_URL")
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a known error into one red line and exit code 1."""
+    """Print a known error as one red line; exit with code 1."""
     try:
         yield
     except PerigeeError as error:

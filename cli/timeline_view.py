@@ -12,12 +12,12 @@ from cli.terminal import format_instant
 MAX_ROWS = 40
 
 
-def fetch_timeline(environment: dict[str, str], who: str, workspace: str | None = None) -> Any:
+def fetch_timeline(environment: dict[str, str], contact: str, workspace: str | None = None) -> Any:
     """Return scoring's timeline of a contact, the newest 40 touchpoints. Raises PerigeeError."""
     return call_api(
         environment,
         "GET",
-        f"/v1/contacts/{quote(who, safe='')}/timeline",
+        f"/v1/contacts/{quote(contact, safe='')}/timeline",
         workspace=workspace,
         params={"limit": MAX_ROWS},
     )
@@ -77,7 +77,9 @@ def _moves_table(moves: list[Any]) -> Table:
 
 def _touchpoints_table(touchpoints: list[Any], count: int) -> Table:
     shown = f", the last {len(touchpoints)}" if count > len(touchpoints) else ""
-    table = Table("when", "what", "source", "campaign", "by", title=f"touchpoints ({count}{shown})")
+    table = Table(
+        "when", "touchpoint", "source", "campaign", "by", title=f"touchpoints ({count}{shown})"
+    )
     for touchpoint in touchpoints:
         table.add_row(
             format_instant(touchpoint["at"]),

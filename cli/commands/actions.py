@@ -45,7 +45,7 @@ def listing(
         )
         for action in actions
     )
-    Console().print(build_table("action", "when", "what", "channel", "attempts", "why", rows=rows))
+    Console().print(build_table("action", "when", "step", "channel", "attempts", "why", rows=rows))
 
 
 @app.command("retry")

@@ -14,18 +14,18 @@ app = typer.Typer(help="One contact.", no_args_is_help=True)
 
 
 @app.command("show")
-def show(who: ContactArgument) -> None:
+def show(contact: ContactArgument) -> None:
     """Show a contact's timeline, scores, stages, and their causes."""
     from cli.timeline_view import fetch_timeline, print_timeline
 
     with one_line_errors():
-        timeline = fetch_timeline(current_environment(), who)
+        timeline = fetch_timeline(current_environment(), contact)
     print_timeline(timeline, Console())
 
 
 @app.command("explain")
 def explain(
-    who: ContactArgument,
+    contact: ContactArgument,
     cycle: Annotated[str | None, typer.Option(help="One cycle only.")] = None,
     at: Annotated[
         str | None, typer.Option(help="At this instant (RFC 3339) instead of now.")
@@ -36,7 +36,7 @@ def explain(
     from cli.explanation_view import fetch_explanation, print_explanation
 
     with one_line_errors():
-        explanation = fetch_explanation(current_environment(), who, cycle, at)
+        explanation = fetch_explanation(current_environment(), contact, cycle, at)
     if as_json:
         print(json.dumps(explanation))
     else:
@@ -44,12 +44,12 @@ def explain(
 
 
 @app.command("why-not")
-def why_not(who: ContactArgument, as_json: Json = False) -> None:
+def why_not(contact: ContactArgument, as_json: Json = False) -> None:
     """Show a contact's plays, and the reason why each action went out or did not."""
     from cli.decision_view import fetch_decisions, print_decisions
 
     with one_line_errors():
-        decisions = fetch_decisions(current_environment(), who)
+        decisions = fetch_decisions(current_environment(), contact)
     if as_json:
         typer.echo(json.dumps(decisions))
     else:
@@ -58,7 +58,7 @@ def why_not(who: ContactArgument, as_json: Json = False) -> None:
 
 @app.command("allow")
 def allow(
-    who: ContactArgument,
+    contact: ContactArgument,
     channel: Annotated[str, typer.Option(help="The channel.")] = "email",
 ) -> None:
     """Lift a suppression: the contact unsubscribed, complained or bounced.
@@ -69,7 +69,7 @@ def allow(
         call_api(
             current_environment(),
             "DELETE",
-            f"/admin/v1/suppressions/{quote(who, safe='')}/{quote(channel, safe='')}",
+            f"/admin/v1/suppressions/{quote(contact, safe='')}/{quote(channel, safe='')}",
             service="ORCHESTRATOR_URL",
         )
-    typer.echo(f"{who} may get {channel} again")
+    typer.echo(f"{contact} may get {channel} again")

@@ -168,10 +168,10 @@ def _wait_for_rollout(cycle: str) -> None:
 def _print_backtest(result: Any, console: Console) -> None:
     moved = sum(move["people"] for move in result["moved"])
     console.print(
-        f"{result['touchpoints']} touchpoints of {result['people']} people: "
-        f"{moved} would stand elsewhere"
+        f"{result['touchpoints']} touchpoints of {result['people']} contacts: "
+        f"{moved} would be in another stage"
     )
-    table = Table("now", "then", "people", "for example")
+    table = Table("now", "then", "contacts", "for example")
     for move in result["moved"]:
         table.add_row(move["now"], move["then"], str(move["people"]), ", ".join(move["samples"]))
     console.print(table)

@@ -92,7 +92,7 @@ def listing(
 def show(
     number: Annotated[str, typer.Argument(help="The dead letter.")], as_json: Json = False
 ) -> None:
-    """Print a whole dead letter."""
+    """Print a dead letter with its complete value."""
     with one_line_errors():
         letter = call_api(
             current_environment(), "GET", f"/admin/v1/dlq/{number}", service="INGEST_URL"

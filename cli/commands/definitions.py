@@ -47,7 +47,7 @@ def coverage(
         "channel",
         "contents",
         "contacts",
-        title=f"{coverage_report['empty']} cells with people and no content",
+        title=f"{coverage_report['empty']} cells with contacts and without content",
     )
     for cell in coverage_report["cells"]:
         if everything or (not cell["contents"] and cell["contacts"]):
@@ -113,7 +113,7 @@ def build_group(kind: str) -> typer.Typer:
                 f"/admin/v1/definitions/{kind}/{name}",
                 service="ORCHESTRATOR_URL",
             )
-        typer.echo(f"{kind} {name} is gone")
+        typer.echo(f"{kind} {name} is removed")
 
     if kind == "content":
         app.command("coverage")(coverage)

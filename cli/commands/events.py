@@ -13,7 +13,7 @@ from cli.terminal import Json, current_environment, one_line_errors, parse_insta
 from libs.common.instants import to_iso
 
 app = typer.Typer(
-    help="Compelling events: why act now, until when, for whom.", no_args_is_help=True
+    help="Compelling events: reasons to act now, with date and owner.", no_args_is_help=True
 )
 Id = Annotated[str, typer.Argument(help="The event's id.")]
 Date = Annotated[str | None, typer.Option(help="Deadline (RFC 3339).")]

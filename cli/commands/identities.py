@@ -24,11 +24,10 @@ from libs.common.errors import PerigeeError
 
 identity = typer.Typer(help="Identities: show, merge, unmerge.", no_args_is_help=True)
 correct = typer.Typer(
-    help="Correct wrong records; every correction can be taken back.", no_args_is_help=True
+    help="Correct wrong records; every correction can be revoked.", no_args_is_help=True
 )
 refold = typer.Typer(help="The queue of contacts that are folded again.", no_args_is_help=True)
 
-POLL_SECONDS = 0.5
 Note = Annotated[str, typer.Option(help="Reason, for the record.")]
 POLL_SECONDS = 0.5
 MessageIds = Annotated[
@@ -37,10 +36,12 @@ MessageIds = Annotated[
 
 
 @identity.command("show")
-def show(who: ContactArgument, as_json: Json = False) -> None:
+def show(contact: ContactArgument, as_json: Json = False) -> None:
     """Show a contact's identifiers, devices, links, redirects and corrections."""
     with one_line_errors():
-        view = call_api(current_environment(), "GET", f"/admin/v1/identities/{quote(who, safe='')}")
+        view = call_api(
+            current_environment(), "GET", f"/admin/v1/identities/{quote(contact, safe='')}"
+        )
     if as_json:
         typer.echo(json.dumps(view))
         return
@@ -48,7 +49,7 @@ def show(who: ContactArgument, as_json: Json = False) -> None:
     console.print(f"contact {view['contact_id']}", highlight=False)
     console.print(f"  known by {', '.join(view['identifiers']) or '-'}", highlight=False)
     for redirect in view["redirects"]:
-        console.print(f"  {redirect} leads here", highlight=False)
+        console.print(f"  {redirect} redirects here", highlight=False)
     devices = [
         [device["anonymous_id"], device["owner"], format_instant(device["since"])]
         for device in view["devices"]
@@ -62,31 +63,31 @@ def show(who: ContactArgument, as_json: Json = False) -> None:
         for row in view["corrections"]
     ]
     _print(console, "devices", ["device", "claimed by", "since"], devices)
-    _print(console, "links", ["one", "other", "counts", "why"], links)
+    _print(console, "links", ["first", "second", "counts", "why"], links)
     _print(console, "corrections", ["#", "kind", "about", "by", "note"], corrections)
 
 
 @identity.command("merge")
 def merge(
-    contact: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
+    first: ContactArgument, second: ContactArgument, note: Note = "", as_json: Json = False
 ) -> None:
-    """Merge two contacts; old ids lead to the survivor."""
-    _pair("merge", contact, other, note, as_json=as_json)
+    """Merge two contacts; the old ids redirect to the canonical id."""
+    _change_identities("merge", first, second, note, as_json=as_json)
 
 
 @identity.command("unmerge")
 def unmerge(
-    contact: ContactArgument, other: ContactArgument, note: Note = "", as_json: Json = False
+    first: ContactArgument, second: ContactArgument, note: Note = "", as_json: Json = False
 ) -> None:
     """Take two identifiers apart; each contact gets its id and history back."""
-    _pair("unmerge", contact, other, note, as_json=as_json)
+    _change_identities("unmerge", first, second, note, as_json=as_json)
 
 
-def _pair(
-    verb: Literal["merge", "unmerge"], contact: str, other: str, note: str, *, as_json: bool
+def _change_identities(
+    verb: Literal["merge", "unmerge"], first: str, second: str, note: str, *, as_json: bool
 ) -> None:
     with one_line_errors():
-        body = {"one": contact, "other": other, "author": current_author(), "note": note}
+        body = {"one": first, "other": second, "author": current_author(), "note": note}
         change = call_api(current_environment(), "POST", f"/admin/v1/identities/{verb}", json=body)
     if as_json:
         typer.echo(json.dumps(change))
@@ -97,38 +98,38 @@ def _pair(
     )
     if change["still_joined"]:
         progress.print(
-            "that link is revoked, but others still join the two: "
+            "that link is revoked, but other links still join the two: "
             "'perigee identity show' lists them"
         )
 
 
 @correct.command("bot")
-def bot(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+def bot(contact: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
     """Flag touchpoints (all of a contact's by default) as a bot's: they score nothing."""
-    _correct_touchpoints("bot", who, message_id, note)
+    _correct_touchpoints("bot", contact, message_id, note)
 
 
 @correct.command("human")
-def human(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+def human(contact: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
     """Remove a bot flag."""
-    _correct_touchpoints("human", who, message_id, note)
+    _correct_touchpoints("human", contact, message_id, note)
 
 
 @correct.command("exclude")
-def exclude(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+def exclude(contact: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
     """Fold without these touchpoints."""
-    _correct_touchpoints("exclude", who, message_id, note)
+    _correct_touchpoints("exclude", contact, message_id, note)
 
 
 @correct.command("include")
-def include(who: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
+def include(contact: ContactArgument, message_id: MessageIds = None, note: Note = "") -> None:
     """Put excluded touchpoints back."""
-    _correct_touchpoints("include", who, message_id, note)
+    _correct_touchpoints("include", contact, message_id, note)
 
 
-def _correct_touchpoints(kind: str, who: str, message_ids: list[str] | None, note: str) -> None:
+def _correct_touchpoints(kind: str, contact: str, message_ids: list[str] | None, note: str) -> None:
     body = {
-        "who": who,
+        "who": contact,
         "kind": kind,
         "message_ids": message_ids or [],
         "author": current_author(),
@@ -145,7 +146,7 @@ def _correct_touchpoints(kind: str, who: str, message_ids: list[str] | None, not
 
 @correct.command("stage")
 def stage(
-    who: ContactArgument,
+    contact: ContactArgument,
     places: Annotated[
         list[str], typer.Option("--set", help="axis=stage, e.g. sales=qualified; may be repeated.")
     ],
@@ -161,7 +162,7 @@ def stage(
         pairs = [text.split("=", 1) for text in places]
         if any(len(pair) != 2 for pair in pairs):
             raise PerigeeError(f"--set {places}: axis=stage is needed, e.g. sales=qualified")
-        body: dict[str, Any] = {"who": who, "cycle": cycle, "places": dict(pairs), "hold": hold}
+        body: dict[str, Any] = {"who": contact, "cycle": cycle, "places": dict(pairs), "hold": hold}
         body |= {"author": current_author(), "note": note, "at": parse_instant(at)}
         number = call_api(current_environment(), "POST", "/admin/v1/corrections/stage", json=body)[
             "correction"

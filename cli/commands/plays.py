@@ -88,7 +88,7 @@ def pause(name: Name) -> None:
     """Pause a play with all its enrollments."""
     with one_line_errors():
         _call("POST", f"/{_quoted(name)}/pause")
-    typer.echo(f"play {name} stands still; 'perigee play resume {name}' lets it go on")
+    typer.echo(f"play {name} is paused; 'perigee play resume {name}' lets it go on")
 
 
 @app.command("resume")
@@ -178,7 +178,7 @@ def maturity(as_json: Json = False) -> None:
         interval = (
             f"{rate['rate']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['entered']:,}"
         )
-        typer.echo(f"{rate['group']}: {interval}; a megaphone reaches {report['baseline']:.1%}")
+        typer.echo(f"{rate['group']}: {interval}; the baseline is {report['baseline']:.1%}")
     if report["ahead"]:
         typer.echo(f"ahead of the level: {', '.join(report['ahead'])}")
 
@@ -187,7 +187,7 @@ def maturity(as_json: Json = False) -> None:
 def preview(
     file: File,
     action: Annotated[str, typer.Argument(help="The action's name.")],
-    who: Recipient,
+    contact: Recipient,
     to: Annotated[
         str | None, typer.Option(help="Send it to this address as well, outside the ledger.")
     ] = None,
@@ -195,7 +195,7 @@ def preview(
 ) -> None:
     """Render an action for a contact; `--to` is a test-send."""
     with one_line_errors():
-        body = {**_document(file), "action": action, "who": who, "to": to}
+        body = {**_document(file), "action": action, "who": contact, "to": to}
         rendered = _call("POST", "/preview", json=body)
     if as_json:
         typer.echo(json.dumps(rendered))
@@ -209,7 +209,7 @@ def preview(
 def test_send(
     file: File,
     action: Annotated[str, typer.Argument(help="The action's name.")],
-    who: Recipient,
+    contact: Recipient,
     to: Annotated[str, typer.Option(help="The address that gets it.")],
 ) -> None:
     """Send an action's mail, rendered for a contact, to an address of yours.
@@ -217,7 +217,7 @@ def test_send(
     It counts for nothing.
     """
     with one_line_errors():
-        body = {**_document(file), "action": action, "who": who, "to": to}
+        body = {**_document(file), "action": action, "who": contact, "to": to}
         rendered = _call("POST", "/preview", json=body)
     typer.echo(f"{rendered['subject']}: {rendered['sent']}")
 
@@ -247,7 +247,7 @@ def _simulation_document(result: Any) -> dict[str, Any]:
 
 def _print_simulation(result: Any, console: Console) -> None:
     names = list(dict.fromkeys(name for day in result["days"] for name in day["counts"]))
-    title = f"what would have happened, with {result['contacts']:,} contacts"
+    title = f"simulated entries and actions of {result['contacts']:,} contacts"
     table = Table("day", *names, title=title)
     for day in result["days"]:
         counts = day["counts"]

@@ -1,4 +1,4 @@
-"""`perigee referral`: referral codes of contacts, and the friends who used them."""
+"""`perigee referral`: referral codes of contacts, and friends that came by a code."""
 
 import json
 from typing import Annotated
@@ -15,17 +15,17 @@ from cli.terminal import (
     one_line_errors,
 )
 
-app = typer.Typer(help="Referrals: codes, and the friends who used them.", no_args_is_help=True)
+app = typer.Typer(help="Referrals: codes, and friends that came by a code.", no_args_is_help=True)
 
 
 @app.command("code")
 def code(
-    who: ContactArgument,
+    contact: ContactArgument,
     as_json: Json = False,
 ) -> None:
     """Print a contact's referral code and link."""
     with one_line_errors():
-        body = {"who": who}
+        body = {"who": contact}
         referral = call_api(
             current_environment(),
             "POST",

@@ -18,14 +18,16 @@ MAX_WAIT_SECONDS = 60.0
 
 def replay_check(
     as_json: Json = False,
-    seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for quiet.")] = 300,
+    seconds: Annotated[
+        float, typer.Option("--timeout", help="Seconds to wait until the instance is idle.")
+    ] = 300,
 ) -> None:
     """Fold every stored touchpoint again and compare with the stored rows, byte for byte."""
     with one_line_errors():
         outcome = _run(current_environment(), seconds)
     if outcome is None:
         progress.print(
-            f"perigee: not quiet within {seconds:.0f} s: 'perigee status' shows what runs",
+            f"perigee: not idle within {seconds:.0f} s: 'perigee status' shows the processes",
             style="red",
         )
         raise typer.Exit(2)

@@ -44,10 +44,10 @@ def members(
         (
             row["email"] or row["contact_id"],
             row["stage"] or "-",
-            row["owner"] or "nobody",
+            row["owner"] or "-",
             row["since"][:16],
             f"{(row['deadline'] or '-')[:16]}{' overdue' if row['overdue'] else ''}",
         )
         for row in rows
     )
-    Console().print(build_table("who", "stage", "owner", "since", "care until", rows=cells))
+    Console().print(build_table("contact", "stage", "owner", "since", "care until", rows=cells))

@@ -216,7 +216,7 @@ def _print_source(view: Any, *, as_json: bool) -> None:
         if value:
             typer.echo(f"{label}: {value}")
     hints = ", ".join(key["hint"] + "…" for key in view["keys"])
-    typer.echo(f"keys that hold: {hints or 'none'}")
+    typer.echo(f"valid keys: {hints or 'none'}")
     url = current_environment()["INGEST_URL"]
     if write_key and source["adapter"]:
         typer.echo(f"the address for {source['adapter']}: {url}/v1/hook/{write_key}")

@@ -46,4 +46,4 @@ def stopped() -> None:
         channels = call_api(
             current_environment(), "GET", "/admin/v1/switches", service="ORCHESTRATOR_URL"
         )
-    typer.echo("\n".join(channels) if channels else "nothing is stopped")
+    typer.echo("\n".join(channels) if channels else "no channel is stopped")

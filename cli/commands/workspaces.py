@@ -101,7 +101,7 @@ def revoke(
     with one_line_errors():
         path = f"/keys/{quote(name, safe='')}"
         count = _call("DELETE", path, params={"hint": key})["revoked"]
-    typer.echo(f"{count} keys of {name} are taken back")
+    typer.echo(f"{count} keys of {name} are revoked")
 
 
 def check_overlap(overlap: str) -> str:

@@ -13,9 +13,8 @@ from libs.common.kafka.admin import get_cluster_id
 _FOLDER = PROJECT / "deploy" / "kafka"
 _LIBS = _FOLDER / "target" / "libs"
 
-# A short broker session, or a start after SIGKILL waits 9 s for the old one to lapse; a short
-# minimum for the groups,
-# or a killed consumer's partitions stand still for 6 s.
+# With longer broker sessions a start after SIGKILL waits 9 s for the old session to lapse; with a
+# longer minimum of group sessions a killed consumer's partitions stand still for 6 s.
 _SETTINGS = """\
 process.roles=broker,controller
 node.id=1

@@ -191,7 +191,7 @@ def test_replay_check_reports_difference_and_timeout(home):
     busy = perigee(home, "replay-check", "--timeout", "2", check=False)
     execute_sql(home, "DELETE FROM scoring.refolds WHERE contact_id = 'nobody'")
     os.kill(services(home)["scoring"]["pid"], signal.SIGCONT)
-    assert (busy.returncode, "not quiet" in busy.stderr) == (2, True)
+    assert (busy.returncode, "not idle" in busy.stderr) == (2, True)
 
 
 def test_files_are_imported_and_dead_letters_repaired(home, tmp_path):

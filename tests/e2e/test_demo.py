@@ -79,7 +79,7 @@ def test_second_demo_adds_nothing(home):
     assert "31854 events accepted, 31854 touchpoints stored, 753 contacts" in second
     assert f"{sent} sent" in second
     assert "61 welcome" in second
-    assert "where they stand now" in second
+    assert "contacts by position" in second
     for log in (home / "logs").glob("*.log"):
         assert "example.test" not in log.read_text(), f"personal data in {log.name}"
 
