@@ -1,4 +1,4 @@
-"""Stands for tests/conftest.py while mutants are tested: no servers, and the same examples each time.
+"""Replaces tests/conftest.py while mutants are tested: no servers, the same examples each time.
 
 Hypothesis neither shrinks nor explains: a mutant that fails once is killed.
 """

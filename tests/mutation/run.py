@@ -1,8 +1,9 @@
-"""Mutants of the domains, and whether the unit and property tests kill them: `make test-mutation`.
+"""Mutation tests of the domains by their unit and property tests: `make test-mutation`.
 
-Each domain is mutated by mutmut in a copy of the sources, uncompiled. A survivor has to be judged in
+mutmut mutates each domain in a copy of the sources, uncompiled. A survivor has to be judged in
 tests/mutation/survivors.md by the line that it changes; the run fails below 90 % of killed mutants
-in a domain, or with a survivor that is not judged there. Arguments name domains; none means all.
+in a domain, or with a survivor that is not judged there. Arguments name domains; without any, all
+run.
 """
 
 import json
@@ -39,7 +40,7 @@ markers = ["capability(row): the test shows a row of docs/capabilities.yaml"]
 
 
 class Domain(msgspec.Struct, frozen=True):
-    """Files that are mutated, and the tests that have to notice."""
+    """Files to mutate, and the tests that should fail on each mutant."""
 
     files: list[str]
     tests: list[str]
@@ -78,7 +79,7 @@ DOMAINS = {
 
 
 class Outcome(msgspec.Struct):
-    """What became of the mutants of a domain."""
+    """Mutants of a domain: their number, the number killed, and the survivors."""
 
     mutants: int
     killed: int
@@ -103,11 +104,14 @@ def run(name: str, domain: Domain) -> Outcome:
     lines = _mutmut(folder, "results", "--all", "true", capture=True).splitlines()
     statuses = dict(line.strip().split(": ", 1) for line in lines if "__mutmut_" in line)
     tested = {mutant: status for mutant, status in statuses.items() if status != "skipped"}
-    left = [mutant for mutant, status in tested.items() if status in ("survived", "no tests")]
+    survivors = [mutant for mutant, status in tested.items() if status in ("survived", "no tests")]
     return Outcome(
         len(tested),
-        len(tested) - len(left),
-        {mutant: _change(_mutmut(folder, "show", mutant, capture=True), mutant) for mutant in left},
+        len(tested) - len(survivors),
+        {
+            mutant: _change(_mutmut(folder, "show", mutant, capture=True), mutant)
+            for mutant in survivors
+        },
     )
 
 
@@ -123,23 +127,23 @@ def _mutmut(folder: Path, *arguments: str, capture: bool = False) -> str:
     return process.stdout or ""
 
 
-def _change(shown: str, mutant: str) -> str:
-    """Return the changed lines of a mutant's diff, without what depends on its number."""
+def _change(diff: str, mutant: str) -> str:
+    """Return the changed lines of a mutant's diff, without the parts that depend on its number."""
     function = re.sub(r"__mutmut_\d+$", "", mutant).rpartition(".")[2].removeprefix("x_")
     path = mutant.rpartition(".")[0].replace(".", "/")
-    lines = [line for line in shown.splitlines() if re.match(r"[-+](?![-+])", line)]
+    lines = [line for line in diff.splitlines() if re.match(r"[-+](?![-+])", line)]
     return f"{path} {function}: " + " ".join(f"{line[0]}{line[1:].strip()}" for line in lines)
 
 
 def main(names: list[str]) -> int:
     """Run the domains; return the exit code."""
-    judged = SURVIVORS.read_text() if SURVIVORS.exists() else ""
+    judged_text = SURVIVORS.read_text() if SURVIVORS.exists() else ""
     failed = False
     for name in names or list(DOMAINS):
         outcome = run(name, DOMAINS[name])
         rate = outcome.killed / outcome.mutants
         print(f"{name}: {outcome.killed} of {outcome.mutants} mutants killed, {rate:.1%}")
-        unjudged = sorted({text for text in outcome.survivors.values() if text not in judged})
+        unjudged = sorted({text for text in outcome.survivors.values() if text not in judged_text})
         for text in unjudged:
             print(f"  not judged: {text}")
         failed |= rate < LEAST_KILLED or bool(unjudged)

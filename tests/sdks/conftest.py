@@ -1,4 +1,4 @@
-"""A door alone. Browsers are part of the long form: `make test-sdks`."""
+"""Fixtures of ingest and a demo shop. Browsers run in the long form, `make test-sdks`."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -13,29 +13,29 @@ from tests.support.servers import Servers
 collect_ignore = (
     []
     if os.environ.get("PERIGEE_SDKS") == "all"
-    else ["test_browsers.py", "test_consent.py", "test_tracker.py"]
+    else ["test_browsers.py", "test_consent.py", "test_tracker.py", "test_tracker_faults.py"]
 )
 
 
 @pytest.fixture
-def door(tmp_path: Path, perigee_topics: Servers, database: str) -> Iterator[Instance]:
-    """A real ingest."""
-    with run_ingest_only(tmp_path, perigee_topics, database) as found:
-        yield found
+def ingest(tmp_path: Path, perigee_topics: Servers, database: str) -> Iterator[Instance]:
+    """Real ingest process."""
+    with run_ingest_only(tmp_path, perigee_topics, database) as instance:
+        yield instance
 
 
 @pytest.fixture
-def linked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys by which the door knows its links."""
+def link_keys(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys by which ingest checks its signed links."""
     keys = ["a-secret-for-links", "an-older-one"]
     monkeypatch.setenv("PERIGEE_LINK_KEYS", ",".join(keys))
     return keys
 
 
 @pytest.fixture
-async def shop(linked: list[str], door: Instance) -> AsyncIterator[Any]:
-    """A site with our tracker, the door, and a browser."""
-    from tests.sdks.demo_shop import visited  # its library is there for the long form alone
+async def shop(link_keys: list[str], ingest: Instance) -> AsyncIterator[Any]:
+    """Site with Perigee's tracker, the ingest process and a browser."""
+    from tests.sdks.demo_shop import open_shop  # Playwright is installed for the long form alone
 
-    async with visited(door) as found:
-        yield found
+    async with open_shop(ingest) as demo:
+        yield demo

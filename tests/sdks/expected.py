@@ -1,4 +1,4 @@
-"""What the libraries are asked to send, and what has to be on the topic then."""
+"""Calls that each library sends, and the touchpoints that they become."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from tests.support.servers import Servers
 USER, ANONYMOUS = "ada-é", "device-1"
 TRAITS = {"email": "ada@x.test", "plan": "pro", "nested": {"n": 1}}
 ORDER = {
-    "order_id": "o-1", "total": 19.9, "currency": "EUR", "quantity": 2, "note": "zażółć 🎈", "products": [{"sku": "a"}],
+    "order_id": "o-1", "total": 19.9, "currency": "EUR", "quantity": 2, "note": "zażółć 🎈",
+    "products": [{"sku": "a"}],
 }  # fmt: skip
 PINGS = range(40)
 TOTAL = len(PINGS) + 6
-# What does not try again: it loses what a mean road loses, and that is no matter of the door.
-ONCE = {"jitsu-node", "jitsu-browser"}
-# What the library does not have.
+# Libraries without retries lose the requests that the faulty proxy drops.
+WITHOUT_RETRIES = {"jitsu-node", "jitsu-browser"}
+# Calls that a library does not offer.
 LACKS = {
     "jitsu-node": frozenset(("screen", "alias")),
     "jitsu-browser": frozenset(("screen", "alias")),
@@ -26,15 +27,15 @@ LACKS = {
 
 
 def check(
-    found: Sequence[Touchpoint],
+    touchpoints: Sequence[Touchpoint],
     *,
     lacks: frozenset[str] = frozenset(),
     paths: Sequence[str] = ("/",),
 ) -> None:
-    """Assert that each call is there exactly once with its fields; `lacks` are calls that it does not have."""
-    ids = [t.message_id for t in found]
+    """Assert that each call, those in `lacks` excepted, is stored once with its fields."""
+    ids = [t.message_id for t in touchpoints]
     assert len(set(ids)) == len(ids), "a message is on the topic twice"
-    kinds = Counter((t.type, t.name) for t in found)
+    kinds = Counter((t.type, t.name) for t in touchpoints)
     expected = Counter(
         {("track", "Ping"): len(PINGS), ("track", "Order Completed"): 1, ("identify", ""): 1}
     )
@@ -44,21 +45,26 @@ def check(
     for name in lacks:
         expected.pop(next(kind for kind in expected if kind[0] == name))
     assert kinds == expected, kinds
-    assert sorted(t.properties["n"] for t in found if t.name == "Ping") == list(PINGS)
-    one = {t.type: t for t in found if t.name != "Ping"}
-    assert {t.user_id for t in found} <= {USER, None}
-    assert ORDER.items() <= one["track"].properties.items()
-    assert one["identify"].traits == TRAITS
-    assert one["page"].properties["path"] in paths
-    assert (one["group"].group_id, one["group"].traits) == ("acme", {"name": "Acme"})
+    assert sorted(t.properties["n"] for t in touchpoints if t.name == "Ping") == list(PINGS)
+    by_type = {t.type: t for t in touchpoints if t.name != "Ping"}
+    assert {t.user_id for t in touchpoints} <= {USER, None}
+    assert ORDER.items() <= by_type["track"].properties.items()
+    assert by_type["identify"].traits == TRAITS
+    assert by_type["page"].properties["path"] in paths
+    assert (by_type["group"].group_id, by_type["group"].traits) == ("acme", {"name": "Acme"})
     if "alias" not in lacks:
-        assert (one["alias"].previous_id, one["alias"].user_id) == ("old-ada", USER)
+        assert (by_type["alias"].previous_id, by_type["alias"].user_id) == ("old-ada", USER)
 
 
 async def sent_by(name: str, servers: Servers) -> list[Touchpoint]:
-    """Return what is on the topic of a source."""
-    found = [
+    """Return the touchpoints of a source on the topic."""
+    touchpoints = [
         decode_value(Touchpoint, r.value)
         for r in await read_topic(servers.kafka, "touchpoints", PARTITIONS)
     ]
-    return [t for t in found if t.source == name]
+    return [t for t in touchpoints if t.source == name]
+
+
+def types_and_names(touchpoints: Sequence[Touchpoint]) -> list[tuple[str, str]]:
+    """Return (type, name) of each touchpoint."""
+    return [(t.type, t.name) for t in touchpoints]

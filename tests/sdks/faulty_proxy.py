@@ -1,7 +1,7 @@
-"""A mean stretch of road before the door: it loses an answer (a proxy says 504 then), sends a request twice, and says 429 once.
+"""HTTP proxy before ingest that loses a response, duplicates a request and answers 429 once.
 
-Every request goes on to the door as it is; the first batch's answer is lost after the door has given it, the second batch
-is sent on twice, the third one is told to come again. So a library has to try again, and nothing may be there twice.
+Of the POST requests it answers the first one 504 after ingest has answered it, forwards the second
+twice and answers the third 429. A library has to retry, and no message may be stored twice.
 """
 
 import threading
@@ -14,19 +14,19 @@ from starlette.types import Receive, Scope, Send
 from libs.common.http.cors import cors_headers
 from tests.support.servers import _free_port
 
-_OWN = ("content-length", "content-encoding", "date", "server")
+_HOP_HEADERS = ("content-length", "content-encoding", "date", "server")
 
 
-class Road:
-    """A server in a thread of its own."""
+class FaultyProxy:
+    """Proxy server in a thread; `away` makes it answer every POST 503."""
 
-    def __init__(self, door: str, *, mean: bool = True) -> None:
+    def __init__(self, target_url: str, *, faulty: bool = True) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lost = self.twice = self.limited = 0
         self.away = False
-        self._door = door
-        self._mean = mean
+        self._target_url = target_url
+        self._faulty = faulty
         self._posts = 0
         self._client = httpx2.AsyncClient(timeout=20, trust_env=False)
         config = uvicorn.Config(
@@ -42,7 +42,7 @@ class Road:
         self._thread.start()
 
     def close(self) -> None:
-        """Close the road."""
+        """Stop the server."""
         self._server.should_exit = True
         self._thread.join(10)
 
@@ -61,10 +61,10 @@ class Road:
         ]
         headers.append((b"x-forwarded-host", f"127.0.0.1:{self.port}".encode()))
 
-        async def onward() -> Any:
+        async def forward() -> Any:
             return await self._client.request(
                 scope["method"],
-                f"{self._door}{scope['path']}{query}",
+                f"{self._target_url}{scope['path']}{query}",
                 content=body,
                 headers=headers,
             )
@@ -77,11 +77,11 @@ class Road:
                 [*_cors(scope), (b"retry-after", b"1")],
             )
             return
-        turn = 0
-        if self._mean and scope["method"] == "POST":
+        post_number = 0
+        if self._faulty and scope["method"] == "POST":
             self._posts += 1
-            turn = self._posts
-        if turn == 3:
+            post_number = self._posts
+        if post_number == 3:
             self.limited += 1
             await _answer(
                 send,
@@ -90,11 +90,11 @@ class Road:
                 [*_cors(scope), (b"retry-after", b"1")],
             )
             return
-        answer = await onward()
-        if turn == 2:
+        answer = await forward()
+        if post_number == 2:
             self.twice += 1
-            answer = await onward()
-        if turn == 1:
+            answer = await forward()
+        if post_number == 1:
             self.lost += 1
             await _answer(
                 send,
@@ -103,8 +103,10 @@ class Road:
                 _cors(scope),
             )
             return
-        kept = [(k.encode(), v.encode()) for k, v in answer.headers.items() if k not in _OWN]
-        await _answer(send, answer.status_code, answer.content, kept)
+        headers_kept = [
+            (k.encode(), v.encode()) for k, v in answer.headers.items() if k not in _HOP_HEADERS
+        ]
+        await _answer(send, answer.status_code, answer.content, headers_kept)
 
 
 def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""Pages on another origin than the door's, and a real browser that opens them."""
+"""Pages on another origin than ingest, and headless Chromium that opens them."""
 
 import shutil
 import subprocess
@@ -11,8 +11,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
+    "--enable-logging=stderr", "--v=0",
 )  # fmt: skip
 
 
@@ -41,18 +42,18 @@ def pages() -> Iterator[str]:
 
 @contextmanager
 def site() -> Iterator[tuple[str, dict[str, tuple[str, str]]]]:
-    """Serve what is put into the yielded {path: (HTML, Content-Security-Policy)}; yield the origin with it."""
+    """Serve the yielded pages by path, (HTML, Content-Security-Policy); yield the origin too."""
     pages: dict[str, tuple[str, str]] = {}
 
     class Pages(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = pages.get(self.path.split("?", maxsplit=1)[0])
-            body = found[0].encode() if found else b""
-            self.send_response(200 if found else 404)
+            page = pages.get(self.path.split("?", maxsplit=1)[0])
+            body = page[0].encode() if page else b""
+            self.send_response(200 if page else 404)
             self.send_header("content-type", "text/html; charset=utf-8")
             self.send_header("content-length", str(len(body)))
-            if found:
-                self.send_header("content-security-policy", found[1])
+            if page:
+                self.send_header("content-security-policy", page[1])
             self.end_headers()
             self.wfile.write(body)
 
@@ -77,7 +78,7 @@ def _served(handler: type[SimpleHTTPRequestHandler]) -> Iterator[str]:
 
 @contextmanager
 def browser(url: str) -> Iterator[Path]:
-    """Open a page in headless Chromium with a profile of its own; yield the file of what it says."""
+    """Open a page in headless Chromium with a new profile; yield the path of its console log."""
     program = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
@@ -87,15 +88,15 @@ def browser(url: str) -> Iterator[Path]:
         "test-sdks needs Chromium: install it (Debian: apt-get install chromium) and try again"
     )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        said = Path(profile) / "said.log"
-        with said.open("wb") as log:
+        console_log = Path(profile) / "console.log"
+        with console_log.open("wb") as log:
             process = subprocess.Popen(
                 [program, *_FLAGS, f"--user-data-dir={profile}", "--remote-debugging-port=0", url],
                 stdout=log,
                 stderr=log,
             )
             try:
-                yield said
+                yield console_log
             finally:
                 process.terminate()
                 process.wait(10)

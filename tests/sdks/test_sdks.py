@@ -1,4 +1,4 @@
-"""The libraries that users have, as their registries serve them, sending to our door over a mean stretch of road."""
+"""Published tracking libraries, as their registries serve them, send through a faulty proxy."""
 
 import asyncio
 import os
@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from cli.home import PROJECT
-from tests.sdks.expected import LACKS, ONCE, check, sent_by
-from tests.sdks.faulty_proxy import Road
+from tests.sdks.expected import LACKS, WITHOUT_RETRIES, check, sent_by
+from tests.sdks.faulty_proxy import FaultyProxy
 
 pytestmark = pytest.mark.timeout(300)
 HERE = PROJECT / "tests" / "sdks"
@@ -45,25 +45,25 @@ async def run(command, environment):
         *command, cwd=PROJECT, env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said, _ = await asyncio.wait_for(process.communicate(), 180)
-    assert process.returncode == 0, said.decode()[-2_000:]
-    return said.decode()
+    output, _ = await asyncio.wait_for(process.communicate(), 180)
+    assert process.returncode == 0, output.decode()[-2_000:]
+    return output.decode()
 
 
 @pytest.mark.parametrize("name", [name for name in commands() if LONG or name in SHORT])
-async def test_every_call_is_there_once_whatever_the_road_did(door, name):
-    key = await door.create_source(name)
-    road = Road(door.ingest_url, mean=name not in ONCE)
+async def test_call_through_faulty_proxy_is_stored_once(ingest, name):
+    key = await ingest.create_source(name)
+    proxy = FaultyProxy(ingest.ingest_url, faulty=name not in WITHOUT_RETRIES)
     try:
-        said = await run(commands()[name], {"PERIGEE_HOST": road.url, "PERIGEE_KEY": key})
+        output = await run(commands()[name], {"PERIGEE_HOST": proxy.url, "PERIGEE_KEY": key})
     finally:
-        road.close()
-    if name not in ONCE:
-        assert (road.lost, road.twice, road.limited) == (1, 1, 1), (
-            road.lost,
-            road.twice,
-            road.limited,
-            said,
+        proxy.close()
+    if name not in WITHOUT_RETRIES:
+        assert (proxy.lost, proxy.twice, proxy.limited) == (1, 1, 1), (
+            proxy.lost,
+            proxy.twice,
+            proxy.limited,
+            output,
         )
-    found = await sent_by(name, door.servers)
-    check(found, lacks=LACKS.get(name, frozenset()))
+    touchpoints = await sent_by(name, ingest.servers)
+    check(touchpoints, lacks=LACKS.get(name, frozenset()))

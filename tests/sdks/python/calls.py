@@ -1,4 +1,7 @@
-"""What the Python libraries are asked to send: `python -m tests.sdks.python.calls MODULE`, a module that has a Client."""
+"""Sends the expected calls with a Python library: `python -m tests.sdks.python.calls MODULE`.
+
+MODULE has a `Client`.
+"""
 
 import importlib
 import os
@@ -6,8 +9,8 @@ import sys
 
 from tests.sdks.expected import ANONYMOUS, ORDER, PINGS, TRAITS, USER
 
-make = importlib.import_module(sys.argv[1]).Client
-client = make(
+client_class = importlib.import_module(sys.argv[1]).Client
+client = client_class(
     os.environ["PERIGEE_KEY"],
     host=os.environ["PERIGEE_HOST"],
     upload_size=10,
