@@ -127,11 +127,19 @@ async def test_every_route_opens_to_the_keys_that_have_its_scope_and_to_no_other
     keys = await make_keys(database)
     environment = instance.environment
     opens = {
-        None: set(), "wrong": set(), environment["WRITE_KEY"]: set(), keys["ended"]: set(), "?": set(),
-        environment["PERIGEE_ADMIN_KEY"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES}, environment["PERIGEE_SERVICE_KEY"]: set(READ_SCOPES),
-        keys["admin"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES}, keys["other-admin"]: set(WORKSPACE_SCOPES),
-        keys["service"]: set(READ_SCOPES), keys["other-service"]: set(READ_SCOPES), keys["contacts"]: {"contacts:read"},
-    }  # fmt: skip
+        None: set(),
+        "wrong": set(),
+        environment["WRITE_KEY"]: set(),
+        keys["ended"]: set(),
+        "?": set(),
+        environment["PERIGEE_ADMIN_KEY"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES},
+        environment["PERIGEE_SERVICE_KEY"]: set(READ_SCOPES),
+        keys["admin"]: {*WORKSPACE_SCOPES, *INSTANCE_SCOPES},
+        keys["other-admin"]: set(WORKSPACE_SCOPES),
+        keys["service"]: set(READ_SCOPES),
+        keys["other-service"]: set(READ_SCOPES),
+        keys["contacts"]: {"contacts:read"},
+    }
     known = {
         environment["PERIGEE_ADMIN_KEY"],
         environment["PERIGEE_SERVICE_KEY"],

@@ -1,7 +1,7 @@
 """The accumulator gathers records by partition; a fake producer acknowledges batches by hand."""
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
