@@ -89,11 +89,12 @@ test-faults: setup .perigee/toxiproxy/server tests/sdks/node/node_modules/.done 
 	@echo "test-faults: building toxiproxy" >&2
 	@GOBIN=$(CURDIR)/.perigee/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 
-check: setup ## Format, lint, types, architecture
+check: setup ## Format, lint, types, architecture, style counters
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m tests.style_counters
 
 format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format --quiet .
