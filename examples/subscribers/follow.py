@@ -1,11 +1,12 @@
-"""A CRM that follows Perigee on Kafka: who stands where, kept in a SQLite file, right after any crash.
+"""A CRM that follows Perigee on Kafka: contacts' stages in a SQLite file, correct after any crash.
 
     python examples/subscribers/follow.py KAFKA FILE [--once]
 
-`contacts` is compacted and holds the last snapshot of everybody, with the sequence of the last stage change in it. So: read it to
-its end, then follow it and `stage-changes`, the latter from an hour before, since the two topics have no order between them. A
-change counts when its sequence is above the one that is known; one that is not above it is a repeat, or was in the snapshot
-already. How far was read is kept in the transaction of what was read, so nothing is read past what is stored. Needs aiokafka.
+`contacts` is compacted and has the last snapshot of every contact, with the sequence of its last
+stage change. The program reads it to its end, then follows it and `stage-changes`. It reads
+changes from one hour before its start, because the two topics have no order between them. A change
+with a sequence at or below the known one is a duplicate, or part of the snapshot. Offsets are
+committed in the transaction of the records, so no record is skipped. Needs aiokafka.
 """
 
 import asyncio
@@ -17,14 +18,16 @@ import time
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS people (contact TEXT, cycle TEXT, stage TEXT, sequence INTEGER, PRIMARY KEY (contact, cycle));
-CREATE TABLE IF NOT EXISTS offsets (topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition));
+CREATE TABLE IF NOT EXISTS people (
+    contact TEXT, cycle TEXT, stage TEXT, sequence INTEGER, PRIMARY KEY (contact, cycle));
+CREATE TABLE IF NOT EXISTS offsets (
+    topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition));
 CREATE TABLE IF NOT EXISTS gone (contact TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS history (contact TEXT, cycle TEXT, sequence INTEGER, id TEXT UNIQUE);
 """
 STAGE = b"perigee.stage-change.v1"
 BEFORE = 3_600_000
-"""How far before its first start it reads changes, in milliseconds: longer than a snapshot is ever behind."""
+"""Changes are read from this long before the first start, in milliseconds; snapshots lag less."""
 
 
 class GapError(Exception):
@@ -32,7 +35,7 @@ class GapError(Exception):
 
 
 def take_change(crm: sqlite3.Connection, change: dict) -> None:
-    """Take a stage change, unless it is known. Raises GapError."""
+    """Apply a stage change, unless it is known. Raises GapError."""
     if crm.execute("SELECT 1 FROM gone WHERE contact = ?", (change["contact_id"],)).fetchone():
         return
     who = (change["contact_id"], change["cycle"])
@@ -54,24 +57,24 @@ def take_change(crm: sqlite3.Connection, change: dict) -> None:
 
 
 def take_snapshot(crm: sqlite3.Connection, contact: str, snapshot: dict | None) -> None:
-    """Take a snapshot; a contact that was merged into another, or is gone, is forgotten."""
+    """Apply a snapshot; a merged or deleted contact is removed."""
     if snapshot is None or snapshot.get("merged_into"):
         crm.execute("DELETE FROM people WHERE contact = ?", (contact,))
         crm.execute("INSERT OR IGNORE INTO gone VALUES (?)", (contact,))
         return
-    crm.execute(
-        "DELETE FROM gone WHERE contact = ?", (contact,)
-    )  # merged once, and taken apart again
+    # A contact that was merged and is unmerged comes back.
+    crm.execute("DELETE FROM gone WHERE contact = ?", (contact,))
     for cycle, state in snapshot.get("cycles", {}).items():
         crm.execute(
-            "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET stage = excluded.stage, "
-            "sequence = excluded.sequence WHERE excluded.sequence > people.sequence",
+            "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET stage = excluded.stage, sequence = excluded.sequence "
+            "WHERE excluded.sequence > people.sequence",
             (contact, cycle, state["stage"], state["sequence"]),
         )
 
 
 def take(crm: sqlite3.Connection, records: list[ConsumerRecord]) -> None:
-    """Take records and how far that is, in one transaction."""
+    """Apply records and commit their offsets in one transaction."""
     with crm:
         for record in records:
             kind = dict(record.headers).get("ce_type")
@@ -79,7 +82,7 @@ def take(crm: sqlite3.Connection, records: list[ConsumerRecord]) -> None:
                 take_snapshot(
                     crm, record.key.decode(), json.loads(record.value) if record.value else None
                 )
-            elif kind == STAGE:  # what else lies there, or will in a later version, is left alone
+            elif kind == STAGE:  # other and later types of message are skipped
                 take_change(crm, json.loads(record.value))
             place = (record.topic, record.partition, record.offset + 1)
             crm.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", place)
@@ -91,7 +94,7 @@ async def follow(kafka: str, crm: sqlite3.Connection, *, once: bool) -> None:
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
     await consumer.start()
     try:
-        await consumer.topics()  # so that it knows their partitions
+        await consumer.topics()  # loads their partitions
         await read(consumer, crm, ["contacts"], to_the_end=True)
         await read(consumer, crm, ["contacts", "stage-changes"], to_the_end=once)
     finally:
@@ -101,7 +104,7 @@ async def follow(kafka: str, crm: sqlite3.Connection, *, once: bool) -> None:
 async def read(
     consumer: AIOKafkaConsumer, crm: sqlite3.Connection, topics: list[str], *, to_the_end: bool
 ) -> None:
-    """Read topics from where the file says."""
+    """Read topics from the stored offsets."""
     places = [
         TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())
     ]
@@ -111,7 +114,7 @@ async def read(
     ends = await consumer.end_offsets(places)
     while True:
         found = await consumer.getmany(timeout_ms=300)
-        # Changes before snapshots: a snapshot covers those before it, which would then be missing in the history.
+        # Changes before snapshots: a change that a snapshot covers would not enter the history.
         take(crm, [record for place in sorted(found, reverse=True) for record in found[place]])
         if to_the_end and all([await consumer.position(place) >= ends[place] for place in places]):
             return
@@ -120,7 +123,7 @@ async def read(
 async def starts(
     consumer: AIOKafkaConsumer, crm: sqlite3.Connection, places: list[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """Return where to begin: behind what is stored, else snapshots at their beginning and changes an hour ago."""
+    """Return the first offsets: stored ones, else all snapshots and the last hour of changes."""
     known = {
         TopicPartition(topic, partition): next_
         for topic, partition, next_ in crm.execute("SELECT * FROM offsets")

@@ -30,7 +30,7 @@ class ContactReference(msgspec.Struct, frozen=True):
 
 
 def parse_contact_reference(text: str) -> ContactReference:
-    """Return every reading of a reference: `type:value`, the value alone, an e-mail address in lower case.
+    """Return every reading of a reference: `type:value`, a value alone, a lower-case address.
 
     The type of an external id has a colon itself (`external:crm`), so up to two colons are tried.
 

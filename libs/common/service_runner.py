@@ -118,8 +118,8 @@ async def run_when_due(
     The job has work when `wake` is set, when the seconds of `seconds_until_due` have passed (None:
     no work is scheduled), or after `fallback` seconds. Two runs begin at least `pace` seconds
     apart, so that frequent notifications do not multiply them; the first notification after a
-    pause runs the job at once. Unavailable is logged and retried; any other error ends the process, which is
-    then restarted.
+    pause runs the job at once. Unavailable is logged and retried; any other error ends the process,
+    which is then restarted.
     """
     clock = asyncio.get_running_loop().time
     while not stop.is_set():

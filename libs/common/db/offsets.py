@@ -67,7 +67,7 @@ async def update_offsets(
 async def count_lag(
     connection: Connection, schema: str, ends: Mapping[tuple[str, int], int]
 ) -> dict[str, int]:
-    """Return by topic how many records lie between the offsets of a service and the end offsets given."""
+    """Return by topic the records between the offsets of a service and the given end offsets."""
     rows = await connection.fetch(
         f"SELECT topic, partition, next_offset FROM {schema}.offsets"  # noqa: S608
     )

@@ -1,4 +1,4 @@
-"""Batches built by aiokafka: the reference of the wire encoding, and the way without a C compiler."""
+"""Batches built by aiokafka: the reference of the wire encoding, used without a C compiler."""
 
 from typing import Any
 

@@ -32,7 +32,7 @@ class Publisher:
     def __init__(
         self, bootstrap_servers: str, *, linger_ms: int = 0, wire_encoding: bool | None = None
     ) -> None:
-        """Without `wire_encoding` aiokafka builds the batches; the default is whether it is compiled.
+        """Without `wire_encoding` aiokafka builds the batches; by default it is on when compiled.
 
         Raises ConfigurationError when its compiled modules do not fit the source.
         """

@@ -38,7 +38,7 @@ async def _consumer(bootstrap_servers: str, topics: Sequence[str]) -> AsyncItera
 async def get_end_offsets(
     bootstrap_servers: str, topics: Sequence[str]
 ) -> dict[tuple[str, int], int]:
-    """Return the end offset of every partition of the topics, by (topic, partition). Raises Unavailable."""
+    """Return the topics' end offsets by (topic, partition). Raises Unavailable."""
     async with _consumer(bootstrap_servers, topics) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
     return {(place.topic, place.partition): offset for place, offset in ends.items()}

@@ -24,7 +24,7 @@ class HealthChecks:
         alive: Callable[[], str | None] = lambda: None,
         modules: Mapping[str, str] | None = None,
     ) -> None:
-        """`modules`: how each part that can be compiled runs, {name: `compiled` or `uncompiled`}."""
+        """`modules` maps each part that can be compiled to `compiled` or `uncompiled`."""
         self.checks = checks
         self.alive = alive
         self.modules = dict(modules or {})

@@ -1,4 +1,4 @@
-"""A play as a marketer writes it (YAML or JSON): who enters on what, which steps follow, what ends it."""
+"""The specification of a play (YAML or JSON): its trigger, entry criteria, steps and exits."""
 
 from datetime import time
 from typing import Annotated, Any, Literal
@@ -21,43 +21,47 @@ from services.orchestrator.domain.local_time import Weekday
 
 
 class StageMatch(StrictModel):
-    """A move in a cycle; what is not given does not matter."""
+    """A stage change of a cycle; a field that is left out matches every value."""
 
     cycle: str = "engagement"
     to: str | None = None
     from_: str | None = Field(None, alias="from")
     axis: str | None = None
-    """The move of this axis is meant, not that of the whole."""
+    """Match changes of this axis instead of changes of the engagement stage."""
     direction: Direction | None = None
 
 
 class CompellingEventTrigger(StrictModel):
-    """A compelling event of a kind, when it is raised, or when its date nears."""
+    """A compelling event of a kind that is raised, updated or nearing its date."""
 
     kind: str
     on: list[Literal["raised", "updated", "nearing"]] = Field(["raised"], min_length=1)
 
 
 class SilenceTrigger(StrictModel):
-    """Nothing of a contact's own, or no such signal, for so long."""
+    """No signal `of` this name (by default no touchpoint of the contact at all) for a duration."""
 
     of: str = "any"
     for_: Duration = Field(alias="for")
 
 
 class DateTrigger(StrictModel):
-    """A date among the contact's traits (RFC 3339; a day begins where the contact is), so long before it comes."""
+    """An instant `before` a date among the contact's traits.
+
+    The date is RFC 3339; a date without a time starts in the contact's time zone.
+    """
 
     trait: str
     before: Duration = 0
 
 
 class PlayTrigger(StrictModel):
-    """What starts a play: something published, or a moment.
+    """The trigger of a play: a published message, or an instant.
 
-    Published is a signal, a stage change with an ordinary reason, a compelling event. An event about an account reaches its
-    members, one about a market everybody. Coming into a segment is published too. A moment is a silence, a date, or an instant
-    that is the same for everybody (`schedule`). The entry criteria say who of them is meant.
+    Messages are signals, stage changes with an ordinary reason, entries into a segment, and
+    compelling events; an event about an account reaches its members, one about a market every
+    contact. Instants are a silence, a date, or one instant for all contacts (`schedule`). The
+    entry criteria select among the contacts.
     """
 
     signal: str | None = None
@@ -76,12 +80,12 @@ class PlayTrigger(StrictModel):
 
     @property
     def is_timed(self) -> bool:
-        """Return whether contacts have to be looked at for it, again and again."""
+        """Return whether the trigger needs periodic sweeps over the contacts."""
         return self.silence is not None or self.date is not None
 
 
 class ExitRule(StrictModel):
-    """What ends an enrollment at once, with all that is pending: an event, or a condition that holds."""
+    """An event or a condition that ends an enrollment at once and cancels its pending actions."""
 
     signal: str | None = None
     stage_change: StageMatch | None = None
@@ -95,13 +99,13 @@ class ExitRule(StrictModel):
 
 
 class Goal(StrictModel):
-    """What the play is for: a signal, or a condition that comes true, within so long after the entry."""
+    """The goal: a signal or a condition that must occur `within` a duration after the entry."""
 
     signal: str | None = None
     when: Condition | None = None
     within: Duration
     ends: bool = True
-    """Whether who reached it leaves the play."""
+    """Whether reaching the goal ends the enrollment."""
 
     @model_validator(mode="after")
     def _just_one(self) -> "Goal":
@@ -119,13 +123,16 @@ def _written_time(raw: Any) -> Any:
 
 
 class WaitStep(StrictModel):
-    """Goes on after so long."""
+    """Continue after a duration."""
 
     wait: Duration
 
 
 class LocalTimeWait(StrictModel):
-    """Goes on when it is this time where the contact is, on one of the weekdays, so many calendar days later at least."""
+    """Continue at a time of day in the contact's time zone.
+
+    The day is one of `weekdays` and at least `days` calendar days later.
+    """
 
     time: Annotated[time, BeforeValidator(_written_time, json_schema_input_type=str)]
     days: int = Field(0, ge=0, le=366)
@@ -133,7 +140,7 @@ class LocalTimeWait(StrictModel):
 
 
 class EventWait(StrictModel):
-    """Goes on when a signal comes or a condition holds, or when the time is over."""
+    """Continue when a signal arrives or a condition holds, at the latest after `timeout`."""
 
     signal: str | None = None
     when: Condition | None = None
@@ -155,7 +162,7 @@ def _kind_of_wait(raw: Any) -> str:
 
 
 class WaitUntilStep(StrictModel):
-    """Waits for a local time, or for something to happen; `timed_out` are the steps for when it did not."""
+    """Wait for a local time or an event; `timed_out` holds the steps that follow a timeout."""
 
     wait_until: Annotated[
         Annotated[LocalTimeWait, Tag("time")] | Annotated[EventWait, Tag("awaited")],
@@ -165,28 +172,28 @@ class WaitUntilStep(StrictModel):
 
 
 class BranchCase(StrictModel):
-    """Steps for those for whom a condition holds."""
+    """Steps of the contacts for which a condition holds."""
 
     when: Condition
     steps: list["Step"]
 
 
 class BranchStep(StrictModel):
-    """The first case that holds, else `otherwise`."""
+    """Run the first case that holds, else `otherwise`."""
 
     branch: list[BranchCase] = Field(min_length=1)
     otherwise: list["Step"] = Field([])
 
 
 class SplitArm(StrictModel):
-    """A part of the contacts, by hash of play, step and contact."""
+    """A share of the contacts, assigned by a hash of play, step and contact."""
 
     share: float = Field(gt=0, le=1)
     steps: list["Step"] = Field([])
 
 
 class SplitStep(StrictModel):
-    """Parts that the contacts fall into by chance, always the same one for a contact; what is left goes on."""
+    """Random arms, always the same one for a contact; contacts outside the shares continue."""
 
     split: dict[IdentifierName, SplitArm] = Field(min_length=1)
 
@@ -200,7 +207,7 @@ class SplitStep(StrictModel):
 
 
 class ExitStep(StrictModel):
-    """Ends the enrollment, with a reason."""
+    """End the enrollment with a reason."""
 
     exit: str
 
@@ -229,35 +236,36 @@ Step = Annotated[
 
 
 class Play(StrictModel):
-    """A whole play."""
+    """A play."""
 
     play: IdentifierName
     kind: Literal["broadcast", "segment", "automated", "predictive"] = "automated"
     trigger: PlayTrigger
     entry: Condition | None = None
-    """Who may enter."""
+    """The entry criteria."""
     exits: list[ExitRule] = Field([])
     goal: Goal | None = None
     max_age: Duration = 86_400_000_000
-    """Older causes start nothing."""
+    """In microseconds; an older trigger starts no enrollment."""
     re_entry: Literal["never", "after_exit", "always"] = "never"
     cool_down: Duration = 0
-    """Between two entries of a contact."""
+    """The least time between two entries of a contact, in microseconds."""
     priority: int = Field(0, ge=-100, le=100)
-    """Who goes first when two plays want the same place."""
+    """The play with the higher priority wins a contested placement."""
     holdout: float = Field(0.0, ge=0, lt=1)
     per_hour: int | None = Field(None, ge=1)
-    """So many contacts are looked at in an hour, at most, where everybody is: a broadcast that does not come all at once."""
+    """The most contacts that a sweep over all contacts evaluates in an hour: a broadcast's pace."""
     steps: list[Step] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _takes_its_time_with_everybody(self) -> "Play":
+    def _pace_needs_a_broadcast(self) -> "Play":
         if (
             self.per_hour is not None
             and self.trigger.schedule is None
             and self.trigger.compelling_event is None
         ):
             raise ValueError(
-                "per_hour is for what reaches everybody: a schedule, or an event about a market"
+                "per_hour needs a trigger that reaches all contacts: "
+                "a schedule, or an event about a market"
             )
         return self

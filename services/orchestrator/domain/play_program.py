@@ -1,7 +1,7 @@
-"""A play as a flat list of instructions, so that where an enrollment stands is one number.
+"""A play as a flat list of instructions, so that an enrollment's position is one number.
 
-Instructions never jump backwards: a run ends. Compiling the same play gives the same numbers, and versions never change, so
-the number that is stored stays right.
+Instructions never jump backwards, so every enrollment ends. Compiling the same play gives the same
+numbers, and versions never change, so stored numbers stay valid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,14 +55,17 @@ class EventWaitInstruction(msgspec.Struct, frozen=True):
 
 
 class BranchInstruction(msgspec.Struct, frozen=True):
-    """Go on with the next if it holds, else at `otherwise`."""
+    """Continue with the next instruction if the condition holds, else at `otherwise`."""
 
     test: ConditionTest
     otherwise: int
 
 
 class SplitInstruction(msgspec.Struct, frozen=True):
-    """Go on where the contact's lot falls: (name, share, place) of each part, else at `otherwise`."""
+    """Continue at the place of the contact's arm; `parts` are (name, share, place).
+
+    A contact outside the shares continues at `otherwise`.
+    """
 
     number: int
     parts: tuple[tuple[str, float, int], ...]

@@ -1,6 +1,7 @@
-"""A segment: a named, live condition. One that is watched tells when a contact comes into it, and when it leaves it.
+"""A segment: a named condition. A watched segment publishes entries and exits of contacts.
 
-Coming and leaving are signals like any other (`entered:NAME`, `left:NAME`): they start plays, end them, and count in conditions.
+Entry and exit are signals (`entered:NAME`, `left:NAME`): they start plays, end them, and count in
+conditions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ from services.orchestrator.domain.play_program import signals_of_play
 
 
 class Segment(BaseModel):
-    """Who belongs to it: those for whom the condition holds."""
+    """A named condition; the contacts for which it holds are its members."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,35 +35,35 @@ class Segment(BaseModel):
     description: str = ""
     when: Condition
     publish: bool = False
-    """Whether coming and leaving are told. They are anyway where a live play starts by it."""
+    """Whether entries and exits are published. They always are when a live play starts by it."""
     within: Duration | None = None
-    """How soon somebody is to take care of who comes into it: the clock beside each member."""
+    """The time in which a new member is to be attended to, in microseconds."""
 
 
 class WatchedSegment(msgspec.Struct, frozen=True):
-    """A segment whose coming and going is told."""
+    """A segment whose entries and exits are published."""
 
     name: str
     test: ConditionTest
     mark: str
-    """Another one means another condition: who is in it then has not come into it."""
+    """A digest of the condition. Members that a changed condition brings have not entered."""
     costly: bool
-    """Whether it asks for what is gathered only then: contacts come into it when everybody is looked at, and leave it at once."""
+    """Whether the condition needs facts of a sweep: entries wait for it, exits are immediate."""
     within: int | None = None
 
 
 def entry_signal(name: str) -> str:
-    """Return the signal of coming into a segment."""
+    """Return the signal of an entry into a segment."""
     return f"entered:{name}"
 
 
 def exit_signal(name: str) -> str:
-    """Return the signal of leaving a segment."""
+    """Return the signal of an exit from a segment."""
     return f"left:{name}"
 
 
 def awaited_segments(play: Play) -> set[str]:
-    """Return the segments whose coming or going a play waits for."""
+    """Return the segments whose entry or exit a play waits for."""
     segments = {play.trigger.segment} if play.trigger.segment else set()
     for signal in signals_of_play(play):
         kind, colon, name = signal.partition(":")

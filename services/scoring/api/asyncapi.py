@@ -1,4 +1,4 @@
-"""`/asyncapi.json`: the AsyncAPI document of the topics. It contains no secret, so it needs no key."""
+"""`/asyncapi.json`: the AsyncAPI document of the topics. Public: it contains no secret."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

@@ -1,8 +1,8 @@
 """Conditions as data that `advance` can solve.
 
-A condition evaluates at an instant t to a signed horizon: `+u` means true and it cannot change before u, `-u` false and
-it cannot change before u. So `all` is min, `any` is max and `not` is negation, and one pass gives both the truth and a
-sound instant to look again.
+A condition evaluates at an instant t to a signed horizon: `+u` means true, with no change before u;
+`-u` means false, with no change before u. So `all` is min, `any` is max and `not` is negation, and
+one pass gives both the truth and a sound instant of the next evaluation.
 """
 
 from libs.common.decay import FOREVER, find_crossing
@@ -18,7 +18,7 @@ class ConditionNode:
 
 
 class ScoreAtLeast(ConditionNode):
-    """A score's decayed value is at least `threshold`. Its one crossing is kept until the score changes."""
+    """A score's decayed value is at least `threshold`; its crossing is cached until it changes."""
 
     def __init__(self, atom: int, score: int, threshold: float, half_life: int) -> None:
         self.atom = atom
@@ -43,7 +43,10 @@ class ScoreAtLeast(ConditionNode):
 
 
 class CountAtLeast(ConditionNode):
-    """A signal was seen at least n times in (t - window, t]: true until the n-th newest leaves the window."""
+    """A signal was seen at least n times in (t - window, t].
+
+    It stays true until the n-th newest touchpoint leaves the window.
+    """
 
     def __init__(self, ring: int, n: int, window: int) -> None:
         self.ring = ring

@@ -1,4 +1,4 @@
-"""A cycle as a marketer writes it (YAML), checked field by field."""
+"""The specification of a cycle (YAML), validated field by field."""
 
 from hashlib import blake2b
 from typing import Any, Literal
@@ -20,10 +20,11 @@ class ScoreSpec(_Model):
 
 
 class SignalMatch(_Model):
-    """Which touchpoints a signal takes: all given fields must fit. Only people's own, observed acts, unless said.
+    """The touchpoints that a signal matches: all given fields must match.
 
-    A property is equal to what is given, a number within `{at_least: …, at_most: …}` (`sentiment: {at_most: -0.5}`), or
-    `{known: true}`: there, whatever it is.
+    By default only observed touchpoints on the contact's initiative match. A property matches a
+    value, a range of numbers `{at_least: …, at_most: …}` (`sentiment: {at_most: -0.5}`), or
+    `{known: true}`: any value.
     """
 
     type: Literal["track", "identify", "page", "screen", "group", "alias"] | None = None
@@ -45,7 +46,7 @@ class ContributionSpec(_Model):
 
 
 class CompellingEventSpec(_Model):
-    """What makes it a reason to act now. `date` names the property that says when it will be too late (RFC 3339)."""
+    """A compelling event. `date` names the property with its deadline (RFC 3339)."""
 
     kind: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     owner: str = ""
@@ -54,7 +55,7 @@ class CompellingEventSpec(_Model):
 
 
 class SignalSpec(_Model):
-    """What a touchpoint means. One that `raises` a compelling event is published."""
+    """A signal: the touchpoints that it matches, its contributions, the event that it raises."""
 
     match: list[SignalMatch] = Field(min_length=1)
     adds: list[ContributionSpec] = []
@@ -69,25 +70,25 @@ class SignalSpec(_Model):
 
 
 class AxisStageSpec(_Model):
-    """A position on an axis. The first is the floor and has no condition; `stay` is looser than `enter`."""
+    """A stage of an axis. The first has no condition; `stay` is looser than `enter`."""
 
     name: str
     enter: Condition | None = None
     stay: Condition | None = None
     dwell: Duration | None = None
     raises: CompellingEventSpec | None = None
-    """What comes to be with it: so a pattern (three pricing views in a week) is an axis of its own."""
+    """The event that entry raises; a pattern (three pricing views in a week) is its own axis."""
 
 
 class AxisSpec(_Model):
-    """An ordered list of stages seen from one side."""
+    """An axis: an ordered list of stages."""
 
     name: str
     stages: list[AxisStageSpec] = Field(min_length=1)
 
 
 class StageSpec(_Model):
-    """A named cell of the cycle. Ring 0 is the outermost."""
+    """An engagement stage. Ring 0 is the outermost."""
 
     name: str
     ring: int = Field(ge=0)
@@ -97,23 +98,23 @@ class StageSpec(_Model):
     metric: str = ""
     target: float | None = None
     crm_map: dict[str, str] = {}
-    """What other systems call it, by system: goes out with every change."""
+    """The stage's names in other systems, by system; part of every stage change."""
 
 
 class RepeatSpec(_Model):
-    """The success that opens the next cycle instance, for a contact whose ring is at least that of `from_stage`."""
+    """The signal that opens the next cycle instance, from the ring of `from_stage` inwards."""
 
     signal: str
     from_stage: str
 
 
 class CycleSpec(_Model):
-    """A whole engagement cycle."""
+    """An engagement cycle."""
 
     cycle: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     version: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     subject: Literal["contact", "account"] = "contact"
-    """Whose positions it says: each person's, or each company's from what its members do."""
+    """The subject of its positions: contacts, or accounts by the touchpoints of their members."""
     reaction_window: Duration = 3_600_000_000
     scores: dict[str, ScoreSpec]
     signals: dict[str, SignalSpec]
@@ -136,13 +137,17 @@ class CycleSpec(_Model):
                 cell = self.map.get(sales, {}).get(buying)
                 if cell not in stages:
                     raise ValueError(
-                        f"map.{sales}.{buying}: {cell or 'no stage'}, where a stage of `stages` is needed"
+                        f"map.{sales}.{buying}: {cell or 'no stage'}, "
+                        "where a stage of `stages` is needed"
                     )
         return self
 
 
 def spec_fingerprint(spec: CycleSpec) -> bytes:
-    """Return a digest of what the fold depends on: a label, an owner, the reaction window, what it raises change no state."""
+    """Return a digest of the parts that the fold depends on.
+
+    Labels, owners, the reaction window and raised events change no state, so they are left out.
+    """
     labels = {"label", "owner", "guiding_question", "metric", "target"}
     stages = dict.fromkeys(range(len(spec.stages)), labels)
     places = {number: {"stages": {"__all__": {"raises"}}} for number in range(len(spec.axes))}

@@ -135,7 +135,7 @@ def _between(value: float, stay: float, enter: float | None) -> float:
 
 
 def missing_atoms(reading: ConditionReading) -> list[ConditionReading]:
-    """Return the atoms that have to change for a condition to hold; of `any`, its nearest part's."""
+    """Return the atoms that must change for a condition to hold; of `any`, its nearest part's."""
     if reading["holds"]:
         return []
     if "all" in reading:

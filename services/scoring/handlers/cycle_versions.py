@@ -37,7 +37,7 @@ class CycleVersionView(msgspec.Struct, frozen=True):
 
 
 class ValidatedSpec(msgspec.Struct, frozen=True):
-    """A valid specification: its name and version, how many parts it has, advice on doubtful places."""
+    """A valid specification: its name, version, numbers of parts, and advice on doubtful places."""
 
     cycle: str
     version: str
