@@ -30,7 +30,7 @@ async def test_cancellation_ends_the_coroutine():
     async def work():
         started.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             ended.set()
 

@@ -55,7 +55,7 @@ def test_local_time_uses_contact_time_zone(zone, local_time, expected):
     facts = contact_facts(traits={"timezone": zone})
     expected_at = int(datetime.fromisoformat(expected).timestamp() * 1_000_000)
 
-    due_at = advance_enrollment(play, enrollment(), facts, START).run.due_at
+    due_at = advance_enrollment(play, enrollment(), facts, START).enrollment.due_at
 
     assert due_at == expected_at or (expected_at == START and due_at is None)
     assert action_names(advance_enrollment(play, enrollment(), facts, expected_at)) == ["mail"]
@@ -88,7 +88,7 @@ def test_local_time_is_reached_on_its_day(now, zone, clock, days):
         now,
     )
 
-    due_at = progress.run.due_at if progress.run.status == "active" else now
+    due_at = progress.enrollment.due_at if progress.enrollment.status == "active" else now
     local = datetime.fromtimestamp(due_at / 1_000_000, ZoneInfo(zone))
     started = datetime.fromtimestamp(now / 1_000_000, ZoneInfo(zone))
 
