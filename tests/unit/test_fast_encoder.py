@@ -15,7 +15,12 @@ from services.ingest.domain.request_context import BatchDefaults, NormalisationR
 from services.ingest.domain.source import Source
 from services.ingest.fastpath.encoder import FastEncoder
 from services.ingest.fastpath.plain_call import MAX_BYTES
-from services.ingest.fastpath.template_cache import ENTRY_BYTES, ByteBoundedLru, TemplateCache
+from services.ingest.fastpath.template_cache import (
+    ENTRY_BYTES,
+    TemplateCache,
+    _cached_page,
+    _entry_size,
+)
 from services.ingest.handlers.message_reader import FastPath, tracking_reader
 from services.ingest.settings import CHANNELS
 from tests.benchmarks.ingest_events import EventGenerator, InputKind
@@ -229,8 +234,8 @@ def test_both_paths_encode_the_same_whatever_the_bytes(edits):
     touchpoint_of_message(raw, WEB)
 
 
-SHARED = TemplateCache()
-"""One cache for all examples, so that templates of earlier ones are used for later ones."""
+SHARED = {"drop": TemplateCache(), "truncate": TemplateCache()}
+"""One cache for all examples of an address rule: later ones use templates of earlier ones."""
 URLS = st.sampled_from(
     (
         "https://shop.test/p/1", "https://shop.test/p/2?utm_source=mail&utm_medium=email",
@@ -290,7 +295,7 @@ def test_both_paths_encode_any_page_client_and_batch_the_same(
     raw = json.dumps({**PLAIN, "type": call_type, "name": "n", "context": context}).encode()
 
     for _ in range(3):
-        touchpoint_of_message(raw, received, SHARED)
+        touchpoint_of_message(raw, received, SHARED[ip_rule])
 
 
 @pytest.mark.parametrize("kind", InputKind)
@@ -361,9 +366,9 @@ def test_a_changed_source_gets_new_templates():
     changed = msgspec.structs.replace(WEB, source=Source("default", "web", mode="test"))
 
     numbers = [
-        templates.source_number(Source("default", "web")),
-        templates.source_number(Source("default", "web")),
-        templates.source_number(changed.source),
+        templates.source_encoding(Source("default", "web")).number,
+        templates.source_encoding(Source("default", "web")).number,
+        templates.source_encoding(changed.source).number,
     ]
 
     assert numbers[0] == numbers[1] != numbers[2]
@@ -371,35 +376,45 @@ def test_a_changed_source_gets_new_templates():
     assert touchpoint_of_message(raw, changed, templates).mode == "test"
 
 
-def test_the_least_recently_used_entry_is_evicted_by_bytes():
-    cache = ByteBoundedLru(3 * (ENTRY_BYTES + 10))
-    for name in (b"a", b"b", b"c"):
-        cache.put((name,), name, 9)
-    cache.get((b"a",))
-
-    cache.put((b"d",), b"d", 9)
-
-    assert [cache.get((name,)) for name in (b"a", b"b", b"c", b"d")] == [b"a", None, b"c", b"d"]
+def seen(templates, name):
+    """Return whether the cache has a client, by a look-up that adds it otherwise."""
+    return templates.client_template((1, "track", b"", b'{"n":"%b"}' % name), WEB) is not None
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 300)), max_size=30))
-def test_a_cache_never_exceeds_its_bytes(entries):
-    cache = ByteBoundedLru(2_000)
+def test_the_least_recently_used_client_is_evicted():
+    templates = TemplateCache(3 * ENTRY_BYTES + 600)
+    for name in (b"a", b"b", b"c", b"a", b"b", b"c", b"a"):
+        seen(templates, name)
 
-    for number, size in entries:
-        cache.put((b"%d" % number,), size, size)
-        assert cache.bytes <= 2_000
+    seen(templates, b"d")
 
-    assert cache.bytes == sum(size for _, size in cache._entries.values())
+    assert [
+        (1, "track", b"", b'{"n":"%b"}' % name) in templates._templates
+        for name in (b"a", b"b", b"d")
+    ] == [True, False, True]
+
+
+@given(st.lists(st.integers(0, 9), max_size=40))
+def test_templates_never_exceed_their_bytes(names):
+    templates = TemplateCache(3_000)
+
+    for name in names:
+        seen(templates, b"%d" % name)
+        assert templates.bytes <= 3_000
+
+    assert templates.bytes == sum(
+        map(_entry_size, templates._templates, templates._templates.values())
+    )
 
 
 def test_a_long_context_takes_no_room_in_the_cache():
     templates = WarmTemplateCache()
+    pages = _cached_page.cache_info().currsize
     context = {"page": {"title": "x" * 2_000}, "long": "y" * 2_000}
 
     touchpoint_of_message(json.dumps({**PLAIN, "context": context}).encode(), WEB, templates)
 
-    assert (templates._clients.bytes, templates._pages.bytes) == (0, 0)
+    assert (templates.bytes, _cached_page.cache_info().currsize) == (0, pages)
 
 
 def test_a_refused_context_is_refused_again():

@@ -78,7 +78,8 @@ def normalise(call: TrackingCall, received: RequestContext) -> Touchpoint:
         mode=source.mode if source.mode != "live" else client.mode or "live",
         is_bot=client.facts.is_bot,
         trust=source.trust,
-        channel=event_channel(call_type, client, page),
+        channel=client.facts.channel
+        or (page.facts.visit_channel if call_type in _VISITS else page.facts.channel),
         sent_at=time.sent_at,
         original_timestamp=time.original if time.original != time.occurred_at else None,
         clock_corrected=time.corrected,
@@ -178,12 +179,6 @@ def event_name(call_type: CallType, event: Any, name: Any, properties: dict[str,
     if not name and call_type in _VISITS:
         name = properties.get("name")  # some libraries put it there
     return name if isinstance(name, str) else ""
-
-
-def event_channel(call_type: CallType, client: ClientContext, page: PageContext) -> str:
-    """Return the channel that a server names, else that of the page."""
-    page_channel = page.facts.visit_channel if call_type in _VISITS else page.facts.channel
-    return client.facts.channel or page_channel
 
 
 def _context(client: ClientContext, page: PageContext, received: RequestContext) -> Any:

@@ -51,7 +51,8 @@ def strip_link_tokens(raw: bytes) -> bytes:
     A token names a contact, and only ingest may see it. Our own tracker removes tokens; other
     libraries, and mail providers that report a click, send whole addresses.
     """
-    raw = normalise_escapes(raw)
+    if raw.find(b"\\") >= 0:
+        raw = normalise_escapes(raw)
     return raw if raw.find(_PARAMETER) < 0 else _TOKEN.sub(_cut, raw)
 
 

@@ -6,14 +6,16 @@ time of receipt, marked as corrected.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from libs.common.bounded_cache import cache_by_text
 from libs.common.errors import InvalidMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_SENT_AT = 64
+"""Characters of a send time; a batch cuts its own off there."""
 _EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
@@ -42,8 +44,10 @@ def resolve_event_time(timestamp: Any, sent_at_text: Any, received_at: int) -> E
 
 def parse_sent_at(value: Any) -> int | None:
     """Parse a send time; None if unreadable, since it only corrects a clock."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_SENT_AT:
+        return None
     try:
-        return _cached_instant("sentAt", value) if isinstance(value, str) and value else None
+        return _cached_instant("sentAt", value)
     except InvalidMessage:
         return None
 
@@ -70,5 +74,5 @@ def _instant(field: str, value: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-_cached_instant = cache_by_text(1_024)(_instant)
+_cached_instant = lru_cache(1_024)(_instant)
 """Cached, since all messages of a batch have the same send time."""

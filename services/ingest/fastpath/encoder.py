@@ -3,18 +3,17 @@
 The result is that of `normalise`; tests/unit/test_fast_encoder.py compares the two paths.
 """
 
-from functools import lru_cache
 from typing import cast
 
 import msgspec
 
 from libs.common.errors import InvalidMessage
-from libs.common.kafka.wire.encoded_record import AnyMessage, EncodedHeaders, encode_fields
+from libs.common.kafka.wire.encoded_record import AnyMessage, encode_fields
 from libs.common.messages import Message, Touchpoint
-from libs.common.messages.envelope import event_headers, source_headers
+from libs.common.messages.envelope import event_headers
 from libs.common.messages.touchpoint import CallType
 from services.ingest.domain.context import split_members
-from services.ingest.domain.deduplication_window import MessageId, deduplication_key, key_with_id
+from services.ingest.domain.deduplication_window import MessageId, key_with_id
 from services.ingest.domain.enrichment import (
     CONTENT_PROPERTIES,
     VALUATION_PROPERTIES,
@@ -24,7 +23,7 @@ from services.ingest.domain.normalise import address_member, event_name
 from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.timestamps import resolve_event_time
 from services.ingest.fastpath.plain_call import PlainCall, parse_plain_call
-from services.ingest.fastpath.template_cache import OwnFields, TemplateCache
+from services.ingest.fastpath.template_cache import OwnFields, TemplateCache, page_template
 
 _TYPES = frozenset(("track", "page", "screen"))
 _encode = msgspec.json.Encoder().encode
@@ -36,16 +35,11 @@ class FastEncoder:
     def __init__(
         self, received: RequestContext, templates: TemplateCache, *, wire_encoding: bool = True
     ) -> None:
-        source = received.source
         self._received = received
         self._templates = templates
         self._wire_encoding = wire_encoding
-        self._source_number = templates.source_number(source)
+        self._source = templates.source_encoding(received.source)
         self._address = address_member(None, received)
-        self._deduplication_prefix = deduplication_key(source.workspace, source.name, "")
-        self._key_prefix = f"{source.workspace}:"
-        self._source_headers = source_headers(Touchpoint.KIND, f"/ingest/{source.name}")
-        self._encoded_headers = _encoded_headers(self._source_headers)
 
     def encode(self, raw: bytes) -> tuple[MessageId, AnyMessage] | None:
         """Return the deduplication key and the Kafka message of a message.
@@ -98,23 +92,24 @@ class FastEncoder:
             valuation = _encode(extract_valuation(properties))
             value = value[:-1] + b"," + valuation[1:] if valuation != b"{}" else value
         message = self._message(contact_id, value, message_id, time.occurred_at)
-        return key_with_id(self._deduplication_prefix, message_id.encode()), message
+        return key_with_id(self._source.deduplication_prefix, message_id.encode()), message
 
     def _shared_json(self, call: PlainCall, call_type: CallType) -> bytes | None:
         """Return a touchpoint's JSON up to its own fields; None without templates."""
         received = self._received
+        batch_context = received.batch_defaults.context
         client_json, page_json = split_members(call.context or {})
-        client = self._templates.client_template(
-            self._source_number, call_type, client_json, received
-        )
+        key = self._source.number, call_type, batch_context, client_json
+        client = self._templates.client_template(key, received)
         if client is None:
             return None
         address = b"" if client.has_address else self._address
-        page = self._templates.page_template(
-            client,
+        page = page_template(
+            received.rules.channels,
+            client.channel,
             call_type,
+            batch_context,
             page_json,
-            received,
             context_is_open=client.context_is_open or address != b"",
         )
         if not page:
@@ -127,16 +122,10 @@ class FastEncoder:
     def _message(
         self, contact_id: str, value: bytes, message_id: str, occurred_at: int
     ) -> AnyMessage:
-        received = self._received
-        key = f"{self._key_prefix}{contact_id}".encode()
-        headers = event_headers(
-            f"{received.source.name}:{message_id}", occurred_at, trace=received.trace
-        )
+        source = self._source
+        key = f"{source.key_prefix}{contact_id}".encode()
+        trace = self._received.trace
+        headers = event_headers(f"{source.id_prefix}{message_id}", occurred_at, trace=trace)
         if not self._wire_encoding:
-            return Message(Touchpoint.TOPIC, key, value, [*self._source_headers, *headers])
-        return encode_fields(Touchpoint.TOPIC, key, value, self._encoded_headers, headers)
-
-
-@lru_cache(maxsize=1_024)
-def _encoded_headers(headers: tuple[tuple[str, bytes], ...]) -> EncodedHeaders:
-    return EncodedHeaders(list(headers))
+            return Message(Touchpoint.TOPIC, key, value, [*source.headers, *headers])
+        return encode_fields(Touchpoint.TOPIC, key, value, source.encoded_headers, headers)

@@ -6,24 +6,33 @@ Each combination of client and page needs no template of its own.
 """
 
 from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from libs.common.errors import InvalidMessage
+from libs.common.kafka.wire.encoded_record import EncodedHeaders
 from libs.common.messages import Touchpoint
+from libs.common.messages.envelope import Headers, source_headers
 from libs.common.messages.touchpoint import CallType
+from services.ingest.domain.channel_rules import ChannelRules
 from services.ingest.domain.context import MAX_CACHED_BYTES, ClientContext, parse_client, parse_page
-from services.ingest.domain.normalise import address_member, event_channel, normalise
+from services.ingest.domain.deduplication_window import deduplication_key
+from services.ingest.domain.normalise import address_member, normalise
 from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import TrackingCall
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Bytes of each of the two caches with keys and overhead: about 10,000 entries."""
+"""Bytes of the client templates with keys and overhead: about 10,000 clients."""
 ENTRY_BYTES = 600
 """Overhead of an entry in memory, roughly."""
-T = TypeVar("T")
+MAX_PAGES = 4_096
+"""Page templates; each takes at most twice MAX_CACHED_BYTES, so all of them 10 MB."""
+ClientKey = tuple[int, CallType, bytes, bytes]
+"""Number of the source, type of the call, context of the batch, client part of the context."""
+_VISITS = ("page", "screen")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -70,107 +79,84 @@ class ClientTemplate:
 
     def __init__(self, json: bytes, client: ClientContext, *, context_is_open: bool) -> None:
         self.json = json
-        self.client = client
         self.context_is_open = context_is_open
         self.channel = client.facts.channel
         self.has_address = isinstance(client.ip, str)
 
 
-class ByteBoundedLru(Generic[T]):
-    """LRU cache bounded by bytes, those of its keys included."""
+class SourceEncoding:
+    """Parts of a message that all messages of a source share; `number` is unique to its settings."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.bytes = 0
-        self._max_bytes = max_bytes
-        self._entries: OrderedDict[tuple[Any, ...], tuple[T, int]] = OrderedDict()
-
-    def get(self, key: tuple[Any, ...]) -> T | None:
-        """Return an entry and make it the most recently used."""
-        try:
-            self._entries.move_to_end(key)
-        except KeyError:
-            return None
-        return self._entries[key][0]
-
-    def put(self, key: tuple[Any, ...], value: T, size: int) -> None:
-        """Add or replace an entry of so many bytes; the least recently used ones are evicted."""
-        _, size_before = self._entries.pop(key, (None, 0))
-        size += ENTRY_BYTES + sum(len(part) for part in key if isinstance(part, bytes | str))
-        self._entries[key] = value, size
-        self.bytes += size - size_before
-        while self.bytes > self._max_bytes:
-            self.bytes -= self._entries.popitem(last=False)[1][1]
+    def __init__(self, source: Source, number: int) -> None:
+        self.source = source
+        self.number = number
+        self.deduplication_prefix = deduplication_key(source.workspace, source.name, "")
+        self.key_prefix = f"{source.workspace}:"
+        self.id_prefix = f"{source.name}:"
+        self.headers: Headers = list(source_headers(Touchpoint.KIND, f"/ingest/{source.name}"))
+        self.encoded_headers = EncodedHeaders(self.headers)
 
 
 class TemplateCache:
-    """Templates of all sources, shared by all client addresses."""
+    """LRU of client templates, bounded by bytes, shared by all sources and client addresses.
+
+    All its requests must have the same normalisation rules.
+    """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._clients: ByteBoundedLru[ClientTemplate | bool] = ByteBoundedLru(max_bytes)
+        self.bytes = 0
+        self._max_bytes = max_bytes
+        self._templates: OrderedDict[ClientKey, ClientTemplate | bool] = OrderedDict()
         """True for a client that was seen once, False for one that has no template."""
-        self._pages: ByteBoundedLru[bytes] = ByteBoundedLru(max_bytes)
-        self._sources: dict[tuple[str, str], tuple[Source, int]] = {}
+        self._sources: dict[tuple[str, str], SourceEncoding] = {}
         self._source_count = 0
 
-    def source_number(self, source: Source) -> int:
-        """Return the number of a source, a new one whenever the source has changed."""
+    def source_encoding(self, source: Source) -> SourceEncoding:
+        """Return the encoding of a source, a new one whenever its settings have changed."""
         name = source.workspace, source.name
-        known, number = self._sources.get(name, (None, 0))
-        if known is source:
-            return number
-        if known != source:
-            number = self._source_count = self._source_count + 1
-        self._sources[name] = source, number
-        return number
+        encoding = self._sources.get(name)
+        if encoding is None or (encoding.source is not source and encoding.source != source):
+            self._source_count += 1
+            encoding = self._sources[name] = SourceEncoding(source, self._source_count)
+        return encoding
 
-    def client_template(
-        self, source_number: int, call_type: CallType, client_json: bytes, received: RequestContext
-    ) -> ClientTemplate | None:
+    def client_template(self, key: ClientKey, received: RequestContext) -> ClientTemplate | None:
         """Return the template of a client; None where there is none, or not yet.
 
         A client gets one when it is seen again: rendering costs more than normalising one call.
         """
-        batch_context = received.batch_defaults.context
-        key = source_number, call_type, batch_context, client_json
-        template = self._clients.get(key)
-        if isinstance(template, ClientTemplate):
-            return template
-        if template is False or len(batch_context) + len(client_json) > MAX_CACHED_BYTES:
-            return None
+        template = self._templates.get(key)
         if template is None:
-            self._clients.put(key, True, 0)
+            if len(key[2]) + len(key[3]) <= MAX_CACHED_BYTES:
+                self._put(key, True)
             return None
-        rendered = render_client(call_type, client_json, received)
-        self._clients.put(key, rendered or False, 2 * len(rendered.json) if rendered else 0)
-        return rendered
+        self._templates.move_to_end(key)
+        if template is True:
+            template = render_client(key, received) or False
+            self._put(key, template)
+        return template or None
 
-    def page_template(
-        self,
-        client: ClientTemplate,
-        call_type: CallType,
-        page_json: bytes,
-        received: RequestContext,
-        *,
-        context_is_open: bool,
-    ) -> bytes:
-        """Return the template of a page, with commas on both sides; empty if it has none."""
-        batch_context = received.batch_defaults.context
-        key = context_is_open, call_type == "track", client.channel, batch_context, page_json
-        rendered = self._pages.get(key)
-        if rendered is None:
-            rendered = render_page(client.client, call_type, page_json, context_is_open, received)
-            if len(batch_context) + len(page_json) <= MAX_CACHED_BYTES:
-                self._pages.put(key, rendered, len(rendered))
-        return rendered
+    def _put(self, key: ClientKey, template: ClientTemplate | bool) -> None:
+        replaced = self._templates.pop(key, None)
+        if replaced is not None:
+            self.bytes -= _entry_size(key, replaced)
+        self._templates[key] = template
+        self.bytes += _entry_size(key, template)
+        while self.bytes > self._max_bytes:
+            self.bytes -= _entry_size(*self._templates.popitem(last=False))
 
 
-def render_client(
-    call_type: CallType, client_json: bytes, received: RequestContext
-) -> ClientTemplate | None:
+def _entry_size(key: ClientKey, template: ClientTemplate | bool) -> int:
+    json_size = len(template.json) if isinstance(template, ClientTemplate) else 0
+    return ENTRY_BYTES + len(key[2]) + len(key[3]) + json_size
+
+
+def render_client(key: ClientKey, received: RequestContext) -> ClientTemplate | None:
     """Return the template of a client; None where its calls have to be normalised one by one.
 
     Such a client's context is invalid, or has a link token, whose validity ends.
     """
+    _, call_type, batch_context, client_json = key
     source, channels = received.source, received.rules.channels
     call = TrackingCall(
         type=call_type, message_id="-", user_id="-", event="-", context=msgspec.Raw(client_json)
@@ -179,9 +165,7 @@ def render_client(
         touchpoint = normalise(call, received)
     except InvalidMessage:
         return None
-    client = parse_client(
-        channels, source.trust == "server", received.batch_defaults.context, client_json
-    )
+    client = parse_client(channels, source.trust == "server", batch_context, client_json)
     if client.link_token is not None:
         return None
     shared = {
@@ -196,26 +180,44 @@ def render_client(
     return ClientTemplate(_encode(shared)[:-1] + context, client, context_is_open=bool(members))
 
 
-def render_page(
-    client: ClientContext,
+def page_template(
+    channels: ChannelRules,
+    client_channel: str,
     call_type: CallType,
+    batch_context: bytes,
+    page_json: bytes,
+    *,
+    context_is_open: bool,
+) -> bytes:
+    """Return the template of a page, with commas on both sides.
+
+    It has the rest of the context and the fields of the page. It is empty for a page with a referral
+    code, which becomes a property of each event.
+    """
+    cached = len(batch_context) + len(page_json) <= MAX_CACHED_BYTES
+    render = _cached_page if cached else _render_page
+    visit = call_type in _VISITS
+    return render(channels, client_channel, visit, batch_context, page_json, context_is_open)
+
+
+def _render_page(
+    channels: ChannelRules,
+    client_channel: str,
+    visit: bool,
+    batch_context: bytes,
     page_json: bytes,
     context_is_open: bool,
-    received: RequestContext,
 ) -> bytes:
-    """Return the template of a page: the rest of the context, and the fields of the page.
-
-    It is empty for a page with a referral code, which becomes a property of each event.
-    """
-    page = parse_page(received.rules.channels, received.batch_defaults.context, page_json)
+    page = parse_page(channels, batch_context, page_json)
     if page.referral:
         return b""
+    facts = page.facts
     fields = _PageFields(
-        event_channel(call_type, client, page),
-        page.facts.campaign,
-        page.facts.page_path,
-        page.facts.content_id,
-        page.facts.content_type,
+        client_channel or (facts.visit_channel if visit else facts.channel),
+        facts.campaign,
+        facts.page_path,
+        facts.content_id,
+        facts.content_type,
     )
     if context_is_open:
         context = b"%b%b}," % (b"," if page.members else b"", page.members)
@@ -223,3 +225,6 @@ def render_page(
         context = b',"context":{%b},' % page.members if page.members else b","
     encoded = _encode(fields)[1:-1]
     return context + encoded + b"," if encoded else context
+
+
+_cached_page = lru_cache(MAX_PAGES)(_render_page)
