@@ -25,7 +25,7 @@ from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import TrackingCall
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Bytes of the client templates with keys and overhead: about 10,000 clients."""
+"""Bytes of client templates with keys and overhead: about 10,000 clients."""
 ENTRY_BYTES = 600
 """Overhead of an entry in memory, roughly."""
 MAX_PAGES = 4_096
@@ -85,7 +85,7 @@ class ClientTemplate:
 
 
 class SourceEncoding:
-    """Parts of a message that all messages of a source share; `number` is unique to its settings."""
+    """Constants of a source's messages; its `number` is unique to its settings."""
 
     def __init__(self, source: Source, number: int) -> None:
         self.source = source
@@ -134,7 +134,7 @@ class TemplateCache:
         if template is True:
             template = render_client(key, received) or False
             self._put(key, template)
-        return template or None
+        return template if isinstance(template, ClientTemplate) else None
 
     def _put(self, key: ClientKey, template: ClientTemplate | bool) -> None:
         replaced = self._templates.pop(key, None)
@@ -191,8 +191,8 @@ def page_template(
 ) -> bytes:
     """Return the template of a page, with commas on both sides.
 
-    It has the rest of the context and the fields of the page. It is empty for a page with a referral
-    code, which becomes a property of each event.
+    It has the rest of the context and the fields of the page. It is empty for a page with a
+    referral code, which becomes a property of each event.
     """
     cached = len(batch_context) + len(page_json) <= MAX_CACHED_BYTES
     render = _cached_page if cached else _render_page
