@@ -11,7 +11,7 @@ from tests.e2e.perigee_command import perigee
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_doctor_names_each_fault_with_its_cure(home):
+def test_doctor_names_each_fault_with_its_cure():
     unreachable = {
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "DATABASE_URL": "postgresql://x@127.0.0.1:1/x",

@@ -1,4 +1,4 @@
-"""Accounts on a real PostgreSQL: members in time, signals rolled up, changes on the topic (row 19)."""
+"""Accounts on a real PostgreSQL: memberships in time, signals rolled up, changes on the topic."""
 
 import random
 
@@ -17,10 +17,12 @@ COMPANIES = (PROJECT / "tests" / "support" / "companies.yaml").read_text()
 
 @pytest.fixture
 async def scoring(database):
-    found = Scoring(database, [shipped(), small_cycle(COMPANIES)])
-    found.accounts = AccountJobs(found.sessions[1], found.outboxes, found.catalogue, PARTITIONS)
-    yield found
-    await found.close()
+    service = Scoring(database, [shipped(), small_cycle(COMPANIES)])
+    service.accounts = AccountJobs(
+        service.sessions[1], service.outboxes, service.catalogue, PARTITIONS
+    )
+    yield service
+    await service.close()
 
 
 def joins(at, user, group="acme", **fields):
@@ -53,7 +55,7 @@ async def changes(scoring):
 
 
 @pytest.mark.capability(19)
-async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
+async def test_member_signals_fold_into_account_alone(scoring):
     await scoring.ingest(
         [
             joins(0, "u"),
@@ -64,46 +66,59 @@ async def test_members_signals_roll_up_and_contacts_are_left_alone(scoring):
         ]
     )
     await scoring.ingest([downloads(4 * HOUR, "w")], partition=1)
-    before = [c for c in await scoring.outbox("stage-changes") if "account_id" not in c]
+    contact_changes = [c for c in await scoring.outbox("stage-changes") if "account_id" not in c]
     await fold(scoring)
-    told = await changes(scoring)
-    assert {c["group_id"] for c in told} == {"acme"}
-    assert [c["stage"]["to"] for c in told] == ["target", "account"]
-    assert [c["sequence"] for c in told] == [1, 2]
-    assert [c for c in await scoring.outbox("stage-changes") if "account_id" not in c] == before
+
+    account_changes = await changes(scoring)
+
+    assert {c["group_id"] for c in account_changes} == {"acme"}
+    assert [c["stage"]["to"] for c in account_changes] == ["target", "account"]
+    assert [c["sequence"] for c in account_changes] == [1, 2]
+    assert [
+        c for c in await scoring.outbox("stage-changes") if "account_id" not in c
+    ] == contact_changes
     assert (await assert_replay_equal(scoring))["accounts"] == 1
 
 
-async def test_membership_is_in_time(scoring):
+async def test_only_signals_during_membership_count(scoring):
     await scoring.ingest([downloads(0, "u"), joins(HOUR, "u"), downloads(2 * HOUR, "u")])
-    left = touchpoint(3 * HOUR, LEAVE_EVENT, user_id="u", group_id="acme", number="left")
-    await scoring.ingest([left, downloads(4 * HOUR, "u"), downloads(5 * HOUR, "u")])
+    leave_event = touchpoint(3 * HOUR, LEAVE_EVENT, user_id="u", group_id="acme", number="left")
+    await scoring.ingest([leave_event, downloads(4 * HOUR, "u"), downloads(5 * HOUR, "u")])
+
     await fold(scoring)
+
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
+
     await assert_replay_equal(scoring)
     await scoring.ingest(
         [downloads(6 * HOUR, "u", group_id="acme"), downloads(7 * HOUR, "x", group_id="acme")]
     )
     await fold(scoring)
+
     assert (await changes(scoring))[-1]["stage"]["to"] == "account", (
-        "a touchpoint that names the account counts for it"
+        "a touchpoint that names the account does not count for it"
     )
+
     await assert_replay_equal(scoring)
 
 
-async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
+async def test_merges_corrections_and_late_touchpoints_reach_account(scoring):
     await scoring.ingest(
         [joins(0, "u"), downloads(HOUR, "v"), downloads(2 * HOUR, "v"), downloads(3 * HOUR, "v")]
     )
     await fold(scoring)
+
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
+
     await scoring.merge("u", "v")
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "account"
+
     await assert_replay_equal(scoring)
     await scoring.unmerge("u", "v")
     await fold(scoring)
     assert (await changes(scoring))[-1]["stage"]["to"] == "target"
+
     await assert_replay_equal(scoring)
     await scoring.ingest([joins(30 * 60 * 1_000_000, "v")])
     await fold(scoring)
@@ -112,20 +127,24 @@ async def test_merges_corrections_and_late_ones_reach_the_account(scoring):
     await fold(scoring)
     await assert_replay_equal(scoring)
     sequences = [c["sequence"] for c in await changes(scoring)]
+
     assert sequences == list(range(1, len(sequences) + 1))
 
 
-async def test_an_account_falls_dormant_by_its_own_timer(scoring):
+async def test_account_timer_makes_it_dormant(scoring):
     await scoring.ingest([joins(0, "u"), downloads(DAY, "u")])
     await fold(scoring)
     await scoring.set_frontier(START + 100 * DAY)
+
     await fold(scoring)
+
     assert (await changes(scoring))[-1]["direction"] == "dormancy"
+
     await assert_replay_equal(scoring, START + 100 * DAY)
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_any_arrival_gives_the_same_accounts(scoring, seed):
+async def test_arrival_order_does_not_change_accounts(scoring, seed):
     chance = random.Random(seed)
     trace = []
     for n in range(80):
@@ -149,15 +168,17 @@ async def test_any_arrival_gives_the_same_accounts(scoring, seed):
         trace = trace[size:]
         if chance.random() < 0.3:
             await scoring.accounts.refold()
+
     await fold(scoring)
+
     assert (await assert_replay_equal(scoring))["accounts"] == 2
 
 
-async def test_a_large_account_blocks_no_partition(scoring):
-    """Batches of two partitions append to one account's queue while its fold holds the account."""
+async def test_fold_of_large_account_blocks_no_partition(scoring):
+    """Batches of two partitions append to one account's queue while its row is locked."""
     await scoring.ingest([joins(n, f"u{n}") for n in range(300)])
     await fold(scoring)
-    connection = await connect(scoring.database, application="test-holds")
+    connection = await connect(scoring.database, application="test-lock")
     async with connection.transaction():
         await connection.execute("SELECT 1 FROM scoring.accounts FOR UPDATE")
         await scoring.ingest([downloads(HOUR, f"u{n}") for n in range(150)], partition=1)

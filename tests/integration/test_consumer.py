@@ -1,4 +1,4 @@
-"""The consumer on a real broker, its fence in a real database."""
+"""The consumer on a real broker, with its offset fence in a real database."""
 
 import asyncio
 import contextlib
@@ -22,12 +22,12 @@ from tests.support.waiting import wait_until
 
 
 class Handler:
-    """Counts numbers per partition in a fenced transaction."""
+    """Collects numbers in a fenced transaction."""
 
     def __init__(self, database):
         self.session = Session(database, "test")
         self.seen = []
-        self.buried = []
+        self.dead_letters = []
         self.fail_once = []
 
     async def next_offset(self, topic, partition, beginning):
@@ -49,16 +49,16 @@ class Handler:
     async def store_dead_letter(self, record, error):
         async with self.session.acquire() as connection, unit_of_work(connection):
             await offsets.update_offsets(connection, "scoring", "test", offset_ranges([record]))
-        self.buried.append(record.value)
+        self.dead_letters.append(record.value)
 
 
 @contextlib.asynccontextmanager
-async def consuming(servers, topic, handler):
+async def run_consumer(servers, topic, handler):
     stop = asyncio.Event()
-    reached = {}
+    progress_offsets = {}
 
-    async def progress(found):
-        reached.update(found)
+    async def progress(offsets_reached):
+        progress_offsets.update(offsets_reached)
 
     consumer = Consumer(
         bootstrap_servers=servers.kafka,
@@ -69,7 +69,7 @@ async def consuming(servers, topic, handler):
         on_progress=progress,
     )
     task = asyncio.create_task(consumer.run(stop))
-    yield task, reached
+    yield task, progress_offsets
     stop.set()
     await asyncio.gather(task, return_exceptions=True)
     await handler.session.close()
@@ -80,25 +80,25 @@ async def publish(publisher, topic, values, key=b"k"):
     assert not any(faults)
 
 
-async def test_one_bad_record_is_found_by_halving_and_buried_alone(servers, database, publisher):
+async def test_bad_record_alone_becomes_dead_letter(servers, database, publisher):
     topic = await make_topic(servers.kafka)
     await publish(publisher, topic, [b"bad" if n in (7, 40) else b"%d" % n for n in range(60)])
     handler = Handler(database)
-    async with consuming(servers, topic, handler):
+    async with run_consumer(servers, topic, handler):
 
         async def done():
-            return len(handler.seen) == 58 and len(handler.buried) == 2
+            return len(handler.seen) == 58 and len(handler.dead_letters) == 2
 
         await wait_until(done)
     assert handler.seen == [n for n in range(60) if n not in (7, 40)]
 
 
-async def test_a_passing_fault_and_a_lost_fence_retry_the_batch(servers, database, publisher):
+async def test_transient_fault_and_lost_fence_retry_batch(servers, database, publisher):
     topic = await make_topic(servers.kafka)
     handler = Handler(database)
     handler.fail_once = [Unavailable("away"), FenceLost("another"), Unavailable("away")]
     await publish(publisher, topic, [b"%d" % n for n in range(20)])
-    async with consuming(servers, topic, handler) as (_, reached):
+    async with run_consumer(servers, topic, handler) as (_, reached):
 
         async def done():
             return len(handler.seen) == 20 and len(reached) == 3
@@ -107,21 +107,21 @@ async def test_a_passing_fault_and_a_lost_fence_retry_the_batch(servers, databas
     assert handler.seen == list(range(20))
 
 
-async def test_a_new_consumer_begins_where_the_row_says(servers, database, publisher):
+async def test_new_consumer_starts_at_stored_offset(servers, database, publisher):
     topic = await make_topic(servers.kafka)
-    for begin in (0, 10):
+    for start in (0, 10):
         handler = Handler(database)
-        await publish(publisher, topic, [b"%d" % n for n in range(begin, begin + 10)])
-        async with consuming(servers, topic, handler):
+        await publish(publisher, topic, [b"%d" % n for n in range(start, start + 10)])
+        async with run_consumer(servers, topic, handler):
 
             async def done(handler=handler):
                 return len(handler.seen) == 10
 
             await wait_until(done)
-        assert handler.seen == list(range(begin, begin + 10))
+        assert handler.seen == list(range(start, start + 10))
 
 
-async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publisher):
+async def test_offset_gap_stops_consumer_with_its_range(servers, database, publisher):
     from aiokafka import TopicPartition
     from aiokafka.admin import RecordsToDelete
 
@@ -134,32 +134,36 @@ async def test_a_gap_in_the_log_stops_with_a_named_error(servers, database, publ
     client = await admin(servers.kafka)
     await client.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=5)})
     await client.close()
-    async with consuming(servers, topic, handler) as (task, _):
+    async with run_consumer(servers, topic, handler) as (task, _):
         with pytest.raises(OffsetGap, match="begins at 5 and ends at 10, but 0 comes next"):
             await asyncio.wait_for(task, 20)
     assert handler.seen == []
 
 
-async def test_too_many_dead_letters_in_a_row_stop_the_consumer(servers, database, publisher):
+async def test_consecutive_dead_letters_stop_consumer(servers, database, publisher):
     topic = await make_topic(servers.kafka, 1)
     await publish(publisher, topic, [b"bad"] * (MAX_CONSECUTIVE + 5))
-    async with consuming(servers, topic, Handler(database)) as (task, _):
+    async with run_consumer(servers, topic, Handler(database)) as (task, _):
         with pytest.raises(Exception, match="consecutive records"):
             await asyncio.wait_for(task, 60)
 
 
-async def test_the_fence_moves_once(database):
+async def test_offset_fence_moves_once(database):
     connection = await connect(database, application="test")
-    place = ("t", 0)
-    assert await offsets.upsert_next_offset(connection, "scoring", "g", place, 3) == 3
-    assert await offsets.upsert_next_offset(connection, "scoring", "g", place, 9) == 3
-    await offsets.update_offsets(connection, "scoring", "g", {place: (3, 8)})
+    partition = ("t", 0)
+
+    assert await offsets.upsert_next_offset(connection, "scoring", "g", partition, 3) == 3
+    assert await offsets.upsert_next_offset(connection, "scoring", "g", partition, 9) == 3
+
+    await offsets.update_offsets(connection, "scoring", "g", {partition: (3, 8)})
+
     with pytest.raises(FenceLost, match="no longer has t-0 at 3"):
-        await offsets.update_offsets(connection, "scoring", "g", {place: (3, 9)})
+        await offsets.update_offsets(connection, "scoring", "g", {partition: (3, 9)})
+
     await connection.close()
 
 
-async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, database, publisher):
+async def test_null_header_passes_dead_letters_and_relay(servers, database, publisher):
     from aiokafka import AIOKafkaProducer
 
     from libs.common.kafka.dead_letters import build_dead_letter
@@ -171,79 +175,80 @@ async def test_a_null_header_passes_the_dead_letters_and_the_relay(servers, data
     await producer.send_and_wait(topic, b"bad", b"k", headers=[("x", None)])
     await producer.stop()
 
-    class Burying(Handler):
+    class OutboxHandler(Handler):
         async def store_dead_letter(self, record: Record, error):
             async with self.session.acquire() as connection, unit_of_work(connection):
                 await offsets.update_offsets(connection, "scoring", "test", offset_ranges([record]))
-                letter = build_dead_letter("scoring", record, error)
+                dead_letter = build_dead_letter("scoring", record, error)
                 await Outbox("scoring", 3).insert_messages(
-                    connection, [Message(topic, letter.key, letter.value, letter.headers)]
+                    connection,
+                    [Message(topic, dead_letter.key, dead_letter.value, dead_letter.headers)],
                 )
-            self.buried.append(record)
+            self.dead_letters.append(record)
 
-    handler = Burying(database)
-    async with consuming(servers, topic, handler), run_relays(servers, database):
+    handler = OutboxHandler(database)
+    async with run_consumer(servers, topic, handler), run_relays(servers, database):
 
         async def done():
-            return handler.buried and not await unpublished_rows(database)
+            return handler.dead_letters and not await unpublished_rows(database)
 
         await wait_until(done)
 
 
-async def test_a_topic_made_anew_is_a_gap_too(servers, database, publisher):
+async def test_recreated_topic_is_offset_gap(servers, database, publisher):
     topic = await make_topic(servers.kafka, 1)
     handler = Handler(database)
     await handler.next_offset(topic, 0, 7)
-    async with consuming(servers, topic, handler) as (task, _):
+    async with run_consumer(servers, topic, handler) as (task, _):
         with pytest.raises(OffsetGap, match="created anew"):
             await asyncio.wait_for(task, 20)
 
 
-async def test_a_wrong_configuration_stops_the_consumer_and_buries_nothing(
+async def test_configuration_error_stops_consumer_without_dead_letters(
     servers, database, publisher
 ):
     topic = await make_topic(servers.kafka)
     await publish(publisher, topic, [b"%d" % n for n in range(20)])
     handler = Handler(database)
     handler.fail_once = [ConfigurationError("a version that this process cannot compile")] * 9
-    async with consuming(servers, topic, handler) as (task, _):
+
+    async with run_consumer(servers, topic, handler) as (task, _):
         with pytest.raises(ConfigurationError):
             await asyncio.wait_for(task, 20)
-    assert (handler.buried, handler.seen) == ([], [])
+
+    assert (handler.dead_letters, handler.seen) == ([], [])
 
 
-async def test_a_group_that_cannot_be_coordinated_any_more_is_joined_anew(
-    servers, database, publisher, monkeypatch
-):
-    """aiokafka's coordination can end for good, on a connection that broke in the wrong moment: polls then fail for ever."""
+async def test_failed_coordination_restarts_consumer(servers, database, publisher, monkeypatch):
+    """aiokafka's coordination task can end on a broken connection; every poll then fails."""
     monkeypatch.setattr("libs.common.kafka.consumer.FAILED_POLLS", 3)
     topic = await make_topic(servers.kafka)
-    handler, stop, made = Handler(database), asyncio.Event(), []
+    handler, stop, consumers = Handler(database), asyncio.Event(), []
 
-    def make():
-        made.append(
-            Consumer(bootstrap_servers=servers.kafka, group=f"group-{topic}", topics=[topic], handler=handler,
-                     session_timeout_ms=servers.session_timeout_ms)
+    def make_consumer():
+        consumers.append(
+            Consumer(bootstrap_servers=servers.kafka, group=f"group-{topic}", topics=[topic],
+                     handler=handler, session_timeout_ms=servers.session_timeout_ms)
         )  # fmt: skip
-        return made[-1]
+        return consumers[-1]
 
-    running = asyncio.create_task(supervise_consumer(make, stop))
+    running = asyncio.create_task(supervise_consumer(make_consumer, stop))
 
-    async def first():
+    async def first_consumed():
         return handler.seen == [1]
 
-    async def both():
+    async def both_consumed():
         return handler.seen == [1, 2]
 
     await publish(publisher, topic, [b"1"])
-    await wait_until(first)
-    coordinator = made[0]._consumer._coordinator
+    await wait_until(first_consumed)
+    coordinator = consumers[0]._consumer._coordinator
     coordinator._coordination_task.cancel()
     coordinator._coordination_task = asyncio.get_running_loop().create_future()
     coordinator._coordination_task.set_exception(KafkaError("the handler is closed"))
     await publish(publisher, topic, [b"2"])
-    await wait_until(both)
-    assert len(made) == 2
+    await wait_until(both_consumed)
+    assert len(consumers) == 2
     stop.set()
     await running
     await handler.session.close()

@@ -92,8 +92,8 @@ CALLS = [
 ]
 
 
-class People:
-    """Two contacts, one of them merged; and clients that look them up."""
+class ReferencedContacts:
+    """Two contacts, one of them merged, and a client that looks them up."""
 
     def __init__(self, instance):
         environment = instance.environment
@@ -103,27 +103,27 @@ class People:
             trust_env=False,
             timeout=30,
         )
-        before = {
+        merged_ids = {
             self.get("SCORING_URL", f"/v1/contacts/{name}")["contact_id"]
             for name in ("alice", "old-alice")
         }
         merge = {"one": "user_id:alice", "other": "user_id:old-alice", **BY}
-        answer = self.client.post(
+        response = self.client.post(
             f"{environment['SCORING_URL']}/admin/v1/identities/merge", json=merge
         )
-        (self.alice,) = answer.json()["contacts"]
+        (self.alice,) = response.json()["contacts"]
         self.bob = self.get("SCORING_URL", f"/v1/contacts/{quote('bob/1', safe='')}")["contact_id"]
-        self.references = [(name, self.alice) for name in [*ALICE, *before, self.alice]]
+        self.references = [(name, self.alice) for name in [*ALICE, *merged_ids, self.alice]]
         self.references += [(name, self.bob) for name in [*BOB, self.bob]]
 
     def get(self, service, path):
-        answer = self.client.get(self.environment[service] + path)
-        assert answer.status_code == 200, (path, answer.text)
-        return answer.json()
+        response = self.client.get(self.environment[service] + path)
+        assert response.status_code == 200, (path, response.text)
+        return response.json()
 
 
 @pytest.fixture
-def people(instance):
+def referenced(instance):
     async def prepare():
         await put_source(instance.environment, "crm", "key-of-crm", "server")
         key = await instance.create_source("crm")
@@ -131,30 +131,30 @@ def people(instance):
         await instance.wait_until_idle()
 
     asyncio.run(prepare())
-    return People(instance)
+    return ReferencedContacts(instance)
 
 
-def test_every_route_finds_every_kind_of_reference(people):
-    for reference, contact in people.references:
+def test_route_accepts_each_reference_kind(referenced):
+    for reference, contact in referenced.references:
         for service, path in GET_ROUTES:
-            found = people.get(service, path.format(quote(reference, safe="")))
-            if isinstance(found, dict) and "contact_id" in found:
-                assert found["contact_id"] == contact, (path, reference)
+            result = referenced.get(service, path.format(quote(reference, safe="")))
+            if isinstance(result, dict) and "contact_id" in result:
+                assert result["contact_id"] == contact, (path, reference)
         for service, path, field, body in POST_ROUTES:
-            url = people.environment[service] + path
-            answer = people.client.post(url, json={**body, field: reference})
-            # 409: the two were joined, or parted, by another reference before.
-            assert answer.status_code in (200, 201, 409), (path, reference, answer.text)
+            url = referenced.environment[service] + path
+            response = referenced.client.post(url, json={**body, field: reference})
+            # 409: another reference has merged or unmerged the two before.
+            assert response.status_code in (200, 201, 409), (path, reference, response.text)
         path = f"/admin/v1/suppressions/{quote(reference, safe='')}/email"
-        answer = people.client.delete(people.environment["ORCHESTRATOR_URL"] + path)
-        assert "is not suppressed on email" in answer.text, (reference, answer.text)
+        response = referenced.client.delete(referenced.environment["ORCHESTRATOR_URL"] + path)
+        assert "is not suppressed on email" in response.text, (reference, response.text)
 
 
-def test_every_command_finds_every_kind_of_reference(people, monkeypatch):
-    monkeypatch.setenv("PERIGEE_HOME", people.environment["PERIGEE_HOME"])
+def test_command_accepts_each_reference_kind(referenced, monkeypatch):
+    monkeypatch.setenv("PERIGEE_HOME", referenced.environment["PERIGEE_HOME"])
     runner = CliRunner()
 
-    for reference, contact in people.references:
+    for reference, contact in referenced.references:
         for command in COMMANDS:
             outcome = runner.invoke(app, [part.format(reference) for part in command])
             assert outcome.exit_code == 0, (command, reference, outcome.output)
@@ -165,9 +165,9 @@ def test_every_command_finds_every_kind_of_reference(people, monkeypatch):
     assert os.environ["PERIGEE_HOME"]
 
 
-def test_nothing_else_is_found(people):
+def test_unknown_reference_has_no_contact(referenced):
     async def look_up(reference):
-        connection = await connect(people.environment["DATABASE_URL"], application="test")
+        connection = await connect(referenced.environment["DATABASE_URL"], application="test")
         try:
             return [
                 await module.find_contact(connection, workspace, reference)
@@ -179,4 +179,4 @@ def test_nothing_else_is_found(people):
 
     for reference in ("", "nobody", "anonymous_id:alice", "user_id:device-1", "x@x.test", "email:"):
         assert asyncio.run(look_up(reference)) == [None] * 4, reference
-    assert asyncio.run(look_up("alice")) == [people.alice, None] * 2
+    assert asyncio.run(look_up("alice")) == [referenced.alice, None] * 2

@@ -1,4 +1,4 @@
-"""The sample consumers follow a real Perigee while they are killed: each ends where scoring says that everybody stands."""
+"""Sample subscribers are killed while they follow an instance, and end with scoring's stages."""
 
 import asyncio
 import json
@@ -15,54 +15,52 @@ from tests.support.waiting import last
 
 EXAMPLES = PROJECT / "examples" / "subscribers"
 MODULES = PROJECT / "tests" / "sdks" / "node" / "node_modules"
-PEOPLE, KILLS = 40, 4
+CONTACTS, KILLS = 40, 4
 
 
-def calls(chance, turn):
-    """What people do in a turn: move on, and now and then turn out to be one."""
-    found = []
+def calls(chance, prefix):
+    """Return calls that move stages, and an alias that merges two contacts."""
+    tracking_calls = []
     for number in range(60):
-        who = f"u{chance.randrange(PEOPLE)}"
+        user_id = f"u{chance.randrange(CONTACTS)}"
         event = chance.choice(
             ["Order Completed", "Quote Requested", "Pricing Viewed", "Content Downloaded"]
         )
-        found.append(
-            {"type": "track", "event": event, "userId": who, "messageId": f"{turn}-{number}"}
+        tracking_calls.append(
+            {"type": "track", "event": event, "userId": user_id, "messageId": f"{prefix}-{number}"}
         )
-    one, other = chance.sample(range(PEOPLE), 2)
-    found.append(
+    user, previous = chance.sample(range(CONTACTS), 2)
+    tracking_calls.append(
         {
             "type": "alias",
-            "userId": f"u{one}",
-            "previousId": f"u{other}",
-            "messageId": f"{turn}-alias",
+            "userId": f"u{user}",
+            "previousId": f"u{previous}",
+            "messageId": f"{prefix}-alias",
         }
     )
-    return found
+    return tracking_calls
 
 
 async def run(command, *arguments):
     process = await asyncio.create_subprocess_exec(
         *command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode == 0, said.decode()[-2_000:]
+    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 0, output.decode()[-2_000:]
 
 
-async def standing(database):
-    """Where scoring has published that everybody stands who was not merged into somebody else."""
+async def published_stages(database):
+    """Return the published stages of all contacts that were not merged into another."""
     connection = await connect(database, application="test")
     rows = await connection.fetch(
-        "SELECT contact_id, p.cycle, p.stage, p.sequence FROM scoring.publications p JOIN scoring.contacts c "
-        "USING (contact_id) WHERE c.merged_into IS NULL"
+        "SELECT contact_id, p.cycle, p.stage, p.sequence FROM scoring.publications p "
+        "JOIN scoring.contacts c USING (contact_id) WHERE c.merged_into IS NULL"
     )
     await connection.close()
     return {(r[0], r[1]): (r[2], r[3]) for r in rows}
 
 
-async def test_followers_that_are_killed_know_where_everybody_stands(
-    instance, servers, database, tmp_path
-):
+async def test_killed_followers_end_with_published_stages(instance, servers, database, tmp_path):
     chance = random.Random(choose_seed())
     await put_source(instance.environment, "back-end", "key-of-back-end", "server")
     key = await instance.create_source("back-end")
@@ -74,24 +72,27 @@ async def test_followers_that_are_killed_know_where_everybody_stands(
         (["node", str(tmp_path / "follow.mjs"), servers.kafka, str(file)]),
     ]
     await instance.send(key, calls(chance, "before"))
-    for turn in range(KILLS):
-        going = [await asyncio.create_subprocess_exec(*command) for command in followers]
+    for round_number in range(KILLS):
+        processes = [await asyncio.create_subprocess_exec(*command) for command in followers]
         for part in range(4):
-            await instance.send(key, calls(chance, f"{turn}-{part}"))
+            await instance.send(key, calls(chance, f"{round_number}-{part}"))
             await last(chance.random())
-        for process in going:
+        for process in processes:
             process.kill()
             await process.wait()
     await instance.send(key, calls(chance, "after"))
     await instance.wait_until_idle()
     await asyncio.gather(*(run(command, "--once") for command in followers))
-    expected = await standing(database)
-    with sqlite3.connect(crm) as found:
-        rows = found.execute("SELECT contact, cycle, stage, sequence FROM people").fetchall()
+    expected = await published_stages(database)
+    with sqlite3.connect(crm) as crm_database:
+        rows = crm_database.execute("SELECT contact, cycle, stage, sequence FROM people").fetchall()
         assert {(r[0], r[1]): (r[2], r[3]) for r in rows} == expected
-        ids = found.execute("SELECT count(*), count(DISTINCT id) FROM history").fetchone()
-        assert ids[0] == ids[1] > PEOPLE
-    people = json.loads(file.read_text())["people"]
+        ids = crm_database.execute("SELECT count(*), count(DISTINCT id) FROM history").fetchone()
+        assert ids[0] == ids[1] > CONTACTS
+
+    stages = json.loads(file.read_text())["people"]
+
     assert {
-        tuple(who.split(" ")): (at["stage"], at["sequence"]) for who, at in people.items()
+        tuple(key_of_stage.split(" ")): (state["stage"], state["sequence"])
+        for key_of_stage, state in stages.items()
     } == expected

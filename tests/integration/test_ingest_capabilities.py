@@ -1,4 +1,4 @@
-"""Rows 31, 33, 34 and 39 from the door's words to the contact: what comes in is what is known then."""
+"""Touchpoints of web, till, interview and brand, from the tracking call to the contact."""
 
 import itertools
 import json
@@ -24,16 +24,17 @@ RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.y
 WEB, TILL = Source("default", "web"), Source("default", "till", trust="server")
 
 
-def come(source, *calls):
-    """Return calls as they lie on the topic."""
-    found = []
+def to_touchpoints(source, *calls):
+    """Return the touchpoints of calls as a reader of the topic decodes them."""
+    touchpoints = []
     for number, call in enumerate(calls):
-        read = parse_call(json.dumps(call).encode())
-        made = touchpoint_of_call(
-            read, RequestContext(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES)
+        tracking_call = parse_call(json.dumps(call).encode())
+        touchpoint = touchpoint_of_call(
+            tracking_call,
+            RequestContext(source, NOW + number, lambda: f"made-{next(IDS)}", rules=RULES),
         )
-        found.append(decode_value(Touchpoint, touchpoint_message(made).value))
-    return found
+        touchpoints.append(decode_value(Touchpoint, touchpoint_message(touchpoint).value))
+    return touchpoints
 
 
 def contacts(scoring):
@@ -41,7 +42,7 @@ def contacts(scoring):
 
 
 @pytest.mark.capability(39)
-async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
+async def test_gated_download_makes_visitor_a_contact(scoring):
     consent = {"consent": {"categoryPreferences": {"marketing": True}}}
     visit = {
         "type": "page",
@@ -50,26 +51,39 @@ async def test_row_39_a_gated_paper_makes_a_contact_of_a_visitor(scoring):
         "timestamp": "2026-05-01T10:00:00Z",
     }
     form = {"anonymousId": "d", "timestamp": "2026-05-01T10:05:00Z", "context": consent}
-    await scoring.ingest(come(WEB, visit))
-    await scoring.ingest(come(WEB, {**form, "type": "identify", "traits": {"email": "Ada@X.test ", "company": "Acme"}},
-                            {**form, "type": "track", "event": "Content Downloaded"}))  # fmt: skip
-    one = await contacts(scoring).get("default", "ada@x.test")
-    assert one.identifiers == ["anonymous_id:d"]
-    assert one.traits["company"] == "Acme"
-    told = await contacts(scoring).explain("default", "ada@x.test", 1_777_629_960_000_000, None)
-    assert told.cycles["engagement"].stage == "reader"
+    await scoring.ingest(to_touchpoints(WEB, visit))
+    await scoring.ingest(
+        to_touchpoints(
+            WEB,
+            {**form, "type": "identify", "traits": {"email": "Ada@X.test ", "company": "Acme"}},
+            {**form, "type": "track", "event": "Content Downloaded"},
+        )
+    )
+
+    contact = await contacts(scoring).get("default", "ada@x.test")
+
+    assert contact.identifiers == ["anonymous_id:d"]
+    assert contact.traits["company"] == "Acme"
+
+    explanation = await contacts(scoring).explain(
+        "default", "ada@x.test", 1_777_629_960_000_000, None
+    )
+    assert explanation.cycles["engagement"].stage == "reader"
+
     signals = await scoring.fetch("SELECT value FROM scoring.outbox WHERE topic = 'signals'")
     assert [json.loads(value)["signal"] for (value,) in signals].count("consent_granted") >= 1
+
     await scoring.ingest(
-        come(WEB, {**form, "type": "identify", "userId": "ada", "messageId": "later"})
+        to_touchpoints(WEB, {**form, "type": "identify", "userId": "ada", "messageId": "later"})
     )
-    assert (await contacts(scoring).get("default", "user_id:ada")).contact_id == one.contact_id
+
+    assert (await contacts(scoring).get("default", "user_id:ada")).contact_id == contact.contact_id
 
 
 @pytest.mark.capability(33)
-async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_own_time(scoring):
+async def test_till_sale_joins_contact_at_its_time(scoring):
     await scoring.ingest(
-        come(
+        to_touchpoints(
             WEB,
             {
                 "type": "identify",
@@ -79,18 +93,31 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
             },
         )
     )
-    template = CallMapping({
-        "type": "track", "event": "Order Completed", "userId": {"column": "customer"},
-        "timestamp": {"column": "when", "as": "time", "format": "%d/%m/%Y %H:%M", "zone": "Europe/Paris"},
-        "context": {"channel": "shop"}, "properties": {"total": {"column": "sum", "as": "number", "decimal": ","}},
-    })  # fmt: skip
-    (sale,) = come(
+    template = CallMapping(
+        {
+            "type": "track",
+            "event": "Order Completed",
+            "userId": {"column": "customer"},
+            "timestamp": {
+                "column": "when",
+                "as": "time",
+                "format": "%d/%m/%Y %H:%M",
+                "zone": "Europe/Paris",
+            },
+            "context": {"channel": "shop"},
+            "properties": {"total": {"column": "sum", "as": "number", "decimal": ","}},
+        }
+    )
+
+    (sale,) = to_touchpoints(
         TILL, template.to_call({"customer": "ada", "when": "01/05/2026 12:30", "sum": "1.234,50"})
     )
+
     assert (sale.occurred_at, sale.channel, sale.value) == (1_777_631_400_000_000, "shop", 1_234.5)
+
     await scoring.ingest([sale])
     await scoring.ingest(
-        come(
+        to_touchpoints(
             TILL,
             {
                 **call_from_columns(
@@ -99,32 +126,52 @@ async def test_row_33_what_happened_at_the_till_joins_the_same_contact_at_its_ow
             },
         )
     )
-    one = await contacts(scoring).get("default", "ada")
+    contact = await contacts(scoring).get("default", "ada")
+
     assert await scoring.fetch(
         "SELECT count(*) FROM scoring.contacts WHERE merged_into IS NULL"
     ) == [(1,)]
-    assert one.cycles["engagement"].stage == "customer"
+    assert contact.cycles["engagement"].stage == "customer"
     assert (await scoring.replay_check())["equal"]
 
 
 @pytest.mark.capability(34)
-async def test_row_34_an_interview_is_beside_what_was_seen_and_moves_nobody(scoring):
-    await scoring.ingest(come(TILL, {"type": "identify", "userId": "ada", "timestamp": "2026-05-01T10:00:00Z",
-                                   "traits": {"email": "ada@x.test", "email_verified": True}}))  # fmt: skip
+async def test_interview_is_stored_and_moves_no_stage(scoring):
+    await scoring.ingest(
+        to_touchpoints(
+            TILL,
+            {
+                "type": "identify",
+                "userId": "ada",
+                "timestamp": "2026-05-01T10:00:00Z",
+                "traits": {"email": "ada@x.test", "email_verified": True},
+            },
+        )
+    )
     before = await contacts(scoring).get("default", "ada")
-    talk = {"id": "i-1", "held_at": "2026-05-28T09:00:00Z", "person": {"email": "ada@x.test"},
-            "answers": [{"event": "Order Completed", "about": "2026-01-05T00:00:00Z", "said": "in a shop"}]}  # fmt: skip
-    told = come(TILL, *ADAPTERS["interview"].to_calls(talk, {}))
-    await scoring.ingest(told)
+    interview = {
+        "id": "i-1",
+        "held_at": "2026-05-28T09:00:00Z",
+        "person": {"email": "ada@x.test"},
+        "answers": [
+            {"event": "Order Completed", "about": "2026-01-05T00:00:00Z", "said": "in a shop"}
+        ],
+    }
+    declared = to_touchpoints(TILL, *ADAPTERS["interview"].to_calls(interview, {}))
+    await scoring.ingest(declared)
+
     after = await contacts(scoring).get("default", "ada")
+
     assert after.contact_id == before.contact_id
     assert after.cycles["engagement"].stage == before.cycles["engagement"].stage
+
     rows = await scoring.fetch("SELECT data FROM scoring.touchpoints ORDER BY occurred_at")
+
     assert [decode_value(Touchpoint, data).evidence for (data,) in rows] == ["declared", "observed"]
 
 
 @pytest.mark.capability(31)
-async def test_row_31_who_took_the_initiative_is_always_said_and_a_browser_cannot_say_that_the_brand_did(
+async def test_browser_cannot_claim_brand_initiative(
     scoring,
 ):
     call = {
@@ -133,6 +180,16 @@ async def test_row_31_who_took_the_initiative_is_always_said_and_a_browser_canno
         "userId": "ada",
         "context": {"initiative": "brand"},
     }
-    assert [t.initiative for t in (*come(WEB, call), *come(TILL, call), *come(TILL, {**call, "context": {}}))] == [
-        "contact", "brand", "contact",
-    ]  # fmt: skip
+
+    assert [
+        t.initiative
+        for t in (
+            *to_touchpoints(WEB, call),
+            *to_touchpoints(TILL, call),
+            *to_touchpoints(TILL, {**call, "context": {}}),
+        )
+    ] == [
+        "contact",
+        "brand",
+        "contact",
+    ]

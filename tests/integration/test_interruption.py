@@ -16,7 +16,7 @@ from tests.support.waiting import block_until
 
 @pytest.fixture
 def hanging_run(tmp_path):
-    """A run of two test processes, Kafka, PostgreSQL and a service."""
+    """Test run of two processes, Kafka, PostgreSQL and a service."""
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "tests/support/hanging_run.py"]
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -39,7 +39,7 @@ def hanging_run(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_run_leaves_nothing_behind(hanging_run, how):
+def test_interrupted_run_leaves_no_process(hanging_run, how):
     process, folder = hanging_run
     names = {other.name() for other in processes_of_run(folder)}
     assert {"java", "postgres"} <= names
@@ -51,12 +51,12 @@ def test_an_interrupted_run_leaves_nothing_behind(hanging_run, how):
         process.terminate()
 
     block_until(lambda: process.poll() is not None, what="the end of pytest")
-    block_until(lambda: not processes_of_run(folder), what="the end of all that it started")
+    block_until(lambda: not processes_of_run(folder), what="the end of the run's processes")
     block_until(lambda: not Path(folder).exists(), what="the removal of its folder")
 
 
-def test_a_killed_controller_leaves_nothing_behind(monkeypatch):
-    """The host sees the end of its standard input, however the controlling process has ended."""
+def test_killed_controller_leaves_no_process(monkeypatch):
+    """The host ends the run when its standard input ends."""
     monkeypatch.setenv(MARK, "")
     host = start_host()
     folder = os.environ[MARK]

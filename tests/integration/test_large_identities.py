@@ -1,4 +1,4 @@
-"""Cases where several things happen to the same people at once; each was wrong before."""
+"""Concurrent changes to the identity of the same contacts; each case was a bug."""
 
 import asyncio
 
@@ -24,24 +24,24 @@ CRM = {"external_ids": {"crm": "7"}}
 
 @pytest.fixture
 async def scoring(database):
-    found = Scoring(database, [small_cycle()])
-    yield found
-    await found.close()
+    service = Scoring(database, [small_cycle()])
+    yield service
+    await service.close()
 
 
 @pytest.fixture
-async def two(database):
+async def two_cycles(database):
     text = (PROJECT / "tests" / "support" / "small.yaml").read_text()
-    found = Scoring(
+    service = Scoring(
         database, [small_cycle(), small_cycle(text.replace("cycle: small", "cycle: other"))]
     )
-    yield found
-    await found.close()
+    yield service
+    await service.close()
 
 
 @pytest.fixture
 def long_histories(monkeypatch):
-    """Whoever has three touchpoints is joined by the job and not in the stream."""
+    """Make a contact with three touchpoints too large to merge in the stream; the job merges it."""
     monkeypatch.setattr(touchpoint_storage, "MOVE_BATCH", 2)
 
 
@@ -49,44 +49,46 @@ def server(at, number, user_id=None, **fields):
     return touchpoint(at, "Other", number=number, user_id=user_id, trust="server", **fields)
 
 
-async def test_a_contact_emptied_in_two_cycles(two):
-    await two.ingest([touchpoint(0, number=1, user_id="u")])
-    await two.corrections.correct_touchpoints("default", "u", "exclude", ["m1"], ME)
-    await two.run_jobs()
-    await assert_replay_equal(two)
+async def test_contact_without_touchpoints_folds_in_two_cycles(two_cycles):
+    await two_cycles.ingest([touchpoint(0, number=1, user_id="u")])
+    await two_cycles.corrections.correct_touchpoints("default", "u", "exclude", ["m1"], ME)
+    await two_cycles.run_jobs()
+    await assert_replay_equal(two_cycles)
 
 
-async def test_a_stage_by_hand_in_one_cycle_for_somebody_without_touchpoints(two):
-    await two.ingest([touchpoint(0, number=1, user_id="v")])
-    await two.corrections.correct_touchpoints("default", "v", "exclude", [], ME)
-    await two.corrections.set_stage(
+async def test_manual_stage_without_touchpoints_folds(two_cycles):
+    await two_cycles.ingest([touchpoint(0, number=1, user_id="v")])
+    await two_cycles.corrections.correct_touchpoints("default", "v", "exclude", [], ME)
+    await two_cycles.corrections.set_stage(
         "default", "v", "small", {"sales": "won"}, START + DAY, START + 2 * DAY, ME
     )
-    await two.run_jobs()
-    await assert_replay_equal(two, 0)
+    await two_cycles.run_jobs()
+    await assert_replay_equal(two_cycles, 0)
 
 
-@pytest.mark.parametrize("then", ["unmerge", "device", "exclude", "nothing"])
-async def test_what_happens_before_people_with_long_histories_are_joined(
-    scoring, long_histories, then
+@pytest.mark.parametrize("change_before_merge", ["unmerge", "device", "exclude", "nothing"])
+async def test_change_before_deferred_merge_folds_right(
+    scoring, long_histories, change_before_merge
 ):
     await scoring.ingest([server(0, 1, "u", **CRM), identify(HOUR, "v", "phone")])
     await scoring.ingest(
         [touchpoint(n * HOUR, number=n, anonymous_id="phone") for n in range(2, 8)]
     )
     await scoring.ingest([server(9 * HOUR, 9, "v", **CRM)])
-    if then == "unmerge":
+    if change_before_merge == "unmerge":
         await scoring.identities.unmerge("default", "user_id:v", "external:crm:7", ME)
-    if then == "device":
+    if change_before_merge == "device":
         await scoring.ingest([identify(4 * HOUR + 1, "w", "phone")])
-    if then == "exclude":
+    if change_before_merge == "exclude":
         await scoring.corrections.correct_touchpoints("default", "v", "exclude", ["m9"], ME)
     await scoring.run_jobs()
+
     await assert_replay_equal(scoring)
+
     assert not await scoring.fetch("SELECT 1 FROM scoring.regroups")
 
 
-async def test_a_late_touchpoint_of_the_survivor_of_a_waiting_loser(scoring):
+async def test_late_touchpoint_of_surviving_contact_folds_right(scoring):
     await scoring.ingest([touchpoint(n * HOUR, number=n, user_id="u") for n in range(10, 40)])
     await scoring.ingest(
         [touchpoint(60 * HOUR, number=60, anonymous_id="phone", mode="historical")]
@@ -97,17 +99,17 @@ async def test_a_late_touchpoint_of_the_survivor_of_a_waiting_loser(scoring):
     await assert_replay_equal(scoring)
 
 
-async def test_a_device_taken_from_two_owners_in_turn(scoring):
+async def test_device_is_unmerged_from_several_owners(scoring):
     await scoring.ingest([touchpoint(0, number=1, anonymous_id="phone")])
     for number, user in enumerate(("u", "x", "y")):
         await scoring.ingest([identify((number + 1) * HOUR, user, "phone")])
         await scoring.unmerge(f"user_id:{user}", "anonymous_id:phone")
-        got = await contact_ids(scoring)
-        assert got["m1"] != got[f"m{(number + 1) * HOUR}-"]
+        contact_of_message = await contact_ids(scoring)
+        assert contact_of_message["m1"] != contact_of_message[f"m{(number + 1) * HOUR}-"]
     await assert_replay_equal(scoring)
 
 
-async def test_a_stage_by_hand_goes_with_its_identifier(scoring):
+async def test_manual_stage_follows_its_identifier(scoring):
     await scoring.ingest([touchpoint(0, number=1, user_id="v")])
     await scoring.ingest([server(HOUR, 2, "u", verified_email="e@x.test")])
     await scoring.corrections.set_stage(
@@ -120,7 +122,7 @@ async def test_a_stage_by_hand_goes_with_its_identifier(scoring):
     await assert_replay_equal(scoring)
 
 
-async def test_a_merged_contact_is_not_told_as_alive(scoring):
+async def test_merged_contact_is_published_as_deleted(scoring):
     await scoring.ingest(
         [identify(0, "u", "phone"), touchpoint(HOUR, number=1, anonymous_id="laptop")]
     )
@@ -129,18 +131,26 @@ async def test_a_merged_contact_is_not_told_as_alive(scoring):
         "SELECT contact_id FROM scoring.contacts WHERE merged_into IS NOT NULL"
     )
     await scoring.unmerge("user_id:w", "anonymous_id:laptop")
-    last = "SELECT value FROM scoring.outbox WHERE topic = 'contacts' AND key = $1 ORDER BY id DESC LIMIT 1"
-    assert (await scoring.fetch(last, merged.encode()))[0][0] is None
+
+    last_snapshot = (
+        "SELECT value FROM scoring.outbox "
+        "WHERE topic = 'contacts' AND key = $1 ORDER BY id DESC LIMIT 1"
+    )
+
+    assert (await scoring.fetch(last_snapshot, merged.encode()))[0][0] is None
 
 
-async def test_an_identifier_that_falls_back_to_the_limit_joins_again(scoring, monkeypatch):
+async def test_identifier_back_at_link_limit_links_again(scoring, monkeypatch):
     for module in (contact_resolution, touchpoint_storage, corrections, identities):
         monkeypatch.setattr(module, "MAX_LINKS", 2)
     monkeypatch.setattr("services.scoring.domain.identifier_components.MAX_LINKS", 2)
     await scoring.ingest([server(n, n, f"u{n}", **CRM) for n in range(6)])
+
     for n in range(4):
         await scoring.unmerge(f"user_id:u{n}", "external:crm:7")
+
     assert len(set((await contact_ids(scoring)).values())) == 5
+
     await assert_replay_equal(scoring)
 
 
@@ -157,7 +167,7 @@ async def stopped_by_locks(scoring, *tasks):
     await wait_until(stopped, what="a wait for a lock")
 
 
-async def test_an_exclude_races_a_move(scoring):
+async def test_exclusion_races_with_reassignment(scoring):
     await scoring.ingest(
         [touchpoint(0, number=1, anonymous_id="phone"), identify(3 * HOUR, "v", "phone")]
     )
@@ -181,14 +191,15 @@ async def test_an_exclude_races_a_move(scoring):
     await assert_replay_equal(scoring)
 
 
-async def test_an_unmerge_and_the_stream_take_their_locks_in_one_order(scoring):
+async def test_unmerge_and_stream_lock_in_one_order(scoring):
     await scoring.ingest([touchpoint(0, number=n, user_id=f"u{n}") for n in range(2)])
-    got = await contact_ids(scoring)
-    names = (f"d{n}" for n in range(999))
+    contact_of_message = await contact_ids(scoring)
+    device_names = (f"d{n}" for n in range(999))
     device = next(
         d
-        for d in names
-        if new_contact_id("default", ("anonymous_id", d)) < min(got["m0"], got["m1"])
+        for d in device_names
+        if new_contact_id("default", ("anonymous_id", d))
+        < min(contact_of_message["m0"], contact_of_message["m1"])
     )
     await scoring.ingest([touchpoint(0, number=7, anonymous_id=device)])
     await scoring.ingest([identify(HOUR, "u1", device)])
@@ -204,31 +215,39 @@ async def test_an_unmerge_and_the_stream_take_their_locks_in_one_order(scoring):
         await stopped_by_locks(scoring, unmerging)
         streaming = asyncio.create_task(other.ingest([identify(2 * HOUR, "u0", device)], 1))
         await stopped_by_locks(scoring, unmerging, streaming)
-    found = await asyncio.gather(unmerging, streaming, return_exceptions=True)
+    outcomes = await asyncio.gather(unmerging, streaming, return_exceptions=True)
     await holder.close()
+
     await other.close()
-    assert not [one for one in found if isinstance(one, Exception)], found
+
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)], outcomes
+
     await scoring.run_jobs()
     await assert_replay_equal(scoring)
 
 
-async def test_a_person_keeps_their_contact_when_an_empty_address_parts(scoring):
+async def test_contact_keeps_id_after_address_unmerge(scoring):
     await scoring.ingest([server(HOUR, 2, "u", verified_email="e@x.test")])
     before = (await contact_ids(scoring))["m2"]
+
     await scoring.unmerge("user_id:u", "email:e@x.test")
+
     assert (await contact_ids(scoring))["m2"] == before
 
 
-async def test_taking_back_a_bot_flag_starts_no_play(scoring):
+async def test_human_correction_triggers_no_play(scoring):
     ordered = touchpoint(HOUR, "Order Completed", number=2, user_id="u", is_bot=True)
     await scoring.ingest([touchpoint(0, number=1, user_id="u"), ordered])
     await scoring.corrections.correct_touchpoints("default", "u", "human", ["m2"], ME)
+
     await scoring.run_jobs()
+
     assert {c["reason"] for c in (await scoring.outbox("stage-changes"))[1:]} <= {"corrected"}
+
     await assert_replay_equal(scoring)
 
 
-async def test_somebody_known_by_hand_alone(scoring):
+async def test_merge_into_contact_without_touchpoints_folds_right(scoring):
     await scoring.ingest(
         [touchpoint(0, number=1, anonymous_id="phone"), touchpoint(HOUR, number=2, user_id="u")]
     )
@@ -238,7 +257,7 @@ async def test_somebody_known_by_hand_alone(scoring):
     await assert_replay_equal(scoring)
 
 
-async def test_a_login_put_back_calls_nothing_new_that_was_folded_elsewhere(scoring):
+async def test_restored_login_publishes_no_new_change(scoring):
     await scoring.ingest([touchpoint(0, number=1), identify(HOUR, number=2)])
     await scoring.ingest([touchpoint(2 * HOUR, "Order Completed", number=3)])
     for kind in ("exclude", "include"):
@@ -250,7 +269,7 @@ async def test_a_login_put_back_calls_nothing_new_that_was_folded_elsewhere(scor
         await assert_replay_equal(scoring)
 
 
-async def test_two_devices_of_one_person_part_when_nobody_claims_them(scoring):
+async def test_devices_without_claim_separate(scoring):
     alone = [touchpoint(n * HOUR, number=n, anonymous_id=f"d{n}") for n in (1, 2)]
     await scoring.ingest([touchpoint(0, number=7, user_id="v")])
     await scoring.ingest(
@@ -259,6 +278,9 @@ async def test_two_devices_of_one_person_part_when_nobody_claims_them(scoring):
     await scoring.identities.merge("default", "user_id:v", "user_id:u", ME)
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m8", "m9"], ME)
     await scoring.run_jobs()
-    found = await contact_ids(scoring)
-    assert found["m1"] != found["m2"]
+
+    contact_of_message = await contact_ids(scoring)
+
+    assert contact_of_message["m1"] != contact_of_message["m2"]
+
     await assert_replay_equal(scoring)

@@ -1,4 +1,4 @@
-"""Routes of operators on a running instance: keys, status, outbox quarantine, replays, statistics, simulation, schemas."""
+"""Operators' routes on a running instance: keys, status, quarantine, replays and statistics."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ QUARANTINED = (
 
 
 class Operator:
-    """An HTTP client with the admin key, and the command line of the same instance."""
+    """HTTP client with the admin key, and the command line of the same instance."""
 
     def __init__(self, instance, monkeypatch):
         self.instance = instance
@@ -36,10 +36,10 @@ class Operator:
         monkeypatch.setenv("PERIGEE_WORKSPACE", "default")  # `--workspace` changes it in-process
 
     def ask(self, service, method, path, body=None, **headers):
-        answer = self.client.request(
+        response = self.client.request(
             method, self.environment[service] + path, json=body, headers=headers
         )
-        return answer.status_code, answer.json() if answer.content else None
+        return response.status_code, response.json() if response.content else None
 
     def command(self, *arguments, code=0):
         outcome = CliRunner().invoke(app, list(arguments))
@@ -61,37 +61,37 @@ def history(instance):
     asyncio.run(send())
 
 
-def test_workspaces_and_keys_are_made_rotated_and_revoked(operator):
+def test_workspaces_and_keys_are_created_rotated_and_revoked(operator):
     workspaces = "/admin/v1/workspaces"
     assert operator.ask("INGEST_URL", "POST", workspaces, {"name": "acme"})[0] == 201
     assert operator.ask("INGEST_URL", "POST", workspaces, {"name": "acme"})[0] == 409
     assert "acme" in operator.command("workspace", "list")
     acme = {"Perigee-Workspace": "acme"}
-    _, made = operator.ask(
+    _, created = operator.ask(
         "INGEST_URL", "POST", "/admin/v1/keys", {"name": "ops/eu", "kind": "admin"}, **acme
     )
-    opened, _ = operator.ask(
-        "INGEST_URL", "GET", "/admin/v1/sources", Authorization=f"Bearer {made['key']}"
+    status, _ = operator.ask(
+        "INGEST_URL", "GET", "/admin/v1/sources", Authorization=f"Bearer {created['key']}"
     )
-    assert opened == 200
+    assert status == 200
     path = "/admin/v1/keys/ops%2Feu"
 
     code, rotated = operator.ask("INGEST_URL", "POST", f"{path}/rotate", {"overlap": "0s"}, **acme)
 
-    assert (code, rotated["key"] != made["key"]) == (201, True)
-    opened, _ = operator.ask(
-        "INGEST_URL", "GET", "/admin/v1/sources", Authorization=f"Bearer {made['key']}"
+    assert (code, rotated["key"] != created["key"]) == (201, True)
+    status, _ = operator.ask(
+        "INGEST_URL", "GET", "/admin/v1/sources", Authorization=f"Bearer {created['key']}"
     )
-    assert opened == 401
-    shown = json.loads(operator.command("--workspace", "acme", "key", "list", "--json"))
-    assert [key["name"] for key in shown] == ["ops/eu"]
+    assert status == 401
+    listed = json.loads(operator.command("--workspace", "acme", "key", "list", "--json"))
+    assert [key["name"] for key in listed] == ["ops/eu"]
     assert operator.ask("INGEST_URL", "DELETE", path, **acme) == (200, {"revoked": 1})
     assert operator.ask("INGEST_URL", "DELETE", path, **acme)[0] == 404
-    wrong = {"name": "bi", "kind": "service", "scopes": ["sources"]}
-    assert operator.ask("INGEST_URL", "POST", "/admin/v1/keys", wrong)[0] == 422
+    invalid = {"name": "bi", "kind": "service", "scopes": ["sources"]}
+    assert operator.ask("INGEST_URL", "POST", "/admin/v1/keys", invalid)[0] == 422
 
 
-def test_a_quarantined_message_is_shown_skipped_and_sent_again(operator, instance):
+def test_quarantined_message_is_shown_skipped_and_resent(operator, instance):
     ((row,),) = asyncio.run(instance.fetch(QUARANTINED, b"not too large"))
     url = f"/admin/v1/scoring/outbox/{row}"
 
@@ -113,7 +113,7 @@ def test_a_quarantined_message_is_shown_skipped_and_sent_again(operator, instanc
     assert "refused nothing" in operator.command("outbox", "list", "--service", "orchestrator")
 
 
-def test_unfinished_work_is_told_until_two_looks_agree(operator, history, instance):
+def test_instance_is_idle_after_two_equal_looks(operator, history, instance):
     detector = IdleDetector(operator.environment)
     assert detector.look() == ["a second look"]
     assert detector.look() == []
@@ -127,7 +127,7 @@ def test_unfinished_work_is_told_until_two_looks_agree(operator, history, instan
     assert detector.look(ignore=("queued re-folds",)) == ["a second look"]
 
 
-def test_the_history_is_folded_again_beside_the_service(operator, history, tmp_path):
+def test_replay_check_and_backtest_run_beside_service(operator, history, tmp_path):
     cycles = "/admin/v1/cycles"
     changed = CYCLE.replace('version: "1"', 'version: "2"').replace(
         "half_life: 7d", "half_life: 9d"
@@ -150,7 +150,7 @@ def test_the_history_is_folded_again_beside_the_service(operator, history, tmp_p
         assert (code, "mine.yaml" in problem["detail"]) == (422, True), route
 
 
-def test_figures_and_the_timeline_tell_what_happened(operator, history):
+def test_statistics_and_timeline_show_touchpoints(operator, history):
     _, scoring = operator.ask("SCORING_URL", "GET", "/v1/statistics")
     _, orchestrator = operator.ask("ORCHESTRATOR_URL", "GET", "/admin/v1/orchestrator/statistics")
     _, timeline = operator.ask("SCORING_URL", "GET", "/v1/contacts/user_id:ada/timeline?limit=1")
@@ -162,11 +162,11 @@ def test_figures_and_the_timeline_tell_what_happened(operator, history):
     assert timeline["touchpoints"][0]["name"] == "Order Completed"
     moves = timeline["cycles"]["engagement"]["moves"]
     assert (len(moves), moves[0]["cause"]) == (1, "Order Completed")
-    story = operator.command("contact", "show", "ada@x.test")
-    assert "Order Completed" in story
+    contact_page = operator.command("contact", "show", "ada@x.test")
+    assert "Order Completed" in contact_page
 
 
-def test_a_play_is_simulated_and_its_schema_shown(operator, history):
+def test_play_is_simulated_and_its_schema_shown(operator, history):
     text = (PLAYS / "welcome.yaml").read_text()
     body = {"text": text, "since": 0, "until": 1 << 52, "limit": 5}
 

@@ -12,8 +12,9 @@ from libs.common.kafka.publisher import Publisher
 from tests.support.kafka import make_topic, numbered_message, read_topic
 
 
-async def test_published_records_are_there_in_order(servers, publisher):
+async def test_published_records_keep_their_order(servers, publisher):
     topic = await make_topic(servers.kafka)
+
     assert (
         await publisher.publish([numbered_message(topic, n) for n in range(50)], 5) == [None] * 50
     )
@@ -22,28 +23,36 @@ async def test_published_records_are_there_in_order(servers, publisher):
     ]
 
 
-async def test_what_goes_compressed_is_taken_by_the_broker_and_read_in_order(servers, monkeypatch):
+async def test_compressed_records_keep_their_order(servers, monkeypatch):
     topic = await make_topic(servers.kafka)
     monkeypatch.setattr(accumulator, "COMPRESSED", frozenset({topic}))
     compressing = Publisher(servers.kafka)
+
     sent = [numbered_message(topic, n, b"k%d" % (n % 7), size=n % 3 * 1_000) for n in range(1_000)]
-    for begin in (0, 500):
-        assert not any(await compressing.publish(sent[begin : begin + 500], 5))
+
+    for start in (0, 500):
+        assert not any(await compressing.publish(sent[start : start + 500], 5))
+
     await compressing.close()
-    found = await read_topic(servers.kafka, topic)
-    assert sorted(int(record.value) for record in found) == list(range(1_000))
+    records = await read_topic(servers.kafka, topic)
+
+    assert sorted(int(record.value) for record in records) == list(range(1_000))
+
     for key in {message.key for message in sent}:
-        mine = [(record.value, record.headers) for record in found if record.key == key]
-        assert mine == [
+        key_records = [(record.value, record.headers) for record in records if record.key == key]
+        assert key_records == [
             (message.value, tuple(message.headers)) for message in sent if message.key == key
         ]
 
 
-async def test_a_refused_record_costs_no_later_one(servers, publisher):
-    """An idempotent aiokafka producer fails every later record of the partition; the publisher builds a new one."""
+async def test_refused_record_fails_no_later_record(servers, publisher):
+    """An idempotent producer fails all later records of a partition; it is replaced."""
     topic = await make_topic(servers.kafka, 1, max_message_bytes="2000")
+
     assert await publisher.publish([numbered_message(topic, 1)], 5) == [None]
+
     (fault,) = await publisher.publish([numbered_message(topic, 2, size=5_000)], 5)
+
     assert isinstance(fault, InvalidMessage)
     for number in range(3, 8):
         assert await publisher.publish([numbered_message(topic, number)], 5) == [None]
@@ -57,26 +66,29 @@ async def test_a_refused_record_costs_no_later_one(servers, publisher):
     ]
 
 
-async def test_an_oversize_record_is_refused_before_it_is_sent(servers, publisher):
+async def test_oversize_record_is_refused_before_sending(servers, publisher):
     topic = await make_topic(servers.kafka)
     faults = await publisher.publish(
         [numbered_message(topic, 1, size=MAX_RECORD_BYTES), numbered_message(topic, 2)], 5
     )
+
     assert isinstance(faults[0], InvalidMessage)
     assert faults[1] is None
 
 
-async def test_no_broker_is_unavailable_within_the_time(servers):
-    nowhere = Publisher("127.0.0.1:1")
-    begun = asyncio.get_running_loop().time()
+async def test_absent_broker_is_unavailable_within_timeout(servers):
+    publisher = Publisher("127.0.0.1:1")
+    started = asyncio.get_running_loop().time()
+
     with pytest.raises(Unavailable):
-        await nowhere.publish([numbered_message("x")], 1)
-    assert asyncio.get_running_loop().time() - begun < 5
-    await nowhere.close()
+        await publisher.publish([numbered_message("x")], 1)
+    assert asyncio.get_running_loop().time() - started < 5
+
+    await publisher.close()
 
 
-async def test_many_clients_and_one_refused_record_do_not_rebuild_for_ever(servers):
-    """Each rebuilt producer used to be blamed for what its forerunner had under way."""
+async def test_refused_record_does_not_rebuild_producer_forever(servers):
+    """A rebuilt producer is not blamed for records in flight at the producer before it."""
     topic = await make_topic(servers.kafka, 3, max_message_bytes="2000")
     shared = Publisher(servers.kafka)
 
@@ -98,10 +110,11 @@ async def test_many_clients_and_one_refused_record_do_not_rebuild_for_ever(serve
     await shared.close()
 
 
-async def test_applying_topics_is_idempotent_and_guards_the_partitions(servers):
-    first = await apply_topics(servers.kafka, 6)
+async def test_applying_topics_is_idempotent_and_keeps_partitions(servers):
+    created = await apply_topics(servers.kafka, 6)
+
     assert await apply_topics(servers.kafka, 6) == []
-    assert first == [] or "touchpoints" in first
+    assert created == [] or "touchpoints" in created
     with pytest.raises(Exception, match="PERIGEE_PARTITIONS"):
         await apply_topics(servers.kafka, 5)
     assert await get_cluster_id(servers.kafka)

@@ -22,12 +22,12 @@ async def fill(database, topic, numbers, key=b"k"):
     await connection.close()
 
 
-async def test_three_relays_publish_each_row_once_and_in_order_per_key(servers, database):
+async def test_relays_publish_each_row_once_in_order(servers, database):
     topic = await make_topic(servers.kafka)
     async with run_relays(servers, database, 3):
-        for begin in range(0, 300, 10):
+        for start in range(0, 300, 10):
             await asyncio.gather(
-                *(fill(database, topic, range(begin, begin + 10), b"key-%d" % k) for k in range(5))
+                *(fill(database, topic, range(start, start + 10), b"key-%d" % k) for k in range(5))
             )
 
         async def empty():
@@ -40,7 +40,7 @@ async def test_three_relays_publish_each_row_once_and_in_order_per_key(servers, 
     assert by_key == {b"key-%d" % k: list(range(300)) for k in range(5)}
 
 
-async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(servers, database):
+async def test_quarantined_row_blocks_only_its_key(servers, database):
     topic = await make_topic(servers.kafka, 3, max_message_bytes="2000")
     connection = await connect(database, application="test")
     async with connection.transaction():
@@ -54,11 +54,11 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
     await connection.close()
     async with run_relays(servers, database):
 
-        async def settled():
-            left = await unpublished_rows(database)
-            return len(left) == 2 and left[0]["refused"] is not None
+        async def quarantined():
+            unpublished = await unpublished_rows(database)
+            return len(unpublished) == 2 and unpublished[0]["refused"] is not None
 
-        await wait_until(settled)
+        await wait_until(quarantined)
         values = {r.value for r in await read_topic(servers.kafka, topic)}
         assert values == {b"1", b"4"}
         session = Session(database, "test")
@@ -70,16 +70,16 @@ async def test_a_refused_row_is_quarantined_and_holds_back_its_own_key_only(serv
                 == rows[1].value
             )
             await outbox_quarantine.update_for_resend(connection, "scoring", row.id)
-            await wait_until(settled)  # it is as large as before, so it is refused again
+            await wait_until(quarantined)  # it is still too large
             assert len({r.value for r in await read_topic(servers.kafka, topic)}) == 2
             await outbox_quarantine.update_as_skipped(connection, "scoring", row.id)
 
-            async def passed():
+            async def key_continues():
                 return [r["refused"] is not None for r in await unpublished_rows(database)] == [
                     True
                 ]
 
-            await wait_until(passed)
+            await wait_until(key_continues)
             (row,) = await outbox_quarantine.list_quarantined(connection, "scoring")
             assert (row.skipped, row.behind) == (True, 0)
         with pytest.raises(NotFound, match="no refused row 999"):

@@ -1,4 +1,4 @@
-"""Scoring's doors over HTTP, in front of a real database: keys, answers, refusals."""
+"""Scoring's HTTP API on a real database: keys, responses, errors."""
 
 import httpx2
 import pytest
@@ -43,22 +43,23 @@ async def client(scoring):
     transport = httpx2.ASGITransport(with_authentication(application(scoring)))
     async with httpx2.AsyncClient(
         transport=transport, base_url="http://scoring", trust_env=False
-    ) as found:
-        yield found
+    ) as http_client:
+        yield http_client
 
 
-READING = [
+READ_PATHS = [
     "/v1/contacts/u",
     "/v1/contacts/u/explain",
     "/v1/contacts/u/timeline",
     "/v1/stage-changes",
 ]
-RULING = ["/admin/v1/identities/u", "/admin/v1/refolds", "/admin/v1/cycles"]
+ADMIN_PATHS = ["/admin/v1/identities/u", "/admin/v1/refolds", "/admin/v1/cycles"]
 
 
-@pytest.mark.parametrize("path", [*READING, *RULING])
-async def test_each_door_opens_to_its_keys_only(client, scoring, path):
+@pytest.mark.parametrize("path", [*READ_PATHS, *ADMIN_PATHS])
+async def test_path_requires_its_key(client, scoring, path):
     await scoring.ingest([touchpoint(0, user_id="u")])
+
     for headers in (
         {},
         {"Authorization": "Bearer "},
@@ -66,80 +67,115 @@ async def test_each_door_opens_to_its_keys_only(client, scoring, path):
         {"Authorization": "Basic rules"},
     ):
         assert (await client.get(path, headers=headers)).status_code == 401
-    reading = (await client.get(path, headers={"Authorization": "Bearer reads"})).status_code
-    assert reading == (200 if path in READING else 403)
+
+    status = (await client.get(path, headers={"Authorization": "Bearer reads"})).status_code
+
+    assert status == (200 if path in READ_PATHS else 403)
     assert (await client.get(path, headers=ADMIN)).status_code == 200
 
 
-async def test_a_door_without_a_key_stays_shut(scoring):
+async def test_unset_keys_allow_no_access(scoring):
     app = AuthenticationMiddleware(
         application(scoring), ("/admin/", "/v1/"), DatabaseKeyStore(scoring.sessions[1], "", "")
     )
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://scoring"
     ) as client:
-        for path in (*READING, *RULING):
+        for path in (*READ_PATHS, *ADMIN_PATHS):
             assert (await client.get(path, headers={"Authorization": "Bearer "})).status_code == 401
 
 
-async def test_a_contact_is_shown_and_explained(client, scoring):
+async def test_contact_is_shown_and_explained(client, scoring):
     await scoring.ingest(
         [touchpoint(0, "Order Completed", user_id="u"), touchpoint(HOUR, user_id="u", number=2)]
     )
-    shown = (await client.get("/v1/contacts/user_id:u", headers=ADMIN)).json()
-    assert shown["cycles"]["engagement"]["sequence"] >= 1
-    assert shown["identifiers"] == ["user_id:u"]
-    answer = await client.get("/v1/contacts/u/explain", params={"at": START + HOUR}, headers=ADMIN)
-    told = answer.json()["cycles"]["engagement"]
-    assert told["stage"] == "customer"
-    for score in told["scores"].values():
+    contact = (await client.get("/v1/contacts/user_id:u", headers=ADMIN)).json()
+
+    assert contact["cycles"]["engagement"]["sequence"] >= 1
+    assert contact["identifiers"] == ["user_id:u"]
+
+    response = await client.get(
+        "/v1/contacts/u/explain", params={"at": START + HOUR}, headers=ADMIN
+    )
+    explanation = response.json()["cycles"]["engagement"]
+    assert explanation["stage"] == "customer"
+    for score in explanation["scores"].values():
         assert sum(c["worth"] for c in score["contributions"]) == pytest.approx(score["value"])
     assert (await client.get("/v1/contacts/nobody", headers=ADMIN)).status_code == 404
-    wrong = await client.get("/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN)
-    assert (wrong.status_code, "engagement" in wrong.json()["detail"]) == (404, True)
-    nul = await client.post(
+
+    unknown_cycle = await client.get(
+        "/v1/contacts/u/explain", params={"cycle": "none"}, headers=ADMIN
+    )
+    assert (unknown_cycle.status_code, "engagement" in unknown_cycle.json()["detail"]) == (
+        404,
+        True,
+    )
+
+    nul_reference = await client.post(
         "/admin/v1/identities/merge",
         json={"one": "a\0", "other": "b", "author": "x"},
         headers=ADMIN,
     )
-    assert (nul.status_code, nul.headers["content-type"]) == (422, "application/problem+json")
-    nowhere = await client.get("/v1/contacts/a/b/explain", headers=ADMIN)
-    assert (nowhere.status_code, nowhere.headers["content-type"]) == (
+    assert (nul_reference.status_code, nul_reference.headers["content-type"]) == (
+        422,
+        "application/problem+json",
+    )
+
+    unknown_path = await client.get("/v1/contacts/a/b/explain", headers=ADMIN)
+
+    assert (unknown_path.status_code, unknown_path.headers["content-type"]) == (
         404,
         "application/problem+json",
     )
 
 
-async def test_corrections_and_merges_go_through_the_admin_door(client, scoring):
+async def test_admin_api_corrects_and_merges(client, scoring):
     await scoring.ingest(
         [touchpoint(0, "Order Completed", user_id="u"), touchpoint(0, user_id="v", number=2)]
     )
-    by = {"author": "ada", "note": "because"}
-    pair = {"one": "u", "other": "user_id:v", **by}
+    author = {"author": "ada", "note": "because"}
+    pair = {"one": "u", "other": "user_id:v", **author}
+
     merged = (await client.post("/admin/v1/identities/merge", json=pair, headers=ADMIN)).json()
+
     assert len(merged["contacts"]) == 1
+
     queue = (await client.get("/admin/v1/refolds", headers=ADMIN)).json()
     assert queue["reasons"]["identity_merge"]["contacts"] == 1
+
     await scoring.run_jobs()
     assert (
         await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
     ).status_code == 200
-    again = await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
-    assert (again.status_code, "no link" in again.json()["detail"]) == (409, True)
-    said = {"who": "u", "cycle": "engagement", "places": {"sales": "qualified"}, "hold": "7d", **by}
+
+    repeated = await client.post("/admin/v1/identities/unmerge", json=pair, headers=ADMIN)
+    assert (repeated.status_code, "no link" in repeated.json()["detail"]) == (409, True)
+
+    correction = {
+        "who": "u",
+        "cycle": "engagement",
+        "places": {"sales": "qualified"},
+        "hold": "7d",
+        **author,
+    }
     assert (
-        await client.post("/admin/v1/corrections/stage", json=said, headers=ADMIN)
+        await client.post("/admin/v1/corrections/stage", json=correction, headers=ADMIN)
     ).status_code == 200
-    wrong = await client.post(
-        "/admin/v1/corrections/stage", json={**said, "hold": "soon"}, headers=ADMIN
+
+    invalid = await client.post(
+        "/admin/v1/corrections/stage", json={**correction, "hold": "soon"}, headers=ADMIN
     )
-    assert wrong.status_code == 422
-    said = {"who": "v", "kind": "bot", **by}
+    assert invalid.status_code == 422
+
+    correction = {"who": "v", "kind": "bot", **author}
     assert (
-        await client.post("/admin/v1/corrections/touchpoints", json=said, headers=ADMIN)
+        await client.post("/admin/v1/corrections/touchpoints", json=correction, headers=ADMIN)
     ).json() == {"corrected": 1}
-    shown = (await client.get("/admin/v1/identities/v", headers=ADMIN)).json()
-    assert [c["kind"] for c in shown["corrections"]] == ["link", "unlink", "bot"]
-    assert {c["author"] for c in shown["corrections"]} == {"ada"}
+
+    identity = (await client.get("/admin/v1/identities/v", headers=ADMIN)).json()
+    assert [c["kind"] for c in identity["corrections"]] == ["link", "unlink", "bot"]
+    assert {c["author"] for c in identity["corrections"]} == {"ada"}
+
     await scoring.run_jobs()
+
     assert (await scoring.replay_check())["equal"]

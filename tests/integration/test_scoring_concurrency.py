@@ -1,4 +1,4 @@
-"""A storm of shared devices over several instances, partitions and batches: the rows are those of one fold."""
+"""Shared devices over several instances, partitions and batches give the rows of one fold."""
 
 import asyncio
 import random
@@ -10,8 +10,8 @@ from tests.support.touchpoints import DAY, HOUR, START, touchpoint
 from tests.support.waiting import last
 
 
-def storm(seed, size=250):
-    """Return touchpoints of a few people on shared devices, in a random order, some twice."""
+def shuffled_touchpoints(seed, size=250):
+    """Return touchpoints of three users on shared devices, in random order, some duplicated."""
     chance = random.Random(seed)
     names = [
         "Product Viewed",
@@ -20,14 +20,14 @@ def storm(seed, size=250):
         "Complaint Received",
         "Quote Requested",
     ]
-    found = []
+    touchpoints = []
     for number in range(size):
         user = chance.choice([None, None, "u", "v", "w"])
         device = chance.choice(["a", "b", "c"] if user is None else ["a", "b", "c", None])
         mode = "historical" if chance.random() < 0.1 else "live"
         at = chance.randrange(120) * DAY + chance.randrange(24) * HOUR
         kind = {"type": "identify"} if user and device and chance.random() < 0.3 else {}
-        found.append(
+        touchpoints.append(
             touchpoint(
                 at,
                 chance.choice(names),
@@ -38,16 +38,16 @@ def storm(seed, size=250):
                 **kind,
             )
         )
-    found += chance.sample(found, size // 10)
-    chance.shuffle(found)
-    return found, chance
+    touchpoints += chance.sample(touchpoints, size // 10)
+    chance.shuffle(touchpoints)
+    return touchpoints, chance
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
-    """Two instances, three partitions, timers and re-folds meanwhile: the pure rows are those of one fold."""
+async def test_shared_devices_in_parallel_partitions_fold_equal(database, seed):
+    """Timers and refolds run meanwhile; the pure rows are those of one fold."""
     print("seed", seed)
-    touchpoints, chance = storm(seed)
+    touchpoints, chance = shuffled_touchpoints(seed)
     instances = [Scoring(database), Scoring(database)]
     shares = [touchpoints[p::3] for p in range(3)]
 
@@ -59,13 +59,13 @@ async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
             await scoring.ingest(share[:size], partition)
             share = share[size:]
 
-    async def disturb():
+    async def run_timers():
         for day in range(20, 140, 20):
             await instances[0].set_frontier(START + day * DAY)
             await instances[0].run_jobs()
             await last(0.02)
 
-    await asyncio.gather(feed(0), feed(1), feed(2), disturb())
+    await asyncio.gather(feed(0), feed(1), feed(2), run_timers())
     await instances[0].set_frontier(START + 200 * DAY)
     await instances[0].run_jobs()
     outcome = await instances[0].replay_check(START + 200 * DAY)
@@ -77,7 +77,7 @@ async def test_a_storm_of_shared_devices_in_parallel_partitions(database, seed):
 
 
 async def check_published(scoring):
-    """The laws of what was published: sequences without a gap, each change starts where the last one ended."""
+    """Check that sequences have no gap and each change starts at the last one's end."""
     ends = {}
     merged = {
         r[0]

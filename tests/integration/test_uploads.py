@@ -1,4 +1,4 @@
-"""`POST /admin/v1/imports`: files through the door, imported behind it."""
+"""`POST /admin/v1/imports`: files are uploaded, queued and imported."""
 
 import asyncio
 import gzip
@@ -17,7 +17,7 @@ from services.ingest.handlers.imports import FileImporter
 from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.handlers.uploads import UploadQueue
 from services.ingest.protocol.timeouts import UPLOADS
-from tests.integration.test_imports import NOW, write_csv
+from tests.integration.import_files import NOW, write_csv
 from tests.support.fixed_keys import ADMIN, with_authentication
 from tests.support.instance import PARTITIONS
 from tests.support.kafka import read_topic
@@ -26,12 +26,12 @@ from tests.support.waiting import wait_until
 QUERY = {"source": "till", "name": "orders.csv"}
 
 
-class Door:
+class UploadApi:
     def __init__(self, servers, database, folder):
         self.servers, self.folder, self.stop = servers, folder, asyncio.Event()
         self.session, self.publisher = Session(database, "test"), Publisher(servers.kafka)
-        desk = FileImporter(self.session, self.publisher, FixedClock(NOW), NormalisationRules())
-        self.uploads = UploadQueue(desk, self.session, folder, 100_000)
+        importer = FileImporter(self.session, self.publisher, FixedClock(NOW), NormalisationRules())
+        self.uploads = UploadQueue(importer, self.session, folder, 100_000)
         app = with_authentication(
             build_app(
                 "Perigee ingest",
@@ -44,21 +44,23 @@ class Door:
         )
         headers = {"Authorization": f"Bearer {ADMIN}"}
         self.client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app), base_url="http://door/admin/v1", headers=headers
+            transport=httpx2.ASGITransport(app), base_url="http://ingest/admin/v1", headers=headers
         )
-        self.working = asyncio.create_task(self.uploads.process_queue(self.stop))
+        self.worker = asyncio.create_task(self.uploads.process_queue(self.stop))
 
     async def close(self):
         self.stop.set()
-        await self.working
+        await self.worker
         await self.client.aclose()
         await self.publisher.close()
         await self.session.close()
 
     async def finished(self):
         async def done():
-            found = (await self.client.get("/imports")).json()
-            return found and all(one["finished_at"] or one["fault"] for one in found) and found
+            imports = (await self.client.get("/imports")).json()
+            return (
+                imports and all(row["finished_at"] or row["fault"] for row in imports) and imports
+            )
 
         return await wait_until(done, what="the end of every import")
 
@@ -67,12 +69,12 @@ class Door:
 
 
 @pytest.fixture
-async def door(perigee_topics, database, tmp_path):
+async def api(perigee_topics, database, tmp_path):
     await apply_topics(perigee_topics.kafka, PARTITIONS)
-    found = Door(perigee_topics, database, tmp_path / "imports")
-    await SourceService(found.session).create("default", "till", SourceChanges())
-    yield found
-    await found.close()
+    upload_api = UploadApi(perigee_topics, database, tmp_path / "imports")
+    await SourceService(upload_api.session).create("default", "till", SourceChanges())
+    yield upload_api
+    await upload_api.close()
 
 
 def content(tmp_path, count=5, bad=True):
@@ -80,49 +82,53 @@ def content(tmp_path, count=5, bad=True):
     return file.read_bytes() + (b";Order Completed;2026-05-01T10:00:00Z;9\n" if bad else b"")
 
 
-async def test_a_file_is_taken_and_imported_once(door, tmp_path):
+async def test_uploaded_file_is_imported_once(api, tmp_path):
     body = content(tmp_path)
     for _ in range(2):
-        answer = await door.client.post("/imports", params=QUERY, content=body)
-        assert answer.status_code == 202
-    name = answer.json()["content"]
-    (one,) = await door.finished()
-    assert (one["content"], one["accepted"], one["rejected"]) == (name, 5, 1)
+        response = await api.client.post("/imports", params=QUERY, content=body)
+        assert response.status_code == 202
+    name = response.json()["content"]
+    (import_row,) = await api.finished()
+    assert (import_row["content"], import_row["accepted"], import_row["rejected"]) == (name, 5, 1)
 
     def rejects_alone():
-        return door.uploads._waiting.empty() and len(list(door.folder.iterdir())) == 1
+        return api.uploads._waiting.empty() and len(list(api.folder.iterdir())) == 1
 
     await wait_until(rejects_alone, what="the end of the second import, and of its file")
-    assert (await door.finished())[0]["fault"] is None, "the second time is no fault"
-    assert len(await door.stored()) == 5
-    rejects = await door.client.get(f"/imports/{name}/rejects")
+    assert (await api.finished())[0]["fault"] is None, "the second import has a fault"
+    assert len(await api.stored()) == 5
+    rejects = await api.client.get(f"/imports/{name}/rejects")
     assert '"reason": "no_ids"' in rejects.text
-    (left,) = door.folder.iterdir()
-    assert left.name.startswith(name)
-    assert left.name.endswith(".csv.rejects.ndjson")
-    assert door.folder.stat().st_mode & 0o77 == 0, "nobody else reads people's data"
+    (rejects_file,) = api.folder.iterdir()
+    assert rejects_file.name.startswith(name)
+    assert rejects_file.name.endswith(".csv.rejects.ndjson")
+    assert api.folder.stat().st_mode & 0o77 == 0, "other users can read the folder"
 
 
-async def test_a_dry_run_sends_nothing(door, tmp_path):
-    answer = await door.client.post(
+async def test_dry_run_sends_nothing(api, tmp_path):
+    response = await api.client.post(
         "/imports", params={**QUERY, "dry_run": "true"}, content=content(tmp_path)
     )
-    assert (answer.status_code, answer.json()["good"], answer.json()["bad"]) == (200, 5, 1)
-    assert answer.json()["first"][0]["reason"] == "no_ids"
-    assert await door.stored() == []
-    assert list(door.folder.iterdir()) == []
+
+    assert (response.status_code, response.json()["good"], response.json()["bad"]) == (200, 5, 1)
+    assert response.json()["first"][0]["reason"] == "no_ids"
+    assert await api.stored() == []
+    assert list(api.folder.iterdir()) == []
 
 
-async def test_gzip_and_a_mapping(door, tmp_path):
+async def test_gzipped_upload_is_mapped(api, tmp_path):
     body = gzip.compress(b'{"who":"a"}\n{"who":"b"}\n')
     query = {
         "source": "till",
         "name": "x.ndjson.gz",
         "mapping": "{type: page, userId: {column: who}}",
     }
-    assert (await door.client.post("/imports", params=query, content=body)).status_code == 202
-    (one,) = await door.finished()
-    assert one["accepted"] == 2
+
+    assert (await api.client.post("/imports", params=query, content=body)).status_code == 202
+
+    (import_row,) = await api.finished()
+
+    assert import_row["accepted"] == 2
 
 
 @pytest.mark.parametrize(
@@ -135,59 +141,67 @@ async def test_gzip_and_a_mapping(door, tmp_path):
         ({"mapping": "[1]"}, 422),
     ],
 )
-async def test_what_cannot_be_imported_is_refused_and_not_kept(door, tmp_path, changed, status):
-    answer = await door.client.post(
+async def test_invalid_upload_is_refused_and_not_stored(api, tmp_path, changed, status):
+    response = await api.client.post(
         "/imports", params={**QUERY, **changed}, content=content(tmp_path)
     )
-    assert answer.status_code == status, answer.text
-    assert not door.folder.exists() or list(door.folder.iterdir()) == []
+
+    assert response.status_code == status, response.text
+    assert not api.folder.exists() or list(api.folder.iterdir()) == []
 
 
-async def test_a_file_that_is_too_large_or_broken(door, tmp_path):
-    answer = await door.client.post("/imports", params=QUERY, content=b"x" * 100_001)
-    assert (answer.status_code, "PERIGEE_IMPORT_BYTES" in answer.text) == (422, True)
-    answer = await door.client.post(
+async def test_oversize_or_broken_file_is_refused(api, tmp_path):
+    response = await api.client.post("/imports", params=QUERY, content=b"x" * 100_001)
+
+    assert (response.status_code, "PERIGEE_IMPORT_BYTES" in response.text) == (422, True)
+
+    response = await api.client.post(
         "/imports", params={**QUERY, "name": "x.csv.gz"}, content=b"no gzip"
     )
-    assert answer.status_code == 202
-    (one,) = await door.finished()
-    assert "cannot be read" in one["fault"]
+    assert response.status_code == 202
+
+    (import_row,) = await api.finished()
+
+    assert "cannot be read" in import_row["fault"]
 
 
-async def test_rejects_of_nothing(door):
-    assert (await door.client.get(f"/imports/{'0' * 64}/rejects")).status_code == 404
-    assert (await door.client.get("/imports/../../rejects")).status_code in (404, 422)
+async def test_rejects_of_unknown_import_are_404(api):
+    assert (await api.client.get(f"/imports/{'0' * 64}/rejects")).status_code == 404
+    assert (await api.client.get("/imports/../../rejects")).status_code in (404, 422)
 
 
-async def test_what_a_process_leaves_behind_is_imported_by_the_next(
-    door, tmp_path, servers, database
-):
-    door.stop.set()
-    await door.working
-    answer = await door.client.post("/imports", params=QUERY, content=content(tmp_path, 30))
-    assert answer.status_code == 202
-    assert await door.stored() == []
-    again = Door(servers, database, door.folder)
-    (one,) = await again.finished()
-    assert (one["accepted"], one["rejected"]) == (30, 1)
-    await again.close()
-    assert len(await door.stored()) == 30
+async def test_next_process_imports_queued_files(api, tmp_path, servers, database):
+    api.stop.set()
+    await api.worker
+
+    response = await api.client.post("/imports", params=QUERY, content=content(tmp_path, 30))
+
+    assert response.status_code == 202
+    assert await api.stored() == []
+
+    next_process = UploadApi(servers, database, api.folder)
+    (import_row,) = await next_process.finished()
+    assert (import_row["accepted"], import_row["rejected"]) == (30, 1)
+
+    await next_process.close()
+
+    assert len(await api.stored()) == 30
 
 
-async def test_the_same_file_into_two_sources(door, tmp_path):
-    await SourceService(door.session).create("default", "other", SourceChanges())
+async def test_same_file_is_imported_into_two_sources(api, tmp_path):
+    await SourceService(api.session).create("default", "other", SourceChanges())
     for source in ("till", "other"):
-        answer = await door.client.post(
+        response = await api.client.post(
             "/imports", params={**QUERY, "source": source}, content=content(tmp_path, bad=False)
         )
-        assert answer.status_code == 202
+        assert response.status_code == 202
 
     async def both():
-        found = await door.finished()
-        return len(found) == 2 and found
+        imports = await api.finished()
+        return len(imports) == 2 and imports
 
-    found = await wait_until(both, what="both imports")
-    assert [(one["accepted"], one["fault"]) for one in found] == [(5, None)] * 2
+    imports = await wait_until(both, what="both imports")
+    assert [(row["accepted"], row["fault"]) for row in imports] == [(5, None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -203,19 +217,19 @@ async def test_the_same_file_into_two_sources(door, tmp_path):
         ("a.csv", b"userId,event\nu,x\n", "{type: track, event: x, properties: {2026-05-01: 1}}"),
     ],
 )
-async def test_no_file_ends_the_work(door, tmp_path, name, body, mapping):
-    door.uploads._max_bytes = 10_000_000
-    answer = await door.client.post(
+async def test_no_file_stops_the_worker(api, tmp_path, name, body, mapping):
+    api.uploads._max_bytes = 10_000_000
+    response = await api.client.post(
         "/imports", params={"source": "till", "name": name, "mapping": mapping}, content=body
     )
-    assert answer.status_code in (202, 422), answer.text
+    assert response.status_code in (202, 422), response.text
     assert (
-        await door.client.post("/imports", params=QUERY, content=content(tmp_path))
+        await api.client.post("/imports", params=QUERY, content=content(tmp_path))
     ).status_code == 202
 
     async def stored():
-        return len(await door.stored()) >= 5
+        return len(await api.stored()) >= 5
 
     await wait_until(stored, what="the import behind it")
-    assert not door.working.done()
-    assert len(await door.stored()) >= 5
+    assert not api.worker.done()
+    assert len(await api.stored()) >= 5

@@ -58,7 +58,7 @@ class Job:
 
 
 class Process:
-    """The job and its listener."""
+    """Process with the job and its listener."""
 
     def __init__(self, database, fallback):
         self.stop = asyncio.Event()
@@ -166,7 +166,7 @@ async def is_idle(connection, application):
     )
 
 
-async def test_process_with_every_lock_looks_again_when_another_joins(database):
+async def test_process_with_every_lock_rebalances_at_join(database):
     first = await connect(database, application="test")
     second = await connect(database, application="test")
     pools = AdvisoryLockPool("perigee.test"), AdvisoryLockPool("perigee.test")
@@ -234,7 +234,7 @@ async def test_write_notifies_once_when_it_commits(database, connection, channel
     await listener.close()
 
 
-async def test_statement_that_changes_nothing_notifies_nobody(database, connection):
+async def test_statement_without_changes_sends_no_notification(database, connection):
     listener, heard, after = await connect(database, application="test"), [], asyncio.Event()
     await listener.add_listener("test_changed", lambda *_: heard.append(1))
     await listener.add_listener("test_after", lambda *_: after.set())

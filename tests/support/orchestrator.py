@@ -102,13 +102,13 @@ class Orchestrator:
         self.clock = FixedClock(START + 2 * DAY)
         self.sessions = [Session(database, f"test-{number}") for number in range(6)]
         self.outbox = Outbox("orchestrator", 3)
-        self.playbook = PlayRegistry(max_age)
-        self.desk = PlayService(self.sessions[0], self.playbook)
-        self.definitions = DefinitionService(self.sessions[0], self.playbook)
+        self.play_registry = PlayRegistry(max_age)
+        self.play_service = PlayService(self.sessions[0], self.play_registry)
+        self.definitions = DefinitionService(self.sessions[0], self.play_registry)
         self.reports = PlayReportService(self.sessions[0], self.clock)
-        self.why = DecisionHistoryService(self.sessions[0], self.playbook)
-        self.ledger_desk = ActionLedgerService(self.sessions[0], self.outbox, self.clock)
-        means = DecisionContext(self.outbox, self.playbook, self.clock)
+        self.decision_history = DecisionHistoryService(self.sessions[0], self.play_registry)
+        self.action_ledger = ActionLedgerService(self.sessions[0], self.outbox, self.clock)
+        means = DecisionContext(self.outbox, self.play_registry, self.clock)
         self.events = EventHandler(self.sessions[1], means)
         self.runner = EnrollmentRunner(self.sessions[2], means)
         self.sweeps = ContactSweeper(self.sessions[2], means)
@@ -124,7 +124,7 @@ class Orchestrator:
             "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
-        judging = ActionDecider(self.outbox, self.playbook, self.channels, rules, self.clock, LINKS)
+        judging = ActionDecider(self.outbox, self.play_registry, self.channels, rules, self.clock, LINKS)
         pool = SessionPool(self.sessions[3:])
         self.dispatcher = Dispatcher(
             pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random
@@ -140,11 +140,11 @@ class Orchestrator:
             "segment": read_segments(PROJECT / "segments"),
         }
         if shipped:
-            await self.desk.install(read_plays(PLAYS), named)
+            await self.play_service.install(read_plays(PLAYS), named)
 
     async def publish(self, text: str) -> int:
         """Publish a play, and let it start on what is a month old."""
-        return (await self.desk.publish("default", text, "test"))[1]
+        return (await self.play_service.publish("default", text, "test"))[1]
 
     async def consume(self, messages: list[bytes], topic: str = "signals") -> int:
         """Hear what lies on a topic."""

@@ -2,20 +2,32 @@
 
 import pytest
 
-from tests.support.orchestrator import MailServer, Orchestrator
+from services.orchestrator.handlers.referrals import ReferralService
+from services.orchestrator.handlers.segments import SegmentService
+from tests.support.orchestrator import LINKS, MailServer, Orchestrator
 
 
 @pytest.fixture
 def mailbox():
-    found = MailServer()
-    found.controller.start()
-    yield found
-    found.controller.stop()
+    mail_server = MailServer()
+    mail_server.controller.start()
+    yield mail_server
+    mail_server.controller.stop()
 
 
 @pytest.fixture
 async def orchestrator(database, mailbox):
-    found = Orchestrator(database, mailbox)
-    await found.install()
-    yield found
-    await found.close()
+    process = Orchestrator(database, mailbox)
+    await process.install()
+    yield process
+    await process.close()
+
+
+@pytest.fixture
+async def referrals(orchestrator):
+    return ReferralService(orchestrator.sessions[0], LINKS, orchestrator.clock)
+
+
+@pytest.fixture
+async def segments(orchestrator):
+    return SegmentService(orchestrator.sessions[0], orchestrator.play_registry, orchestrator.clock)

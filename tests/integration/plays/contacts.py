@@ -1,4 +1,4 @@
-"""People for plays, made by scoring itself."""
+"""Contacts for plays, created by scoring."""
 
 import msgspec
 
@@ -8,22 +8,22 @@ from tests.support.touchpoints import HOUR, identify, touchpoint
 
 
 async def make_subscriber(database, *, consent=True, email="ada@x.test"):
-    """Let scoring make a subscriber and return its published signals."""
+    """Create a subscriber by scoring; return its published signals."""
     scoring = Scoring(database)
-    given = {} if consent is None else {"marketing": consent}
+    consents = {} if consent is None else {"marketing": consent}
     await scoring.ingest(
         [
-            identify(0, consent=given, traits={"email": email} if email else {}),
+            identify(0, consent=consents, traits={"email": email} if email else {}),
             touchpoint(HOUR, "Newsletter Subscribed", user_id="u"),
         ]
     )
-    found = await read_published(scoring)
+    signals = await read_published(scoring)
     await scoring.close()
-    return found
+    return signals
 
 
 async def read_published(scoring, topic="signals"):
-    """What scoring has published on a topic since the last look."""
+    """Return and delete the messages in scoring's outbox for a topic."""
     rows = await scoring.fetch(
         "DELETE FROM scoring.outbox WHERE topic = $1 RETURNING id, value", topic
     )
@@ -31,12 +31,16 @@ async def read_published(scoring, topic="signals"):
 
 
 async def make_contacts(orchestrator, names, *, traits=None):
-    """Known people with an address who allow marketing, as the orchestrator has heard; return their contact ids by name."""
+    """Create contacts with an address and marketing consent, consumed by the orchestrator.
+
+    Return their contact ids by name.
+    """
     scoring = Scoring(orchestrator.database)
     await scoring.ingest(
         [
             identify(
-                0, number=f"{name}-i", user_id=name, anonymous_id=None, consent={"marketing": True},
+                0, number=f"{name}-i", user_id=name, anonymous_id=None,
+                consent={"marketing": True},
                 traits={"email": f"{name}@x.test", **(traits or {})},
             )
             for name in names
@@ -51,9 +55,16 @@ async def make_contacts(orchestrator, names, *, traits=None):
 
 
 def signal_message(contact, name="quote_requested", at=0, number=0, **fields):
-    """A published signal, as it lies on the topic."""
+    """Return a published signal as a Kafka value."""
     base = {
-        "id": f"{contact}-{name}-{number}", "workspace": "default", "contact_id": contact, "cycle": "engagement",
-        "signal": name, "occurred_at": at, "received_at": at, "source": "web", "message_id": f"m-{number}",
-    }  # fmt: skip
+        "id": f"{contact}-{name}-{number}",
+        "workspace": "default",
+        "contact_id": contact,
+        "cycle": "engagement",
+        "signal": name,
+        "occurred_at": at,
+        "received_at": at,
+        "source": "web",
+        "message_id": f"m-{number}",
+    }
     return msgspec.json.encode(Signal(**{**base, **fields}))

@@ -1,4 +1,4 @@
-"""Plays for tests, short to write."""
+"""Short definitions of plays for tests."""
 
 import yaml
 
@@ -17,17 +17,18 @@ def mail(name="mail", **more):
 
 
 def play(steps, name="quote", **more):
-    whole = {
+    definition = {
         "play": name,
         "trigger": {"signal": "quote_requested"},
         "re_entry": "always",
         **more,
         "steps": steps,
     }
-    return yaml.safe_dump(whole, sort_keys=False)
+    return yaml.safe_dump(definition, sort_keys=False)
 
 
-async def runs(orchestrator):
+async def enrollments(orchestrator):
     return await orchestrator.fetch(
-        "SELECT play, number, status, reason FROM orchestrator.enrollments ORDER BY entered_at, 1, 2"
+        "SELECT play, number, status, reason FROM orchestrator.enrollments "
+        "ORDER BY entered_at, 1, 2"
     )

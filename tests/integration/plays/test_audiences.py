@@ -1,4 +1,4 @@
-"""Audiences of an advertiser: added when somebody falls back, taken out at once when they return; never without consent."""
+"""Ad audiences: contacts are added at a drop-off, removed on return, never without consent."""
 
 import json
 from hashlib import sha256
@@ -23,8 +23,11 @@ BACK = {"any": [{"stage": ["customer", "member"]}, {"consent": "marketing", "giv
 
 def step(op, **more):
     return {
-        "action": op, "channel": "audience", "destination": "ads", "audience": {"name": "lost", "op": op, **more},
-    }  # fmt: skip
+        "action": op,
+        "channel": "audience",
+        "destination": "ads",
+        "audience": {"name": "lost", "op": op, **more},
+    }
 
 
 RETARGETING = play(
@@ -41,14 +44,14 @@ RETARGETING = play(
 
 @pytest.fixture
 async def advertiser():
-    found = WebhookReceiver()
-    yield found
-    await found.stop()
+    receiver = WebhookReceiver()
+    yield receiver
+    await receiver.stop()
 
 
 @pytest.fixture
-async def lost(orchestrator, advertiser):
-    """Somebody whose checkout failed, and the play."""
+async def enter_retargeting(orchestrator, advertiser):
+    """Contact with a failed checkout in the published play."""
 
     async def begin(at=NOW):
         orchestrator.clock.instant = at
@@ -63,19 +66,19 @@ async def lost(orchestrator, advertiser):
 
 
 async def define(orchestrator, advertiser):
-    place = {
+    destination = {
         "destination": "ads",
         "channel": "audience",
         "url": await advertiser.start(),
         "secret": SECRET,
     }
     await orchestrator.definitions.define(
-        "default", "destination", yaml.safe_dump(place), "test", "ads.yaml"
+        "default", "destination", yaml.safe_dump(destination), "test", "ads.yaml"
     )
 
 
-async def buys(orchestrator):
-    """She buys, as scoring sees it."""
+async def buy(orchestrator):
+    """Let ada buy, by scoring and its published messages."""
     scoring = Scoring(orchestrator.database)
     await scoring.ingest([touchpoint(HOUR, "Order Completed", number="o", user_id="ada")])
     await orchestrator.consume(await read_published(scoring, "stage-changes"), "stage-changes")
@@ -84,32 +87,42 @@ async def buys(orchestrator):
     await orchestrator.run_due()
 
 
-def told(advertiser):
-    return [(one["op"], one["audience"]) for one in advertiser.payloads]
+def audience_changes(advertiser):
+    return [(payload["op"], payload["audience"]) for payload in advertiser.payloads]
 
 
-async def test_added_on_drop_and_removed_at_once_on_return(orchestrator, advertiser, lost):
-    contact = await lost(SystemClock().now())
+async def test_contact_is_added_on_drop_removed_on_return(
+    orchestrator, advertiser, enter_retargeting
+):
+    contact = await enter_retargeting(SystemClock().now())
     ((headers, body),) = advertiser.seen
+
     message = Webhook(SECRET).verify(body.decode(), headers)
+
     assert message["type"] == "perigee.audience.v1"
     assert message["data"] == {
-        "audience": "lost", "op": "add", "contact_id": contact, "email_sha256": sha256(b"ada@x.test").hexdigest(),
-    }  # fmt: skip
-    assert b"ada@x.test" not in body, "the address itself is nobody's"
-    await buys(orchestrator)
-    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+        "audience": "lost",
+        "op": "add",
+        "contact_id": contact,
+        "email_sha256": sha256(b"ada@x.test").hexdigest(),
+    }
+    assert b"ada@x.test" not in body, "the body contains the address"
+
+    await buy(orchestrator)
+
+    assert audience_changes(advertiser) == [("add", "lost"), ("remove", "lost")]
 
 
-async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(
-    orchestrator, advertiser, lost
-):
-    await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=True)
-    await lost()
+async def test_return_before_addition_sends_nothing(orchestrator, advertiser, enter_retargeting):
+    await orchestrator.play_service.set_channel_stopped("default", "audience", "ops", on=True)
+    await enter_retargeting()
+
     assert await orchestrator.action_states() == [("held", "kill_switch")]
-    await buys(orchestrator)
-    await orchestrator.desk.set_channel_stopped("default", "audience", "ops", on=False)
+
+    await buy(orchestrator)
+    await orchestrator.play_service.set_channel_stopped("default", "audience", "ops", on=False)
     await orchestrator.run_due()
+
     assert sorted(await orchestrator.action_states()) == [
         ("skipped", "never added"),
         ("skipped", "taken out"),
@@ -117,86 +130,104 @@ async def test_who_returns_before_the_advertiser_heard_of_them_is_never_told_of(
     assert advertiser.seen == []
 
 
-async def test_an_addition_that_may_have_arrived_is_taken_back(orchestrator, advertiser, lost):
-    advertiser.answering = lambda told: (503, {}) if told["data"]["op"] == "add" else (200, {})
-    await lost()
-    assert told(advertiser) == [("add", "lost")]
-    await buys(orchestrator)
+async def test_doubtful_addition_is_removed(orchestrator, advertiser, enter_retargeting):
+    advertiser.answering = lambda payload: (
+        (503, {}) if payload["data"]["op"] == "add" else (200, {})
+    )
+    await enter_retargeting()
+
+    assert audience_changes(advertiser) == [("add", "lost")]
+
+    await buy(orchestrator)
     orchestrator.clock.instant += HOUR
     await orchestrator.run_due()
-    assert told(advertiser) == [("add", "lost"), ("remove", "lost")], "and it is not added again"
+
+    assert audience_changes(advertiser) == [("add", "lost"), ("remove", "lost")], (
+        "the contact was added again"
+    )
     assert sorted(status for status, _ in await orchestrator.action_states()) == ["sent", "skipped"]
 
 
-async def test_nobody_is_added_without_consent_and_who_withdraws_it_is_taken_out(
-    orchestrator, advertiser, lost
+async def test_withdrawn_consent_removes_and_prevents_addition(
+    orchestrator, advertiser, enter_retargeting
 ):
-    contact = await lost()
+    contact = await enter_retargeting()
     await orchestrator.consume([signal_message(contact, "consent_withdrawn", NOW + 1, 1)])
+
     await orchestrator.run_due()
-    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+
+    assert audience_changes(advertiser) == [("add", "lost"), ("remove", "lost")]
+
     await orchestrator.consume([signal_message(contact, "checkout_failed", NOW + 2, 2)])
     await orchestrator.run_due()
-    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+    assert audience_changes(advertiser) == [("add", "lost"), ("remove", "lost")]
+
     later = {status for status, _ in await orchestrator.action_states()} - {"sent"}
+
     assert later and later <= {"suppressed", "skipped"}
 
 
-async def test_whoever_never_returns_is_taken_out_when_the_time_is_over(
-    orchestrator, advertiser, lost
-):
-    await lost()
+async def test_contact_is_removed_at_timeout(orchestrator, advertiser, enter_retargeting):
+    await enter_retargeting()
     orchestrator.clock.instant = NOW + 91 * DAY
+
     await orchestrator.run_due()
-    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+
+    assert audience_changes(advertiser) == [("add", "lost"), ("remove", "lost")]
     assert len({json.loads(body)["id"] for _, body in advertiser.seen}) == 2
 
 
-async def test_who_is_taken_out_is_named_as_they_were_when_they_were_added(
-    orchestrator, advertiser, lost
-):
-    await lost()
+async def test_removal_uses_address_of_addition(orchestrator, advertiser, enter_retargeting):
+    await enter_retargeting()
     scoring = Scoring(orchestrator.database)
     await scoring.ingest(
         [identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})]
     )
     await scoring.close()
-    await buys(orchestrator)
-    assert [one["email_sha256"] for one in advertiser.payloads] == [
+
+    await buy(orchestrator)
+
+    assert [payload["email_sha256"] for payload in advertiser.payloads] == [
         sha256(b"ada@x.test").hexdigest()
     ] * 2
 
 
-async def test_an_addition_that_is_late_adds_nobody_who_was_taken_out(orchestrator, advertiser):
-    """However long the advertiser was away: the last word is that somebody is out."""
+async def test_late_addition_does_not_follow_removal(orchestrator, advertiser):
+    """After any outage of the advertiser the last delivery is the removal."""
     advertiser.answering = lambda _: (503, {})
     await define(orchestrator, advertiser)
     ids = await make_contacts(orchestrator, ["ada"])
     steps = [step("add"), {"wait": "1h"}, step("remove")]
     await orchestrator.publish(play(steps, "brief", trigger={"signal": "checkout_failed"}))
     await orchestrator.consume([signal_message(ids["ada"], "checkout_failed", at=NOW)])
+
     for minute in range(0, 130, 10):
         orchestrator.clock.instant = NOW + minute * MINUTE
         if minute == 90:
             advertiser.answering = lambda _: (200, {})
             advertiser.seen.clear()
         await orchestrator.run_due()
-    assert told(advertiser)[-1] == ("remove", "lost")
-    assert ("add", "lost") not in told(advertiser)
+
+    assert audience_changes(advertiser)[-1] == ("remove", "lost")
+    assert ("add", "lost") not in audience_changes(advertiser)
     assert sorted(status for status, _ in await orchestrator.action_states()) == ["sent", "skipped"]
 
 
-async def test_an_addition_that_failed_is_not_let_go_after_the_removal(
-    orchestrator, advertiser, lost
+async def test_failed_addition_is_not_retried_after_removal(
+    orchestrator, advertiser, enter_retargeting
 ):
-    await lost()
+    await enter_retargeting()
     await orchestrator.fetch(
         "UPDATE orchestrator.actions SET status = 'failed' WHERE step = 'add' RETURNING 1"
     )
-    await buys(orchestrator)
-    assert told(advertiser) == [("add", "lost"), ("remove", "lost")]
+
+    await buy(orchestrator)
+
+    assert audience_changes(advertiser) == [("add", "lost"), ("remove", "lost")]
+
     ((action,),) = await orchestrator.fetch(
         "SELECT action_id FROM orchestrator.actions WHERE step = 'add'"
     )
+
     with pytest.raises(Conflict):
-        await orchestrator.ledger_desk.resolve_action("default", action, "retry", "ops")
+        await orchestrator.action_ledger.resolve_action("default", action, "retry", "ops")

@@ -1,4 +1,4 @@
-"""Audiences of those who fell back: live, exportable, left at once on return."""
+"""Drop-off audiences: contacts that fell back; live, exportable, left on return."""
 
 import csv
 import io
@@ -17,23 +17,35 @@ NOW = START + 2 * DAY
 
 
 @pytest.fixture
-async def falls(orchestrator):
+async def audiences(orchestrator):
     session = Session(orchestrator.database, "test-falls")
-    yield DropoffAudienceService(session, orchestrator.playbook)
+    yield DropoffAudienceService(session, orchestrator.play_registry)
     await session.close()
 
 
 def move(contact, number, before, after, direction, **more):
     change = StageChange(
-        id=f"{contact}-{number}", workspace="default", contact_id=contact, cycle="engagement", cycle_version="1",
-        sequence=number, occurred_at=NOW + number, direction=direction, stage=StageMove(before, after), axes={},
-        instance="i", reason="time", cause=Cause("time", NOW), values={}, **{"dormant": False, **more},
-    )  # fmt: skip
+        id=f"{contact}-{number}",
+        workspace="default",
+        contact_id=contact,
+        cycle="engagement",
+        cycle_version="1",
+        sequence=number,
+        occurred_at=NOW + number,
+        direction=direction,
+        stage=StageMove(before, after),
+        axes={},
+        instance="i",
+        reason="time",
+        cause=Cause("time", NOW),
+        values={},
+        **{"dormant": False, **more},
+    )
     return msgspec.json.encode(change)
 
 
 @pytest.mark.capability(46)
-async def test_who_falls_is_in_the_audience_until_they_return(orchestrator, falls):
+async def test_contact_is_in_audience_until_return(orchestrator, audiences):
     ids = await make_contacts(orchestrator, ["ada", "bob", "eve"])
     ada, bob, eve = (ids[name] for name in ("ada", "bob", "eve"))
     await orchestrator.consume(
@@ -46,30 +58,30 @@ async def test_who_falls_is_in_the_audience_until_they_return(orchestrator, fall
         "stage-changes",
     )
 
-    async def count(a, b):
+    async def count(fell_from, never_reached):
         return next(
             p.contacts
-            for p in await falls.list_pairs("default", "engagement")
-            if (p.fell_from, p.never_reached) == (a, b)
+            for p in await audiences.list_pairs("default", "engagement")
+            if (p.fell_from, p.never_reached) == (fell_from, never_reached)
         )
 
     assert await count("lead", "customer") == 2
     assert await count("customer", "member") == 1
     assert await count("lead", "member") == 3
-    assert await falls.list_pairs("other", "engagement") != []
-    assert not any(p.contacts for p in await falls.list_pairs("other", "engagement"))
+    assert await audiences.list_pairs("other", "engagement") != []
+    assert not any(p.contacts for p in await audiences.list_pairs("other", "engagement"))
     await orchestrator.consume([signal_message(eve, "consent_withdrawn", NOW + 9, 1)])
     text = "".join(
-        [part async for part in falls.export_csv("default", "engagement", ("lead", "customer"))]
+        [part async for part in audiences.export_csv("default", "engagement", ("lead", "customer"))]
     )
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [(one["user_id"], one["stage"]) for one in rows] == [("ada", "lead")], (
-        "only who allows marketing"
+    assert [(row["user_id"], row["stage"]) for row in rows] == [("ada", "lead")], (
+        "a contact without marketing consent was exported"
     )
     assert "x.test" not in text
     await orchestrator.consume([move(ada, 3, "reader", "prospect", "skip")], "stage-changes")
     assert await count("lead", "customer") == 1
     with pytest.raises(NotFound, match="no stage 'king'"):
-        await falls.check_stages("engagement", ("king", "lead"))
+        await audiences.check_stages("engagement", ("king", "lead"))
     with pytest.raises(NotFound, match="no cycle"):
-        await falls.list_pairs("default", "nothing")
+        await audiences.list_pairs("default", "nothing")

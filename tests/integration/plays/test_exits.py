@@ -1,4 +1,4 @@
-"""What ends a run, and cancels what is pending."""
+"""Exits: they end an enrollment and cancel its pending actions."""
 
 import asyncio
 
@@ -6,13 +6,13 @@ import msgspec
 
 from libs.common.messages import Cause, StageChange, StageMove
 from tests.integration.plays.contacts import make_contacts, signal_message
-from tests.integration.plays.play_texts import NOW, mail, play, runs
+from tests.integration.plays.play_texts import NOW, enrollments, mail, play
 from tests.support.orchestrator import Orchestrator
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, identify, touchpoint
 
 
-async def test_an_exit_cancels_what_is_pending_and_says_so(orchestrator, database, mailbox):
+async def test_exit_cancels_pending_actions_with_reason(orchestrator, database, mailbox):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     text = play(
         [mail("first"), {"wait": "2d"}, mail("second")], exits=[{"signal": "order_completed"}]
@@ -20,56 +20,56 @@ async def test_an_exit_cancels_what_is_pending_and_says_so(orchestrator, databas
     await orchestrator.publish(text)
     await orchestrator.consume([signal_message(ids[name], at=NOW) for name in ("ada", "bob")])
     await orchestrator.consume([signal_message(ids["ada"], "order_completed", NOW + 1, 1)])
+
     await orchestrator.run_due()
+
     assert mailbox.recipients == ["bob@x.test"]
     assert sorted(await orchestrator.action_states()) == [
         ("sent", "accepted by the server"),
         ("skipped", "exit: order_completed"),
     ]
-    assert sorted(r[2:] for r in await runs(orchestrator)) == [
+    assert sorted(r[2:] for r in await enrollments(orchestrator)) == [
         ("active", ""),
         ("exited", "exit: order_completed"),
     ]
+
     orchestrator.clock.instant = NOW + 3 * DAY
     await orchestrator.run_due()
+
     assert mailbox.recipients == ["bob@x.test"] * 2
 
 
-async def test_an_exit_that_commits_between_due_and_send_means_not_sent(
-    database, mailbox, orchestrator
-):
-    """Ten times over, side by side with sixteen who send: never both an exit before the reservation and a mail."""
+async def test_exit_before_reservation_prevents_mail(database, mailbox, orchestrator):
+    """Exits race with three dispatchers: no contact has both an earlier exit and a mail."""
     names = [f"p{number}" for number in range(40)]
     ids = await make_contacts(orchestrator, names)
     await orchestrator.publish(play([mail()], exits=[{"signal": "order_completed"}]))
     await orchestrator.consume([signal_message(ids[name], at=NOW) for name in names])
-    others = [Orchestrator(database, mailbox) for _ in range(3)]
+    dispatchers = [Orchestrator(database, mailbox) for _ in range(3)]
 
-    async def leave():
+    async def publish_exits():
         for name in names[::2]:
             await orchestrator.consume([signal_message(ids[name], "order_completed", NOW + 1, 1)])
 
-    async def send(one):
+    async def send(dispatcher):
         for _ in range(30):
-            await one.dispatch_due()
+            await dispatcher.dispatch_due()
 
-    await asyncio.gather(leave(), *(send(one) for one in others))
+    await asyncio.gather(publish_exits(), *(send(dispatcher) for dispatcher in dispatchers))
     rows = await orchestrator.fetch("SELECT contact_id, status FROM orchestrator.actions")
-    gone = {contact for contact, status in rows if status == "skipped"}
+    exited = {contact for contact, status in rows if status == "skipped"}
     sent = {contact for contact, status in rows if status == "sent"}
-    assert gone | sent == set(ids.values())
+    assert exited | sent == set(ids.values())
     assert sorted(mailbox.recipients) == sorted(
         f"{name}@x.test" for name in names if ids[name] in sent
     )
     assert {ids[name] for name in names[1::2]} <= sent
-    for one in others:
-        await one.close()
+    for dispatcher in dispatchers:
+        await dispatcher.close()
 
 
-async def test_a_step_back_seen_by_scoring_ends_a_run_though_no_event_told(
-    orchestrator, database, mailbox
-):
-    """What holds is read when it is decided: a condition needs no event."""
+async def test_exit_condition_needs_no_event(orchestrator, database, mailbox):
+    """The decision reads scoring's current state, also without a consumed event."""
     scoring = Scoring(database)
     await scoring.ingest([identify(0, consent={"marketing": True}, traits={"email": "ada@x.test"})])
     await scoring.ingest([touchpoint(HOUR, "Newsletter Subscribed", user_id="u")])
@@ -81,13 +81,17 @@ async def test_a_step_back_seen_by_scoring_ends_a_run_though_no_event_told(
     await scoring.ingest([touchpoint(3 * HOUR, "Order Completed", user_id="u")])
     await scoring.close()
     orchestrator.clock.instant = NOW + DAY
+
     await orchestrator.run_due()
+
     assert mailbox.mails == []
-    ((_, _, status, reason),) = await runs(orchestrator)
+
+    ((_, _, status, reason),) = await enrollments(orchestrator)
+
     assert (status, reason) == ("exited", 'exit: {"stage":"customer"}')
 
 
-async def test_a_move_starts_a_play_and_another_ends_it(orchestrator, database, mailbox):
+async def test_stage_change_starts_and_ends_enrollment(orchestrator, database, mailbox):
     ids = await make_contacts(orchestrator, ["ada"])
     trigger = {"stage_change": {"to": "visitor", "direction": "regression"}}
     text = play(
@@ -99,25 +103,35 @@ async def test_a_move_starts_a_play_and_another_ends_it(orchestrator, database, 
 
     def move(number, direction, at):
         change = StageChange(
-            id=f"c{number}", workspace="default", contact_id=ids["ada"], cycle="engagement", cycle_version="1",
-            sequence=number, occurred_at=at, direction=direction, stage=StageMove("lead", "visitor"), axes={}, dormant=False,
-            instance="i", reason="time", cause=Cause("time", at), values={},
-        )  # fmt: skip
+            id=f"c{number}",
+            workspace="default",
+            contact_id=ids["ada"],
+            cycle="engagement",
+            cycle_version="1",
+            sequence=number,
+            occurred_at=at,
+            direction=direction,
+            stage=StageMove("lead", "visitor"),
+            axes={},
+            dormant=False,
+            instance="i",
+            reason="time",
+            cause=Cause("time", at),
+            values={},
+        )
         return msgspec.json.encode(change)
 
     await orchestrator.consume([move(1, "regression", NOW)], "stage-changes")
-    assert [r[2] for r in await runs(orchestrator)] == ["active"]
+    assert [r[2] for r in await enrollments(orchestrator)] == ["active"]
     await orchestrator.consume([move(2, "re_entry", NOW + 5)], "stage-changes")
-    assert [r[2:] for r in await runs(orchestrator)] == [("exited", "exit: lead to visitor")]
+    assert [r[2:] for r in await enrollments(orchestrator)] == [("exited", "exit: lead to visitor")]
     orchestrator.clock.instant = NOW + 2 * DAY
     await orchestrator.run_due()
     assert mailbox.mails == []
 
 
-async def test_a_move_that_was_heard_before_its_trigger_or_with_it_ends_the_run(
-    orchestrator, mailbox, database
-):
-    """Topics have no order between them, and a batch has many of one contact."""
+async def test_exit_in_batch_of_trigger_ends_enrollment(orchestrator, mailbox, database):
+    """Topics have no order between them, and a batch has several messages of one contact."""
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     text = play(
         [mail()],
@@ -128,30 +142,44 @@ async def test_a_move_that_was_heard_before_its_trigger_or_with_it_ends_the_run(
 
     def move(contact, number, direction):
         change = StageChange(
-            id=f"{contact}-{number}", workspace="default", contact_id=contact, cycle="engagement", cycle_version="1",
-            sequence=number, occurred_at=NOW + number, direction=direction, stage=StageMove("lead", "visitor"), axes={},
-            dormant=False, instance="i", reason="time", cause=Cause("time", NOW), values={},
-        )  # fmt: skip
+            id=f"{contact}-{number}",
+            workspace="default",
+            contact_id=contact,
+            cycle="engagement",
+            cycle_version="1",
+            sequence=number,
+            occurred_at=NOW + number,
+            direction=direction,
+            stage=StageMove("lead", "visitor"),
+            axes={},
+            dormant=False,
+            instance="i",
+            reason="time",
+            cause=Cause("time", NOW),
+            values={},
+        )
         return msgspec.json.encode(change)
 
-    both = [
+    stage_changes = [
         move(ids["ada"], 1, "regression"),
         move(ids["ada"], 2, "advance"),
         move(ids["bob"], 1, "regression"),
     ]
-    await orchestrator.consume(both, "stage-changes")
+    await orchestrator.consume(stage_changes, "stage-changes")
     await orchestrator.run_due()
     assert mailbox.recipients == ["bob@x.test"]
-    assert sorted(r[2:] for r in await runs(orchestrator)) == [
+    assert sorted(r[2:] for r in await enrollments(orchestrator)) == [
         ("completed", "all steps done"), ("exited", "exit: lead to visitor"),
     ]  # fmt: skip
 
 
-async def test_a_run_that_ends_by_a_step_sends_what_it_had_come_by(orchestrator, mailbox):
+async def test_exit_step_sends_earlier_actions(orchestrator, mailbox):
     ids = await make_contacts(orchestrator, ["ada"])
     await orchestrator.publish(play([{"wait": "1h"}, mail("reminder"), {"exit": "no order"}]))
     await orchestrator.consume([signal_message(ids["ada"], at=NOW)])
     orchestrator.clock.instant = NOW + HOUR
+
     await orchestrator.run_due()
+
     assert mailbox.recipients == ["ada@x.test"]
-    assert [r[2:] for r in await runs(orchestrator)] == [("completed", "no order")]
+    assert [r[2:] for r in await enrollments(orchestrator)] == [("completed", "no order")]

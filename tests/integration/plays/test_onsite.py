@@ -1,4 +1,4 @@
-"""What a page may show whom: anybody something, what is personal only to somebody who has proven who they are."""
+"""On-site recommendations: general content for visitors, personal content for proven contacts."""
 
 import hmac
 from hashlib import sha256
@@ -51,10 +51,10 @@ CONTENTS = [
 
 
 @pytest.fixture
-async def ask(orchestrator):
-    for one in CONTENTS:
+async def recommend(orchestrator):
+    for content in CONTENTS:
         await orchestrator.definitions.define(
-            "default", "content", yaml.safe_dump(one), "test", "content.yaml"
+            "default", "content", yaml.safe_dump(content), "test", "content.yaml"
         )
     connection = await connect(orchestrator.database, application="test")
     for name, more in {
@@ -69,74 +69,96 @@ async def ask(orchestrator):
     await connection.close()
     onsite = OnsiteService(
         SessionPool(orchestrator.sessions[:2]),
-        orchestrator.playbook,
+        orchestrator.play_registry,
         LINKS.keys,
         orchestrator.clock,
     )
     app = Starlette(routes=[onsite_route(onsite)])
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app), base_url="http://door"
+        transport=httpx2.ASGITransport(app), base_url="http://orchestrator"
     ) as client:
 
-        async def asked(key="key-of-site", status=200, origin=PAGE, **params):
-            answer = await client.get(
-                "/v1/me/next", params={"writeKey": key, "type": ["article", "guide", "offer"], **params},
+        async def request(key="key-of-site", status=200, origin=PAGE, **params):
+            response = await client.get(
+                "/v1/me/next",
+                params={"writeKey": key, "type": ["article", "guide", "offer"], **params},
                 headers={"origin": origin},
-            )  # fmt: skip
-            assert answer.status_code == status, answer.text
-            assert answer.headers["access-control-allow-origin"] == origin
-            assert answer.headers["cache-control"] == "no-store"
-            return answer.json()
+            )
+            assert response.status_code == status, response.text
+            assert response.headers["access-control-allow-origin"] == origin
+            assert response.headers["cache-control"] == "no-store"
+            return response.json()
 
-        asked.client = client
-        yield asked
+        request.client = client
+        yield request
 
 
-async def test_somebody_of_whom_nothing_is_known_is_shown_what_fits_anybody(ask):
-    for who in (
+async def test_unknown_visitor_gets_general_content(recommend):
+    for identity in (
         {},
         {"anonymousId": "new"},
         {"userId": "ada"},
         {"userId": "ada", "userHash": "x"},
         {"pgt": "x"},
     ):
-        found = await ask(**who)
-        assert (found["content"], found["url"]) == ("hello", "/hello"), who
-        assert found.keys() == {"content", "type", "title", "url"}, "no reasons, no contact"
+        recommendation = await recommend(**identity)
+        assert (recommendation["content"], recommendation["url"]) == ("hello", "/hello"), identity
+        assert recommendation.keys() == {"content", "type", "title", "url"}, (
+            "the response has reasons or a contact"
+        )
 
 
-async def test_a_device_is_shown_what_fits_its_stage_and_nothing_personal(ask, orchestrator):
+async def test_device_gets_content_of_its_stage(recommend, orchestrator):
     ids = await make_contacts(orchestrator, ["ada"])
     scoring = Scoring(orchestrator.database)
+
     await scoring.ingest([touchpoint(HOUR, "Home", number="p", anonymous_id="phone", type="page")])
-    assert (await ask(anonymousId="phone"))["content"] == "guide"
-    assert (await ask(anonymousId="phone"))["content"] == "guide", "same input, same answer"
-    assert (await ask(anonymousId="phone", show="true"))["content"] == "guide"
-    assert (await ask(anonymousId="phone"))["content"] == "hello", "it was shown"
+
+    assert (await recommend(anonymousId="phone"))["content"] == "guide"
+    assert (await recommend(anonymousId="phone"))["content"] == "guide", (
+        "an equal request has another response"
+    )
+    assert (await recommend(anonymousId="phone", show="true"))["content"] == "guide"
+    assert (await recommend(anonymousId="phone"))["content"] == "hello", (
+        "shown content is recommended again"
+    )
+
     await scoring.ingest(
         [touchpoint(HOUR, "x", number="j", user_id="ada", anonymous_id="phone", type="identify")]
     )
-    found = await ask(anonymousId="phone", userId="ada")
-    assert "contact_id" not in found
-    assert found["content"] != "renewal"
+    recommendation = await recommend(anonymousId="phone", userId="ada")
+
+    assert "contact_id" not in recommendation
+    assert recommendation["content"] != "renewal"
     assert ids
+
     await scoring.close()
 
 
-async def test_what_is_personal_is_for_who_has_proven_it(ask, orchestrator):
+async def test_personal_content_needs_proof_of_identity(recommend, orchestrator):
     ids = await make_contacts(orchestrator, ["ada", "bob"])
     proof = hmac.new(b"hash-secret", b"ada", sha256).hexdigest()
-    found = await ask("key-of-shop", userId="ada", userHash=proof)
-    assert (found["content"], found["proven"], found["contact_id"]) == ("renewal", True, ids["ada"])
-    assert any("renewal: fits" in reason for reason in found["reasons"])
-    assert (await ask("key-of-backend", userId="ada"))["contact_id"] == ids["ada"]
-    token = sign_link_token(LINKS.keys, LinkRecipient("default", "ada", verified=True), NOW + DAY)
-    assert (await ask(pgt=token))["contact_id"] == ids["ada"]
-    unsure = sign_link_token(LINKS.keys, LinkRecipient("default", "ada"), NOW + DAY)
-    assert "contact_id" not in await ask(pgt=unsure), (
-        "it went to an address that nobody vouches for"
+
+    recommendation = await recommend("key-of-shop", userId="ada", userHash=proof)
+
+    assert (recommendation["content"], recommendation["proven"], recommendation["contact_id"]) == (
+        "renewal",
+        True,
+        ids["ada"],
     )
-    stolen = [
+    assert any("renewal: fits" in reason for reason in recommendation["reasons"])
+    assert (await recommend("key-of-backend", userId="ada"))["contact_id"] == ids["ada"]
+
+    token = sign_link_token(LINKS.keys, LinkRecipient("default", "ada", verified=True), NOW + DAY)
+    assert (await recommend(pgt=token))["contact_id"] == ids["ada"]
+
+    unverified_token = sign_link_token(LINKS.keys, LinkRecipient("default", "ada"), NOW + DAY)
+
+    assert "contact_id" not in await recommend(pgt=unverified_token), (
+        "the link of an unverified address proves an identity"
+    )
+
+    forged_proofs = [
         ("key-of-shop", {"userId": "bob", "userHash": proof}),
         ("key-of-shop", {"userId": "ada"}),
         ("key-of-site", {"userId": "ada", "userHash": proof}),
@@ -151,21 +173,25 @@ async def test_what_is_personal_is_for_who_has_proven_it(ask, orchestrator):
             {"pgt": sign_link_token(["another"], LinkRecipient("default", "ada"), NOW + DAY)},
         ),
     ]
-    for key, who in stolen:
-        found = await ask(key, **who)
-        assert (found["content"], "contact_id" in found) == ("hello", False), who
+    for key, identity in forged_proofs:
+        recommendation = await recommend(key, **identity)
+        assert (recommendation["content"], "contact_id" in recommendation) == ("hello", False), (
+            identity
+        )
 
 
-async def test_only_pages_of_the_source_may_ask_and_only_with_its_key(ask):
-    assert (await ask("wrong", 401))["code"] == "unknown_write_key"
-    assert (await ask("", 401))["code"] == "unknown_write_key"
-    assert (await ask(status=403, origin="https://evil.test"))["code"] == "origin_not_allowed"
-    preflight = await ask.client.options(
+async def test_only_source_origins_with_key_are_allowed(recommend):
+    assert (await recommend("wrong", 401))["code"] == "unknown_write_key"
+    assert (await recommend("", 401))["code"] == "unknown_write_key"
+    assert (await recommend(status=403, origin="https://evil.test"))["code"] == "origin_not_allowed"
+
+    preflight = await recommend.client.options(
         "/v1/me/next", headers={"origin": PAGE, "access-control-request-headers": "authorization"}
     )
+
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-headers"] == "authorization"
-    assert (await ask.client.get("/v1/me/next", auth=("key-of-site", ""))).status_code == 200
+    assert (await recommend.client.get("/v1/me/next", auth=("key-of-site", ""))).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -177,5 +203,5 @@ async def test_only_pages_of_the_source_may_ask_and_only_with_its_key(ask):
         {"fallback": "no/such"},
     ],
 )
-async def test_rubbish_is_answered(ask, params):
-    await ask(**params)
+async def test_malformed_parameters_are_answered(recommend, params):
+    await recommend(**params)

@@ -1,4 +1,4 @@
-"""What a simulation says is what a live run of the same data did."""
+"""A simulation predicts the decisions of a live run on the same data."""
 
 import random
 from collections import Counter
@@ -55,10 +55,10 @@ TEXT = play(
 
 
 def life(chance, user, hours=1, **more):
-    """A month of somebody's life."""
+    """Return the touchpoints of one contact in a month."""
     moments = sorted(chance.sample(range(hours, 30 * 24, hours), 14))
     traits = {"email": f"{user}@x.test", **more}
-    found = [
+    touchpoints = [
         identify(
             0,
             number=f"{user}-i",
@@ -69,18 +69,19 @@ def life(chance, user, hours=1, **more):
         )
     ]
     for number, hour in enumerate(moments):
-        found.append(
+        touchpoints.append(
             touchpoint(hour * HOUR, chance.choice(NAMES), number=f"{user}-{number}", user_id=user)
         )
-    return found
+    return touchpoints
 
 
 async def wait_for(orchestrator, until):
-    """Let everything happen that is due before an instant, when it is due."""
+    """Run all due work before an instant, each part when it is due."""
     while True:
         rows = await orchestrator.fetch(
-            "SELECT min(due_at) FROM (SELECT due_at FROM orchestrator.enrollments WHERE status = 'active' "
-            "UNION ALL SELECT due_at FROM orchestrator.actions WHERE status IN ('pending', 'held')) d"
+            "SELECT min(due_at) FROM ("
+            "SELECT due_at FROM orchestrator.enrollments WHERE status = 'active' UNION ALL "
+            "SELECT due_at FROM orchestrator.actions WHERE status IN ('pending', 'held')) d"
         )
         due = rows[0][0]
         if due is None or due >= until:
@@ -89,69 +90,78 @@ async def wait_for(orchestrator, until):
         await orchestrator.run_due()
 
 
-@pytest.mark.parametrize(
-    "seed", [112_850, None], ids=["a wait that ends when somebody would enter again", "any"]
-)
-async def test_a_simulation_says_what_a_live_run_did(database, mailbox, seed):
+@pytest.mark.parametrize("seed", [112_850, None], ids=["wait-ends-at-re-entry", "any"])
+async def test_simulation_matches_live_run(database, mailbox, seed):
     chance = random.Random(seed or choose_seed())
     orchestrator, scoring = Orchestrator(database, mailbox, RULES, None), Scoring(database)
     await orchestrator.install(shipped=False)
     await orchestrator.publish(TEXT)
-    lives = sorted(
-        (one for n in range(12) for one in life(chance, f"u{n}")), key=lambda one: one.key
+    events = sorted(
+        (event for n in range(12) for event in life(chance, f"u{n}")), key=lambda event: event.key
     )
     orchestrator.clock.instant = START
-    for one in lives:
-        await wait_for(orchestrator, one.occurred_at)
-        await scoring.ingest([one])
-        await hear_all(orchestrator, scoring, one.occurred_at)
+    for event in events:
+        await wait_for(orchestrator, event.occurred_at)
+        await scoring.ingest([event])
+        await publish_and_consume(orchestrator, scoring, event.occurred_at)
     end = START + 40 * DAY
     await wait_for(orchestrator, end)
     connection = await connect(database, application="test")
-    found = await run_simulation(
+    simulation = await run_simulation(
         connection, "default", TEXT, "test", RULES, (START, end), lambda _: None
     )
     await connection.close()
-    would = sorted((h.contact_id, h.step, h.what) for h in found.happened if h.step)
-    did = sorted(
+    simulated_actions = sorted(
+        (h.contact_id, h.step, h.what) for h in simulation.happened if h.step
+    )
+
+    actions = sorted(
         await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions")
     )
-    assert would == did
+
+    assert simulated_actions == actions
+
     runs = await orchestrator.fetch(
         "SELECT contact_id, status = 'holdout', goal_at FROM orchestrator.enrollments"
     )
     entered = sorted(
         (h.contact_id, h.what == "held out")
-        for h in found.happened
+        for h in simulation.happened
         if h.what in ("entered", "held out")
     )
     assert entered == sorted(r[:2] for r in runs)
-    goals = sorted((h.contact_id, h.at) for h in found.happened if h.what == "reached the goal")
+
+    goals = sorted(
+        (h.contact_id, h.at) for h in simulation.happened if h.what == "reached the goal"
+    )
     assert goals == sorted((r[0], r[2]) for r in runs if r[2] is not None)
+
     counts = {
-        what: sum(h.what == what for h in found.happened)
+        what: sum(h.what == what for h in simulation.happened)
         for what in ("entered", "sent", "capped", "skipped")
     }
     print(counts)
+
     assert counts["entered"] > 5
     assert counts["sent"] > 5
+
     await orchestrator.close()
     await scoring.close()
 
 
 MILD = GateRules(cap_per_day=100, cap_per_week=100)
-LOOK = 3
-"""Hours between two looks at everybody; people do things at every other one, and no moment comes together with what they do."""
+SWEEP_HOURS = 3
+"""Hours between two sweeps. Touchpoints fall on every other sweep, and timed triggers do not."""
 MOMENTS = {
     "silence": {"silence": {"of": "order_completed", "for": "99h"}},
     "date": {"date": {"trait": "renewal", "before": "3d"}},
-    "schedule": {"schedule": to_iso(START + 20 * DAY + LOOK * HOUR)},
+    "schedule": {"schedule": to_iso(START + 20 * DAY + SWEEP_HOURS * HOUR)},
     "segment": {"segment": "fresh"},
 }
 
 
 @pytest.mark.parametrize("kind", sorted(MOMENTS))
-async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(database, mailbox, kind):
+async def test_simulation_of_timed_trigger_matches_live_run(database, mailbox, kind):
     chance = random.Random(choose_seed())
     orchestrator, scoring = Orchestrator(database, mailbox, MILD, None), Scoring(database)
     await orchestrator.install(shipped=False)
@@ -161,35 +171,42 @@ async def test_a_simulation_of_moments_says_who_entered_and_what_went_out(databa
         [mail(), {"wait": "36h"}, mail("second")], "moment", trigger=MOMENTS[kind], max_age="2d"
     )
     await orchestrator.publish(text)
-    lives = [
-        one
+    events = [
+        event
         for n in range(8)
-        for one in life(chance, f"u{n}", 2 * LOOK, renewal=to_iso(START + (9 + n) * DAY)[:10])
+        for event in life(
+            chance, f"u{n}", 2 * SWEEP_HOURS, renewal=to_iso(START + (9 + n) * DAY)[:10]
+        )
     ]
-    waiting = sorted(lives, key=lambda one: one.key)
+    waiting = sorted(events, key=lambda event: event.key)
     orchestrator.clock.instant = START
-    for hour in range(0, 34 * 24, LOOK):
+    for hour in range(0, 34 * 24, SWEEP_HOURS):
         now = START + hour * HOUR
         while waiting and waiting[0].occurred_at <= now:
-            one = waiting.pop(0)
-            await scoring.ingest([one])
-            await hear_all(orchestrator, scoring, now)
+            event = waiting.pop(0)
+            await scoring.ingest([event])
+            await publish_and_consume(orchestrator, scoring, now)
         await orchestrator.sweep_at(now)
     connection = await connect(database, application="test")
-    found = await run_simulation(
+    simulation = await run_simulation(
         connection, "default", text, "test", MILD, (START, now + 1), lambda _: None
     )
     await connection.close()
-    would = Counter((h.contact_id, h.step, h.what) for h in found.happened if h.step)
+    simulated_actions = Counter(
+        (h.contact_id, h.step, h.what) for h in simulation.happened if h.step
+    )
+
     rows = await orchestrator.fetch("SELECT contact_id, step, status FROM orchestrator.actions")
-    assert would == Counter(rows)
-    assert sum(would.values()) >= 8, would
+
+    assert simulated_actions == Counter(rows)
+    assert sum(simulated_actions.values()) >= 8, simulated_actions
+
     await orchestrator.close()
     await scoring.close()
 
 
-async def hear_all(orchestrator, scoring, now):
-    """Publish what waits, as relays do, and let the orchestrator hear it at once."""
+async def publish_and_consume(orchestrator, scoring, now):
+    """Move scoring's outbox to the log, as relays do, and let the orchestrator consume it."""
     rows = await scoring.fetch("SELECT id, topic, value FROM scoring.outbox ORDER BY id")
     connection = await connect(orchestrator.database, application="test")
     await published_messages.insert_from_outbox(

@@ -1,4 +1,4 @@
-"""Who bounced, complained or unsubscribed at the mail provider gets nothing more of any play, until somebody lets them."""
+"""Suppressions: no mail of any play after a bounce, complaint or unsubscription, until allowed."""
 
 from hashlib import sha256
 
@@ -20,7 +20,7 @@ async def two_plays(orchestrator):
     return ids["ada"]
 
 
-async def ask(orchestrator, contact, number):
+async def request_quote(orchestrator, contact, number):
     await orchestrator.consume([signal_message(contact, at=NOW, number=number)])
     await orchestrator.run_due()
 
@@ -33,106 +33,127 @@ async def ask(orchestrator, contact, number):
         ("Unsubscribed", "contact", "unsubscribed"),
     ],
 )
-async def test_what_a_mail_provider_tells_ends_the_mails_of_every_play(
+async def test_provider_event_suppresses_mails_of_every_play(
     orchestrator, mailbox, two_plays, event, initiative, reason
 ):
     scoring = Scoring(orchestrator.database)
-    told = touchpoint(
-        HOUR, event, user_id=None, anonymous_id=None, verified_email="ada@x.test", initiative=initiative, trust="server",
+    provider_event = touchpoint(
+        HOUR,
+        event,
+        user_id=None,
+        anonymous_id=None,
+        verified_email="ada@x.test",
+        initiative=initiative,
+        trust="server",
         properties={"email_sha256": sha256(b"ada@x.test").hexdigest()},
-    )  # fmt: skip
+    )
     forged = touchpoint(HOUR, event, number="forged", user_id="ada", initiative=initiative)
+
     await scoring.ingest([forged])
-    assert await read_published(scoring) == [], "who writes to the public door ends nobody's mails"
-    await scoring.ingest([told])
-    heard = await read_published(scoring)
-    await orchestrator.consume(heard)
-    await ask(orchestrator, two_plays, 1)
+
+    assert await read_published(scoring) == [], "a public source suppressed a contact"
+
+    await scoring.ingest([provider_event])
+    signals = await read_published(scoring)
+    await orchestrator.consume(signals)
+    await request_quote(orchestrator, two_plays, 1)
     assert await orchestrator.action_states() == [("suppressed", reason)] * 2, (
-        "though ada's address is one that she gave herself"
+        "a declared address was not suppressed"
     )
     assert mailbox.mails == []
+
     await scoring.ingest(
         [identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})]
     )
-    await ask(orchestrator, two_plays, 3)
-    under_another = {status for status, _ in (await orchestrator.action_states())[2:]}
+    await request_quote(orchestrator, two_plays, 3)
+    statuses_of_new_address = {status for status, _ in (await orchestrator.action_states())[2:]}
     assert (len(mailbox.mails) == 2) is (reason == "bounced"), (
-        "a bounce is about the address, a complaint about the person"
+        "a bounce concerns the address, a complaint the contact"
     )
-    assert under_another
+    assert statuses_of_new_address
+
     await scoring.ingest(
         [identify(2 * HOUR, "ada", None, number="back", traits={"email": "ada@x.test"})]
     )
     mailbox.mails.clear()
-    await SuppressionService(orchestrator.sessions[0], orchestrator.playbook).allow(
+    await SuppressionService(orchestrator.sessions[0], orchestrator.play_registry).allow(
         "default", "ada", "email"
     )
-    await orchestrator.consume(heard)
-    await ask(orchestrator, two_plays, 2)
-    assert len(mailbox.mails) == 2, "what was heard before is no news"
+    await orchestrator.consume(signals)
+    await request_quote(orchestrator, two_plays, 2)
+
+    assert len(mailbox.mails) == 2, "a repeated signal suppressed the contact again"
+
     await scoring.close()
 
 
-async def test_a_new_address_may_be_written_to(orchestrator, mailbox, two_plays):
+async def test_new_address_after_bounce_gets_mail(orchestrator, mailbox, two_plays):
     mailbox.answers = ["550 5.1.1 no such user"] * 2
-    await ask(orchestrator, two_plays, 1)
+    await request_quote(orchestrator, two_plays, 1)
     scoring = Scoring(orchestrator.database)
     await scoring.ingest(
         [identify(HOUR, "ada", None, number="new", traits={"email": "ada@new.test"})]
     )
     await scoring.close()
-    await ask(orchestrator, two_plays, 2)
+
+    await request_quote(orchestrator, two_plays, 2)
+
     assert mailbox.recipients == ["ada@new.test"] * 2
 
 
-async def test_a_sender_that_is_refused_is_ours_to_mend_and_suppresses_nobody(
-    orchestrator, mailbox, two_plays
-):
+async def test_refused_sender_suppresses_no_contact(orchestrator, mailbox, two_plays):
     mailbox.refuses_sender = True
-    await ask(orchestrator, two_plays, 1)
+    await request_quote(orchestrator, two_plays, 1)
+
     assert {status for status, _ in await orchestrator.action_states()} == {"pending"}
+
     mailbox.refuses_sender = False
     orchestrator.clock.instant += HOUR
     await orchestrator.run_due()
+
     assert len(mailbox.mails) == 2
 
 
-async def test_an_address_that_the_server_says_does_not_exist_is_asked_once(
-    orchestrator, mailbox, two_plays
-):
+async def test_unknown_address_is_suppressed_as_bounced(orchestrator, mailbox, two_plays):
     mailbox.answers = ["550 5.1.1 no such user"]
-    await ask(orchestrator, two_plays, 1)
-    await ask(orchestrator, two_plays, 2)
+    await request_quote(orchestrator, two_plays, 1)
+
+    await request_quote(orchestrator, two_plays, 2)
+
     assert sorted(await orchestrator.action_states()) == [
         ("failed", "the server answered 550"),
         ("sent", "accepted by the server"),
         ("suppressed", "bounced"),
         ("suppressed", "bounced"),
-    ], "the two that were under way, then none"
+    ], "more than the two mails in flight were tried"
 
 
-async def test_a_refusal_of_the_letter_says_nothing_of_the_address(
-    orchestrator, mailbox, two_plays
-):
+async def test_content_rejection_does_not_suppress_address(orchestrator, mailbox, two_plays):
     mailbox.answers = ["554 5.7.1 looks like spam"] * 2
-    await ask(orchestrator, two_plays, 1)
-    await ask(orchestrator, two_plays, 2)
+    await request_quote(orchestrator, two_plays, 1)
+
+    await request_quote(orchestrator, two_plays, 2)
+
     assert sorted({status for status, _ in await orchestrator.action_states()}) == [
         "failed",
         "sent",
     ]
 
 
-async def test_somebody_may_be_written_to_again_and_why_not_says_what_holds(
-    orchestrator, mailbox, two_plays
-):
-    desk = SuppressionService(orchestrator.sessions[0], orchestrator.playbook)
+async def test_allowed_contact_gets_mails_again(orchestrator, mailbox, two_plays):
+    suppressions = SuppressionService(orchestrator.sessions[0], orchestrator.play_registry)
+
     with pytest.raises(NotFound, match="not suppressed"):
-        await desk.allow("default", "ada", "email")
-    await desk.suppress(two_plays, "email")
-    told = await orchestrator.why.get_decisions("default", "ada")
-    assert (told.suppressed, told.consents) == ({"email": "unsubscribed"}, {"marketing": True})
-    await desk.allow("default", "ada@x.test", "email")
-    await ask(orchestrator, two_plays, 1)
+        await suppressions.allow("default", "ada", "email")
+
+    await suppressions.suppress(two_plays, "email")
+    history = await orchestrator.decision_history.get_decisions("default", "ada")
+    assert (history.suppressed, history.consents) == (
+        {"email": "unsubscribed"},
+        {"marketing": True},
+    )
+
+    await suppressions.allow("default", "ada@x.test", "email")
+    await request_quote(orchestrator, two_plays, 1)
+
     assert len(mailbox.mails) == 2

@@ -3,19 +3,19 @@
 import pytest
 
 from libs.common.clock import FixedClock, SystemClock
-from tests.integration.webhooks.harness import Bench
+from tests.integration.webhooks.harness import DeliveryHarness
 from tests.support.webhook_receiver import WebhookReceiver
 
 
 @pytest.fixture
-async def bench(database):
-    found = Bench(database, FixedClock(SystemClock().now()))
-    yield found
-    await found.close()
+async def harness(database):
+    delivery_harness = DeliveryHarness(database, FixedClock(SystemClock().now()))
+    yield delivery_harness
+    await delivery_harness.close()
 
 
 @pytest.fixture
 async def receiver():
-    found = WebhookReceiver()
-    yield found
-    await found.stop()
+    webhook_receiver = WebhookReceiver()
+    yield webhook_receiver
+    await webhook_receiver.stop()

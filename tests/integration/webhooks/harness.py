@@ -1,4 +1,4 @@
-"""What carries webhooks, on a database of its own."""
+"""Subscription delivery wired on a test database."""
 
 import asyncio
 import random
@@ -25,23 +25,25 @@ assert isinstance(PLAIN, StageChange)
 
 
 class FastClock:
-    """A clock that runs faster than time."""
+    """Clock that runs faster than time."""
 
     def __init__(self, speed):
-        self.begun, self.real, self.speed = SystemClock().now(), time.monotonic(), speed
+        self.start, self.monotonic_start, self.speed = SystemClock().now(), time.monotonic(), speed
 
     def now(self):
-        return self.begun + int((time.monotonic() - self.real) * SECOND * self.speed)
+        return self.start + int((time.monotonic() - self.monotonic_start) * SECOND * self.speed)
 
 
-class Bench:
-    """What carries webhooks, on a database of its own; what a relay would have moved to the log is put there."""
+class DeliveryHarness:
+    """Subscription delivery on a test database; `publish` writes to the published-message log."""
 
     def __init__(self, database, clock=None):
         self.database, self.clock = database, clock or SystemClock()
         self.sessions = [Session(database, f"test-{n}") for n in range(4)]
         self.post = WebhookClient(self.clock, private=True)
-        self.desk = SubscriptionService(self.sessions[0], self.post.check_url, self.clock, SHARDS)
+        self.service = SubscriptionService(
+            self.sessions[0], self.post.check_url, self.clock, SHARDS
+        )
         self.pool = SessionPool(self.sessions[1:])
         self.delivering = SubscriptionDelivery(
             self.pool, self.post, self.clock, SHARDS, random.Random(7).random
@@ -76,30 +78,30 @@ class Bench:
             await connection.execute("NOTIFY scoring_log")
         return [dict(m.headers)["ce_id"].decode() for m in messages]
 
-    async def create(self, url, name="crm", **wanted):
-        return await self.desk.create("default", name, url, MessageFilter(**wanted))
+    async def create(self, url, name="crm", **filters):
+        return await self.service.create("default", name, url, MessageFilter(**filters))
 
-    async def turns(self, number=1, most=50):
-        """Take turns until nothing is left to do now."""
-        for _ in range(most):
+    async def deliver_all(self, number=1, max_rounds=50):
+        """Run delivery rounds until none is due."""
+        for _ in range(max_rounds):
             if not await self.delivering.deliver_round(number):
                 return
 
     async def state(self):
-        """What an operator would look at when nothing moves."""
-        shown = await self.desk.get("default", "crm")
+        """Return the rows and tasks that explain a blocked delivery."""
+        subscription = await self.service.get("default", "crm")
         async with self.sessions[0].acquire() as connection:
             row = await connection.fetchrow("SELECT * FROM orchestrator.subscriptions")
-            waits = await connection.fetch(
+            waiting = await connection.fetch(
                 "SELECT * FROM orchestrator.subscription_waiting ORDER BY position LIMIT 5"
             )
         tasks = [(t.task, t.stopping.is_set()) for t in self.running._tasks.values()]
         return (
             self.clock.now(),
-            shown.backlog,
-            shown.attempts[:3],
+            subscription.backlog,
+            subscription.attempts[:3],
             dict(row),
-            [dict(r) for r in waits],
+            [dict(r) for r in waiting],
             tasks,
         )
 
@@ -113,11 +115,11 @@ class Bench:
             await session.close()
 
 
-def in_order(receiver):
-    """What each contact's receiver took, without repeats."""
-    seen: dict[str, list[int]] = {}
-    for data in receiver:
-        numbers = seen.setdefault(data["contact_id"], [])
+def sequences_by_contact(payloads):
+    """Return the received sequence numbers by contact, without duplicates."""
+    sequences: dict[str, list[int]] = {}
+    for data in payloads:
+        numbers = sequences.setdefault(data["contact_id"], [])
         if data["sequence"] not in numbers:
             numbers.append(data["sequence"])
-    return seen
+    return sequences

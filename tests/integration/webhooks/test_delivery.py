@@ -1,4 +1,4 @@
-"""What arrives: order, retries, slow, dead and strange receivers."""
+"""Webhook delivery: order, retries, and slow, dead and malformed receivers."""
 
 import asyncio
 
@@ -6,146 +6,200 @@ import msgspec
 from standardwebhooks.webhooks import Webhook
 
 from libs.common.instants import DAY, SECOND
-from tests.integration.webhooks.harness import PLAIN, in_order
+from tests.integration.webhooks.harness import PLAIN, sequences_by_contact
 
 
-async def test_what_is_published_arrives_signed_and_once(bench, receiver):
-    made = await bench.create(await receiver.start())
-    sent = await bench.publish("a", "b", "a", "c")
-    await bench.turns()
+async def test_webhook_is_signed_and_delivered_once(harness, receiver):
+    subscription = await harness.create(await receiver.start())
+    sent = await harness.publish("a", "b", "a", "c")
+
+    await harness.deliver_all()
+
     assert sorted(receiver.webhook_ids) == sorted(sent)
-    assert in_order(receiver.payloads) == {"a": [1, 2], "b": [1], "c": [1]}
+    assert sequences_by_contact(receiver.payloads) == {"a": [1, 2], "b": [1], "c": [1]}
+
     for headers, body in receiver.seen:
-        told = Webhook(made.secret).verify(body.decode(), headers)
-        assert (told["type"], told["timestamp"][:4]) == ("perigee.stage_change.v1", "2026")
-        assert told["data"]["crm"]["hubspot"] == "salesqualifiedlead"
-    await bench.turns()
+        payload = Webhook(subscription.secret).verify(body.decode(), headers)
+        assert (payload["type"], payload["timestamp"][:4]) == ("perigee.stage_change.v1", "2026")
+        assert payload["data"]["crm"]["hubspot"] == "salesqualifiedlead"
+    await harness.deliver_all()
     assert len(receiver.seen) == 4
-    shown = await bench.desk.get("default", "crm")
-    assert [one.status for one in shown.attempts] == [200] * 4
-    assert (shown.backlog.unread, shown.secret) == (0, None)
+
+    view = await harness.service.get("default", "crm")
+
+    assert [attempt.status for attempt in view.attempts] == [200] * 4
+    assert (view.backlog.unread, view.secret) == (0, None)
 
 
-async def test_only_what_is_wanted_of_ones_own_workspace(bench, receiver):
-    await bench.create(await receiver.start(), stages=("lead",))
-    await bench.publish("a")
-    await bench.publish("b", stage=msgspec.structs.replace(PLAIN.stage, to="lead"))
-    await bench.publish(
+async def test_filter_and_workspace_limit_deliveries(harness, receiver):
+    await harness.create(await receiver.start(), stages=("lead",))
+    await harness.publish("a")
+    await harness.publish("b", stage=msgspec.structs.replace(PLAIN.stage, to="lead"))
+    await harness.publish(
         "c", stage=msgspec.structs.replace(PLAIN.stage, to="lead"), workspace="other"
     )
-    await bench.turns()
+
+    await harness.deliver_all()
+
     assert receiver.webhook_ids == ["b-1"]
 
 
-async def test_a_message_that_is_not_taken_holds_its_contact_and_nobody_else(bench, receiver):
-    receiver.answering = lambda told: (500 if told["data"]["contact_id"] == "a" else 200, {})
-    await bench.create(await receiver.start())
-    await bench.publish("a", "b", "a", "b")
-    await bench.turns()
-    assert in_order(receiver.payloads) == {"a": [1], "b": [1, 2]}
-    await bench.publish("a", "b")
-    await bench.turns()
-    assert in_order(receiver.payloads) == {"a": [1], "b": [1, 2, 3]}
-    assert (await bench.desk.get("default", "crm")).backlog.waiting == 3
+async def test_rejected_message_blocks_only_its_contact(harness, receiver):
+    receiver.answering = lambda payload: (500 if payload["data"]["contact_id"] == "a" else 200, {})
+    await harness.create(await receiver.start())
+    await harness.publish("a", "b", "a", "b")
+
+    await harness.deliver_all()
+
+    assert sequences_by_contact(receiver.payloads) == {"a": [1], "b": [1, 2]}
+
+    await harness.publish("a", "b")
+    await harness.deliver_all()
+    assert sequences_by_contact(receiver.payloads) == {"a": [1], "b": [1, 2, 3]}
+    assert (await harness.service.get("default", "crm")).backlog.waiting == 3
+
     receiver.answering = lambda _: (200, {})
-    bench.clock.instant += 6 * SECOND
-    await bench.turns()
-    assert in_order(receiver.payloads) == {"a": [1, 2, 3], "b": [1, 2, 3]}
-    assert (await bench.desk.get("default", "crm")).backlog.waiting == 0
+    harness.clock.instant += 6 * SECOND
+    await harness.deliver_all()
+
+    assert sequences_by_contact(receiver.payloads) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+    assert (await harness.service.get("default", "crm")).backlog.waiting == 0
 
 
-async def test_a_receiver_that_is_away_for_six_days_gets_everything_in_order(bench, receiver):
+async def test_outage_of_six_days_keeps_order(harness, receiver):
     url = await receiver.start()
     await receiver.stop()
-    await bench.create(url)
+    await harness.create(url)
     sent = []
     for _ in range(6 * 24):
-        sent += await bench.publish("a", "b", "c")
-        await bench.turns()
-        bench.clock.instant += 3_600 * SECOND
-    shown = await bench.desk.get("default", "crm")
-    assert shown.status == "active"
-    assert len(shown.attempts) == 50
+        sent += await harness.publish("a", "b", "c")
+        await harness.deliver_all()
+        harness.clock.instant += 3_600 * SECOND
+
+    subscription = await harness.service.get("default", "crm")
+
+    assert subscription.status == "active"
+    assert len(subscription.attempts) == 50
+
     await receiver.start(int(url.split(":")[2].split("/")[0]))
     for _ in range(10):
-        await bench.turns()
-        bench.clock.instant += 600 * SECOND
+        await harness.deliver_all()
+        harness.clock.instant += 600 * SECOND
     assert sorted(set(receiver.webhook_ids)) == sorted(sent)
-    assert all(numbers == sorted(numbers) for numbers in in_order(receiver.payloads).values())
-    shown = await bench.desk.get("default", "crm")
-    assert (shown.backlog.waiting, shown.backlog.unread, shown.failures) == (0, 0, 0)
+    assert all(
+        numbers == sorted(numbers) for numbers in sequences_by_contact(receiver.payloads).values()
+    )
+
+    subscription = await harness.service.get("default", "crm")
+
+    assert (subscription.backlog.waiting, subscription.backlog.unread, subscription.failures) == (
+        0,
+        0,
+        0,
+    )
 
 
-async def test_seven_days_away_disable_and_nothing_is_lost_even_then(bench, receiver):
+async def test_outage_of_seven_days_disables_without_loss(harness, receiver):
     url = await receiver.start()
     await receiver.stop()
-    await bench.create(url)
-    sent = await bench.publish("a", "b", "c", "d", "e", "f")
+    await harness.create(url)
+    sent = await harness.publish("a", "b", "c", "d", "e", "f")
     for _ in range(9):
-        await bench.turns()
-        bench.clock.instant += DAY
-    shown = await bench.desk.get("default", "crm")
-    assert (shown.status, shown.reason) == ("disabled", "the receiver has taken nothing for 7 days")
-    sent += await bench.publish("a")
+        await harness.deliver_all()
+        harness.clock.instant += DAY
+
+    subscription = await harness.service.get("default", "crm")
+
+    assert (subscription.status, subscription.reason) == (
+        "disabled",
+        "the receiver has taken nothing for 7 days",
+    )
+
+    sent += await harness.publish("a")
     await receiver.start(int(url.split(":")[2].split("/")[0]))
-    await bench.turns()
+    await harness.deliver_all()
     assert receiver.seen == []
-    await bench.desk.resume("default", "crm")
-    await bench.turns()
+
+    await harness.service.resume("default", "crm")
+    await harness.deliver_all()
+
     assert sorted(set(receiver.webhook_ids)) == sorted(sent)
 
 
-async def test_410_disables_at_once_and_retry_after_is_obeyed(bench, receiver):
+async def test_410_disables_and_retry_after_delays(harness, receiver):
     receiver.answering = lambda _: (429, {"Retry-After": "120"})
-    await bench.create(await receiver.start())
-    await bench.publish("a")
-    await bench.turns()
+    await harness.create(await receiver.start())
+    await harness.publish("a")
+    await harness.deliver_all()
     receiver.answering = lambda _: (410, {})
-    bench.clock.instant += 119 * SECOND
-    await bench.turns()
+    harness.clock.instant += 119 * SECOND
+
+    await harness.deliver_all()
+
     assert len(receiver.seen) == 1
-    bench.clock.instant += 2 * SECOND
-    await bench.turns()
-    shown = await bench.desk.get("default", "crm")
-    assert (len(receiver.seen), shown.status, "410" in shown.reason) == (2, "disabled", True)
-    assert shown.backlog.waiting == 1
+
+    harness.clock.instant += 2 * SECOND
+    await harness.deliver_all()
+    subscription = await harness.service.get("default", "crm")
+
+    assert (len(receiver.seen), subscription.status, "410" in subscription.reason) == (
+        2,
+        "disabled",
+        True,
+    )
+    assert subscription.backlog.waiting == 1
 
 
-async def test_a_receiver_that_hangs_is_asked_a_few_times_and_not_for_everything(
-    bench, receiver, monkeypatch
-):
+async def test_hanging_receiver_gets_few_attempts(harness, receiver, monkeypatch):
     monkeypatch.setattr("services.orchestrator.webhooks.http_client.REQUEST_TIMEOUT_SECONDS", 0.2)
     receiver.answering = lambda _: 30.0
-    await bench.create(await receiver.start())
-    sent = await bench.publish(*(f"c{number}" for number in range(100)))
-    await asyncio.wait_for(bench.turns(), 5)
-    shown = await bench.desk.get("default", "crm")
-    assert (len(shown.attempts) < 20, shown.backlog.waiting, shown.failures) == (True, 100, 5)
+    await harness.create(await receiver.start())
+    sent = await harness.publish(*(f"c{number}" for number in range(100)))
+    await asyncio.wait_for(harness.deliver_all(), 5)
+
+    subscription = await harness.service.get("default", "crm")
+
+    assert (
+        len(subscription.attempts) < 20,
+        subscription.backlog.waiting,
+        subscription.failures,
+    ) == (True, 100, 5)
+
     receiver.answering = lambda _: (200, {})
-    bench.clock.instant += 6 * SECOND
-    await bench.turns()
-    await bench.turns()
+    harness.clock.instant += 6 * SECOND
+    await harness.deliver_all()
+    await harness.deliver_all()
+
     assert sorted(receiver.webhook_ids) == sorted(sent)
 
 
-async def test_contacts_that_are_rejected_for_days_stop_nobody_else(bench, receiver):
-    """Five that fail together look like a receiver that is down, until somebody else's message goes through."""
-    bad = tuple(f"bad-{number}" for number in range(7))
-    receiver.answering = lambda told: (422 if told["data"]["contact_id"] in bad else 200, {})
-    await bench.create(await receiver.start())
-    await bench.publish(*bad)
-    good = []
+async def test_contacts_rejected_for_days_block_no_other(harness, receiver):
+    """Five failed contacts look like an outage until another contact's message passes."""
+    rejected_contacts = tuple(f"bad-{number}" for number in range(7))
+    receiver.answering = lambda payload: (
+        422 if payload["data"]["contact_id"] in rejected_contacts else 200,
+        {},
+    )
+    await harness.create(await receiver.start())
+    await harness.publish(*rejected_contacts)
+    delivered = []
     for number in range(9 * 24):
-        good += await bench.publish(f"good-{number}")
+        delivered += await harness.publish(f"good-{number}")
         for _ in range(3):
-            await bench.turns()
-            bench.clock.instant += 1_200 * SECOND
-    shown = await bench.desk.get("default", "crm")
-    assert (shown.status, shown.backlog.given_up, shown.backlog.waiting) == ("active", 7, 0)
-    assert set(receiver.webhook_ids) >= set(good)
+            await harness.deliver_all()
+            harness.clock.instant += 1_200 * SECOND
+
+    subscription = await harness.service.get("default", "crm")
+
+    assert (subscription.status, subscription.backlog.given_up, subscription.backlog.waiting) == (
+        "active",
+        7,
+        0,
+    )
+    assert set(receiver.webhook_ids) >= set(delivered)
 
 
-async def test_a_receiver_cannot_end_the_process_by_what_it_says(bench, receiver):
+async def test_malformed_responses_do_not_stop_delivery(harness, receiver):
     answers = [
         (500, {"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}),
         (500, {"X": "\0"}),
@@ -153,11 +207,15 @@ async def test_a_receiver_cannot_end_the_process_by_what_it_says(bench, receiver
     ]
     receiver.answering = lambda _: answers[len(receiver.seen) % 3]
     receiver.text = b"a\0b\xff"
-    await bench.create(await receiver.start())
-    sent = await bench.publish("a", "b", "c")
-    await bench.turns()
-    assert (await bench.desk.get("default", "crm")).backlog.waiting == 3
+    await harness.create(await receiver.start())
+    sent = await harness.publish("a", "b", "c")
+
+    await harness.deliver_all()
+
+    assert (await harness.service.get("default", "crm")).backlog.waiting == 3
+
     receiver.answering = lambda _: (200, {})
-    bench.clock.instant += 60 * SECOND
-    await bench.turns()
+    harness.clock.instant += 60 * SECOND
+    await harness.deliver_all()
+
     assert set(receiver.webhook_ids) == set(sent)
