@@ -1,1 +1,1 @@
-"""The storefront example: real touchpoints of a shop, mapped to tracking calls."""
+"""The storefront example: touchpoints of a shop, mapped to tracking calls."""

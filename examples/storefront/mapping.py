@@ -1,4 +1,4 @@
-"""From the storefront's rows to tracking calls."""
+"""Tracking calls from the storefront's rows."""
 
 import csv
 import gzip
@@ -11,9 +11,12 @@ FILE = Path(__file__).with_name("storefront.csv.gz")
 LIVE = timedelta(days=30)
 
 PAGES = {
-    "home": "Home", "promo_page": "Promotion", "account_page": "Account", "review_page": "Reviews",
+    "home": "Home",
+    "promo_page": "Promotion",
+    "account_page": "Account",
+    "review_page": "Reviews",
     "error_page": "Error",
-}  # fmt: skip
+}
 EVENTS = {
     "catalog": "Product List Viewed",
     "search": "Products Searched",
@@ -116,7 +119,7 @@ def _act(row: dict[str, str], number: int) -> Call:
         }
     properties: dict[str, Any] = {"session_id": row["session_id"]}
     if row["event"] == "purchase":
-        # The file has no amounts: a spread of 20 to 519 euros by row number, the same each time.
+        # The file has no amounts: 20 to 519 euros by row number, the same in each run.
         properties |= {
             "order_id": f"order-{number:05d}",
             "total": 20 + number * 37 % 500,

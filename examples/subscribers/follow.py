@@ -1,12 +1,12 @@
-"""A CRM that follows Perigee on Kafka: contacts' stages in a SQLite file, correct after any crash.
+"""CRM that follows Perigee on Kafka: the stage of each contact in SQLite, correct after any crash.
 
     python examples/subscribers/follow.py KAFKA FILE [--once]
 
-`contacts` is compacted and has the last snapshot of every contact, with the sequence of its last
-stage change. The program reads it to its end, then follows it and `stage-changes`. It reads
-changes from one hour before its start, because the two topics have no order between them. A change
-with a sequence at or below the known one is a duplicate, or part of the snapshot. Offsets are
-committed in the transaction of the records, so no record is skipped. Needs aiokafka.
+The topic `contacts` is compacted and keeps the last snapshot of each contact, with the sequence of
+its last stage change. So read it to its end, then follow it and `stage-changes`. Read the latter
+from an hour before, since the two topics have no order between them. A change counts when its
+sequence is above the stored one; otherwise it is a duplicate, or the snapshot contained it. The
+offsets are stored in the transaction of the records. Needs aiokafka.
 """
 
 import asyncio
@@ -19,62 +19,64 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS people (
-    contact TEXT, cycle TEXT, stage TEXT, sequence INTEGER, PRIMARY KEY (contact, cycle));
+    contact TEXT, cycle TEXT, stage TEXT, sequence INTEGER, PRIMARY KEY (contact, cycle)
+);
 CREATE TABLE IF NOT EXISTS offsets (
-    topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition));
+    topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY (topic, partition)
+);
 CREATE TABLE IF NOT EXISTS gone (contact TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS history (contact TEXT, cycle TEXT, sequence INTEGER, id TEXT UNIQUE);
 """
 STAGE = b"perigee.stage-change.v1"
-BEFORE = 3_600_000
-"""Changes are read from this long before the first start, in milliseconds; snapshots lag less."""
+OVERLAP_MS = 3_600_000
+"""Milliseconds of changes that are read before the first start: more than a snapshot lags."""
 
 
 class GapError(Exception):
-    """A change is missing: older than the topic keeps. `GET /v1/stage-changes` has it."""
+    """Changes are missing: the topic no longer has them. `GET /v1/stage-changes` does."""
 
 
 def take_change(crm: sqlite3.Connection, change: dict) -> None:
-    """Apply a stage change, unless it is known. Raises GapError."""
+    """Store a stage change unless it is stored. Raises GapError."""
     if crm.execute("SELECT 1 FROM gone WHERE contact = ?", (change["contact_id"],)).fetchone():
         return
-    who = (change["contact_id"], change["cycle"])
-    known = crm.execute(
-        "SELECT sequence FROM people WHERE contact = ? AND cycle = ?", who
+    key = (change["contact_id"], change["cycle"])
+    stored = crm.execute(
+        "SELECT sequence FROM people WHERE contact = ? AND cycle = ?", key
     ).fetchone()
-    if known is not None and change["sequence"] <= known[0]:
+    if stored is not None and change["sequence"] <= stored[0]:
         return
-    if known is not None and change["sequence"] != known[0] + 1:
-        raise GapError(f"{who} is at {known[0]}, and what comes is {change['sequence']}")
+    if stored is not None and change["sequence"] != stored[0] + 1:
+        raise GapError(f"{key} is at {stored[0]}, and the next change is {change['sequence']}")
     crm.execute(
         "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)",
-        (*who, change["stage"]["to"], change["sequence"]),
+        (*key, change["stage"]["to"], change["sequence"]),
     )
     crm.execute(
         "INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)",
-        (*who, change["sequence"], change["id"]),
+        (*key, change["sequence"], change["id"]),
     )
 
 
 def take_snapshot(crm: sqlite3.Connection, contact: str, snapshot: dict | None) -> None:
-    """Apply a snapshot; a merged or deleted contact is removed."""
+    """Store a snapshot; delete a contact that was merged or deleted."""
     if snapshot is None or snapshot.get("merged_into"):
         crm.execute("DELETE FROM people WHERE contact = ?", (contact,))
         crm.execute("INSERT OR IGNORE INTO gone VALUES (?)", (contact,))
         return
-    # A contact that was merged and is unmerged comes back.
+    # A contact may return by an unmerge.
     crm.execute("DELETE FROM gone WHERE contact = ?", (contact,))
     for cycle, state in snapshot.get("cycles", {}).items():
         crm.execute(
-            "INSERT INTO people VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET stage = excluded.stage, sequence = excluded.sequence "
+            "INSERT INTO people VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET stage = excluded.stage, sequence = excluded.sequence "
             "WHERE excluded.sequence > people.sequence",
             (contact, cycle, state["stage"], state["sequence"]),
         )
 
 
 def take(crm: sqlite3.Connection, records: list[ConsumerRecord]) -> None:
-    """Apply records and commit their offsets in one transaction."""
+    """Store records and their offsets in one transaction."""
     with crm:
         for record in records:
             kind = dict(record.headers).get("ce_type")
@@ -82,14 +84,14 @@ def take(crm: sqlite3.Connection, records: list[ConsumerRecord]) -> None:
                 take_snapshot(
                     crm, record.key.decode(), json.loads(record.value) if record.value else None
                 )
-            elif kind == STAGE:  # other and later types of message are skipped
+            elif kind == STAGE:  # other message types are ignored
                 take_change(crm, json.loads(record.value))
-            place = (record.topic, record.partition, record.offset + 1)
-            crm.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", place)
+            position = (record.topic, record.partition, record.offset + 1)
+            crm.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", position)
 
 
 async def follow(kafka: str, crm: sqlite3.Connection, *, once: bool) -> None:
-    """Read the snapshot, then follow; `once` ends where the topics end."""
+    """Read the snapshots, then follow both topics; `once` ends at the end of the topics."""
     crm.executescript(TABLES)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
     await consumer.start()
@@ -105,37 +107,46 @@ async def read(
     consumer: AIOKafkaConsumer, crm: sqlite3.Connection, topics: list[str], *, to_the_end: bool
 ) -> None:
     """Read topics from the stored offsets."""
-    places = [
+    partitions = [
         TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())
     ]
-    consumer.assign(places)
-    for place, offset in (await starts(consumer, crm, places)).items():
-        consumer.seek(place, offset)
-    ends = await consumer.end_offsets(places)
+    consumer.assign(partitions)
+    for partition, offset in (await starts(consumer, crm, partitions)).items():
+        consumer.seek(partition, offset)
+    ends = await consumer.end_offsets(partitions)
     while True:
-        found = await consumer.getmany(timeout_ms=300)
-        # Changes before snapshots: a change that a snapshot covers would not enter the history.
-        take(crm, [record for place in sorted(found, reverse=True) for record in found[place]])
-        if to_the_end and all([await consumer.position(place) >= ends[place] for place in places]):
+        batches = await consumer.getmany(timeout_ms=300)
+        # Changes first: a snapshot contains them, and the history would miss them.
+        take(
+            crm,
+            [
+                record
+                for partition in sorted(batches, reverse=True)
+                for record in batches[partition]
+            ],
+        )
+        if to_the_end and all(
+            [await consumer.position(partition) >= ends[partition] for partition in partitions]
+        ):
             return
 
 
 async def starts(
-    consumer: AIOKafkaConsumer, crm: sqlite3.Connection, places: list[TopicPartition]
+    consumer: AIOKafkaConsumer, crm: sqlite3.Connection, partitions: list[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """Return the first offsets: stored ones, else all snapshots and the last hour of changes."""
-    known = {
+    """Return the start offsets: stored ones, else the first snapshot and changes an hour ago."""
+    stored = {
         TopicPartition(topic, partition): next_
         for topic, partition, next_ in crm.execute("SELECT * FROM offsets")
     }
-    since = int(time.time() * 1000) - BEFORE
-    found = await consumer.beginning_offsets(places)
-    ends = await consumer.end_offsets(places)
+    since = int(time.time() * 1000) - OVERLAP_MS
+    offsets = await consumer.beginning_offsets(partitions)
+    ends = await consumer.end_offsets(partitions)
     recent = await consumer.offsets_for_times(
-        {place: since for place in places if place.topic == "stage-changes"}
+        {partition: since for partition in partitions if partition.topic == "stage-changes"}
     )
-    found |= {place: at.offset if at else ends[place] for place, at in recent.items()}
-    return {place: known.get(place, offset) for place, offset in found.items()}
+    offsets |= {partition: at.offset if at else ends[partition] for partition, at in recent.items()}
+    return {partition: stored.get(partition, offset) for partition, offset in offsets.items()}
 
 
 if __name__ == "__main__":

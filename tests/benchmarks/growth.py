@@ -1,9 +1,10 @@
-"""What a touchpoint costs as contacts and stored touchpoints grow; writes its part of docs/benchmarks.md.
+"""Cost of a touchpoint as contacts and stored touchpoints grow; part of docs/benchmarks.md.
 
-Every size has a database of its own in which its contacts exist before the measurement, each with a state. The floor is
-measured beside each.
+Every size has a database whose contacts exist before the measurement, each with a state. The floor
+is measured beside each.
 
-    make bench-growth     BENCH_TOUCHPOINTS=240000 BENCH_SIZES=5000,10000,100000,500000,1000000 BENCH_STORED=10000000
+    make bench-growth     BENCH_TOUCHPOINTS=240000 BENCH_SIZES=5000,10000,100000,500000,1000000
+                          BENCH_STORED=10000000
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from libs.common.service_runner import tune_garbage_collector
 from services.scoring.handlers.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from tests.benchmarks.report import write
-from tests.benchmarks.scoring import (
+from tests.benchmarks.scoring_runs import (
     NOW,
     PARTITIONS,
     Measured,
@@ -42,13 +43,13 @@ _encode = msgspec.json.Encoder().encode
 MINUTE = 60_000_000
 
 
-def say(text: str) -> None:
-    """Say how far it has come."""
+def log_progress(text: str) -> None:
+    """Print progress to standard error."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 async def with_contacts(servers: Servers, contacts: int) -> str:
-    """Return a database in which so many contacts have one touchpoint each, put there by the product."""
+    """Return a database whose contacts have one touchpoint each, by the product's handler."""
     url = await database(servers)
     session = Session(url, "bench-prefill")
     handler = TouchpointBatchHandler(
@@ -57,31 +58,31 @@ async def with_contacts(servers: Servers, contacts: int) -> str:
         FixedCycleRegistry(read_cycles(PROJECT / "cycles")),
         ContactCache(),
     )
-    # A partition that the measured stream does not have, so that its offsets are its own.
+    # A partition that the measured stream does not have, so that the offsets do not collide.
     await handler.next_offset("touchpoints", PARTITIONS, 0)
-    for begin in range(0, contacts, MAX_BATCH):
-        people = range(begin, min(begin + MAX_BATCH, contacts))
+    for start in range(0, contacts, MAX_BATCH):
+        numbers = range(start, min(start + MAX_BATCH, contacts))
         await handler.handle(
             [
-                kafka_record(_encode(_first(person)), person, partition=PARTITIONS)
-                for person in people
+                kafka_record(_encode(_first(number)), number, partition=PARTITIONS)
+                for number in numbers
             ]
         )
     await session.close()
-    await tidy(url)
+    await analyze(url)
     return url
 
 
-def _first(person: int) -> Touchpoint:
+def _first(number: int) -> Touchpoint:
     at = NOW - 60 * MINUTE
     return Touchpoint(
-        workspace="default", source="prefill", message_id=f"old-{person}", type="track", name="Product Viewed",
-        occurred_at=at, received_at=at, user_id=f"user-{person:06d}",
+        workspace="default", source="prefill", message_id=f"old-{number}", type="track",
+        name="Product Viewed", occurred_at=at, received_at=at, user_id=f"user-{number:06d}",
     )  # fmt: skip
 
 
-async def tidy(url: str) -> None:
-    """Take out what the prefill left for the relay, and let PostgreSQL look at the rest."""
+async def analyze(url: str) -> None:
+    """Truncate the outbox of the prefill, and vacuum and analyze the database."""
     connection = await connect(url, application="bench")
     await connection.execute("TRUNCATE scoring.outbox")
     await connection.execute("VACUUM ANALYZE", timeout=600)
@@ -90,18 +91,19 @@ async def tidy(url: str) -> None:
 
 
 async def store(url: str, rows: int) -> None:
-    """Add so many older touchpoints of the contacts that exist, over twelve months, and the hashes of a tenth of them."""
+    """Add older touchpoints of existing contacts over a year, and a tenth of their hashes."""
     connection = await connect(url, application="bench")
     await connection.execute(
-        "SET statement_timeout = 0; SET maintenance_work_mem = '512MB'; SET synchronous_commit = off"
+        "SET statement_timeout = 0; SET maintenance_work_mem = '512MB'; "
+        "SET synchronous_commit = off"
     )
     constraints = await connection.fetch(
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'scoring.touchpoints'::regclass "
-        "AND contype = 'u'"
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE conrelid = 'scoring.touchpoints'::regclass AND contype = 'u'"
     )
     indexes = await connection.fetch(
-        "SELECT indexname, indexdef FROM pg_indexes WHERE (schemaname, tablename) = ('scoring', 'touchpoints') "
-        "AND indexname <> ALL ($1)",
+        "SELECT indexname, indexdef FROM pg_indexes "
+        "WHERE (schemaname, tablename) = ('scoring', 'touchpoints') AND indexname <> ALL ($1)",
         [r[0] for r in constraints],
     )
     # Built at the end, each in one go, as a restored backup has them.
@@ -109,49 +111,51 @@ async def store(url: str, rows: int) -> None:
         await connection.execute(f"ALTER TABLE scoring.touchpoints DROP CONSTRAINT {name}")
     for name, _ in indexes:
         await connection.execute(f"DROP INDEX scoring.{name}")
-    people = await connection.fetchval(
+    contacts = await connection.fetchval(
         "SELECT count(*) FROM scoring.identifiers WHERE type = 'user_id'"
     )
-    each = 500_000
-    for begin in range(0, rows, each):
+    chunk = 500_000
+    for start in range(0, rows, chunk):
         await connection.execute(
-            "INSERT INTO scoring.touchpoints (workspace, occurred_at, source, message_id, contact_id, subject_type, subject, "
-            "received_at, data) SELECT 'default', $1 - (n % 360) * 86400000000 - n, 'stored', 'stored-' || n, c.contact_id, "
-            "'user_id', c.value, $1, repeat('x', 420) FROM generate_series($2::bigint, $3::bigint) n "
-            "JOIN (SELECT contact_id, value, row_number() OVER () - 1 AS number FROM scoring.identifiers "
-            "WHERE type = 'user_id') c ON c.number = n % $4",
-            NOW - 2 * 86_400_000_000, begin, begin + each - 1, people, timeout=600,
+            "INSERT INTO scoring.touchpoints (workspace, occurred_at, source, message_id, "
+            "contact_id, subject_type, subject, received_at, data) "
+            "SELECT 'default', $1 - (n % 360) * 86400000000 - n, 'stored', 'stored-' || n, "
+            "c.contact_id, 'user_id', c.value, $1, repeat('x', 420) "
+            "FROM generate_series($2::bigint, $3::bigint) n "
+            "JOIN (SELECT contact_id, value, row_number() OVER () - 1 AS number "
+            "FROM scoring.identifiers WHERE type = 'user_id') c ON c.number = n % $4",
+            NOW - 2 * 86_400_000_000, start, start + chunk - 1, contacts, timeout=600,
         )  # fmt: skip
         await connection.execute(
             "INSERT INTO scoring.seen (hash, day) SELECT decode(md5(n::text), 'hex'), $1 "
             "FROM generate_series($2::bigint, $3::bigint) n WHERE n % 10 = 0",
-            NOW // 86_400_000_000, begin, begin + each - 1, timeout=600,
+            NOW // 86_400_000_000, start, start + chunk - 1, timeout=600,
         )  # fmt: skip
-        say(f"{begin + each:,} stored")
+        log_progress(f"{start + chunk:,} stored")
     for name, definition in constraints:
         await connection.execute(
             f"ALTER TABLE scoring.touchpoints ADD CONSTRAINT {name} {definition}", timeout=900
         )
     for _, definition in indexes:
         await connection.execute(definition, timeout=900)
-    say("indexes built")
+    log_progress("indexes built")
     await connection.close()
-    await tidy(url)
+    await analyze(url)
 
 
-async def measured(
+async def measure(
     servers: Servers, count: int, contacts: int, stored: int = 0
 ) -> tuple[Measured, Measured]:
-    """Return (floor, scoring) for a stream of people who all exist."""
+    """Return (floor, scoring) of a stream of existing contacts."""
     await clear_topics(servers.kafka)
     await fill(servers, touchpoints(count, contacts))
     url = await with_contacts(servers, contacts)
-    say(f"{contacts:,} contacts exist")
+    log_progress(f"{contacts:,} contacts exist")
     if stored:
         await store(url, stored)
     below = await floor(servers, count)
     run, _ = await scoring(servers, count, url=url)
-    say(f"floor {below.rate:,.0f}/s, scoring {run.rate:,.0f}/s")
+    log_progress(f"floor {below.rate:,.0f}/s, scoring {run.rate:,.0f}/s")
     return below, run
 
 
@@ -178,11 +182,11 @@ async def main() -> None:
     ]
     try:
         for contacts in sizes:
-            below, run = await measured(servers, count, contacts)
+            below, run = await measure(servers, count, contacts)
             lines.append(row(f"{contacts:,} contacts", below, run))
         if stored:
             name = f"10,000 contacts, {stored:,} stored touchpoints"
-            lines.append(row(name, *await measured(servers, count, 10_000, stored)))
+            lines.append(row(name, *await measure(servers, count, 10_000, stored)))
     finally:
         await asyncio.to_thread(servers.stop)
         write("growth", "\n".join(lines))

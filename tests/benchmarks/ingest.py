@@ -22,7 +22,7 @@ import psutil
 from libs.common.kafka.admin import apply_topics
 from tests.benchmarks.ingest_events import EventGenerator, InputKind
 from tests.benchmarks.report import write
-from tests.benchmarks.scoring import database
+from tests.benchmarks.scoring_runs import database
 from tests.support.instance import PARTITIONS, Instance
 from tests.support.servers import Servers, _free_port, find_servers
 

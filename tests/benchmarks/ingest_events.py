@@ -1,4 +1,4 @@
-"""Events of the ingest benchmark, as servers' and browsers' libraries send them; seeded."""
+"""Events of the ingest benchmark in the form of server and browser libraries; seeded."""
 
 import random
 import uuid
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class InputKind(Enum):
-    """Inputs; websites are the headline."""
+    """Kinds of input; websites are the headline."""
 
     SERVERS = "servers"
     """12 contexts."""

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from cli.servers.managed_process import ManagedProcess
 from libs.common.db.connection import connect
 from tests.benchmarks.report import write
-from tests.benchmarks.scoring import database, fill, touchpoints
+from tests.benchmarks.scoring_runs import database, fill, touchpoints
 from tests.support.instance import Instance
 from tests.support.kafka import make_topic
 from tests.support.servers import Servers, find_servers

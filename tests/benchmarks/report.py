@@ -1,4 +1,4 @@
-"""The page that the benchmarks write, each its own part."""
+"""Writer of docs/benchmarks.md, a part per benchmark."""
 
 from cli.home import PROJECT
 
@@ -6,11 +6,12 @@ PAGE = PROJECT / "docs" / "benchmarks.md"
 
 
 def write(part: str, text: str) -> None:
-    """Put `text` in the place of what stands under `<!-- part -->`; a part that is new is added at the end."""
+    """Replace the text below `<!-- part -->`; append a new part at the end."""
     head, *parts = PAGE.read_text().split("<!-- ")
-    kept = dict(one.split(" -->", 1) for one in parts)
-    kept[part] = f"\n\n{text.strip()}\n\n"
+    text_of_part = dict(section.split(" -->", 1) for section in parts)
+    text_of_part[part] = f"\n\n{text.strip()}\n\n"
     PAGE.write_text(
-        (head + "".join(f"<!-- {name} -->{body}" for name, body in kept.items())).rstrip() + "\n"
+        (head + "".join(f"<!-- {name} -->{body}" for name, body in text_of_part.items())).rstrip()
+        + "\n"
     )
     print(text)

@@ -1,8 +1,10 @@
-"""Scoring's handler without Kafka, case by case and by turns: late touchpoints, a cold start, timers, the relay's delay.
+"""Scoring's handler without Kafka, by case: late touchpoints, a cold cache, timers, relay delay.
 
 Each case is a ratio to the in-order rate of the same round. Writes its part of docs/benchmarks.md.
 
-    python -m tests.benchmarks.scoring_cases      BENCH_TOUCHPOINTS=40000 BENCH_CONTACTS=5000 BENCH_ROUNDS=3
+    python -m tests.benchmarks.scoring_cases
+
+Settings: BENCH_TOUCHPOINTS=40000 BENCH_CONTACTS=5000 BENCH_ROUNDS=3.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from services.scoring.handlers.fold_jobs import FoldJobs
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.repository import schedule
 from tests.benchmarks.report import write
-from tests.benchmarks.scoring import NOW, PARTITIONS, database, touchpoints
+from tests.benchmarks.scoring_runs import NOW, PARTITIONS, database, touchpoints
 from tests.support.fixed_cycles import FixedCycleRegistry
 from tests.support.scoring import kafka_record
 from tests.support.servers import Servers, find_servers
@@ -38,8 +40,8 @@ MINUTES = 60_000_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Bench:
-    """A handler on a database of its own."""
+class HandlerBenchmark:
+    """Touchpoint handler on a separate database."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -50,21 +52,21 @@ class Bench:
             [self.session], self.outbox, self.cycles, ContactCache()
         )
 
-    async def take(self, found: Sequence[Touchpoint]) -> float:
-        """Process touchpoints in batches; return how many a second."""
+    async def handle(self, events: Sequence[Touchpoint]) -> float:
+        """Handle touchpoints in batches; return the rate per second."""
         offset = await self.handler.next_offset("touchpoints", 0, 0)
-        values = [_encode(t) for t in found]
-        begun = time.perf_counter()
-        for begin in range(0, len(values), MAX_BATCH):
+        values = [_encode(t) for t in events]
+        started = time.perf_counter()
+        for start in range(0, len(values), MAX_BATCH):
             records = [
-                kafka_record(v, offset + n) for n, v in enumerate(values[begin : begin + MAX_BATCH])
+                kafka_record(v, offset + n) for n, v in enumerate(values[start : start + MAX_BATCH])
             ]
             offset += len(records)
             await self.handler.handle(records)
-        return len(found) / (time.perf_counter() - begun)
+        return len(events) / (time.perf_counter() - started)
 
-    async def fire(self, until: int) -> float:
-        """Fire every timer due up to `until`; return how many a second."""
+    async def fire_timers(self, until: int) -> float:
+        """Fire every timer due up to `until`; return the rate per second."""
         jobs = FoldJobs(self.session, self.outbox, self.cycles, PARTITIONS)
         async with self.session.acquire() as connection:
             due = await connection.fetchval(
@@ -72,18 +74,18 @@ class Bench:
             )
             reached = {("touchpoints", p): until + schedule.GRACE for p in range(PARTITIONS)}
             await schedule.upsert_frontier(connection, reached)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         while await jobs.fire_timers():
             pass
-        return float(due / (time.perf_counter() - begun))
+        return float(due / (time.perf_counter() - started))
 
     async def close(self) -> None:
         """Close the connection."""
         await self.session.close()
 
 
-def delayed(found: list[Touchpoint], share: float) -> list[Touchpoint]:
-    """Return the touchpoints in an order of arrival in which a share comes late by minutes (10 on average)."""
+def delayed(events: list[Touchpoint], share: float) -> list[Touchpoint]:
+    """Return the touchpoints in order of arrival, a share of them late by 10 minutes on average."""
     chance = random.Random(7)
     keyed = [
         (
@@ -91,28 +93,31 @@ def delayed(found: list[Touchpoint], share: float) -> list[Touchpoint]:
             + (chance.expovariate(1 / (10 * MINUTES)) if chance.random() < share else 0),
             t,
         )
-        for t in found
+        for t in events
     ]
-    return [t for _, t in sorted(keyed, key=lambda one: one[0])]
+    return [t for _, t in sorted(keyed, key=lambda pair: pair[0])]
 
 
-async def one_round(servers: Servers, count: int, contacts: int) -> dict[str, float]:
+async def measure_round(servers: Servers, count: int, contacts: int) -> dict[str, float]:
     """Measure every case once."""
-    found = touchpoints(2 * count, contacts)
-    bench = Bench(await database(servers))
-    await bench.take(found[:count])
-    in_order = await bench.take(found[count:])
-    bench.handler = TouchpointBatchHandler(
-        [bench.session], bench.outbox, bench.cycles, ContactCache()
+    events = touchpoints(2 * count, contacts)
+    benchmark = HandlerBenchmark(await database(servers))
+    await benchmark.handle(events[:count])
+    in_order = await benchmark.handle(events[count:])
+    benchmark.handler = TouchpointBatchHandler(
+        [benchmark.session], benchmark.outbox, benchmark.cycles, ContactCache()
     )
-    later = [msgspec.structs.replace(t, message_id=f"b{t.message_id}", occurred_at=t.occurred_at + 2 * count * 50_000)
-             for t in found[count:]]  # fmt: skip
-    cold = await bench.take(later)
-    timers = await bench.fire(NOW + 400 * 24 * 60 * MINUTES)
-    await bench.close()
-    late = Bench(await database(servers))
-    await late.take(found[:count])
-    out_of_order = await late.take(delayed(found[count:], 0.1))
+    shift = 2 * count * 50_000
+    later = [
+        msgspec.structs.replace(t, message_id=f"b{t.message_id}", occurred_at=t.occurred_at + shift)
+        for t in events[count:]
+    ]
+    cold = await benchmark.handle(later)
+    timers = await benchmark.fire_timers(NOW + 400 * 24 * 60 * MINUTES)
+    await benchmark.close()
+    late = HandlerBenchmark(await database(servers))
+    await late.handle(events[:count])
+    out_of_order = await late.handle(delayed(events[count:], 0.1))
     await late.close()
     return {
         "in order, touchpoints a second": in_order,
@@ -123,27 +128,27 @@ async def one_round(servers: Servers, count: int, contacts: int) -> dict[str, fl
 
 
 async def relay_delay(servers: Servers, count: int) -> list[float]:
-    """Return the milliseconds from commit to acknowledgement of single rows, one after the other."""
-    bench = Bench(await database(servers))
+    """Return the milliseconds from commit to acknowledgement of single rows, one by one."""
+    benchmark = HandlerBenchmark(await database(servers))
     await apply_topics(servers.kafka, PARTITIONS)
     publisher, stop = Publisher(servers.kafka), asyncio.Event()
     relaying = asyncio.create_task(
-        OutboxRelay(bench.url, "scoring", PARTITIONS, publisher).run(stop)
+        OutboxRelay(benchmark.url, "scoring", PARTITIONS, publisher).run(stop)
     )
     delays = []
     await asyncio.sleep(1.5)
     for t in touchpoints(count, count):
-        await bench.take([t])
-        begun = time.perf_counter()
+        await benchmark.handle([t])
+        started = time.perf_counter()
         while True:
-            async with bench.session.acquire() as connection:
+            async with benchmark.session.acquire() as connection:
                 if not await connection.fetchval("SELECT EXISTS (SELECT FROM scoring.outbox)"):
                     break
-        delays.append((time.perf_counter() - begun) * 1_000)
+        delays.append((time.perf_counter() - started) * 1_000)
     stop.set()
     await relaying
     await publisher.close()
-    await bench.close()
+    await benchmark.close()
     return sorted(delays)
 
 
@@ -158,22 +163,24 @@ async def main() -> None:
     try:
         measured = []
         for number in range(rounds):
-            measured.append(await one_round(servers, count, contacts))
+            measured.append(await measure_round(servers, count, contacts))
             print(f"round {number + 1}/{rounds}: {measured[-1]}", file=sys.stderr)
         delays = await relay_delay(servers, 200)
     finally:
         await asyncio.to_thread(servers.stop)
     lines = [
-        f"{count:,} touchpoints after a warm-up of as many, {contacts:,} contacts, {rounds} rounds, medians.",
+        f"{count:,} touchpoints after a warm-up of as many, {contacts:,} contacts, "
+        f"{rounds} rounds, medians.",
         "",
         "| case | |",
         "|---|---|",
     ]
     for name in measured[0]:
-        value = statistics.median(one[name] for one in measured)
+        value = statistics.median(figures[name] for figures in measured)
         lines.append(f"| {name} | {value:,.0f} |" if value > 10 else f"| {name} | {value:.2f} |")
     lines.append(
-        f"| from commit to acknowledgement by the broker, p50 / p99 ms | {delays[100]:.1f} / {delays[198]:.1f} |"
+        "| from commit to acknowledgement by the broker, p50 / p99 ms "
+        f"| {delays[100]:.1f} / {delays[198]:.1f} |"
     )
     write("cases", "\n".join(lines))
 

@@ -128,7 +128,8 @@ def test_topic_names_equal_declared_topics():
 
 
 FIXED_SLEEPS = {
-    "tests/compose/test_compose.py": 5,
+    "tests/compose/compose_stack.py": 4,
+    "tests/compose/test_compose.py": 1,
     "tests/e2e/test_cli.py": 2,
     "tests/sdks/test_browsers.py": 2,
     "tests/unit/test_accumulator.py": 1,

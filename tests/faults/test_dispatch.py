@@ -188,7 +188,7 @@ async def test_action_is_sent_once_or_in_doubt(tmp_path, perigee_topics, databas
     await asyncio.gather(publish_quote_requests(perigee_topics.kafka), killer.run())
     await wait_until_idle(instance)
     print(
-        f"{killer.kills} kills, {sum(smtp.taken.values())} mails, "
+        f"{killer.kills} kills, {sum(smtp.accepted.values())} mails, "
         f"{len(hook.first)} webhooks, {hook.repeats} repeats"
     )
     await check(instance, smtp, hook)
@@ -207,14 +207,14 @@ async def check(instance, smtp, hook):
     print({name: len(actions) for name, actions in by_status.items()})
     assert len(rows) == 5 * CONTACTS, "a step of an enrollment has no action"
     sent, in_doubt = by_status.get("email sent", set()), by_status.get("email in_doubt", set())
-    repeated = [name for name, count in smtp.taken.items() if count > 1]
+    repeated = [name for name, count in smtp.accepted.items() if count > 1]
     assert repeated == [], "a mail went out twice"
-    assert smtp.taken.keys() <= sent | in_doubt
-    assert sent <= smtp.taken.keys() | smtp.lied
+    assert smtp.accepted.keys() <= sent | in_doubt
+    assert sent <= smtp.accepted.keys() | smtp.discarded
     assert smtp.dropped <= in_doubt
-    assert max(smtp.of_address.values()) <= MAILS_PER_DAY, "a cap was breached"
+    assert max(smtp.by_address.values()) <= MAILS_PER_DAY, "a cap was breached"
     assert not [
-        address for address in smtp.of_address if int(address[1:].split("@")[0]) % 10 == 0
+        address for address in smtp.by_address if int(address[1:].split("@")[0]) % 10 == 0
     ], "a mail went out without consent"
     assert by_status["webhook sent"] <= hook.first.keys()
     assert hook.first.keys() <= by_status["webhook sent"] | by_status.get("webhook failed", set())

@@ -60,11 +60,13 @@ async def run_seed(database, seed):
     raw = cycle(chance, "1")
     system = SimulatedSystem(chance, database, raw)
     try:
-        await clear_tables(system.one)
+        await clear_tables(system.random_instance)
         text = yaml.safe_dump(raw)
-        await install_cycles(system.one.sessions[1], [(parse_cycle_spec(text, "random"), text)])
+        await install_cycles(
+            system.random_instance.sessions[1], [(parse_cycle_spec(text, "random"), text)]
+        )
         await run_operations(system, chance, life(chance, chance.randint(5, 30)))
-        await system.settle(END)
+        await system.finish(END)
         await check_result(system)
     finally:
         await system.close()
@@ -96,7 +98,7 @@ async def run_operations(system, chance, touchpoints):
 
 async def publish(system, raw):
     try:
-        await system.one.versions.publish(yaml.safe_dump(raw), ME.name, 500)
+        await system.random_instance.versions.publish(yaml.safe_dump(raw), ME.name, 500)
         system.spec = raw
     except Conflict:
         pass
@@ -206,7 +208,7 @@ def fold_event(touchpoint, bots, active_cycle):
 def check_published_messages(system):
     """Without repeated ids, changes of a contact form a chain and each signal is published once."""
     last_changes, seen = {}, set()
-    for change in system.told:
+    for change in system.stage_changes:
         if change["id"] in seen:
             continue
         seen.add(change["id"])

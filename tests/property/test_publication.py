@@ -40,7 +40,7 @@ def assert_rows_and_changes_match(simulator):
         assert change.after != position
         position = change.after
     last = simulator.rows[max(simulator.rows)]
-    assert position == last.after == simulator.held.published.position
+    assert position == last.after == simulator.stored.published.position
 
 
 @given(specs(), histories(), st.data())

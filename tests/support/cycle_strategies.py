@@ -1,7 +1,7 @@
-"""Random cycles and histories for properties: half-lives and windows of a few microseconds, so that all can be looked at.
+"""Hypothesis strategies of cycles and histories, with half-lives and windows of microseconds.
 
-General cycles are too dilute to find every mistake, so some draws are directed: many scores and thresholds, every
-comparison at equality, few instants.
+General cycles are too dilute to reveal every mistake, so some draws are directed: many scores and
+thresholds, comparisons at equality, few instants.
 """
 
 from functools import lru_cache
@@ -20,10 +20,10 @@ SPAN = 60
 
 
 Earlier = tuple[tuple[str, tuple[str, ...]], ...]
-"""Axes that a condition may look at, with their stages."""
+"""Axes that a condition may read, with their stages."""
 
 
-# Strategies are made once: Hypothesis validates and labels each new one, which costs more than a draw.
+# Cached: Hypothesis validates and labels each new strategy, which costs more than a draw.
 @lru_cache
 def _us(low: int, high: int) -> st.SearchStrategy[str]:
     return st.integers(low, high).map(lambda n: f"{n}us")
@@ -31,7 +31,7 @@ def _us(low: int, high: int) -> st.SearchStrategy[str]:
 
 @lru_cache
 def atoms(earlier: Earlier) -> st.SearchStrategy[dict[str, Any]]:
-    """Return atoms; `earlier` are the axes that may be looked at, with their stages."""
+    """Return atoms; `earlier` are the axes that they may read, with their stages."""
     threshold = st.sampled_from([0.5, 1.0, 2.0, 3.0, 4.0, 8.0, -1.0, -2.0])
     compare = st.sampled_from(["at_least", "below"])
     kinds: list[st.SearchStrategy[dict[str, Any]]] = [
@@ -49,8 +49,10 @@ def atoms(earlier: Earlier) -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries({"trait": st.just("colour"), "equals": st.sampled_from(VALUES)}),
     ]
     if earlier:
-        places = [{"axis": name, "at_least": stage} for name, stages in earlier for stage in stages]
-        kinds.append(st.sampled_from(places))
+        axis_atoms = [
+            {"axis": name, "at_least": stage} for name, stages in earlier for stage in stages
+        ]
+        kinds.append(st.sampled_from(axis_atoms))
     return st.one_of(kinds)
 
 
@@ -87,7 +89,7 @@ def _integers(low: int, high: int) -> st.SearchStrategy[int]:
 
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a whole cycle."""
+    """Draw a complete cycle."""
     axes: list[dict[str, Any]] = []
     earlier: Earlier = ()
     for name in ("buying", "sales"):
@@ -136,8 +138,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def _by_hand(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
-    """Make it a stage set by hand: one or both axes, held for a while or let go at once."""
+def _as_manual_stage(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
+    """Return the event as a manual stage of one or both axes, ended at once or after a while."""
     axes = sorted(draw(_AXES))
     manual = tuple(
         (axis, draw(_integers(0, 1)), occurrence.at + draw(_integers(0, 25))) for axis in axes
@@ -150,7 +152,7 @@ def _by_hand(draw: st.DrawFn, occurrence: FoldEvent) -> FoldEvent:
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[FoldEvent]:
     """Draw a history in key order; with few `instants` several touchpoints share one."""
-    found = {}
+    events = {}
     for n in range(draw(_integers(1, max_size))):
         at = draw(_integers(1, instants))
         signals = sorted(draw(_SIGNALS))
@@ -158,6 +160,6 @@ def histories(draw: st.DrawFn, max_size: int = 8, instants: int = SPAN) -> list[
         source = draw(_SOURCE)
         occurrence = FoldEvent(at, source, f"m{n}", signals, draw(_BOOLEANS), traits)
         if draw(_integers(0, 6)) == 0:
-            occurrence = _by_hand(draw, occurrence)
-        found[occurrence.key] = occurrence
-    return [found[key] for key in sorted(found)]
+            occurrence = _as_manual_stage(draw, occurrence)
+        events[occurrence.key] = occurrence
+    return [events[key] for key in sorted(events)]

@@ -16,7 +16,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class WarmTemplateCache(TemplateCache):
-    """Templates from the first call on."""
+    """Template cache that has each template from the first call."""
 
     def client_template(self, *arguments):
         super().client_template(*arguments)

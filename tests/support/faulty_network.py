@@ -1,7 +1,7 @@
-"""A bad network between Perigee and its servers: cut, slow, late, silent, resetting.
+"""Faulty network between Perigee and its servers: cut, slow, late, silent, resetting.
 
-`Toxiproxy` runs the proxy of that name (`make .perigee/toxiproxy/server`, which needs Go); `Wire` does the same with asyncio
-and nothing else, so that a short form runs everywhere.
+`ToxiproxyNetwork` runs toxiproxy (`make .perigee/toxiproxy/server`, which needs Go);
+`AsyncioNetwork` needs asyncio alone, so that a short form runs everywhere.
 """
 
 import asyncio
@@ -21,32 +21,33 @@ from tests.support.servers import _free_port
 from tests.support.waiting import block_until, last
 
 KINDS = ("cut", "late", "slow", "silent", "one_way", "reset")
-"""cut: refused and broken; late: 200 ms more; slow: 10 kB/s; silent: nothing passes; one_way: no answer comes; reset: RST."""
+"""Faults: cut (refused and broken), late (200 ms more), slow (10 kB/s), silent (no bytes pass),
+one_way (no response passes), reset (RST)."""
 DELAY, RATE = 0.2, 10_000
 
 
 class FaultyNetwork(Protocol):
-    """Links through a proxy, by name."""
+    """Named links through a proxy."""
 
     def link(self, name: str, port: int) -> int:
-        """Put a proxy before a local port and return the proxy's own."""
+        """Start a proxy of a local port; return the proxy's port."""
         ...
 
     def inject(self, name: str, kind: str) -> None:
-        """Let a link suffer one of KINDS."""
+        """Inject one of KINDS into a link."""
         ...
 
     def heal(self, name: str) -> None:
-        """Let a link be well again. Connections that lost bytes end here."""
+        """Remove the fault of a link; close its connections that lost bytes."""
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Stop the proxies."""
         ...
 
 
 class ToxiproxyNetwork:
-    """The network, by toxiproxy's HTTP API."""
+    """Faulty network by toxiproxy's HTTP API."""
 
     _TOXICS = {  # noqa: RUF012
         "late": ("latency", "downstream", {"latency": int(DELAY * 1_000)}),
@@ -89,22 +90,22 @@ class ToxiproxyNetwork:
             pass
 
     def link(self, name: str, port: int) -> int:
-        """Put a proxy before a local port and return the proxy's own."""
-        own = _free_port()
+        """Start a proxy of a local port; return the proxy's port."""
+        proxy_port = _free_port()
         self._call(
             "POST",
             "/proxies",
             {
                 "name": name,
-                "listen": f"127.0.0.1:{own}",
+                "listen": f"127.0.0.1:{proxy_port}",
                 "upstream": f"127.0.0.1:{port}",
                 "enabled": True,
             },
         )
-        return own
+        return proxy_port
 
     def inject(self, name: str, kind: str) -> None:
-        """Let a link suffer one of KINDS."""
+        """Inject one of KINDS into a link."""
         if kind == "cut":
             self._call("POST", f"/proxies/{name}", {"enabled": False})
             return
@@ -113,7 +114,7 @@ class ToxiproxyNetwork:
         self._call("POST", f"/proxies/{name}/toxics", body)
 
     def heal(self, name: str) -> None:
-        """Let a link be well again. Connections that lost bytes end here."""
+        """Remove the fault of a link; close its connections that lost bytes."""
         for kind in self._TOXICS:
             with contextlib.suppress(urllib.error.HTTPError):
                 if kind in ("silent", "one_way"):
@@ -123,13 +124,13 @@ class ToxiproxyNetwork:
         self._call("POST", f"/proxies/{name}", {"enabled": True})
 
     def close(self) -> None:
-        """End it."""
+        """Stop the proxies."""
         self._process.terminate()
         self._process.wait(10)
 
 
 class AsyncioNetwork:
-    """The network, by an event loop of its own in a thread."""
+    """Faulty network by an event loop in a thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -140,30 +141,30 @@ class AsyncioNetwork:
         self._servers: list[asyncio.Server] = []
 
     def link(self, name: str, port: int) -> int:
-        """Put a proxy before a local port and return the proxy's own."""
-        own = _free_port()
+        """Start a proxy of a local port; return the proxy's port."""
+        proxy_port = _free_port()
 
         async def serve() -> None:
-            through = lambda r, w: self._through(name, port, r, w)  # noqa: E731
-            self._servers.append(await asyncio.start_server(through, "127.0.0.1", own))
+            forward = lambda r, w: self._forward(name, port, r, w)  # noqa: E731
+            self._servers.append(await asyncio.start_server(forward, "127.0.0.1", proxy_port))
 
         self._open[name] = set()
         asyncio.run_coroutine_threadsafe(serve(), self._loop).result(10)
-        return own
+        return proxy_port
 
     def inject(self, name: str, kind: str) -> None:
-        """Let a link suffer one of KINDS."""
+        """Inject one of KINDS into a link."""
         self._kinds[name] = kind
         if kind in ("cut", "reset"):
             self._loop.call_soon_threadsafe(self._break, name)
 
     def heal(self, name: str) -> None:
-        """Let a link be well again. Connections that lost bytes end here."""
+        """Remove the fault of a link; close its connections that lost bytes."""
         if self._kinds.pop(name, "") in ("silent", "one_way"):
             self._loop.call_soon_threadsafe(self._break, name)
 
     def close(self) -> None:
-        """End it: every connection first, then the loop."""
+        """Close every connection, then stop the loop."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -174,38 +175,39 @@ class AsyncioNetwork:
             server.close()
         for name in self._open:
             self._break(name)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in other_tasks:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*other_tasks, return_exceptions=True)
 
     def _break(self, name: str) -> None:
         for writer in self._open[name]:
             _reset(writer)
 
-    async def _through(
+    async def _forward(
         self, name: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if self._kinds.get(name) in ("cut", "reset"):
             _reset(writer)
             return
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", port)
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             _reset(writer)
             return
-        both = {writer, back}
-        self._open[name] |= both
+        writers = {writer, server_writer}
+        self._open[name] |= writers
         try:
             await asyncio.gather(
-                self._pump(name, reader, back, up=True), self._pump(name, there, writer, up=False)
+                self._pump(name, reader, server_writer, up=True),
+                self._pump(name, server_reader, writer, up=False),
             )
         except OSError:
             pass
         finally:
-            self._open[name] -= both
-            for one in both:
-                one.close()
+            self._open[name] -= writers
+            for open_writer in writers:
+                open_writer.close()
 
     async def _pump(
         self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
@@ -222,7 +224,7 @@ class AsyncioNetwork:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Break a connection as a crashed machine would: with RST and without the rest."""
+    """Break a connection with RST and without its unsent bytes, as a crashed machine does."""
     with contextlib.suppress(OSError):
         writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)

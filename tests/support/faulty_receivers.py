@@ -1,4 +1,4 @@
-"""Receivers of mails and webhooks that time out, drop after the body, refuse and lie; they remember what they took."""
+"""Mail server and webhook receiver with timeouts, dropped connections and false answers."""
 
 import random
 from collections import Counter
@@ -12,19 +12,22 @@ from tests.support.webhook_receiver import Answer, WebhookReceiver
 
 
 class FaultyMailServer:
-    """An SMTP server's handler. It never takes a mail and says later that it did not: nobody could help against that."""
+    """Handler of an SMTP server that records accepted mails.
+
+    It never accepts a mail and denies it later: no sender could handle that.
+    """
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
-        self.taken: Counter[str] = Counter()
-        self.of_address: Counter[str] = Counter()
-        self.lied: set[str] = set()
-        """Said to be taken, and thrown away."""
+        self.accepted: Counter[str] = Counter()
+        self.by_address: Counter[str] = Counter()
+        self.discarded: set[str] = set()
+        """Mails that were answered 250 and discarded."""
         self.dropped: set[str] = set()
-        """Taken or not, without an answer."""
+        """Mails that were accepted without an answer."""
 
     async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
-        """Take a mail, or be mean."""
+        """Accept, refuse, discard or drop a mail."""
         assert isinstance(envelope.content, bytes)
         name = (
             str(message_from_bytes(envelope.content)["Message-ID"])
@@ -37,10 +40,10 @@ class FaultyMailServer:
         if drawn < 0.013:
             return "550 never"
         if drawn < 0.016:
-            self.lied.add(name)
+            self.discarded.add(name)
             return "250 ok"
-        self.taken[name] += 1
-        self.of_address[envelope.rcpt_tos[0]] += 1
+        self.accepted[name] += 1
+        self.by_address[envelope.rcpt_tos[0]] += 1
         if drawn < 0.02:
             self.dropped.add(name)
             assert server.transport is not None
@@ -50,7 +53,7 @@ class FaultyMailServer:
 
 
 class FaultyWebhookReceiver(WebhookReceiver):
-    """A webhook's receiver that drops repeats by their id, and now and then says that it failed when it did not."""
+    """Receiver that ignores repeats by id and sometimes reports a failure of a stored delivery."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(self.answer)
@@ -59,13 +62,13 @@ class FaultyWebhookReceiver(WebhookReceiver):
         self.repeats = 0
 
     def keep(self, headers: dict[str, str], body: bytes) -> None:
-        """Take it once."""
+        """Count a delivery once."""
         name = headers["webhook-id"]
         self.repeats += name in self.first
         self.first.setdefault(name, len(self.first))
 
-    def answer(self, told: dict[str, object]) -> Answer | float:
-        """Be mean."""
+    def answer(self, payload: dict[str, object]) -> Answer | float:
+        """Answer 200, sometimes 500, 503 or after 20 seconds."""
         drawn = self.chance.random()
         if drawn < 0.02:
             return (503, {})

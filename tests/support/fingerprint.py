@@ -1,4 +1,4 @@
-"""The fingerprint of the storefront's fold: SHA-256 over every state and every move, people in order."""
+"""Fingerprint of the storefront's fold: SHA-256 of every state and move, in order of contact."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -31,16 +31,16 @@ def occurrences() -> Iterator[tuple[str, FoldEvent]]:
 
 
 def fingerprint() -> str:
-    """Fold everybody and return the first 16 characters of the digest."""
+    """Fold every contact and return the first 16 characters of the digest."""
     engine = shipped().engine
     folds = {}
-    for who, occurrence in occurrences():
-        state, moves = folds.setdefault(who, (engine.initial_state(), []))
+    for contact, occurrence in occurrences():
+        state, moves = folds.setdefault(contact, (engine.initial_state(), []))
         fold.apply_event(engine, state, occurrence, moves)
     digest = sha256()
-    for who in sorted(folds):
-        digest.update(folds[who][0].encode())
-        for move in folds[who][1]:
+    for contact in sorted(folds):
+        digest.update(folds[contact][0].encode())
+        for move in folds[contact][1]:
             digest.update(move.encode())
     return digest.hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""A catalogue without a database: always the same cycles."""
+"""Cycle registry without a database."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from services.scoring.domain.cycle import ActiveCycle
 
 
 class FixedCycleRegistry:
-    """Always the same cycles."""
+    """Registry of constant cycles."""
 
     def __init__(self, cycles: Sequence[ActiveCycle]) -> None:
         self.cycles = list(cycles)
 
     async def lock_active_cycles(self, _: Connection) -> Sequence[ActiveCycle]:
-        """Return them."""
+        """Return the cycles."""
         return self.cycles

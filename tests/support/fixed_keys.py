@@ -1,4 +1,4 @@
-"""Keys for doors that are tested without their database: who they belong to, and the gate in front."""
+"""API keys without a database, and the authentication in front of an application."""
 
 from starlette.types import ASGIApp
 
@@ -16,15 +16,15 @@ _SCOPES = {ADMIN: frozenset((*WORKSPACE_SCOPES, *INSTANCE_SCOPES)), SERVICE: fro
 
 
 class FixedKeyStore:
-    """A keyring of two keys: one that may do everything in any workspace, one that reads `default`."""
+    """Two keys: an admin key of any workspace, and a key that reads `default`."""
 
     async def authenticate(self, key: str, workspace: str | None) -> Caller | None:
-        """Return who brings a key."""
+        """Return the caller of a key."""
         return Caller(workspace or DEFAULT_WORKSPACE, _SCOPES[key]) if key in _SCOPES else None
 
 
 def with_authentication(app: ASGIApp, files: str | None = None) -> AuthenticationMiddleware:
-    """Return the application behind its gate."""
+    """Return the application behind the authentication middleware."""
     return AuthenticationMiddleware(
         app, ("/admin/", "/v1/contacts", "/v1/stage-changes"), FixedKeyStore(), files
     )

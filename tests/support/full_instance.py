@@ -1,4 +1,4 @@
-"""A whole Perigee with its own Kafka and PostgreSQL, for tests that take these away."""
+"""Instance with its own Kafka and PostgreSQL, for tests that stop these."""
 
 import os
 from pathlib import Path
@@ -10,10 +10,10 @@ from tests.support.servers import Servers, _free_port
 
 
 class FullInstance(Instance):
-    """An instance that runs its servers too."""
+    """Instance that runs its servers too."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        """Start everything in `folder`."""
+        """Start servers and services in `folder`."""
         for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
             os.environ.pop(name, None)
         home = Home(folder)
@@ -36,4 +36,4 @@ class FullInstance(Instance):
         self.up()
 
     def before_start(self) -> None:
-        """Change the home before anything runs in it."""
+        """Hook to change the home before the first start."""

@@ -1,4 +1,4 @@
-"""Tests that never end: `tests/integration/test_interruption.py` interrupts them."""
+"""Endless tests, interrupted by `tests/integration/test_interruption.py`."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The door's HTTP, listening: with what stands for its sources and its Kafka, requests as they are written, and their answers."""
+"""Ingest's HTTP server with fixed sources and a recording publisher, and raw requests to it."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ class FixedSources:
 
 
 class RecordingPublisher:
-    """Keeps messages; waits as long as the gate is shut."""
+    """Records messages; waits while the gate is closed."""
 
     def __init__(self):
         self.kept, self.fault, self.gate = [], None, asyncio.Event()
@@ -57,14 +57,14 @@ class RecordingPublisher:
 
 
 class IngestServer:
-    """A door that listens; `asgi` leaves out the short way."""
+    """Listening ingest server; `asgi` leaves out the buffered protocol."""
 
     def __init__(self, *, asgi=False):
         self.publisher = RecordingPublisher()
-        door = IngestService(
+        service = IngestService(
             FixedSources(), self.publisher, FixedClock(NOW), 1, NormalisationRules()
         )
-        self.api = TrackingApi(door, TrackerScripts(), HealthChecks({}).app())
+        self.api = TrackingApi(service, TrackerScripts(), HealthChecks({}).app())
         self.web = build_server(
             self.api, "127.0.0.1", 0, TimeoutProtocol if asgi else partial(IngestProtocol, self.api)
         )
@@ -83,16 +83,16 @@ class IngestServer:
     async def open(self):
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    async def exchange(self, *pieces):
-        """Send the pieces one after the other and return what is answered until the connection ends."""
+    async def exchange(self, *chunks):
+        """Send the chunks one by one; return all bytes received until the connection ends."""
         reader, writer = await self.open()
-        for piece in pieces:
-            writer.write(piece)
+        for chunk in chunks:
+            writer.write(chunk)
             await writer.drain()
             await last(0.02)
-        found = await asyncio.wait_for(reader.read(), 10)
+        response = await asyncio.wait_for(reader.read(), 10)
         writer.close()
-        return found
+        return response
 
 
 def request(
@@ -106,7 +106,7 @@ def request(
     sized=True,
     **headers,
 ):
-    lines = [f"{method} {path} HTTP/{version}", "host: door.test"]
+    lines = [f"{method} {path} HTTP/{version}", "host: ingest.test"]
     lines += (
         [f"authorization: Basic {base64.b64encode(f'{key}:'.encode()).decode()}"] if key else []
     )
@@ -122,9 +122,9 @@ def call(**parts):
     ).encode()
 
 
-def parse_response(answer):
+def parse_response(response):
     """Return (status line, headers without the date, body)."""
-    head, _, content = answer.partition(b"\r\n\r\n")
+    head, _, content = response.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
     return (
         first,

@@ -1,4 +1,4 @@
-"""A whole Perigee on the test servers, as processes: started, killed, paused, looked at."""
+"""Perigee's services as processes on the test servers: start, kill, pause, inspect."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ PARTITIONS = 6
 
 
 async def clear_topics(bootstrap_servers: str) -> None:
-    """Delete Perigee's topics and wait until they are gone, so that a run begins with empty ones."""
+    """Delete Perigee's topics and wait until they are absent."""
     client = await admin.connect_admin(bootstrap_servers)
     try:
         names = [t.name for t in TOPICS]
@@ -48,12 +48,12 @@ async def clear_topics(bootstrap_servers: str) -> None:
 
 
 PLAYS = Path(__file__).parent / "plays"
-"""The welcome alone: what it sends can be counted."""
+"""Folder with the welcome play alone, so that its mails can be counted."""
 
 
 @contextmanager
 def run_ingest_only(folder: Path, servers: Servers, database: str) -> Iterator["Instance"]:
-    """A real ingest on real servers, and nothing else of Perigee."""
+    """Yield an instance of which ingest alone runs."""
     instance = Instance(folder, servers, database)
     asyncio.run(admin.apply_topics(servers.kafka, PARTITIONS))
     ingest = instance.stack.services()[0]
@@ -64,7 +64,7 @@ def run_ingest_only(folder: Path, servers: Servers, database: str) -> Iterator["
 
 
 class Instance:
-    """The services on given servers, in a home of their own."""
+    """Services on given servers, with a home folder."""
 
     sent = 0
     """Number of the last tracking call made by `calls`."""
@@ -83,14 +83,14 @@ class Instance:
 
     def options(self, **environment: str) -> None:
         """Set the environment that services are started with from now on."""
-        given = {
+        defaults = {
             "PERIGEE_SESSION_TIMEOUT_MS": str(self.servers.session_timeout_ms),
             "PERIGEE_PLAYS": str(PLAYS),
         }
-        self.stack.home.store_environment(environment={**given, **environment})
+        self.stack.home.store_environment(environment={**defaults, **environment})
 
     def up(self, scoring: int = 1) -> None:
-        """Start what is missing."""
+        """Start missing services."""
         self.stack.up(lambda _: None, scoring)
 
     def down(self) -> None:
@@ -101,8 +101,8 @@ class Instance:
 
     def pid(self, name: str) -> int:
         """Return the pid of a running service."""
-        found: int = self.stack.home.read(f"run/{name}")["pid"]
-        return found
+        process_id: int = self.stack.home.read(f"run/{name}")["pid"]
+        return process_id
 
     def signal(self, name: str, sign: signal.Signals) -> None:
         """Send a signal to a service."""
@@ -115,11 +115,11 @@ class Instance:
 
     @property
     def ingest_url(self) -> str:
-        """Return ingest's address, whatever the services were told."""
+        """Return ingest's direct address, also where the services use another one."""
         return f"http://127.0.0.1:{self.stack.home.read('ports')['ingest']}"
 
     async def create_source(self, name: str) -> str:
-        """Make a source and return its write key, known to ingest."""
+        """Create a source and return its write key, accepted by ingest."""
         key = f"key-of-{name}"
         await put_source(self.environment, name, key)
         async with httpx2.AsyncClient(auth=(key, ""), trust_env=False) as client:
@@ -132,42 +132,44 @@ class Instance:
         return key
 
     async def send(self, key: str, calls: Iterable[dict[str, Any]], size: int = 200) -> int:
-        """Send calls in batches until each is taken; return how many."""
-        waiting = list(calls)
+        """Send calls in batches until each is accepted; return their number."""
+        pending = list(calls)
         url = f"{self.ingest_url}/v1/batch"
         async with httpx2.AsyncClient(auth=(key, ""), timeout=20, trust_env=False) as client:
-            for begin in range(0, len(waiting), size):
-                batch = {"batch": waiting[begin : begin + size]}
+            for start in range(0, len(pending), size):
+                batch = {"batch": pending[start : start + size]}
 
-                async def taken(body: dict[str, Any] = batch) -> bool:
+                async def accepted(body: dict[str, Any] = batch) -> bool:
                     try:
                         return (await client.post(url, json=body)).status_code == 200
                     except httpx2.HTTPError:
                         return False
 
-                await wait_until(taken, what="status 200 of ingest", every=0.1)
-        return len(waiting)
+                await wait_until(accepted, what="status 200 of ingest", every=0.1)
+        return len(pending)
 
     def calls(self, count: int, *, subscribe: bool = False) -> list[dict[str, Any]]:
-        """Return calls nobody has sent before; with `subscribe` they make contacts that are welcomed."""
-        found: list[dict[str, Any]] = []
+        """Return new calls; with `subscribe` they create contacts that get the welcome play."""
+        calls: list[dict[str, Any]] = []
         for _ in range(count):
             self.sent += 1
-            person: dict[str, Any] = {
+            identity: dict[str, Any] = {
                 "userId": f"s{self.sent}" if subscribe else f"p{self.sent // 3}"
             }
             if subscribe:
                 consent = {"consent": {"categoryPreferences": {"marketing": True}}}
-                email = f"{person['userId']}@x.test"
-                found.append(
-                    {**person, "type": "identify", "traits": {"email": email}, "context": consent}
+                email = f"{identity['userId']}@x.test"
+                calls.append(
+                    {**identity, "type": "identify", "traits": {"email": email}, "context": consent}
                 )
             event = "Newsletter Subscribed" if subscribe else "Content Downloaded"
-            found.append({**person, "type": "track", "event": event, "messageId": f"m{self.sent}"})
-        return found
+            calls.append(
+                {**identity, "type": "track", "event": event, "messageId": f"m{self.sent}"}
+            )
+        return calls
 
     async def wait_until_idle(self, seconds: float = 150, ignore: tuple[str, ...] = ()) -> None:
-        """Wait until nothing is left to do."""
+        """Wait until no work is left."""
         unfinished: list[str] = []
         detector = IdleDetector(self.environment)
 
@@ -206,14 +208,14 @@ class Instance:
             await connection.close()
 
     async def check(self) -> None:
-        """Assert that everything sent is stored once, folded right and published lawfully."""
+        """Assert that all sent calls are stored once, folded equally and published in sequence."""
         await self.wait_until_idle()
         outcome = await self.replay_check()
         assert outcome["equal"], outcome
         await check_published_changes(self.servers.kafka, self.database)
         ((total, distinct),) = await self.fetch(
-            "SELECT count(*), count(DISTINCT message_id) FROM scoring.touchpoints WHERE source = 'default' "
-            "AND data::json->>'type' = 'track'"
+            "SELECT count(*), count(DISTINCT message_id) FROM scoring.touchpoints "
+            "WHERE source = 'default' AND data::json->>'type' = 'track'"
         )
         assert total == distinct == self.sent
 
@@ -221,7 +223,7 @@ class Instance:
         """Run a query."""
         connection = await connect(self.database, application="test")
         try:
-            found: list[Any] = await connection.fetch(query, *arguments)
-            return found
+            rows: list[Any] = await connection.fetch(query, *arguments)
+            return rows
         finally:
             await connection.close()

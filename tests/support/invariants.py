@@ -1,4 +1,4 @@
-"""What has to hold whatever happened: pure rows by identifiers, and the laws of what was published."""
+"""Invariants of any run: pure rows by identifiers, and sequences of published changes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ Pure = dict[tuple[Identifiers, str], tuple[bytes, list[bytes]]]
 
 
 async def pure_rows(database: str, partitions: int) -> tuple[Pure, int]:
-    """Return the stored pure rows by (identifiers, cycle), and the frontier they stand at."""
+    """Return the stored pure rows by (identifiers, cycle), and their frontier."""
     connection = await connect(database, application="test")
     try:
         async with connection.transaction(isolation="repeatable_read"):
@@ -37,20 +37,20 @@ async def pure_rows(database: str, partitions: int) -> tuple[Pure, int]:
 
 
 def rows_until(pure: Pure, frontier: int) -> Pure:
-    """Return the rows without the moves by time after `frontier`."""
+    """Return the rows without the timed moves after `frontier`."""
 
-    def told(raw: bytes) -> bool:
+    def is_due(raw: bytes) -> bool:
         move = decode_move(raw)
         return not move.timed or move.at <= frontier
 
-    return {place: (state, [m for m in moves if told(m)]) for place, (state, moves) in pure.items()}
+    return {key: (state, [m for m in moves if is_due(m)]) for key, (state, moves) in pure.items()}
 
 
 async def check_published_changes(bootstrap_servers: str, database: str) -> dict[str, int]:
-    """Check the laws on the topic itself and return the number of changes by direction.
+    """Check the stage changes on the topic; return the number of changes by direction.
 
-    Repeats are dropped by id; then `sequence` has no gap, each change starts where the last one ended, and the last one
-    is the publication's.
+    Duplicates are dropped by id. Then `sequence` has no gap, each change starts at the stage of the
+    one before it, and the last one is the publication's.
     """
     last: dict[str, StageChange] = {}
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Topics of a test's own, what is written to them, and reading them."""
+"""Topics of one test: creation, messages, reading."""
 
 import secrets
 from typing import Any
@@ -11,7 +11,7 @@ from libs.common.messages import Message
 
 
 async def make_topic(bootstrap_servers: str, partitions: int = 3, **settings: str) -> str:
-    """Create a topic with a name of its own and return the name."""
+    """Create a topic with a random name and return the name."""
     name = f"test-{secrets.token_hex(6)}"
     client = await connect_admin(bootstrap_servers)
     try:
@@ -35,20 +35,20 @@ async def read_topic(bootstrap_servers: str, topic: str, partitions: int = 3) ->
     consumer: Any = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
     await consumer.start()
     try:
-        places = [TopicPartition(topic, p) for p in range(partitions)]
-        consumer.assign(places)
-        for tp in places:
+        partition_list = [TopicPartition(topic, p) for p in range(partitions)]
+        consumer.assign(partition_list)
+        for tp in partition_list:
             consumer.seek(tp, 0)
-        ends = await consumer.end_offsets(places)
-        found: list[Any] = []
-        while sum(ends.values()) > len(found):
+        ends = await consumer.end_offsets(partition_list)
+        read_records: list[Any] = []
+        while sum(ends.values()) > len(read_records):
             for records in (await consumer.getmany(timeout_ms=200)).values():
-                found += records
-        return sorted(found, key=lambda r: (r.partition, r.offset))
+                read_records += records
+        return sorted(read_records, key=lambda r: (r.partition, r.offset))
     finally:
         await consumer.stop()
 
 
 def numbered_message(topic: str, number: int = 0, key: bytes = b"k", size: int = 0) -> Message:
-    """Return a message whose value is a number, and so many spaces more."""
+    """Return a message with a number as value, padded with `size` spaces."""
     return Message(topic, key, b"%d" % number + b" " * size, [("ce_id", b"%d" % number)])

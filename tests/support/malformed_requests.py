@@ -1,4 +1,4 @@
-"""Requests that no client should send: rubbish in the bytes, in the framing, in the JSON, in its values. All by one seed."""
+"""Malformed requests by seed: broken bytes, framing, JSON and values."""
 
 import copy
 import gzip
@@ -14,22 +14,85 @@ GOOD = {
     "context": {"page": {"url": "https://a.test/"}},
 }
 PATHS = (
-    "/v1/track", "/v1/batch", "/v1/identify", "/v1/t", "/v1/import/", "/v1/b", "/v1/m", "/beacon/v1/batch", "/v1/hook/key",
-    "/v1/pixel.gif", "/perigee.js", "/sourceConfig", "/v1/projects/x/settings", "/api/s/track", "/livez", "/nothing",
-    "/admin/v1/sources", "/admin/v1/dlq", "//v1//track//", "/v1/%00", "/v1/\xff", "/v1/track?" + "a=1&" * 50,
-)  # fmt: skip
+    "/v1/track",
+    "/v1/batch",
+    "/v1/identify",
+    "/v1/t",
+    "/v1/import/",
+    "/v1/b",
+    "/v1/m",
+    "/beacon/v1/batch",
+    "/v1/hook/key",
+    "/v1/pixel.gif",
+    "/perigee.js",
+    "/sourceConfig",
+    "/v1/projects/x/settings",
+    "/api/s/track",
+    "/livez",
+    "/nothing",
+    "/admin/v1/sources",
+    "/admin/v1/dlq",
+    "//v1//track//",
+    "/v1/%00",
+    "/v1/\xff",
+    "/v1/track?" + "a=1&" * 50,
+)
 VALUES = (
-    None, True, 0, -1, 1 << 63, 1 << 70, 1e308, "", "x" * 600, "\0", "\ud800", "a\u202eb", [], {}, [[]], {"a": {}}, "2026-13-45",
-    "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "1e400", "null", "NaN",
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    1 << 63,
+    1 << 70,
+    1e308,
+    "",
+    "x" * 600,
+    "\0",
+    "\ud800",
+    "a\u202eb",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    "2026-13-45",
+    "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00+14:00",
+    "1e400",
+    "null",
+    "NaN",
+)
 FIELDS = (
-    "type", "event", "userId", "anonymousId", "messageId", "timestamp", "sentAt", "properties", "context", "traits", "groupId",
-    "previousId", "originalTimestamp", "writeKey", "integrations", "batch",
-)  # fmt: skip
+    "type",
+    "event",
+    "userId",
+    "anonymousId",
+    "messageId",
+    "timestamp",
+    "sentAt",
+    "properties",
+    "context",
+    "traits",
+    "groupId",
+    "previousId",
+    "originalTimestamp",
+    "writeKey",
+    "integrations",
+    "batch",
+)
 INSIDE = (
-    "page", "campaign", "consent", "device", "traits", "content", "externalIds", "mode", "linkToken", "machine", "ip",
+    "page",
+    "campaign",
+    "consent",
+    "device",
+    "traits",
+    "content",
+    "externalIds",
+    "mode",
+    "linkToken",
+    "machine",
+    "ip",
     "userAgent",
-)  # fmt: skip
+)
 LITERALS = (
     b"NaN",
     b"Infinity",
@@ -43,21 +106,29 @@ LITERALS = (
     b"\xff",
 )
 HEADS = (
-    "x: " + "y" * 70_000, "authorization: Basic " + "!" * 30, "authorization: Basic /w==", "origin: \x01",
-    "x-forwarded-for: \xff", "content-type: multipart/form-data", "expect: 100-continue", "upgrade: websocket", ": nameless",
-)  # fmt: skip
+    "x: " + "y" * 70_000,
+    "authorization: Basic " + "!" * 30,
+    "authorization: Basic /w==",
+    "origin: \x01",
+    "x-forwarded-for: \xff",
+    "content-type: multipart/form-data",
+    "expect: 100-continue",
+    "upgrade: websocket",
+    ": nameless",
+)
+ENCODINGS = ("gzip", "GZIP", "deflate", "br", "gzip, gzip", "")
 METHODS = ("POST", "GET", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "BREW", "post", "")
 
 
 class MalformedRequests:
-    """Makes requests from a seed."""
+    """Generates requests from a seed."""
 
     def __init__(self, seed: int, key: str) -> None:
         self.chance = random.Random(seed)
         self.key = key
         self._makers: list[Callable[[], bytes]] = [
-            self.noise, self.bent, self.framing, self.values, self.values, self.values, self.batches, self.zipped, self.deep,
-            self.literals, self.heads,
+            self.noise, self.bent, self.framing, self.values, self.values, self.values,
+            self.batches, self.zipped, self.deep, self.literals, self.heads,
         ]  # fmt: skip
 
     def next_request(self) -> bytes:
@@ -72,11 +143,11 @@ class MalformedRequests:
         path: str = "",
         length: int | None = None,
     ) -> bytes:
-        """Return a request with the key, around a body; `length` is what it says of its length."""
+        """Return a request with the key and a body; `length` is its content-length."""
         path = path or self.chance.choice(PATHS[:8])
         head = [
             f"{method} {path} HTTP/1.1",
-            "host: door",
+            "host: ingest",
             f"x-write-key: {self.key}",
             "connection: close",
             *extra,
@@ -97,9 +168,9 @@ class MalformedRequests:
 
     def framing(self) -> bytes:
         body = json.dumps(GOOD).encode()
-        turn = self.chance.randrange(8)
+        kind = self.chance.randrange(8)
         chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-        made = [
+        makers = [
             lambda: self.request(body, length=len(body) - self.chance.randrange(1, 9)),
             lambda: self.request(body, length=self.chance.choice([-1, 1 << 40, 10**30])),
             lambda: self.request(chunked, "transfer-encoding: chunked"),
@@ -115,7 +186,7 @@ class MalformedRequests:
                 b"\r\n", self.chance.choice([b"\n", b"\r", b"\r\n "])
             ),
         ]
-        return made[turn]()
+        return makers[kind]()
 
     def values(self) -> bytes:
         call = json.loads(json.dumps(GOOD))
@@ -129,19 +200,19 @@ class MalformedRequests:
 
     def batches(self) -> bytes:
         parts = [self.chance.choice([GOOD, *VALUES]) for _ in range(self.chance.randrange(8))]
-        whole = {name: self.chance.choice(VALUES) for name in ("sentAt", "context")}
-        whole["batch"] = self.chance.choice([parts, *VALUES])
-        return self.request(json.dumps(whole).encode(), path="/v1/batch")
+        batch = {name: self.chance.choice(VALUES) for name in ("sentAt", "context")}
+        batch["batch"] = self.chance.choice([parts, *VALUES])
+        return self.request(json.dumps(batch).encode(), path="/v1/batch")
 
     def zipped(self) -> bytes:
         plain = self.chance.choice([json.dumps(GOOD).encode(), b"\0" * 6_000_000, b"[" * 100_000])
         body = gzip.compress(plain, 1)
-        cut = body + self.chance.choice([b"", b"x", body[:50]])
+        content = body + self.chance.choice([b"", b"x", body[:50]])
         if self.chance.random() < 0.4:
-            cut = body[: self.chance.randrange(len(body))]
+            content = body[: self.chance.randrange(len(body))]
         return self.request(
-            cut,
-            f"content-encoding: {self.chance.choice(['gzip', 'GZIP', 'deflate', 'br', 'gzip, gzip', ''])}",
+            content,
+            f"content-encoding: {self.chance.choice(ENCODINGS)}",
         )
 
     def deep(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The orchestrator's parts, wired as in its main, without Kafka; what it hears is what scoring has published."""
+"""The orchestrator's services wired as in its main, without Kafka."""
 
 import random
 from typing import Any
@@ -47,7 +47,7 @@ _RULES = GateRules(cap_per_day=100, cap_per_week=100)
 
 
 class MailServer:
-    """An SMTP server that keeps mails, and can be told to misbehave."""
+    """SMTP server that records mails; its answers can be set."""
 
     def __init__(self) -> None:
         self.mails: list[Envelope] = []
@@ -64,14 +64,14 @@ class MailServer:
         address: str,
         options: list[str],
     ) -> str:
-        """Hear who sends."""
+        """Accept or refuse a sender."""
         if self.refuses_sender:
             return "550 5.1.2 no such domain"
         envelope.mail_from = address
         return "250 ok"
 
     async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
-        """Take a mail."""
+        """Record a mail, answer with the next of `answers`, or drop the connection."""
         if self.drop_after_data:
             self.mails.append(envelope)
             assert server.transport is not None
@@ -84,12 +84,12 @@ class MailServer:
 
     @property
     def recipients(self) -> list[str]:
-        """Return who got a mail."""
+        """Return the recipients of the mails."""
         return [mail.rcpt_tos[0] for mail in self.mails]
 
 
 class Orchestrator:
-    """One process's parts on a database."""
+    """Services of one process on a database."""
 
     def __init__(
         self,
@@ -108,10 +108,10 @@ class Orchestrator:
         self.reports = PlayReportService(self.sessions[0], self.clock)
         self.decision_history = DecisionHistoryService(self.sessions[0], self.play_registry)
         self.action_ledger = ActionLedgerService(self.sessions[0], self.outbox, self.clock)
-        means = DecisionContext(self.outbox, self.play_registry, self.clock)
-        self.events = EventHandler(self.sessions[1], means)
-        self.runner = EnrollmentRunner(self.sessions[2], means)
-        self.sweeps = ContactSweeper(self.sessions[2], means)
+        decision_context = DecisionContext(self.outbox, self.play_registry, self.clock)
+        self.events = EventHandler(self.sessions[1], decision_context)
+        self.runner = EnrollmentRunner(self.sessions[2], decision_context)
+        self.sweeps = ContactSweeper(self.sessions[2], decision_context)
         self.email = EmailChannel(
             f"smtp://127.0.0.1:{mailbox.controller.port}", "Perigee <hello@x.test>"
         )
@@ -124,75 +124,79 @@ class Orchestrator:
             "audience": WebhookChannel(self.post, self.clock, "perigee.audience.v1"),
             "kafka": TopicChannel(),
         }
-        judging = ActionDecider(self.outbox, self.play_registry, self.channels, rules, self.clock, LINKS)
+        decider = ActionDecider(
+            self.outbox, self.play_registry, self.channels, rules, self.clock, LINKS
+        )
         pool = SessionPool(self.sessions[3:])
         self.dispatcher = Dispatcher(
-            pool, self.outbox, judging, self.channels, self.clock, random.Random(7).random
+            pool, self.outbox, decider, self.channels, self.clock, random.Random(7).random
         )
 
     async def install(self, *, shipped: bool = True) -> None:
-        """Let scoring's cycles be live, and publish the welcome with the contents and segments that ship."""
+        """Install scoring's cycles; publish the welcome play, contents and segments."""
         path = PROJECT / "cycles" / "engagement.yaml"
         text = path.read_text(encoding="utf-8")
         await install_cycles(self.sessions[0], [(parse_cycle_spec(text, str(path)), text)])
-        named: dict[DefinitionKind, dict[str, str]] = {
+        definitions: dict[DefinitionKind, dict[str, str]] = {
             "content": read_contents(PROJECT / "content"),
             "segment": read_segments(PROJECT / "segments"),
         }
         if shipped:
-            await self.play_service.install(read_plays(PLAYS), named)
+            await self.play_service.install(read_plays(PLAYS), definitions)
 
     async def publish(self, text: str) -> int:
-        """Publish a play, and let it start on what is a month old."""
+        """Publish a play, which starts on signals up to a month old."""
         return (await self.play_service.publish("default", text, "test"))[1]
 
     async def consume(self, messages: list[bytes], topic: str = "signals") -> int:
-        """Hear what lies on a topic."""
-        begin = await self.events.next_offset(topic, 0, 0)
-        records = [Record(topic, 0, begin + n, b"k", m, [], 0) for n, m in enumerate(messages)]
+        """Handle messages as records of a topic."""
+        first_offset = await self.events.next_offset(topic, 0, 0)
+        records = [
+            Record(topic, 0, first_offset + n, b"k", m, [], 0) for n, m in enumerate(messages)
+        ]
         return await self.events.handle(records)
 
     async def consume_own_signals(self) -> list[Signal]:
-        """Hear the signals that it has told itself, as from the topic, and return them."""
+        """Consume the signals of the orchestrator's outbox, and return them."""
         rows = await self.fetch(
             "DELETE FROM orchestrator.outbox WHERE topic = 'signals' RETURNING id, key, value"
         )
-        found = [value for _, _, value in sorted(rows)]
-        told = [decode_value(Signal, value) for value in found]
+        values = [value for _, _, value in sorted(rows)]
+        own_signals = [decode_value(Signal, value) for value in values]
         assert all(
-            key == one.contact_id.encode()
-            for (_, key, _), one in zip(sorted(rows), told, strict=True)
+            key == own_signal.contact_id.encode()
+            for (_, key, _), own_signal in zip(sorted(rows), own_signals, strict=True)
         )
-        if found:
-            await self.consume(found)
+        if values:
+            await self.consume(values)
             await self.run_due()
-        return told
+        return own_signals
 
     async def sweep_at(self, now: int) -> list[Signal]:
-        """Look at everybody at an instant, and return what is told of it."""
+        """Sweep all contacts at an instant; return the resulting signals."""
         self.clock.instant = now
         await self.sweeps.start_due_sweeps()
         await self.run_due()
         return await self.consume_own_signals()
 
-    async def run_due(self, turns: int = 20) -> None:
-        """Let everything happen that is due now."""
-        for _ in range(turns):
-            again = await self.runner.advance_due()
-            again = await self.sweeps.advance_sweep() or again
-            again = await self.dispatch_due() or again
-            if not again:
+    async def run_due(self, rounds: int = 20) -> None:
+        """Run all due work."""
+        for _ in range(rounds):
+            busy = await self.runner.advance_due()
+            busy = await self.sweeps.advance_sweep() or busy
+            busy = await self.dispatch_due() or busy
+            if not busy:
                 return
 
     async def dispatch_due(self) -> bool:
-        """Send what is due, a turn for each lane; return whether there was any."""
+        """Dispatch a batch of each lane; return whether any lane had due actions."""
         lanes = await self.dispatcher.list_lanes()
         for lane in lanes:
             await self.dispatcher.dispatch_batch(lane)
         return bool(lanes)
 
     async def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Ask the database."""
+        """Run a query."""
         connection = await connect(self.database, application="test")
         try:
             return [tuple(r) for r in await connection.fetch(query, *values)]

@@ -1,4 +1,4 @@
-"""Scoring's outbox: what waits in it, and the relays that empty it."""
+"""Scoring's outbox: its unpublished rows, and relays that publish them."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from tests.support.servers import Servers
 
 
 async def unpublished_rows(database: str) -> list[Any]:
-    """Return the rows that were not published, oldest first: (id, refused)."""
+    """Return the unpublished rows, oldest first: (id, refused)."""
     connection = await connect(database, application="test")
     try:
         return list(await connection.fetch("SELECT id, refused FROM scoring.outbox ORDER BY id"))
@@ -22,7 +22,7 @@ async def unpublished_rows(database: str) -> list[Any]:
 
 @contextlib.asynccontextmanager
 async def run_relays(servers: Servers, database: str, count: int = 1) -> AsyncIterator[None]:
-    """Run so many relays, each with a publisher of its own."""
+    """Run relays, each with a publisher."""
     stop = asyncio.Event()
     publishers = [Publisher(servers.kafka) for _ in range(count)]
     tasks = [

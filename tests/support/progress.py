@@ -1,4 +1,4 @@
-"""What whoever watches a long test sees: its seed, and how far it is."""
+"""Seed and progress of a long test on the terminal."""
 
 import os
 import random
@@ -7,8 +7,8 @@ import time
 
 LONG = os.environ.get("PERIGEE_FAULTS") == "long"
 _WATCHED = LONG or "PERIGEE_SEEDS" in os.environ
-EACH = 15.0
-"""Seconds between two lines where there is no terminal whose line could be written over."""
+REPORT_SECONDS = 15.0
+"""Seconds between two lines where the output is no terminal."""
 _next = 0.0
 
 
@@ -19,11 +19,11 @@ def choose_seed() -> int:
     return seed
 
 
-def report_progress(said: str) -> None:
-    """Say how far a test is; in long forms alone, since nobody waits for the short one."""
+def report_progress(text: str) -> None:
+    """Print the progress of a test, in long forms alone."""
     global _next  # noqa: PLW0603
     if _WATCHED and sys.stderr.isatty():
-        print(f"\r\x1b[K{said}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     elif _WATCHED and time.monotonic() >= _next:
-        _next = time.monotonic() + EACH
-        print(said, file=sys.stderr, flush=True)
+        _next = time.monotonic() + REPORT_SECONDS
+        print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Random cycles and lives from one seeded generator: spans of a few microseconds, so that a reference can look at each."""
+"""Random cycles and touchpoints by seed; spans of microseconds suit a naive reference."""
 
 import random
 from typing import Any
@@ -11,7 +11,7 @@ SCORES = ("s0", "s1")
 
 
 def atom(chance: random.Random, earlier: list[tuple[str, list[str]]]) -> dict[str, Any]:
-    """Return a condition's atom; `earlier` are the axes that may be looked at."""
+    """Return an atom of a condition; `earlier` are the axes that it may read."""
     kinds = ["score", "score", "count", "seen", "silent", "trait"] + (["axis"] if earlier else [])
     kind = chance.choice(kinds)
     window = f"{chance.randint(1, 25)}us"
@@ -45,7 +45,7 @@ def condition(chance: random.Random, earlier: list[tuple[str, list[str]]]) -> di
 
 
 def cycle(chance: random.Random, version: str) -> dict[str, Any]:
-    """Return a whole cycle as it would stand in a file."""
+    """Return a complete cycle in the form of its file."""
     axes: list[dict[str, Any]] = []
     earlier: list[tuple[str, list[str]]] = []
     for name in ("buying", "sales"):
@@ -92,7 +92,7 @@ def cycle(chance: random.Random, version: str) -> dict[str, Any]:
 
 
 def life(chance: random.Random, count: int) -> list[Touchpoint]:
-    """Return touchpoints of a few people on a few devices, some of a server that links them."""
+    """Return touchpoints of a few users on a few devices, some linked by a server."""
     return [_touchpoint(chance, number) for number in range(count)]
 
 

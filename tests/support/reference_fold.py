@@ -1,4 +1,4 @@
-"""A naive reference of the fold: it keeps the whole history and looks at every microsecond.
+"""Naive reference of the fold: it keeps the history and evaluates every microsecond.
 
 It shares only `decay` with the product: no deadlines, no horizons, no wakes.
 """
@@ -16,7 +16,7 @@ Seen = tuple[int, bool, str, str, tuple[str, ...], bool, str]
 
 
 class ReferenceFold:
-    """One contact, stepped through time."""
+    """Fold of one contact, stepped through time."""
 
     def __init__(self, spec: CycleSpec) -> None:
         self.spec = spec
@@ -24,7 +24,7 @@ class ReferenceFold:
         self.history: list[FoldEvent] = []
         self.places: list[int] = [-1] * len(spec.axes)
         self.since: list[int] = [0] * len(spec.axes)
-        self.held: list[int] = [0] * len(spec.axes)
+        self.manual_until: list[int] = [0] * len(spec.axes)
         self.dormant = False
         self.instance = ""
         self.moves: list[Seen] = []
@@ -36,7 +36,7 @@ class ReferenceFold:
             return []
         for t in range(waiting[0].at, end + 1):
             if self.history:
-                self.settle(t, "")
+                self.update_stages(t, "")
             while waiting and waiting[0].at == t:
                 self.take(waiting.pop(0))
         return self.moves
@@ -50,21 +50,25 @@ class ReferenceFold:
         ring = {s.name: s.ring for s in self.spec.stages}
         if before is None or (repeat and success and ring[before] >= ring[repeat.from_stage]):
             self.instance = name
-            self.settle(occurrence.at, occurrence.message_id, force=True, manual=occurrence.manual)
+            self.update_stages(
+                occurrence.at, occurrence.message_id, force=True, manual=occurrence.manual
+            )
         else:
-            self.settle(occurrence.at, occurrence.message_id, manual=occurrence.manual)
+            self.update_stages(occurrence.at, occurrence.message_id, manual=occurrence.manual)
 
-    def settle(self, t: int, message_id: str, *, force: bool = False, manual=()) -> None:
+    def update_stages(self, t: int, message_id: str, *, force: bool = False, manual=()) -> None:
         changed = force
-        set_by_hand = {number: (place, until) for number, place, until in manual}
+        manual_stages = {number: (stage_number, until) for number, stage_number, until in manual}
         for number in range(len(self.spec.axes)):
-            if number in set_by_hand:
-                place, until = set_by_hand[number]
-                self.held[number] = max(until, t + 1)
+            if number in manual_stages:
+                stage_number, until = manual_stages[number]
+                self.manual_until[number] = max(until, t + 1)
             else:
-                place = self.places[number] if t < self.held[number] else self.place(number, t)
-            if place != self.places[number]:
-                self.places[number], self.since[number], changed = place, t, True
+                stage_number = (
+                    self.places[number] if t < self.manual_until[number] else self.place(number, t)
+                )
+            if stage_number != self.places[number]:
+                self.places[number], self.since[number], changed = stage_number, t, True
         dormant = self.holds(self.spec.dormant.written, t)
         if dormant != self.dormant:
             self.dormant, changed = dormant, True
@@ -123,8 +127,10 @@ class ReferenceFold:
         if "silent" in raw:
             return not any(t - at < parse_duration(raw["for"]) for at in self.times(raw["silent"]))
         if "trait" in raw:
-            told = [o.traits[raw["trait"]] for o in self.history if raw["trait"] in o.traits]
-            return bool(told and told[-1] == raw["equals"])
+            trait_values = [
+                o.traits[raw["trait"]] for o in self.history if raw["trait"] in o.traits
+            ]
+            return bool(trait_values and trait_values[-1] == raw["equals"])
         axis = [a.name for a in self.spec.axes].index(raw["axis"])
         return self.places[axis] >= [s.name for s in self.spec.axes[axis].stages].index(
             raw["at_least"]
@@ -145,8 +151,8 @@ class ReferenceFold:
                     points = added.points
                     if added.cap is not None:
                         slot = (number * 100 + i, o.at // DAY)
-                        room = added.cap - used.get(slot, 0.0)
-                        points = min(points, room) if points > 0 else max(points, -room)
+                        remaining = added.cap - used.get(slot, 0.0)
+                        points = min(points, remaining) if points > 0 else max(points, -remaining)
                         used[slot] = used.get(slot, 0.0) + abs(points)
                         if points == 0.0:
                             continue

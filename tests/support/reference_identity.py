@@ -1,4 +1,7 @@
-"""Who is who, naively: names are joined pair by pair until nothing changes. Shares nothing with the product's identity."""
+"""Naive reference of identity resolution: identifiers are joined pair by pair until a fixpoint.
+
+It shares nothing with the product's identity resolution.
+"""
 
 from collections import Counter
 from typing import Any
@@ -8,23 +11,23 @@ from libs.common.messages import Touchpoint
 JUNK = {"undefined"}
 LIMIT = 50
 Correction = tuple[int, str, Any]
-"""(number, kind, what it is about)"""
+"""(number, kind, subject)"""
 
 
 class ReferenceIdentity:
-    """The people that a set of touchpoints and pairs said by hand make."""
+    """Contacts of a set of touchpoints and manual links."""
 
     def __init__(
         self, touchpoints: list[Touchpoint], pairs: dict[tuple[Any, Any], tuple[str, Any]]
     ) -> None:
         self.pairs = pairs
-        self.person = _joined(touchpoints, pairs)
+        self.contacts = _joined(touchpoints, pairs)
         self.claims: dict[str, list[Any]] = {}
         for t in touchpoints:
             self._claim(t)
-        for (one, other), (kind, key) in pairs.items():
-            if one[0] == "anonymous_id" and kind == "link":
-                self.claims.setdefault(one[1], []).append((key, other))
+        for (first, second), (kind, key) in pairs.items():
+            if first[0] == "anonymous_id" and kind == "link":
+                self.claims.setdefault(first[1], []).append((key, second))
 
     def _claim(self, t: Touchpoint) -> None:
         own = identifiers_of(t)
@@ -34,7 +37,7 @@ class ReferenceIdentity:
                 self.claims.setdefault(device, []).append((t.key, own[0]))
 
     def contact_of_touchpoint(self, t: Touchpoint) -> Any:
-        """Return whose the touchpoint is."""
+        """Return the contact of a touchpoint."""
         own = identifiers_of(t)
         if own:
             return self.contact_of_identifier(own[0])
@@ -47,8 +50,8 @@ class ReferenceIdentity:
         return self.contact_of_identifier((before[-1] if before else claims[0])[1])
 
     def contact_of_identifier(self, name: Any) -> Any:
-        """Return the person of a known identifier."""
-        return self.person.get(name, name)
+        """Return the contact of a known identifier."""
+        return self.contacts.get(name, name)
 
 
 def _joined(
@@ -56,22 +59,22 @@ def _joined(
 ) -> dict[Any, Any]:
     names = {name for t in touchpoints for name in identifiers_of(t)}
     links = {link for t in touchpoints for link in links_of(t)}
-    for (one, other), (kind, _) in pairs.items():
-        if one[0] != "anonymous_id":
-            (links.add if kind == "link" else links.discard)((one, other))
+    for (first, second), (kind, _) in pairs.items():
+        if first[0] != "anonymous_id":
+            (links.add if kind == "link" else links.discard)((first, second))
     names |= {name for link in links for name in link}
     degree = Counter(name for link in links for name in link)
     links = {(a, b) for a, b in links if degree[a] <= LIMIT and degree[b] <= LIMIT}
-    person = {name: name for name in names}
+    contact_of = {name: name for name in names}
     changed = True
     while changed:
         changed = False
         for link in links:
-            low = min(person[name] for name in link)
+            low = min(contact_of[name] for name in link)
             for name in link:
-                if person[name] != low:
-                    person[name], changed = low, True
-    return person
+                if contact_of[name] != low:
+                    contact_of[name], changed = low, True
+    return contact_of
 
 
 def identifiers_of(t: Touchpoint) -> list[tuple[str, str]]:
@@ -84,7 +87,7 @@ def identifiers_of(t: Touchpoint) -> list[tuple[str, str]]:
 
 
 def links_of(t: Touchpoint) -> list[Any]:
-    """Return the pairs that a touchpoint joins."""
+    """Return the identifier pairs that a touchpoint links."""
     own = identifiers_of(t)
     if t.trust != "server" or not own:
         return []

@@ -1,4 +1,4 @@
-"""A scoring service on a real database, without Kafka: batches are handed to its handler."""
+"""Scoring on a real database, without Kafka: batches are passed to its handler."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Scoring:
-    """One instance: its own connections, its own cache."""
+    """One instance with its connections and its contact cache."""
 
     def __init__(
         self,
@@ -52,24 +52,24 @@ class Scoring:
         self.versions = CycleVersionService(self.sessions[1])
 
     async def ingest(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
-        """Hand over a batch at the partition's next offset."""
+        """Handle a batch at the partition's next offset."""
         return await self.ingest_raw([_encode(t) for t in touchpoints], partition)
 
     async def ingest_raw(self, values: Sequence[bytes | None], partition: int = 0) -> int:
-        """Hand over values as they might lie on the topic."""
-        begin = await self.handler.next_offset("touchpoints", partition, 0)
+        """Handle values as they are on the topic."""
+        first_offset = await self.handler.next_offset("touchpoints", partition, 0)
         return await self.handler.handle(
-            [kafka_record(value, begin + n, partition) for n, value in enumerate(values)]
+            [kafka_record(value, first_offset + n, partition) for n, value in enumerate(values)]
         )
 
     async def set_frontier(self, instant: int) -> None:
-        """Say that every partition is known up to `instant`, so that timers up to it may fire."""
+        """Advance the frontier of every partition, so that timers up to `instant` may fire."""
         reached = {("touchpoints", p): instant + schedule.GRACE for p in range(PARTITIONS)}
         async with self.sessions[1].acquire() as connection:
             await schedule.upsert_frontier(connection, reached)
 
     async def run_jobs(self) -> None:
-        """Work off the queue and the timers."""
+        """Process the refold queue and the due timers."""
         await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")
         while await self.regroups.run():
             pass
@@ -82,12 +82,12 @@ class Scoring:
         await self.jobs.fire_timers()
 
     async def fetch(self, query, *arguments):
-        """Run a query on a connection of its own."""
+        """Run a query on a separate connection."""
         async with self.sessions[2].acquire() as connection:
             return await connection.fetch(query, *arguments)
 
     async def outbox(self, topic: str) -> list[dict[str, Any]]:
-        """Return the messages waiting for a topic, in order."""
+        """Return the unpublished messages of a topic, in order."""
         rows = await self.fetch(
             "SELECT value FROM scoring.outbox WHERE topic = $1 ORDER BY id", topic
         )
@@ -103,7 +103,7 @@ class Scoring:
             await connection.close()
 
     async def finish_versions(self) -> None:
-        """Let every version that is on its way come to its end."""
+        """Complete every rollout in progress."""
         while await self.publishing.fill_shadow():
             pass
         await self.publishing.activate_shadow()
@@ -112,15 +112,15 @@ class Scoring:
             await self.publishing.publish_net_changes()
             await self.publishing.delete_retired_folds()
 
-    async def merge(self, one: str, other: str):
-        """Merge two people by hand, and fold who it concerns."""
-        outcome = await self.identities.merge("default", one, other, Author("tester"))
+    async def merge(self, first: str, second: str):
+        """Merge two contacts manually, and refold."""
+        outcome = await self.identities.merge("default", first, second, Author("tester"))
         await self.run_jobs()
         return outcome
 
-    async def unmerge(self, one: str, other: str):
-        """Take two identifiers apart, and fold who it concerns."""
-        outcome = await self.identities.unmerge("default", one, other, Author("tester"))
+    async def unmerge(self, first: str, second: str):
+        """Unmerge two identifiers, and refold."""
+        outcome = await self.identities.unmerge("default", first, second, Author("tester"))
         await self.run_jobs()
         return outcome
 
@@ -152,7 +152,7 @@ async def contact_ids(scoring: Scoring) -> dict[str, str]:
 
 
 async def assert_replay_equal(scoring: Scoring, frontier: int = -1) -> dict[str, Any]:
-    """Assert that the stored pure rows are those of a fresh fold, and return what was compared."""
+    """Assert that the stored pure rows equal those of a fresh fold; return the outcome."""
     outcome = await scoring.replay_check(frontier)
     assert outcome["equal"], outcome["differences"]
     return outcome
@@ -161,5 +161,5 @@ async def assert_replay_equal(scoring: Scoring, frontier: int = -1) -> dict[str,
 def kafka_record(
     value: bytes | None, offset: int, partition: int = 0, kind: str = Touchpoint.KIND
 ) -> Record:
-    """Return a record as the consumer would hand it over."""
+    """Return a record as the consumer passes it."""
     return Record("touchpoints", partition, offset, b"key", value, [("ce_type", kind.encode())], 0)

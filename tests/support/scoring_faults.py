@@ -1,4 +1,4 @@
-"""Killing, pausing and crowding scoring while touchpoints flow; and touchpoints straight onto the topic, fast."""
+"""Faults of scoring under load: kills, pauses, rebalances; and touchpoints sent to the topic."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ NAMES = (
     "Order Completed",
     "Support Ticket Opened",
 )
-POISON = (
+MALFORMED_VALUES = (
     b"",
     b"not json",
     b"{}",
@@ -35,7 +35,7 @@ POISON = (
 
 
 class ScoringFaults:
-    """Kills and pauses scoring while touchpoints flow."""
+    """Kills and pauses scoring under load."""
 
     def __init__(self, instance: Instance, seed: int) -> None:
         self.instance = instance
@@ -45,11 +45,11 @@ class ScoringFaults:
         self.joins = 0
 
     def count_fenced(self) -> int:
-        """Return how many transactions were fenced so far."""
+        """Return the number of transactions fenced so far."""
         return self.count_logged("fenced")
 
     def count_logged(self, event: str) -> int:
-        """Return how often scoring has logged an event so far."""
+        """Return the number of times that scoring has logged an event."""
         logs = self.instance.stack.home.folder.glob("logs/scoring*.log")
         return sum(log.read_text().count(f'"event": "{event}"') for log in logs)
 
@@ -63,7 +63,7 @@ class ScoringFaults:
         await asyncio.to_thread(self.instance.up, 2)
 
     async def pause(self) -> None:
-        """Stop an instance for longer than the group waits for it, and let it go on as a zombie."""
+        """Stop an instance beyond its session timeout, and let it continue as a zombie."""
         name = self.chance.choice(["scoring", "scoring-2"])
         self.instance.signal(name, signal.SIGSTOP)
         await last(self.instance.servers.session_timeout_ms / 1000 * 2)
@@ -72,16 +72,16 @@ class ScoringFaults:
         await last(1)
 
     async def freeze(self) -> None:
-        """Stop an instance with a batch in hand that it has not fenced yet, until others have gone on everywhere.
+        """Stop an instance before its fence until all partitions have advanced without it.
 
-        Unlike `pause`, this one is fenced nearly always, as long as touchpoints flow.
+        Unlike after `pause`, this zombie is fenced nearly always, as long as touchpoints flow.
         """
         name = self.chance.choice(["scoring", "scoring-2"])
         armed = {**self.instance.environment, "PERIGEE_FAILPOINT": "before_fence:1:stop"}
         service = ServiceProcess(self.instance.stack.home, name, armed)
         await asyncio.to_thread(service.start)
         process = psutil.Process(self.instance.pid(name))
-        before = self.count_fenced()
+        fenced_before = self.count_fenced()
         await wait_until(
             lambda: process.status() == psutil.STATUS_STOPPED,
             120,
@@ -89,17 +89,17 @@ class ScoringFaults:
         )
         offsets = await self._offsets()
 
-        async def everywhere_overtaken() -> bool:
+        async def all_partitions_advanced() -> bool:
             now = await self._offsets()
             return all(offsets.get(partition) != offset for partition, offset in now.items())
 
-        # No longer than this: after a minute PostgreSQL ends its transaction, and no fence is left to lose.
+        # After a minute PostgreSQL would end the transaction, and there would be no fence to lose.
         with contextlib.suppress(AssertionError):
-            await wait_until(everywhere_overtaken, 40, every=0.2)
+            await wait_until(all_partitions_advanced, 40, every=0.2)
         process.send_signal(signal.SIGCONT)
         self.pauses += 1
         with contextlib.suppress(AssertionError):
-            await wait_until(lambda: self.count_fenced() > before, 20, every=0.2)
+            await wait_until(lambda: self.count_fenced() > fenced_before, 20, every=0.2)
 
     async def _offsets(self) -> dict[int, int]:
         rows = await self.instance.fetch(
@@ -108,7 +108,7 @@ class ScoringFaults:
         return {r[0]: r[1] for r in rows}
 
     async def rebalance(self) -> None:
-        """Let a third instance join and leave, so that the group shares out its partitions anew, twice."""
+        """Let a third instance join and leave, so that the group rebalances twice."""
         await asyncio.to_thread(self.instance.up, 3)
         self.joins += 1
         await last(0.5)
@@ -116,7 +116,7 @@ class ScoringFaults:
 
 
 class TouchpointStream:
-    """Sends touchpoints of a few people to the topic itself; a contact's lie on several partitions."""
+    """Sends touchpoints to the topic; those of one contact are on several partitions."""
 
     def __init__(self, bootstrap_servers: str, seed: int, people: int, poison: float = 0.0) -> None:
         self.publisher = Publisher(bootstrap_servers, linger_ms=5)
@@ -127,11 +127,11 @@ class TouchpointStream:
         self.poisoned = 0
 
     def touchpoints(self, count: int, at: int | None = None) -> Iterator[Touchpoint]:
-        """Yield new touchpoints: some with a user, some with a device alone, some logging in."""
+        """Yield new touchpoints: with a user, with a device alone, or with a login."""
         for _ in range(count):
             self.sent += 1
-            person = self.chance.randrange(self.people)
-            device = f"d{person}-{self.chance.randrange(2)}"
+            number = self.chance.randrange(self.people)
+            device = f"d{number}-{self.chance.randrange(2)}"
             now = time.time_ns() // 1_000 if at is None else at
             shape = self.chance.random()
             yield Touchpoint(
@@ -139,12 +139,12 @@ class TouchpointStream:
                 type="identify" if shape < 0.05 else "track",
                 name="" if shape < 0.05 else self.chance.choice(NAMES),
                 occurred_at=now - self.chance.choice([0, 0, 0, 0, 50_000_000]), received_at=now,
-                user_id=f"p{person}" if shape < 0.6 else None,
+                user_id=f"p{number}" if shape < 0.6 else None,
                 anonymous_id=device if shape < 0.1 or shape >= 0.6 else None,
             )  # fmt: skip
 
     async def send(self, count: int, at: int | None = None) -> None:
-        """Publish so many touchpoints, and rubbish between them."""
+        """Publish touchpoints, with malformed records between them."""
         messages: list[Message] = []
         for t in self.touchpoints(count, at):
             messages.append(
@@ -161,13 +161,13 @@ class TouchpointStream:
                     Message(
                         "touchpoints",
                         b"p%d" % self.poisoned,
-                        POISON[self.poisoned % len(POISON)],
+                        MALFORMED_VALUES[self.poisoned % len(MALFORMED_VALUES)],
                         [],
                     )
                 )
                 self.poisoned += 1
-        for begin in range(0, len(messages), 2_000):
-            faults = await self.publisher.publish(messages[begin : begin + 2_000], 30)
+        for start in range(0, len(messages), 2_000):
+            faults = await self.publisher.publish(messages[start : start + 2_000], 30)
             assert not any(faults), next(f for f in faults if f)
 
     async def close(self) -> None:

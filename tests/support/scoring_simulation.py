@@ -1,7 +1,7 @@
-"""A world around scoring without Kafka: a log of partitions, instances that believe in offsets, an outbox that is read.
+"""Simulation around scoring without Kafka: partitions, instances with believed offsets, an outbox.
 
-Everything that happens is drawn from one seed. Instances are paused and believe in old offsets (zombies); a transaction
-can break at any of its points, before or behind the commit; what was read from the outbox may be read twice.
+All events are drawn from one seed. Instances are paused and believe old offsets (zombies); a
+transaction can break at any named point, before or after the commit; outbox rows may be read twice.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ from tests.support.scoring import PARTITIONS, Scoring, kafka_record
 _encode = msgspec.json.Encoder().encode
 ME = Author("the model")
 TABLES = (
-    "offsets", "outbox", "frontier", "cycle_versions", "contacts", "identifiers", "links", "regroups", "corrections",
-    "device_claims", "touchpoints", "seen", "contact_states", "checkpoints", "transitions", "publications", "timers",
-    "refolds", "fold_errors",
+    "offsets", "outbox", "frontier", "cycle_versions", "contacts", "identifiers", "links",
+    "regroups", "corrections", "device_claims", "touchpoints", "seen", "contact_states",
+    "checkpoints", "transitions", "publications", "timers", "refolds", "fold_errors",
 )  # fmt: skip
 
 
 class SimulatedSystem:
-    """The log, the instances, and what the outbox told."""
+    """Log partitions, instances, and the messages read from the outbox."""
 
     def __init__(self, chance: random.Random, database: str, spec: Any) -> None:
         self.chance = chance
@@ -40,7 +40,7 @@ class SimulatedSystem:
         self.sent: dict[str, Touchpoint] = {}
         self.instances = [Scoring(database, [], DatabaseCycleRegistry()) for _ in range(2)]
         self.believed: list[dict[int, int]] = [{}, {}]
-        self.told: list[dict[str, Any]] = []
+        self.stage_changes: list[dict[str, Any]] = []
         self.signals: list[dict[str, Any]] = []
         self.spec = spec
         self.frontier_at = 0
@@ -48,20 +48,20 @@ class SimulatedSystem:
         self.fenced = 0
 
     @property
-    def one(self) -> Scoring:
+    def random_instance(self) -> Scoring:
         """Return an instance."""
         return self.chance.choice(self.instances)
 
     def send(self, touchpoint: Touchpoint) -> None:
-        """Append a touchpoint to its partition; now and then a second time, to any partition."""
-        place = routing_hash(touchpoint) % PARTITIONS
-        self.log[place].append(_encode(touchpoint))
+        """Append a touchpoint to its partition, sometimes a duplicate to any partition."""
+        partition = routing_hash(touchpoint) % PARTITIONS
+        self.log[partition].append(_encode(touchpoint))
         self.sent.setdefault(touchpoint.source + touchpoint.message_id, touchpoint)
         if self.chance.random() < 0.15:
             self.log[self.chance.randrange(PARTITIONS)].append(_encode(touchpoint))
 
     async def consume(self, number: int, partitions: Sequence[int], size: int) -> None:
-        """Let an instance process a batch of some partitions from where it believes that it stands."""
+        """Let an instance process a batch of partitions from its believed offsets."""
         instance, believed = self.instances[number], self.believed[number]
         records = []
         for partition in partitions:
@@ -69,9 +69,9 @@ class SimulatedSystem:
                 believed[partition] = await instance.handler.next_offset(
                     "touchpoints", partition, 0
                 )
-            begin = believed.pop(partition)
-            values = self.log[partition][begin : begin + size]
-            records += [kafka_record(v, begin + n, partition) for n, v in enumerate(values)]
+            start = believed.pop(partition)
+            values = self.log[partition][start : start + size]
+            records += [kafka_record(v, start + n, partition) for n, v in enumerate(values)]
         if not records:
             return
         try:
@@ -86,16 +86,16 @@ class SimulatedSystem:
             self.broken += 1
 
     def trouble(self) -> "ConnectionLoss":
-        """Return a spell in which a transaction may break."""
+        """Return a context in which a transaction may break."""
         return ConnectionLoss(self.chance)
 
     async def tick(self) -> None:
-        """Let time pass: never beyond what still lies unread."""
+        """Advance time, never beyond unread records."""
         unread = await self._first_unread()
         self.frontier_at = max(
             self.frontier_at, min(unread - 1, self.frontier_at + self.chance.randint(0, 25))
         )
-        instance = self.one
+        instance = self.random_instance
         await instance.set_frontier(self.frontier_at)
         try:
             with self.trouble():
@@ -104,12 +104,12 @@ class SimulatedSystem:
             self.broken += 1
 
     async def _first_unread(self) -> int:
-        """Return an instant before which nothing live waits unread; late ones may come at any time."""
+        """Return an instant before which no live record is unread; late ones come at any time."""
         return SPAN * 3
 
     async def work(self) -> None:
-        """Let a background job do a turn."""
-        instance = self.one
+        """Run one background job once."""
+        instance = self.random_instance
         await instance.fetch(
             "UPDATE scoring.refolds SET touched_at = now() - interval '1 hour' RETURNING 1"
         )
@@ -127,14 +127,14 @@ class SimulatedSystem:
             self.broken += 1
 
     async def correct(self) -> None:
-        """Let a person say something about somebody."""
-        who = self.chance.choice(
+        """Make a random correction."""
+        contact_reference = self.chance.choice(
             ["user_id:u", "user_id:v", "user_id:w", "anonymous_id:a", "external:crm:1"]
         )
-        other = self.chance.choice(
+        other_reference = self.chance.choice(
             ["user_id:u", "user_id:v", "anonymous_id:b", "external:crm:2", "email:x@x.test"]
         )
-        instance = self.one
+        instance = self.random_instance
         kind = self.chance.choice(
             [
                 "merge",
@@ -151,68 +151,86 @@ class SimulatedSystem:
         try:
             with self.trouble():
                 if kind in ("merge", "unmerge"):
-                    await getattr(instance.identities, kind)("default", who, other, ME)
+                    await getattr(instance.identities, kind)(
+                        "default", contact_reference, other_reference, ME
+                    )
                 elif kind == "stage":
                     axis = self.chance.choice(self.spec["axes"])
-                    places = {axis["name"]: self.chance.choice(axis["stages"])["name"]}
+                    stages = {axis["name"]: self.chance.choice(axis["stages"])["name"]}
                     at = self.chance.randint(1, SPAN)
                     await instance.corrections.set_stage(
-                        "default", who, "random", places, at, at + self.chance.randint(1, 20), ME
+                        "default",
+                        contact_reference,
+                        "random",
+                        stages,
+                        at,
+                        at + self.chance.randint(1, 20),
+                        ME,
                     )
                 else:
-                    mine = self.chance.sample(sorted(self.sent), min(len(self.sent), 3))
+                    samples = self.chance.sample(sorted(self.sent), min(len(self.sent), 3))
                     chosen = (
-                        [[self.sent[name].message_id] for name in mine]
+                        [[self.sent[name].message_id] for name in samples]
                         if self.chance.random() < 0.8
                         else [[]]
                     )
                     for message_ids in chosen:
-                        await self._about(instance, who, kind, message_ids)
+                        await self._correct_touchpoints(
+                            instance, contact_reference, kind, message_ids
+                        )
         except (Conflict, NotFound):
             pass
         except Unavailable:
             self.broken += 1
 
-    async def _about(self, instance: Scoring, who: str, kind: Any, message_ids: list[str]) -> None:
+    async def _correct_touchpoints(
+        self, instance: Scoring, contact_reference: str, kind: Any, message_ids: list[str]
+    ) -> None:
         with contextlib.suppress(NotFound):
-            await instance.corrections.correct_touchpoints("default", who, kind, message_ids, ME)
+            await instance.corrections.correct_touchpoints(
+                "default", contact_reference, kind, message_ids, ME
+            )
 
     async def read_outbox(self) -> None:
-        """Read what waits in the outbox as the relay does; now and then crash before deleting it."""
-        rows = await self.one.fetch("SELECT id, topic, value FROM scoring.outbox ORDER BY id")
+        """Read the outbox as the relay does; sometimes crash before deleting the rows."""
+        rows = await self.random_instance.fetch(
+            "SELECT id, topic, value FROM scoring.outbox ORDER BY id"
+        )
         for row in rows:
             if row["value"] is not None:
-                found = {"stage-changes": self.told, "signals": self.signals}.get(row["topic"])
-                if found is not None:
-                    found.append(msgspec.json.decode(row["value"]))
+                target = {"stage-changes": self.stage_changes, "signals": self.signals}.get(
+                    row["topic"]
+                )
+                if target is not None:
+                    target.append(msgspec.json.decode(row["value"]))
         if self.chance.random() < 0.8:
-            await self.one.fetch(
+            await self.random_instance.fetch(
                 "DELETE FROM scoring.outbox WHERE id = ANY($1::bigint[])", [r["id"] for r in rows]
             )
 
-    async def settle(self, end: int) -> None:
-        """Read everything, do everything, let time run to `end`."""
+    async def finish(self, end: int) -> None:
+        """Consume every record, run every job and advance time to `end`."""
         for partition in range(PARTITIONS):
-            while await self._left(partition):
-                await self._calmly(partition)
-        await self._rest()
-        await self.one.set_frontier(end)
-        await self._rest()
+            while await self._has_unread(partition):
+                await self._consume_without_faults(partition)
+        await self._finish_jobs()
+        await self.random_instance.set_frontier(end)
+        await self._finish_jobs()
         await self.read_outbox()
 
-    async def _left(self, partition: int) -> bool:
+    async def _has_unread(self, partition: int) -> bool:
         offset = await self.instances[0].handler.next_offset("touchpoints", partition, 0)
         self.believed[0][partition] = offset
         return offset < len(self.log[partition])
 
-    async def _calmly(self, partition: int) -> None:
-        begin = self.believed[0][partition]
-        values = self.log[partition][begin : begin + 50]
+    async def _consume_without_faults(self, partition: int) -> None:
+        start = self.believed[0][partition]
+        values = self.log[partition][start : start + 50]
         await self.instances[0].handler.handle(
-            [kafka_record(v, begin + n, partition) for n, v in enumerate(values)]
+            [kafka_record(v, start + n, partition) for n, v in enumerate(values)]
         )
 
-    async def _rest(self) -> None:
+    async def _finish_jobs(self) -> None:
         instance = self.instances[0]
         for _ in range(3):
             await instance.run_jobs()
@@ -225,7 +243,7 @@ class SimulatedSystem:
 
 
 class ConnectionLoss:
-    """While it lasts, a transaction may lose its connection at one of its named points."""
+    """Context in which a transaction may lose its connection at a named point."""
 
     def __init__(self, chance: random.Random) -> None:
         self.point = chance.choice(
@@ -250,7 +268,7 @@ class ConnectionLoss:
 
 
 def routing_hash(touchpoint: Touchpoint) -> int:
-    """Return a number that is the same for the same routing key."""
+    """Return a number that depends on the routing key alone."""
     return sum(touchpoint.routing_key().encode())
 
 

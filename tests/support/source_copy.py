@@ -1,4 +1,4 @@
-"""The sources alone, as a machine without a C compiler would have them."""
+"""Copy of the sources without compiled modules, as on a machine without a C compiler."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ _UNWANTED = shutil.ignore_patterns("*.so", "__pycache__", "node_modules")
 
 
 def copy_sources(to: Path) -> None:
-    """Copy what tests need of the project, without what is compiled."""
+    """Copy the sources that tests need, without compiled modules."""
     for name in ("services", "libs", "examples", "tests", "cli", "cycles"):
         shutil.copytree(PROJECT / name, to / name, ignore=_UNWANTED)
     shutil.copy(PROJECT / "pyproject.toml", to)

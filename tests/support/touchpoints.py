@@ -1,4 +1,4 @@
-"""Touchpoints for tests, short to write."""
+"""Short constructors of touchpoints for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def touchpoint(at: int = 0, name: str = "Product Viewed", **fields: Any) -> Touc
     """Return a live track call of anonymous `a` at START + at; any field can be given."""
     number = fields.pop("number", None)
     occurred_at = START + at
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "workspace": "default",
         "source": "web",
         "message_id": f"m{at}-{name}" if number is None else f"m{number}",
@@ -31,8 +31,8 @@ def touchpoint(at: int = 0, name: str = "Product Viewed", **fields: Any) -> Touc
         "name": name,
     }
     if "user_id" not in fields and "anonymous_id" not in fields:
-        given["anonymous_id"] = "a"
-    return Touchpoint(**{**given, **fields})
+        defaults["anonymous_id"] = "a"
+    return Touchpoint(**{**defaults, **fields})
 
 
 def identify(

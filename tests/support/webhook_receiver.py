@@ -19,16 +19,16 @@ Responder = Callable[[dict[str, Any]], Answer | float]
 
 
 class WebhookReceiver:
-    """Keeps deliveries as (headers, body)."""
+    """Records deliveries as (headers, body)."""
 
-    def __init__(self, answering: Responder = lambda _: (200, {})) -> None:
-        self.answering = answering
+    def __init__(self, respond: Responder = lambda _: (200, {})) -> None:
+        self.respond = respond
         self.seen: list[tuple[dict[str, str], bytes]] = []
         self.text = b""
-        """What it says in its answers."""
-        self.hesitates = 0.0
-        """Seconds between having a delivery and saying so."""
-        self.at_once = self.most_at_once = 0
+        """Body of its responses."""
+        self.response_delay = 0.0
+        """Seconds between a delivery and its response."""
+        self.concurrent = self.max_concurrent = 0
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
@@ -37,7 +37,7 @@ class WebhookReceiver:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/hook"
 
     async def stop(self) -> None:
-        """Listen no longer."""
+        """Close the listening socket."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -64,21 +64,21 @@ class WebhookReceiver:
                     n.lower(): v for n, _, v in (line.partition(": ") for line in head[1:] if line)
                 }
                 body = await reader.readexactly(int(headers["content-length"]))
-                self.at_once += 1
-                self.most_at_once = max(self.most_at_once, self.at_once)
-                answer = self.answering(json.loads(body))
-                if isinstance(answer, float):
-                    await last(answer)
-                    answer = (200, {})
+                self.concurrent += 1
+                self.max_concurrent = max(self.max_concurrent, self.concurrent)
+                response = self.respond(json.loads(body))
+                if isinstance(response, float):
+                    await last(response)
+                    response = (200, {})
                 self.keep(headers, body)
-                await last(self.hesitates)
-                said = "".join(f"{name}: {value}\r\n" for name, value in answer[1].items())
-                self.at_once -= 1
-                length = len(self.text)
-                writer.write(
-                    f"HTTP/1.1 {answer[0]} -\r\n{said}Content-Length: {length}\r\n\r\n".encode()
-                    + self.text
+                await last(self.response_delay)
+                header_lines = "".join(
+                    f"{name}: {value}\r\n" for name, value in response[1].items()
                 )
+                self.concurrent -= 1
+                length = len(self.text)
+                head_lines = f"HTTP/1.1 {response[0]} -\r\n{header_lines}Content-Length: {length}"
+                writer.write(f"{head_lines}\r\n\r\n".encode() + self.text)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -91,7 +91,7 @@ class FileWebhookReceiver(WebhookReceiver):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.hesitates = 0.005
+        self.response_delay = 0.005
         self._file = path.open("a", encoding="utf-8")
 
     def keep(self, headers: dict[str, str], body: bytes) -> None:

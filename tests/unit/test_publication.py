@@ -125,7 +125,7 @@ def test_merge_has_reason_identity_merge():
     first, second = fold_event(0, number=1), fold_event(DAY, "Order Completed", number=2)
     simulator = ContactSimulator(COMPILED)
     simulator.arrive(second)
-    stored = StoredFold(COMPILED.initial_state(), 1, simulator.held.published)
+    stored = StoredFold(COMPILED.initial_state(), 1, simulator.stored.published)
     context = FoldContext(received={}, reason="identity_merge", whole=True)
 
     outcome = fold_and_publish(COMPILED, stored, [first, second], until=-1, context=context)

@@ -29,7 +29,8 @@ def main(broker: str, count: int) -> None:
     """Run until `count` records are folded."""
     folder = tempfile.mkdtemp()
     app = faust.App(
-        f"bench-{uuid.uuid4().hex}", broker=f"kafka://{broker}", store="memory://", topic_partitions=6, datadir=folder,
+        f"bench-{uuid.uuid4().hex}", broker=f"kafka://{broker}", store="memory://",
+        topic_partitions=6, datadir=folder,
         topic_disable_leader=True, web_enabled=False, consumer_auto_offset_reset="earliest",
         key_serializer="raw", value_serializer="raw",
     )  # fmt: skip
@@ -42,9 +43,9 @@ def main(broker: str, count: int) -> None:
         async for key, value in stream.items():
             clock["first"] = clock["first"] or time.perf_counter()
             raw = table.get(key)
-            held = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
-            apply_event(ENGINE, held, CYCLE.classifier.to_fold_event(decode(value)), [])
-            table[key] = held.encode()
+            fold_state = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
+            apply_event(ENGINE, fold_state, CYCLE.classifier.to_fold_event(decode(value)), [])
+            table[key] = fold_state.encode()
             clock["seen"] += 1
             if clock["seen"] == count:
                 # The worker takes sys.stdout for its log, and a stopping one takes its time.

@@ -1,4 +1,4 @@
-"""The fold inside Quix Streams: state in its RocksDB store with a changelog topic, a checkpoint per 5,000 records.
+"""The fold inside Quix Streams: state in RocksDB with a changelog, 5,000 records a checkpoint.
 
 python -m tests.benchmarks.peers.quix BROKER COUNT     prints {"rate": records a second}
 """
@@ -26,13 +26,13 @@ clock = {"first": 0.0, "last": 0.0}
 
 
 def fold(value: bytes, state: Any) -> None:
-    """Fold one touchpoint into its person's state."""
+    """Fold one touchpoint into the state of its contact."""
     if not clock["first"]:
         clock["first"] = time.perf_counter()
     raw = state.get_bytes("fold")
-    held = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
-    apply_event(ENGINE, held, CYCLE.classifier.to_fold_event(decode(value)), [])
-    state.set_bytes("fold", held.encode())
+    fold_state = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
+    apply_event(ENGINE, fold_state, CYCLE.classifier.to_fold_event(decode(value)), [])
+    state.set_bytes("fold", fold_state.encode())
     clock["last"] = time.perf_counter()
 
 
@@ -40,8 +40,8 @@ def main(broker: str, count: int) -> None:
     """Run until `count` records are folded."""
     with tempfile.TemporaryDirectory() as folder:
         app = Application(
-            broker_address=broker, consumer_group=uuid.uuid4().hex, auto_offset_reset="earliest", state_dir=folder,
-            commit_every=5_000, commit_interval=3_600, loglevel="ERROR",
+            broker_address=broker, consumer_group=uuid.uuid4().hex, auto_offset_reset="earliest",
+            state_dir=folder, commit_every=5_000, commit_interval=3_600, loglevel="ERROR",
         )  # fmt: skip
         topic = app.topic("touchpoints", key_deserializer="bytes", value_deserializer="bytes")
         app.dataframe(topic).update(fold, stateful=True)

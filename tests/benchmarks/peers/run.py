@@ -1,7 +1,8 @@
-"""The same fold here, inside Quix Streams and inside Faust, by turns on the same topic; writes docs/benchmarks.md.
+"""The fold in Perigee, Quix Streams and Faust, alternating on one topic; writes docs/benchmarks.md.
 
-The peers live in environments of their own, which `make bench-peers` makes. Theirs is the fold and their state store with a
-changelog; ours is all of scoring: identity, repeats, transitions, outbox, durable in PostgreSQL.
+The peers run in environments of `make bench-peers`. They run the fold and a state store with a
+changelog; Perigee runs all of scoring: identity, deduplication, transitions, outbox, durable in
+PostgreSQL.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import sys
 from cli.home import PROJECT
 from libs.common.service_runner import tune_garbage_collector
 from tests.benchmarks.report import write
-from tests.benchmarks.scoring import fill, scoring, touchpoints
+from tests.benchmarks.scoring_runs import fill, scoring, touchpoints
 from tests.support.servers import find_servers
 
 PEERS = {"Quix Streams": ("quix", 60_000), "Faust": ("faust_app", 15_000)}
@@ -30,7 +31,7 @@ def peer(name: str, broker: str) -> float:
     )  # fmt: skip
     lines = [line for line in outcome.stdout.splitlines() if line.startswith("{")]
     if not lines:
-        raise SystemExit(f"{name} said nothing: {outcome.stderr[-2_000:]}")
+        raise SystemExit(f"{name} printed no result: {outcome.stderr[-2_000:]}")
     return float(json.loads(lines[-1])["rate"])
 
 
@@ -52,7 +53,7 @@ async def main() -> None:
             )
     finally:
         await asyncio.to_thread(servers.stop)
-    median = {name: statistics.median(found) for name, found in rates.items()}
+    median = {name: statistics.median(peer_rates) for name, peer_rates in rates.items()}
     lines = ["| the same fold | touchpoints/s | Perigee is faster by |", "|---|---|---|"]
     lines += [
         f"| {name} | {rate:,.0f} | {median['Perigee'] / rate:.1f} x |"

@@ -131,9 +131,7 @@ async def test_return_before_addition_sends_nothing(orchestrator, advertiser, en
 
 
 async def test_doubtful_addition_is_removed(orchestrator, advertiser, enter_retargeting):
-    advertiser.answering = lambda payload: (
-        (503, {}) if payload["data"]["op"] == "add" else (200, {})
-    )
+    advertiser.respond = lambda payload: (503, {}) if payload["data"]["op"] == "add" else (200, {})
     await enter_retargeting()
 
     assert audience_changes(advertiser) == [("add", "lost")]
@@ -194,7 +192,7 @@ async def test_removal_uses_address_of_addition(orchestrator, advertiser, enter_
 
 async def test_late_addition_does_not_follow_removal(orchestrator, advertiser):
     """After any outage of the advertiser the last delivery is the removal."""
-    advertiser.answering = lambda _: (503, {})
+    advertiser.respond = lambda _: (503, {})
     await define(orchestrator, advertiser)
     ids = await make_contacts(orchestrator, ["ada"])
     steps = [step("add"), {"wait": "1h"}, step("remove")]
@@ -204,7 +202,7 @@ async def test_late_addition_does_not_follow_removal(orchestrator, advertiser):
     for minute in range(0, 130, 10):
         orchestrator.clock.instant = NOW + minute * MINUTE
         if minute == 90:
-            advertiser.answering = lambda _: (200, {})
+            advertiser.respond = lambda _: (200, {})
             advertiser.seen.clear()
         await orchestrator.run_due()
 

@@ -68,7 +68,7 @@ async def test_webhook_is_signed_with_contact_and_text(orchestrator, receiver):
 
 async def test_webhook_is_retried_under_its_id(orchestrator, receiver):
     answers = [500, 503, 200]
-    receiver.answering = lambda _: (answers.pop(0), {})
+    receiver.respond = lambda _: (answers.pop(0), {})
     await send_to_destination(orchestrator, receiver)
 
     for _ in range(3):
@@ -81,7 +81,7 @@ async def test_webhook_is_retried_under_its_id(orchestrator, receiver):
 
 
 async def test_rejected_webhook_is_not_retried(orchestrator, receiver):
-    receiver.answering = lambda _: (422, {})
+    receiver.respond = lambda _: (422, {})
     await send_to_destination(orchestrator, receiver)
 
     assert await orchestrator.action_states() == [("failed", "the receiver answered 422")]
@@ -89,7 +89,7 @@ async def test_rejected_webhook_is_not_retried(orchestrator, receiver):
 
 async def test_slack_post_without_response_is_in_doubt(orchestrator, receiver, monkeypatch):
     monkeypatch.setattr("services.orchestrator.webhooks.http_client.REQUEST_TIMEOUT_SECONDS", 0.3)
-    receiver.answering = lambda payload: 5.0 if "Ada" in json.dumps(payload) else (200, {})
+    receiver.respond = lambda payload: 5.0 if "Ada" in json.dumps(payload) else (200, {})
 
     await send_to_destination(orchestrator, receiver, "slack")
 
@@ -103,7 +103,7 @@ async def test_slack_post_without_response_is_in_doubt(orchestrator, receiver, m
 
 async def test_slack_retry_after_is_obeyed(orchestrator, receiver):
     answers = [(429, {"Retry-After": "600"}), (200, {})]
-    receiver.answering = lambda _: answers.pop(0)
+    receiver.respond = lambda _: answers.pop(0)
     await send_to_destination(orchestrator, receiver, "slack")
     orchestrator.clock.instant += 599_000_000
 

@@ -45,7 +45,7 @@ async def test_filter_and_workspace_limit_deliveries(harness, receiver):
 
 
 async def test_rejected_message_blocks_only_its_contact(harness, receiver):
-    receiver.answering = lambda payload: (500 if payload["data"]["contact_id"] == "a" else 200, {})
+    receiver.respond = lambda payload: (500 if payload["data"]["contact_id"] == "a" else 200, {})
     await harness.create(await receiver.start())
     await harness.publish("a", "b", "a", "b")
 
@@ -58,7 +58,7 @@ async def test_rejected_message_blocks_only_its_contact(harness, receiver):
     assert sequences_by_contact(receiver.payloads) == {"a": [1], "b": [1, 2, 3]}
     assert (await harness.service.get("default", "crm")).backlog.waiting == 3
 
-    receiver.answering = lambda _: (200, {})
+    receiver.respond = lambda _: (200, {})
     harness.clock.instant += 6 * SECOND
     await harness.deliver_all()
 
@@ -127,11 +127,11 @@ async def test_outage_of_seven_days_disables_without_loss(harness, receiver):
 
 
 async def test_410_disables_and_retry_after_delays(harness, receiver):
-    receiver.answering = lambda _: (429, {"Retry-After": "120"})
+    receiver.respond = lambda _: (429, {"Retry-After": "120"})
     await harness.create(await receiver.start())
     await harness.publish("a")
     await harness.deliver_all()
-    receiver.answering = lambda _: (410, {})
+    receiver.respond = lambda _: (410, {})
     harness.clock.instant += 119 * SECOND
 
     await harness.deliver_all()
@@ -152,7 +152,7 @@ async def test_410_disables_and_retry_after_delays(harness, receiver):
 
 async def test_hanging_receiver_gets_few_attempts(harness, receiver, monkeypatch):
     monkeypatch.setattr("services.orchestrator.webhooks.http_client.REQUEST_TIMEOUT_SECONDS", 0.2)
-    receiver.answering = lambda _: 30.0
+    receiver.respond = lambda _: 30.0
     await harness.create(await receiver.start())
     sent = await harness.publish(*(f"c{number}" for number in range(100)))
     await asyncio.wait_for(harness.deliver_all(), 5)
@@ -165,7 +165,7 @@ async def test_hanging_receiver_gets_few_attempts(harness, receiver, monkeypatch
         subscription.failures,
     ) == (True, 100, 5)
 
-    receiver.answering = lambda _: (200, {})
+    receiver.respond = lambda _: (200, {})
     harness.clock.instant += 6 * SECOND
     await harness.deliver_all()
     await harness.deliver_all()
@@ -176,7 +176,7 @@ async def test_hanging_receiver_gets_few_attempts(harness, receiver, monkeypatch
 async def test_contacts_rejected_for_days_block_no_other(harness, receiver):
     """Five failed contacts look like an outage until another contact's message passes."""
     rejected_contacts = tuple(f"bad-{number}" for number in range(7))
-    receiver.answering = lambda payload: (
+    receiver.respond = lambda payload: (
         422 if payload["data"]["contact_id"] in rejected_contacts else 200,
         {},
     )
@@ -205,7 +205,7 @@ async def test_malformed_responses_do_not_stop_delivery(harness, receiver):
         (500, {"X": "\0"}),
         (503, {"Retry-After": "Mon, 01 Jan 1601 00:00:00 GMT"}),
     ]
-    receiver.answering = lambda _: answers[len(receiver.seen) % 3]
+    receiver.respond = lambda _: answers[len(receiver.seen) % 3]
     receiver.text = b"a\0b\xff"
     await harness.create(await receiver.start())
     sent = await harness.publish("a", "b", "c")
@@ -214,7 +214,7 @@ async def test_malformed_responses_do_not_stop_delivery(harness, receiver):
 
     assert (await harness.service.get("default", "crm")).backlog.waiting == 3
 
-    receiver.answering = lambda _: (200, {})
+    receiver.respond = lambda _: (200, {})
     harness.clock.instant += 60 * SECOND
     await harness.deliver_all()
 

@@ -18,7 +18,7 @@ async def test_slow_receiver_delays_no_other(harness, receiver):
     await wait_until(lambda: len(set(receiver.webhook_ids)) == 200)
 
     assert len(slow.seen) < 100  # 200 take 5 s, 8 at once
-    assert slow.most_at_once <= 8
+    assert slow.max_concurrent <= 8
 
     harness.stop.set()
     await running
@@ -45,7 +45,7 @@ async def test_unexpected_error_stops_one_subscription(harness, receiver):
 
 
 async def test_delivered_messages_are_not_resent_after_stop(harness, receiver):
-    receiver.answering = lambda _: 0.1
+    receiver.respond = lambda _: 0.1
     await harness.create(await receiver.start())
     await harness.publish(*(f"c{number}" for number in range(150)))
     running = asyncio.create_task(harness.webhooks().run(harness.stop))
@@ -56,7 +56,7 @@ async def test_delivered_messages_are_not_resent_after_stop(harness, receiver):
 
     assert 20 <= len(receiver.seen) < 100
 
-    receiver.answering = lambda _: (200, {})
+    receiver.respond = lambda _: (200, {})
     await harness.deliver_all()
 
     assert len(receiver.webhook_ids) == len(set(receiver.webhook_ids)) == 150

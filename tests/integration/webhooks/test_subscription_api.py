@@ -10,7 +10,7 @@ from libs.common.messages.message_filter import MessageFilter
 
 
 async def test_given_up_and_delivered_messages_can_be_resent(harness, receiver):
-    receiver.answering = lambda payload: (400 if payload["data"]["contact_id"] == "a" else 200, {})
+    receiver.respond = lambda payload: (400 if payload["data"]["contact_id"] == "a" else 200, {})
     await harness.create(await receiver.start())
     await harness.publish("a")
     for _ in range(20):
@@ -22,7 +22,7 @@ async def test_given_up_and_delivered_messages_can_be_resent(harness, receiver):
 
     assert (subscription.backlog.given_up, subscription.backlog.waiting) == (1, 0)
 
-    receiver.answering, receiver.seen = (lambda _: (200, {})), []
+    receiver.respond, receiver.seen = (lambda _: (200, {})), []
     await harness.publish("a")
     await harness.deliver_all()
     assert receiver.webhook_ids == ["a-2"]  # later messages pass

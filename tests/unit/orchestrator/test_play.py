@@ -230,7 +230,9 @@ def test_documented_play_is_valid():
     "trigger", [{"silence": {"for": "9d"}}, {"date": {"trait": "renewal"}}, {"signal": "complaint"}]
 )
 def test_per_hour_needs_a_trigger_for_all_contacts(trigger):
-    with pytest.raises(ConfigurationError, match="per_hour needs a trigger that reaches all contacts"):
+    with pytest.raises(
+        ConfigurationError, match="per_hour needs a trigger that reaches all contacts"
+    ):
         validate_play(
             yaml.safe_dump(
                 {"play": "p", "trigger": trigger, "per_hour": 9, "steps": [email_action()]}
