@@ -19,7 +19,7 @@ COMPANIES = (PROJECT / "tests" / "support" / "companies.yaml").read_text()
 async def scoring(database):
     service = Scoring(database, [shipped(), small_cycle(COMPANIES)])
     service.accounts = AccountJobs(
-        service.sessions[1], service.outboxes, service.catalogue, PARTITIONS
+        service.sessions[1], service.outboxes, service.cycle_registry, PARTITIONS
     )
     yield service
     await service.close()

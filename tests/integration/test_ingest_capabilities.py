@@ -38,7 +38,7 @@ def to_touchpoints(source, *calls):
 
 
 def contacts(scoring):
-    return ContactService(scoring.sessions[2], scoring.catalogue)
+    return ContactService(scoring.sessions[2], scoring.cycle_registry)
 
 
 @pytest.mark.capability(39)

@@ -71,7 +71,7 @@ async def test_market_events_appear_in_overlapping_journeys(scoring, database):
     ) == ["Funding Raised"]
 
     output = io.StringIO()
-    timelines = ContactTimelineService(scoring.sessions[2], scoring.catalogue)
+    timelines = ContactTimelineService(scoring.sessions[2], scoring.cycle_registry)
     timeline = msgspec.to_builtins(await timelines.get_timeline("default", "u", 40))
     print_timeline(timeline, Console(file=output, width=200))
 
@@ -92,7 +92,7 @@ async def test_first_and_last_touch_follow_event_time(scoring):
         touchpoint(4 * HOUR, user_id="u", channel="email", initiative="brand"),
         touchpoint(5 * HOUR, user_id="u", channel="ads", is_bot=True),
     ])  # fmt: skip
-    contacts = ContactService(scoring.sessions[2], scoring.catalogue)
+    contacts = ContactService(scoring.sessions[2], scoring.cycle_registry)
 
     contact = await contacts.get("default", "u")
 

@@ -26,8 +26,8 @@ def application(scoring):
         open_routes=HealthChecks({}).routes(),
         public_routers=[
             contacts.router(
-                ContactService(read, scoring.catalogue),
-                ContactTimelineService(read, scoring.catalogue),
+                ContactService(read, scoring.cycle_registry),
+                ContactTimelineService(read, scoring.cycle_registry),
             ),
             stage_changes.router(PublishedMessageService(read, PARTITIONS)),
         ],

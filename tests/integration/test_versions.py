@@ -62,7 +62,7 @@ async def test_rollout_publishes_net_changes_of_new_version(scoring, monkeypatch
 
     assert await scoring.versions.publish(version(2, 1), "ada", 500) == "small@2"
 
-    await scoring.publishing.fill_shadow()
+    await scoring.rollout.fill_shadow()
     await scoring.ingest(
         [touchpoint(HOUR, number=3, user_id="u"), touchpoint(HOUR, number=4, user_id="w")]
     )
@@ -100,9 +100,9 @@ async def test_rollout_publishes_net_changes_of_new_version(scoring, monkeypatch
 async def test_net_change_precedes_touchpoint_change(scoring):
     await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     await scoring.versions.publish(version(2, 1), "ada", 500)
-    while await scoring.publishing.fill_shadow():
+    while await scoring.rollout.fill_shadow():
         pass
-    await scoring.publishing.activate_shadow()
+    await scoring.rollout.activate_shadow()
     await scoring.ingest([touchpoint(HOUR, number=2, user_id="u")])
     last = {}
 
@@ -122,7 +122,7 @@ async def test_timers_and_merges_reach_shadow_and_live(scoring):
         [touchpoint(0, number=1, user_id="u"), touchpoint(0, number=2, user_id="v")]
     )
     await scoring.versions.publish(version(2, 8), "ada", 500)
-    while await scoring.publishing.fill_shadow():
+    while await scoring.rollout.fill_shadow():
         pass
     await scoring.ingest([touchpoint(DAY, number=3, user_id="v")])
     await scoring.merge("u", "v")
@@ -140,7 +140,7 @@ async def test_rollback_drops_shadow_or_restores_previous_version(scoring):
     pure = await scoring.pure_rows()
     await scoring.versions.publish(version(2, 1), "ada", 500)
 
-    await scoring.publishing.fill_shadow()
+    await scoring.rollout.fill_shadow()
 
     assert await scoring.versions.rollback("small", "ada") == "small@1"
 
@@ -214,13 +214,13 @@ async def test_install_adds_new_cycles_only(scoring, database):
 async def test_rate_limits_published_net_changes(scoring):
     await scoring.ingest([touchpoint(n, number=n, user_id=f"u{n}") for n in range(10)])
     await scoring.versions.publish(version(2, 1), "ada", 8)
-    while await scoring.publishing.fill_shadow():
+    while await scoring.rollout.fill_shadow():
         pass
-    await scoring.publishing.activate_shadow()
+    await scoring.rollout.activate_shadow()
     before = len(await scoring.outbox("stage-changes"))
-    await scoring.publishing.publish_net_changes()
+    await scoring.rollout.publish_net_changes()
 
-    await scoring.publishing.publish_net_changes()
+    await scoring.rollout.publish_net_changes()
 
     assert len(await scoring.outbox("stage-changes")) - before == 4, (
         "more changes than half a second of the rate"
@@ -266,7 +266,7 @@ async def test_contact_with_queued_refold_is_filled(scoring):
     await scoring.ingest([touchpoint(0, number=1, user_id="u")])
     await scoring.corrections.correct_touchpoints("default", "u", "exclude", ["m1"], Author("ada"))
     await scoring.versions.publish(version(2, 1), "ada", 500)
-    while await scoring.publishing.fill_shadow():
+    while await scoring.rollout.fill_shadow():
         pass
     await scoring.ingest([touchpoint(HOUR, number=2, user_id="u")])
     await scoring.run_jobs()

@@ -35,20 +35,22 @@ class Scoring:
         self,
         database: str,
         cycles: Sequence[ActiveCycle] | None = None,
-        catalogue: CycleRegistry | None = None,
+        cycle_registry: CycleRegistry | None = None,
     ) -> None:
         self.database = database
         self.cycles = list(cycles or read_cycles(PROJECT / "cycles"))
         self.sessions = [Session(database, name) for name in ("test", "test-jobs", "test-look")]
         outbox = self.outboxes = Outbox("scoring", PARTITIONS)
-        catalogue = catalogue or FixedCycleRegistry(self.cycles)
-        self.catalogue = catalogue
-        self.handler = TouchpointBatchHandler(self.sessions[:1], outbox, catalogue, ContactCache())
-        self.jobs = FoldJobs(self.sessions[1], outbox, catalogue, PARTITIONS)
-        self.identities = IdentityService(self.sessions[1], outbox, catalogue)
-        self.corrections = CorrectionService(self.sessions[1], outbox, catalogue)
-        self.regroups = DeferredLinkJob(self.sessions[1], outbox, catalogue)
-        self.publishing = VersionRollout(self.sessions[1], outbox, catalogue)
+        cycle_registry = cycle_registry or FixedCycleRegistry(self.cycles)
+        self.cycle_registry = cycle_registry
+        self.handler = TouchpointBatchHandler(
+            self.sessions[:1], outbox, cycle_registry, ContactCache()
+        )
+        self.jobs = FoldJobs(self.sessions[1], outbox, cycle_registry, PARTITIONS)
+        self.identities = IdentityService(self.sessions[1], outbox, cycle_registry)
+        self.corrections = CorrectionService(self.sessions[1], outbox, cycle_registry)
+        self.deferred_links = DeferredLinkJob(self.sessions[1], outbox, cycle_registry)
+        self.rollout = VersionRollout(self.sessions[1], outbox, cycle_registry)
         self.versions = CycleVersionService(self.sessions[1])
 
     async def ingest(self, touchpoints: Sequence[Touchpoint], partition: int = 0) -> int:
@@ -71,7 +73,7 @@ class Scoring:
     async def run_jobs(self) -> None:
         """Process the refold queue and the due timers."""
         await self.fetch("UPDATE scoring.refolds SET touched_at = now() - interval '1 hour'")
-        while await self.regroups.run():
+        while await self.deferred_links.run():
             pass
         while await self.jobs.refold():
             pass
@@ -104,13 +106,13 @@ class Scoring:
 
     async def finish_versions(self) -> None:
         """Complete every rollout in progress."""
-        while await self.publishing.fill_shadow():
+        while await self.rollout.fill_shadow():
             pass
-        await self.publishing.activate_shadow()
+        await self.rollout.activate_shadow()
         for _ in range(8):
             await self.fetch("UPDATE scoring.cycle_versions SET told_at = '-infinity' RETURNING 1")
-            await self.publishing.publish_net_changes()
-            await self.publishing.delete_retired_folds()
+            await self.rollout.publish_net_changes()
+            await self.rollout.delete_retired_folds()
 
     async def merge(self, first: str, second: str):
         """Merge two contacts manually, and refold."""

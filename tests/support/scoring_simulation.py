@@ -114,15 +114,15 @@ class SimulatedSystem:
             "UPDATE scoring.refolds SET touched_at = now() - interval '1 hour' RETURNING 1"
         )
         jobs = [
-            instance.regroups.run,
+            instance.deferred_links.run,
             instance.jobs.refold,
-            instance.publishing.fill_shadow,
-            instance.publishing.activate_shadow,
-            instance.publishing.publish_net_changes,
+            instance.rollout.fill_shadow,
+            instance.rollout.activate_shadow,
+            instance.rollout.publish_net_changes,
         ]
         try:
             with self.trouble():
-                await self.chance.choice([*jobs, instance.publishing.delete_retired_folds])()
+                await self.chance.choice([*jobs, instance.rollout.delete_retired_folds])()
         except Unavailable:
             self.broken += 1
 

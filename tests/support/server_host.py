@@ -1,9 +1,9 @@
-"""The process that owns the servers of one test run, and ends everything the run has started.
+"""Process that owns the servers of one test run and ends all processes of the run.
 
 The controlling pytest process starts it and keeps its standard input open. Test processes send a
-line on a Unix socket: `shared` for the servers of all, `topics` for a broker whose fixed topics are
-the caller's alone until the connection ends. When standard input ends, however the controlling
-process has ended, every process that carries the run's mark in its environment is killed.
+line on a Unix socket: `shared` for the servers of all, `topics` for a broker with fixed topics
+that the caller alone uses until the connection ends. When standard input ends, for any reason,
+every process with the run's mark in its environment is killed.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SOCKET = "servers.sock"
 
 
 class ServerHost:
-    """Servers that are started at the first request."""
+    """Servers that start at the first request."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -66,7 +66,7 @@ class ServerHost:
                     "why": servers.why,
                     "session_timeout_ms": servers.session_timeout_ms,
                 }
-            except Exception as error:  # the caller has to know, whatever it is
+            except Exception as error:  # reported to the caller
                 answer = {"error": f"{type(error).__name__}: {error}"}
             with contextlib.suppress(OSError):
                 lines.write(json.dumps(answer) + "\n")
@@ -114,7 +114,7 @@ class ServerHost:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Stop containers; leave a given PostgreSQL as it was. Embedded servers carry the mark."""
+        """Stop containers, or drop the template database; embedded servers have the mark."""
         from tests.support.servers import execute
 
         servers = self._servers
