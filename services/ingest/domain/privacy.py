@@ -53,6 +53,8 @@ def strip_link_tokens(raw: bytes) -> bytes:
     """
     if raw.find(b"\\") >= 0:
         raw = normalise_escapes(raw)
+    elif raw.find(b"=") < 0 and raw.find(b"%") < 0:
+        return raw  # one of these follows a token's name; searching one byte is ten times as fast
     return raw if raw.find(_PARAMETER) < 0 else _TOKEN.sub(_cut, raw)
 
 
