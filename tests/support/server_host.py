@@ -9,6 +9,7 @@ every process with the run's mark in its environment is killed.
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -154,6 +155,7 @@ def end_run(folder: str) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # servers that start do not answer yet
     folder = sys.argv[1]
     host = ServerHost()
     path = Path(folder) / SOCKET
