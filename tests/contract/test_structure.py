@@ -87,7 +87,7 @@ def calls(path: Path, attribute: str) -> list[str]:
 def test_only_unit_of_work_commits_transactions():
     allowed = (
         "libs/common/db/unit_of_work.py",
-        "libs/common/kafka/consumer.py",
+        "libs/common/kafka/progress_reporter.py",
         "services/scoring/handlers/touchpoint_storage.py",
     )
 
