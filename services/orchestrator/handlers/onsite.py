@@ -114,7 +114,7 @@ class OnsiteService:
 
 
 def _to_offer(item: ContentItem | None, contact: str | None, reasons: Sequence[str]) -> OnsiteOffer:
-    """Return an offer; `contact` is None for a visitor who is not proven."""
+    """Return an offer; `contact` is None unless the visitor is proven."""
     is_proven = contact is not None
     if item is None:
         return OnsiteOffer(None, proven=is_proven, contact_id=contact, reasons=reasons)

@@ -155,7 +155,7 @@ class _Definitions:
         }
 
     def watched(self, workspace: str, live: Sequence[PlayProgram]) -> Iterable[WatchedSegment]:
-        """Yield the segments that are published, or whose entries or exits a live play awaits."""
+        """Yield the segments that are published, or awaited by a live play."""
         awaited = (
             set().union(*(awaited_segments(program.play) for program in live)) if live else set()
         )

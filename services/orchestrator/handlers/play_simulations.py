@@ -40,7 +40,7 @@ class PlaySimulation(msgspec.Struct, frozen=True):
 
 
 class PlaySimulationService:
-    """Runs a play over what was published, one simulation at a time. Nothing is written or sent."""
+    """Runs plays over the published history, one at a time; nothing is written or sent."""
 
     def __init__(self, database_url: str, rules: GateRules) -> None:
         self._database_url = database_url

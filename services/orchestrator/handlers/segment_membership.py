@@ -28,7 +28,7 @@ async def select_announced(
     watched: Sequence[WatchedSegment],
     aliases: Mapping[str, str],
 ) -> tuple[list[WatchedSegment], set[str], set[str]]:
-    """Return (segments whose first sweep is complete, contacts to evaluate, costly contacts).
+    """Return (segments after their first sweep, contacts to evaluate, costly contacts).
 
     Events let no contact enter a costly segment: only its members are evaluated, and returned as
     costly contacts as well. `aliases` are all ids of the contacts with their canonical ids.

@@ -84,7 +84,7 @@ async def delete_sweep_marks(
 async def list_swept(
     connection: Connection, workspace: str, marks: Collection[tuple[str, str]]
 ) -> set[str]:
-    """Return the segments of (segment, mark) whose first sweep with that mark is complete."""
+    """Return the segments of (segment, mark) after their first sweep with that mark."""
     rows = await connection.fetch(
         "SELECT w.segment FROM unnest($2::text[], $3::text[]) AS w (segment, mark) "
         "JOIN orchestrator.ticks t "

@@ -1,4 +1,4 @@
-"""Counts of the orchestrator's unfinished work, and of what waits for the operator."""
+"""Counts of the orchestrator's unfinished work, and of problems that wait for the operator."""
 
 from libs.common.db.connection import Connection
 
