@@ -193,10 +193,10 @@ async def test_body_is_reserved_before_it_arrives(door, monkeypatch):
     whole = request(call(properties={"x": "y" * 700}))
     _, writer = await door.open()
     writer.write(whole[:-1])
-    await wait_until(lambda: room._left < 1_000)
+    await wait_until(lambda: room._available < 1_000)
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 503 Service Unavailable"
     writer.transport.abort()
-    await wait_until(lambda: room._left == 1_000)
+    await wait_until(lambda: room._available == 1_000)
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 200 OK"
 
 
