@@ -1,4 +1,4 @@
-"""The running product: its CPU time while idle, the latency from ingest's 200 to the stage change on
+"""The running product: its idle CPU time, the latency from ingest's 200 to the stage change on
 the topic, and a backlog of a million; writes its part of docs/benchmarks.md.
 
     make bench-live       BENCH_IDLE=60 BENCH_RATE=1000 BENCH_SECONDS=20 BENCH_BACKLOG=1000000
@@ -57,7 +57,7 @@ async def paced(rate: int, seconds: int, send: Callable[[int], Awaitable[None]])
 async def arrivals(
     servers: Servers, topic: str, name_of: Callable[[Any], str | None], arrived: dict[str, float]
 ) -> Any:
-    """Return a task that notes when each name arrives on the topic from now on, and how to end it."""
+    """Return a task that records when each name arrives on the topic, and its consumer."""
     consumer: Any = AIOKafkaConsumer(
         topic, bootstrap_servers=servers.kafka, auto_offset_reset="latest", fetch_max_wait_ms=50
     )
@@ -76,7 +76,7 @@ async def arrivals(
 async def through_perigee(
     servers: Servers, instance: Instance, rate: int, seconds: int, prefix: str = "l"
 ) -> list[float]:
-    """Return the milliseconds from the door's 200 to the stage change that the touchpoint causes."""
+    """Return the milliseconds from ingest's 200 to the stage change of the touchpoint."""
     key = await instance.create_source("latency")
     answered: dict[str, float] = {}
     arrived: dict[str, float] = {}
@@ -126,7 +126,7 @@ async def through_perigee(
 
 
 async def kafka_alone(servers: Servers, rate: int, seconds: int) -> list[float]:
-    """Return the milliseconds from one topic to a reader that sends each record on to the reader of another."""
+    """Return the milliseconds through two topics, with a reader that forwards each record."""
     first, second = await make_topic(servers.kafka, 6), await make_topic(servers.kafka, 6)
     producer: Any = AIOKafkaProducer(bootstrap_servers=servers.kafka, acks="all")
     middle: Any = AIOKafkaConsumer(
@@ -230,8 +230,10 @@ async def backlog(servers: Servers, instance: Instance, count: int) -> list[str]
         for part in (0.25, 0.5, 0.75, 1.0)
     ]
     return [
-        f"| a backlog of {count:,} drained, touchpoints/s, with the relay at work | {count / seconds:,.0f} |",
-        f"| memory of scoring up to a quarter, half, three quarters, all of it, MB | {' / '.join(f'{mb:,.0f}' for mb in at)} |",
+        f"| a backlog of {count:,} drained, touchpoints/s, with the relay at work "
+        f"| {count / seconds:,.0f} |",
+        "| memory of scoring up to a quarter, half, three quarters, all of it, MB "
+        f"| {' / '.join(f'{mb:,.0f}' for mb in at)} |",
     ]
 
 
@@ -275,15 +277,16 @@ async def main() -> None:
     finally:
         await asyncio.to_thread(servers.stop)
     lines = [
-        f"{rate:,} touchpoints a second for {seconds} s, {EACH} in a request; one of each request is by somebody new, whose "
-        "stage change is what is waited for.",
+        f"{rate:,} touchpoints a second for {seconds} s, {EACH} in a request. One touchpoint of "
+        "each request is of a new contact; its stage change is measured.",
         "",
         "| the running product | |",
         "|---|---|",
         *unused,
-        f"| from the door's 200 to the stage change read from the topic, p50 / p99 ms | {perigee[0]:.1f} / {perigee[1]:.1f} |",
+        "| from ingest's 200 to the stage change read from the topic, p50 / p99 ms "
+        f"| {perigee[0]:.1f} / {perigee[1]:.1f} |",
         f"| Kafka alone over two hops, p50 / p99 ms | {alone[0]:.1f} / {alone[1]:.1f} |",
-        f"| the one of the other, p50 | {perigee[0] / alone[0]:.1f} |",
+        f"| ratio of the two, p50 | {perigee[0] / alone[0]:.1f} |",
         *drained,
     ]
     write("live", "\n".join(lines))

@@ -1,4 +1,4 @@
-"""Names keep to docs/glossary.md: standard terms, one class per meaning, verbs that show effects."""
+"""Names keep to docs/glossary.md: standard terms, one class per meaning, verbs that show it."""
 
 import ast
 import re

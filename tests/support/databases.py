@@ -81,7 +81,8 @@ class DatabasePool:
         """Empty a database for the next test, or drop it when its schema is not as it was."""
         await execute(
             self._hosted.database,
-            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'",
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            f"WHERE datname = '{name}'",
         )
         as_before: list[bool] = []
 

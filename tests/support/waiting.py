@@ -17,7 +17,7 @@ async def wait_until(
     what: str = "the condition",
     every: float = _LOOK_SECONDS,
 ) -> Any:
-    """Return the condition's first true value. Raises AssertionError after `seconds` without one."""
+    """Return the condition's first true value. Raises AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         value = condition()
