@@ -25,7 +25,7 @@ def test_large_file_is_read_in_constant_memory(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ("a,a\n1,2\n", "two columns have one name: a"),
+        ("a,a\n1,2\n", "several columns have the same name: a"),
         (f'a,b\n1,"{"x" * 1_000_001}\n2,3"\n4,5\n', "line 2 cannot be read"),
     ],
 )
