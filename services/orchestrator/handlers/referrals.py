@@ -189,7 +189,7 @@ def _evaluate(
         return "open", "nobody knows the friend yet", None
     touchpoint = None if reason else referral_touchpoint(referrer, cause, referral.code)
     if touchpoint is None:
-        return "refused", reason or "the referrer has no id that the door takes", None
+        return "refused", reason or "the referrer has no id that ingest accepts", None
     return "converted", cause.signal, touchpoint
 
 
