@@ -207,7 +207,9 @@ def page(rates: dict[Case, list[Measurement]], memory: float) -> str:
         "| events per CPU second | events per second |",
         "|---|---|---|",
     ]
-    for (name, kind, events), measured in rates.items():
+    measured_cases = [(n, kind, events) for kind, events, names in cases() for n in names]
+    for name, kind, events in measured_cases:
+        measured = rates[name, kind, events]
         per_cpu, per_second = (statistics.median(column) for column in zip(*measured, strict=True))
         lines.append(
             f"| {name}, {kind.value}, {events} a request | {per_cpu:,.0f} | {per_second:,.0f} |"
