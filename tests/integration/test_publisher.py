@@ -23,10 +23,11 @@ async def test_published_records_keep_their_order(servers, publisher):
     ]
 
 
-async def test_compressed_records_keep_their_order(servers, monkeypatch):
+@pytest.mark.parametrize("wire_encoding", [True, False])
+async def test_large_batches_keep_their_order(servers, monkeypatch, wire_encoding):
     topic = await make_topic(servers.kafka)
     monkeypatch.setattr(accumulator, "COMPRESSED", frozenset({topic}))
-    compressing = Publisher(servers.kafka)
+    compressing = Publisher(servers.kafka, wire_encoding=wire_encoding)
 
     sent = [numbered_message(topic, n, b"k%d" % (n % 7), size=n % 3 * 1_000) for n in range(1_000)]
 
