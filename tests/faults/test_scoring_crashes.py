@@ -79,7 +79,7 @@ async def test_kills_pauses_and_rebalances_lose_nothing(tmp_path, perigee_topics
     seed = choose_seed()
     instance = Instance(tmp_path, perigee_topics, database, **QUIET, PERIGEE_FAILPOINT=RAISES)
     stream = TouchpointStream(
-        perigee_topics.kafka, seed, visits=5_000 if LONG else 300, poison=0.01
+        perigee_topics.kafka, seed, contacts=5_000 if LONG else 300, poison=0.01
     )
     try:
         await asyncio.to_thread(instance.up, 2)
@@ -110,7 +110,7 @@ async def test_backlog_causes_no_false_dormancy(tmp_path, perigee_topics, databa
     """Contacts return while scoring is stopped, before they become dormant."""
     seed = choose_seed()
     instance = Instance(tmp_path, perigee_topics, database, **QUIET)
-    stream = TouchpointStream(perigee_topics.kafka, seed, visits=SILENCES)
+    stream = TouchpointStream(perigee_topics.kafka, seed, contacts=SILENCES)
     silence = 60 * 86_400 * SECOND
     try:
         await asyncio.to_thread(instance.up, 1)

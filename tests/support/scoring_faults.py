@@ -118,10 +118,12 @@ class ScoringFaults:
 class TouchpointStream:
     """Sends touchpoints to the topic; those of one contact are on several partitions."""
 
-    def __init__(self, bootstrap_servers: str, seed: int, people: int, poison: float = 0.0) -> None:
+    def __init__(
+        self, bootstrap_servers: str, seed: int, contacts: int, poison: float = 0.0
+    ) -> None:
         self.publisher = Publisher(bootstrap_servers, linger_ms=5)
         self.chance = random.Random(seed)
-        self.people = people
+        self.contacts = contacts
         self.poison = poison
         self.sent = 0
         self.poisoned = 0
@@ -130,7 +132,7 @@ class TouchpointStream:
         """Yield new touchpoints: with a user, with a device alone, or with a login."""
         for _ in range(count):
             self.sent += 1
-            number = self.chance.randrange(self.people)
+            number = self.chance.randrange(self.contacts)
             device = f"d{number}-{self.chance.randrange(2)}"
             now = time.time_ns() // 1_000 if at is None else at
             shape = self.chance.random()
