@@ -53,10 +53,10 @@ demo: setup ## Start everything, send the storefront's touchpoints, show what ha
 	@$(BIN)/perigee demo $(DEMO_ARGS)
 
 test: setup tests/sdks/node/node_modules/.done ## Unit, property, contract, integration and end-to-end tests on real Kafka and PostgreSQL
-	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder $(TEST_ARGS)
 
 test-fast: setup tests/sdks/node/node_modules/.done ## Tests without servers, for the loop while one works (under 40 s on 2 cores)
-	@exec $(BIN)/python -m pytest -n $(FAST_PROCESSES) --dist loadgroup --no-loadscope-reorder tests/unit tests/property tests/contract $(TEST_ARGS)
+	@exec $(BIN)/python -m pytest -n $(FAST_PROCESSES) --dist loadscope --no-loadscope-reorder tests/unit tests/property tests/contract $(TEST_ARGS)
 
 test-mutation: setup .perigee/mutation/.done ## Mutants of the domains that the fast tests kill (hours; MUTATION_ARGS names modules)
 	@nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTATION_ARGS)

@@ -42,20 +42,14 @@ _LONGEST_FIRST = (
 """Paths in the order in which they start: no process ends with a long test while others idle."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start long tests first; keep the tests together that share a module's fixture."""
+    """Start long tests first; `--dist loadscope` keeps the tests of a module together."""
 
     def rank(item: pytest.Item) -> int:
         matches = (n for n, path in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(path))
         return next(matches, len(_LONGEST_FIRST))
 
     items.sort(key=rank)
-    for item in items:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
-        shared = {d.baseid for ds in definitions for d in ds if d.scope in ("package", "module")}
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(max(shared, key=len)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
