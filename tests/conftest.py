@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from libs.common.compilation import PUBLISHER_MODULES
 from services.scoring.compilation import FOLD_MODULES
@@ -29,8 +30,9 @@ _HOST = pytest.StashKey[subprocess.Popen[bytes]]()
 _LONGEST_FIRST = (
     "tests/e2e/test_cli.py",
     "tests/faults/test_outages.py",
-    "tests/e2e/",
+    "tests/e2e/test_replay.py",
     "tests/faults/",
+    "tests/e2e/",
     "tests/integration/plays/test_simulation.py",
     "tests/integration/test_consumer.py",
     "tests/integration/test_openapi.py",
@@ -40,16 +42,41 @@ _LONGEST_FIRST = (
     "tests/integration/",
 )
 """Paths in the order in which they start: no process ends with a long test while others idle."""
+_KEPT_TOGETHER = (
+    "tests/compose/",
+    "tests/e2e/test_cli.py",
+    "tests/faults/test_outages.py",
+    "tests/unit/protocol/",
+    "tests/unit/test_storefront.py",
+)
+"""Paths whose tests share a fixture of their module or package, and so one process."""
+
+
+class _Scheduler(LoadScopeScheduling):
+    """Gives processes one test at a time, and all tests of a path that is kept together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((path for path in _KEPT_TOGETHER if nodeid.startswith(path)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Return our scheduler for `--dist loadscope`."""
+    return _Scheduler(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start long tests first; `--dist loadscope` keeps the tests of a module together."""
+    """Start long tests first. Raises UsageError for a shared fixture outside _KEPT_TOGETHER."""
 
     def rank(item: pytest.Item) -> int:
         matches = (n for n, path in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(path))
         return next(matches, len(_LONGEST_FIRST))
 
     items.sort(key=rank)
+    for item in items:
+        by_name = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
+        scopes = {definition.scope for found in by_name.values() for definition in found}
+        if scopes & {"package", "module"} and not item.nodeid.startswith(_KEPT_TOGETHER):
+            raise pytest.UsageError(f"{item.nodeid} shares a fixture: add it to _KEPT_TOGETHER")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,6 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, FenceLost, OffsetGap, Unavailable
 from libs.common.kafka.consumer import Consumer
-from libs.common.kafka.dead_letters import MAX_CONSECUTIVE
 from libs.common.kafka.record import offset_ranges
 from libs.common.kafka.supervisor import supervise_consumer
 from libs.common.messages import Message
@@ -140,9 +139,10 @@ async def test_offset_gap_stops_consumer_with_its_range(servers, database, publi
     assert handler.seen == []
 
 
-async def test_consecutive_dead_letters_stop_consumer(servers, database, publisher):
+async def test_consecutive_dead_letters_stop_consumer(servers, database, publisher, monkeypatch):
+    monkeypatch.setattr("libs.common.kafka.dead_letters.MAX_CONSECUTIVE", 20)
     topic = await make_topic(servers.kafka, 1)
-    await publish(publisher, topic, [b"bad"] * (MAX_CONSECUTIVE + 5))
+    await publish(publisher, topic, [b"bad"] * 25)
     async with run_consumer(servers, topic, Handler(database)) as (task, _):
         with pytest.raises(Exception, match="consecutive records"):
             await asyncio.wait_for(task, 60)

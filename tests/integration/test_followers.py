@@ -60,7 +60,7 @@ async def published_stages(database):
     return {(r[0], r[1]): (r[2], r[3]) for r in rows}
 
 
-async def test_killed_followers_end_with_published_stages(instance, servers, database, tmp_path):
+async def test_killed_followers_end_with_published_stages(instance, database, tmp_path):
     chance = random.Random(choose_seed())
     await put_source(instance.environment, "back-end", "key-of-back-end", "server")
     key = await instance.create_source("back-end")
@@ -68,8 +68,8 @@ async def test_killed_followers_end_with_published_stages(instance, servers, dat
     (tmp_path / "node_modules").symlink_to(MODULES)
     crm, file = tmp_path / "crm.sqlite", tmp_path / "crm.json"
     followers = [
-        ([sys.executable, str(EXAMPLES / "follow.py"), servers.kafka, str(crm)]),
-        (["node", str(tmp_path / "follow.mjs"), servers.kafka, str(file)]),
+        ([sys.executable, str(EXAMPLES / "follow.py"), instance.servers.kafka, str(crm)]),
+        (["node", str(tmp_path / "follow.mjs"), instance.servers.kafka, str(file)]),
     ]
     await instance.send(key, calls(chance, "before"))
     for round_number in range(KILLS):

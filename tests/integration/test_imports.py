@@ -55,10 +55,9 @@ class ImportFixture:
 
 
 @pytest.fixture
-async def importer(servers, database):
-    await clear_topics(servers.kafka)
-    await apply_topics(servers.kafka, PARTITIONS)
-    fixture = ImportFixture(servers, database)
+async def importer(perigee_topics, database):
+    await apply_topics(perigee_topics.kafka, PARTITIONS)
+    fixture = ImportFixture(perigee_topics, database)
     await SourceService(fixture.session).create("default", "till", SourceChanges())
     yield fixture
     await fixture.publisher.close()

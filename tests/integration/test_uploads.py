@@ -170,7 +170,7 @@ async def test_rejects_of_unknown_import_are_404(api):
     assert (await api.client.get("/imports/../../rejects")).status_code in (404, 422)
 
 
-async def test_next_process_imports_queued_files(api, tmp_path, servers, database):
+async def test_next_process_imports_queued_files(api, tmp_path, database):
     api.stop.set()
     await api.worker
 
@@ -179,7 +179,7 @@ async def test_next_process_imports_queued_files(api, tmp_path, servers, databas
     assert response.status_code == 202
     assert await api.stored() == []
 
-    next_process = UploadApi(servers, database, api.folder)
+    next_process = UploadApi(api.servers, database, api.folder)
     (import_row,) = await next_process.finished()
     assert (import_row["accepted"], import_row["rejected"]) == (30, 1)
 

@@ -101,6 +101,7 @@ class Orchestrator:
         self.database = database
         self.clock = FixedClock(START + 2 * DAY)
         self.sessions = [Session(database, f"test-{number}") for number in range(6)]
+        self._queries = Session(database, "test-queries")
         self.outbox = Outbox("orchestrator", 3)
         self.play_registry = PlayRegistry(max_age)
         self.play_service = PlayService(self.sessions[0], self.play_registry)
@@ -197,11 +198,8 @@ class Orchestrator:
 
     async def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a query."""
-        connection = await connect(self.database, application="test")
-        try:
+        async with self._queries.acquire() as connection:
             return [tuple(r) for r in await connection.fetch(query, *values)]
-        finally:
-            await connection.close()
 
     async def action_states(self) -> list[tuple[Any, ...]]:
         """Return (status, reason) of every action."""
@@ -223,5 +221,5 @@ class Orchestrator:
         for channel in self.channels.values():
             await channel.close()
         await self.post.close()
-        for session in self.sessions:
+        for session in (*self.sessions, self._queries):
             await session.close()
