@@ -20,7 +20,7 @@ from services.ingest.handlers import imports
 from services.ingest.handlers.imports import FileImporter
 from services.ingest.handlers.sources import SourceChanges, SourceService
 from tests.integration.import_files import NOW, ignore, write_csv
-from tests.support.instance import PARTITIONS, clear_topics
+from tests.support.instance import PARTITIONS
 
 
 class FailingPublisher:

@@ -9,8 +9,8 @@ from libs.common.kafka import accumulator
 from libs.common.kafka.accumulator import MAX_RECORD_BYTES
 from libs.common.kafka.admin import apply_topics, get_cluster_id
 from libs.common.kafka.publisher import Publisher
-from tests.support.waiting import wait_until
 from tests.support.kafka import make_topic, numbered_message, read_topic
+from tests.support.waiting import wait_until
 
 
 async def test_published_records_keep_their_order(servers, publisher):

@@ -9,7 +9,7 @@ from aiosmtpd.smtp import Session as SmtpSession
 
 from cli.home import PROJECT
 from libs.common.clock import FixedClock
-from libs.common.db.connection import Session, SessionPool, connect
+from libs.common.db.connection import Session, SessionPool
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.record import Record
 from libs.common.messages import Signal, decode_value
