@@ -2,10 +2,11 @@
 
 from decimal import Context, Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.decay import FOREVER, MAX_HALF_LIFE, decay, find_crossing
+from libs.common.decay import FOREVER, MAX_HALF_LIFE, _bracket, decay, find_crossing
 
 _exact = Context(prec=60)
 
@@ -69,3 +70,43 @@ def test_score_at_threshold_crosses_at_once():
     crossing = find_crossing(5.0, 5.0, MAX_HALF_LIFE)
 
     assert 5.0 * decay(crossing, MAX_HALF_LIFE) < 5.0
+
+
+def test_decay_is_bit_identical_everywhere():
+    assert [decay(elapsed, 1000).hex() for elapsed in (1, 7, 333, 999)] == [
+        "0x1.ffa52de61c11fp-1",
+        "0x1.fd85933707057p-1",
+        "0x1.9677f46057bdep-1",
+        "0x1.002d711c79a95p-1",
+    ]
+
+
+def test_decay_falls_within_its_last_half_life():
+    assert decay(1_000_500, 1_000) < decay(1_000_000, 1_000)
+    assert decay(1_001_000, 1_000) == decay(1_000_000, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("guess", "bracket"),
+    [
+        (3_000_000, (2_999_998, 3_000_002)),
+        (3_000_002, (3_000_000, 3_000_004)),
+        (2_999_998, (2_999_996, 3_000_008)),
+        (3_000_010, (3_000_000, 3_000_012)),
+        (3_000_050, (2_999_880, 3_000_052)),
+        (0, (0, 11_184_810)),
+    ],
+)
+def test_bracket_widens_around_wrong_guess(guess, bracket):
+    """8 falls below 1 right after three half-lives."""
+    assert _bracket(8.0, 1.0, 1_000_000, guess, above=True) == bracket
+
+
+def test_bracket_begins_at_zero_and_grows_with_half_life():
+    century = 10**14
+
+    assert _bracket(1.0, 1.0, 1, 3, above=True) == (0, 5)
+    assert _bracket(8.0, 1.0, century, 3 * century, above=True) == (
+        3 * century - 3,
+        3 * century + 3,
+    )
