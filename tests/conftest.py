@@ -29,10 +29,9 @@ _HOST = pytest.StashKey[subprocess.Popen[bytes]]()
 
 _LONGEST_FIRST = (
     "tests/e2e/test_cli.py",
-    "tests/faults/test_outages.py",
-    "tests/e2e/test_replay.py",
-    "tests/faults/",
     "tests/e2e/",
+    "tests/faults/test_outages.py",
+    "tests/faults/",
     "tests/integration/plays/test_simulation.py",
     "tests/integration/test_consumer.py",
     "tests/integration/test_openapi.py",
@@ -44,15 +43,15 @@ _LONGEST_FIRST = (
 """Paths in the order in which they start: no process ends with a long test while others idle."""
 _KEPT_TOGETHER = (
     "tests/compose/",
-    "tests/e2e/test_cli.py",
+    "tests/e2e/",  # instances on default ports, one after the other
     "tests/faults/test_outages.py",
     "tests/unit/protocol/",
     "tests/unit/test_storefront.py",
 )
-"""Paths whose tests share a fixture of their module or package, and so one process."""
+"""Paths whose tests share a fixture of their module or package, or ports: they get one process."""
 
 
-class _Scheduler(LoadScopeScheduling):
+class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]
     """Gives processes one test at a time, and all tests of a path that is kept together."""
 
     def _split_scope(self, nodeid: str) -> str:
