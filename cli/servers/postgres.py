@@ -8,8 +8,11 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
+
+import psutil
 
 from cli.home import Home
 from cli.servers.managed_process import ManagedProcess, StartError
@@ -17,6 +20,7 @@ from libs.common.db.connection import connect
 from libs.common.errors import ConfigurationError, PerigeeError
 
 _DATABASE = "perigee"
+_BACKEND_SECONDS = 10.0
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -51,6 +55,7 @@ class PostgresServer:
             return
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
+        self._wait_for_backends()
         port = self.home.allocate_port("postgres", running=False)
         options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
         command = [
@@ -63,6 +68,15 @@ class PostgresServer:
             *options,
         ]
         self.process.start(command, _environment(), self.data.parent)
+
+    def _wait_for_backends(self) -> None:
+        """Wait until the backends of a killed server have ended: they hold its shared memory."""
+        folder = str(self.data.resolve())
+        deadline = time.monotonic() + _BACKEND_SECONDS
+        while time.monotonic() < deadline:
+            if all(process.info["cwd"] != folder for process in psutil.process_iter(["cwd"])):
+                return
+            time.sleep(0.1)
 
     def _initialise(self) -> None:
         self.data.parent.mkdir(parents=True, exist_ok=True)
