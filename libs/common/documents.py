@@ -51,6 +51,8 @@ def load_yaml(text: str, where: str) -> Any:
         position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or error
         raise ConfigurationError(f"{where}{position}: not YAML: {reason}") from None
+    except (ValueError, RecursionError) as error:  # lone surrogates, impossible dates, deep nesting
+        raise ConfigurationError(f"{where}: not YAML: {error}") from None
 
 
 def parse_document(model: type[M], text: str, where: str) -> M:
@@ -83,7 +85,7 @@ def _locate(text: str, place: Sequence[str | int]) -> tuple[int, int, list[str]]
 
     pydantic's places hold tags of unions beside keys; parts that the document lacks are left out.
     """
-    node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    node: Any = yaml.compose(text, Loader=_LOADER)
     mark, shown, is_exact = (node.start_mark if node else None), [], False
     for number, part in enumerate(place):
         entry = _child(node, part)
