@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from libs.common.instants import DAY
-from libs.common.messages import CompellingEvent
+from libs.common.messages import CompellingEvent, Signal
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.condition_evaluator import ConditionTest
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -103,6 +103,15 @@ def count_by_day(steps: Sequence[SimulatedStep]) -> list[tuple[int, dict[str, in
     return [(day, dict(counts)) for day, counts in sorted(days.items())]
 
 
+def _order(event: TriggerEvent) -> tuple[int, bool, str]:
+    """Return the order of events: at one instant a signal follows the stage changes it causes.
+
+    So a wait that ends with a stage change has ended before the signal of the same touchpoint exits
+    the play, and the history shows its action as skipped, with the reason.
+    """
+    return event.occurred_at, isinstance(event, Signal), event.id
+
+
 class _Simulation:
     def __init__(
         self,
@@ -123,7 +132,7 @@ class _Simulation:
         self._triggers = TimedTriggers(program, context.workspace, context.segment)
 
     def run(self) -> list[SimulatedStep]:
-        events = sorted(self._history.events, key=lambda event: (event.occurred_at, event.id))
+        events = sorted(self._history.events, key=_order)
         for now, simultaneous in groupby(events, key=lambda event: event.occurred_at):
             if now >= self._end:
                 break

@@ -75,22 +75,27 @@ def life(chance, user, hours=1, **more):
     return touchpoints
 
 
-async def wait_for(orchestrator, until):
-    """Run all due work before an instant, each part when it is due."""
+async def run_until(orchestrator, scoring, until):
+    """Run the timers of scoring and all due work before an instant, each when it is due."""
     while True:
         rows = await orchestrator.fetch(
             "SELECT min(due_at) FROM ("
+            "SELECT due_at FROM scoring.timers UNION ALL "
             "SELECT due_at FROM orchestrator.enrollments WHERE status = 'active' UNION ALL "
             "SELECT due_at FROM orchestrator.actions WHERE status IN ('pending', 'held')) d"
         )
         due = rows[0][0]
         if due is None or due >= until:
             return
-        orchestrator.clock.instant = max(orchestrator.clock.instant, due)
-        await orchestrator.run_due()
+        now = max(orchestrator.clock.instant, due)
+        await scoring.set_frontier(now)
+        await scoring.run_jobs()
+        await publish_and_consume(orchestrator, scoring, now)
 
 
-@pytest.mark.parametrize("seed", [112_850, None], ids=["wait-ends-at-re-entry", "any"])
+@pytest.mark.parametrize(
+    "seed", [112_850, 422_111, None], ids=["wait-ends-at-re-entry", "exit-as-a-wait-ends", "any"]
+)
 async def test_simulation_matches_live_run(database, mailbox, seed):
     chance = random.Random(seed or choose_seed())
     orchestrator, scoring = Orchestrator(database, mailbox, RULES, None), Scoring(database)
@@ -101,11 +106,11 @@ async def test_simulation_matches_live_run(database, mailbox, seed):
     )
     orchestrator.clock.instant = START
     for event in events:
-        await wait_for(orchestrator, event.occurred_at)
+        await run_until(orchestrator, scoring, event.occurred_at)
         await scoring.ingest([event])
         await publish_and_consume(orchestrator, scoring, event.occurred_at)
     end = START + 40 * DAY
-    await wait_for(orchestrator, end)
+    await run_until(orchestrator, scoring, end)
     connection = await connect(database, application="test")
     simulation = await run_simulation(
         connection, "default", TEXT, "test", RULES, (START, end), lambda _: None
