@@ -14,6 +14,11 @@ from tests.support.shared_servers import end_host, start_host
 from tests.support.waiting import block_until
 
 
+def _heed_interrupt():
+    """Undo the ignored SIGINT that a background job of a shell inherits."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def hanging_run(tmp_path):
     """Test run of two processes, Kafka, PostgreSQL and a service."""
@@ -26,6 +31,7 @@ def hanging_run(tmp_path):
             stdout=output,
             stderr=output,
             start_new_session=True,
+            preexec_fn=_heed_interrupt,  # noqa: PLW1509 - no threads run here
         )
     notes = [tmp_path / "1", tmp_path / "2"]
 
