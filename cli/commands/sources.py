@@ -1,6 +1,7 @@
 """`perigee source`: sources of touchpoints, and the permissions of their write keys."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.api_client import call_api
-from cli.commands.workspaces import check_overlap
+from cli.commands.workspaces import Overlap, check_overlap
 from cli.terminal import Json, current_environment, one_line_errors
 from libs.common.errors import ConfigurationError
 
@@ -53,60 +54,49 @@ Defaults = Annotated[
 ]
 
 
-@app.command("create")
-def create(  # noqa: PLR0913, PLR0917
-    name: Name,
-    trust: Trust = None,
-    mode: Mode = None,
-    user_hash: UserHash = None,
-    origin: Origins = None,
-    rate: Rate = None,
-    default: Defaults = None,
-    adapter: Adapter = None,
-    signing_secret: Signing = None,
-    adapter_settings: Settings = None,
-    as_json: Json = False,
+def _add_command(
+    command: str, summary: str, send: Callable[[str, dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """Create a source and print its write key, once: only its hash is stored."""
-    with one_line_errors():
-        changes = {
-            **_options(trust, mode, user_hash, origin, rate, default),
-            **_adapter_options(adapter, signing_secret, adapter_settings),
-        }
-        source = _call("POST", "", json={"name": name, **changes})
-        _print_source(source, as_json=as_json)
+    """Add a command that sends the settings of a source; `create` and `set` take the same."""
+
+    @app.command(command, help=summary)
+    def change(  # noqa: PLR0913, PLR0917
+        name: Name,
+        trust: Trust = None,
+        mode: Mode = None,
+        user_hash: UserHash = None,
+        origin: Origins = None,
+        rate: Rate = None,
+        default: Defaults = None,
+        adapter: Adapter = None,
+        signing_secret: Signing = None,
+        adapter_settings: Settings = None,
+        as_json: Json = False,
+    ) -> None:
+        with one_line_errors():
+            changes = {
+                **_options(trust, mode, user_hash, origin, rate, default),
+                **_adapter_options(adapter, signing_secret, adapter_settings),
+            }
+            _print_source(send(name, changes), as_json=as_json)
 
 
-@app.command("set")
-def set_source(  # noqa: PLR0913, PLR0917
-    name: Name,
-    trust: Trust = None,
-    mode: Mode = None,
-    user_hash: UserHash = None,
-    origin: Origins = None,
-    rate: Rate = None,
-    default: Defaults = None,
-    adapter: Adapter = None,
-    signing_secret: Signing = None,
-    adapter_settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Change a source; ingest applies the change within seconds."""
-    with one_line_errors():
-        changes = {
-            **_options(trust, mode, user_hash, origin, rate, default),
-            **_adapter_options(adapter, signing_secret, adapter_settings),
-        }
-        source = _call("PATCH", f"/{quote(name, safe='')}", json=changes)
-        _print_source(source, as_json=as_json)
+_add_command(
+    "create",
+    "Create a source and print its write key, once: only its hash is stored.",
+    lambda name, changes: _call("POST", "", json={"name": name, **changes}),
+)
+_add_command(
+    "set",
+    "Change a source; ingest applies the change within seconds.",
+    lambda name, changes: _call("PATCH", f"/{quote(name, safe='')}", json=changes),
+)
 
 
 @app.command("rotate")
 def rotate(
     name: Name,
-    overlap: Annotated[
-        str, typer.Option(help="How long the old keys stay valid: 1d, 2h, 0s.")
-    ] = "1d",
+    overlap: Overlap = "1d",
     as_json: Json = False,
 ) -> None:
     """Give a source a new write key, printed once; the old ones stay valid a while longer."""

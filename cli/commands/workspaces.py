@@ -18,6 +18,7 @@ workspaces = typer.Typer(
 )
 keys = typer.Typer(help="Service and admin keys of a workspace.", no_args_is_help=True)
 
+Overlap = Annotated[str, typer.Option(help="How long the old keys stay valid: 1d, 2h, 0s.")]
 Name = Annotated[str, typer.Argument(help="The key's purpose: crm, warehouse, ops …")]
 
 
@@ -80,9 +81,7 @@ def list_keys(as_json: Json = False) -> None:
 @keys.command("rotate")
 def rotate(
     name: Name,
-    overlap: Annotated[
-        str, typer.Option(help="How long the old keys stay valid: 1d, 2h, 0s.")
-    ] = "1d",
+    overlap: Overlap = "1d",
     as_json: Json = False,
 ) -> None:
     """Give a name a new key, printed once; the old ones stay valid a while longer."""

@@ -7,7 +7,7 @@ it lets a subscriber skip a message without decoding it.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 
@@ -31,12 +31,19 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
 
 
+class MessageModel(Protocol):
+    """A struct with the type and the topic of its messages."""
+
+    KIND: ClassVar[str]
+    TOPIC: ClassVar[str]
+
+
 M = TypeVar("M", bound=msgspec.Struct)
 _decoders: dict[type, msgspec.json.Decoder[msgspec.Struct]] = {}
 
 
 def build_message(
-    model: msgspec.Struct,
+    model: MessageModel,
     *,
     key: str,
     message_id: str,
@@ -47,10 +54,10 @@ def build_message(
 ) -> Message:
     """Encode a model for its topic; `time` (µs UTC) becomes `ce_time`, `trace` the traceparent."""
     headers = [
-        *source_headers(model.KIND, source),  # type: ignore[attr-defined]
+        *source_headers(model.KIND, source),
         *event_headers(message_id, time, reason, trace),
     ]
-    return Message(model.TOPIC, key.encode(), _encoder.encode(model), headers)  # type: ignore[attr-defined]
+    return Message(model.TOPIC, key.encode(), _encoder.encode(model), headers)
 
 
 def event_headers(
