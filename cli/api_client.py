@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cli.terminal import current_workspace
 from libs.common.errors import Conflict, NotFound, PerigeeError, Unavailable
+from libs.common.ids import WorkspaceId
 
 ServiceVariable = Literal["INGEST_URL", "SCORING_URL", "ORCHESTRATOR_URL"]
 """Environment variable with the address of a service."""
@@ -28,7 +29,7 @@ def call_api(
     path: str,
     *,
     service: ServiceVariable = "SCORING_URL",
-    workspace: str | None = None,
+    workspace: WorkspaceId | None = None,
     timeout: float | None = TIMEOUT_SECONDS,
     **options: Any,
 ) -> Any:
@@ -55,7 +56,7 @@ def _request(
     method: str,
     path: str,
     service: ServiceVariable,
-    workspace: str | None,
+    workspace: WorkspaceId | None,
     timeout: float | None,
     options: dict[str, Any],
 ) -> Any:
@@ -98,7 +99,7 @@ def stream_events(
 
 
 def _address(
-    environment: dict[str, str], service: ServiceVariable, workspace: str | None
+    environment: dict[str, str], service: ServiceVariable, workspace: WorkspaceId | None
 ) -> tuple[str, dict[str, str]]:
     url = environment.get(service)
     if not url:

@@ -8,11 +8,14 @@ from rich.table import Table
 
 from cli.api_client import call_api
 from cli.terminal import format_instant
+from libs.common.ids import WorkspaceId
 
 MAX_ROWS = 40
 
 
-def fetch_timeline(environment: dict[str, str], contact: str, workspace: str | None = None) -> Any:
+def fetch_timeline(
+    environment: dict[str, str], contact: str, workspace: WorkspaceId | None = None
+) -> Any:
     """Return scoring's timeline of a contact, the newest 40 touchpoints. Raises PerigeeError."""
     return call_api(
         environment,

@@ -12,9 +12,10 @@ from typing import Literal, Protocol
 import msgspec
 
 from libs.common.errors import ConfigurationError
+from libs.common.ids import WorkspaceId
 
 KeyKind = Literal["service", "admin"]
-DEFAULT_WORKSPACE = "default"
+DEFAULT_WORKSPACE = WorkspaceId("default")
 WORKSPACE_HEADER = "perigee-workspace"
 KEY_PREFIXES: dict[KeyKind, str] = {"service": "sk_", "admin": "ak_"}
 READ_SCOPES = ("contacts:read", "stage_changes:read")
@@ -41,7 +42,7 @@ with it can make a key with every other scope of its workspace.
 class Caller(msgspec.Struct, frozen=True):
     """Authenticated sender of a request: workspace and scopes."""
 
-    workspace: str
+    workspace: WorkspaceId
     scopes: frozenset[str]
 
     def has_scope(self, scope: str) -> bool:
@@ -52,7 +53,7 @@ class Caller(msgspec.Struct, frozen=True):
 class KeyStore(Protocol):
     """Lookup of API keys."""
 
-    async def authenticate(self, key: str, workspace: str | None) -> Caller | None:
+    async def authenticate(self, key: str, workspace: WorkspaceId | None) -> Caller | None:
         """Return the caller of a key.
 
         None for a key that is unknown, expired, or of another workspace than `workspace`. Raises
@@ -62,7 +63,7 @@ class KeyStore(Protocol):
 
 
 def resolve_scopes(
-    kind: KeyKind, workspace: str, requested: tuple[str, ...] = ()
+    kind: KeyKind, workspace: WorkspaceId, requested: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """Return the scopes of a new key: those requested, else all that its kind may have.
 

@@ -1,6 +1,15 @@
 """Deterministic identifiers: the same cause has the same id, so a repeat can be recognised."""
 
 from hashlib import blake2b
+from typing import NewType
+
+WorkspaceId = NewType("WorkspaceId", str)
+"""Name of a workspace. Every row and message belongs to one, and nothing crosses from it."""
+ContactId = NewType("ContactId", str)
+"""32 hexadecimal characters. After a merge an alias leads to the canonical contact id.
+
+Accounts are folded like contacts and in the same tables, so their ids are of this type too.
+"""
 
 _LENGTHS = [length.to_bytes(4, "big") for length in range(256)]
 
@@ -27,7 +36,7 @@ def derive_id(*parts: str) -> str:
     return hash_parts(*parts).hex()
 
 
-def derived_message_id(workspace: str, source: str, message_id: str) -> str:
+def derived_message_id(workspace: WorkspaceId, source: str, message_id: str) -> str:
     """Return the message id of a touchpoint that another contact's touchpoint causes.
 
     The id derives from the cause, so the consequence can be removed together with it.

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import msgspec
 from itsdangerous import BadData, URLSafeSerializer
 
+from libs.common.ids import WorkspaceId
+
 LINK_PARAMETER = "pgt"
 REFERRAL_PARAMETER = "pgr"
 """Query parameter of a referral link: the referrer's code."""
@@ -23,7 +25,7 @@ class LinkRecipient(msgspec.Struct, frozen=True):
     `verified`: a server vouches for the address that the message went to.
     """
 
-    workspace: str
+    workspace: WorkspaceId
     user_id: str | None = None
     email: str | None = None
     verified: bool = False

@@ -17,7 +17,7 @@ from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import PerigeeError
 from libs.common.settings import load_settings
-from services.ingest.domain.source import Source
+from services.ingest.domain.source import Source, SourceKey
 from services.ingest.repository import sources
 from services.ingest.settings import PreparationSettings
 
@@ -39,7 +39,7 @@ async def put_sources(database_url: str, first_sources: list[FirstSource]) -> No
     try:
         for first in first_sources:
             async with session.acquire() as connection, unit_of_work(connection):
-                source_key = (DEFAULT_WORKSPACE, first.source)
+                source_key = SourceKey(DEFAULT_WORKSPACE, first.source)
                 if await sources.get_source_for_update(connection, source_key) is None:
                     await sources.upsert_source(connection, Source(*source_key, trust=first.trust))
                 if await sources.insert_key(connection, source_key, first.write_key):

@@ -16,6 +16,7 @@ import msgspec
 import uvloop
 
 from cli.home import PROJECT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.batching import MAX_BATCH
@@ -76,7 +77,7 @@ async def with_contacts(servers: Servers, contacts: int) -> str:
 def _first(number: int) -> Touchpoint:
     at = NOW - 60 * MINUTE
     return Touchpoint(
-        workspace="default", source="prefill", message_id=f"old-{number}", type="track",
+        workspace=DEFAULT_WORKSPACE, source="prefill", message_id=f"old-{number}", type="track",
         name="Product Viewed", occurred_at=at, received_at=at, user_id=f"user-{number:06d}",
     )  # fmt: skip
 

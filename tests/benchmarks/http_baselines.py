@@ -25,6 +25,7 @@ from aiokafka import AIOKafkaProducer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common.clock import SystemClock
+from libs.common.ids import WorkspaceId
 from libs.common.kafka.publisher import Publisher
 from libs.common.kafka.wire.encoded_record import AnyMessage
 from libs.common.messages import Message, Touchpoint
@@ -128,7 +129,7 @@ class Least(Publish):
         properties: Any = call.properties  # as they came
         context: Any = call.context
         return Touchpoint(
-            "default", "bench", call.message_id, "track", at, at,
+            WorkspaceId("default"), "bench", call.message_id, "track", at, at,
             call.event, call.user_id, call.anonymous_id,
             properties=properties, context=context,
         )  # fmt: skip
@@ -140,7 +141,7 @@ class FixedSource:
     is_loaded = True
 
     def find(self, write_key: str) -> Source | None:
-        return Source("default", "bench")
+        return Source(WorkspaceId("default"), "bench")
 
 
 class SendPublisher:

@@ -19,6 +19,7 @@ import yaml
 from cli.home import PROJECT
 from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
+from libs.common.ids import WorkspaceId
 from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.domain.gate import GateRules
 from tests.benchmarks.report import write
@@ -161,7 +162,9 @@ async def measure(url: str, smtp: int, hook: str, waiting: int) -> tuple[list[Ra
     await orchestrator.install(shipped=False)
     await fill(url, CONTACTS, waiting)
     destination = yaml.safe_dump({"destination": "crm", "channel": "webhook", "url": hook})
-    await orchestrator.definitions.define("default", "destination", destination, "bench", "bench")
+    await orchestrator.definitions.define(
+        WorkspaceId("default"), "destination", destination, "bench", "bench"
+    )
     for name, signal, steps in (
         ("mails", "quote_requested", [MAIL]),
         ("hooks", "trial_started", [HOOK]),

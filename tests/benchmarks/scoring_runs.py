@@ -13,6 +13,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from cli.home import PROJECT
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Session, connect
 from libs.common.db.migrate import ensure_partitions, upgrade
 from libs.common.db.outbox import Outbox
@@ -61,9 +62,10 @@ def touchpoints(count: int, contacts: int, start: int = NOW) -> list[Touchpoint]
         name = chance.choices(EVENTS, weights=(40, 25, 15, 10, 9, 1))[0]
         events.append(
             Touchpoint(
-                workspace="default", source="bench", message_id=f"bench-{number:08d}", type="track",
-                occurred_at=at, received_at=at + 20_000, name=name, user_id=f"user-{user:06d}",
-                channel="web", campaign={"source": "newsletter", "medium": "email"},
+                workspace=DEFAULT_WORKSPACE, source="bench", message_id=f"bench-{number:08d}",
+                type="track", name=name, occurred_at=at, received_at=at + 20_000,
+                user_id=f"user-{user:06d}", channel="web",
+                campaign={"source": "newsletter", "medium": "email"},
                 properties={
                     "product_id": f"p-{chance.randrange(500)}",
                     "price": 19.9,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from libs.common.ids import WorkspaceId
 from libs.common.messages import Touchpoint, decode_value
 from services.ingest.adapters.registry import ADAPTERS
 from services.ingest.domain.channel_rules import parse_channel_rules
@@ -40,7 +41,7 @@ def calls_of_case(case: dict[str, Any]) -> list[dict[str, Any]]:
 def touchpoint_of_adapter_call(call: dict[str, Any], adapter: str = "x") -> Touchpoint:
     """Return the touchpoint of a call from a server source; check that it survives encoding."""
     context = RequestContext(
-        Source("default", adapter, trust="server"),
+        Source(WorkspaceId("default"), adapter, trust="server"),
         NOW,
         lambda: GENERATED_ID,
         rules=NormalisationRules(CHANNEL_RULES),

@@ -1,5 +1,6 @@
 """Example of each message with every field set, as encoded on its topic."""
 
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import (
     AccountStageChange,
     Action,
@@ -18,7 +19,7 @@ AT = 1_780_000_000_000_000
 
 EXAMPLES = [
     Touchpoint(
-        workspace="default",
+        workspace=WorkspaceId("default"),
         source="web",
         message_id="m-1",
         type="track",
@@ -37,8 +38,8 @@ EXAMPLES = [
     ),
     StageChange(
         id="0" * 32,
-        workspace="default",
-        contact_id="c" * 32,
+        workspace=WorkspaceId("default"),
+        contact_id=ContactId("c" * 32),
         cycle="engagement",
         cycle_version="1",
         sequence=3,
@@ -59,7 +60,7 @@ EXAMPLES = [
     ),
     AccountStageChange(
         id="4" * 32,
-        workspace="default",
+        workspace=WorkspaceId("default"),
         account_id="a" * 32,
         group_id="acme",
         cycle="accounts",
@@ -80,8 +81,8 @@ EXAMPLES = [
     ),
     Signal(
         id="1" * 32,
-        workspace="default",
-        contact_id="c" * 32,
+        workspace=WorkspaceId("default"),
+        contact_id=ContactId("c" * 32),
         cycle="engagement",
         signal="order_completed",
         occurred_at=AT,
@@ -96,13 +97,13 @@ EXAMPLES = [
     CompellingEvent(
         id="5" * 32,
         event_id="renewal-7",
-        workspace="default",
+        workspace=WorkspaceId("default"),
         kind="contract_ends",
         scope="contact",
         status="nearing",
         version=2,
         occurred_at=AT,
-        contact_id="c" * 32,
+        contact_id=ContactId("c" * 32),
         account_id="a" * 32,
         date=AT + 7 * 86_400_000_000,
         left=7 * 86_400_000_000,
@@ -112,8 +113,8 @@ EXAMPLES = [
         properties={"contract": "7"},
     ),
     ContactSnapshot(
-        workspace="default",
-        contact_id="c" * 32,
+        workspace=WorkspaceId("default"),
+        contact_id=ContactId("c" * 32),
         version=7,
         user_ids=["u-1"],
         anonymous_ids=["a-1"],
@@ -132,9 +133,9 @@ EXAMPLES = [
     ),
     Action(
         id="2" * 32,
-        workspace="default",
+        workspace=WorkspaceId("default"),
         action_id="3" * 32,
-        contact_id="c" * 32,
+        contact_id=ContactId("c" * 32),
         play="welcome",
         step="welcome_mail",
         channel="email",

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from libs.common.ids import WorkspaceId
 from libs.common.messages import decode_value
 from libs.common.messages.touchpoint import Touchpoint
 from services.ingest.adapters.registry import ADAPTERS
@@ -21,7 +22,10 @@ from tests.support.encoding_paths import touchpoint_of_call
 IDS = itertools.count()
 NOW = 1_790_000_000_000_000
 RULES = NormalisationRules(parse_channel_rules(CHANNELS.read_text(), "channels.yaml"))
-WEB, TILL = Source("default", "web"), Source("default", "till", trust="server")
+WEB, TILL = (
+    Source(WorkspaceId("default"), "web"),
+    Source(WorkspaceId("default"), "till", trust="server"),
+)
 
 
 def to_touchpoints(source, *calls):

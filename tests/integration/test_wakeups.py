@@ -10,6 +10,7 @@ from libs.common.db.connection import Session, connect
 from libs.common.db.notifications import Wakeups, notify, with_notification
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_relay import OutboxRelay
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.service_runner import run_when_due
 from services.ingest.domain.source import Source
 from services.ingest.repository import sources
@@ -24,7 +25,7 @@ from tests.support.waiting import wait_until
 
 NEVER = 300.0
 """Fallback (s) longer than every test: a job that runs again was notified."""
-LINK = ("default", (("user_id", "a"), ("user_id", "b")))
+LINK = (WorkspaceId("default"), (("user_id", "a"), ("user_id", "b")))
 
 
 @pytest.fixture
@@ -206,15 +207,17 @@ async def test_frontier_reports_due_timers(connection):
 
 WRITES = {
     fold_states.REFOLDS_CHANNEL: lambda c: fold_states.enqueue_refolds(
-        c, {"c": RefoldRequest("corrected", FIRST_KEY)}
+        c, {ContactId("c"): RefoldRequest("corrected", FIRST_KEY)}
     ),
     identity_links.DEFERRED_CHANNEL: lambda c: identity_links.insert_deferred(c, [LINK]),
     echoes.ECHOES_CHANNEL: lambda c: echoes.insert_echoes(c, [b"{}", b"{}"]),
     sweeps.SWEEPS_CHANNEL: lambda c: sweeps.insert_sweeps(
-        c, [SweepRow("s", "default", "p", None, "", None)], 1
+        c, [SweepRow("s", WorkspaceId("default"), "p", None, "", None)], 1
     ),
-    changes.CHANGES_CHANNEL: lambda c: changes.update_change_counter(c, "default"),
-    sources.SOURCES_CHANNEL: lambda c: sources.upsert_source(c, Source("default", "shop")),
+    changes.CHANGES_CHANNEL: lambda c: changes.update_change_counter(c, WorkspaceId("default")),
+    sources.SOURCES_CHANNEL: lambda c: sources.upsert_source(
+        c, Source(WorkspaceId("default"), "shop")
+    ),
 }
 
 

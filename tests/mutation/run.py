@@ -30,8 +30,8 @@ also_copy = ["examples", "cli", "cycles"]
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:schemathesis", "-p", "no:cacheprovider"]
 use_git_change_detection = false
-timeout_multiplier = 20.0
-timeout_constant = 10.0
+timeout_multiplier = 4.0
+timeout_constant = 2.0
 
 [tool.pytest.ini_options]
 asyncio_mode = "auto"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from libs.common.conditions import Condition
 from libs.common.decay import FOREVER
+from libs.common.ids import ContactId
 from services.orchestrator.domain.condition_evaluator import compile_condition
 from services.orchestrator.domain.contact_facts import ContactFacts, CycleFacts, DecayingScore
 from services.scoring.domain.compiled_cycle import CompiledCycle
@@ -64,7 +65,7 @@ def facts_of(compiled: CompiledCycle, state: FoldState, events: list[FoldEvent])
         if state.traits[slot] is not None
     }
     return ContactFacts(
-        "c",
+        ContactId("c"),
         traits=traits,
         standings={"engagement": position},
         signals=signals,

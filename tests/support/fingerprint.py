@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from examples.storefront.mapping import calls
+from libs.common.ids import WorkspaceId
 from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
 from services.ingest.domain.tracking_call import call_from_object
@@ -18,7 +19,7 @@ ANCHOR = datetime(2026, 11, 22, tzinfo=UTC)
 
 def occurrences() -> Iterator[tuple[str, FoldEvent]]:
     """Yield (user or device, occurrence) of the storefront's calls."""
-    source = Source("default", "storefront")
+    source = Source(WorkspaceId("default"), "storefront")
     classifier = shipped().classifier
     for call in calls(ANCHOR):
         touchpoint = touchpoint_of_call(

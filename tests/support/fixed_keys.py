@@ -10,6 +10,7 @@ from libs.common.api_keys import (
     Caller,
 )
 from libs.common.http.authentication import AuthenticationMiddleware
+from libs.common.ids import WorkspaceId
 
 ADMIN, SERVICE = "rules", "reads"
 _SCOPES = {ADMIN: frozenset((*WORKSPACE_SCOPES, *INSTANCE_SCOPES)), SERVICE: frozenset(READ_SCOPES)}
@@ -18,9 +19,13 @@ _SCOPES = {ADMIN: frozenset((*WORKSPACE_SCOPES, *INSTANCE_SCOPES)), SERVICE: fro
 class FixedKeyStore:
     """Two keys: an admin key of any workspace, and a key that reads `default`."""
 
-    async def authenticate(self, key: str, workspace: str | None) -> Caller | None:
+    async def authenticate(self, key: str, workspace: WorkspaceId | None) -> Caller | None:
         """Return the caller of a key."""
-        return Caller(workspace or DEFAULT_WORKSPACE, _SCOPES[key]) if key in _SCOPES else None
+        return (
+            Caller(WorkspaceId(workspace or DEFAULT_WORKSPACE), _SCOPES[key])
+            if key in _SCOPES
+            else None
+        )
 
 
 def with_authentication(app: ASGIApp, files: str | None = None) -> AuthenticationMiddleware:

@@ -7,6 +7,7 @@ import json
 from functools import partial
 
 from libs.common.clock import FixedClock
+from libs.common.ids import WorkspaceId
 from libs.common.observability.health import HealthChecks, build_server
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain.request_context import NormalisationRules
@@ -20,10 +21,10 @@ from tests.support.waiting import last, wait_until
 IDS = itertools.count()
 NOW = 1_780_000_000_000_000
 SOURCES = {
-    "good": Source("default", "web"),
-    "slow": Source("default", "slow", per_second=1),
-    "shy": Source("default", "shy", allowed_origins=("https://shop.test",)),
-    "signed": Source("default", "signed", adapter="webhook", signing_secret="s"),
+    "good": Source(WorkspaceId("default"), "web"),
+    "slow": Source(WorkspaceId("default"), "slow", per_second=1),
+    "shy": Source(WorkspaceId("default"), "shy", allowed_origins=("https://shop.test",)),
+    "signed": Source(WorkspaceId("default"), "signed", adapter="webhook", signing_secret="s"),
 }
 
 

@@ -11,6 +11,7 @@ from cli.home import PROJECT
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session, SessionPool
 from libs.common.db.outbox import Outbox
+from libs.common.ids import WorkspaceId
 from libs.common.kafka.record import Record
 from libs.common.messages import Signal, decode_value
 from services.orchestrator.channels import Channel
@@ -147,7 +148,7 @@ class Orchestrator:
 
     async def publish(self, text: str) -> int:
         """Publish a play, which starts on signals up to a month old."""
-        return (await self.play_service.publish("default", text, "test"))[1]
+        return (await self.play_service.publish(WorkspaceId("default"), text, "test"))[1]
 
     async def consume(self, messages: list[bytes], topic: str = "signals") -> int:
         """Handle messages as records of a topic."""

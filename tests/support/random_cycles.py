@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from libs.common.ids import WorkspaceId
 from libs.common.messages import Touchpoint
 
 SPAN = 40
@@ -118,7 +119,7 @@ def _touchpoint(chance: random.Random, number: int) -> Touchpoint:
     if chance.random() < 0.05:
         user = "undefined"
     return Touchpoint(
-        workspace="default",
+        workspace=WorkspaceId("default"),
         source=chance.choice(["web", "crm"]),
         message_id=f"m{number}",
         occurred_at=at,

@@ -8,6 +8,7 @@ import msgspec
 from cli.home import PROJECT
 from libs.common.db.connection import Session, connect
 from libs.common.db.outbox import Outbox
+from libs.common.ids import WorkspaceId
 from libs.common.kafka.record import Record
 from libs.common.messages import Touchpoint
 from services.scoring.domain.cycle import ActiveCycle
@@ -116,13 +117,17 @@ class Scoring:
 
     async def merge(self, first: str, second: str):
         """Merge two contacts manually, and refold."""
-        outcome = await self.identities.merge("default", first, second, Author("tester"))
+        outcome = await self.identities.merge(
+            WorkspaceId("default"), first, second, Author("tester")
+        )
         await self.run_jobs()
         return outcome
 
     async def unmerge(self, first: str, second: str):
         """Unmerge two identifiers, and refold."""
-        outcome = await self.identities.unmerge("default", first, second, Author("tester"))
+        outcome = await self.identities.unmerge(
+            WorkspaceId("default"), first, second, Author("tester")
+        )
         await self.run_jobs()
         return outcome
 

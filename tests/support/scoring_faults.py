@@ -11,6 +11,7 @@ import psutil
 
 from cli.servers.managed_process import ManagedProcess
 from cli.servers.service import ServiceProcess
+from libs.common.ids import WorkspaceId
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint, build_message
 from tests.support.instance import Instance
@@ -137,7 +138,7 @@ class TouchpointStream:
             now = time.time_ns() // 1_000 if at is None else at
             shape = self.chance.random()
             yield Touchpoint(
-                workspace="default", source="torrent", message_id=f"t{self.sent}",
+                workspace=WorkspaceId("default"), source="torrent", message_id=f"t{self.sent}",
                 type="identify" if shape < 0.05 else "track",
                 name="" if shape < 0.05 else self.chance.choice(NAMES),
                 occurred_at=now - self.chance.choice([0, 0, 0, 0, 50_000_000]), received_at=now,

@@ -14,6 +14,7 @@ import msgspec
 
 from libs.common.db import unit_of_work
 from libs.common.errors import Conflict, FenceLost, NotFound, Unavailable
+from libs.common.ids import WorkspaceId
 from libs.common.kafka.record import offset_ranges
 from libs.common.messages import Touchpoint
 from services.scoring.handlers import touchpoint_batch
@@ -159,7 +160,7 @@ class SimulatedSystem:
                     stages = {axis["name"]: self.chance.choice(axis["stages"])["name"]}
                     at = self.chance.randint(1, SPAN)
                     await instance.corrections.set_stage(
-                        "default",
+                        WorkspaceId("default"),
                         contact_reference,
                         "random",
                         stages,
@@ -188,7 +189,7 @@ class SimulatedSystem:
     ) -> None:
         with contextlib.suppress(NotFound):
             await instance.corrections.correct_touchpoints(
-                "default", contact_reference, kind, message_ids, ME
+                WorkspaceId("default"), contact_reference, kind, message_ids, ME
             )
 
     async def read_outbox(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from starlette.applications import Starlette
 
 from libs.common.errors import Unavailable
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.service_runner import run_periodically
 from services.orchestrator.api.unsubscribe import unsubscribe_route
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -124,7 +125,17 @@ async def test_unreachable_ingest_is_unavailable():
 
 
 ACTION = ActionRow(
-    "act", "run", "default", "c1", "welcome", "mail", "email", "", "pending", "cause", 0
+    "act",
+    "run",
+    WorkspaceId("default"),
+    ContactId("c1"),
+    "welcome",
+    "mail",
+    "email",
+    "",
+    "pending",
+    "cause",
+    0,
 )
 
 

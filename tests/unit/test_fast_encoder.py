@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from libs.common.ids import WorkspaceId
 from libs.common.kafka.wire.encoded_record import encode_record
 from libs.common.messages import Message
 from services.ingest.domain.channel_rules import parse_channel_rules
@@ -32,10 +33,17 @@ RULES = NormalisationRules(
     parse_channel_rules(CHANNELS.read_text(), "channels.yaml"), ip="truncate"
 )
 WEB = RequestContext(
-    Source("default", "web"), NOW, lambda: "made-up", "track", rules=RULES, client="203.0.113.9"
+    Source(WorkspaceId("default"), "web"),
+    NOW,
+    lambda: "made-up",
+    "track",
+    rules=RULES,
+    client="203.0.113.9",
 )
 CRM = msgspec.structs.replace(
-    WEB, source=Source("w", "crm", trust="server", mode="historical"), trace=b"00-1-2-01"
+    WEB,
+    source=Source(WorkspaceId("w"), "crm", trust="server", mode="historical"),
+    trace=b"00-1-2-01",
 )
 PAGE = {
     "url": "https://shop.test/p?utm_source=mail&utm_medium=email",

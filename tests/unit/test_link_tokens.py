@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
+from libs.common.ids import WorkspaceId
 from services.ingest.domain.privacy import strip_link_tokens
 from services.ingest.domain.request_context import RequestContext
 from services.ingest.domain.source import Source
@@ -14,7 +15,9 @@ from services.ingest.domain.tracking_call import call_from_object, parse_call
 from services.ingest.handlers.outgoing_messages import dead_letter_message
 from tests.support.encoding_paths import touchpoint_of_call, touchpoint_of_message
 
-CONTEXT = RequestContext(Source("default", "web"), 1_780_000_000_000_000, lambda: "generated")
+CONTEXT = RequestContext(
+    Source(WorkspaceId("default"), "web"), 1_780_000_000_000_000, lambda: "generated"
+)
 
 
 def test_nested_tokens_are_removed():

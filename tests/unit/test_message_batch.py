@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import InvalidMessage
+from libs.common.ids import WorkspaceId
 from services.ingest.domain import json_body, message_batch
 from services.ingest.domain.message_batch import MAX_CONTEXT, MAX_MESSAGES, MAX_TIME
 from services.ingest.domain.request_context import BatchDefaults, RequestContext
@@ -17,7 +18,10 @@ from services.ingest.domain.tracking_call import TrackingCall
 from tests.support.encoding_paths import touchpoint_of_message
 
 RECEIVED = RequestContext(
-    Source("default", "web"), 1_780_000_000_000_000, lambda: "made-up", call_type="track"
+    Source(WorkspaceId("default"), "web"),
+    1_780_000_000_000_000,
+    lambda: "made-up",
+    call_type="track",
 )
 VALUES = st.recursive(
     st.none()

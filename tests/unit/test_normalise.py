@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 
 from libs.common.errors import InvalidMessage
+from libs.common.ids import WorkspaceId
 from services.ingest.domain import context
 from services.ingest.domain.json_body import MAX_EVENT
 from services.ingest.domain.message_batch import parse_batch
@@ -17,8 +18,8 @@ from services.ingest.domain.tracking_call import call_from_object, parse_call, p
 from tests.support.encoding_paths import touchpoint_of_call
 
 NOW = 1_780_000_000_000_000
-PUBLIC = Source("default", "web")
-SERVER = Source("default", "crm", trust="server")
+PUBLIC = Source(WorkspaceId("default"), "web")
+SERVER = Source(WorkspaceId("default"), "crm", trust="server")
 
 
 def got(message, source=PUBLIC, **fields):

@@ -22,6 +22,7 @@ from libs.common.api_keys import (
 )
 from libs.common.db.connection import Connection, Session
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.ids import WorkspaceId
 
 _HINT_LENGTH = 8
 _MAX_NAME_LENGTH = 60
@@ -51,7 +52,7 @@ class DatabaseKeyStore:
         ]
         self._admin_hash = hash_key(admin_key) if admin_key else b""
 
-    async def authenticate(self, key: str, workspace: str | None) -> Caller | None:
+    async def authenticate(self, key: str, workspace: WorkspaceId | None) -> Caller | None:
         """Return the caller of a key; see `KeyStore`."""
         key_hash = hash_key(key)
         matches = [
@@ -79,7 +80,7 @@ class DatabaseKeyStore:
         return Caller(row["workspace"], frozenset(row["scopes"]))
 
     async def _environment_caller(
-        self, key_hash: bytes, scopes: frozenset[str], workspace: str | None
+        self, key_hash: bytes, scopes: frozenset[str], workspace: WorkspaceId | None
     ) -> Caller | None:
         if workspace in (None, DEFAULT_WORKSPACE):
             return Caller(DEFAULT_WORKSPACE, scopes)
@@ -93,7 +94,7 @@ class DatabaseKeyStore:
         return Caller(workspace, scopes)
 
 
-async def workspace_exists(connection: Connection, workspace: str) -> bool:
+async def workspace_exists(connection: Connection, workspace: WorkspaceId) -> bool:
     """Return whether the workspace exists."""
     return bool(
         await connection.fetchval(
@@ -109,7 +110,7 @@ async def list_workspaces(connection: Connection) -> list[str]:
     ]
 
 
-async def insert_workspace(connection: Connection, workspace: str) -> None:
+async def insert_workspace(connection: Connection, workspace: WorkspaceId) -> None:
     """Insert a workspace. Raises Conflict if it exists, ConfigurationError for a bad name."""
     if (
         not workspace.isascii()
@@ -130,7 +131,7 @@ async def insert_workspace(connection: Connection, workspace: str) -> None:
 
 async def insert_key(
     connection: Connection,
-    workspace: str,
+    workspace: WorkspaceId,
     name: str,
     kind: KeyKind,
     requested_scopes: tuple[str, ...] = (),
@@ -159,7 +160,7 @@ async def insert_key(
     return key
 
 
-async def list_keys(connection: Connection, workspace: str) -> list[ApiKey]:
+async def list_keys(connection: Connection, workspace: WorkspaceId) -> list[ApiKey]:
     """Return a workspace's valid keys, newest first."""
     rows = await connection.fetch(
         "SELECT hint, name, kind, scopes, created_at, ends_at, last_used_at FROM access.keys "
@@ -171,7 +172,7 @@ async def list_keys(connection: Connection, workspace: str) -> list[ApiKey]:
 
 
 async def insert_rotated_key(
-    connection: Connection, workspace: str, name: str, overlap: float
+    connection: Connection, workspace: WorkspaceId, name: str, overlap: float
 ) -> str:
     """Insert a new key like the newest of a name and return it.
 
@@ -192,7 +193,7 @@ async def insert_rotated_key(
 
 
 async def update_key_ends(
-    connection: Connection, workspace: str, name: str, seconds: float, hint: str = ""
+    connection: Connection, workspace: WorkspaceId, name: str, seconds: float, hint: str = ""
 ) -> int:
     """Expire a name's keys that begin with `hint` in `seconds`; return their number."""
     rows = await connection.fetch(

@@ -17,6 +17,7 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import message_from_row
 from libs.common.errors import ConfigurationError
+from libs.common.ids import WorkspaceId
 from libs.common.messages.envelope import TRACEPARENT
 
 LOG_CHANNEL = "scoring_log"
@@ -62,7 +63,7 @@ def decode_cursor(text: str) -> Cursor:
 
 
 async def list_after(
-    connection: Connection, workspace: str, cursor: Cursor, shards: int, limit: int
+    connection: Connection, workspace: WorkspaceId, cursor: Cursor, shards: int, limit: int
 ) -> tuple[list[PublishedMessage], Cursor]:
     """Return at most `limit` of a workspace's messages after the cursor, and the next cursor.
 
@@ -85,7 +86,7 @@ async def list_after(
 
 
 async def get_by_position(
-    connection: Connection, workspace: str, positions: Iterable[tuple[int, int]]
+    connection: Connection, workspace: WorkspaceId, positions: Iterable[tuple[int, int]]
 ) -> dict[tuple[int, int], PublishedMessage]:
     """Return a workspace's messages at (shard, position)."""
     keys = list(positions)
@@ -101,7 +102,7 @@ async def get_by_position(
     return {(r["shard"], r["position"]): _published_message(r) for r in rows}
 
 
-async def get_end_cursor(connection: Connection, workspace: str, shards: int) -> Cursor:
+async def get_end_cursor(connection: Connection, workspace: WorkspaceId, shards: int) -> Cursor:
     """Return the cursor after the last message of a workspace."""
     rows = await connection.fetch(
         "SELECT shard, (SELECT max(position) FROM scoring.published_messages m "
@@ -113,7 +114,7 @@ async def get_end_cursor(connection: Connection, workspace: str, shards: int) ->
 
 
 async def get_cursor_before(
-    connection: Connection, workspace: str, cursor: Cursor, since: datetime
+    connection: Connection, workspace: WorkspaceId, cursor: Cursor, since: datetime
 ) -> Cursor:
     """Return the cursor moved back before the first message published since an instant.
 
@@ -129,7 +130,7 @@ async def get_cursor_before(
 
 
 async def count_after(
-    connection: Connection, workspace: str, cursor: Cursor, shards: int, limit: int
+    connection: Connection, workspace: WorkspaceId, cursor: Cursor, shards: int, limit: int
 ) -> int:
     """Return the number of a workspace's messages after a cursor, at most `limit` a shard."""
     positions = {**dict.fromkeys(range(shards), 0), **cursor}

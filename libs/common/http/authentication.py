@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libs.common.api_keys import WORKSPACE_HEADER, Caller, KeyStore
 from libs.common.errors import PerigeeError
 from libs.common.http.problem_details import problem_for_error, problem_response
+from libs.common.ids import WorkspaceId
 
 MAX_BODY_BYTES = 2_000_000
 _KEY_REQUIRED = "this path requires a key: 'Authorization: Bearer <key>'"
@@ -76,7 +77,11 @@ class AuthenticationMiddleware:
         workspace_header = headers.get(WORKSPACE_HEADER.encode())
         if scheme.lower() != b"bearer" or not key:
             return None
-        workspace = workspace_header.decode("latin-1") if workspace_header is not None else None
+        workspace = (
+            WorkspaceId(workspace_header.decode("latin-1"))
+            if workspace_header is not None
+            else None
+        )
         return await self._keyring.authenticate(key.decode("latin-1"), workspace)
 
 

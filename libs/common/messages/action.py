@@ -4,6 +4,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from libs.common.ids import ContactId, WorkspaceId
+
 ActionStatus = Literal[
     "pending",
     "sending",
@@ -29,9 +31,9 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     TOPIC: ClassVar[str] = "actions"
 
     id: str
-    workspace: str
+    workspace: WorkspaceId
     action_id: str
-    contact_id: str
+    contact_id: ContactId
     play: str
     step: str
     channel: str

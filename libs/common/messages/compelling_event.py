@@ -4,6 +4,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from libs.common.ids import ContactId, WorkspaceId
+
 EventScope = Literal["contact", "account", "market"]
 EventStatus = Literal["raised", "updated", "nearing", "withdrawn", "expired"]
 
@@ -21,13 +23,13 @@ class CompellingEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str
     event_id: str
-    workspace: str
+    workspace: WorkspaceId
     kind: str
     scope: EventScope
     status: EventStatus
     version: int
     occurred_at: int
-    contact_id: str | None = None
+    contact_id: ContactId | None = None
     account_id: str | None = None
     date: int | None = None
     left: int | None = None

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from libs.common.ids import ContactId, WorkspaceId
+
 
 class CycleState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Position of the contact in one cycle, and the last `sequence` that it includes."""
@@ -29,8 +31,8 @@ class ContactSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     KIND: ClassVar[str] = "perigee.contact.v1"
     TOPIC: ClassVar[str] = "contacts"
 
-    workspace: str
-    contact_id: str
+    workspace: WorkspaceId
+    contact_id: ContactId
     version: int
     user_ids: list[str] = []
     anonymous_ids: list[str] = []
@@ -38,4 +40,4 @@ class ContactSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Verified e-mail addresses and external ids, as `type:value`."""
     traits: dict[str, Any] = {}
     cycles: dict[str, CycleState] = {}
-    merged_into: str | None = None
+    merged_into: ContactId | None = None

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from libs.common.ids import WorkspaceId
 from libs.common.messages.compelling_event import CompellingEvent
 from libs.common.messages.envelope import decode_value
 from libs.common.messages.signal import Signal
@@ -33,7 +34,7 @@ class MessageFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     reasons: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
 
-    def matches(self, workspace: str, kind: str, value: bytes) -> bool:
+    def matches(self, workspace: WorkspaceId, kind: str, value: bytes) -> bool:
         """Return whether the workspace's subscriber selects this message.
 
         Raises InvalidMessage for a value that cannot be decoded as its kind.

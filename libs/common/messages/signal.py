@@ -4,6 +4,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from libs.common.ids import ContactId, WorkspaceId
+
 
 class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
     """A touchpoint that matches a signal of a cycle, sent once when it is first stored.
@@ -15,8 +17,8 @@ class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
     TOPIC: ClassVar[str] = "signals"
 
     id: str
-    workspace: str
-    contact_id: str
+    workspace: WorkspaceId
+    contact_id: ContactId
     cycle: str
     signal: str
     occurred_at: int

@@ -4,6 +4,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from libs.common.ids import ContactId, WorkspaceId
+
 Direction = Literal[
     "entry", "advance", "skip", "lateral", "regression", "repeat", "re_entry", "dormancy"
 ]
@@ -55,7 +57,7 @@ class SubjectChange(msgspec.Struct, frozen=True, kw_only=True):
     TOPIC: ClassVar[str] = "stage-changes"
 
     id: str
-    workspace: str
+    workspace: WorkspaceId
     cycle: str
     cycle_version: str
     sequence: int
@@ -79,7 +81,7 @@ class StageChange(SubjectChange, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "perigee.stage-change.v1"
 
-    contact_id: str
+    contact_id: ContactId
     identifiers: list[str] = []
     """User ids, verified addresses and external ids of the contact when sent, as `type:value`."""
     crm: dict[str, str] = {}

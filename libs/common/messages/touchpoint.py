@@ -4,6 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from libs.common.ids import WorkspaceId
+
 Mode = Literal["live", "historical", "test"]
 Initiative = Literal["contact", "brand", "market"]
 Scope = Literal["contact", "account", "market"]
@@ -28,7 +30,7 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     KIND: ClassVar[str] = "perigee.touchpoint.v1"
     TOPIC: ClassVar[str] = "touchpoints"
 
-    workspace: str
+    workspace: WorkspaceId
     source: str
     message_id: str
     type: CallType

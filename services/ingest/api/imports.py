@@ -12,6 +12,7 @@ from libs.common.api_keys import Caller
 from libs.common.errors import ConfigurationError
 from libs.common.http.authentication import require_scope
 from services.ingest.domain.call_mapping import CallMapping
+from services.ingest.domain.source import SourceKey
 from services.ingest.handlers.uploads import UploadQueue
 
 Content = Annotated[
@@ -61,9 +62,11 @@ def router(uploads: UploadQueue) -> APIRouter:
         tree = _parse_mapping(mapping)
         path = await uploads.receive(name, request.stream())
         if dry_run:
-            return JSONResponse(await uploads.dry_run(path, (caller.workspace, source), tree))
+            return JSONResponse(
+                await uploads.dry_run(path, SourceKey(caller.workspace, source), tree)
+            )
         accepted = await uploads.enqueue(
-            path, (caller.workspace, source), tree, historical=not live
+            path, SourceKey(caller.workspace, source), tree, historical=not live
         )
         return JSONResponse(msgspec.to_builtins(accepted), 202)
 
@@ -79,7 +82,7 @@ def router(uploads: UploadQueue) -> APIRouter:
         `finished_at` is set at its end; a `fault` is final unless `queued` is true: then it is
         tried again. `fingerprint` is that of the upload's answer as soon as its rows are read.
         """
-        return await uploads.get_import((caller.workspace, source), content)
+        return await uploads.get_import(SourceKey(caller.workspace, source), content)
 
     @routes.get("/imports/{content}/rejects", response_class=FileResponse)
     async def rejects(

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from hashlib import blake2b
 
+from libs.common.ids import WorkspaceId
+
 WINDOW_SECONDS = 3_600
 MAX_IDS = 500_000
 """About 80 MB."""
@@ -20,7 +22,7 @@ _SLOT_IDS = 10_000
 """Ids that expire together at most: each expiry is short, whatever the clock does."""
 
 
-def deduplication_key(workspace: str, source: str, message_id: str) -> MessageId:
+def deduplication_key(workspace: WorkspaceId, source: str, message_id: str) -> MessageId:
     """Return the key of a message id."""
     return key_with_id(f"{workspace}\0{source}\0".encode(), message_id.encode("utf-8", "replace"))
 

@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common import link_tokens
 from libs.common.errors import InvalidMessage
+from libs.common.ids import WorkspaceId
 from libs.common.messages import Touchpoint
 from libs.common.messages.touchpoint import CallType, Initiative
 from libs.common.user_hash import verify_user_hash
@@ -20,7 +21,7 @@ from services.ingest.domain.tracking_call import TrackingCall, parse_object
 
 CALL_TYPES = get_args(CallType)
 _VISITS = ("page", "screen")
-_NO_RECIPIENT = link_tokens.LinkRecipient("")
+_NO_RECIPIENT = link_tokens.LinkRecipient(WorkspaceId(""))
 
 
 def normalise(call: TrackingCall, received: RequestContext) -> Touchpoint:

@@ -1,16 +1,24 @@
 """Sources of touchpoints and their settings."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from libs.common.errors import ConfigurationError
+from libs.common.ids import WorkspaceId
 
 Trust = Literal["public", "server"]
 Mode = Literal["live", "historical", "test"]
 _PORTS = {"http": 80, "https": 443}
 MAX_RATE = 1_000_000
+
+
+class SourceKey(NamedTuple):
+    """Name of a source, unique within its workspace."""
+
+    workspace: WorkspaceId
+    name: str
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -23,7 +31,7 @@ class Source(msgspec.Struct, frozen=True):
     accepts the webhooks of another system, signed with the `signing_secret`.
     """
 
-    workspace: str
+    workspace: WorkspaceId
     name: str
     trust: Trust = "public"
     mode: Mode = "live"

@@ -8,6 +8,7 @@ from libs.common.db.api_keys import ApiKey
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
+from libs.common.ids import WorkspaceId
 
 
 class AccessService:
@@ -27,15 +28,15 @@ class AccessService:
         Raises Conflict when the name is taken, ConfigurationError for a bad name.
         """
         async with self._session.acquire() as connection, unit_of_work(connection):
-            await api_keys.insert_workspace(connection, name)
+            await api_keys.insert_workspace(connection, WorkspaceId(name))
 
-    async def list_keys(self, workspace: str) -> list[ApiKey]:
+    async def list_keys(self, workspace: WorkspaceId) -> list[ApiKey]:
         """Return a workspace's valid keys, newest first."""
         async with self._session.acquire() as connection:
             return await api_keys.list_keys(connection, workspace)
 
     async def create_key(
-        self, workspace: str, name: str, kind: KeyKind, scopes: Sequence[str]
+        self, workspace: WorkspaceId, name: str, kind: KeyKind, scopes: Sequence[str]
     ) -> str:
         """Create a key and return it, this once: only its hash is stored.
 
@@ -44,7 +45,7 @@ class AccessService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             return await api_keys.insert_key(connection, workspace, name, kind, tuple(scopes))
 
-    async def rotate_key(self, workspace: str, name: str, overlap: float) -> str:
+    async def rotate_key(self, workspace: WorkspaceId, name: str, overlap: float) -> str:
         """Give a name a new key; the old ones stay valid for `overlap` more seconds.
 
         Raises NotFound, Conflict.
@@ -52,7 +53,7 @@ class AccessService:
         async with self._session.acquire() as connection, unit_of_work(connection):
             return await api_keys.insert_rotated_key(connection, workspace, name, overlap)
 
-    async def revoke_keys(self, workspace: str, name: str, hint: str) -> int:
+    async def revoke_keys(self, workspace: WorkspaceId, name: str, hint: str) -> int:
         """End a name's keys that begin with `hint` at once; return how many.
 
         Raises NotFound when there is none.

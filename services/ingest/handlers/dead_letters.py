@@ -15,6 +15,7 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, InvalidMessage, NotFound
+from libs.common.ids import WorkspaceId
 from libs.common.kafka import topic_reader
 from libs.common.kafka.record import Record
 from libs.common.messages import Message, Touchpoint, decode_value
@@ -33,7 +34,7 @@ from services.ingest.domain.dead_letter import (
 from services.ingest.domain.json_path import JsonPath, parse_path, set_at
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.request_context import NormalisationRules, RequestContext
-from services.ingest.domain.source import Source
+from services.ingest.domain.source import Source, SourceKey
 from services.ingest.domain.tracking_call import parse_call
 from services.ingest.handlers.adapter_calls import convert_adapter_event, split_adapter_events
 from services.ingest.handlers.ingestion import MessagePublisher
@@ -134,7 +135,7 @@ class DeadLetterService:
         records = await self._get_records(numbers)
         async with self._session.acquire() as connection:
             sources_by_key = {
-                (source.workspace, source.name): source
+                SourceKey(source.workspace, source.name): source
                 for source in await sources.list_sources(connection)
             }
         replays: dict[str, list[Message]] = {}
@@ -195,7 +196,7 @@ class DeadLetterService:
         return {number: records[position] for number, position in positions.items()}
 
     def _replay_messages(
-        self, record: Record, sources_by_key: Mapping[tuple[str, str], Source], changes: Changes
+        self, record: Record, sources_by_key: Mapping[SourceKey, Source], changes: Changes
     ) -> list[Message]:
         """Return the messages of a dead letter's replay. Raises InvalidMessage."""
         error_headers = parse_error_headers(record.headers)
@@ -218,11 +219,11 @@ class DeadLetterService:
         self,
         record: Record,
         error_headers: dict[str, str],
-        sources_by_key: Mapping[tuple[str, str], Source],
+        sources_by_key: Mapping[SourceKey, Source],
         changes: Changes,
     ) -> list[Message]:
         workspace, _, name = error_headers.get("where", "").partition("/")
-        source = sources_by_key.get((workspace, name))
+        source = sources_by_key.get(SourceKey(WorkspaceId(workspace), name))
         if source is None:
             raise InvalidMessage(
                 "no_source", f"its source {error_headers.get('where')!r} does not exist any more"

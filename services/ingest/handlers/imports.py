@@ -30,7 +30,7 @@ from services.ingest.adapters.row_files import (
 from services.ingest.domain.call_mapping import CallMapping, call_from_columns
 from services.ingest.domain.normalise import normalise
 from services.ingest.domain.request_context import NormalisationRules, RequestContext
-from services.ingest.domain.source import Source
+from services.ingest.domain.source import Source, SourceKey
 from services.ingest.domain.tracking_call import parse_call
 from services.ingest.handlers.ingestion import MessagePublisher
 from services.ingest.handlers.outgoing_messages import touchpoint_message
@@ -66,7 +66,7 @@ class FileImporter:
     async def dry_run(
         self,
         path: Path,
-        source_key: tuple[str, str],
+        source_key: SourceKey,
         template: CallMapping | None,
         report_progress: ProgressCallback,
     ) -> tuple[int, int, list[RejectedRow]]:
@@ -91,7 +91,7 @@ class FileImporter:
     async def run(
         self,
         path: Path,
-        source_key: tuple[str, str],
+        source_key: SourceKey,
         template: CallMapping | None,
         report_progress: ProgressCallback,
         *,
@@ -130,12 +130,12 @@ class FileImporter:
             rejects_path(path).unlink(missing_ok=True)
         return progress
 
-    async def get_source(self, source_key: tuple[str, str]) -> Source:
+    async def get_source(self, source_key: SourceKey) -> Source:
         """Return the source (workspace, name). Raises NotFound."""
         async with self._session.acquire() as connection:
             source = await sources.get_source_for_update(connection, source_key)
         if source is None:
-            name = source_key[1]
+            name = source_key.name
             raise NotFound(
                 f"no source {name!r}: 'perigee source create {name} --mode historical' creates it"
             )

@@ -9,8 +9,9 @@ import msgspec
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.ids import WorkspaceId
 from services.ingest.adapters.registry import ADAPTERS
-from services.ingest.domain.source import MAX_RATE, Source, parse_origin
+from services.ingest.domain.source import MAX_RATE, Source, SourceKey, parse_origin
 from services.ingest.repository import sources as repository
 from services.ingest.repository.sources import WriteKey
 
@@ -58,13 +59,13 @@ class SourceService:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def list_sources(self, workspace: str) -> list[SourceView]:
+    async def list_sources(self, workspace: WorkspaceId) -> list[SourceView]:
         """Return a workspace's sources."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             sources = await repository.list_sources(connection, workspace)
             return [await _view(connection, source) for source in sources]
 
-    async def create(self, workspace: str, name: str, changes: SourceChanges) -> SourceView:
+    async def create(self, workspace: WorkspaceId, name: str, changes: SourceChanges) -> SourceView:
         """Create a source with its first key.
 
         Raises Conflict when the name is taken, ConfigurationError.
@@ -74,14 +75,14 @@ class SourceService:
                 f"{name!r:.80}: a source's name has 1 to {_MAX_NAME_CHARACTERS} characters, no /"
             )
         async with self._session.acquire() as connection, unit_of_work(connection):
-            if await repository.get_source_for_update(connection, (workspace, name)):
+            if await repository.get_source_for_update(connection, SourceKey(workspace, name)):
                 raise Conflict(f"there is a source {name} already: 'perigee source set' changes it")
             source, secret = _apply_changes(Source(workspace, name), changes)
             await repository.upsert_source(connection, source)
             key = await _insert_new_key(connection, source)
             return await _view(connection, source, write_key=key, secret=secret)
 
-    async def update(self, workspace: str, name: str, changes: SourceChanges) -> SourceView:
+    async def update(self, workspace: WorkspaceId, name: str, changes: SourceChanges) -> SourceView:
         """Change a source. Raises NotFound, ConfigurationError."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _get_source(connection, workspace, name)
@@ -89,29 +90,29 @@ class SourceService:
             await repository.upsert_source(connection, changed)
             return await _view(connection, changed, secret=secret)
 
-    async def rotate(self, workspace: str, name: str, overlap: float) -> SourceView:
+    async def rotate(self, workspace: WorkspaceId, name: str, overlap: float) -> SourceView:
         """Add a key; the old keys stay valid for `overlap` seconds. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _get_source(connection, workspace, name)
             key = await _insert_new_key(connection, source)
             await repository.update_key_ends(
-                connection, (source.workspace, source.name), overlap, keep=key
+                connection, SourceKey(source.workspace, source.name), overlap, keep=key
             )
             return await _view(connection, source, write_key=key)
 
-    async def revoke(self, workspace: str, name: str, hint: str) -> SourceView:
+    async def revoke(self, workspace: WorkspaceId, name: str, hint: str) -> SourceView:
         """Revoke the keys that begin with `hint`, or all when it is empty. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             source = await _get_source(connection, workspace, name)
             if not await repository.update_key_ends(
-                connection, (source.workspace, source.name), 0, hint=hint
+                connection, SourceKey(source.workspace, source.name), 0, hint=hint
             ):
                 raise NotFound(f"source {name} has no valid key that begins with {hint!r}")
             return await _view(connection, source)
 
 
-async def _get_source(connection: Connection, workspace: str, name: str) -> Source:
-    source = await repository.get_source_for_update(connection, (workspace, name))
+async def _get_source(connection: Connection, workspace: WorkspaceId, name: str) -> Source:
+    source = await repository.get_source_for_update(connection, SourceKey(workspace, name))
     if source is None:
         sources = await repository.list_sources(connection, workspace)
         names = ", ".join(source.name for source in sources) or "none"
@@ -121,7 +122,7 @@ async def _get_source(connection: Connection, workspace: str, name: str) -> Sour
 
 async def _insert_new_key(connection: Connection, source: Source) -> str:
     key = secrets.token_urlsafe(24)
-    await repository.insert_key(connection, (source.workspace, source.name), key)
+    await repository.insert_key(connection, SourceKey(source.workspace, source.name), key)
     return key
 
 
@@ -134,7 +135,7 @@ async def _view(
 ) -> SourceView:
     return SourceView(
         source,
-        await repository.list_keys(connection, (source.workspace, source.name)),
+        await repository.list_keys(connection, SourceKey(source.workspace, source.name)),
         write_key,
         secret,
     )

@@ -15,51 +15,27 @@ from typing import Any
 
 import msgspec
 
-from libs.common import ids
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound, PerigeeError, Unavailable
+from libs.common.ids import WorkspaceId
 from libs.common.observability import logs, metrics
 from services.ingest.adapters.row_files import file_digest
 from services.ingest.domain.call_mapping import CallMapping
+from services.ingest.domain.source import SourceKey
 from services.ingest.handlers.imports import FileImporter, import_fingerprint
+from services.ingest.handlers.stored_upload import (
+    FINGERPRINT_CHARACTERS,
+    AcceptedUpload,
+    QueuedUpload,
+    stored_name,
+    stored_stem,
+)
 from services.ingest.repository import imports
 from services.ingest.repository.imports import ImportRow
 
 log = logs.get_logger(__name__)
 _FILE_NAME = re.compile(r"[\w.\- ]{1,100}\.(csv|ndjson|jsonl)(\.gz)?", re.ASCII)
 RETRY_SECONDS = 5
-FINGERPRINT_CHARACTERS = 8
-"""Characters of the fingerprint in a kept file's name."""
-
-
-class QueuedUpload(msgspec.Struct, frozen=True):
-    """A stored file and its mapping and mode, written beside it to survive a restart.
-
-    `content` is the SHA-256 of the file in hexadecimal, `mapping` the template's tree.
-    """
-
-    content: str
-    file: str
-    source: str
-    mapping: Any
-    historical: bool
-    workspace: str = "default"
-
-    @property
-    def import_key(self) -> tuple[str, str, str]:
-        """Return (workspace, source, content)."""
-        return self.workspace, self.source, self.content
-
-
-class AcceptedUpload(msgspec.Struct, frozen=True):
-    """Answer to an upload: the SHA-256 of the file, and of mapping and mode, in hexadecimal.
-
-    `finished_before`: the same file was imported in the same way; it is not kept and adds nothing.
-    """
-
-    content: str
-    fingerprint: str
-    finished_before: bool
 
 
 class UploadQueue:
@@ -112,9 +88,7 @@ class UploadQueue:
             raise
         return path
 
-    async def dry_run(
-        self, path: Path, source_key: tuple[str, str], mapping: Any
-    ) -> dict[str, Any]:
+    async def dry_run(self, path: Path, source_key: SourceKey, mapping: Any) -> dict[str, Any]:
         """Read a file, send nothing and delete it.
 
         Return the counts of good and bad rows, and the first bad rows.
@@ -128,7 +102,7 @@ class UploadQueue:
             _delete_file(path)
 
     async def enqueue(
-        self, path: Path, source_key: tuple[str, str], mapping: Any, *, historical: bool
+        self, path: Path, source_key: SourceKey, mapping: Any, *, historical: bool
     ) -> AcceptedUpload:
         """Add a file to the queue, unless it was imported before in the same way.
 
@@ -149,11 +123,11 @@ class UploadQueue:
             return AcceptedUpload(content, fingerprint, finished_before=True)
         upload = QueuedUpload(
             content,
-            _stored_name(path, content, source_key, fingerprint),
-            source_key[1],
+            stored_name(path, content, source_key, fingerprint),
+            source_key.name,
             mapping,
             historical,
-            source_key[0],
+            source_key.workspace,
         )
         self._store(path, upload)
         self._faults.pop(upload.import_key, None)
@@ -161,13 +135,13 @@ class UploadQueue:
         self._waiting.put_nowait(upload)
         return AcceptedUpload(content, fingerprint, finished_before=False)
 
-    async def list_imports(self, workspace: str) -> list[dict[str, Any]]:
+    async def list_imports(self, workspace: WorkspaceId) -> list[dict[str, Any]]:
         """Return a workspace's imports with their progress, the newest first."""
         async with self._session.acquire() as connection:
             rows = await imports.list_imports(connection, workspace)
         return [self._to_document(workspace, row) for row in rows]
 
-    async def get_import(self, source_key: tuple[str, str], content: str) -> dict[str, Any]:
+    async def get_import(self, source_key: SourceKey, content: str) -> dict[str, Any]:
         """Return the progress of the import of a file into a source (workspace, name).
 
         Raises NotFound.
@@ -181,7 +155,9 @@ class UploadQueue:
         row = row or ImportRow(content, source, "", 0, 0, 0, None, None, "")
         return self._to_document(workspace, row)
 
-    async def rejects_path(self, workspace: str, content: str, source: str | None = None) -> Path:
+    async def rejects_path(
+        self, workspace: WorkspaceId, content: str, source: str | None = None
+    ) -> Path:
         """Return the file of an import's rejected rows; of any source by default.
 
         Raises NotFound.
@@ -193,7 +169,8 @@ class UploadQueue:
                 if source in (None, row.source)
             ]
         prefixes = tuple(
-            f"{_stem(content, (workspace, row.source))}-{row.fingerprint[:FINGERPRINT_CHARACTERS]}"
+            f"{stored_stem(content, SourceKey(workspace, row.source))}"
+            f"-{row.fingerprint[:FINGERPRINT_CHARACTERS]}"
             for row in rows
         )
         files = self._folder.glob("*.rejects.ndjson")
@@ -240,7 +217,7 @@ class UploadQueue:
             return
         try:
             template = _template(upload.mapping)
-            source_key = (upload.workspace, upload.source)
+            source_key = SourceKey(upload.workspace, upload.source)
             await self._importer.run(
                 path, source_key, template, lambda _: None, historical=upload.historical
             )
@@ -269,7 +246,7 @@ class UploadQueue:
     def _record_path(self, upload: QueuedUpload) -> Path:
         return self._folder / f"{upload.file}.upload.json"
 
-    def _to_document(self, workspace: str, row: ImportRow) -> dict[str, Any]:
+    def _to_document(self, workspace: WorkspaceId, row: ImportRow) -> dict[str, Any]:
         document: dict[str, Any] = msgspec.to_builtins(row)
         key = (workspace, row.source, row.content)
         return {
@@ -282,16 +259,6 @@ class UploadQueue:
 
 def _delete_file(path: Path) -> None:
     path.unlink(missing_ok=True)
-
-
-def _stem(content: str, source_key: tuple[str, str]) -> str:
-    return f"{content}-{ids.derive_id('upload', *source_key)[:8]}"
-
-
-def _stored_name(path: Path, content: str, source_key: tuple[str, str], fingerprint: str) -> str:
-    """Return the name of a stored file: digest, source, fingerprint, ending of its format."""
-    ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    return f"{_stem(content, source_key)}-{fingerprint[:FINGERPRINT_CHARACTERS]}{ending}"
 
 
 def _template(mapping: Any) -> CallMapping | None:

@@ -5,6 +5,8 @@ from datetime import datetime
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import WorkspaceId
+from services.ingest.domain.source import SourceKey
 
 
 class ImportProgress(msgspec.Struct, frozen=True):
@@ -42,7 +44,7 @@ _ROW = (
 
 
 async def get_import(
-    connection: Connection, source_key: tuple[str, str], content: str
+    connection: Connection, source_key: SourceKey, content: str
 ) -> ImportRow | None:
     """Return the import of a file (SHA-256 in hexadecimal) into a source (workspace, name)."""
     row = await connection.fetchrow(
@@ -53,7 +55,7 @@ async def get_import(
     return None if row is None else ImportRow(*row)
 
 
-async def list_imports(connection: Connection, workspace: str) -> list[ImportRow]:
+async def list_imports(connection: Connection, workspace: WorkspaceId) -> list[ImportRow]:
     """Return a workspace's last thousand imports, the newest first."""
     rows = await connection.fetch(
         f"{_ROW} WHERE workspace = $1 ORDER BY begun_at DESC LIMIT 1000",
@@ -63,7 +65,7 @@ async def list_imports(connection: Connection, workspace: str) -> list[ImportRow
 
 
 async def list_imports_of_file(
-    connection: Connection, workspace: str, content: str
+    connection: Connection, workspace: WorkspaceId, content: str
 ) -> list[ImportRow]:
     """Return a workspace's imports of the file with this SHA-256 (hexadecimal), by source."""
     rows = await connection.fetch(
@@ -76,7 +78,7 @@ async def list_imports_of_file(
 
 async def upsert_import(
     connection: Connection,
-    source_key: tuple[str, str],
+    source_key: SourceKey,
     content: bytes,
     fingerprint: bytes,
     name: str,
@@ -106,7 +108,7 @@ async def upsert_import(
 
 
 async def update_progress(
-    connection: Connection, source_key: tuple[str, str], content: bytes, progress: ImportProgress
+    connection: Connection, source_key: SourceKey, content: bytes, progress: ImportProgress
 ) -> None:
     """Store the progress of an import."""
     await connection.execute(

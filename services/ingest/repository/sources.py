@@ -13,9 +13,10 @@ import msgspec
 from libs.common.db.connection import Connection, Session
 from libs.common.db.notifications import notify
 from libs.common.errors import Conflict, Unavailable
+from libs.common.ids import WorkspaceId
 from libs.common.observability import logs
 from libs.common.service_runner import wait_for_any
-from services.ingest.domain.source import Source
+from services.ingest.domain.source import Source, SourceKey
 
 log = logs.get_logger(__name__)
 SOURCES_CHANNEL = "ingest_sources"
@@ -64,7 +65,7 @@ async def upsert_source(connection: Connection, source: Source) -> bool:
     )
 
 
-async def insert_key(connection: Connection, source_key: tuple[str, str], write_key: str) -> bool:
+async def insert_key(connection: Connection, source_key: SourceKey, write_key: str) -> bool:
     """Add a key to a source (workspace, name); return whether it is new.
 
     Raises Conflict for a revoked key, or a key of another source.
@@ -93,7 +94,7 @@ async def insert_key(connection: Connection, source_key: tuple[str, str], write_
 
 async def update_key_ends(
     connection: Connection,
-    source_key: tuple[str, str],
+    source_key: SourceKey,
     seconds: float,
     *,
     hint: str = "",
@@ -114,7 +115,7 @@ async def update_key_ends(
     return len(rows)
 
 
-async def list_keys(connection: Connection, source_key: tuple[str, str]) -> list[WriteKey]:
+async def list_keys(connection: Connection, source_key: SourceKey) -> list[WriteKey]:
     """Return the valid keys of a source, newest first."""
     rows = await connection.fetch(
         "SELECT hint, created_at, ends_at, last_used_at FROM ingest.write_keys k "
@@ -124,9 +125,7 @@ async def list_keys(connection: Connection, source_key: tuple[str, str]) -> list
     return [WriteKey(*row) for row in rows]
 
 
-async def get_source_for_update(
-    connection: Connection, source_key: tuple[str, str]
-) -> Source | None:
+async def get_source_for_update(connection: Connection, source_key: SourceKey) -> Source | None:
     """Return a source (workspace, name), locked until the transaction ends."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM ingest.sources s WHERE (workspace, source) = ($1, $2) FOR UPDATE",
@@ -135,7 +134,9 @@ async def get_source_for_update(
     return _source_from_row(row) if row else None
 
 
-async def list_sources(connection: Connection, workspace: str | None = None) -> list[Source]:
+async def list_sources(
+    connection: Connection, workspace: WorkspaceId | None = None
+) -> list[Source]:
     """Return the sources of a workspace, or of all, by name."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM ingest.sources s "

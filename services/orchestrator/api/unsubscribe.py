@@ -6,13 +6,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from libs.common.ids import ContactId
 from services.orchestrator.domain.unsubscribe_token import verify_token
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Unsubscribe</title>
 <main><h1>{title}</h1><p>{text}</p>{form}</main></html>"""
 _FORM = '<form method="post"><button type="submit">Unsubscribe</button></form>'
 
-SuppressContact = Callable[[str, str], Awaitable[None]]
+SuppressContact = Callable[[ContactId, str], Awaitable[None]]
 
 
 def unsubscribe_route(secret: str, suppress: SuppressContact) -> Route:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs.common.clock import Clock
+from libs.common.ids import ContactId
 from libs.common.instants import to_iso
 from services.orchestrator.channels.http_channels import encode_json, result_from_answer
 from services.orchestrator.domain.rendered_message import DeliveryResult, RenderedMessage
@@ -65,7 +66,7 @@ def _body_with_action_id(message: RenderedMessage) -> str:
     return f"{message.text}\n\n[perigee:{message.action_id}]"
 
 
-def _hubspot(message: RenderedMessage, contact: str, now: str) -> dict[str, Any]:
+def _hubspot(message: RenderedMessage, contact: ContactId, now: str) -> dict[str, Any]:
     return {
         "properties": {
             "hs_timestamp": now,
@@ -78,7 +79,7 @@ def _hubspot(message: RenderedMessage, contact: str, now: str) -> dict[str, Any]
     }
 
 
-def _salesforce(message: RenderedMessage, contact: str, now: str) -> dict[str, Any]:
+def _salesforce(message: RenderedMessage, contact: ContactId, now: str) -> dict[str, Any]:
     return {
         "Subject": _subject(message),
         "Description": _body_with_action_id(message),

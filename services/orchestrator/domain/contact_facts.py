@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from libs.common.decay import decay
+from libs.common.ids import ContactId
 
 MAX_INSTANTS = 100
 """Number of instants that are read per signal, the newest."""
@@ -37,7 +38,7 @@ class CycleFacts(msgspec.Struct, frozen=True):
 class ContactFacts(msgspec.Struct, frozen=True):
     """The facts about one contact. `contact_id` is canonical (after merges); instants in µs UTC."""
 
-    contact_id: str
+    contact_id: ContactId
     traits: Mapping[str, Any] = {}
     standings: Mapping[str, CycleFacts] = {}
     signals: Mapping[str, Sequence[int]] = {}

@@ -15,6 +15,7 @@ from libs.common import ids
 from libs.common.conditions import Condition
 from libs.common.decay import FOREVER
 from libs.common.durations import parse_duration
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import DAY, from_iso
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.condition_evaluator import condition_holds
@@ -54,8 +55,8 @@ class Enrollment(msgspec.Struct, frozen=True):
     """
 
     enrollment_id: str
-    workspace: str
-    contact_id: str
+    workspace: WorkspaceId
+    contact_id: ContactId
     play: str
     number: int
     cause: str

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from libs.common import ids
+from libs.common.ids import WorkspaceId
 from libs.common.instants import DAY, from_datetime, from_iso, to_iso
 from libs.common.messages import CompellingEvent, Signal, StageChange
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -28,7 +29,7 @@ class EntryCause(msgspec.Struct, frozen=True, rename={"event": "told"}):
     """
 
     id: str
-    workspace: str
+    workspace: WorkspaceId
     at: int
     event: dict[str, Any] = {}
     of_many: bool = False
@@ -42,7 +43,7 @@ def cause_from_event(event: TriggerEvent) -> EntryCause:
 
 
 def cause_if_due(
-    program: PlayProgram, workspace: str, facts: ContactFacts, now: int
+    program: PlayProgram, workspace: WorkspaceId, facts: ContactFacts, now: int
 ) -> EntryCause | None:
     """Return the timed cause that is due for a contact and not older than `max_age`, or None."""
     cause = next_timed_cause(program, workspace, facts)
@@ -52,7 +53,7 @@ def cause_if_due(
 
 
 def next_timed_cause(
-    program: PlayProgram, workspace: str, facts: ContactFacts
+    program: PlayProgram, workspace: WorkspaceId, facts: ContactFacts
 ) -> EntryCause | None:
     """Return the past or future timed cause for a contact, by the facts as of now."""
     trigger, timed = program.play.trigger, None
@@ -70,7 +71,7 @@ def next_timed_cause(
     )
 
 
-def cause_from_schedule(program: PlayProgram, workspace: str, when: datetime) -> EntryCause:
+def cause_from_schedule(program: PlayProgram, workspace: WorkspaceId, when: datetime) -> EntryCause:
     """Return the cause of a schedule, which is the same for all contacts."""
     at = from_datetime(when)
     cause_id = ids.derive_id("schedule", workspace, program.play.play, str(at))

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, u
 import msgspec
 
 from libs.common.durations import parse_duration
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.link_tokens import (
     LINK_PARAMETER,
     REFERRAL_PARAMETER,
@@ -41,7 +42,7 @@ class MessageLinks(msgspec.Struct, frozen=True):
         """Return links whose tokens are valid from `now` on (µs UTC)."""
         return msgspec.structs.replace(self, written_at=now)
 
-    def unsubscribe_url(self, contact_id: str, channel: str) -> str:
+    def unsubscribe_url(self, contact_id: ContactId, channel: str) -> str:
         """Return the URL with which a contact unsubscribes from a channel."""
         return f"{self.base_url}/u/{sign_token(self.secret, contact_id, channel)}"
 
@@ -49,7 +50,7 @@ class MessageLinks(msgspec.Struct, frozen=True):
         """Return the URL that a contact gives to a friend."""
         return f"{self.base_url}/r/{code}"
 
-    def referral_code(self, workspace: str, contact_id: str) -> str:
+    def referral_code(self, workspace: WorkspaceId, contact_id: ContactId) -> str:
         """Return a contact's constant referral code: ten base32 characters of an HMAC-SHA256."""
         digest = hmac.new(
             self.secret.encode(), f"referral.{workspace}.{contact_id}".encode(), sha256

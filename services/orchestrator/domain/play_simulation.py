@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from libs.common.api_keys import DEFAULT_WORKSPACE
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal
 from services.orchestrator.domain.action import ActionSpec
@@ -54,7 +56,7 @@ MAX_ROUNDS = 10_000
 class PublishedHistory(msgspec.Struct, frozen=True):
     """The published events about one contact, and its traits of today."""
 
-    contact_id: str
+    contact_id: ContactId
     traits: Mapping[str, Any]
     user_id: str | None
     events: Sequence[TriggerEvent]
@@ -67,7 +69,7 @@ class SimulatedStep(msgspec.Struct, frozen=True):
     """
 
     at: int
-    contact_id: str
+    contact_id: ContactId
     what: str
     step: str
     reason: str
@@ -79,7 +81,7 @@ class SimulationContext(msgspec.Struct, frozen=True):
     vocabulary: CycleVocabularies
     rules: GateRules
     contents: Sequence[ContentItem] = ()
-    workspace: str = "default"
+    workspace: WorkspaceId = DEFAULT_WORKSPACE
     segment: ConditionTest | None = None
     """The condition of the segment that triggers the play."""
 

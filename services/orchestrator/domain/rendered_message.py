@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from libs.common.ids import WorkspaceId
 from libs.common.instants import to_iso
 from libs.common.link_tokens import LinkRecipient
 from services.orchestrator.domain.action import ActionSpec
@@ -102,7 +103,7 @@ def render_action(
     )
 
 
-def _link_recipient(workspace: str, facts: ContactFacts) -> LinkRecipient:
+def _link_recipient(workspace: WorkspaceId, facts: ContactFacts) -> LinkRecipient:
     """Return the recipient of links: the user, or the owner of the address if there is none."""
     if facts.user_id is None:
         return LinkRecipient(workspace, None, facts.email)

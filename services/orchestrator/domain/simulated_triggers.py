@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from libs.common import ids
+from libs.common.ids import WorkspaceId
 from services.orchestrator.domain.condition_evaluator import ConditionTest, condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.entry_cause import EntryCause, next_timed_cause
@@ -12,7 +13,9 @@ from services.orchestrator.domain.play_program import PlayProgram
 class TimedTriggers:
     """Timed triggers of a play; instants before the simulated period start nothing."""
 
-    def __init__(self, program: PlayProgram, workspace: str, segment: ConditionTest | None) -> None:
+    def __init__(
+        self, program: PlayProgram, workspace: WorkspaceId, segment: ConditionTest | None
+    ) -> None:
         """`segment` is the condition of the segment that triggers the play, if one does."""
         self._program, self._workspace, self._segment = program, workspace, segment
         self._fired: set[str] = set()

@@ -9,13 +9,14 @@ verifies nothing.
 import msgspec
 
 from libs.common import link_tokens
+from libs.common.ids import WorkspaceId
 from libs.common.user_hash import verify_user_hash
 
 
 class SiteSource(msgspec.Struct, frozen=True):
     """The source of a page, identified by its write key."""
 
-    workspace: str
+    workspace: WorkspaceId
     source: str
     trust: str
     user_hash_secret: str | None = None

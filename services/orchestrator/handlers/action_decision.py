@@ -12,6 +12,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
+from libs.common.ids import ContactId
 from libs.common.observability import logs
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -128,12 +129,16 @@ class ActionDecider:
         )
 
     async def _count_sent(
-        self, connection: Connection, facts: Mapping[str, ContactFacts], channel: str, now: int
-    ) -> dict[str, tuple[int, int]]:
+        self,
+        connection: Connection,
+        facts: Mapping[ContactId, ContactFacts],
+        channel: str,
+        now: int,
+    ) -> dict[ContactId, tuple[int, int]]:
         canonical_ids = await contact_reader.get_aliases(
             connection, {of_contact.contact_id for of_contact in facts.values()}
         )
-        aliases: dict[str, list[str]] = {}
+        aliases: dict[ContactId, list[ContactId]] = {}
         for alias, contact in canonical_ids.items():
             aliases.setdefault(contact, []).append(alias)
         return await frequency_caps.count_sent(connection, aliases, channel, now)

@@ -9,6 +9,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import to_iso
 from libs.common.messages.action import ActionStatus
 from services.orchestrator.handlers.decision_batch import DecisionBatch
@@ -27,7 +28,7 @@ class ActionView(msgspec.Struct, frozen=True):
     """An action as the admin API returns it; `decided_at` is RFC 3339."""
 
     action_id: str
-    contact_id: str
+    contact_id: ContactId
     play: str
     step: str
     channel: str
@@ -47,7 +48,7 @@ class ActionLedgerService:
         self._clock = clock
 
     async def list_actions(
-        self, workspace: str, status: ActionStatus, limit: int
+        self, workspace: WorkspaceId, status: ActionStatus, limit: int
     ) -> list[ActionView]:
         """Return the actions of a status, the latest decision first."""
         async with self._session.acquire() as connection:
@@ -69,7 +70,7 @@ class ActionLedgerService:
         ]
 
     async def resolve_action(
-        self, workspace: str, action_id: str, verb: LedgerVerb, author: str
+        self, workspace: WorkspaceId, action_id: str, verb: LedgerVerb, author: str
     ) -> None:
         """Retry an action, or state the outcome of one in doubt. Raises NotFound, Conflict."""
         async with self._session.acquire() as connection, unit_of_work(connection):
@@ -89,8 +90,8 @@ class ActionLedgerService:
             await batch.save(connection, self._outbox)
 
     async def _lock_action(
-        self, connection: Connection, workspace: str, action_id: str
-    ) -> tuple[ActionRow, str]:
+        self, connection: Connection, workspace: WorkspaceId, action_id: str
+    ) -> tuple[ActionRow, ContactId]:
         """Lock an action's contact; return the action as of then, and the canonical contact id."""
         action = await self._get_action(connection, workspace, action_id)
         survivors = await contact_reader.get_survivors(connection, [action.contact_id])
@@ -99,7 +100,7 @@ class ActionLedgerService:
         return await self._get_action(connection, workspace, action_id), contact
 
     async def _get_action(
-        self, connection: Connection, workspace: str, action_id: str
+        self, connection: Connection, workspace: WorkspaceId, action_id: str
     ) -> ActionRow:
         action = await actions.get_action(connection, workspace, action_id)
         if action is None:

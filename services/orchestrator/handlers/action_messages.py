@@ -3,6 +3,7 @@
 import msgspec
 
 from libs.common import ids
+from libs.common.ids import ContactId
 from libs.common.instants import to_iso
 from libs.common.messages import Action, Message, Signal, build_message
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -14,7 +15,9 @@ _EVENTS = {"email": "Email Sent"}
 _encoder = msgspec.json.Encoder()
 
 
-def action_message(action: ActionRow, contact_id: str, outcome: ActionOutcome, now: int) -> Message:
+def action_message(
+    action: ActionRow, contact_id: ContactId, outcome: ActionOutcome, now: int
+) -> Message:
     """Return the message that publishes an action's new status."""
     parts = (
         action.action_id,

@@ -12,6 +12,7 @@ from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.durations import parse_duration
+from libs.common.ids import ContactId
 from libs.common.messages import CompellingEvent
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment_entry import event_starts_play, trigger_key, try_enroll
@@ -228,8 +229,8 @@ class ContactSweeper:
         self,
         connection: Connection,
         program: PlayProgram,
-        causes: Mapping[str, EntryCause],
-        facts: Mapping[str, ContactFacts],
+        causes: Mapping[ContactId, EntryCause],
+        facts: Mapping[ContactId, ContactFacts],
     ) -> int:
         """Enroll contacts by their causes; return the number of new enrollments."""
         play = program.play.play

@@ -6,6 +6,7 @@ from typing import Any
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
 from libs.common.durations import parse_duration
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Message
 from libs.common.messages.action import Outcome
 from libs.common.observability import metrics
@@ -42,11 +43,11 @@ class DecisionBatch:
         """(enrollment, watched until)"""
         self._changed: dict[str, Enrollment] = {}
         self._actions: list[ActionRow] = []
-        self._exited: dict[str, tuple[str, str]] = {}
+        self._exited: dict[str, tuple[ContactId, str]] = {}
         """{enrollment id: (contact id, reason)}"""
         self._outcomes: dict[str, ActionOutcome] = {}
         self._messages: list[Message] = []
-        self._codes: set[tuple[str, str, str]] = set()
+        self._codes: set[tuple[WorkspaceId, str, ContactId]] = set()
         self._member_data: list[tuple[str, str, str, Mapping[str, Any]]] = []
         self._deliveries: list[tuple[str, int, str, str, int]] = []
 
@@ -72,7 +73,7 @@ class DecisionBatch:
         program: PlayProgram,
         before: Enrollment,
         progress: EnrollmentProgress,
-        contact_id: str,
+        contact_id: ContactId,
     ) -> None:
         """Add an enrollment's progress; the pending actions of one that exits are skipped."""
         if progress.enrollment != before:
@@ -85,7 +86,7 @@ class DecisionBatch:
         """Add the data about a contact that an advertiser is about to receive."""
         self._member_data.append((action.enrollment_id, action.destination, audience, data))
 
-    def add_referral_code(self, workspace: str, code: str, contact_id: str) -> None:
+    def add_referral_code(self, workspace: WorkspaceId, code: str, contact_id: ContactId) -> None:
         """Add a referral code that a message gives to its contact."""
         self._codes.add((workspace, code, contact_id))
 
@@ -93,12 +94,12 @@ class DecisionBatch:
         """Add an enrollment with its next due instant."""
         self._changed[enrollment.enrollment_id] = enrollment
 
-    def add_exit(self, enrollment: Enrollment, contact_id: str) -> None:
+    def add_exit(self, enrollment: Enrollment, contact_id: ContactId) -> None:
         """Add an enrollment that has exited; its pending actions are skipped."""
         self._changed[enrollment.enrollment_id] = enrollment
         self._exited[enrollment.enrollment_id] = (contact_id, enrollment.reason)
 
-    def add_outcome(self, action: ActionRow, contact_id: str, outcome: ActionOutcome) -> None:
+    def add_outcome(self, action: ActionRow, contact_id: ContactId, outcome: ActionOutcome) -> None:
         """Add an action's outcome, with its message unless the action stays held as before."""
         self._outcomes[action.action_id] = outcome
         if outcome.status == "held" and (action.status, action.reason) == ("held", outcome.reason):

@@ -3,6 +3,7 @@
 import msgspec
 
 from libs.common.db.connection import Session
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import to_iso
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.handlers.play_registry import PlayRegistry
@@ -42,7 +43,7 @@ class EnrollmentView(msgspec.Struct, frozen=True):
 class ContactDecisions(msgspec.Struct, frozen=True):
     """Enrollments and decisions of a contact, the newest first."""
 
-    contact_id: str
+    contact_id: ContactId
     consents: dict[str, bool]
     suppressed: dict[str, str]
     """Reasons by suppressed channel."""
@@ -58,7 +59,7 @@ class DecisionHistoryService:
         self._registry = registry
 
     async def get_decisions(
-        self, workspace: str, reference: str, limit: int = 50
+        self, workspace: WorkspaceId, reference: str, limit: int = 50
     ) -> ContactDecisions:
         """Return at most `limit` enrollments and decisions of a contact. Raises NotFound."""
         async with self._session.acquire() as connection:

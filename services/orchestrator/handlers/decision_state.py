@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from libs.common.ids import ContactId
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment import Enrollment
@@ -53,8 +54,8 @@ class DecisionRound(msgspec.Struct):
     snapshot: PlaySnapshot
     batch: DecisionBatch
     enrollments: dict[str, Enrollment]
-    facts: dict[str, ContactFacts]
-    sent: dict[str, tuple[int, int]]
+    facts: dict[ContactId, ContactFacts]
+    sent: dict[ContactId, tuple[int, int]]
     member_data: dict[tuple[str, str, str], dict[str, Any]]
     unfinished: dict[str, list[ActionRow]]
     counted: Counter[str]

@@ -9,6 +9,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.documents import format_fault, parse_document
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.ids import WorkspaceId
 from services.orchestrator.domain.condition_references import reference_faults
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.destination import Destination
@@ -35,7 +36,7 @@ class DefinitionService:
         self._registry = registry
 
     async def define(
-        self, workspace: str, kind: DefinitionKind, text: str, author: str, where: str
+        self, workspace: WorkspaceId, kind: DefinitionKind, text: str, author: str, where: str
     ) -> str:
         """Store a definition and return its name. Raises ConfigurationError.
 
@@ -53,7 +54,7 @@ class DefinitionService:
                 )
         return name
 
-    async def delete(self, workspace: str, kind: DefinitionKind, name: str) -> None:
+    async def delete(self, workspace: WorkspaceId, kind: DefinitionKind, name: str) -> None:
         """Delete a definition that nothing refers to. Raises NotFound, Conflict."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             users = await _list_users(connection, workspace, kind, name)
@@ -64,7 +65,7 @@ class DefinitionService:
             if kind == "segment":
                 await segment_members.delete_segment(connection, workspace, name)
 
-    async def list_definitions(self, workspace: str) -> list[dict[str, str]]:
+    async def list_definitions(self, workspace: WorkspaceId) -> list[dict[str, str]]:
         """Return the definitions, without the secrets of destinations."""
         async with self._session.acquire() as connection:
             rows = await repository.list_definitions(connection)
@@ -79,7 +80,12 @@ class DefinitionService:
         ]
 
     async def _check_references(
-        self, connection: Connection, workspace: str, segment: Segment, text: str, where: str
+        self,
+        connection: Connection,
+        workspace: WorkspaceId,
+        segment: Segment,
+        text: str,
+        where: str,
     ) -> None:
         snapshot = await self._registry.get_snapshot(connection)
         conditions = {**snapshot.segments.get(workspace, {}), segment.segment: segment.when}
@@ -94,7 +100,7 @@ class DefinitionService:
 
 
 async def _list_users(
-    connection: Connection, workspace: str, kind: DefinitionKind, name: str
+    connection: Connection, workspace: WorkspaceId, kind: DefinitionKind, name: str
 ) -> list[str]:
     """Return the play versions in use and the segments that refer to a definition, sorted."""
     users = set()

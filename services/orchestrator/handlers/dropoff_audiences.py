@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from libs.common.db.connection import Connection, Session
 from libs.common.errors import NotFound
+from libs.common.ids import WorkspaceId
 from libs.common.instants import to_iso
 from libs.common.messages import StageChange
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -50,7 +51,7 @@ class DropoffAudienceService:
         self._session = session
         self._registry = registry
 
-    async def list_pairs(self, workspace: str, cycle: str) -> list[DropoffPair]:
+    async def list_pairs(self, workspace: WorkspaceId, cycle: str) -> list[DropoffPair]:
         """Return the counts of contacts that fell from a stage and did not reach a further one.
 
         Raises NotFound for an unknown cycle.
@@ -70,7 +71,7 @@ class DropoffAudienceService:
                 raise NotFound(f"cycle {cycle} has no stage {stage!r}")
 
     async def export_csv(
-        self, workspace: str, cycle: str, pair: tuple[str, str]
+        self, workspace: WorkspaceId, cycle: str, pair: tuple[str, str]
     ) -> AsyncIterator[str]:
         """Yield an audience as CSV (RFC 4180) in batches of contacts.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection
 from libs.common.errors import Unavailable
+from libs.common.ids import ContactId
 from libs.common.messages import StageChange, decode_value
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment import Enrollment, end_enrollment
@@ -25,8 +26,8 @@ from services.orchestrator.handlers.play_snapshot import PlaySnapshot
 from services.orchestrator.handlers.segment_membership import select_announced, update_memberships
 from services.orchestrator.repository import contact_reader, enrollments, published_history
 
-EventsByContact = Mapping[str, Sequence[TriggerEvent]]
-Starts = Mapping[str, Sequence[tuple[PlayProgram, TriggerEvent]]]
+EventsByContact = Mapping[ContactId, Sequence[TriggerEvent]]
+Starts = Mapping[ContactId, Sequence[tuple[PlayProgram, TriggerEvent]]]
 """{canonical contact id: plays that its events may start}"""
 
 
@@ -63,11 +64,11 @@ class EventEnroller:
         """
         now = self._clock.now()
         survivors = await contact_reader.get_survivors(
-            connection, {event.contact_id or "" for event in events}
+            connection, {event.contact_id or ContactId("") for event in events}
         )
-        by_contact: dict[str, list[TriggerEvent]] = {}
+        by_contact: dict[ContactId, list[TriggerEvent]] = {}
         for event in events:
-            by_contact.setdefault(survivors[event.contact_id or ""], []).append(event)
+            by_contact.setdefault(survivors[event.contact_id or ContactId("")], []).append(event)
         starts = _find_starts(snapshot, by_contact, now)
         aliases = await contact_reader.get_aliases(connection, list(by_contact))
         enrolled = {
@@ -131,7 +132,7 @@ class EventEnroller:
         self,
         connection: Connection,
         starts: Starts,
-        aliases: Mapping[str, str],
+        aliases: Mapping[ContactId, ContactId],
         by_contact: EventsByContact,
     ) -> EventsByContact:
         """Return the stage changes since the starting events of plays with a stage-change exit.
@@ -149,7 +150,7 @@ class EventEnroller:
         if not first_starts:
             return {}
         ids = [alias for alias, contact in aliases.items() if contact in first_starts]
-        exits: dict[str, list[TriggerEvent]] = {
+        exits: dict[ContactId, list[TriggerEvent]] = {
             contact: list(by_contact[contact]) for contact in first_starts
         }
         for alias, kind, value in await published_history.list_recent(
@@ -163,7 +164,7 @@ class EventEnroller:
         self,
         connection: Connection,
         starts: Starts,
-        facts: Mapping[str, ContactFacts],
+        facts: Mapping[ContactId, ContactFacts],
         exits: EventsByContact,
         batch: DecisionBatch,
     ) -> None:
@@ -188,8 +189,8 @@ class EventEnroller:
 
 def _find_starts(
     snapshot: PlaySnapshot, by_contact: EventsByContact, now: int
-) -> dict[str, list[tuple[PlayProgram, TriggerEvent]]]:
-    starts: dict[str, list[tuple[PlayProgram, TriggerEvent]]] = {}
+) -> dict[ContactId, list[tuple[PlayProgram, TriggerEvent]]]:
+    starts: dict[ContactId, list[tuple[PlayProgram, TriggerEvent]]] = {}
     for contact, events in by_contact.items():
         for event in events:
             for program in snapshot.live.get(event.workspace, {}).get(trigger_key(event), ()):

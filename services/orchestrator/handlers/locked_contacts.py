@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from services.orchestrator.repository import contact_reader
 
 
-async def lock_unmerged(connection: Connection, candidates: Sequence[str], limit: int) -> list[str]:
+async def lock_unmerged(
+    connection: Connection, candidates: Sequence[ContactId], limit: int
+) -> list[ContactId]:
     """Lock at most `limit` contacts and return the candidate ids that belong to them.
 
     Contacts that another process has locked are skipped, and so are those that were merged

@@ -8,6 +8,7 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Connection, SessionPool
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import OriginNotAllowed, UnknownWriteKey
+from libs.common.ids import ContactId
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentItem, choose_content
 from services.orchestrator.domain.visitor import (
@@ -45,7 +46,7 @@ class OnsiteOffer(msgspec.Struct, frozen=True, omit_defaults=True):
     url: str | None = None
     summary: str | None = None
     proven: bool = False
-    contact_id: str | None = None
+    contact_id: ContactId | None = None
     reasons: Sequence[str] = ()
 
 
@@ -95,7 +96,7 @@ class OnsiteService:
         facts = (
             (await contact_reader.get_facts(connection, [contact], snapshot.vocabulary))[contact]
             if contact
-            else ContactFacts("")
+            else ContactFacts(ContactId(""))
         )
         is_proven = identifier is not None and identifier.verified and contact is not None
         items = [
@@ -113,7 +114,9 @@ class OnsiteService:
         return _to_offer(choice.item, None, ())
 
 
-def _to_offer(item: ContentItem | None, contact: str | None, reasons: Sequence[str]) -> OnsiteOffer:
+def _to_offer(
+    item: ContentItem | None, contact: ContactId | None, reasons: Sequence[str]
+) -> OnsiteOffer:
     """Return an offer; `contact` is None unless the visitor is proven."""
     is_proven = contact is not None
     if item is None:

@@ -9,6 +9,7 @@ from libs.common.conditions import Condition
 from libs.common.db.connection import Connection
 from libs.common.documents import parse_document
 from libs.common.errors import ConfigurationError
+from libs.common.ids import WorkspaceId
 from libs.common.observability import logs
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies, vocabulary_from_spec
@@ -36,9 +37,9 @@ from services.orchestrator.repository import definitions as repository
 from services.orchestrator.repository.definitions import DefinitionKind
 
 log = logs.get_logger(__name__)
-Programs = dict[tuple[str, str, int], PlayProgram | None]
+Programs = dict[tuple[WorkspaceId, str, int], PlayProgram | None]
 """{(workspace, play, version): program}; None for a version that this release cannot run."""
-Conditions = Mapping[str, Mapping[str, Condition]]
+Conditions = Mapping[WorkspaceId, Mapping[str, Condition]]
 """{workspace: {segment: condition}}"""
 
 
@@ -62,7 +63,7 @@ class PlayRegistry:
             return self._snapshot
 
     async def get_program(
-        self, connection: Connection, workspace: str, play: str, number: int
+        self, connection: Connection, workspace: WorkspaceId, play: str, number: int
     ) -> PlayProgram | None:
         """Return a version of a play, or None (and log an error) if this release cannot run it."""
         key, programs, segments = (workspace, play, number), self._programs, self._snapshot.segments
@@ -84,7 +85,7 @@ class PlayRegistry:
         segments = definitions.conditions()
         rows = await plays.list_live_versions(connection)
         programs: Programs = {}
-        live: dict[str, list[PlayProgram]] = {}
+        live: dict[WorkspaceId, list[PlayProgram]] = {}
         for row in rows:
             program = self._compile(row.workspace, row.number, row.text, row.play, segments)
             programs[row.workspace, row.play, row.number] = program
@@ -114,7 +115,7 @@ class PlayRegistry:
         return snapshot, programs
 
     def _compile(
-        self, workspace: str, number: int, text: str | None, name: str, segments: Conditions
+        self, workspace: WorkspaceId, number: int, text: str | None, name: str, segments: Conditions
     ) -> PlayProgram | None:
         if text is None:
             return None
@@ -134,11 +135,11 @@ class _Definitions:
     """The definitions by workspace."""
 
     def __init__(self) -> None:
-        self.segments: dict[str, list[Segment]] = {}
-        self.contents: dict[str, list[ContentItem]] = {}
-        self.destinations: dict[tuple[str, str], Destination] = {}
+        self.segments: dict[WorkspaceId, list[Segment]] = {}
+        self.contents: dict[WorkspaceId, list[ContentItem]] = {}
+        self.destinations: dict[tuple[WorkspaceId, str], Destination] = {}
 
-    def add(self, workspace: str, kind: DefinitionKind, name: str, text: str) -> None:
+    def add(self, workspace: WorkspaceId, kind: DefinitionKind, name: str, text: str) -> None:
         """Parse a definition."""
         if kind == "segment":
             self.segments.setdefault(workspace, []).append(parse_document(Segment, text, name))
@@ -147,14 +148,16 @@ class _Definitions:
         else:
             self.destinations[workspace, name] = parse_document(Destination, text, name)
 
-    def conditions(self) -> dict[str, dict[str, Condition]]:
+    def conditions(self) -> dict[WorkspaceId, dict[str, Condition]]:
         """Return the segments' conditions by workspace and name."""
         return {
             workspace: {segment.segment: segment.when for segment in segments}
             for workspace, segments in self.segments.items()
         }
 
-    def watched(self, workspace: str, live: Sequence[PlayProgram]) -> Iterable[WatchedSegment]:
+    def watched(
+        self, workspace: WorkspaceId, live: Sequence[PlayProgram]
+    ) -> Iterable[WatchedSegment]:
         """Yield the segments that are published, or awaited by a live play."""
         awaited = (
             set().union(*(awaited_segments(program.play) for program in live)) if live else set()
@@ -175,7 +178,7 @@ def _segment_signals(segments: Conditions) -> frozenset[str]:
 
 
 async def _need_costly_facts(
-    connection: Connection, workspaces: Iterable[str], segments: Conditions
+    connection: Connection, workspaces: Iterable[WorkspaceId], segments: Conditions
 ) -> bool:
     """Return whether a version in use has a condition of a costly kind."""
     for workspace in workspaces:

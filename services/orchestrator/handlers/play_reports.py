@@ -4,6 +4,7 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.documents import parse_document
 from libs.common.errors import ConfigurationError, NotFound
+from libs.common.ids import WorkspaceId
 from libs.common.instants import DAY
 from services.orchestrator.domain.conversion_rate import ConversionRate, wilson_rate
 from services.orchestrator.domain.maturity import BASELINE, Maturity, PlayUsage, assess_maturity
@@ -23,7 +24,7 @@ class PlayReportService:
         self._clock = clock
         self._baseline = baseline
 
-    async def assess_maturity(self, workspace: str) -> Maturity:
+    async def assess_maturity(self, workspace: WorkspaceId) -> Maturity:
         """Return the maturity of a workspace, by the enrollments of the last 30 days."""
         since = self._clock.now() - USAGE_PERIOD
         async with self._session.acquire() as connection:
@@ -41,7 +42,7 @@ class PlayReportService:
             usages.append(PlayUsage(play, *counts.get(row.play, (0, 0, 0))))
         return assess_maturity(usages, consent_count, self._baseline)
 
-    async def measure_impact(self, workspace: str, play: str) -> list[ConversionRate]:
+    async def measure_impact(self, workspace: WorkspaceId, play: str) -> list[ConversionRate]:
         """Return the conversion rates of a play's versions and of its holdout. Raises NotFound."""
         async with self._session.acquire() as connection:
             if await plays.get_for_update(connection, workspace, play) is None:

@@ -7,6 +7,7 @@ import msgspec
 from libs.common.background_thread import run_in_thread
 from libs.common.db.connection import connect
 from libs.common.errors import ConfigurationError, Conflict
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import to_iso
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.domain.play_simulation import SimulatedStep, count_by_day
@@ -24,7 +25,7 @@ class SimulatedEvent(msgspec.Struct, frozen=True):
     """A step that would have been taken; `at` is RFC 3339."""
 
     at: str
-    contact: str
+    contact: ContactId
     what: str
     step: str
     reason: str
@@ -48,7 +49,7 @@ class PlaySimulationService:
         self._lock = asyncio.Lock()
 
     async def simulate(
-        self, workspace: str, text: str, where: str, between: tuple[int, int], limit: int
+        self, workspace: WorkspaceId, text: str, where: str, between: tuple[int, int], limit: int
     ) -> PlaySimulation:
         """Return a play's effect between two instants (µs UTC), with at most `limit` steps.
 
@@ -74,7 +75,7 @@ class PlaySimulationService:
         )
 
     async def _run(
-        self, workspace: str, text: str, where: str, between: tuple[int, int]
+        self, workspace: WorkspaceId, text: str, where: str, between: tuple[int, int]
     ) -> tuple[int, list[SimulatedStep]]:
         connection = await connect(self._database_url, application="orchestrator-simulation")
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from libs.common.conditions import Condition
+from libs.common.ids import WorkspaceId
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.domain.destination import Destination
@@ -21,32 +22,32 @@ class PlaySnapshot(msgspec.Struct, frozen=True):
 
     mark: ChangeMark
     vocabulary: CycleVocabularies
-    live: Mapping[str, Mapping[str, Sequence[PlayProgram]]]
+    live: Mapping[WorkspaceId, Mapping[str, Sequence[PlayProgram]]]
     """{workspace: {trigger key: plays}}, without paused plays."""
-    timed: Mapping[str, Sequence[PlayProgram]]
+    timed: Mapping[WorkspaceId, Sequence[PlayProgram]]
     """Plays with a timed trigger: silence, date or schedule."""
     paused: frozenset[str]
     """`workspace:play`"""
-    segments: Mapping[str, Mapping[str, Condition]]
-    watched: Mapping[str, Sequence[WatchedSegment]]
+    segments: Mapping[WorkspaceId, Mapping[str, Condition]]
+    watched: Mapping[WorkspaceId, Sequence[WatchedSegment]]
     """Segments whose entries and exits are published as signals."""
-    contents: Mapping[str, Sequence[ContentItem]]
-    destinations: Mapping[tuple[str, str], Destination]
-    stopped: frozenset[tuple[str, str]]
+    contents: Mapping[WorkspaceId, Sequence[ContentItem]]
+    destinations: Mapping[tuple[WorkspaceId, str], Destination]
+    stopped: frozenset[tuple[WorkspaceId, str]]
     """(workspace, channel); the channel `*` stands for all."""
 
-    def live_programs(self, workspace: str) -> Iterable[PlayProgram]:
+    def live_programs(self, workspace: WorkspaceId) -> Iterable[PlayProgram]:
         """Return the live plays of a workspace."""
         by_event = (
             program for programs in self.live.get(workspace, {}).values() for program in programs
         )
         return (*by_event, *self.timed_programs(workspace))
 
-    def timed_programs(self, workspace: str) -> Iterable[PlayProgram]:
+    def timed_programs(self, workspace: WorkspaceId) -> Iterable[PlayProgram]:
         """Return the live plays with a timed trigger."""
         return self.timed.get(workspace, ())
 
-    def stop_reason(self, workspace: str, play: str, channel: str) -> str:
+    def stop_reason(self, workspace: WorkspaceId, play: str, channel: str) -> str:
         """Return the reason why a play sends nothing on a channel now, or an empty string."""
         if f"{workspace}:{play}" in self.paused:
             return "play_paused"
@@ -54,7 +55,7 @@ class PlaySnapshot(msgspec.Struct, frozen=True):
             return "kill_switch"
         return ""
 
-    def known_names(self, workspace: str) -> KnownNames:
+    def known_names(self, workspace: WorkspaceId) -> KnownNames:
         """Return the names that a workspace's plays may refer to."""
         return KnownNames(
             self.vocabulary,

@@ -10,6 +10,7 @@ from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, NotFound
+from libs.common.ids import WorkspaceId
 from services.orchestrator.domain.play import Play
 from services.orchestrator.domain.play_validation import validate_play
 from services.orchestrator.handlers.play_registry import PlayRegistry
@@ -47,13 +48,13 @@ class PlayService:
         self._session = session
         self._registry = registry
 
-    async def validate(self, workspace: str, text: str, where: str = "play") -> Play:
+    async def validate(self, workspace: WorkspaceId, text: str, where: str = "play") -> Play:
         """Return the play of a text. Raises ConfigurationError with a line for each fault."""
         async with self._session.acquire() as connection:
             return await self._validate(connection, workspace, text, where)
 
     async def publish(
-        self, workspace: str, text: str, author: str, where: str = "play"
+        self, workspace: WorkspaceId, text: str, author: str, where: str = "play"
     ) -> tuple[Play, int]:
         """Make a text the play's live version; return the play with the version's number.
 
@@ -102,12 +103,12 @@ class PlayService:
                 )
         return new_plays
 
-    async def list_plays(self, workspace: str) -> list[PlayView]:
+    async def list_plays(self, workspace: WorkspaceId) -> list[PlayView]:
         """Return a workspace's plays."""
         async with self._session.acquire() as connection:
             return [_to_view(row) for row in await _list_live(connection, workspace)]
 
-    async def get_text(self, workspace: str, play: str, number: int | None = None) -> str:
+    async def get_text(self, workspace: WorkspaceId, play: str, number: int | None = None) -> str:
         """Return a version's text, by default the live version's. Raises NotFound."""
         async with self._session.acquire() as connection:
             row = await _lock_play(connection, workspace, play)
@@ -120,14 +121,14 @@ class PlayService:
             raise NotFound(f"play {play} has no version {number}")
         return text
 
-    async def list_versions(self, workspace: str, play: str) -> list[tuple[int, str, str]]:
+    async def list_versions(self, workspace: WorkspaceId, play: str) -> list[tuple[int, str, str]]:
         """Return (number, author, published at) of each version, newest first. Raises NotFound."""
         async with self._session.acquire() as connection:
             await _lock_play(connection, workspace, play)
             rows = await repository.list_versions(connection, workspace, play)
         return [(number, author, published_at.isoformat()) for number, author, published_at in rows]
 
-    async def roll_back(self, workspace: str, play: str, number: int | None = None) -> int:
+    async def roll_back(self, workspace: WorkspaceId, play: str, number: int | None = None) -> int:
         """Make an earlier version live, by default the previous one; return its number.
 
         Raises NotFound, ConfigurationError if the version refers to definitions that are deleted.
@@ -142,7 +143,7 @@ class PlayService:
             await repository.update_live_version(connection, workspace, play, target)
         return target
 
-    async def set_paused(self, workspace: str, play: str, *, on: bool) -> None:
+    async def set_paused(self, workspace: WorkspaceId, play: str, *, on: bool) -> None:
         """Pause a play with all its enrollments, or resume it. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             await _lock_play(connection, workspace, play)
@@ -152,7 +153,7 @@ class PlayService:
                 await actions.update_waiting_due(connection, workspace, ["play_paused"], play)
 
     async def set_channel_stopped(
-        self, workspace: str, channel: str, author: str, *, on: bool
+        self, workspace: WorkspaceId, channel: str, author: str, *, on: bool
     ) -> None:
         """Stop a channel (`*` for all), or start it again: its held actions become due then."""
         async with self._session.acquire() as connection, unit_of_work(connection):
@@ -162,14 +163,14 @@ class PlayService:
             if not on:
                 await actions.update_waiting_due(connection, workspace, ["kill_switch"])
 
-    async def list_stopped_channels(self, workspace: str) -> list[str]:
+    async def list_stopped_channels(self, workspace: WorkspaceId) -> list[str]:
         """Return the stopped channels in order of name."""
         async with self._session.acquire() as connection:
             stopped = await channel_switches.list_stopped_channels(connection)
         return sorted(channel for owner, channel in stopped if owner == workspace)
 
     async def _validate(
-        self, connection: Connection, workspace: str, text: str, where: str
+        self, connection: Connection, workspace: WorkspaceId, text: str, where: str
     ) -> Play:
         snapshot = await self._registry.get_snapshot(connection)
         return validate_play(text, where, snapshot.known_names(workspace))
@@ -198,12 +199,12 @@ def _trigger_summary(kind: str, spec: Any) -> str:
     return f"{kind.replace('_', ' ')} {', '.join(parts)}"
 
 
-async def _list_live(connection: Connection, workspace: str) -> list[PlayRow]:
+async def _list_live(connection: Connection, workspace: WorkspaceId) -> list[PlayRow]:
     rows = await repository.list_live_versions(connection)
     return [row for row in rows if row.workspace == workspace]
 
 
-async def _lock_play(connection: Connection, workspace: str, play: str) -> PlayRow:
+async def _lock_play(connection: Connection, workspace: WorkspaceId, play: str) -> PlayRow:
     """Lock and return a play. Raises NotFound."""
     row = await repository.get_for_update(connection, workspace, play)
     if row is None:

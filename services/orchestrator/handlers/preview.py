@@ -8,6 +8,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound
+from libs.common.ids import WorkspaceId
 from services.orchestrator.channels import Channel
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.gate_request import offer_content
@@ -54,7 +55,13 @@ class PreviewService:
         self._clock = clock
 
     async def render_preview(
-        self, workspace: str, text: str, where: str, name: str, reference: str, to: str | None
+        self,
+        workspace: WorkspaceId,
+        text: str,
+        where: str,
+        name: str,
+        reference: str,
+        to: str | None,
     ) -> PreviewView:
         """Return an action of a play's text for a contact; with `to` an e-mail is sent there.
 

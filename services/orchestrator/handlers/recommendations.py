@@ -6,6 +6,7 @@ from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
+from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.domain.content import ContentItem, choose_content
 from services.orchestrator.domain.coverage import (
     CoverageCell,
@@ -26,7 +27,7 @@ CHANNELS = ("email", "onsite")
 class Recommendation(msgspec.Struct, frozen=True):
     """The content to offer a contact on a channel, or None; `reasons` are item by item."""
 
-    contact_id: str
+    contact_id: ContactId
     channel: str
     content: str | None
     type: str | None
@@ -54,7 +55,7 @@ class RecommendationService:
 
     async def recommend(
         self,
-        workspace: str,
+        workspace: WorkspaceId,
         reference: str,
         channel: str,
         types: tuple[str, ...],
@@ -84,7 +85,7 @@ class RecommendationService:
             contact, channel, item.content, item.type, item.title, item.url, reasons
         )
 
-    async def coverage(self, workspace: str, cycle: str) -> ContentCoverage:
+    async def coverage(self, workspace: WorkspaceId, cycle: str) -> ContentCoverage:
         """Return the coverage of a cycle, cells with most contacts first. Raises NotFound."""
         async with self._session.acquire() as connection:
             snapshot = await self._registry.get_snapshot(connection)
@@ -100,7 +101,7 @@ class RecommendationService:
 
 
 async def _count_contacts(
-    connection: Connection, workspace: str, cycle: str, vocabulary: CycleVocabularies
+    connection: Connection, workspace: WorkspaceId, cycle: str, vocabulary: CycleVocabularies
 ) -> dict[tuple[str, str], int]:
     """Return the numbers of contacts by cell of the coverage matrix."""
     scan = SweepRow("", workspace, "", None, "", None)

@@ -11,6 +11,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import DAY, to_iso
 from libs.common.messages import Signal, decode_value
 from services.orchestrator.domain.contact_facts import ContactFacts
@@ -36,8 +37,8 @@ from services.orchestrator.repository.referrals import Referral
 class ReferralView(msgspec.Struct, frozen=True):
     """A referral as the admin API returns it; `came_at` is RFC 3339."""
 
-    referrer: str | None
-    friend: str
+    referrer: ContactId | None
+    friend: ContactId
     code: str
     came_at: str
     status: str
@@ -47,7 +48,7 @@ class ReferralView(msgspec.Struct, frozen=True):
 class ReferralCode(msgspec.Struct, frozen=True):
     """A contact's code, and the link with it for friends."""
 
-    contact_id: str
+    contact_id: ContactId
     code: str
     url: str
 
@@ -81,7 +82,7 @@ async def store_referrals(
 
 
 async def _list_earlier_signals(
-    connection: Connection, contacts: Collection[str], since: int
+    connection: Connection, contacts: Collection[ContactId], since: int
 ) -> list[Signal]:
     """Return the signals since an instant: a purchase may be consumed before its visit."""
     survivors = await contact_reader.get_survivors(connection, contacts)
@@ -138,11 +139,11 @@ async def _conclude(
 
 
 async def _lock_open_referrals(
-    connection: Connection, friends: Collection[str]
-) -> dict[str, list[Referral]]:
+    connection: Connection, friends: Collection[ContactId]
+) -> dict[ContactId, list[Referral]]:
     """Lock and return the referrals of the friends that have an open one."""
     aliases = await contact_reader.get_aliases(connection, friends)
-    by_friend: dict[str, list[Referral]] = {}
+    by_friend: dict[ContactId, list[Referral]] = {}
     for referral in await referrals.list_for_update(connection, aliases):
         by_friend.setdefault(aliases[referral.contact_id], []).append(referral)
     return {
@@ -154,12 +155,12 @@ async def _lock_open_referrals(
 
 async def _get_code_owners(
     connection: Connection, rows: Iterable[Referral]
-) -> dict[tuple[str, str], str]:
+) -> dict[tuple[WorkspaceId, str], ContactId]:
     """Return the contacts by (workspace, code)."""
-    codes: dict[str, set[str]] = {}
+    codes: dict[WorkspaceId, set[str]] = {}
     for referral in rows:
         codes.setdefault(referral.workspace, set()).add(referral.code)
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[WorkspaceId, str], ContactId] = {}
     for workspace, of_workspace in codes.items():
         by_code = await referrals.get_code_owners(connection, workspace, of_workspace)
         owners |= {(workspace, code): contact for code, contact in by_code.items()}
@@ -171,7 +172,7 @@ def _evaluate(
     cause: Signal,
     referrer: ContactFacts | None,
     friend: ContactFacts,
-    devices: Mapping[str, set[str]],
+    devices: Mapping[ContactId, set[str]],
     *,
     is_converted: bool,
 ) -> tuple[str, str, bytes | None]:
@@ -201,7 +202,7 @@ class ReferralService:
         self._links = links
         self._clock = clock
 
-    async def issue_code(self, workspace: str, reference: str) -> ReferralCode:
+    async def issue_code(self, workspace: WorkspaceId, reference: str) -> ReferralCode:
         """Return a contact's code with its link. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             contact = await contact_lookup.get_contact_id(connection, workspace, reference)
@@ -209,7 +210,7 @@ class ReferralService:
             await referrals.insert_codes(connection, [(workspace, code, contact)])
         return ReferralCode(contact, code, self._links.referral_url(code))
 
-    async def list_referrals(self, workspace: str, limit: int) -> list[ReferralView]:
+    async def list_referrals(self, workspace: WorkspaceId, limit: int) -> list[ReferralView]:
         """Return a workspace's referrals, the latest arrival first."""
         async with self._session.acquire() as connection:
             rows = await referrals.list_referrals(connection, workspace, limit)

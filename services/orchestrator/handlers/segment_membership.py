@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from libs.common import ids
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import to_iso
 from libs.common.messages import Message, Signal, build_message
 from services.orchestrator.domain.condition_evaluator import condition_holds
@@ -18,16 +19,16 @@ from services.orchestrator.domain.segment import WatchedSegment, entry_signal, e
 from services.orchestrator.repository import contact_reader, segment_members
 
 SIGNAL_SOURCE = "orchestrator"
-MemberKey = tuple[str, str]
+MemberKey = tuple[str, ContactId]
 """(segment, canonical contact id)"""
 
 
 async def select_announced(
     connection: Connection,
-    workspace: str,
+    workspace: WorkspaceId,
     watched: Sequence[WatchedSegment],
-    aliases: Mapping[str, str],
-) -> tuple[list[WatchedSegment], set[str], set[str]]:
+    aliases: Mapping[ContactId, ContactId],
+) -> tuple[list[WatchedSegment], set[ContactId], set[ContactId]]:
     """Return (segments after their first sweep, contacts to evaluate, costly contacts).
 
     Events let no contact enter a costly segment: only its members are evaluated, and returned as
@@ -54,8 +55,8 @@ async def select_announced(
 async def update_memberships(
     connection: Connection,
     outbox: Outbox,
-    scope: tuple[str, Sequence[WatchedSegment], int],
-    facts: Mapping[str, ContactFacts],
+    scope: tuple[WorkspaceId, Sequence[WatchedSegment], int],
+    facts: Mapping[ContactId, ContactFacts],
     *,
     announce: bool = True,
     live: bool = False,
@@ -113,7 +114,7 @@ async def update_memberships(
 
 
 def _build_signals(
-    workspace: str,
+    workspace: WorkspaceId,
     entered: Sequence[MemberKey],
     exited: Sequence[MemberKey],
     since_by_member: Mapping[MemberKey, int],
@@ -125,7 +126,9 @@ def _build_signals(
         yield _build_signal(workspace, exit_signal(key[0]), key, since_by_member[key], now)
 
 
-def _build_signal(workspace: str, signal: str, key: MemberKey, since: int, now: int) -> Message:
+def _build_signal(
+    workspace: WorkspaceId, signal: str, key: MemberKey, since: int, now: int
+) -> Message:
     segment, contact = key
     message_id = ids.derive_id("segment", workspace, signal, contact, str(since))
     model = Signal(

@@ -5,6 +5,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db.connection import Session
 from libs.common.errors import NotFound
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import to_iso
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
@@ -15,7 +16,7 @@ from services.orchestrator.repository import contact_reader, segment_members
 class SegmentMember(msgspec.Struct, frozen=True):
     """A member with its owner, and the deadline by which the owner has to act (RFC 3339)."""
 
-    contact_id: str
+    contact_id: ContactId
     email: str | None
     stage: str | None
     owner: str
@@ -41,7 +42,7 @@ class SegmentService:
         self._registry = registry
         self._clock = clock
 
-    async def list_sizes(self, workspace: str) -> list[SegmentSize]:
+    async def list_sizes(self, workspace: WorkspaceId) -> list[SegmentSize]:
         """Return the watched segments."""
         async with self._session.acquire() as connection:
             snapshot = await self._registry.get_snapshot(connection)
@@ -51,7 +52,9 @@ class SegmentService:
             for segment in snapshot.watched.get(workspace, ())
         ]
 
-    async def list_members(self, workspace: str, name: str, limit: int) -> list[SegmentMember]:
+    async def list_members(
+        self, workspace: WorkspaceId, name: str, limit: int
+    ) -> list[SegmentMember]:
         """Return members of a watched segment, the longest member first. Raises NotFound."""
         async with self._session.acquire() as connection:
             snapshot = await self._registry.get_snapshot(connection)

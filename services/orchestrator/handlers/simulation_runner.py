@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common.conditions import SegmentCondition
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import CompellingEvent, Signal, StageChange, decode_value
 from services.orchestrator.domain.condition_evaluator import compile_condition
 from services.orchestrator.domain.entry_cause import TriggerEvent
@@ -36,7 +37,7 @@ class SimulationResult(msgspec.Struct):
 
 async def run_simulation(
     connection: Connection,
-    workspace: str,
+    workspace: WorkspaceId,
     text: str,
     where: str,
     rules: GateRules,
@@ -73,7 +74,7 @@ async def run_simulation(
 
 
 async def _iter_histories(
-    connection: Connection, workspace: str
+    connection: Connection, workspace: WorkspaceId
 ) -> AsyncIterator[list[PublishedHistory]]:
     """Yield the histories of all contacts with published events, in batches."""
     after = ""
@@ -81,7 +82,7 @@ async def _iter_histories(
         connection, workspace, after, BATCH_SIZE
     ):
         after = contacts[-1]
-        events: dict[str, list[TriggerEvent]] = {}
+        events: dict[ContactId, list[TriggerEvent]] = {}
         for contact, kind, value in await published_history.list_published(
             connection, workspace, contacts
         ):

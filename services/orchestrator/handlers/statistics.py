@@ -3,6 +3,7 @@
 import msgspec
 
 from libs.common.db.connection import Session
+from libs.common.ids import WorkspaceId
 from services.orchestrator.repository import statistics
 
 
@@ -20,7 +21,7 @@ class PlayStatisticsService:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get_statistics(self, workspace: str) -> PlayStatistics:
+    async def get_statistics(self, workspace: WorkspaceId) -> PlayStatistics:
         """Return the figures of a workspace. Raises Unavailable."""
         async with (
             self._session.acquire() as connection,

@@ -3,6 +3,7 @@
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
+from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.domain.ad_audience import hash_email
 from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.repository import consents, contact_lookup, contact_reader
@@ -15,12 +16,12 @@ class SuppressionService:
         self._session = session
         self._registry = registry
 
-    async def suppress(self, contact_id: str, channel: str) -> None:
+    async def suppress(self, contact_id: ContactId, channel: str) -> None:
         """Suppress a contact that has unsubscribed from a channel."""
         async with self._session.acquire() as connection:
             await consents.insert_suppressions(connection, [(contact_id, channel, "unsubscribed")])
 
-    async def allow(self, workspace: str, reference: str, channel: str) -> None:
+    async def allow(self, workspace: WorkspaceId, reference: str, channel: str) -> None:
         """Remove a contact's suppressions on a channel; consent is still needed.
 
         Raises NotFound if there is no such contact or suppression.

@@ -7,6 +7,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify, with_notification
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages.action import ActionStatus, Outcome
 from libs.common.observability import metrics
 
@@ -29,8 +30,8 @@ class ActionRow(msgspec.Struct, frozen=True):
 
     action_id: str
     enrollment_id: str
-    workspace: str
-    contact_id: str
+    workspace: WorkspaceId
+    contact_id: ContactId
     play: str
     step: str
     channel: str
@@ -95,7 +96,7 @@ async def get_lanes(connection: Connection) -> dict[tuple[str, str], int]:
 
 async def list_due_contacts(
     connection: Connection, lane: tuple[str, str], now: int, limit: int
-) -> list[str]:
+) -> list[ContactId]:
     """Return the contacts of a lane's due actions, the longest due first; nothing is locked."""
     rows = await connection.fetch(
         "SELECT contact_id FROM orchestrator.actions "
@@ -109,7 +110,7 @@ async def list_due_contacts(
 
 
 async def list_due_actions(
-    connection: Connection, lane: tuple[str, str], contacts: Collection[str], now: int
+    connection: Connection, lane: tuple[str, str], contacts: Collection[ContactId], now: int
 ) -> list[ActionRow]:
     """Return the due actions of contacts on a lane in order of priority."""
     rows = await connection.fetch(
@@ -186,7 +187,7 @@ async def update_outcomes(
 
 
 async def update_waiting_due(
-    connection: Connection, workspace: str, reasons: Sequence[str], play: str | None = None
+    connection: Connection, workspace: WorkspaceId, reasons: Sequence[str], play: str | None = None
 ) -> None:
     """Make actions due now that are held for one of these reasons."""
     statement = (
@@ -199,7 +200,7 @@ async def update_waiting_due(
 
 
 async def list_of_contacts(
-    connection: Connection, contacts: Collection[str], limit: int
+    connection: Connection, contacts: Collection[ContactId], limit: int
 ) -> list[tuple[ActionRow, int]]:
     """Return (action, decided_at in µs UTC) of contacts, the latest decision first."""
     rows = await connection.fetch(
@@ -212,7 +213,7 @@ async def list_of_contacts(
 
 
 async def list_by_status(
-    connection: Connection, workspace: str, status: str, limit: int
+    connection: Connection, workspace: WorkspaceId, status: str, limit: int
 ) -> list[tuple[ActionRow, int]]:
     """Return (action, decided_at in µs UTC) of a status, the latest decision first."""
     rows = await connection.fetch(
@@ -225,7 +226,9 @@ async def list_by_status(
     return [(ActionRow(*tuple(r)[:-1]), r["decided_at"]) for r in rows]
 
 
-async def get_action(connection: Connection, workspace: str, action_id: str) -> ActionRow | None:
+async def get_action(
+    connection: Connection, workspace: WorkspaceId, action_id: str
+) -> ActionRow | None:
     """Return an action of a workspace."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM orchestrator.actions WHERE (workspace, action_id) = ($1, $2)",

@@ -2,6 +2,7 @@
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify
+from libs.common.ids import WorkspaceId
 
 CHANGES_CHANNEL = "orchestrator_changes"
 """Notified of each change of plays, definitions and switches."""
@@ -15,7 +16,7 @@ async def get_change_counter(connection: Connection) -> int:
     return counter
 
 
-async def update_change_counter(connection: Connection, workspace: str) -> None:
+async def update_change_counter(connection: Connection, workspace: WorkspaceId) -> None:
     """Count a change, so that every process reads its play registry again."""
     await connection.execute(
         "INSERT INTO orchestrator.changes VALUES ($1, 1) ON CONFLICT (workspace) "

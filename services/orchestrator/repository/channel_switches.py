@@ -1,11 +1,12 @@
 """Kill switches: channels that are stopped."""
 
 from libs.common.db.connection import Connection
+from libs.common.ids import WorkspaceId
 from services.orchestrator.repository import changes
 
 
 async def update_channel_switch(
-    connection: Connection, workspace: str, channel: str, author: str, *, stop: bool
+    connection: Connection, workspace: WorkspaceId, channel: str, author: str, *, stop: bool
 ) -> None:
     """Stop a channel of a workspace (`*` for all channels), or start it again."""
     if stop:
@@ -25,7 +26,7 @@ async def update_channel_switch(
     await changes.update_change_counter(connection, workspace)
 
 
-async def list_stopped_channels(connection: Connection) -> set[tuple[str, str]]:
+async def list_stopped_channels(connection: Connection) -> set[tuple[WorkspaceId, str]]:
     """Return the stopped channels: (workspace, channel)."""
     return {
         (r[0], r[1])

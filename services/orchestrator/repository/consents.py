@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 
 ConsentRow = tuple[str, str, str, bool, int, str]
 """(workspace, contact, purpose, granted, occurred_at, signal id)"""
@@ -23,7 +24,7 @@ async def upsert_consents(connection: Connection, rows: Sequence[ConsentRow]) ->
 
 
 async def get_consents(
-    connection: Connection, aliases: Mapping[str, str]
+    connection: Connection, aliases: Mapping[ContactId, ContactId]
 ) -> dict[str, dict[str, bool]]:
     """Return {canonical id: {purpose: granted}}; of two consents, the stricter one.
 
@@ -41,7 +42,7 @@ async def get_consents(
     return consents
 
 
-async def count_consents(connection: Connection, workspace: str) -> int:
+async def count_consents(connection: Connection, workspace: WorkspaceId) -> int:
     """Return the number of granted consents."""
     count: int = await connection.fetchval(
         "SELECT count(*) FROM orchestrator.consents WHERE workspace = $1 AND granted", workspace
@@ -59,7 +60,7 @@ async def insert_suppressions(connection: Connection, rows: Sequence[tuple[str, 
 
 
 async def get_suppressions(
-    connection: Connection, aliases: Mapping[str, str]
+    connection: Connection, aliases: Mapping[ContactId, ContactId]
 ) -> dict[str, dict[str, str]]:
     """Return {canonical id: {channel: reason}}.
 
@@ -77,7 +78,7 @@ async def get_suppressions(
 
 
 async def delete_suppressions(
-    connection: Connection, contacts: Sequence[str], channel: str, address: tuple[str, str]
+    connection: Connection, contacts: Sequence[ContactId], channel: str, address: tuple[str, str]
 ) -> bool:
     """Delete a contact's suppressions on a channel; return whether there were any.
 

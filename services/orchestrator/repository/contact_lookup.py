@@ -5,15 +5,18 @@ from collections.abc import Collection
 from libs.common.contact_reference import parse_contact_reference
 from libs.common.db.connection import Connection
 from libs.common.errors import NotFound
+from libs.common.ids import ContactId, WorkspaceId
 
 
-async def find_contact(connection: Connection, workspace: str, reference: str) -> str | None:
+async def find_contact(
+    connection: Connection, workspace: WorkspaceId, reference: str
+) -> ContactId | None:
     """Return the canonical id of the contact that a reference names, or None.
 
     References: `libs.common.contact_reference`. A merged id leads to the survivor.
     """
     parsed = parse_contact_reference(reference)
-    contact: str | None = await connection.fetchval(
+    contact: ContactId | None = await connection.fetchval(
         "SELECT scoring.find_contact($1, $2, $3, $4, $5)",
         workspace,
         parsed.text,
@@ -25,14 +28,14 @@ async def find_contact(connection: Connection, workspace: str, reference: str) -
 
 
 async def find_by_identifier(
-    connection: Connection, workspace: str, kind: str, value: str
-) -> str | None:
+    connection: Connection, workspace: WorkspaceId, kind: str, value: str
+) -> ContactId | None:
     """Return the canonical id of the contact with an identifier (`email`: a verified address).
 
     Proven identifiers alone count here, unlike in `find_contact`: an address in traits proves
     nothing.
     """
-    contact: str | None = await connection.fetchval(
+    contact: ContactId | None = await connection.fetchval(
         "SELECT coalesce(p.merged_into, p.contact_id) FROM scoring.contact_identifiers i "
         "JOIN scoring.contact_profiles p USING (contact_id) "
         "WHERE (i.workspace, i.type, i.value) = ($1, $2, $3) LIMIT 1",
@@ -43,7 +46,9 @@ async def find_by_identifier(
     return contact
 
 
-async def get_contact_id(connection: Connection, workspace: str, reference: str) -> str:
+async def get_contact_id(
+    connection: Connection, workspace: WorkspaceId, reference: str
+) -> ContactId:
     """Return the canonical id of the contact that a reference names. Raises NotFound."""
     contact = await find_contact(connection, workspace, reference)
     if contact is None:
@@ -51,22 +56,24 @@ async def get_contact_id(connection: Connection, workspace: str, reference: str)
     return contact
 
 
-async def get_devices(connection: Connection, ids: Collection[str]) -> dict[str, set[str]]:
+async def get_devices(
+    connection: Connection, ids: Collection[ContactId]
+) -> dict[ContactId, set[str]]:
     """Return the devices (anonymous ids) by contact."""
     rows = await connection.fetch(
         "SELECT contact_id, value FROM scoring.contact_identifiers "
         "WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
         list(ids),
     )
-    devices: dict[str, set[str]] = {}
+    devices: dict[ContactId, set[str]] = {}
     for contact, value in rows:
         devices.setdefault(contact, set()).add(value)
     return devices
 
 
 async def list_claiming_address(
-    connection: Connection, contact: str, email_sha256: str
-) -> list[str]:
+    connection: Connection, contact: ContactId, email_sha256: str
+) -> list[ContactId]:
     """Return the contacts that claim an address which is a verified identifier of this contact.
 
     The address is given by its SHA-256, in hexadecimal.

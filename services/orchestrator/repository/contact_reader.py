@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from services.orchestrator.domain.ad_audience import hash_email
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
@@ -15,7 +16,9 @@ from services.orchestrator.repository import consents, exposures, scoring_views,
 from services.orchestrator.repository.costly_facts import CostlyFacts, get_costly_facts
 
 
-async def get_survivors(connection: Connection, contacts: Collection[str]) -> dict[str, str]:
+async def get_survivors(
+    connection: Connection, contacts: Collection[ContactId]
+) -> dict[ContactId, ContactId]:
     """Return the canonical id of each contact: the survivor of its merge, or its own id."""
     rows = await connection.fetch(
         "SELECT contact_id, merged_into FROM scoring.contact_profiles "
@@ -26,7 +29,9 @@ async def get_survivors(connection: Connection, contacts: Collection[str]) -> di
     return {contact: survivors.get(contact, contact) for contact in contacts}
 
 
-async def get_aliases(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+async def get_aliases(
+    connection: Connection, ids: Collection[ContactId]
+) -> dict[ContactId, ContactId]:
     """Return {alias: canonical id} of canonical ids, each of them included.
 
     Rows that were stored under a merged id stay there, so they are read under all aliases.
@@ -40,8 +45,8 @@ async def get_aliases(connection: Connection, ids: Collection[str]) -> dict[str,
 
 
 async def lock_contacts(
-    connection: Connection, contacts: Collection[str], *, limit: int | None = None
-) -> set[str]:
+    connection: Connection, contacts: Collection[ContactId], *, limit: int | None = None
+) -> set[ContactId]:
     """Lock contacts, in order of their ids, until the transaction ends; return the locked ids.
 
     With `limit`, at most so many contacts are locked, and contacts are skipped that another
@@ -64,11 +69,11 @@ async def lock_contacts(
 
 async def get_facts(
     connection: Connection,
-    contacts: Collection[str],
+    contacts: Collection[ContactId],
     vocabulary: CycleVocabularies,
     *,
     with_costly: bool = False,
-) -> dict[str, ContactFacts]:
+) -> dict[ContactId, ContactFacts]:
     """Return the facts by the given ids; a merged id gets its survivor's facts.
 
     Costly facts are read with `with_costly`, or if a play in use needs them.
@@ -131,8 +136,8 @@ def _with_address_reason(
 
 
 async def get_profiles(
-    connection: Connection, ids: Sequence[str]
-) -> dict[str, tuple[dict[str, Any], str | None]]:
+    connection: Connection, ids: Sequence[ContactId]
+) -> dict[ContactId, tuple[dict[str, Any], str | None]]:
     """Return (traits, user id) of contacts."""
     traits = await scoring_views.get_traits(connection, ids)
     identifiers, _ = await scoring_views.get_identifiers(connection, ids)

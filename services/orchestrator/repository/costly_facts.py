@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 
 
 class CostlyFacts(msgspec.Struct):
@@ -18,7 +19,9 @@ class CostlyFacts(msgspec.Struct):
     """Kinds of the open compelling events of the contact and its accounts."""
 
 
-async def get_costly_facts(connection: Connection, aliases: Mapping[str, str]) -> CostlyFacts:
+async def get_costly_facts(
+    connection: Connection, aliases: Mapping[ContactId, ContactId]
+) -> CostlyFacts:
     """Return the costly facts; `aliases` are all ids of the contacts with their canonical ids."""
     facts, ids = CostlyFacts(), list(aliases)
     for contact, last_at in await connection.fetch(

@@ -3,13 +3,19 @@
 from typing import Literal
 
 from libs.common.db.connection import Connection
+from libs.common.ids import WorkspaceId
 from services.orchestrator.repository import changes
 
 DefinitionKind = Literal["content", "segment", "destination"]
 
 
 async def upsert_definition(
-    connection: Connection, workspace: str, kind: DefinitionKind, name: str, text: str, author: str
+    connection: Connection,
+    workspace: WorkspaceId,
+    kind: DefinitionKind,
+    name: str,
+    text: str,
+    author: str,
 ) -> None:
     """Insert a definition, or overwrite the stored one of that name."""
     await connection.execute(
@@ -27,7 +33,7 @@ async def upsert_definition(
 
 
 async def delete_definition(
-    connection: Connection, workspace: str, kind: DefinitionKind, name: str
+    connection: Connection, workspace: WorkspaceId, kind: DefinitionKind, name: str
 ) -> bool:
     """Delete a definition; return whether there was one."""
     is_deleted = await connection.fetchval(
@@ -41,7 +47,9 @@ async def delete_definition(
     return bool(is_deleted)
 
 
-async def list_definitions(connection: Connection) -> list[tuple[str, DefinitionKind, str, str]]:
+async def list_definitions(
+    connection: Connection,
+) -> list[tuple[WorkspaceId, DefinitionKind, str, str]]:
     """Return (workspace, kind, name, text) of all definitions."""
     rows = await connection.fetch(
         "SELECT workspace, kind, name, text FROM orchestrator.definitions ORDER BY 1, 2, 3"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 
 _IS_CANONICAL = (
     "NOT EXISTS (SELECT FROM scoring.contact_profiles p "
@@ -24,7 +25,7 @@ async def upsert_dropoffs(
 
 
 async def delete_dropoffs(
-    connection: Connection, contact: str, cycle: str, stages: Sequence[str], at: int
+    connection: Connection, contact: ContactId, cycle: str, stages: Sequence[str], at: int
 ) -> None:
     """Delete drop-offs from stages that a contact has regained at an instant (µs UTC)."""
     await connection.execute(
@@ -38,7 +39,7 @@ async def delete_dropoffs(
 
 
 async def count_groups(
-    connection: Connection, workspace: str, cycle: str
+    connection: Connection, workspace: WorkspaceId, cycle: str
 ) -> list[tuple[list[str], int]]:
     """Return (stages, number of contacts that fell from exactly these)."""
     rows = await connection.fetch(
@@ -54,12 +55,12 @@ async def count_groups(
 
 async def list_audience(
     connection: Connection,
-    workspace: str,
+    workspace: WorkspaceId,
     cycle: str,
     pair: tuple[str, str],
     after: str,
     limit: int,
-) -> list[tuple[str, int]]:
+) -> list[tuple[ContactId, int]]:
     """Return the next (contact, instant) that fell from the first stage only, by contact id."""
     rows = await connection.fetch(
         "SELECT contact_id, fell_at FROM orchestrator.falls a "

@@ -7,6 +7,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify, with_notification
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import SECOND
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.enrollment_entry import PastEnrollment
@@ -79,7 +80,7 @@ async def get_seconds_until_due(connection: Connection, now: int) -> float | Non
     return None if due_at is None else (due_at - now) / SECOND
 
 
-async def list_due_contacts(connection: Connection, now: int, limit: int) -> list[str]:
+async def list_due_contacts(connection: Connection, now: int, limit: int) -> list[ContactId]:
     """Return the contacts of due enrollments, the longest due first; nothing is locked."""
     rows = await connection.fetch(
         "SELECT contact_id FROM orchestrator.enrollments WHERE status = 'active' "
@@ -90,7 +91,9 @@ async def list_due_contacts(connection: Connection, now: int, limit: int) -> lis
     return list(dict.fromkeys(r[0] for r in rows))
 
 
-async def update_paused(connection: Connection, workspace: str, play: str, *, on: bool) -> None:
+async def update_paused(
+    connection: Connection, workspace: WorkspaceId, play: str, *, on: bool
+) -> None:
     """Shift the due instants of a play's enrollments beyond all time, or back."""
     shift, where = (PAUSED, "<") if on else (-PAUSED, ">=")
     statement = (
@@ -103,7 +106,7 @@ async def update_paused(connection: Connection, workspace: str, play: str, *, on
 
 
 async def list_due(
-    connection: Connection, contacts: Collection[str], now: int, paused: Collection[str]
+    connection: Connection, contacts: Collection[ContactId], now: int, paused: Collection[str]
 ) -> list[Enrollment]:
     """Return the due enrollments of contacts, without those of paused plays."""
     rows = await connection.fetch(
@@ -119,7 +122,7 @@ async def list_due(
 
 
 async def list_watched(
-    connection: Connection, contacts: Collection[str], now: int
+    connection: Connection, contacts: Collection[ContactId], now: int
 ) -> list[Enrollment]:
     """Return the enrollments of contacts that events may end, advance or bring to their goal."""
     rows = await connection.fetch(
@@ -158,7 +161,7 @@ async def list_of_events(connection: Connection, ids: Collection[str]) -> list[E
 
 
 async def list_of_contacts(
-    connection: Connection, contacts: Collection[str], limit: int
+    connection: Connection, contacts: Collection[ContactId], limit: int
 ) -> list[Enrollment]:
     """Return the enrollments of contacts, the newest first."""
     rows = await connection.fetch(
@@ -172,7 +175,7 @@ async def list_of_contacts(
 
 
 async def list_past(
-    connection: Connection, contacts: Collection[str], plays: Collection[str]
+    connection: Connection, contacts: Collection[ContactId], plays: Collection[str]
 ) -> dict[tuple[str, str], list[PastEnrollment]]:
     """Return the enrollments of contacts in plays by (canonical contact id, play)."""
     rows = await connection.fetch(
@@ -192,7 +195,7 @@ async def list_past(
 
 
 async def count_recent(
-    connection: Connection, workspace: str, since: int
+    connection: Connection, workspace: WorkspaceId, since: int
 ) -> dict[str, tuple[int, int, int]]:
     """Return {play: (entries, reached goals, held out)} since an instant (µs UTC)."""
     rows = await connection.fetch(
@@ -207,7 +210,7 @@ async def count_recent(
 
 
 async def count_by_status(
-    connection: Connection, workspace: str, play: str
+    connection: Connection, workspace: WorkspaceId, play: str
 ) -> list[tuple[int, str, int, int, int]]:
     """Return (version, status, enrollments, reached goals, first entry in µs UTC) of a play."""
     rows = await connection.fetch(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 
 
 async def upsert_exposures(
@@ -18,7 +19,7 @@ async def upsert_exposures(
 
 
 async def get_last_shown(
-    connection: Connection, aliases: Mapping[str, str]
+    connection: Connection, aliases: Mapping[ContactId, ContactId]
 ) -> dict[str, dict[str, int]]:
     """Return {canonical id: {content: instant of the last exposure (µs UTC)}}.
 

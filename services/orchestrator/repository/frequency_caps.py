@@ -3,14 +3,18 @@
 from collections.abc import Collection, Mapping
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from libs.common.instants import DAY
 
 DAYS_PER_WEEK = 7
 
 
 async def count_sent(
-    connection: Connection, contacts: Mapping[str, Collection[str]], channel: str, now: int
-) -> dict[str, tuple[int, int]]:
+    connection: Connection,
+    contacts: Mapping[ContactId, Collection[ContactId]],
+    channel: str,
+    now: int,
+) -> dict[ContactId, tuple[int, int]]:
     """Return the messages to each contact on a channel: (today, the last seven days).
 
     `contacts` maps canonical ids to all their aliases. The caller has locked the contacts, so the

@@ -5,13 +5,14 @@ from datetime import datetime
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import WorkspaceId
 from services.orchestrator.repository import changes
 
 
 class PlayRow(msgspec.Struct, frozen=True):
     """A play with its live version; enrollments keep the version that they began with."""
 
-    workspace: str
+    workspace: WorkspaceId
     play: str
     number: int
     status: str
@@ -31,7 +32,9 @@ async def list_live_versions(connection: Connection) -> list[PlayRow]:
     return [PlayRow(*r) for r in rows]
 
 
-async def get_for_update(connection: Connection, workspace: str, play: str) -> PlayRow | None:
+async def get_for_update(
+    connection: Connection, workspace: WorkspaceId, play: str
+) -> PlayRow | None:
     """Return a play with its live version, and lock the play."""
     row = await connection.fetchrow(
         "SELECT p.workspace, p.play, p.number, p.status, v.text, v.author, v.published_at "
@@ -45,7 +48,9 @@ async def get_for_update(connection: Connection, workspace: str, play: str) -> P
     return PlayRow(*row) if row else None
 
 
-async def get_text(connection: Connection, workspace: str, play: str, number: int) -> str | None:
+async def get_text(
+    connection: Connection, workspace: WorkspaceId, play: str, number: int
+) -> str | None:
     """Return the text of a version as it was published."""
     text: str | None = await connection.fetchval(
         "SELECT text FROM orchestrator.play_versions "
@@ -58,7 +63,7 @@ async def get_text(connection: Connection, workspace: str, play: str, number: in
 
 
 async def list_versions_in_use(
-    connection: Connection, workspace: str
+    connection: Connection, workspace: WorkspaceId
 ) -> list[tuple[str, int, str]]:
     """Return (play, number, text) of versions that are live, paused or run by an enrollment."""
     rows = await connection.fetch(
@@ -75,7 +80,7 @@ async def list_versions_in_use(
 
 
 async def list_versions(
-    connection: Connection, workspace: str, play: str
+    connection: Connection, workspace: WorkspaceId, play: str
 ) -> list[tuple[int, str, datetime]]:
     """Return (number, author, published_at) of a play's versions, newest first."""
     rows = await connection.fetch(
@@ -89,7 +94,7 @@ async def list_versions(
 
 
 async def insert_version(
-    connection: Connection, workspace: str, play: str, text: str, author: str
+    connection: Connection, workspace: WorkspaceId, play: str, text: str, author: str
 ) -> int:
     """Add a version, make it live, and return its number."""
     number: int = await connection.fetchval(
@@ -108,7 +113,7 @@ async def insert_version(
 
 
 async def update_live_version(
-    connection: Connection, workspace: str, play: str, number: int
+    connection: Connection, workspace: WorkspaceId, play: str, number: int
 ) -> None:
     """Make a version live; a paused play stays paused."""
     await connection.execute(
@@ -122,7 +127,9 @@ async def update_live_version(
     await changes.update_change_counter(connection, workspace)
 
 
-async def update_status(connection: Connection, workspace: str, play: str, status: str) -> bool:
+async def update_status(
+    connection: Connection, workspace: WorkspaceId, play: str, status: str
+) -> bool:
     """Set the status of a play; return whether there is such a play."""
     is_updated = await connection.fetchval(
         "UPDATE orchestrator.plays SET status = $3 WHERE (workspace, play) = ($1, $2) "

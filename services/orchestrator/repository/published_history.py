@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from libs.common.db.connection import Connection
 from libs.common.db.published_messages import event_type_of_headers
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import DAY, to_datetime
 
 
 async def list_contacts(
-    connection: Connection, workspace: str, after: str, limit: int
-) -> list[str]:
+    connection: Connection, workspace: WorkspaceId, after: str, limit: int
+) -> list[ContactId]:
     """Return the next canonical contact ids of a workspace."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.contact_profiles WHERE workspace = $1 "
@@ -23,8 +24,8 @@ async def list_contacts(
 
 
 async def list_published(
-    connection: Connection, workspace: str, ids: Sequence[str]
-) -> list[tuple[str, str, bytes]]:
+    connection: Connection, workspace: WorkspaceId, ids: Sequence[ContactId]
+) -> list[tuple[ContactId, str, bytes]]:
     """Return (canonical id, kind, value) of all messages about contacts and their aliases."""
     rows = await connection.fetch(
         "SELECT coalesce(c.merged_into, c.contact_id) AS contact, m.headers, m.value "
@@ -38,8 +39,8 @@ async def list_published(
 
 
 async def list_recent(
-    connection: Connection, ids: Sequence[str], since: int
-) -> list[tuple[str, str, bytes]]:
+    connection: Connection, ids: Sequence[ContactId], since: int
+) -> list[tuple[ContactId, str, bytes]]:
     """Return (contact, kind, value) of messages from a day before an instant (µs UTC) on."""
     rows = await connection.fetch(
         "SELECT key, headers, value FROM scoring.published_messages WHERE key = ANY($1::text[]) "

@@ -5,13 +5,14 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 
 
 class Referral(msgspec.Struct, frozen=True):
     """A contact that came by a code; instants in µs UTC."""
 
-    contact_id: str
-    workspace: str
+    contact_id: ContactId
+    workspace: WorkspaceId
     code: str
     came_at: int
     status: str = "open"
@@ -36,8 +37,8 @@ async def code_exists(connection: Connection, code: str) -> bool:
 
 
 async def get_code_owners(
-    connection: Connection, workspace: str, codes: Collection[str]
-) -> dict[str, str]:
+    connection: Connection, workspace: WorkspaceId, codes: Collection[str]
+) -> dict[str, ContactId]:
     """Return the contacts by their codes."""
     rows = await connection.fetch(
         "SELECT code, contact_id FROM orchestrator.referral_codes WHERE workspace = $1 "
@@ -49,8 +50,8 @@ async def get_code_owners(
 
 
 async def insert_referrals(
-    connection: Connection, arrivals: Sequence[tuple[str, str, str, int]]
-) -> set[str]:
+    connection: Connection, arrivals: Sequence[tuple[ContactId, WorkspaceId, str, int]]
+) -> set[ContactId]:
     """Insert (contact, workspace, code, instant) of arrivals by an existing code.
 
     Return the contacts that had no referral yet; the first arrival of a contact counts.
@@ -70,7 +71,9 @@ async def insert_referrals(
     return {r[0] for r in rows}
 
 
-async def list_for_update(connection: Connection, contacts: Collection[str]) -> list[Referral]:
+async def list_for_update(
+    connection: Connection, contacts: Collection[ContactId]
+) -> list[Referral]:
     """Lock and return the referrals of contacts, in order of arrival."""
     rows = await connection.fetch(
         "SELECT contact_id, workspace, code, came_at, status, reason FROM orchestrator.referrals "
@@ -82,7 +85,7 @@ async def list_for_update(connection: Connection, contacts: Collection[str]) -> 
 
 async def list_corrected(
     connection: Connection, causes: Sequence[tuple[str, str, int, str, str]]
-) -> set[str]:
+) -> set[ContactId]:
     """Return the ids of the touchpoints that a correction has withdrawn.
 
     `causes` are (id, workspace, occurred_at, source, message id).
@@ -112,8 +115,8 @@ async def update_outcomes(
 
 
 async def list_referrals(
-    connection: Connection, workspace: str, limit: int
-) -> list[tuple[Referral, str | None]]:
+    connection: Connection, workspace: WorkspaceId, limit: int
+) -> list[tuple[Referral, ContactId | None]]:
     """Return (referral, referrer) of a workspace, the latest arrival first."""
     rows = await connection.fetch(
         "SELECT r.contact_id, r.workspace, r.code, r.came_at, r.status, r.reason, c.contact_id "

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from services.orchestrator.domain.contact_facts import MAX_INSTANTS
 
 
@@ -22,7 +23,7 @@ async def insert_signals(
 
 
 async def get_instants(
-    connection: Connection, aliases: Mapping[str, str]
+    connection: Connection, aliases: Mapping[ContactId, ContactId]
 ) -> dict[str, dict[str, list[int]]]:
     """Return {canonical id: {signal: its last instants (µs UTC), oldest first}}.
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.repository.sweeps import SEGMENT_PREFIX
 
 
@@ -15,8 +16,11 @@ def first_sweep_mark(mark: str) -> str:
 
 
 async def list_of_contacts(
-    connection: Connection, workspace: str, segments: Collection[str], contacts: Collection[str]
-) -> list[tuple[str, str, int]]:
+    connection: Connection,
+    workspace: WorkspaceId,
+    segments: Collection[str],
+    contacts: Collection[ContactId],
+) -> list[tuple[str, ContactId, int]]:
     """Return (segment, contact, since in µs UTC) of contacts."""
     rows = await connection.fetch(
         "SELECT segment, contact_id, since FROM orchestrator.segment_members "
@@ -29,7 +33,7 @@ async def list_of_contacts(
 
 
 async def upsert_members(
-    connection: Connection, workspace: str, rows: Sequence[tuple[str, str, int]]
+    connection: Connection, workspace: WorkspaceId, rows: Sequence[tuple[str, ContactId, int]]
 ) -> None:
     """Insert (segment, contact, since); of a stored member the earlier instant stays."""
     await connection.executemany(
@@ -41,7 +45,7 @@ async def upsert_members(
 
 
 async def delete_members(
-    connection: Connection, workspace: str, rows: Sequence[tuple[str, str]]
+    connection: Connection, workspace: WorkspaceId, rows: Sequence[tuple[str, ContactId]]
 ) -> None:
     """Delete (segment, contact)."""
     await connection.executemany(
@@ -51,7 +55,7 @@ async def delete_members(
     )
 
 
-async def delete_segment(connection: Connection, workspace: str, segment: str) -> None:
+async def delete_segment(connection: Connection, workspace: WorkspaceId, segment: str) -> None:
     """Delete the members and the sweep marks of a segment."""
     await connection.execute(
         "DELETE FROM orchestrator.segment_members WHERE (workspace, segment) = ($1, $2)",
@@ -62,7 +66,7 @@ async def delete_segment(connection: Connection, workspace: str, segment: str) -
 
 
 async def delete_sweep_marks(
-    connection: Connection, workspace: str, segment: str, except_mark: str = ""
+    connection: Connection, workspace: WorkspaceId, segment: str, except_mark: str = ""
 ) -> None:
     """Delete the marks of a segment's sweeps, except the mark of its current condition."""
     name = f"{SEGMENT_PREFIX}{segment}"
@@ -82,7 +86,7 @@ async def delete_sweep_marks(
 
 
 async def list_swept(
-    connection: Connection, workspace: str, marks: Collection[tuple[str, str]]
+    connection: Connection, workspace: WorkspaceId, marks: Collection[tuple[str, str]]
 ) -> set[str]:
     """Return the segments of (segment, mark) after their first sweep with that mark."""
     rows = await connection.fetch(
@@ -101,8 +105,8 @@ async def list_swept(
 
 
 async def list_members(
-    connection: Connection, workspace: str, segment: str, limit: int
-) -> list[tuple[str, int]]:
+    connection: Connection, workspace: WorkspaceId, segment: str, limit: int
+) -> list[tuple[ContactId, int]]:
     """Return (contact, since) of a segment, the longest member first, by canonical ids."""
     rows = await connection.fetch(
         "SELECT coalesce(p.merged_into, m.contact_id), min(since) "
@@ -117,7 +121,7 @@ async def list_members(
     return [(r[0], r[1]) for r in rows]
 
 
-async def count_members(connection: Connection, workspace: str) -> dict[str, int]:
+async def count_members(connection: Connection, workspace: WorkspaceId) -> dict[str, int]:
     """Return the number of members by segment."""
     rows = await connection.fetch(
         "SELECT segment, count(DISTINCT coalesce(p.merged_into, m.contact_id)) "

@@ -1,6 +1,7 @@
 """Figures of a workspace: enrollments, actions and deliveries."""
 
 from libs.common.db.connection import Connection
+from libs.common.ids import WorkspaceId
 
 _QUERIES = {
     "plays": "SELECT play, count(*) FROM orchestrator.enrollments "
@@ -12,7 +13,7 @@ _QUERIES = {
 }
 
 
-async def count_all(connection: Connection, workspace: str) -> dict[str, dict[str, int]]:
+async def count_all(connection: Connection, workspace: WorkspaceId) -> dict[str, dict[str, int]]:
     """Return enrollments by play, actions by status and deliveries by outcome.
 
     Reads every row of the workspace.

@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import SECOND
 from services.orchestrator.domain.entry_cause import EntryCause
 
@@ -25,7 +26,7 @@ class SweepRow(msgspec.Struct, frozen=True):
     """
 
     sweep_id: str
-    workspace: str
+    workspace: WorkspaceId
     play: str
     account_id: str | None
     event_id: str
@@ -105,7 +106,9 @@ async def get_seconds_until_tick(connection: Connection, now: int) -> float | No
     return None if next_at is None else (next_at - now) / SECOND
 
 
-async def list_next_contacts(connection: Connection, sweep: SweepRow, limit: int) -> list[str]:
+async def list_next_contacts(
+    connection: Connection, sweep: SweepRow, limit: int
+) -> list[ContactId]:
     """Return the next contacts of a sweep, in order of their ids."""
     all_contacts = "scoring.contact_profiles c WHERE c.workspace = $1"
     members = (

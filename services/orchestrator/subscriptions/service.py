@@ -13,6 +13,7 @@ from libs.common.db import published_messages as published
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.ids import WorkspaceId
 from libs.common.instants import SECOND
 from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.subscriptions.repository import (
@@ -64,7 +65,7 @@ class SubscriptionService:
 
     async def create(
         self,
-        workspace: str,
+        workspace: WorkspaceId,
         name: str,
         url: str,
         selection: MessageFilter,
@@ -103,7 +104,7 @@ class SubscriptionService:
         if fault is not None:
             raise ConfigurationError(f"{url!r:.200} cannot receive webhooks: {fault}")
 
-    async def list_subscriptions(self, workspace: str) -> list[SubscriptionView]:
+    async def list_subscriptions(self, workspace: WorkspaceId) -> list[SubscriptionView]:
         """Return a workspace's subscriptions in order of name."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             return [
@@ -111,7 +112,7 @@ class SubscriptionService:
                 for subscription in await subscriptions.list_subscriptions(connection, workspace)
             ]
 
-    async def get(self, workspace: str, name: str) -> SubscriptionView:
+    async def get(self, workspace: WorkspaceId, name: str) -> SubscriptionView:
         """Return a subscription with its newest attempts. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await subscriptions.get_by_name(connection, workspace, name)
@@ -122,13 +123,13 @@ class SubscriptionService:
             )
             return await self._build_view(connection, subscription, attempts=attempts)
 
-    async def pause(self, workspace: str, name: str) -> SubscriptionView:
+    async def pause(self, workspace: WorkspaceId, name: str) -> SubscriptionView:
         """Stop deliveries until `resume`; the cursor is kept. Raises NotFound."""
         return await self._update_by_name(
             workspace, name, status="paused", reason="paused by an operator"
         )
 
-    async def resume(self, workspace: str, name: str) -> SubscriptionView:
+    async def resume(self, workspace: WorkspaceId, name: str) -> SubscriptionView:
         """Resume deliveries at the cursor, also of a disabled subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await _lock_subscription(connection, workspace, name)
@@ -138,7 +139,7 @@ class SubscriptionService:
             )
 
     async def update(
-        self, workspace: str, name: str, url: str | None, selection: MessageFilter | None
+        self, workspace: WorkspaceId, name: str, url: str | None, selection: MessageFilter | None
     ) -> SubscriptionView:
         """Change the URL, the filter or both. Raises NotFound, ConfigurationError."""
         if url is not None:
@@ -147,7 +148,9 @@ class SubscriptionService:
         changes = {key: value for key, value in fields.items() if value is not None}
         return await self._update_by_name(workspace, name, **changes)
 
-    async def rotate_secret(self, workspace: str, name: str, overlap: int) -> SubscriptionView:
+    async def rotate_secret(
+        self, workspace: WorkspaceId, name: str, overlap: int
+    ) -> SubscriptionView:
         """Sign with a new secret, and for `overlap` microseconds with the old ones as well.
 
         Raises NotFound.
@@ -165,7 +168,7 @@ class SubscriptionService:
             return await self._update(connection, subscription, secret=secret, secrets=new_secrets)
 
     async def resend(
-        self, workspace: str, name: str, *, message: str | None, since: int | None
+        self, workspace: WorkspaceId, name: str, *, message: str | None, since: int | None
     ) -> SubscriptionView:
         """Send again one message, all messages since an instant (µs), or the given-up messages.
 
@@ -191,7 +194,7 @@ class SubscriptionService:
             await waiting_messages.update_waiting_due(connection, subscription_id, given_up=True)
             return await self._build_view(connection, subscription)
 
-    async def delete(self, workspace: str, name: str) -> None:
+    async def delete(self, workspace: WorkspaceId, name: str) -> None:
         """Delete a subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await _lock_subscription(connection, workspace, name)
@@ -223,13 +226,17 @@ class SubscriptionService:
             s.health.failing_since, published.encode_cursor(s.cursor), backlog, [*attempts], secret,
         )  # fmt: skip
 
-    async def _update_by_name(self, workspace: str, name: str, **changes: Any) -> SubscriptionView:
+    async def _update_by_name(
+        self, workspace: WorkspaceId, name: str, **changes: Any
+    ) -> SubscriptionView:
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await _lock_subscription(connection, workspace, name)
             return await self._update(connection, subscription, **changes)
 
 
-async def _lock_subscription(connection: Connection, workspace: str, name: str) -> Subscription:
+async def _lock_subscription(
+    connection: Connection, workspace: WorkspaceId, name: str
+) -> Subscription:
     """Return a subscription with its row locked. Raises NotFound."""
     subscription = await subscriptions.get_by_name_for_update(connection, workspace, name)
     if subscription is None:
@@ -237,7 +244,7 @@ async def _lock_subscription(connection: Connection, workspace: str, name: str) 
     return subscription
 
 
-async def _not_found(connection: Connection, workspace: str, name: str) -> NotFound:
+async def _not_found(connection: Connection, workspace: WorkspaceId, name: str) -> NotFound:
     existing = await subscriptions.list_subscriptions(connection, workspace)
     names = ", ".join(subscription.name for subscription in existing) or "none"
     return NotFound(f"no subscription {name!r}; there are {names}")

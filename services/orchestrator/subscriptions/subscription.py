@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from libs.common.durations import parse_duration
+from libs.common.ids import WorkspaceId
 from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.webhooks.standard_webhooks import (
     MAX_AGE,
@@ -63,7 +64,7 @@ class Subscription(msgspec.Struct, frozen=True):
 
     number: int
     subscription_id: str
-    workspace: str
+    workspace: WorkspaceId
     name: str
     url: str
     selection: MessageFilter

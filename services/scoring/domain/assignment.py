@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain.identity import (
     Identifier,
     Key,
@@ -18,7 +19,7 @@ from services.scoring.domain.identity import (
     subject_identifier,
 )
 
-DeviceKey = tuple[str, str]
+DeviceKey = tuple[WorkspaceId, str]
 """(workspace, anonymous_id)"""
 
 
@@ -29,7 +30,7 @@ class KnownIdentifiers(msgspec.Struct):
     ownership periods.
     """
 
-    contacts: dict[tuple[str, Identifier], str]
+    contacts: dict[tuple[WorkspaceId, Identifier], ContactId]
     ownership: dict[DeviceKey, list[OwnershipPeriod]]
 
 
@@ -55,11 +56,11 @@ class Assignment(msgspec.Struct):
     `links` are the (workspace, link) pairs that the batch's touchpoints assert.
     """
 
-    contacts: list[str]
-    new: dict[tuple[str, Identifier], str]
+    contacts: list[ContactId]
+    new: dict[tuple[WorkspaceId, Identifier], ContactId]
     changed: dict[DeviceKey, list[OwnershipPeriod]]
-    merged: dict[str, str]
-    links: set[tuple[str, Link]]
+    merged: dict[ContactId, ContactId]
+    links: set[tuple[WorkspaceId, Link]]
 
 
 def contested_devices(
@@ -158,8 +159,8 @@ def _assign_first_claim(
 
 
 def _get_or_create_contact(
-    workspace: str, identifier: Identifier, known: KnownIdentifiers, assignment: Assignment
-) -> str:
+    workspace: WorkspaceId, identifier: Identifier, known: KnownIdentifiers, assignment: Assignment
+) -> ContactId:
     row = (workspace, identifier)
     contact = known.contacts.get(row) or assignment.new.get(row)
     if contact is None:

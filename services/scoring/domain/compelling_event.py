@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from libs.common import ids
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import CompellingEvent, Message, build_message
 from libs.common.messages.compelling_event import EventScope, EventStatus
 
@@ -29,7 +30,7 @@ class TrackedEvent(msgspec.Struct, frozen=True):
     """
 
     event_id: str
-    workspace: str
+    workspace: WorkspaceId
     kind: str
     scope: EventScope
     subject: str
@@ -119,7 +120,7 @@ def _publish(
         status=status,
         version=published.version,
         occurred_at=now,
-        contact_id=published.subject if published.scope == "contact" else None,
+        contact_id=ContactId(published.subject) if published.scope == "contact" else None,
         account_id=published.subject if published.scope == "account" else None,
         date=published.date,
         left=left,

@@ -6,6 +6,7 @@ The triggers are the signals and axis stages that a cycle marks with `raises`.
 from collections.abc import Sequence
 
 from libs.common import ids
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import from_iso
 from libs.common.messages import Touchpoint
 from libs.common.messages.stage_change import ORDINARY_REASONS
@@ -16,7 +17,7 @@ from services.scoring.domain.publication import PlannedChange
 
 
 def events_from_signals(
-    cycle: CompiledCycle, contact_id: str, touchpoint: Touchpoint, numbers: Sequence[int]
+    cycle: CompiledCycle, contact_id: ContactId, touchpoint: Touchpoint, numbers: Sequence[int]
 ) -> list[TrackedEvent]:
     """Return the events that a touchpoint's signals raise, by signal number.
 
@@ -47,7 +48,7 @@ def events_from_signals(
 
 
 def events_from_change(
-    cycle: CompiledCycle, workspace: str, contact_id: str, change: PlannedChange
+    cycle: CompiledCycle, workspace: WorkspaceId, contact_id: ContactId, change: PlannedChange
 ) -> list[TrackedEvent]:
     """Return the events that a stage change raises.
 
@@ -74,8 +75,8 @@ def events_from_change(
 
 def _event(
     trigger: CompellingEventSpec,
-    workspace: str,
-    contact: str,
+    workspace: WorkspaceId,
+    contact: ContactId,
     cause: str,
     date: int | None,
     properties: dict[str, object],

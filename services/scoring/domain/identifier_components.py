@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from libs.common.ids import ContactId
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Link
 
 
@@ -21,17 +22,17 @@ class ComponentMember(msgspec.Struct, frozen=True):
     """
 
     identifier: Identifier
-    contact: str
-    home: str
+    contact: ContactId
+    home: ContactId
     number: int
 
 
 class ComponentAssignment(msgspec.Struct):
     """The contact of each identifier, and the redirects of contact ids without identifiers."""
 
-    contacts: dict[Identifier, str]
-    redirects: dict[str, str]
-    homes: dict[Identifier, str]
+    contacts: dict[Identifier, ContactId]
+    redirects: dict[ContactId, ContactId]
+    homes: dict[Identifier, ContactId]
     """The new contact ids, by the identifier for which each was created."""
 
 
@@ -74,8 +75,8 @@ def connected_components(
 def assign_components(
     members: Sequence[ComponentMember],
     links: Iterable[Link],
-    free: set[str],
-    fresh: Callable[[Identifier], str],
+    free: set[ContactId],
+    fresh: Callable[[Identifier], ContactId],
 ) -> ComponentAssignment:
     """Assign a contact to each connected component of the members.
 
@@ -86,7 +87,7 @@ def assign_components(
     """
     by_identifier = {member.identifier: member for member in members}
     assignment = ComponentAssignment({}, {}, {})
-    taken: set[str] = set()
+    taken: set[ContactId] = set()
     components = [
         sorted((by_identifier[i] for i in component), key=lambda m: m.number)
         for component in connected_components(by_identifier, links)

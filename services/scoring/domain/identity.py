@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs.common import ids
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Touchpoint
 
 Key = tuple[int, str, str]
@@ -59,7 +60,7 @@ class TouchpointIdentity(msgspec.Struct, frozen=True, gc=False):
     `names` are its known identifiers, the strongest first; `device` is its anonymous id.
     """
 
-    workspace: str
+    workspace: WorkspaceId
     key: Key
     names: tuple[Identifier, ...]
     device: str | None
@@ -164,6 +165,6 @@ def subject_identifier(
     return owner_at(periods, identity.key) or ("anonymous_id", identity.device)
 
 
-def new_contact_id(workspace: str, identifier: Identifier) -> str:
+def new_contact_id(workspace: WorkspaceId, identifier: Identifier) -> ContactId:
     """Return the contact id that an identifier creates: a hash, the same on every run."""
-    return ids.derive_id("contact", workspace, *identifier)
+    return ContactId(ids.derive_id("contact", workspace, *identifier))

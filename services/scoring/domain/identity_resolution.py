@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from libs.common.ids import WorkspaceId
 from libs.common.messages import Touchpoint
 from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identifier_components import connected_components, effective_links
@@ -28,7 +29,7 @@ class SubjectKey(NamedTuple):
     As a key it is the smallest of the contact's known identifiers, else its device or message.
     """
 
-    workspace: str
+    workspace: WorkspaceId
     type: str
     value: str
 
@@ -36,7 +37,7 @@ class SubjectKey(NamedTuple):
 class ManualLink(msgspec.Struct, frozen=True):
     """The last correction about a pair of identifiers; `kind` is `link` or `unlink`."""
 
-    workspace: str
+    workspace: WorkspaceId
     link: Link
     kind: str
     key: Key
@@ -47,11 +48,11 @@ class IdentityResolver:
 
     def __init__(self, manual_links: list[ManualLink]) -> None:
         self._claims: dict[DeviceKey, list[tuple[Key, Identifier]]] = {}
-        self._links: dict[str, set[Link]] = {}
-        self._names: dict[str, set[Identifier]] = {}
-        self._root: dict[tuple[str, Identifier], Identifier] = {}
+        self._links: dict[WorkspaceId, set[Link]] = {}
+        self._names: dict[WorkspaceId, set[Identifier]] = {}
+        self._root: dict[tuple[WorkspaceId, Identifier], Identifier] = {}
         self._members: dict[SubjectKey, set[Identifier]] = {}
-        self._devices: dict[tuple[str, Identifier], set[Identifier]] = {}
+        self._devices: dict[tuple[WorkspaceId, Identifier], set[Identifier]] = {}
         self._manual_links = manual_links
         self.ownership: dict[DeviceKey, list[OwnershipPeriod]] = {}
         """The ownership periods of each device, once resolved."""
@@ -102,7 +103,7 @@ class IdentityResolver:
         else:
             self._links.get(workspace, set()).discard(make_link(first, second))
 
-    def subject_of_identifier(self, workspace: str, name: Identifier) -> SubjectKey:
+    def subject_of_identifier(self, workspace: WorkspaceId, name: Identifier) -> SubjectKey:
         """Return the contact of a known identifier."""
         return SubjectKey(workspace, *self._root.get((workspace, name), name))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from libs.common import ids
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import (
     AccountStageChange,
     AxisChange,
@@ -33,8 +34,8 @@ SOURCE = "/scoring"
 
 def stage_change_message(
     cycle: CompiledCycle,
-    workspace: str,
-    contact_id: str,
+    workspace: WorkspaceId,
+    contact_id: ContactId,
     change: PlannedChange,
     identifiers: Sequence[str] = (),
     trace: bytes | None = None,
@@ -50,7 +51,11 @@ def stage_change_message(
 
 
 def account_stage_change_message(
-    cycle: CompiledCycle, workspace: str, account_id: str, group_id: str, change: PlannedChange
+    cycle: CompiledCycle,
+    workspace: WorkspaceId,
+    account_id: str,
+    group_id: str,
+    change: PlannedChange,
 ) -> Message:
     """Return the message of an account's stage change; `group_id` is the source's own id of it."""
     fields = _common_fields(cycle, workspace, account_id, change)
@@ -73,7 +78,7 @@ def _build(
 
 
 def _common_fields(
-    cycle: CompiledCycle, workspace: str, subject: str, change: PlannedChange
+    cycle: CompiledCycle, workspace: WorkspaceId, subject: str, change: PlannedChange
 ) -> dict[str, Any]:
     """Return the fields that stage changes of contacts and accounts share."""
     move, before, after = change.move, change.before, change.after
@@ -131,7 +136,7 @@ def _axes(cycle: CompiledCycle, before: Position | None, after: Position) -> dic
 
 def signal_messages(
     cycle: CompiledCycle,
-    contact_id: str,
+    contact_id: ContactId,
     touchpoint: Touchpoint,
     numbers: Sequence[int],
     trace: bytes | None = None,
@@ -145,7 +150,7 @@ def signal_messages(
 
 
 def _signal(
-    cycle: CompiledCycle, contact_id: str, t: Touchpoint, name: str, trace: bytes | None
+    cycle: CompiledCycle, contact_id: ContactId, t: Touchpoint, name: str, trace: bytes | None
 ) -> Message:
     model = Signal(
         id=ids.derive_id("signal", t.workspace, t.source, t.message_id, cycle.name, name),
@@ -194,6 +199,6 @@ def snapshot_message(model: ContactSnapshot, time: int) -> Message:
     )
 
 
-def tombstone_message(contact_id: str) -> Message:
+def tombstone_message(contact_id: ContactId) -> Message:
     """Return the tombstone that removes a merged contact from the compacted topic."""
     return Message(ContactSnapshot.TOPIC, contact_id.encode(), None, [])

@@ -9,6 +9,7 @@ from typing import cast
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.ids import ContactId
 from libs.common.messages.stage_change import Reason
 from services.scoring.domain import outgoing_messages
 from services.scoring.domain.cycle import ActiveCycle
@@ -48,7 +49,7 @@ class AccountJobs:
         async with self._session.acquire() as connection:
             return 0.0 if await accounts.has_queued(connection) else None
 
-    async def _refold(self, connection: Connection, candidates: list[str]) -> None:
+    async def _refold(self, connection: Connection, candidates: list[ContactId]) -> None:
         transaction = await self._begin_fold(connection, candidates)
         requests = await accounts.dequeue_accounts(connection, transaction.locked)
         await transaction.load(connection, requests)
@@ -90,7 +91,9 @@ class AccountJobs:
                 await self._save(connection, transaction)
         return len(due) == TIMERS_AT_ONCE
 
-    async def _begin_fold(self, connection: Connection, candidates: list[str]) -> FoldTransaction:
+    async def _begin_fold(
+        self, connection: Connection, candidates: list[ContactId]
+    ) -> FoldTransaction:
         """Lock the cycles and the accounts that no other transaction has locked."""
         cycles: list[ActiveCycle] = [
             c for c in await self._catalogue.lock_active_cycles(connection) if c.is_account_cycle

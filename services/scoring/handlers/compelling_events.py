@@ -11,6 +11,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import ConfigurationError, Conflict, NotFound
+from libs.common.ids import WorkspaceId
 from libs.common.instants import to_iso
 from libs.common.messages import Message
 from services.scoring.domain.account_membership import derive_account_id
@@ -53,7 +54,7 @@ class CompellingEventService:
         self._clock = clock
 
     async def raise_event(
-        self, workspace: str, new: NewCompellingEvent, author: str
+        self, workspace: WorkspaceId, new: NewCompellingEvent, author: str
     ) -> TrackedEvent:
         """Raise an event: insert it and enqueue its messages in one transaction.
 
@@ -82,7 +83,9 @@ class CompellingEventService:
                 event = msgspec.structs.replace(event, thresholds=new.thresholds)
             return await self._save(connection, *raise_event(event, now))
 
-    async def change(self, workspace: str, event_id: str, fields: dict[str, Any]) -> TrackedEvent:
+    async def change(
+        self, workspace: WorkspaceId, event_id: str, fields: dict[str, Any]
+    ) -> TrackedEvent:
         """Change fields of an open event, locked before it is read.
 
         `fields` may have date, owner, consequence and properties. Raises NotFound, or Conflict for
@@ -92,14 +95,14 @@ class CompellingEventService:
             event = await self._lock_open_event(connection, workspace, event_id)
             return await self._save(connection, *change_event(event, self._clock.now(), **fields))
 
-    async def withdraw(self, workspace: str, event_id: str) -> TrackedEvent:
+    async def withdraw(self, workspace: WorkspaceId, event_id: str) -> TrackedEvent:
         """Withdraw an open event, locked before it is read. Raises NotFound, Conflict."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             event = await self._lock_open_event(connection, workspace, event_id)
             return await self._save(connection, *withdraw_event(event, self._clock.now()))
 
     async def list_open(
-        self, workspace: str, reference: str | None, limit: int
+        self, workspace: WorkspaceId, reference: str | None, limit: int
     ) -> list[TrackedEvent]:
         """Return the open events of a workspace, or of one contact. Raises NotFound."""
         async with self._session.acquire() as connection:
@@ -131,14 +134,14 @@ class CompellingEventService:
             return await compelling_events.get_seconds_until_due(connection, self._clock.now())
 
     async def _get_subject(
-        self, connection: Connection, workspace: str, new: NewCompellingEvent
+        self, connection: Connection, workspace: WorkspaceId, new: NewCompellingEvent
     ) -> str:
         if new.scope == "contact":
             return await contacts.get_contact_id(connection, workspace, new.who)
         return derive_account_id(workspace, new.who) if new.scope == "account" else ""
 
     async def _lock_open_event(
-        self, connection: Connection, workspace: str, event_id: str
+        self, connection: Connection, workspace: WorkspaceId, event_id: str
     ) -> TrackedEvent:
         event = (await compelling_events.get_for_update(connection, workspace, [event_id])).get(
             event_id
@@ -167,7 +170,7 @@ async def raise_new_events(
     """
     messages: list[Message] = []
     new_events: list[TrackedEvent] = []
-    by_workspace: dict[str, list[TrackedEvent]] = {}
+    by_workspace: dict[WorkspaceId, list[TrackedEvent]] = {}
     for event in events:
         by_workspace.setdefault(event.workspace, []).append(event)
     for workspace, candidates in by_workspace.items():

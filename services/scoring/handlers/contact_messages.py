@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from libs.common.messages import Message
 from libs.common.messages.contact import ContactSnapshot
 from services.scoring.domain import compelling_triggers, contact_profile, outgoing_messages
@@ -16,8 +17,8 @@ from services.scoring.repository.contacts import ContactSummary
 async def raise_events_and_build_messages(
     connection: Connection,
     cycles: Sequence[ActiveCycle],
-    contacts_to_publish: Iterable[str],
-    merged: dict[str, str],
+    contacts_to_publish: Iterable[ContactId],
+    merged: dict[ContactId, ContactId],
     results: FoldResults | None = None,
 ) -> list[Message]:
     """Raise the compelling events of `results` and return all messages about the contacts.
@@ -82,7 +83,7 @@ async def _raise_events(connection: Connection, results: FoldResults) -> list[Me
 
 
 def _build_snapshot(
-    summary: ContactSummary, cycles: Sequence[ActiveCycle], merged_into: str | None
+    summary: ContactSummary, cycles: Sequence[ActiveCycle], merged_into: ContactId | None
 ) -> ContactSnapshot:
     is_merged = merged_into is not None
     positions = {

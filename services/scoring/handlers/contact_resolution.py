@@ -9,10 +9,16 @@ import msgspec
 
 from libs.common import ids
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain import identifier_components
 from services.scoring.domain.identifier_components import ComponentAssignment, ComponentMember
 from services.scoring.domain.identity import MAX_LINKS, Identifier, new_contact_id, owner_at
-from services.scoring.repository import identity, identity_links, touchpoint_reassignment
+from services.scoring.repository import (
+    identifier_contacts,
+    identity,
+    identity_links,
+    touchpoint_reassignment,
+)
 from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 
 
@@ -20,13 +26,15 @@ class ResolutionResult(msgspec.Struct):
     """Changes made by an identity resolution."""
 
     moved: list[MovedTouchpoint] = []
-    merged: dict[str, str] = {}
+    merged: dict[ContactId, ContactId] = {}
     """{merged contact id: surviving id}"""
-    contacts: set[str] = set()
+    contacts: set[ContactId] = set()
     """Contacts that won or lost identifiers."""
 
 
-async def resolve_contacts(connection: Connection, contacts: Iterable[str]) -> ResolutionResult:
+async def resolve_contacts(
+    connection: Connection, contacts: Iterable[ContactId]
+) -> ResolutionResult:
     """Bring identifiers and touchpoints of the contacts in line with the active links.
 
     Per workspace with a change, writes in this order: identifiers, their home contacts, contacts,
@@ -36,7 +44,7 @@ async def resolve_contacts(connection: Connection, contacts: Iterable[str]) -> R
     members_by_workspace = await identity_links.get_members(connection, set(contacts))
     for workspace, members in members_by_workspace.items():
         current = {member.contact for member in members}
-        available = current | await identity_links.list_redirecting(connection, current)
+        available = current | await identifier_contacts.list_redirecting(connection, current)
         assignment = await _assign(connection, workspace, members, available)
         if all(assignment.contacts[m.identifier] == m.contact for m in members):
             continue
@@ -46,24 +54,29 @@ async def resolve_contacts(connection: Connection, contacts: Iterable[str]) -> R
 
 
 async def _assign(
-    connection: Connection, workspace: str, members: list[ComponentMember], available: set[str]
+    connection: Connection,
+    workspace: WorkspaceId,
+    members: list[ComponentMember],
+    available: set[ContactId],
 ) -> ComponentAssignment:
     """Assign a contact to each connected component; `available` are the ids that may be used."""
     identifiers = [member.identifier for member in members]
     links = identifier_components.effective_links(
         await identity_links.list_links_of(connection, workspace, identifiers, MAX_LINKS)
     )
-    existing = await identity_links.list_existing(
+    existing = await identifier_contacts.list_existing(
         connection, [new_contact_id(workspace, identifier) for identifier in identifiers]
     )
 
-    def create_id(identifier: Identifier) -> str:
+    def create_id(identifier: Identifier) -> ContactId:
         """Return an id that no contact has: the identifier's own, else one derived from it."""
         contact, attempt = new_contact_id(workspace, identifier), 0
         while contact in existing:
             attempt += 1
-            contact = ids.derive_id(
-                "contact", workspace, *identifier, "again", str(attempt), min(available)
+            contact = ContactId(
+                ids.derive_id(
+                    "contact", workspace, *identifier, "again", str(attempt), min(available)
+                )
             )
         existing.add(contact)
         return contact
@@ -73,16 +86,16 @@ async def _assign(
 
 async def _write_assignment(
     connection: Connection,
-    workspace: str,
+    workspace: WorkspaceId,
     assignment: ComponentAssignment,
     result: ResolutionResult,
-    current: set[str],
-    available: set[str],
+    current: set[ContactId],
+    available: set[ContactId],
 ) -> None:
-    await identity_links.update_contacts(connection, workspace, assignment.contacts)
-    await identity_links.update_homes(connection, workspace, assignment.homes)
+    await identifier_contacts.update_contacts(connection, workspace, assignment.contacts)
+    await identifier_contacts.update_homes(connection, workspace, assignment.homes)
     assigned = set(assignment.contacts.values())
-    await identity_links.upsert_contacts(connection, workspace, assigned)
+    await identifier_contacts.upsert_contacts(connection, workspace, assigned)
     redirects = assignment.redirects | await _get_device_redirects(
         connection, assignment, available - assigned - assignment.redirects.keys()
     )
@@ -93,13 +106,13 @@ async def _write_assignment(
 
 
 async def _get_device_redirects(
-    connection: Connection, assignment: ComponentAssignment, contacts: set[str]
-) -> dict[str, str]:
+    connection: Connection, assignment: ComponentAssignment, contacts: set[ContactId]
+) -> dict[ContactId, ContactId]:
     """Return {contact: surviving id} of contacts that were a device's before its first claim.
 
     The survivor is the contact of the device's first owner.
     """
-    homes = await identity_links.get_device_homes(connection, contacts)
+    homes = await identifier_contacts.get_device_homes(connection, contacts)
     ownership = await identity.get_ownership(connection, homes)
     return {
         contact: assignment.contacts[ownership[device][0].owner]
@@ -111,7 +124,7 @@ async def _get_device_redirects(
 async def _move_touchpoints(
     connection: Connection,
     assignment: ComponentAssignment,
-    contacts: set[str],
+    contacts: set[ContactId],
     result: ResolutionResult,
 ) -> None:
     """Move the stored touchpoints of the contacts to their present owners."""

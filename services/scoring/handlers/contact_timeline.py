@@ -10,6 +10,7 @@ import msgspec
 from libs.common.clock import SystemClock
 from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Touchpoint
 from services.scoring.domain import fold_state
 from services.scoring.domain.campaign_touch import CampaignTouch, first_and_last_touch
@@ -69,7 +70,7 @@ class TimelineTouchpoint(msgspec.Struct, frozen=True):
 class ContactTimeline(msgspec.Struct, frozen=True):
     """A contact as its story reads; `touchpoints` are the newest, `touchpoint_count` is of all."""
 
-    contact_id: str
+    contact_id: ContactId
     refolding: bool
     user_ids: list[str]
     anonymous_ids: list[str]
@@ -90,7 +91,9 @@ class ContactTimelineService:
         self._session = session
         self._catalogue = catalogue
 
-    async def get_timeline(self, workspace: str, reference: str, limit: int) -> ContactTimeline:
+    async def get_timeline(
+        self, workspace: WorkspaceId, reference: str, limit: int
+    ) -> ContactTimeline:
         """Return a contact's timeline with at most `limit` touchpoints and moves of each cycle.
 
         Raises NotFound.

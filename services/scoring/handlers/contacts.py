@@ -8,6 +8,7 @@ from libs.common.clock import SystemClock
 from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain import contact_profile, fold_state
 from services.scoring.domain.campaign_touch import CampaignTouch, first_and_last_touch
 from services.scoring.domain.cycle import ActiveCycle
@@ -32,8 +33,8 @@ class CyclePosition(msgspec.Struct, frozen=True):
 class ContactView(msgspec.Struct, frozen=True):
     """One contact, as the API shows it."""
 
-    contact_id: str
-    workspace: str
+    contact_id: ContactId
+    workspace: WorkspaceId
     identifiers: list[str]
     traits: dict[str, Any]
     refolding: bool
@@ -46,7 +47,7 @@ class ContactView(msgspec.Struct, frozen=True):
 class ContactExplanation(msgspec.Struct, frozen=True):
     """A contact's explanations by cycle."""
 
-    contact_id: str
+    contact_id: ContactId
     at: int
     cycles: dict[str, Explanation]
 
@@ -58,7 +59,7 @@ class ContactService:
         self._session = session
         self._registry = registry
 
-    async def get(self, workspace: str, reference: str) -> ContactView:
+    async def get(self, workspace: WorkspaceId, reference: str) -> ContactView:
         """Return a workspace's contact, advanced to the wall clock. Raises NotFound.
 
         All rows are read in one transaction that locks the cycle versions in shared mode.
@@ -95,7 +96,7 @@ class ContactService:
         )
 
     async def explain(
-        self, workspace: str, reference: str, at: int | None, cycle: str | None
+        self, workspace: WorkspaceId, reference: str, at: int | None, cycle: str | None
     ) -> ContactExplanation:
         """Fold a contact again with a recorder, up to an instant (now by default).
 

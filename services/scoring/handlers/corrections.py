@@ -12,6 +12,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, NotFound, Unavailable
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.correction import Kind, ManualStage, correction_key
 from services.scoring.domain.cycle import ActiveCycle
@@ -40,15 +41,15 @@ MAX_ATTEMPTS = 5
 class _CorrectionScope(msgspec.Struct):
     """The touchpoints of a correction, with the claims and links that depend on them."""
 
-    workspace: str
-    contact: str
+    workspace: WorkspaceId
+    contact: ContactId
     keys: list[Key]
     devices: set[DeviceKey]
     links: set[WorkspaceLink]
-    derived: list[tuple[str, Key, Key]]
+    derived: list[tuple[ContactId, Key, Key]]
     """(contact, touchpoint, its cause): touchpoints of other contacts caused by these."""
 
-    async def list_affected_contacts(self, connection: Connection) -> set[str]:
+    async def list_affected_contacts(self, connection: Connection) -> set[ContactId]:
         """Return the contacts that the correction concerns; locks nothing."""
         affected = {self.contact, *(contact for contact, _, _ in self.derived)}
         if self.devices:
@@ -87,7 +88,11 @@ class _CorrectionScope(msgspec.Struct):
 
 
 async def _get_scope(
-    connection: Connection, workspace: str, reference: str, kind: Kind, message_ids: Sequence[str]
+    connection: Connection,
+    workspace: WorkspaceId,
+    reference: str,
+    kind: Kind,
+    message_ids: Sequence[str],
 ) -> _CorrectionScope:
     """Return the scope of a correction; no message ids stand for all touchpoints.
 
@@ -123,7 +128,12 @@ class CorrectionService:
         self._registry = registry
 
     async def correct_touchpoints(
-        self, workspace: str, reference: str, kind: Kind, message_ids: Sequence[str], author: Author
+        self,
+        workspace: WorkspaceId,
+        reference: str,
+        kind: Kind,
+        message_ids: Sequence[str],
+        author: Author,
     ) -> int:
         """Correct touchpoints of a contact, all of them if none is named; return their number.
 
@@ -198,7 +208,7 @@ class CorrectionService:
 
     async def set_stage(
         self,
-        workspace: str,
+        workspace: WorkspaceId,
         reference: str,
         cycle: str,
         places: dict[str, str],
@@ -248,7 +258,7 @@ def _check_places(cycles: Sequence[ActiveCycle], cycle: str, places: dict[str, s
             )
 
 
-async def _is_link_seen(connection: Connection, workspace: str, link: Link) -> bool:
+async def _is_link_seen(connection: Connection, workspace: WorkspaceId, link: Link) -> bool:
     """Return whether a touchpoint that is not excluded shows the link."""
     contacts_by_identifier, _ = await identity.get_contacts(
         connection, {(workspace, identifier) for identifier in link}
@@ -264,7 +274,7 @@ async def _is_link_seen(connection: Connection, workspace: str, link: Link) -> b
 
 
 async def _get_known_identifier(
-    connection: Connection, workspace: str, contact: str, reference: str
+    connection: Connection, workspace: WorkspaceId, contact: ContactId, reference: str
 ) -> Identifier:
     """Return the known identifier that `reference` names, else the contact's oldest.
 

@@ -7,14 +7,20 @@ from collections.abc import Iterable
 
 from libs.common import ids
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identity import Identifier, OwnershipPeriod, owner_at
 from services.scoring.handlers.contact_resolution import ResolutionResult
-from services.scoring.repository import identity, identity_links, touchpoint_reassignment
+from services.scoring.repository import (
+    identifier_contacts,
+    identity,
+    identity_links,
+    touchpoint_reassignment,
+)
 from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 
 
-async def affected_contacts(connection: Connection, devices: Iterable[DeviceKey]) -> set[str]:
+async def affected_contacts(connection: Connection, devices: Iterable[DeviceKey]) -> set[ContactId]:
     """Return the contacts that a change of these devices' claims can concern; locks nothing.
 
     These are the devices' own contacts, their owners and claimants, with the ids redirecting to
@@ -28,7 +34,7 @@ async def affected_contacts(connection: Connection, devices: Iterable[DeviceKey]
         identifiers |= {(device[0], claimant) for _, claimant in claims.made}
     contacts_by_identifier, _ = await identity.get_contacts(connection, identifiers)
     contacts = set(contacts_by_identifier.values())
-    return contacts | await identity_links.list_redirecting(connection, contacts)
+    return contacts | await identifier_contacts.list_redirecting(connection, contacts)
 
 
 async def reassign_devices(
@@ -87,7 +93,9 @@ async def _reassign_device(
     result.contacts |= {home, *contacts.values()}
 
 
-async def _restore_own_contact(connection: Connection, device: DeviceKey, home: str) -> str:
+async def _restore_own_contact(
+    connection: Connection, device: DeviceKey, home: ContactId
+) -> ContactId:
     """Give an unclaimed device its own contact back and return the contact id.
 
     If the former contact belongs to known identifiers or to another unclaimed device, the device
@@ -97,16 +105,18 @@ async def _restore_own_contact(connection: Connection, device: DeviceKey, home: 
     if await identity_links.get_members(connection, [home]) or await _is_shared(
         connection, device, home
     ):
-        home = ids.derive_id("contact", workspace, "anonymous_id", anonymous_id, "again", home)
+        home = ContactId(
+            ids.derive_id("contact", workspace, "anonymous_id", anonymous_id, "again", home)
+        )
         identifier: Identifier = ("anonymous_id", anonymous_id)
-        await identity_links.update_homes(connection, workspace, {identifier: home})
-        await identity_links.update_contacts(connection, workspace, {identifier: home})
-    await identity_links.upsert_contacts(connection, workspace, [home])
+        await identifier_contacts.update_homes(connection, workspace, {identifier: home})
+        await identifier_contacts.update_contacts(connection, workspace, {identifier: home})
+    await identifier_contacts.upsert_contacts(connection, workspace, [home])
     return home
 
 
-async def _is_shared(connection: Connection, device: DeviceKey, home: str) -> bool:
+async def _is_shared(connection: Connection, device: DeviceKey, home: ContactId) -> bool:
     """Return whether another unclaimed device has this contact too: both had one first owner."""
-    homes = await identity_links.get_device_homes(connection, [home])
+    homes = await identifier_contacts.get_device_homes(connection, [home])
     other_devices = homes.keys() - {device}
     return bool(other_devices - (await identity.get_ownership(connection, other_devices)).keys())

@@ -8,6 +8,7 @@ from typing import cast
 from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
+from libs.common.ids import ContactId
 from libs.common.messages.stage_change import Reason
 from libs.common.observability import metrics
 from services.scoring.domain.cycle import ActiveCycle
@@ -58,7 +59,7 @@ class FoldJobs:
         return len(due) == TIMER_BATCH
 
     async def _fire_timers_of(
-        self, connection: Connection, due_contacts: list[str], frontier: int
+        self, connection: Connection, due_contacts: list[ContactId], frontier: int
     ) -> None:
         transaction = FoldTransaction(
             await self._contact_cycles(connection),
@@ -98,7 +99,7 @@ class FoldJobs:
             return await schedule.get_seconds_until_refold(connection)
 
     async def _refold(
-        self, connection: Connection, candidates: list[str], frontier: int
+        self, connection: Connection, candidates: list[ContactId], frontier: int
     ) -> list[RefoldRequest]:
         """Fold the candidates still queued, within the budget; return the requests done."""
         transaction = FoldTransaction(
@@ -149,16 +150,16 @@ class FoldJobs:
         await self._outbox.insert_messages(connection, transaction.messages)
 
 
-def _is_merged(transaction: FoldTransaction, contact: str) -> bool:
+def _is_merged(transaction: FoldTransaction, contact: ContactId) -> bool:
     return transaction.locked[contact].merged_into is not None
 
 
-def _within_budget(contacts: list[str], lengths: dict[str, int]) -> list[str]:
+def _within_budget(contacts: list[ContactId], lengths: dict[ContactId, int]) -> list[ContactId]:
     """Return the first contacts whose touchpoints fit the budget, at least one.
 
     The budget bounds the length of the transaction.
     """
-    chosen: list[str] = []
+    chosen: list[ContactId] = []
     touchpoints = 0
     for contact in contacts:
         touchpoints += lengths.get(contact, 0)

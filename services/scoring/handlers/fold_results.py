@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from libs.common.decay import FOREVER
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Message, Touchpoint
 from libs.common.observability import metrics
 from services.scoring.domain import contact_profile
@@ -23,8 +24,8 @@ class PendingChange(msgspec.Struct, frozen=True):
     """A stage change to publish; the subject is a contact or an account."""
 
     engine: CompiledCycle
-    workspace: str
-    subject: str
+    workspace: WorkspaceId
+    subject: ContactId
     change: PlannedChange
 
 
@@ -42,10 +43,10 @@ class CachedContact(msgspec.Struct):
 class FoldResults:
     """Rows, messages and errors of the locked contacts (or accounts) of one transaction."""
 
-    def __init__(self, locked: dict[str, LockedContact]) -> None:
+    def __init__(self, locked: dict[ContactId, LockedContact]) -> None:
         self.locked = locked
-        self.entries: dict[str, CachedContact] = {}
-        self.profiles: dict[str, contact_profile.Profile] = {}
+        self.entries: dict[ContactId, CachedContact] = {}
+        self.profiles: dict[ContactId, contact_profile.Profile] = {}
         self.rows = FoldRows()
         self.messages: list[Message] = []
         self.changes: list[PendingChange] = []
@@ -53,16 +54,16 @@ class FoldResults:
         """Events raised by signals."""
         self.traces: dict[Key, bytes] = {}
         """The W3C traceparent of each touchpoint that has one."""
-        self.contacts_to_publish: set[str] = set()
+        self.contacts_to_publish: set[ContactId] = set()
         """Contacts whose snapshot is published on `contacts`."""
-        self.failed: list[tuple[str, str, str]] = []
+        self.failed: list[tuple[ContactId, str, str]] = []
         """(contact id, fold, error) of folds that raised."""
-        self.retried: dict[str, RefoldRequest] = {}
+        self.retried: dict[ContactId, RefoldRequest] = {}
         """Queue entries of the contacts in `failed`: the first key to fold again."""
 
     def add_result(
         self,
-        contact: str,
+        contact: ContactId,
         engine: CompiledCycle,
         result: FoldResult,
         stored_moves: Sequence[OpenMove],
@@ -112,7 +113,7 @@ class FoldResults:
         self.rows.closed_moves.extend((*fold_key, seq) for seq in outdated)
 
     def clear_contact(
-        self, contact: str, engine: CompiledCycle, stored_moves: Sequence[OpenMove]
+        self, contact: ContactId, engine: CompiledCycle, stored_moves: Sequence[OpenMove]
     ) -> None:
         """Delete the state and timer of a contact without touchpoints; its publication stays."""
         fold_key, entry = (contact, engine.fold), self.entries[contact]
@@ -159,7 +160,7 @@ class FoldResults:
             self.rows.timers.append((*fold_key, due))
             entry.due[fold_key[1]] = due
 
-    def clear_timers(self, contact: str) -> None:
+    def clear_timers(self, contact: ContactId) -> None:
         """Delete the contact's stored timers; the following fold writes the next ones."""
         entry = self.entries[contact]
         for fold, due in entry.due.items():
@@ -167,7 +168,7 @@ class FoldResults:
                 self.rows.deleted_timers.append((contact, fold))
                 entry.due[fold] = None
 
-    def update_profile(self, contact: str, touchpoints: Sequence[Touchpoint]) -> None:
+    def update_profile(self, contact: ContactId, touchpoints: Sequence[Touchpoint]) -> None:
         """Merge the traits of touchpoints into the contact's profile; the latest key wins."""
         identify_calls = [t for t in touchpoints if t.type == "identify" and t.traits]
         if not identify_calls:
@@ -178,7 +179,7 @@ class FoldResults:
             self.contacts_to_publish.add(contact)
         self.bump_version(contact)
 
-    def bump_version(self, contact: str, *, identity: bool = False) -> None:
+    def bump_version(self, contact: ContactId, *, identity: bool = False) -> None:
         """Raise the contact's version (and its `identity_version`), and write its loaded profile.
 
         A further call for the same contact raises neither a second time.

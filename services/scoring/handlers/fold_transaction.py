@@ -7,6 +7,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.failpoints import hit
+from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
 from libs.common.observability import logs, metrics
 from services.scoring.domain import contact_profile, fold_state
@@ -28,7 +29,7 @@ log = logs.get_logger(__name__)
 FOLDS_PER_YIELD = 250
 """Contacts folded before the event loop gets control, above all for Kafka's heartbeats."""
 HistoryLoader = Callable[
-    [Connection, Mapping[str, Key | None]], Awaitable[dict[str, ContactHistory]]
+    [Connection, Mapping[ContactId, Key | None]], Awaitable[dict[ContactId, ContactHistory]]
 ]
 """Reads the histories of subjects after their keys; None stands for the whole history."""
 
@@ -36,9 +37,9 @@ HistoryLoader = Callable[
 class RefoldPlan(msgspec.Struct):
     """Contacts to fold again: first keys, snapshots to start from, and touchpoints to fold."""
 
-    start_keys: dict[str, Key]
+    start_keys: dict[ContactId, Key]
     snapshots: dict[FoldKey, StateSnapshot]
-    lengths: dict[str, int] = {}
+    lengths: dict[ContactId, int] = {}
     """{contact: stored touchpoints to fold again, the most over its folds}"""
 
 
@@ -48,8 +49,8 @@ class FoldTransaction(LoadedFolds):
     def __init__(
         self,
         cycles: Sequence[ActiveCycle],
-        locked: dict[str, LockedContact],
-        cache: dict[str, CachedContact],
+        locked: dict[ContactId, LockedContact],
+        cache: dict[ContactId, CachedContact],
         *,
         histories: HistoryLoader = touchpoint_history.get_histories,
     ) -> None:
@@ -57,7 +58,7 @@ class FoldTransaction(LoadedFolds):
         self._histories = histories
 
     async def fold_forward(
-        self, connection: Connection, batch: dict[str, list[Touchpoint]], until: int = -1
+        self, connection: Connection, batch: dict[ContactId, list[Touchpoint]], until: int = -1
     ) -> None:
         """Fold new touchpoints onto the loaded states and make the moves by time up to `until`.
 
@@ -78,7 +79,7 @@ class FoldTransaction(LoadedFolds):
                 self._fold(contact, cycle, fold, events, stored_moves, context)
 
     async def _list_open_moves(
-        self, connection: Connection, contacts: Iterable[str]
+        self, connection: Connection, contacts: Iterable[ContactId]
     ) -> dict[FoldKey, list[OpenMove]]:
         """Return the stored moves from `state.seq` on, for folds that need them.
 
@@ -100,7 +101,9 @@ class FoldTransaction(LoadedFolds):
             return False
         return cycle.live and not fold.state.is_empty
 
-    async def plan_refold(self, connection: Connection, start_keys: dict[str, Key]) -> RefoldPlan:
+    async def plan_refold(
+        self, connection: Connection, start_keys: dict[ContactId, Key]
+    ) -> RefoldPlan:
         """Return the snapshots from which contacts are folded again, and the resulting lengths."""
         plan = RefoldPlan(start_keys, await state_snapshots.get_before(connection, start_keys))
         for contact in start_keys:
@@ -114,8 +117,8 @@ class FoldTransaction(LoadedFolds):
         self,
         connection: Connection,
         plan: RefoldPlan,
-        contacts: Sequence[str],
-        contexts: dict[str, FoldContext],
+        contacts: Sequence[ContactId],
+        contexts: dict[ContactId, FoldContext],
     ) -> None:
         """Fold contacts again from the plan's snapshots, with all touchpoints stored by now.
 
@@ -160,7 +163,7 @@ class FoldTransaction(LoadedFolds):
                     retained_counts(before.state.count),
                 )
 
-    def _first_needed_key(self, contact: str, plan: RefoldPlan) -> Key | None:
+    def _first_needed_key(self, contact: ContactId, plan: RefoldPlan) -> Key | None:
         """Return the earliest snapshot key over the contact's folds; None if a fold has none."""
         snapshots = [
             plan.snapshots.get((contact, cycle.engine.fold))
@@ -179,7 +182,7 @@ class FoldTransaction(LoadedFolds):
 
     def _fold(
         self,
-        contact: str,
+        contact: ContactId,
         cycle: ActiveCycle,
         fold: StoredFold,
         events: list[FoldEvent],
@@ -229,7 +232,7 @@ class FoldTransaction(LoadedFolds):
         self.add_result(contact, engine, result, stored_moves, context)
         self.add_snapshots((contact, engine.fold), result, stored_counts, count_before)
 
-    async def rebuild_profiles(self, connection: Connection, contacts: Iterable[str]) -> None:
+    async def rebuild_profiles(self, connection: Connection, contacts: Iterable[ContactId]) -> None:
         """Rebuild the profiles of contacts that lost touchpoints to a contact or a correction."""
         for contact, touchpoints in (
             await touchpoint_history.list_trait_touchpoints(connection, contacts)

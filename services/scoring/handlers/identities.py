@@ -10,6 +10,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, Unavailable
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain.correction import Kind
 from services.scoring.domain.identifier_components import connected_components, effective_links
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, make_link
@@ -17,7 +18,13 @@ from services.scoring.handlers.contact_resolution import ResolutionResult, resol
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.device_reassignment import affected_contacts, reassign_devices
 from services.scoring.handlers.identity_changes import publish_identity_change
-from services.scoring.repository import contacts, corrections, identity, identity_links
+from services.scoring.repository import (
+    contacts,
+    corrections,
+    identifier_contacts,
+    identity,
+    identity_links,
+)
 from services.scoring.repository.corrections import CorrectionRow
 from services.scoring.repository.identity_links import ClaimedDevice, LinkView
 
@@ -34,7 +41,7 @@ class Author(msgspec.Struct, frozen=True):
 class IdentityChangeResult(msgspec.Struct):
     """The outcome of a merge or an unmerge."""
 
-    contacts: list[str]
+    contacts: list[ContactId]
     """The present contacts of the two identifiers; a single one if they are joined."""
     moved: int
     """Number of moved touchpoints."""
@@ -45,7 +52,7 @@ class IdentityChangeResult(msgspec.Struct):
 class IdentityView(msgspec.Struct):
     """A contact's identity, with the links and corrections that explain it."""
 
-    contact_id: str
+    contact_id: ContactId
     redirects: list[str]
     """Merged contact ids that redirect to this contact."""
     identifiers: list[str]
@@ -62,14 +69,14 @@ class IdentityService:
         self._outbox = outbox
         self._registry = registry
 
-    async def show(self, workspace: str, reference: str) -> IdentityView:
+    async def show(self, workspace: WorkspaceId, reference: str) -> IdentityView:
         """Return a contact's identity. Raises NotFound."""
         async with self._session.acquire() as connection:
             contact = await contacts.get_contact_id(connection, workspace, reference)
             identifiers = await contacts.list_identifiers(connection, contact)
             return IdentityView(
                 contact,
-                sorted(await identity_links.list_redirecting(connection, [contact])),
+                sorted(await identifier_contacts.list_redirecting(connection, [contact])),
                 identifiers,
                 await identity_links.list_devices(connection, contact),
                 await identity_links.list_links(connection, contact),
@@ -77,19 +84,19 @@ class IdentityService:
             )
 
     async def merge(
-        self, workspace: str, first: str, second: str, author: Author
+        self, workspace: WorkspaceId, first: str, second: str, author: Author
     ) -> IdentityChangeResult:
         """Link two identifiers by hand. Raises NotFound, or Conflict for two devices."""
         return await self._change_link("link", workspace, (first, second), author)
 
     async def unmerge(
-        self, workspace: str, first: str, second: str, author: Author
+        self, workspace: WorkspaceId, first: str, second: str, author: Author
     ) -> IdentityChangeResult:
         """Revoke the link of two identifiers. Raises NotFound, or Conflict without such a link."""
         return await self._change_link("unlink", workspace, (first, second), author)
 
     async def _change_link(
-        self, kind: Kind, workspace: str, references: tuple[str, str], author: Author
+        self, kind: Kind, workspace: WorkspaceId, references: tuple[str, str], author: Author
     ) -> IdentityChangeResult:
         """Append a link correction, resolve identities, queue re-folds and enqueue messages.
 
@@ -127,7 +134,9 @@ class IdentityService:
         raise Unavailable("the contacts' identities keep changing: try again")
 
 
-async def _check_link(connection: Connection, workspace: str, link: Link, kind: Kind) -> None:
+async def _check_link(
+    connection: Connection, workspace: WorkspaceId, link: Link, kind: Kind
+) -> None:
     """Raise Conflict for a link that cannot be made, or one to revoke that does not exist."""
     first, second = link
     if first == second:
@@ -155,7 +164,7 @@ async def _check_link(connection: Connection, workspace: str, link: Link, kind: 
 
 
 async def _list_component_links(
-    connection: Connection, workspace: str, identifier: Identifier
+    connection: Connection, workspace: WorkspaceId, identifier: Identifier
 ) -> list[Link]:
     """Return the effective links of all identifiers of the identifier's contact."""
     contacts_by_identifier, _ = await identity.get_contacts(connection, {(workspace, identifier)})
@@ -181,7 +190,9 @@ def _identifiers_between(links: list[Link], first: Identifier, second: Identifie
     return ", ".join(between) if second in component else ""
 
 
-async def _list_affected_contacts(connection: Connection, workspace: str, link: Link) -> set[str]:
+async def _list_affected_contacts(
+    connection: Connection, workspace: WorkspaceId, link: Link
+) -> set[ContactId]:
     """Return the contacts that a change of the link concerns; locks nothing."""
     if link[0][0] == "anonymous_id":
         owner_contact, _ = await identity.get_contacts(connection, {(workspace, link[1])})
@@ -191,7 +202,7 @@ async def _list_affected_contacts(connection: Connection, workspace: str, link: 
 
 
 async def _resolve_identities(
-    connection: Connection, workspace: str, link: Link, kind: Kind, affected: set[str]
+    connection: Connection, workspace: WorkspaceId, link: Link, kind: Kind, affected: set[ContactId]
 ) -> ResolutionResult:
     """Apply the correction: to the device's ownership, or to the link and its contacts."""
     if link[0][0] == "anonymous_id":

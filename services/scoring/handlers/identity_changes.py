@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 
 from libs.common.db.connection import Connection
 from libs.common.db.outbox import Outbox
+from libs.common.ids import ContactId
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.identity import Key
 from services.scoring.handlers.contact_messages import raise_events_and_build_messages
@@ -19,14 +20,14 @@ from services.scoring.repository.touchpoint_reassignment import MovedTouchpoint
 async def refold_starts(
     connection: Connection,
     moved: Sequence[MovedTouchpoint],
-    resolved_contacts: AbstractSet[str],
-) -> dict[str, Key]:
+    resolved_contacts: AbstractSet[ContactId],
+) -> dict[ContactId, Key]:
     """Return the first key to fold again of each contact that won or lost touchpoints.
 
     A manual stage moves with its identifier. If any contact concerned has one, all of them, with
     `resolved_contacts`, start from the first touchpoint.
     """
-    start_keys: dict[str, Key] = {}
+    start_keys: dict[ContactId, Key] = {}
     for m in moved:
         for contact in (m.old, m.new):
             start_keys[contact] = min(start_keys.get(contact, m.key), m.key)

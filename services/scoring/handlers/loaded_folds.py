@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from services.scoring.domain import fold_state
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold_step import StoredFold
@@ -23,8 +24,8 @@ class LoadedFolds(FoldResults):
     def __init__(
         self,
         cycles: Sequence[ActiveCycle],
-        locked: dict[str, LockedContact],
-        cache: dict[str, CachedContact],
+        locked: dict[ContactId, LockedContact],
+        cache: dict[ContactId, CachedContact],
     ) -> None:
         super().__init__(locked)
         self.cycles = cycles
@@ -32,7 +33,7 @@ class LoadedFolds(FoldResults):
         self._shadows = [cycle.engine.fold for cycle in cycles if not cycle.live]
         self._filled_to: dict[str, str | None] = {}
 
-    async def load(self, connection: Connection, contacts: Iterable[str]) -> None:
+    async def load(self, connection: Connection, contacts: Iterable[ContactId]) -> None:
         """Load the folds of locked contacts: from the cache, the rest with one query per table.
 
         Cache entries are popped: folding changes them in place, and a rolled-back transaction must
@@ -65,7 +66,7 @@ class LoadedFolds(FoldResults):
 
     def _build_entry(
         self,
-        contact: str,
+        contact: ContactId,
         states: dict[FoldKey, FoldStateRow],
         published: dict[PublicationKey, PublishedPosition],
     ) -> CachedContact:
@@ -83,12 +84,12 @@ class LoadedFolds(FoldResults):
                 entry.stored.add(engine.fold)
         return entry
 
-    def is_late(self, contact: str, key: Key) -> bool:
+    def is_late(self, contact: ContactId, key: Key) -> bool:
         """Return whether a touchpoint at `key` is not after the last folded one, in any fold."""
         folds = self.entries[contact].folds.values()
         return any(not fold.state.is_empty and key <= fold.state.key for fold in folds)
 
-    def _cycles_to_fold(self, contact: str) -> Sequence[ActiveCycle]:
+    def _cycles_to_fold(self, contact: ContactId) -> Sequence[ActiveCycle]:
         """Return the active cycles, without shadows whose fill has yet to reach the contact.
 
         A contact without any folded touchpoint is folded in every shadow, wherever the cursor is.
@@ -103,7 +104,7 @@ class LoadedFolds(FoldResults):
             if c.live or not has_history or self._is_filled(contact, c.engine.fold)
         ]
 
-    def _is_filled(self, contact: str, fold: str) -> bool:
+    def _is_filled(self, contact: ContactId, fold: str) -> bool:
         cursor = self._filled_to.get(fold)
         return (
             cursor is None

@@ -4,6 +4,7 @@ import msgspec
 
 from libs.common.db import published_messages
 from libs.common.db.connection import Session
+from libs.common.ids import WorkspaceId
 from libs.common.messages.message_filter import MESSAGE_TYPES, MessageFilter
 
 MAX_MESSAGES = 1_000
@@ -36,7 +37,7 @@ class PublishedMessageService:
         self._shards = shards
 
     async def list_after(
-        self, workspace: str, cursor: str, limit: int, message_filter: MessageFilter
+        self, workspace: WorkspaceId, cursor: str, limit: int, message_filter: MessageFilter
     ) -> MessagePage:
         """Return at most `limit` messages after a cursor that match the filter.
 

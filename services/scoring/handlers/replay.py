@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
 from services.scoring.domain.account_membership import MembershipTracker
 from services.scoring.domain.correction import ManualStage, apply_verdicts, manual_stage_events
@@ -142,7 +143,7 @@ async def compare_with_stored(
     transitions = 0
     for subject, by_fold in history.folds.items():
         contact = (
-            subject.value
+            ContactId(subject.value)
             if subject.type == ACCOUNT
             else _stored_contact(history, subject, contacts, differences)
         )
@@ -172,9 +173,9 @@ async def compare_with_stored(
 def _stored_contact(
     history: ReplayedHistory,
     subject: SubjectKey,
-    contacts: dict[Identifiers, str],
+    contacts: dict[Identifiers, ContactId],
     differences: list[str],
-) -> str:
+) -> ContactId:
     """Return the stored contact with exactly the subject's identifiers; none is a difference."""
     identifiers: Identifiers = history.identities.list_identifiers(subject)
     contact = contacts.pop(identifiers, None)
@@ -182,7 +183,7 @@ def _stored_contact(
         differences.append(
             f"no stored contact has exactly the identifiers {sorted(identifiers)[:SHOWN]}"
         )
-    return contact or ""
+    return contact or ContactId("")
 
 
 def _differences(state: bytes, moves: list[Move], rows: StoredRows) -> list[str]:

@@ -3,6 +3,7 @@
 import msgspec
 
 from libs.common.db.connection import Session
+from libs.common.ids import WorkspaceId
 from services.scoring.repository import statistics
 from services.scoring.repository.statistics import SourceFigures
 
@@ -31,7 +32,7 @@ class ContactStatisticsService:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get_statistics(self, workspace: str) -> ContactStatistics:
+    async def get_statistics(self, workspace: WorkspaceId) -> ContactStatistics:
         """Return the figures of a workspace. Raises Unavailable."""
         async with (
             self._session.acquire() as connection,

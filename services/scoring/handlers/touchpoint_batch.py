@@ -16,6 +16,7 @@ from libs.common.db.connection import Connection, Session, SessionPool
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.failpoints import hit
+from libs.common.ids import ContactId
 from libs.common.kafka.dead_letters import build_dead_letter
 from libs.common.kafka.record import Record, offset_ranges
 from libs.common.messages import Message, Touchpoint
@@ -48,7 +49,7 @@ MAX_INLINE_BATCH = 20_000
 """Touchpoints that one batch folds again; contacts beyond it go to the re-fold queue."""
 
 
-class ContactCache(OrderedDict[str, CachedContact]):
+class ContactCache(OrderedDict[ContactId, CachedContact]):
     """LRU cache of contacts' folds; an entry is valid only for the contact version in it.
 
     An OrderedDict, since popping the first entry of a plain dict scans all deleted ones.
@@ -58,7 +59,7 @@ class ContactCache(OrderedDict[str, CachedContact]):
         super().__init__()
         self.limit = limit
 
-    def __setitem__(self, contact: str, entry: CachedContact) -> None:
+    def __setitem__(self, contact: ContactId, entry: CachedContact) -> None:
         """Insert an entry as the newest and evict the oldest beyond the limit."""
         super().__setitem__(contact, entry)
         while len(self) > self.limit:
@@ -73,7 +74,7 @@ class TouchpointBatchHandler:
         sessions: Sequence[Session],
         outbox: Outbox,
         registry: CycleRegistry,
-        cache: dict[str, CachedContact],
+        cache: dict[ContactId, CachedContact],
     ) -> None:
         """Use one session per batch that is handled concurrently."""
         self._sessions = SessionPool(sessions)
@@ -189,13 +190,13 @@ class TouchpointBatchHandler:
         connection: Connection,
         folds: FoldTransaction,
         stored_batch: StoredBatch,
-        start_keys: dict[str, Key],
+        start_keys: dict[ContactId, Key],
     ) -> None:
         """Fold each contact forward or again from a snapshot, or put it in the re-fold queue.
 
         `start_keys` has the first key to fold again of each contact with moved touchpoints.
         """
-        new: dict[str, list[Touchpoint]] = {}
+        new: dict[ContactId, list[Touchpoint]] = {}
         for touchpoint, contact in zip(stored_batch.fresh, stored_batch.owners, strict=True):
             new.setdefault(contact, []).append(touchpoint)
         for touchpoints in new.values():
@@ -226,13 +227,13 @@ class TouchpointBatchHandler:
         self,
         connection: Connection,
         folds: FoldTransaction,
-        refold_keys: dict[str, Key],
-        new: dict[str, list[Touchpoint]],
-        moved: dict[str, Key],
-    ) -> dict[str, RefoldRequest]:
+        refold_keys: dict[ContactId, Key],
+        new: dict[ContactId, list[Touchpoint]],
+        moved: dict[ContactId, Key],
+    ) -> dict[ContactId, RefoldRequest]:
         """Fold contacts again from a key; return the ones beyond the limits, for the queue."""
         plan = await folds.plan_refold(connection, refold_keys)
-        inline: list[str] = []
+        inline: list[ContactId] = []
         total = 0
         for contact in sorted(refold_keys):
             length = plan.lengths.get(contact, 0) + len(new.get(contact, ()))
@@ -257,13 +258,13 @@ class TouchpointBatchHandler:
 
 
 def _requests_for_queue(
-    new: dict[str, list[Touchpoint]], moved: dict[str, Key], stored_batch: StoredBatch
-) -> dict[str, RefoldRequest]:
+    new: dict[ContactId, list[Touchpoint]], moved: dict[ContactId, Key], stored_batch: StoredBatch
+) -> dict[ContactId, RefoldRequest]:
     """Return the contacts that are queued already or get historical touchpoints.
 
     The queue entry of a merged contact passes to its survivor.
     """
-    requests: dict[str, RefoldRequest] = {}
+    requests: dict[ContactId, RefoldRequest] = {}
     for contact in new.keys() | moved.keys():
         keys = [moved[contact]] if contact in moved else []
         keys += [t.key for t in new.get(contact, ())[:1]]

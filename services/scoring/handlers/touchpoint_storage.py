@@ -11,6 +11,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.errors import Unavailable
+from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
 from services.scoring.domain.assignment import (
     Assignment,
@@ -22,6 +23,7 @@ from services.scoring.domain.identity import MAX_LINKS, TouchpointIdentity, owne
 from services.scoring.handlers.contact_resolution import ResolutionResult, resolve_contacts
 from services.scoring.repository import (
     fold_states,
+    identifier_contacts,
     identity,
     identity_links,
     touchpoint_reassignment,
@@ -41,17 +43,17 @@ class StoredBatch(msgspec.Struct):
     """A batch whose touchpoints are stored under locked contacts."""
 
     fresh: list[Touchpoint]
-    owners: list[str]
+    owners: list[ContactId]
     """The contact of each fresh touchpoint."""
-    locked: dict[str, LockedContact]
-    identity_changed: set[str]
+    locked: dict[ContactId, LockedContact]
+    identity_changed: set[ContactId]
     """Contacts that won or lost an identifier or touchpoints."""
     moved: list[MovedTouchpoint]
-    merged: dict[str, str]
+    merged: dict[ContactId, ContactId]
     """{merged contact id: surviving id}"""
-    resolved_contacts: set[str]
+    resolved_contacts: set[ContactId]
     """Contacts whose known identifiers have changed."""
-    refolding: dict[str, RefoldRequest]
+    refolding: dict[ContactId, RefoldRequest]
     """Locked contacts in the re-fold queue."""
     repeated: int
 
@@ -111,7 +113,7 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint
     joined = await _list_joined(connection, unseen_links)
     concerned = _concerned_contacts(assignment, stored_identifiers) | joined
     if assignment.merged:
-        concerned |= await identity_links.list_redirecting(connection, assignment.merged)
+        concerned |= await identifier_contacts.list_redirecting(connection, assignment.merged)
     locked = await identity.lock_contacts(connection, {*assignment.contacts, *concerned})
     if (
         _is_stale(assignment, locked, versions)
@@ -155,7 +157,7 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint
 
 async def _list_joined(
     connection: Connection, links: Sequence[identity_links.WorkspaceLink]
-) -> set[str]:
+) -> set[ContactId]:
     """Return the contacts that new links can merge."""
     if not links:
         return set()
@@ -163,7 +165,7 @@ async def _list_joined(
 
 
 async def _write_links(
-    connection: Connection, links: Sequence[identity_links.WorkspaceLink], joined: set[str]
+    connection: Connection, links: Sequence[identity_links.WorkspaceLink], joined: set[ContactId]
 ) -> ResolutionResult:
     """Store new links and merge the contacts, or defer the merge of long histories to a job."""
     await identity_links.upsert_links(connection, links, "seen in a touchpoint", seen=True)
@@ -190,7 +192,9 @@ def _identifiers_of(identities: Sequence[TouchpointIdentity]) -> set[WorkspaceId
     return identifiers
 
 
-def _concerned_contacts(assignment: Assignment, stored_identifiers: KnownIdentifiers) -> set[str]:
+def _concerned_contacts(
+    assignment: Assignment, stored_identifiers: KnownIdentifiers
+) -> set[ContactId]:
     """Return the contacts that a change of device ownership concerns.
 
     These are the device's own contact and the owners before and after.
@@ -211,7 +215,7 @@ def _concerned_contacts(assignment: Assignment, stored_identifiers: KnownIdentif
 
 
 def _is_stale(
-    assignment: Assignment, locked: dict[str, LockedContact], versions: dict[str, int]
+    assignment: Assignment, locked: dict[ContactId, LockedContact], versions: dict[ContactId, int]
 ) -> bool:
     """Return whether an assigned contact is merged, or a locked one has a new identity version."""
     identity_changed = any(
@@ -241,8 +245,8 @@ async def _list_moved(
 
 
 def _owners_after(
-    resolution: ResolutionResult, fresh: Sequence[StoredTouchpoint], owners: Sequence[str]
-) -> list[str]:
+    resolution: ResolutionResult, fresh: Sequence[StoredTouchpoint], owners: Sequence[ContactId]
+) -> list[ContactId]:
     """Return the contacts of the fresh touchpoints after the identity resolution."""
     moved = {(m.workspace, m.key): m.new for m in resolution.moved}
     return [

@@ -6,8 +6,9 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify, with_notification
+from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
-from services.scoring.domain.account_membership import MembershipTracker, group_id_of
+from services.scoring.domain.account_membership import MembershipTracker, account_id_of
 from services.scoring.domain.correction import apply_verdicts
 from services.scoring.domain.identity import Key
 from services.scoring.repository import corrections
@@ -38,7 +39,7 @@ async def upsert_memberships(
         {
             (account, touchpoint.workspace, touchpoint.group_id or "", contact)
             for touchpoint, contact in stored
-            if (account := group_id_of(touchpoint))
+            if (account := account_id_of(touchpoint))
         }
     )
     if memberships:
@@ -74,7 +75,7 @@ async def insert_moved_memberships(
 
 
 async def enqueue_accounts_of(
-    connection: Connection, since: Mapping[str, Key], reason: str
+    connection: Connection, since: Mapping[ContactId, Key], reason: str
 ) -> None:
     """Queue the accounts of contacts; `since` has the first changed key of each contact.
 
@@ -111,7 +112,7 @@ async def enqueue_all(connection: Connection, reason: str) -> None:
     await notify(connection, REFOLDS_CHANNEL)
 
 
-async def list_queued(connection: Connection, limit: int) -> list[str]:
+async def list_queued(connection: Connection, limit: int) -> list[ContactId]:
     """Return queued accounts, longest waiting first. Locks nothing."""
     rows = await connection.fetch(
         "SELECT account_id FROM "
@@ -128,8 +129,8 @@ async def has_queued(connection: Connection) -> bool:
 
 
 async def lock_accounts(
-    connection: Connection, accounts: Iterable[str]
-) -> dict[str, LockedContact]:
+    connection: Connection, accounts: Iterable[ContactId]
+) -> dict[ContactId, LockedContact]:
     """Lock the accounts' rows in id order; rows locked by another transaction are skipped."""
     rows = await connection.fetch(
         "SELECT account_id, workspace FROM scoring.accounts WHERE account_id = ANY($1::text[]) "
@@ -140,8 +141,8 @@ async def lock_accounts(
 
 
 async def dequeue_accounts(
-    connection: Connection, accounts: Iterable[str]
-) -> dict[str, AccountRefold]:
+    connection: Connection, accounts: Iterable[ContactId]
+) -> dict[ContactId, AccountRefold]:
     """Delete the accounts' queue entries and return them, one per account.
 
     Several entries of an account become one: the earliest key and the strongest reason. The caller
@@ -152,7 +153,7 @@ async def dequeue_accounts(
         "RETURNING account_id, reason, from_at, from_source, from_message_id",
         sorted(accounts),
     )
-    refolds: dict[str, AccountRefold] = {}
+    refolds: dict[ContactId, AccountRefold] = {}
     for account, reason, *key in rows:
         entry = AccountRefold(reason, (key[0], key[1], key[2]))
         earlier = refolds.get(account, entry)
@@ -173,7 +174,9 @@ def _reason_rank(reason: str) -> int:
     ).index(reason)
 
 
-async def get_group_ids(connection: Connection, accounts: Iterable[str]) -> dict[str, str]:
+async def get_group_ids(
+    connection: Connection, accounts: Iterable[ContactId]
+) -> dict[ContactId, str]:
     """Return the group id, as sent by the sources, of each account."""
     rows = await connection.fetch(
         "SELECT account_id, group_id FROM scoring.accounts WHERE account_id = ANY($1::text[])",
@@ -183,8 +186,8 @@ async def get_group_ids(connection: Connection, accounts: Iterable[str]) -> dict
 
 
 async def get_histories(
-    connection: Connection, since: Mapping[str, Key | None]
-) -> dict[str, ContactHistory]:
+    connection: Connection, since: Mapping[ContactId, Key | None]
+) -> dict[ContactId, ContactHistory]:
     """Return the accounts' histories after their keys: the touchpoints that count for each account.
 
     None stands for the whole history.
@@ -195,7 +198,7 @@ async def get_histories(
     }
 
 
-async def _get_history(connection: Connection, account: str, after: Key) -> ContactHistory:
+async def _get_history(connection: Connection, account: ContactId, after: Key) -> ContactHistory:
     """Return the account's history after a key.
 
     Read are all touchpoints of possible members after the key, and before it only the ones that
@@ -211,7 +214,7 @@ async def _get_history(connection: Connection, account: str, after: Key) -> Cont
         account,
         *after,
     )
-    by_contact: dict[str, list[Touchpoint]] = {}
+    by_contact: dict[ContactId, list[Touchpoint]] = {}
     for contact, data in rows:
         by_contact.setdefault(contact, []).append(_decode(data))
     verdicts = await corrections.get_verdicts(connection, by_contact)

@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify
+from libs.common.ids import WorkspaceId
 from libs.common.instants import SECOND
 from services.scoring.domain.compelling_event import TrackedEvent, next_due_at
 
@@ -34,7 +35,7 @@ async def upsert_events(connection: Connection, events: Sequence[TrackedEvent]) 
 
 
 async def get_for_update(
-    connection: Connection, workspace: str, ids: Collection[str]
+    connection: Connection, workspace: WorkspaceId, ids: Collection[str]
 ) -> dict[str, TrackedEvent]:
     """Lock the events in id order and return them by id; ids without an event are left out."""
     rows = await connection.fetch(
@@ -70,7 +71,7 @@ async def get_seconds_until_due(connection: Connection, now: int) -> float | Non
 
 
 async def list_open(
-    connection: Connection, workspace: str, subject: str | None, limit: int
+    connection: Connection, workspace: WorkspaceId, subject: str | None, limit: int
 ) -> list[TrackedEvent]:
     """Return a workspace's open events (of one subject, or of all), the nearest `next_at` first."""
     rows = await connection.fetch(

@@ -10,6 +10,7 @@ import msgspec
 from libs.common.contact_reference import parse_contact_reference
 from libs.common.db.connection import Connection
 from libs.common.errors import NotFound
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import from_datetime
 from services.scoring.domain.identity import Identifier
 from services.scoring.domain.publication import PublishedPosition
@@ -20,8 +21,8 @@ _published = msgspec.msgpack.Decoder(PublishedPosition)
 class ContactSummary(msgspec.Struct):
     """A contact's row, identifiers and published positions."""
 
-    contact_id: str
-    workspace: str
+    contact_id: ContactId
+    workspace: WorkspaceId
     version: int
     profile: str | None
     user_ids: list[str]
@@ -31,7 +32,9 @@ class ContactSummary(msgspec.Struct):
     published: dict[str, PublishedPosition]
 
 
-async def get_summaries(connection: Connection, contacts: Sequence[str]) -> list[ContactSummary]:
+async def get_summaries(
+    connection: Connection, contacts: Sequence[ContactId]
+) -> list[ContactSummary]:
     """Return the contacts' summaries in the given order; unknown ids are left out."""
     if not contacts:
         return []
@@ -65,7 +68,7 @@ async def get_summaries(connection: Connection, contacts: Sequence[str]) -> list
     return [summaries[contact] for contact in contacts if contact in summaries]
 
 
-async def list_identifiers(connection: Connection, contact: str) -> list[str]:
+async def list_identifiers(connection: Connection, contact: ContactId) -> list[str]:
     """Return the contact's identifiers and claimed devices, as `type:value`."""
     rows = await connection.fetch(
         "SELECT type || ':' || value FROM scoring.contact_identifiers "
@@ -80,14 +83,16 @@ async def get_transaction_time(connection: Connection) -> int:
     return from_datetime(await connection.fetchval("SELECT now()"))
 
 
-async def find_contact(connection: Connection, workspace: str, reference: str) -> str | None:
+async def find_contact(
+    connection: Connection, workspace: WorkspaceId, reference: str
+) -> ContactId | None:
     """Return the id of the referenced contact of a workspace, or None.
 
     References: `libs.common.contact_reference`. A merged contact's id leads to the contact that it
     was merged into.
     """
     parsed = parse_contact_reference(reference)
-    contact: str | None = await connection.fetchval(
+    contact: ContactId | None = await connection.fetchval(
         "SELECT scoring.find_contact($1, $2, $3, $4, $5)",
         workspace,
         parsed.text,
@@ -98,7 +103,9 @@ async def find_contact(connection: Connection, workspace: str, reference: str) -
     return contact
 
 
-async def get_contact_id(connection: Connection, workspace: str, reference: str) -> str:
+async def get_contact_id(
+    connection: Connection, workspace: WorkspaceId, reference: str
+) -> ContactId:
     """Return the id of the referenced contact of a workspace. Raises NotFound."""
     contact = await find_contact(connection, workspace, reference)
     if contact is None:
@@ -106,7 +113,9 @@ async def get_contact_id(connection: Connection, workspace: str, reference: str)
     return contact
 
 
-async def get_identifier(connection: Connection, workspace: str, reference: str) -> Identifier:
+async def get_identifier(
+    connection: Connection, workspace: WorkspaceId, reference: str
+) -> Identifier:
     """Return the identifier that `reference` names, else the oldest of the referenced contact.
 
     Known identifiers take precedence over devices. Raises NotFound.

@@ -7,6 +7,7 @@ from typing import cast
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import from_datetime
 from services.scoring.domain.correction import Kind, ManualStage, TouchpointVerdict
 from services.scoring.domain.identity import Identifier, Key, Link
@@ -36,10 +37,10 @@ _encode_detail = msgspec.json.Encoder().encode
 
 
 async def get_verdicts(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, dict[Key, TouchpointVerdict]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, dict[Key, TouchpointVerdict]]:
     """Return {contact: {touchpoint key: verdict}} of the contacts' corrected touchpoints."""
-    verdicts: dict[str, dict[Key, TouchpointVerdict]] = {}
+    verdicts: dict[ContactId, dict[Key, TouchpointVerdict]] = {}
     for contact, at, source, message_id, kind in await connection.fetch(
         "SELECT t.contact_id, c.occurred_at, c.source, c.message_id, c.kind "
         "FROM scoring.corrections c "
@@ -55,10 +56,10 @@ async def get_verdicts(
 
 
 async def get_manual_stages(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, list[ManualStage]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, list[ManualStage]]:
     """Return the manual stages of each contact that has any, in key order."""
-    stages: dict[str, list[ManualStage]] = {}
+    stages: dict[ContactId, list[ManualStage]] = {}
     for contact, number, at, detail, recorded_at in await connection.fetch(
         "SELECT i.contact_id, c.id, c.occurred_at, c.detail, c.recorded_at "
         "FROM scoring.corrections c JOIN scoring.identifiers i USING (workspace, type, value) "
@@ -82,7 +83,7 @@ def manual_stage_from_row(
     )
 
 
-async def list_about_contact(connection: Connection, contact: str) -> list[CorrectionRow]:
+async def list_about_contact(connection: Connection, contact: ContactId) -> list[CorrectionRow]:
     """Return the corrections about a contact's identifiers and touchpoints, oldest first."""
     rows = await connection.fetch(
         "SELECT c.id, c.kind, CASE WHEN c.other_type IS NOT NULL "
@@ -101,7 +102,12 @@ async def list_about_contact(connection: Connection, contact: str) -> list[Corre
 
 
 async def insert_touchpoint_corrections(
-    connection: Connection, workspace: str, kind: Kind, keys: Sequence[Key], author: str, note: str
+    connection: Connection,
+    workspace: WorkspaceId,
+    kind: Kind,
+    keys: Sequence[Key],
+    author: str,
+    note: str,
 ) -> None:
     """Append one correction per touchpoint."""
     await connection.execute(
@@ -120,7 +126,13 @@ async def insert_touchpoint_corrections(
 
 
 async def insert_link_correction(
-    connection: Connection, workspace: str, kind: Kind, link: Link, at: int, author: str, note: str
+    connection: Connection,
+    workspace: WorkspaceId,
+    kind: Kind,
+    link: Link,
+    at: int,
+    author: str,
+    note: str,
 ) -> None:
     """Append a `link` or `unlink` correction about a pair of identifiers."""
     (kind_a, value_a), (kind_b, value_b) = link
@@ -134,7 +146,7 @@ async def insert_link_correction(
 
 async def insert_stage_correction(
     connection: Connection,
-    workspace: str,
+    workspace: WorkspaceId,
     identifier: Identifier,
     manual: ManualStage,
     author: str,

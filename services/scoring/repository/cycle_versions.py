@@ -15,6 +15,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify
+from libs.common.ids import ContactId
 
 VERSIONS_CHANNEL = "scoring_cycle_versions"
 """Notified when a version is stored or its status changes."""
@@ -195,7 +196,7 @@ async def get_fill_cursors(connection: Connection, folds: Sequence[str]) -> dict
     return {r[0]: r[1] for r in rows}
 
 
-async def list_next_contacts(connection: Connection, after: str, limit: int) -> list[str]:
+async def list_next_contacts(connection: Connection, after: str, limit: int) -> list[ContactId]:
     """Return the next contacts after an id, in id order, without merged ones."""
     rows = await connection.fetch(
         "SELECT contact_id FROM scoring.contacts "

@@ -2,13 +2,14 @@
 
 import msgspec
 
+from libs.common.ids import ContactId
 from services.scoring.domain.move import Move
 from services.scoring.domain.publication import PublishedPosition
 from services.scoring.domain.state_snapshot import StateSnapshot
 
-FoldKey = tuple[str, str]
+FoldKey = tuple[ContactId, str]
 """(subject id, fold); the subject is a contact or an account, a fold is `cycle@version`."""
-PublicationKey = tuple[str, str]
+PublicationKey = tuple[ContactId, str]
 """(subject id, cycle)"""
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,6 +8,7 @@ import msgspec
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify, with_notification
 from libs.common.errors import Unavailable
+from libs.common.ids import ContactId
 from services.scoring.domain.identity import Key
 from services.scoring.domain.move import decode_move
 from services.scoring.domain.publication import PublishedPosition
@@ -37,7 +38,7 @@ class RefoldRequest(msgspec.Struct, frozen=True):
 
 
 async def get_states(
-    connection: Connection, contacts: Sequence[str]
+    connection: Connection, contacts: Sequence[ContactId]
 ) -> dict[FoldKey, FoldStateRow]:
     """Return the stored states and timers of the contacts, in every fold."""
     rows = await connection.fetch(
@@ -49,7 +50,7 @@ async def get_states(
 
 
 async def get_publications(
-    connection: Connection, contacts: Sequence[str]
+    connection: Connection, contacts: Sequence[ContactId]
 ) -> dict[PublicationKey, PublishedPosition]:
     """Return the last published position of the contacts in every cycle."""
     rows = await connection.fetch(
@@ -81,8 +82,8 @@ async def list_open_moves(
 
 
 async def get_queued_refolds(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, RefoldRequest]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, RefoldRequest]:
     """Return the queue entries of the contacts that are in the re-fold queue."""
     rows = await connection.fetch(
         "SELECT contact_id, reason, from_at, from_source, from_message_id, relearn "
@@ -92,7 +93,9 @@ async def get_queued_refolds(
     return {r[0]: RefoldRequest(r[1], (r[2], r[3], r[4]), r[5]) for r in rows}
 
 
-async def enqueue_refolds(connection: Connection, requests: Mapping[str, RefoldRequest]) -> None:
+async def enqueue_refolds(
+    connection: Connection, requests: Mapping[ContactId, RefoldRequest]
+) -> None:
     """Insert contacts into the re-fold queue; a queued contact gets the earlier of both keys.
 
     The new reason replaces the queued one, with two exceptions: a queued `history` stays, since it
@@ -134,14 +137,14 @@ async def enqueue_all_refolds(connection: Connection) -> int:
     return int(status.rsplit(" ", 1)[1])
 
 
-async def dequeue_refolds(connection: Connection, contacts: Sequence[str]) -> None:
+async def dequeue_refolds(connection: Connection, contacts: Sequence[ContactId]) -> None:
     """Delete the contacts' entries from the re-fold queue."""
     await connection.execute(
         "DELETE FROM scoring.refolds WHERE contact_id = ANY($1::text[])", list(contacts)
     )
 
 
-async def delete_fold_errors(connection: Connection, contacts: Sequence[str]) -> None:
+async def delete_fold_errors(connection: Connection, contacts: Sequence[ContactId]) -> None:
     """Delete the fold errors of contacts that are folded again."""
     await connection.execute(
         "DELETE FROM scoring.fold_errors WHERE contact_id = ANY($1::text[])", list(contacts)

@@ -9,27 +9,28 @@ from collections.abc import Iterable
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain.assignment import DeviceClaims, DeviceKey, KnownIdentifiers
 from services.scoring.domain.correction import correction_key
 from services.scoring.domain.identity import Identifier, OwnershipPeriod
 
-WorkspaceIdentifier = tuple[str, Identifier]
+WorkspaceIdentifier = tuple[WorkspaceId, Identifier]
 """(workspace, identifier)"""
 
 
 class LockedContact(msgspec.Struct, frozen=True, gc=False):
     """A contact's row, as read under its lock."""
 
-    workspace: str
+    workspace: WorkspaceId
     version: int
     identity_version: int
-    merged_into: str | None
+    merged_into: ContactId | None
     profile: str | None
 
 
 async def get_known(
     connection: Connection, identifiers: Iterable[WorkspaceIdentifier]
-) -> tuple[KnownIdentifiers, dict[str, int]]:
+) -> tuple[KnownIdentifiers, dict[ContactId, int]]:
     """Return the stored contacts and device ownership of these identifiers; locks nothing.
 
     The second result is the `identity_version` of every contact read. Versions are read before
@@ -54,7 +55,7 @@ async def get_known(
 
 async def get_contacts(
     connection: Connection, identifiers: set[WorkspaceIdentifier]
-) -> tuple[dict[WorkspaceIdentifier, str], dict[str, int]]:
+) -> tuple[dict[WorkspaceIdentifier, ContactId], dict[ContactId, int]]:
     """Return the contacts of the stored identifiers, and each contact's `identity_version`."""
     rows = await connection.fetch(
         "SELECT i.workspace, i.type, i.value, i.contact_id, c.identity_version "
@@ -144,7 +145,9 @@ _NOT_EXCLUDED = (
 """SQL condition: no correction excludes touchpoint `t`, or a later one includes it again."""
 
 
-async def insert_identifiers(connection: Connection, new: dict[WorkspaceIdentifier, str]) -> bool:
+async def insert_identifiers(
+    connection: Connection, new: dict[WorkspaceIdentifier, ContactId]
+) -> bool:
     """Insert identifiers, sorted, then their contacts; rows that exist are left alone.
 
     Waits for a concurrent transaction that inserts the same identifier. Returns False if another
@@ -173,8 +176,8 @@ async def insert_identifiers(connection: Connection, new: dict[WorkspaceIdentifi
 
 
 async def lock_contacts(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, LockedContact]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, LockedContact]:
     """Lock the contacts' rows in id order and return them, merged ones included."""
     rows = await connection.fetch(
         "SELECT contact_id, workspace, version, identity_version, merged_into, profile "
@@ -218,7 +221,9 @@ async def update_ownership(
     )
 
 
-async def update_merged_contacts(connection: Connection, merged: dict[str, str]) -> None:
+async def update_merged_contacts(
+    connection: Connection, merged: dict[ContactId, ContactId]
+) -> None:
     """Redirect merged contacts and delete their fold data; `merged` is {merged id: surviving id}.
 
     Ids that redirected to a merged contact now redirect to the survivor, so a redirect never leads

@@ -1,4 +1,4 @@
-"""Links between known identifiers, and the identifiers' contacts.
+"""Links between known identifiers.
 
 A link is active if a touchpoint shows it or a correction makes it, unless the last correction
 revokes it.
@@ -10,13 +10,14 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import with_notification
-from services.scoring.domain.assignment import DeviceKey
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain.identifier_components import ComponentMember
 from services.scoring.domain.identity import Identifier, Link, make_link
+from services.scoring.repository import identifier_contacts
 
 DEFERRED_CHANNEL = "scoring_deferred_links"
 """Notified when links are deferred."""
-WorkspaceLink = tuple[str, Link]
+WorkspaceLink = tuple[WorkspaceId, Link]
 """(workspace, link)"""
 _ACTIVE = "(seen OR verdict = 'link') AND verdict IS DISTINCT FROM 'unlink'"
 _BOTH_DIRECTIONS = (
@@ -85,7 +86,7 @@ async def upsert_links(
 
 async def list_affected_contacts(
     connection: Connection, links: Iterable[WorkspaceLink], limit: int
-) -> set[str]:
+) -> set[ContactId]:
     """Return the contacts that a change of these links can merge or split; locks nothing.
 
     These are the contacts of the links' ends and of the ends' direct neighbours, with the contacts
@@ -108,14 +109,14 @@ async def list_affected_contacts(
         limit + 2,
     )
     contacts = {r[0] for r in rows}
-    return contacts | await list_redirecting(connection, contacts)
+    return contacts | await identifier_contacts.list_redirecting(connection, contacts)
 
 
 async def get_members(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, list[ComponentMember]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[WorkspaceId, list[ComponentMember]]:
     """Return the contacts' known identifiers by workspace, in the order of creation."""
-    members: dict[str, list[ComponentMember]] = {}
+    members: dict[WorkspaceId, list[ComponentMember]] = {}
     for workspace, kind, value, contact, home, number in await connection.fetch(
         "SELECT workspace, type, value, contact_id, home, "
         "row_number() OVER (ORDER BY created_at, "
@@ -132,7 +133,7 @@ async def get_members(
 
 
 async def list_links_of(
-    connection: Connection, workspace: str, identifiers: Iterable[Identifier], limit: int
+    connection: Connection, workspace: WorkspaceId, identifiers: Iterable[Identifier], limit: int
 ) -> list[Link]:
     """Return the active links of these identifiers, at most `limit` + 1 of each.
 
@@ -169,7 +170,7 @@ class LinkView(msgspec.Struct, frozen=True):
     why: str
 
 
-async def list_devices(connection: Connection, contact: str) -> list[ClaimedDevice]:
+async def list_devices(connection: Connection, contact: ContactId) -> list[ClaimedDevice]:
     """Return the devices that the contact's identifiers claim."""
     rows = await connection.fetch(
         "SELECT d.anonymous_id, i.type || ':' || i.value, d.occurred_at "
@@ -181,7 +182,7 @@ async def list_devices(connection: Connection, contact: str) -> list[ClaimedDevi
     return [ClaimedDevice(*r) for r in rows]
 
 
-async def list_links(connection: Connection, contact: str) -> list[LinkView]:
+async def list_links(connection: Connection, contact: ContactId) -> list[LinkView]:
     """Return every link of the contact's identifiers, revoked ones included."""
     rows = await connection.fetch(
         "SELECT DISTINCT l.type || ':' || l.value, l.other_type || ':' || l.other_value, "
@@ -219,78 +220,3 @@ async def delete_deferred(connection: Connection, link: WorkspaceLink) -> None:
         "WHERE (workspace, type, value, other_type, other_value) = ($1, $2, $3, $4, $5)",
         link[0], *link[1][0], *link[1][1],
     )  # fmt: skip
-
-
-async def update_contacts(
-    connection: Connection, workspace: str, contacts: dict[Identifier, str]
-) -> None:
-    """Assign identifiers to their contacts."""
-    identifiers = sorted(contacts)
-    await connection.execute(
-        "UPDATE scoring.identifiers i SET contact_id = w.contact_id "
-        "FROM unnest($2::text[], $3::text[], $4::text[]) AS w (type, value, contact_id) "
-        "WHERE i.workspace = $1 AND (i.type, i.value) = (w.type, w.value) "
-        "AND i.contact_id <> w.contact_id",
-        workspace,
-        [kind for kind, _ in identifiers],
-        [value for _, value in identifiers],
-        [contacts[identifier] for identifier in identifiers],
-    )
-
-
-async def update_homes(
-    connection: Connection, workspace: str, homes: dict[Identifier, str]
-) -> None:
-    """Set the home contact (the first contact) of identifiers."""
-    for (kind, value), home in sorted(homes.items()):
-        await connection.execute(
-            "UPDATE scoring.identifiers SET home = $4 "
-            "WHERE (workspace, type, value) = ($1, $2, $3)",
-            workspace,
-            kind,
-            value,
-            home,
-        )
-
-
-async def list_redirecting(connection: Connection, contacts: Iterable[str]) -> set[str]:
-    """Return the contacts that are merged into one of these."""
-    rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contacts WHERE merged_into = ANY($1::text[])",
-        sorted(contacts),
-    )
-    return {r[0] for r in rows}
-
-
-async def get_device_homes(connection: Connection, contacts: Iterable[str]) -> dict[DeviceKey, str]:
-    """Return {device: contact} of the devices whose own identifier belongs to one of the contacts.
-
-    A device's own contact is the contact of its touchpoints while no identifier claims it.
-    """
-    rows = await connection.fetch(
-        "SELECT workspace, value, contact_id FROM scoring.identifiers "
-        "WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
-        sorted(contacts),
-    )
-    return {(r[0], r[1]): r[2] for r in rows}
-
-
-async def list_existing(connection: Connection, contacts: Iterable[str]) -> set[str]:
-    """Return the contact ids that exist, merged ones included."""
-    rows = await connection.fetch(
-        "SELECT contact_id FROM scoring.contacts WHERE contact_id = ANY($1::text[])",
-        sorted(contacts),
-    )
-    return {r[0] for r in rows}
-
-
-async def upsert_contacts(connection: Connection, workspace: str, contacts: Iterable[str]) -> None:
-    """Insert contacts; a merged contact stops redirecting and gets its id back."""
-    await connection.execute(
-        "INSERT INTO scoring.contacts (contact_id, workspace) "
-        "SELECT id, $1 FROM unnest($2::text[]) AS w (id) "
-        "ON CONFLICT (contact_id) DO UPDATE SET merged_into = NULL "
-        "WHERE contacts.merged_into IS NOT NULL",
-        workspace,
-        sorted(contacts),
-    )

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
-from services.scoring.domain.account_membership import group_id_of
+from services.scoring.domain.account_membership import account_id_of
 from services.scoring.repository.touchpoints import StoredTouchpoint
 
 _decode = msgspec.json.Decoder(Touchpoint).decode
@@ -31,14 +32,14 @@ async def insert_touchpoints(connection: Connection, batch: Sequence[StoredTouch
         [t.source for t in touchpoints],
         [t.message_id for t in touchpoints],
         [t.occurred_at for t in touchpoints],
-        [group_id_of(t) for t in touchpoints],
+        [account_id_of(t) for t in touchpoints],
         [stored.raw for stored in rows],
     )
     return len(inserted)
 
 
 async def list_overlapping(
-    connection: Connection, contact: str, since: int, until: int
+    connection: Connection, contact: ContactId, since: int, until: int
 ) -> list[Touchpoint]:
     """Return the touchpoints of the contact's market and accounts between two instants, inclusive.
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Touchpoint
 from services.scoring.domain.correction import ManualStage, TouchpointVerdict, correction_key
 from services.scoring.domain.identity import Identifier, Key
@@ -37,9 +38,9 @@ async def iter_touchpoints(connection: Connection) -> AsyncIterator[Touchpoint]:
         yield _touchpoint.decode(row[0])
 
 
-async def get_verdicts(connection: Connection) -> dict[str, dict[Key, TouchpointVerdict]]:
+async def get_verdicts(connection: Connection) -> dict[WorkspaceId, dict[Key, TouchpointVerdict]]:
     """Return {workspace: {touchpoint key: verdict}} of all corrected touchpoints."""
-    verdicts: dict[str, dict[Key, TouchpointVerdict]] = {}
+    verdicts: dict[WorkspaceId, dict[Key, TouchpointVerdict]] = {}
     for workspace, at, source, message_id, kind in await connection.fetch(
         "SELECT workspace, occurred_at, source, message_id, kind FROM scoring.corrections "
         "WHERE kind IN ('bot', 'human', 'exclude', 'include') ORDER BY id"
@@ -64,7 +65,9 @@ async def list_manual_links(connection: Connection) -> list[ManualLink]:
     ]
 
 
-async def list_manual_stages(connection: Connection) -> list[tuple[str, Identifier, ManualStage]]:
+async def list_manual_stages(
+    connection: Connection,
+) -> list[tuple[WorkspaceId, Identifier, ManualStage]]:
     """Return (workspace, identifier, manual stage) of every `stage` correction."""
     rows = await connection.fetch(
         "SELECT workspace, type, value, id, occurred_at, recorded_at, detail "
@@ -73,7 +76,7 @@ async def list_manual_stages(connection: Connection) -> list[tuple[str, Identifi
     return [(r[0], (r[1], r[2]), manual_stage_from_row(r[3], r[4], r[5], r[6])) for r in rows]
 
 
-async def get_identifiers(connection: Connection) -> dict[str, Identifiers]:
+async def get_identifiers(connection: Connection) -> dict[ContactId, Identifiers]:
     """Return the identifiers of every contact that is not merged.
 
     A claimed device counts for the contacts that claim it, not for its own contact.
@@ -88,7 +91,7 @@ async def get_identifiers(connection: Connection) -> dict[str, Identifiers]:
         "FROM scoring.identifiers i JOIN scoring.device_claims d "
         "ON d.workspace = i.workspace AND (d.owner_type, d.owner) = (i.type, i.value)"
     )
-    identifiers: dict[str, set[tuple[str, str, str]]] = {}
+    identifiers: dict[ContactId, set[tuple[str, str, str]]] = {}
     for contact_id, *identifier in rows:
         identifiers.setdefault(contact_id, set()).add((identifier[0], identifier[1], identifier[2]))
     return {contact: frozenset(values) for contact, values in identifiers.items()}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from libs.common.instants import SECOND
 from libs.common.observability import metrics
 
@@ -60,7 +61,7 @@ async def get_frontier(connection: Connection, partitions: int) -> int | None:
 
 async def list_due_contacts(
     connection: Connection, folds: Sequence[str], until: int, limit: int
-) -> list[str]:
+) -> list[ContactId]:
     """Return contacts (or accounts) with a timer of these folds due at or before `until`.
 
     Subjects in the re-fold queue are left out: none of their timers fires until they are folded.
@@ -99,7 +100,7 @@ async def count_fold_errors(connection: Connection) -> int:
     return count
 
 
-async def list_queued_refolds(connection: Connection, limit: int) -> list[str]:
+async def list_queued_refolds(connection: Connection, limit: int) -> list[ContactId]:
     """Return queued contacts that are ready, oldest first.
 
     A contact with reason `history` is ready two seconds after its last touchpoint, or a minute

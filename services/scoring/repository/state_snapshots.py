@@ -6,13 +6,14 @@ Operational data: without a snapshot a re-fold starts further back.
 from collections.abc import Mapping, Sequence
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from services.scoring.domain.identity import Key
 from services.scoring.domain.state_snapshot import StateSnapshot
 from services.scoring.repository.fold_rows import FoldKey
 
 
 async def get_before(
-    connection: Connection, keys: Mapping[str, Key]
+    connection: Connection, keys: Mapping[ContactId, Key]
 ) -> dict[FoldKey, StateSnapshot]:
     """Return the last snapshot before the contact's key, for each contact and fold that has one."""
     rows = await connection.fetch(

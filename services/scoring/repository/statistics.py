@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import WorkspaceId
 from services.scoring.domain.publication import PublishedPosition
 
 _published = msgspec.msgpack.Decoder(PublishedPosition)
@@ -18,7 +19,9 @@ class SourceFigures(msgspec.Struct, frozen=True):
     contacts: int
 
 
-async def count_by_source(connection: Connection, workspace: str) -> dict[str, SourceFigures]:
+async def count_by_source(
+    connection: Connection, workspace: WorkspaceId
+) -> dict[str, SourceFigures]:
     """Return the figures of each source; reads every touchpoint of the workspace."""
     rows = await connection.fetch(
         "SELECT source, count(*), count(DISTINCT contact_id) FROM scoring.touchpoints "
@@ -29,7 +32,7 @@ async def count_by_source(connection: Connection, workspace: str) -> dict[str, S
 
 
 async def count_positions(
-    connection: Connection, workspace: str
+    connection: Connection, workspace: WorkspaceId
 ) -> dict[str, Counter[tuple[str, ...]]]:
     """Return by cycle the contacts at each combination of axis stages, as published.
 

@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common import ids
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Touchpoint
 from services.scoring.domain.correction import (
     ManualStage,
@@ -48,10 +49,10 @@ def _key(event: FoldEvent) -> Key:
 
 
 async def get_histories(
-    connection: Connection, since: Mapping[str, Key | None]
-) -> dict[str, ContactHistory]:
+    connection: Connection, since: Mapping[ContactId, Key | None]
+) -> dict[ContactId, ContactHistory]:
     """Return the contacts' histories after their keys (None: from the first touchpoint)."""
-    by_contact: dict[str, list[Touchpoint]] = {contact: [] for contact in since}
+    by_contact: dict[ContactId, list[Touchpoint]] = {contact: [] for contact in since}
     keys = [key or FIRST_KEY for key in since.values()]
     rows = await connection.fetch(
         "SELECT t.contact_id, t.data FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) "
@@ -77,10 +78,10 @@ async def get_histories(
 
 
 async def list_all_touchpoints(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, list[Touchpoint]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, list[Touchpoint]]:
     """Return every stored touchpoint of the contacts in key order, ignoring corrections."""
-    by_contact: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    by_contact: dict[ContactId, list[Touchpoint]] = {contact: [] for contact in contacts}
     rows = await connection.fetch(
         "SELECT contact_id, data FROM scoring.touchpoints WHERE contact_id = ANY($1::text[]) "
         "ORDER BY contact_id, occurred_at, source, message_id",
@@ -92,8 +93,8 @@ async def list_all_touchpoints(
 
 
 async def list_touchpoints(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, list[Touchpoint]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, list[Touchpoint]]:
     """Return the contacts' touchpoints in key order, with corrections applied."""
     by_contact = await list_all_touchpoints(connection, contacts)
     verdicts = await corrections.get_verdicts(connection, by_contact)
@@ -104,8 +105,8 @@ async def list_touchpoints(
 
 
 async def list_derived_touchpoints(
-    connection: Connection, workspace: str, causes: Iterable[Key]
-) -> list[tuple[str, Key, Key]]:
+    connection: Connection, workspace: WorkspaceId, causes: Iterable[Key]
+) -> list[tuple[ContactId, Key, Key]]:
     """Return (contact, key, cause) of the touchpoints of other contacts that these have caused.
 
     A derived touchpoint has the instant of its cause and a message id computed from it.
@@ -125,7 +126,7 @@ async def list_derived_touchpoints(
     return [(r[0], (r[1], r[2], r[3]), by_derived_id[r[1], r[3]]) for r in rows]
 
 
-async def get_last_historical_key(connection: Connection, contact: str) -> Key | None:
+async def get_last_historical_key(connection: Connection, contact: ContactId) -> Key | None:
     """Return the key of the contact's last touchpoint with `mode=historical`, or None."""
     row = await connection.fetchrow(
         "SELECT occurred_at, source, message_id FROM scoring.touchpoints WHERE contact_id = $1 "
@@ -137,13 +138,13 @@ async def get_last_historical_key(connection: Connection, contact: str) -> Key |
 
 
 async def list_trait_touchpoints(
-    connection: Connection, contacts: Iterable[str]
-) -> dict[str, list[Touchpoint]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> dict[ContactId, list[Touchpoint]]:
     """Return the contacts' identify calls, which carry traits, with corrections applied.
 
     Their order is not defined.
     """
-    by_contact: dict[str, list[Touchpoint]] = {contact: [] for contact in contacts}
+    by_contact: dict[ContactId, list[Touchpoint]] = {contact: [] for contact in contacts}
     if not by_contact:
         return by_contact
     rows = await connection.fetch(
@@ -153,7 +154,7 @@ async def list_trait_touchpoints(
     )
     for contact, data in rows:
         by_contact[contact].append(_decode(data))
-    verdicts: dict[str, dict[Key, TouchpointVerdict]] = await corrections.get_verdicts(
+    verdicts: dict[ContactId, dict[Key, TouchpointVerdict]] = await corrections.get_verdicts(
         connection, by_contact
     )
     return {

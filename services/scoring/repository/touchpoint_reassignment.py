@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId, WorkspaceId
 from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.identity import Key
 
@@ -13,14 +14,14 @@ class MovedTouchpoint(msgspec.Struct, frozen=True):
     """A stored touchpoint that moves from one contact to another."""
 
     key: Key
-    workspace: str
-    old: str
-    new: str
+    workspace: WorkspaceId
+    old: ContactId
+    new: ContactId
 
 
 async def list_anonymous_touchpoints(
     connection: Connection, device: DeviceKey
-) -> list[tuple[Key, str]]:
+) -> list[tuple[Key, ContactId]]:
     """Return (key, contact id) of the device's touchpoints without a known identifier."""
     rows = await connection.fetch(
         "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
@@ -31,7 +32,7 @@ async def list_anonymous_touchpoints(
 
 
 async def list_misplaced_touchpoints(
-    connection: Connection, contacts: Iterable[str]
+    connection: Connection, contacts: Iterable[ContactId]
 ) -> list[MovedTouchpoint]:
     """Return the contacts' touchpoints whose known identifier belongs to another contact."""
     rows = await connection.fetch(
@@ -45,8 +46,8 @@ async def list_misplaced_touchpoints(
 
 
 async def list_device_touchpoints(
-    connection: Connection, contacts: Iterable[str]
-) -> list[tuple[DeviceKey, Key, str]]:
+    connection: Connection, contacts: Iterable[ContactId]
+) -> list[tuple[DeviceKey, Key, ContactId]]:
     """Return (device, key, contact id) of the contacts' touchpoints without a known identifier."""
     rows = await connection.fetch(
         "SELECT workspace, anonymous_id, occurred_at, source, message_id, contact_id "
@@ -57,7 +58,9 @@ async def list_device_touchpoints(
     return [((r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
 
 
-async def count_touchpoints(connection: Connection, contacts: Iterable[str], limit: int) -> int:
+async def count_touchpoints(
+    connection: Connection, contacts: Iterable[ContactId], limit: int
+) -> int:
     """Return the number of the contacts' touchpoints, counted up to `limit`."""
     count: int = await connection.fetchval(
         "SELECT count(*) FROM (SELECT FROM scoring.touchpoints "

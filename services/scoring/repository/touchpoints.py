@@ -7,9 +7,10 @@ import msgspec
 
 from libs.common import ids
 from libs.common.db.connection import Connection
+from libs.common.ids import ContactId
 from libs.common.instants import DAY
 from libs.common.messages import Touchpoint
-from services.scoring.domain.account_membership import group_id_of, is_membership_event
+from services.scoring.domain.account_membership import account_id_of, is_membership_event
 from services.scoring.domain.identity import TouchpointIdentity, extract_identity
 
 COLUMNS = [
@@ -64,7 +65,7 @@ async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpo
 
 
 async def insert_touchpoints(
-    connection: Connection, batch: Sequence[StoredTouchpoint], contacts: Sequence[str]
+    connection: Connection, batch: Sequence[StoredTouchpoint], contacts: Sequence[ContactId]
 ) -> None:
     """COPY new touchpoints, then their hashes; `contacts` has the contact id of each.
 
@@ -78,7 +79,7 @@ async def insert_touchpoints(
             (
                 t.workspace, t.occurred_at, t.source, t.message_id, contact_id, kind, value,
                 identity.device, identity.previous,
-                group_id_of(t) if is_membership_event(t) else None, t.received_at,
+                account_id_of(t) if is_membership_event(t) else None, t.received_at,
                 stored.raw.decode(),
             )
         )  # fmt: skip

@@ -2,9 +2,10 @@
 
 import msgspec
 
+from libs.common.ids import WorkspaceId
 from services.orchestrator.domain.entry_cause import EntryCause
 
-CAUSE = EntryCause("c-1", "default", 7, {"kind": "tender"}, of_many=True)
+CAUSE = EntryCause("c-1", WorkspaceId("default"), 7, {"kind": "tender"}, of_many=True)
 STORED = b'{"id":"c-1","workspace":"default","at":7,"told":{"kind":"tender"},"of_many":true}'
 
 

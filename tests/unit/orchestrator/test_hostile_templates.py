@@ -6,6 +6,7 @@ import time
 import pytest
 
 from libs.common.errors import InvalidMessage
+from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.channels.email import EmailChannel, build_email
 from services.orchestrator.domain.action import ActionSpec
 from services.orchestrator.domain.enrollment import Enrollment
@@ -32,7 +33,7 @@ LINE_BREAKS = [
 ]
 HEADERS = ["Bcc: evil@x.test", "X-Evil: 1", "Content-Type: text/html", "\r\nDATA\r\nhello"]
 INJECTIONS = [f"Hello{line}{header}" for line in LINE_BREAKS for header in HEADERS]
-ENROLLMENT = Enrollment("e", "default", "c", "test", 1, "cause", 0)
+ENROLLMENT = Enrollment("e", WorkspaceId("default"), ContactId("c"), "test", 1, "cause", 0)
 ACTION = ActionSpec(
     action="a",
     channel="email",

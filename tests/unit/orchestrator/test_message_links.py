@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from libs.common.ids import WorkspaceId
 from libs.common.instants import DAY
 from libs.common.link_tokens import LinkRecipient, verify_link_token
 from services.orchestrator.domain.message_links import TOKEN_LIFETIME, MessageLinks
@@ -13,7 +14,7 @@ KEYS = ("new-key", "old-key")
 LINKS = MessageLinks(
     "https://mail.test", "secret-of-16-chars", "https://shop.test", KEYS
 ).valid_from(DAY)
-ADA = LinkRecipient("default", "ada")
+ADA = LinkRecipient(WorkspaceId("default"), "ada")
 UTM = {"utm_source": "perigee", "utm_campaign": "welcome"}
 
 

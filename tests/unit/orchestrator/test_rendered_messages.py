@@ -9,6 +9,7 @@ from cli.home import PROJECT
 from libs.common.conditions import parse_condition
 from libs.common.documents import parse_document
 from libs.common.errors import InvalidMessage
+from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.channels.email import EmailChannel, build_email
 from services.orchestrator.definition_files import read_contents, read_plays, read_segments
 from services.orchestrator.domain.action import ActionSpec
@@ -112,7 +113,16 @@ async def test_email_channel_raises_for_no_address(address):
 
 SECRET = encode_secret(bytes(range(32)))
 LINKS = MessageLinks("https://x.test", "secret-of-16-chars")
-ENROLLMENT = Enrollment("e", "default", "c", "test", 1, "cause", 0, {"properties": {"total": 42}})
+ENROLLMENT = Enrollment(
+    "e",
+    WorkspaceId("default"),
+    ContactId("c"),
+    "test",
+    1,
+    "cause",
+    0,
+    {"properties": {"total": 42}},
+)
 ITEM = ContentItem(content="guide", type="guide", title="A guide", url="https://x.test/guide")
 
 

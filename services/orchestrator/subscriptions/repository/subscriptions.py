@@ -6,6 +6,7 @@ import msgspec
 
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify
+from libs.common.ids import WorkspaceId
 from libs.common.observability import metrics
 from services.orchestrator.subscriptions.subscription import ReceiverHealth, Subscription
 
@@ -40,7 +41,7 @@ async def insert_subscription(connection: Connection, subscription: Subscription
     )
 
 
-async def list_subscriptions(connection: Connection, workspace: str) -> list[Subscription]:
+async def list_subscriptions(connection: Connection, workspace: WorkspaceId) -> list[Subscription]:
     """Return a workspace's subscriptions in order of name."""
     rows = await connection.fetch(
         f"{_SELECT} WHERE workspace = $1 ORDER BY name",
@@ -57,7 +58,9 @@ async def list_active_numbers(connection: Connection) -> list[int]:
     return [r[0] for r in rows]
 
 
-async def get_by_name(connection: Connection, workspace: str, name: str) -> Subscription | None:
+async def get_by_name(
+    connection: Connection, workspace: WorkspaceId, name: str
+) -> Subscription | None:
     """Return the subscription of a name."""
     row = await connection.fetchrow(
         f"{_SELECT} WHERE (workspace, name) = ($1, $2)", workspace, name
@@ -66,7 +69,7 @@ async def get_by_name(connection: Connection, workspace: str, name: str) -> Subs
 
 
 async def get_by_name_for_update(
-    connection: Connection, workspace: str, name: str
+    connection: Connection, workspace: WorkspaceId, name: str
 ) -> Subscription | None:
     """Return the subscription of a name; its row stays locked until the transaction ends."""
     row = await connection.fetchrow(
