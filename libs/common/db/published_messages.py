@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
@@ -25,6 +26,13 @@ LOG_CHANNEL = "scoring_log"
 Cursor = dict[int, int]
 """{shard: last position read}"""
 _MAX_SHARDS = 10_000
+
+
+class LogPosition(NamedTuple):
+    """Position of a message in the log of published messages."""
+
+    shard: int
+    position: int
 
 
 class PublishedMessage(msgspec.Struct, frozen=True):
@@ -86,8 +94,8 @@ async def list_after(
 
 
 async def get_by_position(
-    connection: Connection, workspace: WorkspaceId, positions: Iterable[tuple[int, int]]
-) -> dict[tuple[int, int], PublishedMessage]:
+    connection: Connection, workspace: WorkspaceId, positions: Iterable[LogPosition]
+) -> dict[LogPosition, PublishedMessage]:
     """Return a workspace's messages at (shard, position)."""
     keys = list(positions)
     rows = await connection.fetch(
@@ -99,7 +107,7 @@ async def get_by_position(
         [position for _, position in keys],
         workspace,
     )
-    return {(r["shard"], r["position"]): _published_message(r) for r in rows}
+    return {LogPosition(r["shard"], r["position"]): _published_message(r) for r in rows}
 
 
 async def get_end_cursor(connection: Connection, workspace: WorkspaceId, shards: int) -> Cursor:

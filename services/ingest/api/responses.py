@@ -3,7 +3,7 @@
 SDKs need `code` and `message` in each refusal, and back-pressure that is no 4xx.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,8 +23,16 @@ from libs.common.http.status_codes import error_status
 from libs.common.observability import metrics
 from services.ingest.domain.json_body import BodyTooLarge
 
-HttpResponse = tuple[int, bytes, HeaderList]
-SUCCESS: HttpResponse = (200, b'{"success":true}', [])
+
+class HttpResponse(NamedTuple):
+    """Status, content and headers beside those of `response_headers`."""
+
+    status: int
+    content: bytes
+    headers: HeaderList
+
+
+SUCCESS = HttpResponse(200, b'{"success":true}', [])
 EXPECTED_ERRORS = PerigeeError
 _REFUSALS = (
     UnknownWriteKey,
@@ -41,7 +49,8 @@ _encode = msgspec.json.Encoder().encode
 
 def settings_document(document: Any) -> HttpResponse:
     """Return the response with a settings document, cacheable for 5 minutes."""
-    return 200, _encode(document), [(b"cache-control", b"private, max-age=300")]
+    headers = [(b"cache-control", b"private, max-age=300")]
+    return HttpResponse(200, _encode(document), headers)
 
 
 def error_response(
@@ -52,7 +61,7 @@ def error_response(
     The counter is the only trace of a source with a wrong key or on a page of a wrong origin.
     """
     metrics.REQUESTS_REFUSED.labels(code=code).inc()
-    return status, _encode({"code": code, "message": message}), extra or []
+    return HttpResponse(status, _encode({"code": code, "message": message}), extra or [])
 
 
 def response_headers(answer: HttpResponse) -> HeaderList:

@@ -53,7 +53,7 @@ class TrackingApi:
         Its headers lack the content length, and the content type where it is JSON.
         """
         if request.method == "OPTIONS":
-            return 204, b"", cors.preflight_headers(request.headers)
+            return HttpResponse(204, b"", cors.preflight_headers(request.headers))
         try:
             response = await self._respond(request, read)
         except responses.EXPECTED_ERRORS as error:
@@ -62,7 +62,7 @@ class TrackingApi:
         if not cors_headers or request.route.kind == "tracker":
             return response
         status, content, headers = response
-        return status, content, [*headers, *cors_headers]
+        return HttpResponse(status, content, [*headers, *cors_headers])
 
     def admit(self, headers: Headers, size: int) -> tuple[Source, Reservation] | None:
         """Return the source of the key in the headers, and a reservation of `size` bytes.
@@ -135,7 +135,7 @@ class TrackingApi:
         script = self._tracker.get(file)
         accepts_gzip = b"gzip" in headers.get(b"accept-encoding", b"")
         encoding = [(b"content-encoding", b"gzip")] if accepts_gzip else []
-        return (
+        return HttpResponse(
             200,
             script.compressed if accepts_gzip else script.content,
             [
@@ -157,7 +157,8 @@ class TrackingApi:
         )
         if tracking_request is not None:
             await self._ingestion.ingest_request(tracking_request)
-        return 200, pixel.GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")]
+        headers = [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")]
+        return HttpResponse(200, pixel.GIF, headers)
 
 
 async def _read_body(receive: Receive, headers: Headers, reservation: Reservation) -> bytes:

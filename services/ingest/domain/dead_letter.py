@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,14 @@ MAX_SHOWN_CHARACTERS = 1_000
 """Characters of a dead letter's value in a list."""
 BROKER_ERROR = "broker"
 """The `where` of a touchpoint that the broker refused."""
+
+
+class RecordPosition(NamedTuple):
+    """Position of a record in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -87,7 +96,7 @@ def parse_error_headers(headers: Headers) -> dict[str, str]:
     }
 
 
-def parse_number(number: str) -> tuple[str, int, int]:
+def parse_number(number: str) -> RecordPosition:
     """Parse the number of a dead letter. Raises ConfigurationError."""
     parts = number.split("/")
     if (
@@ -98,7 +107,7 @@ def parse_number(number: str) -> tuple[str, int, int]:
         raise ConfigurationError(
             f"{number!r} is no dead letter's number: touchpoints-dlq/3/17, say"
         )
-    return parts[0], int(parts[1]), int(parts[2])
+    return RecordPosition(parts[0], int(parts[1]), int(parts[2]))
 
 
 def parse_page_cursor(cursor: str) -> tuple[int, str]:

@@ -25,6 +25,7 @@ from services.ingest.domain.dead_letter import (
     HEADER_PREFIX,
     TOPICS,
     DeadLetter,
+    RecordPosition,
     parse_dead_letter,
     parse_error_headers,
     parse_number,
@@ -40,7 +41,6 @@ from services.ingest.handlers.adapter_calls import convert_adapter_event, split_
 from services.ingest.handlers.ingestion import MessagePublisher
 from services.ingest.handlers.outgoing_messages import parse_batch_defaults, touchpoint_message
 from services.ingest.repository import dead_letter_marks, sources
-from services.ingest.repository.dead_letter_marks import RecordPosition
 
 PUBLISH_SECONDS = 30
 Changes = Sequence[tuple[JsonPath, Any]]
@@ -186,7 +186,9 @@ class DeadLetterService:
             topic_records = await topic_reader.read_at_offsets(
                 self._bootstrap_servers, topic, offsets
             )
-            records |= {(topic, *offset): record for offset, record in topic_records.items()}
+            records |= {
+                RecordPosition(topic, *offset): record for offset, record in topic_records.items()
+            }
         missing = [number for number, position in positions.items() if position not in records]
         if missing:
             raise NotFound(
@@ -282,7 +284,7 @@ def _oldest(letters: list[DeadLetter], limit: int) -> list[DeadLetter]:
 
 
 def _position(record: Record) -> RecordPosition:
-    return record.topic, record.partition, record.offset
+    return RecordPosition(record.topic, record.partition, record.offset)
 
 
 def _letter_from_record(record: Record, mark: str) -> DeadLetter:

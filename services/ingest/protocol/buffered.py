@@ -23,7 +23,7 @@ from services.ingest.api.tracking import TrackingApi
 MAX_BUFFERED_BYTES = 65_536
 """Size of a buffered body; of larger bodies uvicorn reads as much as the application does."""
 _DIGITS = len(str(MAX_BUFFERED_BYTES))
-_FAULT: HttpResponse = (
+_FAULT = HttpResponse(
     500,
     b"Internal Server Error",
     [(b"content-type", b"text/plain; charset=utf-8")],
@@ -197,4 +197,4 @@ def _encode_success(default_headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 def _encode_response(headers: HeaderList, response: HttpResponse) -> bytes:
     """Encode a response in HTTP/1.1."""
     lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join((STATUS_LINE[response[0]], *lines, b"\r\n", response[1]))
+    return b"".join((STATUS_LINE[response.status], *lines, b"\r\n", response.content))

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from libs.common.db.connection import Connection
+from services.ingest.domain.dead_letter import RecordPosition
 
 DeadLetterMark = Literal["replayed", "dropped"]
-RecordPosition = tuple[str, int, int]
-"""(topic, partition, offset)"""
 
 
 async def get_marks(connection: Connection, topic: str) -> dict[RecordPosition, DeadLetterMark]:
@@ -17,7 +16,7 @@ async def get_marks(connection: Connection, topic: str) -> dict[RecordPosition, 
         "FROM ingest.dead_letter_marks WHERE topic = $1",
         topic,
     )
-    return {(topic, partition, offset): mark for topic, partition, offset, mark in rows}
+    return {RecordPosition(*position): mark for *position, mark in rows}
 
 
 async def upsert_marks(

@@ -23,7 +23,6 @@ from services.orchestrator.handlers.decision_batch import DecisionBatch
 from services.orchestrator.handlers.decision_state import (
     ActionCase,
     DecisionRound,
-    DispatchLane,
     ReservedAttempt,
 )
 from services.orchestrator.handlers.locked_contacts import lock_unmerged
@@ -36,7 +35,7 @@ from services.orchestrator.repository import (
     enrollments,
     frequency_caps,
 )
-from services.orchestrator.repository.actions import ActionOutcome, ActionRow
+from services.orchestrator.repository.actions import ActionOutcome, ActionRow, DispatchLane
 
 log = logs.get_logger(__name__)
 MAX_ATTEMPTS_PER_ROUND = 8
@@ -97,7 +96,9 @@ class ActionDecider:
         self._contact_limits[lane] = (
             MAX_ATTEMPTS_PER_ROUND if is_full else min(MAX_CONTACTS, 2 * limit)
         )
-        await frequency_caps.upsert_cap_counts(connection, decision_round.counted, lane[0], now)
+        await frequency_caps.upsert_cap_counts(
+            connection, decision_round.counted, lane.channel, now
+        )
         await decision_round.batch.save(connection, self._outbox)
         return reserved
 
@@ -114,7 +115,7 @@ class ActionDecider:
         )
         ids = {action.enrollment_id for action in due}
         by_id = await enrollments.get_by_ids(connection, ids)
-        is_audience = lane[0] == "audience"
+        is_audience = lane.channel == "audience"
         member_data = (
             await audience_members.get_member_data(connection, ids) if is_audience and ids else {}
         )
@@ -123,7 +124,7 @@ class ActionDecider:
             if is_audience and ids
             else {}
         )
-        sent = await self._count_sent(connection, facts, lane[0], batch.now)
+        sent = await self._count_sent(connection, facts, lane.channel, batch.now)
         return DecisionRound(
             snapshot, batch, by_id, facts, sent, member_data, unfinished, Counter(), set()
         )

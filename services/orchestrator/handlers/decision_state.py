@@ -16,9 +16,6 @@ from services.orchestrator.handlers.decision_batch import DecisionBatch
 from services.orchestrator.handlers.play_snapshot import PlaySnapshot
 from services.orchestrator.repository.actions import ActionRow
 
-DispatchLane = tuple[str, str]
-"""(channel, destination)"""
-
 
 class ReservedAttempt(msgspec.Struct, frozen=True):
     """An attempt that is reserved in the ledger and not made yet."""

@@ -5,8 +5,8 @@ import asyncio
 from libs.common.errors import Unavailable
 from libs.common.observability import logs
 from libs.common.service_runner import run_when_due, wait_for_any
-from services.orchestrator.handlers.decision_state import DispatchLane
 from services.orchestrator.handlers.dispatcher import Dispatcher
+from services.orchestrator.repository.actions import DispatchLane
 
 log = logs.get_logger(__name__)
 RETRY_SECONDS = 0.3

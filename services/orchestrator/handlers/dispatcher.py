@@ -24,9 +24,9 @@ from services.orchestrator.domain.rendered_message import DeliveryResult
 from services.orchestrator.handlers.action_decision import ActionDecider
 from services.orchestrator.handlers.action_messages import sent_touchpoint
 from services.orchestrator.handlers.decision_batch import DecisionBatch
-from services.orchestrator.handlers.decision_state import DispatchLane, ReservedAttempt
+from services.orchestrator.handlers.decision_state import ReservedAttempt
 from services.orchestrator.repository import actions, consents, echoes, exposures
-from services.orchestrator.repository.actions import ActionOutcome
+from services.orchestrator.repository.actions import ActionOutcome, DispatchLane
 
 log = logs.get_logger(__name__)
 MAX_ATTEMPTS = 24

@@ -107,7 +107,9 @@ async def _store_signals(connection: Connection, signals: Sequence[Signal]) -> N
     await consents.upsert_consents(
         connection,
         [
-            (s.workspace, s.contact_id, "marketing", _CONSENT[s.signal], s.occurred_at, s.id)
+            consents.ConsentRow(
+                s.workspace, s.contact_id, "marketing", _CONSENT[s.signal], s.occurred_at, s.id
+            )
             for s in signals
             if s.signal in _CONSENT
         ],

@@ -56,7 +56,7 @@ class PlayRegistry:
     async def get_snapshot(self, connection: Connection) -> PlaySnapshot:
         """Return the snapshot that the connection's transaction sees."""
         cycles_mark = await scoring_views.get_cycles_mark(connection)
-        mark = (await changes.get_change_counter(connection), cycles_mark)
+        mark = ChangeMark(await changes.get_change_counter(connection), cycles_mark)
         async with self._reading:
             if mark != self._snapshot.mark:
                 self._snapshot, self._programs = await self._read(connection, mark)

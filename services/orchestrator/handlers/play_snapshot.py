@@ -1,6 +1,7 @@
 """Snapshot of the live plays and of the definitions that they name."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,8 +14,12 @@ from services.orchestrator.domain.play_program import PlayProgram
 from services.orchestrator.domain.play_validation import KnownNames
 from services.orchestrator.domain.segment import WatchedSegment
 
-ChangeMark = tuple[int, str]
-"""(change counter of plays and definitions, live cycle versions): equal marks, equal snapshots."""
+
+class ChangeMark(NamedTuple):
+    """State of the definitions: equal marks, equal snapshots."""
+
+    change_counter: int
+    cycle_versions: str
 
 
 class PlaySnapshot(msgspec.Struct, frozen=True):
@@ -70,5 +75,5 @@ class PlaySnapshot(msgspec.Struct, frozen=True):
 
 
 EMPTY_SNAPSHOT = PlaySnapshot(
-    (-1, ""), CycleVocabularies({}), {}, {}, frozenset(), {}, {}, {}, {}, frozenset()
+    ChangeMark(-1, ""), CycleVocabularies({}), {}, {}, frozenset(), {}, {}, {}, {}, frozenset()
 )

@@ -6,6 +6,7 @@ change of its condition, announces nothing: contacts that match by then have not
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from libs.common import ids
 from libs.common.db.connection import Connection
@@ -19,8 +20,13 @@ from services.orchestrator.domain.segment import WatchedSegment, entry_signal, e
 from services.orchestrator.repository import contact_reader, segment_members
 
 SIGNAL_SOURCE = "orchestrator"
-MemberKey = tuple[str, ContactId]
-"""(segment, canonical contact id)"""
+
+
+class MemberKey(NamedTuple):
+    """Membership of a canonical contact in a segment."""
+
+    segment: str
+    contact: ContactId
 
 
 async def select_announced(
@@ -73,15 +79,15 @@ async def update_memberships(
     )
     since_by_member: dict[MemberKey, int] = {}
     for segment, alias, since in rows:
-        key = (segment, aliases[alias])
+        key = MemberKey(segment, aliases[alias])
         since_by_member[key] = min(since, since_by_member.get(key, since))
     stored_under_alias = {
-        (segment, aliases[alias]) for segment, alias, _ in rows if aliases[alias] != alias
+        MemberKey(segment, aliases[alias]) for segment, alias, _ in rows if aliases[alias] != alias
     }
     entered, exited = list[MemberKey](), list[MemberKey]()
     for watched_segment in watched:
         for contact, of_contact in facts.items():
-            key = (watched_segment.name, contact)
+            key = MemberKey(watched_segment.name, contact)
             matches = condition_holds(watched_segment.test, of_contact, now)
             may_enter = not (live and watched_segment.costly)
             if matches and key not in since_by_member and may_enter:

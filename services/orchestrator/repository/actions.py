@@ -1,7 +1,7 @@
 """Action ledger: actions with their reservations and outcomes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,13 @@ _COLUMNS = (
     "cause, due_at, attempts, priority, content, counted_day, reason"
 )
 _OPEN = "status IN ('pending', 'held', 'sending')"
+
+
+class DispatchLane(NamedTuple):
+    """Actions that are sent one batch after another; other lanes go on beside it."""
+
+    channel: str
+    destination: str
 
 
 class ActionRow(msgspec.Struct, frozen=True):
@@ -78,7 +85,7 @@ async def insert_actions(connection: Connection, rows: Sequence[ActionRow], now:
         await notify(connection, ACTIONS_CHANNEL)
 
 
-async def get_lanes(connection: Connection) -> dict[tuple[str, str], int]:
+async def get_lanes(connection: Connection) -> dict[DispatchLane, int]:
     """Return {(channel, destination): instant at which its first open action is due (µs UTC)}."""
     rows = await connection.fetch(
         "WITH RECURSIVE lane AS ("
@@ -91,11 +98,11 @@ async def get_lanes(connection: Connection) -> dict[tuple[str, str], int]:
         "WHERE (a.channel, a.destination) = (lane.channel, lane.destination) "
         f"AND {_OPEN}) FROM lane"
     )
-    return {(r[0], r[1]): r[2] for r in rows}
+    return {DispatchLane(r[0], r[1]): r[2] for r in rows}
 
 
 async def list_due_contacts(
-    connection: Connection, lane: tuple[str, str], now: int, limit: int
+    connection: Connection, lane: DispatchLane, now: int, limit: int
 ) -> list[ContactId]:
     """Return the contacts of a lane's due actions, the longest due first; nothing is locked."""
     rows = await connection.fetch(
@@ -110,7 +117,7 @@ async def list_due_contacts(
 
 
 async def list_due_actions(
-    connection: Connection, lane: tuple[str, str], contacts: Collection[ContactId], now: int
+    connection: Connection, lane: DispatchLane, contacts: Collection[ContactId], now: int
 ) -> list[ActionRow]:
     """Return the due actions of contacts on a lane in order of priority."""
     rows = await connection.fetch(

@@ -1,12 +1,21 @@
 """Consents, and suppressions of contacts and e-mail addresses."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from libs.common.db.connection import Connection
 from libs.common.ids import ContactId, WorkspaceId
 
-ConsentRow = tuple[str, str, str, bool, int, str]
-"""(workspace, contact, purpose, granted, occurred_at, signal id)"""
+
+class ConsentRow(NamedTuple):
+    """A consent as it is stored; `occurred_at` in µs UTC."""
+
+    workspace: WorkspaceId
+    contact: ContactId
+    purpose: str
+    granted: bool
+    occurred_at: int
+    signal_id: str
 
 
 async def upsert_consents(connection: Connection, rows: Sequence[ConsentRow]) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from libs.common.clock import Clock
 from libs.common.db import published_messages as published
 from libs.common.db.connection import Connection, SessionPool
-from libs.common.db.published_messages import Cursor, PublishedMessage
+from libs.common.db.published_messages import Cursor, LogPosition, PublishedMessage
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.failpoints import hit
 from libs.common.instants import to_iso
@@ -33,7 +33,6 @@ from services.orchestrator.subscriptions.subscription import (
     CIRCUIT_OPEN_AFTER,
     DeliveryAttempt,
     DueMessage,
-    LogPosition,
     Subscription,
     evaluate_attempts,
     plan_chains,
@@ -155,9 +154,9 @@ class SubscriptionDelivery:
             wanted = wanted[: last + 1]
             cursor = _cursor_after(subscription.cursor, rows, wanted[-1]) if wanted else cursor
             waiting = [msgspec.structs.replace(waiting[0], due_at=0)] if waiting else []
-        fresh = [DueMessage((row.shard, row.position), row.key) for row in wanted]
+        fresh = [DueMessage(LogPosition(row.shard, row.position), row.key) for row in wanted]
         plan = plan_chains(waiting, fresh, blocked, now)
-        messages = {(row.shard, row.position): row for row in wanted}
+        messages = {LogPosition(row.shard, row.position): row for row in wanted}
         return await self._build_round(connection, subscription, cursor, plan, messages)
 
     async def _build_round(

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from libs.common.db.published_messages import LogPosition
 from libs.common.durations import parse_duration
 from libs.common.ids import WorkspaceId
 from libs.common.messages.message_filter import MessageFilter
@@ -25,8 +26,6 @@ from services.orchestrator.webhooks.standard_webhooks import (
 )
 
 SubscriptionStatus = Literal["active", "paused", "disabled"]
-LogPosition = tuple[int, int]
-"""(shard, position) of a message in the published-message log"""
 CIRCUIT_OPEN_AFTER = 5
 """Failures since the last delivery after which a receiver is down.
 

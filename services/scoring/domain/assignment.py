@@ -4,6 +4,7 @@ Pure: the stored identifiers and claims that it compares the batch with are argu
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,8 +20,12 @@ from services.scoring.domain.identity import (
     subject_identifier,
 )
 
-DeviceKey = tuple[WorkspaceId, str]
-"""(workspace, anonymous_id)"""
+
+class DeviceKey(NamedTuple):
+    """A device of a workspace."""
+
+    workspace: WorkspaceId
+    anonymous_id: str
 
 
 class KnownIdentifiers(msgspec.Struct):
@@ -74,7 +79,7 @@ def contested_devices(
     owners: dict[DeviceKey, set[Identifier]] = {}
     for identity in batch:
         for device, owner in identity.claims:
-            device_key = (identity.workspace, device)
+            device_key = DeviceKey(identity.workspace, device)
             if device_key not in owners:
                 owners[device_key] = {
                     period.owner for period in known.ownership.get(device_key, ())
@@ -104,7 +109,7 @@ def assign_contacts(
     for identity in batch:
         periods = []
         if identity.device is not None:
-            device_key = (identity.workspace, identity.device)
+            device_key = DeviceKey(identity.workspace, identity.device)
             periods = changed.get(device_key) or known.ownership.get(device_key, [])
         subject = subject_identifier(identity, periods)
         contact = _get_or_create_contact(identity.workspace, subject, known, assignment)
@@ -127,7 +132,9 @@ def _changed_ownership(
     for identity in batch:
         for device, owner in identity.claims:
             if (identity.workspace, device) in stored:
-                fresh.setdefault((identity.workspace, device), []).append((identity.key, owner))
+                fresh.setdefault(DeviceKey(identity.workspace, device), []).append(
+                    (identity.key, owner)
+                )
     changed = {}
     for device_key, claims in fresh.items():
         periods = stored[device_key].ownership(claims)

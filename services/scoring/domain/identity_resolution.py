@@ -61,7 +61,8 @@ class IdentityResolver:
         """Add the claims and links of a touchpoint, in any order."""
         identity = extract_identity(touchpoint)
         for device, owner in identity.claims:
-            self._claims.setdefault((identity.workspace, device), []).append((identity.key, owner))
+            claims = self._claims.setdefault(DeviceKey(identity.workspace, device), [])
+            claims.append((identity.key, owner))
         self._names.setdefault(identity.workspace, set()).update(identity.names)
         for link in identity.links:
             self._links.setdefault(identity.workspace, set()).add(link)
@@ -91,7 +92,7 @@ class IdentityResolver:
     def _apply_correction(self, correction: ManualLink) -> None:
         workspace, (first, second) = correction.workspace, correction.link
         if first[0] == "anonymous_id":
-            claims = self._claims.setdefault((workspace, first[1]), [])
+            claims = self._claims.setdefault(DeviceKey(workspace, first[1]), [])
             if correction.kind == "link":
                 claims.append((correction.key, second))
                 self._names.setdefault(workspace, set()).add(second)
@@ -110,7 +111,7 @@ class IdentityResolver:
     def subject_of_touchpoint(self, touchpoint: Touchpoint) -> SubjectKey:
         """Return the contact of a touchpoint."""
         identity = extract_identity(touchpoint)
-        periods = self.ownership.get((identity.workspace, identity.device or ""), [])
+        periods = self.ownership.get(DeviceKey(identity.workspace, identity.device or ""), [])
         return self.subject_of_identifier(identity.workspace, subject_identifier(identity, periods))
 
     def list_identifiers(self, subject: SubjectKey) -> frozenset[SubjectKey]:

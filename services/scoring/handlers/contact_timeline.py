@@ -24,6 +24,7 @@ from services.scoring.repository import (
     market_touchpoints,
     touchpoint_history,
 )
+from services.scoring.repository.fold_rows import FoldKey
 
 Causes = Mapping[tuple[int, str, str], str]
 """{(instant, source, message id): name of the touchpoint}"""
@@ -109,12 +110,12 @@ class ContactTimelineService:
             refolding = await fold_states.get_queued_refolds(connection, [contact])
             states = await fold_states.get_states(connection, [contact])
             shown = {
-                cycle.engine.name: (cycle, states[contact, cycle.engine.fold].state)
+                cycle.engine.name: (cycle, states[FoldKey(contact, cycle.engine.fold)].state)
                 for cycle in cycles
                 if cycle.live and (contact, cycle.engine.fold) in states
             }
             moves = await fold_states.list_open_moves(
-                connection, {(contact, cycle.engine.fold): 0 for cycle, _ in shown.values()}
+                connection, {FoldKey(contact, cycle.engine.fold): 0 for cycle, _ in shown.values()}
             )
             outside = (
                 await market_touchpoints.list_overlapping(
@@ -135,7 +136,7 @@ class ContactTimelineService:
                     cycle,
                     state,
                     now,
-                    [row.move for row in moves[contact, cycle.engine.fold]][-limit:],
+                    [row.move for row in moves[FoldKey(contact, cycle.engine.fold)]][-limit:],
                     causes,
                 )
                 for name, (cycle, state) in shown.items()

@@ -16,6 +16,7 @@ from services.scoring.domain.explanation import Explanation, explain
 from services.scoring.domain.fold import advance, current_position
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.repository import contacts, fold_states, touchpoint_history
+from services.scoring.repository.fold_rows import FoldKey, PublicationKey
 
 
 class CyclePosition(msgspec.Struct, frozen=True):
@@ -78,8 +79,8 @@ class ContactService:
             ]
         positions = {}
         for cycle in cycles:
-            row = states.get((contact, cycle.engine.fold))
-            last = published.get((contact, cycle.engine.name))
+            row = states.get(FoldKey(contact, cycle.engine.fold))
+            last = published.get(PublicationKey(contact, cycle.engine.name))
             if row is not None:
                 sequence = last.sequence if last else 0
                 positions[cycle.engine.name] = _position_at(cycle, row.state, now, sequence)

@@ -110,7 +110,7 @@ async def _get_scope(
     links: set[WorkspaceLink] = set()
     if kind in ("exclude", "include"):
         for identity_ in map(extract_identity, chosen):
-            devices |= {(identity_.workspace, device) for device, _ in identity_.claims}
+            devices |= {DeviceKey(identity_.workspace, device) for device, _ in identity_.claims}
             links |= {(identity_.workspace, link) for link in identity_.links}
     keys = sorted(t.key for t in chosen)
     derived = await touchpoint_history.list_derived_touchpoints(

@@ -15,7 +15,7 @@ from services.scoring.domain.fold_step import FoldResult, StoredFold
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext, PlannedChange
 from services.scoring.domain.state_snapshot import SNAPSHOT_INTERVAL, retained_counts
-from services.scoring.repository.fold_rows import FoldKey, FoldRows, OpenMove
+from services.scoring.repository.fold_rows import FoldKey, FoldRows, OpenMove, PublicationKey
 from services.scoring.repository.fold_states import RefoldRequest
 from services.scoring.repository.identity import LockedContact
 
@@ -70,7 +70,7 @@ class FoldResults:
         context: FoldContext,
     ) -> None:
         """Turn a fold result into rows and changes; stored moves equal to new ones stay open."""
-        fold_key = (contact, engine.fold)
+        fold_key = FoldKey(contact, engine.fold)
         if stored_moves or result.moves:
             self._add_moves(fold_key, result, stored_moves, context)
         fold = result.stored_fold
@@ -82,7 +82,7 @@ class FoldResults:
             self.rows.new_states.append(row)
             entry.stored.add(engine.fold)
         if fold.published is not None and fold.published is not entry.folds[engine.fold].published:
-            self.rows.add_publication((contact, engine.name), fold.published)
+            self.rows.add_publication(PublicationKey(contact, engine.name), fold.published)
         self._add_timer(fold_key, result.due)
         entry.folds[engine.fold] = fold
         workspace = self.locked[contact].workspace
@@ -116,7 +116,7 @@ class FoldResults:
         self, contact: ContactId, engine: CompiledCycle, stored_moves: Sequence[OpenMove]
     ) -> None:
         """Delete the state and timer of a contact without touchpoints; its publication stays."""
-        fold_key, entry = (contact, engine.fold), self.entries[contact]
+        fold_key, entry = FoldKey(contact, engine.fold), self.entries[contact]
         self.rows.closed_moves.extend((*fold_key, m.move.seq) for m in stored_moves)
         self.rows.deleted_states.append(fold_key)
         entry.stored.discard(engine.fold)
@@ -154,18 +154,18 @@ class FoldResults:
 
         A timer that fires early only computes the next instant again.
         """
-        entry = self.entries[fold_key[0]]
-        stored = entry.due[fold_key[1]]
+        entry = self.entries[fold_key.subject]
+        stored = entry.due[fold_key.fold]
         if due < FOREVER and (stored is None or due < stored):
             self.rows.timers.append((*fold_key, due))
-            entry.due[fold_key[1]] = due
+            entry.due[fold_key.fold] = due
 
     def clear_timers(self, contact: ContactId) -> None:
         """Delete the contact's stored timers; the following fold writes the next ones."""
         entry = self.entries[contact]
         for fold, due in entry.due.items():
             if due is not None:
-                self.rows.deleted_timers.append((contact, fold))
+                self.rows.deleted_timers.append(FoldKey(contact, fold))
                 entry.due[fold] = None
 
     def update_profile(self, contact: ContactId, touchpoints: Sequence[Touchpoint]) -> None:

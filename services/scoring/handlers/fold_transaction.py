@@ -75,7 +75,7 @@ class FoldTransaction(LoadedFolds):
             for cycle in self._cycles_to_fold(contact):
                 events = [cycle.classifier.to_fold_event(t) for t in touchpoints]
                 fold = self.entries[contact].folds[cycle.engine.fold]
-                stored_moves = open_moves.get((contact, cycle.engine.fold), ())
+                stored_moves = open_moves.get(FoldKey(contact, cycle.engine.fold), ())
                 self._fold(contact, cycle, fold, events, stored_moves, context)
 
     async def _list_open_moves(
@@ -87,7 +87,7 @@ class FoldTransaction(LoadedFolds):
         not of this version.
         """
         first_seqs = {
-            (contact, cycle.engine.fold): fold.state.seq
+            FoldKey(contact, cycle.engine.fold): fold.state.seq
             for contact in contacts
             for cycle in self.cycles
             if (fold := self.entries[contact].folds[cycle.engine.fold]).stored_seq > fold.state.seq
@@ -108,7 +108,7 @@ class FoldTransaction(LoadedFolds):
         plan = RefoldPlan(start_keys, await state_snapshots.get_before(connection, start_keys))
         for contact in start_keys:
             for name, fold in self.entries[contact].folds.items():
-                snapshot = plan.snapshots.get((contact, name))
+                snapshot = plan.snapshots.get(FoldKey(contact, name))
                 length = fold.state.count - (snapshot.count if snapshot else 0)
                 plan.lengths[contact] = max(plan.lengths.get(contact, 0), length)
         return plan
@@ -128,7 +128,7 @@ class FoldTransaction(LoadedFolds):
             connection, {c: self._first_needed_key(c, plan) for c in contacts}
         )
         snapshots = {
-            (c, cycle.engine.fold): plan.snapshots.get((c, cycle.engine.fold))
+            FoldKey(c, cycle.engine.fold): plan.snapshots.get(FoldKey(c, cycle.engine.fold))
             for c in contacts
             for cycle in self.cycles
         }
@@ -139,8 +139,8 @@ class FoldTransaction(LoadedFolds):
         for contact in contacts:
             self.bump_version(contact)
             for cycle in self._cycles_to_fold(contact):
-                fold_key = (contact, cycle.engine.fold)
-                before = self.entries[contact].folds[fold_key[1]]
+                fold_key = FoldKey(contact, cycle.engine.fold)
+                before = self.entries[contact].folds[fold_key.fold]
                 snapshot = snapshots[fold_key]
                 fold = StoredFold(states[fold_key], before.stored_seq, before.published)
                 events, received = histories[contact].to_fold_events(
@@ -166,14 +166,14 @@ class FoldTransaction(LoadedFolds):
     def _first_needed_key(self, contact: ContactId, plan: RefoldPlan) -> Key | None:
         """Return the earliest snapshot key over the contact's folds; None if a fold has none."""
         snapshots = [
-            plan.snapshots.get((contact, cycle.engine.fold))
+            plan.snapshots.get(FoldKey(contact, cycle.engine.fold))
             for cycle in self._cycles_to_fold(contact)
         ]
         keys = [snapshot.key for snapshot in snapshots if snapshot is not None]
         return min(keys) if len(keys) == len(snapshots) else None
 
     def _start(self, fold_key: FoldKey, snapshot: StateSnapshot | None) -> fold_state.FoldState:
-        engine = next(c.engine for c in self.cycles if c.engine.fold == fold_key[1])
+        engine = next(c.engine for c in self.cycles if c.engine.fold == fold_key.fold)
         return (
             engine.initial_state()
             if snapshot is None
@@ -230,7 +230,7 @@ class FoldTransaction(LoadedFolds):
             )
             return
         self.add_result(contact, engine, result, stored_moves, context)
-        self.add_snapshots((contact, engine.fold), result, stored_counts, count_before)
+        self.add_snapshots(FoldKey(contact, engine.fold), result, stored_counts, count_before)
 
     async def rebuild_profiles(self, connection: Connection, contacts: Iterable[ContactId]) -> None:
         """Rebuild the profiles of contacts that lost touchpoints to a contact or a correction."""

@@ -11,6 +11,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import Conflict, Unavailable
 from libs.common.ids import ContactId, WorkspaceId
+from services.scoring.domain.assignment import DeviceKey
 from services.scoring.domain.correction import Kind
 from services.scoring.domain.identifier_components import connected_components, effective_links
 from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, make_link
@@ -147,7 +148,7 @@ async def _check_link(
             "identify a contact on one of them first"
         )
     if kind == "unlink" and first[0] == "anonymous_id":
-        device = (workspace, first[1])
+        device = DeviceKey(workspace, first[1])
         periods = (await identity.get_ownership(connection, [device])).get(device, [])
         if second not in [period.owner for period in periods]:
             raise Conflict(f"{second[0]}:{second[1]} has no claim on the device {first[1]}")
@@ -196,7 +197,7 @@ async def _list_affected_contacts(
     """Return the contacts that a change of the link concerns; locks nothing."""
     if link[0][0] == "anonymous_id":
         owner_contact, _ = await identity.get_contacts(connection, {(workspace, link[1])})
-        device_contacts = await affected_contacts(connection, [(workspace, link[0][1])])
+        device_contacts = await affected_contacts(connection, [DeviceKey(workspace, link[0][1])])
         return device_contacts | set(owner_contact.values())
     return await identity_links.list_affected_contacts(connection, [(workspace, link)], MAX_LINKS)
 
@@ -206,6 +207,6 @@ async def _resolve_identities(
 ) -> ResolutionResult:
     """Apply the correction: to the device's ownership, or to the link and its contacts."""
     if link[0][0] == "anonymous_id":
-        return await reassign_devices(connection, [(workspace, link[0][1])])
+        return await reassign_devices(connection, [DeviceKey(workspace, link[0][1])])
     await identity_links.upsert_links(connection, [(workspace, link)], "a correction", verdict=kind)
     return await resolve_contacts(connection, affected)

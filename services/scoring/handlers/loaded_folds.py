@@ -73,11 +73,11 @@ class LoadedFolds(FoldResults):
         entry = CachedContact(self.locked[contact].version, {}, {}, set())
         for cycle in self.cycles:
             engine = cycle.engine
-            row = states.get((contact, engine.fold))
+            row = states.get(FoldKey(contact, engine.fold))
             state = (
                 fold_state.decode_state(row.state, engine.atoms) if row else engine.initial_state()
             )
-            position = published.get((contact, engine.name)) if cycle.live else None
+            position = published.get(PublicationKey(contact, engine.name)) if cycle.live else None
             entry.folds[engine.fold] = StoredFold(state, row.stored_seq if row else 0, position)
             entry.due[engine.fold] = row.due if row else None
             if row:

@@ -22,6 +22,7 @@ from services.scoring.domain.fold_state import FoldState
 from services.scoring.domain.identity_resolution import IdentityResolver, SubjectKey
 from services.scoring.domain.move import Move, decode_move
 from services.scoring.repository import replay_source
+from services.scoring.repository.fold_rows import PublicationKey
 from services.scoring.repository.replay_source import Identifiers, StoredRows
 
 SHOWN = 20
@@ -154,7 +155,7 @@ async def compare_with_stored(
             state = fold.state.encode()
             advance(cycle.engine, fold.state, frontier, fold.moves)
             transitions += len(fold.moves)
-            rows = stored.pop((contact, cycle.engine.name), StoredRows())
+            rows = stored.pop(PublicationKey(contact, cycle.engine.name), StoredRows())
             differences += [
                 f"{':'.join(subject)} in {cycle.engine.name}: {difference}"
                 for difference in _differences(state, fold.moves, rows)

@@ -1,5 +1,7 @@
 """Rows of contacts and accounts in folds: as read, and as collected for one transaction."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from libs.common.ids import ContactId
@@ -7,10 +9,20 @@ from services.scoring.domain.move import Move
 from services.scoring.domain.publication import PublishedPosition
 from services.scoring.domain.state_snapshot import StateSnapshot
 
-FoldKey = tuple[ContactId, str]
-"""(subject id, fold); the subject is a contact or an account, a fold is `cycle@version`."""
-PublicationKey = tuple[ContactId, str]
-"""(subject id, cycle)"""
+
+class FoldKey(NamedTuple):
+    """A contact or an account in one cycle version; a fold is `cycle@version`."""
+
+    subject: ContactId
+    fold: str
+
+
+class PublicationKey(NamedTuple):
+    """A contact or an account in one cycle."""
+
+    subject: ContactId
+    cycle: str
+
 
 _encoder = msgspec.msgpack.Encoder()
 

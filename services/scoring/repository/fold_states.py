@@ -46,7 +46,7 @@ async def get_states(
         "LEFT JOIN scoring.timers t USING (contact_id, fold) WHERE contact_id = ANY($1::text[])",
         list(contacts),
     )
-    return {(r[0], r[1]): FoldStateRow(r[2], r[3], r[4]) for r in rows}
+    return {FoldKey(r[0], r[1]): FoldStateRow(r[2], r[3], r[4]) for r in rows}
 
 
 async def get_publications(
@@ -58,7 +58,7 @@ async def get_publications(
         "WHERE contact_id = ANY($1::text[])",
         list(contacts),
     )
-    return {(r[0], r[1]): _published.decode(r[2]) for r in rows}
+    return {PublicationKey(r[0], r[1]): _published.decode(r[2]) for r in rows}
 
 
 async def list_open_moves(
@@ -77,7 +77,9 @@ async def list_open_moves(
         [first_seqs[fold_key] for fold_key in fold_keys],
     )
     for contact_id, fold, encoded, received_at in rows:
-        moves[contact_id, fold].append(OpenMove(decode_move(encoded), encoded, received_at))
+        moves[FoldKey(contact_id, fold)].append(
+            OpenMove(decode_move(encoded), encoded, received_at)
+        )
     return moves
 
 

@@ -61,7 +61,7 @@ async def get_device_homes(
         "WHERE contact_id = ANY($1::text[]) AND type = 'anonymous_id'",
         sorted(contacts),
     )
-    return {(r[0], r[1]): r[2] for r in rows}
+    return {DeviceKey(r[0], r[1]): r[2] for r in rows}
 
 
 async def list_existing(connection: Connection, contacts: Iterable[ContactId]) -> set[ContactId]:

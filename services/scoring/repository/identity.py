@@ -41,7 +41,11 @@ async def get_known(
     contacts, versions = await get_contacts(connection, wanted)
     devices = await get_ownership(
         connection,
-        [(workspace, value) for workspace, (kind, value) in wanted if kind == "anonymous_id"],
+        [
+            DeviceKey(workspace, value)
+            for workspace, (kind, value) in wanted
+            if kind == "anonymous_id"
+        ],
     )
     owners = {
         (device[0], period.owner) for device, periods in devices.items() for period in periods
@@ -85,7 +89,7 @@ async def get_ownership(
         [anonymous_id for _, anonymous_id in wanted],
     )
     for workspace, anonymous_id, at, source, message_id, *owner in rows:
-        ownership.setdefault((workspace, anonymous_id), []).append(
+        ownership.setdefault(DeviceKey(workspace, anonymous_id), []).append(
             OwnershipPeriod((at, source, message_id), (owner[0], owner[1]))
         )
     return ownership
@@ -117,7 +121,9 @@ async def get_claims(
         workspaces,
         anonymous_ids,
     ):
-        claims[workspace, device].made.append(((at, source, message_id), (owner[0], owner[1])))
+        claims[DeviceKey(workspace, device)].made.append(
+            ((at, source, message_id), (owner[0], owner[1]))
+        )
     for workspace, device, verdict, at, number, *owner in await connection.fetch(
         "SELECT DISTINCT ON (c.workspace, c.value, c.other_type, c.other_value) "
         "c.workspace, c.value, c.kind, c.occurred_at, c.id, c.other_type, c.other_value "
@@ -130,9 +136,11 @@ async def get_claims(
     ):
         identifier = (owner[0], owner[1])
         if verdict == "link":
-            claims[workspace, device].made.append((correction_key(at, number), identifier))
+            claims[DeviceKey(workspace, device)].made.append(
+                (correction_key(at, number), identifier)
+            )
         else:
-            claims[workspace, device].revoked.add(identifier)
+            claims[DeviceKey(workspace, device)].revoked.add(identifier)
     return claims
 
 

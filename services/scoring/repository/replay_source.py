@@ -106,16 +106,16 @@ async def get_pure_rows(
         "SELECT contact_id, fold, state FROM scoring.contact_states WHERE fold = ANY($1::text[])",
         list(folds),
     ):
-        stored[r[0], folds[r[1]]] = StoredRows(r[2], [])
+        stored[PublicationKey(r[0], folds[r[1]])] = StoredRows(r[2], [])
     for r in await connection.fetch(
         "SELECT contact_id, fold, move FROM scoring.transitions "
         "WHERE known_to IS NULL AND fold = ANY($1::text[]) ORDER BY seq",
         list(folds),
     ):
-        stored.setdefault((r[0], folds[r[1]]), StoredRows(b"", [])).moves.append(r[2])
+        stored.setdefault(PublicationKey(r[0], folds[r[1]]), StoredRows(b"", [])).moves.append(r[2])
     for r in await connection.fetch(
         "SELECT contact_id, cycle, published FROM scoring.publications"
     ):
         if (r[0], r[1]) in stored:
-            stored[r[0], r[1]].published = _published.decode(r[2])
+            stored[PublicationKey(r[0], r[1])].published = _published.decode(r[2])
     return stored

@@ -30,7 +30,7 @@ async def get_before(
         [key[1] for key in keys.values()],
         [key[2] for key in keys.values()],
     )
-    return {(r[0], r[1]): StateSnapshot(r[2], (r[3], r[4], r[5]), r[6]) for r in rows}
+    return {FoldKey(r[0], r[1]): StateSnapshot(r[2], (r[3], r[4], r[5]), r[6]) for r in rows}
 
 
 async def update_snapshots(

@@ -55,7 +55,7 @@ async def list_device_touchpoints(
         "AND subject IS NULL AND anonymous_id IS NOT NULL",
         sorted(contacts),
     )
-    return [((r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
+    return [(DeviceKey(r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
 
 
 async def count_touchpoints(

@@ -7,11 +7,11 @@ import msgspec
 from libs.common.db import published_messages
 from libs.common.db.connection import Connection
 from libs.common.db.notifications import notify
+from libs.common.db.published_messages import LogPosition
 from libs.common.instants import SECOND
 from services.orchestrator.subscriptions.repository import subscriptions
 from services.orchestrator.subscriptions.subscription import (
     DueMessage,
-    LogPosition,
     Subscription,
 )
 from services.orchestrator.webhooks.standard_webhooks import FaultKind
@@ -44,7 +44,10 @@ async def list_waiting(
         subscription_id,
         limit,
     )
-    return [DueMessage((r[0], r[1]), r[2], r[3], r[4], r[5], r[6], waiting=True) for r in rows]
+    return [
+        DueMessage(LogPosition(r[0], r[1]), r[2], r[3], r[4], r[5], r[6], waiting=True)
+        for r in rows
+    ]
 
 
 async def get_seconds_until_due(connection: Connection, number: int, now: int) -> float | None:
