@@ -26,6 +26,7 @@ def test_every_route_reaches_its_service():
         for route in (route for routes in by_scope.values() for route in routes):
             path = route.split()[1].replace("{", "").replace("}", "")
             assert backend_of(path) == service, route
+
     assert {backend_of(path) for path in PUBLIC_ROUTES} == {"orchestrator"}
     assert {backend_of(path) for path in ("/v1/batch", "/v1/t", "/perigee.js", "/v1/hook/k")} == {
         "ingest"

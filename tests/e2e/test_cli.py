@@ -57,7 +57,9 @@ def test_every_service_serves_health_and_metrics(home):
         assert httpx2.get(f"{url}/livez").json()["alive"]
         assert httpx2.get(f"{url}/readyz").json()["ready"]
         assert "perigee_" in httpx2.get(f"{url}/metrics").text
+
     metrics = httpx2.get(f"{processes['scoring']['url']}/metrics").text
+
     assert "perigee_kafka_consumer_lag{" in metrics
     assert "perigee_frontier_timestamp_seconds" in metrics
 
@@ -108,6 +110,7 @@ def test_touchpoint_moves_stage_from_shell(home):
     reasons = perigee(home, "contact", "explain", "me").stdout
     assert "quote_requested" in reasons
     explanation = json.loads(perigee(home, "contact", "explain", "me", "--json").stdout)
+
     assert explanation["cycles"]["engagement"]["axes"]["buying"]["stage"] == "validation"
 
 
@@ -144,6 +147,7 @@ def test_contacts_are_merged_unmerged_and_corrected_from_shell(home):
     refused = perigee(home, "correct", "stage", "bob", "--set", "sales=nowhere", check=False)
     assert (refused.returncode, "no stage 'nowhere'" in refused.stderr) == (1, True)
     refused = perigee(home, "identity", "merge", "ann", "nobody", check=False)
+
     assert (refused.returncode, "no contact has" in refused.stderr) == (1, True)
     assert "refused nothing" in perigee(home, "outbox", "list").stdout
 
@@ -191,6 +195,7 @@ def test_replay_check_reports_difference_and_timeout(home):
     busy = perigee(home, "replay-check", "--timeout", "2", check=False)
     execute_sql(home, "DELETE FROM scoring.refolds WHERE contact_id = 'nobody'")
     os.kill(services(home)["scoring"]["pid"], signal.SIGCONT)
+
     assert (busy.returncode, "not idle" in busy.stderr) == (2, True)
 
 
@@ -217,6 +222,7 @@ def test_files_are_imported_and_dead_letters_repaired(home, tmp_path):
     (number,) = [
         dead_letter["number"] for dead_letter in dead_letters if "repaired" in dead_letter["value"]
     ]
+
     assert perigee(home, "dlq", "replay", number, check=False).returncode == 1
     assert "replayed 1" in perigee(home, "dlq", "replay", number, "--set", "userId=f3").stdout
     assert "dropped 1" in perigee(home, "dlq", "drop", "--all", "--reason", "no_ids").stdout

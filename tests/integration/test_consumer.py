@@ -142,7 +142,9 @@ async def test_offset_gap_stops_consumer_with_its_range(servers, database, publi
 async def test_consecutive_dead_letters_stop_consumer(servers, database, publisher, monkeypatch):
     monkeypatch.setattr("libs.common.kafka.dead_letters.MAX_CONSECUTIVE", 20)
     topic = await make_topic(servers.kafka, 1)
+
     await publish(publisher, topic, [b"bad"] * 25)
+
     async with run_consumer(servers, topic, Handler(database)) as (task, _):
         with pytest.raises(Exception, match="consecutive records"):
             await asyncio.wait_for(task, 60)
@@ -198,7 +200,9 @@ async def test_null_header_passes_dead_letters_and_relay(servers, database, publ
 async def test_recreated_topic_is_offset_gap(servers, database, publisher):
     topic = await make_topic(servers.kafka, 1)
     handler = Handler(database)
+
     await handler.next_offset(topic, 0, 7)
+
     async with run_consumer(servers, topic, handler) as (task, _):
         with pytest.raises(OffsetGap, match="created anew"):
             await asyncio.wait_for(task, 20)

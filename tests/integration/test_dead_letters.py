@@ -90,6 +90,7 @@ async def test_live_stream_shows_outcomes_and_reasons(ingest_parts):
 async def test_admin_routes_list_replay_and_drop(ingest_parts):
     created = await ingest_parts.source_service.create("default", "shop", SourceChanges())
     await ingest_parts.send(created.write_key, [{"type": "track"}])
+
     app = with_authentication(
         build_app(
             "Perigee ingest_parts",
@@ -99,6 +100,7 @@ async def test_admin_routes_list_replay_and_drop(ingest_parts):
             ],
         )
     )
+
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://ingest"
     ) as client:

@@ -259,7 +259,9 @@ async def test_merge_into_contact_without_touchpoints_folds_right(scoring):
 
 async def test_restored_login_publishes_no_new_change(scoring):
     await scoring.ingest([touchpoint(0, number=1), identify(HOUR, number=2)])
+
     await scoring.ingest([touchpoint(2 * HOUR, "Order Completed", number=3)])
+
     for kind in ("exclude", "include"):
         before = len(await scoring.outbox("stage-changes"))
         await scoring.corrections.correct_touchpoints("default", "u", kind, ["m2"], ME)

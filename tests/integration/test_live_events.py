@@ -22,7 +22,9 @@ def ingest(tmp_path, perigee_topics, database):
 async def test_live_stream_ends_with_its_client(ingest):
     key = await ingest.create_source("shop")
     process = psutil.Process(ingest.pid("ingest"))
+
     headers = {"authorization": f"Bearer {ingest.environment['PERIGEE_ADMIN_KEY']}"}
+
     async with httpx2.AsyncClient(
         base_url=ingest.ingest_url, trust_env=False, timeout=30
     ) as client:

@@ -78,6 +78,7 @@ async def test_unset_keys_allow_no_access(scoring):
     app = AuthenticationMiddleware(
         application(scoring), ("/admin/", "/v1/"), DatabaseKeyStore(scoring.sessions[1], "", "")
     )
+
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app), base_url="http://scoring"
     ) as client:

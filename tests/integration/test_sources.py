@@ -15,8 +15,8 @@ from services.ingest.handlers.sources import SourceChanges, SourceService
 from services.ingest.repository.sources import SourceCache
 from services.ingest.tracker.script import TrackerScripts
 from tests.support.fixed_keys import ADMIN, with_authentication
+from tests.support.tracking_fakes import NOW, FakePublisher
 from tests.support.waiting import wait_until
-from tests.unit.test_ingestion import NOW, FakePublisher
 
 TRACK = {"event": "x", "userId": "u"}
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.contract.adapter_cases import load_case
-from tests.unit.test_ingestion import NOW
+from tests.support.tracking_fakes import NOW
 
 SECONDS = NOW // 1_000_000
 

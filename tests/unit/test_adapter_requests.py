@@ -18,6 +18,7 @@ from services.ingest.domain.source import Source
 from services.ingest.handlers.ingestion import IngestService
 from services.ingest.tracker.script import TrackerScripts
 from tests.contract.adapter_cases import load_case
+from tests.support.tracking_fakes import NOW, FakePublisher
 from tests.unit.hook_signatures import (
     SECONDS,
     SECRETS,
@@ -25,7 +26,6 @@ from tests.unit.hook_signatures import (
     request_with_wrong_signature,
     signed_request,
 )
-from tests.unit.test_ingestion import NOW, FakePublisher
 
 BASIC = {"authorization": "Basic " + base64.b64encode(b"social:").decode()}
 

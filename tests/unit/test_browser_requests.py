@@ -5,7 +5,7 @@ import pytest
 from libs.common.errors import ConfigurationError, Unavailable
 from services.ingest.api.routes import match_route
 from services.ingest.domain.source import parse_origin
-from tests.unit.test_ingestion import TRACK, client, publisher, sources  # noqa: F401
+from tests.support.tracking_fakes import TRACK
 
 ORIGIN = {"origin": "https://shop.example"}
 
@@ -13,7 +13,7 @@ ORIGIN = {"origin": "https://shop.example"}
 @pytest.mark.parametrize(
     "path", ["/v1/t", "/v1/batch", "/v1/projects/good/settings", "/sourceConfig/", "/api/s/track"]
 )
-async def test_preflight_allows_requested_method_and_headers(client, path):  # noqa: F811
+async def test_preflight_allows_requested_method_and_headers(client, path):
     client.auth = None
     preflight = {
         "access-control-request-method": "POST",
@@ -29,7 +29,7 @@ async def test_preflight_allows_requested_method_and_headers(client, path):  # n
     assert int(answer.headers["access-control-max-age"]) >= 600
 
 
-async def test_preflight_ignores_malformed_headers(client):  # noqa: F811
+async def test_preflight_ignores_malformed_headers(client):
     headers = {**ORIGIN, "access-control-request-headers": "a\x01b; drop"}
 
     answer = await client.options("/v1/t", headers=headers)
@@ -46,7 +46,7 @@ async def test_preflight_ignores_malformed_headers(client):  # noqa: F811
         (("GET", "/sourceConfig"), 401),
     ],
 )
-async def test_every_response_has_cors_headers(client, method_and_path, status):  # noqa: F811
+async def test_every_response_has_cors_headers(client, method_and_path, status):
     if status == 401:
         client.auth = None
 
@@ -59,7 +59,7 @@ async def test_every_response_has_cors_headers(client, method_and_path, status):
     assert answer.headers["vary"] == "Origin"
 
 
-async def test_project_settings_have_key_and_host(client):  # noqa: F811
+async def test_project_settings_have_key_and_host(client):
     client.auth = None
 
     answer = await client.get(
@@ -72,7 +72,7 @@ async def test_project_settings_have_key_and_host(client):  # noqa: F811
     assert (await client.get("/v1/projects/bad/settings")).status_code == 401
 
 
-async def test_source_config_has_fields_of_rudderstack_sdk(client):  # noqa: F811
+async def test_source_config_has_fields_of_rudderstack_sdk(client):
     client.auth = None
 
     source = (await client.get("/sourceConfig/?p=npm&writeKey=good")).json()["source"]
@@ -87,7 +87,7 @@ async def test_source_config_has_fields_of_rudderstack_sdk(client):  # noqa: F81
     assert (probe.status_code, probe.content) == (200, b"")
 
 
-async def test_library_metrics_are_discarded(client, publisher):  # noqa: F811
+async def test_library_metrics_are_discarded(client, publisher):
     answer = await client.post("/v1/m", content=b"whatever")
 
     assert (answer.status_code, answer.json(), publisher.kept) == (200, {"success": True}, [])
@@ -96,7 +96,7 @@ async def test_library_metrics_are_discarded(client, publisher):  # noqa: F811
 @pytest.mark.parametrize(
     "path", ["/api/s/track", "/api/s/s2s/track", "/beacon/v1/batch?writeKey=good"]
 )
-async def test_paths_of_other_libraries_are_accepted(client, publisher, path):  # noqa: F811
+async def test_paths_of_other_libraries_are_accepted(client, publisher, path):
     client.auth = None
     body = {"batch": [{"type": "track", **TRACK}]} if "batch" in path else TRACK
 
@@ -106,7 +106,7 @@ async def test_paths_of_other_libraries_are_accepted(client, publisher, path):  
     assert len(publisher.kept) == 1
 
 
-async def test_only_accepted_messages_are_deduplicated(client, publisher):  # noqa: F811
+async def test_only_accepted_messages_are_deduplicated(client, publisher):
     publisher.fault = Unavailable("no broker")
 
     assert (await client.post("/v1/track", json={**TRACK, "messageId": "m"})).status_code == 503
@@ -126,7 +126,7 @@ async def test_only_accepted_messages_are_deduplicated(client, publisher):  # no
     assert len(publisher.kept) == 2
 
 
-async def test_dead_letter_omits_write_key(client, publisher):  # noqa: F811
+async def test_dead_letter_omits_write_key(client, publisher):
     batch = {"batch": [{"type": "track", "writeKey": "good", "event": "x"}], "writeKey": "good"}
 
     assert (await client.post("/v1/batch", json=batch)).status_code == 200

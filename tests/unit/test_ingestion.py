@@ -7,71 +7,20 @@ import json
 import httpx2
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from libs.common.clock import FixedClock
-from libs.common.errors import InvalidMessage, Unavailable
+from libs.common.errors import Unavailable
 from libs.common.messages import Touchpoint
 from libs.common.observability import metrics
 from libs.common.observability.health import HealthChecks
 from services.ingest.api.byte_budget import ByteBudget
 from services.ingest.api.tracking import TrackingApi
 from services.ingest.domain import json_body
-from services.ingest.domain.request_context import BatchDefaults, NormalisationRules, RequestContext
-from services.ingest.domain.source import Source
+from services.ingest.domain.request_context import NormalisationRules
 from services.ingest.handlers.ingestion import IngestService
 from services.ingest.handlers.message_reader import MIN_MESSAGE_BYTES, SLICE_BYTES
-from services.ingest.handlers.outgoing_messages import dead_letter_message, parse_batch_defaults
 from services.ingest.tracker.script import TrackerScripts
-
-NOW = 1_780_000_000_000_000
-
-
-class FakeSources:
-    is_loaded = True
-
-    def find(self, write_key):
-        return Source("default", "web") if write_key == "good" else None
-
-
-class FakePublisher:
-    def __init__(self):
-        self.kept = []
-        self.fault = None
-
-    async def publish(self, messages, seconds):
-        if isinstance(self.fault, Unavailable):
-            raise self.fault
-        faults = [self.fault if m.topic == "touchpoints" else None for m in messages]
-        self.kept += [m for m, fault in zip(messages, faults, strict=True) if fault is None]
-        return faults
-
-
-@pytest.fixture
-def publisher():
-    return FakePublisher()
-
-
-@pytest.fixture
-def sources():
-    return FakeSources()
-
-
-@pytest.fixture
-async def client(publisher, sources):
-    app = TrackingApi(
-        IngestService(sources, publisher, FixedClock(NOW), 1, NormalisationRules()),
-        TrackerScripts(),
-        HealthChecks({}).app(),
-    )
-    async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app), base_url="http://door", auth=("good", "")
-    ) as found:
-        yield found
-
-
-TRACK = {"event": "x", "userId": "u"}
+from tests.support.tracking_fakes import NOW, TRACK
 
 
 async def test_success_is_200_with_a_json_object(client, publisher):
@@ -80,6 +29,7 @@ async def test_success_is_200_with_a_json_object(client, publisher):
     (message,) = publisher.kept
     assert message.key == b"default:u"
     headers = dict(message.headers)
+
     assert headers["ce_type"] == b"perigee.touchpoint.v1"
     assert headers["content-type"] == b"application/json"
     assert msgspec.json.decode(message.value, type=Touchpoint).name == "x"
@@ -105,22 +55,6 @@ async def test_call_type_comes_from_the_path(client, publisher, path, message):
     assert msgspec.json.decode(publisher.kept[0].value, type=Touchpoint).type == path
 
 
-async def test_bad_message_becomes_a_dead_letter(client, publisher):
-    batch = {
-        "batch": [
-            {"type": "track", **TRACK},
-            {"type": "track"},
-            3,
-            {"type": "page", "anonymousId": "a"},
-        ]
-    }
-    assert (await client.post("/v1/batch", json=batch)).status_code == 200
-    assert [m.topic for m in publisher.kept].count("touchpoints") == 2
-    dead = [m for m in publisher.kept if m.topic == "touchpoints-dlq"]
-    assert [dict(m.headers)["x-dlq-reason"] for m in dead] == [b"no_ids", b"not_an_object"]
-    assert json.loads(dead[0].value) == {"type": "track"}
-
-
 async def test_write_key_in_body_or_query(client):
     client.auth = None
     assert (await client.post("/v1/track", json={**TRACK, "writeKey": "good"})).status_code == 200
@@ -129,13 +63,16 @@ async def test_write_key_in_body_or_query(client):
     answer = await client.post(
         "/v1/track", json=TRACK, headers={"authorization": f"Basic {no_colon}"}
     )
+
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("auth", [None, ("bad", ""), ("", "")])
 async def test_an_unknown_key_is_401(client, publisher, auth):
     client.auth = auth
+
     answer = await client.post("/v1/track", json=TRACK)
+
     assert answer.status_code == 401
     assert set(answer.json()) == {"code", "message"}
     assert not publisher.kept
@@ -147,6 +84,7 @@ async def test_an_unknown_key_is_401(client, publisher, auth):
 )
 async def test_unreadable_body_is_refused(client, content, status, code):
     answer = await client.post("/v1/batch", content=content)
+
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
@@ -157,20 +95,16 @@ async def test_other_methods_and_paths_are_refused(client):
 
 async def test_kafka_away_is_503_with_retry_after(client, publisher):
     publisher.fault = Unavailable("no broker")
+
     answer = await client.post("/v1/track", json=TRACK)
+
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_sources_not_loaded_is_503(client, sources):
     sources.is_loaded = False
+
     assert (await client.post("/v1/track", json=TRACK)).status_code == 503
-
-
-async def test_record_refused_by_broker_becomes_a_dead_letter(client, publisher):
-    publisher.fault = InvalidMessage("refused_by_broker", "too large")
-    assert (await client.post("/v1/track", json=TRACK)).status_code == 200
-    (dead,) = publisher.kept
-    assert dead.topic == "touchpoints-dlq"
 
 
 async def test_health_and_metrics(client):
@@ -190,13 +124,6 @@ async def test_a_failing_check_is_not_ready_and_named():
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["checks"]) == (503, {"database": "OSError: gone"})
         assert (await client.get("/livez")).status_code == 503
-
-
-async def test_dead_letters_repeat_bounded_batch_context(client, publisher):
-    batch = {"batch": [1] * 5_000, "context": {"a": "x" * 3_000}}
-    assert (await client.post("/v1/batch", json=batch)).status_code == 200
-    assert len(publisher.kept) == 5_000
-    assert sum(len(value) for m in publisher.kept for _, value in m.headers) < 4_000_000
 
 
 async def test_unknown_key_is_refused_before_reading_the_body(publisher, sources):
@@ -232,6 +159,7 @@ async def test_byte_budget_bounds_requests(client, publisher, monkeypatch):
     assert (await client.post("/v1/track", json=big)).status_code == 200
     client.auth = None
     answer = await client.post("/v1/track", json={**big, "writeKey": "good"})
+
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert (
         await client.post("/v1/track", json={**TRACK, "writeKey": "good"})
@@ -240,6 +168,7 @@ async def test_byte_budget_bounds_requests(client, publisher, monkeypatch):
 
 async def test_too_large_content_length_is_not_read(client):
     answer = await client.post("/v1/track", content=b"{}", headers={"content-length": "5000000"})
+
     assert answer.status_code == 413
 
 
@@ -253,6 +182,7 @@ async def test_too_large_message_is_413(client, publisher):
     assert taken.topic == "touchpoints"
     publisher.kept.clear()
     batch["batch"][0]["properties"] = {"x": "y" * json_body.MAX_DEAD_LETTER}
+
     assert (await client.post("/v1/batch", json=batch)).status_code == 413, "it could not be kept"
     assert publisher.kept == []
 
@@ -292,46 +222,5 @@ async def test_message_that_grows_does_not_affect_others(client, publisher):
     content = f'{{"batch":[{grown},{{"type":"track","event":"x","userId":"u"}}]}}'
     assert (await client.post("/v1/batch", content=content)).status_code == 200
     dead, taken = sorted(publisher.kept, key=lambda m: m.topic, reverse=True)
+
     assert (dict(dead.headers)["x-dlq-reason"], taken.topic) == (b"too_large", "touchpoints")
-
-
-@given(
-    st.text('"\\\\ipu{}:,x'), st.sampled_from(["ip", "IP", "ipAddress", "linkToken", "writeKey"])
-)
-def test_removed_fields_leave_valid_json(value, name):
-    said = {"a": value, name: value, "b": {name: "203.0.113.77"}, "c": [{"d": value}]}
-    raw = json.dumps(said).encode()
-    received = RequestContext(
-        Source("default", "web"), NOW, lambda: "id", batch_defaults=BatchDefaults("now", raw)
-    )
-    letter = dead_letter_message(raw, InvalidMessage("no_ids", ""), received)
-    for kept in (
-        json.loads(letter.value),
-        json.loads(dict(letter.headers)["x-dlq-batch"])["context"],
-    ):
-        assert (kept["a"], kept[name], kept["b"]) == (value, None, {name: None})
-
-
-async def test_dead_letter_without_defaults_is_marked(client, publisher, monkeypatch):
-    monkeypatch.setattr("services.ingest.handlers.message_reader.REPEATED_BYTES", 50)
-    await client.post(
-        "/v1/batch",
-        json={"batch": [{"type": "track"}] * 3, "context": {"library": {"name": "x" * 40}}},
-    )
-    found = [dict(m.headers) for m in publisher.kept]
-    assert [("x-dlq-batch" in one, one["x-dlq-lacks"]) for one in found] == [
-        (True, b""),
-        (False, b"context"),
-        (False, b"context"),
-    ]
-
-
-@pytest.mark.parametrize("levels", [1, json_body.MAX_DEPTH])
-def test_stored_batch_defaults_round_trip(levels):
-    said = BatchDefaults("2026-05-28T20:26:41Z", b'{"a":' * levels + b"1" + b"}" * levels)
-    received = RequestContext(Source("default", "web"), NOW, lambda: "id", batch_defaults=said)
-    letter = dead_letter_message(b"{}", InvalidMessage("no_ids", ""), received)
-    assert parse_batch_defaults(dict(letter.headers)["x-dlq-batch"].decode()) == said
-    assert parse_batch_defaults("") == parse_batch_defaults('{"sentAt":5}') == BatchDefaults()
-    with pytest.raises(InvalidMessage):
-        parse_batch_defaults("[1]")

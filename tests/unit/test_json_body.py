@@ -50,6 +50,7 @@ def test_nul_and_lone_surrogates_are_replaced():
     message = json_body.decode_clean(
         rb'{"a":"x\u0000y","b":"\ud800","c":"\ud83d\ude00","d\u0000":1}'
     )
+
     assert message == {"a": "x\ufffdy", "b": "\ufffd", "c": "😀", "d\ufffd": 1}
 
 
@@ -74,6 +75,7 @@ def test_hostile_messages_are_refused(raw, expected):
 
 def test_nesting_at_the_limit_passes():
     raw = b'{"a":' * json_body.MAX_DEPTH + b"1" + b"}" * json_body.MAX_DEPTH
+
     assert json_body.decode_clean(raw) == json.loads(raw)
 
 
@@ -107,7 +109,9 @@ def outcome(make, *arguments):
 def test_strict_and_lenient_decoding_agree(value, levels, as_list):
     for _ in range(levels):
         value = [value] if as_list else {"a": value}
+
     raw = json.dumps(value).encode()
+
     assert outcome(json_body.decode_clean, raw) == outcome(
         lambda: json_body.clean_value(json.loads(raw))
     )
@@ -122,7 +126,9 @@ def test_normalised_escapes_keep_the_value(text, upper):
     )
     found = json_body.normalise_escapes(raw)
     said, end = json.JSONDecoder().raw_decode(found.decode())
+
     clean = text.replace("\0", "\ufffd")
+
     assert said in ({"plain": clean, clean: 1}, {"plain": 1})
     assert json.loads(found.decode()[end:]) == "".join(c for c in clean if ord(c) < 0x10000)
     assert rb"\u0026" not in found.replace(rb"\\", b"")
@@ -134,7 +140,9 @@ def test_normalised_escapes_keep_the_value(text, upper):
 
 def test_normalised_escapes_keep_quotes_and_backslashes():
     raw = rb'{"a":"\u0022,\u005c\u005Cu0026\\u0026\\\u0026\n\u001f"}'
+
     found = json_body.normalise_escapes(raw)
+
     assert found == rb'{"a":"\",\\\\u0026\\u0026\\&\n\u001f"}'
     assert json.loads(found) == json.loads(raw)
 
@@ -149,8 +157,10 @@ def test_half_an_escape_stays_invalid(raw):
 
 def test_only_refused_json_is_cleaned(monkeypatch):
     monkeypatch.setattr(json_body, "clean_value", lambda value: "cleaned")
+
     nested = (
         b'{"a":' * json_body.SHALLOW + rb'["x\u0026y",1,1.5,true,null]' + b"}" * json_body.SHALLOW
     )
+
     assert json_body.decode_clean(nested[5:-1]) != "cleaned"
     assert json_body.decode_clean(nested) == "cleaned"

@@ -146,12 +146,14 @@ def test_both_paths_agree_on_any_bytes(edits, ascii_only):
 @given(MESSAGES)
 def test_single_call_equals_call_in_a_batch(message):
     raw = json.dumps(message).encode()
+
     try:
         found = message_batch.parse_batch(raw, is_batch=False)
     except InvalidMessage as error:
         assert error.reason == "bad_shape"
         assert not isinstance(message, dict)
         return
+
     assert [touchpoint_of_message(one, RECEIVED) for one in found.messages] == check_same(
         b'{"batch":[%b]}' % raw
     )
@@ -161,6 +163,7 @@ def test_batch_is_split_with_its_defaults():
     found = message_batch.parse_batch(
         b'{"batch":[{"a":1},2],"writeKey":"k","sentAt":"t","context":{"x":1}}', is_batch=True
     )
+
     assert found.messages == [b'{"a":1}', b"2"]
     assert (found.write_key, found.sent_at, found.context) == ("k", "t", b'{"x":1}')
 
@@ -169,6 +172,7 @@ def test_bad_message_does_not_affect_others():
     found = message_batch.parse_batch(
         b'{"batch":[{"userId":"u","x":NaN},{"userId":"v"}]}', is_batch=True
     )
+
     assert reason(json_body.decode_clean, found.messages[0]) == "bad_number"
     assert json_body.decode_clean(found.messages[1]) == {"userId": "v"}
 
@@ -194,6 +198,7 @@ def test_batch_context_is_bounded_and_cleaned():
     big = b'{"batch":[],"context":{"a":"' + b"x" * MAX_CONTEXT + b'"}}'
     assert reason(message_batch.parse_batch, big, is_batch=True) == "too_large"
     deep = b'{"batch":[],"context":' + b'{"a":' * 30 + b"1" + b"}" * 31
+
     assert reason(message_batch.parse_batch, deep, is_batch=True) == "too_deep"
     assert (
         message_batch.parse_batch(rb'{"batch":[],"context":{"a":"\u0000"}}', is_batch=True).context
@@ -205,7 +210,9 @@ def test_batch_context_is_bounded_and_cleaned():
 @pytest.mark.parametrize("sent_at", ["\\ud800", "x" * 1_000_000, "[1]", "{}", "[" * 15 + "]" * 15])
 def test_send_time_is_bounded_and_cleaned(sent_at):
     raw = f'"{sent_at}"' if sent_at[0] not in "[{" else sent_at
+
     found = message_batch.parse_batch(f'{{"sentAt":{raw},"batch":[{{}}]}}'.encode(), is_batch=True)
+
     assert found.sent_at is None or len(found.sent_at.encode()) <= 3 * MAX_TIME
 
 
@@ -228,23 +235,28 @@ def test_batch_context_counts_as_clean_json():
         == "too_large"
     )
     grows = b'{"batch":[],"context":{"a":[' + b"1e15," * 2_000 + b"1]}}"
+
     assert reason(message_batch.parse_batch, grows, is_batch=True) == "too_large"
 
 
 def test_repeated_batch_context_is_bounded():
     raw = b'{"batch":[%b{}],"context":{"a":"' + b"x" * (MAX_CONTEXT - 100) + b'"}}'
+
     assert message_batch.parse_batch(raw % (b"{}," * 1_000), is_batch=True).context
     assert reason(message_batch.parse_batch, raw % (b"{}," * 1_100), is_batch=True) == "too_large"
 
 
 def test_lone_surrogate_does_not_grow_other_messages():
     text = json.dumps({"a": "\u0416" * 60_000}, ensure_ascii=False)
+
     found = message_batch.parse_batch(f'{{"batch":[{text},"\\ud800"]}}'.encode(), is_batch=True)
+
     assert len(found.messages[0]) < 2 * 60_000 + 100
 
 
 def test_batch_context_has_no_link_token():
     raw = b'{"batch":[],"context":{"page":{"url":"https://x.test/?a=1&pgt=TOK"}}}'
+
     assert (
         message_batch.parse_batch(raw, is_batch=True).context
         == b'{"page":{"url":"https://x.test/?a=1"}}'

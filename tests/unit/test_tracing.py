@@ -42,6 +42,7 @@ def test_context_is_propagated_without_spans():
     assert validate_traceparent(PARENT) == PARENT
     with start_span("x", "PRODUCER", PARENT) as propagated:
         assert propagated == PARENT
+
     with start_span("x", "PRODUCER", None) as propagated:
         assert propagated is None
 

@@ -22,7 +22,7 @@ from services.ingest.tracker.script import (
     html_snippet,
     latest_file,
 )
-from tests.unit.test_ingestion import NOW, FakePublisher, FakeSources
+from tests.support.tracking_fakes import NOW, FakePublisher, FakeSources
 
 # Pages name the hash of the script that they load, so a released file never changes.
 RELEASED = {

@@ -11,10 +11,12 @@ TESTS = [f"tests/unit/test_{name}.py" for name in ("fast_encoder", "record_batch
 
 def test_uncompiled_it_says_the_same(tmp_path):
     copy_sources(tmp_path)
+
     outcome = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
     assert outcome.returncode == 0, outcome.stdout
     assert " passed" in outcome.stdout

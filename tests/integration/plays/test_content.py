@@ -46,6 +46,7 @@ async def test_trials_need_validation_and_case_studies_need_qualified(
 ):
     """A quote request is at validation; with a known contact it is qualified."""
     await make_contact(database, *calls)
+
     for kind, offered in (("trial", trial), ("case_study", case_study)):
         item = {"content": f"my-{kind}".replace("_", "-"), "type": kind, "title": "T", "url": "/t"}
         await orchestrator.definitions.define(

@@ -83,6 +83,8 @@ async def test_second_process_takes_over_subscriptions(harness, database):
     )
     other_harness.stop.set()
     await running[1]
+
     await other_harness.close()
+
     for receiver in receivers:
         await receiver.stop()

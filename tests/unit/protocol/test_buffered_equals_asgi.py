@@ -72,6 +72,7 @@ async def test_both_paths_respond_alike(ways, name):
     assert found == expected
     assert found[0].startswith(b"HTTP/1.1 ")
     kept, known = [[m for m in one.publisher.kept if m.topic == "touchpoints"] for one in ways]
+
     assert [(json.loads(m.value), m.headers) for m in kept] == [
         (json.loads(m.value), m.headers) for m in known
     ]
@@ -82,7 +83,9 @@ async def test_both_paths_respond_alike(ways, name):
 async def test_both_paths_refuse_alike(ways, asked):
     for one in ways:
         one.publisher.fault = Unavailable("Kafka is away")
+
     found, expected = [parse_response(await one.exchange(asked)) for one in ways]
+
     assert found == expected
     assert found[0] in (b"HTTP/1.1 503 Service Unavailable", b"HTTP/1.1 429 Too Many Requests")
 
@@ -92,7 +95,9 @@ async def test_plain_post_is_buffered(door, monkeypatch):
     monkeypatch.setattr(
         buffered.BufferedExchange, "__init__", lambda *a, **k: taken.append(1) or BEGIN(*a, **k)
     )
+
     await door.exchange(request(call()))
+
     assert taken == [1]
 
 
@@ -101,7 +106,9 @@ BEGIN = buffered.BufferedExchange.__init__
 
 async def test_request_may_arrive_in_pieces(door):
     whole = request(call())
+
     answer = await door.exchange(whole[:7], whole[7:90], whole[90:-20], whole[-20:-1], whole[-1:])
+
     assert parse_response(answer)[0] == b"HTTP/1.1 200 OK"
     assert len(door.publisher.kept) == 1
 
@@ -114,7 +121,9 @@ async def test_pipelined_requests_are_answered_in_order(door, first, second):
     asked = asyncio.create_task(door.exchange(before + CASES[second]))
     await wait_until(lambda: door.publisher.waiting)
     door.publisher.gate.set()
+
     answer = await asked
+
     assert answer.count(b"HTTP/1.1 ") == 2
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert b'{"success":true}HTTP/1.1 ' in answer
@@ -126,7 +135,9 @@ async def test_many_calls_on_one_connection(door):
     for number in range(200):
         writer.write(request(call(messageId=str(number)), close=False))
         assert (await reader.readuntil(b"true}")).startswith(b"HTTP/1.1 200 OK\r\n")
+
     writer.close()
+
     assert len(door.publisher.kept) == 200
     assert door.web.server_state.total_requests == before + 200
 
@@ -139,7 +150,9 @@ async def test_disconnected_client_leaves_nothing_behind(door):
     writer.transport.abort()
     await wait_until(lambda: not door.web.server_state.connections)
     door.publisher.gate.set()
+
     await wait_until(lambda: door.publisher.kept and not door.web.server_state.tasks)
+
     assert (
         len(door.publisher.kept),
         door.web.server_state.tasks,
@@ -165,6 +178,7 @@ async def test_shutdown_waits_for_responses():
 async def test_unexpected_error_is_500_without_details(door, caplog):
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
         answer = await door.exchange(request(call(event="broken"), close=False))
+
     assert parse_response(answer)[0] == b"HTTP/1.1 500 Internal Server Error"
     assert b"connection: close" in answer
     assert b"ZeroDivisionError" not in answer
@@ -173,6 +187,7 @@ async def test_unexpected_error_is_500_without_details(door, caplog):
 
 async def test_concurrency_limit_is_503(door, monkeypatch):
     monkeypatch.setattr(door.web.config, "limit_concurrency", 1)
+
     assert (
         parse_response(await door.exchange(request(call())))[0]
         == b"HTTP/1.1 503 Service Unavailable"
@@ -183,6 +198,7 @@ async def test_spent_byte_budget_is_503_and_is_released(door, monkeypatch):
     monkeypatch.setattr(door.api, "_budget", ByteBudget(100))
     long = request(call(properties={"x": "y" * 100}))
     assert parse_response(await door.exchange(long))[0] == b"HTTP/1.1 503 Service Unavailable"
+
     for _ in range(5):
         assert parse_response(await door.exchange(request(call())))[0] == b"HTTP/1.1 200 OK"
 
@@ -197,6 +213,7 @@ async def test_body_is_reserved_before_it_arrives(door, monkeypatch):
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 503 Service Unavailable"
     writer.transport.abort()
     await wait_until(lambda: room._available == 1_000)
+
     assert parse_response(await door.exchange(whole))[0] == b"HTTP/1.1 200 OK"
 
 

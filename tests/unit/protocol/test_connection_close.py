@@ -33,7 +33,9 @@ async def test_client_that_never_reads_is_disconnected(door, monkeypatch):
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/track?by=asgi"])
 async def test_idle_connection_is_closed_without_response(door, monkeypatch, path):
     monkeypatch.setattr(timeouts, "IDLE_SECONDS", 0.3)
+
     answer = await door.exchange(request(call(), path, close=False))
+
     assert answer.count(b"HTTP/1.1 ") == 1
     assert await door.exchange() == b""
     assert await door.exchange(b"\r\n") == b""
@@ -42,12 +44,14 @@ async def test_idle_connection_is_closed_without_response(door, monkeypatch, pat
 @pytest.mark.parametrize("part", [b"POST /v1/tr", request(call())[:60], request(call())[:-3]])
 async def test_incomplete_request_is_408(door, monkeypatch, part):
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.3)
+
     assert (await door.exchange(part)).startswith(b"HTTP/1.1 408 ")
     assert door.publisher.kept == []
 
 
 async def test_too_large_headers_are_431(door):
     answer = await door.exchange(b"POST /v1/track HTTP/1.1\r\n", b"x-long: " + b"y" * 70_000)
+
     assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
 
 
@@ -102,7 +106,9 @@ async def unread(door, size):
 async def test_too_many_pipelined_requests_end_the_connection(door):
     door.publisher.gate.clear()
     answer = await door.exchange(request(call(), close=False) * (drain.MAX_PIPELINED + 10))
+
     door.publisher.gate.set()
+
     assert answer == b""
     assert door.web.server_state.connections == set()
 
@@ -116,7 +122,9 @@ async def test_pending_response_precedes_a_later_error(door, monkeypatch, behind
     asked = asyncio.create_task(door.exchange(request(call(), close=False), behind, behind))
     await last(0.6)
     door.publisher.gate.set()
+
     answer = await asked
+
     assert parse_response(answer)[0] == b"HTTP/1.1 200 OK"
     assert answer.count(b"HTTP/1.1 ") == 1
     assert len(door.publisher.kept) == 1
@@ -131,5 +139,7 @@ async def test_paused_request_gets_its_full_timeout(door, monkeypatch):
     await last(1.3)
     door.publisher.gate.set()
     await wait_until(lambda: door.publisher.kept)
+
     writer.write(second[-5:])
+
     assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 2
