@@ -104,7 +104,7 @@ bench: setup ## Measure scoring against its floor, and case by case, and write d
 	@$(BIN)/python -m tests.benchmarks.scoring
 	@$(BIN)/python -m tests.benchmarks.scoring_cases
 
-bench-growth: setup ## Measure what a touchpoint costs as contacts and stored touchpoints grow (10 minutes)
+bench-growth: setup ## Measure what a touchpoint costs by visits as contacts and stored touchpoints grow (an hour)
 	@$(BIN)/python -m tests.benchmarks.growth
 
 bench-live: setup ## Measure the running product: from a door's 200 to the topic, and a backlog of a million

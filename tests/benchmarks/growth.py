@@ -1,197 +1,214 @@
 """Cost of a touchpoint as contacts and stored touchpoints grow; part of docs/benchmarks.md.
 
-Every size has a database whose contacts exist before the measurement, each with a state. The floor
-is measured beside each.
+The headline load are visits (`visits.py`); beside it, as "contacts", touchpoints of identified
+contacts chosen at random, without devices or identity work. Every size has a database whose
+contacts exist before; each run works on a copy of it. With a checkout of another version, set up
+by `make setup`, the two versions run by turns, each on a PostgreSQL of its own settings: the other
+version fills the database, this one migrates a copy of its data directory.
 
-    make bench-growth     BENCH_TOUCHPOINTS=240000 BENCH_SIZES=5000,10000,100000,500000,1000000
+    make bench-growth     BENCH_BASELINE=../perigee-1.4  BENCH_SIZES=10000,100000,1000000
+                          BENCH_LOADS=visits,contacts  BENCH_TOUCHPOINTS=60000  BENCH_ROUNDS=5
                           BENCH_STORED=10000000
 """
 
 import asyncio
 import os
-import sys
-import time
+import shutil
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import asyncpg
 import msgspec
-import uvloop
 
 from cli.home import PROJECT
-from libs.common.api_keys import DEFAULT_WORKSPACE
-from libs.common.db.connection import Session, connect
-from libs.common.db.outbox import Outbox
-from libs.common.kafka.batching import MAX_BATCH
-from libs.common.messages import Touchpoint
-from libs.common.service_runner import tune_garbage_collector
-from services.scoring.handlers.cycle_files import read_cycles
-from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
-from tests.benchmarks.report import write
-from tests.benchmarks.scoring_runs import (
-    NOW,
-    PARTITIONS,
-    Measured,
-    database,
-    fill,
-    floor,
-    scoring,
-    touchpoints,
-)
-from tests.support.fixed_cycles import FixedCycleRegistry
-from tests.support.instance import clear_topics
-from tests.support.scoring import kafka_record
-from tests.support.servers import Servers, find_servers
+from cli.servers.kafka import KafkaServer
+from tests.benchmarks.growth_steps import GrowthRun
+from tests.benchmarks.report import log_progress, write
+from tests.support.servers import _embedded_home, with_database
 
-_encode = msgspec.json.Encoder().encode
-MINUTE = 60_000_000
+FEW_CONTACTS = 10_000
+"""Contacts of the database with many stored touchpoints."""
+_TITLES = {
+    "rate": "touchpoints/s",
+    "python_us": "Python µs",
+    "postgres_us": "PostgreSQL µs",
+    "wal_bytes": "WAL bytes",
+    "page_images": "page images",
+    "rows_written": "rows written",
+    "lock_wait_us": "µs waiting for locks",
+    "resolutions_per_batch": "resolutions per batch",
+}
 
 
-def log_progress(text: str) -> None:
-    """Print progress to standard error."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+class Version(msgspec.Struct):
+    """A checkout under measurement, with the DSN of its PostgreSQL."""
 
+    name: str
+    folder: Path
+    server: Path
+    url: str = ""
 
-async def with_contacts(servers: Servers, contacts: int) -> str:
-    """Return a database whose contacts have one touchpoint each, by the product's handler."""
-    url = await database(servers)
-    session = Session(url, "bench-prefill")
-    handler = TouchpointBatchHandler(
-        [session],
-        Outbox("scoring", PARTITIONS),
-        FixedCycleRegistry(read_cycles(PROJECT / "cycles")),
-        ContactCache(),
-    )
-    # A partition that the measured stream does not have, so that the offsets do not collide.
-    await handler.next_offset("touchpoints", PARTITIONS, 0)
-    for start in range(0, contacts, MAX_BATCH):
-        numbers = range(start, min(start + MAX_BATCH, contacts))
-        await handler.handle(
-            [
-                kafka_record(_encode(_first(number)), number, partition=PARTITIONS)
-                for number in numbers
-            ]
+    def step(self, *arguments: str | int | Path) -> str:
+        """Run a step of `growth_steps` in this checkout and return what it prints."""
+        command = [self.folder / ".venv" / "bin" / "python", "-m", "tests.benchmarks.growth_steps"]
+        process = subprocess.run(
+            [*map(str, command), *map(str, arguments)],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
-    await session.close()
-    await analyze(url)
-    return url
+        return process.stdout.strip()
+
+    def start(self) -> None:
+        """Start PostgreSQL with this version's settings."""
+        self.url = self.step("serve", self.server)
+
+    def stop(self) -> None:
+        """Stop PostgreSQL."""
+        self.step("stop", self.server)
 
 
-def _first(number: int) -> Touchpoint:
-    at = NOW - 60 * MINUTE
-    return Touchpoint(
-        workspace=DEFAULT_WORKSPACE, source="prefill", message_id=f"old-{number}", type="track",
-        name="Product Viewed", occurred_at=at, received_at=at, user_id=f"user-{number:06d}",
-    )  # fmt: skip
+class Case(msgspec.Struct, frozen=True):
+    """A load on a database of some size."""
+
+    load: str
+    contacts: int
+    stored: int = 0
+
+    @property
+    def database(self) -> str:
+        """Return the name of the database that each run copies."""
+        return f"growth_{self.contacts}_{self.stored}"
+
+    @property
+    def title(self) -> str:
+        """Return the row's title."""
+        older = f", {self.stored:,} stored touchpoints" if self.stored else ""
+        return f"{self.load}, {self.contacts:,} contacts{older}"
 
 
-async def analyze(url: str) -> None:
-    """Truncate the outbox of the prefill, and vacuum and analyze the database."""
-    connection = await connect(url, application="bench")
-    await connection.execute("TRUNCATE scoring.outbox")
-    await connection.execute("VACUUM ANALYZE", timeout=600)
-    await connection.execute("CHECKPOINT", timeout=600)
-    await connection.close()
-
-
-async def store(url: str, rows: int) -> None:
-    """Add older touchpoints of existing contacts over a year, and a tenth of their hashes."""
-    connection = await connect(url, application="bench")
-    await connection.execute(
-        "SET statement_timeout = 0; SET maintenance_work_mem = '512MB'; "
-        "SET synchronous_commit = off"
-    )
-    constraints = await connection.fetch(
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
-        "WHERE conrelid = 'scoring.touchpoints'::regclass AND contype = 'u'"
-    )
-    indexes = await connection.fetch(
-        "SELECT indexname, indexdef FROM pg_indexes "
-        "WHERE (schemaname, tablename) = ('scoring', 'touchpoints') AND indexname <> ALL ($1)",
-        [r[0] for r in constraints],
-    )
-    # Built at the end, each in one go, as a restored backup has them.
-    for name, _ in constraints:
-        await connection.execute(f"ALTER TABLE scoring.touchpoints DROP CONSTRAINT {name}")
-    for name, _ in indexes:
-        await connection.execute(f"DROP INDEX scoring.{name}")
-    contacts = await connection.fetchval(
-        "SELECT count(*) FROM scoring.identifiers WHERE type = 'user_id'"
-    )
-    chunk = 500_000
-    for start in range(0, rows, chunk):
-        await connection.execute(
-            "INSERT INTO scoring.touchpoints (workspace, occurred_at, source, message_id, "
-            "contact_id, subject_type, subject, received_at, data) "
-            "SELECT 'default', $1 - (n % 360) * 86400000000 - n, 'stored', 'stored-' || n, "
-            "c.contact_id, 'user_id', c.value, $1, repeat('x', 420) "
-            "FROM generate_series($2::bigint, $3::bigint) n "
-            "JOIN (SELECT contact_id, value, row_number() OVER () - 1 AS number "
-            "FROM scoring.identifiers WHERE type = 'user_id') c ON c.number = n % $4",
-            NOW - 2 * 86_400_000_000, start, start + chunk - 1, contacts, timeout=600,
-        )  # fmt: skip
-        await connection.execute(
-            "INSERT INTO scoring.seen (hash, day) SELECT decode(md5(n::text), 'hex'), $1 "
-            "FROM generate_series($2::bigint, $3::bigint) n WHERE n % 10 = 0",
-            NOW // 86_400_000_000, start, start + chunk - 1, timeout=600,
-        )  # fmt: skip
-        log_progress(f"{start + chunk:,} stored")
-    for name, definition in constraints:
-        await connection.execute(
-            f"ALTER TABLE scoring.touchpoints ADD CONSTRAINT {name} {definition}", timeout=900
-        )
-    for _, definition in indexes:
-        await connection.execute(definition, timeout=900)
-    log_progress("indexes built")
-    await connection.close()
-    await analyze(url)
-
-
-async def measure(
-    servers: Servers, count: int, contacts: int, stored: int = 0
-) -> tuple[Measured, Measured]:
-    """Return (floor, scoring) of a stream of existing contacts."""
-    await clear_topics(servers.kafka)
-    await fill(servers, touchpoints(count, contacts))
-    url = await with_contacts(servers, contacts)
-    log_progress(f"{contacts:,} contacts exist")
-    if stored:
-        await store(url, stored)
-    below = await floor(servers, count)
-    run, _ = await scoring(servers, count, url=url)
-    log_progress(f"floor {below.rate:,.0f}/s, scoring {run.rate:,.0f}/s")
-    return below, run
-
-
-def row(name: str, below: Measured, run: Measured) -> str:
-    """Return a row of the table."""
-    cpu = f"{run.python_us:.1f} + {run.postgres_us:.1f}"
-    return f"| {name} | {run.rate:,.0f} | {run.rate / below.rate:.2f} | {cpu} |"
-
-
-async def main() -> None:
-    """Measure each size once."""
-    count = int(os.environ.get("BENCH_TOUCHPOINTS", "240000"))
-    sizes = [
-        int(s) for s in os.environ.get("BENCH_SIZES", "5000,10000,100000,500000,1000000").split(",")
-    ]
+def main() -> None:
+    """Prepare the databases and topics, run the rounds by turns and write the tables."""
+    loads = os.environ.get("BENCH_LOADS", "visits,contacts").split(",")
+    sizes = [int(s) for s in os.environ.get("BENCH_SIZES", "10000,100000,1000000").split(",")]
     stored = int(os.environ.get("BENCH_STORED", "10000000"))
-    tune_garbage_collector()
-    servers = await asyncio.to_thread(find_servers)
-    lines = [
-        f"{count:,} touchpoints of existing contacts, one round per row.",
-        "",
-        "| | touchpoints/s | ratio to the floor | CPU µs, Python + PostgreSQL |",
-        "|---|---|---|---|",
-    ]
+    count = int(os.environ.get("BENCH_TOUCHPOINTS", "60000"))
+    rounds = int(os.environ.get("BENCH_ROUNDS", "5"))
+    cases = [Case(load, contacts) for contacts in sizes for load in loads]
+    cases += [Case(load, FEW_CONTACTS, stored) for load in loads if stored]
+    folder = Path(tempfile.mkdtemp(prefix="perigee-growth-"))
+    versions = [Version("this version", PROJECT, folder / "this")]
+    if baseline := os.environ.get("BENCH_BASELINE"):
+        versions.insert(0, Version("baseline", Path(baseline).resolve(), folder / "baseline"))
+    with _servers(folder, versions, {case.database: case for case in cases}) as kafka:
+        runs = {case: _measure(kafka, versions, case, count, rounds) for case in cases}
+    write("growth", _report(versions, runs, count, rounds))
+
+
+@contextmanager
+def _servers(folder: Path, versions: list[Version], cases: dict[str, Case]) -> Iterator[str]:
+    """Start Kafka and a filled PostgreSQL per version; yield Kafka's address."""
+    kafka = KafkaServer(_embedded_home(folder / "kafka", "kafka", "kafka-controller"))
+    kafka.start()
+    started: list[Version] = []
     try:
-        for contacts in sizes:
-            below, run = await measure(servers, count, contacts)
-            lines.append(row(f"{contacts:,} contacts", below, run))
-        if stored:
-            name = f"10,000 contacts, {stored:,} stored touchpoints"
-            lines.append(row(name, *await measure(servers, count, 10_000, stored)))
+        kafka.wait()
+        first, *others = versions
+        first.start()
+        started.append(first)
+        for name, case in cases.items():
+            log_progress(f"{first.name}: filling {name}")
+            asyncio.run(_execute(first.url, f'CREATE DATABASE "{name}"'))
+            first.step("prefill", with_database(first.url, name), case.contacts, case.stored)
+        for other in others:
+            first.stop()
+            shutil.copytree(first.server, other.server)
+            first.start()
+            other.start()
+            started.append(other)
+            for name in cases:
+                log_progress(f"{other.name}: migrating {name}")
+                other.step("migrate", with_database(other.url, name))
+        yield kafka.address
     finally:
-        await asyncio.to_thread(servers.stop)
-        write("growth", "\n".join(lines))
+        for version in started:
+            version.stop()
+        kafka.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _measure(
+    kafka: str, versions: list[Version], case: Case, count: int, rounds: int
+) -> dict[str, list[GrowthRun]]:
+    """Return the runs of each version, made by turns on fresh copies of the database."""
+    topics = {}
+    for number, version in enumerate(versions):
+        topics[version.name] = f"bench-{case.load}-{case.database}-{number}"
+        version.step("fill", kafka, topics[version.name], case.load, case.contacts, count)
+    runs: dict[str, list[GrowthRun]] = {version.name: [] for version in versions}
+    for number in range(rounds):
+        for version in versions:
+            url = with_database(version.url, "run")
+            copy = f'CREATE DATABASE run TEMPLATE "{case.database}" STRATEGY FILE_COPY'
+            asyncio.run(_execute(version.url, copy))
+            printed = version.step("run", kafka, topics[version.name], count, url)
+            run = msgspec.json.decode(printed, type=GrowthRun)
+            asyncio.run(_execute(version.url, "DROP DATABASE run"))
+            runs[version.name].append(run)
+            log_progress(
+                f"{case.title}, round {number + 1}, {version.name}: {run.rate:,.0f}/s, "
+                f"{run.python_us:.0f} + {run.postgres_us:.0f} µs"
+            )
+    return runs
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement, timeout=600)
+    await connection.close()
+
+
+def _report(
+    versions: list[Version], runs: dict[Case, dict[str, list[GrowthRun]]], count: int, rounds: int
+) -> str:
+    """Return the tables: figures by case and version, and the longest statements."""
+    lines = [
+        f"{count:,} touchpoints, {rounds} rounds by turns, medians (lowest to highest of the CPU's "
+        "sum). A run begins after a checkpoint and covers none unless it is said.",
+        "",
+        f"| | {' | '.join(_TITLES.values())} | CPU µs | MB |",
+        "|---" * (len(_TITLES) + 3) + "|",
+    ]
+    for case, by_version in runs.items():
+        lines += [
+            _row(f"{case.title}, {version.name}", by_version[version.name]) for version in versions
+        ]
+    case, by_version = next(reversed(runs.items()))
+    lines += ["", f"Statements of {case.title}, elapsed µs per touchpoint:", ""]
+    for version in versions:
+        middle = sorted(by_version[version.name], key=lambda run: run.postgres_us)[rounds // 2]
+        ranked = "; ".join(f"{us:.1f} `{text}`" for us, text in middle.statements)
+        lines.append(f"- {version.name}: {ranked}")
+    return "\n".join(lines)
+
+
+def _row(title: str, runs: list[GrowthRun]) -> str:
+    cpu = sorted(run.python_us + run.postgres_us for run in runs)
+    medians = {name: statistics.median(getattr(run, name) for run in runs) for name in _TITLES}
+    cells = [f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in medians.values()]
+    checkpoints = max(run.checkpoints for run in runs)
+    note = f", {checkpoints} checkpoints" if checkpoints else ""
+    memory = max(run.memory_mb for run in runs)
+    return (
+        f"| {title}{note} | {' | '.join(cells)} | {statistics.median(cpu):.0f} "
+        f"({cpu[0]:.0f} to {cpu[-1]:.0f}) | {memory} |"
+    )
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()

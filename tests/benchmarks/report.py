@@ -1,5 +1,8 @@
 """Writer of docs/benchmarks.md, a part per benchmark."""
 
+import sys
+import time
+
 from cli.home import PROJECT
 
 PAGE = PROJECT / "docs" / "benchmarks.md"
@@ -15,3 +18,8 @@ def write(part: str, text: str) -> None:
         + "\n"
     )
     print(text)
+
+
+def log_progress(text: str) -> None:
+    """Print progress to standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
