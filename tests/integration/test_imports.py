@@ -16,11 +16,14 @@ from libs.common.messages import Touchpoint
 from services.ingest.adapters.row_files import rejects_path
 from services.ingest.domain.call_mapping import CallMapping
 from services.ingest.domain.request_context import NormalisationRules
+from services.ingest.domain.source import SourceKey
 from services.ingest.handlers import imports
 from services.ingest.handlers.imports import FileImporter
 from services.ingest.handlers.sources import SourceChanges, SourceService
 from tests.integration.import_files import NOW, ignore, write_csv
 from tests.support.instance import PARTITIONS
+
+TILL = SourceKey("default", "till")
 
 
 class FailingPublisher:
@@ -71,7 +74,7 @@ async def test_file_is_checked_then_imported_once(importer, tmp_path):
     )
 
     valid_rows, invalid_rows, first_rejects = await importer.file_importer().dry_run(
-        file, ("default", "till"), None, ignore
+        file, TILL, None, ignore
     )
 
     assert (valid_rows, invalid_rows) == (5, 2)
@@ -79,7 +82,7 @@ async def test_file_is_checked_then_imported_once(importer, tmp_path):
     assert await importer.stored() == [], "a dry run sent touchpoints"
 
     for _ in range(2):
-        done = await importer.file_importer().run(file, ("default", "till"), None, ignore)
+        done = await importer.file_importer().run(file, TILL, None, ignore)
         assert (done.accepted, done.rejected, done.finished) == (5, 2, True)
     touchpoints = await importer.stored()
     assert sorted(t.user_id for t in touchpoints) == [f"u{n}" for n in range(5)]
@@ -96,10 +99,10 @@ async def test_interrupted_import_resumes_without_duplicates(importer, tmp_path,
 
     with pytest.raises(Unavailable, match="goes on at line 22"):
         await importer.file_importer(FailingPublisher(importer.publisher, 2)).run(
-            file, ("default", "till"), None, ignore
+            file, TILL, None, ignore
         )
 
-    done = await importer.file_importer().run(file, ("default", "till"), None, ignore)
+    done = await importer.file_importer().run(file, TILL, None, ignore)
     assert (done.accepted, done.rejected, done.finished) == (45, 0, True)
     assert not rejects_path(file).exists()
 
@@ -108,7 +111,7 @@ async def test_interrupted_import_resumes_without_duplicates(importer, tmp_path,
 
     renamed = file.rename(tmp_path / "again.csv")
 
-    assert (await importer.file_importer().run(renamed, ("default", "till"), None, ignore)).finished
+    assert (await importer.file_importer().run(renamed, TILL, None, ignore)).finished
     assert len(await importer.stored()) == 45
 
 
@@ -127,9 +130,7 @@ async def test_gzipped_json_rows_are_mapped(importer, tmp_path):
         }
     )
 
-    done = await importer.file_importer().run(
-        file, ("default", "till"), template, ignore, historical=False
-    )
+    done = await importer.file_importer().run(file, TILL, template, ignore, historical=False)
 
     assert (done.accepted, done.rejected) == (1, 3)
 
@@ -149,13 +150,13 @@ async def test_unreadable_file_is_refused(importer, tmp_path, name):
         file.write_bytes(b"no such thing")
 
     with pytest.raises(ConfigurationError):
-        await importer.file_importer().run(file, ("default", "till"), None, ignore)
+        await importer.file_importer().run(file, TILL, None, ignore)
 
 
 async def test_import_into_unknown_source_is_refused(importer, tmp_path):
     with pytest.raises(NotFound, match="perigee source create nobody"):
         await importer.file_importer().run(
-            write_csv(tmp_path / "a.csv", 1), ("default", "nobody"), None, ignore
+            write_csv(tmp_path / "a.csv", 1), SourceKey("default", "nobody"), None, ignore
         )
 
 
@@ -169,11 +170,9 @@ async def test_unusual_rows_do_not_stop_import(importer, tmp_path):
         '{"event":"good","anonymousId":"a"}',
     ]
     file.write_text("\n".join(unusual_rows) + "\n")
-    valid_rows, invalid_rows, _ = await importer.file_importer().dry_run(
-        file, ("default", "till"), None, ignore
-    )
+    valid_rows, invalid_rows, _ = await importer.file_importer().dry_run(file, TILL, None, ignore)
 
-    done = await importer.file_importer().run(file, ("default", "till"), None, ignore)
+    done = await importer.file_importer().run(file, TILL, None, ignore)
 
     assert (valid_rows, invalid_rows) == (done.accepted, done.rejected) == (3, 2)
     assert sorted(t.name for t in await importer.stored()) == ["cut", "good", "nul"]
@@ -185,13 +184,13 @@ async def test_file_with_other_mapping_is_imported_again(importer, tmp_path):
     file.write_text("who,sum\nu1,3\n")
     wrong = CallMapping({"type": "track", "event": "Order Completed", "userId": {"column": "whom"}})
 
-    done = await importer.file_importer().run(file, ("default", "till"), wrong, ignore)
+    done = await importer.file_importer().run(file, TILL, wrong, ignore)
 
     assert (done.accepted, done.rejected, done.finished_before) == (0, 1, False)
 
     right = CallMapping({"type": "track", "event": "Order Completed", "userId": {"column": "who"}})
     for before in (False, True):
-        done = await importer.file_importer().run(file, ("default", "till"), right, ignore)
+        done = await importer.file_importer().run(file, TILL, right, ignore)
         assert (done.accepted, done.rejected, done.finished_before) == (1, 0, before)
 
     assert [t.user_id for t in await importer.stored()] == ["u1"]
@@ -202,5 +201,5 @@ async def test_unwritable_rejects_file_stops_import_before_sending(importer, tmp
     rejects_path(file).mkdir()
 
     with pytest.raises(Unavailable, match="cannot be written"):
-        await importer.file_importer().run(file, ("default", "till"), None, ignore)
+        await importer.file_importer().run(file, TILL, None, ignore)
     assert await importer.stored() == []
