@@ -18,6 +18,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from cli.servers.postgres_settings import SETTINGS_QUERY, list_cures
 from libs.common.compilation import PUBLISHER_MODULES
 from libs.common.db.connection import connect
 from libs.common.db.migrate import latest_revision
@@ -91,6 +92,8 @@ async def _check_database(environment: dict[str, str]) -> list[Finding]:
             if exists
             else "none"
         )
+        rows = await connection.fetch(SETTINGS_QUERY)
+        cures = list_cures({name: (number, text) for name, number, text in rows})
     finally:
         await connection.close()
     is_skewed, is_old = skew > MAX_SKEW_SECONDS, schema != latest_revision()
@@ -107,6 +110,12 @@ async def _check_database(environment: dict[str, str]) -> list[Finding]:
             f"{schema}, this Perigee's is {latest_revision()}",
             is_old,
             "perigee db migrate" if is_old else "",
+        ),
+        Finding(
+            "PostgreSQL's settings",
+            f"{len(cures)} to change" if cures else "fit the load",
+            bool(cures),
+            "; ".join(cures),
         ),
     ]
 

@@ -6,6 +6,7 @@ process.
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ import psutil
 
 from cli.home import Home
 from cli.servers.managed_process import ManagedProcess, StartError
+from cli.servers.postgres_settings import recommended_settings
 from libs.common.db.connection import connect
 from libs.common.errors import ConfigurationError, PerigeeError
 
@@ -25,9 +27,6 @@ _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
-    "wal_compression": "on",
     "log_min_messages": "warning",
 }
 
@@ -57,17 +56,23 @@ class PostgresServer:
             self._initialise()
         self._wait_for_backends()
         port = self.home.allocate_port("postgres", running=False)
-        options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
-        command = [
-            *_as_user(),
-            str(_binary("postgres")),
-            "-D",
-            str(self.data),
-            "-p",
-            str(port),
-            *options,
-        ]
+        settings = self._recommended_settings() | _OPTIONS
+        options = [f"-c{name}={value}" for name, value in settings.items()]
+        command = [*self._command(), "-p", str(port), *options]
         self.process.start(command, _environment(), self.data.parent)
+
+    def _command(self) -> list[str]:
+        return [*_as_user(), str(_binary("postgres")), "-D", str(self.data)]
+
+    def _recommended_settings(self) -> dict[str, str]:
+        memory, free_disk = psutil.virtual_memory().total, shutil.disk_usage(self.data).free
+        return recommended_settings(memory, free_disk, has_lz4=self._has_lz4())
+
+    def _has_lz4(self) -> bool:
+        """Return whether this build can compress full-page images by LZ4."""
+        command = [*self._command(), "-C", "wal_compression", "-c", "wal_compression=lz4"]
+        outcome = subprocess.run(command, capture_output=True, env=_environment(), check=False)
+        return outcome.returncode == 0
 
     def _wait_for_backends(self) -> None:
         """Wait until the backends of a killed server have ended: they hold its shared memory."""
