@@ -38,7 +38,8 @@ def test_doctor_finds_no_fault_in_healthy_instance(home):
 
     assert [finding["what"] for finding in findings if finding["fault"]] == []
     assert {
-        "PostgreSQL", "PostgreSQL's settings", "schema", "clocks", "Kafka", "topics", "mail server", *NAMES[3:],
+        "PostgreSQL", "PostgreSQL's settings", "schema", "clocks", "Kafka", "topics",
+        "mail server", *NAMES[3:],
     } <= {finding["what"] for finding in findings}  # fmt: skip
 
 
