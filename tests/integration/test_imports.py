@@ -6,6 +6,7 @@ import json
 import msgspec
 import pytest
 
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.clock import FixedClock
 from libs.common.db.connection import Session
 from libs.common.errors import ConfigurationError, NotFound, Unavailable
@@ -23,7 +24,7 @@ from services.ingest.handlers.sources import SourceChanges, SourceService
 from tests.integration.import_files import NOW, ignore, write_csv
 from tests.support.instance import PARTITIONS
 
-TILL = SourceKey("default", "till")
+TILL = SourceKey(DEFAULT_WORKSPACE, "till")
 
 
 class FailingPublisher:
