@@ -6,9 +6,8 @@ import os
 import sys
 
 from cli.home import PROJECT
-from libs.common.clock import SystemClock
 from libs.common.db.connection import connect
-from libs.common.db.migrate import ensure_partitions, upgrade
+from libs.common.db.migrate import upgrade
 from libs.common.errors import PerigeeError
 from libs.common.kafka import admin
 
@@ -31,7 +30,6 @@ async def migrate(environment: dict[str, str]) -> None:
         # Two `db migrate` at the same time run one after the other.
         await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
         await upgrade(url)
-        await ensure_partitions(connection, SystemClock().now())
         await _put_sources(
             environment,
             [

@@ -75,6 +75,7 @@ from services.scoring.repository import (
     fold_states,
     identity_links,
     schedule,
+    touchpoint_partitions,
     touchpoints,
 )
 from services.scoring.repository import compelling_events as compelling_events_rows
@@ -179,7 +180,7 @@ class ScoringProcess:
                 )
             ),
             run_periodically(stop, INTERVAL_SECONDS, gauges.collect),
-            run_periodically(stop, 3600, self.forget),
+            run_periodically(stop, 3600, self.tidy_tables),
         ]
 
     def web(self) -> uvicorn.Server:
@@ -245,15 +246,19 @@ class ScoringProcess:
             for event in self.timers_due:
                 event.set()
 
-    async def forget(self) -> bool:
-        """Delete the touchpoint hashes that are older than the deduplication window."""
+    async def tidy_tables(self) -> bool:
+        """Delete hashes older than the deduplication window; create the next months' partitions."""
+        now = SystemClock().now()
         async with self.upkeep.acquire() as connection:
-            await touchpoints.delete_seen_hashes(connection, SystemClock().now())
+            await touchpoints.delete_seen_hashes(connection, now)
+            await touchpoint_partitions.create_partitions(connection, now)
         return False
 
     async def fold(self, stop: asyncio.Event) -> None:
         """Install the cycles, then run the consumer and the periodic jobs until `stop` is set."""
         await retry_until_available(lambda: install_cycles(self.upkeep, self.files), stop)
+        # Before the first touchpoint: a month with rows in the default partition gets none.
+        await retry_until_available(self.tidy_tables, stop)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervise_consumer(self.consumer, stop))
             for job in self.jobs(stop):

@@ -5,13 +5,14 @@ import msgspec
 from cli.home import PROJECT
 from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Connection, Session, connect
-from libs.common.db.migrate import ensure_partitions, upgrade
+from libs.common.db.migrate import upgrade
 from libs.common.db.outbox import Outbox
 from libs.common.instants import DAY, MINUTE
 from libs.common.kafka.batching import MAX_BATCH
 from libs.common.messages import Touchpoint
 from services.scoring.handlers.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
+from services.scoring.repository.touchpoint_partitions import create_partitions
 from tests.benchmarks.report import log_progress
 from tests.benchmarks.scoring_runs import PARTITIONS
 from tests.benchmarks.visits import FIRST_VISIT_AT, device_of, user_id
@@ -26,7 +27,7 @@ async def prefill(url: str, contacts: int, stored: int = 0) -> None:
     """Migrate an empty database and fill it by the product's own handler, then vacuum it."""
     await upgrade(url)
     connection = await connect(url, application="bench")
-    await ensure_partitions(connection, FIRST_VISIT_AT)
+    await create_partitions(connection, FIRST_VISIT_AT)
     await _insert_contacts(url, contacts)
     if stored:
         await _store_older(connection, stored)

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from cli.home import PROJECT
 from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.connection import Session, connect
-from libs.common.db.migrate import ensure_partitions, upgrade
+from libs.common.db.migrate import upgrade
 from libs.common.db.outbox import Outbox
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.kafka.admin import apply_topics
@@ -26,6 +26,7 @@ from libs.common.messages import Touchpoint, build_message, decode_value
 from services.scoring.handlers.cycle_files import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.main import WORKERS
+from services.scoring.repository.touchpoint_partitions import create_partitions
 from services.scoring.repository.touchpoints import COLUMNS
 from tests.support.fixed_cycles import FixedCycleRegistry
 from tests.support.servers import Servers, with_database
@@ -107,7 +108,7 @@ async def database(servers: Servers) -> str:
     url = with_database(servers.database, name)
     await upgrade(url)
     connection = await asyncpg.connect(url)
-    await ensure_partitions(connection, NOW)
+    await create_partitions(connection, NOW)
     await connection.close()
     return url
 

@@ -29,7 +29,6 @@ LOCKS = re.compile(r"\bFOR (NO KEY )?(UPDATE|SHARE)\b|pg_(try_)?advisory|\bLOCK 
 WRITE_VERBS = ("insert_", "upsert_", "update_", "delete_", "enqueue", "dequeue")
 ALLOWED = frozenset(
     (
-        "libs/common/db/migrate.py: ensure_partitions",
         "libs/common/db/migrate.py: upgrade",
         # inserts the rows that it locks
         "services/orchestrator/repository/contact_reader.py: lock_contacts",

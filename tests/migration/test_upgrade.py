@@ -5,11 +5,12 @@ import msgspec
 import pytest
 
 from cli.home import PROJECT
-from libs.common.db.migrate import ensure_partitions, upgrade
+from libs.common.db.migrate import upgrade
 from libs.common.ids import derive_id, hash_parts
 from services.scoring.handlers.cycle_files import read_specs
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
+from services.scoring.repository.touchpoint_partitions import create_partitions
 from tests.support.scoring import Scoring
 from tests.support.servers import with_database
 from tests.support.touchpoints import DAY, HOUR, START, identify, touchpoint
@@ -27,7 +28,7 @@ async def first_schema(servers):
     url = with_database(servers.database, name)
     await upgrade(url, "0001")
     connection = await asyncpg.connect(url)
-    await ensure_partitions(connection, START)
+    await create_partitions(connection, START)
     await _insert_first_data(connection)
     await connection.close()
     yield url

@@ -77,14 +77,15 @@ class ServerHost:
                 self._release_broker(broker)
 
     def _start(self) -> "Servers":
-        from libs.common.db.migrate import ensure_partitions, upgrade  # costs a second
+        from libs.common.db.migrate import upgrade  # costs a second
+        from services.scoring.repository.touchpoint_partitions import create_partitions
         from tests.support.servers import execute, find_servers, with_database
 
         async def make_template(database: str) -> None:
             await execute(database, f'CREATE DATABASE "{self._template}"')
             url = with_database(database, self._template)
             await upgrade(url)
-            await execute(url, lambda c: ensure_partitions(c, 1_780_000_000_000_000))
+            await execute(url, lambda c: create_partitions(c, 1_780_000_000_000_000))
 
         with self._changed:
             if self._fault:
