@@ -65,7 +65,13 @@ DOMAINS = {
             f"{_SCORING}/{name}.py"
             for name in ("identity", "identity_resolution", "identifier_components")
         ],
-        ["tests/property/test_identity.py"],
+        [
+            "tests/unit/test_touchpoint_identity.py",
+            "tests/unit/test_subject_identifier.py",
+            "tests/unit/test_identifier_components.py",
+            "tests/unit/test_identity_resolution.py",
+            "tests/property/test_identity.py",
+        ],
     ),
     "gate and consent": Domain(
         [f"{_ORCHESTRATOR}/{name}.py" for name in ("gate", "gate_request", "contact_facts")],

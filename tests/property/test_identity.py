@@ -15,8 +15,9 @@ from services.scoring.domain.identity import (
     ownership_periods,
     subject_identifier,
 )
-from services.scoring.domain.identity_resolution import IdentityResolver
-from tests.support.touchpoints import touchpoint
+from services.scoring.domain.identity_resolution import IdentityResolver, ManualLink
+from tests.support.reference_identity import ReferenceIdentity
+from tests.support.touchpoints import START, touchpoint
 
 USERS = ("u", "v", "w")
 DEVICES = ("a", "b")
@@ -31,6 +32,39 @@ def touchpoint_batches(draw):
         at = draw(st.integers(0, 20))
         batch.append(touchpoint(at, number=number, user_id=user, anonymous_id=device))
     return batch
+
+
+@st.composite
+def server_batches(draw):
+    """Draw touchpoints with names that link, aliases and junk among them."""
+    users = st.sampled_from([None, *USERS, "undefined"])
+    return [
+        touchpoint(
+            draw(st.integers(0, 20)),
+            number=number,
+            type=draw(st.sampled_from(["track", "alias"])),
+            trust="server",
+            user_id=draw(users),
+            anonymous_id=draw(st.sampled_from([None, *DEVICES, "undefined"])),
+            previous_id=draw(st.sampled_from([None, *USERS, *DEVICES])),
+            verified_email=draw(st.sampled_from([None, "u@x.test", "v@x.test"])),
+            external_ids=draw(st.dictionaries(st.sampled_from(["crm", "shop"]), st.just("7"))),
+        )
+        for number in range(draw(st.integers(1, 8)))
+    ]
+
+
+KNOWN = [*(("user_id", user) for user in USERS), ("email", "u@x.test"), ("external:crm", "7")]
+PAIRS = [(smaller, larger) for smaller in KNOWN for larger in KNOWN if smaller < larger]
+CLAIMS = [(("anonymous_id", device), known) for device in DEVICES for known in KNOWN]
+CORRECTIONS = st.dictionaries(
+    st.sampled_from(PAIRS + CLAIMS),
+    st.tuples(
+        st.sampled_from(["link", "unlink"]),
+        st.tuples(st.integers(START, START + 20), st.just("operator"), st.just("c")),
+    ),
+    max_size=4,
+)
 
 
 class InMemoryStore:
@@ -118,3 +152,19 @@ def test_ownership_periods_equal_all_claims(claims, at):
     expected = earlier[-1] if earlier else min(keyed_claims)[1]
 
     assert owner_at(ownership_periods(keyed_claims), key) == expected
+
+
+@given(server_batches(), CORRECTIONS)
+@settings(max_examples=200, deadline=None)
+def test_resolver_agrees_with_naive_reference(batch, corrections):
+    reference = ReferenceIdentity(batch, corrections)
+    resolver = IdentityResolver(
+        [ManualLink("default", pair, kind, key) for pair, (kind, key) in corrections.items()]
+    )
+    for t in batch:
+        resolver.add_touchpoint(t)
+
+    resolver.resolve()
+
+    for t in batch:
+        assert resolver.subject_of_touchpoint(t)[1:] == reference.contact_of_touchpoint(t)
