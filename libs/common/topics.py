@@ -38,7 +38,7 @@ def _retention(days: int) -> dict[str, str]:
 TOPICS: tuple[Topic, ...] = (
     Topic(
         "touchpoints",
-        "workspace + user_id, else anonymous_id, else message_id",
+        "workspace + anonymous_id, else user_id, else external id, else message_id",
         "ingest",
         "scoring, any subscriber",
         {**_retention(7), "message.timestamp.type": "LogAppendTime"},

@@ -24,9 +24,11 @@ MIGRATIONS = "\n".join(
     path.read_text() for path in (PROJECT / "libs/common/db/migrations/versions").glob("r*.py")
 )
 
-WRITES = re.compile(r"\b(INSERT INTO|DELETE FROM|TRUNCATE|(?<!FOR )(?<!DO )UPDATE (?!SET|SKIP))")
+WRITES = re.compile(
+    r"\b(INSERT INTO|DELETE FROM|TRUNCATE|CREATE TABLE|(?<!FOR )(?<!DO )UPDATE (?!SET|SKIP))"
+)
 LOCKS = re.compile(r"\bFOR (NO KEY )?(UPDATE|SHARE)\b|pg_(try_)?advisory|\bLOCK TABLE\b")
-WRITE_VERBS = ("insert_", "upsert_", "update_", "delete_", "enqueue", "dequeue")
+WRITE_VERBS = ("create_", "insert_", "upsert_", "update_", "delete_", "enqueue", "dequeue")
 ALLOWED = frozenset(
     (
         "libs/common/db/migrate.py: upgrade",

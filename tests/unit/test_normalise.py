@@ -61,7 +61,7 @@ def test_track_call_with_all_fields():
     assert touchpoint.mode == "historical"
     assert touchpoint.initiative == "contact", "a browser's key may not say that the brand acted"
     assert touchpoint.context == {"locale": "fr-FR"}
-    assert touchpoint.routing_key() == "default:u1"
+    assert touchpoint.routing_key() == "default:a1"
 
 
 def test_server_may_name_the_initiative():

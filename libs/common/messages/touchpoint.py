@@ -84,8 +84,11 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return "market" if self.initiative == "market" else "contact"
 
     def routing_key(self) -> str:
-        """Return the Kafka key, workspace and strongest identifier: it keeps calls in order."""
-        identifier = self.user_id or self.anonymous_id or self._external_id() or self.verified_email
+        """Return the Kafka key: workspace and device, else the strongest known identifier.
+
+        The device comes first so that a visit stays on one partition when the visitor identifies.
+        """
+        identifier = self.anonymous_id or self.user_id or self._external_id() or self.verified_email
         return f"{self.workspace}:{identifier or self.group_id or self.message_id}"
 
     def _external_id(self) -> str | None:

@@ -29,6 +29,10 @@ TOUCHPOINTS_REPEATED = Counter(
 DEAD_LETTERS = Counter(
     "perigee_dead_letters_total", "records written to a dead-letter queue", ["service", "reason"]
 )
+IDENTITY_RESOLUTIONS = Counter(
+    "perigee_identity_resolutions_total",
+    "times that scoring resolved the identities of a batch; more than batches where workers meet",
+)
 FENCED = Counter(
     "perigee_fenced_transactions_total", "transactions stopped by the offset fence", ["service"]
 )

@@ -58,11 +58,11 @@ class FastEncoder:
     def _encode(self, call: PlainCall) -> tuple[MessageId, AnyMessage] | None:
         received = self._received
         call_type = cast("CallType", call.type or received.call_type)
-        contact_id = call.user_id or call.anonymous_id
+        identifier = call.anonymous_id or call.user_id
         properties = call.properties or {}
         if (
             call_type not in _TYPES
-            or not contact_id
+            or not identifier
             or not CONTENT_PROPERTIES.isdisjoint(properties)
         ):
             return None
@@ -91,7 +91,7 @@ class FastEncoder:
         if not VALUATION_PROPERTIES.isdisjoint(properties):
             valuation = _encode(extract_valuation(properties))
             value = value[:-1] + b"," + valuation[1:] if valuation != b"{}" else value
-        message = self._message(contact_id, value, message_id, time.occurred_at)
+        message = self._message(identifier, value, message_id, time.occurred_at)
         return key_with_id(self._source.deduplication_prefix, message_id.encode()), message
 
     def _shared_json(self, call: PlainCall, call_type: CallType) -> bytes | None:
@@ -120,10 +120,10 @@ class FastEncoder:
         return b"".join((client.json, before, address, page))
 
     def _message(
-        self, contact_id: str, value: bytes, message_id: str, occurred_at: int
+        self, identifier: str, value: bytes, message_id: str, occurred_at: int
     ) -> AnyMessage:
         source = self._source
-        key = f"{source.key_prefix}{contact_id}".encode()
+        key = f"{source.key_prefix}{identifier}".encode()
         trace = self._received.trace
         headers = event_headers(f"{source.id_prefix}{message_id}", occurred_at, trace=trace)
         if not self._wire_encoding:

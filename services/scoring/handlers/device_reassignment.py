@@ -9,7 +9,7 @@ from libs.common import ids
 from libs.common.db.connection import Connection
 from libs.common.ids import ContactId
 from services.scoring.domain.assignment import DeviceKey
-from services.scoring.domain.identity import Identifier, OwnershipPeriod, owner_at
+from services.scoring.domain.identity import Identifier, Key, OwnershipPeriod, owner_at
 from services.scoring.handlers.contact_resolution import ResolutionResult
 from services.scoring.repository import (
     identifier_contacts,
@@ -58,8 +58,20 @@ async def reassign_devices(
     if not changed:
         return result
     await identity.update_ownership(connection, changed)
+    anonymous: dict[DeviceKey, list[tuple[Key, ContactId]]] = {}
+    for device, key, contact in await touchpoint_reassignment.list_anonymous_touchpoints(
+        connection, changed
+    ):
+        anonymous.setdefault(device, []).append((key, contact))
     for device, periods in sorted(changed.items()):
-        await _reassign_device(connection, device, before.get(device, []), periods, result)
+        await _reassign_device(
+            connection,
+            device,
+            before.get(device, []),
+            periods,
+            anonymous.get(device, []),
+            result,
+        )
     await identity.update_merged_contacts(connection, result.merged)
     await touchpoint_reassignment.update_touchpoint_contacts(connection, result.moved)
     return result
@@ -70,6 +82,7 @@ async def _reassign_device(
     device: DeviceKey,
     before: list[OwnershipPeriod],
     after: list[OwnershipPeriod],
+    anonymous: list[tuple[Key, ContactId]],
     result: ResolutionResult,
 ) -> None:
     """Add the merge and the moved touchpoints of one device to the result."""
@@ -85,7 +98,7 @@ async def _reassign_device(
         home = await _restore_own_contact(connection, device, home)
     elif not before and home != contacts[workspace, after[0].owner]:
         result.merged[home] = contacts[workspace, after[0].owner]
-    for key, old in await touchpoint_reassignment.list_anonymous_touchpoints(connection, device):
+    for key, old in anonymous:
         owner = owner_at(after, key)
         new = contacts[workspace, owner] if owner else home
         if new != old:

@@ -1,8 +1,9 @@
 """Storage of a batch under its contacts: identities resolved, contacts locked, repeats dropped.
 
-Locks are taken in the one order used everywhere: the fence (by the caller), identifiers sorted,
-contacts sorted. Identities read before the locks are read again under them. If they differ, the
-batch rolls back to a savepoint, which frees its row locks, and resolves again.
+Locks are taken in the one order used everywhere: the fence (by the caller), hashes sorted,
+identifiers sorted, contacts sorted. Identities read before the locks are read again under them. If
+they differ, the batch rolls back to a savepoint, which frees its row locks but those of the hashes,
+and resolves again.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from libs.common.db.connection import Connection
 from libs.common.errors import Unavailable
 from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
+from libs.common.observability import metrics
 from services.scoring.domain.assignment import (
     Assignment,
     KnownIdentifiers,
@@ -59,11 +61,7 @@ class StoredBatch(msgspec.Struct):
 
 
 class _RetryBatchError(Exception):
-    """Identities read before the locks have changed, or repeats must be dropped first."""
-
-    def __init__(self, repeats: set[bytes] | None = None) -> None:
-        super().__init__()
-        self.repeats = repeats or set()
+    """Identities read before the locks have changed."""
 
 
 async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint]) -> StoredBatch:
@@ -74,35 +72,36 @@ async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint])
     by_hash: dict[bytes, StoredTouchpoint] = {}
     for stored in batch:
         by_hash.setdefault(stored.hash, stored)
+    # Once, before the savepoint: a repeat must change no identity, and a second attempt repeats it.
+    new_hashes = await touchpoints.insert_hashes(connection, list(by_hash.values()))
+    fresh = [stored for digest, stored in by_hash.items() if digest in new_hashes]
     for _ in range(MAX_ATTEMPTS):
         savepoint = connection.transaction()
         await savepoint.start()
         try:
-            stored_batch = await _attempt(connection, by_hash)
-        except _RetryBatchError as retry:
+            stored_batch = await _attempt(connection, fresh)
+        except _RetryBatchError:
             await savepoint.rollback()
-            repeats = retry.repeats
         except touchpoints.UniqueViolation:
             await savepoint.rollback()
-            repeats = await touchpoints.get_older_copies(connection, list(by_hash.values()))
-            repeats |= await touchpoints.get_repeated_hashes(connection, list(by_hash))
+            copies = await touchpoints.get_older_copies(connection, fresh)
+            fresh = [stored for stored in fresh if stored.hash not in copies]
         else:
             await savepoint.commit()
             stored_batch.repeated = len(batch) - len(stored_batch.fresh)
             return stored_batch
-        for repeated in repeats:
-            by_hash.pop(repeated, None)
     raise Unavailable(f"identities changed {MAX_ATTEMPTS} times under one batch")
 
 
-async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint]) -> StoredBatch:
+async def _attempt(connection: Connection, batch: Sequence[StoredTouchpoint]) -> StoredBatch:
     """Resolve, lock, compare and store once.
 
     In order: read identifiers, claims and links; insert new identifiers and contacts; lock the
-    contacts; read claims and links again; look up repeats and the re-fold queue; write device
-    ownership, moved touchpoints, merges, fresh touchpoints and links. Raises _RetryBatchError.
+    contacts; read claims and links again; look up the re-fold queue; write device ownership, moved
+    touchpoints, merges, touchpoints and links. Raises _RetryBatchError.
     """
-    identities = [stored.identity for stored in by_hash.values()]
+    metrics.IDENTITY_RESOLUTIONS.inc()
+    identities = [stored.identity for stored in batch]
     stored_identifiers, versions = await identity.get_known(connection, _identifiers_of(identities))
     devices = contested_devices(identities, stored_identifiers)
     claims = await identity.get_claims(connection, devices)
@@ -121,28 +120,20 @@ async def _attempt(connection: Connection, by_hash: dict[bytes, StoredTouchpoint
         or await _list_joined(connection, unseen_links) != joined
     ):
         raise _RetryBatchError
-    repeats = await touchpoints.get_repeated_hashes(connection, list(by_hash))
-    if repeats and (assignment.new or assignment.changed or unseen_links):
-        raise _RetryBatchError(repeats)  # a repeat must change no identity
     refolding = await fold_states.get_queued_refolds(connection, locked)
     moved = await _list_moved(connection, assignment, stored_identifiers)
     await identity.update_ownership(connection, assignment.changed)
     await touchpoint_reassignment.update_touchpoint_contacts(connection, moved)
     await identity.update_merged_contacts(connection, assignment.merged)
-    fresh = [
-        (stored, contact)
-        for (digest, stored), contact in zip(by_hash.items(), assignment.contacts, strict=True)
-        if digest not in repeats
-    ]
-    owners = [contact for _, contact in fresh]
-    await touchpoints.insert_touchpoints(connection, [stored for stored, _ in fresh], owners)
+    owners = assignment.contacts
+    await touchpoints.insert_touchpoints(connection, batch, owners)
     resolution = ResolutionResult()
     if unseen_links:
         resolution = await _write_links(connection, unseen_links, joined)
         locked |= await identity.lock_contacts(connection, resolution.contacts - locked.keys())
-        owners = _owners_after(resolution, [stored for stored, _ in fresh], owners)
+        owners = _owners_after(resolution, batch, owners)
     return StoredBatch(
-        [stored.touchpoint for stored, _ in fresh],
+        [stored.touchpoint for stored in batch],
         owners,
         locked,
         concerned | set(assignment.new.values()) | resolution.contacts,
@@ -232,15 +223,15 @@ async def _list_moved(
 ) -> list[MovedTouchpoint]:
     """Return the stored touchpoints of changed devices that belong to another contact now."""
     contacts = {**stored_identifiers.contacts, **assignment.new}
+    anonymous = await touchpoint_reassignment.list_anonymous_touchpoints(
+        connection, assignment.changed
+    )
     moved = []
-    for device, periods in sorted(assignment.changed.items()):
-        for key, old in await touchpoint_reassignment.list_anonymous_touchpoints(
-            connection, device
-        ):
-            owner = owner_at(periods, key)
-            new = contacts[device[0], owner] if owner else old
-            if new != old:
-                moved.append(MovedTouchpoint(key, device[0], old, new))
+    for device, key, old in anonymous:
+        owner = owner_at(assignment.changed[device], key)
+        new = contacts[device.workspace, owner] if owner else old
+        if new != old:
+            moved.append(MovedTouchpoint(key, device.workspace, old, new))
     return moved
 
 

@@ -238,17 +238,32 @@ async def update_merged_contacts(
     to another one. Deleted are states, snapshots, timers, queue entries and fold errors; open
     transitions are closed. The caller has locked all of these contacts.
     """
-    for loser, survivor in sorted(merged.items()):
+    if not merged:
+        return
+    losers = sorted(merged)
+    await connection.execute(
+        "WITH merged (loser, survivor) AS (SELECT * FROM unnest($1::text[], $2::text[])), "
+        "redirects AS (SELECT loser AS contact_id, survivor FROM merged UNION ALL "
+        "SELECT c.contact_id, m.survivor FROM merged m JOIN scoring.contacts c "
+        "ON c.merged_into = m.loser WHERE c.contact_id <> ALL ($1::text[])) "
+        "UPDATE scoring.contacts c SET merged_into = r.survivor, profile = NULL "
+        "FROM redirects r WHERE c.contact_id = r.contact_id",
+        losers,
+        [_survivor(loser, merged) for loser in losers],
+    )
+    for table in ("contact_states", "checkpoints", "timers", "refolds", "fold_errors"):
         await connection.execute(
-            "UPDATE scoring.contacts SET merged_into = $2, profile = NULL "
-            "WHERE contact_id = $1 OR merged_into = $1",
-            loser,
-            survivor,
+            f"DELETE FROM scoring.{table} WHERE contact_id = ANY($1::text[])", losers
         )
-        for table in ("contact_states", "checkpoints", "timers", "refolds", "fold_errors"):
-            await connection.execute(f"DELETE FROM scoring.{table} WHERE contact_id = $1", loser)
-        await connection.execute(
-            "UPDATE scoring.transitions SET known_to = now() "
-            "WHERE contact_id = $1 AND known_to IS NULL",
-            loser,
-        )
+    await connection.execute(
+        "UPDATE scoring.transitions SET known_to = now() "
+        "WHERE contact_id = ANY($1::text[]) AND known_to IS NULL",
+        losers,
+    )
+
+
+def _survivor(loser: ContactId, merged: dict[ContactId, ContactId]) -> ContactId:
+    survivor = merged[loser]
+    while survivor in merged:
+        survivor = merged[survivor]
+    return survivor

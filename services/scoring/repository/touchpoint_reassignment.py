@@ -1,6 +1,6 @@
 """Stored touchpoints that an identity change assigns to another contact."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -20,15 +20,19 @@ class MovedTouchpoint(msgspec.Struct, frozen=True):
 
 
 async def list_anonymous_touchpoints(
-    connection: Connection, device: DeviceKey
-) -> list[tuple[Key, ContactId]]:
-    """Return (key, contact id) of the device's touchpoints without a known identifier."""
+    connection: Connection, devices: Collection[DeviceKey]
+) -> list[tuple[DeviceKey, Key, ContactId]]:
+    """Return (device, key, contact id) of the devices' touchpoints without a known identifier."""
+    if not devices:
+        return []
     rows = await connection.fetch(
-        "SELECT occurred_at, source, message_id, contact_id FROM scoring.touchpoints "
-        "WHERE workspace = $1 AND anonymous_id = $2 AND subject IS NULL",
-        *device,
+        "SELECT t.workspace, t.anonymous_id, t.occurred_at, t.source, t.message_id, t.contact_id "
+        "FROM unnest($1::text[], $2::text[]) AS w (workspace, device) JOIN scoring.touchpoints t "
+        "ON t.workspace = w.workspace AND t.anonymous_id = w.device WHERE t.subject IS NULL",
+        [workspace for workspace, _ in devices],
+        [device for _, device in devices],
     )
-    return [((r[0], r[1], r[2]), r[3]) for r in rows]
+    return [(DeviceKey(r[0], r[1]), (r[2], r[3], r[4]), r[5]) for r in rows]
 
 
 async def list_misplaced_touchpoints(

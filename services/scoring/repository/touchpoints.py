@@ -41,12 +41,20 @@ def prepare_touchpoint(
     return StoredTouchpoint(touchpoint, raw, extract_identity(touchpoint), digest, trace)
 
 
-async def get_repeated_hashes(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
-    """Return the hashes that were stored in the last SEEN_DAYS."""
-    rows = await connection.fetch(
-        "SELECT hash FROM scoring.seen WHERE hash = ANY($1::bytea[])", list(hashes)
+async def insert_hashes(connection: Connection, batch: Sequence[StoredTouchpoint]) -> set[bytes]:
+    """Insert the hashes of a batch, sorted, and return the new ones.
+
+    A hash that is not returned was stored in the last SEEN_DAYS. Waits for a concurrent transaction
+    that inserts the same hash.
+    """
+    rows = sorted((stored.hash, stored.touchpoint.received_at // DAY) for stored in batch)
+    inserted = await connection.fetch(
+        "INSERT INTO scoring.seen (hash, day) SELECT * FROM unnest($1::bytea[], $2::int[]) "
+        "ON CONFLICT DO NOTHING RETURNING hash",
+        [digest for digest, _ in rows],
+        [day for _, day in rows],
     )
-    return {r[0] for r in rows}
+    return {r[0] for r in inserted}
 
 
 async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpoint]) -> set[bytes]:
@@ -67,7 +75,7 @@ async def get_older_copies(connection: Connection, batch: Sequence[StoredTouchpo
 async def insert_touchpoints(
     connection: Connection, batch: Sequence[StoredTouchpoint], contacts: Sequence[ContactId]
 ) -> None:
-    """COPY new touchpoints, then their hashes; `contacts` has the contact id of each.
+    """COPY new touchpoints; `contacts` has the contact id of each.
 
     Raises UniqueViolation if one of them is stored already.
     """
@@ -85,12 +93,6 @@ async def insert_touchpoints(
         )  # fmt: skip
     await connection.copy_records_to_table(
         "touchpoints", schema_name="scoring", columns=COLUMNS, records=records
-    )
-    await connection.copy_records_to_table(
-        "seen",
-        schema_name="scoring",
-        columns=["hash", "day"],
-        records=[(s.hash, s.touchpoint.received_at // DAY) for s in batch],
     )
 
 
