@@ -5,6 +5,8 @@ import random
 
 import pytest
 
+from libs.common.observability import metrics
+from services.scoring.repository import identity
 from tests.support.scoring import Scoring
 from tests.support.touchpoints import DAY, HOUR, START, touchpoint
 from tests.support.waiting import last
@@ -94,3 +96,48 @@ async def check_published(scoring):
     assert {r[0]: (r[1], r[2]) for r in rows if r[0] not in merged} == {
         c: e for c, e in ends.items() if c not in merged
     }
+
+
+async def test_new_device_of_a_contact_does_not_repeat_a_batch(database, monkeypatch):
+    """Another process gives the contact a device between this one's reads and its locks."""
+    here, elsewhere = Scoring(database), Scoring(database)
+    await here.ingest([touchpoint(0, number=1, user_id="u", anonymous_id="a")], 0)
+    lock_contacts = identity.lock_contacts
+
+    async def lock_after_another_commit(connection, contacts):
+        monkeypatch.undo()
+        await elsewhere.ingest([touchpoint(HOUR, number=2, user_id="u", anonymous_id="b")], 1)
+        return await lock_contacts(connection, contacts)
+
+    resolutions = metrics.IDENTITY_RESOLUTIONS._value.get()
+    monkeypatch.setattr(identity, "lock_contacts", lock_after_another_commit)
+    await here.ingest([touchpoint(DAY, number=3, anonymous_id="a")], 0)
+
+    assert metrics.IDENTITY_RESOLUTIONS._value.get() == resolutions + 2
+    assert (await here.replay_check(START + 2 * DAY))["equal"]
+    for scoring in (here, elsewhere):
+        await scoring.close()
+
+
+async def test_claim_by_another_process_moves_a_batch(database, monkeypatch):
+    """Another process claims the device between this one's reads and its locks."""
+    here, elsewhere = Scoring(database), Scoring(database)
+    await here.ingest([touchpoint(0, number=1, anonymous_id="a")], 0)
+    lock_contacts = identity.lock_contacts
+
+    async def lock_after_another_commit(connection, contacts):
+        monkeypatch.undo()
+        await elsewhere.ingest([touchpoint(HOUR, number=2, user_id="u", anonymous_id="a")], 1)
+        return await lock_contacts(connection, contacts)
+
+    monkeypatch.setattr(identity, "lock_contacts", lock_after_another_commit)
+    await here.ingest([touchpoint(DAY, number=3, anonymous_id="a")], 0)
+
+    owners = await here.fetch(
+        "SELECT DISTINCT t.contact_id = i.contact_id FROM scoring.touchpoints t, "
+        "scoring.identifiers i WHERE i.type = 'user_id'"
+    )
+    assert [r[0] for r in owners] == [True]
+    assert (await here.replay_check(START + 2 * DAY))["equal"]
+    for scoring in (here, elsewhere):
+        await scoring.close()

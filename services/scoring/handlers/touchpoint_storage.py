@@ -1,9 +1,9 @@
 """Storage of a batch under its contacts: identities resolved, contacts locked, repeats dropped.
 
 Locks are taken in the one order used everywhere: the fence (by the caller), hashes sorted,
-identifiers sorted, contacts sorted. Identities read before the locks are read again under them. If
-they differ, the batch rolls back to a savepoint, which frees its row locks but those of the hashes,
-and resolves again.
+identifiers sorted, contacts sorted. Identities that changed between their read and the locks are
+read again under the locks. If the assignment of the batch differs then, it rolls back to a
+savepoint, which frees its row locks but those of the hashes, and resolves again.
 """
 
 from collections.abc import Sequence
@@ -114,9 +114,16 @@ async def _attempt(connection: Connection, batch: Sequence[StoredTouchpoint]) ->
     if assignment.merged:
         concerned |= await identifier_contacts.list_redirecting(connection, assignment.merged)
     locked = await identity.lock_contacts(connection, {*assignment.contacts, *concerned})
+    changed = _changed_contacts(locked, versions)
+    if changed:
+        stored_identifiers = await _read_again(connection, stored_identifiers, changed)
     if (
-        _is_stale(assignment, locked, versions)
+        any(locked[contact].merged_into is not None for contact in assignment.contacts)
+        or not changed.isdisjoint((*assignment.merged, *assignment.merged.values()))
+        or contested_devices(identities, stored_identifiers) != devices
         or await identity.get_claims(connection, devices) != claims
+        or (changed and assign_contacts(identities, stored_identifiers, claims) != assignment)
+        or not _concerned_contacts(assignment, stored_identifiers) <= locked.keys()
         or await _list_joined(connection, unseen_links) != joined
     ):
         raise _RetryBatchError
@@ -205,16 +212,37 @@ def _concerned_contacts(
     return concerned
 
 
-def _is_stale(
-    assignment: Assignment, locked: dict[ContactId, LockedContact], versions: dict[ContactId, int]
-) -> bool:
-    """Return whether an assigned contact is merged, or a locked one has a new identity version."""
-    identity_changed = any(
-        contact in versions and versions[contact] != row.identity_version
+def _changed_contacts(
+    locked: dict[ContactId, LockedContact], versions: dict[ContactId, int]
+) -> set[ContactId]:
+    """Return the locked contacts whose identity has changed since their versions were read."""
+    return {
+        contact
         for contact, row in locked.items()
-    )
-    return identity_changed or any(
-        locked[contact].merged_into is not None for contact in assignment.contacts
+        if contact in versions and versions[contact] != row.identity_version
+    }
+
+
+async def _read_again(
+    connection: Connection, known: KnownIdentifiers, changed: set[ContactId]
+) -> KnownIdentifiers:
+    """Return the identifiers with those of changed contacts read again, under the locks.
+
+    Most changes of a contact, such as a new device, leave this batch's touchpoints where they were:
+    the batch goes on then, instead of resolving everything again.
+    """
+    outdated = {identifier for identifier, contact in known.contacts.items() if contact in changed}
+    outdated_devices = {
+        device
+        for device, periods in known.ownership.items()
+        if (device.workspace, ("anonymous_id", device.anonymous_id)) in outdated
+        or any((device.workspace, period.owner) in outdated for period in periods)
+    }
+    outdated |= {(workspace, ("anonymous_id", device)) for workspace, device in outdated_devices}
+    current, _ = await identity.get_known(connection, outdated)
+    return KnownIdentifiers(
+        {i: c for i, c in known.contacts.items() if i not in outdated} | current.contacts,
+        {d: p for d, p in known.ownership.items() if d not in outdated_devices} | current.ownership,
     )
 
 

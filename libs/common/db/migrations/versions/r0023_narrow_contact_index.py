@@ -64,8 +64,14 @@ def _drop_empty_months(connection: Connection) -> None:
         year, month = name.removeprefix("touchpoints_").partition("_")[::2]
         if not year.isdigit() or int(year) * 12 + int(month) - 1 <= last:
             continue
-        if not connection.execute(text(f"SELECT EXISTS (SELECT FROM scoring.{name})")).scalar():
+        if not _has_rows(connection, name):
             _execute(connection, f"DROP TABLE scoring.{name}")
+
+
+def _has_rows(connection: Connection, partition: str) -> bool:
+    return bool(
+        connection.execute(text(f"SELECT EXISTS (SELECT FROM scoring.{partition})")).scalar()
+    )
 
 
 def _execute(connection: Connection, statement: str) -> None:
