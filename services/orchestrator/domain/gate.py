@@ -87,4 +87,5 @@ def next_allowed_at(now: int, rules: GateRules, time_zone: str) -> int:
     if not quiet:
         return now
     end_day = local.date() + timedelta(days=1 if clock >= end else 0)
-    return max(local_instant(end_day, end, zone), now + 1)
+    # In the second of two repeated hours the end is the second one as well.
+    return local_instant(end_day, end.replace(fold=local.fold), zone)
