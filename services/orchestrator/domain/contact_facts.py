@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from libs.common.decay import decay
 from libs.common.ids import ContactId
 
 MAX_INSTANTS = 100
@@ -18,10 +17,6 @@ class DecayingScore(msgspec.Struct, frozen=True, gc=False):
     value: float
     at: int
     half_life: int
-
-    def value_at(self, t: int) -> float:
-        """Return the value at t (µs UTC), which is not before `at`: the fold's own arithmetic."""
-        return self.value * decay(max(0, t - self.at), self.half_life)
 
 
 class CycleFacts(msgspec.Struct, frozen=True):
