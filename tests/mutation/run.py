@@ -47,6 +47,7 @@ class Domain(msgspec.Struct, frozen=True):
 
 
 _SCORING, _ORCHESTRATOR = "services/scoring/domain", "services/orchestrator/domain"
+_ORCHESTRATOR_TESTS = "tests/unit/orchestrator"
 _FOLD_TESTS = [
     "tests/unit/test_fold_columns.py",
     "tests/unit/test_publication.py",
@@ -75,11 +76,26 @@ DOMAINS = {
     ),
     "gate and consent": Domain(
         [f"{_ORCHESTRATOR}/{name}.py" for name in ("gate", "gate_request", "contact_facts")],
-        ["tests/unit/orchestrator/test_gate.py", "tests/unit/orchestrator/test_condition.py"],
+        [
+            f"{_ORCHESTRATOR_TESTS}/test_{subject}.py"
+            for subject in (
+                "gate",
+                "quiet_hours",
+                "gate_request",
+                "content_offer",
+                "contact_facts",
+                "condition",
+            )
+        ],
     ),
     "play conditions": Domain(
         [f"{_ORCHESTRATOR}/condition_evaluator.py"],
-        ["tests/unit/orchestrator/test_condition.py", "tests/property/test_conditions.py"],
+        [
+            f"{_ORCHESTRATOR_TESTS}/test_condition.py",
+            f"{_ORCHESTRATOR_TESTS}/test_condition_horizons.py",
+            f"{_ORCHESTRATOR_TESTS}/test_trait_condition.py",
+            "tests/property/test_conditions.py",
+        ],
     ),
 }
 

@@ -62,6 +62,7 @@ ADA = contact_facts(
         ({"segment": "buyers"}, 0, False),
         ({"all": [{"stage": "lead"}, {"not": {"segment": "buyers"}}]}, 0, True),
         ({"any": [{"stage": "reader"}, {"trait": "country", "equals": "FR"}]}, 0, True),
+        ({"any": [{"segment": "buyers"}, {"stage": "lead"}]}, 0, True),
     ],
 )  # fmt: skip
 def test_condition_is_evaluated_over_facts(condition, at, expected):
@@ -98,14 +99,25 @@ def test_meaningless_condition_is_refused(condition, reason):
         check_references(parse_condition(condition), NAMES.segments, VOCABULARIES)
 
 
-def test_segment_defined_by_itself_is_refused():
-    segments = {
-        "a": parse_condition({"segment": "b"}),
-        "b": parse_condition({"not": {"segment": "a"}}),
-    }
+@pytest.mark.parametrize(
+    "part_of_a",
+    [{"not": {"segment": "a"}}, {"any": [{"segment": "a"}]}, {"all": [{"segment": "a"}]}],
+)
+def test_segment_defined_by_itself_is_refused(part_of_a):
+    segments = {"a": parse_condition({"segment": "b"}), "b": parse_condition(part_of_a)}
 
     with pytest.raises(ValueError, match="defined by itself"):
         compile_condition(parse_condition({"segment": "a"}), segments)
+
+
+@pytest.mark.parametrize(
+    ("names", "known"), [([], "none"), (["buyers"], "buyers"), (["fans", "buyers"], "buyers, fans")]
+)
+def test_unknown_segment_is_refused_with_known_ones(names, known):
+    segments = {name: parse_condition({"stage": "customer"}) for name in names}
+
+    with pytest.raises(ValueError, match=f"^no segment 'kings'; there are {known}$"):
+        compile_condition(parse_condition({"segment": "kings"}), segments)
 
 
 def test_referenced_segments_include_nested_conditions():
@@ -128,10 +140,15 @@ def test_condition_is_false_without_facts(condition):
     assert not condition_holds(compile_condition(parse_condition(condition)), unknown, 0)
 
 
-def test_axis_stage_of_another_version_is_not_reached():
-    other_version = contact_facts(standings={"engagement": cycle_facts(buying="gone")})
+@pytest.mark.parametrize(
+    ("axis", "stage", "reached"),
+    [("buying", "validation", "gone"), ("buying", "gone", "validation"), ("mood", "good", "gone")],
+)
+@pytest.mark.parametrize("bound", ["at_least", "below"])
+def test_axis_stage_of_another_version_is_not_compared(axis, stage, reached, bound):
+    other_version = contact_facts(standings={"engagement": cycle_facts(buying=reached)})
 
-    condition = parse_condition({"axis": "buying", "at_least": "validation"})
+    condition = parse_condition({"axis": axis, bound: stage})
 
     assert not condition_holds(compile_condition(condition), other_version, 0)
 
