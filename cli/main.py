@@ -29,7 +29,7 @@ from cli.commands import (
     sources,
     subscriptions,
     switches,
-    urls,
+    utm_links,
     workspaces,
 )
 
@@ -67,7 +67,7 @@ app.command("demo")(demo.demo)
 app.command("replay-check")(replay.replay_check)
 app.command("live")(dead_letters.live)
 app.command("import")(imports.import_file)
-app.command("url")(urls.url)
+app.command("url")(utm_links.url)
 app.command("mail")(mail.mail)
 
 # A server that is still starting is no error.

@@ -62,7 +62,7 @@ async def _put_sources(environment: dict[str, str], sources: list[dict[str, str]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.ingest.prepare",
+        "services.ingest.first_sources",
         cwd=PROJECT,
         env={**inherited, "DATABASE_URL": environment["DATABASE_URL"]},
         stdin=asyncio.subprocess.PIPE,

@@ -15,7 +15,7 @@ CHANNELS = Path(__file__).parent / "channels.yaml"
 
 
 class PreparationSettings(BaseSettings):
-    """Settings of `services.ingest.prepare`."""
+    """Settings of `services.ingest.first_sources`."""
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True)
 

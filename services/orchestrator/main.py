@@ -19,7 +19,7 @@ from libs.common.service_runner import (
 )
 from libs.common.settings import load_settings
 from services.orchestrator.api.server import build_api_server
-from services.orchestrator.definition_files import read_shipped
+from services.orchestrator.definition_file_reader import read_shipped
 from services.orchestrator.handlers.action_decision import ActionDecider
 from services.orchestrator.handlers.contact_sweeps import ContactSweeper
 from services.orchestrator.handlers.decision_context import DecisionContext

@@ -7,7 +7,7 @@ from libs.common.db.connection import Session, SessionPool
 from libs.common.db.outbox import Outbox
 from libs.common.kafka.publisher import Publisher
 from services.orchestrator.channels.registry import build_channels
-from services.orchestrator.definition_files import parse_max_age
+from services.orchestrator.definition_file_reader import parse_max_age
 from services.orchestrator.handlers.play_registry import PlayRegistry
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.webhooks.http_client import WebhookClient

@@ -24,7 +24,7 @@ from libs.common.db.outbox_quarantine import OutboxQuarantineService
 from libs.common.db.outbox_relay import OutboxRelay
 from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
-from libs.common.http.operations import operations_router
+from libs.common.http.outbox_admin import operations_router
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.progress_reporter import Frontiers
 from libs.common.kafka.publisher import Publisher
@@ -55,7 +55,7 @@ from services.scoring.handlers.compelling_events import CompellingEventService
 from services.scoring.handlers.contact_timeline import ContactTimelineService
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.handlers.corrections import CorrectionService
-from services.scoring.handlers.cycle_files import read_specs
+from services.scoring.handlers.cycle_file_reader import read_specs
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.handlers.cycle_versions import CycleVersionService
@@ -63,7 +63,7 @@ from services.scoring.handlers.deferred_links import DeferredLinkJob
 from services.scoring.handlers.fold_jobs import FoldJobs
 from services.scoring.handlers.identities import IdentityService
 from services.scoring.handlers.published_messages import PublishedMessageService
-from services.scoring.handlers.refold_queue import RefoldQueue
+from services.scoring.handlers.refold_queue_status import RefoldQueue
 from services.scoring.handlers.replay_service import ReplayService, ReplaySettings
 from services.scoring.handlers.statistics import ContactStatisticsService
 from services.scoring.handlers.touchpoint_batch import GROUP, ContactCache, TouchpointBatchHandler

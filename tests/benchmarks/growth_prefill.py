@@ -10,7 +10,7 @@ from libs.common.db.outbox import Outbox
 from libs.common.instants import DAY, MINUTE
 from libs.common.kafka.batching import MAX_BATCH
 from libs.common.messages import Touchpoint
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.repository.touchpoint_partitions import create_partitions
 from tests.benchmarks.report import log_progress

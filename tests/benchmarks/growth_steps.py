@@ -33,7 +33,7 @@ from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Message, Touchpoint, build_message
 from libs.common.service_runner import tune_garbage_collector
 from services.scoring.handlers import touchpoint_storage
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.main import WORKERS
 from tests.benchmarks.growth_prefill import prefill

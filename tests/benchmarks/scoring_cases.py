@@ -26,7 +26,7 @@ from libs.common.kafka.batching import MAX_BATCH
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint
 from libs.common.service_runner import tune_garbage_collector
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 from services.scoring.handlers.fold_jobs import FoldJobs
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.repository import schedule

@@ -23,7 +23,7 @@ from libs.common.kafka.batching import MAX_BATCH
 from libs.common.kafka.consumer import Consumer
 from libs.common.kafka.publisher import Publisher
 from libs.common.messages import Touchpoint, build_message, decode_value
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 from services.scoring.handlers.touchpoint_batch import ContactCache, TouchpointBatchHandler
 from services.scoring.main import WORKERS
 from services.scoring.repository.touchpoint_partitions import create_partitions

@@ -21,7 +21,9 @@ async def overlapping_events(database, contact, since=0, until=1 << 52):
     try:
         return [
             t.name
-            for t in await market_touchpoints.list_overlapping(connection, contact, since, until)
+            for t in await market_touchpoints.list_for_contact_between(
+                connection, contact, since, until
+            )
         ]
     finally:
         await connection.close()

@@ -11,7 +11,7 @@ from services.scoring.api import contacts, cycles, identities, stage_changes
 from services.scoring.handlers.contact_timeline import ContactTimelineService
 from services.scoring.handlers.contacts import ContactService
 from services.scoring.handlers.published_messages import PublishedMessageService
-from services.scoring.handlers.refold_queue import RefoldQueue
+from services.scoring.handlers.refold_queue_status import RefoldQueue
 from tests.support.fixed_keys import with_authentication
 from tests.support.instance import PARTITIONS
 from tests.support.touchpoints import HOUR, START, touchpoint

@@ -7,7 +7,7 @@ import pytest
 from cli.home import PROJECT
 from libs.common.db.migrate import upgrade
 from libs.common.ids import derive_id, hash_parts
-from services.scoring.handlers.cycle_files import read_specs
+from services.scoring.handlers.cycle_file_reader import read_specs
 from services.scoring.handlers.cycle_installation import install_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.repository.touchpoint_partitions import create_partitions

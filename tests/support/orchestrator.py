@@ -18,7 +18,7 @@ from services.orchestrator.channels import Channel
 from services.orchestrator.channels.crm_task import CrmTaskChannel
 from services.orchestrator.channels.email import EmailChannel
 from services.orchestrator.channels.http_channels import SlackChannel, TopicChannel, WebhookChannel
-from services.orchestrator.definition_files import read_contents, read_plays, read_segments
+from services.orchestrator.definition_file_reader import read_contents, read_plays, read_segments
 from services.orchestrator.domain.gate import GateRules
 from services.orchestrator.domain.message_links import MessageLinks
 from services.orchestrator.handlers.action_decision import ActionDecider

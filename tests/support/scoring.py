@@ -13,7 +13,7 @@ from libs.common.kafka.record import Record
 from libs.common.messages import Touchpoint
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.handlers.corrections import CorrectionService
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.cycle_versions import CycleVersionService
 from services.scoring.handlers.deferred_links import DeferredLinkJob

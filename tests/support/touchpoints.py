@@ -7,7 +7,7 @@ from cli.home import PROJECT
 from libs.common.messages import Touchpoint
 from services.scoring.domain.cycle import ActiveCycle, build_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -12,7 +12,7 @@ import pytest
 
 from cli.commands.instance import build_status_table
 from cli.commands.replay import format_outcome
-from cli.commands.urls import tag_url
+from cli.commands.utm_links import tag_url
 from cli.home import PROJECT, Home, is_port_free
 from cli.servers.managed_process import ManagedProcess, StartError
 from cli.stack import InstanceStack, _start

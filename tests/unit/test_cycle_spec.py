@@ -8,7 +8,7 @@ from libs.common.durations import parse_duration
 from libs.common.errors import ConfigurationError
 from services.scoring.domain.cycle_compiler import compile_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 
 SMALL = (PROJECT / "tests" / "support" / "small.yaml").read_text()

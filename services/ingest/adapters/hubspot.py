@@ -14,7 +14,7 @@ from services.ingest.adapters import (
     Call,
     Settings,
     WebhookRequest,
-    crm,
+    crm_calls,
     format_seconds,
     optional_text,
     require,
@@ -66,14 +66,14 @@ def _property_change_call(event: Any, settings: Settings) -> Call:
         if optional_text(event, "changeSource") == "INTEGRATION"
         else ""
     )
-    change = crm.CrmChange(
+    change = crm_calls.CrmChange(
         "hubspot",
         # An eventId is not guaranteed to be unique, so property and instant are part of the id.
         f"{require_text(event, 'eventId')}:{kind}:{name}:{optional_text(event, 'occurredAt')}",
         format_seconds(_number(event, "occurredAt") / 1_000),
-        is_echo=crm.is_echo(settings, author, [name] if name else []),
+        is_echo=crm_calls.is_echo(settings, author, [name] if name else []),
     )
-    return crm.contact_call(change, require_text(event, "objectId"), traits)
+    return crm_calls.contact_call(change, require_text(event, "objectId"), traits)
 
 
 def _contact_call(event: Any, settings: Settings) -> Call:
@@ -83,15 +83,17 @@ def _contact_call(event: Any, settings: Settings) -> Call:
         for name, value in event["properties"].items()
         if value not in (None, "")
     }
-    return crm.contact_call(
+    return crm_calls.contact_call(
         _object_change("contact", event, at, settings), optional_text(event, "id"), traits
     )
 
 
-def _object_change(kind: str, event: Any, at: Any, settings: Settings) -> crm.CrmChange:
+def _object_change(kind: str, event: Any, at: Any, settings: Settings) -> crm_calls.CrmChange:
     account_id = next(iter(_associated_ids(event, "companies")), "")
-    is_echo = crm.is_echo(settings, optional_text(event, "properties", "hs_updated_by_user_id"))
-    return crm.CrmChange(
+    is_echo = crm_calls.is_echo(
+        settings, optional_text(event, "properties", "hs_updated_by_user_id")
+    )
+    return crm_calls.CrmChange(
         "hubspot", f"{kind}:{require_text(event, 'id')}:{at}", str(at), account_id, is_echo
     )
 
@@ -128,7 +130,7 @@ def _activity_calls(kind: str, event: Any, settings: Settings) -> list[Call]:
         },
     }[kind]()
     is_inbound = kind == "call" and optional_text(fields, "hs_call_direction") == "INBOUND"
-    return crm.activity_calls(
+    return crm_calls.activity_calls(
         _object_change(kind, event, at, settings),
         _OBJECTS[kind],
         _associated_ids(event, "contacts"),

@@ -15,7 +15,7 @@ from services.ingest.adapters import (
     Adapter,
     Call,
     Settings,
-    crm,
+    crm_calls,
     format_seconds,
     optional_text,
     require,
@@ -55,7 +55,7 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
             "bad_event", "recordIds is not a list, or commitTimestamp is not a number"
         )
     at = format_seconds(committed_at / 1_000)
-    is_echo = crm.is_echo(
+    is_echo = crm_calls.is_echo(
         settings,
         optional_text(header, "commitUser"),
         _changed_fields(header),
@@ -69,7 +69,7 @@ def to_calls(event: Any, settings: Settings) -> list[Call]:
             continue
         # A contact's call has the record's id in its message id anyway.
         record_change_id = change_id if kind in _CONTACT_ENTITIES else f"{change_id}:{record_id}"
-        change = crm.CrmChange(
+        change = crm_calls.CrmChange(
             "salesforce", record_change_id, at, optional_text(fields, "AccountId"), is_echo
         )
         calls += _record_calls(kind, fields, record_id, change)
@@ -86,13 +86,13 @@ def _changed_fields(header: Any) -> list[str]:
 
 
 def _record_calls(
-    kind: str, fields: dict[str, Any], record_id: str, change: crm.CrmChange
+    kind: str, fields: dict[str, Any], record_id: str, change: crm_calls.CrmChange
 ) -> list[Call]:
     if kind in _CONTACT_ENTITIES:
         # The parts of a compound name become traits of their own names.
         flat = {**fields, **(fields["Name"] if isinstance(fields.get("Name"), dict) else {})}
         traits = {_TRAITS.get(k, k): v for k, v in flat.items() if not isinstance(v, dict | list)}
-        return [crm.contact_call(change, record_id, traits)]
+        return [crm_calls.contact_call(change, record_id, traits)]
     if kind == "Opportunity":
         properties = {
             "opportunity_id": record_id,
@@ -108,7 +108,7 @@ def _record_calls(
                 "bad_event", f"opportunity {record_id} names neither ContactId nor AccountId"
             )
         contact_ids = [contact_id] if contact_id else []
-        return crm.activity_calls(change, "Opportunity Changed", contact_ids, properties)
+        return crm_calls.activity_calls(change, "Opportunity Changed", contact_ids, properties)
     if kind == "Task" and optional_text(fields, "TaskSubtype") not in ("", "Call"):
         raise InvalidMessage(
             "unknown_event",
@@ -123,7 +123,7 @@ def _record_calls(
         change, occurred_at=optional_text(fields, "ActivityDateTime") or change.occurred_at
     )
     contact_ids = [require_text(fields, "WhoId")]
-    return crm.activity_calls(
+    return crm_calls.activity_calls(
         activity, _ACTIVITIES[kind], contact_ids, properties, initiative=initiative
     )
 

@@ -89,7 +89,7 @@ def parse_context(
     """
     client_json, page_json = split_members(_members(raw))
     return (
-        parse_client(channels, server, batch_context, client_json),
+        parse_client_context(channels, server, batch_context, client_json),
         parse_page(channels, batch_context, page_json),
     )
 
@@ -112,7 +112,7 @@ def split_members(members: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]:
     return _encode(members), _encode(page)
 
 
-def parse_client(
+def parse_client_context(
     channels: ChannelRules, server: bool, batch_context: bytes, client_json: bytes
 ) -> ClientContext:
     """Parse the client part. Raises InvalidMessage."""

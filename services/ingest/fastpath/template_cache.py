@@ -17,7 +17,12 @@ from libs.common.messages import Touchpoint
 from libs.common.messages.envelope import Headers, source_headers
 from libs.common.messages.touchpoint import CallType
 from services.ingest.domain.channel_rules import ChannelRules
-from services.ingest.domain.context import MAX_CACHED_BYTES, ClientContext, parse_client, parse_page
+from services.ingest.domain.context import (
+    MAX_CACHED_BYTES,
+    ClientContext,
+    parse_client_context,
+    parse_page,
+)
 from services.ingest.domain.deduplication_window import deduplication_key
 from services.ingest.domain.normalise import address_member, normalise
 from services.ingest.domain.request_context import RequestContext
@@ -165,7 +170,7 @@ def render_client(key: ClientKey, received: RequestContext) -> ClientTemplate | 
         touchpoint = normalise(call, received)
     except InvalidMessage:
         return None
-    client = parse_client(channels, source.trust == "server", batch_context, client_json)
+    client = parse_client_context(channels, source.trust == "server", batch_context, client_json)
     if client.link_token is not None:
         return None
     shared = {

@@ -24,7 +24,7 @@ class ReferralCodeRequest(BaseModel):
     who: str = Field(min_length=1, max_length=300)
 
 
-def referral_route(service: ReferralService) -> Route:
+def referral_redirect_route(service: ReferralService) -> Route:
     """Return `/r/{code}`, a redirect without other effects, since scanners open every link."""
 
     async def answer(request: Request) -> Response:

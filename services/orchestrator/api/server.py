@@ -10,7 +10,7 @@ from libs.common.db.api_keys import DatabaseKeyStore
 from libs.common.db.outbox_quarantine import OutboxQuarantineService
 from libs.common.http.app_factory import build_app
 from libs.common.http.authentication import AuthenticationMiddleware
-from libs.common.http.operations import operations_router
+from libs.common.http.outbox_admin import operations_router
 from libs.common.observability.health import HealthChecks, build_server
 from services.orchestrator.api import (
     actions,
@@ -75,7 +75,7 @@ def build_api_server(
         open_routes=[
             *health.routes(),
             unsubscribe_route(settings.unsubscribe_secret, suppression_service.suppress),
-            referrals.referral_route(referral_service),
+            referrals.referral_redirect_route(referral_service),
             onsite_route(onsite_service),
         ],
         public_routers=[recommendations.reader_router(recommendation_service)],

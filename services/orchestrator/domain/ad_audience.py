@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from services.orchestrator.domain.action import AdAudience
+from services.orchestrator.domain.action_spec import AdAudience
 from services.orchestrator.domain.condition_evaluator import ConditionTest, condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 

@@ -17,7 +17,7 @@ from libs.common.decay import FOREVER
 from libs.common.durations import parse_duration
 from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import DAY, from_iso
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.condition_evaluator import condition_holds
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.local_time import (
@@ -70,7 +70,7 @@ class Enrollment(msgspec.Struct, frozen=True):
     goal_at: int | None = None
 
 
-class EnrollmentProgress(msgspec.Struct, frozen=True):
+class AdvancedEnrollment(msgspec.Struct, frozen=True):
     """The advanced enrollment, and its new actions with the instants at which they are due."""
 
     enrollment: Enrollment
@@ -92,11 +92,11 @@ def action_priority(play: Play, enrollment: Enrollment, due: int) -> int:
 
 def advance_enrollment(
     program: PlayProgram, enrollment: Enrollment, facts: ContactFacts, now: int
-) -> EnrollmentProgress:
+) -> AdvancedEnrollment:
     """Run an active enrollment up to its next wait or its end."""
     reason = exit_reason(program, enrollment, facts, now)
     if reason:
-        return EnrollmentProgress(end_enrollment(enrollment, "exited", reason))
+        return AdvancedEnrollment(end_enrollment(enrollment, "exited", reason))
     due_actions: list[tuple[ActionSpec, int]] = []
     place, since = enrollment.place, enrollment.since
     while place < len(program.code):
@@ -105,7 +105,7 @@ def advance_enrollment(
             due_actions.append((step.action, since))
             place += 1
         elif isinstance(step, ExitInstruction):
-            return EnrollmentProgress(
+            return AdvancedEnrollment(
                 end_enrollment(
                     msgspec.structs.replace(enrollment, place=place, since=since),
                     "completed",
@@ -116,14 +116,14 @@ def advance_enrollment(
         elif isinstance(step, EventWaitInstruction | WaitInstruction | LocalTimeInstruction):
             next_place, due = _evaluate_wait(step, place, since, facts, now)
             if next_place is None:
-                return EnrollmentProgress(
+                return AdvancedEnrollment(
                     msgspec.structs.replace(enrollment, place=place, since=since, due_at=due),
                     due_actions,
                 )
             place, since = next_place, now if now - due > ACTION_GRACE else due
         else:
             place = _next_place(step, program, place, facts, now)
-    return EnrollmentProgress(
+    return AdvancedEnrollment(
         end_enrollment(
             msgspec.structs.replace(enrollment, place=place, since=since),
             "completed",

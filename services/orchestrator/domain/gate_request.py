@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentChoice, ContentItem, choose_content
 from services.orchestrator.domain.gate import GateRequest, Purpose

@@ -16,7 +16,7 @@ from pydantic import (
 from libs.common.conditions import Condition
 from libs.common.durations import Duration
 from libs.common.messages.stage_change import Direction
-from services.orchestrator.domain.action import ActionSpec, IdentifierName, StrictModel
+from services.orchestrator.domain.action_spec import ActionSpec, IdentifierName, StrictModel
 from services.orchestrator.domain.local_time import Weekday
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from libs.common.conditions import Condition, Place, referenced_signals
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.condition_evaluator import ConditionTest, compile_condition
 from services.orchestrator.domain.local_time import WEEKDAYS
 from services.orchestrator.domain.play import (

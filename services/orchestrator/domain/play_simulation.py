@@ -18,14 +18,14 @@ from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.ids import ContactId, WorkspaceId
 from libs.common.instants import DAY
 from libs.common.messages import CompellingEvent, Signal
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.condition_evaluator import ConditionTest
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.cycle_vocabulary import CycleVocabularies
 from services.orchestrator.domain.enrollment import (
+    AdvancedEnrollment,
     Enrollment,
-    EnrollmentProgress,
     advance_enrollment,
     end_enrollment,
     exit_reason,
@@ -47,7 +47,7 @@ from services.orchestrator.domain.gate import GateRules, check_gate
 from services.orchestrator.domain.gate_request import build_gate_request, offer_content
 from services.orchestrator.domain.play_program import PlayProgram
 from services.orchestrator.domain.simulated_facts import facts_after
-from services.orchestrator.domain.simulated_triggers import TimedTriggers
+from services.orchestrator.domain.simulated_timed_triggers import TimedTriggers
 
 MAX_ROUNDS = 10_000
 """Limit of due instants per contact between two events, against plays that never end."""
@@ -226,7 +226,7 @@ class _Simulation:
         progress = (
             advance_enrollment(self._program, enrollment, self._facts, now)
             if enrollment.status == "active"
-            else EnrollmentProgress(enrollment)
+            else AdvancedEnrollment(enrollment)
         )
         enrollment_id = enrollment.enrollment_id
         self._enrollments[enrollment_id] = progress.enrollment

@@ -8,7 +8,7 @@ import msgspec
 from libs.common.ids import WorkspaceId
 from libs.common.instants import to_iso
 from libs.common.link_tokens import LinkRecipient
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.ad_audience import audience_member_data
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.content import ContentItem

@@ -110,7 +110,7 @@ class ContactSweeper:
         self, connection: Connection, segment: WatchedSegment, now: int
     ) -> None:
         name, mark = f"{SEGMENT_PREFIX}{segment.name}", segment.mark
-        count = await sweeps.update_tick(
+        count = await sweeps.update_tick_if_due(
             connection, (DEFAULT_WORKSPACE, name, mark), now, now, now + SWEEP_INTERVAL
         )
         if count == 0:
@@ -140,7 +140,7 @@ class ContactSweeper:
             if now > cause.at + program.play.max_age:
                 return
             slot, first_at, next_at = f"schedule:{cause.at}", cause.at, NEVER
-        count = await sweeps.update_tick(
+        count = await sweeps.update_tick_if_due(
             connection, (DEFAULT_WORKSPACE, name, slot), first_at, now, next_at
         )
         if count is not None:

@@ -10,11 +10,11 @@ from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Message
 from libs.common.messages.action import Outcome
 from libs.common.observability import metrics
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment import (
+    AdvancedEnrollment,
     Enrollment,
-    EnrollmentProgress,
     action_priority,
     advance_enrollment,
 )
@@ -58,7 +58,7 @@ class DecisionBatch:
         progress = (
             advance_enrollment(program, enrollment, facts, self.now)
             if enrollment.status == "active"
-            else EnrollmentProgress(enrollment)
+            else AdvancedEnrollment(enrollment)
         )
         enrollment, goal = progress.enrollment, program.play.goal
         # An enrollment on a late event is watched for as long as any other.
@@ -72,7 +72,7 @@ class DecisionBatch:
         self,
         program: PlayProgram,
         before: Enrollment,
-        progress: EnrollmentProgress,
+        progress: AdvancedEnrollment,
         contact_id: ContactId,
     ) -> None:
         """Add an enrollment's progress; the pending actions of one that exits are skipped."""

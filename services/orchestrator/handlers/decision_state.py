@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from libs.common.ids import ContactId
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.play_program import PlayProgram

@@ -8,8 +8,8 @@ from libs.common.instants import MINUTE
 from libs.common.observability import logs
 from services.orchestrator.domain.contact_facts import ContactFacts
 from services.orchestrator.domain.enrollment import (
+    AdvancedEnrollment,
     Enrollment,
-    EnrollmentProgress,
     advance_enrollment,
     goal_reached_at,
 )
@@ -93,7 +93,7 @@ async def _advance(
     progress = (
         advance_enrollment(program, checked, facts, batch.now)
         if enrollment.status == "active"
-        else EnrollmentProgress(checked)
+        else AdvancedEnrollment(checked)
     )
     batch.add_progress(program, enrollment, progress, facts.contact_id)
 

@@ -29,7 +29,7 @@ class PlayReportService:
         since = self._clock.now() - USAGE_PERIOD
         async with self._session.acquire() as connection:
             rows = await plays.list_live_versions(connection)
-            counts = await enrollments.count_recent(connection, workspace, since)
+            counts = await enrollments.count_by_play_since(connection, workspace, since)
             consent_count = await consents.count_consents(connection, workspace)
         usages = []
         for row in rows:

@@ -194,7 +194,7 @@ async def list_past(
     return past
 
 
-async def count_recent(
+async def count_by_play_since(
     connection: Connection, workspace: WorkspaceId, since: int
 ) -> dict[str, tuple[int, int, int]]:
     """Return {play: (entries, reached goals, held out)} since an instant (µs UTC)."""

@@ -152,7 +152,7 @@ async def delete_event_sweeps(connection: Connection, event_id: str) -> None:
     await connection.execute("DELETE FROM orchestrator.sweeps WHERE event_id = $1", event_id)
 
 
-async def update_tick(
+async def update_tick_if_due(
     connection: Connection, key: tuple[str, str, str], first_at: int, now: int, next_at: int
 ) -> int | None:
     """Count the tick of a (workspace, play, slot) if it is due and the play has no sweep.

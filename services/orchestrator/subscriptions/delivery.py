@@ -25,8 +25,8 @@ from libs.common.retry import RandomSource
 from services.orchestrator.subscriptions.repository import (
     delivery_log,
     progress,
+    retry_queue,
     subscriptions,
-    waiting_messages,
 )
 from services.orchestrator.subscriptions.repository.delivery_log import AttemptRow
 from services.orchestrator.subscriptions.subscription import (
@@ -120,9 +120,7 @@ class SubscriptionDelivery:
     async def seconds_until_due(self, number: int) -> float | None:
         """Return the seconds until a waiting message of a subscription is due, or None."""
         async with self._sessions.acquire() as connection:
-            return await waiting_messages.get_seconds_until_due(
-                connection, number, self._clock.now()
-            )
+            return await retry_queue.get_seconds_until_due(connection, number, self._clock.now())
 
     async def _read_round(self, connection: Connection, number: int) -> DeliveryRound | None:
         """Return the next round, or None if no message is due."""
@@ -133,15 +131,15 @@ class SubscriptionDelivery:
         if subscription.health.pause_until > now:
             return None
         subscription_id, workspace = subscription.subscription_id, subscription.workspace
-        waiting = await waiting_messages.list_waiting(connection, subscription_id, READ_BATCH)
+        waiting = await retry_queue.list_waiting(connection, subscription_id, READ_BATCH)
         rows: list[PublishedMessage] = []
         cursor = subscription.cursor
-        if await waiting_messages.count_waiting(connection, subscription_id) < MAX_WAITING:
+        if await retry_queue.count_waiting(connection, subscription_id) < MAX_WAITING:
             rows, cursor = await published.list_after(
                 connection, workspace, subscription.cursor, self._shards, READ_BATCH
             )
         wanted = [r for r in rows if subscription.selection.matches(workspace, r.kind, r.value)]
-        blocked = await waiting_messages.list_blocked_keys(
+        blocked = await retry_queue.list_blocked_keys(
             connection, subscription_id, [row.key for row in wanted]
         )
         if subscription.health.is_down:

@@ -17,8 +17,8 @@ from libs.common.service_runner import FALLBACK_SECONDS, wait_for_any
 from services.orchestrator.subscriptions.delivery import SubscriptionDelivery
 from services.orchestrator.subscriptions.repository import (
     delivery_log,
+    retry_queue,
     subscriptions,
-    waiting_messages,
 )
 
 log = logs.get_logger(__name__)
@@ -71,7 +71,7 @@ class SubscriptionTasks:
         async with self._sessions.acquire() as connection:
             before = self._clock.now() - LOG_RETENTION
             await delivery_log.delete_old(connection, before)
-            await waiting_messages.delete_given_up(connection, before)
+            await retry_queue.delete_given_up(connection, before)
         return False
 
     async def _share(self, connection: Connection, stop: asyncio.Event) -> None:

@@ -18,11 +18,11 @@ from libs.common.instants import SECOND
 from libs.common.messages.message_filter import MessageFilter
 from services.orchestrator.subscriptions.repository import (
     delivery_log,
+    retry_queue,
     subscriptions,
-    waiting_messages,
 )
 from services.orchestrator.subscriptions.repository.delivery_log import AttemptRow
-from services.orchestrator.subscriptions.repository.waiting_messages import SubscriptionBacklog
+from services.orchestrator.subscriptions.repository.retry_queue import SubscriptionBacklog
 from services.orchestrator.subscriptions.subscription import ReceiverHealth, Subscription
 from services.orchestrator.webhooks.standard_webhooks import SigningSecret, encode_secret
 
@@ -133,7 +133,7 @@ class SubscriptionService:
         """Resume deliveries at the cursor, also of a disabled subscription. Raises NotFound."""
         async with self._session.acquire() as connection, unit_of_work(connection):
             subscription = await _lock_subscription(connection, workspace, name)
-            await waiting_messages.update_waiting_due(connection, subscription.subscription_id)
+            await retry_queue.update_waiting_due(connection, subscription.subscription_id)
             return await self._update(
                 connection, subscription, status="active", reason="", health=ReceiverHealth()
             )
@@ -178,9 +178,7 @@ class SubscriptionService:
             subscription = await _lock_subscription(connection, workspace, name)
             subscription_id = subscription.subscription_id
             if message is not None:
-                if not await waiting_messages.upsert_for_resend(
-                    connection, subscription_id, message
-                ):
+                if not await retry_queue.upsert_for_resend(connection, subscription_id, message):
                     raise NotFound(
                         f"the delivery log of {name} (30 days) has no attempt for message {message}"
                     )
@@ -191,7 +189,7 @@ class SubscriptionService:
                     connection, workspace, subscription.cursor, instant
                 )
                 return await self._update(connection, subscription, cursor=cursor)
-            await waiting_messages.update_waiting_due(connection, subscription_id, given_up=True)
+            await retry_queue.update_waiting_due(connection, subscription_id, given_up=True)
             return await self._build_view(connection, subscription)
 
     async def delete(self, workspace: WorkspaceId, name: str) -> None:
@@ -220,7 +218,7 @@ class SubscriptionService:
         secret: str | None = None,
     ) -> SubscriptionView:
         s = subscription
-        backlog = await waiting_messages.count_backlog(connection, s, self._shards)
+        backlog = await retry_queue.count_backlog(connection, s, self._shards)
         return SubscriptionView(
             s.name, s.url, s.selection, s.status, s.reason, len(s.health.failing),
             s.health.failing_since, published.encode_cursor(s.cursor), backlog, [*attempts], secret,

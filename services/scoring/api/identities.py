@@ -12,7 +12,7 @@ from libs.common.durations import Duration
 from libs.common.http.authentication import require_scope
 from services.scoring.handlers.corrections import CorrectionService
 from services.scoring.handlers.identities import Author, IdentityService
-from services.scoring.handlers.refold_queue import RefoldQueue
+from services.scoring.handlers.refold_queue_status import RefoldQueue
 
 ContactReference = Annotated[str, Field(min_length=1, max_length=600)]
 IdentityEditor = Annotated[Caller, require_scope("identities")]

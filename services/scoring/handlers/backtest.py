@@ -44,7 +44,7 @@ class TransitionDifference(msgspec.Struct):
     then: int
 
 
-class BacktestResult(msgspec.Struct):
+class VersionComparison(msgspec.Struct):
     """The differences between the two versions.
 
     `people` and `touchpoints` count what was folded; `moved` has the contacts whose final stage
@@ -61,7 +61,7 @@ class BacktestResult(msgspec.Struct):
 
 async def run_backtest(
     connection: Connection, now: ActiveCycle | None, then: ActiveCycle, until: int
-) -> BacktestResult:
+) -> VersionComparison:
     """Fold every contact under both versions, advanced to `until` (µs UTC), and compare.
 
     Without a live version (`now`) every contact counts as moved from `-`.
@@ -86,7 +86,7 @@ async def run_backtest(
         for step in sorted(before | after)
         if before[step] != after[step]
     ]
-    return BacktestResult(
+    return VersionComparison(
         len(history.folds),
         history.touchpoints,
         [

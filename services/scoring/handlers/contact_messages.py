@@ -9,7 +9,7 @@ from libs.common.messages.contact import ContactSnapshot
 from services.scoring.domain import compelling_triggers, contact_profile, outgoing_messages
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.handlers.compelling_events import raise_new_events
-from services.scoring.handlers.fold_results import FoldResults, PendingChange
+from services.scoring.handlers.pending_writes import PendingChange, PendingWrites
 from services.scoring.repository import contacts
 from services.scoring.repository.contacts import ContactSummary
 
@@ -19,7 +19,7 @@ async def raise_events_and_build_messages(
     cycles: Sequence[ActiveCycle],
     contacts_to_publish: Iterable[ContactId],
     merged: dict[ContactId, ContactId],
-    results: FoldResults | None = None,
+    results: PendingWrites | None = None,
 ) -> list[Message]:
     """Raise the compelling events of `results` and return all messages about the contacts.
 
@@ -43,7 +43,7 @@ async def raise_events_and_build_messages(
 
 
 def _build_stage_changes(
-    results: FoldResults, summaries: Sequence[ContactSummary]
+    results: PendingWrites, summaries: Sequence[ContactSummary]
 ) -> list[Message]:
     identifiers = {
         summary.contact_id: [
@@ -59,7 +59,7 @@ def _build_stage_changes(
 
 
 def _build_stage_change(
-    results: FoldResults, pending: PendingChange, identifiers: Sequence[str]
+    results: PendingWrites, pending: PendingChange, identifiers: Sequence[str]
 ) -> Message:
     move = pending.change.move
     trace = None if move.timed else results.traces.get((move.at, move.source, move.message_id))
@@ -68,7 +68,7 @@ def _build_stage_change(
     )
 
 
-async def _raise_events(connection: Connection, results: FoldResults) -> list[Message]:
+async def _raise_events(connection: Connection, results: PendingWrites) -> list[Message]:
     """Raise the events of signals and stage changes; return their messages."""
     events = list(results.compelling_events)
     for pending in results.changes:

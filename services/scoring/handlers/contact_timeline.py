@@ -118,7 +118,7 @@ class ContactTimelineService:
                 connection, {FoldKey(contact, cycle.engine.fold): 0 for cycle, _ in shown.values()}
             )
             outside = (
-                await market_touchpoints.list_overlapping(
+                await market_touchpoints.list_for_contact_between(
                     connection, contact, history[0].occurred_at, now
                 )
                 if history

@@ -21,7 +21,7 @@ from services.scoring.handlers.contact_resolution import ResolutionResult, resol
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.device_reassignment import affected_contacts, reassign_devices
 from services.scoring.handlers.identities import Author
-from services.scoring.handlers.identity_changes import publish_identity_change
+from services.scoring.handlers.identity_change_effects import publish_identity_change
 from services.scoring.repository import (
     accounts,
     contacts,

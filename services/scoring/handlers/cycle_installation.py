@@ -31,7 +31,7 @@ async def install_cycles(
         cycles = {cycle for cycle, _ in stored}
         new = [(spec, text) for spec, text in files if spec.cycle not in cycles]
         for spec, text in new:
-            row = draft_version(spec, text, author)
+            row = build_draft_version(spec, text, author)
             await cycle_versions.upsert_version(connection, row)
             if spec.subject == "account":
                 await activate_account_cycle(connection, spec)
@@ -69,7 +69,9 @@ async def activate_account_cycle(connection: Connection, spec: CycleSpec) -> Non
     await accounts.enqueue_all(connection, "cycle_published")
 
 
-def draft_version(spec: CycleSpec, text: str, author: str, per_second: int = 500) -> VersionRow:
+def build_draft_version(
+    spec: CycleSpec, text: str, author: str, per_second: int = 500
+) -> VersionRow:
     """Return a draft version, ready to be stored."""
     return VersionRow(
         cycle=spec.cycle,

@@ -13,7 +13,7 @@ from services.scoring.domain.cycle_diff import diff_specs
 from services.scoring.domain.cycle_lint import lint_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.domain.cycle_spec import CycleSpec, spec_fingerprint
-from services.scoring.handlers.cycle_installation import activate_account_cycle, draft_version
+from services.scoring.handlers.cycle_installation import activate_account_cycle, build_draft_version
 from services.scoring.repository import cycle_versions
 from services.scoring.repository.cycle_versions import VersionRow
 
@@ -66,7 +66,7 @@ class CycleVersionService:
                     f"version {spec.version} of {spec.cycle} is {stored.status}: "
                     "give the draft another version"
                 )
-            row = draft_version(spec, text, author)
+            row = build_draft_version(spec, text, author)
             await cycle_versions.upsert_version(connection, row)
             return row.fold
 
@@ -196,7 +196,9 @@ async def _start_rollout(
             f"version {spec.version} of {spec.cycle} was live with other content: "
             "give this one another version"
         )
-    await cycle_versions.upsert_version(connection, draft_version(spec, text, author, per_second))
+    await cycle_versions.upsert_version(
+        connection, build_draft_version(spec, text, author, per_second)
+    )
     if spec.subject == "contact":
         await cycle_versions.update_status(connection, spec.cycle, spec.version, "shadow")
         return

@@ -9,7 +9,7 @@ from libs.common.db.unit_of_work import unit_of_work
 from services.scoring.domain.identity import MAX_LINKS
 from services.scoring.handlers.contact_resolution import resolve_contacts
 from services.scoring.handlers.cycle_registry import CycleRegistry
-from services.scoring.handlers.identity_changes import publish_identity_change
+from services.scoring.handlers.identity_change_effects import publish_identity_change
 from services.scoring.repository import identity, identity_links
 
 

@@ -17,8 +17,8 @@ from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext
 from services.scoring.domain.signal_classifier import FoldEvent
 from services.scoring.domain.state_snapshot import StateSnapshot, retained_counts
-from services.scoring.handlers.fold_results import CachedContact
 from services.scoring.handlers.loaded_folds import LoadedFolds
+from services.scoring.handlers.pending_writes import CachedContact
 from services.scoring.repository import fold_states, state_snapshots, touchpoint_history
 from services.scoring.repository.fold_rows import FoldKey, OpenMove
 from services.scoring.repository.fold_states import RefoldRequest

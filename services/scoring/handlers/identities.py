@@ -18,7 +18,7 @@ from services.scoring.domain.identity import MAX_LINKS, Identifier, Link, make_l
 from services.scoring.handlers.contact_resolution import ResolutionResult, resolve_contacts
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.device_reassignment import affected_contacts, reassign_devices
-from services.scoring.handlers.identity_changes import publish_identity_change
+from services.scoring.handlers.identity_change_effects import publish_identity_change
 from services.scoring.repository import (
     contacts,
     corrections,

@@ -9,13 +9,13 @@ from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold_step import StoredFold
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import PublishedPosition
-from services.scoring.handlers.fold_results import CachedContact, FoldResults
+from services.scoring.handlers.pending_writes import CachedContact, PendingWrites
 from services.scoring.repository import cycle_versions, fold_states
 from services.scoring.repository.fold_rows import FoldKey, FoldStateRow, PublicationKey
 from services.scoring.repository.identity import LockedContact
 
 
-class LoadedFolds(FoldResults):
+class LoadedFolds(PendingWrites):
     """The stored folds of locked contacts, with the results that replace them.
 
     A cached contact is used only if its version is the locked one.

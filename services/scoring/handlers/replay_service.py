@@ -13,7 +13,7 @@ from libs.common.errors import Conflict
 from libs.common.kafka.topic_reader import get_end_offsets
 from services.scoring.domain.cycle import build_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
-from services.scoring.handlers.backtest import BacktestResult, run_backtest
+from services.scoring.handlers.backtest import VersionComparison, run_backtest
 from services.scoring.handlers.cycle_registry import DatabaseCycleRegistry
 from services.scoring.handlers.replay import compare_with_stored
 from services.scoring.handlers.work_status import CONSUMED_TOPICS, list_unfinished
@@ -54,7 +54,7 @@ class ReplayService:
         async with self._lock:
             return await run_in_thread(lambda: _check(self._settings, seconds))
 
-    async def backtest(self, text: str, where: str) -> BacktestResult:
+    async def backtest(self, text: str, where: str) -> VersionComparison:
         """Fold the history under a specification and the live version of its cycle.
 
         Raises ConfigurationError naming the place of a fault, Conflict when another replay runs,
@@ -95,7 +95,7 @@ async def _compare(connection: Connection, settings: ReplaySettings) -> dict[str
     return await compare_with_stored(connection, cycles, -1 if frontier is None else frontier)
 
 
-async def _backtest(settings: ReplaySettings, text: str, where: str) -> BacktestResult:
+async def _backtest(settings: ReplaySettings, text: str, where: str) -> VersionComparison:
     spec = parse_cycle_spec(text, where)
     connection = await connect(settings.database_url, application="scoring-backtest")
     try:

@@ -28,9 +28,9 @@ from services.scoring.domain.publication import FoldContext
 from services.scoring.handlers.account_memberships import write_memberships
 from services.scoring.handlers.contact_messages import raise_events_and_build_messages
 from services.scoring.handlers.cycle_registry import CycleRegistry
-from services.scoring.handlers.fold_results import CachedContact
 from services.scoring.handlers.fold_transaction import FoldTransaction
-from services.scoring.handlers.identity_changes import refold_starts
+from services.scoring.handlers.identity_change_effects import refold_starts
+from services.scoring.handlers.pending_writes import CachedContact
 from services.scoring.handlers.touchpoint_decoding import decode_records
 from services.scoring.handlers.touchpoint_storage import StoredBatch, store_batch
 from services.scoring.repository import fold_states, market_touchpoints

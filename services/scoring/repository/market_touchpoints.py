@@ -38,7 +38,7 @@ async def insert_touchpoints(connection: Connection, batch: Sequence[StoredTouch
     return len(inserted)
 
 
-async def list_overlapping(
+async def list_for_contact_between(
     connection: Connection, contact: ContactId, since: int, until: int
 ) -> list[Touchpoint]:
     """Return the touchpoints of the contact's market and accounts between two instants, inclusive.

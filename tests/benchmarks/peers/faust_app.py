@@ -18,7 +18,7 @@ import msgspec
 from libs.common.messages import Touchpoint
 from services.scoring.domain import fold_state as states
 from services.scoring.domain.fold import apply_event
-from services.scoring.handlers.cycle_files import read_cycles
+from services.scoring.handlers.cycle_file_reader import read_cycles
 
 (CYCLE,) = read_cycles(Path("cycles"))
 ENGINE = CYCLE.engine

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 
 from libs.common.db import published_messages
 from libs.common.db.connection import connect
-from services.orchestrator.api.referrals import referral_route
+from services.orchestrator.api.referrals import referral_redirect_route
 from services.scoring.handlers.identities import Author
 from tests.integration.plays.contacts import make_contacts, read_published
 from tests.integration.plays.play_texts import NOW, mail, play
@@ -103,7 +103,7 @@ async def test_mail_with_referral_link_creates_its_code(orchestrator, scoring, r
 
     assert LINKS.referral_url(code) in mailbox.mails[0].content.decode().replace("=\r\n", "")
 
-    transport = httpx2.ASGITransport(Starlette(routes=[referral_route(referrals)]))
+    transport = httpx2.ASGITransport(Starlette(routes=[referral_redirect_route(referrals)]))
     async with httpx2.AsyncClient(transport=transport, base_url="http://orchestrator") as client:
         response = await client.get(f"/r/{code}?to=/lamps")
         assert response.headers["location"].startswith("https://shop.test/lamps?pgr=" + code)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.gate_request import offer_content
 from tests.unit.orchestrator.builders import contact_facts, email_action

@@ -8,7 +8,7 @@ import pytest
 from libs.common.errors import InvalidMessage
 from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.channels.email import EmailChannel, build_email
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.enrollment import Enrollment
 from services.orchestrator.domain.message_links import MessageLinks
 from services.orchestrator.domain.message_template import render_template

@@ -10,7 +10,7 @@ from cli.home import PROJECT
 from libs.common.conditions import parse_condition
 from libs.common.errors import ConfigurationError
 from libs.common.instants import DAY
-from services.orchestrator.definition_files import (
+from services.orchestrator.definition_file_reader import (
     parse_max_age,
     read_contents,
     read_plays,

@@ -11,8 +11,8 @@ from libs.common.documents import parse_document
 from libs.common.errors import InvalidMessage
 from libs.common.ids import ContactId, WorkspaceId
 from services.orchestrator.channels.email import EmailChannel, build_email
-from services.orchestrator.definition_files import read_contents, read_plays, read_segments
-from services.orchestrator.domain.action import ActionSpec
+from services.orchestrator.definition_file_reader import read_contents, read_plays, read_segments
+from services.orchestrator.domain.action_spec import ActionSpec
 from services.orchestrator.domain.content import ContentItem
 from services.orchestrator.domain.destination import Destination
 from services.orchestrator.domain.enrollment import Enrollment

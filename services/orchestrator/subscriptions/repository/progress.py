@@ -3,7 +3,7 @@
 import msgspec
 
 from libs.common.db.connection import Connection
-from services.orchestrator.subscriptions.repository import subscriptions, waiting_messages
+from services.orchestrator.subscriptions.repository import retry_queue, subscriptions
 from services.orchestrator.subscriptions.subscription import DeliveryVerdict, Subscription
 
 
@@ -15,20 +15,20 @@ async def update_progress(
 ) -> None:
     """Store the outcome of a delivery round; `subscription` is the locked row."""
     subscription_id = subscription.subscription_id
-    await waiting_messages.delete_waiting(
+    await retry_queue.delete_waiting(
         connection, subscription_id, [due.log_position for due in verdict.delivered]
     )
-    await waiting_messages.upsert_retries(connection, subscription_id, verdict.failed)
-    await waiting_messages.insert_behind(connection, subscription_id, verdict.behind)
+    await retry_queue.upsert_retries(connection, subscription_id, verdict.failed)
+    await retry_queue.insert_behind(connection, subscription_id, verdict.behind)
     if subscription.health.failing and not verdict.health.failing:
         # The receiver is back: messages that waited for that alone are due at once. A message that
         # times out again and again keeps its retry delays.
         if subscription.health.is_down:
-            await waiting_messages.update_waiting_due(
+            await retry_queue.update_waiting_due(
                 connection, subscription_id, faults=("unreached", "failed")
             )
         else:
-            await waiting_messages.update_waiting_due(
+            await retry_queue.update_waiting_due(
                 connection, subscription_id, faults=("unreached",), max_attempts=5
             )
     await subscriptions.update_silently(

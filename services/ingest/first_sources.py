@@ -1,4 +1,4 @@
-"""First sources with given write keys: `python -m services.ingest.prepare`.
+"""First sources with given write keys: `python -m services.ingest.first_sources`.
 
 It runs before any service does. Reads a JSON array from standard input,
 `[{"source": "default", "write_key": "…", "trust": "public"}]`: keys do not belong in arguments,

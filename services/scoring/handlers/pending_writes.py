@@ -40,7 +40,7 @@ class CachedContact(msgspec.Struct):
     """The folds with a stored state."""
 
 
-class FoldResults:
+class PendingWrites:
     """Rows, messages and errors of the locked contacts (or accounts) of one transaction."""
 
     def __init__(self, locked: dict[ContactId, LockedContact]) -> None:
