@@ -6,7 +6,6 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.scoring.domain import fold_state as states
 from services.scoring.domain.cycle_compiler import compile_cycle
 from services.scoring.domain.cycle_parser import parse_cycle_spec
 from services.scoring.domain.fold import advance, fold
@@ -87,7 +86,7 @@ def test_batches_reloads_and_advances_leave_state_unchanged(raw, history, data):
         size = data.draw(st.integers(1, len(remaining)))
         batch_moves += fold(compiled, state, remaining[:size])
         remaining = remaining[size:]
-        state = states.decode_state(state.encode(), compiled.atoms)
+        state = compiled.decode_state(state.encode())
         view = state.copy()
         advance(compiled, view, data.draw(st.integers(0, SPAN)), [])
 

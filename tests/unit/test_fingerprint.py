@@ -14,7 +14,7 @@ from services.scoring.compilation import FOLD_MODULES
 from tests.support.fingerprint import fingerprint
 from tests.support.source_copy import copy_sources
 
-FINGERPRINT = "114d2e746a10c1c8"
+FINGERPRINT = "1e42c1a03796bc65"
 
 
 def test_storefront_fold_has_known_fingerprint():

@@ -3,7 +3,7 @@
 from libs.common.decay import decay
 from services.scoring.domain.condition_nodes import ConditionNode
 from services.scoring.domain.cycle_spec import CycleSpec
-from services.scoring.domain.fold_state import FoldState
+from services.scoring.domain.fold_state import FoldState, decode_state
 
 
 class ScoreContribution:
@@ -104,6 +104,10 @@ class CompiledCycle:
             [[] for _ in range(self.rings)], [-1] * self.seen_slots, [None] * len(self.trait_names),
             [-1] * axes, [0] * axes, [0] * axes, False, "", 0, 0, self.atoms,
         )  # fmt: skip
+
+    def decode_state(self, raw: bytes) -> FoldState:
+        """Rebuild a stored state from its bytes."""
+        return decode_state(raw, self.atoms, self.caps)
 
     def engagement_stage(self, state: FoldState) -> str:
         """Return the engagement stage that the map has for the state's sales and buying stages."""

@@ -9,6 +9,7 @@ import msgspec
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
+_DAY = 86_400_000_000
 
 
 class FoldState:
@@ -108,15 +109,38 @@ class FoldState:
         return _encoder.encode(self.facts())
 
     def facts(self) -> tuple[Any, ...]:
-        """Return the stored facts in the order of the constructor."""
+        """Return the stored facts in the order of the constructor.
+
+        Of the caps only those of the day of `at` are stored, the fields that a later touchpoint may
+        need: the points of each, and as pairs their slots and days.
+        """
+        today = self.at // _DAY
+        used: list[float] = []
+        days: list[int] = []
+        for slot, day in enumerate(self.cap_day):
+            if day == today:
+                used.append(self.cap_used[slot])
+                days.append(slot)
+                days.append(day)
         return (
-            self.at, self.source, self.message_id, self.values, self.as_of, self.cap_used,
-            self.cap_day, self.rings, self.seen, self.traits, self.places, self.since,
+            self.at, self.source, self.message_id, self.values, self.as_of, used, days,
+            self.rings, self.seen, self.traits, self.places, self.since,
             self.manual_until, self.dormant, self.instance, self.seq, self.count,
         )  # fmt: skip
 
 
-def decode_state(raw: bytes, atoms: int) -> FoldState:
-    """Rebuild a state from its bytes; `atoms` is the number of score atoms of the cycle."""
+def decode_state(raw: bytes, atoms: int, caps: int) -> FoldState:
+    """Rebuild a state from its bytes; the cycle has `atoms` score atoms and `caps` caps.
+
+    Bytes of earlier versions, which have every cap, are read too.
+    """
     facts: list[Any] = _decoder.decode(raw)
+    used: list[float] = facts[5]
+    days: list[int] = facts[6]
+    if len(days) == 2 * len(used):
+        facts[5], facts[6] = [0.0] * caps, [-1] * caps
+        for number, points in enumerate(used):
+            slot = days[2 * number]
+            facts[5][slot] = points
+            facts[6][slot] = days[2 * number + 1]
     return FoldState(*[*facts, atoms])

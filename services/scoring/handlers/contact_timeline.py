@@ -12,7 +12,6 @@ from libs.common.db.connection import Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.ids import ContactId, WorkspaceId
 from libs.common.messages import Touchpoint
-from services.scoring.domain import fold_state
 from services.scoring.domain.campaign_touch import CampaignTouch, first_and_last_touch
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold import advance, current_position
@@ -152,7 +151,7 @@ def _cycle(
 ) -> TimelineCycle:
     """Return the stored fold advanced to `now`, without writing it."""
     engine = cycle.engine
-    view = fold_state.decode_state(state, engine.atoms)
+    view = engine.decode_state(state)
     advance(engine, view, now, [])
     position = current_position(engine, view)
     label = next(

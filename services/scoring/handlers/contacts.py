@@ -9,7 +9,7 @@ from libs.common.db.connection import Connection, Session
 from libs.common.db.unit_of_work import unit_of_work
 from libs.common.errors import NotFound
 from libs.common.ids import ContactId, WorkspaceId
-from services.scoring.domain import contact_profile, fold_state
+from services.scoring.domain import contact_profile
 from services.scoring.domain.campaign_touch import CampaignTouch, first_and_last_touch
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.explanation import Explanation, explain
@@ -135,7 +135,7 @@ def _position_at(
     cycle: ActiveCycle, encoded_state: bytes, now: int, sequence: int
 ) -> CyclePosition:
     engine = cycle.engine
-    state = fold_state.decode_state(encoded_state, engine.atoms)
+    state = engine.decode_state(encoded_state)
     advance(engine, state, now, [])
     position = current_position(engine, state)
     scores = dict(zip(engine.score_names, engine.score_values_at(state, now), strict=True))

@@ -10,8 +10,9 @@ from libs.common.failpoints import hit
 from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
 from libs.common.observability import logs, metrics
-from services.scoring.domain import contact_profile, fold_state
+from services.scoring.domain import contact_profile
 from services.scoring.domain.cycle import ActiveCycle
+from services.scoring.domain.fold_state import FoldState
 from services.scoring.domain.fold_step import StoredFold, fold_and_publish
 from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext
@@ -172,13 +173,9 @@ class FoldTransaction(LoadedFolds):
         keys = [snapshot.key for snapshot in snapshots if snapshot is not None]
         return min(keys) if len(keys) == len(snapshots) else None
 
-    def _start(self, fold_key: FoldKey, snapshot: StateSnapshot | None) -> fold_state.FoldState:
+    def _start(self, fold_key: FoldKey, snapshot: StateSnapshot | None) -> FoldState:
         engine = next(c.engine for c in self.cycles if c.engine.fold == fold_key.fold)
-        return (
-            engine.initial_state()
-            if snapshot is None
-            else fold_state.decode_state(snapshot.state, engine.atoms)
-        )
+        return engine.initial_state() if snapshot is None else engine.decode_state(snapshot.state)
 
     def _fold(
         self,

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from libs.common.db.connection import Connection
 from libs.common.ids import ContactId
-from services.scoring.domain import fold_state
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold_step import StoredFold
 from services.scoring.domain.identity import Key
@@ -74,9 +73,7 @@ class LoadedFolds(PendingWrites):
         for cycle in self.cycles:
             engine = cycle.engine
             row = states.get(FoldKey(contact, engine.fold))
-            state = (
-                fold_state.decode_state(row.state, engine.atoms) if row else engine.initial_state()
-            )
+            state = engine.decode_state(row.state) if row else engine.initial_state()
             position = published.get(PublicationKey(contact, engine.name)) if cycle.live else None
             entry.folds[engine.fold] = StoredFold(state, row.stored_seq if row else 0, position)
             entry.due[engine.fold] = row.due if row else None

@@ -15,6 +15,7 @@ from libs.common.db.connection import Connection
 from libs.common.ids import ContactId
 from libs.common.messages import Touchpoint
 from services.scoring.domain.account_membership import MembershipTracker
+from services.scoring.domain.compiled_cycle import CompiledCycle
 from services.scoring.domain.correction import ManualStage, apply_verdicts, manual_stage_events
 from services.scoring.domain.cycle import ActiveCycle
 from services.scoring.domain.fold import advance, apply_event
@@ -158,7 +159,7 @@ async def compare_with_stored(
             rows = stored.pop(PublicationKey(contact, cycle.engine.name), StoredRows())
             differences += [
                 f"{':'.join(subject)} in {cycle.engine.name}: {difference}"
-                for difference in _differences(state, fold.moves, rows)
+                for difference in _differences(cycle.engine, state, fold.moves, rows)
             ]
     differences += [f"contact {contact} is stored, but has no touchpoint" for contact, _ in stored]
     return {
@@ -187,9 +188,11 @@ def _stored_contact(
     return contact or ContactId("")
 
 
-def _differences(state: bytes, moves: list[Move], rows: StoredRows) -> list[str]:
+def _differences(
+    engine: CompiledCycle, state: bytes, moves: list[Move], rows: StoredRows
+) -> list[str]:
     differences = []
-    if state != rows.state:
+    if state != _current_encoding(engine, rows.state):
         differences.append(
             "the stored state has other bytes" if rows.state else "no state is stored"
         )
@@ -199,6 +202,14 @@ def _differences(state: bytes, moves: list[Move], rows: StoredRows) -> list[str]
     if moves and (rows.published is None or rows.published.position != moves[-1].after):
         differences.append("the last published position is not the pure one")
     return differences
+
+
+def _current_encoding(engine: CompiledCycle, state: bytes) -> bytes:
+    """Return a stored state as this version encodes it: an earlier one used other bytes."""
+    try:
+        return engine.decode_state(state).encode() if state else b""
+    except (msgspec.DecodeError, IndexError, TypeError):
+        return state
 
 
 def _first_difference(moves: list[Move], stored: list[bytes]) -> str:

@@ -16,7 +16,6 @@ import faust
 import msgspec
 
 from libs.common.messages import Touchpoint
-from services.scoring.domain import fold_state as states
 from services.scoring.domain.fold import apply_event
 from services.scoring.handlers.cycle_file_reader import read_cycles
 
@@ -43,7 +42,7 @@ def main(broker: str, count: int) -> None:
         async for key, value in stream.items():
             clock["first"] = clock["first"] or time.perf_counter()
             raw = table.get(key)
-            fold_state = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
+            fold_state = ENGINE.decode_state(raw) if raw else ENGINE.initial_state()
             apply_event(ENGINE, fold_state, CYCLE.classifier.to_fold_event(decode(value)), [])
             table[key] = fold_state.encode()
             clock["seen"] += 1

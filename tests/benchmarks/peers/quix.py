@@ -15,7 +15,6 @@ import msgspec
 from quixstreams import Application
 
 from libs.common.messages import Touchpoint
-from services.scoring.domain import fold_state as states
 from services.scoring.domain.fold import apply_event
 from services.scoring.handlers.cycle_file_reader import read_cycles
 
@@ -30,7 +29,7 @@ def fold(value: bytes, state: Any) -> None:
     if not clock["first"]:
         clock["first"] = time.perf_counter()
     raw = state.get_bytes("fold")
-    fold_state = states.decode_state(raw, ENGINE.atoms) if raw else ENGINE.initial_state()
+    fold_state = ENGINE.decode_state(raw) if raw else ENGINE.initial_state()
     apply_event(ENGINE, fold_state, CYCLE.classifier.to_fold_event(decode(value)), [])
     state.set_bytes("fold", fold_state.encode())
     clock["last"] = time.perf_counter()
