@@ -35,11 +35,12 @@ def upgrade() -> None:
         for number, (name, index, is_valid, is_attached) in enumerate(partitions, 1):
             if is_attached:
                 continue
-            print(
-                f"index of touchpoints by contact: {name}, {number} of {len(partitions)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            if _has_rows(connection, name):
+                print(
+                    f"index of touchpoints by contact: {name}, {number} of {len(partitions)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             if index is not None and not is_valid:
                 _execute(connection, f"DROP INDEX CONCURRENTLY scoring.{index}")
             _execute(
