@@ -22,7 +22,7 @@ async def test_visit_sends_pages_clicks_and_forms(shop):
     await page.click("#out")
     await page.click("#file")
 
-    touchpoints = await shop.sent(10)
+    touchpoints = await shop.sent(9)
 
     assert types_and_names(touchpoints) == [
         ("page", ""), ("track", "Quote Asked"), ("identify", ""), ("identify", ""),
