@@ -27,6 +27,7 @@ from services.scoring.domain.identity import Key
 from services.scoring.domain.publication import FoldContext
 from services.scoring.handlers.account_memberships import write_memberships
 from services.scoring.handlers.contact_messages import raise_events_and_build_messages
+from services.scoring.handlers.contact_reservations import BatchReservation, ContactReservations
 from services.scoring.handlers.cycle_registry import CycleRegistry
 from services.scoring.handlers.fold_transaction import FoldTransaction
 from services.scoring.handlers.identity_change_effects import refold_starts
@@ -81,6 +82,7 @@ class TouchpointBatchHandler:
         self._outbox = outbox
         self._registry = registry
         self._cache = cache
+        self._reservations = ContactReservations()
 
     async def next_offset(self, topic: str, partition: int, beginning: int) -> int:
         """Return the offset of record, inserted as `beginning` if there is none."""
@@ -97,9 +99,12 @@ class TouchpointBatchHandler:
         market_batch = [stored for stored in decoded if stored.touchpoint.scope != "contact"]
         traces = [stored.trace for stored in batch if stored.trace is not None]
         async with self._sessions.acquire() as connection:
-            with start_span("process touchpoints", "CONSUMER", None, _SPAN_ATTRIBUTES, traces):
+            with (
+                start_span("process touchpoints", "CONSUMER", None, _SPAN_ATTRIBUTES, traces),
+                self._reservations.batch() as reservation,
+            ):
                 folds, stored_batch, market_count = await self._commit(
-                    connection, records, batch, market_batch, dead_letters
+                    connection, records, batch, market_batch, dead_letters, reservation
                 )
             if folds:
                 folds.update_cache()
@@ -117,10 +122,13 @@ class TouchpointBatchHandler:
         batch: list[StoredTouchpoint],
         market_batch: list[StoredTouchpoint],
         dead_letters: list[Message],
+        reservation: BatchReservation,
     ) -> tuple[FoldTransaction | None, StoredBatch | None, int]:
         async with unit_of_work(connection):
             await self._fence(connection, records)
-            folds, stored_batch = await self._process(connection, batch) if batch else (None, None)
+            folds, stored_batch = (
+                await self._process(connection, batch, reservation) if batch else (None, None)
+            )
             market_count = await market_touchpoints.insert_touchpoints(connection, market_batch)
             await self._outbox.insert_messages(
                 connection, [*(folds.messages if folds else []), *dead_letters]
@@ -141,12 +149,12 @@ class TouchpointBatchHandler:
         hit("after_fence")
 
     async def _process(
-        self, connection: Connection, batch: list[StoredTouchpoint]
+        self, connection: Connection, batch: list[StoredTouchpoint], reservation: BatchReservation
     ) -> tuple[FoldTransaction, StoredBatch]:
         """Store and fold a batch, and write all rows but the outbox."""
         active_cycles = await self._registry.lock_active_cycles(connection)
         cycles = [cycle for cycle in active_cycles if not cycle.is_account_cycle]
-        stored_batch = await store_batch(connection, batch)
+        stored_batch = await store_batch(connection, batch, reservation)
         folds = FoldTransaction(cycles, stored_batch.locked, self._cache)
         folds.traces = {
             stored.touchpoint.key: stored.trace for stored in batch if stored.trace is not None

@@ -22,6 +22,7 @@ from services.scoring.domain.assignment import (
     contested_devices,
 )
 from services.scoring.domain.identity import MAX_LINKS, TouchpointIdentity, owner_at
+from services.scoring.handlers.contact_reservations import BatchReservation
 from services.scoring.handlers.contact_resolution import ResolutionResult, resolve_contacts
 from services.scoring.repository import (
     fold_states,
@@ -64,7 +65,9 @@ class _RetryBatchError(Exception):
     """Identities read before the locks have changed."""
 
 
-async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint]) -> StoredBatch:
+async def store_batch(
+    connection: Connection, batch: Sequence[StoredTouchpoint], reservation: BatchReservation
+) -> StoredBatch:
     """Store a batch under its contacts, each touchpoint once; the first stored copy wins.
 
     Raises Unavailable if identities have changed under MAX_ATTEMPTS attempts.
@@ -79,11 +82,13 @@ async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint])
         savepoint = connection.transaction()
         await savepoint.start()
         try:
-            stored_batch = await _attempt(connection, fresh)
+            stored_batch = await _attempt(connection, fresh, reservation)
         except _RetryBatchError:
             await savepoint.rollback()
+            reservation.release()
         except touchpoints.UniqueViolation:
             await savepoint.rollback()
+            reservation.release()
             copies = await touchpoints.get_older_copies(connection, fresh)
             fresh = [stored for stored in fresh if stored.hash not in copies]
         else:
@@ -93,12 +98,14 @@ async def store_batch(connection: Connection, batch: Sequence[StoredTouchpoint])
     raise Unavailable(f"identities changed {MAX_ATTEMPTS} times under one batch")
 
 
-async def _attempt(connection: Connection, batch: Sequence[StoredTouchpoint]) -> StoredBatch:
+async def _attempt(
+    connection: Connection, batch: Sequence[StoredTouchpoint], reservation: BatchReservation
+) -> StoredBatch:
     """Resolve, lock, compare and store once.
 
-    In order: read identifiers, claims and links; insert new identifiers and contacts; lock the
-    contacts; read claims and links again; look up the re-fold queue; write device ownership, moved
-    touchpoints, merges, touchpoints and links. Raises _RetryBatchError.
+    In order: read identifiers, claims and links; insert new identifiers and contacts; reserve and
+    lock the contacts; read claims and links again; look up the re-fold queue; write device
+    ownership, moved touchpoints, merges, touchpoints and links. Raises _RetryBatchError.
     """
     metrics.IDENTITY_RESOLUTIONS.inc()
     identities = [stored.identity for stored in batch]
@@ -113,6 +120,7 @@ async def _attempt(connection: Connection, batch: Sequence[StoredTouchpoint]) ->
     concerned = _concerned_contacts(assignment, stored_identifiers) | joined
     if assignment.merged:
         concerned |= await identifier_contacts.list_redirecting(connection, assignment.merged)
+    await reservation.reserve({*assignment.contacts, *concerned})
     locked = await identity.lock_contacts(connection, {*assignment.contacts, *concerned})
     changed = _changed_contacts(locked, versions)
     if changed:
