@@ -49,6 +49,10 @@ class Domain(msgspec.Struct, frozen=True):
 _SCORING, _ORCHESTRATOR = "services/scoring/domain", "services/orchestrator/domain"
 _ORCHESTRATOR_TESTS = "tests/unit/orchestrator"
 _FOLD_TESTS = [
+    "tests/unit/test_stage_rules.py",
+    "tests/unit/test_fold_step.py",
+    "tests/unit/test_state_snapshots.py",
+    "tests/unit/test_fold_at_epoch.py",
     "tests/unit/test_fold_columns.py",
     "tests/unit/test_publication.py",
     "tests/unit/test_cycle_capabilities.py",

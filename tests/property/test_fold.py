@@ -128,3 +128,22 @@ def test_moves_decode_and_form_a_chain(raw, history):
         assert decode_move(move.encode()) == move
         assert move.before == (previous.after if previous else None)
         assert previous is None or (move.key > previous.key and move.seq == previous.seq + 1)
+
+
+@given(specs(), histories())
+@slow
+def test_copy_equals_state_and_is_independent(raw, history):
+    compiled = compile_random_cycle(raw)
+    history = with_known_traits(compiled, history)
+    state = compiled.initial_state()
+    fold(compiled, state, history[:-1])
+    facts = state.encode()
+
+    copied_state = state.copy()
+
+    assert copied_state.encode() == facts
+
+    fold(compiled, copied_state, history[-1:])
+
+    assert state.encode() == facts
+    assert (state.count, copied_state.count) == (len(history) - 1, len(history))
