@@ -53,6 +53,7 @@ _FOLD_TESTS = [
     "tests/unit/test_fold_step.py",
     "tests/unit/test_state_snapshots.py",
     "tests/unit/test_fold_at_epoch.py",
+    "tests/unit/test_fold_state.py",
     "tests/unit/test_fold_columns.py",
     "tests/unit/test_publication.py",
     "tests/unit/test_cycle_capabilities.py",

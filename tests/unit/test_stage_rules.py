@@ -7,6 +7,8 @@ import pytest
 from services.scoring.domain.fold import advance, current_position, fold
 from tests.support.touchpoints import DAY, HOUR, START, identify, small_cycle, touchpoint
 
+MIDNIGHT = DAY - START % DAY
+"""The first midnight (UTC) after START, as an offset."""
 LADDER = """
 cycle: ladder
 version: "1"
@@ -69,6 +71,20 @@ def test_negative_points_are_capped_per_day(number, warmth):
     state, _ = fold_touchpoints(touchpoint(0, "Visited"), *complaints)
 
     assert state.values == [warmth]
+
+
+@pytest.mark.parametrize(("at", "points"), [(MIDNIGHT - 1, 0.0), (MIDNIGHT, -4.0)])
+def test_cap_is_renewed_at_midnight(at, points):
+    complaints = [touchpoint(0, "Annoyed", number=n) for n in range(2)]
+    state_before, _ = fold_touchpoints(*complaints)
+    state_after, _ = fold_touchpoints(*complaints, touchpoint(at, "Annoyed"))
+
+    before, after = (
+        ladder_cycle().engine.score_values_at(state, START + at)[0]
+        for state in (state_before, state_after)
+    )
+
+    assert after - before == pytest.approx(points)
 
 
 @pytest.mark.parametrize(

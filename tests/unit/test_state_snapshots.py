@@ -3,7 +3,6 @@
 import pytest
 
 from services.scoring.domain.fold import fold
-from services.scoring.domain.fold_state import decode_state
 from services.scoring.domain.fold_step import StoredFold, fold_and_publish
 from services.scoring.domain.publication import FoldContext
 from tests.support.touchpoints import HOUR, small_cycle, touchpoint
@@ -53,7 +52,7 @@ def test_fold_resumes_from_snapshot():
     state = COMPILED.initial_state()
 
     snapshots = snapshots_of(visits, state)
-    resumed = [decode_state(snapshot.state, COMPILED.atoms) for snapshot in snapshots]
+    resumed = [COMPILED.decode_state(snapshot.state) for snapshot in snapshots]
     for snapshot, resumed_state in zip(snapshots, resumed, strict=True):
         fold(COMPILED, resumed_state, visits[snapshot.count :])
 
