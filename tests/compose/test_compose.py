@@ -160,7 +160,7 @@ def test_image_contains_its_service_alone(stack, service):
     parts = {"scoring": "services.scoring.compilation.FOLD_MODULES"}
     for part in ("libs.common.compilation.PUBLISHER_MODULES", *filter(None, [parts.get(service)])):
         module, _, name = part.rpartition(".")
-        statement = f"from {module} import {name}; print({name}.how())"
+        statement = f"from {module} import {name}; print({name}.mode())"
         assert stack.run("exec", "-T", service, "python", "-c", statement).strip() == "compiled"
 
 

@@ -14,14 +14,19 @@ version: "1"
 scores: {warmth: {half_life: 1us}}
 signals:
   visited: {match: [{name: Visited}], adds: [{score: warmth, points: 2}]}
+  bought: {match: [{name: Bought}], adds: [{score: warmth, points: 4}]}
+  annoyed: {match: [{name: Annoyed}], adds: [{score: warmth, points: -2}]}
   left: {match: [{name: Left}]}
 axes:
   - name: buying
-    stages: [{name: cold}, {name: warm, enter: {score: warmth, at_least: 2}}]
+    stages:
+      - {name: cold}
+      - {name: warm, enter: {score: warmth, at_least: 2}}
+      - {name: hot, enter: {score: warmth, at_least: 4}}
   - name: sales
     stages: [{name: away}, {name: here, enter: {seen: visited, within: 1us}}]
 stages: [{name: any, ring: 0}]
-map: {away: {cold: any, warm: any}, here: {cold: any, warm: any}}
+map: {away: {cold: any, warm: any, hot: any}, here: {cold: any, warm: any, hot: any}}
 dormant: {seen: left, within: 1us}
 """)
 COMPILED = CYCLE.engine
@@ -50,6 +55,14 @@ def test_second_touchpoint_at_epoch_leaves_stages():
     visit, other_act = epoch_event("Visited", 1), epoch_event("Home", 2)
 
     assert positions_until_one(visit, other_act) == positions_until_one(visit)
+
+
+def test_fall_at_epoch_stops_at_next_stage():
+    assert positions_until_one(epoch_event("Bought", 1), epoch_event("Annoyed", 2)) == [
+        (0, ["hot", "away"], False),
+        (0, ["warm", "away"], False),
+        (1, ["cold", "away"], False),
+    ]
 
 
 def test_dormancy_at_epoch_ends_after_window():

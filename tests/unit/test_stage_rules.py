@@ -1,4 +1,4 @@
-"""Stages follow points, traits and dwell: falls, caps of negative points, moves by time."""
+"""Stages follow points, traits and dwell: falls, caps of points, moves by time."""
 
 import json
 
@@ -15,6 +15,7 @@ version: "1"
 scores: {warmth: {half_life: 1d}}
 signals:
   visited: {match: [{name: Visited}], adds: [{score: warmth, points: 8}]}
+  liked: {match: [{name: Liked}], adds: [{score: warmth, points: 1, cap: 1.5}]}
   annoyed: {match: [{name: Annoyed}], adds: [{score: warmth, points: -4, cap: 6}]}
 axes:
   - name: buying
@@ -64,11 +65,22 @@ def test_silence_falls_through_every_stage():
     assert list(dict.fromkeys(buying)) == ["hot", "keen", "warm", "cold"]
 
 
-@pytest.mark.parametrize(("number", "warmth"), [(0, 8.0), (1, 4.0), (2, 2.0), (3, 2.0)])
-def test_negative_points_are_capped_per_day(number, warmth):
-    complaints = [touchpoint(0, "Annoyed", number=n) for n in range(number)]
+@pytest.mark.parametrize(
+    ("name", "number", "warmth"),
+    [
+        ("Annoyed", 0, 8.0),
+        ("Annoyed", 1, 4.0),
+        ("Annoyed", 2, 2.0),
+        ("Annoyed", 3, 2.0),
+        ("Liked", 1, 9.0),
+        ("Liked", 2, 9.5),
+        ("Liked", 3, 9.5),
+    ],
+)
+def test_points_are_capped_per_day(name, number, warmth):
+    capped = [touchpoint(0, name, number=n) for n in range(number)]
 
-    state, _ = fold_touchpoints(touchpoint(0, "Visited"), *complaints)
+    state, _ = fold_touchpoints(touchpoint(0, "Visited"), *capped)
 
     assert state.values == [warmth]
 
