@@ -22,6 +22,7 @@ QUARANTINED = (
     "INSERT INTO scoring.outbox (shard, topic, key, value, headers, refused) "
     "VALUES (0, 'signals', 'k', $1, '\\x90', 'MessageSizeTooLarge') RETURNING id"
 )
+VALUE = b'{"workspace": "default", "note": "not too large"}'
 
 
 class Operator:
@@ -92,7 +93,7 @@ def test_workspaces_and_keys_are_created_rotated_and_revoked(operator):
 
 
 def test_quarantined_message_is_shown_skipped_and_resent(operator, instance):
-    ((row,),) = asyncio.run(instance.fetch(QUARANTINED, b"not too large"))
+    ((row,),) = asyncio.run(instance.fetch(QUARANTINED, VALUE))
     url = f"/admin/v1/scoring/outbox/{row}"
 
     (listed,) = operator.ask("SCORING_URL", "GET", "/admin/v1/scoring/outbox")[1]
