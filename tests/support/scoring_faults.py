@@ -80,6 +80,9 @@ class ScoringFaults:
         name = self.chance.choice(["scoring", "scoring-2"])
         armed = {**self.instance.environment, "PERIGEE_FAILPOINT": "before_fence:1:stop"}
         service = ServiceProcess(self.instance.stack.home, name, armed)
+        # Stopped first: a process that was frozen before has the same settings, and its failpoint
+        # is used up.
+        await asyncio.to_thread(service.stop)
         await asyncio.to_thread(service.start)
         process = psutil.Process(self.instance.pid(name))
         fenced_before = self.count_fenced()
