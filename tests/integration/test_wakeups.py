@@ -5,12 +5,13 @@ import time
 
 import pytest
 
+from libs.common.api_keys import DEFAULT_WORKSPACE
 from libs.common.db.advisory_locks import SHARED_SECONDS, AdvisoryLockPool
 from libs.common.db.connection import Session, connect
 from libs.common.db.notifications import Wakeups, notify, with_notification
 from libs.common.db.outbox import Outbox
 from libs.common.db.outbox_relay import OutboxRelay
-from libs.common.ids import ContactId, WorkspaceId
+from libs.common.ids import ContactId
 from libs.common.service_runner import run_when_due
 from services.ingest.domain.source import Source
 from services.ingest.repository import sources
@@ -25,7 +26,7 @@ from tests.support.waiting import wait_until
 
 NEVER = 300.0
 """Fallback (s) longer than every test: a job that runs again was notified."""
-LINK = (WorkspaceId("default"), (("user_id", "a"), ("user_id", "b")))
+LINK = (DEFAULT_WORKSPACE, (("user_id", "a"), ("user_id", "b")))
 
 
 @pytest.fixture
@@ -212,12 +213,10 @@ WRITES = {
     identity_links.DEFERRED_CHANNEL: lambda c: identity_links.insert_deferred(c, [LINK]),
     echoes.ECHOES_CHANNEL: lambda c: echoes.insert_echoes(c, [b"{}", b"{}"]),
     sweeps.SWEEPS_CHANNEL: lambda c: sweeps.insert_sweeps(
-        c, [SweepRow("s", WorkspaceId("default"), "p", None, "", None)], 1
+        c, [SweepRow("s", DEFAULT_WORKSPACE, "p", None, "", None)], 1
     ),
-    changes.CHANGES_CHANNEL: lambda c: changes.update_change_counter(c, WorkspaceId("default")),
-    sources.SOURCES_CHANNEL: lambda c: sources.upsert_source(
-        c, Source(WorkspaceId("default"), "shop")
-    ),
+    changes.CHANGES_CHANNEL: lambda c: changes.update_change_counter(c, DEFAULT_WORKSPACE),
+    sources.SOURCES_CHANNEL: lambda c: sources.upsert_source(c, Source(DEFAULT_WORKSPACE, "shop")),
 }
 
 
